@@ -1,0 +1,58 @@
+# Every target does all of its own set-up. Python 3.11 or newer is the only thing needed for demo, test and check.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+.PHONY: help demo test check fix proto lock e2e bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets.
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seconds.
+	@$(BIN)/keyferry demo $(DEMO_FLAGS)
+
+test: $(VENV)/.dev ## Run the tests that need Python alone.
+	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stubs. Changes nothing.
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python -m mypy --no-error-summary
+	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py
+	@scripts/proto.sh --check
+
+fix: $(VENV)/.dev ## Format, and mend what the linter can mend.
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+
+proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.proto.
+	@scripts/proto.sh
+
+lock: $(VENV)/.dev ## Pin the dependencies anew.
+	@scripts/lock.sh
+
+e2e: $(VENV)/.dev ## Run against real components (Go needed): the CSI conformance suite, kill -9, load.
+	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
+
+clean: ## Remove the local environment and every cache.
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Keyferry needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Could not make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.runtime: requirements/runtime.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Keyferry into $(VENV) ..."
+	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/runtime.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.runtime
+	@echo "Installing the tools for development into $(VENV) ..."
+	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@

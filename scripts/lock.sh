@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Pins every dependency with its hashes. No address of any package index gets into the lock files.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() {
+  .venv/bin/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
+    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links "$@"
+}
+compile --output-file requirements/runtime.lock pyproject.toml requirements/build.in
+compile --output-file requirements/dev.lock requirements/dev.in

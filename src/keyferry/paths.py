@@ -1,0 +1,53 @@
+"""The rules for a file path inside a volume. [pure]
+
+Source: driver-wire, section 4.1. Two rules are ours: the path `.` and a NUL byte are refused, because upstream lets
+the first through and it then empties the mount, and the second fails only in the middle of writing.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+
+MAX_PATH_BYTES = 4096
+MAX_ELEMENT_BYTES = 255
+
+
+def path_problem(path: str) -> str | None:
+    """Why `path` cannot be a file of a volume, as the end of the sentence "the path ..."; None when it can."""
+    if not path:
+        return "is empty"
+    if "\0" in path:
+        return "holds a NUL byte"
+    if path.startswith("/"):
+        return "is absolute; it must be relative to the volume"
+    if len(path.encode()) > MAX_PATH_BYTES:
+        return f"is longer than {MAX_PATH_BYTES} bytes"
+    elements = path.split("/")
+    if ".." in elements:
+        return "leads out of the volume with '..'"
+    if any(len(element.encode()) > MAX_ELEMENT_BYTES for element in elements):
+        return f"has an element longer than {MAX_ELEMENT_BYTES} bytes"
+    if elements[0].startswith(".."):
+        return "begins with '..', which the volume keeps for itself"
+    if path == "." or posixpath.normpath(path) != path:
+        return "is not in its shortest form (no '.', '//', './' or trailing '/')"
+    return None
+
+
+def path_clash(paths: Iterable[str]) -> tuple[str, str] | None:
+    """The first two paths that cannot stand in one volume: equal, or one a folder of the other; None without such."""
+    seen: set[str] = set()
+    for path in sorted(paths):
+        if path in seen:
+            return path, path
+        for parent in _parents(path):
+            if parent in seen:
+                return parent, path
+        seen.add(path)
+    return None
+
+
+def _parents(path: str) -> list[str]:
+    elements = path.split("/")
+    return ["/".join(elements[:count]) for count in range(1, len(elements))]

@@ -1,0 +1,47 @@
+"""The table of the built-in providers. A new provider is one folder and one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from keyferry.contract import NamedFile, Provider
+from keyferry.https import HttpsSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """One built-in provider.
+
+    Attributes:
+        name: what `spec.provider` of a class says.
+        build: makes the provider; heavy libraries are imported only here or later.
+        named_files: tells from the parameters of a class alone which files a mount will produce and by which names
+            `secretObjects` may refer to them; raises like the mount would. Pure.
+    """
+
+    name: str
+    build: Callable[[HttpsSettings], Provider]
+    named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
+
+
+def _build_azure(https: HttpsSettings) -> Provider:
+    from keyferry.azure.provider import build_provider
+
+    return build_provider(https)
+
+
+def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+    from keyferry.azure.params import named_files
+
+    return named_files(parameters)
+
+
+PROVIDERS: tuple[ProviderRow, ...] = (
+    ProviderRow(name="azure", build=_build_azure, named_files=_azure_files),
+)
+
+
+def provider_names() -> tuple[str, ...]:
+    """The names of all rows, in their order."""
+    return tuple(row.name for row in PROVIDERS)
