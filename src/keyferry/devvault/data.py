@@ -1,0 +1,72 @@
+"""Everything that a development vault keeps in its data folder, whether its server runs or not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from keyferry.devvault.behaviour_table import BehaviourTable
+from keyferry.devvault.database import Database
+from keyferry.devvault.identity_table import IdentityTable
+from keyferry.devvault.policy_table import PolicyTable
+from keyferry.devvault.secret_table import SecretTable
+from keyferry.devvault.signing_keys import SigningKeys
+from keyferry.errors import PlatformError
+
+
+class DevVaultData:
+    """The tables of one development vault. For one thread; other threads and processes open their own.
+
+    Attributes:
+        folder: where it all lies; mode 0700.
+        secrets: the secrets of all vaults.
+        identities: who may sign in.
+        policies: what each may do.
+        behaviour: latency, throttling, faults.
+        keys: the keys that sign tokens.
+    """
+
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the data in `folder`, making the folder and the data where they are missing.
+
+        Raises:
+            PlatformError: the folder or the data cannot be used.
+        """
+        _private_folder(folder)
+        self.folder = folder
+        self._database = Database(folder / "devvault.sqlite3")
+        self.secrets = SecretTable(self._database, clock)
+        self.identities = IdentityTable(self._database)
+        self.policies = PolicyTable(self._database, self.identities)
+        self.behaviour = BehaviourTable(self._database)
+        self.keys = SigningKeys(self._database)
+
+    def close(self) -> None:
+        """Close the data; no call comes after this."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _private_folder(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise PlatformError(
+            f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
+            "Choose another folder with --data.",
+        ) from error

@@ -1,0 +1,141 @@
+"""The SQLite file of a development vault: opening, writing, and reads that cost nothing while nothing changes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar, cast
+
+from keyferry.errors import Hop, PlatformError
+
+T = TypeVar("T")
+
+_SCHEMA_VERSION = 1
+_MAX_CACHED_READS = 20_000
+_BUSY_SECONDS = 5.0
+
+_SCHEMA = """
+CREATE TABLE vault (
+    name TEXT PRIMARY KEY, tenant TEXT, created INTEGER NOT NULL);
+CREATE TABLE secret_version (
+    serial INTEGER PRIMARY KEY AUTOINCREMENT,
+    vault TEXT NOT NULL REFERENCES vault, name TEXT NOT NULL COLLATE NOCASE, version TEXT NOT NULL,
+    value TEXT NOT NULL, content_type TEXT, tags TEXT, enabled INTEGER NOT NULL,
+    created INTEGER NOT NULL, updated INTEGER NOT NULL, expires INTEGER, not_before INTEGER,
+    UNIQUE (vault, name, version));
+CREATE TABLE deleted_secret (
+    vault TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, deleted INTEGER NOT NULL, purge INTEGER NOT NULL,
+    PRIMARY KEY (vault, name));
+CREATE TABLE policy (
+    vault TEXT NOT NULL REFERENCES vault, client_id TEXT NOT NULL REFERENCES identity, permission TEXT NOT NULL,
+    PRIMARY KEY (vault, client_id, permission));
+CREATE TABLE identity (
+    client_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, secret_digest BLOB);
+CREATE TABLE federation (
+    client_id TEXT NOT NULL REFERENCES identity, issuer TEXT NOT NULL, subject TEXT NOT NULL, audience TEXT NOT NULL,
+    PRIMARY KEY (client_id, issuer, subject, audience));
+CREATE TABLE issuer (
+    url TEXT PRIMARY KEY, jwks TEXT NOT NULL);
+CREATE TABLE signing_key (
+    name TEXT PRIMARY KEY, pem TEXT NOT NULL);
+CREATE TABLE tuning (
+    name TEXT PRIMARY KEY, value REAL);
+CREATE TABLE fault (
+    serial INTEGER PRIMARY KEY AUTOINCREMENT,
+    match TEXT NOT NULL, kind TEXT NOT NULL, status INTEGER, retry_after INTEGER, remaining INTEGER);
+"""
+
+
+class Database:
+    """One connection to the data. Several processes may each hold one; none blocks the readers of another.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the data in `path`, creating it with mode 0600 where it is missing.
+
+        Raises:
+            PlatformError: the file cannot be opened, is no such data, or was written by a newer version.
+        """
+        self._path = path
+        self._cache: dict[Hashable, object] = {}
+        self._cached_state = -1
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; no call comes after this."""
+        self._connection.close()
+
+    def read(self, key: Hashable, load: Callable[[sqlite3.Connection], T]) -> T:
+        """The result of `load`, or what it was the last time for this `key` when nothing was written since.
+
+        Args:
+            key: tells this read from every other; the name of the query and its arguments.
+            load: runs the query. Must return something immutable.
+        """
+        with self._translated():
+            (state,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if state != self._cached_state or len(self._cache) > _MAX_CACHED_READS:
+                self._cache.clear()
+                self._cached_state = state
+            if key not in self._cache:
+                self._cache[key] = load(self._connection)
+            return cast("T", self._cache[key])
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that is committed at the end, or undone when the body raises."""
+        # The connection's own writes do not move its data_version.
+        self._cache.clear()
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def _prepare(self) -> None:
+        with self._translated():
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA foreign_keys = ON")
+        with self.write() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > _SCHEMA_VERSION:
+                raise PlatformError(
+                    f"{self._path} was written by a newer version of Keyferry",
+                    "Upgrade Keyferry, or choose another folder with --data.",
+                )
+            if version < _SCHEMA_VERSION:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> PlatformError:
+        return PlatformError(
+            f"the data of the development vault in {self._path} cannot be used: {error}",
+            "Check that the folder is yours and has room, or choose another one with --data.",
+            hop=Hop.REQUEST,
+        )

@@ -1,0 +1,178 @@
+"""The way of one request through the development vault, from the web server to the station that answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, assert_never
+
+import msgspec
+from aiohttp import web
+
+from keyferry.devvault.access_tokens import AccessTokens
+from keyferry.devvault.clouds import LoginStation, UnknownStation, VaultStation, station_of
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.entra import Entra
+from keyferry.devvault.exchange import Answer, Call, Refused, path_kind, vault_error
+from keyferry.devvault.imds import Imds
+from keyferry.devvault.journal import NO_STATUS, Journal, RequestRecord
+from keyferry.devvault.model import CloseHalfWay, Hang, RespondStatus
+from keyferry.devvault.secrets import Secrets
+from keyferry.devvault.throttle import Throttle
+from keyferry.devvault.vault import Vault
+
+STATUS_PATH = "/devvault/requests"
+"""On the plain port: what was asked so far, for `keyferry devvault status`."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """Takes requests of both ports: the faults first, then the station that the host name means."""
+
+    def __init__(self, data: DevVaultData, journal: Journal, clock: Callable[[], float]) -> None:
+        """`clock` tells the seconds since 1970."""
+        tokens = AccessTokens(data.keys)
+        secrets = Secrets(data.secrets)
+        self._behaviour = data.behaviour
+        self._journal = journal
+        self._clock = clock
+        self._throttle = Throttle()
+        self._entra = Entra(data, tokens)
+        self._imds = Imds(data, tokens)
+        self._vault = Vault(
+            data, tokens, {"secrets": secrets.answer, "deletedsecrets": secrets.answer}
+        )
+
+    async def serve_https(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer on the TLS port: the vaults and the login hosts."""
+        return await self._serve(request, self._cloud_answer)
+
+    async def serve_http(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer on the plain port: IMDS."""
+        return await self._serve(request, self._plain_answer)
+
+    async def _serve(
+        self, request: web.BaseRequest, answer_of: Callable[[Call], Awaitable[Answer]]
+    ) -> web.StreamResponse:
+        """Handle one request and record it, however it ends."""
+        self._journal.begin()
+        answer = Answer(NO_STATUS)
+        try:
+            action = self._behaviour.take_fault(_bare(request.host), request.path)
+            if action is not None and not isinstance(action, RespondStatus):
+                await _misbehave(request, action)
+            elif action is not None:
+                answer = _failing(action)
+            else:
+                try:
+                    answer = await answer_of(await _read(request, self._clock()))
+                except Refused as refusal:
+                    answer = refusal.answer
+            return _response(answer)
+        finally:
+            self._journal.end(_record(request, answer))
+
+    async def _cloud_answer(self, call: Call) -> Answer:
+        station = station_of(call.host)
+        match station:
+            case VaultStation():
+                return await self._vault_answer(call, station)
+            case LoginStation():
+                return self._entra.answer(call, station)
+            case UnknownStation(host):
+                message = (
+                    f"The development vault does not play the host '{host}'. Ask for a host of the cloud"
+                    " and redirect the connection, for example with curl --connect-to."
+                )
+                raise Refused(vault_error(404, "HostNotFound", message))
+            case _:
+                assert_never(station)
+
+    async def _vault_answer(self, call: Call, station: VaultStation) -> Answer:
+        tuning = self._behaviour.tuning()
+        if tuning.latency:
+            await asyncio.sleep(tuning.latency)
+        if not self._throttle.admits(station.vault, limit=tuning.throttle, now=self._clock()):
+            refusal = vault_error(
+                429,
+                "Throttled",
+                "Request was not processed because too many requests were received."
+                " Reason: VaultRequestTypeLimitReached",
+            )
+            return Answer(429, refusal.body, {"Retry-After": str(tuning.retry_after)})
+        return self._vault.answer(call, station)
+
+    async def _plain_answer(self, call: Call) -> Answer:
+        if call.path == STATUS_PATH:
+            rows = self._journal.counts.items()
+            return Answer(200, {f"{method} {kind}": count for (method, kind), count in rows})
+        return self._imds.answer(call)
+
+
+async def _read(request: web.BaseRequest, now: float) -> Call:
+    return Call(
+        method=request.method,
+        host=request.host,
+        path=request.path,
+        query=dict(request.query),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=await request.read() if request.can_read_body else b"",
+        now=now,
+    )
+
+
+def _response(answer: Answer) -> web.Response:
+    if answer.body is None:
+        return web.Response(status=answer.status, headers=answer.headers)
+    return web.Response(
+        status=answer.status,
+        body=msgspec.json.encode(answer.body),
+        content_type="application/json",
+        charset="utf-8",
+        headers=answer.headers,
+    )
+
+
+def _failing(action: RespondStatus) -> Answer:
+    headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
+    refusal = vault_error(action.status, "FaultInjected", "The development vault was told to fail.")
+    return Answer(action.status, refusal.body, headers, note="a fault that was asked for")
+
+
+async def _misbehave(request: web.BaseRequest, action: CloseHalfWay | Hang) -> NoReturn:
+    """Never give a whole answer; ends when the connection does."""
+    match action:
+        case CloseHalfWay():
+            body = b'{"value": "'
+            response = web.StreamResponse()
+            response.content_type = "application/json"
+            response.content_length = 100 * len(body)
+            await response.prepare(request)
+            await response.write(body)
+            if request.transport is not None:
+                request.transport.close()
+        case Hang():
+            pass
+        case _:
+            assert_never(action)
+    # The handler is cancelled when the client is gone or the server stops.
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def _record(request: web.BaseRequest, answer: Answer) -> RequestRecord:
+    return RequestRecord(
+        method=request.method,
+        host=_bare(request.host),
+        path=request.path,
+        kind=path_kind(request.path),
+        status=answer.status,
+        principal=answer.principal,
+        note=answer.note,
+    )
+
+
+def _bare(host: str) -> str:
+    """The host without its port, in lower case."""
+    return (host.rpartition(":")[0] if ":" in host else host).lower()

@@ -1,0 +1,169 @@
+"""Who may sign in, and with what: identities, federated credentials, and the issuers that are trusted."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+
+from keyferry.devvault.database import Database
+from keyferry.devvault.jwt import Jwks, JwtError, parse_jwks
+from keyferry.devvault.model import (
+    DEFAULT_TENANT,
+    Federation,
+    Identity,
+    IdentityKind,
+    digest_of,
+)
+from keyferry.errors import RequestInvalidError
+
+SYSTEM = "system"
+"""Stands for the system-assigned identity wherever a client id is asked for."""
+
+
+class IdentityTable:
+    """Reads and writes identities, federated credentials and issuers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_app(
+        self, client_id: str, *, tenant: str = DEFAULT_TENANT, secret: str | None
+    ) -> Identity:
+        """Register an application, or replace what is known of it; `secret` is its client secret."""
+        digest = None if secret is None else digest_of(secret)
+        return self._add(Identity(client_id.lower(), tenant.lower(), IdentityKind.APP, digest))
+
+    def add_managed(
+        self, client_id: str, *, tenant: str = DEFAULT_TENANT, system_assigned: bool = False
+    ) -> Identity:
+        """Assign a managed identity to this machine; the system-assigned one replaces the former one."""
+        kind = IdentityKind.SYSTEM_ASSIGNED if system_assigned else IdentityKind.USER_ASSIGNED
+        return self._add(Identity(client_id.lower(), tenant.lower(), kind))
+
+    def ensure_system_assigned(self) -> Identity:
+        """The system-assigned identity of this machine, made up where there is none."""
+        return self.system_assigned() or self.add_managed(str(uuid.uuid4()), system_assigned=True)
+
+    def all(self) -> tuple[Identity, ...]:
+        """Every identity, by client id."""
+
+        def load(connection: sqlite3.Connection) -> tuple[Identity, ...]:
+            rows = connection.execute(
+                "SELECT client_id, tenant, kind, secret_digest FROM identity ORDER BY client_id"
+            )
+            return tuple(Identity(c, t, IdentityKind(k), digest) for c, t, k, digest in rows)
+
+        return self._database.read(("identities",), load)
+
+    def find(self, client_id: str) -> Identity | None:
+        """The identity with this client id; `system` is the system-assigned one."""
+        if client_id == SYSTEM:
+            return self.system_assigned()
+        return next((row for row in self.all() if row.client_id == client_id.lower()), None)
+
+    def get(self, client_id: str) -> Identity:
+        """As `find`, for callers that must have one.
+
+        Raises:
+            RequestInvalidError: there is none.
+        """
+        if identity := self.find(client_id):
+            return identity
+        raise RequestInvalidError(
+            f"no identity has the client id {client_id!r}",
+            "Add it with: keyferry devvault identity add-managed (or add-app) CLIENT_ID",
+        )
+
+    def system_assigned(self) -> Identity | None:
+        """The identity that IMDS answers for when it is asked for none in particular."""
+        kinds = IdentityKind.SYSTEM_ASSIGNED
+        return next((row for row in self.all() if row.kind is kinds), None)
+
+    def tenants(self) -> frozenset[str]:
+        """Every tenant that exists."""
+        return frozenset({DEFAULT_TENANT, *(row.tenant for row in self.all())})
+
+    def federate(self, federation: Federation) -> None:
+        """Let tokens of an issuer stand for a client.
+
+        Raises:
+            RequestInvalidError: the client is unknown, or is the system-assigned identity.
+        """
+        if self.get(federation.client_id).kind is IdentityKind.SYSTEM_ASSIGNED:
+            raise RequestInvalidError(
+                "a system-assigned identity takes no federated credential",
+                "Use a user-assigned identity or an app.",
+            )
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO federation VALUES (?, ?, ?, ?)",
+                (
+                    federation.client_id.lower(),
+                    federation.issuer,
+                    federation.subject,
+                    federation.audience,
+                ),
+            )
+
+    def federations(self, client_id: str) -> tuple[Federation, ...]:
+        """The federated credentials of a client."""
+
+        def load(connection: sqlite3.Connection) -> tuple[Federation, ...]:
+            rows = connection.execute(
+                "SELECT client_id, issuer, subject, audience FROM federation WHERE client_id = ?",
+                (client_id.lower(),),
+            )
+            return tuple(Federation(*row) for row in rows)
+
+        return self._database.read(("federations", client_id.lower()), load)
+
+    def add_issuer(self, url: str, jwks: str) -> None:
+        """Trust the keys of the document `jwks` for tokens whose `iss` is `url`.
+
+        Raises:
+            RequestInvalidError: `jwks` is no set of usable public keys.
+        """
+        try:
+            parse_jwks(jwks)
+        except JwtError as error:
+            raise RequestInvalidError(
+                f"the JWKS of issuer {url!r} cannot be used: {error}",
+                "Give the public keys that the issuer serves, for example those of: "
+                "kubectl get --raw /openid/v1/jwks",
+            ) from error
+        with self._database.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO issuer VALUES (?, ?)", (url, jwks))
+
+    def issuer_keys(self, url: str) -> Jwks | None:
+        """The keys of an issuer; None when it is unknown."""
+
+        def load(connection: sqlite3.Connection) -> Jwks | None:
+            row = connection.execute("SELECT jwks FROM issuer WHERE url = ?", (url,)).fetchone()
+            return parse_jwks(row[0]) if row else None
+
+        return self._database.read(("issuer", url), load)
+
+    def issuers(self) -> tuple[str, ...]:
+        """The addresses of all issuers, in order."""
+        return self._database.read(
+            ("issuers",),
+            lambda c: tuple(url for (url,) in c.execute("SELECT url FROM issuer ORDER BY url")),
+        )
+
+    def _add(self, identity: Identity) -> Identity:
+        if identity.client_id in ("", SYSTEM):
+            raise RequestInvalidError(
+                f"{identity.client_id!r} cannot be a client id", "Give the id that the class names."
+            )
+        with self._database.write() as connection:
+            if identity.kind is IdentityKind.SYSTEM_ASSIGNED:
+                connection.execute(
+                    "UPDATE identity SET kind = ? WHERE kind = ?",
+                    (IdentityKind.USER_ASSIGNED, IdentityKind.SYSTEM_ASSIGNED),
+                )
+            connection.execute(
+                "INSERT INTO identity VALUES (?, ?, ?, ?) ON CONFLICT (client_id) DO UPDATE SET"
+                " tenant = excluded.tenant, kind = excluded.kind, secret_digest = excluded.secret_digest",
+                (identity.client_id, identity.tenant, identity.kind, identity.secret_digest),
+            )
+        return identity

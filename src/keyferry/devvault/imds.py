@@ -1,0 +1,98 @@
+"""The instance metadata service of a virtual machine, as far as it hands out tokens of managed identities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from keyferry.devvault.access_tokens import AccessTokens
+from keyferry.devvault.clouds import cloud_of_resource
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.exchange import Answer, Call, Refused
+from keyferry.devvault.identity_table import SYSTEM
+from keyferry.devvault.model import Identity, IdentityKind
+
+TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
+_IDS: Mapping[str, Callable[[Identity], str]] = {
+    "client_id": lambda row: row.client_id,
+    "object_id": lambda row: row.object_id,
+    "principal_id": lambda row: row.object_id,
+    "msi_res_id": lambda row: row.resource_id,
+}
+"""The query parameters that ask for one identity."""
+_VERSIONS = ("2018-02-01", "2019-08-01", "2020-06-01", "2021-02-01")
+
+
+class Imds:
+    """Answers for 169.254.169.254."""
+
+    def __init__(self, data: DevVaultData, tokens: AccessTokens) -> None:
+        self._data = data
+        self._tokens = tokens
+
+    def answer(self, call: Call) -> Answer:
+        """Handle one request.
+
+        Raises:
+            Refused: with the answer that says why.
+        """
+        if call.path.rstrip("/") != TOKEN_PATH or call.method != "GET":
+            raise Refused(Answer(404, note="IMDS is played for tokens only"))
+        if call.headers.get("metadata", "").lower() != "true":
+            raise _refusal("invalid_request", "Required metadata header not specified")
+        if call.query.get("api-version") not in _VERSIONS:
+            raise Refused(
+                Answer(
+                    400,
+                    {
+                        "error": "Bad request. api-version is invalid or was not specified in the request.",
+                        "newest-versions": list(reversed(_VERSIONS)),
+                    },
+                )
+            )
+        resource = call.query.get("resource", "")
+        if not resource:
+            raise _refusal("invalid_request", "Required query variable 'resource' is missing")
+        identity = self._identity(call)
+        if cloud_of_resource(resource) is None:
+            raise _refusal(
+                "invalid_resource",
+                f"AADSTS500011: The resource principal named {resource[:200]} was not found in the tenant"
+                f" named {identity.tenant}.",
+            )
+        return self._token(call, identity, resource)
+
+    def _identity(self, call: Call) -> Identity:
+        """The managed identity that the query asks for, or the system-assigned one when it names none."""
+        managed = [row for row in self._data.identities.all() if row.kind is not IdentityKind.APP]
+        wanted, found = SYSTEM, self._data.identities.system_assigned()
+        for parameter, id_of in _IDS.items():
+            if wanted_id := call.query.get(parameter):
+                wanted = wanted_id
+                found = next((row for row in managed if id_of(row).lower() == wanted.lower()), None)
+        if found is None:
+            hint = "--system" if wanted == SYSTEM else wanted
+            raise _refusal(
+                "invalid_request",
+                "Identity not found",
+                note=f"add it: keyferry devvault identity add-managed {hint}",
+            )
+        return found
+
+    def _token(self, call: Call, identity: Identity, resource: str) -> Answer:
+        lifetime = self._data.behaviour.tuning().token_lifetime
+        token = self._tokens.issue(identity, resource, now=call.now, lifetime=lifetime)
+        body = {
+            "access_token": token,
+            "client_id": identity.client_id,
+            "expires_in": str(lifetime),
+            "expires_on": str(int(call.now) + lifetime),
+            "ext_expires_in": str(lifetime),
+            "not_before": str(int(call.now)),
+            "resource": resource,
+            "token_type": "Bearer",
+        }
+        return Answer(200, body, principal=identity.client_id)
+
+
+def _refusal(error: str, description: str, note: str = "") -> Refused:
+    return Refused(Answer(400, {"error": error, "error_description": description}, note=note))

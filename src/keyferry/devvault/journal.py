@@ -1,0 +1,77 @@
+"""What was asked of the development vault: a record of each request, and counts. Never a value or a token."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyferry.devvault.exchange import PathKind
+
+_MAX_RECORDS = 100_000
+NO_STATUS = 0
+"""The status of a request that got no whole answer: a fault, or a client that went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request that is over.
+
+    Attributes:
+        kind: what it was about.
+        status: of HTTP, or `NO_STATUS`.
+        principal: the client id that asked, where it is known.
+        note: what a person can do about a refusal.
+    """
+
+    method: str
+    host: str
+    path: str
+    kind: PathKind
+    status: int
+    principal: str | None
+    note: str = ""
+
+    def line(self) -> str:
+        """The line of the access log."""
+        status = self.status or "---"
+        tail = f"  # {self.note}" if self.note else ""
+        return f"{self.method} {self.host} {self.path} {status} {self.principal or '-'}{tail}"
+
+
+class Journal:
+    """Keeps the records of the last requests, and counts all of them.
+
+    Attributes:
+        records: the last requests, in the order in which they ended.
+        counts: how many there were, by method and kind.
+        in_flight: how many are being handled now.
+        peak_in_flight: the most that ever were.
+    """
+
+    def __init__(self, echo: Callable[[RequestRecord], None] | None = None) -> None:
+        """`echo` is told of every record."""
+        self.records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
+        self.counts: Counter[tuple[str, PathKind]] = Counter()
+        self.in_flight = 0
+        self.peak_in_flight = 0
+        self._echo = echo
+
+    def begin(self) -> None:
+        """A request came in."""
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+
+    def end(self, record: RequestRecord) -> None:
+        """A request is over."""
+        self.in_flight -= 1
+        self.records.append(record)
+        self.counts[record.method, record.kind] += 1
+        if self._echo:
+            self._echo(record)
+
+    def clear(self) -> None:
+        """Forget what was."""
+        self.records.clear()
+        self.counts.clear()
+        self.peak_in_flight = self.in_flight

@@ -1,0 +1,207 @@
+"""JSON Web Tokens: signing with RS256, and verifying RS256 and ES256 against a JWKS (RFC 7515, 7517, 7519). [pure]"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+
+class JwtError(Exception):
+    """The token or the JWKS is malformed, or the signature is not that of a key of the JWKS. Never quotes either."""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    alg: str
+    kid: str | None = None
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """The claims that the development vault reads; `aud` may be one text or several."""
+
+    iss: str = ""
+    sub: str = ""
+    aud: str | list[str] = ""
+    exp: float = 0
+    nbf: float = 0
+    tid: str = ""
+    appid: str = ""
+    oid: str = ""
+
+    def audiences(self) -> tuple[str, ...]:
+        """All audiences."""
+        return (self.aud,) if isinstance(self.aud, str) else tuple(self.aud)
+
+
+class Jwk(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One public key (RFC 7518, section 6)."""
+
+    kty: str
+    kid: str | None = None
+    use: str | None = None
+    alg: str | None = None
+    n: str | None = None
+    e: str | None = None
+    crv: str | None = None
+    x: str | None = None
+    y: str | None = None
+
+
+class Jwks(msgspec.Struct, frozen=True):
+    """A set of public keys, as an issuer publishes it."""
+
+    keys: list[Jwk]
+
+
+@dataclass(frozen=True, slots=True)
+class Jwt:
+    """A token that was taken apart but not yet believed."""
+
+    algorithm: str
+    key_id: str | None
+    claims: Claims
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+
+
+def sign_jwt(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
+    """The compact form of a token with `claims`, signed with RS256."""
+    header = {"alg": "RS256", "typ": "JWT", "kid": key_id_of(key.public_key())}
+    signed = b".".join((_encode(msgspec.json.encode(header)), _encode(msgspec.json.encode(claims))))
+    signature = key.sign(signed, padding.PKCS1v15(), SHA256())
+    return b".".join((signed, _encode(signature))).decode()
+
+
+def parse_jwt(token: str) -> Jwt:
+    """Take `token` apart without believing any of it.
+
+    Raises:
+        JwtError: it is not three parts of base64url, or its header or claims are not the JSON that they should be.
+    """
+    try:
+        header_text, claims_text, signature_text = token.encode("ascii").split(b".")
+        header = msgspec.json.decode(_decode(header_text), type=_Header)
+        claims = msgspec.json.decode(_decode(claims_text), type=Claims)
+        signature = _decode(signature_text)
+    except (ValueError, binascii.Error, msgspec.DecodeError):
+        # The text of these errors can quote the token.
+        raise JwtError("it is not a well-formed JWT") from None
+    return Jwt(header.alg, header.kid, claims, header_text + b"." + claims_text, signature)
+
+
+def verify_jwt(token: Jwt, jwks: Jwks) -> None:
+    """Check the signature of `token` with the keys of `jwks`.
+
+    Raises:
+        JwtError: no key of the set made the signature, or a key is unusable.
+    """
+    candidates = [key for key in jwks.keys if token.key_id is None or key.kid == token.key_id]
+    if not candidates:
+        raise JwtError("its key id is not in the JWKS of its issuer")
+    if not any(_signed_by(token, public_key(key)) for key in candidates):
+        raise JwtError("its signature is wrong")
+
+
+def parse_jwks(text: str | bytes) -> Jwks:
+    """The keys of a JWKS document, each of them usable.
+
+    Raises:
+        JwtError: it is no JWKS, it is empty, or it holds a key that is neither RSA nor EC P-256.
+    """
+    try:
+        jwks = msgspec.json.decode(text, type=Jwks)
+    except msgspec.DecodeError as error:
+        raise JwtError(f"it is not a JWKS: {error}") from error
+    if not jwks.keys:
+        raise JwtError("it holds no key")
+    for key in jwks.keys:
+        public_key(key)
+    return jwks
+
+
+def public_key(jwk: Jwk) -> PublicKey:
+    """The key that `jwk` describes.
+
+    Raises:
+        JwtError: it is neither RSA nor EC P-256, or its numbers make no key.
+    """
+    try:
+        match jwk:
+            case Jwk(kty="RSA", n=str(n), e=str(e)):
+                return rsa.RSAPublicNumbers(_integer(e), _integer(n)).public_key()
+            case Jwk(kty="EC", crv="P-256", x=str(x), y=str(y)):
+                curve = ec.SECP256R1()
+                return ec.EllipticCurvePublicNumbers(_integer(x), _integer(y), curve).public_key()
+    except (ValueError, binascii.Error) as error:
+        raise JwtError(f"the key {jwk.kid!r} is malformed: {error}") from error
+    raise JwtError(f"the key {jwk.kid!r} is neither RSA nor EC P-256 (kty {jwk.kty!r})")
+
+
+def jwk_of(key: rsa.RSAPublicKey) -> Jwk:
+    """The published form of `key`."""
+    numbers = key.public_numbers()
+    return Jwk(
+        kty="RSA",
+        kid=key_id_of(key),
+        use="sig",
+        alg="RS256",
+        n=_encode(_bytes(numbers.n)).decode(),
+        e=_encode(_bytes(numbers.e)).decode(),
+    )
+
+
+def key_id_of(key: rsa.RSAPublicKey) -> str:
+    """The thumbprint of `key` (RFC 7638)."""
+    numbers = key.public_numbers()
+    thumb = Hash(SHA256())
+    thumb.update(
+        b'{"e":"%s","kty":"RSA","n":"%s"}'
+        % (_encode(_bytes(numbers.e)), _encode(_bytes(numbers.n)))
+    )
+    return _encode(thumb.finalize()).decode()
+
+
+def _signed_by(token: Jwt, key: PublicKey) -> bool:
+    try:
+        match key:
+            case rsa.RSAPublicKey():
+                if token.algorithm != "RS256":
+                    return False
+                key.verify(token.signature, token.signed, padding.PKCS1v15(), SHA256())
+            case ec.EllipticCurvePublicKey():
+                if token.algorithm != "ES256" or len(token.signature) != 64:
+                    return False
+                r, s = token.signature[:32], token.signature[32:]
+                der = encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
+                key.verify(der, token.signed, ec.ECDSA(SHA256()))
+            case _:
+                assert_never(key)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _encode(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _decode(text: bytes) -> bytes:
+    return base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _integer(text: str) -> int:
+    return int.from_bytes(_decode(text.encode("ascii")))
+
+
+def _bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8)

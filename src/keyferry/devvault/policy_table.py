@@ -1,0 +1,95 @@
+"""What each identity may do on each vault, and which tenant a vault belongs to."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from keyferry.devvault.database import Database
+from keyferry.devvault.identity_table import IdentityTable
+from keyferry.devvault.model import DEFAULT_TENANT, Identity, Permission
+from keyferry.errors import RequestInvalidError
+
+
+class PolicyTable:
+    """Reads and writes the access policies of vaults."""
+
+    def __init__(self, database: Database, identities: IdentityTable) -> None:
+        self._database = database
+        self._identities = identities
+
+    def tenant(self, vault: str) -> str | None:
+        """The tenant whose tokens a vault accepts; None when there is no such vault.
+
+        A vault belongs to the tenant of the first identity that got a policy on it.
+        """
+
+        def load(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute(
+                "SELECT tenant FROM vault WHERE name = ?", (vault.lower(),)
+            ).fetchone()
+            return (row[0] or DEFAULT_TENANT) if row else None
+
+        return self._database.read(("tenant", vault.lower()), load)
+
+    def grant(self, vault: str, client_id: str, permissions: Iterable[Permission]) -> None:
+        """Set the access policy of an identity on an existing vault to `permissions`; none revokes it.
+
+        Raises:
+            RequestInvalidError: the vault or the identity is unknown, or they are of different tenants.
+        """
+        identity = self._identities.get(client_id)
+        wanted = sorted(set(permissions))
+        with self._database.write() as connection:
+            self._claim(connection, vault, identity)
+            connection.execute(
+                "DELETE FROM policy WHERE vault = ? AND client_id = ?",
+                (vault.lower(), identity.client_id),
+            )
+            connection.executemany(
+                "INSERT INTO policy VALUES (?, ?, ?)",
+                [(vault.lower(), identity.client_id, permission) for permission in wanted],
+            )
+
+    def allowed(self, vault: str, client_id: str) -> frozenset[Permission]:
+        """What an identity may do on a vault."""
+        return self.of_vault(vault).get(client_id.lower(), frozenset())
+
+    def of_vault(self, vault: str) -> dict[str, frozenset[Permission]]:
+        """The permissions of every identity that has a policy on a vault, by client id."""
+
+        def load(connection: sqlite3.Connection) -> dict[str, frozenset[Permission]]:
+            rows = connection.execute(
+                "SELECT client_id, permission FROM policy WHERE vault = ? ORDER BY client_id",
+                (vault.lower(),),
+            )
+            policies: dict[str, frozenset[Permission]] = {}
+            for client, permission in rows:
+                policies[client] = policies.get(client, frozenset()) | {Permission(permission)}
+            return policies
+
+        return self._database.read(("policies", vault.lower()), load)
+
+    @staticmethod
+    def _claim(connection: sqlite3.Connection, vault: str, identity: Identity) -> None:
+        row = connection.execute(
+            "SELECT tenant FROM vault WHERE name = ?", (vault.lower(),)
+        ).fetchone()
+        if row is None:
+            raise RequestInvalidError(
+                f"there is no vault {vault!r}",
+                f"Put a secret into it with: keyferry devvault set {vault} NAME",
+            )
+        others = connection.execute(
+            "SELECT count(*) FROM policy WHERE vault = ? AND client_id != ?",
+            (vault.lower(), identity.client_id),
+        ).fetchone()[0]
+        if others and row[0] != identity.tenant:
+            raise RequestInvalidError(
+                f"vault {vault!r} belongs to tenant {row[0]!r}, identity {identity.client_id!r} to"
+                f" {identity.tenant!r}",
+                "A vault accepts identities of one tenant: add the identity with --tenant of the vault.",
+            )
+        connection.execute(
+            "UPDATE vault SET tenant = ? WHERE name = ?", (identity.tenant, vault.lower())
+        )

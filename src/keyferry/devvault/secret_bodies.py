@@ -1,0 +1,147 @@
+"""The JSON of secrets, in both directions (Key Vault REST 7.4). [pure]"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from urllib.parse import urlencode
+
+import msgspec
+
+from keyferry.devvault.exchange import Call, Refused, vault_error
+from keyferry.devvault.model import DeletedSecret, SecretAttributes, SecretVersion
+
+MAX_PAGE = 25
+_RECOVERY = {"recoveryLevel": "Recoverable+Purgeable", "recoverableDays": 90}
+
+Json = dict[str, object]
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    enabled: bool | None = None
+    exp: int | None = None
+    nbf: int | None = None
+
+
+class _Patch(msgspec.Struct, frozen=True):
+    contentType: str | None = None  # noqa: N815 - a name of the wire
+    tags: dict[str, str] | None = None
+    attributes: _Attributes | None = None
+
+
+class _Set(_Patch, frozen=True, kw_only=True):
+    value: str
+
+
+def parse_set(body: bytes) -> tuple[str, SecretAttributes]:
+    """The value and the attributes of a `PUT`.
+
+    Raises:
+        Refused: it is not the JSON that it should be.
+    """
+    try:
+        parsed = msgspec.json.decode(body, type=_Set)
+    except msgspec.DecodeError:
+        # The text of this error can quote the body.
+        raise _bad_body() from None
+    return parsed.value, _attributes(parsed)
+
+
+def parse_patch(body: bytes) -> SecretAttributes:
+    """The attributes of a `PATCH`.
+
+    Raises:
+        Refused: it is not the JSON that it should be.
+    """
+    try:
+        return _attributes(msgspec.json.decode(body or b"{}", type=_Patch))
+    except msgspec.DecodeError:
+        raise _bad_body() from None
+
+
+def secret_body(host: str, row: SecretVersion, *, with_value: bool) -> Json:
+    """A SecretBundle."""
+    body: Json = {"value": row.value} if with_value else {}
+    return body | secret_item(host, row, versioned=True)
+
+
+def secret_item(host: str, row: SecretVersion, *, versioned: bool = False) -> Json:
+    """A SecretItem: what lists say of a secret, without its value."""
+    item: Json = {"contentType": row.content_type} if row.content_type is not None else {}
+    item["id"] = f"https://{host}/secrets/{row.name}" + (f"/{row.version}" if versioned else "")
+    attributes: Json = {"enabled": row.enabled}
+    if row.not_before is not None:
+        attributes["nbf"] = row.not_before
+    if row.expires is not None:
+        attributes["exp"] = row.expires
+    item["attributes"] = attributes | {"created": row.created, "updated": row.updated} | _RECOVERY
+    if row.tags is not None:
+        item["tags"] = dict(row.tags)
+    return item
+
+
+def deleted_body(host: str, row: DeletedSecret) -> Json:
+    """A DeletedSecretBundle, without the value."""
+    return secret_item(host, row.latest, versioned=True) | {
+        "recoveryId": f"https://{host}/deletedsecrets/{row.latest.name}",
+        "deletedDate": row.deleted,
+        "scheduledPurgeDate": row.purge,
+    }
+
+
+def page(call: Call, items: list[Json]) -> Json:
+    """The page of `items` that the query asks for, and the address of the next one.
+
+    Raises:
+        Refused: `maxresults` or the skip token is no good.
+    """
+    size = _page_size(call.query.get("maxresults"))
+    start = _skip(call.query.get("$skiptoken"))
+    following = None
+    if start + size < len(items):
+        token = base64.urlsafe_b64encode(str(start + size).encode()).decode()
+        query = urlencode(
+            {
+                "api-version": call.query.get("api-version", ""),
+                "$skiptoken": token,
+                "maxresults": size,
+            }
+        )
+        following = f"https://{call.host}{call.path}?{query}"
+    return {"value": items[start : start + size], "nextLink": following}
+
+
+def _page_size(text: str | None) -> int:
+    if text is None:
+        return MAX_PAGE
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_PAGE):
+        raise Refused(
+            vault_error(400, "BadParameter", f"maxresults must be between 1 and {MAX_PAGE}.")
+        )
+    return int(text)
+
+
+def _skip(token: str | None) -> int:
+    if token is None:
+        return 0
+    try:
+        return max(0, int(base64.urlsafe_b64decode(token)))
+    except (ValueError, binascii.Error):
+        raise Refused(vault_error(400, "BadParameter", "The skip token is malformed.")) from None
+
+
+def _attributes(body: _Patch) -> SecretAttributes:
+    given = body.attributes or _Attributes()
+    return SecretAttributes(
+        enabled=given.enabled,
+        expires=given.exp,
+        not_before=given.nbf,
+        content_type=body.contentType,
+        tags=body.tags,
+    )
+
+
+def _bad_body() -> Refused:
+    return Refused(
+        vault_error(400, "BadParameter", "The request body is not the JSON that was expected.")
+    )

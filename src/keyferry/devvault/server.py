@@ -1,0 +1,150 @@
+"""The two ports of a running development vault, and the file that tells others where they are."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from keyferry.devvault.authority import CA_FILE, server_certificate
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.gateway import Gateway, Handler
+from keyferry.devvault.journal import Journal
+from keyferry.errors import PlatformError, RequestInvalidError
+
+CONNECTION_FILE = "connection.json"
+_LOCK_FILE = "lock"
+_STOP_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a development vault listens, each as (address, port)."""
+
+    https: tuple[str, int]
+    http: tuple[str, int]
+
+
+@asynccontextmanager
+async def serve(
+    data: DevVaultData,
+    *,
+    journal: Journal,
+    listen: tuple[str, int] = ("127.0.0.1", 0),
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Listening]:
+    """Serve `data` until the block ends.
+
+    Args:
+        data: what is served.
+        journal: is told of every request.
+        listen: address and port of the TLS port; 0 takes a free one. The plain port is always a free one.
+        clock: seconds since 1970.
+
+    Raises:
+        RequestInvalidError: the address is not loopback.
+        PlatformError: the folder is already served, or the port is taken.
+    """
+    address, port = listen
+    check_loopback(address)
+    gateway = Gateway(data, journal, clock)
+    with _held(data.folder):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(server_certificate(data.folder))
+        async with AsyncExitStack() as stack:
+            https = await _listen(stack, gateway.serve_https, (address, port), context)
+            http = await _listen(stack, gateway.serve_http, (address, 0), None)
+            listening = Listening(https, http)
+            with _announced(data.folder, listening):
+                yield listening
+
+
+def check_loopback(address: str) -> None:
+    """Refuse to listen anywhere but on this machine.
+
+    Raises:
+        RequestInvalidError: `address` is not the number of a loopback interface.
+    """
+    try:
+        loopback = ip_address(address).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise RequestInvalidError(
+            f"the development vault does not listen on {address!r}: it holds secrets and listens on"
+            " loopback only",
+            "Leave --listen out, or give an address such as 127.0.0.1:8443.",
+        )
+
+
+async def _listen(
+    stack: AsyncExitStack,
+    handler: Handler,
+    listen: tuple[str, int],
+    context: ssl.SSLContext | None,
+) -> tuple[str, int]:
+    """Open one port and close it with `stack`; return where it is."""
+    server = web.Server(handler, handler_cancellation=True, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    address, port = listen
+    try:
+        await web.TCPSite(runner, address, port, ssl_context=context).start()
+    except OSError as error:
+        raise PlatformError(
+            f"the development vault cannot listen on {address}:{port}: {error.strerror}",
+            "Choose another port with --listen, or 0 for a free one.",
+        ) from error
+    bound = runner.addresses[0]
+    return str(bound[0]), int(bound[1])
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder; the kernel lets go of it even when the process is killed."""
+    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PlatformError(
+                f"a development vault is already running with its data in {folder}",
+                "Use that one, or give this one another folder with --data.",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _announced(folder: Path, listening: Listening) -> Iterator[None]:
+    """Have `connection.json` in the folder, replacing one that a killed process left."""
+    path = folder / CONNECTION_FILE
+    content = {
+        "https": _text(listening.https),
+        "http": _text(listening.http),
+        "ca": CA_FILE,
+    }
+    new = folder / f".{CONNECTION_FILE}.new"
+    new.touch(mode=0o600)
+    new.write_bytes(msgspec.json.encode(content))
+    new.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _text(listen: tuple[str, int]) -> str:
+    address, port = listen
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

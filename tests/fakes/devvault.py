@@ -1,0 +1,208 @@
+"""A development vault inside the test's own process, for any test that needs a Key Vault to talk to.
+
+async with running_devvault(tmp_path) as vault:
+    vault.add_managed_identity("11111111-0000-4000-8000-000000000001")
+    vault.set_secret("contoso", "db-password", "s3cret")
+    vault.grant("contoso", "11111111-0000-4000-8000-000000000001", "get", "list")
+    provider = build_provider(HttpsSettings(dev=vault.redirect))
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from keyferry.devvault.cluster import kubelet_tokens
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.journal import Journal, RequestRecord
+from keyferry.devvault.model import (
+    CLUSTER_ISSUER,
+    DEFAULT_TENANT,
+    EXCHANGE_AUDIENCE,
+    CloseHalfWay,
+    Fault,
+    FaultAction,
+    Federation,
+    Hang,
+    Permission,
+    RespondStatus,
+    SecretAttributes,
+    Tuning,
+)
+from keyferry.devvault.server import serve
+from keyferry.https import DevRedirect
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "CloseHalfWay",
+    "DevVault",
+    "Hang",
+    "RespondStatus",
+    "running_devvault",
+]
+
+
+class DevVault:
+    """A running development vault. Everything may be changed while it runs.
+
+    Attributes:
+        redirect: makes a client talk to it, as `HttpsSettings(dev=vault.redirect)`.
+        data: the tables, for what the methods below do not offer.
+        journal: what was asked so far.
+    """
+
+    def __init__(self, data: DevVaultData, journal: Journal, redirect: DevRedirect) -> None:
+        self.data = data
+        self.journal = journal
+        self.redirect = redirect
+
+    # --- secrets -----------------------------------------------------------------------------
+
+    def set_secret(
+        self,
+        vault: str,
+        name: str,
+        value: str,
+        *,
+        content_type: str | None = None,
+        enabled: bool = True,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Store a new version, creating the vault where it is missing; return the version's id."""
+        attributes = SecretAttributes(enabled=enabled, content_type=content_type, tags=tags)
+        return self.data.secrets.set(vault, name, value, attributes).version
+
+    def disable(self, vault: str, name: str, version: str | None = None) -> None:
+        """Disable one version, or the latest."""
+        self.data.secrets.update(vault, name, version, SecretAttributes(enabled=False))
+
+    def enable(self, vault: str, name: str, version: str | None = None) -> None:
+        """Enable one version, or the latest."""
+        self.data.secrets.update(vault, name, version, SecretAttributes(enabled=True))
+
+    def delete(self, vault: str, name: str) -> None:
+        """Delete a secret; it stays recoverable, as in the real vault."""
+        self.data.secrets.delete(vault, name)
+
+    # --- identities --------------------------------------------------------------------------
+
+    def add_app(self, client_id: str, *, tenant: str = DEFAULT_TENANT, secret: str | None) -> None:
+        """Register an application with its client secret (None: federated tokens only)."""
+        self.data.identities.add_app(client_id, tenant=tenant, secret=secret)
+
+    def add_managed_identity(
+        self, client_id: str, *, tenant: str = DEFAULT_TENANT, system_assigned: bool = False
+    ) -> None:
+        """Assign a managed identity to this machine, so that IMDS answers for it."""
+        self.data.identities.add_managed(client_id, tenant=tenant, system_assigned=system_assigned)
+
+    def federate(
+        self,
+        client_id: str,
+        *,
+        subject: str,
+        issuer: str = CLUSTER_ISSUER,
+        audience: str = EXCHANGE_AUDIENCE,
+    ) -> None:
+        """Let service-account tokens stand for an app or a user-assigned identity."""
+        self.data.identities.federate(Federation(client_id, issuer, subject, audience))
+
+    def grant(self, vault: str, principal: str, *permissions: str) -> None:
+        """Set the access policy of an identity on a vault, `get` where nothing is said.
+
+        The vault and the identity must exist. A vault belongs to the tenant of the identity that
+        is granted something; two tenants on one vault are refused.
+        """
+        wanted = permissions or (Permission.GET,)
+        self.data.policies.grant(vault, principal, [Permission(text) for text in wanted])
+
+    def revoke(self, vault: str, principal: str) -> None:
+        """Take the access policy of an identity away."""
+        self.data.policies.grant(vault, principal, [])
+
+    def service_account_token(
+        self,
+        subject: str,
+        *,
+        audience: str | tuple[str, ...] = EXCHANGE_AUDIENCE,
+        lifetime_seconds: int = 3600,
+    ) -> str:
+        """What kubelet puts into the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
+
+        A negative lifetime makes tokens that have expired.
+        """
+        audiences = (audience,) if isinstance(audience, str) else audience
+        return kubelet_tokens(
+            self.data.keys,
+            subject,
+            audiences=audiences,
+            now=time.time(),
+            lifetime=lifetime_seconds,
+        )
+
+    # --- behaviour ---------------------------------------------------------------------------
+
+    def tune(
+        self,
+        *,
+        latency_seconds: float = 0.0,
+        throttle_per_second: int | None = None,
+        retry_after_seconds: int = 1,
+        token_lifetime_seconds: int = 3600,
+    ) -> None:
+        """Put these numbers in force; what is left out goes back to its default."""
+        self.data.behaviour.tune(
+            replace(
+                Tuning(),
+                latency=latency_seconds,
+                throttle=throttle_per_second,
+                retry_after=retry_after_seconds,
+                token_lifetime=token_lifetime_seconds,
+            )
+        )
+
+    def add_fault(self, match: str, action: FaultAction, *, times: int | None = 1) -> None:
+        """Let something go wrong `times` times (None: for ever).
+
+        Args:
+            match: the beginning of `host/path`, or of the path on any host when it begins with `/`:
+                `contoso.vault.azure.net/secrets/db`, `login.microsoftonline.com`, `/metadata`.
+            action: `RespondStatus(500)`, `RespondStatus(429, retry_after=2)`, `CloseHalfWay()` or `Hang()`.
+            times: how often.
+        """
+        self.data.behaviour.add_fault(Fault(match, action, times))
+
+    def clear_faults(self) -> None:
+        """Forget all faults."""
+        self.data.behaviour.clear_faults()
+
+    # --- what was asked ----------------------------------------------------------------------
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """All requests that are over, in the order in which they ended."""
+        return list(self.journal.records)
+
+    def count(self, kind: PathKind | None = None, *, status: int | None = None) -> int:
+        """How many requests of this kind ended with this status; None means any."""
+        return sum(
+            kind in (None, record.kind) and status in (None, record.status)
+            for record in self.journal.records
+        )
+
+    def forget_requests(self) -> None:
+        """Start counting from nothing."""
+        self.journal.clear()
+
+
+@asynccontextmanager
+async def running_devvault(folder: Path) -> AsyncIterator[DevVault]:
+    """Run a development vault with its data in `folder / "devvault"`, on free ports, until the block ends."""
+    journal = Journal()
+    with DevVaultData(folder / "devvault") as served, DevVaultData(folder / "devvault") as data:
+        async with serve(served, journal=journal):
+            yield DevVault(data, journal, DevRedirect.read(data.folder))
