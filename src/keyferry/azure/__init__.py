@@ -1,0 +1,1 @@
+"""The provider for Azure Key Vault: classes whose `spec.provider` is `azure`."""

@@ -1,0 +1,125 @@
+"""The error codes of Entra that users meet, each explained in one sentence with its remedy. [pure]
+
+Entra names every refusal by a number after `AADSTS`. The text that comes with it stays out of our
+messages; what it would tell (tenant, client, subject) is known here anyway.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from keyferry.azure.excerpt import excerpt
+from keyferry.azure.modes import Identity, ServicePrincipal, VmManagedIdentity, WorkloadIdentity
+from keyferry.azure.service_account import EXCHANGE_AUDIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What one code means and what mends it; both are templates for `str.format_map`.
+
+    Attributes:
+        problem: the end of the sentence "Entra refused the token: ...".
+        remedy: a sentence. Fields: client, tenant, issuer, subject, audience.
+    """
+
+    problem: str
+    remedy: str
+
+
+_FEDERATED = (
+    "Compare with: az ad app federated-credential list --id {client} (or: az identity "
+    "federated-credential list). The token has issuer {issuer}, subject {subject} and "
+    "audience {audience}."
+)
+_RESET = (
+    "Make a new one with: az ad app credential reset --id {client}, and put its value (not its "
+    "id) into the key clientsecret of the nodePublishSecretRef Secret."
+)
+_CLOUD = "Check cloudName in the class, and that the tenant belongs to that cloud."
+
+EXPLANATIONS: Mapping[int, Explanation] = {
+    50001: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD),
+    50027: Explanation(
+        "the service-account token is malformed or its signature is not valid",
+        "Check that the issuer {issuer} publishes the keys that this cluster signs with.",
+    ),
+    50166: Explanation(
+        "Entra could not fetch the keys of the issuer {issuer}",
+        "The issuer's /.well-known/openid-configuration must be reachable from the internet.",
+    ),
+    53003: Explanation(
+        "a conditional-access policy of the tenant {tenant} blocks {client}",
+        "Have an administrator of the tenant look at its sign-in log.",
+    ),
+    70011: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
+    70021: Explanation(
+        "no federated credential of {client} matches the service-account token", _FEDERATED
+    ),
+    90002: Explanation(
+        "the tenant {tenant} does not exist in this cloud",
+        "Set tenantID to the tenant of the identity: az account show --query tenantId.",
+    ),
+    500011: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD),
+    700016: Explanation(
+        "the tenant {tenant} has no application with client id {client}",
+        "Set tenantID and the client id to those of one identity: az ad sp show --id {client}.",
+    ),
+    700024: Explanation(
+        "the service-account token has expired or is not valid yet",
+        "Check the clocks of this machine and of the API server; kubelet renews the token.",
+    ),
+    700027: Explanation(
+        "the signature of the client assertion does not match any key of {client}", _FEDERATED
+    ),
+    700211: Explanation("no federated credential of {client} has the issuer {issuer}", _FEDERATED),
+    700212: Explanation(
+        "no federated credential of {client} has the audience {audience}", _FEDERATED
+    ),
+    700213: Explanation(
+        "no federated credential of {client} has the subject {subject}", _FEDERATED
+    ),
+    900023: Explanation(
+        "{tenant} is neither the id nor a domain name of a tenant",
+        "Set tenantID to what this says: az account show --query tenantId.",
+    ),
+    1002012: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
+    7000112: Explanation(
+        "the application {client} is disabled",
+        "Enable it: az ad sp update --id {client} --set accountEnabled=true",
+    ),
+    7000215: Explanation("the client secret of {client} is wrong", _RESET),
+    7000216: Explanation("the request carried no credential of {client}", _RESET),
+    7000222: Explanation("the client secret of {client} has expired", _RESET),
+}
+
+
+def explain(code: int, *, identity: Identity, tenant: str) -> Explanation:
+    """What the refusal `AADSTS<code>` means for this identity, its fields filled in."""
+    unknown = Explanation(
+        "its error code is not one that Keyferry explains",
+        f"Look it up: https://login.microsoftonline.com/error?code={code}",
+    )
+    found = EXPLANATIONS.get(code, unknown)
+    fields = _fields(identity, tenant)
+    return Explanation(found.problem.format_map(fields), found.remedy.format_map(fields))
+
+
+def _fields(identity: Identity, tenant: str) -> dict[str, str]:
+    match identity:
+        case ServicePrincipal() | VmManagedIdentity():
+            issuer = subject = "(none)"
+        case WorkloadIdentity(token=token):
+            issuer, subject = token.issuer or "(unreadable)", token.subject or "(unreadable)"
+        case _:
+            assert_never(identity)
+    return {
+        "client": excerpt(identity.client_id),
+        "tenant": tenant,
+        "issuer": excerpt(issuer),
+        "subject": excerpt(subject),
+        "audience": EXCHANGE_AUDIENCE,
+    }

@@ -1,0 +1,157 @@
+"""The clouds of Azure: where vaults live and who issues their tokens. [pure]
+
+Source: azure, section 3. One cloud has no fixed place: AzureStackCloud is described by a JSON file
+that the class names; whoever reads that file hands its bytes to `parse_environment`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import msgspec
+
+from keyferry.azure.excerpt import excerpt
+from keyferry.errors import ClassInvalidError
+
+STACK_NAME = "AzureStackCloud"
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """One cloud.
+
+    Attributes:
+        name: as classes write it; upper and lower case are the same there.
+        vault_suffix: what follows the vault's name and a dot in its host name.
+        vault_resource: the resource that tokens for vaults are asked for, without a trailing slash.
+        authority: the https URL of the token endpoint's host, without a trailing slash.
+    """
+
+    name: str
+    vault_suffix: str
+    vault_resource: str
+    authority: str
+
+    def vault_host(self, vault: str) -> str:
+        """The host name of the vault called `vault`."""
+        return f"{vault}.{self.vault_suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFile:
+    """A cloud that stands in a file: AzureStackCloud."""
+
+    path: str
+
+
+CLOUDS = (
+    Cloud(
+        "AzurePublicCloud",
+        "vault.azure.net",
+        "https://vault.azure.net",
+        "https://login.microsoftonline.com",
+    ),
+    Cloud(
+        "AzureUSGovernmentCloud",
+        "vault.usgovcloudapi.net",
+        "https://vault.usgovcloudapi.net",
+        "https://login.microsoftonline.us",
+    ),
+    Cloud(
+        "AzureChinaCloud",
+        "vault.azure.cn",
+        "https://vault.azure.cn",
+        "https://login.chinacloudapi.cn",
+    ),
+    Cloud(
+        "AzureGermanCloud",
+        "vault.microsoftazure.de",
+        "https://vault.microsoftazure.de",
+        "https://login.microsoftonline.de",
+    ),
+)
+
+
+def find_cloud(name: str, environment_file: str) -> Cloud | EnvironmentFile:
+    """The cloud called `name`; the public one when the name is empty.
+
+    Args:
+        name: the parameter `cloudName`.
+        environment_file: the parameter `cloudEnvFileName`, which only AzureStackCloud reads.
+
+    Raises:
+        ClassInvalidError: there is no such cloud, or AzureStackCloud comes without its file.
+    """
+    if not name:
+        return CLOUDS[0]
+    if name.casefold() == STACK_NAME.casefold():
+        if environment_file:
+            return EnvironmentFile(environment_file)
+        raise ClassInvalidError(
+            f"cloudName {name} is not valid, error: cloudEnvFileName is not set",
+            "Name the JSON file that describes this cloud in cloudEnvFileName.",
+        )
+    for cloud in CLOUDS:
+        if cloud.name.casefold() == name.casefold():
+            return cloud
+    known = ", ".join([*(cloud.name for cloud in CLOUDS), STACK_NAME])
+    raise ClassInvalidError(
+        f"cloudName {excerpt(name)} is not valid, error: there is no cloud environment so named",
+        f"Use one of {known}, or leave it empty for {CLOUDS[0].name}.",
+    )
+
+
+class _EnvironmentDocument(msgspec.Struct, rename="camel"):
+    active_directory_endpoint: str
+    key_vault_endpoint: str
+    key_vault_dns_suffix: str = msgspec.field(name="keyVaultDNSSuffix")
+    name: str = STACK_NAME
+
+
+def parse_environment(content: bytes, *, path: str) -> Cloud:
+    """The cloud that the file `path` describes.
+
+    Raises:
+        ClassInvalidError: not JSON of that shape, or its parts do not fit together. Nothing of the
+            content is repeated, because the class may name any file of the node.
+    """
+    try:
+        document = msgspec.json.decode(content, type=_EnvironmentDocument)
+    except (msgspec.DecodeError, UnicodeError):
+        raise _unusable(path, "it is not a JSON object with the keys of a cloud") from None
+    cloud = Cloud(
+        document.name,
+        document.key_vault_dns_suffix.strip(". "),
+        document.key_vault_endpoint.strip().rstrip("/"),
+        document.active_directory_endpoint.strip().rstrip("/"),
+    )
+    if not _is_https(cloud.authority):
+        raise _unusable(path, "activeDirectoryEndpoint is not an https URL")
+    if not _is_https(cloud.vault_resource):
+        raise _unusable(path, "keyVaultEndpoint is not an https URL")
+    # A token must only go to hosts of the resource that it is for.
+    resource = urlsplit(cloud.vault_resource).hostname or ""
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", cloud.vault_suffix) or not _within(
+        cloud.vault_suffix.casefold(), resource
+    ):
+        raise _unusable(path, "keyVaultDNSSuffix does not lie within the host of keyVaultEndpoint")
+    return cloud
+
+
+def _is_https(url: str) -> bool:
+    return (
+        re.fullmatch(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?", url) is not None
+    )
+
+
+def _within(host: str, domain: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")
+
+
+def _unusable(path: str, reason: str) -> ClassInvalidError:
+    return ClassInvalidError(
+        f"cloudName {STACK_NAME} is not valid, error: {excerpt(path)}: {reason}",
+        "The file needs activeDirectoryEndpoint, keyVaultEndpoint and keyVaultDNSSuffix.",
+    )

@@ -1,0 +1,235 @@
+"""The objects that a class asks for, and the files that they become. [pure]
+
+Source: azure, section 4. Messages that people and tests search for are upstream's. What upstream
+accepts in silence and then does wrong is an error here: an unknown type, a bad permission, a path
+that the volume cannot hold, two objects on one path, a name that no vault can hold.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from keyferry.azure.entries import read_entries
+from keyferry.azure.excerpt import excerpt
+from keyferry.errors import ClassInvalidError
+from keyferry.paths import path_clash, path_problem
+
+if TYPE_CHECKING:
+    from keyferry.azure.entries import Entry
+
+
+class ObjectType(Enum):
+    """What an object of a vault can be."""
+
+    SECRET = "secret"  # noqa: S105 - a word of the format
+    KEY = "key"
+    CERT = "cert"
+
+
+class Encoding(Enum):
+    """How the value of a secret stands for the bytes of the file."""
+
+    UTF8 = "utf-8"
+    BASE64 = "base64"
+    HEX = "hex"
+
+
+class Format(Enum):
+    """In which form a certificate with its key is delivered."""
+
+    PEM = "pem"
+    PFX = "pfx"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """What to ask the vault for; equal for two files that show the same object.
+
+    Attributes:
+        type: what it is.
+        name: its name in the vault.
+        version: the version asked for; "" means the current one.
+    """
+
+    type: ObjectType
+    name: str
+    version: str
+
+    @property
+    def id(self) -> str:
+        """How pod statuses call it."""
+        return f"{self.type.value}/{self.name}"
+
+    def __str__(self) -> str:
+        """How a person would call it."""
+        version = f" version {self.version}" if self.version else ""
+        return f"{self.type.value} {self.name}{version}"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultObject:
+    """One entry of `objects`.
+
+    Attributes:
+        ref: what it asks for.
+        path: its file in the volume, the alias if there is one, else the name.
+        mode: permission bits of the file; None leaves them to the driver.
+        encoding: how the value stands for the bytes.
+        format: the form of a certificate-backed secret.
+        history: how many versions to deliver, at least 1.
+    """
+
+    ref: ObjectRef
+    path: str
+    mode: int | None
+    encoding: Encoding
+    format: Format
+    history: int
+
+
+def parse_objects(text: str) -> tuple[VaultObject, ...]:
+    """Every object that the parameter `objects` lists, in its order, all of them checked.
+
+    Raises:
+        ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
+    """
+    if not text.strip():
+        raise ClassInvalidError("objects is not set", "List at least one object under array:.")
+    objects = tuple(_checked(entry) for entry in read_entries(text))
+    if not objects:
+        problem = "objects lists no object, its array is empty"
+        raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
+    clash = path_clash(found.path for found in objects)
+    if clash is not None:
+        raise _clash_error(*clash)
+    return objects
+
+
+def fetch_context(object_type: str, name: str, version: str) -> str:
+    """What precedes the cause when one object fails, as upstream words it."""
+    return (
+        f"failed to get objectType:{excerpt(object_type)}, objectName:{excerpt(name)}, "
+        f"objectVersion:{excerpt(version)}"
+    )
+
+
+def _clash_error(first: str, second: str) -> ClassInvalidError:
+    problem = (
+        f"two objects have the file path '{excerpt(first)}'"
+        if first == second
+        else f"the file path '{excerpt(first)}' of one object is a folder in the path "
+        f"'{excerpt(second)}' of another"
+    )
+    return ClassInvalidError(problem, "Give one of them another objectAlias.")
+
+
+def _checked(entry: Entry) -> VaultObject:
+    """Check one entry: format, encoding, file name as upstream does, then what only we check."""
+    type_, name = entry.string("objectType"), entry.string("objectName")
+    version = entry.string("objectVersion")
+    history = entry.integer("objectVersionHistory")
+    path = entry.string("objectAlias") or name
+    format_, encoding = entry.string("objectFormat"), entry.string("objectEncoding")
+    permission = entry.string("filePermission")
+    try:
+        checked_format = _format(format_, type_)
+        checked_encoding = _encoding(encoding, type_)
+        _check_path(path)
+        ref = ObjectRef(_type(type_), _name(name), _version(version))
+        mode = _mode(permission)
+        _check_built(ref.type, checked_format, history)
+    except ClassInvalidError as error:
+        problem = f"{fetch_context(type_, name, version)}: {error.problem} ({entry.place})"
+        raise ClassInvalidError(problem, error.remedy) from None
+    return VaultObject(ref, path, mode, checked_encoding, checked_format, max(history, 1))
+
+
+def _format(text: str, type_: str) -> Format:
+    if text.casefold() not in ("", "pem", "pfx"):
+        raise ClassInvalidError(f"invalid objectFormat: {excerpt(text)}, should be PEM or PFX")
+    # Upstream compares with the lower-case word here: "PFX" passes for keys and certificates, and
+    # is ignored. Classes that have it must go on working.
+    if text == "pfx" and type_ != ObjectType.SECRET.value:
+        raise ClassInvalidError(
+            "PFX format only supported for objectType: secret",
+            "A certificate with its key is read as objectType: secret.",
+        )
+    is_pfx = text.casefold() == "pfx" and type_ == ObjectType.SECRET.value
+    return Format.PFX if is_pfx else Format.PEM
+
+
+def _encoding(text: str, type_: str) -> Encoding:
+    if not text:
+        return Encoding.UTF8
+    if type_ != ObjectType.SECRET.value:
+        problem = "objectEncoding only supported for objectType: secret"
+        raise ClassInvalidError(problem, "Remove objectEncoding.")
+    try:
+        return Encoding(text.casefold())
+    except ValueError:
+        problem = f"invalid objectEncoding: {excerpt(text)}, should be hex, base64 or utf-8"
+        raise ClassInvalidError(problem) from None
+
+
+def _check_path(path: str) -> None:
+    if not path:
+        raise ClassInvalidError("file name must not be empty", "Set objectName.")
+    if path.startswith("/"):
+        raise ClassInvalidError("file name must be a relative path", "Remove the leading '/'.")
+    if ".." in path:
+        raise ClassInvalidError("file name must not contain '..'", "Choose another objectAlias.")
+    problem = path_problem(path)
+    if problem is not None:
+        raise ClassInvalidError(f"the file name {problem}", "Choose another objectAlias.")
+
+
+def _type(text: str) -> ObjectType:
+    try:
+        return ObjectType(text)
+    except ValueError:
+        raise ClassInvalidError(
+            f"Invalid vaultObjectTypes. Should be secret, key, or cert, not '{excerpt(text)}'",
+            "Set objectType, in lower case.",
+        ) from None
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
+        raise ClassInvalidError(
+            "objectName cannot be the name of an object in a vault",
+            "Such a name has 1 to 127 letters, digits and hyphens; a file name is objectAlias.",
+        )
+    return text
+
+
+def _version(text: str) -> str:
+    if text and not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
+        problem = "objectVersion cannot be the version of an object in a vault"
+        raise ClassInvalidError(problem, "Leave it empty for the current version.")
+    return text
+
+
+def _mode(text: str) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"0?[0-7]{1,3}", text):
+        raise ClassInvalidError(
+            f"filePermission '{excerpt(text)}' is not an octal mode", "Write it as in chmod: 0640."
+        )
+    return int(text, 8)
+
+
+def _check_built(type_: ObjectType, format_: Format, history: int) -> None:
+    """What the format of the class knows and this version does not deliver yet."""
+    later = {
+        f"objectType: {type_.value}": type_ is not ObjectType.SECRET,
+        "objectFormat: pfx": format_ is Format.PFX,
+        "objectVersionHistory above 1": history > 1,
+    }
+    for field, asked in later.items():
+        if asked:
+            problem = f"{field} is not in this version of Keyferry"
+            raise ClassInvalidError(problem, "Use objectType: secret, the current version, as PEM.")

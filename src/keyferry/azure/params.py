@@ -1,0 +1,120 @@
+"""The parameters of a class for Azure, checked once, before anything is done. [pure]
+
+Source: azure, section 1: the checks stand in upstream's order, so that a class with two mistakes
+is told the same first one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.azure.clouds import Cloud, EnvironmentFile, find_cloud
+from keyferry.azure.excerpt import excerpt
+from keyferry.azure.modes import Identity, WorkloadIdentity, choose_identity, choose_switch
+from keyferry.azure.objects import VaultObject, parse_objects
+from keyferry.azure.service_account import check_subject
+from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, NamedFile
+from keyferry.errors import ClassInvalidError, Hop, PlatformError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AzureMount:
+    """Everything that one mount asks for.
+
+    Attributes:
+        vault: the name of the vault.
+        tenant: the Entra tenant that the identity belongs to.
+        cloud: the cloud, or the file that describes it.
+        identity: who fetches.
+        objects: what to deliver, at least one.
+    """
+
+    vault: str
+    tenant: str
+    cloud: Cloud | EnvironmentFile
+    identity: Identity
+    objects: tuple[VaultObject, ...]
+
+
+def parse_mount(parameters: Mapping[str, str], secrets: Mapping[str, str] | None) -> AzureMount:
+    """The mount that a call asks for.
+
+    Args:
+        parameters: the attributes of the call: the class, overlaid by what kubelet says of the pod.
+        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
+
+    Raises:
+        PlatformError: kubelet did not say which pod this is for.
+        ClassInvalidError: a parameter is missing or malformed.
+        IdentityError: what the identity mode needs is missing.
+    """
+    get = _Getter(parameters)
+    for key, name in ((POD_NAME, "pod name"), (POD_NAMESPACE, "pod namespace")):
+        if not get(key):
+            remedy = "The CSIDriver object needs podInfoOnMount: true."
+            raise PlatformError(f"{name} is not provided", remedy, hop=Hop.REQUEST)
+    switch = choose_switch(parameters)
+    vault = get("keyvaultName")
+    if not vault:
+        raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
+    tenant = _tenant(get("tenantID") or get("tenantId"))
+    cloud = find_cloud(get("cloudName"), get("cloudEnvFileName"))
+    identity = choose_identity(switch, parameters, secrets)
+    if isinstance(identity, WorkloadIdentity):
+        check_subject(
+            identity.token,
+            namespace=get(POD_NAMESPACE),
+            service_account=get(SERVICE_ACCOUNT),
+        )
+    objects = parse_objects(get("objects"))
+    return AzureMount(_vault(vault), tenant, cloud, identity, objects)
+
+
+def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+    """The files that a mount of a class will produce, and the names for them, in their order.
+
+    Args:
+        parameters: of the class alone.
+
+    Raises:
+        ClassInvalidError: `objects` is malformed.
+    """
+    objects = parse_objects(_Getter(parameters)("objects"))
+    return tuple(
+        NamedFile(found.path, frozenset({found.ref.name}), str(found.ref)) for found in objects
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Getter:
+    """Reads one parameter, trimmed; "" where it is absent."""
+
+    parameters: Mapping[str, str]
+
+    def __call__(self, key: str) -> str:
+        return self.parameters.get(key, "").strip()
+
+
+def _tenant(text: str) -> str:
+    if not text:
+        remedy = "Set tenantID to the tenant of the vault: az account show --query tenantId."
+        raise ClassInvalidError("tenantId is not provided", remedy)
+    if not re.fullmatch(r"[0-9A-Za-z.-]+", text):
+        problem = "failed to get keyvault client: tenantId is neither an id nor a domain name"
+        raise ClassInvalidError(problem, "Find it with: az account show --query tenantId.")
+    return text
+
+
+def _vault(name: str) -> str:
+    problem = f'failed to get vault: Invalid vault name: "{excerpt(name)}"'
+    remedy = "Give the bare name, without a domain."
+    if not 3 <= len(name) <= 24:
+        raise ClassInvalidError(f"{problem}, must be between 3 and 24 chars", remedy)
+    if not re.fullmatch(r"[-A-Za-z0-9]+", name):
+        raise ClassInvalidError(f"{problem}, must match [-a-zA-Z0-9]{{3,24}}", remedy)
+    return name

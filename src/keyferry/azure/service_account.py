@@ -1,0 +1,112 @@
+"""The service-account tokens that kubelet sends along with a mount. [pure]
+
+Source: azure, section 2.5. The token's claims are read to tell identities apart and to explain a
+refusal; nothing here decides by them whether access is granted: the token endpoint verifies the
+signature, and `check_subject` only ever refuses.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - msgspec needs it at run time
+from hashlib import sha256
+
+import msgspec
+
+from keyferry.errors import IdentityError
+
+EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccountToken:
+    """A token of a Kubernetes service account for the token endpoint of Entra.
+
+    Attributes:
+        text: the JWT itself.
+        issuer: its claim `iss`, "" when it cannot be read.
+        subject: its claim `sub`, "" when it cannot be read.
+    """
+
+    text: str = field(repr=False)
+    issuer: str
+    subject: str
+
+    @property
+    def fingerprint(self) -> tuple[str, ...]:
+        """Equal for tokens that prove the same, whichever pod they were made for."""
+        if self.issuer and self.subject:
+            return (self.issuer, self.subject)
+        return (sha256(self.text.encode()).hexdigest(),)
+
+
+class _TokenEntry(msgspec.Struct, rename="camel"):
+    token: str
+    expiration_timestamp: datetime | None = None
+
+
+class _Claims(msgspec.Struct):
+    iss: str = ""
+    sub: str = ""
+
+
+_REMEDY = (
+    f"The CSIDriver object secrets-store.csi.k8s.io needs spec.tokenRequests with the audience "
+    f"{EXCHANGE_AUDIENCE}; on a plain machine set useVMManagedIdentity or use a service principal."
+)
+_PROBLEM = "failed to parse workload identity tokens, error"
+
+
+def exchange_token(attribute: str) -> ServiceAccountToken:
+    """The token for Entra out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
+
+    Raises:
+        IdentityError: there are no tokens, or none for this audience, or they are not JSON.
+    """
+    if not attribute.strip():
+        raise IdentityError(f"{_PROBLEM}: service account tokens not found", _REMEDY)
+    try:
+        tokens = msgspec.json.decode(attribute, type=dict[str, _TokenEntry])
+    except (msgspec.DecodeError, UnicodeError):
+        # Neither quoted nor chained: the text holds tokens.
+        problem = f"{_PROBLEM}: failed to unmarshal service account tokens, error: not their JSON"
+        raise IdentityError(problem, _REMEDY) from None
+    entry = tokens.get(EXCHANGE_AUDIENCE)
+    if entry is None or not entry.token:
+        problem = f"{_PROBLEM}: token for audience {EXCHANGE_AUDIENCE} not found"
+        raise IdentityError(problem, _REMEDY)
+    claims = _claims(entry.token)
+    return ServiceAccountToken(entry.token, claims.iss, claims.sub)
+
+
+def check_subject(token: ServiceAccountToken, *, namespace: str, service_account: str) -> None:
+    """Refuse a token that says it is of another service account than the pod's.
+
+    Kubelet never sends one; a class could carry one, to profit from what another pod's token has
+    brought into the token cache.
+
+    Args:
+        token: of the mount.
+        namespace: of the pod.
+        service_account: of the pod as kubelet names it; "" when it does not.
+
+    Raises:
+        IdentityError: the subject is another one.
+    """
+    expected = f"system:serviceaccount:{namespace}:{service_account}"
+    if service_account and token.subject not in ("", expected):
+        raise IdentityError(
+            f"the service-account token belongs to {token.subject}, and the pod to {expected}",
+            "Remove serviceAccount.tokens from the parameters of the class; kubelet sends them.",
+        )
+
+
+def _claims(token: str) -> _Claims:
+    """The claims of a JWT, unverified; empty ones where it is none."""
+    payload = token.split(".")[1] if token.count(".") == 2 else ""
+    try:
+        decoded = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        return msgspec.json.decode(decoded, type=_Claims)
+    except (ValueError, msgspec.DecodeError):
+        return _Claims()

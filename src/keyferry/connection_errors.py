@@ -1,0 +1,126 @@
+"""From the exceptions of aiohttp to ours: which hop failed, why, what to do about it. [pure]"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+
+import aiohttp
+
+from keyferry.errors import ConnectionFailedError, Hop
+
+_PROXY_REMEDY = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process."
+_TRUST_REMEDY = (
+    "If a proxy inspects TLS here, add its CA to the trusted certificates of this machine "
+    "(SSL_CERT_FILE)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionProblem:
+    """Why a try brought no usable answer.
+
+    Attributes:
+        hop: where the journey ended.
+        problem: what happened there, naming the host.
+        remedy: what a person can do.
+        transient: whether another try can end better.
+    """
+
+    hop: Hop
+    problem: str
+    remedy: str
+    transient: bool
+
+    def error(self, purpose: str) -> ConnectionFailedError:
+        """The error to raise, `purpose` being the end of the sentence "failed to ..."."""
+        return ConnectionFailedError(
+            f"failed to {purpose}: {self.problem}", self.remedy, hop=self.hop
+        )
+
+
+def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
+    """Translate what aiohttp raised on the way to `host`."""
+    match error:
+        case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
+            return _not_connected(error, host)
+        case aiohttp.ClientHttpProxyError():
+            problem = f"the proxy refused to connect to {host} (status {error.status})"
+            return ConnectionProblem(Hop.CONNECT, problem, _PROXY_REMEDY, error.status >= 500)
+        case aiohttp.ConnectionTimeoutError():
+            problem = f"{host} accepted no connection in time"
+            return ConnectionProblem(Hop.CONNECT, problem, _reach_remedy(host), transient=True)
+        case TimeoutError():
+            problem = f"{host} did not answer in time"
+            return ConnectionProblem(Hop.CONNECT, problem, _health_remedy(host), transient=True)
+        case aiohttp.InvalidURL():
+            problem = f"{host!r} is no valid host name"
+            return ConnectionProblem(Hop.DNS, problem, "Check the class.", transient=False)
+        case _:
+            problem = f"{host} closed the connection before its answer was whole"
+            return ConnectionProblem(Hop.CONNECT, problem, _health_remedy(host), transient=True)
+
+
+def _not_connected(
+    error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError, host: str
+) -> ConnectionProblem:
+    cause = error.os_error
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return _bad_certificate(error.certificate_error, host)
+        case aiohttp.ClientConnectorDNSError():
+            return _unresolved(cause, host)
+        case aiohttp.ClientProxyConnectionError():
+            problem = f"the proxy {error.host} could not be reached ({_reason(cause)})"
+            return ConnectionProblem(Hop.CONNECT, problem, _PROXY_REMEDY, transient=True)
+        case aiohttp.ClientSSLError():
+            problem = f"TLS with {host} could not be agreed on ({_reason(cause)})"
+            remedy = f"Check that {host} speaks TLS and that no proxy answers instead."
+            return ConnectionProblem(Hop.TLS, problem, remedy, transient=False)
+        case _:
+            problem = f"{host} could not be reached ({_reason(cause)})"
+            return ConnectionProblem(Hop.CONNECT, problem, _reach_remedy(host), transient=True)
+
+
+def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
+    remedy = (
+        f"Check the spelling of the name and the DNS of this machine: getent hosts {host}. "
+        "The name of a vault that was deleted or never created does not resolve either."
+    )
+    problem = f"the host name {host} could not be resolved ({_reason(cause)})"
+    unknown = cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
+    return ConnectionProblem(Hop.DNS, problem, remedy, transient=not unknown)
+
+
+def _bad_certificate(cause: Exception, host: str) -> ConnectionProblem:
+    code = cause.verify_code if isinstance(cause, ssl.SSLCertVerificationError) else 0
+    reason, remedy = _CERTIFICATE_REASONS.get(code, ("it cannot be verified", _TRUST_REMEDY))
+    problem = f"the TLS certificate of {host} is not accepted: {reason}"
+    return ConnectionProblem(Hop.TLS, problem, remedy, transient=False)
+
+
+_CERTIFICATE_REASONS: dict[int, tuple[str, str]] = {
+    9: ("it is not valid yet", "Check the clock of this machine."),
+    10: ("it has expired", "Have it renewed, or check the clock of this machine."),
+    18: ("it is self-signed", _TRUST_REMEDY),
+    19: ("it is self-signed", _TRUST_REMEDY),
+    20: ("its issuer is not trusted here", _TRUST_REMEDY),
+    62: (
+        "it was issued for another name",
+        "Check that the name resolves to the real server and that no proxy answers instead.",
+    ),
+}
+"""The codes of OpenSSL (X509_V_ERR_...) that have a remedy of their own."""
+
+
+def _reach_remedy(host: str) -> str:
+    return f"Check that firewalls and network policies let this machine reach {host}."
+
+
+def _health_remedy(host: str) -> str:
+    return f"Look at the health of {host} and of any proxy or firewall in between."
+
+
+def _reason(cause: OSError) -> str:
+    return cause.strerror or type(cause).__name__
