@@ -77,8 +77,7 @@ Station = VaultStation | LoginStation | UnknownStation
 
 def station_of(host_header: str) -> Station:
     """The station that a `Host` header means; its port does not matter."""
-    host = host_header.rpartition(":")[0] if ":" in host_header else host_header
-    host = host.lower().rstrip(".")
+    host = bare_host(host_header)
     for cloud in CLOUDS:
         if host in cloud.login_hosts:
             return LoginStation(cloud, host)
@@ -86,6 +85,12 @@ def station_of(host_header: str) -> Station:
         if dot and vault and suffix == cloud.vault_suffix:
             return VaultStation(cloud, vault)
     return UnknownStation(host)
+
+
+def bare_host(host_header: str) -> str:
+    """The host that a `Host` header names, in lower case, without port and without a dot at its end."""
+    host = host_header.rpartition(":")[0] if ":" in host_header else host_header
+    return host.lower().rstrip(".")
 
 
 def cloud_of_resource(resource: str) -> Cloud | None:

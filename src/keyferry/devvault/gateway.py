@@ -10,7 +10,13 @@ import msgspec
 from aiohttp import web
 
 from keyferry.devvault.access_tokens import AccessTokens
-from keyferry.devvault.clouds import LoginStation, UnknownStation, VaultStation, station_of
+from keyferry.devvault.clouds import (
+    LoginStation,
+    UnknownStation,
+    VaultStation,
+    bare_host,
+    station_of,
+)
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.entra import Entra
 from keyferry.devvault.exchange import Answer, Call, Refused, path_kind, vault_error
@@ -20,6 +26,7 @@ from keyferry.devvault.model import CloseHalfWay, Hang, RespondStatus
 from keyferry.devvault.secrets import Secrets
 from keyferry.devvault.throttle import Throttle
 from keyferry.devvault.vault import Vault
+from keyferry.errors import KeyferryError
 
 STATUS_PATH = "/devvault/requests"
 """On the plain port: what was asked so far, for `keyferry devvault status`."""
@@ -59,7 +66,7 @@ class Gateway:
         self._journal.begin()
         answer = Answer(NO_STATUS)
         try:
-            action = self._behaviour.take_fault(_bare(request.host), request.path)
+            action = self._behaviour.take_fault(bare_host(request.host), request.path)
             if action is not None and not isinstance(action, RespondStatus):
                 await _misbehave(request, action)
             elif action is not None:
@@ -69,6 +76,9 @@ class Gateway:
                     answer = await answer_of(await _read(request, self._clock()))
                 except Refused as refusal:
                     answer = refusal.answer
+                except KeyferryError as error:
+                    refusal_body = vault_error(500, "InternalServerError", "See the log.").body
+                    answer = Answer(500, refusal_body, note=str(error))
             return _response(answer)
         finally:
             self._journal.end(_record(request, answer))
@@ -157,22 +167,17 @@ async def _misbehave(request: web.BaseRequest, action: CloseHalfWay | Hang) -> N
         case _:
             assert_never(action)
     # The handler is cancelled when the client is gone or the server stops.
-    await asyncio.Event().wait()
-    raise AssertionError
+    never: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+    await never
 
 
 def _record(request: web.BaseRequest, answer: Answer) -> RequestRecord:
     return RequestRecord(
         method=request.method,
-        host=_bare(request.host),
+        host=bare_host(request.host),
         path=request.path,
         kind=path_kind(request.path),
         status=answer.status,
         principal=answer.principal,
         note=answer.note,
     )
-
-
-def _bare(host: str) -> str:
-    """The host without its port, in lower case."""
-    return (host.rpartition(":")[0] if ":" in host else host).lower()

@@ -44,6 +44,17 @@ class IdentityTable:
         """The system-assigned identity of this machine, made up where there is none."""
         return self.system_assigned() or self.add_managed(str(uuid.uuid4()), system_assigned=True)
 
+    def remove(self, client_id: str) -> None:
+        """Forget an identity with its federated credentials and policies.
+
+        Raises:
+            RequestInvalidError: there is none with this client id.
+        """
+        gone = self.get(client_id).client_id
+        with self._database.write() as connection:
+            for table in ("policy", "federation", "identity"):
+                connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (gone,))  # noqa: S608
+
     def all(self) -> tuple[Identity, ...]:
         """Every identity, by client id."""
 

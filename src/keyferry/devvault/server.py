@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
-from pathlib import Path
 
-import msgspec
 from aiohttp import web
 
-from keyferry.devvault.authority import CA_FILE, server_certificate
+from keyferry.devvault.authority import server_certificate
 from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.folder import Listening, announced, held
 from keyferry.devvault.gateway import Gateway, Handler
 from keyferry.devvault.journal import Journal
 from keyferry.errors import PlatformError, RequestInvalidError
 
-CONNECTION_FILE = "connection.json"
-_LOCK_FILE = "lock"
 _STOP_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where a development vault listens, each as (address, port)."""
-
-    https: tuple[str, int]
-    http: tuple[str, int]
 
 
 @asynccontextmanager
@@ -57,14 +43,14 @@ async def serve(
     address, port = listen
     check_loopback(address)
     gateway = Gateway(data, journal, clock)
-    with _held(data.folder):
+    with held(data.folder):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(server_certificate(data.folder))
         async with AsyncExitStack() as stack:
             https = await _listen(stack, gateway.serve_https, (address, port), context)
             http = await _listen(stack, gateway.serve_http, (address, 0), None)
             listening = Listening(https, http)
-            with _announced(data.folder, listening):
+            with announced(data.folder, listening):
                 yield listening
 
 
@@ -107,44 +93,3 @@ async def _listen(
         ) from error
     bound = runner.addresses[0]
     return str(bound[0]), int(bound[1])
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the folder; the kernel lets go of it even when the process is killed."""
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PlatformError(
-                f"a development vault is already running with its data in {folder}",
-                "Use that one, or give this one another folder with --data.",
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _announced(folder: Path, listening: Listening) -> Iterator[None]:
-    """Have `connection.json` in the folder, replacing one that a killed process left."""
-    path = folder / CONNECTION_FILE
-    content = {
-        "https": _text(listening.https),
-        "http": _text(listening.http),
-        "ca": CA_FILE,
-    }
-    new = folder / f".{CONNECTION_FILE}.new"
-    new.touch(mode=0o600)
-    new.write_bytes(msgspec.json.encode(content))
-    new.replace(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _text(listen: tuple[str, int]) -> str:
-    address, port = listen
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
