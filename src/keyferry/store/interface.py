@@ -114,8 +114,12 @@ class ObjectStore(Protocol):
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """The pod status of that name, if there is one."""
 
-    async def apply_pod_status(self, status: PodStatus) -> None:
-        """Create it, or make it equal to `status`; the labels of others stay."""
+    async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
+        """Create it, or make it equal to `status`; the labels of others stay.
+
+        Returns:
+            The reference by which a Secret names this pod status as its owner.
+        """
 
     async def apply_secret(self, secret: SecretManifest) -> bool:
         """Create it, or make it equal to `secret`, adding its owners to those that are there; True when it changed."""

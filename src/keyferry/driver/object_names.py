@@ -1,0 +1,74 @@
+"""Which file of a volume an `objectName` of `secretObjects` means. [pure]
+
+Source: driver.md, section 4.4: the exact path of a file, which therefore always wins. Beyond
+    upstream, the object's own name in the vault is a name too, unless it fits several files.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ObjectNamesError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from keyferry.contract import NamedFile, SecretFile
+
+_LISTED = 20
+"""How many candidates a message lists."""
+
+
+def resolve_file(
+    object_name: str, files: Sequence[SecretFile], named: Sequence[NamedFile]
+) -> SecretFile:
+    """The file at that path, else the file of the object with that name.
+
+    Args:
+        object_name: case-sensitive, trimmed.
+        files: the whole content of the volume.
+        named: the names beside the paths; one whose path is not among `files` counts for nothing.
+
+    Raises:
+        ObjectNamesError: there is none, or the name fits several; the message lists the candidates.
+    """
+    by_path = {file.path: file for file in files}
+    if not object_name:
+        raise ObjectNamesError(
+            "objectName is empty", "Name a file of the volume, its alias or its object."
+        )
+    if object_name in by_path:
+        return by_path[object_name]
+    present = [name for name in named if name.path in by_path]
+    origins = {name.path: name.origin for name in present if object_name in name.names}
+    if not origins:
+        raise _unknown(object_name, by_path, present)
+    if len(origins) > 1:
+        raise ObjectNamesError(
+            f"objectName {object_name!r} is ambiguous: it fits {_listed(origins, origins)}",
+            "Use the path of the file that you mean.",
+        )
+    (path,) = origins
+    return by_path[path]
+
+
+def _unknown(
+    object_name: str, paths: Iterable[str], present: Sequence[NamedFile]
+) -> ObjectNamesError:
+    listed = _listed(paths, {name.path: name.origin for name in present})
+    names = {*paths, *(alternative for name in present for alternative in name.names)}
+    close = difflib.get_close_matches(object_name, sorted(names), n=1)
+    return ObjectNamesError(
+        f"file matching objectName {object_name!r} not found in the pod; the volume holds {listed}",
+        f"Did you mean {close[0]!r}?"
+        if close
+        else "Use the path of a file (its alias, where it has one) or the name of its object.",
+    )
+
+
+def _listed(paths: Iterable[str], origins: Mapping[str, str]) -> str:
+    texts = [f"{path} ({origins[path]})" if path in origins else path for path in sorted(paths)]
+    if len(texts) > _LISTED:
+        texts[_LISTED:] = [f"{len(texts) - _LISTED} more"]
+    return ", ".join(texts) or "no file"

@@ -1,0 +1,37 @@
+"""The SecretProviderClassPodStatus of one volume. [pure]
+
+Source: driver-wire, section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.store.interface import PodRef, PodStatus
+from keyferry.store.names import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyferry.contract import ObjectVersion
+
+
+def pod_status(
+    pod: PodRef, class_name: str, target_path: str, node: str, versions: Iterable[ObjectVersion]
+) -> PodStatus:
+    """The status of the volume that `class_name` fills for `pod` at `target_path`.
+
+    The objects are sorted by id; of a repeated id the last version stands. A name that Kubernetes
+    would refuse for its length is shortened with a digest of the whole; upstream fails the mount
+    there, so no name that works changes.
+    """
+    by_id = {version.id: version for version in versions}
+    return PodStatus(
+        namespace=pod.namespace,
+        name=shortened(f"{pod.name}-{pod.namespace}-{class_name}"),
+        pod=pod,
+        class_name=class_name,
+        target_path=target_path,
+        node=node,
+        objects=tuple(by_id[id_] for id_ in sorted(by_id)),
+    )

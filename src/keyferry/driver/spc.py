@@ -1,0 +1,42 @@
+"""The checks of a SecretProviderClass before a mount begins. [pure]
+
+Source: driver.md, section 1.5, steps 11 and 12, and driver-wire, section 2.3.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ClassInvalidError
+
+if TYPE_CHECKING:
+    from keyferry.store.interface import ClassObject
+
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9_-]{1,30}")
+
+
+def check_class(cls: ClassObject) -> ClassObject:
+    """The same class, now known to name a provider that could exist and to say something to it.
+
+    Raises:
+        ClassInvalidError: `spec.provider` is empty or cannot be a provider, or `spec.parameters` is
+            empty.
+    """
+    who = f"SecretProviderClass {cls.namespace}/{cls.name}"
+    if not cls.provider:
+        raise ClassInvalidError(
+            f"{who} names no provider: spec.provider is empty",
+            "Set spec.provider to the provider of your vault, for example azure.",
+        )
+    if not _PROVIDER_NAME.fullmatch(cls.provider):
+        raise ClassInvalidError(
+            f"{who}: spec.provider {cls.provider[:60]!r} cannot be the name of a provider",
+            "A name has at most 30 letters, digits, '_' and '-'.",
+        )
+    if not cls.parameters:
+        raise ClassInvalidError(
+            f"{who} says nothing to its provider: spec.parameters is empty",
+            f"Set spec.parameters: the vault and the objects, as provider {cls.provider!r} asks.",
+        )
+    return cls

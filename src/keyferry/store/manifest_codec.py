@@ -1,0 +1,209 @@
+"""Secrets, pod statuses and events as Kubernetes manifests. [pure]
+
+Source: driver-wire, section 3.3, and driver.md, sections 4.6 and 4.9. What is read here was written
+    here, but a person may have changed it since: a wrong type raises `FieldTypeError`.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from keyferry.contract import ObjectVersion
+from keyferry.store.fields import Field
+from keyferry.store.interface import Event, OwnerReference, PodRef, PodStatus, SecretManifest
+from keyferry.store.yaml_documents import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Manifest = dict[str, Value]
+
+MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
+NODE_LABEL = "internal.secrets-store.csi.k8s.io/node-name"
+STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
+STATUS_KIND = "SecretProviderClassPodStatus"
+EVENT_COMPONENT = "csi-secrets-store-controller"
+
+_UID_SPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """What matters of a Secret that is there already.
+
+    Attributes:
+        managed: it bears our label, so that it is ours to change.
+        owners: in their order.
+    """
+
+    managed: bool
+    owners: tuple[OwnerReference, ...]
+
+
+def secret_manifest(secret: SecretManifest, owners: Iterable[OwnerReference]) -> Manifest:
+    """The manifest of `secret` with `owners` instead of its own."""
+    metadata: Manifest = {
+        "name": secret.name,
+        "namespace": secret.namespace,
+        "labels": {**secret.labels, MANAGED_LABEL: "true"},
+    }
+    if secret.annotations:
+        metadata["annotations"] = dict(secret.annotations)
+    manifest: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": secret.type,
+        "data": {key: base64.b64encode(value).decode() for key, value in secret.data.items()},
+    }
+    return with_owners(manifest, owners)
+
+
+def stored_secret(manifest: Value) -> StoredSecret:
+    """Reads what `secret_manifest` writes."""
+    metadata = Field(manifest)["metadata"]
+    return StoredSecret(
+        managed=metadata["labels"].texts().get(MANAGED_LABEL) == "true",
+        owners=_owners(metadata),
+    )
+
+
+def merged_owners(
+    present: Iterable[OwnerReference], added: Iterable[OwnerReference]
+) -> tuple[OwnerReference, ...]:
+    """All of `present`, then those of `added` that are not there yet by name and uid."""
+    merged = list(present)
+    known = {(owner.name, owner.uid) for owner in merged}
+    merged += [owner for owner in added if (owner.name, owner.uid) not in known]
+    return tuple(merged)
+
+
+def with_owners(manifest: Value, owners: Iterable[OwnerReference]) -> Manifest:
+    """`manifest` with exactly these owners."""
+    references: list[Value] = [
+        {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid}
+        for owner in owners
+    ]
+    root = Field(manifest)
+    metadata = {k: v for k, v in root["metadata"].mapping().items() if k != "ownerReferences"}
+    if references:
+        metadata["ownerReferences"] = references
+    return {**root.mapping(), "metadata": metadata}
+
+
+def _owners(metadata: Field) -> tuple[OwnerReference, ...]:
+    return tuple(
+        OwnerReference(
+            api_version=owner["apiVersion"].text(),
+            kind=owner["kind"].text(),
+            name=owner["name"].text(),
+            uid=owner["uid"].text(),
+        )
+        for owner in metadata["ownerReferences"].items()
+    )
+
+
+# --- pod statuses ---------------------------------------------------------------------------------
+
+
+def status_uid(status: PodStatus) -> str:
+    """A uid that the status of the same volume of the same pod always gets, and no other."""
+    return str(uuid.uuid5(_UID_SPACE, f"{status.namespace}/{status.name}/{status.pod.uid}"))
+
+
+def status_owner(status: PodStatus) -> OwnerReference:
+    """The reference by which a Secret names `status` as its owner."""
+    return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, status_uid(status))
+
+
+def status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
+    """The manifest of `status`; of `labels`, those that are there already, all but ours stay."""
+    pod = OwnerReference("v1", "Pod", status.pod.name, status.pod.uid)
+    metadata: Manifest = {
+        "name": status.name,
+        "namespace": status.namespace,
+        "labels": {**labels, NODE_LABEL: status.node},
+    }
+    manifest: Manifest = {
+        "apiVersion": STATUS_API_VERSION,
+        "kind": STATUS_KIND,
+        "metadata": metadata,
+        "status": {
+            "podName": status.pod.name,
+            "secretProviderClassName": status.class_name,
+            "mounted": True,
+            "targetPath": status.target_path,
+            "objects": [_object_manifest(version) for version in status.objects],
+        },
+    }
+    return with_owners(manifest, (pod,))
+
+
+def _object_manifest(version: ObjectVersion) -> Value:
+    # Go leaves an empty text out.
+    return {"id": version.id, **({"version": version.version} if version.version else {})}
+
+
+def stored_labels(manifest: Value) -> dict[str, str]:
+    """The labels of any object."""
+    return Field(manifest)["metadata"]["labels"].texts()
+
+
+def stored_status(manifest: Value) -> PodStatus:
+    """Reads what `status_manifest` writes."""
+    metadata, status = Field(manifest)["metadata"], Field(manifest)["status"]
+    namespace, pod_name = metadata["namespace"].text(), status["podName"].text()
+    pod_uids = [o.uid for o in _owners(metadata) if o.kind == "Pod" and o.name == pod_name]
+    return PodStatus(
+        namespace=namespace,
+        name=metadata["name"].text(),
+        pod=PodRef(namespace, pod_name, pod_uids[0] if pod_uids else ""),
+        class_name=status["secretProviderClassName"].text(),
+        target_path=status["targetPath"].text(),
+        node=metadata["labels"].texts().get(NODE_LABEL, ""),
+        objects=tuple(
+            ObjectVersion(item["id"].text(), item["version"].text())
+            for item in status["objects"].items()
+        ),
+    )
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def event_manifest(event: Event, name: str, *, now: datetime, earlier: Value) -> Manifest:
+    """The manifest of `event`, seen once more than its manifest so far, `earlier`, says.
+
+    Args:
+        event: what happened.
+        name: of the object.
+        now: with a time zone.
+        earlier: None when it happened for the first time.
+    """
+    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": event.pod.namespace},
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": event.pod.name,
+            "namespace": event.pod.namespace,
+            "uid": event.pod.uid,
+        },
+        "type": event.type.value,
+        "reason": event.reason,
+        "message": event.message,
+        "source": {"component": EVENT_COMPONENT},
+        "count": Field(earlier)["count"].number() + 1,
+        "firstTimestamp": Field(earlier)["firstTimestamp"].text() or stamp,
+        "lastTimestamp": stamp,
+    }

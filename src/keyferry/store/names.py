@@ -1,0 +1,47 @@
+"""The rules for the names of Kubernetes objects, which are also safe as names of files. [pure]
+
+Source: Kubernetes, "Object Names and IDs": a DNS-1123 label for namespaces, a DNS-1123 subdomain
+    for the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+MAX_LABEL = 63
+MAX_SUBDOMAIN = 253
+
+_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_label = re.compile(_LABEL)
+_subdomain = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_DIGEST_LENGTH = 16
+
+
+def namespace_problem(name: str) -> str | None:
+    """Why `name` cannot be a namespace, as the end of a sentence; None when it can."""
+    if len(name) > MAX_LABEL:
+        return f"is longer than {MAX_LABEL} characters"
+    if not _label.fullmatch(name):
+        return "must consist of a-z, 0-9 and '-', and begin and end with a letter or digit"
+    return None
+
+
+def object_name_problem(name: str) -> str | None:
+    """Why `name` cannot name a Secret or a pod, as the end of a sentence; None when it can."""
+    if len(name) > MAX_SUBDOMAIN:
+        return f"is longer than {MAX_SUBDOMAIN} characters"
+    if not _subdomain.fullmatch(name):
+        return "must consist of a-z, 0-9, '-' and '.', and begin and end with a letter or digit"
+    return None
+
+
+def shortened(name: str, *, limit: int = MAX_SUBDOMAIN) -> str:
+    """`name` itself when `limit` characters hold it, else its beginning and a digest of it.
+
+    Equal names give equal results and different names different ones; a valid name stays valid.
+    """
+    if len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
+    return f"{name[: limit - len(digest) - 1].rstrip('-.')}-{digest}"
