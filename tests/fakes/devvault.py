@@ -1,4 +1,4 @@
-"""A development vault inside the test's own process, for any test that needs a Key Vault to talk to.
+"""A development vault in the process of the test, for any test that needs a Key Vault.
 
 async with running_devvault(tmp_path) as vault:
     vault.add_managed_identity("11111111-0000-4000-8000-000000000001")
@@ -171,7 +171,8 @@ class DevVault:
         Args:
             match: the beginning of `host/path`, or of the path on any host when it begins with `/`:
                 `contoso.vault.azure.net/secrets/db`, `login.microsoftonline.com`, `/metadata`.
-            action: `RespondStatus(500)`, `RespondStatus(429, retry_after=2)`, `CloseHalfWay()` or `Hang()`.
+            action: `RespondStatus(500)`, `RespondStatus(429, retry_after=2)`, `CloseHalfWay()`,
+                `Hang()`.
             times: how often.
         """
         self.data.behaviour.add_fault(Fault(match, action, times))
@@ -201,7 +202,7 @@ class DevVault:
 
 @asynccontextmanager
 async def running_devvault(folder: Path) -> AsyncIterator[DevVault]:
-    """Run a development vault with its data in `folder / "devvault"`, on free ports, until the block ends."""
+    """Run a development vault on free ports, its data in `folder / "devvault"`."""
     journal = Journal()
     with DevVaultData(folder / "devvault") as served, DevVaultData(folder / "devvault") as data:
         async with serve(served, journal=journal):

@@ -71,7 +71,8 @@ def run(listen: str, quiet: bool, data: Path) -> None:
     "faults",
     multiple=True,
     metavar="'MATCH ACTION [xN]'",
-    help="Add a fault: 'contoso.vault.azure.net/secrets 429 retry-after=2 x3', 'HOST close x1', '/PATH hang'.",
+    help="Add a fault: 'contoso.vault.azure.net/secrets 429 retry-after=2 x3', 'HOST close x1',"
+    " '/PATH hang'.",
 )
 @click.option("--clear", is_flag=True, help="First forget all tuning and all faults.")
 @data_option

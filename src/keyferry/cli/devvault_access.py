@@ -1,4 +1,4 @@
-"""The commands of `keyferry devvault` that say who may do what: identities, policies, issuers, tokens."""
+"""The commands of `keyferry devvault` on who may do what: identities, policies, issuers, tokens."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def add_managed(
     vaults: tuple[str, ...],
     data: Path,
 ) -> None:
-    """Assign a managed identity to this machine: the userAssignedIdentityID of the class, or --system."""
+    """Assign a managed identity to this machine: the one that the class names, or --system."""
     with DevVaultData(data) as dev:
         if client_id is not None:
             added = dev.identities.add_managed(client_id, tenant=tenant, system_assigned=system)

@@ -1,4 +1,4 @@
-"""What the commands of `keyferry devvault` share: errors in one line, the data folder, secret input."""
+"""What the commands of `keyferry devvault` share: error lines, the data folder, secret input."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def data_option(command: Command) -> Command:
 
 
 def read_secret_text(what: str, file: str | None) -> str:
-    """A secret from `file` (`-` is stdin) as it stands, or typed unseen, or piped in less one line end.
+    """A secret from `file` (`-`: stdin) as it stands, typed unseen, or piped in less one line end.
 
     It is never an argument: arguments can be read by every process of the machine.
 

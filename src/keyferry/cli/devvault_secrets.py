@@ -39,8 +39,8 @@ def set_secret(
 ) -> None:
     """Set a new version of secret NAME, creating VAULT where it is missing.
 
-    The value is asked for unseen, or read from stdin (less one line end), or from a file; it is never
-    an argument. In a new vault the system-assigned identity of this machine may get and list.
+    The value is asked for unseen, or read from stdin (less one line end), or from a file; it is
+    never an argument. In a new vault the system-assigned identity of this machine may get and list.
     """
     attributes = SecretAttributes(
         enabled=not disabled,
@@ -57,7 +57,8 @@ def set_secret(
             machine = dev.identities.ensure_system_assigned()
             dev.policies.grant(vault, machine.client_id, [Permission.GET, Permission.LIST])
             click.echo(
-                f"Made vault {row.vault}: the system-assigned identity of this machine may get and list."
+                f"Made vault {row.vault}: the system-assigned identity of this machine may"
+                " get and list."
             )
 
 

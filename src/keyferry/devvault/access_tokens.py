@@ -1,4 +1,4 @@
-"""The access tokens of the pretend Entra: issuing them, and checking those that a vault is shown."""
+"""The access tokens of the pretend Entra: issuing them, and checking those that come back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class TokenProblem:
 class AccessTokens:
     """Issues and checks access tokens.
 
-    The signature of a token is checked once; what can change while a token lives (time, audience, tenant) every time.
+    The signature of a token is checked once; what can change from call to call (time, audience,
+    tenant) every time.
     """
 
     def __init__(self, keys: SigningKeys) -> None:
@@ -34,7 +35,7 @@ class AccessTokens:
         self._verified: dict[bytes, Claims] = {}
 
     def issue(self, identity: Identity, resource: str, *, now: float, lifetime: int) -> str:
-        """An access token for `identity`, good for `resource` from `now` (seconds since 1970) on."""
+        """An access token of `identity` for `resource`, good from `now` (seconds since 1970) on."""
         claims = {
             "aud": resource,
             "iss": f"https://sts.windows.net/{identity.tenant}/",
@@ -50,7 +51,7 @@ class AccessTokens:
         return sign_jwt(claims, self._keys.private(SigningKey.ENTRA))
 
     def check(self, token: str, *, audience: str, tenant: str, now: float) -> Claims | TokenProblem:
-        """The claims of `token` when it is ours and good for `audience` (with or without a slash) and `tenant`."""
+        """The claims of `token`, or why it is not good for `audience` and `tenant` at `now`."""
         try:
             claims = self._claims(token)
         except JwtError as error:
@@ -60,9 +61,8 @@ class AccessTokens:
                 "[TokenExpired] Error validating token: lifetime validation failed."
             )
         if audience not in {text.removesuffix("/") for text in claims.audiences()}:
-            return TokenProblem(
-                f"AKV10022: Invalid audience. Expected {audience}, found: {', '.join(claims.audiences())}."
-            )
+            found = ", ".join(claims.audiences())
+            return TokenProblem(f"AKV10022: Invalid audience. Expected {audience}, found: {found}.")
         if claims.tid != tenant:
             return TokenProblem(
                 f"AKV10032: Invalid issuer. Expected one of https://sts.windows.net/{tenant}/,"

@@ -1,7 +1,7 @@
 """The development CA and the certificate of the server, to the letter of RFC 5280.
 
-Newer versions of Python verify with `VERIFY_X509_STRICT`, which insists on key usage, key identifiers and critical
-basic constraints.
+Newer versions of Python verify with `VERIFY_X509_STRICT`, which insists on key usage, key
+identifiers and critical basic constraints.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Pair:
 
 
 def server_certificate(folder: Path) -> Path:
-    """Write a new certificate with its key, signed by the CA that is kept in `folder`; return its PEM file.
+    """Write a new certificate and its key, signed by the CA in `folder`; return the PEM file.
 
     The CA is made where it is missing, unreadable or near its end.
     """

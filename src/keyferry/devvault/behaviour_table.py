@@ -1,4 +1,4 @@
-"""How the vault is to behave: latency, throttling, and the table of faults. All of it may change while it runs."""
+"""How the vault is to behave: latency, throttling and faults, which may change while it runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class BehaviourTable:
         kind, status, retry_after = _columns(fault.action)
         with self._database.write() as connection:
             connection.execute(
-                "INSERT INTO fault (match, kind, status, retry_after, remaining) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO fault (match, kind, status, retry_after, remaining)"
+                " VALUES (?, ?, ?, ?, ?)",
                 (fault.match, kind, status, retry_after, fault.remaining),
             )
 
@@ -64,7 +65,7 @@ class BehaviourTable:
         return tuple(fault for _, fault in self._rows())
 
     def take_fault(self, host: str, path: str) -> FaultAction | None:
-        """What is to go wrong with a request to `path` on `host`, counted as having happened; mostly None."""
+        """What is to go wrong with this request, counted as having happened; None for nothing."""
         for serial, fault in self._rows():
             if fault.matches(host, path):
                 if fault.remaining is not None:
@@ -86,7 +87,8 @@ class BehaviourTable:
     def _rows(self) -> tuple[tuple[int, Fault], ...]:
         def load(connection: sqlite3.Connection) -> tuple[tuple[int, Fault], ...]:
             rows = connection.execute(
-                "SELECT serial, match, kind, status, retry_after, remaining FROM fault ORDER BY serial"
+                "SELECT serial, match, kind, status, retry_after, remaining FROM fault"
+                " ORDER BY serial"
             )
             return tuple((serial, _fault(values)) for serial, *values in rows)
 

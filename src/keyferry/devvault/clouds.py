@@ -1,4 +1,4 @@
-"""The clouds that the development vault plays, and which of their stations a host name means. [pure]"""
+"""The clouds that the development vault plays, and which station a host name means. [pure]"""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def station_of(host_header: str) -> Station:
 
 
 def bare_host(host_header: str) -> str:
-    """The host that a `Host` header names, in lower case, without port and without a dot at its end."""
+    """The host that a `Host` header names, in lower case, without port and final dot."""
     host = host_header.rpartition(":")[0] if ":" in host_header else host_header
     return host.lower().rstrip(".")
 

@@ -60,7 +60,7 @@ def service_account_token(
 def kubelet_tokens(
     keys: SigningKeys, subject: str, *, audiences: Iterable[str], now: float, lifetime: int
 ) -> str:
-    """What kubelet puts into a volume's context: JSON of audience -> `{token, expirationTimestamp}`.
+    """What kubelet passes to a volume: JSON of audience -> `{token, expirationTimestamp}`.
 
     Arguments and errors are those of `service_account_token`.
     """

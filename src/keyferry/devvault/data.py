@@ -18,7 +18,7 @@ from keyferry.errors import PlatformError
 
 
 class DevVaultData:
-    """The tables of one development vault. For one thread; other threads and processes open their own.
+    """The tables of one development vault, for one thread; others open their own.
 
     Attributes:
         folder: where it all lies; mode 0700.

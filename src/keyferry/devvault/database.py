@@ -1,4 +1,4 @@
-"""The SQLite file of a development vault: opening, writing, and reads that cost nothing while nothing changes."""
+"""The SQLite file of a development vault; reads cost nothing while nothing is written."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ CREATE TABLE secret_version (
     created INTEGER NOT NULL, updated INTEGER NOT NULL, expires INTEGER, not_before INTEGER,
     UNIQUE (vault, name, version));
 CREATE TABLE deleted_secret (
-    vault TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE, deleted INTEGER NOT NULL, purge INTEGER NOT NULL,
+    vault TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE,
+    deleted INTEGER NOT NULL, purge INTEGER NOT NULL,
     PRIMARY KEY (vault, name));
 CREATE TABLE policy (
-    vault TEXT NOT NULL REFERENCES vault, client_id TEXT NOT NULL REFERENCES identity, permission TEXT NOT NULL,
+    vault TEXT NOT NULL REFERENCES vault, client_id TEXT NOT NULL REFERENCES identity,
+    permission TEXT NOT NULL,
     PRIMARY KEY (vault, client_id, permission));
 CREATE TABLE identity (
     client_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, secret_digest BLOB);
 CREATE TABLE federation (
-    client_id TEXT NOT NULL REFERENCES identity, issuer TEXT NOT NULL, subject TEXT NOT NULL, audience TEXT NOT NULL,
+    client_id TEXT NOT NULL REFERENCES identity,
+    issuer TEXT NOT NULL, subject TEXT NOT NULL, audience TEXT NOT NULL,
     PRIMARY KEY (client_id, issuer, subject, audience));
 CREATE TABLE issuer (
     url TEXT PRIMARY KEY, jwks TEXT NOT NULL);
@@ -45,12 +48,13 @@ CREATE TABLE tuning (
     name TEXT PRIMARY KEY, value REAL);
 CREATE TABLE fault (
     serial INTEGER PRIMARY KEY AUTOINCREMENT,
-    match TEXT NOT NULL, kind TEXT NOT NULL, status INTEGER, retry_after INTEGER, remaining INTEGER);
+    match TEXT NOT NULL, kind TEXT NOT NULL,
+    status INTEGER, retry_after INTEGER, remaining INTEGER);
 """
 
 
 class Database:
-    """One connection to the data. Several processes may each hold one; none blocks the readers of another.
+    """One connection to the data. Several processes may hold one; no reader is ever blocked.
 
     Not for use by several threads at once.
     """
@@ -59,7 +63,7 @@ class Database:
         """Open the data in `path`, creating it with mode 0600 where it is missing.
 
         Raises:
-            PlatformError: the file cannot be opened, is no such data, or was written by a newer version.
+            PlatformError: the file cannot be opened, is no such data, or of a newer version.
         """
         self._path = path
         self._cache: dict[Hashable, object] = {}
@@ -80,7 +84,7 @@ class Database:
         self._connection.close()
 
     def read(self, key: Hashable, load: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `load`, or what it was the last time for this `key` when nothing was written since.
+        """The result of `load`, or its last one for this `key` when nothing was written since.
 
         Args:
             key: tells this read from every other; the name of the query and its arguments.

@@ -1,4 +1,4 @@
-"""Entra ID: the token endpoint for client credentials, with its real checks, and what clients discover before."""
+"""Entra ID: client credentials with their real checks, and what clients discover before."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Entra:
             raise entra_error(
                 call,
                 Aadsts.TENANT,
-                f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are"
-                " signing into the correct cloud.",
+                f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID"
+                " and are signing into the correct cloud.",
                 note="an app brings its tenant: keyferry devvault identity add-app --tenant TENANT",
             )
 
@@ -89,9 +89,10 @@ class Entra:
             raise entra_error(
                 call,
                 Aadsts.CLIENT,
-                f"Application with identifier '{client_id}' was not found in the directory '{tenant}'."
-                " This can happen if the application has not been installed by the administrator of the"
-                " tenant. You may have sent your authentication request to the wrong tenant.",
+                f"Application with identifier '{client_id}' was not found in the directory"
+                f" '{tenant}'. This can happen if the application has not been installed by the"
+                " administrator of the tenant. You may have sent your authentication request to the"
+                " wrong tenant.",
                 note="add it: keyferry devvault identity add-app CLIENT_ID --tenant TENANT",
             )
         return identity
@@ -188,8 +189,8 @@ def _resource(call: Call, form: Mapping[str, str], station: LoginStation) -> str
         raise entra_error(
             call,
             Aadsts.SCOPE,
-            f"The provided value for scope {' '.join(scopes)[:200]} is not valid. Client credential flows"
-            " must have a scope value with /.default suffixed to the resource identifier.",
+            f"The provided value for scope {' '.join(scopes)[:200]} is not valid. Client credential"
+            " flows must have a scope value with /.default suffixed to the resource identifier.",
         )
     resource = scopes[0].removesuffix("/.default")
     if cloud_of_resource(resource) is not station.cloud:
@@ -207,20 +208,22 @@ def _check_secret(call: Call, form: Mapping[str, str], identity: Identity) -> No
         raise entra_error(
             call,
             Aadsts.NO_CREDENTIAL,
-            "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
+            "The request body must contain the following parameter: 'client_assertion' or"
+            " 'client_secret'.",
         )
     kept = identity.secret_digest or b""
     if not hmac.compare_digest(kept, digest_of(form["client_secret"])):
         raise entra_error(
             call,
             Aadsts.SECRET,
-            "Invalid client secret provided. Ensure the secret being sent in the request is the client"
-            f" secret value, not the client secret ID, for a secret added to app '{identity.client_id}'.",
+            "Invalid client secret provided. Ensure the secret being sent in the request is the"
+            " client secret value, not the client secret ID, for a secret added to app"
+            f" '{identity.client_id}'.",
         )
 
 
 def _match_federation(call: Call, rows: tuple[Federation, ...], claims: Claims) -> None:
-    """Find a credential for the claims; the code of the refusal tells how far the best one matched."""
+    """Find a credential for the claims; the refusal tells how far the best one matched."""
     rows = tuple(row for row in rows if row.issuer == claims.iss)
     if not rows:
         raise _no_federation(call, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")
@@ -237,6 +240,7 @@ def _no_federation(call: Call, code: Aadsts, what: str) -> Refused:
         call,
         code,
         f"No matching federated identity record found for presented assertion {what}. Check your"
-        " federated identity credential Subject, Audience and Issuer against the presented assertion.",
+        " federated identity credential Subject, Audience and Issuer against the presented"
+        " assertion.",
         note="add one: keyferry devvault identity federate CLIENT_ID --subject SUBJECT",
     )

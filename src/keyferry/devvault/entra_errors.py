@@ -28,15 +28,15 @@ class Aadsts(Enum):
 
 
 def entra_error(call: Call, code: Aadsts, message: str, note: str = "") -> Refused:
-    """The refusal of `call` in the shape of Entra. `message` must not quote a secret or an assertion."""
+    """The refusal of `call` in the shape of Entra; `message` quotes no secret and no assertion."""
     number, error, status = code.value
     trace = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{call.host}{call.path}{call.now}"))
     correlation = call.headers.get("client-request-id", trace)
     timestamp = datetime.fromtimestamp(call.now, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     body = {
         "error": error,
-        "error_description": f"AADSTS{number}: {message} Trace ID: {trace} Correlation ID: {correlation}"
-        f" Timestamp: {timestamp}",
+        "error_description": f"AADSTS{number}: {message} Trace ID: {trace}"
+        f" Correlation ID: {correlation} Timestamp: {timestamp}",
         "error_codes": [number],
         "timestamp": timestamp,
         "trace_id": trace,

@@ -1,4 +1,4 @@
-"""The way of one request through the development vault, from the web server to the station that answers."""
+"""The way of one request, from the web server to the station that answers."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ class Gateway:
                 return self._entra.answer(call, station)
             case UnknownStation(host):
                 message = (
-                    f"The development vault does not play the host '{host}'. Ask for a host of the cloud"
-                    " and redirect the connection, for example with curl --connect-to."
+                    f"The development vault does not play the host '{host}'. Ask for a host of the"
+                    " cloud and redirect the connection, for example with curl --connect-to."
                 )
                 raise Refused(vault_error(404, "HostNotFound", message))
             case _:

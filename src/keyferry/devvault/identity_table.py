@@ -1,4 +1,4 @@
-"""Who may sign in, and with what: identities, federated credentials, and the issuers that are trusted."""
+"""Who may sign in, and with what: identities, federated credentials, trusted issuers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ class IdentityTable:
     def add_app(
         self, client_id: str, *, tenant: str = DEFAULT_TENANT, secret: str | None
     ) -> Identity:
-        """Register an application, or replace what is known of it; `secret` is its client secret."""
+        """Register an application with its client secret, or replace what is known of it."""
         digest = None if secret is None else digest_of(secret)
         return self._add(Identity(client_id.lower(), tenant.lower(), IdentityKind.APP, digest))
 
     def add_managed(
         self, client_id: str, *, tenant: str = DEFAULT_TENANT, system_assigned: bool = False
     ) -> Identity:
-        """Assign a managed identity to this machine; the system-assigned one replaces the former one."""
+        """Assign a managed identity to this machine.
+
+        A former system-assigned one becomes user-assigned: there is one at most.
+        """
         kind = IdentityKind.SYSTEM_ASSIGNED if system_assigned else IdentityKind.USER_ASSIGNED
         return self._add(Identity(client_id.lower(), tenant.lower(), kind))
 
@@ -174,7 +177,8 @@ class IdentityTable:
                 )
             connection.execute(
                 "INSERT INTO identity VALUES (?, ?, ?, ?) ON CONFLICT (client_id) DO UPDATE SET"
-                " tenant = excluded.tenant, kind = excluded.kind, secret_digest = excluded.secret_digest",
+                " tenant = excluded.tenant, kind = excluded.kind,"
+                " secret_digest = excluded.secret_digest",
                 (identity.client_id, identity.tenant, identity.kind, identity.secret_digest),
             )
         return identity

@@ -1,4 +1,4 @@
-"""The instance metadata service of a virtual machine, as far as it hands out tokens of managed identities."""
+"""The instance metadata service of a machine: the tokens of its managed identities."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Imds:
                 Answer(
                     400,
                     {
-                        "error": "Bad request. api-version is invalid or was not specified in the request.",
+                        "error": "Bad request. api-version is invalid or was not specified.",
                         "newest-versions": list(reversed(_VERSIONS)),
                     },
                 )
@@ -56,13 +56,13 @@ class Imds:
         if cloud_of_resource(resource) is None:
             raise _refusal(
                 "invalid_resource",
-                f"AADSTS500011: The resource principal named {resource[:200]} was not found in the tenant"
-                f" named {identity.tenant}.",
+                f"AADSTS500011: The resource principal named {resource[:200]} was not found in the"
+                f" tenant named {identity.tenant}.",
             )
         return self._token(call, identity, resource)
 
     def _identity(self, call: Call) -> Identity:
-        """The managed identity that the query asks for, or the system-assigned one when it names none."""
+        """The managed identity that the query names, or the system-assigned one."""
         managed = [row for row in self._data.identities.all() if row.kind is not IdentityKind.APP]
         wanted, found = SYSTEM, self._data.identities.system_assigned()
         for parameter, id_of in _IDS.items():

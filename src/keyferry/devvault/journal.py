@@ -1,4 +1,4 @@
-"""What was asked of the development vault: a record of each request, and counts. Never a value or a token."""
+"""What was asked of the development vault: records and counts, never a value or a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: signing with RS256, and verifying RS256 and ES256 against a JWKS (RFC 7515, 7517, 7519). [pure]"""
+"""JSON Web Tokens: RS256 signing, RS256 and ES256 verifying (RFC 7515, 7517, 7519). [pure]"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 class JwtError(Exception):
-    """The token or the JWKS is malformed, or the signature is not that of a key of the JWKS. Never quotes either."""
+    """The token or the JWKS is malformed, or the signature is wrong. Never quotes either."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ def parse_jwt(token: str) -> Jwt:
     """Take `token` apart without believing any of it.
 
     Raises:
-        JwtError: it is not three parts of base64url, or its header or claims are not the JSON that they should be.
+        JwtError: it is not three parts of base64url that hold the JSON that they should.
     """
     try:
         header_text, claims_text, signature_text = token.encode("ascii").split(b".")

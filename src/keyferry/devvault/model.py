@@ -1,4 +1,4 @@
-"""What the development vault knows: secrets, identities, policies, and how it is to misbehave. [pure]"""
+"""What the development vault knows: secrets, identities, how it is to misbehave. [pure]"""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """A federated credential: tokens of `issuer` for `subject` and `audience` stand for the client."""
+    """A federated credential: a token with these three claims stands for the client."""
 
     client_id: str
     issuer: str
@@ -169,7 +169,7 @@ class Fault:
     """One row of the table of faults; the first one that matches a request is carried out.
 
     Attributes:
-        match: the beginning of `host/path`; one that begins with `/` matches the path on every host.
+        match: the beginning of `host/path`, or, beginning with `/`, of the path on any host.
         action: what happens.
         remaining: how many more times; None for ever.
     """

@@ -1,4 +1,4 @@
-"""How people write durations, rates and faults on the command line, and how these are shown again. [pure]"""
+"""How people write durations, rates and faults, and how these are shown again. [pure]"""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def parse_rate(text: str) -> int | None:
 
 
 def parse_fault(text: str) -> Fault:
-    """The fault in `MATCH ACTION [xTIMES]`, where ACTION is `STATUS [retry-after=SECONDS]`, `close` or `hang`.
+    """The fault in `MATCH ACTION [xTIMES]`.
+
+    ACTION is `STATUS [retry-after=SECONDS]`, `close` or `hang`.
 
     Raises:
         RequestInvalidError: it is written in another way.
@@ -65,7 +67,8 @@ def parse_fault(text: str) -> Fault:
                 return Fault(match, RespondStatus(int(status), int(seconds)), times)
     raise RequestInvalidError(
         f"{text!r} is not a fault",
-        "Write MATCH ACTION [xTIMES], for example 'contoso.vault.azure.net/secrets 429 retry-after=2 x3',"
+        "Write MATCH ACTION [xTIMES], for example"
+        " 'contoso.vault.azure.net/secrets 429 retry-after=2 x3',"
         " 'login.microsoftonline.com close x1' or '/metadata hang'.",
     )
 
@@ -80,8 +83,8 @@ def tuning_text(tuning: Tuning) -> str:
     """All numbers of a tuning in one line."""
     throttle = "off" if tuning.throttle is None else f"{tuning.throttle}/s"
     return (
-        f"latency {tuning.latency * 1000:g}ms, throttle {throttle}, retry-after {tuning.retry_after}s,"
-        f" token-lifetime {tuning.token_lifetime}s"
+        f"latency {tuning.latency * 1000:g}ms, throttle {throttle},"
+        f" retry-after {tuning.retry_after}s, token-lifetime {tuning.token_lifetime}s"
     )
 
 

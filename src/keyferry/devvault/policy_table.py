@@ -33,10 +33,10 @@ class PolicyTable:
         return self._database.read(("tenant", vault.lower()), load)
 
     def grant(self, vault: str, client_id: str, permissions: Iterable[Permission]) -> None:
-        """Set the access policy of an identity on an existing vault to `permissions`; none revokes it.
+        """Set the policy of an identity on an existing vault to `permissions`; none revokes it.
 
         Raises:
-            RequestInvalidError: the vault or the identity is unknown, or they are of different tenants.
+            RequestInvalidError: vault or identity is unknown, or they differ in their tenant.
         """
         identity = self._identities.get(client_id)
         wanted = sorted(set(permissions))
@@ -88,7 +88,8 @@ class PolicyTable:
             raise RequestInvalidError(
                 f"vault {vault!r} belongs to tenant {row[0]!r}, identity {identity.client_id!r} to"
                 f" {identity.tenant!r}",
-                "A vault accepts identities of one tenant: add the identity with --tenant of the vault.",
+                "A vault accepts identities of one tenant: add the identity with --tenant of the"
+                " vault.",
             )
         connection.execute(
             "UPDATE vault SET tenant = ? WHERE name = ?", (identity.tenant, vault.lower())

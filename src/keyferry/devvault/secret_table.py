@@ -22,11 +22,14 @@ from keyferry.devvault.model import (
 from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInvalidError
 
 RECOVERABLE_DAYS = 90
-_COLUMNS = "vault, name, version, value, content_type, tags, enabled, created, updated, expires, not_before"
+_COLUMNS = (
+    "vault, name, version, value, content_type, tags, enabled,"
+    " created, updated, expires, not_before"
+)
 
 
 class SecretTable:
-    """Reads and writes secrets. The names of vaults and secrets are matched without regard to case."""
+    """Reads and writes secrets. Case does not matter in the names of vaults and secrets."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -152,8 +155,8 @@ class SecretTable:
         new = replace(old, updated=int(self._clock()), **_given(attributes))
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE secret_version SET content_type = ?, tags = ?, enabled = ?, updated = ?, expires = ?,"
-                " not_before = ? WHERE vault = ? AND name = ? AND version = ?",
+                "UPDATE secret_version SET content_type = ?, tags = ?, enabled = ?, updated = ?,"
+                " expires = ?, not_before = ? WHERE vault = ? AND name = ? AND version = ?",
                 (*_values(new)[4:7], *_values(new)[8:], old.vault, old.name, old.version),
             )
         return new

@@ -87,8 +87,8 @@ class Secrets:
                 vault_error(
                     409,
                     "Conflict",
-                    f"Secret {name} is currently in a deleted but recoverable state, and its name cannot"
-                    " be reused; in this state, the secret can only be recovered or purged.",
+                    f"Secret {name} is currently in a deleted but recoverable state, and its name"
+                    " cannot be reused; it can only be recovered or purged.",
                     "ObjectIsDeletedButRecoverable",
                 )
             )
@@ -108,7 +108,7 @@ class Secrets:
         return Answer(200, page(call, items))
 
     def _versions(self, call: Call, caller: Caller, name: str) -> Answer:
-        """List the versions by their ids, which says nothing of their age: the real vault does not sort either."""
+        """List the versions by id, not by age: the real vault promises no order either."""
         caller.need(Permission.LIST)
         rows = sorted(self._table.versions(caller.vault, name), key=lambda row: row.version)
         self._found(rows[0] if rows else None, name, None)
@@ -159,8 +159,8 @@ class Secrets:
                 vault_error(
                     404,
                     "SecretNotFound",
-                    f"A secret with (name/id) {what} was not found in this key vault. If you recently"
-                    " deleted this secret you may be able to recover it.",
+                    f"A secret with (name/id) {what} was not found in this key vault. If you"
+                    " recently deleted this secret you may be able to recover it.",
                 )
             )
         return row

@@ -33,7 +33,7 @@ async def serve(
     Args:
         data: what is served.
         journal: is told of every request.
-        listen: address and port of the TLS port; 0 takes a free one. The plain port is always a free one.
+        listen: address and port for TLS; port 0 is a free one, as the plain port always is.
         clock: seconds since 1970.
 
     Raises:

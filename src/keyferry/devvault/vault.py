@@ -41,8 +41,8 @@ class Caller:
         refusal = vault_error(
             403,
             "Forbidden",
-            f"The user, group or application '{who}' does not have secrets {permission} permission on"
-            f" key vault '{self.vault};location=loopback'.",
+            f"The user, group or application '{who}' does not have secrets {permission} permission"
+            f" on key vault '{self.vault};location=loopback'.",
             "AccessDenied",
         )
         note = (
