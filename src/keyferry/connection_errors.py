@@ -86,7 +86,7 @@ def _not_connected(
 def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
     remedy = (
         f"Check the spelling of the name and the DNS of this machine: getent hosts {host}. "
-        "The name of a vault that was deleted or never created does not resolve either."
+        "A vault that was deleted or never created has no address either."
     )
     problem = f"the host name {host} could not be resolved ({_reason(cause)})"
     unknown = cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)

@@ -22,7 +22,7 @@ class Explanation:
     """What one code means and what mends it; both are templates for `str.format_map`.
 
     Attributes:
-        problem: the end of the sentence "Entra refused the token: ...".
+        problem: the end of the sentence "Entra refuses a token for <identity>: ...".
         remedy: a sentence. Fields: client, tenant, issuer, subject, audience.
     """
 
@@ -52,12 +52,12 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "The issuer's /.well-known/openid-configuration must be reachable from the internet.",
     ),
     53003: Explanation(
-        "a conditional-access policy of the tenant {tenant} blocks {client}",
+        "a conditional-access policy of the tenant {tenant} blocks it",
         "Have an administrator of the tenant look at its sign-in log.",
     ),
     70011: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
     70021: Explanation(
-        "no federated credential of {client} matches the service-account token", _FEDERATED
+        "none of its federated credentials matches the service-account token", _FEDERATED
     ),
     90002: Explanation(
         "the tenant {tenant} does not exist in this cloud",
@@ -65,35 +65,31 @@ EXPLANATIONS: Mapping[int, Explanation] = {
     ),
     500011: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD),
     700016: Explanation(
-        "the tenant {tenant} has no application with client id {client}",
+        "the tenant {tenant} has no such application",
         "Set tenantID and the client id to those of one identity: az ad sp show --id {client}.",
     ),
     700024: Explanation(
         "the service-account token has expired or is not valid yet",
         "Check the clocks of this machine and of the API server; kubelet renews the token.",
     ),
-    700027: Explanation(
-        "the signature of the client assertion does not match any key of {client}", _FEDERATED
-    ),
-    700211: Explanation("no federated credential of {client} has the issuer {issuer}", _FEDERATED),
+    700027: Explanation("the signature of its assertion matches none of its keys", _FEDERATED),
+    700211: Explanation("none of its federated credentials has the issuer {issuer}", _FEDERATED),
     700212: Explanation(
-        "no federated credential of {client} has the audience {audience}", _FEDERATED
+        "none of its federated credentials has the audience {audience}", _FEDERATED
     ),
-    700213: Explanation(
-        "no federated credential of {client} has the subject {subject}", _FEDERATED
-    ),
+    700213: Explanation("none of its federated credentials has the subject {subject}", _FEDERATED),
     900023: Explanation(
         "{tenant} is neither the id nor a domain name of a tenant",
         "Set tenantID to what this says: az account show --query tenantId.",
     ),
     1002012: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
     7000112: Explanation(
-        "the application {client} is disabled",
+        "the application is disabled",
         "Enable it: az ad sp update --id {client} --set accountEnabled=true",
     ),
-    7000215: Explanation("the client secret of {client} is wrong", _RESET),
-    7000216: Explanation("the request carried no credential of {client}", _RESET),
-    7000222: Explanation("the client secret of {client} has expired", _RESET),
+    7000215: Explanation("the client secret is wrong", _RESET),
+    7000216: Explanation("the request carried no credential", _RESET),
+    7000222: Explanation("the client secret has expired", _RESET),
 }
 
 
