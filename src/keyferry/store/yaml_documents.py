@@ -22,7 +22,7 @@ MAX_NODES = 100_000
 """Of one text, aliases expanded."""
 
 _TAG = "tag:yaml.org,2002:"
-_NUMBERS = re.compile(r"[-+]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9./-]*")
 _WORDS = frozenset({"y", "yes", "n", "no", "true", "false", "on", "off", "null"})
 """Texts that some YAML readers, kubectl's among them, do not take for text."""
@@ -189,7 +189,7 @@ def _scalar(kind: str, text: str) -> Value:
             return None
         case "bool":
             return text.lower() in {"true", "yes", "on"}
-        case "int" if _NUMBERS.fullmatch(text):
+        case "int" if _DECIMAL.fullmatch(text):
             return int(text)
         case _:
             return OtherScalar(_KINDS.get(kind, "a value with a tag"))
