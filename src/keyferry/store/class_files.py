@@ -132,8 +132,7 @@ class ClassFiles:
         try:
             documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
         except YamlTextError as error:
-            line = f" line {error.line}" if error.line else ""
-            return _File(problems=(f"{path}{line} {error.problem}",))
+            return _File(problems=(f"{path} {error}",))
         for document in documents:
             for manifest, base in _classes(document):
                 try:

@@ -138,7 +138,7 @@ def _read(path: Path) -> Value:
     try:
         documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
     except YamlTextError as error:
-        raise StoreError(f"{path} {error.problem}", "Mend the file or remove it.") from None
+        raise StoreError(f"{path} {error}", "Mend the file or remove it.") from None
     return documents[0].value if documents else None
 
 

@@ -57,6 +57,10 @@ class YamlTextError(Exception):
         self.problem = problem
         self.line = line
 
+    def __str__(self) -> str:
+        """Place and problem, to follow the name of the file."""
+        return f"line {self.line} {self.problem}" if self.line else self.problem
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
