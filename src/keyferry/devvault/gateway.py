@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NoReturn, assert_never
 
 import msgspec
@@ -110,7 +111,11 @@ class Gateway:
                 "Request was not processed because too many requests were received."
                 " Reason: VaultRequestTypeLimitReached",
             )
-            return Answer(429, refusal.body, {"Retry-After": str(tuning.retry_after)})
+            return replace(
+                refusal,
+                headers={"Retry-After": str(tuning.retry_after)},
+                note="lift it: keyferry devvault tune --throttle off",
+            )
         return self._vault.answer(call, station)
 
     async def _plain_answer(self, call: Call) -> Answer:
@@ -147,7 +152,7 @@ def _response(answer: Answer) -> web.Response:
 def _failing(action: RespondStatus) -> Answer:
     headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
     refusal = vault_error(action.status, "FaultInjected", "The development vault was told to fail.")
-    return Answer(action.status, refusal.body, headers, note="a fault that was asked for")
+    return replace(refusal, headers=headers, note="a fault that was asked for")
 
 
 async def _misbehave(request: web.BaseRequest, action: CloseHalfWay | Hang) -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from keyferry.devvault.exchange import Answer, Call, Refused, vault_error
 from keyferry.devvault.model import (
     MAX_VALUE_BYTES,
@@ -31,16 +29,12 @@ class Secrets:
     def __init__(self, table: SecretTable) -> None:
         self._table = table
 
-    def answer(self, call: Call, caller: Caller) -> Answer:
+    def answer(self, call: Call, caller: Caller) -> Answer:  # noqa: PLR0911 - a routing table
         """Handle one request of an authenticated caller.
 
         Raises:
             Refused: with the answer that says why.
         """
-        answer = self._route(call, caller)
-        return replace(answer, principal=caller.claims.appid)
-
-    def _route(self, call: Call, caller: Caller) -> Answer:  # noqa: PLR0911 - a routing table
         match (call.method, *call.path.strip("/").split("/")):
             case ("GET", "secrets"):
                 return self._list(call, caller)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyferry.devvault.access_tokens import AccessTokens, TokenProblem
 from keyferry.devvault.clouds import VaultStation
@@ -48,7 +48,7 @@ class Caller:
         note = (
             f"allow it: keyferry devvault policy {self.vault} {self.claims.appid} --allow get,list"
         )
-        raise Refused(Answer(403, refusal.body, principal=self.claims.appid, note=note))
+        raise Refused(replace(refusal, note=note))
 
 
 Operation = Callable[[Call, Caller], Answer]
@@ -80,14 +80,18 @@ class Vault:
                 f"There is no vault '{station.vault}' in this development vault.",
             )
             note = f"make it: keyferry devvault set {station.vault} NAME"
-            raise Refused(Answer(404, refusal.body, note=note))
+            raise Refused(replace(refusal, note=note))
         claims = self._authenticate(call, station, tenant)
         _check_api_version(call)
         collection = self._collections.get(call.path.split("/")[1])
         if collection is None:
             raise Refused(vault_error(404, "NotFound", "There is nothing at this path."))
         allowed = self._data.policies.allowed(station.vault, claims.appid)
-        return collection(call, Caller(station.vault, claims, allowed))
+        try:
+            answer = collection(call, Caller(station.vault, claims, allowed))
+        except Refused as refusal:
+            answer = refusal.answer
+        return replace(answer, principal=claims.appid)
 
     def _authenticate(self, call: Call, station: VaultStation, tenant: str) -> Claims:
         scheme, _, token = call.headers.get("authorization", "").partition(" ")

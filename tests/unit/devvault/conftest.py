@@ -1,0 +1,31 @@
+"""Fixtures of the development vault's unit tests."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.signing_keys import SigningKey
+from tests.unit.devvault.calls import NOW
+
+
+@pytest.fixture(scope="session")
+def with_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a development vault that has its keys, which take a while to make."""
+    folder = tmp_path_factory.mktemp("with-keys")
+    with DevVaultData(folder) as data:
+        for name in SigningKey:
+            data.keys.private(name)
+    return folder
+
+
+@pytest.fixture
+def dev(tmp_path: Path, with_keys: Path) -> Iterator[DevVaultData]:
+    """An empty development vault whose clock stands still."""
+    shutil.copytree(with_keys, tmp_path / "dev")
+    with DevVaultData(tmp_path / "dev", clock=lambda: NOW) as data:
+        yield data

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.signing_keys import SigningKey
+from keyferry.errors import PlatformError
+
+
+def test_everything_in_the_folder_is_private(tmp_path: Path) -> None:
+    """The folder is 0700 and its files are 0600, even when the folder was there before."""
+    folder = tmp_path / "dev"
+    folder.mkdir(mode=0o755)
+    with DevVaultData(folder) as dev:
+        dev.secrets.set("kv1", "db", "x")
+        assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert "devvault.sqlite3" in modes
+    assert {0o600} == set(modes.values())
+
+
+def test_what_one_connection_writes_another_reads_at_once(tmp_path: Path) -> None:
+    """The command line changes a vault that is running; cached reads notice."""
+    with DevVaultData(tmp_path) as one, DevVaultData(tmp_path) as two:
+        one.secrets.set("kv1", "db", "a")
+        assert two.secrets.get("kv1", "db").value == "a"
+        one.secrets.set("kv1", "db", "b")
+        assert two.secrets.get("kv1", "db").value == "b"
+        two.secrets.delete("kv1", "db")
+        assert two.secrets.find("kv1", "db") is None
+        assert one.secrets.find("kv1", "db") is None
+
+
+def test_the_data_outlive_the_process(tmp_path: Path) -> None:
+    """Secrets and signing keys are those of the last time."""
+    with DevVaultData(tmp_path) as dev:
+        row = dev.secrets.set("kv1", "db", "a")
+        key = dev.keys.published(SigningKey.ENTRA)
+    with DevVaultData(tmp_path) as dev:
+        assert row == dev.secrets.get("kv1", "db")
+        assert key == dev.keys.published(SigningKey.ENTRA)
+
+
+def test_two_openers_agree_on_a_signing_key(tmp_path: Path) -> None:
+    """Whoever is first makes it."""
+    with DevVaultData(tmp_path) as one, DevVaultData(tmp_path) as two:
+        keys = {one.keys.published(name).keys[0].kid for name in SigningKey}
+        assert keys == {two.keys.published(name).keys[0].kid for name in SigningKey}
+        assert 2 == len(keys)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    """A transaction is undone when its body raises, and the connection stays usable."""
+    with DevVaultData(tmp_path) as dev:
+        dev.secrets.ensure_vault("kv1")
+
+        def write() -> None:
+            with dev._database.write() as connection:
+                connection.execute("DELETE FROM vault")
+                connection.execute("nonsense")
+
+        with pytest.raises(PlatformError, match="cannot be used"):
+            write()
+        assert dev.secrets.vaults() == ("kv1",)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """The message names the file and what to do."""
+    (tmp_path / "devvault.sqlite3").write_bytes(b"hello" * 1000)
+    with pytest.raises(PlatformError, match=r"devvault.sqlite3 cannot be used: .*--data"):
+        DevVaultData(tmp_path)
+
+
+def test_data_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    """They are not touched."""
+    DevVaultData(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "devvault.sqlite3")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(PlatformError, match="written by a newer version"):
+        DevVaultData(tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """A file stands in its place."""
+    (tmp_path / "file").touch()
+    with pytest.raises(PlatformError, match=r"the data folder .* cannot be used"):
+        DevVaultData(tmp_path / "file" / "dev")

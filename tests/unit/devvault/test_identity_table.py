@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.model import (
+    CLUSTER_ISSUER,
+    DEFAULT_TENANT,
+    Federation,
+    IdentityKind,
+    Permission,
+)
+from keyferry.devvault.signing_keys import SigningKey
+from keyferry.errors import RequestInvalidError
+
+
+def test_an_identity_is_found_by_its_client_id_in_any_case(dev: DevVaultData) -> None:
+    """Ids are UUIDs, whose case carries nothing."""
+    added = dev.identities.add_app("AB-12", tenant="T-1", secret="s")
+    assert added == dev.identities.find("ab-12")
+    assert ("ab-12", "t-1") == (added.client_id, added.tenant)
+    assert dev.identities.tenants() == {"t-1", DEFAULT_TENANT}
+
+
+def test_a_client_secret_is_kept_as_a_digest_only(dev: DevVaultData) -> None:
+    """Entra never shows a secret again either."""
+    identity = dev.identities.add_app("a", secret="canary")
+    assert identity.secret_digest not in (None, b"canary")
+    dev.close()
+    assert not any(b"canary" in path.read_bytes() for path in dev.folder.iterdir())
+
+
+def test_there_is_one_system_assigned_identity(dev: DevVaultData) -> None:
+    """A new one replaces the former, which stays as a user-assigned one."""
+    assert dev.identities.system_assigned() is None
+    first = dev.identities.ensure_system_assigned()
+    assert first == dev.identities.ensure_system_assigned() == dev.identities.find("system")
+    dev.identities.add_managed("new", system_assigned=True)
+    assert dev.identities.get("system").client_id == "new"
+    assert dev.identities.get(first.client_id).kind is IdentityKind.USER_ASSIGNED
+
+
+def test_an_unknown_identity_is_refused_with_the_remedy(dev: DevVaultData) -> None:
+    """The message names the id and how to add it."""
+    with pytest.raises(RequestInvalidError, match="no identity has the client id 'nobody'"):
+        dev.identities.get("nobody")
+
+
+@pytest.mark.parametrize("client_id", ["", "system", "SYSTEM"])
+def test_a_client_id_is_neither_empty_nor_the_reserved_word(
+    dev: DevVaultData, client_id: str
+) -> None:
+    """`system` stands for the system-assigned identity."""
+    with pytest.raises(RequestInvalidError, match="cannot be a client id"):
+        dev.identities.add_managed(client_id)
+
+
+def test_removing_an_identity_takes_its_rights_along(dev: DevVaultData) -> None:
+    """Added again, it may do nothing."""
+    dev.secrets.ensure_vault("kv1")
+    dev.identities.add_app("a", secret="s")
+    dev.identities.federate(Federation("a", "iss", "sub", "aud"))
+    dev.policies.grant("kv1", "a", [Permission.GET])
+    dev.identities.remove("A")
+    assert dev.identities.find("a") is None
+    dev.identities.add_app("a", secret="s")
+    assert dev.identities.federations("a") == ()
+    assert dev.policies.allowed("kv1", "a") == frozenset()
+
+
+def test_a_federated_credential_needs_an_app_or_a_user_assigned_identity(dev: DevVaultData) -> None:
+    """The system-assigned identity of a machine takes none."""
+    dev.identities.add_managed("m")
+    dev.identities.add_managed("s", system_assigned=True)
+    credential = Federation("m", "iss", "sub", "aud")
+    dev.identities.federate(credential)
+    dev.identities.federate(credential)
+    assert dev.identities.federations("M") == (credential,)
+    with pytest.raises(RequestInvalidError, match="takes no federated credential"):
+        dev.identities.federate(Federation("s", "iss", "sub", "aud"))
+
+
+def test_the_pretend_cluster_is_a_trusted_issuer_once_it_has_a_key(dev: DevVaultData) -> None:
+    """Its tokens need no registration."""
+    keys = dev.keys.published(SigningKey.CLUSTER)
+    assert dev.identities.issuer_keys(CLUSTER_ISSUER) == keys
+    assert dev.identities.issuers() == (CLUSTER_ISSUER,)
+
+
+def test_a_foreign_issuer_is_trusted_with_the_keys_that_it_publishes(dev: DevVaultData) -> None:
+    """An unusable JWKS is refused before it is stored."""
+    keys = dev.keys.published(SigningKey.ENTRA)
+    dev.identities.add_issuer("https://issuer.example", msgspec.json.encode(keys).decode())
+    assert dev.identities.issuer_keys("https://issuer.example") == keys
+    with pytest.raises(RequestInvalidError, match=r"JWKS of issuer 'https://other\.example'"):
+        dev.identities.add_issuer("https://other.example", "{}")
+    assert dev.identities.issuer_keys("https://other.example") is None

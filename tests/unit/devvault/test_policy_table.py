@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.model import DEFAULT_TENANT, Permission
+from keyferry.errors import RequestInvalidError
+
+
+def test_a_policy_is_what_was_granted_last(dev: DevVaultData) -> None:
+    """Granting replaces, granting nothing revokes, and nobody has anything from the start."""
+    dev.secrets.ensure_vault("kv1")
+    dev.identities.add_managed("m")
+    assert dev.policies.allowed("kv1", "m") == frozenset()
+    dev.policies.grant("KV1", "M", [Permission.GET, Permission.LIST])
+    dev.policies.grant("kv1", "m", [Permission.GET])
+    assert dev.policies.of_vault("kv1") == {"m": {Permission.GET}}
+    dev.policies.grant("kv1", "m", [])
+    assert dev.policies.of_vault("kv1") == {}
+
+
+def test_a_policy_holds_for_one_vault(dev: DevVaultData) -> None:
+    """Rights on one vault say nothing of another."""
+    for vault in ("kv1", "kv2"):
+        dev.secrets.ensure_vault(vault)
+    dev.identities.add_managed("m")
+    dev.policies.grant("kv1", "m", [Permission.GET])
+    assert dev.policies.allowed("kv2", "m") == frozenset()
+
+
+def test_a_policy_needs_an_existing_vault_and_identity(dev: DevVaultData) -> None:
+    """A typo is an error, not a policy that never applies."""
+    dev.identities.add_managed("m")
+    with pytest.raises(RequestInvalidError, match="there is no vault 'kv1'"):
+        dev.policies.grant("kv1", "m", [Permission.GET])
+    dev.secrets.ensure_vault("kv1")
+    with pytest.raises(RequestInvalidError, match="no identity has the client id 'x'"):
+        dev.policies.grant("kv1", "x", [Permission.GET])
+
+
+def test_a_vault_belongs_to_the_tenant_of_its_first_policy(dev: DevVaultData) -> None:
+    """It moves while nobody else has a policy on it; a second tenant is refused."""
+    assert dev.policies.tenant("kv1") is None
+    dev.secrets.ensure_vault("kv1")
+    assert dev.policies.tenant("kv1") == DEFAULT_TENANT
+    dev.identities.add_app("a", tenant="t1", secret="s")
+    dev.identities.add_app("b", tenant="t2", secret="s")
+    dev.policies.grant("kv1", "a", [Permission.GET])
+    assert dev.policies.tenant("KV1") == "t1"
+    with pytest.raises(RequestInvalidError, match="belongs to tenant 't1', identity 'b' to 't2'"):
+        dev.policies.grant("kv1", "b", [Permission.GET])
+    assert dev.policies.tenant("kv1") == "t1"
