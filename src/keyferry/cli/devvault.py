@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import click
@@ -33,6 +33,9 @@ from keyferry.devvault.notation import (
 )
 from keyferry.errors import RequestInvalidError
 from keyferry.https import DevRedirect
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STATUS_SECONDS = 2.0
 

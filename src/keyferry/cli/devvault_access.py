@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,9 @@ from keyferry.devvault.model import (
 )
 from keyferry.devvault.notation import parse_duration
 from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _READ = (Permission.GET, Permission.LIST)
 

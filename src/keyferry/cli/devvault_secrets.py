@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,9 @@ from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import Permission, SecretAttributes, SecretVersion
 from keyferry.devvault.notation import parse_duration
 from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("set")

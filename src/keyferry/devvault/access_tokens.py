@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keyferry.devvault.jwt import Claims, JwtError, parse_jwt, sign_jwt, verify_jwt
-from keyferry.devvault.model import Identity
 from keyferry.devvault.signing_keys import SigningKey, SigningKeys
+
+if TYPE_CHECKING:
+    from keyferry.devvault.model import Identity
 
 _MAX_REMEMBERED = 10_000
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keyferry.devvault.clouds import certificate_names
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CA_FILE = "ca.pem"
 _CA_KEY_FILE = "ca.key"

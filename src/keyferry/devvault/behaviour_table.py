@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import fields, replace
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
-from keyferry.devvault.database import Database
 from keyferry.devvault.model import (
     CloseHalfWay,
     Fault,
@@ -16,6 +14,11 @@ from keyferry.devvault.model import (
     Tuning,
 )
 from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from keyferry.devvault.database import Database
 
 
 class BehaviourTable:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +12,9 @@ from keyferry.devvault.jwt import sign_jwt
 from keyferry.devvault.model import CLUSTER_ISSUER
 from keyferry.devvault.signing_keys import SigningKey, SigningKeys
 from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PREFIX = "system:serviceaccount:"
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 import time
-from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from keyferry.devvault.behaviour_table import BehaviourTable
 from keyferry.devvault.database import Database
@@ -15,6 +13,13 @@ from keyferry.devvault.policy_table import PolicyTable
 from keyferry.devvault.secret_table import SecretTable
 from keyferry.devvault.signing_keys import SigningKeys
 from keyferry.errors import PlatformError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+_DATABASE = "devvault.sqlite3"
 
 
 class DevVaultData:
@@ -37,7 +42,7 @@ class DevVaultData:
         """
         _private_folder(folder)
         self.folder = folder
-        self._database = Database(folder / "devvault.sqlite3")
+        self._database = Database(folder / _DATABASE)
         self.secrets = SecretTable(self._database, clock)
         self.identities = IdentityTable(self._database)
         self.policies = PolicyTable(self._database, self.identities)
@@ -64,9 +69,22 @@ def _private_folder(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
+        # A folder that is something else already must not be closed to its other users.
+        if _is_ours(folder):
+            folder.chmod(0o700)
+            return
     except OSError as error:
         raise PlatformError(
             f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
             "Choose another folder with --data.",
         ) from error
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        raise PlatformError(
+            f"the folder {folder} holds other things and is open to other users",
+            "Choose another folder with --data; a new one is made private.",
+        )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the folder holds a development vault or nothing."""
+    return (folder / _DATABASE).exists() or not any(folder.iterdir())

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.clouds import LoginStation, cloud_of_resource
-from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.entra_errors import Aadsts, entra_error
 from keyferry.devvault.exchange import Answer, Call, Refused
 from keyferry.devvault.jwt import Claims, JwtError, parse_jwt, verify_jwt
 from keyferry.devvault.model import Federation, Identity, IdentityKind, digest_of
 from keyferry.devvault.signing_keys import SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.devvault.access_tokens import AccessTokens
+    from keyferry.devvault.data import DevVaultData
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _CLOCK_SKEW = 300.0

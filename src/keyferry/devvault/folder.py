@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from keyferry.devvault.authority import CA_FILE
 from keyferry.errors import PlatformError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 CONNECTION_FILE = "connection.json"
 _LOCK_FILE = "lock"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import NoReturn, assert_never
+from typing import TYPE_CHECKING, NoReturn, assert_never
 
 import msgspec
 from aiohttp import web
@@ -18,7 +18,6 @@ from keyferry.devvault.clouds import (
     bare_host,
     station_of,
 )
-from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.entra import Entra
 from keyferry.devvault.exchange import Answer, Call, Refused, path_kind, vault_error
 from keyferry.devvault.imds import Imds
@@ -28,6 +27,9 @@ from keyferry.devvault.secrets import Secrets
 from keyferry.devvault.throttle import Throttle
 from keyferry.devvault.vault import Vault
 from keyferry.errors import KeyferryError
+
+if TYPE_CHECKING:
+    from keyferry.devvault.data import DevVaultData
 
 STATUS_PATH = "/devvault/requests"
 """On the plain port: what was asked so far, for `keyferry devvault status`."""

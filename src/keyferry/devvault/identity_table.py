@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
+from typing import TYPE_CHECKING
 
-from keyferry.devvault.database import Database
 from keyferry.devvault.jwt import Jwks, JwtError, parse_jwks
 from keyferry.devvault.model import (
     DEFAULT_TENANT,
@@ -15,6 +14,11 @@ from keyferry.devvault.model import (
     digest_of,
 )
 from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from keyferry.devvault.database import Database
 
 SYSTEM = "system"
 """Stands for the system-assigned identity wherever a client id is asked for."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.clouds import cloud_of_resource
-from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.exchange import Answer, Call, Refused
 from keyferry.devvault.identity_table import SYSTEM
 from keyferry.devvault.model import Identity, IdentityKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from keyferry.devvault.access_tokens import AccessTokens
+    from keyferry.devvault.data import DevVaultData
 
 TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
 _IDS: Mapping[str, Callable[[Identity], str]] = {

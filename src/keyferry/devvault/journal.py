@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from keyferry.devvault.exchange import PathKind
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.devvault.exchange import PathKind
 
 _MAX_RECORDS = 100_000
 NO_STATUS = 0

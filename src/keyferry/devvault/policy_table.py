@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from keyferry.devvault.database import Database
-from keyferry.devvault.identity_table import IdentityTable
 from keyferry.devvault.model import DEFAULT_TENANT, Identity, Permission
 from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from keyferry.devvault.database import Database
+    from keyferry.devvault.identity_table import IdentityTable
 
 
 class PolicyTable:

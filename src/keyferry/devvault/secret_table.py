@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
-from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from keyferry.devvault.database import Database
 from keyferry.devvault.model import (
     MAX_VALUE_BYTES,
     SECRET_NAME,
@@ -20,6 +17,12 @@ from keyferry.devvault.model import (
     SecretVersion,
 )
 from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInvalidError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from keyferry.devvault.database import Database
 
 RECOVERABLE_DAYS = 90
 _COLUMNS = (

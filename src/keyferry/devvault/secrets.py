@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from keyferry.devvault.exchange import Answer, Call, Refused, vault_error
 from keyferry.devvault.model import (
     MAX_VALUE_BYTES,
@@ -19,8 +21,10 @@ from keyferry.devvault.secret_bodies import (
     secret_body,
     secret_item,
 )
-from keyferry.devvault.secret_table import SecretTable
-from keyferry.devvault.vault import Caller
+
+if TYPE_CHECKING:
+    from keyferry.devvault.secret_table import SecretTable
+    from keyferry.devvault.vault import Caller
 
 
 class Secrets:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from keyferry.devvault.authority import server_certificate
-from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.folder import Listening, announced, held
 from keyferry.devvault.gateway import Gateway, Handler
-from keyferry.devvault.journal import Journal
 from keyferry.errors import PlatformError, RequestInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from keyferry.devvault.data import DevVaultData
+    from keyferry.devvault.journal import Journal
 
 _STOP_SECONDS = 1.0
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from keyferry.devvault.database import Database
 from keyferry.devvault.jwt import Jwks, jwk_of
 from keyferry.devvault.model import CLUSTER_ISSUER
 from keyferry.errors import InternalError
+
+if TYPE_CHECKING:
+    from keyferry.devvault.database import Database
 
 
 class SigningKey(StrEnum):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from keyferry.devvault.access_tokens import AccessTokens, TokenProblem
-from keyferry.devvault.clouds import VaultStation
-from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.exchange import Answer, Call, Refused, vault_error
-from keyferry.devvault.jwt import Claims
-from keyferry.devvault.model import Permission
+
+if TYPE_CHECKING:
+    from keyferry.devvault.clouds import VaultStation
+    from keyferry.devvault.data import DevVaultData
+    from keyferry.devvault.jwt import Claims
+    from keyferry.devvault.model import Permission
 
 API_VERSIONS = frozenset({"2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6"})
 

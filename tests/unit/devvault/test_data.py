@@ -23,6 +23,18 @@ def test_everything_in_the_folder_is_private(tmp_path: Path) -> None:
     assert {0o600} == set(modes.values())
 
 
+def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+    """It is neither closed to its users nor filled with secrets."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o755)
+    (folder / "notes").touch()
+    with pytest.raises(PlatformError, match="holds other things and is open to other users"):
+        DevVaultData(folder)
+    assert 0o755 == stat.S_IMODE(folder.stat().st_mode)
+    assert ["notes"] == [path.name for path in folder.iterdir()]
+
+
 def test_what_one_connection_writes_another_reads_at_once(tmp_path: Path) -> None:
     """The command line changes a vault that is running; cached reads notice."""
     with DevVaultData(tmp_path) as one, DevVaultData(tmp_path) as two:

@@ -1,0 +1,280 @@
+"""`keyferry devvault` as people use it: the commands, and the server as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from keyferry.cli.devvault import devvault
+from keyferry.devvault.folder import is_held
+from keyferry.https import DevRedirect
+
+CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"
+START = "import sys; from keyferry.cli.devvault import devvault; devvault(sys.argv[1:])"
+WAIT_SECONDS = 30
+
+
+def keyferry(folder: Path, *words: str, stdin: str = "") -> Result:
+    """Run one command on the data in `folder`."""
+    return CliRunner().invoke(devvault, [*words, "--data", str(folder)], input=stdin)
+
+
+def output(folder: Path, *words: str, stdin: str = "") -> str:
+    """What a command that succeeds prints."""
+    result = keyferry(folder, *words, stdin=stdin)
+    assert (0, "") == (result.exit_code, result.stderr)
+    return result.stdout
+
+
+def refusal(folder: Path, *words: str, stdin: str = "") -> str:
+    """The one line of a command that is refused."""
+    result = keyferry(folder, *words, stdin=stdin)
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert 1 == result.stderr.count("\n")
+    return result.stderr
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The server as a process, until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", START, "run", "--data", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], WAIT_SECONDS)
+        assert ready, "the server said nothing"
+        assert "listens" in process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=WAIT_SECONDS)
+
+
+def test_a_secret_is_set_from_stdin_and_shown_only_when_asked(tmp_path: Path) -> None:
+    """One line end is dropped, as `echo` adds one; the new vault opens to this machine."""
+    printed = output(tmp_path, "set", "contoso", "db", stdin="canary\n")
+    assert "Set secret db of vault contoso, version " in printed
+    assert "Made vault contoso: the system-assigned identity of this machine may" in printed
+    masked = output(tmp_path, "get", "contoso", "db")
+    assert "canary" not in printed + masked
+    assert "canary\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
+    assert "may get,list on vault contoso." in output(tmp_path, "policy", "contoso", "system")
+
+
+def test_a_value_is_asked_for_unseen_on_a_terminal(tmp_path: Path) -> None:
+    """Twice, and what is typed does not appear."""
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-c", START, "set", "contoso", "db", "--data", str(tmp_path)]
+    process = subprocess.Popen(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        shown = read_until(ours, b"db: ")
+        os.write(ours, b"canary\n")
+        shown += read_until(ours, b"confirmation: ")
+        os.write(ours, b"canary\n")
+        shown += read_until(ours, b"get and list.")
+        assert 0 == process.wait(timeout=WAIT_SECONDS)
+    finally:
+        process.kill()
+        process.wait(timeout=WAIT_SECONDS)
+        os.close(ours)
+    assert b"canary" not in shown
+    assert "canary\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
+
+
+def read_until(terminal: int, text: bytes) -> bytes:
+    """What a terminal shows up to `text`."""
+    shown = b""
+    while text not in shown:
+        ready, _, _ = select.select([terminal], [], [], WAIT_SECONDS)
+        assert ready, f"{text!r} did not appear after {shown!r}"
+        shown += os.read(terminal, 1024)
+    return shown
+
+
+def test_a_value_file_is_stored_as_it_stands(tmp_path: Path) -> None:
+    """Line ends and all."""
+    (tmp_path / "value").write_bytes(b"a\nb\n")
+    output(tmp_path, "set", "contoso", "db", "--value-file", str(tmp_path / "value"))
+    assert "a\nb\n\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
+    output(tmp_path, "set", "contoso", "db", "--value-file", "-", stdin="x\n")
+    assert "x\n\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
+
+
+def test_attributes_are_set_and_shown(tmp_path: Path) -> None:
+    """Tags, content type, expiry, disabled."""
+    options = ["--tag", "a=b=c", "--content-type", "text/plain", "--disabled"]
+    expires = ["--expires", "2030-01-31T00:00:00Z"]
+    output(tmp_path, "set", "contoso", "db", *options, *expires, stdin="x")
+    shown = output(tmp_path, "get", "contoso", "db")
+    for text in ("disabled", "a=b=c", "text/plain", "2030-01-31 00:00:00Z"):
+        assert text in shown
+
+
+def test_versions_are_listed_disabled_and_enabled(tmp_path: Path) -> None:
+    """The oldest first; a version is named by its id."""
+    for text in ("a", "b"):
+        output(tmp_path, "set", "contoso", "db", stdin=text)
+    first, second = (
+        line.split() for line in output(tmp_path, "list", "contoso", "db").splitlines()
+    )
+    assert "a\n" == output(tmp_path, "get", "contoso", "db", "--version", first[1], "--show-value")
+    output(tmp_path, "disable", "contoso", "db")
+    assert second[1] in output(tmp_path, "list", "contoso")
+    assert "disabled" in output(tmp_path, "list", "contoso")
+    output(tmp_path, "enable", "contoso", "db", "--version", second[1])
+    assert "enabled" in output(tmp_path, "list", "contoso")
+
+
+def test_a_secret_is_deleted_recovered_and_purged(tmp_path: Path) -> None:
+    """As in the real vault, deleting keeps the name."""
+    output(tmp_path, "set", "contoso", "db", stdin="a")
+    output(tmp_path, "delete", "contoso", "db")
+    assert "deleted but recoverable" in refusal(tmp_path, "set", "contoso", "db", stdin="b")
+    output(tmp_path, "delete", "contoso", "db", "--recover")
+    assert "a\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
+    output(tmp_path, "delete", "contoso", "db", "--purge")
+    output(tmp_path, "set", "contoso", "db", stdin="b")
+
+
+def test_an_identity_gets_its_policy_with_it(tmp_path: Path) -> None:
+    """One command makes a class with a user-assigned identity work."""
+    output(tmp_path, "set", "contoso", "db", stdin="a")
+    output(tmp_path, "identity", "add-managed", CLIENT, "--vault", "contoso")
+    assert f"{CLIENT} may get,list on vault contoso.\n" == output(
+        tmp_path, "policy", "contoso", CLIENT
+    )
+    output(tmp_path, "policy", "contoso", CLIENT, "--allow", "get")
+    assert f"{CLIENT} may get on vault contoso." in output(tmp_path, "policy", "contoso")
+    assert "may nothing" in output(tmp_path, "policy", "contoso", CLIENT, "--revoke")
+
+
+def test_an_app_is_added_federated_listed_and_removed(tmp_path: Path) -> None:
+    """Its secret comes from stdin and is never shown."""
+    printed = output(tmp_path, "identity", "add-app", CLIENT, "--tenant", "t1", stdin="canary\n")
+    subject = "system:serviceaccount:shop:web"
+    printed += output(tmp_path, "identity", "federate", CLIENT, "--subject", subject)
+    listed = output(tmp_path, "identity", "list")
+    assert f"{CLIENT}  app  tenant t1" in listed
+    assert f"federated: {subject} of https://kubernetes.default.svc.cluster.local" in listed
+    assert "canary" not in printed + listed
+    output(tmp_path, "identity", "remove", CLIENT)
+    assert "" == output(tmp_path, "identity", "list")
+
+
+def test_service_account_tokens_are_minted(tmp_path: Path) -> None:
+    """As kubelet passes them, or one alone; the keys of a foreign issuer can be registered."""
+    words = ["token", "--subject", "system:serviceaccount:shop:web"]
+    passed = json.loads(output(tmp_path, *words, "--lifetime", "5m"))
+    assert ["api://AzureADTokenExchange"] == list(passed)
+    assert 2 == output(tmp_path, *words, "--raw").count(".")
+    assert "https://kubernetes.default.svc.cluster.local\n" == output(tmp_path, "issuer", "list")
+    (tmp_path / "jwks.json").write_text("{}")
+    jwks = ["--jwks", str(tmp_path / "jwks.json")]
+    assert "cannot be used" in refusal(tmp_path, "issuer", "add", "https://issuer.example", *jwks)
+
+
+def test_tuning_changes_what_it_names(tmp_path: Path) -> None:
+    """Without options it shows; --clear forgets everything."""
+    fault = "/secrets 429 retry-after=2 x3"
+    shown = output(tmp_path, "tune", "--latency", "20ms", "--throttle", "10/s", "--fault", fault)
+    assert "latency 20ms, throttle 10/s, retry-after 1s" in shown
+    assert f"fault: {fault}\n" in shown
+    assert "latency 20ms, throttle off" in output(tmp_path, "tune", "--throttle", "off")
+    cleared = output(tmp_path, "tune", "--clear")
+    assert "behaviour: latency 0ms, throttle off, retry-after 1s, token-lifetime 3600s\n" == cleared
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "text"),
+    [
+        (["get", "contoso", "db"], "", "vault 'contoso' has no secret 'db'"),
+        (["list", "nowhere"], "", "there is no vault 'nowhere'"),
+        (["set", "contoso", "db"], "", "no value of db came in on stdin"),
+        (["set", "contoso", "a_b"], "x", "cannot be the name of a secret"),
+        (["set", "contoso", "db", "--value-file", "/nonexistent"], "", "cannot be read"),
+        (["set", "contoso", "db", "--expires", "soon"], "x", "is not a moment"),
+        (["set", "contoso", "db", "--tag", "a"], "x", "has no value"),
+        (["disable", "contoso", "db"], "", "has no secret 'db'"),
+        (["delete", "contoso", "db", "--recover"], "", "has no deleted secret"),
+        (["delete", "contoso", "db", "--recover", "--purge"], "", "exclude each other"),
+        (["policy", "contoso", "nobody", "--allow", "get"], "", "no identity has the client id"),
+        (["policy", "contoso", "--allow", "get"], "", "no principal is named"),
+        (["policy", "contoso", "system", "--allow", "read"], "", "'read' is not a permission"),
+        (["identity", "add-managed"], "", "no identity is named"),
+        (["identity", "remove", "nobody"], "", "no identity has the client id"),
+        (["token", "--subject", "web"], "", "is not the subject of a service account"),
+        (["tune", "--latency", "fast"], "", "is not a duration"),
+        (["tune", "--fault", "x"], "", "is not a fault"),
+        (["run", "--listen", "0.0.0.0:8443"], "", "loopback only"),
+        (["run", "--listen", "127.0.0.1"], "", "is not ADDRESS:PORT"),
+    ],
+)
+def test_a_refusal_is_one_line_on_stderr(
+    tmp_path: Path, words: list[str], stdin: str, text: str
+) -> None:
+    """It names the problem, and the exit code is 1."""
+    assert text in refusal(tmp_path, *words, stdin=stdin)
+
+
+def test_a_value_that_is_no_text_is_refused_without_quoting_it(tmp_path: Path) -> None:
+    """Key Vault holds text."""
+    (tmp_path / "value").write_bytes(b"canary\xff")
+    line = refusal(tmp_path, "set", "contoso", "db", "--value-file", str(tmp_path / "value"))
+    assert "is not UTF-8 text" in line
+    assert "canary" not in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: int) -> None:
+    """Exit code 0, and nothing points to the ports any more."""
+    with running(tmp_path) as process:
+        DevRedirect.read(tmp_path)
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=WAIT_SECONDS)
+    assert (0, "") == (process.returncode, errors)
+    assert "The development vault has stopped" in printed
+    assert not (tmp_path / "connection.json").exists()
+
+
+def test_the_status_shows_the_running_server(tmp_path: Path) -> None:
+    """Where it listens, what it holds, and what was asked; a second one is refused."""
+    output(tmp_path, "set", "contoso", "db", stdin="x")
+    assert "Not running" in output(tmp_path, "status")
+    with running(tmp_path):
+        address, port = DevRedirect.read(tmp_path).https
+        output(tmp_path, "status")
+        shown = output(tmp_path, "status")
+        assert f"Running, data in {tmp_path}: https {address}:{port}" in shown
+        assert "vault contoso: 1 secrets, 1 policies" in shown
+        assert "requests:      1 GET other" in shown
+        assert "already running" in refusal(tmp_path, "run")
+
+
+def test_a_killed_server_does_not_block_the_next_one(tmp_path: Path) -> None:
+    """Its lock is gone with it, and its connection file is replaced."""
+    with running(tmp_path) as process:
+        process.kill()
+        process.wait(timeout=WAIT_SECONDS)
+    stale = DevRedirect.read(tmp_path)
+    assert not is_held(tmp_path)
+    with running(tmp_path):
+        assert stale != DevRedirect.read(tmp_path)
