@@ -54,7 +54,7 @@ def parse_answer(body: bytes, document: type[T], *, host: str, purpose: str) -> 
     """
     try:
         return msgspec.json.decode(body, type=document)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         # Neither quoted nor chained: the answer may hold a secret value.
         raise VaultError(
             f"failed to {purpose}: the answer of {host} is not the JSON of the vault's API",
@@ -101,7 +101,7 @@ def _error_codes(body: bytes) -> tuple[str, ...]:
     """The codes in `{"error": {"code", "innererror": {"code"}}}`; none in any other answer."""
     try:
         error = msgspec.json.decode(body, type=_ErrorDocument).error
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ()
     codes = (error.code, error.innererror.code if error.innererror else "")
     # A code is one short word; anything else is text of the server, which stays out of messages.

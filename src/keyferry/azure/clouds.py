@@ -119,7 +119,7 @@ def parse_environment(content: bytes, *, path: str) -> Cloud:
     """
     try:
         document = msgspec.json.decode(content, type=_EnvironmentDocument)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise _unusable(path, "it is not a JSON object with the keys of a cloud") from None
     cloud = Cloud(
         document.name,

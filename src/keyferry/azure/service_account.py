@@ -14,6 +14,7 @@ from hashlib import sha256
 
 import msgspec
 
+from keyferry.azure.excerpt import excerpt
 from keyferry.errors import IdentityError
 
 EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
@@ -68,7 +69,7 @@ def exchange_token(attribute: str) -> ServiceAccountToken:
         raise IdentityError(f"{_PROBLEM}: service account tokens not found", _REMEDY)
     try:
         tokens = msgspec.json.decode(attribute, type=dict[str, _TokenEntry])
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         # Neither quoted nor chained: the text holds tokens.
         problem = f"{_PROBLEM}: failed to unmarshal service account tokens, error: not their JSON"
         raise IdentityError(problem, _REMEDY) from None
@@ -97,7 +98,8 @@ def check_subject(token: ServiceAccountToken, *, namespace: str, service_account
     expected = f"system:serviceaccount:{namespace}:{service_account}"
     if service_account and token.subject not in ("", expected):
         raise IdentityError(
-            f"the service-account token belongs to {token.subject}, and the pod to {expected}",
+            f"the service-account token belongs to {excerpt(token.subject)}, "
+            f"and the pod to {expected}",
             "Remove serviceAccount.tokens from the parameters of the class; kubelet sends them.",
         )
 
@@ -108,5 +110,5 @@ def _claims(token: str) -> _Claims:
     try:
         decoded = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
         return msgspec.json.decode(decoded, type=_Claims)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         return _Claims()

@@ -185,7 +185,7 @@ def entra_code(body: bytes) -> int | None:
     """The number after `AADSTS` in an answer of Entra; None in any other answer."""
     try:
         document = msgspec.json.decode(body, type=_EntraError)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if document.error_codes:
         return document.error_codes[0]
