@@ -90,12 +90,16 @@ class DevVault:
 
     # --- identities --------------------------------------------------------------------------
 
-    def add_app(self, client_id: str, *, tenant: str = DEFAULT_TENANT, secret: str | None) -> None:
-        """Register an application with its client secret (None: federated tokens only)."""
+    def add_app(self, client_id: str, *, tenant: str | None = None, secret: str | None) -> None:
+        """Register an application with its client secret (None: federated tokens only).
+
+        The first tenant that is named here or below is also that of everything added without one;
+        until then that is `DEFAULT_TENANT`.
+        """
         self.data.identities.add_app(client_id, tenant=tenant, secret=secret)
 
     def add_managed_identity(
-        self, client_id: str, *, tenant: str = DEFAULT_TENANT, system_assigned: bool = False
+        self, client_id: str, *, tenant: str | None = None, system_assigned: bool = False
     ) -> None:
         """Assign a managed identity to this machine, so that IMDS answers for it."""
         self.data.identities.add_managed(client_id, tenant=tenant, system_assigned=system_assigned)

@@ -167,6 +167,15 @@ def test_an_identity_gets_its_policy_with_it(tmp_path: Path) -> None:
     assert "may nothing" in output(tmp_path, "policy", "contoso", CLIENT, "--revoke")
 
 
+def test_an_app_of_any_tenant_joins_a_vault_that_this_machine_may_read(tmp_path: Path) -> None:
+    """The tenant of the class is named once, and the rest follows."""
+    output(tmp_path, "set", "contoso", "db", stdin="a")
+    words = ["identity", "add-app", CLIENT, "--tenant", "t1", "--vault", "contoso"]
+    assert "may get,list on vault contoso." in output(tmp_path, *words, stdin="canary\n")
+    assert 2 == output(tmp_path, "policy", "contoso").count("may get,list")
+    assert 2 == output(tmp_path, "identity", "list").count("tenant t1")
+
+
 def test_an_app_is_added_federated_listed_and_removed(tmp_path: Path) -> None:
     """Its secret comes from stdin and is never shown."""
     printed = output(tmp_path, "identity", "add-app", CLIENT, "--tenant", "t1", stdin="canary\n")

@@ -12,7 +12,6 @@ from keyferry.devvault.cluster import kubelet_tokens, service_account_token
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import (
     CLUSTER_ISSUER,
-    DEFAULT_TENANT,
     EXCHANGE_AUDIENCE,
     Federation,
     Permission,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _READ = (Permission.GET, Permission.LIST)
 
 _tenant_option = click.option(
-    "--tenant", default=DEFAULT_TENANT, show_default=True, help="The tenantID of the class."
+    "--tenant", help="The tenantID of the class; the first one named becomes the default."
 )
 _vault_option = click.option(
     "--vault",
@@ -52,7 +51,7 @@ def identity() -> None:
 def add_app(
     *,
     client_id: str,
-    tenant: str,
+    tenant: str | None,
     vaults: tuple[str, ...],
     secret_file: str | None,
     no_secret: bool,
@@ -61,8 +60,8 @@ def add_app(
     """Register an app; its client secret is asked for unseen, or read from stdin or a file."""
     with DevVaultData(data) as dev:
         secret = None if no_secret else read_secret_text("client secret", secret_file)
-        dev.identities.add_app(client_id, tenant=tenant, secret=secret)
-        click.echo(f"Added app {client_id} of tenant {tenant}.")
+        added = dev.identities.add_app(client_id, tenant=tenant, secret=secret)
+        click.echo(f"Added app {added.client_id} of tenant {added.tenant}.")
         _grant_all(dev, client_id, vaults)
 
 
@@ -76,7 +75,7 @@ def add_managed(
     *,
     client_id: str | None,
     system: bool,
-    tenant: str,
+    tenant: str | None,
     vaults: tuple[str, ...],
     data: Path,
 ) -> None:

@@ -20,6 +20,8 @@ _MAX_CACHED_READS = 20_000
 _BUSY_SECONDS = 5.0
 
 _SCHEMA = """
+CREATE TABLE home_tenant (
+    id INTEGER PRIMARY KEY CHECK (id = 1), tenant TEXT NOT NULL);
 CREATE TABLE vault (
     name TEXT PRIMARY KEY, tenant TEXT, created INTEGER NOT NULL);
 CREATE TABLE secret_version (
@@ -37,7 +39,7 @@ CREATE TABLE policy (
     permission TEXT NOT NULL,
     PRIMARY KEY (vault, client_id, permission));
 CREATE TABLE identity (
-    client_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, secret_digest BLOB);
+    client_id TEXT PRIMARY KEY, tenant TEXT, kind TEXT NOT NULL, secret_digest BLOB);
 CREATE TABLE federation (
     client_id TEXT NOT NULL REFERENCES identity,
     issuer TEXT NOT NULL, subject TEXT NOT NULL, audience TEXT NOT NULL,

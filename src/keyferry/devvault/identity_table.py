@@ -30,22 +30,33 @@ class IdentityTable:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_app(
-        self, client_id: str, *, tenant: str = DEFAULT_TENANT, secret: str | None
-    ) -> Identity:
+    def home_tenant(self) -> str:
+        """The tenant of every vault and identity that was added without one.
+
+        It is the first tenant that anybody names, so that a class with its own tenant works with
+        what was there before.
+        """
+
+        def load(connection: sqlite3.Connection) -> str:
+            row = connection.execute("SELECT tenant FROM home_tenant").fetchone()
+            return str(row[0]) if row else DEFAULT_TENANT
+
+        return self._database.read(("home",), load)
+
+    def add_app(self, client_id: str, *, tenant: str | None = None, secret: str | None) -> Identity:
         """Register an application with its client secret, or replace what is known of it."""
         digest = None if secret is None else digest_of(secret)
-        return self._add(Identity(client_id.lower(), tenant.lower(), IdentityKind.APP, digest))
+        return self._add(client_id, tenant, IdentityKind.APP, digest)
 
     def add_managed(
-        self, client_id: str, *, tenant: str = DEFAULT_TENANT, system_assigned: bool = False
+        self, client_id: str, *, tenant: str | None = None, system_assigned: bool = False
     ) -> Identity:
         """Assign a managed identity to this machine.
 
         A former system-assigned one becomes user-assigned: there is one at most.
         """
         kind = IdentityKind.SYSTEM_ASSIGNED if system_assigned else IdentityKind.USER_ASSIGNED
-        return self._add(Identity(client_id.lower(), tenant.lower(), kind))
+        return self._add(client_id, tenant, kind, None)
 
     def ensure_system_assigned(self) -> Identity:
         """The system-assigned identity of this machine, made up where there is none."""
@@ -69,7 +80,12 @@ class IdentityTable:
             rows = connection.execute(
                 "SELECT client_id, tenant, kind, secret_digest FROM identity ORDER BY client_id"
             )
-            return tuple(Identity(c, t, IdentityKind(k), digest) for c, t, k, digest in rows)
+            return tuple(
+                Identity(client_id, tenant or home, IdentityKind(kind), digest)
+                for client_id, tenant, kind, digest in rows
+            )
+
+        home = self.home_tenant()
 
         return self._database.read(("identities",), load)
 
@@ -99,7 +115,7 @@ class IdentityTable:
 
     def tenants(self) -> frozenset[str]:
         """Every tenant that exists."""
-        return frozenset({DEFAULT_TENANT, *(row.tenant for row in self.all())})
+        return frozenset({self.home_tenant(), *(row.tenant for row in self.all())})
 
     def federate(self, federation: Federation) -> None:
         """Let tokens of an issuer stand for a client.
@@ -168,13 +184,18 @@ class IdentityTable:
             lambda c: tuple(url for (url,) in c.execute("SELECT url FROM issuer ORDER BY url")),
         )
 
-    def _add(self, identity: Identity) -> Identity:
-        if identity.client_id in ("", SYSTEM):
+    def _add(
+        self, client_id: str, tenant: str | None, kind: IdentityKind, digest: bytes | None
+    ) -> Identity:
+        client_id, tenant = client_id.lower(), tenant.lower() if tenant else None
+        if client_id in ("", SYSTEM):
             raise RequestInvalidError(
-                f"{identity.client_id!r} cannot be a client id", "Give the id that the class names."
+                f"{client_id!r} cannot be a client id", "Give the id that the class names."
             )
         with self._database.write() as connection:
-            if identity.kind is IdentityKind.SYSTEM_ASSIGNED:
+            if tenant is not None:
+                connection.execute("INSERT OR IGNORE INTO home_tenant VALUES (1, ?)", (tenant,))
+            if kind is IdentityKind.SYSTEM_ASSIGNED:
                 connection.execute(
                     "UPDATE identity SET kind = ? WHERE kind = ?",
                     (IdentityKind.USER_ASSIGNED, IdentityKind.SYSTEM_ASSIGNED),
@@ -183,6 +204,6 @@ class IdentityTable:
                 "INSERT INTO identity VALUES (?, ?, ?, ?) ON CONFLICT (client_id) DO UPDATE SET"
                 " tenant = excluded.tenant, kind = excluded.kind,"
                 " secret_digest = excluded.secret_digest",
-                (identity.client_id, identity.tenant, identity.kind, identity.secret_digest),
+                (client_id, tenant, kind, digest),
             )
-        return identity
+        return self.get(client_id)

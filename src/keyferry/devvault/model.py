@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_TENANT = "11111111-2222-4333-8444-555555555555"
-"""The tenant of whatever is added without one."""
+"""The home tenant until somebody names a tenant: see `IdentityTable.home_tenant`."""
 
 CLUSTER_ISSUER = "https://kubernetes.default.svc.cluster.local"
 """The issuer of the service-account tokens of the pretend cluster."""

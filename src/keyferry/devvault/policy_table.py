@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.devvault.model import DEFAULT_TENANT, Identity, Permission
+from keyferry.devvault.model import Identity, Permission
 from keyferry.errors import RequestInvalidError
 
 if TYPE_CHECKING:
@@ -25,14 +25,16 @@ class PolicyTable:
     def tenant(self, vault: str) -> str | None:
         """The tenant whose tokens a vault accepts; None when there is no such vault.
 
-        A vault belongs to the tenant of the first identity that got a policy on it.
+        A vault belongs to the tenant of the identities that have a policy on it, at first to the
+        home tenant.
         """
+        home = self._identities.home_tenant()
 
         def load(connection: sqlite3.Connection) -> str | None:
             row = connection.execute(
                 "SELECT tenant FROM vault WHERE name = ?", (vault.lower(),)
             ).fetchone()
-            return (row[0] or DEFAULT_TENANT) if row else None
+            return (row[0] or home) if row else None
 
         return self._database.read(("tenant", vault.lower()), load)
 
@@ -43,9 +45,14 @@ class PolicyTable:
             RequestInvalidError: vault or identity is unknown, or they differ in their tenant.
         """
         identity = self._identities.get(client_id)
+        self._check_tenant(vault, identity)
+        # A vault of the home tenant moves along when that changes.
+        claimed = None if identity.tenant == self._identities.home_tenant() else identity.tenant
         wanted = sorted(set(permissions))
         with self._database.write() as connection:
-            self._claim(connection, vault, identity)
+            connection.execute(
+                "UPDATE vault SET tenant = ? WHERE name = ?", (claimed, vault.lower())
+            )
             connection.execute(
                 "DELETE FROM policy WHERE vault = ? AND client_id = ?",
                 (vault.lower(), identity.client_id),
@@ -74,27 +81,19 @@ class PolicyTable:
 
         return self._database.read(("policies", vault.lower()), load)
 
-    @staticmethod
-    def _claim(connection: sqlite3.Connection, vault: str, identity: Identity) -> None:
-        row = connection.execute(
-            "SELECT tenant FROM vault WHERE name = ?", (vault.lower(),)
-        ).fetchone()
-        if row is None:
+    def _check_tenant(self, vault: str, identity: Identity) -> None:
+        """Make sure that the vault is there and nobody of another tenant has a policy on it."""
+        tenant = self.tenant(vault)
+        if tenant is None:
             raise RequestInvalidError(
                 f"there is no vault {vault!r}",
                 f"Put a secret into it with: keyferry devvault set {vault} NAME",
             )
-        others = connection.execute(
-            "SELECT count(*) FROM policy WHERE vault = ? AND client_id != ?",
-            (vault.lower(), identity.client_id),
-        ).fetchone()[0]
-        if others and row[0] != identity.tenant:
+        others = self.of_vault(vault).keys() - {identity.client_id}
+        if others and tenant != identity.tenant:
             raise RequestInvalidError(
-                f"vault {vault!r} belongs to tenant {row[0]!r}, identity {identity.client_id!r} to"
+                f"vault {vault!r} belongs to tenant {tenant!r}, identity {identity.client_id!r} to"
                 f" {identity.tenant!r}",
                 "A vault accepts identities of one tenant: add the identity with --tenant of the"
                 " vault.",
             )
-        connection.execute(
-            "UPDATE vault SET tenant = ? WHERE name = ?", (identity.tenant, vault.lower())
-        )

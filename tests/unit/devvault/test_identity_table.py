@@ -20,7 +20,22 @@ def test_an_identity_is_found_by_its_client_id_in_any_case(dev: DevVaultData) ->
     added = dev.identities.add_app("AB-12", tenant="T-1", secret="s")
     assert added == dev.identities.find("ab-12")
     assert ("ab-12", "t-1") == (added.client_id, added.tenant)
-    assert dev.identities.tenants() == {"t-1", DEFAULT_TENANT}
+
+
+def test_the_first_tenant_named_is_that_of_everything_without_one(dev: DevVaultData) -> None:
+    """A class brings its tenant; what was set up before it must go on working beside it."""
+    machine = dev.identities.ensure_system_assigned()
+    assert (machine.tenant, frozenset({DEFAULT_TENANT})) == (
+        DEFAULT_TENANT,
+        dev.identities.tenants(),
+    )
+    dev.identities.add_app("a", tenant="T1", secret="s")
+    assert "t1" == dev.identities.get("system").tenant
+    dev.identities.add_app("b", tenant="t2", secret="s")
+    assert ("t1", frozenset({"t1", "t2"})) == (
+        dev.identities.home_tenant(),
+        dev.identities.tenants(),
+    )
 
 
 def test_a_client_secret_is_kept_as_a_digest_only(dev: DevVaultData) -> None:
