@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from keyferry.store.yaml_documents import FieldPath, OtherScalar, Value
 
+_SHOWN = 60
+"""How much of a key a message shows; a damaged class may take a value for one."""
+
 
 class FieldTypeError(Exception):
     """A field has the wrong type.
@@ -63,7 +66,7 @@ class Field:
         texts = {}
         for key in self.mapping():
             if self[key].value is None:
-                raise self[key]._wrong("text", f'Write a text, as in {key}: "".')
+                raise self[key]._wrong("text", f'Write a text, as in {key[:_SHOWN]}: "".')
             texts[key] = self[key].text()
         return texts
 
@@ -93,7 +96,7 @@ class Field:
         )
 
     def _quoting(self) -> str:
-        name = self.path[-1] if self.path else ""
+        name = str(self.path[-1])[:_SHOWN] if self.path else ""
         match self.value:
             case bool(value):
                 return f'Put it in quotes: {name}: "{str(value).lower()}".'
@@ -105,7 +108,7 @@ class Field:
 
 def field_name(path: FieldPath) -> str:
     """`path` as Kubernetes writes it: `spec.secretObjects[0].data`."""
-    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:60]}" for step in path)
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:_SHOWN]}" for step in path)
     return name.removeprefix(".") or "the document"
 
 
