@@ -36,10 +36,11 @@ class RequestRecord:
     note: str = ""
 
     def line(self) -> str:
-        """The line of the access log."""
+        """The line of the access log, in which no client can write control characters."""
         status = self.status or "---"
         tail = f"  # {self.note}" if self.note else ""
-        return f"{self.method} {self.host} {self.path} {status} {self.principal or '-'}{tail}"
+        text = f"{self.method} {self.host} {self.path} {status} {self.principal or '-'}{tail}"
+        return "".join(char if char.isprintable() else "?" for char in text)
 
 
 class Journal:
