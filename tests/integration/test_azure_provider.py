@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.azure.clouds import CLOUDS
+from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.modes import ServicePrincipal, VmManagedIdentity
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import (
     POD_NAME,
@@ -66,8 +70,8 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVault]:
     """A vault `contoso` that holds `db-password` and lets MI and APP read."""
     async with running_devvault(tmp_path) as running:
         running.set_secret("contoso", "db-password", VALUE)
-        running.add_managed_identity(MI)
-        running.add_app(APP, secret=CLIENT_SECRET)
+        running.add_managed_identity(MI, tenant=DEFAULT_TENANT)
+        running.add_app(APP, tenant=DEFAULT_TENANT, secret=CLIENT_SECRET)
         running.federate(APP, subject=SUBJECT)
         running.grant("contoso", MI)
         running.grant("contoso", APP)
@@ -260,14 +264,33 @@ async def test_azure_stack_is_read_from_its_file(
     assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
 
 
-@pytest.mark.parametrize("path", ["/dev/zero", "/", "/proc/self/environ\0"])
 async def test_a_cloud_file_that_is_no_file_does_not_hold_us_up(
-    provider: AzureProvider, path: str
+    provider: AzureProvider, tmp_path: Path
 ) -> None:
-    """The class may name anything."""
-    stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": path} | VM
+    """The class may name anything: a device, a pipe that nobody writes to, a folder, nonsense."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, words in {
+        "/dev/zero": "not a regular file",
+        str(pipe): "not a regular file",
+        "/": "Is a directory",
+        "/proc/self/environ\0": "not a path",
+    }.items():
+        stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": path} | VM
+        error = await failure(provider, call(stack))
+        assert isinstance(error, ClassInvalidError)
+        assert words in error.problem
+
+
+async def test_only_the_beginning_of_a_cloud_file_is_read(
+    provider: AzureProvider, tmp_path: Path
+) -> None:
+    """64 KiB are more than any cloud needs."""
+    path = tmp_path / "cloud.json"
+    path.write_text(" " * (1 << 16) + "{}")
+    stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
     error = await failure(provider, call(stack))
-    assert isinstance(error, ClassInvalidError)
+    assert "it is not a JSON object with the keys of a cloud" in error.problem
 
 
 async def test_the_version_is_told(provider: AzureProvider) -> None:
@@ -324,6 +347,32 @@ async def test_a_changed_client_secret_counts_at_once(
     await failure(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
     vault.add_app(APP, secret="canary-new")
     await provider.mount(call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
+
+
+async def test_mounts_that_share_a_refusal_are_told_each_for_itself(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """One request failed for all of them; the prefix of each message stands there once."""
+    wanted = call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"})
+    errors = await asyncio.gather(*(failure(provider, wanted) for _ in range(3)))
+    assert vault.count(PathKind.TOKEN) == 1
+    assert {error.problem.count("failed to mount objects") for error in errors} == {1}
+
+
+async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None:
+    """The number of identities on a node is bounded."""
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    credentials = Credentials(client, limit=2)
+    app, machine = ServicePrincipal(APP, CLIENT_SECRET), VmManagedIdentity(MI)
+    vault.add_app(STRANGER, secret=CLIENT_SECRET)
+    stranger = ServicePrincipal(STRANGER, CLIENT_SECRET)
+    try:
+        for identity in (app, machine, app, stranger, app, machine):
+            await credentials.tokens(Login(identity, DEFAULT_TENANT, CLOUDS[0])).token()
+    finally:
+        await credentials.close()
+        await client.close()
+    assert (vault.count(PathKind.TOKEN), vault.count(PathKind.IMDS)) == (2, 2)
 
 
 async def test_a_fresh_service_account_token_counts_at_once(
