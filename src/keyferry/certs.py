@@ -209,18 +209,15 @@ def _read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, 
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
-    data = _without_base64(contents)
-    # Programs write "no password" in two ways: as the empty text, and as none at all.
-    for password in (b"", None):
-        try:
-            key, certificate, others = load_key_and_certificates(data, password)
-        except (ValueError, TypeError, UnsupportedAlgorithm):
-            continue
-        return key, [certificate, *others] if certificate else others
-    raise SecretDataError(
-        f"{source} holds neither PEM nor PKCS#12 that opens without a password",
-        "Name an object in PEM, or in PKCS#12 with an empty password.",
-    )
+    try:
+        # None stands for both ways of writing "no password": the empty text, and none at all.
+        key, certificate, others = load_key_and_certificates(_without_base64(contents), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise SecretDataError(
+            f"{source} holds neither PEM nor PKCS#12 that opens without a password",
+            "Name an object in PEM, or in PKCS#12 with an empty password.",
+        ) from None
+    return key, [certificate, *others] if certificate else others
 
 
 def _without_base64(contents: bytes) -> bytes:

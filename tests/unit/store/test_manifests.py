@@ -559,9 +559,9 @@ class TestVolumeGone:
         owner = await store.apply_pod_status(STATUS)
         await store.apply_secret(SECRET)
         await store.apply_secret(replace(SECRET, name="kept", owners=(owner, DEPLOYMENT)))
-        path = out / "secrets/shop/foreign.yaml"
-        foreign = (out / "secrets/shop/db.yaml").read_text().replace('"true"', '"false"')
-        path.write_text(foreign)
+        await store.apply_secret(replace(SECRET, name="foreign", owners=(owner,)))
+        foreign = out / "secrets/shop/foreign.yaml"
+        foreign.write_text(foreign.read_text().replace('"true"', '"false"'))
         for name in ("secrets/shop/notes.txt", "secrets/shop/broken.yaml", "notes.yaml"):
             (out / name).write_text("[")
         await store.record_event(event())
