@@ -63,6 +63,14 @@ ENTRA = "login.microsoftonline.com"
 
 VM = {"useVMManagedIdentity": "true", "userAssignedIdentityID": MI}
 PRINCIPAL = {"clientid": APP, "clientsecret": CLIENT_SECRET}
+STACK = json.dumps(
+    {
+        "name": "AzureStackCloud",
+        "activeDirectoryEndpoint": "https://login.microsoftonline.com/",
+        "keyVaultEndpoint": "https://vault.azure.net/",
+        "keyVaultDNSSuffix": "vault.azure.net",
+    }
+)
 
 
 @pytest.fixture
@@ -254,13 +262,7 @@ async def test_azure_stack_is_read_from_its_file(
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
     error = await failure(provider, call(stack))
     assert f"open {path}: No such file or directory" in error.problem
-    cloud = {
-        "name": "AzureStackCloud",
-        "activeDirectoryEndpoint": "https://login.microsoftonline.com/",
-        "keyVaultEndpoint": "https://vault.azure.net/",
-        "keyVaultDNSSuffix": "vault.azure.net",
-    }
-    path.write_text(json.dumps(cloud))
+    path.write_text(STACK)
     assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
 
 
@@ -287,7 +289,7 @@ async def test_only_the_beginning_of_a_cloud_file_is_read(
 ) -> None:
     """64 KiB are more than any cloud needs."""
     path = tmp_path / "cloud.json"
-    path.write_text(" " * (1 << 16) + "{}")
+    path.write_text(" " * (1 << 16) + STACK)
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
     error = await failure(provider, call(stack))
     assert "it is not a JSON object with the keys of a cloud" in error.problem

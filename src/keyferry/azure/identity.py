@@ -27,6 +27,7 @@ from keyferry.https import HttpsClient, TryFailed
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline.transport import AioHttpTransport
 
     from keyferry.azure.clouds import Cloud
 
@@ -209,17 +210,9 @@ class _Credential:
 
     def _new_credential(self, login: Login) -> AsyncTokenCredential:
         """The credential of azure-identity; its own retries are off, because ours are around it."""
-        from azure.core.pipeline.transport import AioHttpTransport
         from azure.identity import aio
 
-        settings = self._https.settings
-        on_machine = isinstance(login.identity, VmManagedIdentity)
-        transport = AioHttpTransport(
-            session=self._https.session(proxied=not on_machine),
-            session_owner=False,
-            connection_timeout=IMDS_CONNECT_SECONDS if on_machine else settings.connect_timeout,
-            read_timeout=settings.try_timeout,
-        )
+        transport = self._transport(on_machine=isinstance(login.identity, VmManagedIdentity))
         authority = login.cloud.authority
         match login.identity:
             case ServicePrincipal(client_id, client_secret):
@@ -250,6 +243,22 @@ class _Credential:
                 )
             case _:
                 assert_never(login.identity)
+
+    def _transport(self, *, on_machine: bool) -> AioHttpTransport:
+        """Our connections for azure-identity.
+
+        Args:
+            on_machine: whether they lead to IMDS, which is near and never behind a proxy.
+        """
+        from azure.core.pipeline.transport import AioHttpTransport
+
+        settings = self._https.settings
+        return AioHttpTransport(
+            session=self._https.session(proxied=not on_machine),
+            session_owner=False,
+            connection_timeout=IMDS_CONNECT_SECONDS if on_machine else settings.connect_timeout,
+            read_timeout=settings.try_timeout,
+        )
 
 
 def _load_library() -> None:
