@@ -1,11 +1,11 @@
 """Certificate and private key, taken out of PEM or PKCS#12 for a TLS Secret. [pure]
 
 Source: driver.md, section 4.5. The certificates keep their order and are encoded anew; the key
-    becomes PKCS#1 (RSA) or SEC1 (elliptic curve), as upstream makes it. Five things differ on
-    purpose: PKCS#12 of any common cipher is read, also as base64 text; bag attributes are not
-    repeated as PEM headers, which many parsers refuse; Ed25519 and Ed448 keys, which have no older
-    form, stay PKCS#8; a parameter block after the key does not hide it; and where upstream would
-    write an empty key there is an error.
+becomes PKCS#1 (RSA) or SEC1 (elliptic curve), as upstream makes it. Five things differ on
+purpose: PKCS#12 of any common cipher is read, also as base64 text; bag attributes are not
+repeated as PEM headers, which many parsers refuse; Ed25519 and Ed448 keys, which have no older
+form, stay PKCS#8; a parameter block after the key does not hide it; and where upstream would
+write an empty key there is an error.
 
 No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
 """
@@ -98,7 +98,9 @@ def check_pair(certificates: bytes, private_key: bytes) -> None:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    wanted = load_pem_private_key(private_key, password=None).public_key()
+    # `private_key_pem` has checked the key; a second time would double the cost of a TLS Secret.
+    key = load_pem_private_key(private_key, password=None, unsafe_skip_rsa_key_validation=True)
+    wanted = key.public_key()
     unknown = False
     for number, block in enumerate(_pem_blocks(certificates, "tls.crt"), start=1):
         try:

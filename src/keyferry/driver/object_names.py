@@ -1,7 +1,7 @@
 """Which file of a volume an `objectName` of `secretObjects` means. [pure]
 
 Source: driver.md, section 4.4: the exact path of a file, which therefore always wins. Beyond
-    upstream, the object's own name in the vault is a name too, unless it fits several files.
+upstream, the object's own name in the vault is a name too, unless it fits several files.
 """
 
 from __future__ import annotations

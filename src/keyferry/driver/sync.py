@@ -1,7 +1,7 @@
 """The hub of one volume's Secrets: each entry of `secretObjects` is built and applied to the store.
 
 Source: driver.md, sections 4.2 and 4.9. A Secret that cannot be made keeps no other from being
-    made, and never fails the mount: it becomes a warning on the pod, and a value for whoever asked.
+made, and never fails the mount: it becomes a warning on the pod, and a value for whoever asked.
 """
 
 from __future__ import annotations
