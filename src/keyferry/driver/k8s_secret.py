@@ -92,7 +92,7 @@ def _check_fields(secret_object: SecretObject) -> None:
         if not _KEY.fullmatch(entry.key) or entry.key.startswith(".."):
             raise SecretDataError(
                 f"key {entry.key[:80]!r} of secret {name!r} cannot be a key of a Secret",
-                "It takes 1 to 253 letters, digits, '-', '_' and '.', and does not begin '..'.",
+                "It takes 1 to 253 letters, digits, '-', '_' and '.', with no '..' at its start.",
             )
 
 
