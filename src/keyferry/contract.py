@@ -1,23 +1,26 @@
 """What the driver and a provider say to each other, and its wire form in both directions. [pure]
 
-`MountCall` goes in, `MountResult` comes out; a provider is anything with `async mount(call) -> result`. A built-in
-provider takes and returns these values as they are. Over a socket they travel as the v1alpha1 provider protocol; the
-four codec functions below are the only place that knows that form (reference: driver-wire, section 2).
+`MountCall` goes in, `MountResult` comes out; a provider is anything with `async mount(call) ->
+result`. A built-in provider takes and returns these values as they are. Over a socket they travel
+as the v1alpha1 provider protocol; the four codec functions below are the only place that knows that
+form (reference: driver-wire, section 2).
 
-Nothing secret is in a `repr`: the contents of files, the attributes (they hold service-account tokens) and the
-secrets are left out of it.
+Nothing secret is in a `repr`: the contents of files, the attributes (they hold service-account
+tokens) and the secrets are left out of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.proto import provider_v1alpha1_pb2 as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
@@ -32,7 +35,9 @@ SERVICE_ACCOUNT_TOKENS = "csi.storage.k8s.io/serviceAccount.tokens"
 T = TypeVar("T")
 
 _json_strings = msgspec.json.Decoder(dict[str, str])
-_json_strings_or_null = msgspec.json.Decoder(dict[str, str] | None)
+_json_strings_or_null: msgspec.json.Decoder[dict[str, str] | None] = msgspec.json.Decoder(
+    dict[str, str] | None
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """Which version of which vault object a volume holds, for example `secret/db-password`, `6f3a...`."""
+    """Which version of which vault object a volume holds: `secret/db-password`, `6f3a...`."""
 
     id: str
     version: str
@@ -65,7 +70,8 @@ class MountCall:
     Attributes:
         attributes: the parameters of the class, overlaid by what kubelet says of the pod.
         secrets: the data of the pod's `nodePublishSecretRef`; None where the pod names none.
-        target_path: where the volume is mounted; only providers of the old style write there themselves.
+        target_path: where the volume is mounted; only providers of the old style write there
+            themselves.
         permission: the mode for files whose class names none.
         current_versions: what the volume holds now. The upstream driver always sends none.
     """
@@ -103,7 +109,10 @@ class Provider(Protocol):
     """Delivers the content of volumes from one kind of vault."""
 
     async def mount(self, call: MountCall) -> MountResult:
-        """Fetch everything that `call` asks for, or raise a `KeyferryError`: never a partial result."""
+        """Fetch everything that `call` asks for, or raise a `KeyferryError`.
+
+        Never a partial result.
+        """
 
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
@@ -114,7 +123,7 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file that a mount will produce, and the names by which `secretObjects` may refer to it beside its path.
+    """A file that a mount will produce, and the names for it beside its path.
 
     Attributes:
         path: the path inside the volume, which is always a name.
@@ -127,11 +136,15 @@ class NamedFile:
     origin: str
 
 
-# --- the wire form --------------------------------------------------------------------------------------------------
+# --- the wire form
+# --------------------------------------------------------------------------------------------------
 
 
 def encode_call(call: MountCall) -> wire.MountRequest:
-    """The request message for `call`; a call without secrets sends the JSON text `null`, as upstream does."""
+    """The request message for `call`.
+
+    A call without secrets sends the JSON text `null`, as upstream does.
+    """
     return wire.MountRequest(
         attributes=msgspec.json.encode(dict(sorted(call.attributes.items()))).decode(),
         secrets=msgspec.json.encode(
@@ -149,10 +162,12 @@ def decode_call(message: wire.MountRequest) -> MountCall:
     """The call in `message`, decoded in the order attributes, secrets, permission.
 
     Raises:
-        RequestInvalidError: a text is not the JSON that the protocol asks for. The text itself is not repeated.
+        RequestInvalidError: a text is not the JSON that the protocol asks for. The text itself is
+            not repeated.
     """
+    attributes = _decode_json(_json_strings, message.attributes, "attributes")
     return MountCall(
-        attributes=_decode_json(_json_strings, message.attributes, "attributes"),
+        attributes=attributes,
         secrets=_decode_json(_json_strings_or_null, message.secrets, "secrets"),
         target_path=message.target_path,
         permission=_decode_permission(message.permission),
@@ -172,6 +187,7 @@ def decode_result(message: wire.MountResponse, *, provider: str) -> MountResult:
     """The result in `message`, checked in the order of driver-wire, section 2.6.
 
     Args:
+        message: the reply of a provider.
         provider: its name, for messages.
 
     Raises:
@@ -205,7 +221,8 @@ def _decode_json(decoder: msgspec.json.Decoder[T], text: str, name: str) -> T:
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
-        # The text may hold tokens, and the decoder's message may quote it, so neither is repeated or chained.
+        # The text may hold tokens, and the decoder's message may quote it, so neither is repeated
+        # or chained.
         problem = f"failed to unmarshal {name}, error: not a JSON object of strings"
         raise RequestInvalidError(problem, "Whoever called the provider must send one.") from None
 

@@ -1,9 +1,10 @@
 """Every error that Keyferry raises on purpose, grouped by who must act on it. [pure]
 
-An error knows four things about itself: the *hop* of the journey that failed, the gRPC status that kubelet is to see
-(the published codes of the upstream driver), the *reason* that the `error_type` label of the metrics carries, and a
-*remedy*: a sentence that a person can act on. Foreign exceptions are translated into these at the edge where they
-arise, chained with `raise ... from`. No message ever holds a secret value, a token or the body of a response.
+An error knows four things about itself: the *hop* of the journey that failed, the gRPC status that
+kubelet is to see (the published codes of the upstream driver), the *reason* that the `error_type`
+label of the metrics carries, and a *remedy*: a sentence that a person can act on. Foreign
+exceptions are translated into these at the edge where they arise, chained with `raise ... from`. No
+message ever holds a secret value, a token or the body of a response.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Hop(Enum):
     """One secret, key or certificate in the vault."""
     VOLUME = "volume"
     """The mount and the files of the volume."""
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105 - the name of a hop
     """The Kubernetes Secret that mirrors files of the volume."""
     STORE = "store"
     """Where classes are read and Secrets, pod statuses and events are written."""
@@ -52,8 +53,10 @@ class KeyferryError(Exception):
     """The root. Raised never directly; caught where a call entered.
 
     Args:
-        problem: what happened, naming the field, the object or the path. A sentence part without a full stop.
-        remedy: what the reader can do about it, a whole sentence. May be empty where the problem says it all.
+        problem: what happened, naming the field, the object or the path. A sentence part without a
+            full stop.
+        remedy: what the reader can do about it, a whole sentence. May be empty where the problem
+            says it all.
         hop: where it happened, when the class of the error leaves that open.
     """
 
@@ -73,7 +76,7 @@ class KeyferryError(Exception):
         return f"{self.problem}. {self.remedy}" if self.remedy else self.problem
 
 
-# --- whoever writes the class or the pod must act -------------------------------------------------------------------
+# --- whoever writes the class or the pod must act ---
 
 
 class AuthorError(KeyferryError):
@@ -93,7 +96,10 @@ class ClassInvalidError(AuthorError):
 
 
 class ObjectNamesError(AuthorError):
-    """An `objectName` of `secretObjects` is unknown or ambiguous; the message lists the candidates."""
+    """An `objectName` of `secretObjects` is unknown or ambiguous.
+
+    The message lists the candidates.
+    """
 
     reason = "FailedToCreateSecret"
     hop = Hop.SECRET
@@ -106,7 +112,7 @@ class SecretDataError(AuthorError):
     hop = Hop.SECRET
 
 
-# --- whoever runs the cluster or the machine must act ---------------------------------------------------------------
+# --- whoever runs the cluster or the machine must act ---
 
 
 class PlatformError(KeyferryError):
@@ -149,7 +155,7 @@ class StoreError(PlatformError):
     reason = ""
 
 
-# --- whoever runs the vault or its permissions must act -------------------------------------------------------------
+# --- whoever runs the vault or its permissions must act ---
 
 
 class ProviderError(KeyferryError):
@@ -160,7 +166,7 @@ class ProviderError(KeyferryError):
 
 
 class ProviderReportedError(ProviderError):
-    """A provider answered with an error code of its own, or with a gRPC status, which passes through."""
+    """A provider answered with an error code, or a gRPC status, which passes through."""
 
     def __init__(self, problem: str, remedy: str = "", *, code: int, reason: str) -> None:
         super().__init__(problem, remedy)
@@ -182,7 +188,10 @@ class VaultError(ProviderError):
 
 
 class ConnectionFailedError(VaultError):
-    """No usable answer came: DNS, TCP, TLS, a time-out, or a connection closed half way. `hop` says which."""
+    """No usable answer came.
+
+    DNS, TCP, TLS, a time-out, or a connection closed half way. `hop` says which.
+    """
 
     hop = Hop.CONNECT
 
@@ -194,7 +203,7 @@ class IdentityError(VaultError):
 
 
 class AccessDeniedError(VaultError):
-    """The vault knows the identity and does not let it read (403), or does not accept its token (401)."""
+    """The vault does not let the identity read (403), or refuses its token (401)."""
 
 
 class ObjectNotFoundError(VaultError):
@@ -204,7 +213,7 @@ class ObjectNotFoundError(VaultError):
 
 
 class ObjectUnusableError(VaultError):
-    """The object is there but its content cannot be delivered as the class asks (an encoding, a format)."""
+    """The object cannot be delivered as the class asks (an encoding, a format)."""
 
     hop = Hop.OBJECT
 
@@ -221,7 +230,7 @@ class VaultThrottledError(VaultError):
         self.retry_after = retry_after
 
 
-# --- we must act ----------------------------------------------------------------------------------------------------
+# --- we must act ---
 
 
 class InternalError(KeyferryError):

@@ -1,20 +1,27 @@
 """The rules for a file path inside a volume. [pure]
 
-Source: driver-wire, section 4.1. Two rules are ours: the path `.` and a NUL byte are refused, because upstream lets
-the first through and it then empties the mount, and the second fails only in the middle of writing.
+Source: driver-wire, section 4.1. Two rules are ours: the path `.` and a NUL byte are refused,
+    because upstream lets the first through and it then empties the mount, and the second fails only
+    in the middle of writing.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_PATH_BYTES = 4096
 MAX_ELEMENT_BYTES = 255
 
 
-def path_problem(path: str) -> str | None:
-    """Why `path` cannot be a file of a volume, as the end of the sentence "the path ..."; None when it can."""
+def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
+    """Why `path` cannot be a file of a volume, as the end of the sentence "the path ...".
+
+    None when it can.
+    """
     if not path:
         return "is empty"
     if "\0" in path:
@@ -36,7 +43,10 @@ def path_problem(path: str) -> str | None:
 
 
 def path_clash(paths: Iterable[str]) -> tuple[str, str] | None:
-    """The first two paths that cannot stand in one volume: equal, or one a folder of the other; None without such."""
+    """The first two paths that cannot stand in one volume.
+
+    Equal, or one a folder of the other; None without such.
+    """
     seen: set[str] = set()
     for path in sorted(paths):
         if path in seen:

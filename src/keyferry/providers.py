@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from keyferry.contract import NamedFile, Provider
-from keyferry.https import HttpsSettings
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from keyferry.contract import NamedFile, Provider
+    from keyferry.https import HttpsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +19,8 @@ class ProviderRow:
     Attributes:
         name: what `spec.provider` of a class says.
         build: makes the provider; heavy libraries are imported only here or later.
-        named_files: tells from the parameters of a class alone which files a mount will produce and by which names
-            `secretObjects` may refer to them; raises like the mount would. Pure.
+        named_files: tells from the parameters of a class alone which files a mount will produce and
+            by which names `secretObjects` may refer to them; raises like the mount would. Pure.
     """
 
     name: str

@@ -5,10 +5,18 @@ Source: driver.md, section 4.9: the one reason, and the beginning of its text.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from keyferry.errors import AuthorError, KeyferryError
 from keyferry.store.interface import ClassObject, Event, EventType, PodRef
 
+if TYPE_CHECKING:
+    from keyferry.driver.atomic import Written
+
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
+FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"
+MOUNT_ROTATION_FAILED = "MountRotationFailed"
+MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
 MAX_MESSAGE = 1024
 """Characters; what Kubernetes accepts as the note of an event."""
 
@@ -21,6 +29,36 @@ def secret_failed(pod: PodRef, cls: ClassObject, secret_name: str, error: Keyfer
     else:
         message = f"failed to write secret {secret_name} of {spc}, err: {error}"
     return Event(pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, _clipped(message))
+
+
+def mount_failed(pod: PodRef, cls: ClassObject, error: KeyferryError) -> Event:
+    """The warning that the first mount of `pod` failed, which kubelet will try again."""
+    message = f"failed to mount the objects of spc {cls.namespace}/{cls.name}, err: {error}"
+    return Event(pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, _clipped(message))
+
+
+def rotation_failed(pod: PodRef, cls: ClassObject, error: KeyferryError) -> Event:
+    """The warning that a mounted volume could not be refreshed and keeps what it had."""
+    message = (
+        f"failed to refresh the objects of spc {cls.namespace}/{cls.name}, the volume keeps what"
+        f" it had, err: {error}"
+    )
+    return Event(pod, EventType.WARNING, MOUNT_ROTATION_FAILED, _clipped(message))
+
+
+def rotation_done(pod: PodRef, cls: ClassObject, written: Written) -> Event:
+    """The notice that a mounted volume changed, and which files."""
+    changes = ", ".join(
+        f"{verb} {path}"
+        for verb, paths in (
+            ("changed", written.changed),
+            ("added", written.added),
+            ("removed", written.removed),
+        )
+        for path in paths
+    )
+    message = f"refreshed the objects of spc {cls.namespace}/{cls.name}: {changes}"
+    return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, _clipped(message))
 
 
 def _clipped(message: str) -> str:

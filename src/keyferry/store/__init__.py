@@ -1,7 +1,8 @@
 """The object store: where classes are read and Secrets, pod statuses and events are written.
 
-The engine knows only this interface. Behind it stands the Kubernetes API or a folder of YAML (`manifests`). The
-objects are the upstream ones, reduced to what Keyferry sets (reference: driver-wire, section 3).
+The engine knows only this interface. Behind it stands the Kubernetes API or a folder of YAML
+(`manifests`). The objects are the upstream ones, reduced to what Keyferry sets (reference:
+driver-wire, section 3).
 """
 
 from __future__ import annotations

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from keyferry.contract import ObjectVersion
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.contract import ObjectVersion
 
 
 @dataclass(frozen=True, slots=True)
 class SecretData:
-    """One `data` entry of `secretObjects`: the file called `object_name` becomes the key `key` of the Secret."""
+    """One `data` entry of `secretObjects`.
+
+    The file called `object_name` becomes the key `key` of the Secret.
+    """
 
     object_name: str
     key: str
@@ -31,7 +36,7 @@ class SecretObject:
 
 @dataclass(frozen=True, slots=True)
 class ClassObject:
-    """A SecretProviderClass (v1; v1alpha1 has the same shape) as it stands in the store, texts trimmed.
+    """A SecretProviderClass as it stands in the store, texts trimmed.
 
     Nothing is checked yet beyond the types of the fields: `driver.spc` does that.
     """
@@ -64,7 +69,10 @@ class OwnerReference:
 
 @dataclass(frozen=True, slots=True)
 class PodStatus:
-    """A SecretProviderClassPodStatus: which versions one volume of one pod holds (driver-wire, section 3.3)."""
+    """A SecretProviderClassPodStatus.
+
+    Which versions one volume of one pod holds (driver-wire, section 3.3).
+    """
 
     namespace: str
     name: str
@@ -77,7 +85,10 @@ class PodStatus:
 
 @dataclass(frozen=True, slots=True)
 class SecretManifest:
-    """A Kubernetes Secret as it is to be. The store adds what it needs to find its own Secrets again."""
+    """A Kubernetes Secret as it is to be.
+
+    The store adds what it needs to find its own Secrets again.
+    """
 
     namespace: str
     name: str
@@ -106,7 +117,10 @@ class Event:
 
 
 class ObjectStore(Protocol):
-    """Reads classes; writes Secrets, pod statuses and events. Every method may raise `StoreError`."""
+    """Reads classes.
+
+    Writes Secrets, pod statuses and events. Every method may raise `StoreError`.
+    """
 
     async def get_class(self, namespace: str, name: str) -> ClassObject:
         """The class, or `ClassNotFoundError` / `ClassInvalidError` (a field has the wrong type)."""
@@ -122,10 +136,16 @@ class ObjectStore(Protocol):
         """
 
     async def apply_secret(self, secret: SecretManifest) -> bool:
-        """Create it, or make it equal to `secret`, adding its owners to those that are there; True when it changed."""
+        """Create it, or make it equal to `secret`, adding its owners to those that are there.
+
+        True when it changed.
+        """
 
     async def record_event(self, event: Event) -> None:
         """Record it; never raises, because an event must not decide over a mount."""
 
     async def volume_gone(self, target_path: str) -> None:
-        """The volume is unpublished: let go what only it kept. The Kubernetes API does this by itself."""
+        """The volume is unpublished.
+
+        Let go what only it kept. The Kubernetes API does this by itself.
+        """

@@ -1,0 +1,155 @@
+"""Flags as Go programs take them, so that arguments of existing manifests work. [pure]
+
+One or two dashes; `--name=value` or `--name value`; a boolean is `--name` or `--name=false`, never
+two words; of a repeated flag the last one counts; durations are written 30s, 2m, 1h30m.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Value = bool | int | float | str
+
+_TRUE = {"1", "t", "T", "TRUE", "true", "True"}
+_FALSE = {"0", "f", "F", "FALSE", "false", "False"}
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+
+
+class Kind(Enum):
+    """The types that a flag can have."""
+
+    BOOL = "bool"
+    INT = "int"
+    STRING = "string"
+    DURATION = "duration"
+
+
+@dataclass(frozen=True, slots=True)
+class GoFlag:
+    """One flag.
+
+    Attributes:
+        name: without dashes.
+        default: as a person would write it.
+        help: one sentence part.
+        without_meaning: why the flag is accepted and then ignored with one warning; empty for flags
+            that act.
+    """
+
+    name: str
+    kind: Kind
+    default: str
+    help: str
+    without_meaning: str = ""
+
+
+class FlagError(ValueError):
+    """The command line cannot be understood; the text says which flag and what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """What a command line says.
+
+    Attributes:
+        values: every flag of the table with its value or its default; durations in seconds.
+        ignored: the flags that were given and have no meaning here, in their order.
+        wants_help: `-h` or `--help` was given.
+    """
+
+    values: Mapping[str, Value]
+    ignored: tuple[GoFlag, ...]
+    wants_help: bool = False
+
+
+def parse_flags(arguments: Sequence[str], table: Sequence[GoFlag]) -> Flags:
+    """Reads `arguments` by the rules above.
+
+    Raises:
+        FlagError: an unknown flag, a value of the wrong type, a missing value, or a word that is no
+            flag.
+    """
+    known = {flag.name: flag for flag in table}
+    values = {flag.name: _value(flag, flag.default) for flag in table}
+    ignored: dict[str, GoFlag] = {}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, separator, text = word.lstrip("-").partition("=")
+        if not word.startswith("-") or word.startswith("---") or not name:
+            raise FlagError(f"unexpected argument {word!r}: only flags are taken here")
+        if name in ("h", "help"):
+            return Flags(values, (), wants_help=True)
+        if name not in known:
+            raise FlagError(f"flag provided but not defined: -{name}")
+        flag = known[name]
+        if not separator:
+            text = "true" if flag.kind is Kind.BOOL else _next(rest, flag)
+        values[name] = _value(flag, text)
+        if flag.without_meaning:
+            ignored[name] = flag
+    return Flags(values, tuple(ignored.values()))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a Go duration such as `1h30m`; `0` needs no unit.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == "0":
+        return 0.0
+    if not _DURATION.fullmatch(text):
+        raise ValueError("write a duration such as 30s, 2m or 1h30m")
+    return sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
+
+
+def help_text(table: Sequence[GoFlag]) -> str:
+    """One line a flag that acts, then the names of those that are accepted without meaning."""
+    lines = [
+        f"  --{flag.name:<34} {flag.help}" + (f" (default {flag.default})" if flag.default else "")
+        for flag in table
+        if not flag.without_meaning
+    ]
+    silent = [f"--{flag.name}" for flag in table if flag.without_meaning]
+    if silent:
+        lines += ["", "Accepted for compatibility, without effect: " + ", ".join(silent) + "."]
+    return "\n".join(lines)
+
+
+def _next(rest: list[str], flag: GoFlag) -> str:
+    if not rest:
+        raise FlagError(f"flag needs an argument: -{flag.name}")
+    return rest.pop(0)
+
+
+def _value(flag: GoFlag, text: str) -> Value:
+    try:
+        match flag.kind:
+            case Kind.BOOL:
+                return _bool(text)
+            case Kind.INT:
+                return int(text)
+            case Kind.STRING:
+                return text
+            case Kind.DURATION:
+                return parse_duration(text)
+            case _:
+                assert_never(flag.kind)
+    except ValueError as error:
+        problem = str(error) if flag.kind is not Kind.INT else "write a whole number"
+        raise FlagError(f"invalid value {text!r} for flag -{flag.name}: {problem}") from error
+
+
+def _bool(text: str) -> bool:
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise ValueError("write true or false")

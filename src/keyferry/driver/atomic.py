@@ -1,0 +1,241 @@
+"""Writes the files of a volume so that a reader sees the old set or the new one, never a mix.
+
+    target/..2026_11_24_02_19_20.7312/   the files
+    target/..data -> ..2026_...          swapped by one rename
+    target/foo    -> ..data/foo          one link per first path element
+
+Two things are ours: a change of mode alone is written too, and what a killed process left behind (a
+half-written folder, a stray `..data_tmp`, a missing link) is mended by the next write instead of
+breaking it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry.contract import SecretFile
+from keyferry.errors import FilesInvalidError, VolumeError
+from keyferry.paths import path_clash, path_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATA = "..data"
+_DATA_TMP = "..data_tmp"
+_STAMP = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write changed, as sorted paths. All empty: the volume was left untouched."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything changed."""
+        return bool(self.added or self.changed or self.removed)
+
+
+NOTHING_WRITTEN = Written()
+
+
+def check_files(files: Sequence[SecretFile]) -> None:
+    """Raises FilesInvalidError unless all paths may stand in one volume. [pure]"""
+    for file in files:
+        if problem := path_problem(file.path):
+            raise FilesInvalidError(
+                f"invalid filepath: the path {file.path[:100]!r} {problem}",
+                "Correct the name or alias of the object in the class.",
+            )
+    if clash := path_clash(file.path for file in files):
+        first, second = clash
+        what = (
+            f"two objects are written to {first!r}"
+            if first == second
+            else f"{first!r} would be both a file and the folder of {second!r}"
+        )
+        raise FilesInvalidError(what, "Give each object an alias of its own in the class.")
+
+
+def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
+    """Makes `files` the whole content of the volume at `root`, if it is not already.
+
+    `root` must exist.
+
+    Not safe for two writers on one root: the caller holds the lock of the target.
+
+    Raises:
+        FilesInvalidError: before anything is written.
+        VolumeError: the file system refused; what was there before is still there, whole.
+    """
+    check_files(files)
+    try:
+        current = _current(root)
+        before = _read(root / current) if current else {}
+        after = {file.path: (file.mode & 0o777, file.contents) for file in files}
+        written = _compare(before, after)
+        if current is None or written:
+            current = _write_new(root, files)
+        _remove_leftovers(root, keep=current, tops={path.split("/")[0] for path in after})
+    except OSError as error:
+        raise VolumeError(
+            f"cannot write the files of {root}: {error.strerror or error}",
+            "Check the space and the memory of this node (the volume is a tmpfs).",
+        ) from error
+    return written
+
+
+def read_volume(root: Path) -> tuple[SecretFile, ...]:
+    """The files that a provider of the old style wrote itself, as the pod sees them.
+
+    Raises:
+        VolumeError: they cannot be read.
+    """
+    try:
+        return tuple(
+            SecretFile(path, mode, contents)
+            for path, (mode, contents) in sorted(_read(root).items())
+            if not path.startswith("..")
+        )
+    except OSError as error:
+        raise VolumeError(
+            f"cannot read the files of {root}: {error.strerror or error}",
+            "Look at what the provider wrote there.",
+        ) from error
+
+
+def is_written(root: Path) -> bool:
+    """Whether this module ever wrote a whole set of files to `root`."""
+    return _current(root) is not None
+
+
+def holds_foreign_files(root: Path) -> bool:
+    """Whether `root` holds files that a provider of the old style wrote there itself."""
+    return any(
+        not entry.name.startswith("..") and not entry.is_symlink() for entry in os.scandir(root)
+    )
+
+
+def looks_like_volume(root: Path) -> bool:
+    """Whether everything at `root` has the names that a volume keeps for itself.
+
+    An empty folder has.
+    """
+    return all(
+        entry.name in (DATA, _DATA_TMP)
+        or _STAMP.fullmatch(entry.name)
+        or (entry.is_symlink() and os.readlink(entry.path).startswith(DATA + "/"))  # noqa: PTH115
+        for entry in os.scandir(root)
+    )
+
+
+def _current(root: Path) -> str | None:
+    """The name of the folder that `..data` shows; None when there is none, or it leads nowhere."""
+    try:
+        name = os.readlink(root / DATA)  # noqa: PTH115
+    except OSError:
+        return None
+    if not _STAMP.fullmatch(name):
+        return None
+    return name if (root / name).is_dir() else None
+
+
+def _read(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below `folder` with its mode.
+
+    One that its own mode locks for us is left out, hence written anew.
+    """
+    found: dict[str, tuple[int, bytes]] = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            with suppress(PermissionError):
+                found[path.relative_to(folder).as_posix()] = (mode, path.read_bytes())
+    return found
+
+
+def _compare(before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]) -> Written:
+    return Written(
+        added=tuple(sorted(after.keys() - before.keys())),
+        changed=tuple(sorted(p for p in after.keys() & before.keys() if after[p] != before[p])),
+        removed=tuple(sorted(before.keys() - after.keys())),
+    )
+
+
+def _write_new(root: Path, files: Sequence[SecretFile]) -> str:
+    """Writes a new folder, links new names, swaps `..data`.
+
+    Returns the folder's name. On failure it is removed again.
+    """
+    stamp = f"..{datetime.now(UTC):%Y_%m_%d_%H_%M_%S}.{secrets.randbelow(10**10)}"
+    folder = root / stamp
+    try:
+        for parent in sorted({folder} | {p for f in files for p in _folders(folder, f.path)}):
+            parent.mkdir(exist_ok=True)
+            parent.chmod(0o755)  # whatever the umask of the process
+        for file in files:
+            _write_file(folder / file.path, file)
+        for top in {file.path.split("/")[0] for file in files}:
+            _link(root, top)
+        temporary = root / _DATA_TMP
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(stamp)
+        temporary.replace(root / DATA)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return stamp
+
+
+def _folders(folder: Path, path: str) -> list[Path]:
+    return [folder / parent for parent in Path(path).parents]
+
+
+def _write_file(path: Path, file: SecretFile) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(file.contents)
+        os.fchmod(descriptor, file.mode & 0o777)
+
+
+def _link(root: Path, top: str) -> None:
+    """Makes `top` a link into `..data`.
+
+    A file or folder of a provider of the old style gives way.
+    """
+    link, goal = root / top, f"{DATA}/{top}"
+    if link.is_symlink() and os.readlink(link) == goal:  # noqa: PTH115
+        return
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    else:
+        link.unlink(missing_ok=True)
+    link.symlink_to(goal)
+
+
+def _remove_leftovers(root: Path, *, keep: str, tops: set[str]) -> None:
+    """Removes the links of vanished names and every older or half-written folder.
+
+    Mends missing links.
+    """
+    entries = {entry.name for entry in os.scandir(root)}
+    for name in entries - tops - {DATA, keep}:
+        path = root / name
+        if path.is_symlink():
+            path.unlink()
+        elif _STAMP.fullmatch(name):
+            shutil.rmtree(path)
+    for top in tops - entries:
+        _link(root, top)

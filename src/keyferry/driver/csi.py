@@ -1,0 +1,167 @@
+"""The CSI services Identity, Controller and Node (driver-wire, sections 1.2 to 1.7).
+
+Here calls enter and leave: messages become requests, errors become statuses, and each failure is
+logged once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from google.protobuf.wrappers_pb2 import BoolValue
+
+from keyferry.driver.request import (
+    parse_publish,
+    parse_stage,
+    parse_unpublish,
+    parse_unstage,
+)
+from keyferry.grpc_edge import Context, abort
+from keyferry.proto import csi_pb2 as csi
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
+
+    from keyferry.driver.publish import Publisher
+
+Request = TypeVar("Request", bound="Message")
+Response = TypeVar("Response", bound="Message")
+
+
+class CsiServices:
+    """All methods that this plugin answers; every other one is UNIMPLEMENTED by gRPC itself.
+
+    Args:
+        publisher: does the work.
+        driver_name: the name of the CSI driver.
+        version: the version of Keyferry.
+        node_id: the Kubernetes name of this node.
+    """
+
+    def __init__(
+        self, publisher: Publisher, *, driver_name: str, version: str, node_id: str
+    ) -> None:
+        self._publisher = publisher
+        self._driver_name = driver_name
+        self._version = version
+        self._node_id = node_id
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers the three services on `server`."""
+        server.add_generic_rpc_handlers(
+            [
+                grpc.method_handlers_generic_handler(
+                    "csi.v1.Identity",
+                    {
+                        "GetPluginInfo": _method(csi.GetPluginInfoRequest, self.plugin_info),
+                        "GetPluginCapabilities": _method(
+                            csi.GetPluginCapabilitiesRequest, self.plugin_capabilities
+                        ),
+                        "Probe": _method(csi.ProbeRequest, self.probe),
+                    },
+                ),
+                grpc.method_handlers_generic_handler(
+                    "csi.v1.Controller",
+                    {
+                        "ControllerGetCapabilities": _method(
+                            csi.ControllerGetCapabilitiesRequest, self.controller_capabilities
+                        ),
+                    },
+                ),
+                grpc.method_handlers_generic_handler(
+                    "csi.v1.Node",
+                    {
+                        "NodeGetInfo": _method(csi.NodeGetInfoRequest, self.node_info),
+                        "NodeGetCapabilities": _method(
+                            csi.NodeGetCapabilitiesRequest, self.node_capabilities
+                        ),
+                        "NodeStageVolume": _method(csi.NodeStageVolumeRequest, self.stage),
+                        "NodeUnstageVolume": _method(csi.NodeUnstageVolumeRequest, self.unstage),
+                        "NodePublishVolume": _method(csi.NodePublishVolumeRequest, self.publish),
+                        "NodeUnpublishVolume": _method(
+                            csi.NodeUnpublishVolumeRequest, self.unpublish
+                        ),
+                    },
+                ),
+            ]
+        )
+
+    async def plugin_info(self, _: csi.GetPluginInfoRequest) -> csi.GetPluginInfoResponse:
+        """Name and version."""
+        return csi.GetPluginInfoResponse(name=self._driver_name, vendor_version=self._version)
+
+    async def plugin_capabilities(
+        self, _: csi.GetPluginCapabilitiesRequest
+    ) -> csi.GetPluginCapabilitiesResponse:
+        """Exactly one, as upstream: CONTROLLER_SERVICE."""
+        service = csi.PluginCapability.Service(type=csi.PluginCapability.Service.CONTROLLER_SERVICE)
+        return csi.GetPluginCapabilitiesResponse(
+            capabilities=[csi.PluginCapability(service=service)]
+        )
+
+    async def probe(self, _: csi.ProbeRequest) -> csi.ProbeResponse:
+        """Ready whenever it answers."""
+        return csi.ProbeResponse(ready=BoolValue(value=True))
+
+    async def controller_capabilities(
+        self, _: csi.ControllerGetCapabilitiesRequest
+    ) -> csi.ControllerGetCapabilitiesResponse:
+        """One of type UNKNOWN, as upstream."""
+        rpc = csi.ControllerServiceCapability.RPC(type=csi.ControllerServiceCapability.RPC.UNKNOWN)
+        return csi.ControllerGetCapabilitiesResponse(
+            capabilities=[csi.ControllerServiceCapability(rpc=rpc)]
+        )
+
+    async def node_info(self, _: csi.NodeGetInfoRequest) -> csi.NodeGetInfoResponse:
+        """The name of the node."""
+        return csi.NodeGetInfoResponse(node_id=self._node_id)
+
+    async def node_capabilities(
+        self, _: csi.NodeGetCapabilitiesRequest
+    ) -> csi.NodeGetCapabilitiesResponse:
+        """Exactly one, as upstream: STAGE_UNSTAGE_VOLUME; kubelet does not stage inline volumes."""
+        rpc = csi.NodeServiceCapability.RPC(type=csi.NodeServiceCapability.RPC.STAGE_UNSTAGE_VOLUME)
+        return csi.NodeGetCapabilitiesResponse(capabilities=[csi.NodeServiceCapability(rpc=rpc)])
+
+    async def stage(self, message: csi.NodeStageVolumeRequest) -> csi.NodeStageVolumeResponse:
+        """Checks its arguments and does nothing."""
+        parse_stage(message)
+        return csi.NodeStageVolumeResponse()
+
+    async def unstage(self, message: csi.NodeUnstageVolumeRequest) -> csi.NodeUnstageVolumeResponse:
+        """Checks its arguments and does nothing."""
+        parse_unstage(message)
+        return csi.NodeUnstageVolumeResponse()
+
+    async def publish(self, message: csi.NodePublishVolumeRequest) -> csi.NodePublishVolumeResponse:
+        """Publishes a volume."""
+        await self._publisher.publish(parse_publish(message))
+        return csi.NodePublishVolumeResponse()
+
+    async def unpublish(
+        self, message: csi.NodeUnpublishVolumeRequest
+    ) -> csi.NodeUnpublishVolumeResponse:
+        """Unpublishes a volume."""
+        await self._publisher.unpublish(parse_unpublish(message))
+        return csi.NodeUnpublishVolumeResponse()
+
+
+def _method(
+    request: type[Request], answer: Callable[[Request], Awaitable[Response]]
+) -> grpc.RpcMethodHandler[Request, Response]:
+    step = answer.__name__
+
+    async def handle(message: Request, context: Context) -> Response:
+        try:
+            return await answer(message)
+        except Exception as error:  # noqa: BLE001  (the edge of the process)
+            await abort(context, error, step=step)
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle,
+        request_deserializer=request.FromString,
+        response_serializer=lambda response: response.SerializeToString(),
+    )

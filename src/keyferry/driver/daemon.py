@@ -1,0 +1,176 @@
+"""The node daemon: builds the real parts from the settings, serves, and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, assert_never
+
+from keyferry import __version__
+from keyferry.driver.csi import CsiServices
+from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
+from keyferry.driver.plugins import Plugins
+from keyferry.driver.publish import Publisher
+from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
+from keyferry.driver.sync import SecretSync
+from keyferry.errors import Hop, PlatformError
+from keyferry.grpc_edge import serving_grpc, stop_signal
+from keyferry.https import DevRedirect, HttpsSettings
+from keyferry.logs import get_logger
+from keyferry.metrics import Metrics
+from keyferry.providers import PROVIDERS
+from keyferry.sockets import parse_endpoint
+from keyferry.store.manifests import ManifestsStore
+from keyferry.web import serving_web
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from keyferry.driver.mounts import Mounts
+    from keyferry.store import ObjectStore
+
+_log = get_logger("daemon")
+
+
+async def run_driver(settings: DriverSettings) -> None:
+    """Serves until the first SIGTERM or SIGINT; calls in flight finish before it returns.
+
+    Raises:
+        PlatformError: a setting cannot be carried out on this machine.
+    """
+    stop = stop_signal()
+    endpoint = parse_endpoint(settings.endpoint)
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        plugins = await stack.enter_async_context(
+            open_plugins(
+                settings.built_in,
+                https=vault_connections(settings.dev_vault),
+                folders=settings.provider_folders,
+                max_receive_bytes=settings.max_receive_bytes,
+            )
+        )
+        store = _store(settings)
+        publisher = Publisher(
+            store=store,
+            mounts=choose_mounts(settings.volumes),
+            plugins=plugins,
+            sync=SecretSync(store),
+            metrics=metrics,
+            node=settings.node_id,
+            rotation_interval=settings.rotation_interval,
+        )
+        services = CsiServices(
+            publisher,
+            driver_name=settings.driver_name,
+            version=__version__,
+            node_id=settings.node_id,
+        )
+        web = await stack.enter_async_context(
+            serving_web(settings.metrics_address, metrics=metrics, healthy=_always)
+        )
+        if settings.health_interval is not None:
+            watcher = asyncio.create_task(_watch_health(plugins, settings.health_interval))
+            stack.callback(watcher.cancel)
+        address = await stack.enter_async_context(serving_grpc(endpoint, services.add_to))
+        _log.info(
+            "ready", endpoint=address, metrics=web, node=settings.node_id, version=__version__
+        )
+        await stop.wait()
+        _log.info("stopping: calls in flight finish first; a second signal stops at once")
+
+
+def vault_connections(dev_vault: Path | None) -> HttpsSettings:
+    """How vaults are reached; a warning says it when nothing goes to the cloud.
+
+    Raises:
+        PlatformError: no development vault runs there.
+    """
+    if dev_vault is None:
+        return HttpsSettings()
+    redirect = DevRedirect.read(dev_vault)
+    _log.warning(
+        "DEVELOPMENT: every call to a vault or a token endpoint goes to the development vault",
+        address="{}:{}".format(*redirect.https),
+        trusted_ca=redirect.ca_file,
+    )
+    return HttpsSettings(dev=redirect)
+
+
+@asynccontextmanager
+async def open_plugins(
+    built_in: Iterable[str],
+    *,
+    https: HttpsSettings,
+    folders: Iterable[Path] = (),
+    max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
+) -> AsyncIterator[Plugins]:
+    """The providers called `built_in`, and the sockets in `folders`; closed with the block.
+
+    Raises:
+        PlatformError: a name that is not in the table.
+    """
+    rows = {row.name: row for row in PROVIDERS}
+    unknown = [name for name in built_in if name not in rows]
+    if unknown:
+        raise PlatformError(
+            f"--builtin-providers names {unknown[0]!r}, which is not built in",
+            f"Known: {', '.join(rows)}.",
+            hop=Hop.REQUEST,
+        )
+    plugins = Plugins(
+        built_in={name: rows[name].build(https) for name in built_in},
+        rows=PROVIDERS,
+        folders=tuple(folders),
+        max_receive_bytes=max_receive_bytes,
+    )
+    try:
+        yield plugins
+    finally:
+        await plugins.close()
+
+
+def choose_mounts(kind: VolumeKind) -> Mounts:
+    """The real mounts of that kind.
+
+    Raises:
+        PlatformError: this process has no right to mount.
+    """
+    match kind:
+        case VolumeKind.TMPFS:
+            if not can_mount():
+                raise PlatformError(
+                    "this process has no right to mount a tmpfs (CAP_SYS_ADMIN)",
+                    "Run it as root, on a node in a privileged container;"
+                    " to try it out without, use --volumes=folder.",
+                    hop=Hop.VOLUME,
+                )
+            return TmpfsMounts()
+        case VolumeKind.FOLDER:
+            _log.warning("volumes are private folders on disk, not tmpfs: for trying out only")
+            return FolderMounts()
+        case _:
+            assert_never(kind)
+
+
+def _store(settings: DriverSettings) -> ObjectStore:
+    if settings.manifests is None:
+        raise PlatformError(
+            "no object store is given: this version reads classes from a folder,"
+            " not yet from the Kubernetes API",
+            "Name the folder with --manifests=DIR.",
+            hop=Hop.STORE,
+        )
+    return ManifestsStore(settings.manifests, settings.manifests, clock=lambda: datetime.now(UTC))
+
+
+async def _always() -> bool:
+    return True
+
+
+async def _watch_health(plugins: Plugins, interval: float) -> None:
+    while True:
+        await asyncio.sleep(interval)
+        await plugins.check_health()

@@ -1,0 +1,263 @@
+"""Where the files of a volume live: a tmpfs, or a private folder without the right to mount.
+
+Both kinds answer the same three questions: what stands there, put a volume there, take it away.
+Nothing that is not ours is emptied or removed: a mount bears our source name, a kubelet path has
+its known shape, a folder holds the layout of `driver.atomic` and nothing else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from keyferry.driver.atomic import holds_foreign_files, is_written, looks_like_volume
+from keyferry.driver.plan import VolumeState
+from keyferry.errors import VolumeError
+
+SOURCE = "keyferry"
+"""The source in /proc/mounts; it tells our mounts from those of others."""
+
+_KUBELET_VOLUME = re.compile(r"/pods/[^/]+/volumes/kubernetes\.io~csi/[^/]+/mount$")
+_MS_NOSUID, _MS_NODEV = 2, 4
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_CORRUPTED = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
+_MOST_STACKED = 16
+
+
+class Mounts(Protocol):
+    """One way of keeping the files of volumes. Every method blocks, and raises `VolumeError`."""
+
+    def inspect(self, target: Path) -> VolumeState:
+        """What stands at `target`; changes nothing."""
+
+    def mount(self, target: Path) -> None:
+        """Makes sure that an empty or written volume is there."""
+
+    def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
+        """Takes away the volume with its files and, unless told otherwise, its folder.
+
+        Fine when nothing is there.
+        """
+
+
+class TmpfsMounts:
+    """A tmpfs a volume, mounted with mount(2).
+
+    A twentieth of a millisecond, where the mount program takes two.
+    """
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def inspect(self, target: Path) -> VolumeState:
+        """What stands at `target`: a mount is what lies on another device than its parent."""
+        try:
+            if not _is_mount(target):
+                return VolumeState.ABSENT
+            whole = is_written(target) or holds_foreign_files(target)
+        except OSError as error:
+            if error.errno in _CORRUPTED:
+                return VolumeState.BROKEN
+            raise _volume_error("inspect", target, error) from error
+        return VolumeState.WRITTEN if whole else VolumeState.EMPTY
+
+    def mount(self, target: Path) -> None:
+        """Makes the folder if need be and mounts a tmpfs on it, unless one is there.
+
+        A broken one is replaced.
+        """
+        if self.inspect(target) is VolumeState.BROKEN:
+            self._detach(target)
+        try:
+            target.mkdir(mode=0o750, parents=True, exist_ok=True)
+            if not _is_mount(target):
+                self._mount_tmpfs(target)
+        except OSError as error:
+            raise _volume_error("mount a tmpfs at", target, error) from error
+
+    def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
+        """Empties the tmpfs, unmounts it and removes the folder."""
+        try:
+            for _ in range(_MOST_STACKED):
+                if not self._is_there(target):
+                    break
+                _require_ours(target)
+                _empty(target)
+                self._detach(target)
+            if target.is_dir() and _KUBELET_VOLUME.search(str(target)):
+                _empty(target)
+            if not keep_folder:
+                target.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _volume_error("failed to clean and unmount target path", target, error) from error
+
+    def _is_there(self, target: Path) -> bool:
+        try:
+            return _is_mount(target)
+        except OSError as error:
+            if error.errno in _CORRUPTED:
+                return True
+            raise
+
+    def _mount_tmpfs(self, target: Path) -> None:
+        try:
+            self._call_mount(target, "mode=0755,noswap")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._call_mount(target, "mode=0755")  # kernels before 6.4 know no noswap
+
+    def _call_mount(self, target: Path, options: str) -> None:
+        result = self._libc.mount(
+            SOURCE.encode(),
+            os.fsencode(target),
+            b"tmpfs",
+            ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
+            options.encode(),
+        )
+        _check(result, target)
+
+    def _detach(self, target: Path) -> None:
+        path = os.fsencode(target)
+        try:
+            _check(self._libc.umount2(path, _UMOUNT_NOFOLLOW), target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            # A process still looks into it. Waiting would keep the pod in Terminating; the files
+            # are gone already.
+            _check(self._libc.umount2(path, _UMOUNT_NOFOLLOW | _MNT_DETACH), target)
+
+
+class FolderMounts:
+    """A private folder a volume (0700), for an ordinary user.
+
+    The files are on disk, which the caller must say aloud.
+    """
+
+    def inspect(self, target: Path) -> VolumeState:
+        """What stands at `target`.
+
+        Raises:
+            VolumeError: a folder with content that is not a volume's.
+        """
+        if not _exists_as_folder(target):
+            return VolumeState.ABSENT
+        if not looks_like_volume(target):
+            raise VolumeError(
+                f"the folder {target} is not empty and its content is not a volume of Keyferry",
+                "Name a folder that does not exist yet, or an empty one.",
+            )
+        return VolumeState.WRITTEN if is_written(target) else VolumeState.ABSENT
+
+    def mount(self, target: Path) -> None:
+        """Makes the folder, for its owner only."""
+        self.inspect(target)
+        try:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target.chmod(0o700)
+        except OSError as error:
+            raise _volume_error("make", target, error) from error
+
+    def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
+        """Removes the folder with its files."""
+        if not _exists_as_folder(target):
+            return
+        if not looks_like_volume(target):
+            raise _not_ours(target)
+        try:
+            _empty(target)
+            if not keep_folder:
+                target.rmdir()
+        except OSError as error:
+            raise _volume_error("remove", target, error) from error
+
+
+def can_mount() -> bool:
+    """Whether this process has the right to mount (CAP_SYS_ADMIN in effect)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> 21 & 1)
+    return False
+
+
+def _is_mount(target: Path) -> bool:
+    """Whether `target` is a folder on another device than its parent; False when it is absent."""
+    return _exists_as_folder(target) and target.lstat().st_dev != target.parent.stat().st_dev
+
+
+def _exists_as_folder(target: Path) -> bool:
+    """False when nothing is there.
+
+    A link or a file in that place is an error, because a mount would follow it.
+    """
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(mode):
+        raise VolumeError(
+            f"the target {target} is not a folder", "Remove it, or name another target path."
+        )
+    return True
+
+
+def _require_ours(target: Path) -> None:
+    if not (_KUBELET_VOLUME.search(str(target)) or _source_of(target) == SOURCE):
+        raise _not_ours(target)
+
+
+def _not_ours(target: Path) -> VolumeError:
+    return VolumeError(
+        f"{target} is not a volume of Keyferry, so nothing in it is touched",
+        "Check the path; unmount or remove it by hand if it is yours.",
+    )
+
+
+def _source_of(target: Path) -> str:
+    """The source of the uppermost mount at `target` (proc(5).
+
+    Field 5 is the mount point, the source stands after ' - ').
+    """
+    wanted = str(target.parent.resolve() / target.name)
+    source = ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if _unescape(fields.split(" ")[4]) == wanted:
+            source = rest.split(" ")[1]
+    return source
+
+
+def _unescape(path: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
+
+
+def _empty(target: Path) -> None:
+    """Removes every entry below `target`; never follows a link."""
+    for entry in os.scandir(target):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)  # noqa: PTH108
+
+
+def _check(result: int, target: Path) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def _volume_error(step: str, target: Path, error: OSError) -> VolumeError:
+    remedy = "See the kernel's reason above; the driver container needs the right to mount."
+    if error.errno not in (errno.EPERM, errno.EACCES):
+        remedy = "Check the folder and its file system on this node."
+    verb = step if step.startswith("failed") else f"cannot {step}"
+    return VolumeError(f"{verb} {target}: {error.strerror or error}", remedy)

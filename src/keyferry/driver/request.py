@@ -1,0 +1,164 @@
+"""A publish call, parsed once, and the provider call that it becomes. [pure]
+
+Source: driver-wire, sections 1.3 and 1.4 (steps 1 to 5 and 14).
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from keyferry.contract import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT_TOKENS,
+    MountCall,
+)
+from keyferry.errors import Code, RequestInvalidError
+from keyferry.store import ClassObject, PodRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.proto import csi_pb2 as csi
+
+CLASS_KEY = "secretProviderClass"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """What one publish is to do.
+
+    Attributes:
+        target_path: where the volume goes, absolute.
+        readonly: must be true; checked by the story, after the class, in upstream's order.
+        pod: whose volume it is.
+        class_name: the SecretProviderClass, in the namespace of the pod.
+        context: everything that kubelet says, service-account tokens included.
+        secrets: the data of the pod's `nodePublishSecretRef`; empty without one.
+    """
+
+    target_path: str
+    readonly: bool
+    pod: PodRef
+    class_name: str
+    context: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnpublishRequest:
+    """Which volume is to go."""
+
+    target_path: str
+
+
+def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
+    """The request in `message`.
+
+    Raises:
+        RequestInvalidError: INVALID_ARGUMENT, in the order capability, volume id, target path,
+            context; UNKNOWN when the pod names no class.
+    """
+    if not message.HasField("volume_capability"):
+        raise _missing("volume_capability")
+    if not message.volume_id:
+        raise _missing("volume_id")
+    target_path = _target_path(message.target_path)
+    if not message.volume_context:
+        raise _missing("volume_context")
+    context = dict(message.volume_context)
+    if not context.get(CLASS_KEY):
+        error = RequestInvalidError(
+            f"the volume names no SecretProviderClass:"
+            f" volumeAttributes.{CLASS_KEY} is missing or empty",
+            f"Set volumeAttributes.{CLASS_KEY} in the csi volume of the pod.",
+        )
+        error.code = Code.UNKNOWN  # upstream's code for this one
+        raise error
+    return PublishRequest(
+        target_path=target_path,
+        readonly=message.readonly,
+        pod=PodRef(
+            namespace=context.get(POD_NAMESPACE, ""),
+            name=context.get(POD_NAME, ""),
+            uid=context.get(POD_UID, ""),
+        ),
+        class_name=context[CLASS_KEY],
+        context=context,
+        secrets=dict(message.secrets),
+    )
+
+
+def parse_unpublish(message: csi.NodeUnpublishVolumeRequest) -> UnpublishRequest:
+    """The request in `message`.
+
+    Raises:
+        RequestInvalidError: no volume id, or no usable target path.
+    """
+    if not message.volume_id:
+        raise _missing("volume_id")
+    return UnpublishRequest(_target_path(message.target_path))
+
+
+def parse_stage(message: csi.NodeStageVolumeRequest) -> None:
+    """Raises RequestInvalidError unless id, path and capability are there, in this order."""
+    if not message.volume_id:
+        raise _missing("volume_id")
+    if not message.staging_target_path:
+        raise _missing("staging_target_path")
+    if not message.HasField("volume_capability"):
+        raise _missing("volume_capability")
+
+
+def parse_unstage(message: csi.NodeUnstageVolumeRequest) -> None:
+    """Raises RequestInvalidError unless id and path are there."""
+    if not message.volume_id:
+        raise _missing("volume_id")
+    if not message.staging_target_path:
+        raise _missing("staging_target_path")
+
+
+def require_readonly(request: PublishRequest) -> None:
+    """Raises RequestInvalidError unless the volume is asked for read-only."""
+    if not request.readonly:
+        raise RequestInvalidError(
+            "the volume is not read-only, and secrets are delivered read-only alone",
+            "Set readOnly: true in the csi volume of the pod.",
+        )
+
+
+def mount_call(request: PublishRequest, cls: ClassObject) -> MountCall:
+    """What the provider is asked: the class's parameters, overlaid by all that kubelet says.
+
+    Service-account tokens come from the secrets first (Kubernetes 1.35 and newer can put them
+    there), then from the context.
+    """
+    attributes = {**cls.parameters, **request.context}
+    tokens = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
+        SERVICE_ACCOUNT_TOKENS
+    )
+    if tokens:
+        attributes[SERVICE_ACCOUNT_TOKENS] = tokens
+    return MountCall(
+        attributes=attributes,
+        secrets=request.secrets or None,
+        target_path=request.target_path,
+    )
+
+
+def _missing(name: str) -> RequestInvalidError:
+    return RequestInvalidError(f"{name} is missing in the request")
+
+
+def _target_path(path: str) -> str:
+    if not path:
+        raise _missing("target_path")
+    if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise RequestInvalidError(
+            f"target_path {path!r} is not an absolute path without '..'",
+            "Kubelet sends such a path; check who else calls the driver.",
+        )
+    return posixpath.normpath("/" + path.lstrip("/"))

@@ -1,0 +1,53 @@
+"""What `keyferry driver` can be told (driver.md, section 6.1). [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_MAX_RECEIVE_BYTES = 4194304
+"""gRPC's own limit for a message."""
+
+
+class VolumeKind(Enum):
+    """How the files of volumes are kept."""
+
+    TMPFS = "tmpfs"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSettings:
+    """One running driver. Durations in seconds."""
+
+    endpoint: str = "unix://tmp/csi.sock"
+    """Where CSI is served."""
+    driver_name: str = "secrets-store.csi.k8s.io"
+    """The name of the CSI driver."""
+    node_id: str = ""
+    """The Kubernetes name of this node."""
+    manifests: Path | None = None
+    """The folder of the manifests store.
+
+    Classes are read from its files, everything else is written below it.
+    """
+    provider_folders: tuple[Path, ...] = ()
+    """Where provider sockets are looked for, in order."""
+    built_in: tuple[str, ...] = ()
+    """The providers that run in this process."""
+    max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
+    """The largest reply of an external provider."""
+    rotation_interval: float | None = None
+    """None when rotation is off."""
+    metrics_address: str = ":8095"
+    """Where /metrics and /healthz are served."""
+    health_interval: float | None = None
+    """How often external providers are asked for their version; None: never."""
+    volumes: VolumeKind = VolumeKind.TMPFS
+    """How the files of volumes are kept."""
+    dev_vault: Path | None = None
+    """The data folder of a development vault that all vault connections are redirected to."""

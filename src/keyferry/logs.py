@@ -1,0 +1,70 @@
+"""Logs: one line an event on standard error, as text in the shape of klog or as JSON.
+
+Upstream's tooling greps for lines that begin with `E`, and log pipelines know the JSON keys
+`level`, `timestamp`, `caller` and `message` (driver.md, section 6.2). What is logged are names,
+versions, durations and hops: the callers hand over nothing else, and nothing in Keyferry logs a
+request or a file as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+_LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E", "critical": "F"}
+
+
+def configure_logs(*, as_json: bool, verbosity: int, stream: TextIO | None = None) -> None:
+    """Sets the process up once, in a composition root.
+
+    Args:
+        as_json: one JSON object a line instead of text.
+        verbosity: klog's `-v`; 2 and more shows the details of each call.
+        stream: where to; standard error when left out.
+    """
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _render_json if as_json else _render_text,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbosity >= 2 else logging.INFO
+        ),
+        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(caller: str) -> FilteringBoundLogger:
+    """A logger that names `caller`, a module of ours, in each line."""
+    logger: FilteringBoundLogger = structlog.get_logger(caller=caller)
+    return logger
+
+
+def _render_text(_: WrappedLogger, __: str, event: EventDict) -> str:
+    now = datetime.now(UTC)
+    letter = _LETTERS.get(event.pop("level"), "I")
+    caller, message = event.pop("caller", "keyferry"), event.pop("event")
+    pairs = "".join(f" {key}={json.dumps(str(value))}" for key, value in event.items())
+    head = f"{letter}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} {caller}]"
+    return f"{head} {json.dumps(str(message))}{pairs}"
+
+
+def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    line = {
+        "level": event.pop("level"),
+        "timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "caller": event.pop("caller", "keyferry"),
+        "message": str(event.pop("event")),
+    }
+    return json.dumps(line | {key: str(value) for key, value in event.items()})
