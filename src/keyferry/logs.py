@@ -20,15 +20,19 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+_DETAILS = 2
 _LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E", "critical": "F"}
 
 
-def configure_logs(*, as_json: bool, verbosity: int, stream: TextIO | None = None) -> None:
+def configure_logs(
+    *, as_json: bool, verbosity: int, quiet: bool = False, stream: TextIO | None = None
+) -> None:
     """Sets the process up once, in a composition root.
 
     Args:
         as_json: one JSON object a line instead of text.
         verbosity: klog's `-v`; 2 and more shows the details of each call.
+        quiet: nothing at all, for commands that talk to a person themselves.
         stream: where to; standard error when left out.
     """
     structlog.configure(
@@ -37,12 +41,16 @@ def configure_logs(*, as_json: bool, verbosity: int, stream: TextIO | None = Non
             structlog.processors.add_log_level,
             _render_json if as_json else _render_text,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.DEBUG if verbosity >= 2 else logging.INFO
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(_level(verbosity, quiet=quiet)),
         logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _level(verbosity: int, *, quiet: bool) -> int:
+    if quiet:
+        return logging.CRITICAL
+    return logging.DEBUG if verbosity >= _DETAILS else logging.INFO
 
 
 def get_logger(caller: str) -> FilteringBoundLogger:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serving_web(
-    address: str, *, metrics: Metrics, healthy: Callable[[], Awaitable[bool]]
+    address: str,
+    *,
+    metrics: Metrics,
+    healthy: Callable[[], Awaitable[bool]],
+    health_path: str = "/healthz",
 ) -> AsyncIterator[str]:
     """Serves on `address` while the block runs; yields the real `host:port`.
 
@@ -37,7 +41,7 @@ async def serving_web(
 
     app = web.Application()
     app.router.add_get("/metrics", show_metrics)
-    app.router.add_get("/healthz", show_health)
+    app.router.add_get(health_path, show_health)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

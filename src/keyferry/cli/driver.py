@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry import __version__
-from keyferry.cli.goflags import FlagError, GoFlag, Kind, help_text, parse_flags
+from keyferry.cli.goflags import FlagError, GoFlag, Kind, help_text, parse_flags, warn_ignored
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import Hop, PlatformError
-from keyferry.logs import configure_logs, get_logger
+from keyferry.logs import configure_logs
 from keyferry.providers import provider_names
 
 if TYPE_CHECKING:
@@ -178,12 +178,6 @@ def settings_from(flags: Flags) -> DriverSettings:
         volumes=_volumes(str(values["volumes"])),
         dev_vault=_path(values["dev-vault"]),
     )
-
-
-def warn_ignored(flags: Flags) -> None:
-    """One warning a flag that was given and has no meaning here."""
-    for flag in flags.ignored:
-        get_logger("flags").warning(f"--{flag.name} has no effect: {flag.without_meaning}")
 
 
 def _path(text: object) -> Path | None:

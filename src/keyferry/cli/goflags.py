@@ -1,4 +1,4 @@
-"""Flags as Go programs take them, so that arguments of existing manifests work. [pure]
+"""Flags as Go programs take them, so that arguments of existing manifests work.
 
 One or two dashes; `--name=value` or `--name value`; a boolean is `--name` or `--name=false`, never
 two words; of a repeated flag the last one counts; durations are written 30s, 2m, 1h30m.
@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
+from keyferry.logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_log = get_logger("flags")
 
 Value = bool | int | float | str
 
@@ -123,6 +127,12 @@ def help_text(table: Sequence[GoFlag]) -> str:
     if silent:
         lines += ["", "Accepted for compatibility, without effect: " + ", ".join(silent) + "."]
     return "\n".join(lines)
+
+
+def warn_ignored(flags: Flags) -> None:
+    """Logs one warning a flag that was given and has no meaning here."""
+    for flag in flags.ignored:
+        _log.warning("a flag has no effect", flag=f"--{flag.name}", why=flag.without_meaning)
 
 
 def _next(rest: list[str], flag: GoFlag) -> str:

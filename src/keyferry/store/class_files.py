@@ -97,6 +97,19 @@ class ClassFiles:
                     "Keep one of them.",
                 )
 
+    def names(self) -> list[tuple[str, str]]:
+        """Namespace and name of every class there is, sorted.
+
+        Raises:
+            ClassInvalidError: a file is broken, so that the list may be incomplete.
+            StoreError: the files cannot be listed.
+        """
+        files = [self._file(path) for path in self._paths()]
+        problems = [problem for file in files for problem in file.problems]
+        if problems:
+            raise ClassInvalidError(_listed(problems), "Mend the file.")
+        return sorted({(entry.namespace, entry.name) for file in files for entry in file.entries})
+
     def _paths(self) -> list[Path]:
         """The files to read, in the order of their names; hidden files are drafts of editors."""
         try:

@@ -77,6 +77,10 @@ class ManifestsStore:
         """The class, or `ClassNotFoundError` or `ClassInvalidError` with file, line and field."""
         return await asyncio.to_thread(self._classes.find, namespace, name)
 
+    async def class_names(self) -> list[tuple[str, str]]:
+        """Namespace and name of every class; `ClassInvalidError` when a file is broken."""
+        return await asyncio.to_thread(self._classes.names)
+
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """The pod status of that name, if there is one."""
         if self._output is None:

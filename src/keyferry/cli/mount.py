@@ -1,0 +1,290 @@
+"""`keyferry mount` and `keyferry unmount`: the engine of the driver without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from keyferry.cli.goflags import parse_duration
+from keyferry.cli.mount_inputs import read_credentials, read_tokens
+from keyferry.cli.volume_files import visible_files
+from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
+from keyferry.driver.daemon import choose_mounts, open_plugins, vault_connections
+from keyferry.driver.mounts import can_mount
+from keyferry.driver.publish import Publisher
+from keyferry.driver.request import CLASS_KEY, PublishRequest, UnpublishRequest
+from keyferry.driver.settings import VolumeKind
+from keyferry.driver.sync import SecretSync
+from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
+from keyferry.grpc_edge import stop_signal
+from keyferry.logs import configure_logs
+from keyferry.metrics import Metrics
+from keyferry.providers import provider_names
+from keyferry.store import PodRef
+from keyferry.store.manifests import ManifestsStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from keyferry.driver.publish import Published
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Interval(click.ParamType[float]):
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            seconds = parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if seconds <= 0:
+            self.fail("it must be longer than nothing", param, ctx)
+        return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One `keyferry mount`."""
+
+    class_file: Path
+    target: Path
+    class_name: str | None
+    secrets_dir: Path | None
+    credentials: Path | None
+    tokens: Path | None
+    dev_vault: Path | None
+
+
+@click.command()
+@click.argument("class_file", metavar="CLASS.yaml", type=_PATH)
+@click.argument("target", metavar="TARGET", type=_PATH)
+@click.option("--class", "class_name", metavar="NAME", help="Which class, if the file has several.")
+@click.option(
+    "--secrets-dir",
+    type=_PATH,
+    help="Write the Kubernetes Secrets of the class (secretObjects) there, as manifests.",
+)
+@click.option("--watch", is_flag=True, help="Stay and refresh the files until Ctrl-C.")
+@click.option(
+    "--interval", type=_Interval(), default="2m", show_default=True, help="How often, with --watch."
+)
+@click.option(
+    "--credentials",
+    type=_PATH,
+    help="A Kubernetes Secret as YAML with clientid and clientsecret (service principal);"
+    " what nodePublishSecretRef names in a pod.",
+)
+@click.option(
+    "--service-account-tokens",
+    "tokens",
+    type=_PATH,
+    help="A file with kubelet's JSON of service-account tokens (workload identity).",
+)
+@click.option(
+    "--dev-vault",
+    type=_PATH,
+    metavar="DIR",
+    help="DEVELOPMENT: use the running `keyferry devvault` with its data in DIR, not the cloud.",
+)
+def mount(
+    class_file: Path,
+    target: Path,
+    class_name: str | None,
+    secrets_dir: Path | None,
+    watch: bool,
+    interval: float,
+    credentials: Path | None,
+    tokens: Path | None,
+    dev_vault: Path | None,
+) -> None:
+    """Mount what the SecretProviderClass in CLASS.yaml names at TARGET, on this machine.
+
+    As root the files are in a tmpfs; as another user they are in a private folder on disk. Calling
+    it again refreshes them. `keyferry unmount TARGET` takes them away.
+    """
+    configure_logs(as_json=False, verbosity=0, quiet=True)
+    job = _Job(class_file, target, class_name, secrets_dir, credentials, tokens, dev_vault)
+    asyncio.run(_mount(job, every=interval if watch else None))
+
+
+@click.command()
+@click.argument("target", metavar="TARGET", type=_PATH)
+@click.option(
+    "--secrets-dir", type=_PATH, help="Also remove the Secrets that `mount` wrote there for TARGET."
+)
+def unmount(target: Path, secrets_dir: Path | None) -> None:
+    """Take away what `keyferry mount` put at TARGET; fine when nothing is there."""
+    configure_logs(as_json=False, verbosity=0, quiet=True)
+    there = target.exists()
+    asyncio.run(_unmount(target, secrets_dir))
+    click.echo(f"unmounted {target}" if there else f"nothing is mounted at {target}")
+
+
+async def _mount(job: _Job, *, every: float | None) -> None:
+    secrets = read_credentials(job.credentials) if job.credentials else {}
+    tokens = read_tokens(job.tokens) if job.tokens else None
+    stop = stop_signal()
+    async with _engine(job.class_file, job.secrets_dir, job.dev_vault) as (publisher, store):
+        namespace, name = _choose(await store.class_names(), job)
+        request = _request(job.target, namespace, name, secrets, tokens)
+        start = time.perf_counter()
+        published = await publisher.publish(request)
+        _show(job, published, seconds=time.perf_counter() - start)
+        if every is not None:
+            await _watch(publisher, request, every, stop)
+    if published.secret_problems and every is None:
+        raise click.exceptions.Exit(1)
+
+
+async def _watch(
+    publisher: Publisher, request: PublishRequest, every: float, stop: asyncio.Event
+) -> None:
+    click.echo(f"refreshing every {every:g} s; Ctrl-C ends it, the files stay")
+    while not await _stopped(stop, every):
+        now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - for the eyes of whoever sits here
+        try:
+            published = await publisher.publish(request)
+        except KeyferryError as error:
+            click.echo(f"{now} {error.hop.value}: {error} The files stay as they are.", err=True)
+            continue
+        if published.stale:
+            click.echo(
+                f"{now} {published.stale.hop.value}: {published.stale} The files stay as they are.",
+                err=True,
+            )
+        for verb in ("added", "changed", "removed"):
+            for path in getattr(published.written, verb):
+                click.echo(f"{now} {verb} {path}")
+        _show_problems(published)
+
+
+async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _unmount(target: Path, secrets_dir: Path | None) -> None:
+    store = ManifestsStore(target, secrets_dir, clock=_now)
+    mounts = choose_mounts(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER)
+    async with open_plugins((), https=vault_connections(None)) as plugins:
+        publisher = Publisher(
+            store=store,
+            mounts=mounts,
+            plugins=plugins,
+            sync=SecretSync(store),
+            metrics=Metrics(),
+            node="",
+            rotation_interval=None,
+        )
+        await publisher.unpublish(UnpublishRequest(str(target.absolute())))
+
+
+@asynccontextmanager
+async def _engine(
+    classes: Path, secrets_dir: Path | None, dev_vault: Path | None
+) -> AsyncIterator[tuple[Publisher, ManifestsStore]]:
+    """The composition root of a mount without a cluster."""
+    if dev_vault:
+        click.echo("DEVELOPMENT: every vault call goes to the development vault, not the cloud")
+    store = ManifestsStore(classes, secrets_dir, clock=_now)
+    kind = VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER
+    async with open_plugins(provider_names(), https=vault_connections(dev_vault)) as plugins:
+        yield (
+            Publisher(
+                store=store,
+                mounts=choose_mounts(kind),
+                plugins=plugins,
+                sync=SecretSync(store),
+                metrics=Metrics(),
+                node="",
+                rotation_interval=0,
+            ),
+            store,
+        )
+
+
+def _choose(names: list[tuple[str, str]], job: _Job) -> tuple[str, str]:
+    """Namespace and name of the class to mount."""
+    wanted = [(ns, name) for ns, name in names if job.class_name in (None, name)]
+    if len(wanted) == 1:
+        return wanted[0]
+    listed = ", ".join(f"{ns}/{name}" for ns, name in names)
+    if not names:
+        raise ClassInvalidError(
+            f"there is no SecretProviderClass in {job.class_file}",
+            "Name a file with one; `keyferry demo` shows an example.",
+        )
+    if not wanted:
+        raise RequestInvalidError(
+            f"there is no SecretProviderClass {job.class_name!r} in {job.class_file}",
+            f"It has: {listed}.",
+        )
+    raise RequestInvalidError(
+        f"{job.class_file} has {len(wanted)} classes: {listed}",
+        "Choose one by its name with --class, or keep one namespace in the file.",
+    )
+
+
+def _request(
+    target: Path, namespace: str, name: str, secrets: dict[str, str], tokens: str | None
+) -> PublishRequest:
+    """What kubelet would ask for a pod of this machine; the pod is named after the target."""
+    absolute = str(target.absolute())
+    digest = hashlib.sha256(absolute.encode()).hexdigest()
+    pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
+    context = {
+        CLASS_KEY: name,
+        POD_NAMESPACE: pod.namespace,
+        POD_NAME: pod.name,
+        POD_UID: pod.uid,
+    }
+    if tokens:
+        context[SERVICE_ACCOUNT_TOKENS] = tokens
+    return PublishRequest(
+        target_path=absolute,
+        readonly=True,
+        pod=pod,
+        class_name=name,
+        context=context,
+        secrets=secrets,
+    )
+
+
+def _show(job: _Job, published: Published, *, seconds: float) -> None:
+    where = "tmpfs" if can_mount() else "a private folder on disk, because only root can mount"
+    if published.stale:
+        click.echo(
+            f"{published.stale.hop.value}: {published.stale} The files stay as they are.", err=True
+        )
+        raise click.exceptions.Exit(1)
+    click.echo(f"mounted at {job.target} ({where}) in {seconds * 1000:.0f} ms:")
+    for file in visible_files(job.target):
+        click.echo(f"  {file.path}  {file.mode:04o}  {len(file.contents)} bytes")
+    if job.secrets_dir:
+        for manifest in sorted((job.secrets_dir / "secrets").rglob("*.yaml")):
+            click.echo(f"  Secret {manifest.stem}  {manifest}")
+    _show_problems(published)
+
+
+def _show_problems(published: Published) -> None:
+    for problem in published.secret_problems:
+        click.echo(f"secret: {problem.message}", err=True)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
