@@ -1,0 +1,99 @@
+"""keyferry.errors: what every error of the tree knows about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from keyferry import errors
+from keyferry.errors import (
+    AuthorError,
+    ClassNotFoundError,
+    Code,
+    Hop,
+    KeyferryError,
+    PlatformError,
+    ProviderError,
+    ProviderReportedError,
+    RequestInvalidError,
+    VaultThrottledError,
+    VolumeError,
+)
+
+
+def tree(root: type[KeyferryError] = KeyferryError) -> Iterator[type[KeyferryError]]:
+    """The class and everything below it in its module."""
+    yield root
+    for child in root.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from tree(child)
+
+
+def test_the_message_is_the_problem_and_then_the_remedy() -> None:
+    """A person reads what is wrong first and what to do second, as two sentences."""
+    assert "it broke. Mend it." == str(KeyferryError("it broke", "Mend it."))
+    assert "it broke" == str(KeyferryError("it broke"))
+
+
+def test_an_error_can_say_at_which_hop_it_arose() -> None:
+    """The hop of its class stands where none is given; other errors of the class keep it."""
+    assert Hop.TLS is PlatformError("x", hop=Hop.TLS).hop
+    assert Hop.VOLUME is VolumeError("x").hop
+    assert Hop.REQUEST is PlatformError("x").hop
+
+
+@pytest.mark.parametrize("error", list(tree()), ids=lambda error: error.__name__)
+def test_every_error_is_explained_and_has_a_status(error: type[KeyferryError]) -> None:
+    """A docstring of its own, one of the known codes and hops, one word as its reason."""
+    assert error.__doc__ is not None
+    assert error.__doc__ != (error.__base__.__doc__ if error.__base__ else None)
+    assert error.code in set(Code)
+    assert isinstance(error.hop, Hop)
+    assert error.reason == "" or error.reason.isalnum()
+
+
+@pytest.mark.parametrize("code", Code)
+def test_the_codes_bear_the_names_and_numbers_of_grpc(code: Code) -> None:
+    """The engine needs no gRPC to name a status; the numbers are those of gRPC all the same."""
+    assert code.value == grpc.StatusCode[code.name].value[0]
+
+
+def test_the_reasons_are_those_that_dashboards_of_upstream_know() -> None:
+    """The `error_type` labels of driver-wire, section 2.7, and the one of secretObjects."""
+    assert {
+        "FailedToMount",
+        "FailedToEnsureMountPoint",
+        "SecretProviderClassNotFound",
+        "GRPCProviderError",
+        "FileWriteError",
+        "FailedToCreateSecret",
+        "",
+    } == {error.reason for error in tree()}
+
+
+def test_only_the_call_itself_is_an_invalid_argument() -> None:
+    """INVALID_ARGUMENT is for the request, UNKNOWN for the class and the vault."""
+    assert [RequestInvalidError] == [e for e in tree() if e.code == Code.INVALID_ARGUMENT]
+    assert Code.UNKNOWN == ClassNotFoundError("x").code
+
+
+def test_the_status_of_a_provider_passes_through() -> None:
+    """A provider's own code and reason replace those of the class."""
+    error = ProviderReportedError("x", code=7, reason="Denied")
+    assert (7, "Denied") == (error.code, error.reason)
+    assert isinstance(error, ProviderError)
+
+
+def test_a_throttled_vault_tells_the_pause_it_asked_for() -> None:
+    """Seconds, or None where it asked for none."""
+    assert 30.0 == VaultThrottledError("x", retry_after=30.0).retry_after
+    assert VaultThrottledError("x").retry_after is None
+
+
+def test_each_error_belongs_to_who_must_act() -> None:
+    """Below the root stand four groups and the defects."""
+    groups = {error.__name__ for error in tree() if error.__base__ is KeyferryError}
+    assert {"AuthorError", "PlatformError", "ProviderError", "InternalError"} == groups
+    assert AuthorError.__module__ == errors.__name__
