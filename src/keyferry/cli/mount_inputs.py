@@ -58,7 +58,7 @@ def read_tokens(path: Path) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestInvalidError(
             f"{path} is not kubelet's JSON of service-account tokens",
-            "It maps audiences to {token, expirationTimestamp}, as `keyferry devvault token` prints.",
+            "It maps audiences to {token, expirationTimestamp}; see `keyferry devvault token`.",
         ) from None
 
 

@@ -1,0 +1,5 @@
+"""`python -m keyferry`."""
+
+from keyferry.cli import main
+
+main()
