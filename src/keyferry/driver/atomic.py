@@ -99,20 +99,23 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
 def read_volume(root: Path) -> tuple[SecretFile, ...]:
     """The files that a provider of the old style wrote itself, as the pod sees them.
 
+    It may have a layout of links of its own; what lies behind a link out of the volume is no file
+    of the volume.
+
     Raises:
         VolumeError: they cannot be read.
     """
+    found: dict[str, tuple[int, bytes]] = {}
     try:
-        return tuple(
-            SecretFile(path, mode, contents)
-            for path, (mode, contents) in sorted(_read(root).items())
-            if not path.startswith("..")
-        )
+        for entry in _entries(root):
+            if not entry.name.startswith(".."):
+                found |= _read_entry(root, entry.name)
     except OSError as error:
         raise VolumeError(
             f"cannot read the files of {root}: {error.strerror or error}",
             "Look at what the provider wrote there.",
         ) from error
+    return tuple(SecretFile(path, *found[path]) for path in sorted(found))
 
 
 def is_written(root: Path) -> bool:
@@ -123,7 +126,7 @@ def is_written(root: Path) -> bool:
 def holds_foreign_files(root: Path) -> bool:
     """Whether `root` holds files that a provider of the old style wrote there itself."""
     return any(
-        not entry.name.startswith("..") and not entry.is_symlink() for entry in os.scandir(root)
+        not entry.name.startswith("..") and not entry.is_symlink() for entry in _entries(root)
     )
 
 
@@ -136,8 +139,13 @@ def looks_like_volume(root: Path) -> bool:
         entry.name in (DATA, _DATA_TMP)
         or _STAMP.fullmatch(entry.name)
         or (entry.is_symlink() and os.readlink(entry.path).startswith(DATA + "/"))  # noqa: PTH115
-        for entry in os.scandir(root)
+        for entry in _entries(root)
     )
+
+
+def _entries(root: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(root) as entries:
+        return list(entries)
 
 
 def _current(root: Path) -> str | None:
@@ -154,16 +162,31 @@ def _current(root: Path) -> str | None:
 def _read(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file below `folder` with its mode.
 
-    One that its own mode locks for us is left out, hence written anew.
+    One that its own mode locks for us is left out, hence written anew, and so is a link, which this
+    module never puts there.
     """
     found: dict[str, tuple[int, bytes]] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
-            mode = stat.S_IMODE(path.lstat().st_mode)
-            with suppress(PermissionError):
-                found[path.relative_to(folder).as_posix()] = (mode, path.read_bytes())
+            if not path.is_symlink():
+                with suppress(PermissionError):
+                    found[path.relative_to(folder).as_posix()] = _read_file(path)
     return found
+
+
+def _read_file(path: Path) -> tuple[int, bytes]:
+    return stat.S_IMODE(path.lstat().st_mode), path.read_bytes()
+
+
+def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
+    """The file, or the files of the folder, that the entry `name` of `root` is or leads to."""
+    real = Path(os.path.realpath(root / name))
+    if not real.is_relative_to(os.path.realpath(root)):
+        return {}
+    if real.is_dir():
+        return {f"{name}/{path}": found for path, found in _read(real).items()}
+    return {name: _read_file(real)} if real.is_file() else {}
 
 
 def _compare(before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]) -> Written:
@@ -228,14 +251,13 @@ def _link(root: Path, top: str) -> None:
 def _remove_leftovers(root: Path, *, keep: str, tops: set[str]) -> None:
     """Removes the links of vanished names and every older or half-written folder.
 
-    Mends missing links.
+    Mends links that are missing or lead elsewhere.
     """
-    entries = {entry.name for entry in os.scandir(root)}
-    for name in entries - tops - {DATA, keep}:
+    for name in {entry.name for entry in _entries(root)} - tops - {DATA, keep}:
         path = root / name
         if path.is_symlink():
             path.unlink()
         elif _STAMP.fullmatch(name):
             shutil.rmtree(path)
-    for top in tops - entries:
+    for top in tops:
         _link(root, top)

@@ -242,7 +242,9 @@ def _unescape(path: str) -> str:
 
 def _empty(target: Path) -> None:
     """Removes every entry below `target`; never follows a link."""
-    for entry in os.scandir(target):
+    with os.scandir(target) as scanned:
+        entries = list(scanned)
+    for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
         else:

@@ -1,0 +1,94 @@
+"""Reads a volume as a pod does, and as somebody who distrusts whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from keyferry.contract import SecretFile
+
+STAMP = re.compile(r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+")
+
+Content = dict[str, tuple[int, bytes]]
+"""Every file of a volume: its mode and its bytes, by path."""
+
+
+def content(*files: SecretFile) -> Content:
+    """What a volume of these files holds."""
+    return {file.path: (file.mode, file.contents) for file in files}
+
+
+def read_once(root: Path) -> Content:
+    """Everything behind `..data`, while nobody writes."""
+    return read_below(root / current(root))
+
+
+def read_whole(root: Path) -> Content:
+    """The same while sets are being replaced.
+
+    A set that is still shown after it was read was not being removed meanwhile.
+    """
+    while True:
+        shown = current(root)
+        try:
+            found = read_below(root / shown)
+        except FileNotFoundError:
+            continue
+        if current(root) == shown:
+            return found
+
+
+def current(root: Path) -> str:
+    """The folder that `..data` shows."""
+    return str((root / "..data").readlink())
+
+
+def read_below(folder: Path) -> Content:
+    """Every file below a real folder."""
+    found = {}
+    for parent, _, names in os.walk(folder, onerror=_raise):
+        for name in names:
+            path = Path(parent, name)
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            found[path.relative_to(folder).as_posix()] = (mode, path.read_bytes())
+    return found
+
+
+def read_through_links(root: Path) -> dict[str, bytes]:
+    """What a pod sees that knows nothing of the layout: names without a leading '..'."""
+    found = {}
+    for entry in root.iterdir():
+        if entry.name.startswith(".."):
+            continue
+        for path in sorted(entry.rglob("*")) if entry.is_dir() else [entry]:
+            if path.is_file():
+                found[path.relative_to(root).as_posix()] = path.read_bytes()
+    return found
+
+
+def layout_problems(root: Path) -> list[str]:
+    """How the folder differs from the layout of driver-wire, section 4.3; nothing when it is it."""
+    shown = current(root)
+    problems = [] if STAMP.fullmatch(shown) else [f"..data leads to {shown}"]
+    tops = {path.split("/")[0] for path in read_below(root / shown)}
+    for entry in root.iterdir():
+        if entry.name in ("..data", shown):
+            continue
+        if entry.name not in tops:
+            problems.append(f"{entry.name} is left over")
+        elif not entry.is_symlink() or str(entry.readlink()) != f"..data/{entry.name}":
+            problems.append(f"{entry.name} is no link into ..data")
+        tops.discard(entry.name)
+    problems += [f"{top} has no link" for top in sorted(tops)]
+    folders = [root / shown, *(p for p in (root / shown).rglob("*") if p.is_dir())]
+    for folder in folders:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode != 0o755:
+            problems.append(f"{folder.name} has mode {mode:o}")
+    return problems
+
+
+def _raise(error: OSError) -> None:
+    raise error
