@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from keyferry.contract import NamedFile, Provider
     from keyferry.https import HttpsSettings
+    from keyferry.provider_settings import ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,14 @@ class ProviderRow:
     """
 
     name: str
-    build: Callable[[HttpsSettings], Provider]
+    build: Callable[[HttpsSettings, ProviderSettings], Provider]
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
 
 
-def _build_azure(https: HttpsSettings) -> Provider:
+def _build_azure(https: HttpsSettings, settings: ProviderSettings) -> Provider:
     from keyferry.azure.provider import build_provider
 
-    return build_provider(https)
+    return build_provider(https, settings)
 
 
 def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:

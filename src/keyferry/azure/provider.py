@@ -18,6 +18,7 @@ from keyferry.azure.vault_refusals import Asked
 from keyferry.contract import API_VERSION, MountResult, ObjectVersion, ProviderVersion, SecretFile
 from keyferry.errors import InternalError, KeyferryError
 from keyferry.https import HttpsClient
+from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,9 +34,9 @@ _NAMED_FAILURES = 10
 E = TypeVar("E", bound=KeyferryError)
 
 
-def build_provider(https: HttpsSettings) -> Provider:
+def build_provider(https: HttpsSettings, settings: ProviderSettings) -> Provider:
     """The provider for `spec.provider: azure`."""
-    return AzureProvider(HttpsClient(https))
+    return AzureProvider(HttpsClient(https), settings)
 
 
 class AzureProvider:
@@ -43,11 +44,19 @@ class AzureProvider:
 
     Args:
         https: its connections; closed with it.
+        settings: what it was told.
         at_once: how many objects may be fetched at the same time.
     """
 
-    def __init__(self, https: HttpsClient, *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self,
+        https: HttpsClient,
+        settings: ProviderSettings | None = None,
+        *,
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._https = https
+        self._settings = settings or ProviderSettings()
         self._credentials = Credentials(https)
         self._turns = asyncio.Semaphore(at_once)
 

@@ -12,6 +12,7 @@ import click
 
 from keyferry import __version__
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, help_text, parse_flags, warn_ignored
+from keyferry.cli.provider_flags import PROVIDER_FLAGS, provider_settings
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import Hop, PlatformError
@@ -48,6 +49,7 @@ FLAGS: tuple[GoFlag, ...] = (
         ",".join(provider_names()),
         "providers in this process, by comma; empty: none",
     ),
+    *PROVIDER_FLAGS,
     GoFlag(
         "manifests",
         _S,
@@ -165,6 +167,7 @@ def settings_from(flags: Flags) -> DriverSettings:
             str(values["additional-provider-volume-paths"]), str(values["provider-volume"])
         ),
         built_in=tuple(name for name in str(values["builtin-providers"]).split(",") if name),
+        providers=provider_settings(flags),
         max_receive_bytes=int(values["max-call-recv-msg-size"]),
         rotation_interval=(
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None

@@ -19,6 +19,7 @@ from keyferry.cli.goflags import (
     parse_flags,
     warn_ignored,
 )
+from keyferry.cli.provider_flags import PROVIDER_FLAGS, provider_settings
 from keyferry.driver.daemon import open_plugins, vault_connections
 from keyferry.errors import Hop, PlatformError
 from keyferry.grpc_edge import serving_grpc, stop_signal
@@ -30,7 +31,6 @@ from keyferry.sockets import parse_endpoint
 from keyferry.web import serving_web
 
 _log = get_logger("provider")
-_NOT_YET = "not in this version"
 _KLOG = "the log goes to standard error, in one place and one format"
 _B, _I, _S, _D = Kind.BOOL, Kind.INT, Kind.STRING, Kind.DURATION
 
@@ -48,11 +48,7 @@ def flags_of(name: str) -> tuple[GoFlag, ...]:
         GoFlag("healthz-timeout", _D, "5s", "", "the health page answers at once"),
         GoFlag("prometheus-port", _I, "8898", "", "the metrics are on the port of the health page"),
         GoFlag("metrics-backend", _S, "Prometheus", "", "Prometheus is the only one"),
-        GoFlag("cloud-name", _S, "AzurePublicCloud", "", _NOT_YET + "; set cloudName in the class"),
-        GoFlag("construct-pem-chain", _B, "true", "", _NOT_YET),
-        GoFlag("write-cert-and-key-in-separate-files", _B, "false", "", _NOT_YET),
-        GoFlag("token-proxy-url", _S, "", "", _NOT_YET),
-        GoFlag("sni-name", _S, "", "", _NOT_YET),
+        *PROVIDER_FLAGS,
         GoFlag("custom-user-agent", _S, "", "", "upstream does not send it either"),
         GoFlag("enable-pprof", _B, "false", "", "pprof profiles Go programs; use py-spy"),
         GoFlag("pprof-port", _I, "6060", "", "pprof profiles Go programs; use py-spy"),
@@ -110,7 +106,10 @@ async def _run(name: str, flags: Flags) -> None:
         healthy=_always,
         health_path=str(values["healthz-path"]),
     )
-    async with open_plugins((name,), https=vault_connections(dev_vault)) as plugins, web:
+    opened = open_plugins(
+        (name,), https=vault_connections(dev_vault), settings=provider_settings(flags)
+    )
+    async with opened as plugins, web:
         plugin = plugins.find(name)
         async with serving_grpc(endpoint, lambda server: add_provider(server, plugin.provider)):
             _log.info("ready", provider=name, endpoint=endpoint.address)

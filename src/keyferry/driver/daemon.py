@@ -19,6 +19,7 @@ from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.https import DevRedirect, HttpsSettings
 from keyferry.logs import get_logger
 from keyferry.metrics import Metrics
+from keyferry.provider_settings import ProviderSettings
 from keyferry.providers import PROVIDERS
 from keyferry.sockets import parse_endpoint
 from keyferry.store.manifests import ManifestsStore
@@ -48,6 +49,7 @@ async def run_driver(settings: DriverSettings) -> None:
             open_plugins(
                 settings.built_in,
                 https=vault_connections(settings.dev_vault),
+                settings=settings.providers,
                 folders=settings.provider_folders,
                 max_receive_bytes=settings.max_receive_bytes,
             )
@@ -104,6 +106,7 @@ async def open_plugins(
     built_in: Iterable[str],
     *,
     https: HttpsSettings,
+    settings: ProviderSettings | None = None,
     folders: Iterable[Path] = (),
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
 ) -> AsyncIterator[Plugins]:
@@ -120,8 +123,9 @@ async def open_plugins(
             f"Known: {', '.join(rows)}.",
             hop=Hop.REQUEST,
         )
+    chosen = settings or ProviderSettings()
     plugins = Plugins(
-        built_in={name: rows[name].build(https) for name in built_in},
+        built_in={name: rows[name].build(https, chosen) for name in built_in},
         rows=PROVIDERS,
         folders=tuple(folders),
         max_receive_bytes=max_receive_bytes,

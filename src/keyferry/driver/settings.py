@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +41,8 @@ class DriverSettings:
     """Where provider sockets are looked for, in order."""
     built_in: tuple[str, ...] = ()
     """The providers that run in this process."""
+    providers: ProviderSettings = field(default_factory=ProviderSettings)
+    """What they can be told."""
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
     """The largest reply of an external provider."""
     rotation_interval: float | None = None
