@@ -23,6 +23,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "driver": ("azure", "cli", "devvault"),
     "azure": ("driver", "cli", "devvault", "store"),
     "store": ("driver", "azure", "cli", "devvault"),
+    "certs": ("driver", "azure", "store", "cli", "devvault"),
     # The foundation knows no package, but for the rows of the table of providers.
     "": ("driver", "azure", "cli", "devvault", "store"),
 }

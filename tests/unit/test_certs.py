@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry import certs
+from keyferry.certs.pem import encode_block
 from keyferry.errors import SecretDataError
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -214,7 +215,7 @@ class TestPrivateKeyPem:
 
     def test_is_refused_when_it_cannot_be_parsed(self) -> None:
         """A block that is no key is an error that names its label, not its bytes."""
-        contents = certs._encode_block("EC PRIVATE KEY", b"canary")
+        contents = encode_block("EC PRIVATE KEY", b"canary")
 
         with pytest.raises(SecretDataError) as caught:
             certs.private_key_pem(contents, "file 'a'")
@@ -274,7 +275,7 @@ class TestCheckPair:
 
     def test_refuses_a_certificate_that_cannot_be_parsed(self) -> None:
         """What stands in a CERTIFICATE block must be one; the message repeats nothing."""
-        broken = pem(EC_CERTIFICATE) + certs._encode_block("CERTIFICATE", b"canary")
+        broken = pem(EC_CERTIFICATE) + encode_block("CERTIFICATE", b"canary")
 
         with pytest.raises(SecretDataError) as caught:
             certs.check_pair(broken, key_pem(RSA))
@@ -291,7 +292,7 @@ def test_any_bytes_are_an_answer_or_an_error_of_ours(
     around: bytes, body: bytes, label: str
 ) -> None:
     """Hostile contents never raise anything foreign, and no message repeats them."""
-    block = certs._encode_block(label, b"canary" + body)
+    block = encode_block(label, b"canary" + body)
     for contents in (around, around + block, block[:-10] + around, base64.b64encode(around)):
         for error in (
             error_of(certs.certificate_pem, contents),

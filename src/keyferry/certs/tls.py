@@ -12,29 +12,14 @@ No message repeats a byte of the contents, nor does it chain a foreign exception
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keyferry.certs.pem import CERTIFICATE, PRIVATE_KEY_SUFFIX, Block, encode_block, pem_blocks
+from keyferry.certs.pkcs12 import read_pkcs12
 from keyferry.errors import SecretDataError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
-    from cryptography.x509 import Certificate
-
-_CERTIFICATE = "CERTIFICATE"
-_PRIVATE_KEY_SUFFIX = "PRIVATE KEY"
-_PEM_BEGIN = b"-----BEGIN "
-_PEM_DASHES = b"-----"
-_PEM_LINE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    label: str
-    encrypted: bool
-    der: bytes = field(repr=False)
 
 
 def certificate_pem(contents: bytes, source: str) -> bytes:
@@ -47,8 +32,8 @@ def certificate_pem(contents: bytes, source: str) -> bytes:
     Raises:
         SecretDataError: there is no certificate in it.
     """
-    blocks = _pem_blocks(contents, source)
-    ders = [block.der for block in blocks if block.label == _CERTIFICATE]
+    blocks = pem_blocks(contents, source)
+    ders = [block.der for block in blocks if block.label == CERTIFICATE]
     if not ders and not blocks:
         ders = _pkcs12_certificates(contents, source)
     if not ders:
@@ -56,7 +41,7 @@ def certificate_pem(contents: bytes, source: str) -> bytes:
             f"{source} holds no certificate",
             "tls.crt needs a file with PEM blocks CERTIFICATE, or with PKCS#12.",
         )
-    return b"".join(_encode_block(_CERTIFICATE, der) for der in ders)
+    return b"".join(encode_block(CERTIFICATE, der) for der in ders)
 
 
 def private_key_pem(contents: bytes, source: str) -> bytes:
@@ -102,7 +87,7 @@ def check_pair(certificates: bytes, private_key: bytes) -> None:
     key = load_pem_private_key(private_key, password=None, unsafe_skip_rsa_key_validation=True)
     wanted = key.public_key()
     unknown = False
-    for number, block in enumerate(_pem_blocks(certificates, "tls.crt"), start=1):
+    for number, block in enumerate(pem_blocks(certificates, "tls.crt"), start=1):
         try:
             if _public_key(block.der, number) == wanted:
                 return
@@ -127,12 +112,12 @@ def _public_key(der: bytes, number: int) -> PublicKeyTypes:
 
 
 def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:
-    blocks = _pem_blocks(contents, source)
-    candidates = [block for block in blocks if block.label.endswith(_PRIVATE_KEY_SUFFIX)]
-    candidates = candidates or [block for block in blocks if block.label != _CERTIFICATE]
+    blocks = pem_blocks(contents, source)
+    candidates = [block for block in blocks if block.label.endswith(PRIVATE_KEY_SUFFIX)]
+    candidates = candidates or [block for block in blocks if block.label != CERTIFICATE]
     if candidates:
         return _load_key(candidates[-1], source)
-    key = None if blocks else _read_pkcs12(contents, source)[0]
+    key = None if blocks else read_pkcs12(contents, source)[0]
     if key is None:
         raise SecretDataError(
             f"{source} holds no private key",
@@ -142,7 +127,7 @@ def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:
     return key
 
 
-def _load_key(block: _Block, source: str) -> PrivateKeyTypes:
+def _load_key(block: Block, source: str) -> PrivateKeyTypes:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
@@ -156,74 +141,9 @@ def _load_key(block: _Block, source: str) -> PrivateKeyTypes:
         raise SecretDataError(problem, remedy) from None
 
 
-# --- PEM ------------------------------------------------------------------------------------------
-
-
-def _pem_blocks(contents: bytes, source: str) -> list[_Block]:
-    """Every whole block, in order; text around the blocks is ignored."""
-    blocks = []
-    label: bytes | None = None
-    body: list[bytes] = []
-    for raw in contents.splitlines():
-        line = raw.strip()
-        if line.startswith(_PEM_BEGIN) and line.endswith(_PEM_DASHES):
-            label, body = line[len(_PEM_BEGIN) : -len(_PEM_DASHES)], []
-        elif label is not None and line == b"-----END " + label + _PEM_DASHES:
-            blocks.append(_block(label.decode("ascii", "replace")[:60], body, source))
-            label = None
-        elif label is not None:
-            body.append(line)
-    return blocks
-
-
-def _block(label: str, body: list[bytes], source: str) -> _Block:
-    # Base64 holds no colon, so a line with one is a header (RFC 1421), such as `Proc-Type:
-    # 4,ENCRYPTED`.
-    headers = [line for line in body if b":" in line]
-    try:
-        der = base64.b64decode(b"".join(line for line in body if b":" not in line), validate=True)
-    except binascii.Error:
-        problem = f"{source} has a PEM block {label!r} that is not base64"
-        raise SecretDataError(problem, "Check the value in the vault.") from None
-    encrypted = label.startswith("ENCRYPTED") or any(b"ENCRYPTED" in line for line in headers)
-    return _Block(label, encrypted, der)
-
-
-def _encode_block(label: str, der: bytes) -> bytes:
-    text = base64.b64encode(der).decode()
-    lines = [text[start : start + _PEM_LINE] for start in range(0, len(text), _PEM_LINE)]
-    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
-
-
-# --- PKCS#12 --------------------------------------------------------------------------------------
-
-
 def _pkcs12_certificates(contents: bytes, source: str) -> list[bytes]:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return [
-        certificate.public_bytes(Encoding.DER) for certificate in _read_pkcs12(contents, source)[1]
+        certificate.public_bytes(Encoding.DER) for certificate in read_pkcs12(contents, source)[1]
     ]
-
-
-def _read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, list[Certificate]]:
-    """The key and the certificates, the key's own first, of PKCS#12 bytes or their base64 text."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
-
-    try:
-        # None stands for both ways of writing "no password": the empty text, and none at all.
-        key, certificate, others = load_key_and_certificates(_without_base64(contents), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise SecretDataError(
-            f"{source} holds neither PEM nor PKCS#12 that opens without a password",
-            "Name an object in PEM, or in PKCS#12 with an empty password.",
-        ) from None
-    return key, [certificate, *others] if certificate else others
-
-
-def _without_base64(contents: bytes) -> bytes:
-    try:
-        return base64.b64decode(b"".join(contents.split()), validate=True)
-    except binascii.Error:
-        return contents

@@ -1,0 +1,78 @@
+"""PEM, read leniently and written strictly (RFC 7468). [pure]
+
+No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from keyferry.errors import SecretDataError
+
+CERTIFICATE = "CERTIFICATE"
+PRIVATE_KEY_SUFFIX = "PRIVATE KEY"
+_PEM_BEGIN = b"-----BEGIN "
+_PEM_DASHES = b"-----"
+_PEM_LINE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of PEM.
+
+    Attributes:
+        label: what stands after BEGIN.
+        encrypted: whether its headers or its label say so.
+        der: what is in it.
+    """
+
+    label: str
+    encrypted: bool
+    der: bytes = field(repr=False)
+
+
+def pem_blocks(contents: bytes, source: str) -> list[Block]:
+    """Every whole block, in order; text around the blocks is ignored.
+
+    Args:
+        contents: any bytes.
+        source: where they come from, for messages: `file 'web.pem'`.
+
+    Raises:
+        SecretDataError: a block is not base64.
+    """
+    blocks = []
+    label: bytes | None = None
+    body: list[bytes] = []
+    for raw in contents.splitlines():
+        line = raw.strip()
+        if line.startswith(_PEM_BEGIN) and line.endswith(_PEM_DASHES):
+            label, body = line[len(_PEM_BEGIN) : -len(_PEM_DASHES)], []
+        elif label is not None and line == b"-----END " + label + _PEM_DASHES:
+            blocks.append(_block(label.decode("ascii", "replace")[:60], body, source))
+            label = None
+        elif label is not None:
+            body.append(line)
+    return blocks
+
+
+def _block(label: str, body: list[bytes], source: str) -> Block:
+    # Base64 holds no colon, so a line with one is a header (RFC 1421), such as `Proc-Type:
+    # 4,ENCRYPTED`.
+    headers = [line for line in body if b":" in line]
+    try:
+        der = base64.b64decode(b"".join(line for line in body if b":" not in line), validate=True)
+    except binascii.Error:
+        problem = f"{source} has a PEM block {label!r} that is not base64"
+        raise SecretDataError(problem, "Check the value in the vault.") from None
+    encrypted = label.startswith("ENCRYPTED") or any(b"ENCRYPTED" in line for line in headers)
+    return Block(label, encrypted, der)
+
+
+def encode_block(label: str, der: bytes) -> bytes:
+    """One block in lines of 64 characters, with a line end at its end."""
+    text = base64.b64encode(der).decode()
+    lines = [text[start : start + _PEM_LINE] for start in range(0, len(text), _PEM_LINE)]
+    return "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
