@@ -13,12 +13,16 @@ import os
 import re
 import shutil
 import stat
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from keyferry.driver.atomic import holds_foreign_files, is_written, looks_like_volume
 from keyferry.driver.plan import VolumeState
 from keyferry.errors import VolumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SOURCE = "keyferry"
 """The source in /proc/mounts; it tells our mounts from those of others."""
@@ -56,15 +60,22 @@ class TmpfsMounts:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def inspect(self, target: Path) -> VolumeState:
-        """What stands at `target`: a mount is what lies on another device than its parent."""
-        try:
-            if not _is_mount(target):
+        """What stands at `target`: a mount is what lies on another device than its parent.
+
+        Raises:
+            VolumeError: a mount of somebody else, or a folder with content that a mount would hide.
+        """
+        with _translated("inspect", target):
+            if not self._is_there(target):
+                _require_room(target)
                 return VolumeState.ABSENT
-            whole = is_written(target) or holds_foreign_files(target)
-        except OSError as error:
-            if error.errno in _CORRUPTED:
-                return VolumeState.BROKEN
-            raise _volume_error("inspect", target, error) from error
+            _require_ours(target)
+            try:
+                whole = is_written(target) or holds_foreign_files(target)
+            except OSError as error:
+                if error.errno in _CORRUPTED:
+                    return VolumeState.BROKEN
+                raise
         return VolumeState.WRITTEN if whole else VolumeState.EMPTY
 
     def mount(self, target: Path) -> None:
@@ -72,32 +83,27 @@ class TmpfsMounts:
 
         A broken one is replaced.
         """
-        if self.inspect(target) is VolumeState.BROKEN:
-            self._detach(target)
-        try:
+        state = self.inspect(target)
+        with _translated("mount a tmpfs at", target):
+            if state is VolumeState.BROKEN:
+                self._detach(target)
             target.mkdir(mode=0o750, parents=True, exist_ok=True)
             if not _is_mount(target):
                 self._mount_tmpfs(target)
-        except OSError as error:
-            raise _volume_error("mount a tmpfs at", target, error) from error
 
     def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Empties the tmpfs, unmounts it and removes the folder."""
-        try:
+        with _translated("clean and unmount target path", target), suppress(FileNotFoundError):
             for _ in range(_MOST_STACKED):
                 if not self._is_there(target):
                     break
                 _require_ours(target)
-                _empty(target)
+                _empty_if_readable(target)
                 self._detach(target)
-            if target.is_dir() and _KUBELET_VOLUME.search(str(target)):
+            if _is_kubelet_volume(target) and _exists_as_folder(target):
                 _empty(target)
             if not keep_folder:
                 target.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise _volume_error("failed to clean and unmount target path", target, error) from error
 
     def _is_there(self, target: Path) -> bool:
         try:
@@ -149,36 +155,30 @@ class FolderMounts:
         Raises:
             VolumeError: a folder with content that is not a volume's.
         """
-        if not _exists_as_folder(target):
-            return VolumeState.ABSENT
-        if not looks_like_volume(target):
-            raise VolumeError(
-                f"the folder {target} is not empty and its content is not a volume of Keyferry",
-                "Name a folder that does not exist yet, or an empty one.",
-            )
+        with _translated("inspect", target):
+            if not _exists_as_folder(target):
+                return VolumeState.ABSENT
+            if not looks_like_volume(target):
+                raise _no_room(target)
         return VolumeState.WRITTEN if is_written(target) else VolumeState.ABSENT
 
     def mount(self, target: Path) -> None:
         """Makes the folder, for its owner only."""
         self.inspect(target)
-        try:
+        with _translated("make", target):
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.chmod(0o700)
-        except OSError as error:
-            raise _volume_error("make", target, error) from error
 
     def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Removes the folder with its files."""
-        if not _exists_as_folder(target):
-            return
-        if not looks_like_volume(target):
-            raise _not_ours(target)
-        try:
+        with _translated("remove", target):
+            if not _exists_as_folder(target):
+                return
+            if not looks_like_volume(target):
+                raise _not_ours(target)
             _empty(target)
             if not keep_folder:
                 target.rmdir()
-        except OSError as error:
-            raise _volume_error("remove", target, error) from error
 
 
 def can_mount() -> bool:
@@ -210,9 +210,26 @@ def _exists_as_folder(target: Path) -> bool:
     return True
 
 
+def _is_kubelet_volume(target: Path) -> bool:
+    return _KUBELET_VOLUME.search(str(target)) is not None
+
+
 def _require_ours(target: Path) -> None:
-    if not (_KUBELET_VOLUME.search(str(target)) or _source_of(target) == SOURCE):
+    if not (_is_kubelet_volume(target) or _source_of(target) == SOURCE):
         raise _not_ours(target)
+
+
+def _require_room(target: Path) -> None:
+    """What kubelet's own folder holds is a leftover; anywhere else it belongs to somebody."""
+    if not _is_kubelet_volume(target) and _exists_as_folder(target) and any(target.iterdir()):
+        raise _no_room(target)
+
+
+def _no_room(target: Path) -> VolumeError:
+    return VolumeError(
+        f"the folder {target} is not empty and its content is not a volume of Keyferry",
+        "Name a folder that does not exist yet, or an empty one.",
+    )
 
 
 def _not_ours(target: Path) -> VolumeError:
@@ -251,15 +268,29 @@ def _empty(target: Path) -> None:
             os.unlink(entry.path)  # noqa: PTH108
 
 
+def _empty_if_readable(target: Path) -> None:
+    try:
+        _empty(target)
+    except OSError as error:
+        if error.errno not in _CORRUPTED:
+            raise
+
+
 def _check(result: int, target: Path) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
 
 
-def _volume_error(step: str, target: Path, error: OSError) -> VolumeError:
-    remedy = "See the kernel's reason above; the driver container needs the right to mount."
-    if error.errno not in (errno.EPERM, errno.EACCES):
+@contextmanager
+def _translated(step: str, target: Path) -> Iterator[None]:
+    """Turns what the system says into a `VolumeError`: "failed to `step` `target`"."""
+    try:
+        yield
+    except OSError as error:
         remedy = "Check the folder and its file system on this node."
-    verb = step if step.startswith("failed") else f"cannot {step}"
-    return VolumeError(f"{verb} {target}: {error.strerror or error}", remedy)
+        if error.errno in (errno.EPERM, errno.EACCES):
+            remedy = "Check the permissions of the folder; the driver needs the right to mount."
+        raise VolumeError(
+            f"failed to {step} {target}: {error.strerror or error}", remedy
+        ) from error

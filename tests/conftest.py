@@ -1,0 +1,69 @@
+"""What all tests share: which of them can run here, and that none leaves a mount behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from keyferry.driver.mounts import can_mount
+from tests.fakes.mounts import mounted_below, unmount_below
+
+MARKERS = {
+    "mounts": "mounts a tmpfs, which needs the right to mount",
+    "fuse": "plays a broken mount with /dev/fuse",
+    "namespace": "makes a user namespace, in which an ordinary user may mount",
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known."""
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+
+
+def pytest_report_header() -> list[str]:
+    """Say aloud what cannot run here."""
+    return [f"not run here: whatever {MARKERS[name]}" for name in sorted(_impossible())]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what this machine cannot run: nothing skips."""
+    left_out = [
+        item for item in items if _impossible() & {mark.name for mark in item.iter_markers()}
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def mount_home(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose mounts are taken away after the test, whatever happened."""
+    try:
+        yield tmp_path
+    finally:
+        if mounted_below(tmp_path):
+            unmount_below(tmp_path)
+
+
+@cache
+def _impossible() -> frozenset[str]:
+    checks = {"mounts": can_mount, "fuse": _has_fuse, "namespace": _can_make_namespaces}
+    return frozenset(name for name, check in checks.items() if not check())
+
+
+def _has_fuse() -> bool:
+    return can_mount() and os.access("/dev/fuse", os.R_OK | os.W_OK)
+
+
+def _can_make_namespaces() -> bool:
+    try:
+        command = ["unshare", "--user", "--map-root-user", "--mount", "true"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
