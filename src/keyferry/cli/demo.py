@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from keyferry.cli.demo_stage import Stage
+from keyferry.cli.demo_stage import Interrupts, Stage
 from keyferry.cli.volume_files import visible_files
 from keyferry.errors import InternalError
 from keyferry.store.yaml_documents import parse_documents
@@ -28,7 +27,6 @@ from keyferry.store.yaml_documents import parse_documents
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import FrameType
 
 VAULT = "contoso"
 SECRET = "sql-password"  # noqa: S105 - a name
@@ -43,17 +41,13 @@ _MAX_YAML = 1 << 20
 @click.option("--show-values", is_flag=True, help="Print the demo's own secret values unmasked.")
 def demo(show_values: bool) -> None:
     """Walk through the whole system on this machine: vault, driver, volume, Secret, rotation."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = Interrupts()
     try:
-        with Stage() as stage:
+        with Stage(interrupts) as stage:
             _Walk(stage, Console(highlight=False, soft_wrap=True), show_values=show_values).tell()
     except KeyboardInterrupt:
         click.echo("\nInterrupted. Everything the demo made has been taken away.", err=True)
         sys.exit(130)
-
-
-def _interrupt(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 class _Walk:

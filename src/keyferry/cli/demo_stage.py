@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,7 +24,8 @@ from keyferry.errors import InternalError, KeyferryError, ProviderReportedError
 from keyferry.proto import csi_pb2 as csi
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
@@ -31,8 +33,46 @@ _CALL_SECONDS = 30.0
 _POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
 
 
+class Interrupts:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, but never while a process is started.
+
+    An exception between the fork and the line that notes the new process would leave it running.
+    """
+
+    def __init__(self) -> None:
+        self._held = False
+        self._pending = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps an interrupt back until the block ends."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def ignore(self) -> None:
+        """From now on, for ever: the cleaning up is not to be stopped half way."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _on_signal(self, _: int, __: FrameType | None) -> None:
+        if not self._held:
+            raise KeyboardInterrupt
+        self._pending = True
+
+
 class Stage:
     """Everything that the demo makes.
+
+    Args:
+        interrupts: who may interrupt it, and when not.
 
     Attributes:
         folder: the private folder of all of it.
@@ -42,7 +82,8 @@ class Stage:
         tmpfs: whether the volume is a tmpfs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
         self.folder = Path(tempfile.mkdtemp(prefix="keyferry-demo-"))
         self.vault = self.folder / "vault"
         self.manifests = self.folder / "manifests"
@@ -61,18 +102,11 @@ class Stage:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # A second Ctrl-C must not stop the cleaning up half way.
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        try:
-            self.stop()
-            mounts = TmpfsMounts() if self.tmpfs else FolderMounts()
-            mounts.unmount(self.target)
-            shutil.rmtree(self.folder)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._interrupts.ignore()
+        self.stop()
+        mounts = TmpfsMounts() if self.tmpfs else FolderMounts()
+        mounts.unmount(self.target)
+        shutil.rmtree(self.folder)
 
     def start_vault(self) -> None:
         """Starts the development vault and waits until it listens."""
@@ -81,12 +115,14 @@ class Stage:
 
     def devvault(self, *arguments: str, text: str = "") -> None:
         """Runs a command on the data of the vault; `text` goes to its standard input."""
-        done = subprocess.run(  # noqa: S603 - our own program
-            [*_KEYFERRY, "devvault", *arguments, "--data", str(self.vault)],
-            input=text.encode(),
-            capture_output=True,
-            check=False,
-        )
+        with self._interrupts.held():
+            done = subprocess.run(  # noqa: S603 - our own program
+                [*_KEYFERRY, "devvault", *arguments, "--data", str(self.vault)],
+                input=text.encode(),
+                capture_output=True,
+                check=False,
+                start_new_session=True,
+            )
         if done.returncode != 0:
             raise InternalError(f"devvault {arguments[0]} failed: {done.stderr.decode().strip()}")
 
@@ -167,7 +203,7 @@ class Stage:
         self._processes.clear()
 
     def _start(self, name: str, *arguments: str) -> None:
-        with (self.folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("wb") as log, self._interrupts.held():
             # Sessions of their own: a Ctrl-C is for the demo, which then stops them in order.
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program
                 [*_KEYFERRY, *arguments],

@@ -1,0 +1,93 @@
+"""`keyferry demo`: the whole walk, and what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.cli import run_cli, start_cli
+from tests.fakes.mounts import mounted_below
+
+
+@pytest.fixture
+def stage(mount_home: Path) -> dict[str, str]:
+    """An environment whose temporary folder is the test's own, so that leftovers are seen."""
+    return {**os.environ, "TMPDIR": str(mount_home)}
+
+
+def _processes(folder: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def _assert_nothing_left(folder: Path) -> None:
+    assert [] == list(folder.iterdir())
+    assert [] == mounted_below(folder)
+    assert [] == _processes(folder)
+
+
+async def test_the_demo_walks_to_its_end_and_leaves_nothing(
+    tmp_path: Path, stage: dict[str, str]
+) -> None:
+    """All steps, file and Secret follow the rotation, and no process, mount or file stays."""
+    done = await run_cli("demo", env=stage)
+
+    assert 0 == done.code, done.out + done.err
+    for step in (
+        "NodePublishVolume",
+        "0644  SECRET_1  ********",
+        "Secret sqlserver, key dbpassword: ********",
+        "File and Secret followed the new version.",
+        "Nothing is left: no file, no mount, no Secret, no pod status.",
+        "Done in",
+    ):
+        assert step in done.out
+    assert "demo-" not in done.out.replace("keyferry-demo-", "")
+    _assert_nothing_left(tmp_path)
+
+
+async def test_the_demo_shows_its_values_when_asked(tmp_path: Path, stage: dict[str, str]) -> None:
+    """--show-values prints the demo's own values, the same in vault, file and Secret."""
+    done = await run_cli("demo", "--show-values", env=stage)
+
+    values = [line.split()[-1] for line in done.out.splitlines() if line.split()[-1:] != []]
+    shown = [value for value in values if value.startswith("demo-")]
+    assert 6 == len(shown)
+    assert 1 == len(set(shown[:3]))
+    assert 1 == len(set(shown[3:]))
+    assert shown[0] != shown[3]
+    assert "********" not in done.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("until", ["1.", "3.", "5.", "6.", "8.", "11.", "13."])
+async def test_an_interrupted_demo_leaves_nothing(
+    tmp_path: Path, stage: dict[str, str], until: str, number: signal.Signals
+) -> None:
+    """Ctrl-C or SIGTERM in any step: no process, no mount, no file."""
+    process = await start_cli("demo", env={**stage, "PYTHONUNBUFFERED": "1"})
+    try:
+        assert process.stdout
+        async with asyncio.timeout(30):
+            while not (await process.stdout.readline()).startswith(until.encode()):
+                assert not process.stdout.at_eof()
+            process.send_signal(number)
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert 130 == process.returncode, out.decode() + err.decode()
+    assert "Interrupted." in err.decode()
+    _assert_nothing_left(tmp_path)

@@ -1,0 +1,307 @@
+"""`keyferry mount` and `keyferry unmount`, as processes, on the development vault."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.fakes.cli import run_cli, start_cli
+from tests.fakes.devvault import DevVault, running_devvault
+from tests.fakes.mounts import mounted_below
+
+TENANT = "11111111-0000-4000-8000-000000000000"
+CLIENT = "22222222-0000-4000-8000-000000000000"
+CANARY = "canary-9f2b61c0"
+CLASS = """\
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata:
+  name: {name}
+spec:
+  provider: azure
+  secretObjects:
+  - secretName: app
+    type: Opaque
+    data:
+    - objectName: {object_name}
+      key: password
+  parameters:
+    {identity}
+    keyvaultName: contoso
+    tenantID: {tenant}
+    objects: |
+      array:
+      - |
+        objectName: db-password
+        objectAlias: SECRET_1
+        objectType: secret
+        filePermission: 0640
+"""
+MANAGED = f'useVMManagedIdentity: "true"\n    userAssignedIdentityID: {CLIENT}'
+
+
+@pytest.fixture
+async def vault(tmp_path: Path) -> AsyncIterator[DevVault]:
+    async with running_devvault(tmp_path) as vault:
+        vault.set_secret("contoso", "db-password", CANARY)
+        vault.add_managed_identity(CLIENT, tenant=TENANT)
+        vault.grant("contoso", CLIENT, "get")
+        yield vault
+
+
+pytestmark = pytest.mark.usefixtures("mount_home")
+
+
+def _class(
+    folder: Path, *, identity: str = MANAGED, object_name: str = "db-password", name: str = "app"
+) -> Path:
+    path = folder / f"{name}.yaml"
+    text = CLASS.format(identity=identity, tenant=TENANT, object_name=object_name, name=name)
+    path.write_text(text)
+    return path
+
+
+async def test_mount_delivers_file_and_secret_and_unmount_takes_them_away(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """The round of a laptop: file with its mode, Secret as a manifest, then nothing."""
+    target, secrets = tmp_path / "target", tmp_path / "secrets"
+    dev = ("--dev-vault", tmp_path / "devvault")
+
+    done = await run_cli("mount", _class(tmp_path), target, "--secrets-dir", secrets, *dev)
+
+    assert 0 == done.code, done.err
+    assert CANARY == (target / "SECRET_1").read_text()
+    assert 0o640 == (target / "SECRET_1").stat().st_mode & 0o777
+    secret = yaml.safe_load((secrets / "secrets/default/app.yaml").read_text())
+    assert CANARY == base64.b64decode(secret["data"]["password"]).decode()
+    assert "SECRET_1  0640  15 bytes" in done.out
+    assert CANARY not in done.out + done.err
+
+    done = await run_cli("unmount", target, "--secrets-dir", secrets)
+
+    assert (0, f"unmounted {target}\n") == (done.code, done.out)
+    assert not target.exists()
+    assert [] == mounted_below(tmp_path)
+    assert [] == list(secrets.rglob("*.yaml"))
+
+
+async def test_mount_again_brings_a_new_version(tmp_path: Path, vault: DevVault) -> None:
+    """Calling mount for a mounted target refreshes it."""
+    arguments = (
+        "mount",
+        _class(tmp_path),
+        tmp_path / "target",
+        "--dev-vault",
+        tmp_path / "devvault",
+    )
+    await run_cli(*arguments)
+    vault.set_secret("contoso", "db-password", "second")
+
+    done = await run_cli(*arguments)
+
+    assert 0 == done.code, done.err
+    assert "second" == (tmp_path / "target/SECRET_1").read_text()
+
+
+async def test_watch_follows_and_ends_at_ctrl_c_with_the_files_in_place(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """--watch refreshes until SIGINT, survives a failing vault, and leaves the files."""
+    target = tmp_path / "target"
+    process = await start_cli(
+        *("mount", _class(tmp_path), target, "--watch", "--interval", "50ms"),
+        *("--dev-vault", tmp_path / "devvault"),
+    )
+    try:
+        assert process.stdout
+        await _line_with(process.stdout, "refreshing every")
+        vault.revoke("contoso", CLIENT)
+        assert process.stderr
+        await _line_with(process.stderr, "The files stay as they are.")
+        assert CANARY == (target / "SECRET_1").read_text()
+        vault.grant("contoso", CLIENT, "get")
+        vault.set_secret("contoso", "db-password", "second")
+        await _line_with(process.stdout, "changed SECRET_1")
+        process.send_signal(signal.SIGINT)
+        _, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert 0 == process.returncode, err.decode()
+    assert "second" == (target / "SECRET_1").read_text()
+
+
+async def _line_with(stream: asyncio.StreamReader, text: str) -> None:
+    async with asyncio.timeout(20):
+        while text not in (line := (await stream.readline()).decode()):
+            assert line, f"ended without {text!r}"
+
+
+async def test_a_service_principal_comes_from_a_secret_manifest(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """--credentials takes what nodePublishSecretRef names in a pod, plain or in base64."""
+    vault.add_app("app-1", tenant=TENANT, secret="pass-word")
+    vault.grant("contoso", "app-1", "get")
+    credentials = tmp_path / "credentials.yaml"
+    encoded = base64.b64encode(b"app-1").decode()
+    credentials.write_text(
+        f"kind: Secret\ndata: {{clientid: {encoded}}}\nstringData: {{clientsecret: pass-word}}\n"
+    )
+    cls = _class(tmp_path, identity='useVMManagedIdentity: "false"')
+
+    done = await run_cli(
+        *("mount", cls, tmp_path / "target", "--credentials", credentials),
+        *("--dev-vault", tmp_path / "devvault"),
+    )
+
+    assert 0 == done.code, done.err
+    assert CANARY == (tmp_path / "target/SECRET_1").read_text()
+
+
+async def test_workload_identity_takes_a_minted_token(tmp_path: Path, vault: DevVault) -> None:
+    """--service-account-tokens takes kubelet's JSON, as `devvault token` prints it."""
+    vault.add_app("app-2", tenant=TENANT, secret=None)
+    vault.federate("app-2", subject="system:serviceaccount:default:web")
+    vault.grant("contoso", "app-2", "get")
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(vault.service_account_token("system:serviceaccount:default:web"))
+    cls = _class(tmp_path, identity="clientID: app-2")
+
+    done = await run_cli(
+        *("mount", cls, tmp_path / "target", "--service-account-tokens", tokens),
+        *("--dev-vault", tmp_path / "devvault"),
+    )
+
+    assert 0 == done.code, done.err
+    assert CANARY == (tmp_path / "target/SECRET_1").read_text()
+
+
+async def test_a_failed_mount_says_why_in_one_line_and_leaves_nothing(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """The error names hop, object and remedy, without a traceback; no folder, no mount stays."""
+    vault.delete("contoso", "db-password")
+    target = tmp_path / "target"
+
+    done = await run_cli("mount", _class(tmp_path), target, "--dev-vault", tmp_path / "devvault")
+
+    assert 1 == done.code
+    assert 1 == len(done.err.splitlines()), done.err
+    assert done.err.startswith("keyferry: object: failed to mount objects, error: ")
+    assert "db-password" in done.err
+    assert not target.exists()
+    assert [] == mounted_below(tmp_path)
+
+
+async def test_a_failed_mount_leaves_a_folder_that_was_there(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """A target folder that somebody made stays, empty."""
+    vault.delete("contoso", "db-password")
+    target = tmp_path / "target"
+    target.mkdir()
+
+    await run_cli("mount", _class(tmp_path), target, "--dev-vault", tmp_path / "devvault")
+
+    assert target.is_dir()
+    assert [] == list(target.iterdir())
+
+
+async def test_a_secret_that_cannot_be_made_is_an_error_beside_mounted_files(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """An unknown objectName: the files are there, the candidates are listed, the exit code is 1."""
+    cls = _class(tmp_path, object_name="db-passwort")
+
+    done = await run_cli(
+        *("mount", cls, tmp_path / "target", "--secrets-dir", tmp_path / "secrets"),
+        *("--dev-vault", tmp_path / "devvault"),
+    )
+
+    assert 1 == done.code
+    assert (tmp_path / "target/SECRET_1").is_file()
+    assert "db-passwort" in done.err
+    assert "SECRET_1" in done.err
+
+
+async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVault) -> None:
+    """--class chooses; without it both are named."""
+    both = tmp_path / "both.yaml"
+    one, two = _class(tmp_path, name="one").read_text(), _class(tmp_path, name="two").read_text()
+    both.write_text(f"{one}---\n{two}")
+    dev = ("--dev-vault", tmp_path / "devvault")
+
+    done = await run_cli("mount", both, tmp_path / "target", *dev)
+    assert 1 == done.code
+    assert "default/one, default/two" in done.err
+    assert "--class" in done.err
+
+    done = await run_cli("mount", both, tmp_path / "target", "--class", "three", *dev)
+    assert "no SecretProviderClass 'three'" in done.err
+
+    done = await run_cli("mount", both, tmp_path / "target", "--class", "two", *dev)
+    assert 0 == done.code, done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--credentials", "none.yaml"), "none.yaml cannot be read"),
+        (("--credentials", "list.yaml"), "not one Secret manifest"),
+        (("--credentials", "number.yaml"), "stringData.clientid is not a text"),
+        (("--credentials", "broken.yaml"), "data.clientid is not base64"),
+        (("--service-account-tokens", "list.yaml"), "not kubelet's JSON"),
+        (("--dev-vault", "nowhere"), "no development vault is running"),
+        (("--interval", "-1s"), "duration"),
+        (("--interval", "0s"), "longer than nothing"),
+    ],
+)
+async def test_bad_input_is_named(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
+    """Files that cannot be used are told by name, and no content of theirs is repeated."""
+    (tmp_path / "list.yaml").write_text(f"[{CANARY}]")
+    (tmp_path / "number.yaml").write_text("kind: Secret\nstringData: {clientid: 17}")
+    (tmp_path / "broken.yaml").write_text(f"kind: Secret\ndata: {{clientid: '{CANARY}!'}}")
+    cls = _class(tmp_path)
+
+    done = await run_cli("mount", cls, "target", *arguments, cwd=tmp_path)
+
+    assert done.code in (1, 2)
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert CANARY not in done.out + done.err
+    assert not (tmp_path / "target").exists()
+
+
+async def test_unmount_touches_nothing_that_is_not_a_volume(tmp_path: Path) -> None:
+    """A folder of somebody is refused and stays whole; an absent target is fine."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+
+    done = await run_cli("unmount", mine)
+
+    assert 1 == done.code
+    assert "years of work" == (mine / "thesis.txt").read_text()
+    done = await run_cli("unmount", tmp_path / "absent")
+    assert (0, f"nothing is mounted at {tmp_path / 'absent'}\n") == (done.code, done.out)
+
+
+async def test_a_relative_target_is_that_of_the_working_folder(
+    tmp_path: Path, vault: DevVault
+) -> None:
+    """`keyferry mount app.yaml secrets` works where it is called."""
+    _class(tmp_path)
+    done = await run_cli("mount", "app.yaml", "secrets", "--dev-vault", "devvault", cwd=tmp_path)
+    assert 0 == done.code, done.err
+    assert (tmp_path / "secrets/SECRET_1").is_file()
+    done = await run_cli("unmount", "secrets", cwd=tmp_path)
+    assert not (tmp_path / "secrets").exists()
