@@ -169,8 +169,9 @@ def _greet(folder: Path, listening: Listening) -> None:
     click.echo(f"  IMDS              http://{address_text(listening.http)}")
     click.echo(f"  data and CA       {folder}")
     click.echo("Next, in another shell:")
-    click.echo("  keyferry devvault set contoso db-password")
-    click.echo("  keyferry devvault status")
+    click.echo(f"  keyferry devvault set contoso db-password --data {folder}")
+    click.echo(f"  keyferry mount CLASS.yaml ./secrets --dev-vault {folder}")
+    click.echo(f"  keyferry devvault status --data {folder}")
 
 
 def _show_behaviour(dev: DevVaultData) -> None:
