@@ -90,10 +90,8 @@ class _Walk:
         self._say("  File and Secret followed the new version.")
         self._unpublish()
         self._stop()
-        self._say(
-            f"\nDone in {time.perf_counter() - start:.1f} s. Next: README.md, or try it by hand:"
-        )
-        self._say("  keyferry devvault run    and    keyferry mount --help")
+        self._say(f"\nDone in {time.perf_counter() - start:.1f} s.")
+        self._say('Next: "Try it by hand" in README.md.')
 
     def _start_vault(self) -> None:
         stage = self._stage
