@@ -36,7 +36,7 @@ def _build_azure(https: HttpsSettings, settings: ProviderSettings) -> Provider:
 
 
 def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-    from keyferry.azure.params import named_files
+    from keyferry.azure.files import named_files
 
     return named_files(parameters)
 

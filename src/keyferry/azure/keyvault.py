@@ -1,28 +1,38 @@
 """The data plane of one Key Vault, as one identity sees it.
 
-Source: azure, sections 5.1 and 5.2. One GET per object; what the answers mean is decided in
-`keyferry.azure.vault_refusals`.
+Source: azure, sections 5.1 and 5.2. One GET per object and version; what the answers mean is
+decided in `keyferry.azure.contents` and `keyferry.azure.vault_refusals`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 from urllib.parse import quote
 
-import msgspec
 from yarl import URL
 
 from keyferry.answers import Refusal
-from keyferry.azure.excerpt import excerpt
+from keyferry.azure.contents import (
+    CertificateDocument,
+    Content,
+    KeyDocument,
+    ListedVersion,
+    SecretDocument,
+    VersionsDocument,
+)
+from keyferry.azure.objects import ObjectType
 from keyferry.azure.vault_refusals import Asked, refusal_error
-from keyferry.errors import ObjectUnusableError, VaultError
+from keyferry.errors import VaultError
 
 if TYPE_CHECKING:
     from keyferry.azure.objects import ObjectRef
     from keyferry.https import HttpsClient
 
 API_VERSION = "7.4"
+MAX_PAGES = 400
+"""So many pages of versions are read; at 25 a page, no vault that answers sensibly has more."""
+
+T = TypeVar("T")
 
 
 class TokenSource(Protocol):
@@ -35,91 +45,100 @@ class TokenSource(Protocol):
         """Hear that the vault did not accept `token`, so that the next one is new."""
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """One version of a secret.
-
-    Attributes:
-        value: as it is in the vault.
-        version: its version id.
-    """
-
-    value: str = field(repr=False)
-    version: str
-
-
-class _SecretBundle(msgspec.Struct, rename="camel"):
-    value: str | None = None
-    id: str | None = None
-    kid: str | None = None
-    content_type: str | None = None
-
-
 class KeyVault:
     """Reads the objects of one vault.
+
+    Every method raises the same errors:
+        IdentityError: there is no token to be had.
+        AccessDeniedError: the vault refuses the token, or the identity.
+        ObjectNotFoundError: no such object or version, or it is disabled.
+        VaultError: the way to the vault or the vault itself fails, or its answer lacks something.
 
     Args:
         https: the connections.
         tokens: who reads.
         asked: vault, tenant and client, for messages.
-        host: of the vault.
+        host: of the vault, with a port where it has an unusual one.
     """
 
     def __init__(self, https: HttpsClient, tokens: TokenSource, *, asked: Asked, host: str) -> None:
         self._https = https
         self._tokens = tokens
         self._asked = asked
-        self._host = host
+        self._base = URL(f"https://{host}")
 
-    async def secret(self, ref: ObjectRef) -> Secret:
-        """Read one secret.
+    async def read(self, ref: ObjectRef) -> Content:
+        """Read one object."""
+        url = self._url(ref, quote(ref.version, safe=""))
+        purpose = f"read {ref} from vault {self._asked.vault}"
+        match ref.type:
+            case ObjectType.SECRET:
+                return (await self._get(url, SecretDocument, ref, purpose)).checked()
+            case ObjectType.KEY:
+                return (await self._get(url, KeyDocument, ref, purpose)).checked()
+            case ObjectType.CERT:
+                return (await self._get(url, CertificateDocument, ref, purpose)).checked()
+            case _:
+                assert_never(ref.type)
 
-        Raises:
-            IdentityError: there is no token to be had.
-            AccessDeniedError: the vault refuses the token, or the identity.
-            ObjectNotFoundError: no such secret or version, or it is disabled.
-            ObjectUnusableError: it belongs to a certificate in a form that is not delivered yet.
-            VaultError: the way to the vault or the vault itself fails.
-        """
-        path = f"/secrets/{quote(ref.name, safe='')}/{quote(ref.version, safe='')}"
-        url = URL(f"https://{self._host}{path}?api-version={API_VERSION}", encoded=True)
+    async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
+        """All versions of an object, whatever `ref.version` says, in the order of the vault."""
+        purpose = f"list the versions of {ref.type.value} {ref.name} in vault {self._asked.vault}"
+        found: list[ListedVersion] = []
+        url: URL | None = self._url(ref, "versions")
+        seen: set[URL] = set()
+        while url is not None:
+            if url in seen or len(seen) == MAX_PAGES:
+                raise VaultError(
+                    f"failed to {purpose}: its pages do not end",
+                    "Check that this host is a vault and that no proxy answers instead.",
+                )
+            seen.add(url)
+            document = await self._get(url, VersionsDocument, ref, purpose)
+            found += document.checked()
+            url = self._next(document.next_link, purpose)
+        return tuple(found)
+
+    def _url(self, ref: ObjectRef, last: str) -> URL:
+        path = f"/{_COLLECTIONS[ref.type]}/{quote(ref.name, safe='')}/{last}"
+        return URL(f"{self._base.origin()}{path}?api-version={API_VERSION}", encoded=True)
+
+    def _next(self, link: str | None, purpose: str) -> URL | None:
+        """The next page; it must be of the same vault, because the token goes there."""
+        if not link:
+            return None
+        try:
+            url = URL(link, encoded=True)
+            if url.origin() == self._base.origin():
+                return url
+        except ValueError:
+            pass
+        raise VaultError(
+            f"failed to {purpose}: its next page is on another host",
+            "Check that this host is a vault and that no proxy answers instead.",
+        )
+
+    async def _get(self, url: URL, document: type[T], ref: ObjectRef, purpose: str) -> T:
         token = await self._tokens.token()
-        answer = await self._get(url, token, ref)
+        answer = await self._try(url, token, document, purpose)
         if isinstance(answer, Refusal) and answer.status == 401:
             self._tokens.refused(token)
-            answer = await self._get(url, await self._tokens.token(), ref)
+            answer = await self._try(url, await self._tokens.token(), document, purpose)
         if isinstance(answer, Refusal):
             raise refusal_error(answer, ref, self._asked)
-        return _checked(answer)
+        return answer
 
-    async def _get(self, url: URL, token: str, ref: ObjectRef) -> _SecretBundle | Refusal:
+    async def _try(self, url: URL, token: str, document: type[T], purpose: str) -> T | Refusal:
         return await self._https.get_json(
             url,
             headers={"Authorization": f"Bearer {token}"},
-            document=_SecretBundle,
-            purpose=f"read {ref} from vault {self._asked.vault}",
+            document=document,
+            purpose=purpose,
         )
 
 
-def _checked(bundle: _SecretBundle) -> Secret:
-    if bundle.value is None:
-        raise VaultError("secret value is nil", "The vault's answer lacks it; try again.")
-    version = (bundle.id or "").rstrip("/").rpartition("/")[2]
-    if not version:
-        raise VaultError("secret id is nil", "The vault's answer lacks it; try again.")
-    if bundle.kid and bundle.content_type != "application/x-pem-file":
-        raise _unusable_certificate(bundle.content_type or "")
-    return Secret(bundle.value, version)
-
-
-def _unusable_certificate(content_type: str) -> ObjectUnusableError:
-    if content_type == "application/x-pkcs12":
-        return ObjectUnusableError(
-            "it belongs to a certificate kept as PKCS#12, which this version of Keyferry does not "
-            "convert to PEM",
-            "Import the certificate with content type application/x-pem-file.",
-        )
-    return ObjectUnusableError(
-        f"failed to get certificate. unknown content type '{excerpt(content_type)}'",
-        "A secret that belongs to a certificate has the content type application/x-pem-file.",
-    )
+_COLLECTIONS = {
+    ObjectType.SECRET: "secrets",
+    ObjectType.KEY: "keys",
+    ObjectType.CERT: "certificates",
+}

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from keyferry.azure.entries import Entry
 
 
+MAX_HISTORY = 1000
+"""More versions of one object are not delivered, however many a class asks for."""
+MAX_FILES = 10_000
+"""One volume does not hold more."""
+
+
 class ObjectType(Enum):
     """What an object of a vault can be."""
 
@@ -42,6 +48,9 @@ class Format(Enum):
 
     PEM = "pem"
     PFX = "pfx"
+    """PKCS#12 as the vault keeps it, which is base64 text."""
+    PKCS12 = "pkcs12"
+    """PKCS#12 as bytes, an extension of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +84,8 @@ class VaultObject:
 
     Attributes:
         ref: what it asks for.
-        path: its file in the volume, the alias if there is one, else the name.
+        path: its file in the volume, the alias if there is one, else the name; with a history the
+            folder of its files.
         mode: permission bits of the file; None leaves them to the driver.
         encoding: how the value stands for the bytes.
         format: the form of a certificate-backed secret.
@@ -88,6 +98,20 @@ class VaultObject:
     encoding: Encoding
     format: Format
     history: int
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its file, or with a history those of all versions that there may be, the newest first."""
+        if self.history == 1:
+            return (self.path,)
+        return tuple(f"{self.path}/{index}" for index in range(self.history))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """How pod statuses call what is in each of `paths`."""
+        if self.history == 1:
+            return (self.ref.id,)
+        return tuple(f"{self.ref.id}/{index}" for index in range(self.history))
 
 
 def parse_objects(text: str) -> tuple[VaultObject, ...]:
@@ -102,7 +126,12 @@ def parse_objects(text: str) -> tuple[VaultObject, ...]:
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
-    clash = path_clash(found.path for found in objects)
+    if sum(found.history for found in objects) > MAX_FILES:
+        raise ClassInvalidError(
+            f"objects asks for more than {MAX_FILES} files",
+            "Lower objectVersionHistory, or spread the objects over several volumes.",
+        )
+    clash = path_clash(path for found in objects for path in found.paths)
     if clash is not None:
         raise _clash_error(*clash)
     return objects
@@ -137,28 +166,37 @@ def _checked(entry: Entry) -> VaultObject:
     try:
         checked_format = _format(format_, type_)
         checked_encoding = _encoding(encoding, type_)
+        _check_binary(checked_format, checked_encoding)
         _check_path(path)
         ref = ObjectRef(_type(type_), _name(name), _version(version))
         mode = _mode(permission)
-        _check_built(ref.type, checked_format, history)
     except ClassInvalidError as error:
         problem = f"{fetch_context(type_, name, version)}: {error.problem} ({entry.place})"
         raise ClassInvalidError(problem, error.remedy) from None
-    return VaultObject(ref, path, mode, checked_encoding, checked_format, max(history, 1))
+    count = min(max(history, 1), MAX_HISTORY)
+    return VaultObject(ref, path, mode, checked_encoding, checked_format, count)
 
 
 def _format(text: str, type_: str) -> Format:
-    if text.casefold() not in ("", "pem", "pfx"):
+    if text.casefold() not in ("", "pem", "pfx", "pkcs12"):
         raise ClassInvalidError(f"invalid objectFormat: {excerpt(text)}, should be PEM or PFX")
+    is_secret = type_ == ObjectType.SECRET.value
     # Upstream compares with the lower-case word here: "PFX" passes for keys and certificates, and
     # is ignored. Classes that have it must go on working.
-    if text == "pfx" and type_ != ObjectType.SECRET.value:
+    if not is_secret and (text == "pfx" or text.casefold() == "pkcs12"):
         raise ClassInvalidError(
             "PFX format only supported for objectType: secret",
             "A certificate with its key is read as objectType: secret.",
         )
-    is_pfx = text.casefold() == "pfx" and type_ == ObjectType.SECRET.value
-    return Format.PFX if is_pfx else Format.PEM
+    return Format(text.casefold()) if is_secret and text else Format.PEM
+
+
+def _check_binary(format_: Format, encoding: Encoding) -> None:
+    if format_ is Format.PKCS12 and encoding is not Encoding.UTF8:
+        raise ClassInvalidError(
+            f"objectFormat: pkcs12 gives bytes, which objectEncoding: {encoding.value} cannot undo",
+            "Remove objectEncoding.",
+        )
 
 
 def _encoding(text: str, type_: str) -> Encoding:
@@ -206,6 +244,9 @@ def _name(text: str) -> str:
 
 
 def _version(text: str) -> str:
+    if text == "latest":
+        # Upstream takes this word for a history only; a single version it would ask the vault for.
+        return ""
     if text and not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
         problem = "objectVersion cannot be the version of an object in a vault"
         raise ClassInvalidError(problem, "Leave it empty for the current version.")
@@ -220,16 +261,3 @@ def _mode(text: str) -> int | None:
             f"filePermission '{excerpt(text)}' is not an octal mode", "Write it as in chmod: 0640."
         )
     return int(text, 8)
-
-
-def _check_built(type_: ObjectType, format_: Format, history: int) -> None:
-    """What the format of the class knows and this version does not deliver yet."""
-    later = {
-        f"objectType: {type_.value}": type_ is not ObjectType.SECRET,
-        "objectFormat: pfx": format_ is Format.PFX,
-        "objectVersionHistory above 1": history > 1,
-    }
-    for field, asked in later.items():
-        if asked:
-            problem = f"{field} is not in this version of Keyferry"
-            raise ClassInvalidError(problem, "Use objectType: secret, the current version, as PEM.")

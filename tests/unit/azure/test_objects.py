@@ -121,19 +121,74 @@ def test_pfx_is_for_secrets_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"objectFormat": "PFX"}, "objectFormat: pfx"),
-        ({"objectType": "key"}, "objectType: key"),
-        ({"objectType": "cert"}, "objectType: cert"),
-        ({"objectVersionHistory": "2"}, "objectVersionHistory above 1"),
-    ],
+    ("text", "format_"),
+    [("pfx", Format.PFX), ("PFX", Format.PFX), ("Pkcs12", Format.PKCS12)],
 )
-def test_what_comes_later_is_said_before_anything_is_fetched(
-    fields: dict[str, str], words: str
-) -> None:
-    """The class is right, this version is not there yet."""
-    assert f"{words} is not in this version of Keyferry" in problem(**fields)
+def test_pkcs12_is_text_or_bytes(text: str, format_: Format) -> None:
+    """As pfx it is what upstream gives, as pkcs12 an extension of ours."""
+    assert format_ is one(objectFormat=text).format
+
+
+@pytest.mark.parametrize("type_", ["key", "cert"])
+def test_pfx_in_capitals_is_ignored_where_it_means_nothing(type_: str) -> None:
+    """Upstream compares with the lower-case word alone; such classes must go on working."""
+    assert Format.PEM is one(objectType=type_, objectFormat="PFX").format
+
+
+@pytest.mark.parametrize("type_", ["key", "cert"])
+def test_pkcs12_is_for_secrets_only(type_: str) -> None:
+    """However it is written: no class of upstream's has it."""
+    expected = "PFX format only supported for objectType: secret"
+    assert expected in problem(objectType=type_, objectFormat="PKCS12")
+
+
+def test_bytes_have_no_encoding() -> None:
+    """There is nothing left to undo."""
+    expected = "objectFormat: pkcs12 gives bytes, which objectEncoding: hex cannot undo"
+    assert expected in problem(objectFormat="pkcs12", objectEncoding="hex")
+
+
+@pytest.mark.parametrize("type_", list(ObjectType))
+def test_every_type_can_be_asked_for(type_: ObjectType) -> None:
+    """Secrets, keys and certificates."""
+    assert ObjectRef(type_, "secret1", "") == one(objectType=type_.value).ref
+
+
+def test_latest_is_the_current_version() -> None:
+    """Upstream takes the word for a history alone."""
+    assert "" == one(objectVersion="latest").ref.version
+
+
+def test_a_history_is_a_folder_of_versions() -> None:
+    """Upstream would make one file more than it was asked for."""
+    found = one(objectVersionHistory="3", objectAlias="folder/multiple")
+    assert ("folder/multiple/0", "folder/multiple/1", "folder/multiple/2") == found.paths
+    assert ("secret/secret1/0", "secret/secret1/1", "secret/secret1/2") == found.ids
+
+
+def test_a_single_version_has_no_folder() -> None:
+    """Its path is the alias, its id the object's own name."""
+    found = one(objectAlias="a")
+    assert (("a",), ("secret/secret1",)) == (found.paths, found.ids)
+
+
+def test_a_history_has_an_end() -> None:
+    """Some classes ask for all versions by a large number."""
+    assert 1000 == one(objectVersionHistory="2147483647").history
+
+
+def test_a_volume_has_an_end() -> None:
+    """What is beyond it is a mistake, and would take the memory of the node."""
+    entry = "objectName: x\nobjectType: secret\nobjectVersionHistory: 1000\nobjectAlias: a"
+    with pytest.raises(ClassInvalidError, match="more than 10000 files"):
+        parse_objects(listed(*(f"{entry}{number}" for number in range(11))))
+
+
+def test_a_history_and_a_file_cannot_share_a_path() -> None:
+    """The versions of the one lie where the other wants to be."""
+    entry = "objectName: x\nobjectType: secret\nobjectAlias: "
+    with pytest.raises(ClassInvalidError, match="two objects have the file path 'a/1'"):
+        parse_objects(listed(entry + "a\nobjectVersionHistory: 2", entry + "a/1"))
 
 
 @pytest.mark.parametrize("history", ["0", "1", "-5", "0x1", "", "~"])

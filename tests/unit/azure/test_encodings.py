@@ -1,4 +1,4 @@
-"""keyferry.azure.render: from values to bytes."""
+"""keyferry.azure.encodings: from values to bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.azure.objects import Encoding
-from keyferry.azure.render import render
+from keyferry.azure.encodings import decode
 from keyferry.errors import ObjectUnusableError
 
 
@@ -31,7 +31,7 @@ from keyferry.errors import ObjectUnusableError
 )
 def test_a_value_becomes_bytes(value: str, encoding: Encoding, expected: bytes) -> None:
     """The encoding is undone, and nothing else is touched."""
-    assert render(value, encoding) == expected
+    assert decode(value, encoding) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_value_of_another_encoding_is_an_error_that_does_not_show_it(
 ) -> None:
     """Strict, and silent about the value, in the chain of causes too."""
     with pytest.raises(ObjectUnusableError) as caught:
-        render(value, encoding)
+        decode(value, encoding)
     assert value not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -65,5 +65,5 @@ def test_a_value_of_another_encoding_is_an_error_that_does_not_show_it(
 @given(st.binary())
 def test_bytes_come_back_whole(content: bytes) -> None:
     """What was encoded by the library is decoded to the same bytes."""
-    assert render(base64.b64encode(content).decode(), Encoding.BASE64) == content
-    assert render(content.hex(), Encoding.HEX) == content
+    assert decode(base64.b64encode(content).decode(), Encoding.BASE64) == content
+    assert decode(content.hex(), Encoding.HEX) == content

@@ -1,0 +1,70 @@
+"""Fetches what a mount asks for: every object and version once, all at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from keyferry.azure.history import choose_versions
+from keyferry.errors import KeyferryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from keyferry.azure.contents import Content, ListedVersion
+    from keyferry.azure.fetch_plan import Ask, Fetched
+    from keyferry.azure.objects import ObjectRef
+
+
+class Reader(Protocol):
+    """Reads one vault (`keyferry.azure.keyvault`)."""
+
+    async def read(self, ref: ObjectRef) -> Content:
+        """Read one object."""
+
+    async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
+        """List the versions of one object."""
+
+
+async def fetch(
+    vault: Reader, asks: Iterable[Ask], turns: asyncio.Semaphore
+) -> Mapping[Ask, Fetched]:
+    """Every ask with what came of it; one that fails keeps no other from being fetched.
+
+    Args:
+        vault: where to read.
+        asks: may repeat.
+        turns: how many calls to vaults may be under way.
+    """
+
+    async def read(ref: ObjectRef) -> Content:
+        async with turns:
+            return await vault.read(ref)
+
+    async def one(ask: Ask) -> tuple[Ask, Fetched]:
+        try:
+            if ask.history == 1:
+                return ask, (await read(ask.ref),)
+            async with turns:
+                listed = await vault.versions(ask.ref)
+            chosen = choose_versions(listed, start=ask.ref.version, count=ask.history)
+            refs = [replace(ask.ref, version=version.version) for version in chosen]
+            results = await asyncio.gather(*map(read, refs), return_exceptions=True)
+        except KeyferryError as error:
+            return ask, error
+        return ask, _all_of(results)
+
+    return dict(await asyncio.gather(*map(one, dict.fromkeys(asks))))
+
+
+def _all_of(results: Iterable[Content | BaseException]) -> Fetched:
+    """The contents, or the first error of ours; any other error is raised."""
+    contents: list[Content] = []
+    for result in results:
+        if isinstance(result, KeyferryError):
+            return result
+        if isinstance(result, BaseException):
+            raise result
+        contents.append(result)
+    return tuple(contents)

@@ -1,0 +1,58 @@
+"""How the secrets behind certificates are delivered: by flags, or by the class itself. [pure]
+
+Source: azure, sections 5.6, 5.7 and 6.1. Upstream has the flags only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.azure.excerpt import excerpt
+from keyferry.errors import ClassInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.provider_settings import ProviderSettings
+
+_WORDS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BundleOptions:
+    """How one mount wants its certificates.
+
+    Attributes:
+        ordered: whether the chain out of PKCS#12 is put in order, the leaf first.
+        separate: whether certificate and key come as two more files.
+    """
+
+    ordered: bool = True
+    separate: bool = False
+
+
+def bundle_options(parameters: Mapping[str, str], settings: ProviderSettings) -> BundleOptions:
+    """What the class says, and where it says nothing, the flags.
+
+    Raises:
+        ClassInvalidError: a parameter is not a boolean.
+    """
+    return BundleOptions(
+        _boolean(parameters, "constructPEMChain", settings.construct_pem_chain),
+        _boolean(parameters, "writeCertAndKeyInSeparateFiles", settings.separate_files),
+    )
+
+
+def _boolean(parameters: Mapping[str, str], key: str, default: bool) -> bool:
+    text = parameters.get(key, "").strip()
+    if not text:
+        return default
+    if text not in _WORDS:
+        raise ClassInvalidError(
+            f"{key} is neither true nor false: {excerpt(text)}", 'Write "true" or "false".'
+        )
+    return _WORDS[text]
