@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 def _console_blocks(section: str) -> list[str]:
     """The shell commands of a section, a text a block."""
     text = (ROOT / "README.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
-    blocks = re.findall(r"```console\n(.*?)```", text, flags=re.S)
-    return [re.sub(r"^\$ ", "", block, flags=re.M) for block in blocks]
+    blocks = re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL)
+    return [re.sub(r"^\$ ", "", block, flags=re.MULTILINE) for block in blocks]
 
 
 @pytest.mark.usefixtures("mount_home")
