@@ -30,7 +30,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 """Which packages a package does not import; "" stands for the modules beside the packages."""
 
 EXCEPTIONS = {("providers", "azure"), ("__main__", "cli")}
-"""The table of providers is the only module that knows them; `python -m keyferry` is the command."""
+"""The table of providers alone knows them; `python -m keyferry` is the command."""
 
 DEVVAULT_MAY_IMPORT = ("errors", "https", "devvault")
 """The development vault is a peer of the engine, so that the one can be tested with the other."""
