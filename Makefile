@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test check fix proto lock e2e bench clean
+.PHONY: help demo test check fix proto lock e2e clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
