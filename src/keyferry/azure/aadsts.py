@@ -7,14 +7,15 @@ messages; what it would tell (tenant, client, subject) is known here anyway.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from keyferry.azure.excerpt import excerpt
-from keyferry.azure.modes import Identity, ServicePrincipal, VmManagedIdentity, WorkloadIdentity
-from keyferry.azure.service_account import EXCHANGE_AUDIENCE
+from keyferry.azure.modes import profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from keyferry.azure.modes import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Explanation:
 
     Attributes:
         problem: the end of the sentence "Entra refuses a token for <identity>: ...".
-        remedy: a sentence. Fields: client, tenant, issuer, subject, audience.
+        remedy: a sentence. Fields: client, tenant, issuer, subject, audience, and credential, which
+            is the key of the nodePublishSecretRef Secret.
     """
 
     problem: str
@@ -39,6 +41,10 @@ _RESET = (
     "Make a new one with: az ad app credential reset --id {client}, and put its value (not its "
     "id) into the key clientsecret of the nodePublishSecretRef Secret."
 )
+_CERTIFICATE = (
+    "Register the certificate of the key clientcertificate with: az ad app credential reset "
+    "--id {client} --append --cert @certificate.pem"
+)
 _CLOUD = "Check cloudName in the class, and that the tenant belongs to that cloud."
 
 EXPLANATIONS: Mapping[int, Explanation] = {
@@ -51,10 +57,27 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "Entra could not fetch the keys of the issuer {issuer}",
         "The issuer's /.well-known/openid-configuration must be reachable from the internet.",
     ),
+    50034: Explanation(
+        "the account does not exist in the tenant {tenant}",
+        "Set tenantID to the tenant of the identity: az account show --query tenantId.",
+    ),
+    50076: Explanation(
+        "the tenant {tenant} asks for multi-factor authentication, which no workload can give",
+        "Use an application or managed identity, and exempt it from that policy.",
+    ),
+    50126: Explanation(
+        "name or password is wrong",
+        "Use the client id and secret of an application, not those of a user.",
+    ),
     53003: Explanation(
         "a conditional-access policy of the tenant {tenant} blocks it",
         "Have an administrator of the tenant look at its sign-in log.",
     ),
+    65001: Explanation(
+        "nobody has consented to the application {client} in the tenant {tenant}",
+        "Have an administrator consent: az ad app permission admin-consent --id {client}",
+    ),
+    70002: Explanation("its credential is wrong", "Check the key {credential} of the Secret."),
     70011: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
     70021: Explanation(
         "none of its federated credentials matches the service-account token", _FEDERATED
@@ -72,7 +95,15 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "the service-account token has expired or is not valid yet",
         "Check the clocks of this machine and of the API server; kubelet renews the token.",
     ),
-    700027: Explanation("the signature of its assertion matches none of its keys", _FEDERATED),
+    700025: Explanation(
+        "the application is a public client, which takes no credential",
+        "Register it as a confidential client: az ad app update --id {client} "
+        "--is-fallback-public-client false",
+    ),
+    700027: Explanation(
+        "the certificate of its assertion is not registered, or has expired", _CERTIFICATE
+    ),
+    700030: Explanation("the certificate of its assertion is not valid", _CERTIFICATE),
     700211: Explanation("none of its federated credentials has the issuer {issuer}", _FEDERATED),
     700212: Explanation(
         "none of its federated credentials has the audience {audience}", _FEDERATED
@@ -83,12 +114,18 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "Set tenantID to what this says: az account show --query tenantId.",
     ),
     1002012: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
+    900382: Explanation("an application cannot sign in across clouds", _CLOUD),
     7000112: Explanation(
         "the application is disabled",
         "Enable it: az ad sp update --id {client} --set accountEnabled=true",
     ),
     7000215: Explanation("the client secret is wrong", _RESET),
     7000216: Explanation("the request carried no credential", _RESET),
+    7000218: Explanation("the request carried no credential", _RESET),
+    7000229: Explanation(
+        "the application {client} has no service principal in the tenant {tenant}",
+        "Make one: az ad sp create --id {client}; or set tenantID to its home tenant.",
+    ),
     7000222: Explanation("the client secret has expired", _RESET),
 }
 
@@ -105,17 +142,13 @@ def explain(code: int, *, identity: Identity, tenant: str) -> Explanation:
 
 
 def _fields(identity: Identity, tenant: str) -> dict[str, str]:
-    match identity:
-        case ServicePrincipal() | VmManagedIdentity():
-            issuer = subject = "(none)"
-        case WorkloadIdentity(token=token):
-            issuer, subject = token.issuer or "(unreadable)", token.subject or "(unreadable)"
-        case _:
-            assert_never(identity)
+    known = profile(identity)
+    token = known.token
     return {
-        "client": excerpt(identity.client_id),
+        "client": excerpt(known.client_id),
         "tenant": tenant,
-        "issuer": excerpt(issuer),
-        "subject": excerpt(subject),
-        "audience": EXCHANGE_AUDIENCE,
+        "issuer": excerpt(token.issuer or "(unreadable)") if token else "(none)",
+        "subject": excerpt(token.subject or "(unreadable)") if token else "(none)",
+        "audience": token.audience if token else "(none)",
+        "credential": known.credential or "(none)",
     }

@@ -27,16 +27,34 @@ class Cloud:
         vault_suffix: what follows the vault's name and a dot in its host name.
         vault_resource: the resource that tokens for vaults are asked for, without a trailing slash.
         authority: the https URL of the token endpoint's host, without a trailing slash.
+        hsm_suffix: what follows the name of a managed HSM in its host name; "" for none.
+        private_suffix: what the names of private endpoints may end with instead; "" for none.
     """
 
     name: str
     vault_suffix: str
     vault_resource: str
     authority: str
+    hsm_suffix: str = ""
+    private_suffix: str = ""
 
     def vault_host(self, vault: str) -> str:
         """The host name of the vault called `vault`."""
         return f"{vault}.{self.vault_suffix}"
+
+    def resource_of(self, host: str) -> str:
+        """The resource that tokens for the vault at `host` are asked for.
+
+        A managed HSM has its own; every other host is a vault's until its challenge says more.
+        """
+        if self.hsm_suffix and _within(host.casefold(), self.hsm_suffix):
+            return f"https://{self.hsm_suffix}"
+        return self.vault_resource
+
+    def is_own_host(self, host: str) -> bool:
+        """Whether `host` is that of a vault or managed HSM of this cloud, private or not."""
+        suffixes = (self.vault_suffix, self.hsm_suffix, self.private_suffix)
+        return any(suffix and host.casefold().endswith(f".{suffix}") for suffix in suffixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +70,32 @@ CLOUDS = (
         "vault.azure.net",
         "https://vault.azure.net",
         "https://login.microsoftonline.com",
+        "managedhsm.azure.net",
+        "vaultcore.azure.net",
     ),
     Cloud(
         "AzureUSGovernmentCloud",
         "vault.usgovcloudapi.net",
         "https://vault.usgovcloudapi.net",
         "https://login.microsoftonline.us",
+        "managedhsm.usgovcloudapi.net",
+        "vaultcore.usgovcloudapi.net",
     ),
     Cloud(
         "AzureChinaCloud",
         "vault.azure.cn",
         "https://vault.azure.cn",
         "https://login.chinacloudapi.cn",
+        "managedhsm.azure.cn",
+        "vaultcore.azure.cn",
     ),
     Cloud(
         "AzureGermanCloud",
         "vault.microsoftazure.de",
         "https://vault.microsoftazure.de",
         "https://login.microsoftonline.de",
+        "managedhsm.microsoftazure.de",
+        "vaultcore.microsoftazure.de",
     ),
 )
 

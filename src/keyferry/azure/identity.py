@@ -1,59 +1,40 @@
-"""Access tokens for vaults, through azure-identity over our own connections.
+"""Access tokens for vaults, by whole identity, and what vaults say about them.
 
-One credential, with its cache of tokens, belongs to one whole identity: cloud, tenant, mode, client
-and what it proves itself by. So no two mounts that could get different answers share a token.
-azure-identity is imported when the first token is asked for, on a thread, because it is large.
+One cache of tokens belongs to one whole identity: cloud, resource, tenant, mode, client and what it
+proves itself by. So no two mounts that could get different answers share a token.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from keyferry.azure.modes import (
-    Identity,
-    ServicePrincipal,
-    VmManagedIdentity,
-    WorkloadIdentity,
-    credential_fingerprint,
-)
-from keyferry.azure.token_errors import IMDS_HOST, TokenAnswer, causes, no_token
-from keyferry.errors import KeyferryError
-from keyferry.https import HttpsClient, TryFailed
+from keyferry.azure.challenge import Wanted, parse_challenge, wanted_token
+from keyferry.azure.credential import Credential
+from keyferry.azure.token_sources import Login, TokenPlaces, TokenSources
+from keyferry.errors import AccessDeniedError, IdentityError
+from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
-    from azure.core.pipeline.transport import AioHttpTransport
+    from collections.abc import Callable, Hashable
 
-    from keyferry.azure.clouds import Cloud
+    from keyferry.https import HttpsClient
 
-IMDS_CONNECT_SECONDS = 2.0
-"""IMDS is on the same machine; where nothing answers by then, there is none."""
+__all__ = ["Credentials", "Login", "Tokens"]
+
+V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who wants a token, of whom, for what.
+class _Recent(OrderedDict["Hashable", V], Generic[V]):
+    """A mapping whose longest unused entries come first."""
 
-    Attributes:
-        identity: who.
-        tenant: the tenant to get it from.
-        cloud: the cloud whose token endpoint gives it, for its vaults.
-    """
-
-    identity: Identity
-    tenant: str
-    cloud: Cloud
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The whole identity: equal only where one token serves both."""
-        place = (self.cloud.authority, self.cloud.vault_resource, self.tenant)
-        return (*place, *credential_fingerprint(self.identity))
+    def use(self, key: Hashable) -> V | None:
+        """The value of `key`, which is then the last used."""
+        if key in self:
+            self.move_to_end(key)
+        return self.get(key)
 
 
 class Credentials:
@@ -61,29 +42,67 @@ class Credentials:
 
     Args:
         https: the connections to the token endpoints.
+        settings: the token proxy.
+        places: where tokens come from; None: where the settings say.
         limit: so many are kept.
+        clock: seconds since 1970.
     """
 
-    def __init__(self, https: HttpsClient, *, limit: int = 512) -> None:
+    def __init__(
+        self,
+        https: HttpsClient,
+        settings: ProviderSettings | None = None,
+        *,
+        places: TokenPlaces | None = None,
+        limit: int = 512,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        places = places or TokenPlaces.of(settings or ProviderSettings(), https.settings.dev)
         self._https = https
         self._limit = limit
-        self._credentials: OrderedDict[tuple[str, ...], _Credential] = OrderedDict()
+        self._clock = clock
+        self._sources = TokenSources(https, places, clock)
+        self._credentials: _Recent[Credential] = _Recent()
+        self._followed: _Recent[Login] = _Recent()
 
-    def tokens(self, login: Login) -> Tokens:
-        """The tokens for `login`."""
-        credential = self._credentials.get(login.key)
-        if credential is None:
-            credential = _Credential(self._https)
-            self._credentials[login.key] = credential
-            self._drop_surplus()
-        self._credentials.move_to_end(login.key)
-        return Tokens(credential, login)
+    def tokens(self, login: Login, *, host: str = "") -> Tokens:
+        """The tokens for `login`.
+
+        Args:
+            login: who, of whom, for what, as the class says it.
+            host: of the vault that they are for; what it asked for before counts. "" for any.
+
+        Raises:
+            IdentityError: this machine cannot have such an identity.
+        """
+        located = replace(login, identity=self._sources.located(login.identity))
+        return Tokens(self, located, host)
 
     async def close(self) -> None:
         """Give up every request for a token that is under way."""
         for credential in self._credentials.values():
             await credential.close()
         self._credentials.clear()
+
+    def credential(self, login: Login) -> Credential:
+        """The credential for exactly this login."""
+        credential = self._credentials.use(login.key)
+        if credential is None:
+            credential = Credential(self._https, self._sources, self._clock)
+            self._credentials[login.key] = credential
+            self._drop_surplus()
+        return credential
+
+    def followed(self, login: Login, host: str) -> Login:
+        """What the vault at `host` wanted in the place of `login`, if it ever did."""
+        found = self._followed.use((login.key, host))
+        return replace(found, identity=login.identity) if found else login
+
+    def remember(self, login: Login, host: str, wanted: Login) -> None:
+        """Keep that `wanted` is what the vault at `host` wants in the place of `login`."""
+        self._followed[login.key, host] = wanted
+        while len(self._followed) > self._limit:
+            self._followed.popitem(last=False)
 
     def _drop_surplus(self) -> None:
         idle = [key for key, credential in self._credentials.items() if credential.idle]
@@ -94,201 +113,57 @@ class Credentials:
 class Tokens:
     """The tokens of one identity, as one mount asks for them (`keyferry.azure.keyvault`)."""
 
-    def __init__(self, credential: _Credential, login: Login) -> None:
-        self._credential = credential
-        self._login = login
+    def __init__(self, credentials: Credentials, login: Login, host: str) -> None:
+        self._credentials = credentials
+        self._stated = login
+        self._host = host
+        self._login = credentials.followed(login, host)
 
     async def token(self) -> str:
         """A token that should be good.
 
         Raises:
             IdentityError: the token endpoint refuses.
+            AccessDeniedError: it refuses one of the tenant that the vault wants, which is not that
+                of the class.
             ConnectionFailedError: the token endpoint cannot be reached.
         """
-        return await self._credential.token(self._login)
-
-    def refused(self, token: str) -> None:
-        """Hear that the vault did not accept `token`, so that the next one is new."""
-        self._credential.forget(token)
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A request for a token that any number of mounts wait for.
-
-    Attributes:
-        identity: whose proof it uses; another mount's may be newer.
-        task: the request.
-    """
-
-    identity: Identity
-    task: asyncio.Task[str]
-
-
-class _Credential:
-    """One credential of azure-identity, made when it is first needed."""
-
-    def __init__(self, https: HttpsClient) -> None:
-        self._https = https
-        self._credential: AsyncTokenCredential | None = None
-        self._flight: _Flight | None = None
-        self._assertion = ""
-        self._last_token = ""
-
-    @property
-    def idle(self) -> bool:
-        """Whether nobody waits for a token of it."""
-        return self._flight is None or self._flight.task.done()
-
-    async def token(self, login: Login) -> str:
-        """Join the request that is under way, or make one."""
-        flight = self._flight
-        if flight is None or flight.task.done():
-            flight = self._start(login)
+        stated, login = self._stated, self._login
         try:
-            return await asyncio.shield(flight.task)
-        except KeyferryError:
-            if flight.identity == login.identity:
+            token = await self._credentials.credential(login).token(login)
+        except IdentityError as error:
+            if login.tenant == stated.tenant:
                 raise
-        # It failed with the proof of another pod; ours may be newer.
-        return await asyncio.shield(self._start(login).task)
+            raise AccessDeniedError(
+                f"vault {self._host} does not accept the token (401): it trusts "
+                f"{login.cloud.authority}/{login.tenant}, and the token comes from "
+                f"{stated.cloud.authority}/{stated.tenant}; there {error.problem}",
+                "Set tenantID of the class to that of the vault, and use an identity of it: "
+                "az keyvault show --query properties.tenantId",
+            ) from None
+        if login.key != stated.key:
+            self._credentials.remember(stated, self._host, login)
+        return token
 
-    def forget(self, token: str) -> None:
-        """Drop the cached tokens, unless somebody has got a newer one meanwhile."""
-        if token == self._last_token:
-            self._credential = None
-            self._last_token = ""
-
-    async def close(self) -> None:
-        """Cancel the request that is under way."""
-        if self._flight is not None:
-            self._flight.task.cancel()
-            await asyncio.wait([self._flight.task])
-
-    def _start(self, login: Login) -> _Flight:
-        task = asyncio.create_task(self._request(login))
-        task.add_done_callback(_heed)
-        self._flight = _Flight(login.identity, task)
-        return self._flight
-
-    async def _request(self, login: Login) -> str:
-        if self._credential is None:
-            await asyncio.to_thread(_load_library)
-            self._credential = self._new_credential(login)
-        credential = self._credential
-        if isinstance(login.identity, WorkloadIdentity):
-            self._assertion = login.identity.token.text
-
-        async def attempt(seconds: float) -> str | TryFailed:
-            return await self._try(credential, login, seconds)
-
-        self._last_token = await self._https.retrying(attempt)
-        return self._last_token
-
-    async def _try(
-        self, credential: AsyncTokenCredential, login: Login, seconds: float
-    ) -> str | TryFailed:
-        try:
-            async with asyncio.timeout(seconds):
-                token = await credential.get_token(f"{login.cloud.vault_resource}/.default")
-        except Exception as error:  # noqa: BLE001 - strange answers make the library raise anything
-            failure = no_token(
-                error,
-                _answer(error),
-                identity=login.identity,
-                tenant=login.tenant,
-                host=_endpoint_host(login),
-            )
-            # Neither is chained: the library's texts quote the answers of the endpoint.
-            if not failure.transient:
-                raise failure.error from None
-            answer = failure.answer
-            return TryFailed(
-                failure.error, self._https.retry_after(answer.headers if answer else {})
-            )
-        return token.token
-
-    def _new_credential(self, login: Login) -> AsyncTokenCredential:
-        """The credential of azure-identity; its own retries are off, because ours are around it."""
-        from azure.identity import aio
-
-        transport = self._transport(on_machine=isinstance(login.identity, VmManagedIdentity))
-        authority = login.cloud.authority
-        match login.identity:
-            case ServicePrincipal(client_id, client_secret):
-                return aio.ClientSecretCredential(
-                    login.tenant,
-                    client_id,
-                    client_secret,
-                    authority=authority,
-                    transport=transport,
-                    retry_total=0,
-                )
-            case VmManagedIdentity(client_id):
-                return aio.ManagedIdentityCredential(
-                    client_id=client_id or None,
-                    transport=transport,
-                    retry_total=0,
-                    # Our own pod's workload identity is not the identity of the class.
-                    _exclude_workload_identity_credential=True,
-                )
-            case WorkloadIdentity(client_id):
-                return aio.ClientAssertionCredential(
-                    login.tenant,
-                    client_id,
-                    lambda: self._assertion,
-                    authority=authority,
-                    transport=transport,
-                    retry_total=0,
-                )
-            case _:
-                assert_never(login.identity)
-
-    def _transport(self, *, on_machine: bool) -> AioHttpTransport:
-        """Our connections for azure-identity.
+    def refused(self, token: str, challenge: str = "") -> None:
+        """Hear that the vault did not accept `token`, so that the next one is better.
 
         Args:
-            on_machine: whether they lead to IMDS, which is near and never behind a proxy.
+            token: the refused one.
+            challenge: the header `WWW-Authenticate` that came with the refusal.
+
+        Raises:
+            AccessDeniedError: the vault wants a token that is meant for somebody else.
         """
-        from azure.core.pipeline.transport import AioHttpTransport
-
-        settings = self._https.settings
-        return AioHttpTransport(
-            session=self._https.session(proxied=not on_machine),
-            session_owner=False,
-            connection_timeout=IMDS_CONNECT_SECONDS if on_machine else settings.connect_timeout,
-            read_timeout=settings.try_timeout,
+        stated = self._stated
+        wanted = wanted_token(
+            parse_challenge(challenge),
+            Wanted(stated.tenant, stated.audience),
+            host=self._host,
+            authority=stated.cloud.authority,
         )
-
-
-def _load_library() -> None:
-    """Import azure-identity and silence it: its log records quote the answers of endpoints."""
-    import azure.core.pipeline.transport
-    import azure.identity.aio  # noqa: F401 - for its side effect of being loaded
-
-    logging.getLogger("azure").setLevel(logging.CRITICAL)
-    logging.getLogger("msal").setLevel(logging.CRITICAL)
-
-
-def _endpoint_host(login: Login) -> str:
-    if isinstance(login.identity, VmManagedIdentity):
-        return IMDS_HOST
-    return urlsplit(login.cloud.authority).hostname or login.cloud.authority
-
-
-def _answer(error: Exception) -> TokenAnswer | None:
-    """The answer of the token endpoint, where one lies along the chain of causes."""
-    from azure.core.exceptions import HttpResponseError
-    from azure.core.rest import AsyncHttpResponse
-
-    for cause in causes(error):
-        response = cause.response if isinstance(cause, HttpResponseError) else None
-        if isinstance(response, AsyncHttpResponse):
-            return TokenAnswer(response.status_code, response.headers, response.content)
-    return None
-
-
-def _heed(task: asyncio.Task[str]) -> None:
-    """Take note of a failure that nobody waits for any more, so that asyncio does not report it."""
-    if not task.cancelled():
-        task.exception()
+        better = replace(stated, tenant=wanted.tenant, resource=wanted.resource)
+        # A vault may have moved to another tenant, so what it wanted before does not bind us.
+        self._login, former = better, self._login
+        if better.key == former.key:
+            self._credentials.credential(former).forget(token)

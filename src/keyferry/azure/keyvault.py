@@ -41,8 +41,13 @@ class TokenSource(Protocol):
     async def token(self) -> str:
         """A token that should be good."""
 
-    def refused(self, token: str) -> None:
-        """Hear that the vault did not accept `token`, so that the next one is new."""
+    def refused(self, token: str, challenge: str) -> None:
+        """Hear that the vault did not accept `token`, so that the next one is better.
+
+        Args:
+            token: the refused one.
+            challenge: what the vault said about the tokens that it accepts.
+        """
 
 
 class KeyVault:
@@ -122,7 +127,7 @@ class KeyVault:
         token = await self._tokens.token()
         answer = await self._try(url, token, document, purpose)
         if isinstance(answer, Refusal) and answer.status == 401:
-            self._tokens.refused(token)
+            self._tokens.refused(token, answer.challenge)
             answer = await self._try(url, await self._tokens.token(), document, purpose)
         if isinstance(answer, Refusal):
             raise refusal_error(answer, ref, self._asked)

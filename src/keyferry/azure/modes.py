@@ -1,35 +1,21 @@
 """The identity that a class fetches with, one union of its modes. [pure]
 
 Source: azure, section 2. A new mode is one more dataclass in `Identity`; the type checker then
-names the places that must learn of it.
+names the two places that must learn of it: `profile` here says what the mode is, and
+`keyferry.azure.token_sources` how it gets its tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.azure.excerpt import excerpt
-from keyferry.azure.service_account import ServiceAccountToken, exchange_token
-from keyferry.contract import SERVICE_ACCOUNT_TOKENS
-from keyferry.errors import ClassInvalidError, IdentityError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
-_SWITCHES = {
-    "usePodIdentity": "PodIdentity",
-    "useVMManagedIdentity": "VMManagedIdentity",
-    "useAzureTokenProxy": "AzureTokenProxy",
-}
-"""The parameters that switch a mode on, in the order of their checks, and the mode's name."""
-_CONFLICT = (
-    "only one identity mode can be enabled at a time: "
-    "usePodIdentity, useVMManagedIdentity, or useAzureTokenProxy"
-)
+    from keyferry.azure.service_account import ServiceAccountToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +27,35 @@ class ServicePrincipal:
 
 
 @dataclass(frozen=True, slots=True)
-class VmManagedIdentity:
-    """A managed identity of the machine: user-assigned by client id, or with "" system-assigned."""
+class CertificatePrincipal:
+    """An application of Entra with a certificate, from the `nodePublishSecretRef` Secret.
+
+    Attributes:
+        client_id: of the application.
+        certificate: certificate and private key, as PEM or PKCS#12.
+        password: of the private key; "" for none.
+    """
 
     client_id: str
+    certificate: bytes = field(repr=False)
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class VmManagedIdentity:
+    """A managed identity of the machine: user-assigned by one of its ids, else system-assigned.
+
+    At most one of the three is not "".
+    """
+
+    client_id: str
+    object_id: str = ""
+    resource_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArcIdentity:
+    """The system-assigned identity of a machine that is connected to Azure Arc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,120 +66,140 @@ class WorkloadIdentity:
     token: ServiceAccountToken
 
 
-Identity = ServicePrincipal | VmManagedIdentity | WorkloadIdentity
+@dataclass(frozen=True, slots=True)
+class IdentityBinding:
+    """A managed identity that AKS lets the service account of the pod use."""
+
+    client_id: str
+    token: ServiceAccountToken
 
 
-def choose_switch(parameters: Mapping[str, str]) -> str:
-    """Which mode the three booleans switch on: a key of them, or "" for none.
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """The identity that AAD Pod Identity assigned to the pod."""
 
-    Raises:
-        ClassInvalidError: one is not a boolean, or two are true.
+    namespace: str
+    pod: str
+
+
+Identity = (
+    ServicePrincipal
+    | CertificatePrincipal
+    | VmManagedIdentity
+    | ArcIdentity
+    | WorkloadIdentity
+    | IdentityBinding
+    | PodIdentity
+)
+
+
+class Endpoint(Enum):
+    """Who gives tokens."""
+
+    ENTRA = "Entra"
+    TOKEN_PROXY = "the token proxy of AKS"  # noqa: S105 - a name
+    IMDS = "IMDS"
+    ARC = "the Azure Arc agent"
+    NMI = "NMI"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the rest of the code needs to know of an identity, whatever its mode.
+
+    Attributes:
+        endpoint: who gives it tokens.
+        fingerprint: what tells it from others beside cloud and tenant; equal means interchangeable.
+            A secret goes in as its hash, so that a changed one is another identity; a service
+            account by issuer and subject, because its tokens differ from pod to pod while what
+            they prove is the same.
+        name: as a person would call it.
+        client_id: "" where it is not known here.
+        assignee: what a role is assigned to: an id, or a placeholder that says which one.
+        token: what it proves itself by, where that is a service account.
+        credential: the key of the `nodePublishSecretRef` Secret with its credential, or "".
     """
-    on = [switch for switch in _SWITCHES if _boolean(parameters, switch)]
-    if len(on) > 1:
-        remedy = f"Leave one of {' and '.join(on)} true."
-        raise ClassInvalidError(f"{_CONFLICT}; true are {' and '.join(on)}", remedy)
-    return on[0] if on else ""
+
+    endpoint: Endpoint
+    fingerprint: tuple[str, ...]
+    name: str
+    client_id: str = ""
+    assignee: str = ""
+    token: ServiceAccountToken | None = None
+    credential: str = ""
 
 
-def choose_identity(
-    switch: str,
-    parameters: Mapping[str, str],
-    secrets: Mapping[str, str] | None,
-) -> Identity:
-    """The identity of a mount.
-
-    Args:
-        switch: what `choose_switch` found.
-        parameters: the attributes of the call.
-        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
-
-    Raises:
-        ClassInvalidError: the mode is not in this version.
-        IdentityError: what the mode needs is missing or malformed.
-    """
-    try:
-        return _choose(switch, parameters, secrets)
-    except IdentityError as error:
-        mode = _SWITCHES.get(switch, "None")
-        problem = f"failed to build auth config for mode {mode}: {error.problem}"
-        raise IdentityError(problem, error.remedy) from error.__cause__
-
-
-def _choose(
-    switch: str, parameters: Mapping[str, str], secrets: Mapping[str, str] | None
-) -> Identity:
-    if switch == "useVMManagedIdentity":
-        return VmManagedIdentity(parameters.get("userAssignedIdentityID", "").strip())
-    if switch:
-        raise ClassInvalidError(
-            f"{switch} is true, and this identity mode is not in this version of Keyferry",
-            "Use workload identity (clientID) or useVMManagedIdentity.",
-        )
-    client_id = parameters.get("clientID", "").strip()
-    if client_id:
-        return WorkloadIdentity(
-            client_id, exchange_token(parameters.get(SERVICE_ACCOUNT_TOKENS, ""))
-        )
-    return _service_principal(secrets)
-
-
-def _service_principal(secrets: Mapping[str, str] | None) -> ServicePrincipal:
-    if secrets is None:
-        raise IdentityError(
-            "failed to get credentials, nodePublishSecretRef secret is not set",
-            "Set clientID for workload identity, useVMManagedIdentity for a managed identity, or "
-            "nodePublishSecretRef on the volume for a service principal.",
-        )
-    folded = {key.casefold(): value for key, value in secrets.items()}
-    for key in ("clientid", "clientsecret"):
-        if not folded.get(key):
-            raise IdentityError(
-                f"could not find {key} in secrets",
-                f"The Secret that nodePublishSecretRef names needs the key {key}.",
-            )
-    return ServicePrincipal(folded["clientid"], folded["clientsecret"])
-
-
-def _boolean(parameters: Mapping[str, str], key: str) -> bool:
-    text = parameters.get(key, "").strip()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ClassInvalidError(
-        f"failed to parse {key} flag, error: strconv.ParseBool: "
-        f'parsing "{excerpt(text)}": invalid syntax',
-        'Write "true" or "false".',
-    )
-
-
-def credential_fingerprint(identity: Identity) -> tuple[str, ...]:
-    """What tells one credential from another beside cloud and tenant; equal means interchangeable.
-
-    A client secret goes in as its hash, so that a changed one is another credential. A service
-    account goes in by issuer and subject, because its tokens differ from pod to pod while what
-    they prove is the same; a token that does not tell them goes in as its hash.
-    """
+def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
+    """What `identity` is."""
     match identity:
-        case ServicePrincipal(client_id, client_secret):
-            return ("ServicePrincipal", client_id, sha256(client_secret.encode()).hexdigest())
-        case VmManagedIdentity(client_id):
-            return ("VmManagedIdentity", client_id)
-        case WorkloadIdentity(client_id, token):
-            return ("WorkloadIdentity", client_id, *token.fingerprint)
+        case ServicePrincipal(client, secret):
+            proof = sha256(secret.encode()).hexdigest()
+            return _of_client(Endpoint.ENTRA, identity, client, (proof,), key="clientsecret")
+        case CertificatePrincipal(client, certificate, password):
+            halves = (sha256(certificate).digest(), sha256(password.encode()).digest())
+            proof = sha256(b"".join(halves)).hexdigest()
+            return _of_client(Endpoint.ENTRA, identity, client, (proof,), key="clientcertificate")
+        case WorkloadIdentity(client, token):
+            return _of_client(Endpoint.ENTRA, identity, client, token.fingerprint, token=token)
+        case IdentityBinding(client, token):
+            endpoint = Endpoint.TOKEN_PROXY
+            return _of_client(endpoint, identity, client, token.fingerprint, token=token)
+        case VmManagedIdentity():
+            return _of_machine(identity)
+        case ArcIdentity():
+            return Profile(
+                Endpoint.ARC,
+                ("ArcIdentity",),
+                "the system-assigned identity of this Azure Arc machine",
+                assignee="<the principal id of this machine>",
+            )
+        case PodIdentity(namespace, pod):
+            return Profile(
+                Endpoint.NMI,
+                ("PodIdentity", namespace, pod),
+                f"the identity of pod {excerpt(namespace)}/{excerpt(pod)}",
+                assignee="<the client id of its AzureIdentity>",
+            )
         case _:
             assert_never(identity)
 
 
 def client_name(identity: Identity) -> str:
     """The identity as a person would call it."""
-    match identity:
-        case ServicePrincipal(client_id) | WorkloadIdentity(client_id):
-            return f"client id {excerpt(client_id)}"
-        case VmManagedIdentity(""):
-            return "the system-assigned identity of this machine"
-        case VmManagedIdentity(client_id):
-            return f"client id {excerpt(client_id)}"
-        case _:
-            assert_never(identity)
+    return profile(identity).name
+
+
+def _of_client(
+    endpoint: Endpoint,
+    identity: Identity,
+    client: str,
+    proof: tuple[str, ...],
+    *,
+    token: ServiceAccountToken | None = None,
+    key: str = "",
+) -> Profile:
+    """The profile of an identity with a client id."""
+    shown = excerpt(client)
+    fingerprint = (type(identity).__name__, client, *proof)
+    return Profile(endpoint, fingerprint, f"client id {shown}", client, shown, token, key)
+
+
+def _of_machine(identity: VmManagedIdentity) -> Profile:
+    ids = {
+        "client id": identity.client_id,
+        "object id": identity.object_id,
+        "resource id": identity.resource_id,
+    }
+    fingerprint = ("VmManagedIdentity", *ids.values())
+    for kind, value in ids.items():
+        if value:
+            shown = excerpt(value)
+            assignee = shown if kind != "resource id" else "<its principal id>"
+            name = f"{kind} {shown}"
+            return Profile(Endpoint.IMDS, fingerprint, name, identity.client_id, assignee)
+    return Profile(
+        Endpoint.IMDS,
+        fingerprint,
+        "the system-assigned identity of this machine",
+        assignee="<the principal id of this machine>",
+    )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from keyferry.azure.clouds import Cloud, EnvironmentFile, find_cloud
 from keyferry.azure.excerpt import excerpt
-from keyferry.azure.modes import Identity, WorkloadIdentity, choose_identity, choose_switch
+from keyferry.azure.identity_choice import choose_identity, choose_switch
+from keyferry.azure.modes import Identity, profile
 from keyferry.azure.objects import VaultObject, parse_objects
 from keyferry.azure.service_account import check_subject
 from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, NamedFile
@@ -41,12 +42,18 @@ class AzureMount:
     objects: tuple[VaultObject, ...]
 
 
-def parse_mount(parameters: Mapping[str, str], secrets: Mapping[str, str] | None) -> AzureMount:
+def parse_mount(
+    parameters: Mapping[str, str],
+    secrets: Mapping[str, str] | None,
+    *,
+    default_cloud: str = "",
+) -> AzureMount:
     """The mount that a call asks for.
 
     Args:
         parameters: the attributes of the call: the class, overlaid by what kubelet says of the pod.
         secrets: the data of the `nodePublishSecretRef` Secret, None without one.
+        default_cloud: the cloud of classes that name none; "" for the public one.
 
     Raises:
         PlatformError: kubelet did not say which pod this is for.
@@ -63,11 +70,11 @@ def parse_mount(parameters: Mapping[str, str], secrets: Mapping[str, str] | None
     if not vault:
         raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
     tenant = _tenant(get("tenantID") or get("tenantId"))
-    cloud = find_cloud(get("cloudName"), get("cloudEnvFileName"))
+    cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
     identity = choose_identity(switch, parameters, secrets)
-    if isinstance(identity, WorkloadIdentity):
+    if (token := profile(identity).token) is not None:
         check_subject(
-            identity.token,
+            token,
             namespace=get(POD_NAMESPACE),
             service_account=get(SERVICE_ACCOUNT),
         )

@@ -54,7 +54,7 @@ class AzureProvider:
     ) -> None:
         self._https = https
         self._settings = settings or ProviderSettings()
-        self._credentials = Credentials(https)
+        self._credentials = Credentials(https, self._settings)
         self._turns = asyncio.Semaphore(at_once)
 
     async def mount(self, call: MountCall) -> MountResult:
@@ -75,7 +75,7 @@ class AzureProvider:
         await self._https.close()
 
     async def _mount(self, call: MountCall) -> MountResult:
-        mount = parse_mount(call.attributes, call.secrets)
+        mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
         cloud = await _cloud(mount.cloud)
         vault = await self._open(mount, cloud)
@@ -95,13 +95,15 @@ class AzureProvider:
 
     async def _open(self, mount: AzureMount, cloud: Cloud) -> KeyVault:
         """The vault, once there is a token for it."""
-        tokens = self._credentials.tokens(Login(mount.identity, mount.tenant, cloud))
+        host = cloud.vault_host(mount.vault)
+        login = Login(mount.identity, mount.tenant, cloud, cloud.resource_of(host))
+        tokens = self._credentials.tokens(login, host=host)
         await tokens.token()
         return KeyVault(
             self._https,
             tokens,
             asked=Asked(mount.vault, mount.tenant, cloud.authority, mount.identity),
-            host=cloud.vault_host(mount.vault),
+            host=host,
         )
 
 

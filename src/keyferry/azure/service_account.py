@@ -1,8 +1,8 @@
 """The service-account tokens that kubelet sends along with a mount. [pure]
 
-Source: azure, section 2.5. The token's claims are read to tell identities apart and to explain a
-refusal; nothing here decides by them whether access is granted: the token endpoint verifies the
-signature, and `check_subject` only ever refuses.
+Source: azure, sections 2.5 and 2.6. The token's claims are read to tell identities apart and to
+explain a refusal; nothing here decides by them whether access is granted: the token endpoint
+verifies the signature, and `check_subject` only ever refuses.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from keyferry.azure.excerpt import excerpt
 from keyferry.errors import IdentityError
 
 EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
+"""What Entra takes: workload identity."""
+BINDING_AUDIENCE = "api://AKSIdentityBinding"
+"""What the token proxy of AKS takes: identity binding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +31,13 @@ class ServiceAccountToken:
         text: the JWT itself.
         issuer: its claim `iss`, "" when it cannot be read.
         subject: its claim `sub`, "" when it cannot be read.
+        audience: whom it was made for.
     """
 
     text: str = field(repr=False)
     issuer: str
     subject: str
+    audience: str = EXCHANGE_AUDIENCE
 
     @property
     def fingerprint(self) -> tuple[str, ...]:
@@ -52,33 +57,52 @@ class _Claims(msgspec.Struct):
     sub: str = ""
 
 
-_REMEDY = (
-    f"The CSIDriver object secrets-store.csi.k8s.io needs spec.tokenRequests with the audience "
-    f"{EXCHANGE_AUDIENCE}; on a plain machine set useVMManagedIdentity or use a service principal."
-)
-_PROBLEM = "failed to parse workload identity tokens, error"
-
-
 def exchange_token(attribute: str) -> ServiceAccountToken:
     """The token for Entra out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
 
     Raises:
         IdentityError: there are no tokens, or none for this audience, or they are not JSON.
     """
+    problem = "failed to parse workload identity tokens, error"
     if not attribute.strip():
-        raise IdentityError(f"{_PROBLEM}: service account tokens not found", _REMEDY)
+        remedy = _remedy(EXCHANGE_AUDIENCE)
+        raise IdentityError(f"{problem}: service account tokens not found", remedy)
+    return _token_for(EXCHANGE_AUDIENCE, attribute, problem)
+
+
+def binding_token(attribute: str) -> ServiceAccountToken:
+    """The token for the token proxy of AKS, out of the same attribute.
+
+    Raises:
+        IdentityError: as for `exchange_token`.
+    """
+    if not attribute.strip():
+        problem = "service account tokens are required for identity binding"
+        raise IdentityError(problem, _remedy(BINDING_AUDIENCE))
+    problem = "failed to parse service account token for identity binding, error"
+    return _token_for(BINDING_AUDIENCE, attribute, problem)
+
+
+def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountToken:
     try:
         tokens = msgspec.json.decode(attribute, type=dict[str, _TokenEntry])
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         # Neither quoted nor chained: the text holds tokens.
-        problem = f"{_PROBLEM}: failed to unmarshal service account tokens, error: not their JSON"
-        raise IdentityError(problem, _REMEDY) from None
-    entry = tokens.get(EXCHANGE_AUDIENCE)
+        reason = "failed to unmarshal service account tokens, error: not their JSON"
+        raise IdentityError(f"{problem}: {reason}", _remedy(audience)) from None
+    entry = tokens.get(audience)
     if entry is None or not entry.token:
-        problem = f"{_PROBLEM}: token for audience {EXCHANGE_AUDIENCE} not found"
-        raise IdentityError(problem, _REMEDY)
+        reason = f"token for audience {audience} not found"
+        raise IdentityError(f"{problem}: {reason}", _remedy(audience))
     claims = _claims(entry.token)
-    return ServiceAccountToken(entry.token, claims.iss, claims.sub)
+    return ServiceAccountToken(entry.token, claims.iss, claims.sub, audience)
+
+
+def _remedy(audience: str) -> str:
+    return (
+        "The CSIDriver object secrets-store.csi.k8s.io needs spec.tokenRequests with the audience "
+        f"{audience}; on a plain machine set useVMManagedIdentity or use a service principal."
+    )
 
 
 def check_subject(token: ServiceAccountToken, *, namespace: str, service_account: str) -> None:

@@ -15,38 +15,16 @@ import msgspec
 
 from keyferry.azure.aadsts import explain
 from keyferry.azure.excerpt import excerpt
-from keyferry.azure.modes import (
-    Identity,
-    ServicePrincipal,
-    VmManagedIdentity,
-    WorkloadIdentity,
-    client_name,
-)
+from keyferry.azure.machine_refusals import arc_refusal, imds_refusal, nmi_refusal, unreachable
+from keyferry.azure.modes import Endpoint, Identity, client_name, profile
 from keyferry.connection_errors import ConnectionProblem, connection_problem
 from keyferry.errors import ConnectionFailedError, IdentityError
 from keyferry.retry import RETRY_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
-IMDS_HOST = "169.254.169.254"
-_IMDS_RETRY_STATUSES = RETRY_STATUSES | {404, 410}
-"""IMDS says 404 and 410 while it starts or is being updated."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenAnswer:
-    """What the token endpoint said instead of giving a token.
-
-    Attributes:
-        status: of HTTP.
-        headers: of the answer.
-        body: of the answer; only its codes are read.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+    from keyferry.azure.token_source import TokenAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +48,7 @@ def no_token(
     """Translate a failed try.
 
     Args:
-        error: what azure-identity, or a time limit around it, raised.
+        error: what a token source, or a time limit around it, raised.
         answer: of the token endpoint, when the caller found one in `error`.
         identity: who asked.
         tenant: of the class.
@@ -107,14 +85,13 @@ def _unreachable(
 ) -> NoToken:
     purpose = f"get a token for {client_name(identity)}"
     not_connected = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    if isinstance(identity, VmManagedIdentity) and not_connected:
-        # Where there is no IMDS, no patience brings one; kubelet comes back anyway.
+    absent = unreachable(profile(identity).endpoint, host=host) if not_connected else None
+    if absent is not None:
+        # Where there is no such service, no patience brings one; kubelet comes back anyway.
         return NoToken(
             ConnectionFailedError(
-                f"failed to {purpose}: this machine has no IMDS ({problem.problem})",
-                "Are you on an Azure VM? Managed identities work only there; elsewhere use "
-                "workload identity (clientID) or a service principal (nodePublishSecretRef). "
-                f"On an Azure VM check that no network policy or proxy blocks {host}.",
+                f"failed to {purpose}: {absent.problem} ({problem.problem})",
+                absent.remedy,
                 hop=problem.hop,
             ),
             transient=False,
@@ -123,38 +100,28 @@ def _unreachable(
 
 
 def _refused(answer: TokenAnswer, *, identity: Identity, tenant: str, host: str) -> NoToken:
-    match identity:
-        case VmManagedIdentity():
-            return _refused_by_imds(answer, identity)
-        case ServicePrincipal() | WorkloadIdentity():
+    endpoint = profile(identity).endpoint
+    match endpoint:
+        case Endpoint.IMDS:
+            found = imds_refusal(answer.status, identity)
+        case Endpoint.ARC:
+            found = arc_refusal(answer.status)
+        case Endpoint.NMI:
+            found = nmi_refusal(answer.status, identity)
+        case Endpoint.ENTRA | Endpoint.TOKEN_PROXY:
             return _refused_by_entra(answer, identity=identity, tenant=tenant, host=host)
         case _:
-            assert_never(identity)
+            assert_never(endpoint)
+    error = IdentityError(found.problem, found.remedy)
+    return NoToken(error, transient=found.transient, answer=answer)
 
 
-def _refused_by_imds(answer: TokenAnswer, identity: VmManagedIdentity) -> NoToken:
-    who = client_name(identity)
-    if answer.status in _IMDS_RETRY_STATUSES:
-        problem = f"IMDS has no token for {who} (status {answer.status})"
-        remedy = "IMDS is starting, busy or being updated; the next mount or refresh tries again."
-        return NoToken(IdentityError(problem, remedy), transient=True, answer=answer)
-    if answer.status != 400:
-        problem = f"IMDS refuses a token for {who}"
-        remedy = "Check that IMDS itself answers at this address, and no proxy or network policy."
-    elif identity.client_id:
-        problem = f"the managed identity with {who} is not assigned to this machine"
-        remedy = (
-            "Assign it: az vm identity assign (for a scale set az vmss identity assign) "
-            "--identities <its resource id>; userAssignedIdentityID takes the client id."
-        )
-    else:
-        problem = "this machine has no system-assigned managed identity"
-        remedy = (
-            "Switch it on: az vm identity assign (for a scale set az vmss identity assign); or "
-            "set userAssignedIdentityID to the client id of a user-assigned one."
-        )
-    shown = f"{problem} (IMDS answers with status {answer.status})"
-    return NoToken(IdentityError(shown, remedy), transient=False, answer=answer)
+_ODD_ANSWER_REMEDIES = {
+    False: "Check cloudName in the class, and that no proxy answers instead.",
+    True: "Check that identity binding is on in this cluster, and that the pod's service account "
+    "may use-managed-identity this client id (a ClusterRole of the apiGroup cid.wi.aks.azure.com).",
+}
+"""By whether the token proxy of AKS answered, which sends refusals of its own."""
 
 
 class _EntraError(msgspec.Struct):
@@ -174,7 +141,7 @@ def _refused_by_entra(
     code = entra_code(answer.body)
     if code is None:
         problem = f"{host} refuses a token for {who} with status {answer.status}"
-        remedy = "Check cloudName in the class, and that no proxy answers instead."
+        remedy = _ODD_ANSWER_REMEDIES[profile(identity).endpoint is Endpoint.TOKEN_PROXY]
         return NoToken(IdentityError(problem, remedy), transient=False, answer=answer)
     explanation = explain(code, identity=identity, tenant=excerpt(tenant))
     problem = f"Entra refuses a token for {who}: {explanation.problem} (AADSTS{code})"

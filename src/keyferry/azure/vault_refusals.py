@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.azure.excerpt import excerpt
-from keyferry.azure.modes import Identity, VmManagedIdentity, client_name
+from keyferry.azure.modes import Identity, client_name, profile
+from keyferry.azure.objects import ObjectRef, ObjectType
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
 
 if TYPE_CHECKING:
     from keyferry.answers import Refusal
-    from keyferry.azure.objects import ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _forbidden(refusal: Refusal, ref: ObjectRef, asked: Asked) -> VaultError:
     if inner.endswith("Disabled"):
         return ObjectNotFoundError(
             f"{ref} is disabled in vault {asked.vault}",
-            f"Enable it: az keyvault secret set-attributes --vault-name {asked.vault} "
+            f"Enable it: az keyvault {_NOUNS[ref.type]} set-attributes --vault-name {asked.vault} "
             f"--name {ref.name} --enabled true",
         )
     who = client_name(asked.identity)
@@ -79,21 +78,28 @@ def _forbidden(refusal: Refusal, ref: ObjectRef, asked: Asked) -> VaultError:
         )
     return AccessDeniedError(
         f"vault {asked.vault} does not let {who} read {ref} (403)",
-        _grant_remedy(asked),
+        _grant_remedy(ref, asked),
     )
 
 
-def _grant_remedy(asked: Asked) -> str:
-    identity = asked.identity
-    if identity == VmManagedIdentity(""):
-        spn, option = "<the principal id of this machine>", "--object-id"
-    else:
-        spn, option = excerpt(identity.client_id), "--spn"
+_NOUNS = {ObjectType.SECRET: "secret", ObjectType.KEY: "key", ObjectType.CERT: "certificate"}
+"""What az and access policies call the types."""
+_ROLES = {
+    ObjectType.SECRET: "Key Vault Secrets User",
+    ObjectType.KEY: "Key Vault Crypto User",
+    ObjectType.CERT: "Key Vault Certificate User",
+}
+
+
+def _grant_remedy(ref: ObjectRef, asked: Asked) -> str:
+    known = profile(asked.identity)
+    who, noun = known.assignee, _NOUNS[ref.type]
+    option = "--spn" if known.client_id else "--object-id"
     return (
-        f'Grant it: az role assignment create --role "Key Vault Secrets User" --assignee {spn} '
+        f'Grant it: az role assignment create --role "{_ROLES[ref.type]}" --assignee {who} '
         f"--scope $(az keyvault show --name {asked.vault} --query id --output tsv); with access "
-        f"policies instead of RBAC: az keyvault set-policy --name {asked.vault} {option} {spn} "
-        "--secret-permissions get"
+        f"policies instead of RBAC: az keyvault set-policy --name {asked.vault} {option} {who} "
+        f"--{noun}-permissions get. A new grant takes some minutes to count."
     )
 
 
@@ -102,10 +108,11 @@ def _missing(refusal: Refusal, ref: ObjectRef, asked: Asked) -> ObjectNotFoundEr
         return ObjectNotFoundError(
             f"there is no vault {asked.vault}", "Check keyvaultName in the class."
         )
-    command = f"az keyvault secret list --vault-name {asked.vault}"
+    where = f"--vault-name {asked.vault}"
+    command = f"az keyvault {_NOUNS[ref.type]} list {where}"
     if ref.version:
         command = (
-            f"az keyvault secret list-versions --vault-name {asked.vault} --name {ref.name}; "
+            f"az keyvault {_NOUNS[ref.type]} list-versions {where} --name {ref.name}; "
             "leave objectVersion empty for the current one"
         )
     return ObjectNotFoundError(

@@ -9,7 +9,11 @@ import pytest
 from keyferry.azure.clouds import CLOUDS
 from keyferry.azure.identity import Login
 from keyferry.azure.modes import (
+    ArcIdentity,
+    CertificatePrincipal,
     Identity,
+    IdentityBinding,
+    PodIdentity,
     ServicePrincipal,
     VmManagedIdentity,
     WorkloadIdentity,
@@ -24,7 +28,19 @@ def pod(subject: str, text: str = "a.b.c", client: str = "x", issuer: str = ISSU
     return WorkloadIdentity(client, ServiceAccountToken(text, issuer, subject))
 
 
+SUBJECT = "system:serviceaccount:ns:a"
 LOGINS = [
+    Login(CertificatePrincipal("x", b"one"), "t", CLOUDS[0]),
+    Login(CertificatePrincipal("x", b"two"), "t", CLOUDS[0]),
+    Login(CertificatePrincipal("x", b"one", "password"), "t", CLOUDS[0]),
+    Login(VmManagedIdentity("", object_id="x"), "t", CLOUDS[0]),
+    Login(VmManagedIdentity("", resource_id="x"), "t", CLOUDS[0]),
+    Login(ArcIdentity(), "t", CLOUDS[0]),
+    Login(PodIdentity("ns", "a"), "t", CLOUDS[0]),
+    Login(PodIdentity("ns", "b"), "t", CLOUDS[0]),
+    Login(PodIdentity("other", "a"), "t", CLOUDS[0]),
+    Login(IdentityBinding("x", ServiceAccountToken("a", ISSUER, SUBJECT)), "t", CLOUDS[0]),
+    Login(ServicePrincipal("x", "one"), "t", CLOUDS[0], "https://managedhsm.azure.net"),
     Login(ServicePrincipal("x", "one"), "t", CLOUDS[0]),
     Login(ServicePrincipal("x", "two"), "t", CLOUDS[0]),
     Login(ServicePrincipal("y", "one"), "t", CLOUDS[0]),

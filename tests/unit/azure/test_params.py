@@ -130,30 +130,6 @@ def test_booleans_that_are_neither(key: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys",
-    [
-        ("usePodIdentity", "useVMManagedIdentity"),
-        ("usePodIdentity", "useAzureTokenProxy"),
-        ("useVMManagedIdentity", "useAzureTokenProxy"),
-    ],
-)
-def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
-    """Upstream's sentence, then the keys at fault."""
-    problem = refusal(CLASS | dict.fromkeys(keys, "true")).problem
-    assert problem == (
-        "only one identity mode can be enabled at a time: usePodIdentity, useVMManagedIdentity, "
-        f"or useAzureTokenProxy; true are {keys[0]} and {keys[1]}"
-    )
-
-
-@pytest.mark.parametrize("key", ["usePodIdentity", "useAzureTokenProxy"])
-def test_modes_that_come_later_are_said_so(key: str) -> None:
-    """Clear, and before any call."""
-    problem = refusal(CLASS | {key: "true"}).problem
-    assert problem == f"{key} is true, and this identity mode is not in this version of Keyferry"
-
-
-@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("kv", 'Invalid vault name: "kv", must be between 3 and 24 chars'),

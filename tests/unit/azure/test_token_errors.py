@@ -14,7 +14,8 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import ServiceAccountToken
-from keyferry.azure.token_errors import NoToken, TokenAnswer, causes, entra_code, no_token
+from keyferry.azure.token_errors import NoToken, causes, entra_code, no_token
+from keyferry.azure.token_source import TokenAnswer
 from keyferry.errors import ConnectionFailedError, Hop, IdentityError
 
 CANARY = "canary-9d2e"

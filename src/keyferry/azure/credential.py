@@ -1,0 +1,138 @@
+"""The token of one whole identity: kept while it lasts, asked for once however many wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.azure.modes import profile
+from keyferry.azure.token_errors import no_token
+from keyferry.azure.token_source import TokenRefusedError
+from keyferry.errors import KeyferryError
+from keyferry.https import TryFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.azure.modes import Identity
+    from keyferry.azure.token_source import AccessToken, TokenSource
+    from keyferry.azure.token_sources import Login, TokenSources
+    from keyferry.https import HttpsClient
+
+_RENEW_BEFORE_SECONDS = 300.0
+_RENEW_BEFORE_SHARE = 0.2
+"""A token is renewed so long before it expires, or in this last part of a short life."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A request for a token that is under way.
+
+    Attributes:
+        identity: whose proof it uses; another mount's may be newer.
+        task: the request.
+    """
+
+    identity: Identity
+    task: asyncio.Task[str]
+
+
+class Credential:
+    """One request at a time, and its result while it lasts.
+
+    Args:
+        https: decides about further tries.
+        sources: makes the source when it is first needed.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, https: HttpsClient, sources: TokenSources, clock: Callable[[], float]
+    ) -> None:
+        self._https = https
+        self._sources = sources
+        self._clock = clock
+        self._source: TokenSource | None = None
+        self._flight: _Flight | None = None
+        self._kept: AccessToken | None = None
+        self._renew_at = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for a token of it."""
+        return self._flight is None or self._flight.task.done()
+
+    async def token(self, login: Login) -> str:
+        """The kept token; else join the request that is under way, or make one."""
+        if self._kept is not None and self._clock() < self._renew_at:
+            return self._kept.text
+        flight = self._flight
+        if flight is None or flight.task.done():
+            flight = self._start(login)
+        try:
+            return await asyncio.shield(flight.task)
+        except KeyferryError:
+            if flight.identity == login.identity:
+                raise
+        # It failed with the proof of another pod; ours may be newer.
+        return await asyncio.shield(self._start(login).task)
+
+    def forget(self, token: str) -> None:
+        """Drop what is kept, unless somebody has got a newer one meanwhile."""
+        if self._kept is not None and token == self._kept.text:
+            self._source = None
+            self._kept = None
+
+    async def close(self) -> None:
+        """Cancel the request that is under way."""
+        if self._flight is not None:
+            self._flight.task.cancel()
+            await asyncio.wait([self._flight.task])
+
+    def _start(self, login: Login) -> _Flight:
+        task = asyncio.create_task(self._request(login))
+        task.add_done_callback(_heed)
+        self._flight = _Flight(login.identity, task)
+        return self._flight
+
+    async def _request(self, login: Login) -> str:
+        if self._source is None:
+            self._source = self._sources.new(login)
+        source = self._source
+
+        async def attempt(seconds: float) -> AccessToken | TryFailed:
+            return await self._try(source, login, seconds)
+
+        kept = await self._https.retrying(attempt)
+        left = kept.expires - self._clock()
+        margin = min(_RENEW_BEFORE_SECONDS, max(left, 0.0) * _RENEW_BEFORE_SHARE)
+        self._kept, self._renew_at = kept, kept.expires - margin
+        return kept.text
+
+    async def _try(
+        self, source: TokenSource, login: Login, seconds: float
+    ) -> AccessToken | TryFailed:
+        try:
+            return await source.token(profile(login.identity).token, seconds)
+        except KeyferryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - strange answers make a library raise anything
+            failure = no_token(
+                error,
+                error.answer if isinstance(error, TokenRefusedError) else None,
+                identity=login.identity,
+                tenant=login.tenant,
+                host=self._sources.host(login),
+            )
+            # Neither is chained: the texts of libraries quote the answers of the endpoint.
+            if not failure.transient:
+                raise failure.error from None
+            headers = failure.answer.headers if failure.answer else {}
+            return TryFailed(failure.error, self._https.retry_after(headers))
+
+
+def _heed(task: asyncio.Task[str]) -> None:
+    """Take note of a failure that nobody waits for any more, so that asyncio does not report it."""
+    if not task.cancelled():
+        task.exception()

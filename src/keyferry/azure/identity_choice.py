@@ -1,0 +1,236 @@
+"""Which identity a class asks for: the mode, what it needs, what contradicts it. [pure]
+
+Source: azure, sections 1 and 2.1 to 2.6. The checks stand in upstream's order.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from enum import Enum
+from typing import TYPE_CHECKING, NoReturn, assert_never
+
+from keyferry.azure.excerpt import excerpt
+from keyferry.azure.modes import (
+    ArcIdentity,
+    CertificatePrincipal,
+    Identity,
+    IdentityBinding,
+    PodIdentity,
+    ServicePrincipal,
+    VmManagedIdentity,
+    WorkloadIdentity,
+)
+from keyferry.azure.service_account import binding_token, exchange_token
+from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
+from keyferry.errors import ClassInvalidError, IdentityError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
+
+
+class Switch(Enum):
+    """The parameters that switch a mode on, in the order of their checks."""
+
+    POD_IDENTITY = "usePodIdentity"
+    VM = "useVMManagedIdentity"
+    TOKEN_PROXY = "useAzureTokenProxy"  # noqa: S105 - a parameter
+    ARC = "useArcManagedIdentity"
+
+
+_CONFLICT = (
+    "only one identity mode can be enabled at a time: "
+    "usePodIdentity, useVMManagedIdentity, or useAzureTokenProxy"
+)
+_CLIENT_ID_KEY = "userAssignedIdentityID"
+_OBJECT_ID_KEY = "userAssignedIdentityObjectID"
+_RESOURCE_ID_KEY = "userAssignedIdentityResourceID"
+_RESOURCE_ID_START = "/subscriptions/"
+
+
+def choose_switch(parameters: Mapping[str, str]) -> Switch | None:
+    """Which mode the booleans switch on; None for none.
+
+    Raises:
+        ClassInvalidError: one is not a boolean, or two are true.
+    """
+    on = [switch for switch in Switch if _boolean(parameters, switch.value)]
+    if len(on) > 1:
+        _disagree(_CONFLICT, *(switch.value for switch in on))
+    return on[0] if on else None
+
+
+def choose_identity(
+    switch: Switch | None,
+    parameters: Mapping[str, str],
+    secrets: Mapping[str, str] | None,
+) -> Identity:
+    """The identity of a mount.
+
+    Args:
+        switch: what `choose_switch` found.
+        parameters: the attributes of the call.
+        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
+
+    Raises:
+        ClassInvalidError: two parameters contradict each other.
+        IdentityError: what the mode needs is missing or malformed.
+    """
+    _check_user_assigned(switch, parameters)
+    try:
+        return _choose(switch, parameters, secrets)
+    except IdentityError as error:
+        mode = switch.value.removeprefix("use") if switch else "None"
+        problem = f"failed to build auth config for mode {mode}: {error.problem}"
+        raise IdentityError(problem, error.remedy) from error.__cause__
+
+
+def _choose(
+    switch: Switch | None, parameters: Mapping[str, str], secrets: Mapping[str, str] | None
+) -> Identity:
+    client_id = _get(parameters, "clientID")
+    tokens = parameters.get(SERVICE_ACCOUNT_TOKENS, "")
+    match switch:
+        case Switch.POD_IDENTITY:
+            return PodIdentity(_get(parameters, POD_NAMESPACE), _get(parameters, POD_NAME))
+        case Switch.VM:
+            return _machine_identity(parameters)
+        case Switch.TOKEN_PROXY:
+            if not client_id:
+                remedy = "Set clientID to that of the managed identity which AKS has bound."
+                raise IdentityError("clientID is required for identity binding", remedy)
+            return IdentityBinding(client_id, binding_token(tokens))
+        case Switch.ARC:
+            return ArcIdentity()
+        case None if client_id:
+            return WorkloadIdentity(client_id, exchange_token(tokens))
+        case None:
+            return _service_principal(secrets)
+        case _:
+            assert_never(switch)
+
+
+# --- a managed identity of the machine ------------------------------------------------------------
+
+
+def _check_user_assigned(switch: Switch | None, parameters: Mapping[str, str]) -> None:
+    """Refuse two ids at once, and ids where nothing reads them.
+
+    `userAssignedIdentityID` outside of its mode is ignored, as upstream does; so that only our own
+    parameters and our own mode can make an error.
+    """
+    keys = (_CLIENT_ID_KEY, _OBJECT_ID_KEY, _RESOURCE_ID_KEY)
+    given = [key for key in keys if _get(parameters, key)]
+    if switch is Switch.ARC and given:
+        _disagree("an Azure Arc machine has a system-assigned identity only", switch.value, *given)
+    ours = [key for key in given if key != _CLIENT_ID_KEY]
+    if switch is not Switch.VM and ours:
+        raise ClassInvalidError(
+            f"{ours[0]} is set and useVMManagedIdentity is not true",
+            f"Set useVMManagedIdentity to true, or remove {ours[0]}.",
+        )
+    if switch is Switch.VM and len(given) > 1:
+        _disagree("a managed identity has one id in a class", *given)
+    resource_id = _get(parameters, _RESOURCE_ID_KEY)
+    if resource_id and not _is_resource_id(resource_id):
+        raise ClassInvalidError(
+            f"{_RESOURCE_ID_KEY} {excerpt(resource_id)} does not begin with {_RESOURCE_ID_START}",
+            "Find it with: az identity show --resource-group GROUP --name NAME --query id",
+        )
+
+
+def _machine_identity(parameters: Mapping[str, str]) -> VmManagedIdentity:
+    client_id = _get(parameters, _CLIENT_ID_KEY)
+    if _is_resource_id(client_id):
+        return VmManagedIdentity("", resource_id=client_id)
+    return VmManagedIdentity(
+        client_id,
+        object_id=_get(parameters, _OBJECT_ID_KEY),
+        resource_id=_get(parameters, _RESOURCE_ID_KEY),
+    )
+
+
+def _is_resource_id(text: str) -> bool:
+    return text.casefold().startswith(_RESOURCE_ID_START)
+
+
+# --- a service principal --------------------------------------------------------------------------
+
+
+def _service_principal(
+    secrets: Mapping[str, str] | None,
+) -> ServicePrincipal | CertificatePrincipal:
+    if secrets is None:
+        raise IdentityError(
+            "failed to get credentials, nodePublishSecretRef secret is not set",
+            "Set clientID for workload identity, useVMManagedIdentity for a managed identity, or "
+            "nodePublishSecretRef on the volume for a service principal.",
+        )
+    folded = {key.casefold(): value for key, value in secrets.items()}
+    secret, certificate = folded.get("clientsecret", ""), folded.get("clientcertificate", "")
+    if not folded.get("clientid"):
+        raise _missing("clientid")
+    if secret and certificate:
+        raise IdentityError(
+            "the nodePublishSecretRef Secret has both clientsecret and clientcertificate",
+            "Keep one of clientsecret and clientcertificate in it.",
+        )
+    if certificate:
+        password = folded.get("clientcertificatepassword", "")
+        return CertificatePrincipal(folded["clientid"], _certificate(certificate), password)
+    if not secret:
+        raise _missing("clientsecret")
+    return ServicePrincipal(folded["clientid"], secret)
+
+
+def _missing(key: str) -> IdentityError:
+    also = " (or clientcertificate)" if key == "clientsecret" else ""
+    return IdentityError(
+        f"could not find {key} in secrets",
+        f"The Secret that nodePublishSecretRef names needs the key {key}{also}.",
+    )
+
+
+def _certificate(text: str) -> bytes:
+    if "-----BEGIN" in text:
+        return text.encode()
+    try:
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        # Neither quoted nor chained: it holds a private key.
+        raise IdentityError(
+            "clientcertificate is neither PEM nor the base64 text of PKCS#12",
+            "Store certificate and private key as PEM, or the output of: base64 app.pfx",
+        ) from None
+
+
+# --- parameters -----------------------------------------------------------------------------------
+
+
+def _get(parameters: Mapping[str, str], key: str) -> str:
+    return parameters.get(key, "").strip()
+
+
+def _boolean(parameters: Mapping[str, str], key: str) -> bool:
+    text = _get(parameters, key)
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ClassInvalidError(
+        f"failed to parse {key} flag, error: strconv.ParseBool: "
+        f'parsing "{excerpt(text)}": invalid syntax',
+        'Write "true" or "false".',
+    )
+
+
+def _disagree(rule: str, *keys: str) -> NoReturn:
+    """Say which parameters contradict each other.
+
+    Raises:
+        ClassInvalidError: always.
+    """
+    named = " and ".join(keys)
+    raise ClassInvalidError(f"{rule}; set are {named}", f"Keep one of {named}.")

@@ -1,0 +1,186 @@
+"""Tokens from the token proxy of AKS: identity binding.
+
+Source: azure, section 2.6. The proxy stands in for Entra at the address of the API server and is
+told apart from it by the TLS server name, which is derived from a name in the API server's
+certificate. Upstream finds it out when it starts; here it is found out with the first use of the
+mode, so that no other cluster pays for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from keyferry.azure.sni import cluster_id, server_name
+from keyferry.azure.token_http import Tls, TokenHttp
+from keyferry.azure.token_source import AccessToken, parse_token
+from keyferry.errors import Hop, IdentityError, PlatformError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.azure.modes import IdentityBinding
+    from keyferry.azure.service_account import ServiceAccountToken
+
+API_SERVER = "kubernetes.default.svc.cluster.local"
+CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_DISCOVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyPlace:
+    """Where the token proxy is."""
+
+    url: str = f"https://{API_SERVER}"
+    """Begins every request: `<url>/<tenant>/oauth2/v2.0/token`."""
+    sni_name: str = ""
+    """Its TLS server name; "" is found out."""
+    ca_file: Path | None = CLUSTER_CA
+    """Whom to trust, read anew each time; where it does not exist the roots of the machine."""
+    connect_to: tuple[str, int] | None = None
+    """(address, port) of a development vault to which its discovery goes instead."""
+
+
+def check_proxy_url(text: str) -> str:
+    """The URL of the token proxy; "" is the API server of this cluster.
+
+    Raises:
+        PlatformError: not https, or it has more than host, port and path.
+    """
+    if not text:
+        return ProxyPlace().url
+    try:
+        url = URL(text)
+        good = url.scheme == "https" and bool(url.host) and not url.user and not url.password
+        good = good and not url.query_string and not url.fragment
+    except ValueError:
+        good = False
+    if not good:
+        raise PlatformError(
+            "--token-proxy-url is not an https URL without user, query and fragment",
+            f"Leave it out for {ProxyPlace().url}.",
+            hop=Hop.REQUEST,
+        )
+    return text.rstrip("/")
+
+
+class TokenProxy:
+    """The token proxy of this cluster, for all identity bindings.
+
+    Args:
+        http: makes the requests.
+        place: where it is.
+    """
+
+    def __init__(self, http: TokenHttp, place: ProxyPlace) -> None:
+        self.http = http
+        self.place = place
+        self._sni_name = place.sni_name
+
+    async def tls(self) -> Tls:
+        """How the proxy proves who it is.
+
+        Raises:
+            IdentityError: its server name cannot be found out.
+        """
+        context = await asyncio.to_thread(self._context)
+        if not self._sni_name:
+            try:
+                async with asyncio.timeout(_DISCOVERY_SECONDS):
+                    self._sni_name = await self._discover(context)
+            except (OSError, TimeoutError) as error:
+                raise _not_available(_reason(error)) from error
+        return Tls(self._sni_name, context)
+
+    def _context(self) -> ssl.SSLContext | None:
+        """Trust of the cluster's own CA, which changes while we run; None without one."""
+        ca_file = self.place.ca_file
+        if ca_file is None or not ca_file.exists():
+            return None
+        try:
+            return ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise _not_available(f"the CA in {ca_file} cannot be read") from error
+
+    async def _discover(self, context: ssl.SSLContext | None) -> str:
+        """The server name, from the certificate of the API server."""
+        address, port = self.place.connect_to or (API_SERVER, 443)
+        _, writer = await asyncio.open_connection(
+            address,
+            port,
+            ssl=context or ssl.create_default_context(),
+            server_hostname=API_SERVER,
+        )
+        try:
+            certificate = writer.get_extra_info("peercert") or {}
+        finally:
+            writer.transport.abort()
+        names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+        cluster = cluster_id(names)
+        if not cluster:
+            raise _not_available("the certificate of the API server names no AKS cluster")
+        return server_name(cluster)
+
+
+class BindingSource:
+    """The tokens of one identity binding.
+
+    Args:
+        proxy: who gives them.
+        identity: the managed identity, and the service account that AKS has bound to it.
+        tenant: of the managed identity.
+        resource: what the tokens are for.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        proxy: TokenProxy,
+        identity: IdentityBinding,
+        *,
+        tenant: str,
+        resource: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._proxy = proxy
+        self._identity = identity
+        self._clock = clock
+        self._scope = f"{resource}/.default"
+        self._url = URL(f"{proxy.place.url}/{tenant}/oauth2/v2.0/token")
+
+    async def token(self, proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
+        """Ask once; see `TokenSource`."""
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._identity.client_id,
+            "client_assertion_type": JWT_BEARER,
+            "client_assertion": (proof or self._identity.token).text,
+            "scope": self._scope,
+        }
+        tls = await self._proxy.tls()
+        answer = await self._proxy.http.post(self._url, form, seconds, tls=tls)
+        return parse_token(answer, now=self._clock())
+
+
+def _not_available(reason: str) -> IdentityError:
+    return IdentityError(
+        f"proxy transport not available: {reason}",
+        "useAzureTokenProxy works in AKS clusters with identity binding only; elsewhere use "
+        "workload identity (clientID alone). With another proxy set --token-proxy-url and "
+        "--sni-name.",
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {API_SERVER} is not accepted ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return f"{API_SERVER} did not answer in time"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{API_SERVER} could not be reached ({reason or type(error).__name__})"
