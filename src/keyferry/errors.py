@@ -188,9 +188,9 @@ class VaultError(ProviderError):
 
 
 class ConnectionFailedError(VaultError):
-    """No usable answer came.
+    """No usable answer came: DNS, TCP, TLS, a time-out, or a connection closed half way.
 
-    DNS, TCP, TLS, a time-out, or a connection closed half way. `hop` says which.
+    `hop` says which.
     """
 
     hop = Hop.CONNECT

@@ -43,9 +43,9 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
 
 
 def path_clash(paths: Iterable[str]) -> tuple[str, str] | None:
-    """The first two paths that cannot stand in one volume.
+    """The first two paths that cannot stand in one volume, or None.
 
-    Equal, or one a folder of the other; None without such.
+    They are equal, or one is a folder of the other.
     """
     seen: set[str] = set()
     for path in sorted(paths):

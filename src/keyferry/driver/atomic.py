@@ -133,7 +133,7 @@ def holds_foreign_files(root: Path) -> bool:
 def looks_like_volume(root: Path) -> bool:
     """Whether everything at `root` has the names that a volume keeps for itself.
 
-    An empty folder has.
+    That is true of an empty folder.
     """
     return all(
         entry.name in (DATA, _DATA_TMP)

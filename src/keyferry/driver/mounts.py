@@ -51,9 +51,9 @@ class Mounts(Protocol):
 
 
 class TmpfsMounts:
-    """A tmpfs a volume, mounted with mount(2).
+    """A tmpfs for each volume.
 
-    A twentieth of a millisecond, where the mount program takes two.
+    Mounted with mount(2), which takes a twentieth of a millisecond; the mount program takes two.
     """
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class TmpfsMounts:
 
 
 class FolderMounts:
-    """A private folder a volume (0700), for an ordinary user.
+    """A private folder (0700) for each volume, for an ordinary user.
 
     The files are on disk, which the caller must say aloud.
     """
@@ -195,7 +195,7 @@ def _is_mount(target: Path) -> bool:
 
 
 def _exists_as_folder(target: Path) -> bool:
-    """False when nothing is there.
+    """Whether a folder is there.
 
     A link or a file in that place is an error, because a mount would follow it.
     """
@@ -240,9 +240,9 @@ def _not_ours(target: Path) -> VolumeError:
 
 
 def _source_of(target: Path) -> str:
-    """The source of the uppermost mount at `target` (proc(5).
+    """The source of the uppermost mount at `target`; empty when nothing is mounted there.
 
-    Field 5 is the mount point, the source stands after ' - ').
+    In mountinfo (proc(5)) field 5 is the mount point, and the source stands after the hyphen.
     """
     wanted = str(target.parent.resolve() / target.name)
     source = ""

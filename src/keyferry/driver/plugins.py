@@ -1,6 +1,6 @@
-"""Finds the provider that a class names.
+"""Finds the provider that a class names: built into this process, or behind a socket.
 
-Built into this process, or behind a socket (driver-wire, sections 2.3 to 2.8).
+Source: driver-wire, sections 2.3 to 2.8.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ class OwnerReference:
 
 @dataclass(frozen=True, slots=True)
 class PodStatus:
-    """A SecretProviderClassPodStatus.
+    """A SecretProviderClassPodStatus: which versions one volume of one pod holds.
 
-    Which versions one volume of one pod holds (driver-wire, section 3.3).
+    Source: driver-wire, section 3.3.
     """
 
     namespace: str
@@ -117,9 +117,9 @@ class Event:
 
 
 class ObjectStore(Protocol):
-    """Reads classes.
+    """Reads classes; writes Secrets, pod statuses and events.
 
-    Writes Secrets, pod statuses and events. Every method may raise `StoreError`.
+    Every method may raise `StoreError`.
     """
 
     async def get_class(self, namespace: str, name: str) -> ClassObject:
