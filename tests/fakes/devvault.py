@@ -4,7 +4,7 @@ async with running_devvault(tmp_path) as vault:
     vault.add_managed_identity("11111111-0000-4000-8000-000000000001")
     vault.set_secret("contoso", "db-password", "s3cret")
     vault.grant("contoso", "11111111-0000-4000-8000-000000000001", "get", "list")
-    provider = build_provider(HttpsSettings(dev=vault.redirect))
+    provider = build_provider(HttpsSettings(dev=vault.redirect), ProviderSettings())
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
+from keyferry.devvault.certificate_store import CertificateWish
 from keyferry.devvault.cluster import kubelet_tokens
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.exchange import PathKind
 from keyferry.devvault.journal import Journal, RequestRecord
+from keyferry.devvault.key_material import key_pem, new_key
 from keyferry.devvault.model import (
     CLUSTER_ISSUER,
     DEFAULT_TENANT,
@@ -38,6 +41,7 @@ from keyferry.https import DevRedirect
 
 __all__ = [
     "DEFAULT_TENANT",
+    "CertificateWish",
     "CloseHalfWay",
     "DevVault",
     "Hang",
@@ -87,6 +91,29 @@ class DevVault:
     def delete(self, vault: str, name: str) -> None:
         """Delete a secret; it stays recoverable, as in the real vault."""
         self.data.secrets.delete(vault, name)
+
+    # --- keys and certificates ---------------------------------------------------------------
+
+    def create_key(
+        self, vault: str, name: str, kind: str = "EC", *, size: int = 2048, curve: str = "P-256"
+    ) -> str:
+        """Make a new version of a key, creating the vault where it is missing; return its id."""
+        self.data.secrets.ensure_vault(vault)
+        document = {"pem": key_pem(new_key(kind, size=size, curve=curve)), "kty": kind}
+        return self.data.vault_keys.put(vault, name, uuid4().hex, document).version
+
+    def create_certificate(self, vault: str, name: str, wish: CertificateWish) -> str:
+        """Make a certificate with its key and its secret; return the id of the three."""
+        self.data.secrets.ensure_vault(vault)
+        return self.data.certificates.create(vault, name, wish).version
+
+    def import_certificate(
+        self, vault: str, name: str, content: bytes, *, content_type: str | None = None
+    ) -> str:
+        """Take a certificate with its key out of PEM or PKCS#12; return the id of its version."""
+        self.data.secrets.ensure_vault(vault)
+        store = self.data.certificates
+        return store.import_(vault, name, content, content_type=content_type).version
 
     # --- identities --------------------------------------------------------------------------
 

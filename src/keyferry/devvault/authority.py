@@ -33,7 +33,9 @@ _BACKDATED = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
+    """A CA: its certificate and its key."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -44,7 +46,7 @@ def server_certificate(folder: Path) -> Path:
     The CA is made where it is missing, unreadable or near its end.
     """
     now = datetime.now(UTC)
-    authority = _load_authority(folder, now) or _make_authority(folder, now)
+    authority = development_authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _server_certificate(authority, key, now)
     path = folder / _SERVER_FILE
@@ -52,7 +54,13 @@ def server_certificate(folder: Path) -> Path:
     return path
 
 
-def _load_authority(folder: Path, now: datetime) -> _Pair | None:
+def development_authority(folder: Path) -> Pair:
+    """The CA in `folder`, made where it is missing, unreadable or near its end."""
+    now = datetime.now(UTC)
+    return _load_authority(folder, now) or _make_authority(folder, now)
+
+
+def _load_authority(folder: Path, now: datetime) -> Pair | None:
     try:
         certificate = x509.load_pem_x509_certificate((folder / CA_FILE).read_bytes())
         key = serialization.load_pem_private_key((folder / _CA_KEY_FILE).read_bytes(), None)
@@ -64,10 +72,10 @@ def _load_authority(folder: Path, now: datetime) -> _Pair | None:
         return None
     if certificate.not_valid_after_utc - now < _RENEW_BEFORE:
         return None
-    return _Pair(certificate, key)
+    return Pair(certificate, key)
 
 
-def _make_authority(folder: Path, now: datetime) -> _Pair:
+def _make_authority(folder: Path, now: datetime) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Keyferry development vault CA")])
     certificate = (
@@ -81,11 +89,11 @@ def _make_authority(folder: Path, now: datetime) -> _Pair:
     )
     _write_private(folder / _CA_KEY_FILE, _key_pem(key))
     _write_private(folder / CA_FILE, _certificate_pem(certificate))
-    return _Pair(certificate, key)
+    return Pair(certificate, key)
 
 
 def _server_certificate(
-    authority: _Pair, key: ec.EllipticCurvePrivateKey, now: datetime
+    authority: Pair, key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> x509.Certificate:
     names = [x509.DNSName(name) for name in certificate_names()]
     addresses = [x509.IPAddress(ip_address(text)) for text in ("127.0.0.1", "::1")]

@@ -6,9 +6,14 @@ import stat
 import time
 from typing import TYPE_CHECKING, Self
 
+from keyferry.devvault.authority import development_authority
 from keyferry.devvault.behaviour_table import BehaviourTable
+from keyferry.devvault.certificate_material import Signer
+from keyferry.devvault.certificate_store import CertificateStore
 from keyferry.devvault.database import Database
 from keyferry.devvault.identity_table import IdentityTable
+from keyferry.devvault.model import ObjectKind
+from keyferry.devvault.object_table import ObjectTable
 from keyferry.devvault.policy_table import PolicyTable
 from keyferry.devvault.secret_table import SecretTable
 from keyferry.devvault.signing_keys import SigningKeys
@@ -28,6 +33,8 @@ class DevVaultData:
     Attributes:
         folder: where it all lies; mode 0700.
         secrets: the secrets of all vaults.
+        vault_keys: the keys of all vaults.
+        certificates: the certificates of all vaults, with their keys and secrets.
         identities: who may sign in.
         policies: what each may do.
         behaviour: latency, throttling, faults.
@@ -44,6 +51,14 @@ class DevVaultData:
         self.folder = folder
         self._database = Database(folder / _DATABASE)
         self.secrets = SecretTable(self._database, clock)
+        self.vault_keys = ObjectTable(self._database, clock, ObjectKind.KEY)
+        self.certificates = CertificateStore(
+            self.secrets,
+            self.vault_keys,
+            ObjectTable(self._database, clock, ObjectKind.CERTIFICATE),
+            signer=self._signer,
+            clock=clock,
+        )
         self.identities = IdentityTable(self._database)
         self.policies = PolicyTable(self._database, self.identities)
         self.behaviour = BehaviourTable(self._database)
@@ -52,6 +67,10 @@ class DevVaultData:
     def close(self) -> None:
         """Close the data; no call comes after this."""
         self._database.close()
+
+    def _signer(self) -> Signer:
+        authority = development_authority(self.folder)
+        return Signer(authority.certificate, authority.key)
 
     def __enter__(self) -> Self:
         return self

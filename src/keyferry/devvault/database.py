@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SCHEMA_VERSION = 1
 _MAX_CACHED_READS = 20_000
 _BUSY_SECONDS = 5.0
 
-_SCHEMA = """
+_FIRST_SCHEMA = """
 CREATE TABLE home_tenant (
     id INTEGER PRIMARY KEY CHECK (id = 1), tenant TEXT NOT NULL);
 CREATE TABLE vault (
@@ -55,6 +54,22 @@ CREATE TABLE fault (
     match TEXT NOT NULL, kind TEXT NOT NULL,
     status INTEGER, retry_after INTEGER, remaining INTEGER);
 """
+_KEYS_AND_CERTIFICATES = """
+ALTER TABLE secret_version ADD COLUMN of_certificate INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE object_version (
+    serial INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL, vault TEXT NOT NULL REFERENCES vault,
+    name TEXT NOT NULL COLLATE NOCASE, version TEXT NOT NULL,
+    document TEXT NOT NULL, enabled INTEGER NOT NULL,
+    created INTEGER NOT NULL, updated INTEGER NOT NULL,
+    UNIQUE (kind, vault, name, version));
+CREATE TABLE deleted_object (
+    kind TEXT NOT NULL, vault TEXT NOT NULL, name TEXT NOT NULL COLLATE NOCASE,
+    deleted INTEGER NOT NULL, purge INTEGER NOT NULL,
+    PRIMARY KEY (kind, vault, name));
+"""
+_SCHEMAS = (_FIRST_SCHEMA, _KEYS_AND_CERTIFICATES)
+"""What each version of the data adds to the one before it."""
 
 
 class Database:
@@ -124,15 +139,17 @@ class Database:
             self._connection.execute("PRAGMA foreign_keys = ON")
         with self.write() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > _SCHEMA_VERSION:
+            if version > len(_SCHEMAS):
                 raise PlatformError(
                     f"{self._path} was written by a newer version of Keyferry",
                     "Upgrade Keyferry, or choose another folder with --data.",
                 )
-            if version < _SCHEMA_VERSION:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
+            if version == len(_SCHEMAS):
+                return
+            for schema in _SCHEMAS[version:]:
+                for statement in filter(str.strip, schema.split(";")):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA user_version = {len(_SCHEMAS)}")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

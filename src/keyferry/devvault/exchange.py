@@ -16,12 +16,16 @@ class PathKind(StrEnum):
 
     SECRET = "secret"  # noqa: S105 - a kind
     """One secret: read, set, changed or deleted."""
+    KEY = "key"
+    """One key."""
+    CERTIFICATE = "certificate"
+    """One certificate."""
     VERSIONS = "versions"
-    """The versions of one secret."""
+    """The versions of one object."""
     LIST = "list"
-    """The secrets of a vault."""
+    """The secrets, keys or certificates of a vault."""
     DELETED = "deleted"
-    """Deleted secrets."""
+    """Deleted objects."""
     TOKEN = "token"  # noqa: S105 - a kind
     """The token endpoint of Entra."""
     DISCOVERY = "discovery"
@@ -31,10 +35,12 @@ class PathKind(StrEnum):
 
 
 _KINDS: tuple[tuple[re.Pattern[str], PathKind], ...] = (
-    (re.compile(r"/secrets/?"), PathKind.LIST),
-    (re.compile(r"/secrets/[^/]+/versions/?"), PathKind.VERSIONS),
+    (re.compile(r"/(secrets|keys|certificates)/?"), PathKind.LIST),
+    (re.compile(r"/(secrets|keys|certificates)/[^/]+/versions/?"), PathKind.VERSIONS),
     (re.compile(r"/secrets/[^/]+(/[^/]*)?/?"), PathKind.SECRET),
-    (re.compile(r"/deletedsecrets(/.*)?"), PathKind.DELETED),
+    (re.compile(r"/keys/[^/]+(/[^/]*)?/?"), PathKind.KEY),
+    (re.compile(r"/certificates/[^/]+(/[^/]*)?/?"), PathKind.CERTIFICATE),
+    (re.compile(r"/deleted(secrets|keys|certificates)(/.*)?"), PathKind.DELETED),
     (re.compile(r"/metadata/.*"), PathKind.IMDS),
     (re.compile(r"/[^/]+/oauth2/v2\.0/token"), PathKind.TOKEN),
     (re.compile(r"/[^/]+/(discovery|v2\.0/\.well-known)/.*"), PathKind.DISCOVERY),

@@ -23,6 +23,7 @@ from keyferry.devvault.exchange import Answer, Call, Refused, path_kind, vault_e
 from keyferry.devvault.imds import Imds
 from keyferry.devvault.journal import NO_STATUS, Journal, RequestRecord
 from keyferry.devvault.model import CloseHalfWay, Hang, RespondStatus
+from keyferry.devvault.objects import VaultObjects
 from keyferry.devvault.secrets import Secrets
 from keyferry.devvault.throttle import Throttle
 from keyferry.devvault.vault import Vault
@@ -44,6 +45,8 @@ class Gateway:
         """`clock` tells the seconds since 1970."""
         tokens = AccessTokens(data.keys)
         secrets = Secrets(data.secrets)
+        keys = VaultObjects(data.vault_keys, data.certificates)
+        certificates = VaultObjects(data.certificates.certificates, data.certificates)
         self._behaviour = data.behaviour
         self._journal = journal
         self._clock = clock
@@ -51,7 +54,16 @@ class Gateway:
         self._entra = Entra(data, tokens)
         self._imds = Imds(data, tokens)
         self._vault = Vault(
-            data, tokens, {"secrets": secrets.answer, "deletedsecrets": secrets.answer}
+            data,
+            tokens,
+            {
+                "secrets": secrets.answer,
+                "deletedsecrets": secrets.answer,
+                "keys": keys.answer,
+                "deletedkeys": keys.answer,
+                "certificates": certificates.answer,
+                "deletedcertificates": certificates.answer,
+            },
         )
 
     async def serve_https(self, request: web.BaseRequest) -> web.StreamResponse:

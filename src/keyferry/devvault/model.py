@@ -97,6 +97,7 @@ class SecretVersion:
         value: never in a `repr`.
         expires: tells clients only; the vault hands out expired secrets, as the real one does.
         not_before: likewise.
+        of_certificate: whether it is the secret behind the certificate of the same name.
     """
 
     vault: str
@@ -110,6 +111,7 @@ class SecretVersion:
     updated: int
     expires: int | None
     not_before: int | None
+    of_certificate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,47 @@ class DeletedSecret:
     """A secret that can still be recovered. Times in whole seconds since 1970."""
 
     latest: SecretVersion
+    deleted: int
+    purge: int
+
+
+class ObjectKind(StrEnum):
+    """What a vault holds beside secrets; the value is its collection in a URL."""
+
+    KEY = "keys"
+    CERTIFICATE = "certificates"
+
+    @property
+    def singular(self) -> str:
+        """One of them, as a person calls it."""
+        return self.value.removesuffix("s")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of a key or a certificate. Times in whole seconds since 1970.
+
+    Attributes:
+        version: 32 hexadecimal digits; a certificate shares it with its key and its secret.
+        document: what it is made of; for a key `pem` (PKCS#8) and `kty`, for a certificate `cer`
+            (base64 of DER) and `content_type` of its secret. Never in a `repr`.
+    """
+
+    kind: ObjectKind
+    vault: str
+    name: str
+    version: str
+    document: Mapping[str, str] = field(repr=False)
+    enabled: bool
+    created: int
+    updated: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedObject:
+    """A key or certificate that can still be recovered. Times in whole seconds since 1970."""
+
+    latest: ObjectVersion
     deleted: int
     purge: int
 

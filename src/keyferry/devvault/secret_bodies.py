@@ -12,7 +12,7 @@ from keyferry.devvault.exchange import Call, Refused, vault_error
 from keyferry.devvault.model import DeletedSecret, SecretAttributes, SecretVersion
 
 MAX_PAGE = 25
-_RECOVERY = {"recoveryLevel": "Recoverable+Purgeable", "recoverableDays": 90}
+RECOVERY = {"recoveryLevel": "Recoverable+Purgeable", "recoverableDays": 90}
 
 Json = dict[str, object]
 
@@ -69,12 +69,16 @@ def secret_item(host: str, row: SecretVersion, *, versioned: bool = False) -> Js
     """A SecretItem: what lists say of a secret, without its value."""
     item: Json = {"contentType": row.content_type} if row.content_type is not None else {}
     item["id"] = f"https://{host}/secrets/{row.name}" + (f"/{row.version}" if versioned else "")
+    if row.of_certificate:
+        item["managed"] = True
+        if versioned:
+            item["kid"] = f"https://{host}/keys/{row.name}/{row.version}"
     attributes: Json = {"enabled": row.enabled}
     if row.not_before is not None:
         attributes["nbf"] = row.not_before
     if row.expires is not None:
         attributes["exp"] = row.expires
-    item["attributes"] = attributes | {"created": row.created, "updated": row.updated} | _RECOVERY
+    item["attributes"] = attributes | {"created": row.created, "updated": row.updated} | RECOVERY
     if row.tags is not None:
         item["tags"] = dict(row.tags)
     return item

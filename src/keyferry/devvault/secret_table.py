@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RECOVERABLE_DAYS = 90
 _COLUMNS = (
     "vault, name, version, value, content_type, tags, enabled,"
-    " created, updated, expires, not_before"
+    " created, updated, expires, not_before, of_certificate"
 )
 
 
@@ -64,9 +64,22 @@ class SecretTable:
         )
 
     def set(
-        self, vault: str, name: str, value: str, attributes: SecretAttributes | None = None
+        self,
+        vault: str,
+        name: str,
+        value: str,
+        attributes: SecretAttributes | None = None,
+        *,
+        certificate_version: str | None = None,
     ) -> SecretVersion:
         """Store a new version, which becomes the latest, creating the vault where it is missing.
+
+        Args:
+            vault: where.
+            name: of the secret.
+            value: of the version.
+            attributes: of the version.
+            certificate_version: the certificate that the secret belongs to; None for none.
 
         Raises:
             RequestInvalidError: a name is impossible or the value is longer than 25 KiB.
@@ -83,7 +96,7 @@ class SecretTable:
         row = SecretVersion(
             vault=vault.lower(),
             name=name,
-            version=secrets.token_hex(16),
+            version=certificate_version or secrets.token_hex(16),
             value=value,
             content_type=given.content_type,
             tags=given.tags,
@@ -92,10 +105,11 @@ class SecretTable:
             updated=now,
             expires=given.expires,
             not_before=given.not_before,
+            of_certificate=certificate_version is not None,
         )
         with self._database.write() as connection:
             connection.execute(
-                f"INSERT INTO secret_version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
+                f"INSERT INTO secret_version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
                 _values(row),
             )
         return row
@@ -160,7 +174,7 @@ class SecretTable:
             connection.execute(
                 "UPDATE secret_version SET content_type = ?, tags = ?, enabled = ?, updated = ?,"
                 " expires = ?, not_before = ? WHERE vault = ? AND name = ? AND version = ?",
-                (*_values(new)[4:7], *_values(new)[8:], old.vault, old.name, old.version),
+                (*_values(new)[4:7], *_values(new)[8:11], old.vault, old.name, old.version),
             )
         return new
 
@@ -264,11 +278,12 @@ def _values(row: SecretVersion) -> tuple[object, ...]:
         row.updated,
         row.expires,
         row.not_before,
+        int(row.of_certificate),
     )
 
 
 def _row(values: tuple[Any, ...]) -> SecretVersion:
-    (vault, name, version, value, content_type, tags, enabled, *times) = values
+    (vault, name, version, value, content_type, tags, enabled, *rest) = values
     return SecretVersion(
         vault,
         name,
@@ -277,5 +292,6 @@ def _row(values: tuple[Any, ...]) -> SecretVersion:
         content_type,
         None if tags is None else msgspec.json.decode(tags, type=dict[str, str]),
         bool(enabled),
-        *times,
+        *rest[:-1],
+        bool(rest[-1]),
     )

@@ -32,8 +32,10 @@ class Caller:
     claims: Claims
     permissions: frozenset[Permission]
 
-    def need(self, permission: Permission) -> None:
-        """Make sure that the caller may do this.
+    def need(self, permission: Permission, kind: str = "secrets") -> None:
+        """Make sure that the caller may do this to objects of that kind.
+
+        One policy stands for all kinds; the real vault has one for each.
 
         Raises:
             Refused: the access policy does not say so.
@@ -44,7 +46,7 @@ class Caller:
         refusal = vault_error(
             403,
             "Forbidden",
-            f"The user, group or application '{who}' does not have secrets {permission} permission"
+            f"The user, group or application '{who}' does not have {kind} {permission} permission"
             f" on key vault '{self.vault};location=loopback'.",
             "AccessDenied",
         )
@@ -55,7 +57,7 @@ class Caller:
 
 
 Operation = Callable[[Call, Caller], Answer]
-"""A handler of one kind of object: `secrets` now; keys and certificates would stand beside it."""
+"""A handler of one kind of object: secrets, keys or certificates."""
 
 
 class Vault:

@@ -1,0 +1,172 @@
+"""Certificates, each with the key and the secret behind it, which share its name and version."""
+
+from __future__ import annotations
+
+import base64
+import secrets as random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keyferry.devvault.certificate_material import (
+    PKCS12_TYPE,
+    Material,
+    issue,
+    read_material,
+    secret_value,
+)
+from keyferry.devvault.key_material import key_pem, new_key
+from keyferry.devvault.model import SecretAttributes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from keyferry.devvault.certificate_material import Signer
+    from keyferry.devvault.model import ObjectVersion
+    from keyferry.devvault.object_table import ObjectTable
+    from keyferry.devvault.secret_table import SecretTable
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateWish:
+    """What a new certificate is to be like.
+
+    Attributes:
+        common_name: of its subject; "" takes the first host.
+        hosts: its DNS names.
+        kind: of its key.
+        size: of an RSA key in bits.
+        curve: of an EC key.
+        content_type: of its secret.
+        by_authority: whether the development CA signs it instead of itself.
+    """
+
+    common_name: str = ""
+    hosts: Sequence[str] = ()
+    kind: str = "RSA"
+    size: int = 2048
+    curve: str = "P-256"
+    content_type: str = PKCS12_TYPE
+    by_authority: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStore:
+    """Makes, imports and deletes certificates with what belongs to them.
+
+    Attributes:
+        secrets: where their secrets go.
+        keys: where their keys go.
+        certificates: where they go themselves.
+        signer: gives the development CA, making it where it is missing.
+        clock: seconds since 1970.
+    """
+
+    secrets: SecretTable
+    keys: ObjectTable
+    certificates: ObjectTable
+    signer: Callable[[], Signer] = field(repr=False)
+    clock: Callable[[], float] = field(repr=False)
+
+    def create(self, vault: str, name: str, wish: CertificateWish) -> ObjectVersion:
+        """Make a certificate.
+
+        Raises:
+            RequestInvalidError: a part of `wish` is impossible, or the name is.
+            ObjectUnusableError: a deleted object of that name can still be recovered.
+        """
+        key = new_key(wish.kind, size=wish.size, curve=wish.curve)
+        material = issue(
+            wish.common_name or (wish.hosts[0] if wish.hosts else name),
+            key,
+            hosts=wish.hosts,
+            now=datetime.fromtimestamp(self.clock(), UTC),
+            signer=self.signer() if wish.by_authority else None,
+        )
+        return self._put(vault, name, material, wish.content_type, kind=wish.kind)
+
+    def import_(
+        self,
+        vault: str,
+        name: str,
+        content: bytes,
+        *,
+        password: str | None = None,
+        content_type: str | None = None,
+        enabled: bool = True,
+    ) -> ObjectVersion:
+        """Take a certificate with its key out of PEM or PKCS#12.
+
+        Args:
+            vault: where.
+            name: of the certificate.
+            content: PEM, PKCS#12, or the base64 text of that.
+            password: of PKCS#12.
+            content_type: of its secret; None is the form of `content`.
+            enabled: whether it may be read.
+
+        Raises:
+            RequestInvalidError: the content or the name is no good.
+            ObjectUnusableError: a deleted object of that name can still be recovered.
+        """
+        material, found = read_material(content, password)
+        chosen = content_type or found
+        kind = "RSA" if isinstance(material.key, RSAPrivateKey) else "EC"
+        return self._put(vault, name, material, chosen, kind=kind, enabled=enabled)
+
+    def enable(
+        self, vault: str, name: str, version: str | None = None, *, enabled: bool = True
+    ) -> ObjectVersion:
+        """Enable or disable a version together with its key and its secret.
+
+        Raises:
+            ObjectNotFoundError: there is no such version.
+        """
+        row = self.certificates.enable(vault, name, version, enabled=enabled)
+        self.keys.enable(vault, name, row.version, enabled=enabled)
+        self.secrets.update(vault, name, row.version, SecretAttributes(enabled=enabled))
+        return row
+
+    def delete(self, vault: str, name: str) -> None:
+        """Delete a certificate together with its key and its secret.
+
+        Raises:
+            ObjectNotFoundError: there is no such certificate.
+        """
+        self.certificates.delete(vault, name)
+        for table in (self.keys, self.secrets):
+            if table.find(vault, name):
+                table.delete(vault, name)
+
+    def recover(self, vault: str, name: str) -> None:
+        """Undo `delete`."""
+        for table in (self.certificates, self.keys, self.secrets):
+            table.recover(vault, name)
+
+    def purge(self, vault: str, name: str) -> None:
+        """Remove a deleted certificate for good, with what belongs to it."""
+        for table in (self.certificates, self.keys, self.secrets):
+            table.purge(vault, name)
+
+    def _put(
+        self,
+        vault: str,
+        name: str,
+        material: Material,
+        content_type: str,
+        *,
+        kind: str,
+        enabled: bool = True,
+    ) -> ObjectVersion:
+        version = random.token_hex(16)
+        attributes = SecretAttributes(enabled=enabled, content_type=content_type)
+        value = secret_value(material, content_type)
+        self.secrets.set(vault, name, value, attributes, certificate_version=version)
+        document = {"pem": key_pem(material.key), "kty": kind, "managed": "yes"}
+        self.keys.put(vault, name, version, document, enabled=enabled)
+        cer = base64.b64encode(material.leaf.public_bytes(Encoding.DER)).decode()
+        described = {"cer": cer, "content_type": content_type, "kty": kind}
+        return self.certificates.put(vault, name, version, described, enabled=enabled)

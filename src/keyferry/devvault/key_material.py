@@ -1,0 +1,128 @@
+"""Keys: making them, and their JSON Web Key form in both directions. [pure]"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from keyferry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+RSA_SIZES = (2048, 3072, 4096)
+CURVES: Mapping[str, type[ec.EllipticCurve]] = {
+    "P-256": ec.SECP256R1,
+    "P-384": ec.SECP384R1,
+    "P-521": ec.SECP521R1,
+    "P-256K": ec.SECP256K1,
+}
+KEY_TYPES = ("RSA", "RSA-HSM", "EC", "EC-HSM")
+_REMEDY = f"Use one of {', '.join(KEY_TYPES)}."
+
+
+def new_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> Key:
+    """A new key.
+
+    Args:
+        kind: one of `KEY_TYPES`; -HSM makes no other key.
+        size: of an RSA key in bits.
+        curve: of an EC key, one of `CURVES`.
+
+    Raises:
+        RequestInvalidError: there is no such kind, size or curve.
+    """
+    match kind:
+        case "RSA" | "RSA-HSM" if size in RSA_SIZES:
+            return rsa.generate_private_key(public_exponent=65537, key_size=size)
+        case "EC" | "EC-HSM" if curve in CURVES:
+            return ec.generate_private_key(CURVES[curve]())
+        case "RSA" | "RSA-HSM":
+            raise RequestInvalidError(f"an RSA key has no {size} bits", f"Use one of {RSA_SIZES}.")
+        case "EC" | "EC-HSM":
+            raise RequestInvalidError(f"there is no curve {curve!r}", f"Use one of {[*CURVES]}.")
+        case _:
+            raise RequestInvalidError(f"there is no key type {kind!r}", _REMEDY)
+
+
+def key_pem(key: Key) -> str:
+    """PKCS#8 in PEM, as it is kept."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def parse_key(pem: bytes) -> Key:
+    """The key in PEM of any form.
+
+    Raises:
+        RequestInvalidError: there is none, or one that a vault does not take.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, Key):
+        return key
+    # Not chained: the exception may quote the key.
+    raise RequestInvalidError("it holds no unencrypted RSA or EC key in PEM", _REMEDY) from None
+
+
+def public_jwk(key: Key, kind: str) -> dict[str, object]:
+    """The public half as a vault shows it, without its id."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        numbers = key.public_key().public_numbers()
+        operations = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
+        return {
+            "kty": kind,
+            "key_ops": operations,
+            "n": _encode(numbers.n, (numbers.n.bit_length() + 7) // 8),
+            "e": _encode(numbers.e, 3),
+        }
+    point, length = key.public_key().public_numbers(), (key.key_size + 7) // 8
+    curve = next(name for name, made in CURVES.items() if isinstance(key.curve, made))
+    return {
+        "kty": kind,
+        "key_ops": ["sign", "verify"],
+        "crv": curve,
+        "x": _encode(point.x, length),
+        "y": _encode(point.y, length),
+    }
+
+
+def private_key(jwk: Mapping[str, str]) -> Key:
+    """The key in a JSON Web Key that holds its private half.
+
+    Raises:
+        RequestInvalidError: it is none.
+    """
+    try:
+        if jwk.get("kty", "").startswith("RSA"):
+            n, e, d, p, q = (_decode(jwk[name]) for name in ("n", "e", "d", "p", "q"))
+            public = rsa.RSAPublicNumbers(e, n)
+            rest = (rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q))
+            return rsa.RSAPrivateNumbers(p, q, d, *rest, public).private_key()
+        curve = CURVES[jwk["crv"]]()
+        point = ec.EllipticCurvePublicNumbers(_decode(jwk["x"]), _decode(jwk["y"]), curve)
+        return ec.EllipticCurvePrivateNumbers(_decode(jwk["d"]), point).private_key()
+    except (KeyError, ValueError, binascii.Error, UnsupportedAlgorithm):
+        # Not chained: the exception may quote the key.
+        problem = "it is no private JSON Web Key of a known type"
+        raise RequestInvalidError(problem, _REMEDY) from None
+
+
+def _encode(number: int, length: int) -> str:
+    return base64.urlsafe_b64encode(number.to_bytes(length)).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> int:
+    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
