@@ -232,10 +232,8 @@ class SecretTable:
     def _all_versions(
         connection: sqlite3.Connection, vault: str, name: str
     ) -> tuple[SecretVersion, ...]:
-        rows = connection.execute(
-            f"SELECT {_COLUMNS} FROM secret_version WHERE vault = ? AND name = ? ORDER BY serial",  # noqa: S608
-            (vault.lower(), name),
-        )
+        query = f"SELECT {_COLUMNS} FROM secret_version WHERE vault = ? AND name = ?"  # noqa: S608
+        rows = connection.execute(f"{query} ORDER BY serial", (vault.lower(), name))
         return tuple(_row(values) for values in rows)
 
 
@@ -283,7 +281,8 @@ def _values(row: SecretVersion) -> tuple[object, ...]:
 
 
 def _row(values: tuple[Any, ...]) -> SecretVersion:
-    (vault, name, version, value, content_type, tags, enabled, *rest) = values
+    (vault, name, version, value, content_type, tags, enabled, *times) = values
+    created, updated, expires, not_before, of_certificate = times
     return SecretVersion(
         vault,
         name,
@@ -292,6 +291,9 @@ def _row(values: tuple[Any, ...]) -> SecretVersion:
         content_type,
         None if tags is None else msgspec.json.decode(tags, type=dict[str, str]),
         bool(enabled),
-        *rest[:-1],
-        bool(rest[-1]),
+        created,
+        updated,
+        expires,
+        not_before,
+        bool(of_certificate),
     )
