@@ -1,0 +1,177 @@
+"""A provider that answers as the test says: built in, or behind a socket.
+
+provider = ScriptedProvider()
+provider.serves({"db": "s3cret"})
+...
+provider.fails(ObjectNotFoundError("there is no db"))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from keyferry.contract import (
+    MountCall,
+    MountResult,
+    ObjectVersion,
+    ProviderVersion,
+    SecretFile,
+    decode_call,
+    encode_result,
+)
+from keyferry.grpc_edge import Context
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+
+Answer = Callable[[wire.MountRequest, Context], Awaitable[wire.MountResponse]]
+
+
+def result(files: Mapping[str, str], version: str = "v1") -> MountResult:
+    """Files with these texts, each an object of its own."""
+    return MountResult(
+        versions=tuple(ObjectVersion(f"secret/{path}", version) for path in files),
+        files=tuple(SecretFile(path, 0o644, text.encode()) for path, text in files.items()),
+    )
+
+
+class ScriptedProvider:
+    """Implements `contract.Provider`.
+
+    Attributes:
+        calls: what it was asked, in order.
+        inside: how many calls are in it now; `most_inside` is the greatest number so far.
+        gate: while it is closed, calls wait in it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[MountCall] = []
+        self.inside = 0
+        self.most_inside = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._outcome: MountResult | Exception = result({"a": "1"})
+        self._moved = asyncio.Condition()
+
+    def serves(self, files: Mapping[str, str], version: str = "v1") -> None:
+        """From now on it delivers these files."""
+        self._outcome = result(files, version)
+
+    def fails(self, error: Exception) -> None:
+        """From now on it raises `error`."""
+        self._outcome = error
+
+    async def entered(self, count: int) -> None:
+        """Wait until `count` calls have come in."""
+        async with asyncio.timeout(10), self._moved:
+            await self._moved.wait_for(lambda: len(self.calls) >= count)
+
+    async def left(self) -> None:
+        """Wait until no call is in it."""
+        async with asyncio.timeout(10), self._moved:
+            await self._moved.wait_for(lambda: not self.inside)
+
+    async def mount(self, call: MountCall) -> MountResult:
+        """Deliver what the script says."""
+        self.calls.append(call)
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        try:
+            async with self._moved:
+                self._moved.notify_all()
+            await self.gate.wait()
+            if isinstance(self._outcome, Exception):
+                raise self._outcome
+            return self._outcome
+        finally:
+            self.inside -= 1
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def version(self) -> ProviderVersion:
+        """Tell what it is."""
+        return ProviderVersion("v1alpha1", "scripted", "1.2.3")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@asynccontextmanager
+async def external_provider(socket: Path, answer: Answer | None = None) -> AsyncIterator[None]:
+    """A real v1alpha1 server on `socket`, as an installed provider has one.
+
+    Args:
+        socket: its file; made here, gone at the end.
+        answer: to Mount; one file `a` when left out.
+    """
+
+    async def mount(message: wire.MountRequest, context: Context) -> wire.MountResponse:
+        if answer is not None:
+            return await answer(message, context)
+        decode_call(message)
+        return encode_result(result({"a": "external"}))
+
+    async def version(_: wire.VersionRequest, __: Context) -> wire.VersionResponse:
+        return wire.VersionResponse(version="v1alpha1", runtime_name="ext", runtime_version="9.9")
+
+    server = grpc.aio.server()
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Mount": grpc.unary_unary_rpc_method_handler(
+            mount,
+            request_deserializer=wire.MountRequest.FromString,
+            response_serializer=wire.MountResponse.SerializeToString,
+        ),
+        "Version": grpc.unary_unary_rpc_method_handler(
+            version,
+            request_deserializer=wire.VersionRequest.FromString,
+            response_serializer=wire.VersionResponse.SerializeToString,
+        ),
+    }
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("v1alpha1.CSIDriverProvider", handlers)]
+    )
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(None)
+        socket.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def recording_relay(outside: Path, inside: Path) -> AsyncIterator[bytearray]:
+    """Passes everything on from socket `outside` to socket `inside`; yields what the client says.
+
+    It shows what no server tells: the raw headers of the client, such as its authority.
+    """
+    said = bytearray()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def pump(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, record: bytearray | None
+    ) -> None:
+        while chunk := await reader.read(65536):
+            if record is not None:
+                record += chunk
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        their_reader, their_writer = await asyncio.open_unix_connection(str(inside))
+        writers.extend((writer, their_writer))
+        await asyncio.gather(pump(reader, their_writer, said), pump(their_reader, writer, None))
+
+    server = await asyncio.start_unix_server(serve, str(outside))
+    try:
+        yield said
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        await server.wait_closed()
