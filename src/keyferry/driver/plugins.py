@@ -23,6 +23,7 @@ from keyferry.contract import (
     encode_call,
 )
 from keyferry.errors import (
+    AuthorError,
     Code,
     ProviderNotFoundError,
     ProviderReportedError,
@@ -166,9 +167,17 @@ class Plugin:
     def named_files(self, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
         """Which files a class makes and how they may be called.
 
-        Nothing for providers that we do not know.
+        Nothing for providers that we do not know, nor for a class that only the external provider
+        behind a name of ours understands: its files then go by their paths.
         """
-        return self.row.named_files(parameters) if self.row else ()
+        if self.row is None:
+            return ()
+        try:
+            return self.row.named_files(parameters)
+        except AuthorError:
+            if self.writes_itself:
+                return ()
+            raise
 
 
 class Plugins:

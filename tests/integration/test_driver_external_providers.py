@@ -1,0 +1,296 @@
+"""Providers behind sockets, as they are installed for the upstream driver (driver-wire, 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket as sockets
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from keyferry.contract import MountCall, encode_result
+from keyferry.driver.plugins import ExternalProvider, Plugins
+from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
+from keyferry.grpc_edge import Context
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from tests.fakes.driver import Driver, running_driver
+from tests.fakes.provider import Answer, external_provider, recording_relay, result
+from tests.fakes.volume import read_through_links
+
+MAX_BYTES = 64 * 1024
+
+
+@pytest.fixture
+def folder(mount_home: Path) -> Path:
+    """Where providers put their sockets."""
+    made = mount_home / "providers"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+async def driver(mount_home: Path, folder: Path) -> AsyncIterator[Driver]:
+    """A driver that looks into two folders; a class `web` for the provider `ext`."""
+    first = mount_home / "first"
+    async with running_driver(
+        mount_home, sockets=(first, folder), max_receive_bytes=MAX_BYTES
+    ) as running:
+        running.write_class("web", provider="ext")
+        yield running
+
+
+async def failure(driver: Driver, class_name: str = "web") -> grpc.aio.AioRpcError:
+    """The status that a publish ends with; nothing is left of it."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await driver.publish(class_name)
+    assert [] == driver.left_overs()
+    return caught.value
+
+
+def answers(response: wire.MountResponse) -> Answer:
+    """Always this."""
+
+    async def answer(_: wire.MountRequest, __: Context) -> wire.MountResponse:
+        return response
+
+    return answer
+
+
+async def test_the_files_of_a_provider_behind_a_socket_are_written(
+    driver: Driver, folder: Path
+) -> None:
+    """Found by its name, called over its protocol."""
+    async with external_provider(folder / "ext.sock"):
+        assert {"a": b"external"} == read_through_links(await driver.publish("web"))
+        assert {"secret/a": "v1"} == driver.objects_in_status("web")
+
+
+async def test_a_provider_is_called_with_the_authority_localhost(folder: Path) -> None:
+    """Go servers refuse the path of a socket as an authority."""
+    async with (
+        external_provider(folder / "inner.sock"),
+        recording_relay(folder / "ext.sock", folder / "inner.sock") as said,
+    ):
+        provider = ExternalProvider("ext", folder / "ext.sock", max_receive_bytes=MAX_BYTES)
+        await provider.mount(MountCall({"x": "y"}))
+        await provider.close()
+    assert b"localhost" in said
+    assert b"ext.sock" not in said
+    assert b"/v1alpha1.CSIDriverProvider/Mount" in said
+
+
+async def test_an_error_code_of_a_provider_is_the_reason_in_the_metrics(
+    driver: Driver, folder: Path
+) -> None:
+    """The message names provider and code."""
+    coded = wire.MountResponse(error=wire.Error(code="QuotaExceeded"))
+    async with external_provider(folder / "ext.sock", answers(coded)):
+        status = await failure(driver)
+    assert grpc.StatusCode.UNKNOWN == status.code()
+    assert "provider 'ext' reported error code 'QuotaExceeded'" in (status.details() or "")
+    counted = driver.series("node_publish_error_total")
+    assert {"error_type=QuotaExceeded provider=ext": 1.0} == counted
+
+
+async def test_an_answer_without_versions_is_refused(driver: Driver, folder: Path) -> None:
+    """Files alone are not enough."""
+    poor = wire.MountResponse(files=[wire.File(path="a", mode=0o644, contents=b"x")])
+    async with external_provider(folder / "ext.sock", answers(poor)):
+        assert "missing object versions" in ((await failure(driver)).details() or "")
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ABORTED]
+)
+async def test_the_status_of_a_provider_passes_through(
+    driver: Driver, folder: Path, code: grpc.StatusCode
+) -> None:
+    """Kubelet decides by it whether the volume is in doubt."""
+
+    async def refuse(_: wire.MountRequest, context: Context) -> wire.MountResponse:
+        await context.abort(code, "the vault said no")
+
+    async with external_provider(folder / "ext.sock", refuse):
+        status = await failure(driver)
+    assert code == status.code()
+    assert "provider 'ext' failed: the vault said no" in (status.details() or "")
+
+
+async def test_an_answer_that_is_too_large_tells_which_flag_to_raise(
+    driver: Driver, folder: Path
+) -> None:
+    """The limit is upstream's, and so is the status."""
+    large = encode_result(result({"a": "x" * 2 * MAX_BYTES}))
+    async with external_provider(folder / "ext.sock", answers(large)):
+        status = await failure(driver)
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED == status.code()
+    assert "--max-call-recv-msg-size" in (status.details() or "")
+
+
+async def test_a_dead_socket_is_named_instead_of_waited_for(folder: Path) -> None:
+    """Upstream waits until kubelet gives up, and says nothing."""
+    path = folder / "ext.sock"
+    with sockets.socket(sockets.AF_UNIX) as dead:
+        dead.bind(str(path))
+    provider = ExternalProvider("ext", path, max_receive_bytes=MAX_BYTES, connect_seconds=0.2)
+    with pytest.raises(ProviderUnreachableError) as caught:
+        await provider.mount(MountCall({"x": "y"}))
+    assert Code.UNAVAILABLE == caught.value.code
+    assert f"nobody listens on {path}" in str(caught.value)
+    await provider.close()
+
+
+async def test_a_provider_that_restarts_is_waited_for(folder: Path) -> None:
+    """A rolling update of a provider fails no mount."""
+    path = folder / "ext.sock"
+    async with external_provider(path):
+        provider = ExternalProvider("ext", path, max_receive_bytes=MAX_BYTES)
+        await provider.mount(MountCall({"x": "y"}))
+    late = asyncio.create_task(provider.mount(MountCall({"x": "y"})))
+    await asyncio.sleep(0.1)
+    async with external_provider(path):
+        assert 1 == len((await late).files)
+    await provider.close()
+
+
+async def test_a_provider_that_appears_later_is_found(driver: Driver, folder: Path) -> None:
+    """Nothing is remembered of the search that failed."""
+    assert "provider not found" in ((await failure(driver)).details() or "")
+    async with external_provider(folder / "ext.sock"):
+        assert {"a": b"external"} == read_through_links(await driver.publish("web"))
+
+
+async def test_an_unknown_provider_is_told_with_the_known_ones(
+    driver: Driver, folder: Path
+) -> None:
+    """And where was looked; the status is upstream's, the metric's reason empty."""
+    async with external_provider(folder / "gcp.sock"):
+        status = await failure(driver)
+    assert grpc.StatusCode.UNKNOWN == status.code()
+    details = status.details() or ""
+    assert "provider not found: provider 'ext'" in details
+    assert "Known providers here: gcp." in details
+    assert str(folder) in details
+    assert {"error_type= provider=ext": 1.0} == driver.series("node_publish_error_total")
+
+
+async def test_the_first_folder_that_has_the_socket_wins(
+    driver: Driver, folder: Path, mount_home: Path
+) -> None:
+    """Additional folders come before the main one."""
+    (mount_home / "first").mkdir()
+    first = answers(encode_result(result({"a": "first"})))
+    async with (
+        external_provider(mount_home / "first" / "ext.sock", first),
+        external_provider(folder / "ext.sock"),
+    ):
+        assert {"a": b"first"} == read_through_links(await driver.publish("web"))
+
+
+def old_style(text: str) -> Answer:
+    """A provider that writes into the volume itself and returns no files."""
+
+    async def answer(message: wire.MountRequest, _: Context) -> wire.MountResponse:
+        target = Path(message.target_path)
+        (target / "plain").write_text(text)
+        (target / "d").mkdir(exist_ok=True)
+        (target / "d" / "nested").write_text(text)
+        return wire.MountResponse(object_version=[wire.ObjectVersion(id="o", version="1")])
+
+    return answer
+
+
+@pytest.mark.mounts
+async def test_a_provider_of_the_old_style_writes_into_the_mount_itself(
+    driver: Driver, folder: Path
+) -> None:
+    """The volume is mounted before it is called, and what it wrote is left and mirrored."""
+    entry = {
+        "secretName": "s",
+        "type": "Opaque",
+        "data": [
+            {"objectName": "plain", "key": "plain"},
+            {"objectName": "d/nested", "key": "nested"},
+        ],
+    }
+    driver.write_class("old", provider="ext", secret_objects=[entry])
+    async with external_provider(folder / "ext.sock", old_style("written")):
+        target = await driver.publish("old")
+        assert target.is_mount()
+        assert {"plain": b"written", "d/nested": b"written"} == read_through_links(target)
+        secret = driver.secret("s")
+        assert secret is not None
+        assert {"plain", "nested"} == {k for k, v in secret["data"].items() if b64decode(v)}
+        await driver.publish("old")
+        await driver.unpublish()
+    assert [] == driver.left_overs()
+
+
+@pytest.mark.mounts
+async def test_a_provider_of_the_old_style_that_fails_leaves_nothing(
+    driver: Driver, folder: Path
+) -> None:
+    """Not even the mount that was made for it."""
+
+    async def refuse(message: wire.MountRequest, context: Context) -> wire.MountResponse:
+        (Path(message.target_path) / "half").write_text("x")
+        await context.abort(grpc.StatusCode.INTERNAL, "half way")
+
+    async with external_provider(folder / "ext.sock", refuse):
+        status = await failure(driver)
+    assert "half way" in (status.details() or "")
+
+
+async def test_a_class_that_only_the_external_provider_understands_is_mounted(
+    driver: Driver, folder: Path
+) -> None:
+    """Behind a name of ours may be a newer provider; its files go by their paths."""
+    entry = {"secretName": "s", "type": "Opaque", "data": [{"objectName": "a", "key": "k"}]}
+    driver.write_class(
+        "new", provider="azure", parameters={"objects": "a form of 2030"}, secret_objects=[entry]
+    )
+    async with external_provider(folder / "azure.sock"):
+        assert {"a": b"external"} == read_through_links(await driver.publish("new"))
+    assert driver.secret("s") is not None
+
+
+async def test_health_is_told_in_the_log_for_providers_in_use(driver: Driver, folder: Path) -> None:
+    """One that does not answer is a warning with its name; nobody else is asked."""
+    plugins = Plugins(built_in={}, rows=(), folders=(folder,), max_receive_bytes=MAX_BYTES)
+    async with external_provider(folder / "ext.sock"), external_provider(folder / "other.sock"):
+        plugins.find("ext")
+        await plugins.check_health()
+    log = driver.log.getvalue()
+    assert 'provider is healthy" provider="ext" version="9.9"' in log
+    assert "other" not in log
+    await plugins.close()
+
+
+async def test_the_version_of_a_provider_is_read(folder: Path) -> None:
+    """Protocol, name and version."""
+    async with external_provider(folder / "ext.sock"):
+        provider = ExternalProvider("ext", folder / "ext.sock", max_receive_bytes=MAX_BYTES)
+        version = await provider.version()
+        await provider.close()
+    assert ("v1alpha1", "ext", "9.9") == (
+        version.api_version,
+        version.runtime_name,
+        version.runtime_version,
+    )
+
+
+async def test_a_reported_error_keeps_its_number_even_without_a_text(folder: Path) -> None:
+    """The name of the status stands where the provider says nothing."""
+
+    async def refuse(_: wire.MountRequest, context: Context) -> wire.MountResponse:
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, "")
+
+    async with external_provider(folder / "ext.sock", refuse):
+        provider = ExternalProvider("ext", folder / "ext.sock", max_receive_bytes=MAX_BYTES)
+        with pytest.raises(ProviderReportedError, match="PERMISSION_DENIED") as caught:
+            await provider.mount(MountCall({"x": "y"}))
+        await provider.close()
+    assert 7 == caught.value.code
