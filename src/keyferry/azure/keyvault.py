@@ -63,14 +63,16 @@ class KeyVault:
         https: the connections.
         tokens: who reads.
         asked: vault, tenant and client, for messages.
-        host: of the vault, with a port where it has an unusual one.
+        netloc: its host, with a port where it has an unusual one.
     """
 
-    def __init__(self, https: HttpsClient, tokens: TokenSource, *, asked: Asked, host: str) -> None:
+    def __init__(
+        self, https: HttpsClient, tokens: TokenSource, *, asked: Asked, netloc: str
+    ) -> None:
         self._https = https
         self._tokens = tokens
         self._asked = asked
-        self._base = URL(f"https://{host}")
+        self._base = URL(f"https://{netloc}")
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""

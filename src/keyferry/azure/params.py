@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.azure.clouds import Cloud, EnvironmentFile, find_cloud
-from keyferry.azure.excerpt import excerpt
 from keyferry.azure.identity_choice import choose_identity, choose_switch
 from keyferry.azure.modes import Identity, profile
 from keyferry.azure.objects import VaultObject, parse_objects
 from keyferry.azure.service_account import check_subject
-from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, NamedFile
+from keyferry.azure.vault_address import VaultAddress, vault_address
+from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
 from keyferry.errors import ClassInvalidError, Hop, PlatformError
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class AzureMount:
     """Everything that one mount asks for.
 
     Attributes:
-        vault: the name of the vault.
+        vault: which vault.
         tenant: the Entra tenant that the identity belongs to.
         cloud: the cloud, or the file that describes it.
         identity: who fetches.
         objects: what to deliver, at least one.
     """
 
-    vault: str
+    vault: VaultAddress
     tenant: str
     cloud: Cloud | EnvironmentFile
     identity: Identity
@@ -66,8 +66,8 @@ def parse_mount(
             remedy = "The CSIDriver object needs podInfoOnMount: true."
             raise PlatformError(f"{name} is not provided", remedy, hop=Hop.REQUEST)
     switch = choose_switch(parameters)
-    vault = get("keyvaultName")
-    if not vault:
+    vault, url = get("keyvaultName"), get("keyvaultURL")
+    if not (vault or url):
         raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
     tenant = _tenant(get("tenantID") or get("tenantId"))
     cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
@@ -79,22 +79,7 @@ def parse_mount(
             service_account=get(SERVICE_ACCOUNT),
         )
     objects = parse_objects(get("objects"))
-    return AzureMount(_vault(vault), tenant, cloud, identity, objects)
-
-
-def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-    """The files that a mount of a class will produce, and the names for them, in their order.
-
-    Args:
-        parameters: of the class alone.
-
-    Raises:
-        ClassInvalidError: `objects` is malformed.
-    """
-    objects = parse_objects(_Getter(parameters)("objects"))
-    return tuple(
-        NamedFile(found.path, frozenset({found.ref.name}), str(found.ref)) for found in objects
-    )
+    return AzureMount(vault_address(vault, url), tenant, cloud, identity, objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +100,3 @@ def _tenant(text: str) -> str:
         problem = "failed to get keyvault client: tenantId is neither an id nor a domain name"
         raise ClassInvalidError(problem, "Find it with: az account show --query tenantId.")
     return text
-
-
-def _vault(name: str) -> str:
-    problem = f'failed to get vault: Invalid vault name: "{excerpt(name)}"'
-    remedy = "Give the bare name, without a domain."
-    if not 3 <= len(name) <= 24:
-        raise ClassInvalidError(f"{problem}, must be between 3 and 24 chars", remedy)
-    if not re.fullmatch(r"[-A-Za-z0-9]+", name):
-        raise ClassInvalidError(f"{problem}, must match [-a-zA-Z0-9]{{3,24}}", remedy)
-    return name

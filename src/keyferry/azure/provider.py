@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, assert_never
+from urllib.parse import urlsplit
 
 from keyferry import __version__
 from keyferry.azure.cloud_file import read_environment
@@ -88,22 +89,23 @@ class AzureProvider:
             _log.warning(
                 "certificate chain is not complete due to missing intermediate/root certificates "
                 "in the cert from key vault",
-                vault=mount.vault,
+                vault=mount.vault.name,
                 object=str(ref),
             )
         return delivery.result
 
     async def _open(self, mount: AzureMount, cloud: Cloud) -> KeyVault:
         """The vault, once there is a token for it."""
-        host = cloud.vault_host(mount.vault)
+        netloc = mount.vault.in_cloud(cloud)
+        host = urlsplit(f"https://{netloc}").hostname or netloc
         login = Login(mount.identity, mount.tenant, cloud, cloud.resource_of(host))
         tokens = self._credentials.tokens(login, host=host)
         await tokens.token()
         return KeyVault(
             self._https,
             tokens,
-            asked=Asked(mount.vault, mount.tenant, cloud.authority, mount.identity),
-            host=host,
+            asked=Asked(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
+            netloc=netloc,
         )
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.azure.objects import Encoding
 from keyferry.azure.encodings import decode
+from keyferry.azure.objects import Encoding
 from keyferry.errors import ObjectUnusableError
 
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from keyferry.azure.clouds import CLOUDS, EnvironmentFile
 from keyferry.azure.modes import ServicePrincipal, VmManagedIdentity, WorkloadIdentity
-from keyferry.azure.params import named_files, parse_mount
+from keyferry.azure.params import parse_mount
 from keyferry.azure.service_account import ServiceAccountToken
+from keyferry.azure.vault_address import VaultAddress
 from keyferry.contract import (
     POD_NAME,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
-    NamedFile,
 )
 from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError, PlatformError
 
@@ -56,7 +56,7 @@ def refusal(parameters: dict[str, str], secrets: dict[str, str] | None = None) -
 def test_a_whole_class_is_parsed() -> None:
     """The class of the walk-through."""
     mount = parse_mount(VM | {"userAssignedIdentityID": " 2222 ", "cloudName": ""}, None)
-    assert mount.vault == "testkv"
+    assert mount.vault == VaultAddress("testkv")
     assert mount.tenant == CLASS["tenantID"]
     assert mount.cloud == CLOUDS[0]
     assert mount.identity == VmManagedIdentity("2222")
@@ -241,23 +241,6 @@ def test_a_token_of_another_service_account_is_refused() -> None:
     problem = refusal(parameters).problem
     assert "belongs to system:serviceaccount:shop:admin" in problem
     assert "the pod to system:serviceaccount:shop:web" in problem
-
-
-def test_files_are_named_without_a_mount() -> None:
-    """From `objects` alone: path, the object's own name, and how a person calls it."""
-    objects = OBJECTS + "  - |\n    objectName: s2\n    objectAlias: a/b\n    objectType: secret\n"
-    assert named_files({"objects": objects}) == (
-        NamedFile("secret1", frozenset({"secret1"}), "secret secret1"),
-        NamedFile("a/b", frozenset({"s2"}), "secret s2"),
-    )
-
-
-def test_naming_files_fails_as_the_mount_would() -> None:
-    """The same checks, the same words."""
-    broken = {"objects": "invalid"}
-    with pytest.raises(ClassInvalidError) as caught:
-        named_files(broken)
-    assert caught.value.problem == refusal(VM | broken).problem
 
 
 KEYS = st.sampled_from(
