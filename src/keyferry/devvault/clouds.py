@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 IMDS_HOST = "169.254.169.254"
+API_SERVER = "kubernetes.default.svc.cluster.local"
+"""Where the token proxy of AKS is, told from the API server by the TLS server name."""
+CLUSTER_NAME = "hcp-kubernetes.696995ccb303450001b31a18.svc.cluster.local"
+"""A name in the certificate of the API server, from which clients derive that server name."""
+PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.aks"
+"""The TLS server name of the token proxy of this cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +21,13 @@ class Cloud:
         name: as `cloudName` of a class says it.
         vault_suffix: what follows the name of a vault in its host name.
         login_hosts: the hosts of its token endpoint; the first one stands in challenges.
+        hsm_suffix: what follows the name of a managed HSM; "" where none is played.
     """
 
     name: str
     vault_suffix: str
     login_hosts: tuple[str, ...]
+    hsm_suffix: str = ""
 
     @property
     def vault_resource(self) -> str:
@@ -36,6 +44,7 @@ CLOUDS: tuple[Cloud, ...] = (
         "AzurePublicCloud",
         "vault.azure.net",
         ("login.microsoftonline.com", "login.windows.net", "login.microsoft.com"),
+        "managedhsm.azure.net",
     ),
     Cloud("AzureUSGovernmentCloud", "vault.usgovcloudapi.net", ("login.microsoftonline.us",)),
     Cloud(
@@ -51,10 +60,22 @@ CLOUDS: tuple[Cloud, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class VaultStation:
-    """A vault, by its name in lower case."""
+    """A vault or a managed HSM, by its name in lower case.
+
+    Attributes:
+        cloud: where it is.
+        vault: its name.
+        suffix: what follows it in the host.
+    """
 
     cloud: Cloud
     vault: str
+    suffix: str
+
+    @property
+    def resource(self) -> str:
+        """The audience of tokens for it."""
+        return f"https://{self.suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +87,33 @@ class LoginStation:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyStation:
+    """The token proxy of AKS, by the TLS server name that it answers to."""
+
+    server_name: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownStation:
     """A host that is none of ours."""
 
     host: str
 
 
-Station = VaultStation | LoginStation | UnknownStation
+Station = VaultStation | LoginStation | ProxyStation | UnknownStation
 
 
 def station_of(host_header: str) -> Station:
     """The station that a `Host` header means; its port does not matter."""
     host = bare_host(host_header)
+    if host == API_SERVER:
+        return ProxyStation(PROXY_NAME)
     for cloud in CLOUDS:
         if host in cloud.login_hosts:
             return LoginStation(cloud, host)
         vault, dot, suffix = host.partition(".")
-        if dot and vault and suffix == cloud.vault_suffix:
-            return VaultStation(cloud, vault)
+        if dot and vault and suffix in (cloud.vault_suffix, cloud.hsm_suffix):
+            return VaultStation(cloud, vault, suffix)
     return UnknownStation(host)
 
 
@@ -94,14 +124,18 @@ def bare_host(host_header: str) -> str:
 
 
 def cloud_of_resource(resource: str) -> Cloud | None:
-    """The cloud whose vaults `resource` means, with or without a slash at its end."""
-    wanted = resource.removesuffix("/")
-    return next((cloud for cloud in CLOUDS if cloud.vault_resource == wanted), None)
+    """The cloud whose vaults or HSMs `resource` means, with or without a slash at its end."""
+    host = resource.removesuffix("/").removeprefix("https://")
+    if not host or not resource.startswith("https://"):
+        return None
+    return next((cloud for cloud in CLOUDS if host in (cloud.vault_suffix, cloud.hsm_suffix)), None)
 
 
 def certificate_names() -> tuple[str, ...]:
     """Every DNS name that the server certificate must cover."""
-    names = ["localhost", "*.local"]
+    names = ["localhost", "*.local", API_SERVER, CLUSTER_NAME, PROXY_NAME]
     for cloud in CLOUDS:
         names += [f"*.{cloud.vault_suffix}", *cloud.login_hosts]
+        if cloud.hsm_suffix:
+            names.append(f"*.{cloud.hsm_suffix}")
     return tuple(names)

@@ -11,6 +11,7 @@ from keyferry.devvault.behaviour_table import BehaviourTable
 from keyferry.devvault.certificate_material import Signer
 from keyferry.devvault.certificate_store import CertificateStore
 from keyferry.devvault.database import Database
+from keyferry.devvault.identity_proofs import IdentityProofs
 from keyferry.devvault.identity_table import IdentityTable
 from keyferry.devvault.model import ObjectKind
 from keyferry.devvault.object_table import ObjectTable
@@ -36,6 +37,7 @@ class DevVaultData:
         vault_keys: the keys of all vaults.
         certificates: the certificates of all vaults, with their keys and secrets.
         identities: who may sign in.
+        proofs: the certificates of apps, and the pods of managed identities.
         policies: what each may do.
         behaviour: latency, throttling, faults.
         keys: the keys that sign tokens.
@@ -60,6 +62,7 @@ class DevVaultData:
             clock=clock,
         )
         self.identities = IdentityTable(self._database)
+        self.proofs = IdentityProofs(self._database, self.identities)
         self.policies = PolicyTable(self._database, self.identities)
         self.behaviour = BehaviourTable(self._database)
         self.keys = SigningKeys(self._database)

@@ -6,11 +6,11 @@ import hmac
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from keyferry.devvault.clouds import LoginStation, cloud_of_resource
+from keyferry.devvault.assertions import check_assertion
+from keyferry.devvault.clouds import CLOUDS, LoginStation, ProxyStation, cloud_of_resource
 from keyferry.devvault.entra_errors import Aadsts, entra_error
 from keyferry.devvault.exchange import Answer, Call, Refused
-from keyferry.devvault.jwt import Claims, JwtError, parse_jwt, verify_jwt
-from keyferry.devvault.model import Federation, Identity, IdentityKind, digest_of
+from keyferry.devvault.model import Identity, IdentityKind, digest_of
 from keyferry.devvault.signing_keys import SigningKey
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from keyferry.devvault.access_tokens import AccessTokens
     from keyferry.devvault.data import DevVaultData
 
-JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-_CLOCK_SKEW = 300.0
-"""Seconds that the clock of an issuer may be ahead."""
-
 
 class Entra:
     """Answers for the login hosts of every cloud."""
@@ -30,6 +26,21 @@ class Entra:
     def __init__(self, data: DevVaultData, tokens: AccessTokens) -> None:
         self._data = data
         self._tokens = tokens
+
+    def bound_answer(self, call: Call, station: ProxyStation) -> Answer:
+        """Handle one request to the token proxy of AKS.
+
+        Raises:
+            Refused: with the answer that says why.
+        """
+        if call.server_name != station.server_name:
+            note = f"the token proxy is told by the TLS server name {station.server_name}"
+            raise Refused(Answer(401, {"kind": "Status", "code": 401}, note=note))
+        match (call.method, call.path.strip("/").split("/")):
+            case ("POST", [tenant, "oauth2", "v2.0", "token"]):
+                return self._token(call, None, tenant)
+            case _:
+                raise Refused(Answer(404, note="the token proxy gives tokens only"))
 
     def answer(self, call: Call, station: LoginStation) -> Answer:
         """Handle one request.
@@ -49,7 +60,9 @@ class Entra:
             case _:
                 raise Refused(Answer(404, note="the development vault does not play this endpoint"))
 
-    def _token(self, call: Call, station: LoginStation, tenant: str) -> Answer:
+    def _token(self, call: Call, station: LoginStation | None, tenant: str) -> Answer:
+        """A token; without a station from the token proxy, which takes bound identities only."""
+        bound = station is None
         form = _form(call)
         self._check_tenant(call, tenant)
         if (grant := form.get("grant_type", "")) != "client_credentials":
@@ -58,8 +71,8 @@ class Entra:
             )
         identity = self._client(call, form, tenant)
         resource = _resource(call, form, station)
-        if "client_assertion" in form:
-            self._check_assertion(call, form, identity)
+        if bound or "client_assertion" in form:
+            check_assertion(call, form, identity, self._data, bound=bound)
         else:
             _check_secret(call, form, identity)
         lifetime = self._data.behaviour.tuning().token_lifetime
@@ -100,43 +113,6 @@ class Entra:
                 note="add it: keyferry devvault identity add-app CLIENT_ID --tenant TENANT",
             )
         return identity
-
-    def _check_assertion(self, call: Call, form: Mapping[str, str], identity: Identity) -> None:
-        """Check a federated token: issuer, audience, subject, then signature and time."""
-        try:
-            jwt = parse_jwt(form["client_assertion"])
-        except JwtError:
-            raise entra_error(
-                call, Aadsts.MALFORMED, "JWT token is invalid or malformed."
-            ) from None
-        if form.get("client_assertion_type") != JWT_BEARER:
-            raise entra_error(
-                call, Aadsts.GRANT, f"The client assertion type must be '{JWT_BEARER}'."
-            )
-        _match_federation(call, self._data.identities.federations(identity.client_id), jwt.claims)
-        keys = self._data.identities.issuer_keys(jwt.claims.iss)
-        if keys is None:
-            raise entra_error(
-                call,
-                Aadsts.ISSUER_KEYS,
-                f"Unable to retrieve the keys of the issuer '{jwt.claims.iss}'.",
-                note="register them: keyferry devvault issuer add URL --jwks FILE",
-            )
-        try:
-            verify_jwt(jwt, keys)
-        except JwtError:
-            raise entra_error(
-                call,
-                Aadsts.MALFORMED,
-                "JWT token is invalid or malformed: signature validation failed.",
-            ) from None
-        if call.now >= jwt.claims.exp or call.now + _CLOCK_SKEW < jwt.claims.nbf:
-            raise entra_error(
-                call,
-                Aadsts.EXPIRED,
-                "Client assertion is not within its valid time range."
-                f" Current time: {int(call.now)}, expiry: {int(jwt.claims.exp)}.",
-            )
 
     def _configuration(self, call: Call, station: LoginStation, tenant: str) -> Answer:
         if tenant not in ("common", "organizations"):
@@ -185,7 +161,7 @@ def _form(call: Call) -> dict[str, str]:
         raise entra_error(call, Aadsts.GRANT, "The request body is not a form.") from None
 
 
-def _resource(call: Call, form: Mapping[str, str], station: LoginStation) -> str:
+def _resource(call: Call, form: Mapping[str, str], station: LoginStation | None) -> str:
     """The resource that the one scope of the form asks for."""
     ignored = {"openid", "offline_access", "profile"}
     scopes = [scope for scope in form.get("scope", "").split() if scope not in ignored]
@@ -197,12 +173,13 @@ def _resource(call: Call, form: Mapping[str, str], station: LoginStation) -> str
             " flows must have a scope value with /.default suffixed to the resource identifier.",
         )
     resource = scopes[0].removesuffix("/.default")
-    if cloud_of_resource(resource) is not station.cloud:
+    cloud = CLOUDS[0] if station is None else station.cloud
+    if cloud_of_resource(resource) is not cloud:
         raise entra_error(
             call,
             Aadsts.RESOURCE,
             f"The resource principal named {resource[:200]} was not found in the tenant.",
-            note=f"the vaults of this cloud are {station.cloud.vault_resource}",
+            note=f"the vaults of this cloud are {cloud.vault_resource}",
         )
     return resource
 
@@ -224,27 +201,3 @@ def _check_secret(call: Call, form: Mapping[str, str], identity: Identity) -> No
             " client secret value, not the client secret ID, for a secret added to app"
             f" '{identity.client_id}'.",
         )
-
-
-def _match_federation(call: Call, rows: tuple[Federation, ...], claims: Claims) -> None:
-    """Find a credential for the claims; the refusal tells how far the best one matched."""
-    rows = tuple(row for row in rows if row.issuer == claims.iss)
-    if not rows:
-        raise _no_federation(call, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")
-    rows = tuple(row for row in rows if row.audience in claims.audiences())
-    if not rows:
-        audiences = ", ".join(claims.audiences())
-        raise _no_federation(call, Aadsts.FEDERATION_AUDIENCE, f"audience '{audiences}'")
-    if not any(row.subject == claims.sub for row in rows):
-        raise _no_federation(call, Aadsts.FEDERATION_SUBJECT, f"subject '{claims.sub}'")
-
-
-def _no_federation(call: Call, code: Aadsts, what: str) -> Refused:
-    return entra_error(
-        call,
-        code,
-        f"No matching federated identity record found for presented assertion {what}. Check your"
-        " federated identity credential Subject, Audience and Issuer against the presented"
-        " assertion.",
-        note="add one: keyferry devvault identity federate CLIENT_ID --subject SUBJECT",
-    )

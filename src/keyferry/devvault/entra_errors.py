@@ -12,6 +12,7 @@ from keyferry.devvault.exchange import Answer, Call, Refused
 class Aadsts(Enum):
     """The codes in use: (number, OAuth error, HTTP status)."""
 
+    ASSERTION_AUDIENCE = (50012, "invalid_client", 401)
     MALFORMED = (50027, "invalid_request", 400)
     ISSUER_KEYS = (50166, "invalid_request", 400)
     GRANT = (70003, "unsupported_grant_type", 400)
@@ -19,6 +20,7 @@ class Aadsts(Enum):
     RESOURCE = (500011, "invalid_resource", 400)
     CLIENT = (700016, "unauthorized_client", 400)
     EXPIRED = (700024, "invalid_client", 401)
+    ASSERTION_SIGNATURE = (700027, "invalid_client", 401)
     FEDERATION_ISSUER = (700211, "invalid_client", 401)
     FEDERATION_AUDIENCE = (700212, "invalid_client", 401)
     FEDERATION_SUBJECT = (700213, "invalid_client", 401)

@@ -31,6 +31,8 @@ class PathKind(StrEnum):
     DISCOVERY = "discovery"
     """What clients ask of Entra before they ask for a token."""
     IMDS = "imds"
+    """The metadata service of a VM, or the agent of Azure Arc."""
+    NMI = "nmi"
     OTHER = "other"
 
 
@@ -42,6 +44,7 @@ _KINDS: tuple[tuple[re.Pattern[str], PathKind], ...] = (
     (re.compile(r"/certificates/[^/]+(/[^/]*)?/?"), PathKind.CERTIFICATE),
     (re.compile(r"/deleted(secrets|keys|certificates)(/.*)?"), PathKind.DELETED),
     (re.compile(r"/metadata/.*"), PathKind.IMDS),
+    (re.compile(r"/host/token/?"), PathKind.NMI),
     (re.compile(r"/[^/]+/oauth2/v2\.0/token"), PathKind.TOKEN),
     (re.compile(r"/[^/]+/(discovery|v2\.0/\.well-known)/.*"), PathKind.DISCOVERY),
 )
@@ -59,6 +62,7 @@ class Call:
         headers: by name in lower case.
         body: whole.
         now: when it came, seconds since 1970.
+        server_name: the TLS server name that the client asked for; "" without TLS.
     """
 
     method: str
@@ -68,6 +72,7 @@ class Call:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     now: float
+    server_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

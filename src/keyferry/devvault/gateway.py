@@ -11,8 +11,10 @@ import msgspec
 from aiohttp import web
 
 from keyferry.devvault.access_tokens import AccessTokens
+from keyferry.devvault.arc import ARC_HOST, Arc
 from keyferry.devvault.clouds import (
     LoginStation,
+    ProxyStation,
     UnknownStation,
     VaultStation,
     bare_host,
@@ -23,8 +25,10 @@ from keyferry.devvault.exchange import Answer, Call, Refused, path_kind, vault_e
 from keyferry.devvault.imds import Imds
 from keyferry.devvault.journal import NO_STATUS, Journal, RequestRecord
 from keyferry.devvault.model import CloseHalfWay, Hang, RespondStatus
+from keyferry.devvault.nmi import NMI_HOST, Nmi
 from keyferry.devvault.objects import VaultObjects
 from keyferry.devvault.secrets import Secrets
+from keyferry.devvault.server_names import ServerNames
 from keyferry.devvault.throttle import Throttle
 from keyferry.devvault.vault import Vault
 from keyferry.errors import KeyferryError
@@ -41,8 +45,15 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Gateway:
     """Takes requests of both ports: the faults first, then the station that the host name means."""
 
-    def __init__(self, data: DevVaultData, journal: Journal, clock: Callable[[], float]) -> None:
-        """`clock` tells the seconds since 1970."""
+    def __init__(
+        self,
+        data: DevVaultData,
+        journal: Journal,
+        clock: Callable[[], float],
+        server_names: ServerNames | None = None,
+    ) -> None:
+        """`clock` tells the seconds since 1970, `server_names` what TLS clients asked for."""
+        self._server_names = server_names or ServerNames()
         tokens = AccessTokens(data.keys)
         secrets = Secrets(data.secrets)
         keys = VaultObjects(data.vault_keys, data.certificates)
@@ -53,6 +64,8 @@ class Gateway:
         self._throttle = Throttle()
         self._entra = Entra(data, tokens)
         self._imds = Imds(data, tokens)
+        self._nmi = Nmi(data, tokens)
+        self._arc = Arc(self._imds, data.folder / "arc")
         self._vault = Vault(
             data,
             tokens,
@@ -67,11 +80,11 @@ class Gateway:
         )
 
     async def serve_https(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer on the TLS port: the vaults and the login hosts."""
+        """Answer on the TLS port: the vaults, the login hosts, the token proxy of AKS."""
         return await self._serve(request, self._cloud_answer)
 
     async def serve_http(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer on the plain port: IMDS."""
+        """Answer on the plain port: IMDS, the Azure Arc agent, NMI."""
         return await self._serve(request, self._plain_answer)
 
     async def _serve(
@@ -88,7 +101,7 @@ class Gateway:
                 answer = _failing(action)
             else:
                 try:
-                    answer = await answer_of(await _read(request, self._clock()))
+                    answer = await answer_of(await self._read(request))
                 except Refused as refusal:
                     answer = refusal.answer
                 except KeyferryError as error:
@@ -105,6 +118,8 @@ class Gateway:
                 return await self._vault_answer(call, station)
             case LoginStation():
                 return self._entra.answer(call, station)
+            case ProxyStation():
+                return self._entra.bound_answer(call, station)
             case UnknownStation(host):
                 message = (
                     f"The development vault does not play the host '{host}'. Ask for a host of the"
@@ -136,19 +151,23 @@ class Gateway:
         if call.path == STATUS_PATH:
             rows = self._journal.counts.items()
             return Answer(200, {f"{method} {kind}": count for (method, kind), count in rows})
+        if call.host == NMI_HOST:
+            return self._nmi.answer(call)
+        if call.host == ARC_HOST:
+            return self._arc.answer(call)
         return self._imds.answer(call)
 
-
-async def _read(request: web.BaseRequest, now: float) -> Call:
-    return Call(
-        method=request.method,
-        host=request.host,
-        path=request.path,
-        query=dict(request.query),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=await request.read() if request.can_read_body else b"",
-        now=now,
-    )
+    async def _read(self, request: web.BaseRequest) -> Call:
+        return Call(
+            method=request.method,
+            host=request.host,
+            path=request.path,
+            query=dict(request.query),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=await request.read() if request.can_read_body else b"",
+            now=self._clock(),
+            server_name=self._server_names.of(request.transport),
+        )
 
 
 def _response(answer: Answer) -> web.Response:

@@ -53,6 +53,14 @@ class Imds:
                     },
                 )
             )
+        return self.token(call)
+
+    def token(self, call: Call) -> Answer:
+        """The token that the query asks for.
+
+        Raises:
+            Refused: with the answer that says why.
+        """
         resource = call.query.get("resource", "")
         if not resource:
             raise _refusal("invalid_request", "Required query variable 'resource' is missing")
@@ -63,7 +71,9 @@ class Imds:
                 f"AADSTS500011: The resource principal named {resource[:200]} was not found in the"
                 f" tenant named {identity.tenant}.",
             )
-        return self._token(call, identity, resource)
+        lifetime = self._data.behaviour.tuning().token_lifetime
+        body = managed_token(self._tokens, call, identity, resource, lifetime=lifetime)
+        return Answer(200, body, principal=identity.client_id)
 
     def _identity(self, call: Call) -> Identity:
         """The managed identity that the query names, or the system-assigned one."""
@@ -82,20 +92,21 @@ class Imds:
             )
         return found
 
-    def _token(self, call: Call, identity: Identity, resource: str) -> Answer:
-        lifetime = self._data.behaviour.tuning().token_lifetime
-        token = self._tokens.issue(identity, resource, now=call.now, lifetime=lifetime)
-        body = {
-            "access_token": token,
-            "client_id": identity.client_id,
-            "expires_in": str(lifetime),
-            "expires_on": str(int(call.now) + lifetime),
-            "ext_expires_in": str(lifetime),
-            "not_before": str(int(call.now)),
-            "resource": resource,
-            "token_type": "Bearer",
-        }
-        return Answer(200, body, principal=identity.client_id)
+
+def managed_token(
+    tokens: AccessTokens, call: Call, identity: Identity, resource: str, *, lifetime: int
+) -> dict[str, str]:
+    """A token of a managed identity, as the services of a machine wrap it; lifetime in seconds."""
+    return {
+        "access_token": tokens.issue(identity, resource, now=call.now, lifetime=lifetime),
+        "client_id": identity.client_id,
+        "expires_in": str(lifetime),
+        "expires_on": str(int(call.now) + lifetime),
+        "ext_expires_in": str(lifetime),
+        "not_before": str(int(call.now)),
+        "resource": resource,
+        "token_type": "Bearer",
+    }
 
 
 def _refusal(error: str, description: str, note: str = "") -> Refused:

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: RS256 signing, RS256 and ES256 verifying (RFC 7515, 7517, 7519). [pure]"""
+"""JSON Web Tokens: signing (RS256), verifying (also PS256, ES256) (RFC 7515 to 7519). [pure]"""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256, Hash
+from cryptography.x509 import load_pem_x509_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ class JwtError(Exception):
 class _Header(msgspec.Struct, frozen=True):
     alg: str
     kid: str | None = None
+    sha1: str | None = msgspec.field(name="x5t", default=None)
+    sha256: str | None = msgspec.field(name="x5t#S256", default=None)
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -74,6 +77,20 @@ class Jwt:
     claims: Claims
     signed: bytes = field(repr=False)
     signature: bytes = field(repr=False)
+    thumbprints: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AppCertificate:
+    """A certificate that an app is known by.
+
+    Attributes:
+        key: its public key.
+        thumbprints: its SHA-1 and SHA-256 digests, as headers of tokens write them.
+    """
+
+    key: rsa.RSAPublicKey
+    thumbprints: frozenset[str]
 
 
 def sign_jwt(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
@@ -98,7 +115,9 @@ def parse_jwt(token: str) -> Jwt:
     except (ValueError, binascii.Error, msgspec.DecodeError):
         # The text of these errors can quote the token.
         raise JwtError("it is not a well-formed JWT") from None
-    return Jwt(header.alg, header.kid, claims, header_text + b"." + claims_text, signature)
+    thumbprints = frozenset(text for text in (header.sha1, header.sha256) if text)
+    signed = header_text + b"." + claims_text
+    return Jwt(header.alg, header.kid, claims, signed, signature, thumbprints)
 
 
 def verify_jwt(token: Jwt, jwks: Jwks) -> None:
@@ -112,6 +131,29 @@ def verify_jwt(token: Jwt, jwks: Jwks) -> None:
         raise JwtError("its key id is not in the JWKS of its issuer")
     if not any(_signed_by(token, public_key(key)) for key in candidates):
         raise JwtError("its signature is wrong")
+
+
+def parse_app_certificate(pem: str) -> AppCertificate:
+    """The certificate in `pem`.
+
+    Raises:
+        JwtError: it is none, or its key is not RSA.
+    """
+    try:
+        certificate = load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        raise JwtError("it is not a PEM certificate") from None
+    key = certificate.public_key()
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise JwtError("its key is not RSA")
+    digests = (certificate.fingerprint(SHA1()), certificate.fingerprint(SHA256()))  # noqa: S303
+    return AppCertificate(key, frozenset(_encode(digest).decode() for digest in digests))
+
+
+def verify_with_certificate(token: Jwt, certificate: AppCertificate) -> bool:
+    """Whether `token` names `certificate` and the key of that has signed it."""
+    named = bool(token.thumbprints & certificate.thumbprints)
+    return named and _signed_by(token, certificate.key)
 
 
 def parse_jwks(text: str | bytes) -> Jwks:
@@ -173,13 +215,20 @@ def key_id_of(key: rsa.RSAPublicKey) -> str:
     return _encode(thumb.finalize()).decode()
 
 
+_RSA_PADDINGS: Mapping[str, padding.AsymmetricPadding] = {
+    "RS256": padding.PKCS1v15(),
+    "PS256": padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH),
+}
+
+
 def _signed_by(token: Jwt, key: PublicKey) -> bool:
     try:
         match key:
             case rsa.RSAPublicKey():
-                if token.algorithm != "RS256":
+                scheme = _RSA_PADDINGS.get(token.algorithm)
+                if scheme is None:
                     return False
-                key.verify(token.signature, token.signed, padding.PKCS1v15(), SHA256())
+                key.verify(token.signature, token.signed, scheme, SHA256())
             case ec.EllipticCurvePublicKey():
                 if token.algorithm != "ES256" or len(token.signature) != 64:
                     return False

@@ -13,6 +13,7 @@ from aiohttp import web
 from keyferry.devvault.authority import server_certificate
 from keyferry.devvault.folder import Listening, announced, held
 from keyferry.devvault.gateway import Gateway, Handler
+from keyferry.devvault.server_names import ServerNames
 from keyferry.errors import PlatformError, RequestInvalidError
 
 if TYPE_CHECKING:
@@ -46,10 +47,12 @@ async def serve(
     """
     address, port = listen
     check_loopback(address)
-    gateway = Gateway(data, journal, clock)
+    names = ServerNames()
+    gateway = Gateway(data, journal, clock, names)
     with held(data.folder):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(server_certificate(data.folder))
+        names.watch(context)
         async with AsyncExitStack() as stack:
             https = await _listen(stack, gateway.serve_https, (address, port), context)
             http = await _listen(stack, gateway.serve_http, (address, 0), None)

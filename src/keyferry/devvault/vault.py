@@ -104,7 +104,7 @@ class Vault:
             problem = TokenProblem("AKV10000: Request is missing a Bearer or PoP token.")
             raise _unauthorized(station, tenant, problem)
         claims = self._tokens.check(
-            token.strip(), audience=station.cloud.vault_resource, tenant=tenant, now=call.now
+            token.strip(), audience=station.resource, tenant=tenant, now=call.now
         )
         if isinstance(claims, TokenProblem):
             raise _unauthorized(station, tenant, claims)
@@ -113,8 +113,7 @@ class Vault:
 
 def _unauthorized(station: VaultStation, tenant: str, problem: TokenProblem) -> Refused:
     challenge = (
-        f'Bearer authorization="{station.cloud.authority(tenant)}",'
-        f' resource="{station.cloud.vault_resource}"'
+        f'Bearer authorization="{station.cloud.authority(tenant)}", resource="{station.resource}"'
     )
     refusal = vault_error(401, "Unauthorized", problem.message)
     return Refused(Answer(401, refusal.body, {"WWW-Authenticate": challenge}, note=problem.message))

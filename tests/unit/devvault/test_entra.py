@@ -6,10 +6,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keyferry.devvault.access_tokens import AccessTokens
+from keyferry.devvault.assertions import JWT_BEARER
 from keyferry.devvault.clouds import LoginStation, station_of
 from keyferry.devvault.cluster import service_account_token
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.entra import JWT_BEARER, Entra
+from keyferry.devvault.entra import Entra
 from keyferry.devvault.exchange import Answer, Call
 from keyferry.devvault.jwt import Claims, sign_jwt
 from keyferry.devvault.model import CLUSTER_ISSUER, EXCHANGE_AUDIENCE, Federation
