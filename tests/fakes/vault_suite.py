@@ -1,0 +1,168 @@
+"""What every vault must let us do: one suite for the development vault and for others.
+
+A test module inherits from `VaultSuite` and gives a fixture `vault`.
+"""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_certificates
+
+from keyferry.contract import ObjectVersion
+from keyferry.errors import ObjectNotFoundError
+from tests.fakes.vault_peer import VaultPeer, entry, issue, mount, new_ec, new_rsa
+
+PEM = "application/x-pem-file"
+PKCS12 = "application/x-pkcs12"
+CURVES = {
+    "P-256": ec.SECP256R1,
+    "P-384": ec.SECP384R1,
+    "P-521": ec.SECP521R1,
+    "P-256K": ec.SECP256K1,
+}
+
+
+class VaultSuite:
+    """The behaviours."""
+
+    async def test_secrets_arrive_by_name_alias_and_version(self, vault: VaultPeer) -> None:
+        """The id keeps the name; an old version is there as long as it is asked for."""
+        old = await vault.set_secret("secret1", "old")
+        new = await vault.set_secret("secret1", "test")
+        result = await mount(
+            vault,
+            entry("secret", "secret1"),
+            entry("secret", "secret1", objectAlias="SECRET_1"),
+            entry("secret", "secret1", objectAlias="old", objectVersion=old),
+        )
+        found = {file.path: file.contents for file in result.files}
+        assert {"secret1": b"test", "SECRET_1": b"test", "old": b"old"} == found
+        assert {new, old} == {version.version for version in result.versions}
+
+    @pytest.mark.parametrize("kind", ["RSA", "EC"])
+    async def test_keys_arrive_as_public_pem(self, vault: VaultPeer, kind: str) -> None:
+        """The version is that of the vault."""
+        version = await vault.create_key("key1", kind, "P-256")
+        result = await mount(vault, entry("key", "key1", objectAlias="KEY_1"))
+        (file,) = result.files
+        expected = rsa.RSAPublicKey if kind == "RSA" else ec.EllipticCurvePublicKey
+        assert isinstance(load_pem_public_key(file.contents), expected)
+        assert (ObjectVersion("key/key1", version),) == result.versions
+
+    @pytest.mark.parametrize("curve", list(CURVES))
+    async def test_keys_of_every_curve_arrive(self, vault: VaultPeer, curve: str) -> None:
+        """secp256k1 too, which upstream refuses."""
+        await vault.create_key("key1", "EC", curve)
+        (file,) = (await mount(vault, entry("key", "key1"))).files
+        key = load_pem_public_key(file.contents)
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        assert isinstance(key.curve, CURVES[curve])
+
+    @pytest.mark.parametrize("content_type", [PEM, PKCS12])
+    @pytest.mark.parametrize("make_key", [new_rsa, new_ec], ids=["RSA", "EC"])
+    async def test_a_certificate_its_key_and_its_secret_belong_together(
+        self, vault: VaultPeer, make_key: object, content_type: str
+    ) -> None:
+        """One name, three types: leaf, public key, and the bundle with the private key first."""
+        made = issue("test.domain.com", new_rsa() if make_key is new_rsa else new_ec())
+        content = made.key_pem + made.pem if content_type == PEM else made.pkcs12()
+        version = await vault.import_certificate("web", content, content_type)
+        result = await mount(
+            vault,
+            entry("cert", "web", objectAlias="leaf"),
+            entry("key", "web", objectAlias="public"),
+            entry("secret", "web", objectAlias="bundle"),
+        )
+        leaf, public, bundle = (file.contents for file in result.files)
+        assert made.certificate == load_pem_x509_certificate(leaf)
+        assert made.key.public_key() == load_pem_public_key(public)
+        assert made.key.public_key() == load_pem_private_key(bundle, None).public_key()
+        assert [made.certificate] == load_pem_x509_certificates(bundle)
+        assert [version] * 3 == [found.version for found in result.versions]
+
+    async def test_pkcs12_arrives_as_text_and_as_bytes(self, vault: VaultPeer) -> None:
+        """The bytes are those that the text stands for."""
+        made = issue("test.domain.com", new_ec())
+        await vault.import_certificate("web", made.pkcs12(), PKCS12)
+        result = await mount(
+            vault,
+            entry("secret", "web", objectAlias="text", objectFormat="PFX"),
+            entry("secret", "web", objectAlias="a", objectFormat="pfx", objectEncoding="base64"),
+            entry("secret", "web", objectAlias="b", objectFormat="pkcs12"),
+        )
+        text, decoded, binary = (file.contents for file in result.files)
+        assert base64.b64decode(text) == decoded == binary
+
+    async def test_a_history_is_the_newest_versions_first(self, vault: VaultPeer) -> None:
+        """Disabled ones are left out, and it can begin at any version."""
+        ids = [await vault.set_secret("secret1", text) for text in "edcba"]
+        await vault.disable("secrets", "secret1", ids[3])
+        result = await mount(
+            vault,
+            entry("secret", "secret1", objectVersionHistory=3),
+            entry(
+                "secret", "secret1", objectVersionHistory=9, objectVersion=ids[2], objectAlias="f/c"
+            ),
+        )
+        found = {file.path: file.contents.decode() for file in result.files}
+        first = {"secret1/0": "a", "secret1/1": "c", "secret1/2": "d"}
+        assert first | {"f/c/0": "c", "f/c/1": "d", "f/c/2": "e"} == found
+        expected = [ObjectVersion(f"secret/secret1/{n}", ids[at]) for n, at in enumerate((4, 2, 1))]
+        assert expected == list(result.versions[:3])
+
+    @pytest.mark.parametrize("type_", ["key", "cert"])
+    async def test_keys_and_certificates_have_a_history_too(
+        self, vault: VaultPeer, type_: str
+    ) -> None:
+        """Every file holds another version."""
+        for _ in range(2):
+            made = issue("test.domain.com", new_ec())
+            await vault.import_certificate("web", made.key_pem + made.pem, PEM)
+        result = await mount(vault, entry(type_, "web", objectVersionHistory=5))
+        assert ["web/0", "web/1"] == [file.path for file in result.files]
+        assert 2 == len({file.contents for file in result.files})
+
+    async def test_a_history_is_read_beyond_the_first_page(self, vault: VaultPeer) -> None:
+        """Vaults list 25 versions a page."""
+        for number in range(60):
+            await vault.set_secret("secret1", str(number))
+        result = await mount(vault, entry("secret", "secret1", objectVersionHistory=100))
+        assert [str(number) for number in reversed(range(60))] == [
+            file.contents.decode() for file in result.files
+        ]
+
+    @pytest.mark.parametrize("collection", ["secrets", "keys"])
+    async def test_a_disabled_version_is_refused(self, vault: VaultPeer, collection: str) -> None:
+        """Even as the current one, and even when older ones are enabled."""
+        if collection == "keys":
+            version = await vault.create_key("x", "EC", "P-256")
+        else:
+            version = await vault.set_secret("x", "v")
+        await vault.disable(collection, "x", version)
+        with pytest.raises(ObjectNotFoundError, match="x is disabled in vault"):
+            await mount(vault, entry(collection.removesuffix("s"), "x"))
+
+    async def test_a_deleted_secret_is_not_found(self, vault: VaultPeer) -> None:
+        """Although the vault could still bring it back."""
+        await vault.set_secret("x", "v")
+        await vault.delete("secrets", "x")
+        with pytest.raises(ObjectNotFoundError, match="secret x does not exist in vault"):
+            await mount(vault, entry("secret", "x"))
+
+    @pytest.mark.parametrize("type_", ["secret", "key", "cert"])
+    async def test_what_was_never_there_is_not_found(self, vault: VaultPeer, type_: str) -> None:
+        """Whatever its type, alone and as a history."""
+        for fields in ({}, {"objectVersionHistory": 2}):
+            with pytest.raises(ObjectNotFoundError, match=f"{type_} nowhere does not exist"):
+                await mount(vault, entry(type_, "nowhere", **fields))
+
+    async def test_a_history_from_an_unknown_version_is_an_error(self, vault: VaultPeer) -> None:
+        """Upstream delivers nothing, and says nothing."""
+        await vault.set_secret("x", "v")
+        wanted = entry("secret", "x", objectVersionHistory=2, objectVersion="0" * 32)
+        with pytest.raises(ObjectNotFoundError, match="not among its 1 enabled versions"):
+            await mount(vault, wanted)
