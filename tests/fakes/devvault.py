@@ -20,6 +20,7 @@ from keyferry.devvault.certificate_store import CertificateWish
 from keyferry.devvault.cluster import kubelet_tokens
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.identity_proofs import AssignedPods
 from keyferry.devvault.journal import Journal, RequestRecord
 from keyferry.devvault.key_material import key_pem, new_key
 from keyferry.devvault.model import (
@@ -141,6 +142,14 @@ class DevVault:
     ) -> None:
         """Let service-account tokens stand for an app or a user-assigned identity."""
         self.data.identities.federate(Federation(client_id, issuer, subject, audience))
+
+    def add_app_certificate(self, client_id: str, pem: str) -> None:
+        """Let assertions that the key of a certificate signed stand for an app."""
+        self.data.proofs.add_certificate(client_id, pem)
+
+    def assign_to_pods(self, client_id: str, *, namespace: str, pod: str = "*") -> None:
+        """Let NMI give tokens of a managed identity to the pods of this name."""
+        self.data.proofs.assign(AssignedPods(client_id, namespace, pod))
 
     def grant(self, vault: str, principal: str, *permissions: str) -> None:
         """Set the access policy of an identity on a vault, `get` where nothing is said.

@@ -83,7 +83,7 @@ def nmi_refusal(status: int, identity: Identity) -> Finding:
     """What a status of NMI means for this pod."""
     who = client_name(identity)
     problem = f"nmi response failed with status code: {status}"
-    if status in RETRY_STATUSES:
+    if status in RETRY_STATUSES | {404}:
         return Finding(
             f"{problem}, it has no token for {who}",
             "The identity may not be assigned yet: kubectl get azureassignedidentity -A; the next "

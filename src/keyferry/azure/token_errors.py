@@ -60,13 +60,20 @@ def no_token(
         if isinstance(cause, aiohttp.ClientError | TimeoutError | OSError):
             problem = connection_problem(cause, host=host)
             return _unreachable(problem, cause, identity=identity, host=host)
-    return NoToken(
-        IdentityError(
-            f"the answer of {host} for {client_name(identity)} is not one of a token endpoint "
-            f"({type(error).__name__})",
-            "Check cloudName in the class, and that no proxy answers instead.",
-        ),
-        transient=False,
+    return NoToken(_senseless(error, identity=identity, host=host), transient=False)
+
+
+def _senseless(error: Exception, *, identity: Identity, host: str) -> IdentityError:
+    """The error for an answer that no token endpoint would give."""
+    if profile(identity).endpoint is Endpoint.NMI:
+        return IdentityError(
+            "nmi did not return expected values in response: token and clientid",
+            f"Check that NMI itself answers at {host}: kubectl logs -l component=nmi -A",
+        )
+    return IdentityError(
+        f"the answer of {host} for {client_name(identity)} is not one of a token endpoint "
+        f"({type(error).__name__})",
+        "Check cloudName in the class, and that no proxy answers instead.",
     )
 
 

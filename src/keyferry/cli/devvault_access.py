@@ -10,6 +10,7 @@ import click
 from keyferry.cli.devvault_options import CommandGroup, data_option, read_secret_text
 from keyferry.devvault.cluster import kubelet_tokens, service_account_token
 from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.identity_proofs import AssignedPods
 from keyferry.devvault.model import (
     CLUSTER_ISSUER,
     EXCHANGE_AUDIENCE,
@@ -47,6 +48,7 @@ def identity() -> None:
 @_vault_option
 @click.option("--secret-file", metavar="FILE", help="Take the client secret from FILE; - is stdin.")
 @click.option("--no-secret", is_flag=True, help="It signs in with federated tokens only.")
+@click.option("--certificate", metavar="FILE", help="It signs in with this certificate (PEM).")
 @data_option
 def add_app(
     *,
@@ -55,12 +57,17 @@ def add_app(
     vaults: tuple[str, ...],
     secret_file: str | None,
     no_secret: bool,
+    certificate: str | None,
     data: Path,
 ) -> None:
     """Register an app; its client secret is asked for unseen, or read from stdin or a file."""
+    pem = read_secret_text("certificate", certificate) if certificate else None
     with DevVaultData(data) as dev:
-        secret = None if no_secret else read_secret_text("client secret", secret_file)
+        without = no_secret or pem is not None
+        secret = None if without else read_secret_text("client secret", secret_file)
         added = dev.identities.add_app(client_id, tenant=tenant, secret=secret)
+        if pem is not None:
+            dev.proofs.add_certificate(client_id, pem)
         click.echo(f"Added app {added.client_id} of tenant {added.tenant}.")
         _grant_all(dev, client_id, vaults)
 
@@ -102,6 +109,18 @@ def federate(client_id: str, subject: str, issuer: str, audience: str, data: Pat
     with DevVaultData(data) as dev:
         dev.identities.federate(Federation(client_id, issuer, subject, audience))
     click.echo(f"{subject} may sign in as {client_id}.")
+
+
+@identity.command("assign-pod")
+@click.argument("client_id")
+@click.option("-n", "--namespace", required=True, help="Of the pods.")
+@click.option("--pod", default="*", show_default=True, help="Their name; * is any text.")
+@data_option
+def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
+    """Let NMI (AAD Pod Identity) give pods the tokens of a managed identity."""
+    with DevVaultData(data) as dev:
+        dev.proofs.assign(AssignedPods(client_id, namespace, pod))
+    click.echo(f"Pods {namespace}/{pod} have the identity {client_id}.")
 
 
 @identity.command("remove")

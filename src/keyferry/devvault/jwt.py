@@ -115,7 +115,7 @@ def parse_jwt(token: str) -> Jwt:
     except (ValueError, binascii.Error, msgspec.DecodeError):
         # The text of these errors can quote the token.
         raise JwtError("it is not a well-formed JWT") from None
-    thumbprints = frozenset(text for text in (header.sha1, header.sha256) if text)
+    thumbprints = frozenset(text.rstrip("=") for text in (header.sha1, header.sha256) if text)
     signed = header_text + b"." + claims_text
     return Jwt(header.alg, header.kid, claims, signed, signature, thumbprints)
 
