@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from keyferry.azure.excerpt import excerpt
-from keyferry.errors import ClassInvalidError
+from keyferry.errors import ClassInvalidError, Hop, PlatformError
 
 STACK_NAME = "AzureStackCloud"
 
@@ -127,6 +127,20 @@ def find_cloud(name: str, environment_file: str) -> Cloud | EnvironmentFile:
         f"cloudName {excerpt(name)} is not valid, error: there is no cloud environment so named",
         f"Use one of {known}, or leave it empty for {CLOUDS[0].name}.",
     )
+
+
+def check_default_cloud(name: str) -> None:
+    """Make sure, when the process starts, that classes without a cloud have one.
+
+    Raises:
+        PlatformError: there is no cloud called `name`.
+    """
+    try:
+        find_cloud(name, "the file of the class")
+    except ClassInvalidError as error:
+        raise PlatformError(
+            f"--cloud-name: {error.problem}", error.remedy, hop=Hop.REQUEST
+        ) from None
 
 
 class _EnvironmentDocument(msgspec.Struct, rename="camel"):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from keyferry import __version__
 from keyferry.azure.cloud_file import read_environment
-from keyferry.azure.clouds import Cloud, EnvironmentFile
+from keyferry.azure.clouds import Cloud, EnvironmentFile, check_default_cloud
 from keyferry.azure.delivery import deliver, within
 from keyferry.azure.fetch import fetch
 from keyferry.azure.fetch_plan import ask_of
@@ -33,7 +33,12 @@ _log = get_logger("azure")
 
 
 def build_provider(https: HttpsSettings, settings: ProviderSettings) -> Provider:
-    """The provider for `spec.provider: azure`."""
+    """The provider for `spec.provider: azure`.
+
+    Raises:
+        PlatformError: a setting cannot be carried out.
+    """
+    check_default_cloud(settings.cloud_name)
     return AzureProvider(HttpsClient(https), settings)
 
 

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.azure.clouds import CLOUDS, Cloud, EnvironmentFile, find_cloud, parse_environment
-from keyferry.errors import ClassInvalidError
+from keyferry.azure.clouds import (
+    CLOUDS,
+    Cloud,
+    EnvironmentFile,
+    check_default_cloud,
+    find_cloud,
+    parse_environment,
+)
+from keyferry.errors import ClassInvalidError, PlatformError
 
 STACK = b"""{
   "name": "AzureStackCloud",
@@ -98,3 +105,29 @@ def test_a_strange_file_is_an_error_that_quotes_nothing_of_it(content: bytes) ->
     with pytest.raises(ClassInvalidError) as caught:
         parse_environment(b"canary-1f0c" + content, path="/etc/shadow")
     assert "canary-1f0c" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "resource"),
+    [
+        ("contoso.vault.azure.net", "https://vault.azure.net"),
+        ("contoso.privatelink.vaultcore.azure.net", "https://vault.azure.net"),
+        ("Contoso.ManagedHSM.azure.net", "https://managedhsm.azure.net"),
+        ("contoso.notmanagedhsm.azure.net", "https://vault.azure.net"),
+    ],
+)
+def test_the_resource_follows_from_the_host(host: str, resource: str) -> None:
+    """A managed HSM has its own; a private endpoint has that of its vault."""
+    assert CLOUDS[0].resource_of(host) == resource
+
+
+@pytest.mark.parametrize("name", ["AzurePublicCloud", "AZURECHINACLOUD", "AzureStackCloud", ""])
+def test_a_default_cloud_that_exists_is_taken(name: str) -> None:
+    """Azure Stack too: each class then names its file."""
+    check_default_cloud(name)
+
+
+def test_a_default_cloud_that_does_not_exist_stops_the_start() -> None:
+    """Before the first mount finds out."""
+    with pytest.raises(PlatformError, match="--cloud-name: cloudName AzureCloud1 is not valid"):
+        check_default_cloud("AzureCloud1")
