@@ -83,7 +83,8 @@ def _issuer(certificate: Certificate, candidates: list[Certificate]) -> Certific
     found = [candidate for candidate in candidates if _issued(candidate, certificate)]
     for candidate in found:
         others = (other for other in candidates if other is not candidate)
-        if any(_issued(other, candidate) for other in others):
+        is_root = _issued(candidate, candidate)
+        if not is_root and any(_issued(other, candidate) for other in others):
             return candidate
     return found[0] if found else None
 
