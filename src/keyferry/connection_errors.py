@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from dataclasses import dataclass
@@ -122,5 +123,15 @@ def _health_remedy(host: str) -> str:
     return f"Look at the health of {host} and of any proxy or firewall in between."
 
 
+_REASONS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EHOSTUNREACH: "no route to host",
+    errno.ENETUNREACH: "network unreachable",
+    errno.ETIMEDOUT: "time-out",
+}
+"""asyncio writes addresses instead of reasons."""
+
+
 def _reason(cause: OSError) -> str:
-    return cause.strerror or type(cause).__name__
+    return _REASONS.get(cause.errno or 0) or cause.strerror or type(cause).__name__

@@ -8,6 +8,7 @@ async with running_driver(mount_home, built_in={"scripted": provider}) as driver
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -100,8 +101,7 @@ class Driver:
             "metadata": {"name": name, "namespace": namespace},
             "spec": spec,
         }
-        self.manifests.mkdir(exist_ok=True)
-        (self.manifests / f"{name}.yaml").write_text(yaml.safe_dump(manifest))
+        (self.manifests / f"{name}.yaml").write_text(json.dumps(manifest))
 
     def remove_class(self, name: str) -> None:
         """Delete a SecretProviderClass."""
@@ -226,6 +226,7 @@ async def running_driver(
         rows=PROVIDERS,
         folders=sockets,
         max_receive_bytes=max_receive_bytes,
+        connect_seconds=1.0,
     )
     publisher = Publisher(
         store=store,

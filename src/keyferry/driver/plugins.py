@@ -189,6 +189,7 @@ class Plugins:
             classes.
         folders: where sockets are looked for, in order.
         max_receive_bytes: for replies of external providers.
+        connect_seconds: how long an external provider that does not answer is waited for.
     """
 
     def __init__(
@@ -198,11 +199,13 @@ class Plugins:
         rows: Sequence[ProviderRow],
         folders: Sequence[Path],
         max_receive_bytes: int,
+        connect_seconds: float = _CONNECT_SECONDS,
     ) -> None:
         self._built_in = built_in
         self._rows = {row.name: row for row in rows}
         self._folders = folders
         self._max_receive_bytes = max_receive_bytes
+        self._connect_seconds = connect_seconds
         self._external: dict[str, ExternalProvider] = {}
 
     def find(self, name: str) -> Plugin:
@@ -220,7 +223,12 @@ class Plugins:
         for folder in self._folders:
             socket = folder / f"{name}.sock"
             if socket.exists():
-                external = ExternalProvider(name, socket, max_receive_bytes=self._max_receive_bytes)
+                external = ExternalProvider(
+                    name,
+                    socket,
+                    max_receive_bytes=self._max_receive_bytes,
+                    connect_seconds=self._connect_seconds,
+                )
                 self._external[name] = external
                 return Plugin(external, writes_itself=True, row=row)
         raise self._not_found(name)
