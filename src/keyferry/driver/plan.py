@@ -49,7 +49,16 @@ class Refresh:
     """A published volume is due. A failure of the provider is masked and the content stays."""
 
 
-Decision = Skip | Mount | Resume | Refresh
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """An earlier process published the volume, and its content is to be left alone.
+
+    Its Secrets may be missing, because they are made after the record by which this is known. They
+    are made from the files; a failure is told, not reported, because the volume is whole.
+    """
+
+
+Decision = Skip | Mount | Resume | Refresh | Adopt
 
 
 def decide(
@@ -72,7 +81,7 @@ def decide(
     if not finished:
         return Resume()
     if rotation_interval is None:
-        return Skip()
+        return Adopt() if age is None else Skip()
     if age is not None and age < rotation_interval:
         return Skip()
     return Refresh()

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, assert_never
 from keyferry.driver.atomic import NOTHING_WRITTEN, Written, read_volume, write_volume
 from keyferry.driver.events import mount_failed, rotation_done, rotation_failed
 from keyferry.driver.locks import TargetLocks
-from keyferry.driver.plan import Mount, Refresh, Resume, Skip, VolumeState, decide
+from keyferry.driver.plan import Adopt, Mount, Refresh, Resume, Skip, VolumeState, decide
 from keyferry.driver.podstatus import pod_status
 from keyferry.driver.request import PublishRequest, UnpublishRequest, mount_call, require_readonly
 from keyferry.driver.spc import check_class
 from keyferry.driver.threads import run_whole
-from keyferry.errors import ProviderError, StoreError
+from keyferry.errors import KeyferryError, ProviderError, StoreError
 from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keyferry.contract import SecretFile
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
     from keyferry.driver.sync import SecretProblem, SecretSync
-    from keyferry.errors import KeyferryError
     from keyferry.metrics import Metrics
-    from keyferry.store import ClassObject, ObjectStore
+    from keyferry.store import ClassObject, ObjectStore, OwnerReference, PodStatus
 
 _log = get_logger("publish")
 
@@ -47,7 +47,7 @@ class Published:
         written: which files changed.
         secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
             fine.
-        stale: why a refresh failed and the volume keeps what it had; None when it did not.
+        stale: why a refresh or an adoption failed, and the volume keeps what it had; else None.
     """
 
     decision: Decision
@@ -109,6 +109,8 @@ class Publisher:
                 decision = await self._decide(request, target)
                 if isinstance(decision, Skip):
                     return Published(decision)
+                if isinstance(decision, Adopt):
+                    return await self._adopt(request)
                 cls = await self._read_class(request)
                 observed.provider = cls.provider
                 require_readonly(request)
@@ -141,7 +143,7 @@ class Publisher:
         state = await run_whole(self._mounts.inspect, target)
         fetched = self._fetched.get(request.target_path)
         finished = fetched is not None or (
-            state is VolumeState.WRITTEN and await self._is_recorded(request)
+            state is VolumeState.WRITTEN and await self._find_record(request) is not None
         )
         return decide(
             state,
@@ -150,14 +152,13 @@ class Publisher:
             age=None if fetched is None else self._clock() - fetched,
         )
 
-    async def _is_recorded(self, request: PublishRequest) -> bool:
+    async def _find_record(self, request: PublishRequest) -> PodStatus | None:
+        """The pod status by which an earlier publish of this very volume ended."""
         wanted = pod_status(request.pod, request.class_name, request.target_path, self._node, ())
         status = await self._store.find_pod_status(wanted.namespace, wanted.name)
-        return (
-            status is not None
-            and status.pod.uid == request.pod.uid
-            and status.target_path == request.target_path
-        )
+        if status is None or status.pod.uid != request.pod.uid:
+            return None
+        return status if status.target_path == request.target_path else None
 
     async def _read_class(self, request: PublishRequest) -> ClassObject:
         return check_class(await self._store.get_class(request.pod.namespace, request.class_name))
@@ -174,6 +175,26 @@ class Publisher:
             if isinstance(error, ProviderError):
                 await self._store.record_event(mount_failed(request.pod, cls, error))
             raise
+
+    async def _adopt(self, request: PublishRequest) -> Published:
+        """Makes the Secrets that an earlier process may not have come to; no vault is asked."""
+        try:
+            cls = await self._read_class(request)
+            plugin = self._plugins.find(cls.provider)
+            if record := await self._find_record(request):
+                owner = await self._store.apply_pod_status(record)
+                problems = await self._sync_secrets(request, cls, plugin, (), owner)
+                self._fetched[request.target_path] = self._clock()
+                return Published(Adopt(), secret_problems=problems)
+        except KeyferryError as error:
+            _log.error(
+                "Secrets of a volume that was there at start are not looked after",
+                pod=_pod_text(request),
+                hop=error.hop.value,
+                error=str(error),
+            )
+            return Published(Adopt(), stale=error)
+        return Published(Adopt())
 
     async def _refresh(
         self, request: PublishRequest, cls: ClassObject, plugin: Plugin
@@ -223,16 +244,7 @@ class Publisher:
                 request.pod, request.class_name, request.target_path, self._node, result.versions
             )
         )
-        problems: tuple[SecretProblem, ...] = ()
-        if cls.secret_objects:
-            problems = await self._sync.sync(
-                cls,
-                request.pod,
-                files=result.files or await run_whole(read_volume, target),
-                named=plugin.named_files(cls.parameters),
-                owner=owner,
-            )
-            self._metrics.secrets_synced(cls.provider, len(cls.secret_objects) - len(problems))
+        problems = await self._sync_secrets(request, cls, plugin, result.files, owner)
         self._fetched[request.target_path] = self._clock()
         _log.info(
             "volume published",
@@ -244,6 +256,27 @@ class Publisher:
             changed=len(written.added + written.changed + written.removed),
         )
         return Published(decision, written, problems)
+
+    async def _sync_secrets(
+        self,
+        request: PublishRequest,
+        cls: ClassObject,
+        plugin: Plugin,
+        files: tuple[SecretFile, ...],
+        owner: OwnerReference,
+    ) -> tuple[SecretProblem, ...]:
+        """Brings the Secrets in step with `files`, or with those of the volume if empty."""
+        if not cls.secret_objects:
+            return ()
+        problems = await self._sync.sync(
+            cls,
+            request.pod,
+            files=files or await run_whole(read_volume, Path(request.target_path)),
+            named=plugin.named_files(cls.parameters),
+            owner=owner,
+        )
+        self._metrics.secrets_synced(cls.provider, len(cls.secret_objects) - len(problems))
+        return problems
 
 
 def _pod_text(request: PublishRequest) -> str:
