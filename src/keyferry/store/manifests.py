@@ -174,6 +174,7 @@ def _record_event(folder: OutputFolder, event: Event, now: datetime) -> None:
 
 def _volume_gone(folder: OutputFolder, target_path: str) -> None:
     with folder.locked():
+        folder.sweep()
         alive = set()
         all_known = True
         for path, manifest in folder.everything(Kind.POD_STATUS):

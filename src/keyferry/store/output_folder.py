@@ -99,6 +99,12 @@ class OutputFolder:
                 left_over.unlink(missing_ok=True)
             _replace(path, dump_document(manifest))
 
+    def sweep(self) -> None:
+        """Remove what writers that were killed left half-written; it may hold secret values."""
+        with _translated("sweep", self._root):
+            for left_over in self._root.glob(f"*/*/{_TEMPORARY_PREFIX}*"):
+                self.remove(left_over)
+
     def remove(self, path: Path) -> None:
         """Remove a file that `everything` told of, and its folders if they are empty then."""
         with _translated("remove", path):
