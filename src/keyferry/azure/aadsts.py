@@ -92,7 +92,7 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "Set tenantID and the client id to those of one identity: az ad sp show --id {client}.",
     ),
     700024: Explanation(
-        "the service-account token has expired or is not valid yet",
+        "the service-account token, or the app's assertion, has expired or is not valid yet",
         "Check the clocks of this machine and of the API server; kubelet renews the token.",
     ),
     700025: Explanation(
