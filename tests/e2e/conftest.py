@@ -1,14 +1,16 @@
-"""What every end-to-end test shares: root, and a node that ends with the test."""
+"""What every end-to-end test shares: root, a node that ends with the test, a place for figures."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from keyferry.driver.mounts import can_mount
 from tests.e2e.node import Node, running_node
+
+_FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +25,21 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node with a development vault; the test starts the driver."""
     async with running_node(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the end of pytest's output, which people should see and no test asserts."""
+    lines = request.config.stash.setdefault(_FIGURES, [])
+    name = request.node.name
+    return lambda line: lines.append(f"{name}: {line}")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the figures, of passed tests too."""
+    if lines := config.stash.get(_FIGURES, []):
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)

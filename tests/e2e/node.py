@@ -79,7 +79,11 @@ class Driver:
     def __init__(self, child: Child, socket: Path, metrics: str) -> None:
         self.child = child
         self.metrics = metrics
-        self._channel = grpc.aio.insecure_channel(f"unix:{socket}")
+        # The shared pool would make a new driver wait until a killed one at the same place is
+        # tried again.
+        self._channel = grpc.aio.insecure_channel(
+            f"unix:{socket}", options=[("grpc.use_local_subchannel_pool", 1)]
+        )
 
     async def publish(self, volume: Volume) -> None:
         """NodePublishVolume, as kubelet asks for an inline volume."""
@@ -113,10 +117,9 @@ class Driver:
         await self._call("NodeUnpublishVolume", request)
 
     async def kill(self) -> None:
-        """`kill -9`."""
+        """`kill -9`; calls in flight fail then."""
         self.child.send(signal.SIGKILL)
         await self.child.ends()
-        await self.close()
 
     async def stop(self) -> None:
         """SIGTERM, and the orderly end that follows."""
@@ -211,9 +214,10 @@ class Node:
         context: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Volume:
-        """A volume of a new pod, where kubelet would put it."""
+        """A volume of a new pod, where kubelet would put it; all but the last folder is there."""
         uid = str(uuid.uuid4())
         path = self.pods / uid / "volumes" / "kubernetes.io~csi" / "secrets" / "mount"
+        path.parent.mkdir(parents=True)
         return Volume(class_name, pod, uid, path, context or {}, secrets or {})
 
     async def start_driver(self, *flags: str) -> Driver:
@@ -265,6 +269,7 @@ class Node:
             found.append(f"folder {volume.path}")
         if self.objects_in_status(volume) is not None:
             found.append("pod status")
+        found += [f"half-written {path}" for path in self.manifests.rglob(".writing-*")]
         return found
 
     async def close(self) -> None:
