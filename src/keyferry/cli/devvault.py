@@ -12,6 +12,8 @@ import click
 import msgspec
 
 from keyferry.cli.devvault_access import identity, issuer, policy, token
+from keyferry.cli.devvault_certs import cert
+from keyferry.cli.devvault_keys import key
 from keyferry.cli.devvault_options import CommandGroup, data_option
 from keyferry.cli.devvault_secrets import (
     delete_secret,
@@ -137,6 +139,8 @@ for _command in (
     disable_secret,
     enable_secret,
     delete_secret,
+    key,
+    cert,
     policy,
     identity,
     issuer,

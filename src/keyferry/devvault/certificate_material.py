@@ -137,6 +137,12 @@ def secret_value(material: Material, content_type: str) -> str:
     )
 
 
+def certificate_pem(der: bytes) -> str:
+    """One certificate in PEM."""
+    certificate = x509.load_der_x509_certificate(der)
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
 def thumbprint(certificate: x509.Certificate) -> str:
     """`x5t`: SHA-1 of the DER as base64url, which Key Vault shows and nobody relies on."""
     digest = certificate.fingerprint(SHA1())  # noqa: S303 - the API says so

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyferry.devvault.certificate_material import (
@@ -18,7 +17,7 @@ from keyferry.devvault.certificate_material import (
     read_material,
     secret_value,
 )
-from keyferry.devvault.key_material import key_pem, new_key
+from keyferry.devvault.key_material import key_kind, key_pem, new_key
 from keyferry.devvault.model import SecretAttributes
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class CertificateStore:
         """
         material, found = read_material(content, password)
         chosen = content_type or found
-        kind = "RSA" if isinstance(material.key, RSAPrivateKey) else "EC"
+        kind = key_kind(material.key)
         return self._put(vault, name, material, chosen, kind=kind, enabled=enabled)
 
     def enable(

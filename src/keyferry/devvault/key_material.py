@@ -61,6 +61,17 @@ def key_pem(key: Key) -> str:
     ).decode()
 
 
+def public_pem(key: Key) -> str:
+    """SubjectPublicKeyInfo in PEM."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
+
+
+def key_kind(key: Key) -> str:
+    """`kty` of a key that is in no HSM."""
+    return "RSA" if isinstance(key, rsa.RSAPrivateKey) else "EC"
+
+
 def parse_key(pem: bytes) -> Key:
     """The key in PEM of any form.
 
