@@ -20,7 +20,9 @@ from keyferry.logs import configure_logs
 from keyferry.providers import provider_names
 
 if TYPE_CHECKING:
-    from keyferry.cli.goflags import Flags
+    from collections.abc import Mapping
+
+    from keyferry.cli.goflags import Flags, Value
 
 _KLOG = "the log goes to standard error, in one place and one format"
 _B, _I, _S, _D = Kind.BOOL, Kind.INT, Kind.STRING, Kind.DURATION
@@ -145,19 +147,7 @@ def settings_from(flags: Flags) -> DriverSettings:
         PlatformError: a value that the type of its flag allows but the driver does not.
     """
     values = flags.values
-    backend = str(values["metrics-backend"])
-    if backend.lower() != "prometheus":
-        raise PlatformError(
-            f"unsupported metrics backend {backend!r}",
-            "Leave --metrics-backend out.",
-            hop=Hop.REQUEST,
-        )
-    if int(values["max-call-recv-msg-size"]) <= 0:
-        raise PlatformError(
-            f"--max-call-recv-msg-size is {values['max-call-recv-msg-size']}",
-            "Give a number of bytes above 0.",
-            hop=Hop.REQUEST,
-        )
+    _check_values(values)
     return DriverSettings(
         endpoint=str(values["endpoint"]),
         driver_name=str(values["drivername"]),
@@ -181,6 +171,28 @@ def settings_from(flags: Flags) -> DriverSettings:
         volumes=_volumes(str(values["volumes"])),
         dev_vault=_path(values["dev-vault"]),
     )
+
+
+def _check_values(values: Mapping[str, Value]) -> None:
+    backend = str(values["metrics-backend"])
+    if backend.lower() != "prometheus":
+        raise PlatformError(
+            f"unsupported metrics backend {backend!r}",
+            "Leave --metrics-backend out.",
+            hop=Hop.REQUEST,
+        )
+    if int(values["max-call-recv-msg-size"]) <= 0:
+        raise PlatformError(
+            f"--max-call-recv-msg-size is {values['max-call-recv-msg-size']}",
+            "Give a number of bytes above 0.",
+            hop=Hop.REQUEST,
+        )
+    if values["provider-health-check"] and float(values["provider-health-check-interval"]) <= 0:
+        raise PlatformError(
+            "--provider-health-check-interval is not above 0",
+            "Give a duration such as 2m, or leave --provider-health-check out.",
+            hop=Hop.REQUEST,
+        )
 
 
 def _path(text: object) -> Path | None:

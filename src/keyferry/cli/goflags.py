@@ -22,9 +22,20 @@ Value = bool | int | float | str
 
 _TRUE = {"1", "t", "T", "TRUE", "true", "True"}
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ns|us|µs|ms|s|m|h))+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_SECONDS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_PART = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
+_DURATION = re.compile(rf"([-+]?)((?:{_PART})+)")
+_DURATION_PART = re.compile(_PART)
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
 class Kind(Enum):
@@ -109,11 +120,13 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    if text == "0":
-        return 0.0
-    if not _DURATION.fullmatch(text):
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        if text.lstrip("+-") == "0":
+            return 0.0
         raise ValueError("write a duration such as 30s, 2m or 1h30m")
-    return sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text))
+    seconds = sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(found[2]))
+    return -seconds if found[1] == "-" else seconds
 
 
 def help_text(table: Sequence[GoFlag]) -> str:
@@ -147,7 +160,7 @@ def _value(flag: GoFlag, text: str) -> Value:
             case Kind.BOOL:
                 return _bool(text)
             case Kind.INT:
-                return int(text)
+                return _int(text)
             case Kind.STRING:
                 return text
             case Kind.DURATION:
@@ -155,8 +168,13 @@ def _value(flag: GoFlag, text: str) -> Value:
             case _:
                 assert_never(flag.kind)
     except ValueError as error:
-        problem = str(error) if flag.kind is not Kind.INT else "write a whole number"
-        raise FlagError(f"invalid value {text!r} for flag -{flag.name}: {problem}") from error
+        raise FlagError(f"invalid value {text!r} for flag -{flag.name}: {error}") from error
+
+
+def _int(text: str) -> int:
+    if not _INT.fullmatch(text):
+        raise ValueError("write a whole number")
+    return int(text)
 
 
 def _bool(text: str) -> bool:

@@ -1,0 +1,264 @@
+"""keyferry.cli.goflags and the flags of the driver: the arguments of existing manifests work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keyferry.cli.driver import FLAGS, settings_from
+from keyferry.cli.goflags import (
+    FlagError,
+    GoFlag,
+    Kind,
+    Value,
+    help_text,
+    parse_duration,
+    parse_flags,
+    warn_ignored,
+)
+from keyferry.driver.settings import VolumeKind
+from keyferry.errors import PlatformError
+from tests.fakes.log import captured_log
+
+TABLE = (
+    GoFlag("name", Kind.STRING, "x", "a text"),
+    GoFlag("count", Kind.INT, "3", "a number"),
+    GoFlag("on", Kind.BOOL, "false", "a switch"),
+    GoFlag("wait", Kind.DURATION, "2m", "a while"),
+    GoFlag("old", Kind.STRING, "", "", "it was for another time"),
+)
+
+UPSTREAM: dict[str, Value] = {
+    "endpoint": "unix://tmp/csi.sock",
+    "drivername": "secrets-store.csi.k8s.io",
+    "nodeid": "",
+    "log-format-json": False,
+    "provider-volume": "/var/run/secrets-store-csi-providers",
+    "additional-provider-volume-paths": "/etc/kubernetes/secrets-store-csi-providers",
+    "metrics-addr": ":8095",
+    "enable-secret-rotation": False,
+    "rotation-poll-interval": 120.0,
+    "enable-pprof": False,
+    "pprof-port": 6065,
+    "max-call-recv-msg-size": 4194304,
+    "version": False,
+    "provider-health-check": False,
+    "provider-health-check-interval": 120.0,
+    "metrics-backend": "Prometheus",
+    "kubeconfig": "",
+    "v": 0,
+    "vmodule": "",
+    "logtostderr": True,
+    "alsologtostderr": False,
+    "log_dir": "",
+    "log_file": "",
+    "log_file_max_size": 1800,
+    "log_backtrace_at": "",
+    "add_dir_header": False,
+    "skip_headers": False,
+    "skip_log_headers": False,
+    "one_output": False,
+}
+"""The flags of upstream with their defaults (driver.md, section 6.1)."""
+
+WITHOUT_MEANING = [
+    "enable-pprof", "pprof-port", "metrics-backend", "kubeconfig", "vmodule", "logtostderr",
+    "alsologtostderr", "stderrthreshold", "log_dir", "log_file", "log_file_max_size",
+    "log_backtrace_at", "add_dir_header", "skip_headers", "skip_log_headers", "one_output",
+]  # fmt: skip
+
+
+def values(*arguments: str) -> dict[str, Value]:
+    """What these arguments give for the table, without what stayed at its default."""
+    defaults = parse_flags((), TABLE).values
+    return {k: v for k, v in parse_flags(arguments, TABLE).values.items() if v != defaults[k]}
+
+
+def test_without_arguments_every_flag_has_its_default() -> None:
+    """In its own type; durations in seconds."""
+    expected = {"name": "x", "count": 3, "on": False, "wait": 120.0, "old": ""}
+    assert expected == dict(parse_flags((), TABLE).values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--name=y"], {"name": "y"}),
+        (["-name=y"], {"name": "y"}),
+        (["--name", "y"], {"name": "y"}),
+        (["-name", "-y"], {"name": "-y"}),
+        (["--name="], {"name": ""}),
+        (["--name=a=b"], {"name": "a=b"}),
+        (["--count", "-5"], {"count": -5}),
+        (["--count=+5"], {"count": 5}),
+        (["--on"], {"on": True}),
+        (["-on"], {"on": True}),
+        (["--on=1", "--count", "4"], {"on": True, "count": 4}),
+        (["--on=T"], {"on": True}),
+        (["--on", "--on=False"], {}),
+        (["--wait=30s"], {"wait": 30.0}),
+        (["--name=a", "--name=b"], {"name": "b"}),
+    ],
+)
+def test_arguments_are_read_as_go_programs_read_them(
+    arguments: list[str], expected: dict[str, Value]
+) -> None:
+    """One dash or two, with or without '='; the last of a repeated flag counts."""
+    assert expected == values(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nme=x"], "flag provided but not defined: -nme"),
+        (["--name"], "flag needs an argument: -name"),
+        (["--on", "true"], "unexpected argument 'true'"),
+        (["word"], "unexpected argument 'word'"),
+        (["---name=x"], "unexpected argument"),
+        (["--=x"], "unexpected argument"),
+        (["-"], "unexpected argument"),
+        (["--count=x"], "invalid value 'x' for flag -count: write a whole number"),
+        (["--count=1_0"], "write a whole number"),
+        (["--count=1.5"], "write a whole number"),
+        (["--count= 1"], "write a whole number"),
+        (["--count=٣"], "write a whole number"),
+        (["--on=yes"], "invalid value 'yes' for flag -on: write true or false"),
+        (["--on="], "write true or false"),
+        (["--wait=30"], "invalid value '30' for flag -wait: write a duration such as 30s"),
+    ],
+)
+def test_what_cannot_be_understood_is_told_by_flag_and_form(
+    arguments: list[str], words: str
+) -> None:
+    """In Go's words where it has some."""
+    with pytest.raises(FlagError) as caught:
+        parse_flags(arguments, TABLE)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0), ("+0", 0.0), ("0s", 0.0), ("30s", 30.0), ("2m", 120.0), ("1h30m", 5400.0),
+        ("1.5h", 5400.0), (".5s", 0.5), ("1.s", 1.0), ("100ms", 0.1), ("1m0.5s", 60.5),
+        ("5us", 5e-6), ("5µs", 5e-6), ("5μs", 5e-6), ("7ns", 7e-9), ("-2m", -120.0), ("+1s", 1.0),
+    ],
+)  # fmt: skip
+def test_durations_are_those_of_go(text: str, seconds: float) -> None:
+    """Numbers with units, in any sequence."""
+    assert pytest.approx(seconds) == parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "1", "1d", "1 s", "1s ", "1h-1m", ".s", "1e3s", "１s", "inf"]
+)
+def test_what_go_does_not_take_as_a_duration_is_refused(text: str) -> None:
+    """Among them a number without unit, which could be anything."""
+    with pytest.raises(ValueError, match="write a duration"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "-help"])
+def test_help_is_asked_for_in_any_form(word: str) -> None:
+    """Whatever else is given."""
+    assert parse_flags(["--name=x", word], TABLE).wants_help
+
+
+def test_help_lists_what_acts_and_names_what_does_not() -> None:
+    """One line a flag, with its default."""
+    text = help_text(TABLE)
+    assert "--count" in text
+    assert "a number (default 3)" in text
+    assert "Accepted for compatibility, without effect: --old." in text
+
+
+# --- the driver's own -----------------------------------------------------------------------------
+
+
+def test_every_flag_of_upstream_is_there_with_its_default() -> None:
+    """A manifest that leaves a flag out gets what it got before."""
+    defaults = parse_flags((), FLAGS).values
+    assert {name: defaults.get(name) for name in UPSTREAM} == UPSTREAM
+
+
+def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
+    """As the chart writes them, every option switched on."""
+    settings = settings_from(
+        parse_flags(
+            [
+                "--endpoint=unix:///csi/csi.sock", "--nodeid=node-1", "-v=5",
+                "--log-format-json=true", "--provider-volume=/p", "--metrics-addr=:9",
+                "--additional-provider-volume-paths=/a,/b", "--enable-secret-rotation=true",
+                "--rotation-poll-interval=30s", "--provider-health-check=true",
+                "--provider-health-check-interval=1m", "--max-call-recv-msg-size=5",
+                "--volumes=folder", "--manifests=/m", "--builtin-providers=",
+            ],
+            FLAGS,
+        )
+    )  # fmt: skip
+    assert "unix:///csi/csi.sock" == settings.endpoint
+    assert (Path("/a"), Path("/b"), Path("/p")) == settings.provider_folders
+    assert (30.0, 60.0, 5) == (
+        settings.rotation_interval,
+        settings.health_interval,
+        settings.max_receive_bytes,
+    )
+    assert (VolumeKind.FOLDER, (), Path("/m")) == (
+        settings.volumes,
+        settings.built_in,
+        settings.manifests,
+    )
+
+
+def test_rotation_and_health_are_off_unless_switched_on() -> None:
+    """The interval alone does nothing."""
+    settings = settings_from(parse_flags(["--rotation-poll-interval=30s"], FLAGS))
+    assert (None, None) == (settings.rotation_interval, settings.health_interval)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metrics-backend=statsd"], "unsupported metrics backend 'statsd'"),
+        (["--max-call-recv-msg-size=0"], "--max-call-recv-msg-size is 0"),
+        (["--volumes=disk"], "Write tmpfs or folder"),
+        (
+            ["--provider-health-check", "--provider-health-check-interval=0"],
+            "--provider-health-check-interval is not above 0",
+        ),
+    ],
+)
+def test_a_value_that_the_driver_cannot_use_is_refused(arguments: list[str], words: str) -> None:
+    """With the flag and what it takes."""
+    with pytest.raises(PlatformError) as caught:
+        settings_from(parse_flags(arguments, FLAGS))
+    assert words in str(caught.value)
+
+
+def test_the_metrics_backend_is_accepted_in_any_case() -> None:
+    """As upstream does."""
+    settings_from(parse_flags(["--metrics-backend=PROMETHEUS"], FLAGS))
+
+
+def test_a_flag_without_meaning_is_told_once() -> None:
+    """Given twice, one warning; not given, none."""
+    flags = parse_flags(["--kubeconfig=/a", "--kubeconfig=/b", "--one_output"], FLAGS)
+    with captured_log() as log:
+        warn_ignored(flags)
+    lines = log.getvalue().splitlines()
+    assert 2 == len(lines)
+    assert all(line.startswith("W") and "has no effect" in line for line in lines)
+    assert "--kubeconfig" in lines[0]
+
+
+@pytest.mark.parametrize("name", WITHOUT_MEANING)
+def test_each_flag_without_meaning_says_why(name: str) -> None:
+    """The reason is the second half of its warning."""
+    (flag,) = [flag for flag in FLAGS if flag.name == name]
+    assert flag.without_meaning
+
+
+def test_flags_without_meaning_are_exactly_these() -> None:
+    """A flag that upstream acts on is never quietly ignored."""
+    assert set(WITHOUT_MEANING) == {flag.name for flag in FLAGS if flag.without_meaning}

@@ -1,0 +1,114 @@
+"""keyferry.sockets: endpoints as upstream writes them, and sockets for their owner only."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from keyferry.errors import PlatformError
+from keyferry.sockets import Endpoint, bind_private, parse_endpoint
+
+
+def bound(endpoint: Endpoint) -> socket.socket:
+    """A listening socket on a unix endpoint."""
+    made = socket.socket(socket.AF_UNIX)
+
+    def bind(address: str) -> None:
+        made.bind(address.removeprefix("unix:"))
+        made.listen()
+
+    try:
+        bind_private(endpoint, bind)
+    except PlatformError:
+        made.close()
+        raise
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "path"),
+    [
+        ("unix://tmp/csi.sock", "unix:/tmp/csi.sock", Path("/tmp/csi.sock")),
+        ("unix:///csi/csi.sock", "unix:/csi/csi.sock", Path("/csi/csi.sock")),
+        ("UNIX:///csi/csi.sock", "unix:/csi/csi.sock", Path("/csi/csi.sock")),
+        ("tcp://127.0.0.1:77", "127.0.0.1:77", None),
+        ("tcp://:77", "0.0.0.0:77", None),
+        ("tcp://[::1]:77", "[::1]:77", None),
+    ],
+)
+def test_an_endpoint_is_read_as_upstream_reads_it(
+    text: str, address: str, path: Path | None
+) -> None:
+    """The rest of a unix endpoint gets a leading slash."""
+    assert Endpoint(address, path) == parse_endpoint(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "unix://", "/tmp/csi.sock", "unix:/tmp/x", "http://x", "tcp://"]
+)
+def test_what_is_no_endpoint_is_refused_with_both_forms(text: str) -> None:
+    """The message shows what was given."""
+    with pytest.raises(PlatformError, match="invalid endpoint") as caught:
+        parse_endpoint(text)
+    assert repr(text) in str(caught.value)
+    assert "unix:///path/to/csi.sock or tcp://host:port" in str(caught.value)
+
+
+def test_a_socket_is_for_its_owner_only_from_its_first_moment(tmp_path: Path) -> None:
+    """So is a folder made for it; the mask of the process is what it was."""
+    before = os.umask(0o022)
+    os.umask(before)
+    path = tmp_path / "new" / "csi.sock"
+    with bound(parse_endpoint(f"unix://{path}")):
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+        assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
+    after = os.umask(before)
+    assert before == after
+
+
+def test_the_socket_of_a_process_that_is_gone_is_replaced(tmp_path: Path) -> None:
+    """A driver that was killed leaves it behind."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/csi.sock")
+    bound(endpoint).close()
+    with bound(endpoint), socket.socket(socket.AF_UNIX) as client:
+        client.connect(f"{tmp_path}/csi.sock")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """A mistyped --endpoint destroys nothing."""
+    path = tmp_path / "precious"
+    match kind:
+        case "file":
+            path.write_text("kept")
+        case "folder":
+            path.mkdir()
+        case _:
+            (tmp_path / "goal").write_text("kept")
+            path.symlink_to(tmp_path / "goal")
+    with pytest.raises(PlatformError, match="no socket stands there"):
+        bound(parse_endpoint(f"unix://{path}"))
+    assert os.path.lexists(path)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    """With the system's reason."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(PlatformError, match=r"cannot listen on .*: (Not a directory|File exists)"):
+        bound(parse_endpoint(f"unix://{tmp_path}/file/csi.sock"))
+
+
+def test_a_failed_bind_restores_the_mask(tmp_path: Path) -> None:
+    """Files made later have their usual modes."""
+    before = os.umask(0o022)
+
+    def fail(_: str) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        bind_private(parse_endpoint(f"unix://{tmp_path}/csi.sock"), fail)
+    assert 0o022 == os.umask(before)
