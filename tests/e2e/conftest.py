@@ -23,7 +23,7 @@ def right_to_mount() -> None:
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     """A node with a development vault; the test starts the driver."""
-    async with running_node(tmp_path) as running:
+    async with running_node(tmp_path, "--quiet") as running:
         yield running
 
 

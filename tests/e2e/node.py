@@ -169,7 +169,8 @@ class Node:
         paths: Mapping[str, str],
         *,
         secret: str = "",
-        permissions: Mapping[str, str] | None = None,
+        secret_type: str = "Opaque",
+        fields: Mapping[str, Mapping[str, str]] | None = None,
         sign_in: Mapping[str, str] | None = None,
     ) -> None:
         """Have a class that delivers objects of vault `contoso`.
@@ -178,12 +179,13 @@ class Node:
             name: of the class.
             paths: the file path of each object.
             secret: the Kubernetes Secret that mirrors all files, each under its object's name.
-            permissions: `filePermission` of some objects.
+            secret_type: the type of that Secret.
+            fields: further fields of some objects, such as `filePermission`.
             sign_in: the parameters of the identity mode, of the machine's identity if left out.
         """
         objects = [
             {"objectName": of, "objectType": "secret", "objectAlias": path}
-            | ({"filePermission": permissions[of]} if permissions and of in permissions else {})
+            | dict((fields or {}).get(of, {}))
             for of, path in paths.items()
         ]
         spec: dict[str, object] = {
@@ -197,7 +199,7 @@ class Node:
         }
         if secret:
             data = [{"objectName": path, "key": of} for of, path in paths.items()]
-            spec["secretObjects"] = [{"secretName": secret, "type": "Opaque", "data": data}]
+            spec["secretObjects"] = [{"secretName": secret, "type": secret_type, "data": data}]
         manifest = {
             "apiVersion": "secrets-store.csi.x-k8s.io/v1",
             "kind": "SecretProviderClass",
@@ -279,14 +281,14 @@ class Node:
 
 
 @asynccontextmanager
-async def running_node(folder: Path) -> AsyncIterator[Node]:
+async def running_node(folder: Path, *vault_flags: str) -> AsyncIterator[Node]:
     """A node with a development vault; every process and mount below `folder` ends with it."""
     data_folder = folder / "devvault"
     try:
         async with ending_children(folder / "output") as children:
             with DevVaultData(data_folder) as data:
                 child = children.start(
-                    "vault", "keyferry", "devvault", "run", "--quiet", "--data", str(data_folder)
+                    "vault", "keyferry", "devvault", "run", "--data", str(data_folder), *vault_flags
                 )
                 await child.says("listens")
                 vault = DevVault(data, Journal(), DevRedirect.read(data_folder))

@@ -1,0 +1,246 @@
+"""`kill -9` of the driver, at random moments and before every single effect.
+
+After a restart each volume ends right when it is published again, and gone when it is unpublished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.e2e.children import Child
+from tests.e2e.node import MACHINE, Driver, Files, Node, Volume, mounts_below
+
+SEED = 20261124
+ROUNDS = 20
+VOLUMES_IN_FLIGHT = 4
+PATHS = {"db-password": "db/password", "db-user": "db/user", "api-key": "key"}
+MODES = {"db/password": 0o640, "db/user": 0o644, "key": 0o644}
+
+
+def set_values(node: Node, text: str) -> None:
+    """Give every secret a new version whose value holds `text`."""
+    for name in PATHS:
+        node.vault.set_secret("contoso", name, f"{name}: {text}")
+
+
+def expected(text: str) -> Files:
+    """The files after `set_values(text)`."""
+    return {path: (MODES[path], f"{name}: {text}".encode()) for name, path in PATHS.items()}
+
+
+def expect_published(node: Node, volume: Volume, text: str) -> None:
+    """Content, modes, mount, Secret and status are those of a publish that nothing disturbed."""
+    assert expected(text) == volume.files()
+    assert [str(volume.path)] == mounts_below(volume.path)
+    assert {"..data", volume.path.joinpath("..data").readlink().name, "db", "key"} == {
+        entry.name for entry in volume.path.iterdir()
+    }
+    assert {n: f"{n}: {text}".encode() for n in PATHS} == node.secret(volume.class_name)
+    assert sorted(f"secret/{name}" for name in PATHS) == node.objects_in_status(volume)
+
+
+def expect_gone(node: Node, volume: Volume) -> None:
+    """Nothing reminds of the volume."""
+    assert [] == node.left_overs(volume)
+    assert None is node.secret(volume.class_name)
+
+
+def write_classes(node: Node, count: int) -> list[str]:
+    """Classes that deliver the same files, each with a Secret of its own."""
+    set_values(node, "first")
+    node.vault.grant("contoso", MACHINE)
+    names = [f"app-{number}" for number in range(count)]
+    for name in names:
+        node.write_class(
+            name, PATHS, secret=name, fields={"db-password": {"filePermission": "0640"}}
+        )
+    return names
+
+
+@pytest.mark.timeout(300)
+async def test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm(
+    node: Node, show: Callable[[str], None]
+) -> None:
+    """Whatever was in flight: published again it is right, unpublished it is gone."""
+    dice = random.Random(SEED)
+    node.vault.tune(latency_seconds=0.03)
+    names = write_classes(node, VOLUMES_IN_FLIGHT)
+    spans = await undisturbed_seconds(node, names)
+    show(f"seed {SEED}; undisturbed: publish {spans[0]:.3f} s, unpublish {spans[1]:.3f} s")
+    for number in range(ROUNDS):
+        volumes = [node.volume(name, pod=f"{name}-{number}") for name in names]
+        unpublishing = number % 2 == 1
+        moment = dice.uniform(0, spans[unpublishing])
+        answered = await killed_round(node, volumes, unpublishing=unpublishing, moment=moment)
+        what = "unpublish" if unpublishing else "publish"
+        show(f"{number:2}: killed {moment * 1000:5.1f} ms into {what}, {answered} answered")
+        dice.shuffle(volumes)
+        await expect_repair(node, volumes)
+
+
+async def undisturbed_seconds(node: Node, names: Sequence[str]) -> tuple[float, float]:
+    """How long it takes to publish a volume of each class at once, and to unpublish them."""
+    driver = await node.start_driver()
+    volumes = [node.volume(name) for name in names]
+    times = [time.monotonic()]
+    for call in (driver.publish, driver.unpublish):
+        await asyncio.gather(*(call(volume) for volume in volumes))
+        times.append(time.monotonic())
+    await driver.stop()
+    return times[1] - times[0], times[2] - times[1]
+
+
+async def killed_round(
+    node: Node, volumes: Sequence[Volume], *, unpublishing: bool, moment: float
+) -> int:
+    """Kill a driver `moment` seconds after all calls began; return how many it had answered."""
+    driver = await node.start_driver()
+    if unpublishing:
+        await asyncio.gather(*(driver.publish(volume) for volume in volumes))
+    call = driver.unpublish if unpublishing else driver.publish
+    calls = [asyncio.ensure_future(call(volume)) for volume in volumes]
+    await asyncio.sleep(moment)
+    await driver.kill()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    for outcome in outcomes:
+        assert outcome is None or isinstance(outcome, grpc.aio.AioRpcError), outcome
+    return outcomes.count(None)
+
+
+async def expect_repair(node: Node, volumes: Sequence[Volume]) -> None:
+    """A new driver makes the first half of the volumes right, and takes all of them away."""
+    driver = await node.start_driver()
+    half = len(volumes) // 2
+    again, away = volumes[:half], volumes[half:]
+    await asyncio.gather(
+        *(driver.publish(volume) for volume in again),
+        *(driver.unpublish(volume) for volume in away),
+    )
+    for volume in again:
+        expect_published(node, volume, "first")
+    for volume in away:
+        expect_gone(node, volume)
+    await asyncio.gather(*(driver.unpublish(volume) for volume in again))
+    for volume in again:
+        expect_gone(node, volume)
+    await driver.stop()
+
+
+class DyingDriver:
+    """Drivers of `dying_driver.py`, one after the other, on one node."""
+
+    def __init__(self, node: Node, *flags: str) -> None:
+        self._node = node
+        self._child: Child = node.children.start(
+            "dying-driver",
+            "python",
+            str(Path(__file__).with_name("dying_driver.py")),
+            str(node.pods),
+            str(node.manifests),
+            *node.driver_flags(),
+            *flags,
+        )
+        self._read = 0
+
+    async def start(self, die_before: int) -> Driver:
+        """Start a driver that dies before that effect; 0 lets it live."""
+        self._read = len(self._child.text())
+        self._child.tell(str(die_before))
+        return await self._node.reach(self._child, after=self._read)
+
+    async def ended(self) -> tuple[int, list[str]]:
+        """How the driver ended, and what it was about to do: lines `effect N WHAT PATH`."""
+        status = await self._child.says(r"ended (-?\d+)\n", after=self._read)
+        said = self._child.text()[self._read : status.end()]
+        return int(status[1]), [line for line in said.splitlines() if line.startswith("effect ")]
+
+    async def stop(self, driver: Driver) -> list[str]:
+        """End a driver that lives, and return its effects."""
+        started = await self._child.says(r"started (\d+)\n", after=self._read)
+        await driver.close()
+        os.kill(int(started[1]), signal.SIGTERM)
+        status, effects = await self.ended()
+        assert 0 == status
+        return effects
+
+
+@dataclass(frozen=True)
+class Life:
+    """What a volume goes through.
+
+    Attributes:
+        node: where.
+        rotating: whether the secrets change, and the driver follows.
+    """
+
+    node: Node
+    rotating: bool
+
+    async def live(self, driver: Driver, volume: Volume, number: int) -> None:
+        """Publish, refresh after a rotation if there is one, unpublish."""
+        set_values(self.node, f"old {number}")
+        await driver.publish(volume)
+        if self.rotating:
+            set_values(self.node, f"new {number}")
+            await driver.publish(volume)
+        await driver.unpublish(volume)
+
+    async def publish_again(self, driver: Driver, volume: Volume, number: int) -> None:
+        """What kubelet does after the crash; the volume is as if there had been none."""
+        if self.rotating:
+            set_values(self.node, f"last {number}")
+        await driver.publish(volume)
+        expect_published(self.node, volume, f"{'last' if self.rotating else 'old'} {number}")
+
+    def expect_whole(self, volume: Volume, number: int) -> None:
+        """If a pod sees files after the crash, they are all old or all new."""
+        if (volume.path / "..data").exists():
+            assert volume.files() in (expected(f"old {number}"), expected(f"new {number}"))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("rotating", [False, True])
+async def test_a_kill_before_any_single_effect_does_no_harm(
+    node: Node, show: Callable[[str], None], *, rotating: bool
+) -> None:
+    """Every effect of a publish, a refresh and an unpublish is once the first that did not happen.
+
+    A killed refresh leaves the old files or the new ones, whole.
+    """
+    (name,) = write_classes(node, 1)
+    life = Life(node, rotating)
+    flags = ("--enable-secret-rotation", "--rotation-poll-interval=0") if rotating else ()
+    drivers = DyingDriver(node, *flags)
+    volume = node.volume(name)
+    driver = await drivers.start(0)
+    await life.live(driver, volume, 0)
+    effects = await drivers.stop(driver)
+    expect_gone(node, volume)
+    kinds = {line.split(" ")[2] for line in effects}
+    assert {"mount", "unmount", "open", "os.mkdir", "os.symlink", "os.rename"} <= kinds
+    show(f"{len(effects)} effects: {', '.join(sorted(kinds))}")
+    for number in range(1, len(effects) + 1):
+        for unpublish_at_once in (False, True):
+            volume = node.volume(name, pod=f"web-{number}")
+            dying = await drivers.start(number)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await life.live(dying, volume, number)
+            status, announced = await drivers.ended()
+            assert (-signal.SIGKILL, number) == (status, len(announced))
+            life.expect_whole(volume, number)
+            driver = await drivers.start(0)
+            if not unpublish_at_once:
+                await life.publish_again(driver, volume, number)
+            await driver.unpublish(volume)
+            expect_gone(node, volume)
+            await drivers.stop(driver)
