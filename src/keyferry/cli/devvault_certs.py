@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from keyferry.cli.devvault_objects import add_common, ensure_vault, say_made
+from keyferry.cli.devvault_objects import add_common, say_made, vault_for
 from keyferry.cli.devvault_options import CommandGroup, data_option, read_secret_text
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import ObjectKind
@@ -63,8 +63,7 @@ def create(
         content_type=_TYPES[form],
         by_authority=ca,
     )
-    with DevVaultData(data) as dev:
-        ensure_vault(dev, vault)
+    with DevVaultData(data) as dev, vault_for(dev, vault):
         say_made(dev.certificates.create(vault, name, wish))
 
 
@@ -88,8 +87,7 @@ def import_(
     password = None
     if password_file is not None:
         password = read_secret_text(f"password of {file}", password_file).rstrip("\n")
-    with DevVaultData(data) as dev:
-        ensure_vault(dev, vault)
+    with DevVaultData(data) as dev, vault_for(dev, vault):
         chosen = _TYPES[form] if form else None
         store = dev.certificates
         say_made(store.import_(vault, name, content, password=password, content_type=chosen))

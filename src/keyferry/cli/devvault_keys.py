@@ -7,10 +7,11 @@ from uuid import uuid4
 
 import click
 
-from keyferry.cli.devvault_objects import add_common, ensure_vault, say_made
+from keyferry.cli.devvault_objects import add_common, say_made, vault_for
 from keyferry.cli.devvault_options import CommandGroup, data_option, read_secret_text
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import ObjectKind
+from keyferry.devvault.object_table import check_object_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,8 +34,9 @@ def create(*, vault: str, name: str, kind: str, size: int, curve: str, data: Pat
     from keyferry.devvault.key_material import key_pem, new_key
 
     document = {"pem": key_pem(new_key(kind, size=size, curve=curve)), "kty": kind}
-    with DevVaultData(data) as dev:
-        ensure_vault(dev, vault)
+    with DevVaultData(data) as dev, vault_for(dev, vault):
+        check_object_name(name, ObjectKind.KEY)
+        dev.secrets.ensure_vault(vault)
         say_made(dev.vault_keys.put(vault, name, uuid4().hex, document))
 
 
@@ -49,8 +51,9 @@ def import_(vault: str, name: str, file: str, data: Path) -> None:
 
     parsed = parse_key(read_secret_text(f"key {name}", file).encode())
     document = {"pem": key_pem(parsed), "kty": key_kind(parsed)}
-    with DevVaultData(data) as dev:
-        ensure_vault(dev, vault)
+    with DevVaultData(data) as dev, vault_for(dev, vault):
+        check_object_name(name, ObjectKind.KEY)
+        dev.secrets.ensure_vault(vault)
         say_made(dev.vault_keys.put(vault, name, uuid4().hex, document))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from keyferry.devvault.model import ObjectKind, Permission
 from keyferry.errors import RequestInvalidError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from keyferry.devvault.certificate_store import CertificateStore
@@ -29,9 +31,12 @@ def store_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable | CertificateSt
     return dev.vault_keys if kind is ObjectKind.KEY else dev.certificates
 
 
-def ensure_vault(dev: DevVaultData, vault: str) -> None:
-    """Make the vault where it is missing, and let this machine read it then."""
-    if dev.secrets.ensure_vault(vault):
+@contextmanager
+def vault_for(dev: DevVaultData, vault: str) -> Iterator[None]:
+    """Let this machine read the vault when the block has made it."""
+    known = vault.lower() in dev.secrets.vaults()
+    yield
+    if not known:
         machine = dev.identities.ensure_system_assigned()
         dev.policies.grant(vault, machine.client_id, [Permission.GET, Permission.LIST])
         click.echo(

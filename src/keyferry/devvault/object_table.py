@@ -49,11 +49,7 @@ class ObjectTable:
             RequestInvalidError: no object can have this name.
             ObjectUnusableError: a deleted object of that name can still be recovered.
         """
-        if not SECRET_NAME.fullmatch(name):
-            raise RequestInvalidError(
-                f"{name!r} cannot be the name of a {self.kind.singular}",
-                "It has 1 to 127 letters, digits and hyphens.",
-            )
+        check_object_name(name, self.kind)
         if self.find_deleted(vault, name) is not None:
             raise ObjectUnusableError(
                 f"{self.kind.singular} {name!r} of vault {vault!r} is deleted but recoverable",
@@ -193,6 +189,19 @@ class ObjectTable:
             return tuple(_row(values) for values in rows)
 
         return self._database.read(("versions", self.kind, vault.lower(), name.lower()), load)
+
+
+def check_object_name(name: str, kind: ObjectKind) -> None:
+    """Refuse a name that no object can have.
+
+    Raises:
+        RequestInvalidError: it is such a name.
+    """
+    if not SECRET_NAME.fullmatch(name):
+        raise RequestInvalidError(
+            f"{name!r} cannot be the name of a {kind.singular}",
+            "It has 1 to 127 letters, digits and hyphens.",
+        )
 
 
 def _values(row: ObjectVersion) -> tuple[object, ...]:
