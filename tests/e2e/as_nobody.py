@@ -1,0 +1,44 @@
+"""Runs a command of Keyferry as the user `nobody`, who has no rights at all.
+
+The interpreter and the source may lie where `nobody` cannot go (a checkout in root's home), so all
+modules are imported first and the rights are given up after that.
+
+Usage: python as_nobody.py COMMAND [arguments], as after `keyferry`
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from importlib import import_module
+from pkgutil import walk_packages
+
+import keyferry
+from keyferry.cli import main
+
+_ON_FIRST_USE = (
+    "aiohttp",
+    "azure.identity.aio",
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "ssl",
+)
+"""What others import only when it is needed."""
+
+
+def become_nobody() -> None:
+    """Import everything, then give up all rights for good."""
+    for module in walk_packages(keyferry.__path__, "keyferry."):
+        if not module.name.endswith("__main__"):
+            import_module(module.name)
+    for name in _ON_FIRST_USE:
+        import_module(name)
+    nobody = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(nobody.pw_gid)
+    os.setuid(nobody.pw_uid)
+
+
+if __name__ == "__main__":
+    become_nobody()
+    main()

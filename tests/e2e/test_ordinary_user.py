@@ -1,0 +1,77 @@
+"""Without any rights: volumes are private folders, and everything else is the same."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from os import chown
+from pathlib import Path
+
+import pytest
+
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.journal import Journal
+from keyferry.https import DevRedirect
+from tests.e2e.children import ending_children
+from tests.e2e.node import MACHINE, Node, mounts_below
+from tests.fakes.devvault import DevVault
+
+AS_NOBODY = str(Path(__file__).with_name("as_nobody.py"))
+NOBODY = pwd.getpwnam("nobody")
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that belongs to `nobody`; pytest's own may be entered by root alone."""
+    folder = Path(tempfile.mkdtemp(prefix="keyferry-e2e-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+async def test_a_driver_without_rights_keeps_volumes_in_private_folders(
+    home: Path, tmp_path: Path
+) -> None:
+    """Publish, read and unpublish as `nobody`; the log says that the files are on disk."""
+    async with ending_children(tmp_path / "output") as children:
+        with DevVaultData(home / "devvault") as data:
+            vault = DevVault(data, Journal(), DevRedirect(("127.0.0.1", 1), ("127.0.0.1", 1), home))
+            vault.add_managed_identity(MACHINE)
+            vault.set_secret("contoso", "db-password", "s3cret")
+            vault.grant("contoso", MACHINE)
+            node = Node(home, children, vault)
+            node.write_class("shop", {"db-password": "db"}, secret="db")
+            volume = node.volume("shop")
+        hand_over(home)
+        vault_run = ("devvault", "run", "--data", str(home / "devvault"))
+        await children.start("vault", "python", AS_NOBODY, *vault_run).says("listens")
+        flags = (*node.driver_flags(), "--volumes=folder")
+        child = children.start("driver", "python", AS_NOBODY, "driver", *flags)
+        driver = await node.reach(child)
+        await child.says("volumes are private folders on disk")
+
+        await driver.publish(volume)
+        assert {"db": (0o644, b"s3cret")} == volume.files()
+        assert {"db-password": b"s3cret"} == node.secret("db")
+        assert (NOBODY.pw_uid, 0o700) == owner_and_mode(volume.path)
+        assert [] == mounts_below(home)
+        await driver.unpublish(volume)
+        assert [] == node.left_overs(volume)
+        assert None is node.secret("db")
+        await driver.stop()
+
+
+def hand_over(folder: Path) -> None:
+    """Make `nobody` the owner of everything at and below `folder`."""
+    for path in (folder, *folder.rglob("*")):
+        chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+
+
+def owner_and_mode(path: Path) -> tuple[int, int]:
+    """Who owns it, and who may do what."""
+    status = path.stat()
+    return status.st_uid, stat.S_IMODE(status.st_mode)
