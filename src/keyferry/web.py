@@ -64,8 +64,8 @@ async def _listen(runner: web.AppRunner, address: str) -> None:
 
 
 def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
         raise PlatformError(
             f"--metrics-addr {address!r} is not an address",
             "Write it as :8095 or 127.0.0.1:8095.",

@@ -1,0 +1,294 @@
+"""`keyferry driver` as a process: start, status pages, orderly stop, and a wrong command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+
+from keyferry import __version__
+from keyferry.contract import encode_result
+from keyferry.grpc_edge import Context
+from keyferry.proto import csi_pb2 as csi
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from tests.fakes.cli import run_cli, start_cli
+from tests.fakes.provider import external_provider, result
+
+SECONDS = 30
+CLASS = {
+    "apiVersion": "secrets-store.csi.x-k8s.io/v1",
+    "kind": "SecretProviderClass",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"provider": "ext", "parameters": {"x": "y"}},
+}
+
+
+@dataclass
+class Process:
+    """A running driver.
+
+    Attributes:
+        home: of its sockets and folders.
+        process: it.
+        log: the lines that it has logged so far.
+        metrics: where its status pages are.
+    """
+
+    home: Path
+    process: asyncio.subprocess.Process
+    log: list[str] = field(default_factory=list)
+    metrics: str = ""
+
+    async def wait_for(self, words: str) -> str:
+        """The next line of the log that holds these words."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(SECONDS):
+            while line := (await self.process.stderr.readline()).decode():
+                self.log.append(line)
+                if words in line:
+                    return line
+        raise AssertionError("".join(self.log))
+
+    async def end(self) -> int:
+        """Its exit code, once it has ended."""
+        async with asyncio.timeout(SECONDS):
+            return await self.process.wait()
+
+    async def publish(self) -> None:
+        """Publish a volume of the class `web`."""
+        message = csi.NodePublishVolumeRequest(
+            volume_id="1",
+            target_path=str(self.home / "volume"),
+            volume_capability=csi.VolumeCapability(),
+            readonly=True,
+            volume_context={
+                "secretProviderClass": "web",
+                "csi.storage.k8s.io/pod.namespace": "shop",
+                "csi.storage.k8s.io/pod.name": "web-0",
+            },
+        )
+        async with grpc.aio.insecure_channel(f"unix:{self.home}/csi.sock") as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/csi.v1.Node/NodePublishVolume"
+            )
+            await call(message.SerializeToString(), timeout=SECONDS)
+
+
+@asynccontextmanager
+async def running(home: Path, *flags: str) -> AsyncIterator[Process]:
+    """A driver that is ready; killed at the end if it still runs."""
+    (home / "manifests").mkdir()
+    (home / "manifests" / "web.yaml").write_text(json.dumps(CLASS))
+    process = await start_cli(
+        "driver",
+        f"--endpoint=unix://{home}/csi.sock",
+        "--metrics-addr=127.0.0.1:0",
+        f"--manifests={home}/manifests",
+        f"--provider-volume={home}",
+        "--volumes=folder",
+        "--nodeid=node-1",
+        *flags,
+    )
+    driver = Process(home, process)
+    try:
+        ready = await driver.wait_for('"ready"')
+        found = re.search(r'metrics="([^"]+)"', ready)
+        driver.metrics = found[1] if found else ""
+        yield driver
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@dataclass
+class Slow:
+    """A provider that holds a call until it is told to let go."""
+
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, _: wire.MountRequest, __: Context) -> wire.MountResponse:
+        """Answer a mount."""
+        self.entered.set()
+        await self.let_go.wait()
+        return encode_result(result({"a": "late"}))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_the_first_signal_lets_calls_in_flight_finish(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """New ones are not taken; then the process exits with 0 and takes its socket along."""
+    slow = Slow()
+    async with external_provider(tmp_path / "ext.sock", slow), running(tmp_path) as driver:
+        call = asyncio.create_task(driver.publish())
+        await asyncio.wait_for(slow.entered.wait(), SECONDS)
+        driver.process.send_signal(number)
+        await driver.wait_for("stopping")
+        assert not call.done()
+        slow.let_go.set()
+        await call
+        assert 0 == await driver.end()
+    assert b"late" == (tmp_path / "volume" / "a").read_bytes()
+    assert not (tmp_path / "csi.sock").exists()
+
+
+async def test_the_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    """Whatever is in flight; exit code 1."""
+    slow = Slow()
+    async with external_provider(tmp_path / "ext.sock", slow), running(tmp_path) as driver:
+        call = asyncio.create_task(driver.publish())
+        await asyncio.wait_for(slow.entered.wait(), SECONDS)
+        driver.process.send_signal(signal.SIGTERM)
+        await driver.wait_for("stopping")
+        driver.process.send_signal(signal.SIGTERM)
+        assert 1 == await driver.end()
+        await asyncio.wait([call])
+        assert isinstance(call.exception(), grpc.aio.AioRpcError)
+
+
+async def test_a_running_driver_shows_metrics_and_health(tmp_path: Path) -> None:
+    """In the format of Prometheus; its socket is for its owner only."""
+    async with (
+        external_provider(tmp_path / "ext.sock"),
+        running(tmp_path) as driver,
+        aiohttp.ClientSession() as http,
+    ):
+        await driver.publish()
+        async with http.get(f"http://{driver.metrics}/metrics") as response:
+            text = await response.text()
+            assert "text/plain; version=0.0.4; charset=utf-8" == response.headers["Content-Type"]
+        assert 'node_publish_total{os_type="linux",provider="ext"} 1.0' in text
+        assert "process_resident_memory_bytes" in text
+        async with http.get(f"http://{driver.metrics}/healthz") as response:
+            assert (200, "ok") == (response.status, await response.text())
+        async with http.get(f"http://{driver.metrics}/other") as response:
+            assert 404 == response.status
+        assert 0o600 == stat.S_IMODE((tmp_path / "csi.sock").stat().st_mode)
+
+
+async def test_a_driver_takes_the_place_of_one_that_was_killed(tmp_path: Path) -> None:
+    """The socket that it left is replaced."""
+    async with running(tmp_path) as driver:
+        driver.process.kill()
+        await driver.end()
+        assert (tmp_path / "csi.sock").exists()
+    (tmp_path / "manifests" / "web.yaml").unlink()
+    (tmp_path / "manifests").rmdir()
+    async with external_provider(tmp_path / "ext.sock"), running(tmp_path) as driver:
+        await driver.publish()
+
+
+async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
+    tmp_path: Path,
+) -> None:
+    """One warning each, before it is ready, in JSON if asked for."""
+    (tmp_path / "manifests").mkdir()
+    process = await start_cli(
+        "driver",
+        f"--endpoint=unix://{tmp_path}/csi.sock",
+        "--metrics-addr=127.0.0.1:0",
+        f"--manifests={tmp_path}/manifests",
+        "--volumes=folder",
+        "--kubeconfig=/x",
+        "--log-format-json",
+    )
+    driver = Process(tmp_path, process)
+    try:
+        await driver.wait_for("ready")
+        lines = [json.loads(line) for line in driver.log]
+        warnings = [line for line in lines if line["level"] == "warning"]
+        assert 2 == len(warnings)
+        assert ("a flag has no effect", "--kubeconfig") == (
+            warnings[0]["message"],
+            warnings[0]["flag"],
+        )
+        assert "private folders on disk, not tmpfs" in warnings[1]["message"]
+    finally:
+        process.terminate()
+        await process.communicate()
+    assert 0 == process.returncode
+
+
+async def test_the_version_is_one_line_of_json() -> None:
+    """Keys and order are upstream's."""
+    done = await run_cli("driver", "--version")
+    assert (0, "") == (done.code, done.err)
+    assert ["BuildVersion", "GitCommit", "BuildDate"] == list(json.loads(done.out))
+    assert f"v{__version__}" == json.loads(done.out)["BuildVersion"]
+    assert 1 == len(done.out.splitlines())
+
+
+async def test_help_is_printed_and_is_no_error() -> None:
+    """With every flag that acts."""
+    done = await run_cli("driver", "--help")
+    assert (0, "") == (done.code, done.err)
+    assert "--rotation-poll-interval" in done.out
+    assert "(default unix://tmp/csi.sock)" in done.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--no-such-flag"], 2, "flag provided but not defined: -no-such-flag"),
+        (["--enable-secret-rotation", "true"], 2, "unexpected argument 'true'"),
+        (["--rotation-poll-interval=2"], 2, "write a duration such as 30s"),
+        (["--endpoint=/csi/csi.sock"], 1, "invalid endpoint: '/csi/csi.sock'"),
+        (["--metrics-addr=8095"], 1, "--metrics-addr '8095' is not an address"),
+        (["--builtin-providers=azur"], 1, "'azur', which is not built in. Known: azure"),
+        (["--metrics-backend=statsd"], 1, "unsupported metrics backend"),
+        (["--dev-vault=/nonexistent"], 1, "no development vault is running"),
+        (["--manifests="], 1, "Name the folder with --manifests=DIR"),
+    ],
+)
+async def test_a_wrong_command_line_is_one_message_and_no_traceback(
+    tmp_path: Path, flags: list[str], code: int, words: str
+) -> None:
+    """Exit code 2 for what is no command line, as in Go, and 1 for what cannot be carried out."""
+    done = await run_cli(
+        "driver",
+        f"--endpoint=unix://{tmp_path}/csi.sock",
+        "--metrics-addr=127.0.0.1:0",
+        f"--manifests={tmp_path}",
+        "--volumes=folder",
+        *flags,
+    )
+    assert (code, "") == (done.code, done.out)
+    assert words in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "csi.sock").exists()
+
+
+async def test_a_port_in_use_and_a_file_in_the_place_of_the_socket_are_told(
+    tmp_path: Path,
+) -> None:
+    """With the flag to change."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    common = (f"--manifests={tmp_path}", "--volumes=folder")
+    done = await run_cli(
+        "driver", f"--endpoint=unix://{tmp_path}/s", f"--metrics-addr=127.0.0.1:{port}", *common
+    )
+    server.close()
+    await server.wait_closed()
+    assert 1 == done.code
+    assert f"cannot serve metrics on '127.0.0.1:{port}'" in done.err
+    assert "--metrics-addr" in done.err
+    (tmp_path / "s").write_text("kept")
+    done = await run_cli(
+        "driver", f"--endpoint=unix://{tmp_path}/s", "--metrics-addr=127.0.0.1:0", *common
+    )
+    assert 1 == done.code
+    assert f"cannot listen on {tmp_path}/s: a file that is no socket stands there" in done.err
+    assert "kept" == (tmp_path / "s").read_text()
