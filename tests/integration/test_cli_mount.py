@@ -261,7 +261,8 @@ async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVa
         (("--credentials", "broken.yaml"), "data.clientid is not base64"),
         (("--service-account-tokens", "list.yaml"), "not kubelet's JSON"),
         (("--dev-vault", "nowhere"), "no development vault is running"),
-        (("--interval", "-1s"), "duration"),
+        (("--interval", "often"), "duration"),
+        (("--interval", "-1s"), "longer than nothing"),
         (("--interval", "0s"), "longer than nothing"),
     ],
 )
