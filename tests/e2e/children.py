@@ -124,7 +124,9 @@ class Children:
             )
         child = Child(name, process, output)
         self.all.append(child)
-        child.look()
+        # Right after its start, the kernel may not show them yet.
+        while not child.surroundings and process.poll() is None:
+            child.look()
         return child
 
     async def run(self, name: str, program: str, *arguments: str, stdin: str = "") -> str:
