@@ -83,7 +83,7 @@ class TokenPlaces:
         if dev is None:
             return cls(ArcAgent(), ProxyPlace(url, settings.sni_name))
         # A development machine is no Arc machine unless the class says so.
-        arc = ArcAgent(program=None, keys=dev.ca_file.parent / "arc")
+        arc = ArcAgent(program=None, keys=dev.ca_file.parent.resolve() / "arc")
         return cls(arc, ProxyPlace(url, settings.sni_name, dev.ca_file, dev.https))
 
 

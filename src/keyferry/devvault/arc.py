@@ -28,7 +28,8 @@ class Arc:
 
     def __init__(self, imds: Imds, folder: Path) -> None:
         self._imds = imds
-        self._folder = folder
+        # Whoever reads the path has another working directory.
+        self._folder = folder.resolve()
         self._pending: dict[str, Path] = {}
 
     def answer(self, call: Call) -> Answer:

@@ -49,7 +49,7 @@ def check_assertion(
         raise entra_error(call, Aadsts.MALFORMED, "JWT token is invalid or malformed.") from None
     if form.get("client_assertion_type") != JWT_BEARER:
         raise entra_error(call, Aadsts.GRANT, f"The client assertion type must be '{JWT_BEARER}'.")
-    if jwt.claims.iss == identity.client_id and not bound:
+    if jwt.claims.iss.lower() == identity.client_id and not bound:
         _check_own(call, jwt, identity, data)
     else:
         rows = data.identities.federations(identity.client_id)
