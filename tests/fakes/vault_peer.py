@@ -32,6 +32,8 @@ class VaultPeer(Protocol):
     """Reaches the vault."""
     parameters: Mapping[str, str]
     """What a class says of vault and identity."""
+    says_disabled: bool
+    """Whether it tells a disabled version from one that is not there."""
 
     async def set_secret(self, name: str, value: str) -> str:
         """Store a new version, a second later than the last one; return its id."""

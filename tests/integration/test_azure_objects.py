@@ -29,6 +29,8 @@ class DevVaultPeer:
         "userAssignedIdentityID": CLIENT,
     }
 
+    says_disabled = True
+
     def __init__(self, vault: DevVault, provider: AzureProvider, data: DevVaultData) -> None:
         self.provider = provider
         self._vault = DevVault(data, vault.journal, vault.redirect)

@@ -116,7 +116,8 @@ class KeyVault:
             return None
         try:
             url = URL(link, encoded=True)
-            if url.origin() == self._base.origin():
+            # Vaults write the port out, 443 too.
+            if (url.scheme, url.host, url.port) == ("https", self._base.host, self._base.port):
                 return url
         except ValueError:
             pass

@@ -67,6 +67,14 @@ async def test_a_page_of_another_host_is_not_asked_for(link: str) -> None:
     assert 1 == len(pages.asked)
 
 
+async def test_the_usual_port_may_be_written_out() -> None:
+    """As Azure does."""
+    pages = Pages("https://shop.vault.azure.net:443/secrets/x/versions?page=2")
+    with pytest.raises(VaultError, match="its pages do not end"):
+        await vault(pages).versions(REF)
+    assert 2 == len(pages.asked)
+
+
 async def test_pages_that_repeat_come_to_an_end() -> None:
     """The second time the same page is asked for is the last."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=2")
