@@ -21,7 +21,7 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import binding_token, exchange_token
-from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
+from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import ClassInvalidError, IdentityError
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _choose(
     tokens = parameters.get(SERVICE_ACCOUNT_TOKENS, "")
     match switch:
         case Switch.POD_IDENTITY:
-            return PodIdentity(_get(parameters, POD_NAMESPACE), _get(parameters, POD_NAME))
+            pod = (_get(parameters, key) for key in (POD_NAMESPACE, POD_NAME, POD_UID))
+            return PodIdentity(*pod)
         case Switch.VM:
             return _machine_identity(parameters)
         case Switch.TOKEN_PROXY:

@@ -76,10 +76,17 @@ class IdentityBinding:
 
 @dataclass(frozen=True, slots=True)
 class PodIdentity:
-    """The identity that AAD Pod Identity assigned to the pod."""
+    """The identity that AAD Pod Identity assigned to the pod.
+
+    Attributes:
+        namespace: of the pod.
+        pod: its name.
+        uid: tells it from an earlier pod of that name, which may have had another identity.
+    """
 
     namespace: str
     pod: str
+    uid: str = ""
 
 
 Identity = (
@@ -153,10 +160,10 @@ def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
                 "the system-assigned identity of this Azure Arc machine",
                 assignee="<the principal id of this machine>",
             )
-        case PodIdentity(namespace, pod):
+        case PodIdentity(namespace, pod, uid):
             return Profile(
                 Endpoint.NMI,
-                ("PodIdentity", namespace, pod),
+                ("PodIdentity", namespace, pod, uid),
                 f"the identity of pod {excerpt(namespace)}/{excerpt(pod)}",
                 assignee="<the client id of its AzureIdentity>",
             )

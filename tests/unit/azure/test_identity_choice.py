@@ -18,12 +18,12 @@ from keyferry.azure.modes import (
     VmManagedIdentity,
 )
 from keyferry.azure.service_account import BINDING_AUDIENCE
-from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
+from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError
 
 CANARY = "canary-55aa"
 RESOURCE_ID = "/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/x/y"
-POD = {POD_NAME: "web-0", POD_NAMESPACE: "shop"}
+POD = {POD_NAME: "web-0", POD_NAMESPACE: "shop", POD_UID: "uid-1"}
 PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
 ID_KEYS = (
     "userAssignedIdentityID",
@@ -67,7 +67,7 @@ def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
 def test_pod_identity_is_that_of_the_pod() -> None:
     """Whatever Secret or client id stands beside it."""
     found = chosen({"usePodIdentity": "true", "clientID": "app"}, {"clientid": "x"})
-    assert found == PodIdentity("shop", "web-0")
+    assert found == PodIdentity("shop", "web-0", "uid-1")
 
 
 def test_an_arc_machine_has_no_id() -> None:

@@ -38,6 +38,7 @@ LOGINS = [
     Login(ArcIdentity(), "t", CLOUDS[0]),
     Login(PodIdentity("ns", "a"), "t", CLOUDS[0]),
     Login(PodIdentity("ns", "b"), "t", CLOUDS[0]),
+    Login(PodIdentity("ns", "a", "uid-2"), "t", CLOUDS[0]),
     Login(PodIdentity("other", "a"), "t", CLOUDS[0]),
     Login(IdentityBinding("x", ServiceAccountToken("a", ISSUER, SUBJECT)), "t", CLOUDS[0]),
     Login(ServicePrincipal("x", "one"), "t", CLOUDS[0], "https://managedhsm.azure.net"),
