@@ -63,6 +63,11 @@ class Child:
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
 
+    def close_input(self) -> None:
+        """Let its standard input end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it still runs."""
         self.look()
@@ -87,8 +92,7 @@ class Child:
         if self._process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        self.close_input()
 
 
 class Children:
@@ -134,8 +138,7 @@ class Children:
         child = self.start(name, program, *arguments)
         if stdin:
             child.tell(stdin)
-        assert child._process.stdin is not None
-        child._process.stdin.close()
+        child.close_input()
         status = await child.ends()
         assert 0 == status, f"{name} ended with {status}:\n{child.text()}"
         return child.text()

@@ -16,7 +16,6 @@ import base64
 import os
 import signal
 import stat
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +31,7 @@ from keyferry.https import DevRedirect
 from keyferry.proto import csi_pb2 as csi
 from tests.e2e.children import Child, Children, ending_children
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
+from tests.fakes.mounts import mounted_below, unmount_below
 
 NAMESPACE = "shop"
 MACHINE = "11111111-0000-4000-8000-000000000001"
@@ -266,7 +266,7 @@ class Node:
 
     def left_overs(self, volume: Volume) -> list[str]:
         """Whatever is still there of a volume; nothing should be after an unpublish."""
-        found = [f"mount {path}" for path in mounts_below(volume.path)]
+        found = [f"mount {path}" for path in mounted_below(volume.path.parent)]
         if os.path.lexists(volume.path):
             found.append(f"folder {volume.path}")
         if self.objects_in_status(volume) is not None:
@@ -312,15 +312,3 @@ def files_below(folder: Path) -> Files:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def mounts_below(folder: Path) -> list[str]:
-    """The mount points at or below `folder`, one entry a mount, the uppermost first."""
-    points = [line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return [p for p in reversed(points) if p == str(folder) or p.startswith(f"{folder}/")]
-
-
-def unmount_below(folder: Path) -> None:
-    """Unmount everything at or below `folder`."""
-    for point in mounts_below(folder):
-        subprocess.run(["umount", "--lazy", point], check=True)

@@ -18,7 +18,8 @@ import grpc
 import pytest
 
 from tests.e2e.children import Child
-from tests.e2e.node import MACHINE, Driver, Files, Node, Volume, mounts_below
+from tests.e2e.node import MACHINE, Driver, Files, Node, Volume
+from tests.fakes.mounts import mounted_below
 
 SEED = 20261124
 ROUNDS = 20
@@ -41,7 +42,7 @@ def expected(text: str) -> Files:
 def expect_published(node: Node, volume: Volume, text: str) -> None:
     """Content, modes, mount, Secret and status are those of a publish that nothing disturbed."""
     assert expected(text) == volume.files()
-    assert [str(volume.path)] == mounts_below(volume.path)
+    assert [str(volume.path)] == mounted_below(volume.path.parent)
     assert {"..data", volume.path.joinpath("..data").readlink().name, "db", "key"} == {
         entry.name for entry in volume.path.iterdir()
     }

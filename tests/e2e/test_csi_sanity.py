@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.node import MACHINE, NAMESPACE, Files, Node, files_below, mounts_below
+from tests.e2e.node import MACHINE, NAMESPACE, Files, Node, files_below
 from tests.e2e.sanity_relay import relaying
+from tests.fakes.mounts import mounted_below
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
@@ -69,7 +70,7 @@ async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_s
     assert sorted(documented("Skipped")) == sorted(skipped)
     assert relay.calls["NodePublishVolume"] > len(seen) > 10
     assert [(["tmpfs"], {"db/password": (0o644, b"s3cret")})] * len(seen) == seen
-    assert [] == mounts_below(node.folder)
+    assert [] == mounted_below(node.folder)
 
 
 def test_every_skipped_spec_has_a_reason() -> None:

@@ -16,8 +16,9 @@ from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.journal import Journal
 from keyferry.https import DevRedirect
 from tests.e2e.children import ending_children
-from tests.e2e.node import MACHINE, Node, mounts_below
+from tests.e2e.node import MACHINE, Node
 from tests.fakes.devvault import DevVault
+from tests.fakes.mounts import mounted_below
 
 AS_NOBODY = str(Path(__file__).with_name("as_nobody.py"))
 NOBODY = pwd.getpwnam("nobody")
@@ -58,7 +59,7 @@ async def test_a_driver_without_rights_keeps_volumes_in_private_folders(
         assert {"db": (0o644, b"s3cret")} == volume.files()
         assert {"db-password": b"s3cret"} == node.secret("db")
         assert (NOBODY.pw_uid, 0o700) == owner_and_mode(volume.path)
-        assert [] == mounts_below(home)
+        assert [] == mounted_below(home)
         await driver.unpublish(volume)
         assert [] == node.left_overs(volume)
         assert None is node.secret("db")
