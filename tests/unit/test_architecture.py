@@ -47,6 +47,8 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "azure.token_http",
         "devvault",
     ),
+    "lightkube": ("store.kube_client", "store.kube_config", "store.kube_errors"),
+    "httpx2": ("store.kube_errors",),
     "azure": ("azure.entra",),
     "click": ("cli",),
     "rich": ("cli",),

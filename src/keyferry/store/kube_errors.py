@@ -1,0 +1,128 @@
+"""What went wrong at the Kubernetes API, in our words.
+
+Messages hold the verb, the resource and the name, and of the answer only what is a closed word of
+the API: the server quotes values in its own texts.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx2
+import msgspec
+from lightkube.core.exceptions import ApiError
+
+from keyferry.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_WORD = re.compile(r"[A-Za-z]{1,60}")
+_FIELD = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
+
+
+class ApiRefusedError(StoreError):
+    """The API server answered, and not with what was asked for."""
+
+
+class ApiMissingError(ApiRefusedError):
+    """There is no such object (404)."""
+
+
+class ApiConflictError(ApiRefusedError):
+    """The object changed in between, or is there already, or another manager owns a field (409)."""
+
+
+class ApiGoneError(ApiRefusedError):
+    """The history that a watch or a list wants to go on from is no longer kept (410)."""
+
+
+class ApiUnreachableError(StoreError):
+    """The API server did not answer."""
+
+
+@contextmanager
+def translated(verb: str, resource: str, name: str, *, server: str) -> Iterator[None]:
+    """Turns what lightkube raises in the block into a `StoreError`.
+
+    Args:
+        verb: as RBAC knows it.
+        resource: the plural with its group, as RBAC knows it.
+        name: `namespace/name`, or whatever tells which object it is.
+        server: host and port of the API server.
+    """
+    try:
+        yield
+    except ApiError as error:
+        # No chain: the text of the server may quote a value of a Secret.
+        raise refusal(
+            error.status.code or 0, _words(error), verb=verb, resource=resource, name=name
+        ) from None
+    except httpx2.HTTPStatusError as error:
+        raise refusal(
+            error.response.status_code, "", verb=verb, resource=resource, name=name
+        ) from None
+    except (msgspec.MsgspecError, KeyError):
+        # lightkube looks for the type of the content where a proxy may not have given one.
+        raise ApiUnreachableError(
+            f"what answers at {server} to {verb} {resource} {name} is not the Kubernetes API",
+            "Check the address, and proxies on the way.",
+        ) from None
+    except httpx2.HTTPError as error:
+        raise ApiUnreachableError(
+            f"cannot {verb} {resource} {name}: the Kubernetes API at {server} "
+            f"{_silence(error)} ({type(error).__name__})",
+            "Check that the API server runs and that this node reaches it.",
+        ) from error
+
+
+def refusal(code: int, words: str, *, verb: str, resource: str, name: str) -> ApiRefusedError:
+    """The error for an answer with status `code`; `words` is what the API says, without values."""
+    said = f"HTTP {code}{': ' if words else ''}{words}"
+    problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({said})"
+    if code == 403:
+        where = "Role in that namespace" if "/" in name else "ClusterRole"
+        return ApiRefusedError(
+            problem,
+            f"Give the service account of Keyferry the verb {verb} on {resource}, by a {where}"
+            " and its binding.",
+        )
+    kind, remedy = _REFUSALS.get(code, (ApiRefusedError, "Look into the log of the API server."))
+    return kind(problem, remedy)
+
+
+_REFUSALS: Mapping[int, tuple[type[ApiRefusedError], str]] = {
+    401: (
+        ApiRefusedError,
+        "Check the token of the service account, or the user of the kubeconfig.",
+    ),
+    404: (ApiMissingError, "Check that the namespace exists, and that the CRDs are installed."),
+    409: (ApiConflictError, "Others change it at the same time; try again."),
+    410: (ApiGoneError, "List it anew."),
+    422: (ApiRefusedError, "Mend the field where it comes from: the class."),
+}
+
+
+def _words(error: ApiError) -> str:
+    """The reason, and which fields it is about, if they look like what the API documents."""
+    status = error.status
+    reason = status.reason or ""
+    words = [reason] if _WORD.fullmatch(reason) else []
+    words += [
+        f"{cause.field} {cause.reason}"
+        for cause in (status.details.causes if status.details else None) or []
+        if _WORD.fullmatch(cause.reason or "") and _FIELD.fullmatch(cause.field or "")
+    ]
+    return ", ".join(words)
+
+
+def _silence(error: httpx2.HTTPError) -> str:
+    match error:
+        case httpx2.ConnectError() | httpx2.ConnectTimeout():
+            return "cannot be reached"
+        case httpx2.TimeoutException():
+            return "does not answer in time"
+        case _:
+            return "broke the connection off"

@@ -1,0 +1,179 @@
+"""A list-then-watch copy of some objects of the Kubernetes API.
+
+Three loops, one concern each: `run` never dies, `_follow` lists and then watches until the history
+that it goes on from is lost, and the source's `watch` is one stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never
+
+from keyferry.errors import StoreError
+from keyferry.logs import get_logger
+from keyferry.store.fields import Field, FieldTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from keyferry.store.manifest_codec import Manifest
+
+T = TypeVar("T")
+Key = tuple[str, str]
+"""Namespace and name."""
+
+_log = get_logger("mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An object was made or changed; it now is `manifest`."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An object is gone; it last was `manifest`."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The stream cannot go on from where it is: list anew."""
+
+
+Change = Changed | Removed | Expired
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects as they were at one moment.
+
+    Attributes:
+        manifests: the objects.
+        version: the moment, from which a watch goes on.
+    """
+
+    manifests: tuple[Manifest, ...]
+    version: str
+
+
+class Source(Protocol):
+    """Where the objects come from. Both methods may raise `StoreError`."""
+
+    async def list(self) -> Listing:
+        """All of them."""
+
+    def watch(self, version: str) -> AsyncGenerator[Change, None]:
+        """One stream of what happened after `version`; ends whenever the server likes."""
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after that many failures in a row: doubled up to 30, and scattered."""
+    longest: float = min(30.0, 0.5 * 2.0 ** min(failures, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+class Mirror(Generic[T]):
+    """The copy; it keeps what `parse` makes of each object, and nothing else of it.
+
+    What it knows stays while the API server is away.
+
+    Args:
+        source: where the objects come from.
+        parse: of a manifest, what is kept; None leaves it out.
+        what: the objects, for the log.
+        pause: seconds to wait after so many failures in a row.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        parse: Callable[[Manifest], T | None],
+        *,
+        what: str,
+        pause: Callable[[int], float] = backoff,
+    ) -> None:
+        self._source = source
+        self._parse = parse
+        self._what = what
+        self._pause = pause
+        self._kept: dict[Key, T] = {}
+        self._failures = 0
+        self.synced = asyncio.Event()
+        """Set while the copy follows the source."""
+
+    def get(self, namespace: str, name: str) -> T | None:
+        """What is kept of that object; None when there is none that the mirror knows."""
+        return self._kept.get((namespace, name))
+
+    def put(self, manifest: Manifest) -> None:
+        """Keep `manifest` before the watch tells of it: it is the answer to a write of ours."""
+        key, parsed = _key(manifest), self._parse(manifest)
+        if parsed is None:
+            self._kept.pop(key, None)
+        else:
+            self._kept[key] = parsed
+
+    async def run(self) -> None:
+        """Follows the source until it is cancelled, whatever happens there."""
+        while True:
+            try:
+                await self._follow()
+            except StoreError as error:
+                if self._failures == 0 or self.synced.is_set():
+                    _log.warning(
+                        "lost sight, going on with what is known", what=self._what, error=str(error)
+                    )
+                self.synced.clear()
+                await asyncio.sleep(self._pause(self._failures))
+                self._failures += 1
+
+    async def _follow(self) -> None:
+        listing = await self._source.list()
+        self._kept.clear()
+        for manifest in listing.manifests:
+            self.put(manifest)
+        self.synced.set()
+        _log.info("in step", what=self._what, objects=len(self._kept))
+        version: str | None = listing.version
+        while version is not None:
+            version = await self._stream(version)
+
+    async def _stream(self, version: str) -> str | None:
+        """Follows one stream; returns from where to go on, None when that is lost."""
+        async with aclosing(self._source.watch(version)) as changes:
+            async for change in changes:
+                self._failures = 0
+                match change:
+                    case Changed(manifest):
+                        self.put(manifest)
+                    case Removed(manifest):
+                        self._kept.pop(_key(manifest), None)
+                    case Expired():
+                        return None
+                    case _:
+                        assert_never(change)
+                version = _version(manifest) or version
+        self._failures = 0
+        return version
+
+
+def _key(manifest: Manifest) -> Key:
+    return _text(manifest, "namespace"), _text(manifest, "name")
+
+
+def _version(manifest: Manifest) -> str:
+    return _text(manifest, "resourceVersion")
+
+
+def _text(manifest: Manifest, field: str) -> str:
+    try:
+        return Field(manifest)["metadata"][field].text()
+    except FieldTypeError:
+        return ""
