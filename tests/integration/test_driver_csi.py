@@ -317,6 +317,52 @@ async def test_the_folder_of_kubelet_stays_after_a_failed_first_mount(
     assert not driver.target().is_mount()
 
 
+async def test_a_class_whose_files_have_no_names_is_refused_before_anything_is_written(
+    mount_home: Path,
+) -> None:
+    """Neither the volume nor its record is made when its Secrets could not be."""
+    scripted = ScriptedProvider()
+    async with running_driver(mount_home, built_in={"azure": scripted}) as driver:
+        driver.write_class(
+            "odd", provider="azure", parameters={"objects": "no list"}, secret_objects=[OPAQUE]
+        )
+        status = await refused(driver, driver.publish_request("odd"))
+        assert "objects" in (status.details() or "")
+        assert 1 == len(scripted.calls)
+
+
+def break_statuses(driver: Driver) -> None:
+    """The store cannot write pod statuses any more."""
+    folder = driver.manifests / "secretproviderclasspodstatuses"
+    if folder.exists():
+        folder.rename(driver.home / "statuses of before")
+    folder.write_text("in the way")
+
+
+async def test_a_record_that_cannot_be_written_fails_a_first_mount(driver: Driver) -> None:
+    """Row 19: unknown, with an empty reason, and nothing is left."""
+    break_statuses(driver)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await driver.publish("web")
+    assert grpc.StatusCode.UNKNOWN == caught.value.code()
+    assert not driver.target().exists()
+    counted = driver.series("node_publish_error_total")
+    assert {"error_type= provider=scripted": 1.0} == counted
+
+
+async def test_a_record_that_cannot_be_written_does_not_fail_a_refresh(
+    rotating: Driver, provider: ScriptedProvider
+) -> None:
+    """Row 19: masked; the new content is there, and the event tells."""
+    target = await rotating.publish("web")
+    break_statuses(rotating)
+    provider.serves({"a": "2"})
+    rotating.clock.now = 120
+    await rotating.publish("web")
+    assert {"a": b"2"} == read_through_links(target)
+    assert [("Warning", "MountRotationFailed")] == [event[:2] for event in rotating.events()]
+
+
 async def test_a_secret_that_cannot_be_made_does_not_fail_the_volume(driver: Driver) -> None:
     """The files are what the pod waits for; the event names class, Secret and candidates."""
     wrong = OPAQUE | {"data": [{"objectName": "b", "key": "password"}]}
@@ -477,6 +523,45 @@ async def test_after_a_restart_the_volume_is_refreshed_at_once(
         assert {"a": b"2"} == read_through_links(await driver.publish("web"))
         await driver.unpublish()
         assert [] == driver.left_overs()
+
+
+@pytest.mark.parametrize("other", ["pod", "target"])
+async def test_after_a_restart_a_record_of_something_else_does_not_count(
+    mount_home: Path, provider: ScriptedProvider, other: str
+) -> None:
+    """A pod of the same name that was made anew, or the pod's other volume of the same class."""
+    settings = {"scripted": provider}
+    async with running_driver(mount_home, built_in=settings) as driver:
+        driver.write_class("web")
+        await driver.publish("web")
+        changed = driver.publish_request("web")
+        if other == "target":
+            changed.target_path = str(driver.target("other-volume"))
+            await driver.send_publish(changed)
+    asked = len(provider.calls)
+    async with running_driver(mount_home, built_in=settings) as driver:
+        again = driver.publish_request("web")
+        if other == "pod":
+            again.volume_context["csi.storage.k8s.io/pod.uid"] = "another"
+        await driver.send_publish(again)
+    assert asked + 1 == len(provider.calls)
+
+
+async def test_after_a_restart_without_rotation_nobody_is_asked(
+    mount_home: Path, provider: ScriptedProvider
+) -> None:
+    """The record says that the volume is whole; its Secrets are looked after from its files."""
+    settings = {"scripted": provider}
+    async with running_driver(mount_home, built_in=settings) as driver:
+        driver.write_class("web", secret_objects=[OPAQUE])
+        await driver.publish("web")
+        (driver.manifests / "secrets" / NAMESPACE / "db.yaml").unlink()
+    async with running_driver(mount_home, built_in=settings) as driver:
+        await driver.publish("web")
+        await driver.publish("web")
+        assert "1" == password(driver)
+        assert {"secret/a": "v1"} == driver.objects_in_status("web")
+    assert 1 == len(provider.calls)
 
 
 # --- calls at the same time -----------------------------------------------------------------------

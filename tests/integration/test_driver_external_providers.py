@@ -221,6 +221,7 @@ async def test_a_provider_of_the_old_style_writes_into_the_mount_itself(
         target = await driver.publish("old")
         assert target.is_mount()
         assert {"plain": b"written", "d/nested": b"written"} == read_through_links(target)
+        assert {"plain", "d"} == {entry.name for entry in target.iterdir()}
         secret = driver.secret("s")
         assert secret is not None
         assert {"plain", "nested"} == {k for k, v in secret["data"].items() if b64decode(v)}

@@ -27,7 +27,7 @@ from keyferry.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.contract import SecretFile
+    from keyferry.contract import NamedFile, SecretFile
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
@@ -183,7 +183,8 @@ class Publisher:
             plugin = self._plugins.find(cls.provider)
             if record := await self._find_record(request):
                 owner = await self._store.apply_pod_status(record)
-                problems = await self._sync_secrets(request, cls, plugin, (), owner)
+                named = _named_files(cls, plugin)
+                problems = await self._sync_secrets(request, cls, named, (), owner)
                 self._fetched[request.target_path] = self._clock()
                 return Published(Adopt(), secret_problems=problems)
         except KeyferryError as error:
@@ -235,6 +236,7 @@ class Publisher:
         if plugin.writes_itself:
             await run_whole(self._mounts.mount, target)
         result = await plugin.provider.mount(mount_call(request, cls))
+        named = _named_files(cls, plugin)
         await run_whole(self._mounts.mount, target)
         written = NOTHING_WRITTEN
         if result.files:
@@ -244,7 +246,7 @@ class Publisher:
                 request.pod, request.class_name, request.target_path, self._node, result.versions
             )
         )
-        problems = await self._sync_secrets(request, cls, plugin, result.files, owner)
+        problems = await self._sync_secrets(request, cls, named, result.files, owner)
         self._fetched[request.target_path] = self._clock()
         _log.info(
             "volume published",
@@ -261,7 +263,7 @@ class Publisher:
         self,
         request: PublishRequest,
         cls: ClassObject,
-        plugin: Plugin,
+        named: tuple[NamedFile, ...],
         files: tuple[SecretFile, ...],
         owner: OwnerReference,
     ) -> tuple[SecretProblem, ...]:
@@ -272,11 +274,16 @@ class Publisher:
             cls,
             request.pod,
             files=files or await run_whole(read_volume, Path(request.target_path)),
-            named=plugin.named_files(cls.parameters),
+            named=named,
             owner=owner,
         )
         self._metrics.secrets_synced(cls.provider, len(cls.secret_objects) - len(problems))
         return problems
+
+
+def _named_files(cls: ClassObject, plugin: Plugin) -> tuple[NamedFile, ...]:
+    """What the Secrets of `cls` may call its files; found out before anything is written."""
+    return plugin.named_files(cls.parameters) if cls.secret_objects else ()
 
 
 def _pod_text(request: PublishRequest) -> str:
