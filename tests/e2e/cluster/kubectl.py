@@ -1,0 +1,80 @@
+"""kubectl, with the kubeconfig of one user."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_CALL_SECONDS = 60
+
+Document = dict[str, Any]
+"""A Kubernetes object as JSON."""
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """Calls kubectl.
+
+    Attributes:
+        program: the path of kubectl.
+        kubeconfig: says which cluster, and as whom.
+    """
+
+    program: str
+    kubeconfig: Path
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl to its end, and return its standard output.
+
+        Raises:
+            AssertionError: it failed; the message is what it said.
+        """
+        command = [self.program, "--kubeconfig", str(self.kubeconfig), *arguments]
+        run = await asyncio.to_thread(
+            subprocess.run,
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CALL_SECONDS,
+        )
+        assert 0 == run.returncode, f"kubectl {' '.join(arguments)}: {run.stderr or run.stdout}"
+        return run.stdout
+
+    async def apply(self, *documents: Document) -> None:
+        """Create or change objects."""
+        await self("apply", "--filename", "-", stdin=yaml.safe_dump_all(documents))
+
+    async def get(self, *arguments: str) -> Document:
+        """One object, or a list of objects with its `items`."""
+        document: Document = json.loads(await self("get", *arguments, "--output", "json"))
+        return document
+
+
+def write_kubeconfig(path: Path, *, server: str, ca: Path, certificate: Path, key: Path) -> Path:
+    """Write a kubeconfig for a user with a client certificate; returns `path`."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "keyferry",
+        "clusters": [
+            {"name": "keyferry", "cluster": {"server": server, "certificate-authority": str(ca)}}
+        ],
+        "contexts": [{"name": "keyferry", "context": {"cluster": "keyferry", "user": "user"}}],
+        "users": [
+            {
+                "name": "user",
+                "user": {"client-certificate": str(certificate), "client-key": str(key)},
+            }
+        ],
+    }
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(document))
+    return path
