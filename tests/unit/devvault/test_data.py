@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.devvault import database
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.signing_keys import SigningKey
 from keyferry.errors import PlatformError
@@ -102,3 +103,22 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(PlatformError, match=r"the data folder .* cannot be used"):
         DevVaultData(tmp_path / "file" / "dev")
+
+
+def test_data_of_the_first_version_are_read_on(tmp_path: Path) -> None:
+    """Secrets stay, and keys and certificates have their tables."""
+    folder = tmp_path / "old"
+    folder.mkdir(mode=0o700)
+    connection = sqlite3.connect(folder / "devvault.sqlite3")
+    connection.executescript(database._FIRST_SCHEMA)
+    connection.execute("INSERT INTO vault VALUES ('shop', NULL, 1)")
+    connection.execute(
+        "INSERT INTO secret_version VALUES (1, 'shop', 'db', 'v1', 'x', NULL, NULL, 1, 1, 1, 2, 3)"
+    )
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    with DevVaultData(folder) as data:
+        row = data.secrets.get("shop", "db")
+        assert ("x", 2, 3, False) == (row.value, row.expires, row.not_before, row.of_certificate)
+        assert () == data.vault_keys.latest("shop")
