@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from itertools import count
 from pathlib import Path
@@ -12,7 +13,14 @@ from keyferry.azure.provider import AzureProvider
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import SecretAttributes
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
+from keyferry.provider_settings import ProviderSettings
+from tests.fakes.devvault import (
+    DEFAULT_TENANT,
+    CertificateWish,
+    DevVault,
+    running_devvault,
+)
+from tests.fakes.vault_peer import entry, mount
 from tests.fakes.vault_suite import VaultSuite
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
@@ -74,3 +82,32 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
 
 class TestDevelopmentVault(VaultSuite):
     """The suite that other vaults pass as well (tests/e2e)."""
+
+
+async def test_a_chain_of_the_development_ca_comes_in_separate_files(tmp_path: Path) -> None:
+    """By flag; openssl verifies the one and finds the other's public key in it."""
+    async with running_devvault(tmp_path) as running:
+        wish = CertificateWish(hosts=["web.test"], kind="EC", by_authority=True)
+        running.create_certificate(VAULT, "web", wish)
+        running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
+        running.grant(VAULT, CLIENT)
+        settings = ProviderSettings(separate_files=True)
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), settings)
+        try:
+            peer = DevVaultPeer(running, provider, running.data)
+            result = await mount(peer, entry("secret", "web"))
+        finally:
+            await provider.close()
+    for file in result.files:
+        (tmp_path / file.path).write_bytes(file.contents)
+    ca = str(tmp_path / "devvault" / "ca.pem")
+    assert "web.crt: OK\n" == openssl(tmp_path, "verify", "-CAfile", ca, "web.crt")
+    public = openssl(tmp_path, "pkey", "-in", "web.key", "-pubout")
+    assert public == openssl(tmp_path, "x509", "-in", "web.crt", "-noout", "-pubkey")
+
+
+def openssl(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout

@@ -93,8 +93,7 @@ def _issued(issuer: Certificate, certificate: Certificate) -> bool:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
-        if issuer.subject != certificate.issuer:
-            return False
+        # Compares the names before it looks at the signature.
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError):
         return False

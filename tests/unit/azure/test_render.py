@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from keyferry.azure.contents import LeafCertificate, PublicKey, Secret
 from keyferry.azure.objects import VaultObject, parse_objects
@@ -134,6 +135,12 @@ def test_a_pair_that_does_not_fit_is_refused() -> None:
     words = "the private key in the object does not belong to any of its certificates"
     assert words == refused(content, wanted())
     assert words == refused(content, wanted(), SEPARATE)
+    mixed = pkcs12.serialize_key_and_certificates(
+        None, other.key, None, [LEAF.certificate], NoEncryption()
+    )
+    content = behind_certificate(base64.b64encode(mixed).decode(), PKCS12_TYPE)
+    for format_ in ("pem", "pfx", "pkcs12"):
+        assert words == refused(content, wanted(objectFormat=format_))
 
 
 @pytest.mark.parametrize(

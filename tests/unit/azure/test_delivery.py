@@ -1,0 +1,86 @@
+"""keyferry.azure.delivery: all files of a volume, or the reasons why there are none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyferry.azure.contents import LeafCertificate, Secret
+from keyferry.azure.delivery import Delivery, deliver
+from keyferry.azure.fetch_plan import Fetched, ask_of
+from keyferry.azure.objects import parse_objects
+from keyferry.azure.options import BundleOptions
+from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE
+from keyferry.contract import ObjectVersion, SecretFile
+from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
+from tests.fakes.vault_peer import entry, issue, new_ec
+
+MADE = issue("test.domain.com", new_ec())
+BUNDLE = Secret((MADE.key_pem + MADE.pem).decode(), "v1", PEM_TYPE, of_certificate=True)
+SEPARATE = BundleOptions(separate=True)
+
+
+def delivered(
+    *asked: tuple[str, Fetched], options: BundleOptions | None = None, mode: int = 0o644
+) -> Delivery:
+    """What becomes of entries and of what came for each."""
+    objects = parse_objects(json.dumps({"array": [text for text, _ in asked]}))
+    came = [contents for _, contents in asked]
+    fetched = {ask_of(found): contents for found, contents in zip(objects, came, strict=True)}
+    return deliver(objects, fetched, mode=mode, options=options or BundleOptions())
+
+
+def test_separate_files_share_mode_id_and_version() -> None:
+    """Certificate, key, and both together, in this order, as upstream has it."""
+    text = entry("secret", "web", objectAlias="tls", filePermission="0600")
+    result = delivered((text, (BUNDLE,)), options=SEPARATE).result
+    assert (
+        SecretFile("tls.crt", 0o600, MADE.pem),
+        SecretFile("tls.key", 0o600, MADE.key_pem),
+        SecretFile("tls", 0o600, MADE.key_pem + MADE.pem),
+    ) == result.files
+    assert (ObjectVersion("secret/web", "v1"),) * 3 == result.versions
+
+
+def test_separate_files_of_a_history_lie_beside_each_version() -> None:
+    """`web/0.crt`, `web/0.key`, `web/0`."""
+    text = entry("secret", "web", objectVersionHistory=5)
+    result = delivered((text, (BUNDLE, BUNDLE)), options=SEPARATE).result
+    paths = [f"web/{number}{end}" for number in (0, 1) for end in (".crt", ".key", "")]
+    assert paths == [file.path for file in result.files]
+    ids = [f"secret/web/{number}" for number in (0, 0, 0, 1, 1, 1)]
+    assert ids == [version.id for version in result.versions]
+
+
+def test_separate_files_must_not_meet_another_object() -> None:
+    """Which secrets have such files only the vault can say."""
+    other = (entry("cert", "web", objectAlias="web.crt"), (LeafCertificate(b"x", "v1"),))
+    with pytest.raises(ClassInvalidError, match=r"two files have the path 'web\.crt'"):
+        delivered((entry("secret", "web"), (BUNDLE,)), other, options=SEPARATE)
+
+
+def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
+    """The first one in whole, with what it failed for; nothing is delivered."""
+    with pytest.raises(KeyferryError) as caught:
+        delivered(
+            (entry("secret", "good"), (Secret("x", "v1"),)),
+            (entry("secret", "bad", objectEncoding="hex"), (Secret("x", "v1"),)),
+            (entry("key", "gone", objectVersion="v7"), ObjectNotFoundError("it is gone")),
+        )
+    assert caught.value.problem == (
+        "failed to get objectType:secret, objectName:bad, objectVersion:: "
+        "the value is not hex, as objectEncoding says; also failed: key gone version v7"
+    )
+
+
+def test_a_broken_chain_is_told_once() -> None:
+    """However many versions have it."""
+    stranger = issue("other", new_ec(), authority=True)
+    text = MADE.pkcs12(stranger.certificate).decode()
+    content = Secret(text, "v1", PKCS12_TYPE, of_certificate=True)
+    asked = entry("secret", "web", objectVersionHistory=2)
+    found = delivered((asked, (content, content)))
+    assert ["secret web"] == [str(ref) for ref in found.broken_chains]
+    unordered = delivered((asked, (content, content)), options=BundleOptions(ordered=False))
+    assert () == unordered.broken_chains
