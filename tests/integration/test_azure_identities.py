@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -465,6 +466,32 @@ async def test_a_proxy_that_fails_is_tried_again(vault: DevVault, provider: Azur
     vault.add_fault("kubernetes.default", RespondStatus(503))
     vault.add_fault("kubernetes.default", CloseHalfWay())
     assert await value(provider, call(bound(vault))) == VALUE.encode()
+
+
+# --- how long a token is kept ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "kept_until", "renewed_at"), [(3600, 3290, 3310), (60, 45, 51)]
+)
+async def test_a_token_is_renewed_before_it_expires(
+    vault: DevVault, lifetime: int, kept_until: int, renewed_at: int
+) -> None:
+    """Five minutes before, or in the last fifth of a short life; the clock moves, nobody waits."""
+    vault.tune(token_lifetime_seconds=lifetime)
+    ahead = 0
+    client = HttpsClient(HttpsSettings(dev=vault.redirect), pace=StillPace().pace)
+    credentials = Credentials(client, clock=lambda: time.time() + ahead)
+    tokens = credentials.tokens(Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0]))
+    counts = []
+    try:
+        for ahead in (0, kept_until, renewed_at):  # noqa: B007 - the clock reads it
+            await tokens.token()
+            counts.append(vault.count(PathKind.IMDS))
+    finally:
+        await credentials.close()
+        await client.close()
+    assert counts == [1, 1, 2]
 
 
 # --- what a vault wants ---------------------------------------------------------------------------
