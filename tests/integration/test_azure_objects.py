@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from itertools import count
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from keyferry.azure.provider import AzureProvider
+from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import SecretAttributes
+from keyferry.errors import ClassInvalidError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
 from tests.fakes.devvault import (
@@ -111,3 +114,43 @@ def openssl(folder: Path, *arguments: str) -> str:
         ["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+@pytest.fixture
+async def opened(tmp_path: Path) -> AsyncIterator[tuple[DevVault, AzureProvider]]:
+    """A vault with one secret, and a provider that reaches it."""
+    async with running_devvault(tmp_path) as running:
+        running.set_secret(VAULT, "db", "x")
+        running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
+        running.grant(VAULT, CLIENT)
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)))
+        try:
+            yield running, provider
+        finally:
+            await provider.close()
+
+
+def by_url(url: str) -> MountCall:
+    """A mount of `db` from the vault at `url`."""
+    base = {key: text for key, text in DevVaultPeer.parameters.items() if key != "keyvaultName"}
+    pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop", "keyvaultURL": url}
+    objects = json.dumps({"array": [entry("secret", "db")]})
+    return MountCall({**base, **pod, "objects": objects})
+
+
+@pytest.mark.parametrize("port", ["", ":443", ":8443"])
+async def test_a_vault_is_reached_by_its_url(
+    opened: tuple[DevVault, AzureProvider], port: str
+) -> None:
+    """As by its name; the port is one of the URL."""
+    result = await opened[1].mount(by_url(f"https://contoso.vault.azure.net{port}/"))
+    assert [b"x"] == [file.contents for file in result.files]
+
+
+async def test_no_token_is_asked_for_a_host_that_is_not_of_the_cloud(
+    opened: tuple[DevVault, AzureProvider],
+) -> None:
+    """Neither IMDS nor the host hears of it."""
+    with pytest.raises(ClassInvalidError, match="it would receive a token"):
+        await opened[1].mount(by_url("https://contoso.example.com"))
+    assert [] == opened[0].requests
