@@ -143,6 +143,7 @@ class ApiServer:
             f"--kubelet-certificate-authority={self.authority.certificate}",
             f"--kubelet-client-certificate={kubelet_certificate}",
             f"--kubelet-client-key={kubelet_key}",
+            "--kubelet-preferred-address-types=InternalIP",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             f"--service-account-issuer={self.address.url}",

@@ -1,0 +1,150 @@
+"""A whole Kubernetes of one node, built by scripts/cluster/build.sh, as processes of this machine.
+
+async with running_cluster(tmp_path) as cluster:
+    await cluster.kubectl.apply(pod)
+    await cluster.kubectl("wait", "--for=condition=Ready", "pod/web")
+
+It needs root, because kubelet mounts and containers are made. When the block ends, whatever the
+reason, nothing is left of it: no process, mount, control group, address or network namespace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.children import Children, ending_children
+from tests.e2e.cluster.api_server import ApiAddress, ApiServer, start_api_server
+from tests.e2e.cluster.cgroups import control_group
+from tests.e2e.cluster.containerd import Containerd, running_containerd
+from tests.e2e.cluster.kubectl import Kubectl
+from tests.e2e.cluster.kubelet import NODE, Kubelet, NodeSettings, kubelet_root
+from tests.e2e.cluster.network import Network, network, write_cni
+from tests.e2e.cluster.programs import Programs, built_programs
+from tests.e2e.cluster.waiting import eventually, must_run
+from tests.fakes.mounts import mounted_below, unmount_below
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster whose node is ready.
+
+    Attributes:
+        programs: kubectl and helm among them.
+        server: the API server, which can be stopped and started again.
+        kubelet: likewise.
+        containerd: loads further images.
+        network: the addresses.
+        kubelet_root: what `/var/lib/kubelet` is on other nodes; a chart needs to be told.
+        node: the name of the node.
+    """
+
+    programs: Programs
+    server: ApiServer
+    kubelet: Kubelet
+    containerd: Containerd
+    network: Network
+    kubelet_root: Path
+    node: str = NODE
+
+    @property
+    def kubectl(self) -> Kubectl:
+        """Calls kubectl as an administrator."""
+        return self.server.kubectl
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of an administrator."""
+        return self.server.kubeconfig
+
+    @property
+    def ca(self) -> Path:
+        """The PEM file of the authority that signs every certificate of the cluster."""
+        return self.server.authority.certificate
+
+
+@asynccontextmanager
+async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
+    """A cluster that is ready for pods, and gone when the block ends.
+
+    Args:
+        folder: takes everything, the logs below `logs`; absent or empty, and of a short path,
+            because sockets are below it.
+    """
+    programs = await built_programs()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _no_mounts_after(folder), network() as addresses:
+        group = f"keyferry-e2e-{addresses.number}"
+        with control_group(group) as group_path, kubelet_root(folder / "kubelet") as root:
+            async with ending_children(folder / "logs") as children:
+                address = ApiAddress(
+                    addresses.api, 443, addresses.services, advertised=addresses.node
+                )
+                server = await start_api_server(programs, children, folder, address)
+                _start_controllers(programs, children, server)
+                cni = write_cni(folder / "cni", addresses.pods)
+                async with running_containerd(children, folder / "c", cni=cni) as containerd:
+                    settings = NodeSettings(
+                        root, addresses.node, addresses.pods, containerd.socket, group_path
+                    )
+                    kubelet = Kubelet(programs, children, server, settings)
+                    kubelet.start()
+                    try:
+                        cluster = Cluster(programs, server, kubelet, containerd, addresses, root)
+                        await eventually(lambda: _ready_for_pods(cluster), "the node to be ready")
+                        yield cluster
+                    finally:
+                        await kubelet.stop()
+
+
+def _start_controllers(programs: Programs, children: Children, server: ApiServer) -> None:
+    manager = server.kubeconfig_of("system:kube-controller-manager")
+    scheduler = server.kubeconfig_of("system:kube-scheduler")
+    children.start(
+        "kube-controller-manager",
+        programs.of_kubernetes("kube-controller-manager"),
+        f"--kubeconfig={manager}",
+        "--secure-port=0",
+        "--leader-elect=false",
+        "--use-service-account-credentials",
+        f"--service-account-private-key-file={server.token_key}",
+        f"--root-ca-file={server.authority.certificate}",
+        f"--cluster-signing-cert-file={server.authority.certificate}",
+        f"--cluster-signing-key-file={server.authority.key}",
+    )
+    children.start(
+        "kube-scheduler",
+        programs.of_kubernetes("kube-scheduler"),
+        f"--kubeconfig={scheduler}",
+        "--secure-port=0",
+        "--leader-elect=false",
+    )
+
+
+async def _ready_for_pods(cluster: Cluster) -> bool:
+    """Whether the scheduler would place a pod, and the default namespace has its account.
+
+    Raises:
+        AssertionError: not yet, and why.
+    """
+    must_run(cluster.kubelet.child)
+    node = await cluster.kubectl.get("node", cluster.node)
+    conditions = {each["type"]: each["message"] for each in node["status"]["conditions"]}
+    ready = {each["type"]: each["status"] for each in node["status"]["conditions"]}.get("Ready")
+    assert "True" == ready, conditions.get("Ready")
+    taints = [each["key"] for each in node["spec"].get("taints", [])]
+    assert [] == taints, f"the node has the taints {taints}"
+    await cluster.kubectl("get", "serviceaccount", "default")
+    return True
+
+
+@contextmanager
+def _no_mounts_after(folder: Path) -> Iterator[None]:
+    """Take away what processes that were killed left mounted."""
+    try:
+        yield
+    finally:
+        if mounted_below(folder):
+            unmount_below(folder)

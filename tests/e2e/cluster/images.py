@@ -1,0 +1,96 @@
+"""Container images made on this machine, without a registry: an archive as `docker save` writes.
+
+The one layer holds a static busybox, so an image needs nothing but itself to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.cluster.programs import Programs
+
+BUSYBOX = "keyferry.test/busybox:1"
+"""A shell and the usual commands; for the containers of tests."""
+
+PAUSE = "keyferry.test/pause:1"
+"""Sleeps; holds the namespaces of a pod."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image for busybox to run.
+
+    Attributes:
+        name: with its tag.
+        command: what a container runs unless told otherwise.
+    """
+
+    name: str
+    command: tuple[str, ...]
+
+
+IMAGES = (
+    Image(BUSYBOX, ("/bin/sh",)),
+    Image(
+        PAUSE, ("/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done")
+    ),
+)
+
+
+def write_archive(path: Path, image: Image) -> Path:
+    """Write the archive of one image; returns `path`."""
+    layer = _busybox_layer()
+    config = {
+        "architecture": _architecture(),
+        "os": "linux",
+        "config": {"Cmd": list(image.command), "Env": ["PATH=/bin"], "WorkingDir": "/"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [image.name], "Layers": ["layer.tar"]}]
+    with tarfile.open(path, "w") as archive:
+        _add_file(archive, "layer.tar", layer)
+        _add_file(archive, "config.json", json.dumps(config).encode())
+        _add_file(archive, "manifest.json", json.dumps(manifest).encode())
+    return path
+
+
+def _busybox_layer() -> bytes:
+    busybox = Programs.of_system("busybox")
+    run = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as layer:
+        for folder, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
+            _add(layer, folder, tarfile.DIRTYPE, mode=mode)
+        _add_file(layer, "bin/busybox", Path(busybox).read_bytes(), mode=0o755)
+        _add_file(layer, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534::/:\n")
+        for applet in run.stdout.split():
+            if applet != "busybox":
+                _add(layer, f"bin/{applet}", tarfile.SYMTYPE, target="busybox")
+    return stream.getvalue()
+
+
+def _add(
+    archive: tarfile.TarFile, name: str, kind: bytes, *, mode: int = 0o777, target: str = ""
+) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, entry.linkname = kind, mode, target
+    archive.addfile(entry)
+
+
+def _add_file(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(content), mode
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def _architecture() -> str:
+    run = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    )
+    return run.stdout.strip()

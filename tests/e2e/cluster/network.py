@@ -1,0 +1,101 @@
+"""The addresses of one cluster: all on the loopback interface, or between it and its pods.
+
+Several clusters can run at once, because each takes the first number whose addresses are free.
+Pods reach the API server and servers of the host by addresses of the loopback interface that are
+not 127.x: those would lead into the pod itself.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.cluster.programs import Programs
+
+PLUGINS = "/usr/lib/cni"
+"""Where Debian keeps the network plugins."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The addresses of the cluster with this number.
+
+    Attributes:
+        number: from 0 to 255.
+    """
+
+    number: int
+
+    @property
+    def services(self) -> str:
+        """The range of the addresses of services; nothing but the first one is ever served."""
+        return f"10.96.{self.number}.0/24"
+
+    @property
+    def api(self) -> str:
+        """The API server listens here, and pods know it as the service `kubernetes`."""
+        return f"10.96.{self.number}.1"
+
+    @property
+    def node(self) -> str:
+        """The node; servers of a test that pods are to reach may listen here, too."""
+        return f"10.97.{self.number}.1"
+
+    @property
+    def pods(self) -> str:
+        """The range of the addresses of pods that have a network of their own."""
+        return f"10.98.{self.number}.0/24"
+
+
+@contextmanager
+def network() -> Iterator[Network]:
+    """A network whose addresses stand on the loopback interface until the block ends."""
+    ip = Programs.of_system("ip")
+    taken = _addresses(ip)
+    chosen = next(each for each in map(Network, range(256)) if not {each.api, each.node} & taken)
+    addresses = [f"{address}/32" for address in (chosen.api, chosen.node)]
+    try:
+        for address in addresses:
+            subprocess.run([ip, "address", "add", address, "dev", "lo"], check=True)
+        yield chosen
+    finally:
+        for address in addresses:
+            subprocess.run(
+                [ip, "address", "delete", address, "dev", "lo"], check=False, capture_output=True
+            )
+
+
+def write_cni(folder: Path, pods: str) -> Path:
+    """Write the folder of network configurations: each pod gets one wire to the host, no more.
+
+    No address translation and no forwarding, so that neither iptables nor a setting of the host
+    changes: a pod reaches the host, and nothing beyond.
+
+    Args:
+        folder: is made; takes the leases of the addresses as well.
+        pods: the range of the addresses of the pods.
+    """
+    configurations = folder / "net.d"
+    configurations.mkdir(parents=True)
+    wire = {
+        "type": "ptp",
+        "ipMasq": False,
+        "ipam": {
+            "type": "host-local",
+            "dataDir": str(folder / "leases"),
+            "ranges": [[{"subnet": pods}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        },
+    }
+    document = {"cniVersion": "0.4.0", "name": "keyferry", "plugins": [wire]}
+    (configurations / "10-keyferry.conflist").write_text(json.dumps(document))
+    return configurations
+
+
+def _addresses(ip: str) -> set[str]:
+    run = subprocess.run([ip, "--json", "address"], capture_output=True, text=True, check=True)
+    return {info["local"] for link in json.loads(run.stdout) for info in link.get("addr_info", [])}

@@ -1,0 +1,258 @@
+"""The cluster itself, before anything of ours runs on it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from tests.e2e.cluster.cluster import Cluster, running_cluster
+from tests.e2e.cluster.images import BUSYBOX
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.waiting import eventually
+from tests.fakes.mounts import mount_options, mounted_below
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+
+AUDIENCE = "api://AzureADTokenExchange"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster() -> AsyncIterator[Cluster]:
+    """One cluster for all tests of this file; each has pods of its own."""
+    with TemporaryDirectory(prefix="keyferry-") as folder:
+        async with running_cluster(Path(folder)) as running:
+            yield running
+
+
+async def test_the_node_is_ready(cluster: Cluster) -> None:
+    """There is one node, it is ready, and kubelet has the version that was built."""
+    nodes = (await cluster.kubectl.get("nodes"))["items"]
+    assert [cluster.node] == [node["metadata"]["name"] for node in nodes]
+    assert {"Ready": "True"}.items() <= _conditions(nodes[0]).items()
+    version = nodes[0]["status"]["nodeInfo"]["kubeletVersion"]
+    assert f"kubernetes-{version}" == cluster.programs.kubernetes.name
+
+
+async def test_a_pod_on_the_network_of_the_host_runs(cluster: Cluster) -> None:
+    """The image that was made on the machine runs, and kubelet hands out its logs."""
+    await cluster.kubectl.apply(_pod("host", "echo from the pod; sleep 3600", hostNetwork=True))
+    await _wait_for_ready(cluster, "host")
+    assert "from the pod\n" == await cluster.kubectl("logs", "host")
+
+
+async def test_a_pod_of_its_own_network_reaches_the_api_server(cluster: Cluster) -> None:
+    """A client in the cluster finds the API server where kubelet says, with the CA it is given."""
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    await cluster.kubectl.apply(_pod("inside", "sleep 3600"))
+    await _wait_for_ready(cluster, "inside")
+    shell = (
+        f"nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null; cat {folder}/ca.crt"
+    )
+    said = await cluster.kubectl("exec", "inside", "--", "sh", "-ec", shell)
+    assert cluster.ca.read_text() == said
+
+
+async def test_a_volume_of_an_unknown_driver_is_told_in_an_event(cluster: Cluster) -> None:
+    """Kubelet looks for CSI drivers, and says which one is missing."""
+    volume = {
+        "name": "secrets",
+        "csi": {"driver": "nobody.example.com", "readOnly": True},
+    }
+    await cluster.kubectl.apply(_pod("volume", "sleep 3600", volumes=[volume]))
+
+    async def failed_mount() -> str | None:
+        fields = "involvedObject.name=volume,reason=FailedMount"
+        events = (await cluster.kubectl.get("events", "--field-selector", fields))["items"]
+        return events[0]["message"] if events else None
+
+    said = await eventually(failed_mount, "an event FailedMount")
+    assert "driver name nobody.example.com not found in the list of registered CSI drivers" in said
+
+
+async def test_a_token_of_a_service_account_verifies_against_the_keys_of_the_issuer(
+    cluster: Cluster,
+) -> None:
+    """Workload identity rests on this: issuer, audience, subject, and a key that is published."""
+    token = await cluster.kubectl("create", "token", "default", "--audience", AUDIENCE)
+    discovery = json.loads(
+        await cluster.kubectl("get", "--raw", "/.well-known/openid-configuration")
+    )
+    keys = json.loads(await cluster.kubectl("get", "--raw", "/openid/v1/jwks"))["keys"]
+    claims = _verified(token.strip(), keys)
+    assert (discovery["issuer"], [AUDIENCE], "system:serviceaccount:default:default") == (
+        claims["iss"],
+        claims["aud"],
+        claims["sub"],
+    )
+    assert cluster.server.address.url == claims["iss"]
+
+
+async def test_the_api_server_comes_back_with_its_data(cluster: Cluster) -> None:
+    """The API server can go away for a while, and pods go on."""
+    await cluster.kubectl.apply(_pod("lasting", "sleep 3600"))
+    await _wait_for_ready(cluster, "lasting")
+    before = await cluster.kubectl.get("pod", "lasting")
+    await cluster.server.stop()
+    with pytest.raises(AssertionError, match="refused"):
+        await cluster.kubectl.get("pod", "lasting")
+    await cluster.server.start()
+    after = await cluster.kubectl.get("pod", "lasting")
+    assert before["status"]["containerStatuses"] == after["status"]["containerStatuses"]
+
+
+async def test_kubelet_is_restarted_and_its_pods_stay(cluster: Cluster) -> None:
+    """A new kubelet takes the running containers over, and starts further ones."""
+    await cluster.kubectl.apply(_pod("staying", "sleep 3600"))
+    await _wait_for_ready(cluster, "staying")
+    before = await cluster.kubectl.get("pod", "staying")
+    await cluster.kubelet.stop()
+    cluster.kubelet.start()
+    await cluster.kubectl.apply(_pod("further", "sleep 3600"))
+    await _wait_for_ready(cluster, "further")
+    after = await cluster.kubectl.get("pod", "staying")
+    assert _container_ids(before) == _container_ids(after)
+
+
+async def test_a_pod_that_is_deleted_goes(cluster: Cluster) -> None:
+    """Kubelet ends the containers of a pod and takes its volumes away."""
+    await cluster.kubectl.apply(_pod("leaving", "sleep 3600"))
+    await _wait_for_ready(cluster, "leaving")
+    uid = (await cluster.kubectl.get("pod", "leaving"))["metadata"]["uid"]
+    folder = cluster.kubelet_root / "pods" / uid
+    assert folder.is_dir()
+    await cluster.kubectl("delete", "pod", "leaving", "--wait", "--timeout=50s")
+
+    async def gone() -> bool | None:
+        return None if folder.exists() else True
+
+    assert await eventually(gone, f"{folder} to go")
+
+
+async def test_a_mount_made_in_a_container_reaches_the_node(cluster: Cluster) -> None:
+    """A driver in a pod mounts volumes for others below the root folder of kubelet."""
+    folder = cluster.kubelet_root / "shared"
+    host = {"name": "host", "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"}}
+    pod = _pod("mounting", "mount -t tmpfs fromthepod /mnt/host && sleep 3600", volumes=[host])
+    (container,) = pod["spec"]["containers"]
+    container["securityContext"] = {"privileged": True}
+    container["volumeMounts"][0] |= {"mountPropagation": "Bidirectional"}
+    await cluster.kubectl.apply(pod)
+    await _wait_for_ready(cluster, "mounting")
+
+    async def seen() -> tuple[str, str] | None:
+        mounted = str(folder) in mounted_below(cluster.kubelet_root)
+        return mount_options(folder)[1:] if mounted else None
+
+    assert ("tmpfs", "fromthepod") == await eventually(seen, "the mount")
+
+
+async def test_a_failure_leaves_nothing_behind(cluster: Cluster) -> None:
+    """A second cluster beside the first fails with a pod running: only what is its own goes."""
+    with TemporaryDirectory(prefix="keyferry-") as folder:
+        with pytest.raises(_TestFailedError) as failure:
+            await _fail_with_a_pod_running(Path(folder))
+        second = failure.value.cluster
+        assert cluster.network != second.network
+        assert set() == _processes(second)
+        assert [] == mounted_below(Path(folder))
+        assert [] == list(Path("/sys/fs/cgroup").rglob(f"keyferry-e2e-{second.network.number}"))
+        assert set() == await asyncio.to_thread(_addresses, second)
+    await cluster.kubectl("get", "--raw", "/readyz")
+
+
+class _TestFailedError(Exception):
+    """A test failed while this cluster ran."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__("a test failed")
+        self.cluster = cluster
+
+
+async def _fail_with_a_pod_running(folder: Path) -> None:
+    async with running_cluster(folder) as cluster:
+        await cluster.kubectl.apply(_pod("orphan", "sleep 3600"))
+        await _wait_for_ready(cluster, "orphan")
+        assert {"kubelet", "containerd", "etcd", "sleep"} <= _processes(cluster)
+        assert 3 == len(_addresses(cluster)), "those of the API server, the node and the pod's wire"
+        raise _TestFailedError(cluster)
+
+
+def _addresses(cluster: Cluster) -> set[str]:
+    """The addresses of this machine that belong to a cluster."""
+    run = subprocess.run(["ip", "address"], capture_output=True, text=True, check=True)
+    found = set(re.findall(r"inet ([0-9.]+)", run.stdout))
+    ranges = [f"10.{second}.{cluster.network.number}." for second in (96, 97, 98)]
+    return {address for address in found if any(address.startswith(each) for each in ranges)}
+
+
+def _processes(cluster: Cluster) -> set[str]:
+    """The names of the processes that have to do with a cluster, by argument or control group."""
+    marks = (str(cluster.kubelet_root.parent), f"keyferry-e2e-{cluster.network.number}/")
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            about = (process / "cmdline").read_text() + (process / "cgroup").read_text()
+            if any(mark in about for mark in marks):
+                found.add((process / "comm").read_text().strip())
+    return found
+
+
+def _pod(name: str, command: str, **spec: object) -> Document:
+    volumes = spec.get("volumes", [])
+    assert isinstance(volumes, list)
+    mounts = [{"name": each["name"], "mountPath": f"/mnt/{each['name']}"} for each in volumes]
+    container = {
+        "name": "main",
+        "image": BUSYBOX,
+        "imagePullPolicy": "Never",
+        "command": ["sh", "-c", command],
+        "volumeMounts": mounts,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0, **spec},
+    }
+
+
+async def _wait_for_ready(cluster: Cluster, pod: str) -> None:
+    await cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=50s")
+
+
+def _conditions(node: Document) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in node["status"]["conditions"]}
+
+
+def _container_ids(pod: Document) -> list[str]:
+    return [each["containerID"] for each in pod["status"]["containerStatuses"]]
+
+
+def _verified(token: str, keys: list[Mapping[str, str]]) -> dict[str, Any]:
+    """The claims of a token whose RS256 signature is by one of these keys."""
+    signed, _, signature = token.rpartition(".")
+    head, body = (json.loads(_decoded(part)) for part in signed.split("."))
+    (key,) = [each for each in keys if each["kid"] == head["kid"]]
+    numbers = rsa.RSAPublicNumbers(*(int.from_bytes(_decoded(key[name])) for name in ("e", "n")))
+    numbers.public_key().verify(
+        _decoded(signature), signed.encode(), padding.PKCS1v15(), hashes.SHA256()
+    )
+    assert isinstance(body, dict)
+    return body
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
