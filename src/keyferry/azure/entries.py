@@ -94,7 +94,8 @@ def _items(text: str) -> tuple[YamlNode, ...]:
     try:
         root = read_yaml(text)
     except YamlError as error:
-        problem = f"failed to yaml unmarshal objects, error: {error.problem}"
+        where = f"{error.bare} (line {error.line} of objects)"
+        problem = f"failed to yaml unmarshal objects, error: {where}"
         raise ClassInvalidError(problem, error.remedy) from error
     if not isinstance(root, YamlMap):
         raise _bad_outer("it is not a mapping with the key array", line=root.line if root else 1)
@@ -110,7 +111,7 @@ def _items(text: str) -> tuple[YamlNode, ...]:
 
 def _bad_outer(problem: str, *, line: int) -> ClassInvalidError:
     return ClassInvalidError(
-        f"failed to yaml unmarshal objects, error: {problem} (line {line})",
+        f"failed to yaml unmarshal objects, error: {problem} (line {line} of objects)",
         "Write array: and under it one '- |' per object, followed by its indented fields.",
     )
 

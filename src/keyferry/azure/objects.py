@@ -216,12 +216,14 @@ def _check_path(path: str) -> None:
     if not path:
         raise ClassInvalidError("file name must not be empty", "Set objectName.")
     if path.startswith("/"):
-        raise ClassInvalidError("file name must be a relative path", "Remove the leading '/'.")
+        problem = f"file name must be a relative path, not '{excerpt(path)}'"
+        raise ClassInvalidError(problem, "Remove the leading '/'.")
     if ".." in path:
-        raise ClassInvalidError("file name must not contain '..'", "Choose another objectAlias.")
-    problem = path_problem(path)
-    if problem is not None:
-        raise ClassInvalidError(f"the file name {problem}", "Choose another objectAlias.")
+        problem = f"file name must not contain '..', as '{excerpt(path)}' does"
+        raise ClassInvalidError(problem, "Choose another objectAlias.")
+    if broken_rule := path_problem(path):
+        problem = f"the file name '{excerpt(path)}' {broken_rule}"
+        raise ClassInvalidError(problem, "Choose another objectAlias.")
 
 
 def _type(text: str) -> ObjectType:

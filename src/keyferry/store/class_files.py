@@ -184,7 +184,7 @@ class ClassFiles:
         prefix = f"failed to get secretproviderclass {namespace}/{name}: "
         if problems:
             return ClassInvalidError(
-                f"{prefix}no readable file has it, and {_listed(problems)}",
+                f"{prefix}{_listed(problems)}, and no other file has the class",
                 "Mend the file if the class is to be in it.",
             )
         elsewhere = sorted({entry.namespace for entry in entries if entry.name == name})

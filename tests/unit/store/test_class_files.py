@@ -173,8 +173,8 @@ class TestBrokenFiles:
 
         assert isinstance(error, ClassInvalidError)
         assert (
-            "failed to get secretproviderclass shop/web: no readable file has it, and "
-            f"{path} line 3 is not YAML: did not find expected ',' or ']'. "
+            f"failed to get secretproviderclass shop/web: {path} line 3 is not YAML: "
+            "did not find expected ',' or ']', and no other file has the class. "
             "Mend the file if the class is to be in it."
         ) == str(error)
 
