@@ -56,6 +56,10 @@ def check_assertion(
         rows = tuple(row for row in rows if (row.audience == BINDING_AUDIENCE) is bound)
         _match_federation(call, rows, jwt.claims)
         _check_signature(call, jwt, data)
+    _check_time(call, jwt)
+
+
+def _check_time(call: Call, jwt: Jwt) -> None:
     if call.now >= jwt.claims.exp or call.now + _CLOCK_SKEW < jwt.claims.nbf:
         raise entra_error(
             call,
