@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+MAX_SOCKET_BYTES = 107
+"""What the kernel takes as the path of a unix socket (unix(7), with the closing zero byte)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a gRPC server listens: a unix socket, or host and port as gRPC spells them."""
@@ -59,6 +63,13 @@ def bind_private(endpoint: Endpoint, bind: Callable[[str], T]) -> T:
     """
     if endpoint.socket is None:
         return bind(endpoint.address)
+    if len(os.fsencode(endpoint.socket)) > MAX_SOCKET_BYTES:
+        raise PlatformError(
+            f"cannot listen on {endpoint.socket}:"
+            f" a socket path has at most {MAX_SOCKET_BYTES} bytes",
+            "Choose a shorter --endpoint.",
+            hop=Hop.REQUEST,
+        )
     try:
         endpoint.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_stale(endpoint.socket)

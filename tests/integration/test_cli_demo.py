@@ -91,3 +91,17 @@ async def test_an_interrupted_demo_leaves_nothing(
     assert 130 == process.returncode, out.decode() + err.decode()
     assert "Interrupted." in err.decode()
     _assert_nothing_left(tmp_path)
+
+
+async def test_a_long_temporary_folder_is_no_obstacle(
+    tmp_path: Path, stage: dict[str, str]
+) -> None:
+    """A socket path has at most 107 bytes; the demo then plays in /tmp."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+
+    done = await run_cli("demo", env={**stage, "TMPDIR": str(long)})
+
+    assert 0 == done.code, done.out + done.err
+    assert "DEMO=/tmp/keyferry-demo-" in done.out
+    assert [] == list(long.iterdir())

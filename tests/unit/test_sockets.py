@@ -112,3 +112,11 @@ def test_a_failed_bind_restores_the_mask(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         bind_private(parse_endpoint(f"unix://{tmp_path}/csi.sock"), fail)
     assert 0o022 == os.umask(before)
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
+    """The kernel takes 107 bytes; gRPC would only say that it failed to bind."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/{'x' * 107}.sock")
+
+    with pytest.raises(PlatformError, match="at most 107 bytes"):
+        bind_private(endpoint, lambda address: address)

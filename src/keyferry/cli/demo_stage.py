@@ -5,6 +5,7 @@ Whatever ends the story, leaving the stage takes away volume, processes and fold
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
 from keyferry.driver.request import CLASS_KEY
 from keyferry.errors import InternalError, KeyferryError, ProviderReportedError
 from keyferry.proto import csi_pb2 as csi
+from keyferry.sockets import MAX_SOCKET_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _CALL_SECONDS = 30.0
+_LONGEST_BELOW = "/keyferry-demo-12345678/csi/csi.sock"
 _POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
 
 
@@ -84,7 +87,7 @@ class Stage:
 
     def __init__(self, interrupts: Interrupts) -> None:
         self._interrupts = interrupts
-        self.folder = Path(tempfile.mkdtemp(prefix="keyferry-demo-"))
+        self.folder = _new_folder()
         self.vault = self.folder / "vault"
         self.manifests = self.folder / "manifests"
         self.manifests.mkdir()
@@ -232,6 +235,13 @@ class Stage:
                 call(message.SerializeToString(), timeout=_CALL_SECONDS, wait_for_ready=True)
             except grpc.RpcError as error:
                 raise _refused(method, error) from error
+
+
+def _new_folder() -> Path:
+    """A private folder; in /tmp where the usual temporary folder is too long for sockets."""
+    usual = Path(tempfile.gettempdir())
+    short = len(os.fsencode(usual)) + len(_LONGEST_BELOW) <= MAX_SOCKET_BYTES
+    return Path(tempfile.mkdtemp(prefix="keyferry-demo-", dir=usual if short else "/tmp"))  # noqa: S108
 
 
 def _refused(method: str, error: grpc.RpcError) -> KeyferryError:
