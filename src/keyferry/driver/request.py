@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keyferry.proto import csi_pb2 as csi
 
 CLASS_KEY = "secretProviderClass"
+_KUBELET_PREFIX = "csi.storage.k8s.io/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +134,14 @@ def require_readonly(request: PublishRequest) -> None:
 def mount_call(request: PublishRequest, cls: ClassObject) -> MountCall:
     """What the provider is asked: the class's parameters, overlaid by all that kubelet says.
 
+    Kubelet's own keys come from kubelet alone: a class that sets one, say a service-account token
+    where kubelet sends none, is not heard. Upstream lets it through.
+
     Service-account tokens come from the secrets first (Kubernetes 1.35 and newer can put them
     there), then from the context.
     """
-    attributes = {**cls.parameters, **request.context}
+    own = {k: v for k, v in cls.parameters.items() if not k.startswith(_KUBELET_PREFIX)}
+    attributes = {**own, **request.context}
     tokens = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
         SERVICE_ACCOUNT_TOKENS
     )

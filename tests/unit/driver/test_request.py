@@ -180,6 +180,12 @@ def test_the_provider_hears_the_class_overlaid_by_all_that_kubelet_says() -> Non
     assert CONTEXT | {"a": "1"} == heard
 
 
+def test_a_class_does_not_speak_for_kubelet() -> None:
+    """A token, or any key of kubelet's, that a class sets where kubelet is silent is not heard."""
+    forged = {"a": "1", SERVICE_ACCOUNT_TOKENS: "forged", "csi.storage.k8s.io/new": "forged"}
+    assert CONTEXT | {"a": "1"} == call_for(forged)
+
+
 def test_the_provider_hears_the_path_the_mode_and_no_versions() -> None:
     """As upstream sends them; no secrets are None, not an empty map."""
     call = mount_call(request(), ClassObject("shop", "c", "azure", {"a": "1"}))
