@@ -5,11 +5,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test check fix proto lock e2e clean
+.PHONY: help demo test check fix proto lock e2e e2e-cluster cluster clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seconds.
 	@$(BIN)/keyferry demo $(DEMO_FLAGS)
@@ -36,6 +36,12 @@ lock: $(VENV)/.dev ## Pin the dependencies anew.
 
 e2e: $(VENV)/.dev ## Run against real components (Go needed): the CSI conformance suite, kill -9, load.
 	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
+
+e2e-cluster: $(VENV)/.dev ## Run the tests on a real Kubernetes of one node (root, Debian and Go needed).
+	@$(BIN)/python -m pytest tests/e2e/cluster $(TEST_FLAGS)
+
+cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl-C.
+	@$(BIN)/python -m tests.e2e.cluster
 
 clean: ## Remove the local environment and every cache.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output
