@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,12 @@ FLAGS: tuple[GoFlag, ...] = (
         "",
         "folder of YAML: classes are read from it, Secrets and statuses written to it",
     ),
+    GoFlag(
+        "kubeconfig",
+        _S,
+        "",
+        "file that names the Kubernetes API (default: $KUBECONFIG, the pod, ~/.kube/config)",
+    ),
     GoFlag("metrics-addr", _S, ":8095", "where /metrics and /healthz are served"),
     GoFlag(
         "enable-secret-rotation",
@@ -93,13 +100,6 @@ FLAGS: tuple[GoFlag, ...] = (
     ),
     GoFlag("pprof-port", _I, "6065", "", "pprof profiles Go programs; use py-spy on this process"),
     GoFlag("metrics-backend", _S, "Prometheus", "", "Prometheus is the only one"),
-    GoFlag(
-        "kubeconfig",
-        _S,
-        "",
-        "",
-        "this version reads classes from --manifests, not from the Kubernetes API",
-    ),
     GoFlag("vmodule", _S, "", "", _KLOG),
     GoFlag("logtostderr", _B, "true", "", _KLOG),
     GoFlag("alsologtostderr", _B, "false", "", _KLOG),
@@ -153,6 +153,7 @@ def settings_from(flags: Flags) -> DriverSettings:
         driver_name=str(values["drivername"]),
         node_id=str(values["nodeid"]),
         manifests=_path(values["manifests"]),
+        kubeconfig=_path(values["kubeconfig"] or os.environ.get("KUBECONFIG", "")),
         provider_folders=_folders(
             str(values["additional-provider-volume-paths"]), str(values["provider-volume"])
         ),

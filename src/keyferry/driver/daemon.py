@@ -54,7 +54,7 @@ async def run_driver(settings: DriverSettings) -> None:
                 max_receive_bytes=settings.max_receive_bytes,
             )
         )
-        store = _store(settings)
+        store = await stack.enter_async_context(_open_store(settings))
         publisher = Publisher(
             store=store,
             mounts=choose_mounts(settings.volumes),
@@ -159,15 +159,21 @@ def choose_mounts(kind: VolumeKind) -> Mounts:
             assert_never(kind)
 
 
-def _store(settings: DriverSettings) -> ObjectStore:
-    if settings.manifests is None:
-        raise PlatformError(
-            "no object store is given: this version reads classes from a folder,"
-            " not yet from the Kubernetes API",
-            "Name the folder with --manifests=DIR.",
-            hop=Hop.STORE,
-        )
-    return ManifestsStore(settings.manifests, settings.manifests, clock=lambda: datetime.now(UTC))
+@asynccontextmanager
+async def _open_store(settings: DriverSettings) -> AsyncIterator[ObjectStore]:
+    """The folder of manifests if one is named, else the Kubernetes API."""
+    if settings.manifests is not None:
+        yield ManifestsStore(settings.manifests, settings.manifests, clock=_now)
+        return
+    # Its library takes 20 MiB, which who has no cluster does without.
+    from keyferry.store.kube import open_kube_store
+
+    async with open_kube_store(settings.kubeconfig, node=settings.node_id, clock=_now) as store:
+        yield store
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _always() -> bool:

@@ -33,10 +33,12 @@ class DriverSettings:
     node_id: str = ""
     """The Kubernetes name of this node."""
     manifests: Path | None = None
-    """The folder of the manifests store.
+    """The folder of the manifests store; None for the Kubernetes API.
 
     Classes are read from its files, everything else is written below it.
     """
+    kubeconfig: Path | None = None
+    """Where and as whom the Kubernetes API is called; None for the service account of the pod."""
     provider_folders: tuple[Path, ...] = ()
     """Where provider sockets are looked for, in order."""
     built_in: tuple[str, ...] = ()
