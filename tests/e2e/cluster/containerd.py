@@ -18,6 +18,7 @@ from tests.e2e.cluster.waiting import eventually, must_run
 
 _CALL_SECONDS = 60
 _NAMESPACE = "k8s.io"
+_NETWORK_RESULTS = Path("/var/lib/cni/results")
 
 _CONFIG = """\
 version = 2
@@ -152,6 +153,14 @@ async def running_containerd(
         for shim in containerd.shims():
             with suppress(ProcessLookupError):
                 os.kill(shim, signal.SIGKILL)
+        _forget_networks(folder)
+
+
+def _forget_networks(folder: Path) -> None:
+    """Remove what the library of network plugins keeps, always in the same place, on our pods."""
+    for result in _NETWORK_RESULTS.glob("*"):
+        if str(folder) in result.read_text():
+            result.unlink()
 
 
 def _arguments(process: Path) -> list[bytes]:

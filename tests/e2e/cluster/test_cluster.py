@@ -28,6 +28,9 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 
 AUDIENCE = "api://AzureADTokenExchange"
 
+_LOG_LINKS = Path("/var/log/containers")
+_NETWORKS = Path("/var/lib/cni/results")
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster() -> AsyncIterator[Cluster]:
@@ -170,6 +173,8 @@ async def test_a_failure_leaves_nothing_behind(cluster: Cluster) -> None:
         assert [] == mounted_below(Path(folder))
         assert [] == list(Path("/sys/fs/cgroup").rglob(f"keyferry-e2e-{second.network.number}"))
         assert set() == await asyncio.to_thread(_addresses, second)
+        assert [] == [link for link in _LOG_LINKS.glob("orphan*") if folder in str(link.readlink())]
+        assert [] == [each for each in _NETWORKS.glob("*") if folder in each.read_text()]
     await cluster.kubectl("get", "--raw", "/readyz")
 
 
