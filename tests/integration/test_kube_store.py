@@ -1,0 +1,87 @@
+"""The store over a Kubernetes API that refuses, forgets and goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from keyferry.errors import StoreError
+from keyferry.store.kube import KubeStore, open_kube_store
+from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
+from tests.fakes.store_suite import SECRET
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
+    """A server with a class `web`."""
+    async with running_api(tmp_path) as running:
+        running.put("secretproviderclasses", class_manifest("web"))
+        yield running
+
+
+@pytest.fixture
+async def store(api: KubeApiServer) -> AsyncIterator[KubeStore]:
+    """A store that never waits long, in step with the server."""
+    async with open_kube_store(
+        api.kubeconfig, node="n", clock=lambda: datetime.now(UTC), pause=lambda _: 0.01
+    ) as opened:
+        await opened.wait_synced()
+        yield opened
+
+
+async def follows(api: KubeApiServer, store: KubeStore) -> None:
+    """Wait until a change of the class arrives by the mirror, and not by a GET."""
+    api.requests.clear()
+    api.put("secretproviderclasses", class_manifest("web", provider="vault"))
+    while (await store.get_class("shop", "web")).provider != "vault":  # noqa: ASYNC110 - the server tells nobody
+        await asyncio.sleep(0.01)
+    assert "get secretproviderclasses" not in api.requests
+
+
+async def test_a_known_class_is_served_while_the_server_is_away(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """What is known stays, what is not says which host is away; then all goes on."""
+    await api.stop()
+    assert "azure" == (await store.get_class("shop", "web")).provider
+    with pytest.raises(StoreError, match=f"127.0.0.1:{api.port} cannot be reached"):
+        await store.get_class("shop", "other")
+    await api.start()
+    await follows(api, store)
+
+
+@pytest.mark.parametrize("in_stream", [False, True])
+async def test_lost_history_is_listed_anew(
+    api: KubeApiServer, store: KubeStore, in_stream: bool
+) -> None:
+    """410 as a status or as an event of the watch: the mirror begins again."""
+    api.expires_in_stream = in_stream
+    api.put("secretproviderclasses", class_manifest("more"))
+    api.objects.forget()
+    api.break_streams()
+    await follows(api, store)
+
+
+async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStore) -> None:
+    """Verb, resource and remedy; no word of the server, which quotes values."""
+    api.forbidden.add("patch secrets")
+    with pytest.raises(StoreError, match="the verb patch on secrets, by a Role"):
+        await store.apply_secret(SECRET)
+
+
+async def test_a_secret_that_somebody_makes_just_before_us_is_left_alone(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Between looking and writing it appears: it is looked at again and refused."""
+    theirs = {
+        "metadata": {"name": "db", "namespace": "shop"},
+        "type": "Opaque",
+        "data": {"password": "dGhlaXJz"},
+    }
+    api.before_write.append(theirs)
+    with pytest.raises(StoreError, match="was not made by Keyferry"):
+        await store.apply_secret(SECRET)
