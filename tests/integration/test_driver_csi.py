@@ -11,7 +11,12 @@ import grpc
 import pytest
 
 from keyferry.driver.mounts import TmpfsMounts
-from keyferry.errors import FilesInvalidError, ObjectNotFoundError, VaultError
+from keyferry.errors import (
+    ClassInvalidError,
+    FilesInvalidError,
+    ObjectNotFoundError,
+    VaultError,
+)
 from keyferry.proto import csi_pb2 as csi
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
@@ -475,7 +480,13 @@ async def test_an_object_that_left_the_class_leaves_the_volume(
 
 
 @pytest.mark.parametrize(
-    "error", [VaultError("throttled"), FilesInvalidError("bad"), ObjectNotFoundError("gone")]
+    "error",
+    [
+        VaultError("throttled"),
+        FilesInvalidError("bad"),
+        ObjectNotFoundError("gone"),
+        ClassInvalidError("objects is not YAML any more"),
+    ],
 )
 async def test_a_failed_refresh_keeps_the_old_content_whole_and_tells_it(
     rotating: Driver, provider: ScriptedProvider, error: Exception

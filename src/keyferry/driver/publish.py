@@ -21,7 +21,7 @@ from keyferry.driver.podstatus import pod_status
 from keyferry.driver.request import PublishRequest, UnpublishRequest, mount_call, require_readonly
 from keyferry.driver.spc import check_class
 from keyferry.driver.threads import run_whole
-from keyferry.errors import KeyferryError, ProviderError, StoreError
+from keyferry.errors import KeyferryError
 from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Publisher:
         except BaseException as error:
             await run_whole(self._mounts.unmount, target, keep_folder=folder_was_there)
             self._fetched.pop(request.target_path, None)
-            if isinstance(error, ProviderError):
+            if isinstance(error, KeyferryError):
                 await self._store.record_event(mount_failed(request.pod, cls, error))
             raise
 
@@ -200,14 +200,15 @@ class Publisher:
     async def _refresh(
         self, request: PublishRequest, cls: ClassObject, plugin: Plugin
     ) -> Published:
-        """A published volume is due: failures of the provider and the store are told, not returned.
+        """A published volume is due: from the provider on, failures are told, not returned.
 
-        Kubelet would answer an error by failing the running pod's volume, which still is whole.
+        Kubelet would answer an error by failing the running pod's volume, which still is whole. A
+        provider that finds a mistake in the class (an `AuthorError`) is no exception.
         """
         start = self._clock()
         try:
             published = await self._deliver(request, cls, plugin, Refresh())
-        except (ProviderError, StoreError) as error:
+        except KeyferryError as error:
             _log.error(
                 "refresh failed, the volume keeps what it had",
                 pod=_pod_text(request),
