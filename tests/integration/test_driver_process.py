@@ -201,7 +201,7 @@ async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
         "--metrics-addr=127.0.0.1:0",
         f"--manifests={tmp_path}/manifests",
         "--volumes=folder",
-        "--kubeconfig=/x",
+        "--log_dir=/x",
         "--log-format-json",
     )
     driver = Process(tmp_path, process)
@@ -210,7 +210,7 @@ async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
         lines = [json.loads(line) for line in driver.log]
         warnings = [line for line in lines if line["level"] == "warning"]
         assert 2 == len(warnings)
-        assert ("a flag has no effect", "--kubeconfig") == (
+        assert ("a flag has no effect", "--log_dir") == (
             warnings[0]["message"],
             warnings[0]["flag"],
         )
@@ -249,7 +249,7 @@ async def test_help_is_printed_and_is_no_error() -> None:
         (["--builtin-providers=azur"], 1, "'azur', which is not built in. Known: azure"),
         (["--metrics-backend=statsd"], 1, "unsupported metrics backend"),
         (["--dev-vault=/nonexistent"], 1, "no development vault is running"),
-        (["--manifests="], 1, "Name the folder with --manifests=DIR"),
+        (["--manifests=", "--kubeconfig=/nonexistent/config"], 1, "Check --kubeconfig."),
     ],
 )
 async def test_a_wrong_command_line_is_one_message_and_no_traceback(

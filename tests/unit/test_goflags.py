@@ -63,7 +63,7 @@ UPSTREAM: dict[str, Value] = {
 """The flags of upstream with their defaults (driver.md, section 6.1)."""
 
 WITHOUT_MEANING = [
-    "enable-pprof", "pprof-port", "metrics-backend", "kubeconfig", "vmodule", "logtostderr",
+    "enable-pprof", "pprof-port", "metrics-backend", "vmodule", "logtostderr",
     "alsologtostderr", "stderrthreshold", "log_dir", "log_file", "log_file_max_size",
     "log_backtrace_at", "add_dir_header", "skip_headers", "skip_log_headers", "one_output",
 ]  # fmt: skip
@@ -243,13 +243,13 @@ def test_the_metrics_backend_is_accepted_in_any_case() -> None:
 
 def test_a_flag_without_meaning_is_told_once() -> None:
     """Given twice, one warning; not given, none."""
-    flags = parse_flags(["--kubeconfig=/a", "--kubeconfig=/b", "--one_output"], FLAGS)
+    flags = parse_flags(["--log_dir=/a", "--log_dir=/b", "--one_output"], FLAGS)
     with captured_log() as log:
         warn_ignored(flags)
     lines = log.getvalue().splitlines()
     assert 2 == len(lines)
     assert all(line.startswith("W") and "has no effect" in line for line in lines)
-    assert "--kubeconfig" in lines[0]
+    assert "--log_dir" in lines[0]
 
 
 @pytest.mark.parametrize("name", WITHOUT_MEANING)
