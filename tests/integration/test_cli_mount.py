@@ -306,3 +306,20 @@ async def test_a_relative_target_is_that_of_the_working_folder(
     assert (tmp_path / "secrets/SECRET_1").is_file()
     done = await run_cli("unmount", "secrets", cwd=tmp_path)
     assert not (tmp_path / "secrets").exists()
+
+
+async def test_a_target_is_known_by_any_of_its_spellings(tmp_path: Path, vault: DevVault) -> None:
+    """Mounted as ../files from below, unmounted as files from above: the Secrets go too."""
+    (tmp_path / "below").mkdir()
+    secrets, dev = tmp_path / "secrets", ("--dev-vault", tmp_path / "devvault")
+    done = await run_cli(
+        *("mount", _class(tmp_path), "../files", "--secrets-dir", secrets, *dev),
+        cwd=tmp_path / "below",
+    )
+    assert 0 == done.code, done.err
+    assert [] != list(secrets.rglob("app.yaml"))
+
+    done = await run_cli("unmount", "files", "--secrets-dir", secrets, cwd=tmp_path)
+
+    assert 0 == done.code, done.err
+    assert [] == list(secrets.rglob("*.yaml"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ async def _unmount(target: Path, secrets_dir: Path | None) -> None:
             node="",
             rotation_interval=None,
         )
-        await publisher.unpublish(UnpublishRequest(str(target.absolute())))
+        await publisher.unpublish(UnpublishRequest(_spelled_out(target)))
 
 
 @asynccontextmanager
@@ -240,11 +241,16 @@ def _choose(names: list[tuple[str, str]], job: _Job) -> tuple[str, str]:
     )
 
 
+def _spelled_out(target: Path) -> str:
+    """The one spelling by which `mount` and `unmount` know a target, wherever they are called."""
+    return os.path.abspath(target)  # noqa: PTH100 - resolve() would follow a link at the target
+
+
 def _request(
     target: Path, namespace: str, name: str, secrets: dict[str, str], tokens: str | None
 ) -> PublishRequest:
     """What kubelet would ask for a pod of this machine; the pod is named after the target."""
-    absolute = str(target.absolute())
+    absolute = _spelled_out(target)
     digest = hashlib.sha256(absolute.encode()).hexdigest()
     pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
     context = {
