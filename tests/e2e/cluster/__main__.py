@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.cluster.cluster import Cluster, running_cluster
+from tests.e2e.cluster.network import enter_own_network
+from tests.e2e.cluster.programs import built_programs
 
 
 async def _main() -> None:
@@ -39,8 +42,9 @@ def _end_once(cluster: asyncio.Task[None]) -> None:
 def _greeting(cluster: Cluster, *, seconds: float) -> str:
     return f"""\
 The cluster is up, after {seconds:.0f} seconds. Ctrl-C ends it and leaves nothing behind.
-In another terminal:
+It has a network of its own. In another terminal:
 
+  nsenter --target {os.getpid()} --net bash
   export KUBECONFIG={cluster.kubeconfig}
   export PATH={cluster.programs.kubernetes}:{cluster.programs.helm.parent}:$PATH
   kubectl get nodes
@@ -57,4 +61,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    asyncio.run(built_programs())
+    enter_own_network()
     asyncio.run(_main())

@@ -10,6 +10,7 @@ reason, nothing is left of it: no process, mount, control group, address or netw
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class Cluster:
         containerd: loads further images.
         network: the addresses.
         kubelet_root: what `/var/lib/kubelet` is on other nodes; a chart needs to be told.
+        control_group: the name of the one that holds all pods.
         node: the name of the node.
     """
 
@@ -47,6 +49,7 @@ class Cluster:
     containerd: Containerd
     network: Network
     kubelet_root: Path
+    control_group: str
     node: str = NODE
 
     @property
@@ -76,7 +79,8 @@ async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
     programs = await built_programs()
     folder.mkdir(parents=True, exist_ok=True)
     with _no_mounts_after(folder), network() as addresses:
-        group = f"keyferry-e2e-{addresses.number}"
+        # The numbers of another run of tests, in a network of its own, are the same.
+        group = f"keyferry-e2e-{os.getpid()}-{addresses.number}"
         with control_group(group) as group_path, kubelet_root(folder / "kubelet") as root:
             async with ending_children(folder / "logs") as children:
                 address = ApiAddress(
@@ -92,7 +96,9 @@ async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
                     kubelet = Kubelet(programs, children, server, settings)
                     kubelet.start()
                     try:
-                        cluster = Cluster(programs, server, kubelet, containerd, addresses, root)
+                        cluster = Cluster(
+                            programs, server, kubelet, containerd, addresses, root, group
+                        )
                         await eventually(lambda: _ready_for_pods(cluster), "the node to be ready")
                         yield cluster
                     finally:

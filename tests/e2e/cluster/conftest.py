@@ -1,14 +1,27 @@
-"""The tests on a cluster run only when they are asked for: a cluster takes minutes to build."""
+"""The tests on a cluster run by themselves, in a network of their own.
+
+`pytest tests/e2e` leaves them out, because the whole process moves; `make e2e` runs both.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.cluster.network import enter_own_network
+from tests.e2e.cluster.programs import built_programs
+
+
+def pytest_configure() -> None:
+    """Get what must be downloaded, then leave the network of the machine."""
+    asyncio.run(built_programs())
+    enter_own_network()
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave this folder out of `pytest tests/e2e`; `make e2e-cluster` names it."""
+    """Leave this folder out of `pytest tests/e2e`."""
     here = Path(__file__).parent
     asked_for = any(here.name in argument for argument in config.args)
     return None if asked_for or here not in collection_path.parents else True

@@ -1,13 +1,19 @@
-"""The addresses of one cluster: all on the loopback interface, or between it and its pods.
+"""The network of the clusters: a namespace of its own, and the addresses in it.
 
-Several clusters can run at once, because each takes the first number whose addresses are free.
-Pods reach the API server and servers of the host by addresses of the loopback interface that are
-not 127.x: those would lead into the pod itself.
+The process of the tests moves into a network namespace that nothing leads out of, and takes along
+whatever it starts. So no address, route or wire of the machine changes, nothing in a cluster can
+reach beyond it, and all of it is gone with the last process.
+
+Several clusters can run in it at once, because each takes the first number whose addresses are
+free. Pods reach the API server and servers of a test by addresses of the loopback interface that
+are not 127.x: those would lead into the pod itself.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +24,10 @@ from tests.e2e.cluster.programs import Programs
 
 PLUGINS = "/usr/lib/cni"
 """Where Debian keeps the network plugins."""
+
+_CLONE_NEWNET = 0x40000000
+_NAMESPACE = Path("/proc/thread-self/ns/net")
+_AT_START = _NAMESPACE.readlink()
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,26 @@ class Network:
         return f"10.98.{self.number}.0/24"
 
 
+def enter_own_network() -> None:
+    """Move into a network namespace of our own, for good; downloads end here.
+
+    The threads and processes that are started from now on are in it. Called before any thread is
+    started, because those that run stay where they are.
+
+    Raises:
+        OSError: this user may not.
+    """
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
+        error = ctypes.get_errno()
+        raise OSError(error, f"no network namespace: {os.strerror(error)}")
+    subprocess.run([Programs.of_system("ip"), "link", "set", "lo", "up"], check=True)
+
+
 @contextmanager
 def network() -> Iterator[Network]:
     """A network whose addresses stand on the loopback interface until the block ends."""
+    own = _NAMESPACE.readlink() != _AT_START
+    assert own, "a cluster changes no network of the machine: call enter_own_network() first"
     ip = Programs.of_system("ip")
     taken = _addresses(ip)
     chosen = next(each for each in map(Network, range(256)) if not {each.api, each.node} & taken)

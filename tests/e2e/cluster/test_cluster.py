@@ -171,7 +171,7 @@ async def test_a_failure_leaves_nothing_behind(cluster: Cluster) -> None:
         assert cluster.network != second.network
         assert set() == _processes(second)
         assert [] == mounted_below(Path(folder))
-        assert [] == list(Path("/sys/fs/cgroup").rglob(f"keyferry-e2e-{second.network.number}"))
+        assert [] == list(Path("/sys/fs/cgroup").rglob(second.control_group))
         assert set() == await asyncio.to_thread(_addresses, second)
         assert [] == [link for link in _LOG_LINKS.glob("orphan*") if folder in str(link.readlink())]
         assert [] == [each for each in _NETWORKS.glob("*") if folder in each.read_text()]
@@ -205,7 +205,7 @@ def _addresses(cluster: Cluster) -> set[str]:
 
 def _processes(cluster: Cluster) -> set[str]:
     """The names of the processes that have to do with a cluster, by argument or control group."""
-    marks = (str(cluster.kubelet_root.parent), f"keyferry-e2e-{cluster.network.number}/")
+    marks = (str(cluster.kubelet_root.parent), f"{cluster.control_group}/")
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
