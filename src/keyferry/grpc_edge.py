@@ -17,7 +17,7 @@ from keyferry.sockets import bind_private
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from keyferry.sockets import Endpoint
+    from keyferry.sockets import BoundSocket, Endpoint
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -66,9 +66,20 @@ def stop_signal() -> asyncio.Event:
 
 @asynccontextmanager
 async def serving_grpc(
-    endpoint: Endpoint, add_services: Callable[[grpc.aio.Server], None]
-) -> AsyncIterator[str]:
+    endpoint: Endpoint,
+    add_services: Callable[[grpc.aio.Server], None],
+    *,
+    drain: float = DRAIN_SECONDS,
+) -> AsyncIterator[BoundSocket | None]:
     """Serves on `endpoint` while the block runs; at its end, calls in flight finish first.
+
+    Args:
+        endpoint: where.
+        add_services: registers what is served.
+        drain: seconds that calls in flight may still take at the end.
+
+    Yields:
+        The socket file, if it is one.
 
     Raises:
         PlatformError: the endpoint cannot be listened on.
@@ -76,7 +87,7 @@ async def serving_grpc(
     server = grpc.aio.server()
     add_services(server)
     try:
-        bind_private(endpoint, server.add_insecure_port)
+        bound = bind_private(endpoint, server.add_insecure_port)
     except RuntimeError as error:
         raise PlatformError(
             f"cannot listen on {endpoint.address}: {error}",
@@ -84,11 +95,11 @@ async def serving_grpc(
         ) from error
     await server.start()
     try:
-        yield endpoint.address
+        yield bound
     finally:
-        await server.stop(DRAIN_SECONDS)
-        if endpoint.socket is not None:
-            endpoint.socket.unlink(missing_ok=True)
+        await server.stop(drain)
+        if bound is not None:
+            bound.remove()
 
 
 def _where(error: BaseException) -> str:

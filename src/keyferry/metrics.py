@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     ProcessCollector,
     disable_created_metrics,
@@ -86,6 +87,12 @@ class Metrics:
         self._secret_sync = Counter(
             "sync_k8s_secret", "Kubernetes Secrets written", provider, registry=registry
         )
+        self._registered = Gauge(
+            "keyferry_registered",
+            "1 while kubelet knows this driver",
+            ["os_type"],
+            registry=registry,
+        )
 
     @contextmanager
     def publish(self) -> Iterator[Observed]:
@@ -124,6 +131,10 @@ class Metrics:
     def secrets_synced(self, provider: str, count: int) -> None:
         """`count` Kubernetes Secrets were brought in step."""
         self._secret_sync.labels(OS_TYPE, provider).inc(count)
+
+    def registered(self, state: bool) -> None:
+        """Kubelet took this driver, or did not."""
+        self._registered.labels(OS_TYPE).set(state)
 
     def exposition(self) -> bytes:
         """Everything in the Prometheus text format."""

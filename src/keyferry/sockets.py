@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from keyferry.errors import Hop, PlatformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-T = TypeVar("T")
-
 
 MAX_SOCKET_BYTES = 107
 """What the kernel takes as the path of a unix socket (unix(7), with the closing zero byte)."""
@@ -51,18 +50,43 @@ def parse_endpoint(text: str) -> Endpoint:
     )
 
 
-def bind_private(endpoint: Endpoint, bind: Callable[[str], T]) -> T:
+@dataclass(frozen=True, slots=True)
+class BoundSocket:
+    """A socket file of ours, which another process may replace meanwhile."""
+
+    path: Path
+    inode: int
+
+    def stands(self) -> bool:
+        """Whether the file is still there, and still ours."""
+        try:
+            return self.path.lstat().st_ino == self.inode
+        except OSError:
+            return False
+
+    def remove(self) -> None:
+        """Remove the file, unless it is no longer ours: a successor may serve there already."""
+        if self.stands():
+            self.path.unlink(missing_ok=True)
+
+
+def bind_private(endpoint: Endpoint, bind: Callable[[str], object]) -> BoundSocket | None:
     """Calls `bind` with the address; a unix socket is 0600 from its first moment.
 
-    A folder that it makes is 0700.
+    The socket is bound in a hidden folder and then renamed, so that it never stands there with
+    other rights, and so that it takes the place of a predecessor's in one step. A folder that this
+    makes is 0700. A socket left by a process that is gone is replaced; anything else in its place
+    is not touched.
 
-    A socket left by a process that is gone is replaced; anything else in its place is not touched.
+    Returns:
+        The socket file; None for host and port.
 
     Raises:
         PlatformError: the folder cannot be made, or a file that is no socket stands there.
     """
     if endpoint.socket is None:
-        return bind(endpoint.address)
+        bind(endpoint.address)
+        return None
     if len(os.fsencode(endpoint.socket)) > MAX_SOCKET_BYTES:
         raise PlatformError(
             f"cannot listen on {endpoint.socket}:"
@@ -72,27 +96,31 @@ def bind_private(endpoint: Endpoint, bind: Callable[[str], T]) -> T:
         )
     try:
         endpoint.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_stale(endpoint.socket)
+        _refuse_other_files(endpoint.socket)
+        return _bind_hidden(endpoint.socket, bind)
     except OSError as error:
         raise PlatformError(
             f"cannot listen on {endpoint.socket}: {error.strerror}",
             "Choose another --endpoint, or mend the permissions of the folder.",
             hop=Hop.REQUEST,
         ) from error
-    # Between bind and a later chmod anyone could connect, hence the mask. It is process-wide: call
-    # this at start only.
-    before = os.umask(0o177)
-    try:
-        return bind(endpoint.address)
-    finally:
-        os.umask(before)
 
 
-def _remove_stale(socket: Path) -> None:
-    try:
-        mode = socket.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(0, "a file that is no socket stands there")
-    socket.unlink()
+def _bind_hidden(path: Path, bind: Callable[[str], object]) -> BoundSocket:
+    with TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        hidden = Path(folder) / path.name
+        # By its descriptor the folder has a short path, whatever the length of its name.
+        descriptor = os.open(folder, os.O_PATH)
+        try:
+            bind(f"unix:/proc/self/fd/{descriptor}/{path.name}")
+        finally:
+            os.close(descriptor)
+        hidden.chmod(0o600)
+        hidden.rename(path)
+    return BoundSocket(path, path.lstat().st_ino)
+
+
+def _refuse_other_files(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(0, "a file that is no socket stands there")

@@ -1,7 +1,8 @@
-"""The HTTP front of a daemon: `/metrics` and `/healthz`."""
+"""The HTTP front of a daemon: `/metrics`, and checks such as `/healthz` that answer in words."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -10,64 +11,81 @@ from aiohttp import web
 from keyferry.errors import Hop, PlatformError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Mapping
+
+    from aiohttp.typedefs import Handler
 
     from keyferry.metrics import Metrics
 
 
+Check = Callable[[], Awaitable[str | None]]
+"""Answers what is wrong, in words; None when nothing is."""
+
+
 @asynccontextmanager
 async def serving_web(
-    address: str,
-    *,
-    metrics: Metrics,
-    healthy: Callable[[], Awaitable[bool]],
-    health_path: str = "/healthz",
+    address: str, *, metrics: Metrics | None, checks: Mapping[str, Check], flag: str
 ) -> AsyncIterator[str]:
     """Serves on `address` while the block runs; yields the real `host:port`.
+
+    Args:
+        address: `:8095` or `127.0.0.1:8095`.
+        metrics: shown at `/metrics`; None for none.
+        checks: by path; 200 when nothing is wrong, else 503 and what it is.
+        flag: that the address comes from, for messages.
 
     Raises:
         PlatformError: the address is malformed or taken.
     """
-
-    async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=metrics.exposition(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
-        )
-
-    async def show_health(_: web.Request) -> web.Response:
-        ok = await healthy()
-        return web.Response(text="ok" if ok else "not serving", status=200 if ok else 503)
-
     app = web.Application()
-    app.router.add_get("/metrics", show_metrics)
-    app.router.add_get(health_path, show_health)
+    if metrics is not None:
+        app.router.add_get("/metrics", _page_of(metrics))
+    for path, check in checks.items():
+        app.router.add_get(path, _page(check))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await _listen(runner, address)
+        await _listen(runner, address, flag)
         yield "{}:{}".format(*runner.addresses[0][:2])
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, address: str) -> None:
-    host, port = _split(address)
+def _page_of(metrics: Metrics) -> Handler:
+    async def show(_: web.Request) -> web.Response:
+        return web.Response(
+            body=metrics.exposition(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    return show
+
+
+def _page(check: Check) -> Handler:
+    async def show(_: web.Request) -> web.Response:
+        problem = await check()
+        return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
+
+    return show
+
+
+async def _listen(runner: web.AppRunner, address: str, flag: str) -> None:
+    host, port = _split(address, flag)
     try:
         await web.TCPSite(runner, host or None, port).start()
     except OSError as error:
         raise PlatformError(
-            f"cannot serve metrics on {address!r}: {error.strerror or error}",
-            "Free the port, or choose another with --metrics-addr.",
+            f"cannot serve status pages on {address!r}: {error.strerror or error}",
+            f"Free the port, or choose another with {flag}.",
             hop=Hop.REQUEST,
         ) from error
 
 
-def _split(address: str) -> tuple[str, int]:
+def _split(address: str, flag: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise PlatformError(
-            f"--metrics-addr {address!r} is not an address",
+            f"{flag} {address!r} is not an address",
             "Write it as :8095 or 127.0.0.1:8095.",
             hop=Hop.REQUEST,
         )

@@ -245,8 +245,8 @@ async def running_driver(
     (home / "manifests").mkdir(exist_ok=True)
     try:
         async with (
-            serving_grpc(endpoint, services.add_to) as address,
-            grpc.aio.insecure_channel(address, options=LOCAL) as channel,
+            serving_grpc(endpoint, services.add_to),
+            grpc.aio.insecure_channel(endpoint.address, options=LOCAL) as channel,
         ):
             yield Driver(home, channel, metrics, log, clock)
     finally:

@@ -37,7 +37,15 @@ DEVVAULT_MAY_IMPORT = ("errors", "https", "devvault")
 
 FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     # The demo plays kubelet, which is a gRPC client.
-    "grpc": ("driver.csi", "driver.plugins", "provider_server", "grpc_edge", "cli.demo_stage"),
+    "grpc": (
+        "driver.csi",
+        "driver.plugins",
+        "driver.readiness",
+        "driver.registration",
+        "provider_server",
+        "grpc_edge",
+        "cli.demo_stage",
+    ),
     "aiohttp": (
         "https",
         "connector",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.sockets import Endpoint, bind_private, parse_endpoint
+from keyferry.sockets import MAX_SOCKET_BYTES, Endpoint, bind_private, parse_endpoint
 
 
 def bound(endpoint: Endpoint) -> socket.socket:
@@ -102,16 +102,46 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         bound(parse_endpoint(f"unix://{tmp_path}/file/csi.sock"))
 
 
-def test_a_failed_bind_restores_the_mask(tmp_path: Path) -> None:
-    """Files made later have their usual modes."""
-    before = os.umask(0o022)
+def test_a_failed_bind_leaves_nothing_and_keeps_what_is_there(tmp_path: Path) -> None:
+    """No hidden folder; the socket of a predecessor that still serves stays."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/csi.sock")
 
     def fail(_: str) -> None:
         raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        bind_private(parse_endpoint(f"unix://{tmp_path}/csi.sock"), fail)
-    assert 0o022 == os.umask(before)
+    with bound(endpoint):
+        with pytest.raises(RuntimeError):
+            bind_private(endpoint, fail)
+        assert [tmp_path / "csi.sock"] == list(tmp_path.iterdir())
+
+
+def test_a_longest_path_is_bound(tmp_path: Path) -> None:
+    """The way over a hidden folder makes no path longer."""
+    room = MAX_SOCKET_BYTES - len(os.fsencode(tmp_path)) - 1
+    path = tmp_path / ("x" * room)
+    with bound(parse_endpoint(f"unix://{path}")), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_the_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
+    """A driver that still drains must not take the socket of the next one away."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/csi.sock")
+    made: list[socket.socket] = []
+
+    def bind(address: str) -> None:
+        made.append(socket.socket(socket.AF_UNIX))
+        made[-1].bind(address.removeprefix("unix:"))
+
+    first, second = bind_private(endpoint, bind), bind_private(endpoint, bind)
+    assert first is not None
+    assert second is not None
+    assert (False, True) == (first.stands(), second.stands())
+    first.remove()
+    assert second.stands()
+    second.remove()
+    assert [] == list(tmp_path.iterdir())
+    for each in made:
+        each.close()
 
 
 def test_a_path_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:

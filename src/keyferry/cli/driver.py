@@ -65,7 +65,26 @@ FLAGS: tuple[GoFlag, ...] = (
         "",
         "file that names the Kubernetes API (default: $KUBECONFIG, the pod, ~/.kube/config)",
     ),
-    GoFlag("metrics-addr", _S, ":8095", "where /metrics and /healthz are served"),
+    GoFlag("metrics-addr", _S, ":8095", "where /metrics, /healthz and /readyz are served"),
+    GoFlag("health-addr", _S, "", "where /healthz and /readyz are served besides, such as :9808"),
+    GoFlag(
+        "registration-dir",
+        _S,
+        "",
+        "kubelet's folder of plugin sockets; empty: a node-driver-registrar registers the driver",
+    ),
+    GoFlag(
+        "kubelet-registration-path",
+        _S,
+        "",
+        "path of the CSI socket on the node (default: that of --endpoint)",
+    ),
+    GoFlag(
+        "startup-taint",
+        _S,
+        "",
+        "key of a taint that is removed from this node once the driver is ready",
+    ),
     GoFlag(
         "enable-secret-rotation",
         _B,
@@ -164,6 +183,10 @@ def settings_from(flags: Flags) -> DriverSettings:
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None
         ),
         metrics_address=str(values["metrics-addr"]),
+        health_address=str(values["health-addr"]),
+        registration_folder=_path(values["registration-dir"]),
+        kubelet_registration_path=str(values["kubelet-registration-path"]),
+        startup_taint=str(values["startup-taint"]),
         health_interval=(
             float(values["provider-health-check-interval"])
             if values["provider-health-check"]
@@ -180,6 +203,18 @@ def _check_values(values: Mapping[str, Value]) -> None:
         raise PlatformError(
             f"unsupported metrics backend {backend!r}",
             "Leave --metrics-backend out.",
+            hop=Hop.REQUEST,
+        )
+    if values["registration-dir"] and not values["nodeid"]:
+        raise PlatformError(
+            "--registration-dir is given but --nodeid is empty, which kubelet refuses",
+            "Set --nodeid to the Kubernetes name of this node.",
+            hop=Hop.REQUEST,
+        )
+    if values["startup-taint"] and values["manifests"]:
+        raise PlatformError(
+            "--startup-taint needs the Kubernetes API, and --manifests does without",
+            "Leave one of the two out.",
             hop=Hop.REQUEST,
         )
     if int(values["max-call-recv-msg-size"]) <= 0:

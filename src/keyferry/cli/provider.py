@@ -103,8 +103,8 @@ async def _run(name: str, flags: Flags) -> None:
     web = serving_web(
         f":{values['healthz-port']}",
         metrics=Metrics(),
-        healthy=_always,
-        health_path=str(values["healthz-path"]),
+        checks={str(values["healthz-path"]): _always},
+        flag="--healthz-port",
     )
     opened = open_plugins(
         (name,), https=vault_connections(dev_vault), settings=provider_settings(flags)
@@ -117,5 +117,5 @@ async def _run(name: str, flags: Flags) -> None:
             _log.info("stopping: calls in flight finish first; a second signal stops at once")
 
 
-async def _always() -> bool:
-    return True
+async def _always() -> str | None:
+    return None

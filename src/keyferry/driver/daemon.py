@@ -12,9 +12,11 @@ from keyferry.driver.csi import CsiServices
 from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
 from keyferry.driver.publish import Publisher
+from keyferry.driver.readiness import Readiness
+from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
 from keyferry.driver.sync import SecretSync
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import Hop, PlatformError, StoreError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.https import DevRedirect, HttpsSettings
 from keyferry.logs import get_logger
@@ -26,11 +28,14 @@ from keyferry.store.manifests import ManifestsStore
 from keyferry.web import serving_web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable
     from pathlib import Path
 
     from keyferry.driver.mounts import Mounts
     from keyferry.store import ObjectStore
+
+TAINT_SECONDS = 0.5
+"""Between two looks whether the start-up taint can go."""
 
 _log = get_logger("daemon")
 
@@ -70,18 +75,78 @@ async def run_driver(settings: DriverSettings) -> None:
             version=__version__,
             node_id=settings.node_id,
         )
-        web = await stack.enter_async_context(
-            serving_web(settings.metrics_address, metrics=metrics, healthy=_always)
-        )
         if settings.health_interval is not None:
-            watcher = asyncio.create_task(_watch_health(plugins, settings.health_interval))
-            stack.callback(watcher.cancel)
-        address = await stack.enter_async_context(serving_grpc(endpoint, services.add_to))
+            _keep_running(stack, _watch_health(plugins, settings.health_interval))
+        registration = _registration(settings, metrics)
+        readiness = Readiness(
+            endpoint.address,
+            (store.problem, *((lambda: registration.problem,) if registration else ())),
+        )
+        stack.push_async_callback(readiness.close)
+        web = await _serve_pages(stack, settings, metrics, readiness)
+        await stack.enter_async_context(serving_grpc(endpoint, services.add_to))
+        if registration is not None:
+            await stack.enter_async_context(serving_registration(registration))
+        if settings.startup_taint:
+            _keep_running(stack, _remove_taint(settings, store, readiness))
         _log.info(
-            "ready", endpoint=address, metrics=web, node=settings.node_id, version=__version__
+            "ready",
+            endpoint=endpoint.address,
+            metrics=web,
+            node=settings.node_id,
+            version=__version__,
         )
         await stop.wait()
         _log.info("stopping: calls in flight finish first; a second signal stops at once")
+
+
+def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | None:
+    """Who speaks to kubelet, unless a sidecar does."""
+    if settings.registration_folder is None:
+        return None
+    own = parse_endpoint(settings.endpoint).socket
+    return Registration(
+        settings.registration_folder,
+        driver_name=settings.driver_name,
+        csi_socket=settings.kubelet_registration_path or str(own or ""),
+        metrics=metrics,
+    )
+
+
+async def _serve_pages(
+    stack: AsyncExitStack, settings: DriverSettings, metrics: Metrics, readiness: Readiness
+) -> str:
+    """Serve the status pages; returns where the metrics are."""
+    checks = {"/healthz": readiness.health, "/readyz": readiness.readiness}
+    if settings.health_address:
+        await stack.enter_async_context(
+            serving_web(settings.health_address, metrics=None, checks=checks, flag="--health-addr")
+        )
+    return await stack.enter_async_context(
+        serving_web(settings.metrics_address, metrics=metrics, checks=checks, flag="--metrics-addr")
+    )
+
+
+def _keep_running(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Runs `work` beside everything else, until the stack is unwound."""
+    task = asyncio.create_task(work)
+    stack.callback(task.cancel)
+
+
+async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness: Readiness) -> None:
+    """Let pods onto this node as soon as they can be served, however often it takes."""
+    while problem := await readiness.readiness():  # each look is a call
+        _log.debug("the start-up taint stays", problem=problem)
+        await asyncio.sleep(TAINT_SECONDS)
+    while True:
+        try:
+            if await store.remove_taint(settings.node_id, settings.startup_taint):
+                _log.info("start-up taint removed", taint=settings.startup_taint)
+        except StoreError as error:
+            _log.error("cannot remove the start-up taint", error=str(error))
+            await asyncio.sleep(TAINT_SECONDS)
+        else:
+            return
 
 
 def vault_connections(dev_vault: Path | None) -> HttpsSettings:
@@ -174,10 +239,6 @@ async def _open_store(settings: DriverSettings) -> AsyncIterator[ObjectStore]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-async def _always() -> bool:
-    return True
 
 
 async def _watch_health(plugins: Plugins, interval: float) -> None:

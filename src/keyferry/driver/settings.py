@@ -50,7 +50,15 @@ class DriverSettings:
     rotation_interval: float | None = None
     """None when rotation is off."""
     metrics_address: str = ":8095"
-    """Where /metrics and /healthz are served."""
+    """Where /metrics, /healthz and /readyz are served."""
+    health_address: str = ""
+    """Where /healthz and /readyz are served besides; "" for nowhere."""
+    registration_folder: Path | None = None
+    """Kubelet's folder of plugin sockets; None when a sidecar registers the driver."""
+    kubelet_registration_path: str = ""
+    """The path of the CSI socket as kubelet sees it; "" for that of the endpoint."""
+    startup_taint: str = ""
+    """The key of the taint that is taken from this node once the driver is ready; "" for none."""
     health_interval: float | None = None
     """How often external providers are asked for their version; None: never."""
     volumes: VolumeKind = VolumeKind.TMPFS

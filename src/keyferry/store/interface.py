@@ -149,3 +149,9 @@ class ObjectStore(Protocol):
 
         Let go what only it kept. The Kubernetes API does this by itself.
         """
+
+    def problem(self) -> str | None:
+        """Why classes may be unknown that are there, in words; None once all were seen."""
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Take the taint `key` from `node`; True when it was there."""

@@ -137,6 +137,17 @@ class KubeStore:
         await self._classes.synced.wait()
         await self._statuses.synced.wait()
 
+    def problem(self) -> str | None:
+        """Until both mirrors were in step with the API once; they go on with what they know."""
+        for mirror in (self._classes, self._statuses):
+            if not mirror.was_synced:
+                return f"the {mirror.what} of the cluster are not read yet"
+        return None
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Take the taint `key` from `node`; True when it was there."""
+        return await self._api.remove_taint(node, key)
+
     async def get_class(self, namespace: str, name: str) -> ClassObject:
         """The class, from the mirror if it knows it, else from the API.
 

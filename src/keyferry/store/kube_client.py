@@ -13,7 +13,11 @@ from urllib.parse import urlsplit
 
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ConfigError
-from lightkube.generic_resource import GenericNamespacedResource, create_api_info
+from lightkube.generic_resource import (
+    GenericGlobalResource,
+    GenericNamespacedResource,
+    create_api_info,
+)
 from lightkube.types import PatchType
 
 from keyferry.errors import StoreError
@@ -68,6 +72,12 @@ class Events(Resource):
     """The events."""
 
     _api_info = create_api_info("", "v1", "Event", "events")
+
+
+class Nodes(GenericGlobalResource):
+    """The nodes."""
+
+    _api_info = create_api_info("", "v1", "Node", "nodes")
 
 
 @asynccontextmanager
@@ -162,6 +172,22 @@ class KubeApi:
                 await self._client.delete(kind, name, namespace=namespace)
         except ApiMissingError:
             return
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Take every taint with this key from the node; True when there was one.
+
+        `ApiConflictError` when somebody else changed the node meanwhile.
+        """
+        with translated("patch", "nodes", node, server=self._server):
+            found = dict(await self._client.get(Nodes, node))
+            taints = found["spec"].get("taints", [])
+            kept = [taint for taint in taints if taint["key"] != key]
+            if len(kept) == len(taints):
+                return False
+            version = found["metadata"]["resourceVersion"]
+            patch = {"metadata": {"resourceVersion": version}, "spec": {"taints": kept or None}}
+            await self._client.patch(Nodes, node, patch, patch_type=PatchType.MERGE)
+            return True
 
     async def list(self, kind: type[Resource], labels: Mapping[str, str]) -> Listing:
         """All objects of all namespaces with these labels, fetched page by page."""

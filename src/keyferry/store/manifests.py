@@ -115,6 +115,15 @@ class ManifestsStore:
         if self._output is not None and self._output.exists():
             await self._write(_volume_gone, self._output, target_path)
 
+    def problem(self) -> str | None:
+        """Nothing: files are read when they are asked for."""
+        return None
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Nothing: there are no nodes."""
+        del node, key
+        return False
+
     async def _write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._turn:
             return await asyncio.to_thread(function, *args, **kwargs)

@@ -101,12 +101,14 @@ class Mirror(Generic[T]):
     ) -> None:
         self._source = source
         self._parse = parse
-        self._what = what
+        self.what = what
         self._pause = pause
         self._kept: dict[Key, T] = {}
         self._failures = 0
         self.synced = asyncio.Event()
         """Set while the copy follows the source."""
+        self.was_synced = False
+        """Whether the copy ever was whole."""
 
     def get(self, namespace: str, name: str) -> T | None:
         """What is kept of that object; None when there is none that the mirror knows."""
@@ -128,7 +130,7 @@ class Mirror(Generic[T]):
             except StoreError as error:
                 if self._failures == 0 or self.synced.is_set():
                     _log.warning(
-                        "lost sight, going on with what is known", what=self._what, error=str(error)
+                        "lost sight, going on with what is known", what=self.what, error=str(error)
                     )
                 self.synced.clear()
                 await asyncio.sleep(self._pause(self._failures))
@@ -140,7 +142,8 @@ class Mirror(Generic[T]):
         for manifest in listing.manifests:
             self.put(manifest)
         self.synced.set()
-        _log.info("in step", what=self._what, objects=len(self._kept))
+        self.was_synced = True
+        _log.info("in step", what=self.what, objects=len(self._kept))
         version: str | None = listing.version
         while version is not None:
             version = await self._stream(version)

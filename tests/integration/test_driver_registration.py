@@ -1,0 +1,150 @@
+"""`keyferry driver` registers itself with kubelet, and says when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import grpc
+import pytest
+
+from keyferry.proto import pluginregistration_pb2 as wire
+from tests.fakes.cli import run_cli
+from tests.integration.test_driver_process import Process, running
+
+SECONDS = 20
+
+
+class Kubelet:
+    """What kubelet does with a socket in its folder of plugins."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+
+    async def get_info(self) -> wire.PluginInfo:
+        """Ask the plugin what it is."""
+        return wire.PluginInfo.FromString(await self._call("GetInfo", b""))
+
+    async def tell(self, *, registered: bool, error: str = "") -> None:
+        """Tell it whether it was taken."""
+        message = wire.RegistrationStatus(plugin_registered=registered, error=error)
+        await self._call("NotifyRegistrationStatus", message.SerializeToString())
+
+    async def _call(self, method: str, message: bytes) -> bytes:
+        async with grpc.aio.insecure_channel(f"unix:{self.socket}") as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                f"/pluginregistration.Registration/{method}"
+            )
+            return await call(message, timeout=SECONDS, wait_for_ready=True)
+
+
+@asynccontextmanager
+async def registering(home: Path, *flags: str) -> AsyncIterator[tuple[Process, Kubelet]]:
+    """A driver that registers itself, and the kubelet that finds its socket."""
+    folder = home / "plugins"
+    folder.mkdir()
+    async with running(home, f"--registration-dir={folder}", *flags) as driver:
+        yield driver, Kubelet(folder / "secrets-store.csi.k8s.io-reg.sock")
+
+
+async def page(driver: Process, path: str) -> tuple[int, str]:
+    """Status and text of a page."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.get(f"http://{driver.metrics}{path}") as it,
+    ):
+        return it.status, (await it.text()).strip()
+
+
+async def test_kubelet_learns_name_socket_and_version(tmp_path: Path) -> None:
+    """The values that kubelet needs of a CSI driver (driver-wire, section 5.2)."""
+    flags = "--kubelet-registration-path=/var/lib/kubelet/plugins/csi-secrets-store/csi.sock"
+    async with registering(tmp_path, flags) as (_, kubelet):
+        assert (
+            wire.PluginInfo(
+                type="CSIPlugin",
+                name="secrets-store.csi.k8s.io",
+                endpoint="/var/lib/kubelet/plugins/csi-secrets-store/csi.sock",
+                supported_versions=["1.0.0"],
+            )
+            == await kubelet.get_info()
+        )
+        assert 0o600 == stat.S_IMODE(kubelet.socket.stat().st_mode)
+        assert [kubelet.socket.name] == [each.name for each in kubelet.socket.parent.iterdir()]
+
+
+async def test_the_socket_of_the_endpoint_is_told_when_no_other_is_given(tmp_path: Path) -> None:
+    """A driver outside of a container sees the path that kubelet sees."""
+    async with registering(tmp_path) as (_, kubelet):
+        assert f"{tmp_path}/csi.sock" == (await kubelet.get_info()).endpoint
+
+
+async def test_the_driver_is_ready_once_kubelet_took_it(tmp_path: Path) -> None:
+    """Until then it is healthy but not ready, and says why; the metric says the same."""
+    async with registering(tmp_path) as (driver, kubelet):
+        assert (200, "ok") == await page(driver, "/healthz")
+        assert (503, "kubelet has not registered this driver yet") == await page(driver, "/readyz")
+        await kubelet.tell(registered=True)
+        assert (200, "ok") == await page(driver, "/readyz")
+        assert 'keyferry_registered{os_type="linux"} 1.0' in (await page(driver, "/metrics"))[1]
+
+
+async def test_a_refusal_is_told_and_does_not_end_the_driver(tmp_path: Path) -> None:
+    """Kubelet asks again by itself; mounts in flight must not suffer."""
+    async with registering(tmp_path) as (driver, kubelet):
+        await kubelet.tell(registered=False, error="no such socket")
+        line = await driver.wait_for("kubelet refused")
+        assert line.startswith("E")
+        assert "--kubelet-registration-path" in line
+        assert (503, "kubelet refused the registration: no such socket") == await page(
+            driver, "/readyz"
+        )
+        await kubelet.tell(registered=True)
+        assert (200, "ok") == await page(driver, "/readyz")
+
+
+async def test_a_socket_that_was_swept_away_is_made_anew(tmp_path: Path) -> None:
+    """Kubelet may clear its folder when it starts; the driver asks to be registered again."""
+    async with registering(tmp_path) as (driver, kubelet):
+        await kubelet.tell(registered=True)
+        kubelet.socket.unlink()
+        await driver.wait_for("the registration socket is gone")
+        async with asyncio.timeout(SECONDS):
+            while not kubelet.socket.exists():  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.01)
+        assert "secrets-store.csi.k8s.io" == (await kubelet.get_info()).name
+        status, text = await page(driver, "/readyz")
+        assert (503, True) == (status, "made anew" in text)
+
+
+async def test_the_registration_ends_before_the_driver_does(tmp_path: Path) -> None:
+    """The socket goes at once; kubelet then sends no further calls."""
+    async with registering(tmp_path) as (driver, kubelet):
+        driver.process.send_signal(signal.SIGTERM)
+        assert 0 == await driver.end()
+        assert [] == list(kubelet.socket.parent.iterdir())
+
+
+async def test_health_is_served_on_a_port_of_its_own(tmp_path: Path) -> None:
+    """Upstream's liveness port shows health and readiness, and no metrics."""
+    async with registering(tmp_path, "--health-addr=127.0.0.1:0") as (driver, _):
+        assert 200 == (await page(driver, "/healthz"))[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--registration-dir=/x",), "--nodeid is empty"),
+        (("--startup-taint=x", "--manifests=/x", "--nodeid=n"), "--startup-taint needs"),
+    ],
+)
+async def test_flags_that_cannot_go_together_are_told(flags: tuple[str, ...], said: str) -> None:
+    """Before anything is served."""
+    done = await run_cli("driver", *flags)
+    assert 0 != done.code
+    assert said in done.err
