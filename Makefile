@@ -34,10 +34,11 @@ proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.pro
 lock: $(VENV)/.dev ## Pin the dependencies anew.
 	@scripts/lock.sh
 
-e2e: $(VENV)/.dev ## Run against real components (Go needed): the CSI conformance suite, kill -9, load.
+e2e: $(VENV)/.dev ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, a Kubernetes.
 	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
+	@$(MAKE) --no-print-directory e2e-cluster
 
-e2e-cluster: $(VENV)/.dev ## Run the tests on a real Kubernetes of one node (root, Debian and Go needed).
+e2e-cluster: $(VENV)/.dev ## Run the part of it that needs a Kubernetes, which is built on the first use.
 	@$(BIN)/python -m pytest tests/e2e/cluster $(TEST_FLAGS)
 
 cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl-C.

@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import pytest_asyncio
 
+from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
 
@@ -25,3 +29,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     here = Path(__file__).parent
     asked_for = any(here.name in argument for argument in config.args)
     return None if asked_for or here not in collection_path.parents else True
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed() -> AsyncIterator[Installation]:
+    """One cluster with Keyferry installed, for all scenarios; each has namespaces of its own."""
+    with TemporaryDirectory(prefix="keyferry-") as folder:
+        async with running_installation(Path(folder)) as running:
+            yield running

@@ -10,6 +10,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +46,26 @@ IMAGES = (
 
 def write_archive(path: Path, image: Image) -> Path:
     """Write the archive of one image; returns `path`."""
-    layer = _busybox_layer()
+    settings = {"Cmd": list(image.command), "Env": ["PATH=/bin"], "WorkingDir": "/"}
+    return pack_archive(path, image.name, (_busybox_layer(),), settings)
+
+
+def pack_archive(
+    path: Path, name: str, layers: Sequence[bytes], settings: Mapping[str, object]
+) -> Path:
+    """Write an image of these layers, tar archives each, as `docker save` does; returns `path`."""
+    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     config = {
         "architecture": _architecture(),
         "os": "linux",
-        "config": {"Cmd": list(image.command), "Env": ["PATH=/bin"], "WorkingDir": "/"},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "config": dict(settings),
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
     }
-    manifest = [{"Config": "config.json", "RepoTags": [image.name], "Layers": ["layer.tar"]}]
+    names = [f"{digest}.tar" for digest in digests]
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": names}]
     with tarfile.open(path, "w") as archive:
-        _add_file(archive, "layer.tar", layer)
+        for place, layer in zip(names, layers, strict=True):
+            _add_file(archive, place, layer)
         _add_file(archive, "config.json", json.dumps(config).encode())
         _add_file(archive, "manifest.json", json.dumps(manifest).encode())
     return path

@@ -1,0 +1,137 @@
+"""The image of Keyferry, composed on this machine: what `Containerfile` builds, without a registry.
+
+Two layers: the interpreter that runs the tests with the locked dependencies, which is kept in the
+cache; and the source as it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.e2e.cluster.images import pack_archive
+
+KEYFERRY = "keyferry.test/keyferry:1"
+
+_ROOT = Path(__file__).parents[3]
+_LOCK = _ROOT / "requirements" / "runtime.lock"
+_HOME = Path("usr/local")
+_LIBRARY = _HOME / "lib" / f"python3.{sys.version_info.minor}"
+_PACKAGES = _LIBRARY / "site-packages"
+_LEFT_OUT = shutil.ignore_patterns(
+    "__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3",
+    "config-*", "site-packages", "dist-packages", "pydoc_data",
+)  # fmt: skip
+_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def write_keyferry_archive(path: Path, cache: Path, *, name: str = KEYFERRY) -> Path:
+    """Write the archive of the image; returns `path`.
+
+    Args:
+        path: of the archive.
+        cache: keeps the layer of the interpreter and the dependencies.
+        name: with its tag.
+    """
+    settings = {
+        "Entrypoint": ["/usr/local/bin/python3", "-m", "keyferry"],
+        "Env": ["PYTHONHOME=/usr/local", f"PYTHONPATH=/{_PACKAGES}", "PYTHONDONTWRITEBYTECODE=1"],
+        "WorkingDir": "/",
+    }
+    return pack_archive(path, name, (_base_layer(cache), _source_layer()), settings)
+
+
+def _base_layer(cache: Path) -> bytes:
+    what = f"{sys.version}{_LOCK.read_text()}{Path(__file__).read_text()}"
+    kept = cache / f"image-{hashlib.sha256(what.encode()).hexdigest()[:16]}.tar"
+    if not kept.exists():
+        with TemporaryDirectory(dir=cache) as folder:
+            _stage(Path(folder))
+            made = cache / f"{kept.name}.{hash(folder):x}"
+            made.write_bytes(_layer(Path(folder)))
+            made.rename(kept)
+    return kept.read_bytes()
+
+
+def _stage(root: Path) -> None:
+    """Lay out the interpreter and the dependencies below `root`."""
+    interpreter = Path(sys.executable).resolve()
+    (root / _HOME / "bin").mkdir(parents=True)
+    shutil.copy2(interpreter, root / _HOME / "bin" / "python3")
+    shutil.copytree(sysconfig.get_path("stdlib"), root / _LIBRARY, ignore=_LEFT_OUT)
+    for source, place in _locked_files():
+        target = root / _PACKAGES / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+    programs = [interpreter, *(root / _LIBRARY).rglob("*.so*")]
+    for library in _shared_libraries(programs, below=root):
+        target = root / library.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(library.resolve(), target)
+    for place, content in (
+        ("etc/passwd", "root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534::/:/bin/false\n"),
+        ("etc/nsswitch.conf", "hosts: files dns\n"),
+        (str(_AUTHORITIES.relative_to("/")), _AUTHORITIES.read_text()),
+    ):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(content)
+    (root / "tmp").mkdir()
+    _compile(root / _LIBRARY)
+
+
+def _locked_files() -> Iterator[tuple[Path, str]]:
+    """The files of the locked dependencies, and their places among the packages."""
+    for name in re.findall(r"^([A-Za-z0-9._-]+)==", _LOCK.read_text(), re.MULTILINE):
+        for file in distribution(name).files or ():
+            if not str(file).startswith("..") and "__pycache__" not in file.parts:
+                yield Path(str(file.locate())), str(file)
+
+
+def _shared_libraries(programs: list[Path], *, below: Path) -> set[Path]:
+    """What the programs are linked with, the loader included, as far as it is the system's."""
+    run = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False)
+    found = {Path(each) for each in re.findall(r"(?:=> |^\t)(/\S+) \(0x", run.stdout, re.MULTILINE)}
+    # Names of hosts are looked up by libraries that are loaded when they are needed.
+    for each in tuple(found):
+        if each.name.startswith("libc.so"):
+            found |= set(each.parent.glob("libnss_dns.so.2")) | set(
+                each.parent.glob("libresolv.so.2")
+            )
+    return {each for each in found if not each.is_relative_to(below)}
+
+
+def _source_layer() -> bytes:
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / _PACKAGES / "keyferry"
+        shutil.copytree(_ROOT / "src" / "keyferry", target, ignore=_LEFT_OUT)
+        _compile(target)
+        return _layer(Path(folder))
+
+
+def _compile(folder: Path) -> None:
+    """Compile ahead, because the file system of a container is read-only."""
+    command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    subprocess.run([*command, "-s", str(folder), str(folder)], check=False, capture_output=True)
+
+
+def _layer(root: Path) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as layer:
+        layer.add(root, arcname=".", filter=_owned_by_root)
+    return stream.getvalue()
+
+
+def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = entry.mtime = 0
+    entry.uname = entry.gname = "root"
+    return entry
