@@ -34,6 +34,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.syncSecret.enabled (not .Values.syncSecret.namespaces) (not .Values.syncSecret.clusterWide) -}}
 {{- fail "syncSecret.enabled: say where Secrets may be written: list the namespaces in syncSecret.namespaces, or set syncSecret.clusterWide=true for a right to every Secret of the cluster, as the upstream chart gives." -}}
 {{- end -}}
+{{- if and .Values.syncSecret.namespaces .Values.syncSecret.clusterWide -}}
+{{- fail "syncSecret.clusterWide gives a right to every Secret of the cluster, whatever syncSecret.namespaces lists: leave out syncSecret.namespaces, or syncSecret.clusterWide." -}}
+{{- end -}}
 {{- if and (or .Values.syncSecret.namespaces .Values.syncSecret.clusterWide) (not .Values.syncSecret.enabled) -}}
 {{- fail "syncSecret.namespaces and syncSecret.clusterWide have no effect: set syncSecret.enabled=true too." -}}
 {{- end -}}

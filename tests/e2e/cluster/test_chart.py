@@ -120,6 +120,16 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
         ({"syncSecret": {"enabled": True}}, "list the namespaces in syncSecret.namespaces"),
         ({"syncSecret": {"namespaces": ["shop"]}}, "set syncSecret.enabled=true too"),
         ({"syncSecret": {"namespace": ["shop"]}}, "namespace"),
+        (
+            {"syncSecret": {"enabled": True, "namespaces": ["shop", "shop"]}},
+            "/syncSecret/namespaces",
+        ),
+        (
+            {"syncSecret": {"enabled": True, "namespaces": ["shop"], "clusterWide": True}},
+            "leave out syncSecret.namespaces, or syncSecret.clusterWide",
+        ),
+        ({"linux": {"metricsAddr": 8095}}, "/linux/metricsAddr"),
+        ({"linux": {"metricsAddr": "8095"}}, "/linux/metricsAddr"),
         ({"rotationPollInterval": "often"}, "rotationPollInterval"),
         ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
         ({"tokenRequests": ["aud"]}, "tokenRequests"),
