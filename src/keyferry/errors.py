@@ -19,6 +19,7 @@ class Code(IntEnum):
     INVALID_ARGUMENT = 3
     DEADLINE_EXCEEDED = 4
     RESOURCE_EXHAUSTED = 8
+    ABORTED = 10
     INTERNAL = 13
     UNAVAILABLE = 14
 
@@ -123,6 +124,24 @@ class RequestInvalidError(PlatformError):
     """The call itself is malformed (CSI says INVALID_ARGUMENT)."""
 
     code = Code.INVALID_ARGUMENT
+
+
+class VolumeLeavingError(PlatformError):
+    """The volume was taken away while this call was filling it.
+
+    CSI calls it ABORTED: another operation on the same volume came in between.
+
+    Args:
+        target_path: of the volume.
+    """
+
+    code = Code.ABORTED
+
+    def __init__(self, target_path: str) -> None:
+        super().__init__(
+            f"the volume at {target_path} was unpublished while it was being published",
+            "Nothing is left of it; a pod that is still wanted is tried again by itself.",
+        )
 
 
 class ProviderNotFoundError(PlatformError):

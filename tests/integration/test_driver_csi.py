@@ -585,12 +585,50 @@ async def test_two_calls_for_one_target_never_interleave(
     provider.gate.clear()
     calls = [asyncio.create_task(rotating.publish("web")) for _ in range(5)]
     await provider.entered(1)
-    unpublish = asyncio.create_task(rotating.unpublish())
     await asyncio.sleep(0.05)
     provider.gate.set()
-    await asyncio.gather(*calls, unpublish)
+    await asyncio.gather(*calls)
     assert (1, 1) == (len(provider.calls), provider.most_inside)
+    await rotating.unpublish()
     assert [] == rotating.left_overs()
+
+
+async def test_an_unpublish_does_not_wait_for_a_mount_that_hangs(
+    driver: Driver, provider: ScriptedProvider
+) -> None:
+    """It ends the mount, and those in line behind it; nothing is left, and a later one works."""
+    provider.gate.clear()
+    calls = [asyncio.create_task(driver.publish("web")) for _ in range(3)]
+    await provider.entered(1)
+    await driver.unpublish()
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert grpc.StatusCode.ABORTED == caught.value.code()
+        assert "was unpublished while it was being published" in (caught.value.details() or "")
+    assert [] == driver.left_overs()
+    assert [] == driver.events(), "who deleted the pod knows why it was not mounted"
+    assert 3.0 == sum(driver.series("node_publish_error_total").values())
+    provider.gate.set()
+    assert {"a": b"1"} == read_through_links(await driver.publish("web"))
+    assert 2 == len(provider.calls)
+
+
+async def test_an_unpublish_does_not_wait_for_a_refresh_that_hangs(
+    rotating: Driver, provider: ScriptedProvider
+) -> None:
+    """The pod is gone, so its files need not be kept whole any longer."""
+    await rotating.publish("web")
+    rotating.clock.now += 1000
+    provider.gate.clear()
+    call = asyncio.create_task(rotating.publish("web"))
+    await provider.entered(2)
+    await rotating.unpublish()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert grpc.StatusCode.ABORTED == caught.value.code()
+    assert [] == rotating.left_overs()
+    assert {} == rotating.series("rotation_reconcile_error_total")
 
 
 async def test_calls_for_different_targets_run_side_by_side(

@@ -1,6 +1,7 @@
 """One lock per target path.
 
-Two calls for one volume never interleave, different volumes run side by side.
+Two calls for one volume never interleave, different volumes run side by side. A call that takes the
+volume away does not wait for those that would fill it: they are ended first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keyferry.errors import VolumeLeavingError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 class _Entry:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
+    filling: set[asyncio.Timeout] = field(default_factory=set)
+    """The calls that fill the volume, or wait to; each ends when its time is set to now."""
 
 
 class TargetLocks:
@@ -27,13 +32,43 @@ class TargetLocks:
         self._entries: dict[str, _Entry] = {}
 
     @asynccontextmanager
-    async def hold(self, target_path: str) -> AsyncIterator[None]:
-        """Holds the lock of `target_path` while the block runs."""
+    async def to_fill(self, target_path: str) -> AsyncIterator[None]:
+        """Holds the lock of `target_path` while the block runs.
+
+        Raises:
+            VolumeLeavingError: `to_empty` was asked for meanwhile, and the block was cancelled.
+        """
+        async with self._entered(target_path) as entry:
+            ending = asyncio.timeout(None)
+            try:
+                async with ending:
+                    entry.filling.add(ending)
+                    async with entry.lock:
+                        yield
+            except TimeoutError as error:
+                if not ending.expired():
+                    raise
+                raise VolumeLeavingError(target_path) from error
+            finally:
+                entry.filling.discard(ending)
+
+    @asynccontextmanager
+    async def to_empty(self, target_path: str) -> AsyncIterator[None]:
+        """The same, after every call that came earlier to fill it has been cancelled."""
+        async with self._entered(target_path) as entry:
+            now = asyncio.get_running_loop().time()
+            for ending in entry.filling:
+                if not ending.expired():
+                    ending.reschedule(now)
+            async with entry.lock:
+                yield
+
+    @asynccontextmanager
+    async def _entered(self, target_path: str) -> AsyncIterator[_Entry]:
         entry = self._entries.setdefault(target_path, _Entry())
         entry.users += 1
         try:
-            async with entry.lock:
-                yield
+            yield entry
         finally:
             entry.users -= 1
             if not entry.users:

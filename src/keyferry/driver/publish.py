@@ -101,10 +101,11 @@ class Publisher:
         Raises:
             KeyferryError: the volume is not usable. A failed first mount has left nothing behind. A
                 failed refresh of a published volume is no error of this call (see
-                `Published.stale`).
+                `Published.stale`). An unpublish of the same volume ends this call, so that a pod
+                that leaves does not wait for a vault.
         """
         with self._metrics.publish() as observed:
-            async with self._locks.hold(request.target_path):
+            async with self._locks.to_fill(request.target_path):
                 target = Path(request.target_path)
                 decision = await self._decide(request, target)
                 if isinstance(decision, Skip):
@@ -133,7 +134,7 @@ class Publisher:
             StoreError: what only it kept in the store cannot be let go.
         """
         with self._metrics.unpublish():
-            async with self._locks.hold(request.target_path):
+            async with self._locks.to_empty(request.target_path):
                 await run_whole(self._mounts.unmount, Path(request.target_path))
                 self._fetched.pop(request.target_path, None)
                 await self._store.volume_gone(request.target_path)
