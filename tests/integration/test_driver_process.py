@@ -172,7 +172,7 @@ async def test_a_running_driver_shows_metrics_and_health(tmp_path: Path) -> None
         assert 'node_publish_total{os_type="linux",provider="ext"} 1.0' in text
         assert "process_resident_memory_bytes" in text
         async with http.get(f"http://{driver.metrics}/healthz") as response:
-            assert (200, "ok") == (response.status, await response.text())
+            assert (200, "ok\n") == (response.status, await response.text())
         async with http.get(f"http://{driver.metrics}/other") as response:
             assert 404 == response.status
         assert 0o600 == stat.S_IMODE((tmp_path / "csi.sock").stat().st_mode)
@@ -283,7 +283,7 @@ async def test_a_port_in_use_and_a_file_in_the_place_of_the_socket_are_told(
     server.close()
     await server.wait_closed()
     assert 1 == done.code
-    assert f"cannot serve metrics on '127.0.0.1:{port}'" in done.err
+    assert f"cannot serve status pages on '127.0.0.1:{port}'" in done.err
     assert "--metrics-addr" in done.err
     (tmp_path / "s").write_text("kept")
     done = await run_cli(
