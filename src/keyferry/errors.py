@@ -59,11 +59,15 @@ class KeyferryError(Exception):
         remedy: what the reader can do about it, a whole sentence. May be empty where the problem
             says it all.
         hop: where it happened, when the class of the error leaves that open.
+
+    Attributes:
+        about: the object of the vault that it is about, such as `secret db-password`; "" for none.
     """
 
     code: int = Code.UNKNOWN
     reason: str = "FailedToMount"
     hop: Hop = Hop.REQUEST
+    about: str = ""
 
     def __init__(self, problem: str, remedy: str = "", *, hop: Hop | None = None) -> None:
         super().__init__(problem, remedy)
@@ -75,6 +79,11 @@ class KeyferryError(Exception):
     def __str__(self) -> str:
         """The problem and the remedy, as a person reads them."""
         return f"{self.problem}. {self.remedy}" if self.remedy else self.problem
+
+    def log_pairs(self) -> dict[str, str]:
+        """What a line of the log says of it: where, about which object, and why."""
+        about = {"object": self.about} if self.about else {}
+        return {"hop": self.hop.value, **about, "error": str(self)}
 
 
 # --- whoever writes the class or the pod must act ---

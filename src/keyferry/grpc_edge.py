@@ -35,13 +35,13 @@ async def abort(context: Context, error: Exception, *, step: str) -> NoReturn:
     hold anything.
     """
     if isinstance(error, KeyferryError):
-        _log.error(f"{step} failed", hop=error.hop.value, error=str(error))
+        _log.error(f"{step} failed", **error.log_pairs())
         await context.abort(_STATUS[error.code], str(error))
     defect = InternalError(
         f"{step} failed by a defect of Keyferry ({type(error).__name__})",
         "Please report it with the log of this process.",
     )
-    _log.error(str(defect), where=_where(error))
+    _log.error(f"{step} failed", **defect.log_pairs(), where=_where(error))
     await context.abort(_STATUS[defect.code], str(defect))
     raise AssertionError  # abort raises; this tells the type checker
 

@@ -3,7 +3,8 @@
 Upstream's tooling greps for lines that begin with `E`, and log pipelines know the JSON keys
 `level`, `timestamp`, `caller` and `message` (driver.md, section 6.2). What is logged are names,
 versions, durations and hops: the callers hand over nothing else, and nothing in Keyferry logs a
-request or a file as a whole.
+request or a file as a whole. The keys are upstream's where it has one: `pod`, `spc`, `secret`,
+`targetPath`, `volumeId`, `provider`; `hop`, `object` and `error` say where and why a call failed.
 """
 
 from __future__ import annotations
@@ -12,16 +13,33 @@ import json
 import logging
 import os
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 _DETAILS = 2
+_context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 _LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E", "critical": "F"}
+
+
+class ObjectName(NamedTuple):
+    """A Kubernetes object; `namespace/name` in text, both by their names in JSON, as in klog."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        """As kubectl writes it."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 def configure_logs(
@@ -37,7 +55,7 @@ def configure_logs(
     """
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _add_context,
             structlog.processors.add_log_level,
             _render_json if as_json else _render_text,
         ],
@@ -59,6 +77,20 @@ def get_logger(caller: str) -> FilteringBoundLogger:
     return logger
 
 
+@contextmanager
+def log_context(**pairs: object) -> Iterator[None]:
+    """Adds `pairs` to every line that is logged in the block, by the tasks begun in it too."""
+    before = _context.set({**_context.get(), **pairs})
+    try:
+        yield
+    finally:
+        _context.reset(before)
+
+
+def _add_context(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {**_context.get(), **event}
+
+
 def _render_text(_: WrappedLogger, __: str, event: EventDict) -> str:
     now = datetime.now(UTC)
     letter = _LETTERS.get(event.pop("level"), "I")
@@ -75,4 +107,8 @@ def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
         "caller": event.pop("caller", "keyferry"),
         "message": str(event.pop("event")),
     }
-    return json.dumps(line | {key: str(value) for key, value in event.items()})
+    return json.dumps(line | {key: _json_value(value) for key, value in event.items()})
+
+
+def _json_value(value: object) -> str | dict[str, str]:
+    return value._asdict() if isinstance(value, ObjectName) else str(value)

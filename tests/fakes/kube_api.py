@@ -216,6 +216,7 @@ class KubeApiServer:
         objects: what it holds.
         kubeconfig: names it.
         requests: each as `VERB plural`, as RBAC sees it.
+        agents: who sent them, as they call themselves.
         forbidden: the same, for those that are refused with 403.
         before_write: what somebody else makes a Secret just before the next writes arrive.
         expires_in_stream: lost history is told by an event, and not by the status of the answer.
@@ -225,6 +226,7 @@ class KubeApiServer:
         self.objects = Objects()
         self.kubeconfig = folder / "kubeconfig"
         self.requests: list[str] = []
+        self.agents: set[str] = set()
         self.forbidden: set[str] = set()
         self.before_write: list[Mapping[str, Any]] = []
         self.expires_in_stream = False
@@ -299,6 +301,7 @@ class KubeApiServer:
     ) -> web.StreamResponse:
         verb = verb_of(request, name)
         self.requests.append(f"{verb} {plural}")
+        self.agents.add(request.headers.get("User-Agent", ""))
         if f"{verb} {plural}" in self.forbidden:
             raise Refusal(403, "Forbidden", f"User cannot {verb} {plural}")
         selector = dict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,3 +86,12 @@ async def test_a_secret_that_somebody_makes_just_before_us_is_left_alone(
     api.before_write.append(theirs)
     with pytest.raises(StoreError, match="was not made by Keyferry"):
         await store.apply_secret(SECRET)
+
+
+async def test_the_audit_log_of_the_cluster_knows_who_calls(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Every call, watches too, bears product and version."""
+    await store.apply_secret(SECRET)
+    (agent,) = api.agents
+    assert re.fullmatch(r"keyferry/\d+\.\d+\.\S+ \(linux/\w+\)", agent)

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from keyferry.logs import get_logger
+from keyferry.logs import ObjectName, get_logger, log_context
 from tests.fakes.log import captured_log
 
 LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E", "critical": "F"}
@@ -54,3 +54,24 @@ def test_details_are_shown_from_verbosity_two(verbosity: int, shown: bool) -> No
     with captured_log(verbosity=verbosity) as log:
         get_logger("publish").debug("detail")
     assert shown == ("detail" in log.getvalue())
+
+
+def test_an_object_of_kubernetes_is_one_word_in_text_and_two_fields_in_json() -> None:
+    """As klog does; a cluster-wide one has no namespace."""
+    with captured_log() as text:
+        get_logger("x").info("m", pod=ObjectName("shop", "web"), node=ObjectName("", "node-1"))
+    assert ' pod="shop/web" node="node-1"\n' in text.getvalue()
+    with captured_log(as_json=True) as log:
+        get_logger("x").info("m", pod=ObjectName("shop", "web"))
+    assert {"namespace": "shop", "name": "web"} == json.loads(log.getvalue())["pod"]
+
+
+def test_a_context_is_in_each_line_of_its_block_and_in_no_other() -> None:
+    """What a line says itself takes the place of what the context says."""
+    with captured_log() as log:
+        with log_context(pod="a", spc="b"):
+            get_logger("x").info("in", spc="c")
+        get_logger("x").info("out")
+    inside, outside = log.getvalue().splitlines()
+    assert inside.endswith('x] "in" pod="a" spc="c"')
+    assert outside.endswith('x] "out"')

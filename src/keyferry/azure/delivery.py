@@ -96,6 +96,7 @@ def _first_of(failures: list[tuple[ObjectRef, KeyferryError]]) -> KeyferryError:
         more = len(names) - _NAMED_FAILURES
         tail = f" and {more} more" if more > 0 else ""
         error.problem += f"; also failed: {', '.join(names[:_NAMED_FAILURES])}{tail}"
+    error.about = str(ref)
     error.__cause__ = first.__cause__
     return error
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from google.protobuf.wrappers_pb2 import BoolValue
 
+from keyferry.contract import POD_NAME, POD_NAMESPACE
 from keyferry.driver.request import (
+    CLASS_KEY,
     parse_publish,
     parse_stage,
     parse_unpublish,
     parse_unstage,
 )
 from keyferry.grpc_edge import Context, abort
+from keyferry.logs import ObjectName, log_context
 from keyferry.proto import csi_pb2 as csi
 
 if TYPE_CHECKING:
@@ -155,13 +158,39 @@ def _method(
     step = answer.__name__
 
     async def handle(message: Request, context: Context) -> Response:
-        try:
-            return await answer(message)
-        except Exception as error:  # noqa: BLE001  (the edge of the process)
-            await abort(context, error, step=step)
+        with log_context(**_named_in(message)):
+            try:
+                return await answer(message)
+            except Exception as error:  # noqa: BLE001  (the edge of the process)
+                await abort(context, error, step=step)
 
     return grpc.unary_unary_rpc_method_handler(
         handle,
         request_deserializer=request.FromString,
         response_serializer=lambda response: response.SerializeToString(),
     )
+
+
+def _named_in(message: Message) -> dict[str, object]:
+    """What each line that is logged during this call names: the pod, its class and the volume.
+
+    An unpublish names no pod; kubelet's target path holds the uid of it.
+    """
+    match message:
+        case csi.NodePublishVolumeRequest():
+            context = message.volume_context
+            namespace = context.get(POD_NAMESPACE, "")
+            names = {"pod": context.get(POD_NAME, ""), "spc": context.get(CLASS_KEY, "")}
+            pairs = {key: ObjectName(namespace, name) for key, name in names.items() if name}
+            return pairs | _volume_of(message)
+        case csi.NodeUnpublishVolumeRequest():
+            return _volume_of(message)
+        case _:
+            return {}
+
+
+def _volume_of(
+    message: csi.NodePublishVolumeRequest | csi.NodeUnpublishVolumeRequest,
+) -> dict[str, object]:
+    pairs = {"targetPath": message.target_path, "volumeId": message.volume_id}
+    return {key: value for key, value in pairs.items() if value}

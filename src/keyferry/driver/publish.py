@@ -138,7 +138,7 @@ class Publisher:
                 await run_whole(self._mounts.unmount, Path(request.target_path))
                 self._fetched.pop(request.target_path, None)
                 await self._store.volume_gone(request.target_path)
-        _log.info("volume unpublished", target=request.target_path)
+        _log.info("volume unpublished")
 
     async def _decide(self, request: PublishRequest, target: Path) -> Decision:
         state = await run_whole(self._mounts.inspect, target)
@@ -191,9 +191,7 @@ class Publisher:
         except KeyferryError as error:
             _log.error(
                 "Secrets of a volume that was there at start are not looked after",
-                pod=_pod_text(request),
-                hop=error.hop.value,
-                error=str(error),
+                **error.log_pairs(),
             )
             return Published(Adopt(), stale=error)
         return Published(Adopt())
@@ -212,9 +210,8 @@ class Publisher:
         except KeyferryError as error:
             _log.error(
                 "refresh failed, the volume keeps what it had",
-                pod=_pod_text(request),
-                hop=error.hop.value,
-                error=str(error),
+                provider=cls.provider,
+                **error.log_pairs(),
             )
             self._metrics.refresh_failed(cls.provider, error)
             await self._store.record_event(rotation_failed(request.pod, cls, error))
@@ -252,8 +249,6 @@ class Publisher:
         self._fetched[request.target_path] = self._clock()
         _log.info(
             "volume published",
-            pod=_pod_text(request),
-            secret_provider_class=cls.name,
             provider=cls.provider,
             decision=type(decision).__name__.lower(),
             objects=len(result.versions),
@@ -286,7 +281,3 @@ class Publisher:
 def _named_files(cls: ClassObject, plugin: Plugin) -> tuple[NamedFile, ...]:
     """What the Secrets of `cls` may call its files; found out before anything is written."""
     return plugin.named_files(cls.parameters) if cls.secret_objects else ()
-
-
-def _pod_text(request: PublishRequest) -> str:
-    return f"{request.pod.namespace}/{request.pod.name}"

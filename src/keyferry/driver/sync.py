@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from keyferry.driver.events import secret_failed
 from keyferry.driver.k8s_secret import build_secret
 from keyferry.errors import KeyferryError
+from keyferry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         PodRef,
         SecretObject,
     )
+
+_log = get_logger("sync")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,11 @@ class SecretSync:
             try:
                 await self._sync_one(cls.namespace, entry, files, named, owners)
             except KeyferryError as error:
+                _log.error(
+                    "a Secret is not in step with its volume",
+                    secret=ObjectName(cls.namespace, entry.name),
+                    **error.log_pairs(),
+                )
                 event = secret_failed(pod, cls, entry.name, error)
                 await self._store.record_event(event)
                 problems.append(SecretProblem(entry.name, event.message, error))

@@ -6,6 +6,7 @@ Objects are plain manifests here; every method may raise a `StoreError` of `kube
 from __future__ import annotations
 
 import asyncio
+import platform
 import ssl
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,7 @@ from lightkube.generic_resource import (
 )
 from lightkube.types import PatchType
 
+from keyferry import __version__
 from keyferry.errors import StoreError
 from keyferry.store.kube_errors import ApiGoneError, ApiMissingError, translated
 from keyferry.store.mirror import Change, Changed, Expired, Listing, Removed
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from keyferry.store.manifest_codec import Manifest
 
 FIELD_MANAGER = "keyferry"
+USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
+"""By which the audit log of the cluster knows us."""
 STREAM_SECONDS = 240.0
 """A stream is left after this long, because a dead connection looks like a quiet one."""
 
@@ -95,6 +99,8 @@ async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
             f" ({type(error).__name__})",
             "Check certificate-authority, client-certificate and client-key of the kubeconfig.",
         ) from error
+    # lightkube has no setting for it.
+    client._client._client.headers["User-Agent"] = USER_AGENT
     async with client:
         yield KubeApi(client, server=urlsplit(config.cluster.server).netloc)
 

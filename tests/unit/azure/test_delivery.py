@@ -72,6 +72,7 @@ def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
         "failed to get objectType:secret, objectName:bad, objectVersion:: "
         "the value is not hex, as objectEncoding says; also failed: key gone version v7"
     )
+    assert "secret bad" == caught.value.log_pairs()["object"]
 
 
 def test_a_broken_chain_is_told_once() -> None:

@@ -1,0 +1,179 @@
+"""What `keyferry driver` logs of a failure: one line, with pod, class, volume, hop and object."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from io import StringIO
+from pathlib import Path
+
+import grpc
+import pytest
+
+from keyferry.errors import KeyferryError, ObjectNotFoundError, SecretDataError, VaultError
+from keyferry.logs import configure_logs
+from tests.fakes.driver import Driver, running_driver
+from tests.fakes.provider import ScriptedProvider
+
+ROTATION_SECONDS = 60.0
+
+
+@pytest.fixture
+def provider() -> ScriptedProvider:
+    """A provider that does as it is told."""
+    return ScriptedProvider()
+
+
+@pytest.fixture
+async def driver(mount_home: Path, provider: ScriptedProvider) -> AsyncIterator[Driver]:
+    """A driver that logs JSON, with a class `web`."""
+    built_in = {"scripted": provider}
+    async with running_driver(
+        mount_home, built_in=built_in, rotation_interval=ROTATION_SECONDS
+    ) as running:
+        configure_logs(as_json=True, verbosity=0, stream=running.log)
+        running.write_class("web")
+        yield running
+
+
+def failures(driver: Driver) -> list[dict[str, object]]:
+    """Every line that is an error, without its time."""
+    lines = [json.loads(line) for line in driver.log.getvalue().splitlines()]
+    errors = [line for line in lines if line["level"] == "error"]
+    return [{key: line[key] for key in line if key != "timestamp"} for line in errors]
+
+
+def named(driver: Driver) -> dict[str, object]:
+    """What each line of a publish of `web` for the pod `web-0` names."""
+    return {
+        "pod": {"namespace": "shop", "name": "web-0"},
+        "spc": {"namespace": "shop", "name": "web"},
+        "targetPath": str(driver.target()),
+        "volumeId": "csi-web-0",
+    }
+
+
+def about(error: KeyferryError, what: str) -> KeyferryError:
+    """The error, about this object."""
+    error.about = what
+    return error
+
+
+async def test_a_failed_mount_is_one_line(driver: Driver, provider: ScriptedProvider) -> None:
+    """With the object of the vault, if it is about one."""
+    provider.fails(about(ObjectNotFoundError("there is no db", "Make it."), "secret/db"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await driver.publish("web")
+    assert [
+        {
+            "level": "error",
+            "caller": "grpc",
+            "message": "publish failed",
+            **named(driver),
+            "hop": "object",
+            "object": "secret/db",
+            "error": "there is no db. Make it.",
+        }
+    ] == failures(driver)
+
+
+async def test_a_failed_refresh_is_one_line(driver: Driver, provider: ScriptedProvider) -> None:
+    """Though kubelet hears that all is well."""
+    await driver.publish("web")
+    driver.clock.now += 2 * ROTATION_SECONDS
+    provider.fails(VaultError("the vault is ill"))
+    await driver.publish("web")
+    assert [
+        {
+            "level": "error",
+            "caller": "publish",
+            "message": "refresh failed, the volume keeps what it had",
+            **named(driver),
+            "provider": "scripted",
+            "hop": "vault",
+            "error": "the vault is ill",
+        }
+    ] == failures(driver)
+
+
+async def test_a_secret_that_cannot_be_made_is_one_line(driver: Driver) -> None:
+    """Beside the event on the pod; it names the Secret."""
+    entry = {
+        "secretName": "cert",
+        "type": "kubernetes.io/tls",
+        "data": [{"objectName": "a", "key": "tls.crt"}],
+    }
+    driver.write_class("web", secret_objects=[entry])
+    await driver.publish("web")
+    (line,) = failures(driver)
+    assert "" != line.pop("error")
+    assert {
+        "level": "error",
+        "caller": "sync",
+        "message": "a Secret is not in step with its volume",
+        **named(driver),
+        "secret": {"namespace": "shop", "name": "cert"},
+        "hop": SecretDataError.hop.value,
+    } == line
+
+
+async def test_a_defect_is_one_line(driver: Driver, provider: ScriptedProvider) -> None:
+    """With the place in the code, and without the text of the exception."""
+    provider.fails(ZeroDivisionError("canary-value"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await driver.publish("web")
+    (line,) = failures(driver)
+    assert named(driver).items() <= line.items()
+    assert "publish failed by a defect of Keyferry (ZeroDivisionError)" in str(line["error"])
+    assert "provider.py" in str(line["where"])
+    assert "canary" not in driver.log.getvalue()
+
+
+async def test_a_failed_unpublish_is_one_line(driver: Driver) -> None:
+    """It names the volume; no call of kubelet tells whose it is."""
+    driver.target().parent.mkdir(parents=True)
+    driver.target().write_text("a file")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await driver.unpublish()
+    (line,) = failures(driver)
+    assert ("unpublish failed", "volume") == (line["message"], line["hop"])
+    assert (str(driver.target()), "csi-web-0") == (line["targetPath"], line["volumeId"])
+    assert "pod" not in line
+
+
+async def test_a_call_leaves_nothing_in_the_lines_of_the_next(
+    driver: Driver, provider: ScriptedProvider
+) -> None:
+    """Two failures, each with its own pod."""
+    provider.fails(VaultError("no"))
+    for pod in ("web-0", "web-1"):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await driver.publish("web", pod)
+    assert ["csi-web-0", "csi-web-1"] == [line["volumeId"] for line in failures(driver)]
+    with pytest.raises(grpc.aio.AioRpcError):
+        await driver.call_raw("Node/NodeStageVolume")
+    assert "pod" not in failures(driver)[-1]
+
+
+async def test_a_call_without_names_logs_no_empty_ones(driver: Driver) -> None:
+    """Only the hop and the error."""
+    with pytest.raises(grpc.aio.AioRpcError):
+        await driver.call_raw("Node/NodePublishVolume")
+    (line,) = failures(driver)
+    assert ["level", "caller", "message", "hop", "error"] == list(line)
+
+
+async def test_the_same_line_as_text(driver: Driver, provider: ScriptedProvider) -> None:
+    """It begins with E, which tools look for; objects as kubectl writes them."""
+    text = StringIO()
+    configure_logs(as_json=False, verbosity=0, stream=text)
+    provider.fails(VaultError("the vault is ill"))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await driver.publish("web")
+    (line,) = text.getvalue().splitlines()
+    shape = (
+        r'E\S+ \S+ +\d+ grpc\] "publish failed" pod="shop/web-0" spc="shop/web" targetPath="[^"]+"'
+        r' volumeId="csi-web-0" hop="vault" error="the vault is ill"'
+    )
+    assert re.fullmatch(shape, line)
