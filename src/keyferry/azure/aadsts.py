@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.azure.excerpt import excerpt
 from keyferry.azure.modes import profile
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from keyferry.azure.excerpt import excerpt
 from keyferry.errors import AccessDeniedError
+from keyferry.excerpt import excerpt
 
 _ALIASES = {
     "login.windows.net": "login.microsoftonline.com",

@@ -7,8 +7,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from keyferry.azure.clouds import STACK_NAME, parse_environment
-from keyferry.azure.excerpt import excerpt
 from keyferry.errors import ClassInvalidError
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from keyferry.azure.clouds import Cloud, EnvironmentFile

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from keyferry.azure.excerpt import excerpt
 from keyferry.errors import ClassInvalidError, Hop, PlatformError
+from keyferry.excerpt import excerpt
 
 STACK_NAME = "AzureStackCloud"
 

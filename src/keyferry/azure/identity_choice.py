@@ -9,7 +9,6 @@ from base64 import b64decode
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
-from keyferry.azure.excerpt import excerpt
 from keyferry.azure.modes import (
     ArcIdentity,
     CertificatePrincipal,
@@ -21,14 +20,13 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import binding_token, exchange_token
+from keyferry.booleans import parse_boolean
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import ClassInvalidError, IdentityError
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"", "0", "f", "F", "FALSE", "false", "False"})
 
 
 class Switch(Enum):
@@ -216,10 +214,9 @@ def _get(parameters: Mapping[str, str], key: str) -> str:
 
 def _boolean(parameters: Mapping[str, str], key: str) -> bool:
     text = _get(parameters, key)
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
+    value = parse_boolean(text) if text else False
+    if value is not None:
+        return value
     raise ClassInvalidError(
         f"failed to parse {key} flag, error: strconv.ParseBool: "
         f'parsing "{excerpt(text)}": invalid syntax',

@@ -12,7 +12,7 @@ from enum import Enum
 from hashlib import sha256
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.azure.excerpt import excerpt
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from keyferry.azure.service_account import ServiceAccountToken

@@ -13,8 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.azure.entries import read_entries
-from keyferry.azure.excerpt import excerpt
 from keyferry.errors import ClassInvalidError
+from keyferry.excerpt import excerpt
 from keyferry.paths import path_clash, path_problem
 
 if TYPE_CHECKING:

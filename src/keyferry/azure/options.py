@@ -8,18 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.azure.excerpt import excerpt
+from keyferry.booleans import parse_boolean
 from keyferry.errors import ClassInvalidError
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.provider_settings import ProviderSettings
-
-_WORDS = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +47,9 @@ def _boolean(parameters: Mapping[str, str], key: str, default: bool) -> bool:
     text = parameters.get(key, "").strip()
     if not text:
         return default
-    if text not in _WORDS:
+    value = parse_boolean(text)
+    if value is None:
         raise ClassInvalidError(
             f"{key} is neither true nor false: {excerpt(text)}", 'Write "true" or "false".'
         )
-    return _WORDS[text]
+    return value

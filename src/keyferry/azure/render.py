@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.azure.contents import Content, LeafCertificate, PublicKey, Secret
 from keyferry.azure.encodings import decode
-from keyferry.azure.excerpt import excerpt
 from keyferry.azure.files import CERTIFICATE_SUFFIX, KEY_SUFFIX
 from keyferry.azure.objects import Encoding, Format
 from keyferry.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
 from keyferry.certs.jwk import ec_public_key_pem, rsa_public_key_pem
 from keyferry.certs.pem import CERTIFICATE, encode_block
 from keyferry.errors import ObjectUnusableError, SecretDataError
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from keyferry.azure.objects import VaultObject

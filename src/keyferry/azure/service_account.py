@@ -1,21 +1,17 @@
 """The service-account tokens that kubelet sends along with a mount. [pure]
 
-Source: azure, sections 2.5 and 2.6. The token's claims are read to tell identities apart and to
-explain a refusal; nothing here decides by them whether access is granted: the token endpoint
-verifies the signature, and `check_subject` only ever refuses.
+Source: azure, sections 2.5 and 2.6. Which of them an identity mode takes, and what it does without;
+`keyferry.service_accounts` reads them. `check_subject` only ever refuses.
 """
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003 - msgspec needs it at run time
 from hashlib import sha256
 
-import msgspec
-
-from keyferry.azure.excerpt import excerpt
 from keyferry.errors import IdentityError
+from keyferry.excerpt import excerpt
+from keyferry.service_accounts import parse_tokens, read_claims, subject_of
 
 EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
 """What Entra takes: workload identity."""
@@ -47,16 +43,6 @@ class ServiceAccountToken:
         return (sha256(self.text.encode()).hexdigest(),)
 
 
-class _TokenEntry(msgspec.Struct, rename="camel"):
-    token: str
-    expiration_timestamp: datetime | None = None
-
-
-class _Claims(msgspec.Struct):
-    iss: str = ""
-    sub: str = ""
-
-
 def exchange_token(attribute: str) -> ServiceAccountToken:
     """The token for Entra out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
 
@@ -84,18 +70,16 @@ def binding_token(attribute: str) -> ServiceAccountToken:
 
 
 def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountToken:
-    try:
-        tokens = msgspec.json.decode(attribute, type=dict[str, _TokenEntry])
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        # Neither quoted nor chained: the text holds tokens.
+    tokens = parse_tokens(attribute)
+    if tokens is None:
         reason = "failed to unmarshal service account tokens, error: not their JSON"
-        raise IdentityError(f"{problem}: {reason}", _remedy(audience)) from None
-    entry = tokens.get(audience)
-    if entry is None or not entry.token:
+        raise IdentityError(f"{problem}: {reason}", _remedy(audience))
+    token = tokens.get(audience)
+    if token is None:
         reason = f"token for audience {audience} not found"
         raise IdentityError(f"{problem}: {reason}", _remedy(audience))
-    claims = _claims(entry.token)
-    return ServiceAccountToken(entry.token, claims.iss, claims.sub, audience)
+    claims = read_claims(token)
+    return ServiceAccountToken(token, claims.iss, claims.sub, audience)
 
 
 def _remedy(audience: str) -> str:
@@ -119,20 +103,10 @@ def check_subject(token: ServiceAccountToken, *, namespace: str, service_account
     Raises:
         IdentityError: the subject is another one.
     """
-    expected = f"system:serviceaccount:{namespace}:{service_account}"
+    expected = subject_of(namespace=namespace, service_account=service_account)
     if service_account and token.subject not in ("", expected):
         raise IdentityError(
             f"the service-account token belongs to {excerpt(token.subject)}, "
             f"and the pod to {expected}",
             "Remove serviceAccount.tokens from the parameters of the class; kubelet sends them.",
         )
-
-
-def _claims(token: str) -> _Claims:
-    """The claims of a JWT, unverified; empty ones where it is none."""
-    payload = token.split(".")[1] if token.count(".") == 2 else ""
-    try:
-        decoded = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        return msgspec.json.decode(decoded, type=_Claims)
-    except (ValueError, msgspec.DecodeError, RecursionError):
-        return _Claims()

@@ -14,11 +14,11 @@ import aiohttp
 import msgspec
 
 from keyferry.azure.aadsts import explain
-from keyferry.azure.excerpt import excerpt
 from keyferry.azure.machine_refusals import arc_refusal, imds_refusal, nmi_refusal, unreachable
 from keyferry.azure.modes import Endpoint, Identity, client_name, profile
 from keyferry.connection_errors import ConnectionProblem, connection_problem
 from keyferry.errors import ConnectionFailedError, IdentityError
+from keyferry.excerpt import excerpt
 from keyferry.retry import RETRY_STATUSES
 
 if TYPE_CHECKING:

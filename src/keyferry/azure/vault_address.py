@@ -12,8 +12,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keyferry.azure.excerpt import excerpt
 from keyferry.errors import ClassInvalidError
+from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
     from keyferry.azure.clouds import Cloud

@@ -1,0 +1,75 @@
+"""The service-account tokens that kubelet sends along with a mount. [pure]
+
+The claims of a token are read to tell identities apart and to explain a refusal. Nothing here
+decides by them whether access is granted: whoever gets the token verifies its signature.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from datetime import datetime  # noqa: TC003 - msgspec needs it at run time
+
+import msgspec
+
+
+class PodClaim(msgspec.Struct, frozen=True):
+    """A pod or a service account that a token is bound to."""
+
+    name: str = ""
+    uid: str = ""
+
+
+class KubernetesClaims(msgspec.Struct, frozen=True):
+    """The claim `kubernetes.io`."""
+
+    namespace: str = ""
+    pod: PodClaim = PodClaim()
+    serviceaccount: PodClaim = PodClaim()
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What is read of a token; empty where it does not say.
+
+    Attributes:
+        iss: the issuer.
+        sub: the subject, `system:serviceaccount:NAMESPACE:NAME`.
+        exp: when it ends, in seconds since 1970.
+        kubernetes: the objects that it is bound to.
+    """
+
+    iss: str = ""
+    sub: str = ""
+    exp: float = 0.0
+    kubernetes: KubernetesClaims = msgspec.field(default=KubernetesClaims(), name="kubernetes.io")
+
+
+class _TokenEntry(msgspec.Struct, rename="camel"):
+    token: str
+    expiration_timestamp: datetime | None = None
+
+
+def parse_tokens(attribute: str) -> dict[str, str] | None:
+    """Audience -> token, out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
+
+    None when the text is not kubelet's JSON. It holds tokens, so no part of it is ever quoted.
+    """
+    try:
+        entries = msgspec.json.decode(attribute, type=dict[str, _TokenEntry])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return {audience: entry.token for audience, entry in entries.items() if entry.token}
+
+
+def read_claims(token: str) -> Claims:
+    """The claims of a JWT, unverified; empty ones where it is none."""
+    payload = token.split(".")[1] if token.count(".") == 2 else ""
+    try:
+        decoded = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+        return msgspec.json.decode(decoded, type=Claims)
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return Claims()
+
+
+def subject_of(*, namespace: str, service_account: str) -> str:
+    """The claim `sub` of the tokens of a service account."""
+    return f"system:serviceaccount:{namespace}:{service_account}"
