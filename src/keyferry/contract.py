@@ -12,6 +12,7 @@ tokens) and the secrets are left out of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
@@ -63,6 +64,15 @@ class ObjectVersion:
     version: str
 
 
+class Purpose(Enum):
+    """Why a vault is asked."""
+
+    FIRST = "first"
+    """A pod waits to start."""
+    REFRESH = "refresh"
+    """A pod runs, with content that may have grown old."""
+
+
 @dataclass(frozen=True, slots=True)
 class MountCall:
     """Asks a provider for the whole content of one volume.
@@ -74,6 +84,7 @@ class MountCall:
             themselves.
         permission: the mode for files whose class names none.
         current_versions: what the volume holds now. The upstream driver always sends none.
+        purpose: why; not on the wire, so that a call that came over a socket is a first mount.
     """
 
     attributes: Mapping[str, str] = field(repr=False)
@@ -81,6 +92,7 @@ class MountCall:
     target_path: str = ""
     permission: int = DEFAULT_FILE_MODE
     current_versions: tuple[ObjectVersion, ...] = ()
+    purpose: Purpose = Purpose.FIRST
 
 
 @dataclass(frozen=True, slots=True)

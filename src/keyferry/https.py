@@ -1,17 +1,16 @@
-"""The one HTTP client: TLS, time limits, retries, translation of foreign exceptions.
+"""The one HTTP client: TLS, time limits, translation of foreign exceptions. One request, one try.
 
-`keyferry.retry` decides about another try, `keyferry.connection_errors` names what went wrong on
-the way, and `keyferry.answers` reads what came back; here are the connections and the loop.
+`keyferry.connection_errors` names what went wrong on the way, and `keyferry.answers` reads what
+came back; here are the connections. Whether and when there is another try is decided for the whole
+vault in `keyferry.economy`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 import msgspec
@@ -19,11 +18,11 @@ import msgspec
 from keyferry.answers import Refusal, busy_error, parse_answer, refusal
 from keyferry.connection_errors import connection_problem
 from keyferry.connector import new_connector
-from keyferry.errors import Hop, KeyferryError, PlatformError, VaultError
-from keyferry.retry import RETRY_STATUSES, GiveUp, RetryPolicy, Wait, decide, retry_after_seconds
+from keyferry.errors import Hop, PlatformError, VaultError
+from keyferry.retry import RETRY_STATUSES, TryFailed, retry_after_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from yarl import URL
@@ -100,8 +99,6 @@ class HttpsSettings:
     """For DNS, TCP and TLS together."""
     try_timeout: float = 15.0
     """For one request and its answer."""
-    total_timeout: float = 60.0
-    """For one request with all its retries; kubelet gives a mount 120."""
 
 
 T = TypeVar("T")
@@ -110,48 +107,17 @@ MAX_ANSWER_BYTES = 1 << 20
 """An answer that is longer is no answer of a vault; a Key Vault secret has at most 25 KiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """The clocks, the pause and the dice of the retries; a test puts its own in their places."""
+class HttpsClient:
+    """Makes requests, for one event loop; connections open on first use.
 
-    now: Callable[[], float] = time.monotonic
-    """Seconds from an arbitrary start."""
-    wall: Callable[[], float] = time.time
-    """Seconds since the epoch."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    """Pause for so many seconds."""
-    jitter: Callable[[], float] = random.random
-    """A random number from 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class TryFailed:
-    """One try failed, and another may end better.
-
-    Attributes:
-        error: what to raise when there is none.
-        retry_after: seconds the server asked to wait.
-        cause: what `error` is chained to; None where its text could hold a secret value.
+    Args:
+        settings: how connections are made.
+        wall: seconds since the epoch.
     """
 
-    error: KeyferryError
-    retry_after: float | None = None
-    cause: Exception | None = None
-
-
-class HttpsClient:
-    """The one HTTP client of a process, for one event loop; connections open on first use."""
-
-    def __init__(
-        self,
-        settings: HttpsSettings,
-        *,
-        pace: Pace | None = None,
-        policy: RetryPolicy | None = None,
-    ) -> None:
+    def __init__(self, settings: HttpsSettings, *, wall: Callable[[], float] = time.time) -> None:
         self.settings = settings
-        self._pace = pace or Pace()
-        self._policy = policy or RetryPolicy()
+        self._wall = wall
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -191,71 +157,30 @@ class HttpsClient:
             self._connector = None
 
     async def get_json(
-        self, url: URL, *, headers: Mapping[str, str], document: type[T], purpose: str
-    ) -> T | Refusal:
-        """GET `url` and parse its JSON answer, trying again where that can help.
+        self,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        document: type[T],
+        purpose: str,
+        seconds: float,
+    ) -> T | Refusal | TryFailed:
+        """GET `url` once and parse its JSON answer.
 
         Args:
             url: absolute, encoded.
             headers: of the request.
             document: what msgspec makes of the answer.
             purpose: the end of the sentence "failed to ...", for messages.
+            seconds: the time limit; `try_timeout` counts besides.
 
         Raises:
-            ConnectionFailedError: no whole answer came; its hop says why.
-            VaultThrottledError: 429 to the last, or a pause was asked for that does not fit the
-                time limit.
-            VaultError: the server failed to the last, or its answer is not the JSON of `document`.
+            ConnectionFailedError: no connection, and another try would meet the same; its hop says
+                why.
+            VaultError: the answer is not the JSON of `document`, or has no end.
         """
-
-        async def attempt(seconds: float) -> T | Refusal | TryFailed:
-            return await self._get_once(url, dict(headers), document, purpose, seconds)
-
-        return await self.retrying(attempt)
-
-    async def retrying(self, attempt: Callable[[float], Awaitable[T | TryFailed]]) -> T:
-        """Call `attempt` until it gives a result, or the tries or the time are used up.
-
-        Args:
-            attempt: makes one try, which may take the seconds given to it.
-
-        Raises:
-            KeyferryError: the error of the last try; whatever `attempt` raises passes through at
-                once.
-        """
-        end = self._pace.now() + self.settings.total_timeout
-        failures = 0
-        while True:
-            left = end - self._pace.now()
-            outcome = await attempt(min(self.settings.try_timeout, max(left, 0.001)))
-            if not isinstance(outcome, TryFailed):
-                return outcome
-            failures += 1
-            decision = decide(
-                self._policy,
-                failures=failures,
-                left=end - self._pace.now(),
-                retry_after=outcome.retry_after,
-                jitter=self._pace.jitter(),
-            )
-            match decision:
-                case Wait(seconds):
-                    await self._pace.sleep(seconds)
-                case GiveUp():
-                    if failures > 1:
-                        outcome.error.problem += f" ({failures} tries)"
-                    raise outcome.error from outcome.cause
-                case _:
-                    assert_never(decision)
-
-    def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """The pause in seconds that the headers of an answer ask for, if they do."""
-        return retry_after_seconds(headers, now=self._pace.wall())
-
-    async def _get_once(
-        self, url: URL, headers: dict[str, str], document: type[T], purpose: str, seconds: float
-    ) -> T | Refusal | TryFailed:
-        timeout = aiohttp.ClientTimeout(total=seconds, connect=self.settings.connect_timeout)
+        limit = min(seconds, self.settings.try_timeout)
+        timeout = aiohttp.ClientTimeout(total=limit, connect=self.settings.connect_timeout)
         host = url.host or str(url)
         try:
             async with self.session().get(
@@ -275,6 +200,10 @@ class HttpsClient:
         if response.status != 200:
             return refusal(response.status, response.headers, body)
         return parse_answer(body, document, host=host, purpose=purpose)
+
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """The pause in seconds that the headers of an answer ask for, if they do."""
+        return retry_after_seconds(headers, now=self._wall())
 
 
 async def _read_limited(response: aiohttp.ClientResponse, *, host: str, purpose: str) -> bytes:

@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from keyferry.contract import NamedFile, Provider
-    from keyferry.https import HttpsSettings
-    from keyferry.provider_settings import ProviderSettings
+    from keyferry.provider_parts import ProviderParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +24,14 @@ class ProviderRow:
     """
 
     name: str
-    build: Callable[[HttpsSettings, ProviderSettings], Provider]
+    build: Callable[[ProviderParts], Provider]
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
 
 
-def _build_azure(https: HttpsSettings, settings: ProviderSettings) -> Provider:
+def _build_azure(parts: ProviderParts) -> Provider:
     from keyferry.azure.provider import build_provider
 
-    return build_provider(https, settings)
+    return build_provider(parts)
 
 
 def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:

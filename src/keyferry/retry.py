@@ -15,8 +15,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry.errors import KeyferryError
+
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 """The HTTP statuses that say "later", not "no"."""
+
+
+@dataclass(frozen=True, slots=True)
+class TryFailed:
+    """One try failed, and another may end better.
+
+    Attributes:
+        error: what to raise when there is none.
+        retry_after: seconds the server asked to wait.
+        cause: what `error` is chained to; None where its text could hold a secret value.
+    """
+
+    error: KeyferryError
+    retry_after: float | None = None
+    cause: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ async with running_devvault(tmp_path) as vault:
     vault.add_managed_identity("11111111-0000-4000-8000-000000000001")
     vault.set_secret("contoso", "db-password", "s3cret")
     vault.grant("contoso", "11111111-0000-4000-8000-000000000001", "get", "list")
-    provider = build_provider(HttpsSettings(dev=vault.redirect), ProviderSettings())
+    parts = ProviderParts(HttpsSettings(dev=vault.redirect), ProviderSettings(), Economy())
+    provider = build_provider(parts)
 """
 
 from __future__ import annotations

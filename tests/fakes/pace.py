@@ -1,7 +1,7 @@
-"""Clocks that stand still and pauses that take no time, for whatever retries.
+"""Clocks that stand still and pauses that take no time, for whatever waits or tries again.
 
 pace = StillPace()
-client = HttpsClient(HttpsSettings(), pace=pace.pace)
+economy = Economy(pace=pace.pace)
 ...
 assert pace.pauses == [0.8, 1.6]
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keyferry.https import Pace
+from keyferry.pace import Pace
 
 WALL_START = 1_700_000_000.0
 
@@ -34,10 +34,14 @@ class StillPace:
         """The pace to give to a client."""
         return Pace(
             now=lambda: self.elapsed,
-            wall=lambda: WALL_START + self.elapsed,
+            wall=self.wall,
             sleep=self._sleep,
             jitter=lambda: self.jitter,
         )
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return WALL_START + self.elapsed
 
     async def _sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)

@@ -24,6 +24,7 @@ from keyferry.contract import (
 )
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
+from tests.fakes.economy import forgetful
 from tests.integration.test_azure_identities import Certificate, new_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +133,7 @@ async def test_the_class_of_each_example_delivers_its_secret(
     PREPARE[mode](vault, certificate)
     vault.grant("contoso", CLIENT)
     tokens = vault.service_account_token(SUBJECT, audience=AUDIENCES)
-    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)))
+    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
     try:
         result = await provider.mount(Example(mode).call(tokens, credentials(mode, certificate)))
     finally:

@@ -54,7 +54,7 @@ from tests.fakes.devvault import (
     RespondStatus,
     running_devvault,
 )
-from tests.fakes.pace import StillPace
+from tests.fakes.economy import errand, forgetful
 
 MI = "11111111-0000-4000-8000-000000000001"
 APP = "22222222-0000-4000-8000-000000000002"
@@ -145,7 +145,7 @@ async def provider_for(
 ) -> AsyncIterator[AzureProvider]:
     """A provider that is redirected to the vault and pauses for no time."""
     https = HttpsSettings(dev=redirect or vault.redirect)
-    made = AzureProvider(HttpsClient(https, pace=StillPace().pace), settings)
+    made = AzureProvider(HttpsClient(https), forgetful(), settings)
     try:
         yield made
     finally:
@@ -296,10 +296,10 @@ async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
     vault: DevVault, tmp_path: Path
 ) -> None:
     """Whoever listens on that port must not have us read any file for them."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect), pace=StillPace().pace)
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
     places = TokenPlaces.of(ProviderSettings(), vault.redirect)
     elsewhere = replace(places, arc=ArcAgent(program=None, keys=tmp_path / "other"))
-    credentials = Credentials(client, places=elsewhere)
+    credentials = Credentials(client, forgetful(), places=elsewhere)
     try:
         with pytest.raises(IdentityError, match="names a file outside of"):
             await credentials.tokens(Login(ArcIdentity(), DEFAULT_TENANT, CLOUDS[0])).token()
@@ -314,10 +314,10 @@ async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
 ) -> None:
     """As upstream does: the class of a VM works there too, but for user-assigned identities."""
     (tmp_path / "himds").touch()
-    client = HttpsClient(HttpsSettings(dev=vault.redirect), pace=StillPace().pace)
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
     places = TokenPlaces.of(ProviderSettings(), vault.redirect)
     arc = replace(places.arc, program=tmp_path / "himds")
-    credentials = Credentials(client, places=replace(places, arc=arc))
+    credentials = Credentials(client, forgetful(), places=replace(places, arc=arc))
     try:
         login = Login(VmManagedIdentity(""), DEFAULT_TENANT, CLOUDS[0])
         await credentials.tokens(login).token()
@@ -480,8 +480,8 @@ async def test_a_token_is_renewed_before_it_expires(
     """Five minutes before, or in the last fifth of a short life; the clock moves, nobody waits."""
     vault.tune(token_lifetime_seconds=lifetime)
     ahead = 0
-    client = HttpsClient(HttpsSettings(dev=vault.redirect), pace=StillPace().pace)
-    credentials = Credentials(client, clock=lambda: time.time() + ahead)
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    credentials = Credentials(client, forgetful(), clock=lambda: time.time() + ahead)
     tokens = credentials.tokens(Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0]))
     counts = []
     try:
@@ -500,8 +500,8 @@ async def test_a_token_is_renewed_before_it_expires(
 @asynccontextmanager
 async def reader(vault: DevVault, login: Login, host: str) -> AsyncIterator[KeyVault]:
     """The vault at `host`, read as `login`."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect), pace=StillPace().pace)
-    credentials = Credentials(client)
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    credentials = Credentials(client, forgetful())
     asked = Asked("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
         yield KeyVault(client, credentials.tokens(login, host=host), asked=asked, netloc=host)
@@ -517,7 +517,7 @@ async def test_a_challenge_tells_the_resource(vault: DevVault) -> None:
     """A managed HSM wants tokens for managed HSMs."""
     login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     async with reader(vault, login, HSM) as opened:
-        found = await opened.read(SECRET)
+        found = await opened.read(SECRET, errand())
     assert isinstance(found, Secret)
     assert found.value == VALUE
     assert [record.status for record in vault.requests] == [200, 401, 200, 200]
@@ -528,20 +528,20 @@ async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault
     resource = CLOUDS[0].resource_of(HSM)
     login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0], resource)
     async with reader(vault, login, HSM) as opened:
-        await opened.read(SECRET)
+        await opened.read(SECRET, errand())
     assert [record.status for record in vault.requests] == [200, 200]
 
 
 async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
     """The next mount spares the round trip."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect), pace=StillPace().pace)
-    credentials = Credentials(client)
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    credentials = Credentials(client, forgetful())
     login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     asked = Asked("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
         for _ in range(2):
             tokens = credentials.tokens(login, host=HSM)
-            await KeyVault(client, tokens, asked=asked, netloc=HSM).read(SECRET)
+            await KeyVault(client, tokens, asked=asked, netloc=HSM).read(SECRET, errand())
     finally:
         await credentials.close()
         await client.close()
@@ -557,7 +557,7 @@ async def test_an_identity_of_another_tenant_is_refused_with_both_tenants(
     login = Login(ServicePrincipal(APP, "s3cret-canary"), other, CLOUDS[0])
     async with reader(vault, login, "contoso.vault.azure.net") as opened:
         with pytest.raises(AccessDeniedError) as caught:
-            await opened.read(SECRET)
+            await opened.read(SECRET, errand())
     for tenant in (other, DEFAULT_TENANT):
         assert f"https://login.microsoftonline.com/{tenant}" in caught.value.problem
     assert "canary" not in str(caught.value)

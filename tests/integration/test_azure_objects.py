@@ -23,6 +23,7 @@ from tests.fakes.devvault import (
     DevVault,
     running_devvault,
 )
+from tests.fakes.economy import forgetful
 from tests.fakes.vault_peer import entry, mount
 from tests.fakes.vault_suite import VaultSuite
 
@@ -75,7 +76,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
         running.data.secrets.ensure_vault(VAULT)
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT, "get", "list")
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)))
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
         with DevVaultData(tmp_path / "devvault", clock=lambda: next(ticks)) as data:
             try:
                 yield DevVaultPeer(running, provider, data)
@@ -95,7 +96,9 @@ async def test_a_chain_of_the_development_ca_comes_in_separate_files(tmp_path: P
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
         settings = ProviderSettings(separate_files=True)
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), settings)
+        provider = AzureProvider(
+            HttpsClient(HttpsSettings(dev=running.redirect)), forgetful(), settings
+        )
         try:
             peer = DevVaultPeer(running, provider, running.data)
             result = await mount(peer, entry("secret", "web"))
@@ -123,7 +126,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[tuple[DevVault, AzureProvider]
         running.set_secret(VAULT, "db", "x")
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)))
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
         try:
             yield running, provider
         finally:

@@ -50,6 +50,7 @@ from tests.fakes.devvault import (
     RespondStatus,
     running_devvault,
 )
+from tests.fakes.economy import forgetful
 from tests.fakes.pace import StillPace
 
 MI = "11111111-0000-4000-8000-000000000001"
@@ -95,7 +96,7 @@ def pace() -> StillPace:
 @asynccontextmanager
 async def provider_for(settings: HttpsSettings, pace: StillPace) -> AsyncIterator[AzureProvider]:
     """A provider that is closed at the end."""
-    made = AzureProvider(HttpsClient(settings, pace=pace.pace))
+    made = AzureProvider(HttpsClient(settings, wall=pace.wall), forgetful(pace))
     try:
         yield made
     finally:
@@ -364,7 +365,7 @@ async def test_mounts_that_share_a_refusal_are_told_each_for_itself(
 async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None:
     """The number of identities on a node is bounded."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = Credentials(client, limit=2)
+    credentials = Credentials(client, forgetful(), limit=2)
     app, machine = ServicePrincipal(APP, CLIENT_SECRET), VmManagedIdentity(MI)
     vault.add_app(STRANGER, secret=CLIENT_SECRET)
     stranger = ServicePrincipal(STRANGER, CLIENT_SECRET)

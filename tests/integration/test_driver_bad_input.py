@@ -30,7 +30,7 @@ from tests.fakes.devvault import (
     running_devvault,
 )
 from tests.fakes.driver import Driver, running_driver
-from tests.fakes.pace import StillPace
+from tests.fakes.economy import forgetful
 from tests.fakes.volume import layout_problems, read_through_links
 
 MESSAGES = Path(__file__).parents[2] / ".test-output" / "messages.txt"
@@ -400,12 +400,12 @@ async def world_of(case: Case, home: Path) -> AsyncIterator[World]:
         vault.add_app(APP, tenant=DEFAULT_TENANT, secret=f"{CANARY}-client-secret")
         vault.grant("contoso", MI)
         settings = case.settings(HttpsSettings(dev=vault.redirect), home)
-        https = HttpsClient(settings, pace=StillPace().pace)
+        https = HttpsClient(settings)
         (home / "providers").mkdir()
         driver = await stack.enter_async_context(
             running_driver(
                 home,
-                built_in={"azure": AzureProvider(https, ProviderSettings())},
+                built_in={"azure": AzureProvider(https, forgetful(), ProviderSettings())},
                 sockets=[home / "providers"],
                 rotation_interval=60,
             )

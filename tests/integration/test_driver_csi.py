@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from keyferry.contract import Purpose
 from keyferry.driver.mounts import TmpfsMounts
 from keyferry.errors import (
     ClassInvalidError,
@@ -448,6 +449,16 @@ async def test_a_refresh_follows_the_vault_in_file_secret_and_status(
     assert "2" == password(rotating)
     assert [("Normal", "MountRotationComplete")] == [event[:2] for event in rotating.events()]
     assert 2 == len(provider.calls)
+
+
+async def test_a_provider_hears_whether_a_pod_waits_for_it(
+    rotating: Driver, provider: ScriptedProvider
+) -> None:
+    """A first mount goes before a refresh, on the way to the vault."""
+    await rotating.publish("web")
+    rotating.clock.now = 120
+    await rotating.publish("web")
+    assert [Purpose.FIRST, Purpose.REFRESH] == [call.purpose for call in provider.calls]
 
 
 async def test_an_unchanged_refresh_touches_nothing_and_says_nothing(

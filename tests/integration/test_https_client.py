@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from keyferry.answers import Refusal
+from keyferry.economy.hub import Economy
 from keyferry.errors import (
     ConnectionFailedError,
     Hop,
@@ -29,6 +30,8 @@ from keyferry.errors import (
     VaultThrottledError,
 )
 from keyferry.https import MAX_ANSWER_BYTES, DevRedirect, HttpsClient, HttpsSettings
+from keyferry.retry import TryFailed
+from tests.fakes.economy import forgetful
 from tests.fakes.pace import WALL_START, StillPace
 
 CLOUD_URL = URL("https://contoso.vault.azure.net/secrets/x")
@@ -115,26 +118,43 @@ async def serving(*handlers: Handler, tls: ssl.SSLContext | None = None) -> Asyn
         await runner.cleanup()
 
 
+@dataclass(frozen=True)
+class Client:
+    """Connections, and who decides about further tries."""
+
+    https: HttpsClient
+    economy: Economy
+
+
 @asynccontextmanager
 async def client(
     settings: HttpsSettings | None = None, pace: StillPace | None = None
-) -> AsyncIterator[HttpsClient]:
+) -> AsyncIterator[Client]:
     """A client that pauses in no time."""
-    made = HttpsClient(settings or HttpsSettings(), pace=(pace or StillPace()).pace)
+    still = pace or StillPace()
+    https = HttpsClient(settings or HttpsSettings(), wall=still.wall)
     try:
-        yield made
+        yield Client(https, forgetful(still))
     finally:
-        await made.close()
+        await https.close()
 
 
-async def get(made: HttpsClient, url: URL) -> Document | Refusal:
+async def get(made: Client, url: URL) -> Document | Refusal:
     """Read the document at `url`."""
-    return await made.get_json(
-        url, headers={"Authorization": "Bearer t"}, document=Document, purpose="read secret x"
-    )
+
+    async def attempt(seconds: float) -> Document | Refusal | TryFailed:
+        return await made.https.get_json(
+            url,
+            headers={"Authorization": "Bearer t"},
+            document=Document,
+            purpose="read secret x",
+            seconds=seconds,
+        )
+
+    return await made.economy.errand(url.host or "").run(attempt)
 
 
-async def failure(made: HttpsClient, url: URL) -> KeyferryError:
+async def failure(made: Client, url: URL) -> KeyferryError:
     """The error that reading ends with; nothing of an answer is in it."""
     with pytest.raises(KeyferryError) as caught:
         await get(made, url)

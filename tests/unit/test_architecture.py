@@ -24,8 +24,9 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "azure": ("driver", "cli", "devvault", "store"),
     "store": ("driver", "azure", "cli", "devvault"),
     "certs": ("driver", "azure", "store", "cli", "devvault"),
+    "economy": ("driver", "azure", "store", "cli", "devvault"),
     # The foundation knows no package, but for the rows of the table of providers.
-    "": ("driver", "azure", "cli", "devvault", "store"),
+    "": ("driver", "azure", "cli", "devvault", "store", "economy"),
 }
 """Which packages a package does not import; "" stands for the modules beside the packages."""
 

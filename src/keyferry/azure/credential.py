@@ -10,7 +10,7 @@ from keyferry.azure.modes import profile
 from keyferry.azure.token_errors import no_token
 from keyferry.azure.token_source import TokenRefusedError
 from keyferry.errors import KeyferryError
-from keyferry.https import TryFailed
+from keyferry.retry import TryFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keyferry.azure.modes import Identity
     from keyferry.azure.token_source import AccessToken, TokenSource
     from keyferry.azure.token_sources import Login, TokenSources
+    from keyferry.economy.hub import Economy
     from keyferry.https import HttpsClient
 
 _RENEW_BEFORE_SECONDS = 300.0
@@ -42,15 +43,21 @@ class Credential:
     """One request at a time, and its result while it lasts.
 
     Args:
-        https: decides about further tries.
+        https: reads the headers of refusals.
+        economy: decides about further tries.
         sources: makes the source when it is first needed.
         clock: seconds since 1970.
     """
 
     def __init__(
-        self, https: HttpsClient, sources: TokenSources, clock: Callable[[], float]
+        self,
+        https: HttpsClient,
+        economy: Economy,
+        sources: TokenSources,
+        clock: Callable[[], float],
     ) -> None:
         self._https = https
+        self._economy = economy
         self._sources = sources
         self._clock = clock
         self._source: TokenSource | None = None
@@ -102,9 +109,10 @@ class Credential:
         source = self._source
 
         async def attempt(seconds: float) -> AccessToken | TryFailed:
-            return await self._try(source, login, seconds)
+            limit = min(seconds, self._https.settings.try_timeout)
+            return await self._try(source, login, limit)
 
-        kept = await self._https.retrying(attempt)
+        kept = await self._economy.errand(self._sources.host(login)).run(attempt)
         left = kept.expires - self._clock()
         margin = min(_RENEW_BEFORE_SECONDS, max(left, 0.0) * _RENEW_BEFORE_SHARE)
         self._kept, self._renew_at = kept, kept.expires - margin

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Reader(Protocol):
-    """Reads one vault (`keyferry.azure.keyvault`)."""
+    """Reads one vault (`keyferry.azure.shared_vault`)."""
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
@@ -27,30 +27,22 @@ class Reader(Protocol):
         """List the versions of one object."""
 
 
-async def fetch(
-    vault: Reader, asks: Iterable[Ask], turns: asyncio.Semaphore
-) -> Mapping[Ask, Fetched]:
+async def fetch(vault: Reader, asks: Iterable[Ask]) -> Mapping[Ask, Fetched]:
     """Every ask with what came of it; one that fails keeps no other from being fetched.
 
     Args:
         vault: where to read.
         asks: may repeat.
-        turns: how many calls to vaults may be under way.
     """
-
-    async def read(ref: ObjectRef) -> Content:
-        async with turns:
-            return await vault.read(ref)
 
     async def one(ask: Ask) -> tuple[Ask, Fetched]:
         try:
             if ask.history == 1:
-                return ask, (await read(ask.ref),)
-            async with turns:
-                listed = await vault.versions(ask.ref)
+                return ask, (await vault.read(ask.ref),)
+            listed = await vault.versions(ask.ref)
             chosen = choose_versions(listed, start=ask.ref.version, count=ask.history)
             refs = [replace(ask.ref, version=version.version) for version in chosen]
-            results = await asyncio.gather(*map(read, refs), return_exceptions=True)
+            results = await asyncio.gather(*map(vault.read, refs), return_exceptions=True)
         except KeyferryError as error:
             return ask, error
         return ask, _all_of(results)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from keyferry.azure.challenge import Wanted, parse_challenge, wanted_token
 from keyferry.azure.credential import Credential
 from keyferry.azure.token_sources import Login, TokenPlaces, TokenSources
+from keyferry.economy.key import WholeIdentity
 from keyferry.errors import AccessDeniedError, IdentityError
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from keyferry.economy.hub import Economy
     from keyferry.https import HttpsClient
 
 __all__ = ["Credentials", "Login", "Tokens"]
@@ -42,6 +44,7 @@ class Credentials:
 
     Args:
         https: the connections to the token endpoints.
+        economy: spares the token endpoints.
         settings: the token proxy.
         places: where tokens come from; None: where the settings say.
         limit: so many are kept.
@@ -51,6 +54,7 @@ class Credentials:
     def __init__(
         self,
         https: HttpsClient,
+        economy: Economy,
         settings: ProviderSettings | None = None,
         *,
         places: TokenPlaces | None = None,
@@ -59,6 +63,7 @@ class Credentials:
     ) -> None:
         places = places or TokenPlaces.of(settings or ProviderSettings(), https.settings.dev)
         self._https = https
+        self._economy = economy
         self._limit = limit
         self._clock = clock
         self._sources = TokenSources(https, places, clock)
@@ -88,7 +93,7 @@ class Credentials:
         """The credential for exactly this login."""
         credential = self._credentials.use(login.key)
         if credential is None:
-            credential = Credential(self._https, self._sources, self._clock)
+            credential = Credential(self._https, self._economy, self._sources, self._clock)
             self._credentials[login.key] = credential
             self._drop_surplus()
         return credential
@@ -118,6 +123,11 @@ class Tokens:
         self._stated = login
         self._host = host
         self._login = credentials.followed(login, host)
+
+    @property
+    def identity(self) -> WholeIdentity:
+        """Whose tokens they are, as the class says it; a vault that wants others says so itself."""
+        return WholeIdentity(type(self._stated.identity).__name__, self._stated.key)
 
     async def token(self) -> str:
         """A token that should be good.

@@ -25,8 +25,12 @@ from keyferry.azure.vault_refusals import Asked, refusal_error
 from keyferry.errors import VaultError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from keyferry.azure.objects import ObjectRef
+    from keyferry.economy.gate import Errand
     from keyferry.https import HttpsClient
+    from keyferry.retry import TryFailed
 
 API_VERSION = "7.4"
 MAX_PAGES = 400
@@ -64,6 +68,9 @@ class KeyVault:
         tokens: who reads.
         asked: vault, tenant and client, for messages.
         netloc: its host, with a port where it has an unusual one.
+
+    Attributes:
+        netloc: the same.
     """
 
     def __init__(
@@ -72,23 +79,24 @@ class KeyVault:
         self._https = https
         self._tokens = tokens
         self._asked = asked
+        self.netloc = netloc
         self._base = URL(f"https://{netloc}")
 
-    async def read(self, ref: ObjectRef) -> Content:
+    async def read(self, ref: ObjectRef, errand: Errand) -> Content:
         """Read one object."""
         url = self._url(ref, quote(ref.version, safe=""))
         purpose = f"read {ref} from vault {self._asked.vault}"
         match ref.type:
             case ObjectType.SECRET:
-                return (await self._get(url, SecretDocument, ref, purpose)).checked()
+                return (await self._get(url, SecretDocument, ref, purpose, errand)).checked()
             case ObjectType.KEY:
-                return (await self._get(url, KeyDocument, ref, purpose)).checked()
+                return (await self._get(url, KeyDocument, ref, purpose, errand)).checked()
             case ObjectType.CERT:
-                return (await self._get(url, CertificateDocument, ref, purpose)).checked()
+                return (await self._get(url, CertificateDocument, ref, purpose, errand)).checked()
             case _:
                 assert_never(ref.type)
 
-    async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
+    async def versions(self, ref: ObjectRef, errand: Errand) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
         purpose = f"list the versions of {ref.type.value} {ref.name} in vault {self._asked.vault}"
         found: list[ListedVersion] = []
@@ -101,7 +109,7 @@ class KeyVault:
                     "Check that this host is a vault and that no proxy answers instead.",
                 )
             seen.add(url)
-            document = await self._get(url, VersionsDocument, ref, purpose)
+            document = await self._get(url, VersionsDocument, ref, purpose, errand)
             found += document.checked()
             url = self._next(document.next_link, purpose)
         return tuple(found)
@@ -126,23 +134,32 @@ class KeyVault:
             "Check that this host is a vault and that no proxy answers instead.",
         )
 
-    async def _get(self, url: URL, document: type[T], ref: ObjectRef, purpose: str) -> T:
+    async def _get(
+        self, url: URL, document: type[T], ref: ObjectRef, purpose: str, errand: Errand
+    ) -> T:
         token = await self._tokens.token()
-        answer = await self._try(url, token, document, purpose)
+        answer: T | Refusal = await errand.run(self._attempt(url, token, document, purpose))
         if isinstance(answer, Refusal) and answer.status == 401:
             self._tokens.refused(token, answer.challenge)
-            answer = await self._try(url, await self._tokens.token(), document, purpose)
+            token = await self._tokens.token()
+            answer = await errand.run(self._attempt(url, token, document, purpose))
         if isinstance(answer, Refusal):
             raise refusal_error(answer, ref, self._asked)
         return answer
 
-    async def _try(self, url: URL, token: str, document: type[T], purpose: str) -> T | Refusal:
-        return await self._https.get_json(
-            url,
-            headers={"Authorization": f"Bearer {token}"},
-            document=document,
-            purpose=purpose,
-        )
+    def _attempt(
+        self, url: URL, token: str, document: type[T], purpose: str
+    ) -> Callable[[float], Awaitable[T | Refusal | TryFailed]]:
+        async def attempt(seconds: float) -> T | Refusal | TryFailed:
+            return await self._https.get_json(
+                url,
+                headers={"Authorization": f"Bearer {token}"},
+                document=document,
+                purpose=purpose,
+                seconds=seconds,
+            )
+
+        return attempt
 
 
 _COLLECTIONS = {

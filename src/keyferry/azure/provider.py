@@ -16,6 +16,7 @@ from keyferry.azure.identity import Credentials, Login
 from keyferry.azure.keyvault import KeyVault
 from keyferry.azure.options import bundle_options
 from keyferry.azure.params import AzureMount, parse_mount
+from keyferry.azure.shared_vault import SharedVault
 from keyferry.azure.vault_refusals import Asked
 from keyferry.contract import API_VERSION, MountResult, ProviderVersion
 from keyferry.errors import KeyferryError
@@ -24,22 +25,21 @@ from keyferry.logs import get_logger
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
-    from keyferry.contract import MountCall, Provider
-    from keyferry.https import HttpsSettings
+    from keyferry.contract import MountCall, Provider, Purpose
+    from keyferry.economy.hub import Economy
+    from keyferry.provider_parts import ProviderParts
 
-AT_ONCE = 64
-"""So many objects are fetched at the same time by all mounts together."""
 _log = get_logger("azure")
 
 
-def build_provider(https: HttpsSettings, settings: ProviderSettings) -> Provider:
+def build_provider(parts: ProviderParts) -> Provider:
     """The provider for `spec.provider: azure`.
 
     Raises:
         PlatformError: a setting cannot be carried out.
     """
-    check_default_cloud(settings.cloud_name)
-    return AzureProvider(HttpsClient(https), settings)
+    check_default_cloud(parts.settings.cloud_name)
+    return AzureProvider(HttpsClient(parts.https), parts.economy, parts.settings)
 
 
 class AzureProvider:
@@ -47,21 +47,20 @@ class AzureProvider:
 
     Args:
         https: its connections; closed with it.
+        economy: spares the vaults.
         settings: what it was told.
-        at_once: how many objects may be fetched at the same time.
     """
 
     def __init__(
         self,
         https: HttpsClient,
+        economy: Economy,
         settings: ProviderSettings | None = None,
-        *,
-        at_once: int = AT_ONCE,
     ) -> None:
         self._https = https
+        self._economy = economy
         self._settings = settings or ProviderSettings()
-        self._credentials = Credentials(https, self._settings)
-        self._turns = asyncio.Semaphore(at_once)
+        self._credentials = Credentials(https, economy, self._settings)
 
     async def mount(self, call: MountCall) -> MountResult:
         """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
@@ -84,8 +83,8 @@ class AzureProvider:
         mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
         cloud = await _cloud(mount.cloud)
-        vault = await self._open(mount, cloud)
-        fetched = await fetch(vault, map(ask_of, mount.objects), self._turns)
+        vault = await self._open(mount, cloud, call.purpose)
+        fetched = await fetch(vault, map(ask_of, mount.objects))
         # On a thread, because certificates take the library for them some time.
         delivery = await asyncio.to_thread(
             deliver, mount.objects, fetched, mode=call.permission, options=options
@@ -99,19 +98,20 @@ class AzureProvider:
             )
         return delivery.result
 
-    async def _open(self, mount: AzureMount, cloud: Cloud) -> KeyVault:
+    async def _open(self, mount: AzureMount, cloud: Cloud, purpose: Purpose) -> SharedVault:
         """The vault, once there is a token for it."""
         netloc = mount.vault.in_cloud(cloud)
         host = urlsplit(f"https://{netloc}").hostname or netloc
         login = Login(mount.identity, mount.tenant, cloud, cloud.resource_of(host))
         tokens = self._credentials.tokens(login, host=host)
         await tokens.token()
-        return KeyVault(
+        vault = KeyVault(
             self._https,
             tokens,
             asked=Asked(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
             netloc=netloc,
         )
+        return SharedVault(vault, self._economy, identity=tokens.identity, purpose=purpose)
 
 
 async def _cloud(found: Cloud | EnvironmentFile) -> Cloud:

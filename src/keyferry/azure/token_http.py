@@ -1,6 +1,6 @@
 """Single requests to token endpoints, over the connections of the one HTTP client.
 
-There is no retry here: `keyferry.azure.identity` decides about that, whatever the endpoint.
+There is no retry here: `keyferry.economy` decides about that, whatever the endpoint.
 """
 
 from __future__ import annotations

@@ -16,11 +16,13 @@ from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
 from keyferry.driver.sync import SecretSync
+from keyferry.economy.hub import Economy
 from keyferry.errors import Hop, PlatformError, StoreError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.https import DevRedirect, HttpsSettings
 from keyferry.logs import get_logger
 from keyferry.metrics import Metrics
+from keyferry.provider_parts import ProviderParts
 from keyferry.provider_settings import ProviderSettings
 from keyferry.providers import PROVIDERS
 from keyferry.sockets import parse_endpoint
@@ -188,9 +190,9 @@ async def open_plugins(
             f"Known: {', '.join(rows)}.",
             hop=Hop.REQUEST,
         )
-    chosen = settings or ProviderSettings()
+    parts = ProviderParts(https, settings or ProviderSettings(), Economy())
     plugins = Plugins(
-        built_in={name: rows[name].build(https, chosen) for name in built_in},
+        built_in={name: rows[name].build(parts) for name in built_in},
         rows=PROVIDERS,
         folders=tuple(folders),
         max_receive_bytes=max_receive_bytes,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from keyferry.contract import Purpose
 from keyferry.driver.atomic import NOTHING_WRITTEN, Written, read_volume, write_volume
 from keyferry.driver.events import mount_failed, rotation_done, rotation_failed
 from keyferry.driver.locks import TargetLocks
@@ -234,7 +235,8 @@ class Publisher:
         target = Path(request.target_path)
         if plugin.writes_itself:
             await run_whole(self._mounts.mount, target)
-        result = await plugin.provider.mount(mount_call(request, cls))
+        purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
+        result = await plugin.provider.mount(mount_call(request, cls, purpose))
         named = _named_files(cls, plugin)
         await run_whole(self._mounts.mount, target)
         written = NOTHING_WRITTEN

@@ -15,6 +15,7 @@ from keyferry.contract import (
     POD_UID,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
+    Purpose,
 )
 from keyferry.errors import Code, RequestInvalidError
 from keyferry.store import ClassObject, PodRef
@@ -131,7 +132,9 @@ def require_readonly(request: PublishRequest) -> None:
         )
 
 
-def mount_call(request: PublishRequest, cls: ClassObject) -> MountCall:
+def mount_call(
+    request: PublishRequest, cls: ClassObject, purpose: Purpose = Purpose.FIRST
+) -> MountCall:
     """What the provider is asked: the class's parameters, overlaid by all that kubelet says.
 
     Kubelet's own keys come from kubelet alone: a class that sets one, say a service-account token
@@ -151,6 +154,7 @@ def mount_call(request: PublishRequest, cls: ClassObject) -> MountCall:
         attributes=attributes,
         secrets=request.secrets or None,
         target_path=request.target_path,
+        purpose=purpose,
     )
 
 

@@ -14,6 +14,7 @@ from keyferry.azure.objects import ObjectRef, ObjectType
 from keyferry.azure.vault_refusals import Asked
 from keyferry.errors import VaultError
 from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.economy import errand
 
 T = TypeVar("T")
 REF = ObjectRef(ObjectType.SECRET, "x", "")
@@ -27,7 +28,9 @@ class Pages(HttpsClient):
         self._link = link
         self.asked: list[str] = []
 
-    async def get_json(self, url: URL, *, headers: object, document: type[T], purpose: str) -> T:
+    async def get_json(
+        self, url: URL, *, headers: object, document: type[T], purpose: str, seconds: float
+    ) -> T:
         self.asked.append(str(url))
         link = self._link.replace("%d", str(len(self.asked)))
         return msgspec.json.decode(msgspec.json.encode({"nextLink": link}), type=document)
@@ -63,7 +66,7 @@ async def test_a_page_of_another_host_is_not_asked_for(link: str) -> None:
     """The token of the vault must not go there."""
     pages = Pages(link)
     with pytest.raises(VaultError, match="its next page is on another host"):
-        await vault(pages).versions(REF)
+        await vault(pages).versions(REF, errand())
     assert 1 == len(pages.asked)
 
 
@@ -71,7 +74,7 @@ async def test_the_usual_port_may_be_written_out() -> None:
     """As Azure does."""
     pages = Pages("https://shop.vault.azure.net:443/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).versions(REF)
+        await vault(pages).versions(REF, errand())
     assert 2 == len(pages.asked)
 
 
@@ -79,7 +82,7 @@ async def test_pages_that_repeat_come_to_an_end() -> None:
     """The second time the same page is asked for is the last."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).versions(REF)
+        await vault(pages).versions(REF, errand())
     assert 2 == len(pages.asked)
 
 
@@ -87,5 +90,5 @@ async def test_pages_without_end_come_to_an_end() -> None:
     """However new each one looks."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=%d")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).versions(REF)
+        await vault(pages).versions(REF, errand())
     assert MAX_PAGES == len(pages.asked)

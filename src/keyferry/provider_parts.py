@@ -1,0 +1,26 @@
+"""What every built-in provider is made of. [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keyferry.economy.hub import Economy
+    from keyferry.https import HttpsSettings
+    from keyferry.provider_settings import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderParts:
+    """The parts that the composition root has for a provider.
+
+    Attributes:
+        https: how its connections are made.
+        settings: what it is told.
+        economy: how it spares the vaults; one for all providers of the process.
+    """
+
+    https: HttpsSettings
+    settings: ProviderSettings
+    economy: Economy
