@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from keyferry.contract import (
     DEFAULT_FILE_MODE,
+    Expiry,
+    ExpiryState,
     MountCall,
     MountResult,
     NamedFile,
@@ -193,6 +195,21 @@ def test_the_contract_is_fulfilled_by_three_plain_methods() -> None:
 
     provider: Provider = Echo()
     assert "/t" == asyncio.run(provider.mount(MountCall({}, target_path="/t"))).versions[0].version
+
+
+@pytest.mark.parametrize(
+    ("now", "state", "sentence"),
+    [
+        (9_899.9, ExpiryState.FAR, "secret db expires on 1970-01-01 02:46 UTC"),
+        (9_900.0, ExpiryState.SOON, "secret db expires on 1970-01-01 02:46 UTC"),
+        (9_999.9, ExpiryState.SOON, "secret db expires on 1970-01-01 02:46 UTC"),
+        (10_000.0, ExpiryState.EXPIRED, "secret db expired on 1970-01-01 02:46 UTC"),
+    ],
+)
+def test_the_end_of_an_object_comes_nearer(now: float, state: ExpiryState, sentence: str) -> None:
+    """The sentence does not change with every second, so that one event can count it."""
+    expiry = Expiry("secret db", 10_000, 100.0)
+    assert (state, sentence) == (expiry.state(now), expiry.sentence(now))
 
 
 def test_a_named_file_keeps_all_its_names() -> None:
