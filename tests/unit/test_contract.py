@@ -63,13 +63,11 @@ def test_a_result_arrives_as_it_was_sent(result: MountResult) -> None:
     assert result == decode_result(received, provider="any")
 
 
-@given(calls, results)
-def test_no_representation_shows_a_secret(call: MountCall, result: MountResult) -> None:
+def test_no_representation_shows_a_secret() -> None:
     """A value that strays into a log as an object shows neither contents nor attributes."""
-    shown = repr(call) + repr(result)
-    assert "attributes" not in shown
-    assert "secrets" not in shown
-    assert "contents" not in shown
+    call = MountCall({"a": CANARY}, {"b": CANARY}, "/t")
+    result = MountResult((ObjectVersion("i", "v"),), (SecretFile("a", 0o644, CANARY.encode()),))
+    assert CANARY not in repr(call) + repr(result)
 
 
 def test_the_representation_of_a_file_still_tells_which_one_it_is() -> None:
