@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -106,8 +106,17 @@ class Children:
         self._folder = folder
         self.all: list[Child] = []
 
-    def start(self, name: str, program: str, *arguments: str) -> Child:
-        """Start `program`, which may be a command of our own environment such as `keyferry`."""
+    def start(
+        self, name: str, program: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> Child:
+        """Start `program`, which may be a command of our own environment such as `keyferry`.
+
+        Args:
+            name: of the process, for messages and its output.
+            program: a path, or a name to look for.
+            arguments: of it.
+            environment: variables beside the usual few.
+        """
         ours = _PROGRAMS / program
         output = self._folder / f"{len(self.all):03d}-{name}.log"
         with output.open("wb") as stream:
@@ -120,6 +129,7 @@ class Children:
                     "LANG": "C.UTF-8",
                     "PYTHONUNBUFFERED": "1",
                     "PYTHONDONTWRITEBYTECODE": "1",
+                    **(environment or {}),
                 },
                 stdin=subprocess.PIPE,
                 stdout=stream,

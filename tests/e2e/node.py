@@ -29,7 +29,7 @@ from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.journal import Journal
 from keyferry.https import DevRedirect
 from keyferry.proto import csi_pb2 as csi
-from tests.e2e.children import Child, Children, ending_children
+from tests.e2e.children import PATIENCE_SECONDS, Child, Children, ending_children
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.fakes.mounts import mounted_below, unmount_below
 
@@ -54,6 +54,7 @@ class Volume:
         path: where kubelet wants it.
         context: what kubelet says beyond the usual, such as service-account tokens.
         secrets: the data of the `nodePublishSecretRef`.
+        namespace: of the pod.
     """
 
     class_name: str
@@ -62,6 +63,7 @@ class Volume:
     path: Path
     context: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    namespace: str = NAMESPACE
 
     def files(self) -> Files:
         """What a pod sees. `..data` is resolved once, so that the files are of one moment."""
@@ -85,12 +87,19 @@ class Driver:
             f"unix:{socket}", options=[("grpc.use_local_subchannel_pool", 1)]
         )
 
+    async def answers(self) -> None:
+        """Wait until it serves."""
+        probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
+            "/csi.v1.Identity/Probe"
+        )
+        await probe(b"", wait_for_ready=True, timeout=PATIENCE_SECONDS)
+
     async def publish(self, volume: Volume) -> None:
         """NodePublishVolume, as kubelet asks for an inline volume."""
         context = {
             "secretProviderClass": volume.class_name,
             "csi.storage.k8s.io/pod.name": volume.pod,
-            "csi.storage.k8s.io/pod.namespace": NAMESPACE,
+            "csi.storage.k8s.io/pod.namespace": volume.namespace,
             "csi.storage.k8s.io/pod.uid": volume.uid,
             "csi.storage.k8s.io/serviceAccount.name": "web",
             "csi.storage.k8s.io/ephemeral": "true",
