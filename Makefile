@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test check fix proto lock e2e e2e-cluster cluster clean
+.PHONY: help demo test check fix proto lock e2e e2e-cluster cluster compat clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -43,6 +43,9 @@ e2e-cluster: $(VENV)/.dev ## Run the part of it that needs a Kubernetes, which i
 
 cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl-C.
 	@$(BIN)/python -m tests.e2e.cluster
+
+compat: $(VENV)/.dev ## Run the Go originals and ours side by side on the same vault and API (root, Debian and Go needed).
+	@$(BIN)/python -m pytest tests/compat $(TEST_FLAGS)
 
 clean: ## Remove the local environment and every cache.
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output

@@ -1,0 +1,147 @@
+"""One row of the comparison: a class, a pod that uses it, and how ours may differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keyferry.contract import SERVICE_ACCOUNT_TOKENS
+from tests.compat.outcome import Outcome
+from tests.compat.vault_contents import APP, APP_SECRET, SUBJECT, TENANT, VAULT
+from tests.e2e.cluster.kubectl import Document
+from tests.fakes.devvault import DevVault
+
+Change = Callable[[Outcome], Outcome]
+"""From what the originals do to what we do."""
+
+SERVICE_PRINCIPAL = {"clientid": APP, "clientsecret": APP_SECRET}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How ours differs on purpose.
+
+    Attributes:
+        row: the first cell of the row of docs/ that says so.
+        ours: what we do.
+        driver: whether our driver does it; otherwise our provider.
+    """
+
+    row: str
+    ours: Change
+    driver: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """One class and its pod.
+
+    Attributes:
+        name: of both.
+        objects: the entries of `objects`, or its text; None leaves it out.
+        parameters: of the class beside those of the vault; None takes one of them away.
+        secret_objects: Secrets to be made.
+        secrets: the data of the `nodePublishSecretRef`.
+        provider: what the class says.
+        class_name: what the pod says, if not `name`.
+        token_for: the audience of a service-account token that kubelet sends; "" for none.
+        quiet: whether nothing will tell when the original is done with the Secrets.
+        says: what every stack says when it refuses, as a regular expression.
+        differs: how ours differs.
+    """
+
+    name: str
+    objects: Sequence[Mapping[str, str | int]] | str | None
+    parameters: Mapping[str, str | None] = field(default_factory=dict)
+    secret_objects: Sequence[Mapping[str, object]] = ()
+    secrets: Mapping[str, str] = field(default_factory=lambda: SERVICE_PRINCIPAL)
+    provider: str = "azure"
+    class_name: str = ""
+    token_for: str = ""
+    quiet: bool = False
+    says: str = ""
+    differs: Sequence[Difference] = ()
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The Secrets that the class asks for."""
+        return tuple(str(entry["secretName"]) for entry in self.secret_objects)
+
+    def context_in(self, namespace: str, vault: DevVault) -> Mapping[str, str]:
+        """What kubelet says beyond the usual about a pod of that namespace."""
+        if not self.token_for:
+            return {}
+        subject = SUBJECT.replace("PAIRING", namespace)
+        token = vault.service_account_token(subject, audience=self.token_for)
+        return {SERVICE_ACCOUNT_TOKENS: token}
+
+    def manifests(self, namespace: str) -> tuple[Document, Document]:
+        """The class and the pod."""
+        parameters: dict[str, str | None] = {"keyvaultName": VAULT, "tenantID": TENANT}
+        if isinstance(self.objects, str):
+            parameters["objects"] = self.objects
+        elif self.objects is not None:
+            # JSON is YAML; so both sides read the same text.
+            entries = [json.dumps(entry) for entry in self.objects]
+            parameters["objects"] = json.dumps({"array": entries})
+        parameters |= self.parameters
+        spec: dict[str, object] = {
+            "provider": self.provider,
+            "parameters": {key: text for key, text in parameters.items() if text is not None},
+        }
+        if self.secret_objects:
+            spec["secretObjects"] = list(self.secret_objects)
+        return (
+            {
+                "apiVersion": "secrets-store.csi.x-k8s.io/v1",
+                "kind": "SecretProviderClass",
+                "metadata": {"name": self.name, "namespace": namespace},
+                "spec": spec,
+            },
+            pod_manifest(self.name, namespace, self.class_name or self.name),
+        )
+
+
+def pod_manifest(name: str, namespace: str, class_name: str) -> Document:
+    """A pod with that volume, on the node of the stack."""
+    source = {
+        "driver": "secrets-store.csi.k8s.io",
+        "readOnly": True,
+        "volumeAttributes": {"secretProviderClass": class_name},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "nodeName": namespace,
+            "serviceAccountName": "web",
+            "automountServiceAccountToken": False,
+            "containers": [{"name": "web", "image": "web"}],
+            "volumes": [{"name": "secrets", "csi": source}],
+        },
+    }
+
+
+def secret(name: str, **fields: str | int) -> Mapping[str, str | int]:
+    """An entry of `objects` for a secret."""
+    return {"objectName": name, "objectType": "secret", **fields}
+
+
+def key(name: str, **fields: str | int) -> Mapping[str, str | int]:
+    """An entry for a key."""
+    return {"objectName": name, "objectType": "key", **fields}
+
+
+def cert(name: str, **fields: str | int) -> Mapping[str, str | int]:
+    """An entry for a certificate."""
+    return {"objectName": name, "objectType": "cert", **fields}
+
+
+def kubernetes_secret(
+    name: str, data: Mapping[str, str], kind: str = "Opaque", **fields: object
+) -> Mapping[str, object]:
+    """An entry of `secretObjects`: the file of each key."""
+    pairs = [{"key": of, "objectName": path} for of, path in data.items()]
+    return {"secretName": name, "type": kind, "data": pairs, **fields}

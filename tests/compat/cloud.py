@@ -1,0 +1,38 @@
+"""The cloud of the comparison: a development vault where the originals look for Azure."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from keyferry.devvault.clouds import IMDS_HOST
+from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.journal import Journal
+from keyferry.https import DevRedirect
+from tests.compat.world import CLOUD_PORT, relay
+from tests.e2e.children import Children
+from tests.fakes.devvault import DevVault
+
+_HTTP_PORT = 80
+_NMI = ("127.0.0.1", 2579)
+
+
+@asynccontextmanager
+async def running_cloud(folder: Path, children: Children) -> AsyncIterator[DevVault]:
+    """Vaults and token endpoint at port 443, metadata service and NMI at their addresses.
+
+    Args:
+        folder: of its data, `ca.pem` among them.
+        children: it becomes one of them, so its journal stays empty here.
+    """
+    with DevVaultData(folder) as data:
+        child = children.start(
+            *("cloud", "keyferry", "devvault", "run", "--quiet"),
+            *("--listen", f"127.0.0.1:{CLOUD_PORT}", "--data", str(folder)),
+        )
+        await child.says("listens")
+        redirect = DevRedirect.read(folder)
+        imds = relay((IMDS_HOST, _HTTP_PORT), redirect.http)
+        async with imds, relay(_NMI, redirect.http):
+            yield DevVault(data, Journal(), redirect)

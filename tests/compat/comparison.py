@@ -1,0 +1,169 @@
+"""All four stacks side by side: one cloud, one Kubernetes API, and each case in each of them.
+
+async with running_comparison(folder) as compared:
+    outcome = compared.outcomes["plain", ORIGINAL]
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import grpc
+import yaml
+
+from tests.compat.cases import Case
+from tests.compat.cloud import running_cloud
+from tests.compat.originals import built_originals
+from tests.compat.outcome import ClusterView, Outcome, Refusal, seen_in_volume
+from tests.compat.stacks import PAIRINGS, Ground, Pairing, Stack, start_stack
+from tests.compat.table import cases
+from tests.compat.vault_contents import Contents, fill
+from tests.e2e.children import ending_children
+from tests.e2e.cluster.api_server import ApiServer, running_api_server
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.node import Volume
+from tests.fakes.devvault import DevVault
+from tests.fakes.mounts import unmount_below
+
+ROTATION_SECONDS = 1
+CRDS = Path(__file__).parents[2] / "deploy" / "crds"
+
+
+@dataclass
+class Comparison:
+    """The running stacks.
+
+    Attributes:
+        api: their Kubernetes API.
+        vault: what all of them read.
+        contents: what was in it at first.
+        stacks: by pairing.
+        volumes: of each case in each stack.
+        outcomes: what became of its publish.
+    """
+
+    api: ApiServer
+    vault: DevVault
+    contents: Contents
+    stacks: dict[Pairing, Stack]
+    volumes: dict[tuple[str, Pairing], Volume] = field(default_factory=dict)
+    outcomes: dict[tuple[str, Pairing], Outcome] = field(default_factory=dict)
+
+    async def prepare(self, some: Sequence[Case]) -> None:
+        """Create the classes and the pods, in the namespace of each stack."""
+        await asyncio.gather(*(self._prepare(stack, some) for stack in self.stacks.values()))
+
+    async def _prepare(self, stack: Stack, some: Sequence[Case]) -> None:
+        namespace = stack.pairing.name
+        documents = [one for case in some for one in case.manifests(namespace)]
+        text = yaml.safe_dump_all(documents)
+        await self.api.kubectl("create", "--filename=-", stdin=text)
+        pods = await self.api.kubectl.get("pods", f"--namespace={namespace}")
+        uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods["items"]}
+        for case in some:
+            self.volumes[case.name, stack.pairing] = stack.volume(
+                case.class_name or case.name,
+                pod=case.name,
+                uid=uids[case.name],
+                context=case.context_in(namespace, self.vault),
+                secrets=case.secrets,
+            )
+
+    async def publish(self, name: str, stack: Stack) -> Refusal | None:
+        """Publish the volume of a case; return why not."""
+        try:
+            await stack.driver.publish(self.volumes[name, stack.pairing])
+        except grpc.aio.AioRpcError as error:
+            return Refusal(error.code().name, error.details() or "")
+        return None
+
+    async def play(self, some: Sequence[Case]) -> None:
+        """Publish each case in each stack, wait for what comes of it, and look."""
+        await self.prepare(some)
+        for stack in self.stacks.values():
+            await self._play(stack, some)
+        await asyncio.gather(*(self._look(stack, some) for stack in self.stacks.values()))
+
+    async def _play(self, stack: Stack, some: Sequence[Case]) -> None:
+        for case in some:
+            refusal = await self.publish(case.name, stack)
+            files, top = seen_in_volume(self.volumes[case.name, stack.pairing])
+            self.outcomes[case.name, stack.pairing] = Outcome(refusal, files, top)
+
+    async def _look(self, stack: Stack, some: Sequence[Case]) -> None:
+        """Fill in what the cluster holds, once the original has done its work."""
+
+        async def settled() -> ClusterView | None:
+            view = await ClusterView.take(self.api.kubectl, stack)
+            busy = [case.name for case in some if self._is_busy(case, stack, view)]
+            assert not busy, f"{stack.pairing.name} is busy with {busy}"
+            return view
+
+        view = await eventually(settled, "Secrets")
+        for case in some:
+            outcome = self.outcomes[case.name, stack.pairing]
+            status = f"{case.name}-{stack.pairing.name}-{case.class_name or case.name}"
+            found = {name: view.named("Secret", name) for name in case.secret_names}
+            self.outcomes[case.name, stack.pairing] = replace(
+                outcome,
+                status=view.named("SecretProviderClassPodStatus", status),
+                secrets={name: one for name, one in found.items() if one is not None},
+                complaints=view.complained(case.name),
+            )
+
+    def _is_busy(self, case: Case, stack: Stack, view: ClusterView) -> bool:
+        """Whether a Secret is still to come, or its owner."""
+        if self.outcomes[case.name, stack.pairing].refusal or view.complained(case.name):
+            return False
+        found = [view.named("Secret", name) for name in case.secret_names]
+        return not case.quiet and any(
+            one is None or "ownerReferences" not in one["metadata"] for one in found
+        )
+
+
+@asynccontextmanager
+async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
+    """The stacks, and what became of all cases of the table."""
+    try:
+        async with (
+            running_api_server(folder / "api") as api,
+            ending_children(folder / "output") as children,
+            running_cloud(folder / "cloud", children) as vault,
+        ):
+            await _furnish(api)
+            contents = fill(vault, folder)
+            ground = Ground(
+                children,
+                folder,
+                kubeconfig=api.kubeconfig,
+                ca=folder / "cloud" / "ca.pem",
+                originals=built_originals(),
+                driver_flags=(
+                    "--enable-secret-rotation",
+                    f"--rotation-poll-interval={ROTATION_SECONDS}s",
+                ),
+                provider_flags=("--write-cert-and-key-in-separate-files",),
+            )
+            started = [await start_stack(pairing, ground) for pairing in PAIRINGS]
+            compared = Comparison(api, vault, contents, {one.pairing: one for one in started})
+            try:
+                await compared.play(cases(contents))
+                yield compared
+            finally:
+                for stack in started:
+                    await stack.driver.close()
+    finally:
+        unmount_below(folder)
+
+
+async def _furnish(api: ApiServer) -> None:
+    """Create the kinds, the namespaces and their service accounts."""
+    await api.kubectl("apply", f"--filename={CRDS}")
+    await api.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
+    for pairing in PAIRINGS:
+        await api.kubectl("create", "namespace", pairing.name)
+        await api.kubectl("create", "serviceaccount", "web", f"--namespace={pairing.name}")

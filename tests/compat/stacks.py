@@ -1,0 +1,160 @@
+"""Driver and provider in all four pairings of the originals and ours, as processes.
+
+stack = await start_stack(OURS, ground)
+await stack.driver.publish(volume)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from tests.compat.originals import Originals
+from tests.e2e.children import Child, Children
+from tests.e2e.cluster.api_server import free_ports
+from tests.e2e.node import Driver, Volume
+
+
+class Side(Enum):
+    """Whose program it is."""
+
+    THEIRS = "theirs"
+    OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which driver works with which provider.
+
+    Attributes:
+        name: of the pairing, of its node, and of the namespace of its pods.
+        driver: whose driver.
+        provider: whose provider; ours in our driver is in the same process.
+    """
+
+    name: str
+    driver: Side
+    provider: Side
+
+
+ORIGINAL = Pairing("original", Side.THEIRS, Side.THEIRS)
+OURS = Pairing("keyferry", Side.OURS, Side.OURS)
+OUR_DRIVER = Pairing("our-driver", Side.OURS, Side.THEIRS)
+OUR_PROVIDER = Pairing("our-provider", Side.THEIRS, Side.OURS)
+PAIRINGS = (ORIGINAL, OURS, OUR_DRIVER, OUR_PROVIDER)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all stacks of a test stand on.
+
+    Attributes:
+        children: their processes.
+        folder: theirs, one below it for each; of a short path, because sockets are in it.
+        kubeconfig: of their Kubernetes API.
+        ca: the PEM file of the CA of the cloud.
+        originals: the programs.
+        driver_flags: of every driver.
+        provider_flags: of every provider.
+    """
+
+    children: Children
+    folder: Path
+    kubeconfig: Path
+    ca: Path
+    originals: Originals
+    driver_flags: tuple[str, ...] = ()
+    provider_flags: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Of every process: both Go and OpenSSL trust this file instead of the machine's."""
+        return {"SSL_CERT_FILE": str(self.ca)}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running driver with its provider.
+
+    Attributes:
+        pairing: which.
+        driver: kubelet's calls go there.
+        processes: of driver and provider.
+        folder: everything of it.
+    """
+
+    pairing: Pairing
+    driver: Driver
+    processes: tuple[Child, ...]
+    folder: Path
+
+    def volume(
+        self,
+        class_name: str,
+        *,
+        pod: str,
+        uid: str,
+        context: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> Volume:
+        """The volume of a pod, where kubelet would put it; all but the last folder is made."""
+        path = self.folder / "pods" / uid / "volumes" / "kubernetes.io~csi" / "secrets" / "mount"
+        path.parent.mkdir(parents=True)
+        return Volume(class_name, pod, uid, path, context or {}, secrets or {}, self.pairing.name)
+
+
+async def start_stack(pairing: Pairing, ground: Ground) -> Stack:
+    """Start the processes of one stack, and wait until the driver answers."""
+    folder = ground.folder / pairing.name
+    sockets = folder / "providers"
+    sockets.mkdir(parents=True)
+    processes = []
+    if pairing != OURS:
+        processes.append(await _start_provider(pairing, ground, sockets / "azure.sock"))
+    child, driver = _start_driver(pairing, ground, folder / "csi.sock", sockets)
+    await driver.answers()
+    return Stack(pairing, driver, (child, *processes), folder)
+
+
+async def _start_provider(pairing: Pairing, ground: Ground, socket: Path) -> Child:
+    health, metrics = free_ports(2)
+    flags = (
+        f"--endpoint=unix://{socket}",
+        f"--healthz-port={health}",
+        f"--prometheus-port={metrics}",
+        *ground.provider_flags,
+    )
+    command = {
+        Side.THEIRS: (ground.originals.azure,),
+        Side.OURS: ("keyferry", "provider", "azure"),
+    }[pairing.provider]
+    child = ground.children.start(
+        f"{pairing.name}-azure", *command, *flags, environment=ground.environment
+    )
+    await child.says("istening|ready")
+    return child
+
+
+def _start_driver(
+    pairing: Pairing, ground: Ground, socket: Path, sockets: Path
+) -> tuple[Child, Driver]:
+    metrics = f"127.0.0.1:{free_ports(1)[0]}"
+    flags = (
+        f"--endpoint=unix://{socket}",
+        f"--nodeid={pairing.name}",
+        f"--provider-volume={sockets}",
+        "--additional-provider-volume-paths=",
+        f"--metrics-addr={metrics}",
+        f"--kubeconfig={ground.kubeconfig}",
+        *ground.driver_flags,
+    )
+    command: tuple[str, ...] = (ground.originals.driver,)
+    if pairing.driver is Side.OURS:
+        command = ("keyferry", "driver")
+        flags += ground.provider_flags if pairing == OURS else ("--builtin-providers=",)
+    child = ground.children.start(
+        f"{pairing.name}-driver", *command, *flags, environment=ground.environment
+    )
+    return child, Driver(child, socket, metrics)

@@ -1,0 +1,186 @@
+"""Every difference that docs/ tells of is shown here, or by a test that is named here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.compat.table import cases
+from tests.compat.vault_contents import UNKNOWN
+
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    "docs/compatibility.md": ("## Different on purpose",),
+    "docs/compatibility-azure.md": (
+        "## Objects: different on purpose",
+        "## Identities: different on purpose",
+    ),
+    "docs/azure.md": ("## What differs from the upstream provider",),
+}
+
+HERE = "compat/test_over_time.py"
+CSI = "integration/test_driver_csi.py"
+IDENTITIES = "integration/test_azure_identities.py"
+PROVIDER = "integration/test_azure_provider.py"
+PARAMS = "unit/azure/test_params.py"
+CHOICE = "unit/azure/test_identity_choice.py"
+
+ELSEWHERE = {
+    "a change of a file's mode alone": f"{HERE}::test_a_mode_alone_is_written_by_ours",
+    "a repeated publish, rotation on": (
+        f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours"
+    ),
+    "`providerName: mock_provider`, target `/tmp/csi/mount`": (
+        f"{HERE}::test_the_hook_of_the_original_is_unknown_to_ours"
+    ),
+    "after a failed first mount": f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours",
+    "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
+    "a Secret that somebody else made": (
+        f"{HERE}::test_a_secret_of_somebody_else_is_left_alone_by_ours"
+    ),
+    "repeated objects are fetched once, all at the same time": (
+        f"{PROVIDER}::test_one_object_in_two_files_is_fetched_once"
+    ),
+    "a mount without content": (
+        f"{CSI}::test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted"
+    ),
+    "after a restart, the first repeat of a publish": (
+        f"{CSI}::test_after_a_restart_the_volume_is_refreshed_at_once"
+    ),
+    "the path `.` from a provider": (
+        f"{CSI}::test_the_path_dot_is_refused_and_does_not_empty_the_volume"
+    ),
+    "two calls for one target": f"{CSI}::test_two_calls_for_one_target_never_interleave",
+    "an unpublish while a publish of the same target hangs": (
+        f"{CSI}::test_an_unpublish_does_not_wait_for_a_mount_that_hangs"
+    ),
+    "order of a first mount": (
+        f"{CSI}::test_a_class_whose_files_have_no_names_is_refused_before_anything_is_written"
+    ),
+    "events": f"{CSI}::test_a_failed_first_mount_leaves_nothing_but_an_event",
+    "what a killed writer left (`..data_tmp`, a half-written folder)": (
+        "e2e/test_crash.py::test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm"
+    ),
+    "a provider's socket where nobody listens": (
+        "integration/test_driver_external_providers.py"
+        "::test_a_dead_socket_is_named_instead_of_waited_for"
+    ),
+    "parameters of a class that begin with `csi.storage.k8s.io/`": (
+        "unit/driver/test_request.py::test_a_class_does_not_speak_for_kubelet"
+    ),
+    "unpublish": (
+        "unit/driver/test_mounts.py::test_a_path_that_only_resembles_one_of_kubelet_is_nobodys"
+    ),
+    "CSI socket": (
+        "unit/test_sockets.py::test_a_socket_is_for_its_owner_only_from_its_first_moment"
+    ),
+    "who issued whom": "unit/certs/test_chain.py::test_a_name_is_not_enough",
+    "a chain that is not whole": (
+        "unit/certs/test_chain.py::test_whatever_comes_the_leaf_is_first_and_nothing_is_lost"
+    ),
+    "a certificate that comes twice": "unit/certs/test_chain.py::test_duplicates_count_once",
+    "versions of equal age": (
+        "unit/azure/test_history.py::test_equally_old_ones_keep_the_order_of_the_list"
+    ),
+    "a secret with `kid` and no content type": (
+        "unit/azure/test_render.py::test_an_unknown_content_type_is_refused"
+    ),
+    "a failed list of versions": (
+        "unit/azure/test_delivery.py::test_every_failure_is_named_whether_it_came_or_was_made_here"
+    ),
+    "pages of a list on another host, or without end": (
+        "unit/azure/test_keyvault_pages.py::test_a_page_of_another_host_is_not_asked_for"
+    ),
+    (
+        "`objectFormat: pkcs12`, `keyvaultURL`, `constructPEMChain` and"
+        " `writeCertAndKeyInSeparateFiles` in the class"
+    ): "unit/azure/test_objects.py::test_pkcs12_is_text_or_bytes",
+    "a token of another service account than the pod's": (
+        f"{PARAMS}::test_a_token_of_another_service_account_is_refused"
+    ),
+    "the environment (`IDENTITY_ENDPOINT`, `MSI_ENDPOINT`, ...)": (
+        f"{IDENTITIES}::test_the_environment_does_not_redirect_a_managed_identity"
+    ),
+    "Azure Arc": f"{IDENTITIES}::test_a_machine_with_the_arc_agent_asks_it_and_not_imds",
+    "user-assigned identity on an Arc machine": f"{CHOICE}::test_an_arc_machine_has_no_id",
+    "two ids of a managed identity; a client secret beside a certificate": (
+        f"{CHOICE}::test_two_ids_disagree_by_name"
+    ),
+    "`userAssignedIdentityID` with a resource id": (
+        f"{CHOICE}::test_a_managed_identity_by_each_of_its_ids"
+    ),
+    "a failed answer of NMI": (
+        f"{IDENTITIES}::test_an_answer_of_nmi_without_token_and_client_is_none"
+    ),
+    "server name of the token proxy": (
+        "unit/azure/test_sni.py::test_the_id_is_in_a_name_of_the_certificate"
+    ),
+    "API server asked for that name": (
+        f"{IDENTITIES}::test_a_wrong_server_name_does_not_reach_the_proxy"
+    ),
+    "first request to a vault": (
+        f"{IDENTITIES}::test_a_managed_hsm_of_a_known_cloud_needs_no_challenge"
+    ),
+    "a challenge for another tenant": (
+        f"{IDENTITIES}::test_an_identity_of_another_tenant_is_refused_with_both_tenants"
+    ),
+    "a challenge of another authority": (
+        "unit/azure/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
+    ),
+    "Entra's refusals": f"{PROVIDER}::test_entra_refuses_and_the_code_is_explained",
+    "`AzureStackCloud` needs `cloudEnvFileName` in the class": (
+        f"{PARAMS}::test_azure_stack_names_its_file"
+    ),
+    "the hosts of vaults must lie within `keyVaultEndpoint` of the file": (
+        "unit/azure/test_clouds.py::test_the_file_of_azure_stack_is_read"
+    ),
+    "a second YAML document, a merge key or a tag in `objects` is an error": (
+        "unit/test_strict_yaml.py::test_what_is_not_allowed_is_named_with_its_line"
+    ),
+}
+"""Rows that no case can show, and the test that does."""
+
+# Both sides refuse these with the same code; only ours does so before any call.
+SAME_END = {
+    "an empty `array` is an error of the class": "empty-array",
+    "an unknown `objectType` is an error before any call": "unknown-type",
+    "a name or version that no vault can hold is an error before any call": "impossible-name",
+    "`useVMManagedIdentity` beside `clientID` needs no service-account token": (
+        "client-id-beside-machine"
+    ),
+    "Kubernetes Secrets": "opaque",
+}
+"""Rows that say when or why, not what: the case that ends the same, or shows it."""
+
+
+def rows() -> set[str]:
+    """The first cell of each row."""
+    found = set()
+    for page, headings in PAGES.items():
+        text = (ROOT / page).read_text()
+        for heading in headings:
+            part = text.partition(f"{heading}\n")[2].partition("\n## ")[0]
+            cells = [line.split("|")[1].strip() for line in part.splitlines() if "|" in line]
+            assert cells, f"{page} has no table below {heading!r}"
+            found |= set(cells[2:])
+    return found
+
+
+def test_each_difference_of_a_case_is_documented() -> None:
+    """A row of docs/ begins with what the case names."""
+    named = {difference.row for case in cases(UNKNOWN) for difference in case.differs}
+    assert set() == {name for name in named if not any(row.startswith(name) for row in rows())}
+
+
+def test_each_documented_difference_is_shown() -> None:
+    """By a case, or by a test that is there."""
+    named = {difference.row for case in cases(UNKNOWN) for difference in case.differs}
+    left = {row for row in rows() if not any(row.startswith(name) for name in named)}
+    assert left == ELSEWHERE.keys() | SAME_END.keys()
+    assert set() == set(SAME_END.values()) - {case.name for case in cases(UNKNOWN)}
+    assert [] == [where for where in ELSEWHERE.values() if not is_there(where)]
+
+
+def is_there(where: str) -> bool:
+    """Whether there is a test of that name."""
+    path, name = where.split("::")
+    return f"def {name}(" in (ROOT / "tests" / path).read_text()

@@ -1,0 +1,44 @@
+"""Ours does what the originals do, but for the differences that docs/ tells of."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.compat.comparison import Comparison
+from tests.compat.stacks import ORIGINAL, PAIRINGS, Pairing, Side
+from tests.compat.table import cases
+from tests.compat.vault_contents import UNKNOWN
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+NAMES = [case.name for case in cases(UNKNOWN)]
+OTHERS = [pairing for pairing in PAIRINGS if pairing != ORIGINAL]
+
+
+@pytest.mark.parametrize("pairing", OTHERS, ids=lambda pairing: pairing.name)
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_case_ends_as_with_the_originals(
+    compared: Comparison, name: str, pairing: Pairing
+) -> None:
+    """Files, modes, pod status, Secrets and the code of a refusal, but for what differs."""
+    case = next(case for case in cases(compared.contents) if case.name == name)
+    expected = compared.outcomes[name, ORIGINAL]
+    for difference in case.differs:
+        side = pairing.driver if difference.driver else pairing.provider
+        if side is Side.OURS:
+            expected = difference.ours(expected)
+    assert [] == expected.differences(compared.outcomes[name, pairing])
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS, ids=lambda pairing: pairing.name)
+@pytest.mark.parametrize("name", [case.name for case in cases(UNKNOWN) if case.says])
+async def test_a_refusal_says_what_people_search_for(
+    compared: Comparison, name: str, pairing: Pairing
+) -> None:
+    """The words that identify the reason stand in the message of each stack."""
+    case = next(case for case in cases(compared.contents) if case.name == name)
+    refusal = compared.outcomes[name, pairing].refusal
+    assert refusal is not None
+    assert re.search(case.says, refusal.text), refusal.text
