@@ -5,7 +5,9 @@ Source: azure, sections 2.6, 3 and 6.1. A provider reads what concerns it and ig
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from keyferry.vault_settings import VaultSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +24,7 @@ class ProviderSettings:
     """Where AKS identity bindings exchange tokens; "" is the API server of this cluster."""
     sni_name: str = ""
     """The TLS server name of the token proxy; "" is found out from its certificate."""
+    vault: VaultSettings = field(default_factory=VaultSettings)
+    """HashiCorp Vault."""
+    openbao: VaultSettings = field(default_factory=VaultSettings)
+    """OpenBao."""

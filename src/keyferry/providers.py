@@ -40,8 +40,28 @@ def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     return named_files(parameters)
 
 
+def _build_vault(parts: ProviderParts) -> Provider:
+    from keyferry.vault.provider import build_vault
+
+    return build_vault(parts)
+
+
+def _build_openbao(parts: ProviderParts) -> Provider:
+    from keyferry.vault.provider import build_openbao
+
+    return build_openbao(parts)
+
+
+def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+    from keyferry.vault.files import named_files
+
+    return named_files(parameters)
+
+
 PROVIDERS: tuple[ProviderRow, ...] = (
     ProviderRow(name="azure", build=_build_azure, named_files=_azure_files),
+    ProviderRow(name="vault", build=_build_vault, named_files=_vault_files),
+    ProviderRow(name="openbao", build=_build_openbao, named_files=_vault_files),
 )
 
 

@@ -20,17 +20,18 @@ MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 60
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
-    "driver": ("azure", "cli", "devvault"),
-    "azure": ("driver", "cli", "devvault", "store"),
-    "store": ("driver", "azure", "cli", "devvault"),
-    "certs": ("driver", "azure", "store", "cli", "devvault"),
-    "economy": ("driver", "azure", "store", "cli", "devvault"),
+    "driver": ("azure", "vault", "cli", "devvault"),
+    "azure": ("driver", "vault", "cli", "devvault", "store"),
+    "vault": ("driver", "azure", "cli", "devvault", "store"),
+    "store": ("driver", "azure", "vault", "cli", "devvault"),
+    "certs": ("driver", "azure", "vault", "store", "cli", "devvault"),
+    "economy": ("driver", "azure", "vault", "store", "cli", "devvault"),
     # The foundation knows no package, but for the rows of the table of providers.
-    "": ("driver", "azure", "cli", "devvault", "store", "economy"),
+    "": ("driver", "azure", "vault", "cli", "devvault", "store", "economy"),
 }
 """Which packages a package does not import; "" stands for the modules beside the packages."""
 
-EXCEPTIONS = {("providers", "azure"), ("__main__", "cli")}
+EXCEPTIONS = {("providers", "azure"), ("providers", "vault"), ("__main__", "cli")}
 """The table of providers alone knows them; `python -m keyferry` is the command."""
 
 DEVVAULT_MAY_IMPORT = ("errors", "https", "devvault")
@@ -54,6 +55,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "web",
         "azure.token_errors",
         "azure.token_http",
+        "vault.http",
         "devvault",
     ),
     "lightkube": ("store.kube_client", "store.kube_config", "store.kube_errors"),

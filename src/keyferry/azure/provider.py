@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from keyferry import __version__
 from keyferry.azure.cloud_file import read_environment
 from keyferry.azure.clouds import Cloud, EnvironmentFile, check_default_cloud
-from keyferry.azure.delivery import deliver, within
+from keyferry.azure.delivery import deliver
 from keyferry.azure.fetch import fetch
 from keyferry.azure.fetch_plan import ask_of
 from keyferry.azure.identity import Credentials, Login
@@ -20,6 +20,7 @@ from keyferry.azure.shared_vault import SharedVault
 from keyferry.azure.vault_refusals import Asked
 from keyferry.contract import API_VERSION, MountResult, ProviderVersion
 from keyferry.errors import KeyferryError
+from keyferry.failures import within
 from keyferry.https import HttpsClient
 from keyferry.logs import get_logger
 from keyferry.provider_settings import ProviderSettings

@@ -161,12 +161,7 @@ class CertificateStore:
         enabled: bool = True,
     ) -> ObjectVersion:
         version = random.token_hex(16)
-        attributes = SecretAttributes(
-            enabled=enabled,
-            content_type=content_type,
-            expires=int(material.leaf.not_valid_after_utc.timestamp()),
-            not_before=int(material.leaf.not_valid_before_utc.timestamp()),
-        )
+        attributes = SecretAttributes(enabled=enabled, content_type=content_type)
         value = secret_value(material, content_type)
         self.secrets.set(vault, name, value, attributes, certificate_version=version)
         document = {"pem": key_pem(material.key), "kty": kind, "managed": "yes"}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.contract import NamedFile, SecretFile
-    from keyferry.driver.expiry_watch import ExpiryWatch
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
@@ -49,14 +48,12 @@ class Published:
         written: which files changed.
         secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
             fine.
-        near_expiry: a sentence for each object that has expired or soon will, if its class asks.
         stale: why a refresh or an adoption failed, and the volume keeps what it had; else None.
     """
 
     decision: Decision
     written: Written = NOTHING_WRITTEN
     secret_problems: tuple[SecretProblem, ...] = ()
-    near_expiry: tuple[str, ...] = ()
     stale: KeyferryError | None = None
 
 
@@ -69,7 +66,6 @@ class Publisher:
         plugins: the providers.
         sync: the Kubernetes Secrets of a volume.
         metrics: what is counted.
-        expiries: who hears of objects that end.
         node: the name of this node, for pod statuses.
         rotation_interval: seconds that content is left alone before a repeated publish refreshes
             it; None when rotation is off.
@@ -84,7 +80,6 @@ class Publisher:
         plugins: Plugins,
         sync: SecretSync,
         metrics: Metrics,
-        expiries: ExpiryWatch,
         node: str,
         rotation_interval: float | None,
         clock: Callable[[], float] = time.monotonic,
@@ -94,7 +89,6 @@ class Publisher:
         self._plugins = plugins
         self._sync = sync
         self._metrics = metrics
-        self._expiries = expiries
         self._node = node
         self._rotation_interval = rotation_interval
         self._clock = clock
@@ -143,7 +137,7 @@ class Publisher:
         with self._metrics.unpublish():
             async with self._locks.to_empty(request.target_path):
                 await run_whole(self._mounts.unmount, Path(request.target_path))
-                self._forget(request.target_path)
+                self._fetched.pop(request.target_path, None)
                 await self._store.volume_gone(request.target_path)
         _log.info("volume unpublished")
 
@@ -179,7 +173,7 @@ class Publisher:
             return await self._deliver(request, cls, plugin, Mount())
         except BaseException as error:
             await run_whole(self._mounts.unmount, target, keep_folder=folder_was_there)
-            self._forget(request.target_path)
+            self._fetched.pop(request.target_path, None)
             if isinstance(error, KeyferryError):
                 await self._store.record_event(mount_failed(request.pod, cls, error))
             raise
@@ -254,9 +248,6 @@ class Publisher:
             )
         )
         problems = await self._sync_secrets(request, cls, named, result.files, owner)
-        near_expiry = await self._expiries.delivered(
-            request.target_path, request.pod, cls, result.expiries
-        )
         self._fetched[request.target_path] = self._clock()
         _log.info(
             "volume published",
@@ -265,11 +256,7 @@ class Publisher:
             objects=len(result.versions),
             changed=len(written.added + written.changed + written.removed),
         )
-        return Published(decision, written, problems, near_expiry)
-
-    def _forget(self, target: str) -> None:
-        self._fetched.pop(target, None)
-        self._expiries.gone(target)
+        return Published(decision, written, problems)
 
     async def _sync_secrets(
         self,

@@ -1,0 +1,112 @@
+"""JSON as Go programs read and write it: numbers as they are written, one spelling a value. [pure]
+
+Vaults hold numbers that no float can hold, and the bytes of a file must not depend on who wrote
+them. So a number stays the text that it came as, objects are written with sorted keys, nothing
+stands between values, and `<`, `>`, `&`, U+2028 and U+2029 are escaped, as `encoding/json` does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from math import isfinite
+from typing import TypeAlias
+
+Json: TypeAlias = (
+    "bool | int | float | str | JsonNumber | Sequence[Json] | Mapping[str, Json] | None"
+)
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile("[<>&\u2028\u2029]")
+
+
+class JsonNumber(str):
+    """A number as its JSON spells it."""
+
+    __slots__ = ()
+
+
+class NotJsonError(ValueError):
+    """The bytes are not JSON; nothing of them is repeated."""
+
+
+def read_json(body: bytes) -> Json:
+    """The value in `body`, a lone surrogate replaced by U+FFFD.
+
+    Raises:
+        NotJsonError: it is none, or is nested too deeply.
+    """
+    try:
+        value: Json = json.loads(
+            body.decode(), parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError):
+        raise NotJsonError from None
+    return value
+
+
+def write_json(value: Json) -> bytes:
+    """The one spelling of `value`.
+
+    Raises:
+        NotJsonError: a number is not finite, or it is nested too deeply.
+    """
+    try:
+        return _write(value).encode()
+    except RecursionError:
+        raise NotJsonError from None
+
+
+def text_bytes(text: str) -> bytes:
+    """The text in UTF-8, a lone surrogate replaced by U+FFFD."""
+    return _SURROGATES.sub("\ufffd", text).encode()
+
+
+def _no_constant(_: str) -> Json:
+    raise NotJsonError
+
+
+def _write(value: Json) -> str:  # noqa: PLR0911 - one a kind of value
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case JsonNumber():
+            return str(value)
+        case str():
+            return _write_text(value)
+        case int():
+            return str(value)
+        case float():
+            return _write_float(value)
+        case Mapping():
+            pairs = (f"{_write_text(key)}:{_write(value[key])}" for key in sorted(value))
+            return "{" + ",".join(pairs) + "}"
+        case _:
+            return "[" + ",".join(map(_write, value)) + "]"
+
+
+def _write_text(text: str) -> str:
+    quoted = json.dumps(_SURROGATES.sub("\ufffd", text), ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
+def _write_float(number: float) -> str:
+    """Plain digits from 1e-6 to 1e21, else an exponent."""
+    if not isfinite(number):
+        raise NotJsonError
+    shortest = Decimal(repr(number))
+    if number == 0 or 1e-6 <= abs(number) < 1e21:
+        plain = f"{shortest:f}"
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    digits = "".join(map(str, shortest.as_tuple().digits)).rstrip("0")
+    exponent = shortest.adjusted()
+    mantissa = digits[0] + (f".{digits[1:]}" if digits[1:] else "")
+    sign = "-" if number < 0 else ""
+    # Go writes e-07 as e-7, and e+21 with its sign.
+    return f"{sign}{mantissa}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}".replace(
+        "e-0", "e-"
+    )

@@ -1,0 +1,1 @@
+"""The provider for HashiCorp Vault and OpenBao: classes with `provider: vault` or `openbao`."""

@@ -1,0 +1,154 @@
+"""What a vault answers, read once. [pure]
+
+Source: vault, section 1.7. Numbers stay as they are written. An answer without anything in it is
+an error here, where upstream's process dies of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from keyferry.go_json import JsonNumber, NotJsonError, read_json
+
+if TYPE_CHECKING:
+    from keyferry.go_json import Json
+
+_ENVELOPE = (
+    "request_id", "lease_id", "lease_duration", "renewable", "data", "warnings", "auth",
+    "wrap_info", "mount_type",
+)  # fmt: skip
+_ZERO = JsonNumber("0")
+MAX_SECONDS = 10 * 365 * 86400.0
+"""A lease or a token that lasts longer is taken to last so long."""
+
+
+class BadAnswerError(ValueError):
+    """It is not an answer of a vault; the text says what is wrong and quotes nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        lease_id: "" where there is no lease.
+        lease_duration: seconds, as it is written.
+        renewable: whether the lease can be renewed.
+        data: what was asked for.
+        warnings: what the vault has to say about it, None for nothing.
+        auth: a token that came with it, None for none.
+        wrap_info: where the answer is wrapped, None if it is not.
+        mount_type: the kind of the engine, "" where it is not told.
+    """
+
+    lease_id: str = ""
+    lease_duration: JsonNumber = _ZERO
+    renewable: bool = False
+    data: Mapping[str, Json] | None = field(default=None, repr=False)
+    warnings: tuple[str, ...] | None = field(default=None, repr=False)
+    auth: Mapping[str, Json] | None = field(default=None, repr=False)
+    wrap_info: Mapping[str, Json] | None = field(default=None, repr=False)
+    mount_type: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How long its lease lasts."""
+        return seconds_of(self.lease_duration)
+
+
+def read_answer(body: bytes) -> Answer:
+    """The answer in the body of a success.
+
+    Raises:
+        BadAnswerError: it is not one.
+    """
+    if not body.strip():
+        return Answer()
+    try:
+        document = read_json(body)
+    except NotJsonError:
+        raise BadAnswerError("it is not JSON") from None
+    if not isinstance(document, Mapping):
+        raise BadAnswerError("it is not a JSON object")
+    if not any(document.get(key) for key in _ENVELOPE):
+        return _bare(document)
+    return Answer(
+        lease_id=_text(document, "lease_id"),
+        lease_duration=_number(document, "lease_duration"),
+        renewable=document.get("renewable") is True,
+        data=_mapping(document, "data"),
+        warnings=_warnings(document),
+        auth=_mapping(document, "auth"),
+        wrap_info=_mapping(document, "wrap_info"),
+        mount_type=_text(document, "mount_type"),
+    )
+
+
+def seconds_of(value: Json) -> float:
+    """A number of seconds from 0 on; 0 for anything else."""
+    if not isinstance(value, JsonNumber):
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        return 0.0
+    return min(max(seconds, 0.0), MAX_SECONDS)
+
+
+def errors_of(body: bytes) -> tuple[str, ...]:
+    """The texts in `errors` of a refusal, or of a health page what it says of itself."""
+    try:
+        document = read_json(body)
+    except NotJsonError:
+        return ()
+    if not isinstance(document, Mapping):
+        return ()
+    errors = document.get("errors")
+    if isinstance(errors, str) or not isinstance(errors, Sequence):
+        return ()
+    return tuple(text for text in errors if type(text) is str)
+
+
+def _bare(document: Mapping[str, Json]) -> Answer:
+    """An answer without envelope: all of it is data."""
+    if not document or set(document) <= {"errors", *_ENVELOPE}:
+        return Answer()
+    if document.get("errors"):
+        raise BadAnswerError("it is a success that tells errors")
+    return Answer(data=document)
+
+
+def _text(document: Mapping[str, Json], key: str) -> str:
+    value = document.get(key)
+    if value is None:
+        return ""
+    if type(value) is not str:
+        raise BadAnswerError(f"its {key} is not a text")
+    return value
+
+
+def _number(document: Mapping[str, Json], key: str) -> JsonNumber:
+    value = document.get(key)
+    if value is None:
+        return _ZERO
+    if not isinstance(value, JsonNumber):
+        raise BadAnswerError(f"its {key} is not a number")
+    return value
+
+
+def _mapping(document: Mapping[str, Json], key: str) -> Mapping[str, Json] | None:
+    value = document.get(key)
+    if value is None or isinstance(value, Mapping):
+        return value
+    raise BadAnswerError(f"its {key} is not an object")
+
+
+def _warnings(document: Mapping[str, Json]) -> tuple[str, ...] | None:
+    value = document.get("warnings")
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise BadAnswerError("its warnings are not a list")
+    return tuple(text for text in value if isinstance(text, str))

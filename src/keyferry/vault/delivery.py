@@ -1,0 +1,58 @@
+"""From what came of the reads to the content of a volume: all of it, or why not. [pure]"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.contract import MountResult, ObjectVersion, SecretFile
+from keyferry.errors import KeyferryError
+from keyferry.failures import first_of
+from keyferry.vault.render import render
+from keyferry.vault.versions import content_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from keyferry.vault.answer import Answer
+    from keyferry.vault.objects import ReadRequest, VaultObject
+    from keyferry.vault.product import Product
+
+
+def deliver(
+    objects: Sequence[VaultObject],
+    answers: Mapping[ReadRequest, Answer | KeyferryError],
+    *,
+    mode: int,
+    product: Product,
+    version_key: bytes,
+) -> MountResult:
+    """The files of all objects, in their order.
+
+    Args:
+        objects: as the class lists them.
+        answers: what came for each request.
+        mode: of files whose entry names none.
+        product: whose answers they are.
+        version_key: of the hashes that are the versions.
+
+    Raises:
+        KeyferryError: the first failure, which names the objects that failed as well.
+    """
+    files: list[SecretFile] = []
+    versions: list[ObjectVersion] = []
+    failures: list[tuple[str, KeyferryError]] = []
+    for found in objects:
+        answer = answers[found.request]
+        if isinstance(answer, KeyferryError):
+            failures.append((str(found), answer))
+            continue
+        try:
+            content = render(found, answer, product)
+        except KeyferryError as error:
+            failures.append((str(found), error))
+            continue
+        files.append(SecretFile(found.name, mode if found.mode is None else found.mode, content))
+        versions.append(ObjectVersion(found.name, content_version(version_key, found, content)))
+    if failures:
+        raise first_of(failures)
+    return MountResult(tuple(versions), tuple(files))

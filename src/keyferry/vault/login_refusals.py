@@ -1,0 +1,184 @@
+"""What it means when a vault refuses a login, and what to do about it. [pure]
+
+The vault's own words are part of each message: they are what people search for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.errors import IdentityError
+from keyferry.excerpt import excerpt
+from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, TokenLogin
+from keyferry.vault.unavailable import quotable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A refusal that is known.
+
+    Attributes:
+        words: of the vault, in lower case; all of them are in its text.
+        meaning: what is wrong, "{}" being the login.
+        remedy: makes the advice.
+    """
+
+    words: tuple[str, ...]
+    meaning: str
+    remedy: Callable[[Login], str]
+
+
+def login_error(
+    status: int, errors: tuple[str, ...], login: Login, *, jwt: str = ""
+) -> IdentityError:
+    """The error for an answer that grants no token.
+
+    Args:
+        status: of HTTP.
+        errors: what the vault says.
+        login: what was tried.
+        jwt: the token that was sent, which is never repeated.
+    """
+    quoted = quotable(errors, secrets=(jwt, *_secrets(login)))
+    said = f": {'; '.join(quoted)}" if quoted else ""
+    text = " ".join(errors).lower()
+    for case in _CASES:
+        if all(word in text for word in case.words):
+            meaning, remedy = case.meaning, case.remedy(login)
+            break
+    else:
+        meaning, remedy = "the login is refused", _unknown(status, login)
+    where = f"{login.server} refuses {login.who} at auth/{login.mount}"
+    return IdentityError(f"failed to login: {where}: {meaning} ({status}{said})", remedy)
+
+
+def _secrets(login: Login) -> tuple[str, ...]:
+    match login.method:
+        case AppRoleLogin(_, secret_id):
+            return (secret_id,)
+        case JwtLogin(token=token) | TokenLogin(token):
+            return (token,)
+        case CertLogin():
+            return ()
+
+
+def _role(login: Login) -> str:
+    method = login.method
+    return excerpt(method.role) if isinstance(method, JwtLogin | CertLogin) and method.role else "?"
+
+
+def _read_role(login: Login) -> str:
+    return f"vault read auth/{login.mount}/role/{_role(login)}"
+
+
+def _role_missing(login: Login) -> str:
+    return (
+        f"Correct the role in the class, or create it: vault list auth/{login.mount}/role; roles "
+        "belong to one auth method of one namespace."
+    )
+
+
+def _account(login: Login) -> str:
+    pod = login.pod
+    return (
+        f"Let the role take it: vault write auth/{login.mount}/role/{_role(login)} "
+        f"bound_service_account_names={pod.service_account or 'NAME'} "
+        f"bound_service_account_namespaces={pod.namespace or 'NAMESPACE'} (with its other fields); "
+        "or set serviceAccountName of the pod."
+    )
+
+
+def _audience(login: Login) -> str:
+    sent = login.method.audience if isinstance(login.method, JwtLogin) else ""
+    what = f"'{excerpt(sent)}'" if sent else "the default one"
+    return (
+        f"The class asks for a token with the audience {what}. Set audience of the class to what "
+        f"the role takes: {_read_role(login)}, fields audience or bound_audiences; the CSIDriver "
+        "object needs the same in spec.tokenRequests."
+    )
+
+
+def _claims(login: Login) -> str:
+    return (
+        f"Compare the claims of the pod's token with bound_claims of the role: {_read_role(login)}"
+    )
+
+
+def _signature(login: Login) -> str:
+    return (
+        "The auth method must know the keys of this cluster: "
+        f"vault read auth/{login.mount}/config; compare with "
+        "kubectl get --raw /.well-known/openid-configuration."
+    )
+
+
+def _reviewer(login: Login) -> str:
+    return (
+        "The vault asks the cluster's API server about the token and is not let in: give its "
+        "reviewer the ClusterRole system:auth-delegator, and check kubernetes_host and "
+        f"kubernetes_ca_cert: vault read auth/{login.mount}/config"
+    )
+
+
+def _app_role(login: Login) -> str:
+    return (
+        f"Make a new secret id and put it into the pod's Secret: vault write -f "
+        f"auth/{login.mount}/role/ROLE/secret-id; it may have expired or be used up."
+    )
+
+
+def _certificate(login: Login) -> str:
+    return (
+        "The certificate must be signed by a CA of the role and be within its dates and names: "
+        f"vault read auth/{login.mount}/certs/{_role(login)}; the listener of the vault must ask "
+        "for client certificates."
+    )
+
+
+def _unknown(status: int, login: Login) -> str:
+    if status == 404:
+        return (
+            f"There is no auth method there: vault auth list; it belongs to one namespace "
+            f"({login.server.namespace or 'the root'}). Set vaultAuthMountPath and vaultNamespace."
+        )
+    return (
+        f"Check that auth/{login.mount} exists in this namespace (vault auth list), that the role "
+        f"exists ({_read_role(login)}), and that the vault can verify the tokens of this cluster."
+    )
+
+
+_CASES: tuple[_Case, ...] = (
+    _Case(("invalid role name",), "there is no such role", _role_missing),
+    _Case(("role", "could not be found"), "there is no such role", _role_missing),
+    _Case(
+        ("service account name not authorized",),
+        "the role is not for this service account",
+        _account,
+    ),
+    _Case(
+        ("namespace not authorized",), "the role is not for this namespace of the cluster", _account
+    ),
+    _Case(("aud", "claim"), "the token is for another audience", _audience),
+    _Case(("audience",), "the token is for another audience", _audience),
+    _Case(("subject", "claim"), "the role is not for this service account", _account),
+    _Case(("bound claim",), "a claim of the token is not what the role wants", _claims),
+    _Case(
+        ("issuer", "claim"), "the token comes from another cluster than the role wants", _signature
+    ),
+    _Case(("signature",), "the vault cannot verify the token", _signature),
+    _Case(("lookup failed", "unauthorized"), "the cluster does not accept the token", _reviewer),
+    _Case(("service account unauthorized",), "the cluster does not accept the token", _reviewer),
+    _Case(("tokenreview",), "the vault cannot ask the cluster about the token", _reviewer),
+    _Case(("token is expired",), "the token has expired", _signature),
+    _Case(("secret id",), "the secret id or the role id is not valid", _app_role),
+    _Case(("secret_id",), "the secret id or the role id is not valid", _app_role),
+    _Case(("role_id",), "the secret id or the role id is not valid", _app_role),
+    _Case(("role id",), "the secret id or the role id is not valid", _app_role),
+    _Case(("certificate",), "the certificate is not accepted", _certificate),
+    _Case(("no handler for route",), "there is no such auth method", lambda x: _unknown(404, x)),
+)
+"""The first one whose words are there counts."""

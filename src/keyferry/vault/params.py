@@ -1,0 +1,230 @@
+"""The parameters of a class for Vault or OpenBao, checked once, before anything is done. [pure]
+
+Source: vault, section 1.5: the checks stand in upstream's order, so that a class with two mistakes
+is told the same first one; those of our own come after them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.booleans import parse_boolean
+from keyferry.contract import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
+from keyferry.errors import ClassInvalidError, Hop, IdentityError, PlatformError
+from keyferry.excerpt import excerpt
+from keyferry.service_accounts import parse_tokens, read_claims, subject_of
+from keyferry.vault.login import JwtLogin, Login, Pod
+from keyferry.vault.objects import parse_objects
+from keyferry.vault.secret_methods import METHODS, default_mount, method_from_secret
+from keyferry.vault.server import Server, is_namespace, parse_address
+from keyferry.vault.tls_settings import merge_layers
+from keyferry.vault_settings import TlsLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.vault.objects import VaultObject
+    from keyferry.vault.product import Product
+    from keyferry.vault_settings import VaultSettings
+
+_MOUNT = re.compile(r"[A-Za-z0-9._~@:+=-]+(/[A-Za-z0-9._~@:+=-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class VaultMount:
+    """Everything that one mount asks for.
+
+    Attributes:
+        login: who reads, and where.
+        objects: what to deliver, at least one.
+    """
+
+    login: Login
+    objects: tuple[VaultObject, ...]
+
+
+class Parameters:
+    """The parameters of one class, by the spellings of a product.
+
+    Args:
+        attributes: of the call.
+        product: whose class it is.
+    """
+
+    def __init__(self, attributes: Mapping[str, str], product: Product) -> None:
+        self._attributes = attributes
+        self._product = product
+
+    def given(self, suffix: str) -> str | None:
+        """The spelling in which a parameter is given, even if empty; the strongest first."""
+        keys = self._product.keys(suffix)
+        return next((key for key in keys if key in self._attributes), None)
+
+    def get(self, suffix: str) -> str:
+        """A parameter with a prefix; "" where it is absent."""
+        return self._attributes.get(self.given(suffix) or "", "").strip()
+
+    def plain(self, key: str) -> str:
+        """A parameter without prefix; "" where it is absent."""
+        return self._attributes.get(key, "").strip()
+
+    def role(self) -> str:
+        """The role of the auth method; "" where none is named."""
+        keys = self._product.role_keys
+        return self.plain(next((key for key in keys if key in self._attributes), ""))
+
+
+def parse_mount(
+    attributes: Mapping[str, str],
+    secrets: Mapping[str, str] | None,
+    *,
+    target_path: str,
+    product: Product,
+    settings: VaultSettings,
+) -> VaultMount:
+    """The mount that a call asks for.
+
+    Args:
+        attributes: of the call: the class, overlaid by what kubelet says of the pod.
+        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
+        target_path: where the volume goes.
+        product: whose class it is.
+        settings: what flags and environment say.
+
+    Raises:
+        PlatformError: kubelet did not say where the volume goes.
+        ClassInvalidError: a parameter is missing or malformed.
+        IdentityError: the token of the pod cannot be used, or its Secret lacks something.
+    """
+    given = Parameters(attributes, product)
+    mount_keys = [given.given("KubernetesMountPath"), given.given("AuthMountPath")]
+    if all(mount_keys):
+        both = f"{mount_keys[0]} and {mount_keys[1]}"
+        raise ClassInvalidError(f"{both} are both set", f"Keep {mount_keys[1]}.")
+    skip_verify = _boolean(given, "SkipTLSVerify")
+    listed = attributes.get("objects", "")
+    objects = parse_objects(listed) if listed.strip() else ()
+    tokens = _tokens(given)
+    if not target_path:
+        problem = "the call names no target path"
+        raise PlatformError(problem, "Whoever calls the provider must send it.", hop=Hop.REQUEST)
+    kind = given.get("AuthMethod") or "kubernetes"
+    if kind not in METHODS:
+        key, words = given.given("AuthMethod"), ", ".join(METHODS)
+        raise ClassInvalidError(f"{key} is '{excerpt(kind)}'", f"Write one of: {words}.")
+    if not given.role() and METHODS[kind].needs_role:
+        key = product.role_keys[0]
+        raise ClassInvalidError(f"{key} is not set", f"Set {key} to a role of the auth method.")
+    if not objects:
+        problem = "objects is not set, so there is nothing to read"
+        raise ClassInvalidError(problem, "List at least one object.")
+    server = _server(given, product, settings, skip_verify=skip_verify)
+    mount = given.get("AuthMountPath") or given.get("KubernetesMountPath")
+    mount = _mount_path(mount or default_mount(kind) or settings.auth_mount)
+    pod = _pod(given)
+    if METHODS[kind].from_secret:
+        method, client_pem = method_from_secret(kind, secrets or {}, role=given.role())
+        return VaultMount(Login(server.with_client(client_pem), mount, method, pod), objects)
+    audience = given.plain("audience")
+    token = tokens.get(audience or product.audience, "")
+    _check_subject(token, pod)
+    return VaultMount(Login(server, mount, JwtLogin(given.role(), audience, token), pod), objects)
+
+
+def _pod(given: Parameters) -> Pod:
+    return Pod(
+        namespace=given.plain(POD_NAMESPACE),
+        name=given.plain(POD_NAME),
+        uid=given.plain(POD_UID),
+        service_account=given.plain(SERVICE_ACCOUNT),
+    )
+
+
+def _boolean(given: Parameters, suffix: str) -> bool:
+    key = given.given(suffix)
+    if key is None:
+        return False
+    value = parse_boolean(given.get(suffix))
+    if value is None:
+        problem = f"{key} is neither true nor false: '{excerpt(given.get(suffix))}'"
+        raise ClassInvalidError(problem, 'Write "true" or "false".')
+    return value
+
+
+def _tokens(given: Parameters) -> Mapping[str, str]:
+    text = given.plain(SERVICE_ACCOUNT_TOKENS)
+    tokens = parse_tokens(text) if text else {}
+    if tokens is None:
+        raise IdentityError(
+            "the service account tokens of the call are not kubelet's JSON",
+            "Kubelet sends them if the CSIDriver object has spec.tokenRequests; check who else "
+            "calls the provider.",
+        )
+    return tokens
+
+
+def _check_subject(token: str, pod: Pod) -> None:
+    """Refuse a token that says it is of another service account than the pod's.
+
+    Kubelet never sends one; a class could carry one, to profit from the login of another pod.
+    """
+    expected = subject_of(namespace=pod.namespace, service_account=pod.service_account)
+    subject = read_claims(token).sub
+    if token and pod.service_account and subject not in ("", expected):
+        raise IdentityError(
+            f"the service-account token belongs to {excerpt(subject)}, and the pod to {expected}",
+            "Remove serviceAccount.tokens from the parameters of the class; kubelet sends them.",
+        )
+
+
+def _server(
+    given: Parameters, product: Product, settings: VaultSettings, *, skip_verify: bool
+) -> Server:
+    layer = TlsLayer(
+        ca_file=given.get("CACertPath"),
+        ca_folder=given.get("CADirectory"),
+        server_name=given.get("TLSServerName"),
+        client_cert=given.get("TLSClientCertPath"),
+        client_key=given.get("TLSClientKeyPath"),
+        skip_verify=skip_verify,
+    )
+    tls = merge_layers(
+        (*settings.tls, layer), merges_cas=product.merges_cas, error=ClassInvalidError
+    )
+    text = settings.agent_address or given.get("Address") or settings.address
+    key = given.given("Address") or f"--{product.name}-addr"
+    try:
+        address = parse_address(text)
+    except ValueError as error:
+        remedy = "Write it as https://vault.example.com:8200."
+        raise ClassInvalidError(f"{key}: the address {error}", remedy) from None
+    namespace = given.get("Namespace") or settings.namespace
+    if not is_namespace(namespace):
+        problem = f"{given.given('Namespace')} cannot be the path of a namespace"
+        raise ClassInvalidError(problem, "Write it as in `vault namespace list`.")
+    return Server(
+        address=address,
+        namespace=namespace.strip("/"),
+        tls=tls,
+        headers=settings.headers,
+        redirects=settings.redirects,
+        proxy=settings.proxy,
+    )
+
+
+def _mount_path(text: str) -> str:
+    path = text.strip("/").removeprefix("auth/")
+    if not _MOUNT.fullmatch(path) or ".." in path.split("/"):
+        raise ClassInvalidError(
+            f"vaultAuthMountPath '{excerpt(text)}' cannot be the path of an auth method",
+            "Write it as in `vault auth list`, without auth/.",
+        )
+    return path

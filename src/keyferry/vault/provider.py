@@ -1,0 +1,118 @@
+"""One mount from Vault or OpenBao: parse, log in, read, render. All of it or nothing."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from keyferry import __version__
+from keyferry.contract import API_VERSION, ProviderVersion
+from keyferry.errors import KeyferryError, PlatformError
+from keyferry.failures import within
+from keyferry.https import HttpsClient
+from keyferry.pace import Pace
+from keyferry.vault.client import VaultClient
+from keyferry.vault.delivery import deliver
+from keyferry.vault.http import VaultHttp
+from keyferry.vault.params import parse_mount
+from keyferry.vault.pod_tokens import NoPodTokens
+from keyferry.vault.product import OPENBAO, VAULT
+from keyferry.vault.reader import Reader
+from keyferry.vault.session import Vaults
+from keyferry.vault.sessions import Sessions
+from keyferry.vault.tls import TlsContexts
+
+if TYPE_CHECKING:
+    from keyferry.contract import MountCall, MountResult, Provider
+    from keyferry.economy.hub import Economy
+    from keyferry.provider_parts import ProviderParts
+    from keyferry.vault.pod_tokens import PodTokens
+    from keyferry.vault.product import Product
+    from keyferry.vault_settings import VaultSettings
+
+VERSION_KEY_BYTES = 32
+
+
+def build_vault(parts: ProviderParts) -> Provider:
+    """The provider for `spec.provider: vault`."""
+    return VaultProvider(VAULT, HttpsClient(parts.https), parts.economy, parts.settings.vault)
+
+
+def build_openbao(parts: ProviderParts) -> Provider:
+    """The provider for `spec.provider: openbao`."""
+    return VaultProvider(OPENBAO, HttpsClient(parts.https), parts.economy, parts.settings.openbao)
+
+
+class VaultProvider:
+    """Delivers secrets from one of the two products.
+
+    Args:
+        product: which one.
+        https: its connections; closed with it.
+        economy: spares the vaults.
+        settings: what it was told.
+        pace: how time passes.
+        tokens: makes service-account tokens where kubelet sent none; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        product: Product,
+        https: HttpsClient,
+        economy: Economy,
+        settings: VaultSettings,
+        *,
+        pace: Pace | None = None,
+        tokens: PodTokens | None = None,
+    ) -> None:
+        self._product = product
+        self._https = https
+        self._economy = economy
+        self._settings = settings
+        self._http = VaultHttp(https, TlsContexts())
+        self._vaults = Vaults(self._http, economy, pace or Pace())
+        self._sessions = Sessions(
+            self._vaults, tokens or NoPodTokens(product), limit=settings.sessions
+        )
+        self._version_key = secrets.token_bytes(VERSION_KEY_BYTES)
+
+    async def mount(self, call: MountCall) -> MountResult:
+        """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
+        try:
+            return await self._mount(call)
+        except KeyferryError as error:
+            raise within("error making mount request", error) from error.__cause__
+
+    async def version(self) -> ProviderVersion:
+        """Tell the protocol and the product version."""
+        return ProviderVersion(API_VERSION, self._product.runtime_name, __version__)
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._http.close()
+        await self._https.close()
+
+    async def _mount(self, call: MountCall) -> MountResult:
+        mount = parse_mount(
+            call.attributes,
+            call.secrets,
+            target_path=call.target_path,
+            product=self._product,
+            settings=self._settings,
+        )
+        if self._https.settings.dev is not None:
+            raise PlatformError(
+                f"the development vault does not speak the API of {self._product.title}",
+                f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
+            )
+        session = await self._sessions.open(mount.login, call.purpose)
+        client = VaultClient(self._vaults, session, call.purpose)
+        reader = Reader(client, self._economy, call.purpose)
+        answers = await reader.read_all(found.request for found in mount.objects)
+        return deliver(
+            mount.objects,
+            answers,
+            mode=call.permission,
+            product=self._product,
+            version_key=self._version_key,
+        )

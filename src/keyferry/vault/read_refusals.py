@@ -1,0 +1,144 @@
+"""What it means when a vault refuses a read, and what to do about it. [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
+from keyferry.vault.unavailable import quotable
+
+if TYPE_CHECKING:
+    from keyferry.vault.login import Login
+    from keyferry.vault.objects import ReadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The secrets engine that a path leads into, as far as the vault tells.
+
+    Attributes:
+        path: where it is mounted, without a slash at its end.
+        type: `kv`, `pki`, `database` ...
+        version: of `kv`, 1 or 2; 0 for others.
+    """
+
+    path: str
+    type: str
+    version: int = 0
+
+
+def read_error(
+    status: int,
+    errors: tuple[str, ...],
+    request: ReadRequest,
+    login: Login,
+    *,
+    engine: Engine | None,
+    token: str = "",
+) -> VaultError:
+    """The error for an answer that is neither the secret nor worth another try.
+
+    Args:
+        status: of HTTP.
+        errors: what the vault says, its warnings included.
+        request: what was asked for.
+        login: as whom.
+        engine: what the path leads into; None where the vault does not tell.
+        token: that was sent, which is never repeated.
+    """
+    quoted = quotable(errors, secrets=(token,))
+    said = f": {'; '.join(quoted)}" if quoted else ""
+    if right := _right_path(request, engine, errors):
+        return ObjectNotFoundError(
+            f"{request} is not a path of its engine: {login.server} keeps KV version "
+            f"{right.version} at {right.mount} ({status}{said})",
+            f"Set secretPath to {right.path}",
+        )
+    match status:
+        case 403:
+            return _denied(request, login, said)
+        case 404:
+            return _missing(request, login, engine, said)
+        case 405:
+            return VaultError(
+                f"{login.server} does not take {request.method} at {request.path} (405{said})",
+                "Set method: engines that make something, such as pki/issue, want POST or PUT.",
+            )
+        case _:
+            return VaultError(
+                f"{login.server} refuses {request} ({status}{said})",
+                _refused_remedy(request, errors),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    version: str
+    mount: str
+    path: str
+
+
+def _right_path(
+    request: ReadRequest, engine: Engine | None, errors: tuple[str, ...]
+) -> _Right | None:
+    """How the path should be, where version 1 and 2 of KV are mixed up."""
+    path = request.path.path
+    if engine is not None and engine.type in ("kv", "generic"):
+        rest = path.removeprefix(engine.path).strip("/")
+        first = rest.partition("/")[0]
+        if engine.version == 2 and first not in _V2_PARTS:
+            return _Right("2", f"{engine.path}/", f"{engine.path}/data/{rest}")
+        if engine.version != 2 and first == "data":
+            return _Right("1", f"{engine.path}/", f"{engine.path}/{rest.removeprefix('data/')}")
+        return None
+    if any("versioned k/v" in error.lower() for error in errors):
+        mount, _, rest = path.partition("/")
+        return _Right("2", f"{mount}/", f"{mount}/data/{rest}")
+    return None
+
+
+_V2_PARTS = frozenset({"data", "metadata", "config", "delete", "undelete", "destroy", "subkeys"})
+
+
+def policy_line(request: ReadRequest) -> str:
+    """The line of a policy that would allow it."""
+    words = {"GET": '"read"', "LIST": '"list"', "DELETE": '"delete"'}
+    wanted = words.get(request.method, '"create", "update"')
+    return f'path "{request.path}" {{ capabilities = [{wanted}] }}'
+
+
+def _denied(request: ReadRequest, login: Login, said: str) -> AccessDeniedError:
+    return AccessDeniedError(
+        f"{login.server} does not let {login.who} (auth/{login.mount}) read {request} (403{said})",
+        f"Add to a policy of the role: {policy_line(request)}. A path that does not exist is "
+        "refused in the same way; for KV version 2 it has data/ after the mount.",
+    )
+
+
+def _missing(
+    request: ReadRequest, login: Login, engine: Engine | None, said: str
+) -> ObjectNotFoundError:
+    if "no handler for route" in said:
+        return ObjectNotFoundError(
+            f"{login.server} has no secrets engine at {request} (404{said})",
+            f"Correct secretPath: vault secrets list; engines belong to one namespace "
+            f"({login.server.namespace or 'the root'}).",
+        )
+    what = f"the {engine.type} engine at {engine.path}/" if engine else "it"
+    return ObjectNotFoundError(
+        f"there is nothing at {request} in {login.server} (404{said})",
+        f"Correct secretPath; {what} may also have had it deleted, or never had this version. See "
+        "what there is: vault kv list, vault kv metadata get.",
+    )
+
+
+def _refused_remedy(request: ReadRequest, errors: tuple[str, ...]) -> str:
+    text = " ".join(errors).lower()
+    if "unknown role" in text or ("role" in text and "not found" in text):
+        return "Correct the role at the end of secretPath, or create it in the engine."
+    if "not allowed by this role" in text:
+        return "Correct secretArgs, or let the role of the engine allow it."
+    if request.arguments is None and request.method != "GET":
+        return "Engines that make something want their arguments in secretArgs."
+    return "Correct secretPath, method or secretArgs; the documentation of the engine names them."

@@ -1,0 +1,149 @@
+"""The TLS contexts of vaults, made of the files that a class names and kept while those stay."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry.errors import Hop, PlatformError
+from keyferry.excerpt import excerpt
+from keyferry.logs import get_logger
+
+if TYPE_CHECKING:
+    from keyferry.vault.server import Server
+    from keyferry.vault.tls_settings import TlsSettings
+    from keyferry.vault_settings import TlsLayer
+
+MAX_CONTEXTS = 128
+MAX_CA_FILES = 1000
+_Stamp = tuple[tuple[str, int, int], ...]
+_log = get_logger("vault")
+
+
+class TlsContexts:
+    """Makes contexts, each one once."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[TlsSettings, tuple[_Stamp, ssl.SSLContext]] = OrderedDict()
+
+    async def of(self, server: Server) -> ssl.SSLContext:
+        """The context for a vault. A file that has changed is read anew.
+
+        Raises:
+            PlatformError: a file cannot be used.
+        """
+        return await asyncio.to_thread(self._context, server)
+
+    def _context(self, server: Server) -> ssl.SSLContext:
+        settings = server.tls
+        try:
+            files = _files(settings)
+            stamp = tuple((str(path), *_stamp(path)) for path in files)
+            kept = self._kept.get(settings)
+            if kept is None or kept[0] != stamp:
+                if settings.skip_verify:
+                    _log.warning("TLS of a vault is NOT verified", vault=server.host)
+                kept = stamp, _new_context(settings)
+                self._kept[settings] = kept
+            self._kept.move_to_end(settings)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise _unusable(error, settings) from error
+        while len(self._kept) > MAX_CONTEXTS:
+            self._kept.popitem(last=False)
+        return kept[1]
+
+
+def _files(settings: TlsSettings) -> list[Path]:
+    found: list[Path] = []
+    for layer in settings.cas:
+        found += _ca_files(layer)
+    return found + [Path(name) for name in (settings.client_cert, settings.client_key) if name]
+
+
+def _ca_files(layer: TlsLayer) -> list[Path]:
+    if layer.ca_file:
+        return [Path(layer.ca_file)]
+    if not layer.ca_folder:
+        return []
+    folder = Path(layer.ca_folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(20, "it is no folder", layer.ca_folder)
+    # The folders of a mounted ConfigMap hold each file twice, once below ..data.
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith("..") for part in path.parts)
+    )
+    if len(files) > MAX_CA_FILES:
+        raise OSError(7, f"it holds more than {MAX_CA_FILES} files", layer.ca_folder)
+    return files
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
+
+
+def _new_context(settings: TlsSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if settings.machine_cas:
+        context.load_default_certs()
+    for layer in settings.cas:
+        _trust(context, layer, passes_over=settings.machine_cas)
+    if settings.client_cert:
+        context.load_cert_chain(settings.client_cert, settings.client_key)
+    if settings.client_pem:
+        _load_pem(context, settings.client_pem)
+    if settings.skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _trust(context: ssl.SSLContext, layer: TlsLayer, *, passes_over: bool) -> None:
+    """Trust the CAs of one layer.
+
+    Args:
+        context: whose trust grows.
+        layer: names them.
+        passes_over: whether a file of a folder that is no PEM is no error.
+    """
+    if layer.ca_pem:
+        context.load_verify_locations(cadata=layer.ca_pem)
+    for path in _ca_files(layer):
+        try:
+            context.load_verify_locations(cafile=path)
+        except ssl.SSLError as error:
+            if layer.ca_folder and passes_over:
+                continue
+            raise ValueError(f"{path} holds no PEM certificate") from error
+
+
+def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
+    """Take a certificate and its key from memory: the library reads files alone."""
+    number = os.memfd_create("client", os.MFD_CLOEXEC)
+    try:
+        os.write(number, pem)
+        context.load_cert_chain(f"/proc/self/fd/{number}")
+    finally:
+        os.close(number)
+
+
+def _unusable(error: Exception, settings: TlsSettings) -> PlatformError:
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = f"{excerpt(str(error.filename))} cannot be read ({error.strerror})"
+    elif isinstance(error, ssl.SSLError):
+        whose = settings.client_cert or "the Secret of the pod"
+        reason = f"the client certificate of {excerpt(whose)} cannot be used with its key"
+    else:
+        reason = excerpt(str(error))
+    return PlatformError(
+        f"the TLS files of the class cannot be used: {reason}",
+        "The paths are those in the container of Keyferry: mount the files there, in PEM.",
+        hop=Hop.TLS,
+    )

@@ -1,0 +1,74 @@
+"""What it means when a vault says "later": sealed, standby, throttled, failing. [pure]"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.errors import VaultError, VaultThrottledError
+
+if TYPE_CHECKING:
+    from keyferry.vault.server import Server
+
+_AGAIN = "Keyferry tries again with the next mount or refresh."
+
+
+def unavailable_error(
+    status: int,
+    errors: tuple[str, ...],
+    server: Server,
+    purpose: str,
+    pause: float | None,
+) -> VaultError:
+    """The error for a status that says "later".
+
+    Args:
+        status: of HTTP.
+        errors: what the vault says.
+        server: who answered.
+        purpose: the end of the sentence "failed to ...".
+        pause: seconds that the answer asked to wait, if it did.
+    """
+    text = " ".join(errors).lower()
+    if status == 429:
+        wish = "" if pause is None else f" and asks to wait {pause:g} s"
+        return VaultThrottledError(
+            f"failed to {purpose}: {server} throttles (429 Too Many Requests){wish}",
+            "A rate-limit quota of the vault is used up: raise it (sys/quotas/rate-limit), or "
+            "ask for fewer objects.",
+            retry_after=pause,
+        )
+    if "sealed" in text:
+        return VaultError(
+            f"failed to {purpose}: {server} is sealed ({status})",
+            f"Unseal it (vault operator unseal, bao operator unseal). {_AGAIN}",
+        )
+    if "standby" in text or "active cluster node not found" in text or "not active" in text:
+        return VaultError(
+            f"failed to {purpose}: {server} is a standby node and reaches no active one ({status})",
+            f"Look at the nodes: vault operator raft list-peers, or sys/ha-status. {_AGAIN}",
+        )
+    if status == 412:
+        return VaultError(
+            f"failed to {purpose}: this node of {server} has not yet seen the newest state (412)",
+            f"Use the address of the active node, or of a load balancer. {_AGAIN}",
+        )
+    said = f": {'; '.join(quoted)}" if (quoted := quotable(errors)) else ""
+    return VaultError(
+        f"failed to {purpose}: {server} failed with status {status}{said}",
+        f"The failure is on the vault's side; its own log says more. {_AGAIN}",
+    )
+
+
+def quotable(errors: tuple[str, ...], *, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The first texts of a refusal, short and on one line, without any that repeats a secret.
+
+    People and tests search for the vault's own words, so they are passed on; what a vault could
+    have been made to repeat is not.
+    """
+    shown = []
+    for error in errors[:3]:
+        line = " ".join("".join(c if c.isprintable() else " " for c in error).split())
+        line = line.removeprefix("1 error occurred: * ")
+        if line and not any(secret and secret in error for secret in secrets):
+            shown.append(line if len(line) <= 300 else line[:300] + "...")
+    return tuple(shown)

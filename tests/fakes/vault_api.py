@@ -1,0 +1,424 @@
+"""A vault that speaks the API of HashiCorp Vault and OpenBao, in the process of the test.
+
+It checks what a real one checks: logins against roles (subject, namespace, audience, signature),
+tokens with an end and policies, paths of KV 1 and 2, leases that belong to tokens and end with
+them. `audit` lists every request that came. Time passes when the test says so.
+
+    async with running_vault() as vault:
+        vault.add_role("app", accounts=["shop/web"], policy={"secret/data/app/*": {"read"}})
+        vault.write("secret", "app/db", {"password": "x"})
+        vault.parameters["vaultAddress"]
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+SIGNING_KEY = b"the key of the cluster"
+CAPABILITIES = {
+    "GET": "read",
+    "LIST": "list",
+    "PUT": "update",
+    "POST": "update",
+    "DELETE": "delete",
+}
+DEFAULT_POLICY = {
+    "auth/token/renew-self": {"update"},
+    "auth/token/revoke-self": {"update"},
+    "auth/token/lookup-self": {"read"},
+    "sys/leases/renew": {"update"},
+    "sys/internal/ui/mounts/*": {"read"},
+}
+
+
+def service_account_token(
+    account: str, audience: str = "vault", *, pod: str = "web-0", serial: int = 0, **claims: object
+) -> str:
+    """A token as kubelet sends it, signed with the key of the cluster."""
+    namespace, _, name = account.partition("/")
+    payload = {
+        "iss": "https://cluster.test",
+        "sub": f"system:serviceaccount:{namespace}:{name}",
+        "aud": [audience],
+        "kubernetes.io": {
+            "namespace": namespace,
+            "pod": {"name": pod, "uid": f"uid-of-{pod}"},
+            "serviceaccount": {"name": name, "uid": f"uid-of-{name}"},
+        },
+        "jti": serial,
+        **claims,
+    }
+    body = f"{_b64(json.dumps({'alg': 'HS256'}))}.{_b64(json.dumps(payload))}"
+    signature = hmac.digest(SIGNING_KEY, body.encode(), "sha256")
+    return f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+@dataclass
+class Role:
+    """What a role of an auth method asks for and gives."""
+
+    accounts: list[str] = field(default_factory=list)
+    audience: str = "vault"
+    policy: Mapping[str, set[str]] = field(default_factory=dict)
+    ttl: int = 1200
+    renewable: bool = True
+    secret: tuple[str, str] = ("", "")
+    fingerprint: str = ""
+    pod: str = ""
+
+
+@dataclass
+class Token:
+    """A token that was given out."""
+
+    policy: Mapping[str, set[str]]
+    ttl: int
+    expires: float
+    renewable: bool
+
+
+@dataclass
+class Lease:
+    """A lease of a secret that was made."""
+
+    token: str
+    ttl: int
+    expires: float
+    ends: float
+    user: str
+
+
+class RefusedError(Exception):
+    """An answer with `errors`."""
+
+    def __init__(self, status: int, *errors: str, warnings: list[str] | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body: dict[str, object] = {"errors": list(errors)}
+        if warnings:
+            self.body["warnings"] = warnings
+
+
+class VaultApi:
+    """The state of the vault.
+
+    Attributes:
+        parameters: what a class says to reach it.
+        audit: method and path of each request, in their order.
+        headers: of the last request.
+        now: seconds; tests move it.
+        trouble: a status and texts that every request gets instead, None for none.
+        script: answers that come before all others, one a request: status and body.
+    """
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, str] = {}
+        self.audit: list[tuple[str, str]] = []
+        self.headers: Mapping[str, str] = {}
+        self.now = 0.0
+        self.trouble: tuple[int, list[str]] | None = None
+        self.script: list[tuple[int, bytes]] = []
+        self.methods: dict[str, str] = {}
+        self.roles: dict[tuple[str, str], Role] = {}
+        self.tokens: dict[str, Token] = {}
+        self.leases: dict[str, Lease] = {}
+        self.lease_ttl = 60
+        self.lease_max = 600
+        self.engines: dict[str, str] = {
+            "secret": "kv2",
+            "kv": "kv1",
+            "database": "db",
+            "pki": "pki",
+        }
+        self.values: dict[tuple[str, str], list[dict[str, Any] | None]] = {}
+        self.namespace = ""
+        self.made = 0
+
+    # --- what a test does -------------------------------------------------------------------------
+
+    def add_role(
+        self,
+        name: str,
+        *,
+        mount: str = "kubernetes",
+        kind: str = "",
+        accounts: list[str] | None = None,
+        policy: Mapping[str, set[str]] | None = None,
+        **fields: Any,
+    ) -> None:
+        """A role; the auth method is there from then on."""
+        self.methods[mount] = kind or mount
+        self.roles[mount, name] = Role(accounts or [], policy=policy or {}, **fields)
+
+    def write(self, mount: str, path: str, value: Mapping[str, Any]) -> None:
+        """A new version, for KV 1 the only one."""
+        self.values.setdefault((mount, path), []).append(dict(value))
+
+    def delete(self, mount: str, path: str) -> None:
+        """The newest version is deleted."""
+        self.values[mount, path][-1] = None
+
+    def asked(self, path: str) -> int:
+        """How often a path was asked for."""
+        return sum(1 for _, found in self.audit if found == path)
+
+    @property
+    def users(self) -> set[str]:
+        """The database users that there are."""
+        return {lease.user for lease in self.leases.values() if self._lives(lease)}
+
+    # --- what comes over the wire -----------------------------------------------------------------
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One request."""
+        path = request.path.removeprefix("/v1/")
+        self.audit.append((request.method, path))
+        self.headers = request.headers
+        if self.script:
+            status, body = self.script.pop(0)
+            return web.Response(status=status, body=body)
+        if self.trouble is not None:
+            status, errors = self.trouble
+            return web.json_response({"errors": errors}, status=status)
+        raw = await request.read()
+        try:
+            body = json.loads(raw) if raw else {}
+            result = self._dispatch(request, path, body)
+        except RefusedError as refused:
+            return web.json_response(refused.body, status=refused.status)
+        if result is None:
+            return web.Response(status=204)
+        envelope = {"request_id": secrets.token_hex(8), "lease_id": "", "renewable": False}
+        envelope |= {"lease_duration": 0, "data": None, "wrap_info": None, "warnings": None}
+        return web.json_response(envelope | {"auth": None, "mount_type": ""} | result)
+
+    def _dispatch(
+        self, request: web.Request, path: str, body: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        if request.headers.get("X-Vault-Namespace", "") != self.namespace:
+            raise RefusedError(403, "permission denied")
+        parts = path.split("/")
+        if parts[0] == "auth" and parts[-1] == "login":
+            return self._log_in("/".join(parts[1:-1]), body, request)
+        text = request.headers.get("X-Vault-Token", "")
+        token = self.tokens.get(text)
+        if token is None or token.expires <= self.now:
+            raise RefusedError(403, "permission denied", "invalid token")
+        self._allow(token, path, CAPABILITIES.get(request.method, ""))
+        match parts:
+            case ["auth", "token", "renew-self"]:
+                token.expires = self.now + token.ttl
+                return {"auth": self._auth(text, token)}
+            case ["auth", "token", "revoke-self"]:
+                del self.tokens[text]
+                return None
+            case ["sys", "leases", "renew"]:
+                return self._renew(body["lease_id"])
+            case ["sys", "leases", "revoke"]:
+                self.leases.pop(body["lease_id"], None)
+                return None
+            case ["sys", "internal", "ui", "mounts", mount, *_] if mount in self.engines:
+                kind = self.engines[mount]
+                options = {"version": kind[2:]} if kind.startswith("kv") else None
+                name = {"kv1": "kv", "kv2": "kv", "db": "database"}.get(kind, kind)
+                return {"data": {"path": f"{mount}/", "type": name, "options": options}}
+            case _:
+                return self._engine(request, text, parts, body)
+
+    def _allow(self, token: Token, path: str, wanted: str) -> None:
+        rules = {**DEFAULT_POLICY, **token.policy}
+        if not any(fnmatchcase(path, rule) and wanted in caps for rule, caps in rules.items()):
+            raise RefusedError(403, "1 error occurred:\n\t* permission denied\n\n")
+
+    def _engine(
+        self, request: web.Request, token: str, parts: list[str], body: dict[str, Any]
+    ) -> dict[str, Any]:
+        mount, rest = parts[0], parts[1:]
+        match self.engines.get(mount), request.method:
+            case "kv1", "GET":
+                found = self.values.get((mount, "/".join(rest)))
+                if not found or found[-1] is None:
+                    raise RefusedError(404)
+                return {"data": found[-1], "lease_duration": 2764800}
+            case "kv2", "GET":
+                return self._kv2(mount, rest, request.query.get("version", ""))
+            case "db", "GET":
+                return self._make_user(token, rest)
+            case "pki", "POST" | "PUT":
+                self.made += 1
+                name = body.get("common_name")
+                if not name:
+                    raise RefusedError(400, "the common_name field is required")
+                data = {"certificate": f"{name} {self.made}", "expiration": int(self.now) + 3600}
+                return {"data": data}
+            case (("db" | "pki" | "kv1" | "kv2"), _):
+                raise RefusedError(405, "1 error occurred:\n\t* unsupported operation\n\n")
+            case _:
+                raise RefusedError(
+                    404, f'no handler for route "{"/".join(parts)}". route entry not found.'
+                )
+
+    def _kv2(self, mount: str, rest: list[str], version: str) -> dict[str, Any]:
+        if not rest or rest[0] != "data":
+            text = "Invalid path for a versioned K/V secrets engine."
+            raise RefusedError(404, warnings=[text])
+        found = self.values.get((mount, "/".join(rest[1:])))
+        if not found or int(version or 1) > len(found):
+            raise RefusedError(404)
+        number = int(version or len(found))
+        value = found[number - 1]
+        if value is None:
+            raise RefusedError(404)
+        return {"data": {"data": value, "metadata": {"version": number}}}
+
+    def _make_user(self, token: str, rest: list[str]) -> dict[str, Any]:
+        self.made += 1
+        user = f"v-{rest[-1]}-{self.made}"
+        lease_id = f"database/creds/{rest[-1]}/{secrets.token_hex(8)}"
+        now, ttl = self.now, self.lease_ttl
+        self.leases[lease_id] = Lease(token, ttl, now + ttl, now + self.lease_max, user)
+        return {
+            "lease_id": lease_id,
+            "lease_duration": ttl,
+            "renewable": True,
+            "data": {"username": user, "password": f"canary-{user}"},
+        }
+
+    def _renew(self, lease_id: str) -> dict[str, Any]:
+        lease = self.leases.get(lease_id)
+        if lease is None or not self._lives(lease):
+            raise RefusedError(400, "lease not found")
+        lease.expires = min(self.now + lease.ttl, lease.ends)
+        left = int(lease.expires - self.now)
+        return {"lease_id": lease_id, "lease_duration": left, "renewable": True}
+
+    def _lives(self, lease: Lease) -> bool:
+        token = self.tokens.get(lease.token)
+        return lease.expires > self.now and token is not None and token.expires > self.now
+
+    # --- logins -----------------------------------------------------------------------------------
+
+    def _log_in(self, mount: str, body: dict[str, Any], request: web.Request) -> dict[str, Any]:
+        kind = self.methods.get(mount)
+        role: Role | None
+        match kind:
+            case "kubernetes" | "jwt":
+                role, metadata = self._check_jwt(mount, kind, body)
+            case "approle":
+                given = (body.get("role_id"), body.get("secret_id"))
+                role = self._first(mount, lambda role: role.secret == given)
+                metadata = {}
+                if role is None:
+                    raise RefusedError(400, "invalid role or secret ID")
+            case "cert":
+                found = _peer_fingerprint(request)
+                role = self._first(mount, lambda role: role.fingerprint == found)
+                metadata = {}
+                if role is None:
+                    raise RefusedError(400, "invalid certificate or no client certificate supplied")
+            case _:
+                raise RefusedError(403, "permission denied")
+        token = f"hvs.{secrets.token_hex(12)}"
+        self.tokens[token] = Token(role.policy, role.ttl, self.now + role.ttl, role.renewable)
+        return {"auth": self._auth(token, self.tokens[token]) | {"metadata": metadata}}
+
+    def _first(self, mount: str, fits: Any) -> Role | None:
+        return next((r for (m, _), r in self.roles.items() if m == mount and fits(r)), None)
+
+    def _check_jwt(
+        self, mount: str, kind: str, body: dict[str, Any]
+    ) -> tuple[Role, dict[str, str]]:
+        name = body.get("role", "")
+        role = self.roles.get((mount, name))
+        if role is None and kind == "kubernetes":
+            raise RefusedError(400, f'invalid role name "{name}"')
+        if role is None:
+            raise RefusedError(400, f'role "{name}" could not be found')
+        head, _, signature = body["jwt"].rpartition(".")
+        expected = hmac.digest(SIGNING_KEY, head.encode(), "sha256")
+        if not hmac.compare_digest(_unb64(signature), expected):
+            raise RefusedError(403, "permission denied")
+        claims = json.loads(_unb64(head.split(".")[1]))
+        if role.audience and role.audience not in claims["aud"]:
+            raise RefusedError(
+                403,
+                "invalid audience (aud) claim: audience claim does not match any expected audience",
+            )
+        _, _, namespace, account = claims["sub"].split(":")
+        bound = claims["kubernetes.io"]
+        if role.pod and role.pod != bound["pod"]["name"]:
+            raise RefusedError(
+                400, 'error validating claims: claim "pod" does not match any bound claim'
+            )
+        if f"{namespace}/{account}" not in role.accounts:
+            if any(entry.startswith(f"{namespace}/") for entry in role.accounts):
+                raise RefusedError(403, "service account name not authorized")
+            raise RefusedError(403, "namespace not authorized")
+        uid = bound["serviceaccount"]["uid"]
+        extra = {"service_account_uid": uid} if kind == "kubernetes" else {}
+        return role, {"role": name, **extra}
+
+    def _auth(self, text: str, token: Token) -> dict[str, Any]:
+        return {
+            "client_token": text,
+            "lease_duration": token.ttl,
+            "renewable": token.renewable,
+            "metadata": {},
+        }
+
+
+@asynccontextmanager
+async def running_vault(
+    *, context: ssl.SSLContext | None = None, socket: Path | None = None
+) -> AsyncIterator[VaultApi]:
+    """A vault on loopback, or on a Unix socket, gone with the block.
+
+    Args:
+        context: of TLS, None for plain HTTP.
+        socket: where it listens instead of a port.
+    """
+    vault = VaultApi()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", vault.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        if socket is not None:
+            await web.UnixSite(runner, str(socket)).start()
+            vault.parameters["vaultAddress"] = f"unix://{socket}"
+        else:
+            site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+            await site.start()
+            port = runner.addresses[0][1]
+            scheme = "https" if context else "http"
+            vault.parameters["vaultAddress"] = f"{scheme}://127.0.0.1:{port}"
+        yield vault
+    finally:
+        await runner.cleanup()
+
+
+def _peer_fingerprint(request: web.Request) -> str:
+    ssl_object = request.transport.get_extra_info("ssl_object") if request.transport else None
+    found = ssl_object.getpeercert(binary_form=True) if ssl_object else None
+    return hashlib.sha256(found).hexdigest() if found else "none"
+
+
+def _b64(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def _unb64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

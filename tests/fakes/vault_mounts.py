@@ -1,0 +1,138 @@
+"""Mounts from a vault, as the driver asks for them.
+
+mounts = VaultMounts(vault)
+result = await mounts.mount(entry("db", "secret/data/app/db", secretKey="password"))
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from keyferry.contract import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+    MountCall,
+    MountResult,
+)
+from keyferry.economy.hub import Economy
+from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.vault.product import VAULT, Product
+from keyferry.vault.provider import VaultProvider
+from keyferry.vault_settings import VaultSettings
+from tests.fakes.economy import forgetful
+from tests.fakes.pace import StillPace
+from tests.fakes.vault_api import VaultApi, service_account_token
+
+
+def entry(name: str, path: str, **fields: Any) -> dict[str, Any]:
+    """One item of `objects`."""
+    return {"objectName": name, "secretPath": path, **fields}
+
+
+def tokens_json(**tokens: str) -> str:
+    """What kubelet sends: audience -> token."""
+    end = "2030-01-01T00:00:00Z"
+    return json.dumps({k: {"token": v, "expirationTimestamp": end} for k, v in tokens.items()})
+
+
+@dataclass(frozen=True)
+class TestPod:
+    """Whose mounts they are."""
+
+    __test__ = False
+
+    name: str = "web-0"
+    account: str = "shop/web"
+    audience: str = "vault"
+
+    def attributes(self, *, serial: int = 0) -> dict[str, str]:
+        """What kubelet says of it."""
+        namespace, _, account = self.account.partition("/")
+        token = service_account_token(self.account, self.audience, pod=self.name, serial=serial)
+        return {
+            POD_NAME: self.name,
+            POD_NAMESPACE: namespace,
+            POD_UID: f"uid-of-{self.name}",
+            SERVICE_ACCOUNT: account,
+            SERVICE_ACCOUNT_TOKENS: tokens_json(**{self.audience: token}),
+        }
+
+    @property
+    def target(self) -> str:
+        """Where its volume is."""
+        return f"/pods/uid-of-{self.name}/volumes/v/mount"
+
+
+@dataclass
+class VaultMounts:
+    """A provider and what its classes have in common."""
+
+    vault: VaultApi
+    provider: VaultProvider
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    def call(
+        self, *entries: dict[str, Any], pod: TestPod | None = None, serial: int = 0, **over: str
+    ) -> MountCall:
+        """A call for these entries; a parameter that is "" in `over` is left out."""
+        pod = pod or TestPod()
+        attributes = {
+            "roleName": "app",
+            **self.vault.parameters,
+            **self.parameters,
+            "objects": json.dumps(entries),
+            **pod.attributes(serial=serial),
+            **over,
+        }
+        given = {key: value for key, value in attributes.items() if value}
+        return MountCall(given, target_path=pod.target)
+
+    async def mount(
+        self,
+        *entries: dict[str, Any],
+        pod: TestPod | None = None,
+        secrets: dict[str, str] | None = None,
+        serial: int = 0,
+        **over: str,
+    ) -> MountResult:
+        """A mount of these entries."""
+        call = self.call(*entries, pod=pod, serial=serial, **over)
+        return await self.provider.mount(replace(call, secrets=secrets))
+
+    async def files(self, *entries: dict[str, Any], **fields: Any) -> dict[str, bytes]:
+        """Path -> content of such a mount."""
+        result = await self.mount(*entries, **fields)
+        return {file.path: file.contents for file in result.files}
+
+
+@asynccontextmanager
+async def vault_mounts(
+    vault: VaultApi,
+    *,
+    product: Product = VAULT,
+    settings: VaultSettings | None = None,
+    pace: StillPace | None = None,
+    economy: Economy | None = None,
+    **parts: Any,
+) -> AsyncIterator[VaultMounts]:
+    """Mounts by a provider of its own, closed with the block; its time is the vault's."""
+    pace = pace or StillPace()
+    provider = VaultProvider(
+        product,
+        HttpsClient(HttpsSettings()),
+        economy or forgetful(pace),
+        settings or VaultSettings(),
+        pace=replace(pace.pace, now=lambda: vault.now, wall=lambda: vault.now),
+        **parts,
+    )
+    try:
+        yield VaultMounts(vault, provider)
+    finally:
+        await provider.close()

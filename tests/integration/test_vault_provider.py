@@ -1,0 +1,154 @@
+"""keyferry.vault against a vault on a real socket: what is read, as whom, how often."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from keyferry.errors import AccessDeniedError
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+
+LOGIN = "auth/kubernetes/login"
+
+
+@pytest.fixture
+async def vault() -> AsyncIterator[VaultApi]:
+    """A vault whose role `app` reads `secret/app/*` and `kv/*`."""
+    async with running_vault() as running:
+        running.add_role(
+            "app",
+            accounts=["shop/web"],
+            policy={"secret/data/app/*": {"read"}, "kv/*": {"read"}, "pki/issue/*": {"update"}},
+        )
+        running.write("secret", "app/db", {"user": "sa", "password": "canary-1", "n": 10})
+        yield running
+
+
+@pytest.fixture
+async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
+    async with vault_mounts(vault) as found:
+        yield found
+
+
+class TestReading:
+    """What becomes of answers."""
+
+    async def test_keys_of_both_versions_of_kv_arrive(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """By the path of the API, in all its spellings."""
+        vault.write("kv", "old", {"password": "canary-2"})
+        found = await mounts.files(
+            entry("a", "secret/data/app/db", secretKey="password"),
+            entry("b/c", "/v1/secret/data/app/db", secretKey="n"),
+            entry("d", "v1/kv/old", secretKey="password"),
+        )
+        assert {"a": b"canary-1", "b/c": b"10", "d": b"canary-2"} == found
+
+    async def test_a_version_can_be_chosen(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """By the query of the path."""
+        vault.write("secret", "app/db", {"password": "canary-3"})
+        found = await mounts.files(
+            entry("new", "secret/data/app/db", secretKey="password"),
+            entry("old", "secret/data/app/db?version=1", secretKey="password"),
+        )
+        assert {"new": b"canary-3", "old": b"canary-1"} == found
+
+    async def test_a_whole_answer_is_the_same_until_something_changes(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Although each answer has another request id."""
+        wanted = entry("all", "secret/data/app/db")
+        first, second = [await mounts.mount(wanted) for _ in range(2)]
+        assert first == second
+        assert "canary-1" == json.loads(first.files[0].contents)["data"]["data"]["password"]
+        vault.write("secret", "app/db", {"password": "canary-3"})
+        assert first.versions != (await mounts.mount(wanted)).versions
+
+    async def test_objects_of_one_answer_read_it_once(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """However their paths are spelled."""
+        await mounts.mount(
+            entry("a", "secret/data/app/db", secretKey="user"),
+            entry("b", "/v1/secret/data/app/db", secretKey="password", method="GET"),
+        )
+        assert 1 == vault.asked("secret/data/app/db")
+
+    async def test_other_arguments_are_another_answer(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Two certificates of one role; upstream gives the first one to both."""
+        found = await mounts.files(
+            entry("a", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"}),
+            entry("b", "pki/issue/r", method="PUT", secretArgs={"common_name": "b"}),
+        )
+        names = {json.loads(text)["data"]["certificate"].split()[0] for text in found.values()}
+        assert {"a", "b"} == names
+
+
+class TestLogins:
+    """How many, and as whom."""
+
+    async def test_pods_of_one_service_account_share_one_login(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Kubernetes auth cannot tell them apart."""
+        wanted = entry("a", "secret/data/app/db")
+        pods = [TestPod(f"web-{number}") for number in range(20)]
+        await asyncio.gather(*(mounts.mount(wanted, pod=pod) for pod in pods))
+        await mounts.mount(wanted, serial=7)
+        assert 1 == vault.asked(LOGIN)
+
+    async def test_service_accounts_never_share(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """Each is refused or served for itself."""
+        await mounts.mount(entry("a", "secret/data/app/db"))
+        with pytest.raises(Exception, match="service account name not authorized"):
+            await mounts.mount(entry("a", "secret/data/app/db"), pod=TestPod(account="shop/other"))
+
+    async def test_jwt_auth_can_tell_pods_apart(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """So each pod logs in for itself."""
+        policy = {"secret/data/app/*": {"read"}}
+        vault.add_role("app", mount="jwt", accounts=["shop/web"], policy=policy)
+        for name in ("web-0", "web-1", "web-0"):
+            await mounts.mount(
+                entry("a", "secret/data/app/db"), pod=TestPod(name), vaultAuthMountPath="jwt"
+            )
+        assert 2 == vault.asked("auth/jwt/login")
+
+    async def test_a_first_login_that_is_refused_reads_once(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """A token that has just been got is as good as any other."""
+        with pytest.raises(AccessDeniedError):
+            await mounts.mount(entry("a", "secret/data/other"))
+        assert (1, 1) == (vault.asked(LOGIN), vault.asked("secret/data/other"))
+
+    async def test_a_kept_token_that_is_refused_is_replaced_once(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Because it may have been revoked, or the role may have changed."""
+        await mounts.mount(entry("a", "secret/data/app/db"))
+        with pytest.raises(AccessDeniedError):
+            await mounts.mount(entry("a", "secret/data/other"))
+        assert (2, 2) == (vault.asked(LOGIN), vault.asked("secret/data/other"))
+        vault.tokens.clear()
+        await mounts.mount(entry("a", "secret/data/app/db"))
+        assert 3 == vault.asked(LOGIN)
+
+    async def test_a_token_is_renewed_before_it_ends(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """And where it cannot be, there is a new login."""
+        for _ in range(6):
+            await mounts.mount(entry("a", "secret/data/app/db"))
+            vault.now += 500
+        assert 1 == vault.asked(LOGIN)
+        assert 2 == vault.asked("auth/token/renew-self")
+        vault.now += 5000
+        await mounts.mount(entry("a", "secret/data/app/db"))
+        assert 2 == vault.asked(LOGIN)
