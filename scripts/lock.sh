@@ -8,3 +8,4 @@ compile() {
 }
 compile --output-file requirements/runtime.lock pyproject.toml requirements/build.in
 compile --output-file requirements/dev.lock requirements/dev.in
+compile --output-file requirements/openbao.lock requirements/openbao.in

@@ -12,6 +12,7 @@ tokens) and the secrets are left out of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -73,6 +74,40 @@ class Purpose(Enum):
     """A pod runs, with content that may have grown old."""
 
 
+class ExpiryState(Enum):
+    """How near the end of an object is."""
+
+    FAR = "far"
+    SOON = "soon"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a delivered object ends, of which its class wants to hear some time before.
+
+    Attributes:
+        name: the object as a person would call it: `secret db-password`.
+        at: seconds since 1970, before the year 10000.
+        warn_before: seconds before `at` from which on it is `SOON`.
+    """
+
+    name: str
+    at: int
+    warn_before: float
+
+    def state(self, now: float) -> ExpiryState:
+        """How near its end is at `now`, seconds since 1970."""
+        if now >= self.at:
+            return ExpiryState.EXPIRED
+        return ExpiryState.SOON if now >= self.at - self.warn_before else ExpiryState.FAR
+
+    def sentence(self, now: float) -> str:
+        """The warning, without the remaining time, so that it reads the same until the end."""
+        verb = "expired" if self.state(now) is ExpiryState.EXPIRED else "expires"
+        return f"{self.name} {verb} on {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
 @dataclass(frozen=True, slots=True)
 class MountCall:
     """Asks a provider for the whole content of one volume.
@@ -102,10 +137,13 @@ class MountResult:
     Attributes:
         versions: at least one.
         files: none means that the provider wrote them itself, as providers of the old style do.
+        expiries: of the objects for which the class wants a warning. The wire has no place for
+            them: a provider on a socket logs those that are near.
     """
 
     versions: tuple[ObjectVersion, ...]
     files: tuple[SecretFile, ...] = ()
+    expiries: tuple[Expiry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

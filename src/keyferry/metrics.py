@@ -19,7 +19,7 @@ from prometheus_client import (
 from keyferry.errors import InternalError, KeyferryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 OS_TYPE = "linux"
 _ROTATION_BUCKETS = (
@@ -87,6 +87,12 @@ class Metrics:
         self._secret_sync = Counter(
             "sync_k8s_secret", "Kubernetes Secrets written", provider, registry=registry
         )
+        self._near_expiry = Gauge(
+            "keyferry_objects_near_expiry",
+            "Objects in mounted volumes that have expired or soon will, of classes with a warning",
+            [*provider, "state"],
+            registry=registry,
+        )
         self._registered = Gauge(
             "keyferry_registered",
             "1 while kubelet knows this driver",
@@ -131,6 +137,10 @@ class Metrics:
     def secrets_synced(self, provider: str, count: int) -> None:
         """`count` Kubernetes Secrets were brought in step."""
         self._secret_sync.labels(OS_TYPE, provider).inc(count)
+
+    def near_expiry(self, provider: str, state: str, count: Callable[[], float]) -> None:
+        """`count` tells, whenever it is asked, how many objects are in `state`."""
+        self._near_expiry.labels(OS_TYPE, provider, state).set_function(count)
 
     def registered(self, state: bool) -> None:
         """Kubelet took this driver, or did not."""

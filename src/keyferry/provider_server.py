@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import grpc
 
-from keyferry.contract import decode_call, encode_result
+from keyferry.contract import ExpiryState, decode_call, encode_result
 from keyferry.grpc_edge import Context, abort
+from keyferry.logs import get_logger
 from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.reminders import Reminders
 
 if TYPE_CHECKING:
-    from keyferry.contract import Provider
+    from keyferry.contract import MountResult, Provider
+
+_log = get_logger("provider")
 
 
 def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
@@ -41,12 +46,22 @@ def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
 class _Front:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
+        self._reminders = Reminders()
 
     async def mount(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
         try:
-            return encode_result(await self._provider.mount(decode_call(message)))
+            result = await self._provider.mount(decode_call(message))
+            self._tell(result)
+            return encode_result(result)
         except Exception as error:  # noqa: BLE001  (the edge of the process)
             await abort(context, error, step="mount")
+
+    def _tell(self, result: MountResult) -> None:
+        """Log what the wire has no place for."""
+        now = time.time()
+        for expiry in result.expiries:
+            if expiry.state(now) is not ExpiryState.FAR and self._reminders.due(expiry):
+                _log.warning(expiry.sentence(now))
 
     async def version(self, _: wire.VersionRequest, context: Context) -> wire.VersionResponse:
         try:

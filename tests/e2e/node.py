@@ -151,71 +151,36 @@ class Driver:
         await call(request.SerializeToString())
 
 
-class Node:
-    """The folders, the development vault and the driver of one node.
+class BareNode:
+    """The folders and the driver of one node; its vault is somebody else's.
 
     Attributes:
         folder: everything is below it.
         children: the processes.
-        vault: the development vault, a process too; its journal stays empty.
         manifests: classes, Secrets, pod statuses and events.
         socket: where the driver serves.
     """
 
-    def __init__(self, folder: Path, children: Children, vault: DevVault) -> None:
+    def __init__(self, folder: Path, children: Children) -> None:
         self.folder = folder
         self.children = children
-        self.vault = vault
         self.manifests = folder / "manifests"
         self.socket = folder / "csi.sock"
         self.pods = folder / "pods"
         self._drivers: list[Driver] = []
         self.manifests.mkdir()
 
-    def write_class(
-        self,
-        name: str,
-        paths: Mapping[str, str],
-        *,
-        secret: str = "",
-        secret_type: str = "Opaque",
-        fields: Mapping[str, Mapping[str, str]] | None = None,
-        sign_in: Mapping[str, str] | None = None,
-    ) -> None:
-        """Have a class that delivers objects of vault `contoso`.
-
-        Args:
-            name: of the class.
-            paths: the file path of each object.
-            secret: the Kubernetes Secret that mirrors all files, each under its object's name.
-            secret_type: the type of that Secret.
-            fields: further fields of some objects, such as `filePermission`.
-            sign_in: the parameters of the identity mode, of the machine's identity if left out.
-        """
-        objects = [
-            {"objectName": of, "objectType": "secret", "objectAlias": path}
-            | dict((fields or {}).get(of, {}))
-            for of, path in paths.items()
-        ]
-        spec: dict[str, object] = {
-            "provider": "azure",
-            "parameters": {
-                "keyvaultName": "contoso",
-                "tenantID": DEFAULT_TENANT,
-                "objects": yaml.safe_dump({"array": [yaml.safe_dump(one) for one in objects]}),
-                **(MACHINE_SIGNS_IN if sign_in is None else sign_in),
-            },
-        }
-        if secret:
-            data = [{"objectName": path, "key": of} for of, path in paths.items()]
-            spec["secretObjects"] = [{"secretName": secret, "type": secret_type, "data": data}]
+    def put_class(self, name: str, spec: Mapping[str, object]) -> Path:
+        """Have a class; returns its file."""
         manifest = {
             "apiVersion": "secrets-store.csi.x-k8s.io/v1",
             "kind": "SecretProviderClass",
             "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": spec,
         }
-        (self.manifests / f"{name}.yaml").write_text(yaml.safe_dump(manifest))
+        path = self.manifests / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(manifest))
+        return path
 
     def volume(
         self,
@@ -243,7 +208,6 @@ class Node:
             "--nodeid=node-1",
             f"--manifests={self.manifests}",
             "--metrics-addr=127.0.0.1:0",
-            f"--dev-vault={self.vault.data.folder}",
             f"--provider-volume={self.folder / 'providers'}",
             "--additional-provider-volume-paths=",
         ]
@@ -287,6 +251,76 @@ class Node:
         """Let go of all sockets."""
         for driver in self._drivers:
             await driver.close()
+
+
+class Node(BareNode):
+    """A node whose vault is a development vault.
+
+    Attributes:
+        vault: a process too; its journal stays empty.
+    """
+
+    def __init__(self, folder: Path, children: Children, vault: DevVault) -> None:
+        super().__init__(folder, children)
+        self.vault = vault
+
+    def driver_flags(self) -> list[str]:
+        """The flags that fit this node."""
+        return [*super().driver_flags(), f"--dev-vault={self.vault.data.folder}"]
+
+    def write_class(
+        self,
+        name: str,
+        paths: Mapping[str, str],
+        *,
+        secret: str = "",
+        secret_type: str = "Opaque",
+        fields: Mapping[str, Mapping[str, str]] | None = None,
+        sign_in: Mapping[str, str] | None = None,
+    ) -> None:
+        """Have a class that delivers objects of vault `contoso`.
+
+        Args:
+            name: of the class.
+            paths: the file path of each object.
+            secret: the Kubernetes Secret that mirrors all files, each under its object's name.
+            secret_type: the type of that Secret.
+            fields: further fields of some objects, such as `filePermission`.
+            sign_in: the parameters of the identity mode, of the machine's identity if left out.
+        """
+        objects = [
+            {"objectName": of, "objectType": "secret", "objectAlias": path}
+            | dict((fields or {}).get(of, {}))
+            for of, path in paths.items()
+        ]
+        spec: dict[str, object] = {
+            "provider": "azure",
+            "parameters": {
+                "keyvaultName": "contoso",
+                "tenantID": DEFAULT_TENANT,
+                "objects": yaml.safe_dump({"array": [yaml.safe_dump(one) for one in objects]}),
+                **(MACHINE_SIGNS_IN if sign_in is None else sign_in),
+            },
+        }
+        if secret:
+            data = [{"objectName": path, "key": of} for of, path in paths.items()]
+            spec["secretObjects"] = [{"secretName": secret, "type": secret_type, "data": data}]
+        self.put_class(name, spec)
+
+
+@asynccontextmanager
+async def running_bare_node(folder: Path) -> AsyncIterator[BareNode]:
+    """A node without a vault; every process and mount below `folder` ends with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        async with ending_children(folder / "output") as children:
+            node = BareNode(folder, children)
+            try:
+                yield node
+            finally:
+                await node.close()
+    finally:
+        unmount_below(folder)
 
 
 @asynccontextmanager

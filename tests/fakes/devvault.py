@@ -11,7 +11,7 @@ async with running_devvault(tmp_path) as vault:
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -242,9 +242,14 @@ class DevVault:
 
 
 @asynccontextmanager
-async def running_devvault(folder: Path) -> AsyncIterator[DevVault]:
-    """Run a development vault on free ports, its data in `folder / "devvault"`."""
-    journal = Journal()
-    with DevVaultData(folder / "devvault") as served, DevVaultData(folder / "devvault") as data:
+async def running_devvault(
+    folder: Path, *, clock: Callable[[], float] = time.time
+) -> AsyncIterator[DevVault]:
+    """Run a development vault on free ports, its data in `folder / "devvault"`.
+
+    `clock` dates what is written into it, in seconds since 1970; tokens go by the real time.
+    """
+    journal, home = Journal(), folder / "devvault"
+    with DevVaultData(home, clock) as served, DevVaultData(home, clock) as data:
         async with serve(served, journal=journal):
             yield DevVault(data, journal, DevRedirect.read(data.folder))

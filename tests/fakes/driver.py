@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from keyferry.contract import Provider
 from keyferry.driver.csi import CsiServices
+from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import FolderMounts, Mounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
 from keyferry.driver.publish import Publisher
@@ -32,6 +33,7 @@ from keyferry.logs import configure_logs
 from keyferry.metrics import Metrics
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers import PROVIDERS
+from keyferry.reminders import Reminders
 from keyferry.sockets import parse_endpoint
 from keyferry.store.manifests import ManifestsStore
 
@@ -234,6 +236,7 @@ async def running_driver(
         plugins=plugins,
         sync=SecretSync(store),
         metrics=metrics,
+        expiries=ExpiryWatch(store, metrics, reminders=Reminders(clock=clock)),
         node=NODE,
         rotation_interval=rotation_interval,
         clock=clock,

@@ -6,15 +6,39 @@ Source: azure, sections 5.1, 5.2 and 7. Words such as `secret value is nil` are 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from keyferry.errors import VaultError
 
+_LAST_TIME = 253_402_300_799
+"""The last second of the year 9999."""
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What a vault tells of an object beside its value; nothing here is secret.
+
+    Attributes:
+        content_type: what somebody said of the value, or ""; of a certificate that of the secret
+            behind it; a key has none.
+        tags: as somebody set them.
+        expires: seconds since 1970, or None for an object that does not end.
+        not_before: likewise, when it begins.
+    """
+
+    content_type: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    expires: int | None = None
+    not_before: int | None = None
+
+
+_NO_PROPERTIES = Properties()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +48,14 @@ class Secret:
     Attributes:
         value: as it is in the vault.
         version: its version id.
-        content_type: what the vault says of the value, or "".
         of_certificate: whether it is the secret behind a certificate: the vault names its key.
+        properties: the rest.
     """
 
     value: str = field(repr=False)
     version: str
-    content_type: str = ""
     of_certificate: bool = False
+    properties: Properties = _NO_PROPERTIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +67,14 @@ class PublicKey:
         curve: `crv`, "" for RSA.
         numbers: n, e, x and y as big-endian bytes, those that the vault tells.
         version: its version id.
+        properties: the rest.
     """
 
     kind: str
     curve: str
     numbers: Mapping[str, bytes] = field(hash=False)
     version: str
+    properties: Properties = _NO_PROPERTIES
 
     def number(self, name: str) -> bytes:
         """One of its numbers.
@@ -70,10 +96,12 @@ class LeafCertificate:
     Attributes:
         cer: DER, as the vault sends it, unread.
         version: its version id.
+        properties: the rest.
     """
 
     cer: bytes
     version: str
+    properties: Properties = _NO_PROPERTIES
 
 
 Content = Secret | PublicKey | LeafCertificate
@@ -87,20 +115,43 @@ class ListedVersion:
         version: its id.
         enabled: None where the vault tells no attributes.
         created: seconds since 1970; 0 where the vault does not tell.
+        properties: the rest; what a list tells of them needs no right to read values.
     """
 
     version: str
     enabled: bool | None
     created: int
+    properties: Properties = _NO_PROPERTIES
 
 
-class SecretDocument(msgspec.Struct, rename="camel"):
+class _Attributes(msgspec.Struct):
+    enabled: bool | None = None
+    created: int | None = None
+    exp: int | None = None
+    nbf: int | None = None
+
+
+class _Described(msgspec.Struct, rename="camel"):
+    """What the documents of all types share."""
+
+    attributes: _Attributes | None = None
+    tags: dict[str, str] | None = None
+    content_type: str | None = None
+
+    def properties(self) -> Properties:
+        """What it says beside the value."""
+        attributes = self.attributes or _Attributes()
+        return Properties(
+            self.content_type or "", self.tags or {}, _time(attributes.exp), _time(attributes.nbf)
+        )
+
+
+class SecretDocument(_Described, rename="camel"):
     """The answer to GET /secrets/NAME."""
 
     value: str | None = None
     id: str | None = None
     kid: str | None = None
-    content_type: str | None = None
 
     def checked(self) -> Secret:
         """What it says.
@@ -111,7 +162,7 @@ class SecretDocument(msgspec.Struct, rename="camel"):
         if self.value is None:
             raise _nil("secret value")
         version = _version(self.id, "secret id")
-        return Secret(self.value, version, self.content_type or "", bool(self.kid))
+        return Secret(self.value, version, bool(self.kid), self.properties())
 
 
 class _KeyNumbers(msgspec.Struct):
@@ -124,7 +175,7 @@ class _KeyNumbers(msgspec.Struct):
     y: str | None = None
 
 
-class KeyDocument(msgspec.Struct):
+class KeyDocument(_Described):
     """The answer to GET /keys/NAME."""
 
     key: _KeyNumbers | None = None
@@ -140,14 +191,20 @@ class KeyDocument(msgspec.Struct):
         version = _version(self.key.kid, "key id")
         told = {name: getattr(self.key, name) for name in ("n", "e", "x", "y")}
         numbers = {name: _number(text, name) for name, text in told.items() if text is not None}
-        return PublicKey(self.key.kty or "", self.key.crv or "", numbers, version)
+        kind, curve = self.key.kty or "", self.key.crv or ""
+        return PublicKey(kind, curve, numbers, version, self.properties())
 
 
-class CertificateDocument(msgspec.Struct):
+class _Policy(msgspec.Struct):
+    secret_props: _Described | None = None
+
+
+class CertificateDocument(_Described, rename="camel"):
     """The answer to GET /certificates/NAME."""
 
     cer: bytes | None = None
     id: str | None = None
+    policy: _Policy | None = None
 
     def checked(self) -> LeafCertificate:
         """What it says.
@@ -157,18 +214,17 @@ class CertificateDocument(msgspec.Struct):
         """
         if self.cer is None:
             raise _nil("certificate value")
-        return LeafCertificate(self.cer, _version(self.id, "certificate id"))
+        return LeafCertificate(self.cer, _version(self.id, "certificate id"), self.properties())
+
+    def properties(self) -> Properties:
+        """As of any object, with what its policy says of the secret behind it."""
+        props = self.policy.secret_props if self.policy else None
+        return replace(super().properties(), content_type=(props and props.content_type) or "")
 
 
-class _ListedAttributes(msgspec.Struct):
-    enabled: bool | None = None
-    created: int | None = None
-
-
-class _ListedItem(msgspec.Struct):
+class _ListedItem(_Described, rename="camel"):
     id: str | None = None
     kid: str | None = None
-    attributes: _ListedAttributes | None = None
 
 
 class VersionsDocument(msgspec.Struct, rename="camel"):
@@ -187,9 +243,14 @@ class VersionsDocument(msgspec.Struct, rename="camel"):
 
 
 def _listed(item: _ListedItem) -> ListedVersion:
-    attributes = item.attributes or _ListedAttributes()
+    attributes = item.attributes or _Attributes()
     version = _version(item.kid or item.id, "version id")
-    return ListedVersion(version, attributes.enabled, attributes.created or 0)
+    return ListedVersion(version, attributes.enabled, attributes.created or 0, item.properties())
+
+
+def _time(told: int | None) -> int | None:
+    """A time that a calendar has; anything else is as good as none."""
+    return told if told is not None and 0 <= told <= _LAST_TIME else None
 
 
 def _version(identifier: str | None, what: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from keyferry.azure.fetch_plan import Ask, Fetched, ask_of
 from keyferry.azure.objects import ObjectRef, VaultObject, fetch_context
 from keyferry.azure.render import render
-from keyferry.contract import MountResult, ObjectVersion, SecretFile
+from keyferry.contract import Expiry, MountResult, ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError
 from keyferry.failures import first_of
 from keyferry.paths import path_clash
@@ -16,6 +16,7 @@ from keyferry.paths import path_clash
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from keyferry.azure.contents import Content
     from keyferry.azure.options import BundleOptions
 
 
@@ -55,6 +56,7 @@ def deliver(
     versions: list[ObjectVersion] = []
     failures: list[tuple[ObjectRef, KeyferryError]] = []
     broken: list[ObjectRef] = []
+    expiries: list[Expiry] = []
     for found in objects:
         contents = fetched[ask_of(found)]
         if isinstance(contents, KeyferryError):
@@ -67,6 +69,8 @@ def deliver(
                 files += (SecretFile(path + end, chosen, data) for end, data in rendered.files)
                 versions += [ObjectVersion(name, content.version)] * len(rendered.files)
                 broken += () if rendered.whole_chain else (found.ref,)
+            # The older versions of a history are expected to end.
+            expiries += _expiry(found, contents[0])
         except KeyferryError as error:
             failures.append((found.ref, error))
     if failures:
@@ -74,7 +78,16 @@ def deliver(
         context = fetch_context(ref.type.value, ref.name, ref.version)
         raise first_of([(str(failed), error) for failed, error in failures], context)
     _check_clash(files)
-    return Delivery(MountResult(tuple(versions), tuple(files)), tuple(dict.fromkeys(broken)))
+    result = MountResult(tuple(versions), tuple(files), tuple(dict.fromkeys(expiries)))
+    return Delivery(result, tuple(dict.fromkeys(broken)))
+
+
+def _expiry(found: VaultObject, newest: Content) -> tuple[Expiry, ...]:
+    """When an object ends, if its class wants to know and it does end."""
+    at = newest.properties.expires
+    if at is None or not found.expiry_warning:
+        return ()
+    return (Expiry(str(found.ref), at, found.expiry_warning),)
 
 
 def _check_clash(files: Sequence[SecretFile]) -> None:

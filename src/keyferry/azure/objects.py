@@ -13,6 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.azure.entries import read_entries
+from keyferry.azure.expiry import KEY as EXPIRY_WARNING
+from keyferry.azure.expiry import parse_warning
 from keyferry.errors import ClassInvalidError
 from keyferry.excerpt import excerpt
 from keyferry.paths import path_clash, path_problem
@@ -90,6 +92,7 @@ class VaultObject:
         encoding: how the value stands for the bytes.
         format: the form of a certificate-backed secret.
         history: how many versions to deliver, at least 1.
+        expiry_warning: seconds before its end from which on somebody is to hear of it; 0 for never.
     """
 
     ref: ObjectRef
@@ -98,6 +101,7 @@ class VaultObject:
     encoding: Encoding
     format: Format
     history: int
+    expiry_warning: float = 0.0
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -114,15 +118,19 @@ class VaultObject:
         return tuple(f"{self.ref.id}/{index}" for index in range(self.history))
 
 
-def parse_objects(text: str) -> tuple[VaultObject, ...]:
+def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[VaultObject, ...]:
     """Every object that the parameter `objects` lists, in its order, all of them checked.
+
+    Args:
+        text: the parameter.
+        expiry_warning: of objects that say nothing of it, in seconds.
 
     Raises:
         ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
     """
     if not text.strip():
         raise ClassInvalidError("objects is not set", "List at least one object under array:.")
-    objects = tuple(_checked(entry) for entry in read_entries(text))
+    objects = tuple(_checked(entry, expiry_warning) for entry in read_entries(text))
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
@@ -155,14 +163,14 @@ def _clash_error(first: str, second: str) -> ClassInvalidError:
     return ClassInvalidError(problem, "Give one of them another objectAlias.")
 
 
-def _checked(entry: Entry) -> VaultObject:
+def _checked(entry: Entry, expiry_warning: float) -> VaultObject:
     """Check one entry: format, encoding, file name as upstream does, then what only we check."""
     type_, name = entry.string("objectType"), entry.string("objectName")
     version = entry.string("objectVersion")
     history = entry.integer("objectVersionHistory")
     path = entry.string("objectAlias") or name
     format_, encoding = entry.string("objectFormat"), entry.string("objectEncoding")
-    permission = entry.string("filePermission")
+    permission, warning = entry.string("filePermission"), entry.string(EXPIRY_WARNING)
     try:
         checked_format = _format(format_, type_)
         checked_encoding = _encoding(encoding, type_)
@@ -170,11 +178,12 @@ def _checked(entry: Entry) -> VaultObject:
         _check_path(path)
         ref = ObjectRef(_type(type_), _name(name), _version(version))
         mode = _mode(permission)
+        warn_before = parse_warning(warning, default=expiry_warning)
     except ClassInvalidError as error:
         problem = f"{fetch_context(type_, name, version)}: {error.problem} ({entry.place})"
         raise ClassInvalidError(problem, error.remedy) from None
     count = min(max(history, 1), MAX_HISTORY)
-    return VaultObject(ref, path, mode, checked_encoding, checked_format, count)
+    return VaultObject(ref, path, mode, checked_encoding, checked_format, count, warn_before)
 
 
 def _format(text: str, type_: str) -> Format:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.azure.clouds import Cloud, EnvironmentFile, find_cloud
+from keyferry.azure.expiry import KEY as EXPIRY_WARNING
+from keyferry.azure.expiry import parse_warning
 from keyferry.azure.identity_choice import choose_identity, choose_switch
 from keyferry.azure.modes import Identity, profile
 from keyferry.azure.objects import VaultObject, parse_objects
@@ -78,7 +80,8 @@ def parse_mount(
             namespace=get(POD_NAMESPACE),
             service_account=get(SERVICE_ACCOUNT),
         )
-    objects = parse_objects(get("objects"))
+    warning = parse_warning(get(EXPIRY_WARNING))
+    objects = parse_objects(get("objects"), expiry_warning=warning)
     return AzureMount(vault_address(vault, url), tenant, cloud, identity, objects)
 
 

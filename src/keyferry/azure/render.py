@@ -80,7 +80,7 @@ def _plain(secret: Secret, wanted: VaultObject) -> bytes:
 def _bundle(secret: Secret, wanted: VaultObject, options: BundleOptions) -> Rendered:
     """The secret behind a certificate: by its content type, then by the format of the class."""
     value = decode(secret.value, Encoding.UTF8)
-    match secret.content_type, wanted.format:
+    match secret.properties.content_type, wanted.format:
         case "application/x-pem-file", Format.PEM | Format.PFX:
             check_pem(value, _SOURCE)
             return _files(decode(secret.value, wanted.encoding), value, options)

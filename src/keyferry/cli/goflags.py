@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
+from keyferry.durations import parse_duration
 from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -22,19 +23,6 @@ Value = bool | int | float | str
 
 _TRUE = {"1", "t", "T", "TRUE", "true", "True"}
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
-_SECONDS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "μs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-_PART = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
-_DURATION = re.compile(rf"([-+]?)((?:{_PART})+)")
-_DURATION_PART = re.compile(_PART)
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
@@ -112,21 +100,6 @@ def parse_flags(arguments: Sequence[str], table: Sequence[GoFlag]) -> Flags:
         if flag.without_meaning:
             ignored[name] = flag
     return Flags(values, tuple(ignored.values()))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds in a Go duration such as `1h30m`; `0` needs no unit.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        if text.lstrip("+-") == "0":
-            return 0.0
-        raise ValueError("write a duration such as 30s, 2m or 1h30m")
-    seconds = sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(found[2]))
-    return -seconds if found[1] == "-" else seconds
 
 
 def help_text(table: Sequence[GoFlag]) -> str:

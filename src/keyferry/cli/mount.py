@@ -6,36 +6,28 @@ import asyncio
 import hashlib
 import os
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from keyferry.cli.goflags import parse_duration
+from keyferry.cli.local_engine import local_engine
 from keyferry.cli.mount_inputs import read_credentials, read_tokens
 from keyferry.cli.volume_files import visible_files
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
-from keyferry.driver.daemon import choose_mounts, open_plugins, vault_connections
 from keyferry.driver.mounts import can_mount
-from keyferry.driver.publish import Publisher
 from keyferry.driver.request import CLASS_KEY, PublishRequest, UnpublishRequest
-from keyferry.driver.settings import VolumeKind
-from keyferry.driver.sync import SecretSync
+from keyferry.durations import parse_duration
 from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
 from keyferry.grpc_edge import stop_signal
 from keyferry.logs import configure_logs
-from keyferry.metrics import Metrics
 from keyferry.providers import provider_names
 from keyferry.store import PodRef
-from keyferry.store.manifests import ManifestsStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from keyferry.driver.publish import Published
+    from keyferry.driver.publish import Published, Publisher
 
 _PATH = click.Path(path_type=Path)
 
@@ -137,7 +129,9 @@ async def _mount(job: _Job, *, every: float | None) -> None:
     secrets = read_credentials(job.credentials) if job.credentials else {}
     tokens = read_tokens(job.tokens) if job.tokens else None
     stop = stop_signal()
-    async with _engine(job.class_file, job.secrets_dir, job.dev_vault) as (publisher, store):
+    async with local_engine(
+        job.class_file, job.secrets_dir, built_in=provider_names(), dev_vault=job.dev_vault
+    ) as (publisher, store):
         namespace, name = _choose(await store.class_names(), job)
         request = _request(job.target, namespace, name, secrets, tokens)
         start = time.perf_counter()
@@ -180,43 +174,8 @@ async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
 
 
 async def _unmount(target: Path, secrets_dir: Path | None) -> None:
-    store = ManifestsStore(target, secrets_dir, clock=_now)
-    mounts = choose_mounts(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER)
-    async with open_plugins((), https=vault_connections(None)) as plugins:
-        publisher = Publisher(
-            store=store,
-            mounts=mounts,
-            plugins=plugins,
-            sync=SecretSync(store),
-            metrics=Metrics(),
-            node="",
-            rotation_interval=None,
-        )
+    async with local_engine(target, secrets_dir) as (publisher, _):
         await publisher.unpublish(UnpublishRequest(_spelled_out(target)))
-
-
-@asynccontextmanager
-async def _engine(
-    classes: Path, secrets_dir: Path | None, dev_vault: Path | None
-) -> AsyncIterator[tuple[Publisher, ManifestsStore]]:
-    """The composition root of a mount without a cluster."""
-    if dev_vault:
-        click.echo("DEVELOPMENT: every vault call goes to the development vault, not the cloud")
-    store = ManifestsStore(classes, secrets_dir, clock=_now)
-    kind = VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER
-    async with open_plugins(provider_names(), https=vault_connections(dev_vault)) as plugins:
-        yield (
-            Publisher(
-                store=store,
-                mounts=choose_mounts(kind),
-                plugins=plugins,
-                sync=SecretSync(store),
-                metrics=Metrics(),
-                node="",
-                rotation_interval=0,
-            ),
-            store,
-        )
 
 
 def _choose(names: list[tuple[str, str]], job: _Job) -> tuple[str, str]:
@@ -288,9 +247,7 @@ def _show(job: _Job, published: Published, *, seconds: float) -> None:
 
 
 def _show_problems(published: Published) -> None:
+    for sentence in published.near_expiry:
+        click.echo(f"warning: {sentence}", err=True)
     for problem in published.secret_problems:
         click.echo(f"secret: {problem.message}", err=True)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

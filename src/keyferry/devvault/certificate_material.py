@@ -92,11 +92,15 @@ def issue(
 
 
 def read_material(content: bytes, password: str | None) -> tuple[Material, str]:
-    """A certificate with its key out of PEM, PKCS#12 or its base64 text, and the content type.
+    """A certificate with its key out of PEM, PKCS#12 or the base64 text of either, and which it is.
 
     Raises:
         RequestInvalidError: it is none of these, or has no RSA or EC key, or no certificate.
     """
+    if b"-----BEGIN " not in content:
+        # Microsoft's clients wrap PEM in base64, too.
+        with suppress(binascii.Error):
+            content = base64.b64decode(b"".join(content.split()), validate=True)
     if b"-----BEGIN " in content:
         key, certificates = _read_pem(content)
         kind = PEM_TYPE
@@ -160,8 +164,6 @@ def _read_pem(content: bytes) -> tuple[object, tuple[x509.Certificate, ...]]:
 def _read_pkcs12(
     content: bytes, password: str | None
 ) -> tuple[object, tuple[x509.Certificate, ...]]:
-    with suppress(binascii.Error):
-        content = base64.b64decode(b"".join(content.split()), validate=True)
     try:
         key, leaf, others = pkcs12.load_key_and_certificates(
             content, password.encode() if password else None

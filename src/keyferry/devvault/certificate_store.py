@@ -161,7 +161,12 @@ class CertificateStore:
         enabled: bool = True,
     ) -> ObjectVersion:
         version = random.token_hex(16)
-        attributes = SecretAttributes(enabled=enabled, content_type=content_type)
+        attributes = SecretAttributes(
+            enabled=enabled,
+            content_type=content_type,
+            expires=int(material.leaf.not_valid_after_utc.timestamp()),
+            not_before=int(material.leaf.not_valid_before_utc.timestamp()),
+        )
         value = secret_value(material, content_type)
         self.secrets.set(vault, name, value, attributes, certificate_version=version)
         document = {"pem": key_pem(material.key), "kty": kind, "managed": "yes"}

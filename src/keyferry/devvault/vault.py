@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from keyferry.devvault.jwt import Claims
     from keyferry.devvault.model import Permission
 
-API_VERSIONS = frozenset({"2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6"})
+API_VERSIONS = frozenset(
+    {"2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"}
+)
 
 
 @dataclass(frozen=True, slots=True)

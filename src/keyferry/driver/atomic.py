@@ -7,6 +7,10 @@
 Two things are ours: a change of mode alone is written too, and what a killed process left behind (a
 half-written folder, a stray `..data_tmp`, a missing link) is mended by the next write instead of
 breaking it.
+
+Where kubelet gave the volume to the fsGroup of its pod, new files are written as kubelet would make
+them. It only looks at a volume when it publishes it, so files that were rotated between two looks
+would lock their reader out; and what kubelet did to the modes must not pass for a change.
 """
 
 from __future__ import annotations
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 
 DATA = "..data"
 _DATA_TMP = "..data_tmp"
+_GROUP_MAY_READ = 0o440
+"""What kubelet adds to the mode of each file of a read-only volume that it gives to an fsGroup."""
 _STAMP = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
 
 
@@ -83,7 +89,8 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
     try:
         current = _current(root)
         before = _read(root / current) if current else {}
-        after = {file.path: (file.mode & 0o777, file.contents) for file in files}
+        files = _as_seen_by_kubelet(root, files)
+        after = {file.path: (file.mode, file.contents) for file in files}
         written = _compare(before, after)
         if current is None or written:
             current = _write_new(root, files)
@@ -159,6 +166,18 @@ def _current(root: Path) -> str | None:
     return name if (root / name).is_dir() else None
 
 
+def _as_seen_by_kubelet(root: Path, files: Sequence[SecretFile]) -> tuple[SecretFile, ...]:
+    """The files with the modes that they will have, once kubelet has done its part."""
+    added = _GROUP_MAY_READ if _is_given_to_group(root) else 0
+    return tuple(SecretFile(f.path, f.mode & 0o777 | added, f.contents) for f in files)
+
+
+def _is_given_to_group(root: Path) -> bool:
+    """Whether kubelet gave `root` to an fsGroup: what is made in it belongs to that group, too."""
+    found = root.stat()
+    return bool(found.st_gid) and bool(found.st_mode & stat.S_ISGID)
+
+
 def _read(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file below `folder` with its mode.
 
@@ -204,10 +223,11 @@ def _write_new(root: Path, files: Sequence[SecretFile]) -> str:
     """
     stamp = f"..{datetime.now(UTC):%Y_%m_%d_%H_%M_%S}.{secrets.randbelow(10**10)}"
     folder = root / stamp
+    folder_mode = 0o2755 if _is_given_to_group(root) else 0o755
     try:
         for parent in sorted({folder} | {p for f in files for p in _folders(folder, f.path)}):
             parent.mkdir(exist_ok=True)
-            parent.chmod(0o755)  # whatever the umask of the process
+            parent.chmod(folder_mode)  # whatever the umask of the process
         for file in files:
             _write_file(folder / file.path, file)
         for top in {file.path.split("/")[0] for file in files}:
@@ -230,7 +250,7 @@ def _write_file(path: Path, file: SecretFile) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(file.contents)
-        os.fchmod(descriptor, file.mode & 0o777)
+        os.fchmod(descriptor, file.mode)
 
 
 def _link(root: Path, top: str) -> None:

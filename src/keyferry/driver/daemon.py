@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
 from keyferry.driver.csi import CsiServices
+from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
 from keyferry.driver.publish import Publisher
@@ -68,6 +69,7 @@ async def run_driver(settings: DriverSettings) -> None:
             plugins=plugins,
             sync=SecretSync(store),
             metrics=metrics,
+            expiries=ExpiryWatch(store, metrics),
             node=settings.node_id,
             rotation_interval=settings.rotation_interval,
         )

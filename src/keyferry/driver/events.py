@@ -17,6 +17,7 @@ FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of a
 FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"
 MOUNT_ROTATION_FAILED = "MountRotationFailed"
 MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
+OBJECT_NEAR_EXPIRY = "ObjectNearExpiry"
 MAX_MESSAGE = 1024
 """Characters; what Kubernetes accepts as the note of an event."""
 
@@ -59,6 +60,12 @@ def rotation_done(pod: PodRef, cls: ClassObject, written: Written) -> Event:
     )
     message = f"refreshed the objects of spc {cls.namespace}/{cls.name}: {changes}"
     return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, _clipped(message))
+
+
+def near_expiry(pod: PodRef, cls: ClassObject, sentences: tuple[str, ...]) -> Event:
+    """The warning that objects in a volume of `pod` have expired or soon will."""
+    message = f"of spc {cls.namespace}/{cls.name}: {'; '.join(sentences)}"
+    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, _clipped(message))
 
 
 def _clipped(message: str) -> str:

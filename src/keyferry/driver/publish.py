@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.contract import NamedFile, SecretFile
+    from keyferry.driver.expiry_watch import ExpiryWatch
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
@@ -48,12 +49,14 @@ class Published:
         written: which files changed.
         secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
             fine.
+        near_expiry: a sentence for each object that has expired or soon will, if its class asks.
         stale: why a refresh or an adoption failed, and the volume keeps what it had; else None.
     """
 
     decision: Decision
     written: Written = NOTHING_WRITTEN
     secret_problems: tuple[SecretProblem, ...] = ()
+    near_expiry: tuple[str, ...] = ()
     stale: KeyferryError | None = None
 
 
@@ -66,6 +69,7 @@ class Publisher:
         plugins: the providers.
         sync: the Kubernetes Secrets of a volume.
         metrics: what is counted.
+        expiries: who hears of objects that end.
         node: the name of this node, for pod statuses.
         rotation_interval: seconds that content is left alone before a repeated publish refreshes
             it; None when rotation is off.
@@ -80,6 +84,7 @@ class Publisher:
         plugins: Plugins,
         sync: SecretSync,
         metrics: Metrics,
+        expiries: ExpiryWatch,
         node: str,
         rotation_interval: float | None,
         clock: Callable[[], float] = time.monotonic,
@@ -89,6 +94,7 @@ class Publisher:
         self._plugins = plugins
         self._sync = sync
         self._metrics = metrics
+        self._expiries = expiries
         self._node = node
         self._rotation_interval = rotation_interval
         self._clock = clock
@@ -137,7 +143,7 @@ class Publisher:
         with self._metrics.unpublish():
             async with self._locks.to_empty(request.target_path):
                 await run_whole(self._mounts.unmount, Path(request.target_path))
-                self._fetched.pop(request.target_path, None)
+                self._forget(request.target_path)
                 await self._store.volume_gone(request.target_path)
         _log.info("volume unpublished")
 
@@ -173,7 +179,7 @@ class Publisher:
             return await self._deliver(request, cls, plugin, Mount())
         except BaseException as error:
             await run_whole(self._mounts.unmount, target, keep_folder=folder_was_there)
-            self._fetched.pop(request.target_path, None)
+            self._forget(request.target_path)
             if isinstance(error, KeyferryError):
                 await self._store.record_event(mount_failed(request.pod, cls, error))
             raise
@@ -248,6 +254,9 @@ class Publisher:
             )
         )
         problems = await self._sync_secrets(request, cls, named, result.files, owner)
+        near_expiry = await self._expiries.delivered(
+            request.target_path, request.pod, cls, result.expiries
+        )
         self._fetched[request.target_path] = self._clock()
         _log.info(
             "volume published",
@@ -256,7 +265,11 @@ class Publisher:
             objects=len(result.versions),
             changed=len(written.added + written.changed + written.removed),
         )
-        return Published(decision, written, problems)
+        return Published(decision, written, problems, near_expiry)
+
+    def _forget(self, target: str) -> None:
+        self._fetched.pop(target, None)
+        self._expiries.gone(target)
 
     async def _sync_secrets(
         self,

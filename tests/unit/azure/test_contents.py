@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from keyferry.azure.contents import (
     KeyDocument,
     LeafCertificate,
     ListedVersion,
+    Properties,
     PublicKey,
     Secret,
     SecretDocument,
@@ -39,7 +41,9 @@ def read(document: type[Document], answer: object) -> object:
 def test_a_secret_is_read() -> None:
     """The version is the last part of the id; a kid tells that it is behind a certificate."""
     answer = {"value": "x", "id": "https://v/secrets/n/v1/", "kid": "k", "contentType": "t"}
-    assert Secret("x", "v1", "t", of_certificate=True) == read(SecretDocument, answer)
+    assert Secret("x", "v1", of_certificate=True, properties=Properties("t")) == read(
+        SecretDocument, answer
+    )
     plain = {"value": "", "id": "https://v/secrets/n/v1", "kid": ""}
     assert Secret("", "v1") == read(SecretDocument, plain)
 
@@ -69,6 +73,56 @@ def test_a_list_is_read() -> None:
     }
     expected = (ListedVersion("v1", True, 5), ListedVersion("v2", None, 0))
     assert expected == read(VersionsDocument, answer)
+
+
+DESCRIBED = {
+    "attributes": {"enabled": True, "exp": 1_900_000_000, "nbf": 5},
+    "tags": {"owner": "shop"},
+}
+PROPERTIES = Properties("text/plain", {"owner": "shop"}, 1_900_000_000, 5)
+
+
+@pytest.mark.parametrize(
+    ("document", "answer", "content_type"),
+    [
+        (SecretDocument, {"value": "x", "id": "https://v/secrets/n/v1"}, "text/plain"),
+        (KeyDocument, {"key": {"kid": "https://v/keys/n/v1"}}, ""),
+        (
+            CertificateDocument,
+            {
+                "cer": "",
+                "id": "https://v/certificates/n/v1",
+                "policy": {"secret_props": {"contentType": "text/plain"}},
+            },
+            "text/plain",
+        ),
+    ],
+)
+def test_what_is_said_beside_the_value_is_read(
+    document: type[Document], answer: dict[str, object], content_type: str
+) -> None:
+    """The same of every type; a key has no content type, a certificate that of its secret."""
+    said = DESCRIBED | answer | ({"contentType": "text/plain"} if "value" in answer else {})
+    found = read(document, said)
+    assert isinstance(found, Secret | PublicKey | LeafCertificate)
+    assert replace(PROPERTIES, content_type=content_type) == found.properties
+    bare = read(document, {key: text for key, text in answer.items() if key != "policy"})
+    assert isinstance(bare, Secret | PublicKey | LeafCertificate)
+    assert Properties() == bare.properties
+
+
+def test_a_list_says_it_without_values() -> None:
+    """So that whoever may list and not read can know it too."""
+    item = {"id": "https://v/secrets/n/v1", "contentType": "text/plain"}
+    listed = ListedVersion("v1", True, 0, PROPERTIES)
+    assert (listed,) == read(VersionsDocument, {"value": [DESCRIBED | item]})
+
+
+@pytest.mark.parametrize("time", [-1, 253_402_300_800, 2**62, None])
+def test_a_time_that_no_calendar_has_is_none(time: int | None) -> None:
+    """An odd attribute is no reason to deliver nothing."""
+    answer = {"value": "x", "id": "https://v/secrets/n/v1", "attributes": {"exp": time}}
+    assert Secret("x", "v1") == read(SecretDocument, answer)
 
 
 @pytest.mark.parametrize(

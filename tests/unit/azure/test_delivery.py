@@ -6,18 +6,20 @@ import json
 
 import pytest
 
-from keyferry.azure.contents import LeafCertificate, Secret
+from keyferry.azure.contents import LeafCertificate, Properties, Secret
 from keyferry.azure.delivery import Delivery, deliver
 from keyferry.azure.fetch_plan import Fetched, ask_of
 from keyferry.azure.objects import parse_objects
 from keyferry.azure.options import BundleOptions
 from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE
-from keyferry.contract import ObjectVersion, SecretFile
+from keyferry.contract import Expiry, ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
 from tests.fakes.vault_peer import entry, issue, new_ec
 
 MADE = issue("test.domain.com", new_ec())
-BUNDLE = Secret((MADE.key_pem + MADE.pem).decode(), "v1", PEM_TYPE, of_certificate=True)
+BUNDLE = Secret(
+    (MADE.key_pem + MADE.pem).decode(), "v1", of_certificate=True, properties=Properties(PEM_TYPE)
+)
 SEPARATE = BundleOptions(separate=True)
 
 
@@ -75,11 +77,24 @@ def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
     assert "secret bad" == caught.value.log_pairs()["object"]
 
 
+def test_the_end_of_an_object_is_told_if_its_class_wants_to_know() -> None:
+    """Of the newest version: that older ones end is no news."""
+    ends = [Secret("x", f"v{at}", properties=Properties(expires=at)) for at in (20, 10)]
+    forever = Secret("x", "v1")
+    found = delivered(
+        (entry("secret", "a", objectVersionHistory=2, expiryWarning="1h"), tuple(ends)),
+        (entry("secret", "b"), (ends[0],)),
+        (entry("secret", "c", expiryWarning="1h"), (forever,)),
+        (entry("secret", "a", objectAlias="again", expiryWarning="1h"), (ends[0],)),
+    )
+    assert (Expiry("secret a", 20, 3600.0),) == found.result.expiries
+
+
 def test_a_broken_chain_is_told_once() -> None:
     """However many versions have it."""
     stranger = issue("other", new_ec(), authority=True)
     text = MADE.pkcs12(stranger.certificate).decode()
-    content = Secret(text, "v1", PKCS12_TYPE, of_certificate=True)
+    content = Secret(text, "v1", of_certificate=True, properties=Properties(PKCS12_TYPE))
     asked = entry("secret", "web", objectVersionHistory=2)
     found = delivered((asked, (content, content)))
     assert ["secret web"] == [str(ref) for ref in found.broken_chains]

@@ -324,6 +324,23 @@ def test_two_objects_cannot_share_a_path(first: str, second: str, words: str) ->
         parse_objects(listed(entry + first, entry + second))
 
 
+def test_an_object_overrides_the_warning_of_its_class() -> None:
+    """`0` switches it off for one that is expected to end."""
+    warned = listed(
+        "objectName: a\nobjectType: secret",
+        "objectName: b\nobjectType: secret\nexpiryWarning: 7d",
+        "objectName: c\nobjectType: secret\nexpiryWarning: 0",
+    )
+    found = parse_objects(warned, expiry_warning=3600.0)
+    assert [3600.0, 604_800.0, 0.0] == [each.expiry_warning for each in found]
+    assert 0.0 == one().expiry_warning
+
+
+def test_a_bad_warning_names_its_entry() -> None:
+    """Field, value, place and remedy."""
+    assert "expiryWarning is not a duration: soon (entry" in problem(expiryWarning="soon")
+
+
 def test_one_object_may_have_two_files() -> None:
     """Two aliases of the same object are equal in what they ask for."""
     entry = "objectName: x\nobjectType: secret\nobjectAlias: "

@@ -143,6 +143,14 @@ def test_a_vault_name_that_cannot_be_one(name: str, words: str) -> None:
     assert refusal(VM | {"keyvaultName": name}).problem == f"failed to get vault: {words}"
 
 
+def test_the_warning_of_a_class_is_that_of_its_objects() -> None:
+    """Seconds before the end; without it there is none."""
+    warned = parse_mount(VM | {"expiryWarning": " 720h "}, None)
+    assert [2_592_000.0] == [found.expiry_warning for found in warned.objects]
+    assert [0.0] == [found.expiry_warning for found in parse_mount(VM, None).objects]
+    assert "expiryWarning is not a duration: never" in str(refusal(VM | {"expiryWarning": "never"}))
+
+
 def test_tenant_id_in_its_newer_spelling_wins() -> None:
     """The key `tenantID` comes before `tenantId`, when it is not blank."""
     both = VM | {"tenantID": "new", "tenantId": "old"}

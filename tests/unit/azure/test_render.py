@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from keyferry.azure.contents import LeafCertificate, PublicKey, Secret
+from keyferry.azure.contents import LeafCertificate, Properties, PublicKey, Secret
 from keyferry.azure.objects import VaultObject, parse_objects
 from keyferry.azure.options import BundleOptions
 from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE, Rendered, render
@@ -32,7 +32,7 @@ def wanted(type_: str = "secret", **fields: str) -> VaultObject:
 
 
 def behind_certificate(value: str, content_type: str) -> Secret:
-    return Secret(value, "v1", content_type, of_certificate=True)
+    return Secret(value, "v1", of_certificate=True, properties=Properties(content_type))
 
 
 def only(rendered: Rendered) -> bytes:
@@ -53,7 +53,7 @@ def refused(content: Any, entry: VaultObject, options: BundleOptions | None = No
 @pytest.mark.parametrize("format_", ["", "pem", "pfx"])
 def test_a_plain_secret_is_its_value(content_type: str, format_: str) -> None:
     """Whatever is said of it: only the secret behind a certificate is looked into."""
-    content = Secret("te st\n", "v1", content_type)
+    content = Secret("te st\n", "v1", properties=Properties(content_type))
     assert b"te st\n" == only(render(content, wanted(objectFormat=format_), SEPARATE))
 
 

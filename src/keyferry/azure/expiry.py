@@ -1,0 +1,42 @@
+"""How long before the end of an object its class wants to be warned: `expiryWarning`. [pure]
+
+An extension of ours; upstream looks at no object's `exp`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from keyferry.durations import parse_duration
+from keyferry.errors import ClassInvalidError
+from keyferry.excerpt import excerpt
+
+KEY = "expiryWarning"
+_DAY = 86_400.0
+_DAYS = re.compile(r"([0-9]{1,6})d")
+_LONGEST = 3650 * _DAY
+
+
+def parse_warning(text: str, *, default: float = 0.0) -> float:
+    """Seconds before the end; 0 for no warning.
+
+    Args:
+        text: `720h` or `30d`, `0` for none, "" for the default.
+        default: of objects that say nothing.
+
+    Raises:
+        ClassInvalidError: it is no duration, or none from nothing to ten years.
+    """
+    text = text.strip()
+    if not text:
+        return default
+    try:
+        days = _DAYS.fullmatch(text)
+        seconds = int(days[1]) * _DAY if days else parse_duration(text)
+    except ValueError:
+        problem = f"{KEY} is not a duration: {excerpt(text)}"
+        raise ClassInvalidError(problem, "Write it as 720h or 30d; 0 means no warning.") from None
+    if not 0 <= seconds <= _LONGEST:
+        problem = f"{KEY} is not between 0 and 3650d: {excerpt(text)}"
+        raise ClassInvalidError(problem, "Write it as 720h or 30d; 0 means no warning.")
+    return seconds

@@ -1,0 +1,264 @@
+"""A real OpenBao, as a process of this machine: TLS, an audit log, unsealed.
+
+async with running_openbao(tmp_path) as vault:
+    await vault.write("sys/mounts/kv", {"type": "kv", "options": {"version": "2"}})
+    await vault.write("kv/data/db", {"data": {"password": "s3cret"}})
+    ...
+    assert 1 == len(vault.audit.logins())
+    await vault.seal()
+    await vault.unseal()
+
+Storage is a folder of its own (raft), so that it can be stopped and started again, and a second
+server can join it as its standby.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from tests.e2e.children import Child, Children, ending_children
+from tests.e2e.cluster.api_server import free_ports
+from tests.e2e.cluster.certificates import Authority
+from tests.e2e.cluster.waiting import eventually, must_run
+from tests.e2e.openbao.audit import AuditLog
+from tests.e2e.openbao.programs import server_programs
+
+Document = Mapping[str, Any]
+"""A JSON object."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the server told when it was initialised.
+
+    Attributes:
+        unseal: the only share of the key.
+        root: the token that may do everything.
+    """
+
+    unseal: str
+    root: str
+
+
+class OpenBao:
+    """One server.
+
+    Attributes:
+        address: its URL.
+        authority: signs its certificate; further ones for clients.
+        audit: what it was asked.
+        name: of its node.
+    """
+
+    def __init__(
+        self, children: Children, folder: Path, authority: Authority, *, name: str, host: str
+    ) -> None:
+        folder.mkdir(parents=True)
+        self.name = name
+        self.authority = authority
+        self.audit = AuditLog(folder / "audit.log")
+        self.keys = Keys("", "")
+        self._children = children
+        self._child: Child | None = None
+        port, cluster_port = free_ports(2)
+        self.address = f"https://{host}:{port}"
+        self._cluster_address = f"https://127.0.0.1:{cluster_port}"
+        self._config = self._write_config(folder, host, port, cluster_port)
+        self._tls = ssl.create_default_context(cafile=str(authority.certificate))
+
+    @property
+    def ca(self) -> Path:
+        """The PEM file of the authority of its certificate."""
+        return self.authority.certificate
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the command line `bao` needs to be its administrator."""
+        return {
+            "BAO_ADDR": self.address,
+            "BAO_CACERT": str(self.ca),
+            "BAO_TOKEN": self.keys.root,
+        }
+
+    async def start(self) -> None:
+        """Start it, sealed; `initialise` or `unseal` comes next."""
+        bao = str(server_programs().bao)
+        child = self._child = self._children.start(
+            self.name, bao, "server", f"-config={self._config}"
+        )
+
+        async def answers() -> bool:
+            must_run(child)
+            await self._answer("GET", "sys/seal-status")
+            return True
+
+        await eventually(answers, f"{self.name} to answer")
+
+    async def stop(self) -> None:
+        """Kill it; what it stored stays."""
+        assert self._child is not None
+        self._child.send(signal.SIGKILL)
+        await self._child.ends()
+
+    async def initialise(self) -> None:
+        """Make the keys of a new server, and unseal it."""
+        shares = {"secret_shares": 1, "secret_threshold": 1}
+        made = await self._answer("POST", "sys/init", shares)
+        self.keys = Keys(made["keys_base64"][0], made["root_token"])
+        await self.unseal()
+
+    async def join(self, leader: OpenBao) -> None:
+        """Become the standby of `leader`."""
+        wish = {
+            "leader_api_addr": leader.address,
+            "leader_ca_cert": leader.ca.read_text(),
+        }
+        await self._answer("POST", "sys/storage/raft/join", wish)
+        self.keys = leader.keys
+        await self._answer("POST", "sys/unseal", {"key": self.keys.unseal})
+
+        async def stands_by() -> bool | None:
+            leads = await self._answer("GET", "sys/leader")
+            return True if leads["leader_address"] == leader.address else None
+
+        await eventually(stands_by, f"{self.name} to stand by {leader.name}")
+
+    async def seal(self) -> None:
+        """Seal it: it answers 503 from now on."""
+        await self.write("sys/seal", {})
+
+    async def unseal(self) -> None:
+        """Unseal it, and wait until it serves."""
+        await self._answer("POST", "sys/unseal", {"key": self.keys.unseal})
+
+        async def serves() -> bool:
+            await self.read("sys/mounts")
+            return True
+
+        await eventually(serves, f"{self.name} to serve")
+
+    async def read(self, path: str, *, namespace: str = "") -> Document:
+        """GET as the administrator."""
+        return await self._answer("GET", path, namespace=namespace)
+
+    async def write(self, path: str, body: Document, *, namespace: str = "") -> Document:
+        """POST as the administrator."""
+        return await self._answer("POST", path, body, namespace=namespace)
+
+    async def delete(self, path: str) -> None:
+        """DELETE as the administrator."""
+        await self._answer("DELETE", path)
+
+    async def list(self, path: str) -> list[str]:
+        """LIST as the administrator; nothing there is an empty list."""
+        try:
+            found = await self._answer("LIST", path)
+        except AssertionError as error:
+            if "404" in str(error):
+                return []
+            raise
+        keys: list[str] = found["data"]["keys"]
+        return keys
+
+    async def leases(self, prefix: str) -> int:
+        """How many leases are alive below `prefix`, such as `database/creds/app`."""
+        return len(await self.list(f"sys/leases/lookup/{prefix}"))
+
+    async def _answer(
+        self, method: str, path: str, body: Document | None = None, *, namespace: str = ""
+    ) -> Document:
+        """One request; the answer must be a good one.
+
+        Raises:
+            AssertionError: it is not; with the status and the text.
+        """
+        headers = {"X-Vault-Token": self.keys.root} if self.keys.root else {}
+        if namespace:
+            headers["X-Vault-Namespace"] = namespace
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.address}/v1/{path}", data, headers, method=method)
+        return await asyncio.to_thread(self._open, request)
+
+    def _open(self, request: Request) -> Document:
+        try:
+            with urlopen(request, context=self._tls, timeout=30) as answer:
+                content = answer.read()
+        except HTTPError as error:
+            with error:
+                text = error.read().decode(errors="replace")
+            raise AssertionError(f"{request.full_url}: {error.code} {text}") from None
+        except URLError as error:
+            raise AssertionError(f"{request.full_url}: {error.reason}") from None
+        document: Document = json.loads(content) if content else {}
+        return document
+
+    def _write_config(self, folder: Path, host: str, port: int, cluster_port: int) -> Path:
+        certificate, key = self.authority.issue(
+            self.name, user=self.name, addresses=(host, "127.0.0.1", "localhost")
+        )
+        storage = folder / "raft"
+        storage.mkdir()
+        audit = {"path": "file", "options": {"file_path": str(self.audit.path)}}
+        listener = {
+            "address": f"{host}:{port}",
+            "cluster_address": f"127.0.0.1:{cluster_port}",
+            "tls_cert_file": str(certificate),
+            "tls_key_file": str(key),
+        }
+        # The shortest patience of its elections; one server has nobody to wait for.
+        raft = {"path": str(storage), "node_id": self.name, "performance_multiplier": "1"}
+        config = folder / "config.json"
+        config.write_text(
+            json.dumps(
+                {
+                    "storage": {"raft": raft},
+                    "listener": [{"tcp": listener}],
+                    "api_addr": self.address,
+                    "cluster_addr": self._cluster_address,
+                    "audit": [{"file": {"everything": audit}}],
+                }
+            )
+        )
+        return config
+
+
+@asynccontextmanager
+async def running_openbao(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[OpenBao]:
+    """An unsealed server with nothing in it, gone when the block ends.
+
+    Args:
+        folder: takes everything; absent or empty.
+        host: the address on which it listens.
+    """
+    async with ending_children(folder / "logs") as children:
+        authority = Authority(folder / "pki")
+        server = OpenBao(children, folder / "bao-1", authority, name="bao-1", host=host)
+        await server.start()
+        await server.initialise()
+        yield server
+
+
+@asynccontextmanager
+async def running_pair(folder: Path) -> AsyncIterator[tuple[OpenBao, OpenBao]]:
+    """An active server and its standby, which forwards what it is asked."""
+    async with ending_children(folder / "logs") as children:
+        authority = Authority(folder / "pki")
+        active, standby = (
+            OpenBao(children, folder / name, authority, name=name, host="127.0.0.1")
+            for name in ("bao-1", "bao-2")
+        )
+        await active.start()
+        await active.initialise()
+        await standby.start()
+        await standby.join(active)
+        yield active, standby

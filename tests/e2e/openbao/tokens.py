@@ -1,0 +1,61 @@
+"""Signed tokens of service accounts, and what kubelet would hand over with them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+ISSUER = "https://kubernetes.default.svc"
+
+
+class TokenSigner:
+    """Signs tokens as an API server does; a vault verifies them with `public_key`."""
+
+    def __init__(self) -> None:
+        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+    @property
+    def public_key(self) -> str:
+        """PEM."""
+        public = self._key.public_key()
+        return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+    def token(
+        self, namespace: str, account: str, *, audience: str = "openbao", seconds: int = 600
+    ) -> str:
+        """A token of a service account."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "sub": f"system:serviceaccount:{namespace}:{account}",
+            "aud": [audience],
+            "iat": now,
+            "nbf": now,
+            "exp": now + seconds,
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account}},
+        }
+        signed = f"{_part({'alg': 'RS256', 'typ': 'JWT'})}.{_part(claims)}"
+        signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{_base64url(signature)}"
+
+    def kubelet_json(
+        self, namespace: str, account: str, *, audience: str = "openbao", seconds: int = 600
+    ) -> str:
+        """The attribute `csi.storage.k8s.io/serviceAccount.tokens`."""
+        end = datetime.fromtimestamp(int(time.time()) + seconds, UTC)
+        token = self.token(namespace, account, audience=audience, seconds=seconds)
+        return json.dumps({audience: {"token": token, "expirationTimestamp": f"{end:%FT%TZ}"}})
+
+
+def _part(document: object) -> str:
+    return _base64url(json.dumps(document).encode())
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
