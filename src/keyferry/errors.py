@@ -258,6 +258,10 @@ class VaultThrottledError(VaultError):
         self.retry_after = retry_after
 
 
+class VaultUnavailableError(VaultError):
+    """The vault has given no answer for a while, and is left alone until it is tried again."""
+
+
 # --- we must act ---
 
 

@@ -1,9 +1,8 @@
 """Whether a failed try is worth another one, and after which pause. [pure]
 
 The pause grows exponentially and is drawn at random from its whole length ("full jitter"), so that
-the pods of a node do not come back in step. A pause that the server asks for (`Retry-After`) is
-obeyed to the letter, if it fits into the time that the request has left; if it does not, waiting
-would be in vain and the request gives up at once.
+the pods of a node do not come back in step. What a server that throttles asks for (`Retry-After`)
+is read here, and obeyed for the whole server in `keyferry.economy`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+
+from keyferry.errors import VaultThrottledError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,11 +30,18 @@ class TryFailed:
         error: what to raise when there is none.
         retry_after: seconds the server asked to wait.
         cause: what `error` is chained to; None where its text could hold a secret value.
+        of_server: whether the server as a whole failed, and not what was asked of it.
     """
 
     error: KeyferryError
     retry_after: float | None = None
     cause: Exception | None = None
+    of_server: bool = True
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the server said "later", to everybody."""
+        return self.retry_after is not None or isinstance(self.error, VaultThrottledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,11 @@ class RetryPolicy:
     """Seconds: the longest pause after the first failure; it doubles with each further one."""
     cap: float = 10.0
     """Seconds: no pause of our own choice is longer."""
+
+    def longest(self, failures: int) -> float:
+        """The longest pause in seconds after so many failures, at least 1."""
+        # The exponent is bounded, because a float is.
+        return min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +73,18 @@ class GiveUp:
     """No further try: the tries or the time are used up."""
 
 
-def decide(
-    policy: RetryPolicy, *, failures: int, left: float, retry_after: float | None, jitter: float
-) -> Wait | GiveUp:
+def decide(policy: RetryPolicy, *, failures: int, left: float, jitter: float) -> Wait | GiveUp:
     """What to do after a failed try.
 
     Args:
         policy: the limits.
         failures: how many tries have failed so far, at least 1.
         left: seconds until the time limit of the whole request.
-        retry_after: seconds that the server asked to wait, if it did.
         jitter: a random number from 0 to 1.
     """
     if failures >= policy.tries:
         return GiveUp()
-    longest = min(policy.cap, policy.base * 2 ** (failures - 1))
-    pause = retry_after if retry_after is not None else longest * jitter
+    pause = policy.longest(failures) * jitter
     return Wait(pause) if pause < left else GiveUp()
 
 

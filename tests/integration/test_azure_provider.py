@@ -650,7 +650,7 @@ async def test_an_entra_that_fails_is_tried_again(
     vault.add_fault(ENTRA, RespondStatus(503, retry_after=2))
     vault.add_fault(ENTRA, CloseHalfWay())
     assert (await provider.mount(call({}, secrets=PRINCIPAL))).files[0].contents == VALUE.encode()
-    assert pace.pauses == [2.0, 1.6]
+    assert pace.pauses == [2.0, 0.8]
 
 
 async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, pace: StillPace) -> None:

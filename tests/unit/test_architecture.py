@@ -64,7 +64,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     "click": ("cli",),
     "rich": ("cli",),
     "structlog": ("logs",),
-    "prometheus_client": ("metrics",),
+    "prometheus_client": ("metrics", "economy.metrics"),
     "yaml": ("strict_yaml", "store.yaml_documents"),
     "cryptography": ("certs", "devvault"),
     "ctypes": ("driver.mounts",),

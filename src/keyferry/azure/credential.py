@@ -108,11 +108,13 @@ class Credential:
             self._source = self._sources.new(login)
         source = self._source
 
+        host, mode = self._sources.host(login), type(login.identity).__name__
+
         async def attempt(seconds: float) -> AccessToken | TryFailed:
             limit = min(seconds, self._https.settings.try_timeout)
             return await self._try(source, login, limit)
 
-        kept = await self._economy.errand(self._sources.host(login)).run(attempt)
+        kept = await self._economy.errand(host, mode=mode).run(attempt)
         left = kept.expires - self._clock()
         margin = min(_RENEW_BEFORE_SECONDS, max(left, 0.0) * _RENEW_BEFORE_SHARE)
         self._kept, self._renew_at = kept, kept.expires - margin
@@ -137,7 +139,11 @@ class Credential:
             if not failure.transient:
                 raise failure.error from None
             headers = failure.answer.headers if failure.answer else {}
-            return TryFailed(failure.error, self._https.retry_after(headers))
+            # One identity that is not known yet is no reason to leave the others without tokens.
+            status = failure.answer.status if failure.answer else None
+            of_server = status is None or status >= 500
+            retry_after = self._https.retry_after(headers)
+            return TryFailed(failure.error, retry_after, of_server=of_server)
 
 
 def _heed(task: asyncio.Task[str]) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from keyferry.azure.objects import ObjectRef
-    from keyferry.economy.gate import Errand
+    from keyferry.economy.errand import Errand
     from keyferry.https import HttpsClient
     from keyferry.retry import TryFailed
 

@@ -1,89 +1,289 @@
-"""The way of requests to one vault: their turns, their tries, their time."""
+"""The way to one vault: who goes when, and what the vault has said to all of them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar, assert_never
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
 
-from keyferry.contract import Purpose
-from keyferry.retry import GiveUp, TryFailed, Wait, decide
+from keyferry.economy.breaker import Breaker, Go, Hold, Refuse
+from keyferry.economy.budget import Budget
+from keyferry.economy.queue import Ticket, TurnQueue
+from keyferry.economy.refusals import no_turn, paused_too_long, unavailable
+from keyferry.errors import ConnectionFailedError, KeyferryError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
+    from keyferry.contract import Purpose
     from keyferry.economy.settings import EconomySettings
     from keyferry.pace import Pace
+    from keyferry.retry import TryFailed
 
-T = TypeVar("T")
+_AT_ONCE_SECONDS = 0.1
+"""A vault that wants to be asked again so soon has no idea when."""
+_SHORTEST_SECONDS = 0.001
+"""A shorter pause may be none at all: a clock is not that fine."""
+_LOOK_SECONDS = 1.0
+"""Between two looks whether somebody has waited too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The leave to make one request.
+
+    Attributes:
+        sent: when it was given, in seconds from an arbitrary start.
+        probe: whether the others wait for what becomes of it.
+    """
+
+    sent: float
+    probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """Not yet: in so many seconds; None: when something changes."""
+
+    seconds: float | None
+
+
+@dataclass(slots=True)
+class Waiter:
+    """Who waits for a turn.
+
+    Attributes:
+        turn: where they wait.
+        end: when they have no time left, in seconds from an arbitrary start.
+    """
+
+    turn: asyncio.Future[Turn]
+    end: float
 
 
 class Gate:
     """One vault, or one token endpoint.
 
     Args:
+        vault: its host, for messages.
         settings: the limits.
         pace: how time passes.
     """
 
-    def __init__(self, settings: EconomySettings, pace: Pace) -> None:
-        self._settings = settings
-        self._pace = pace
-        self._turns = asyncio.Semaphore(settings.at_once)
+    def __init__(self, vault: str, settings: EconomySettings, pace: Pace) -> None:
+        self.vault = vault
+        self.settings = settings
+        self.pace = pace
+        now = pace.now()
+        self._budget = Budget(rate=settings.rate, burst=settings.burst, now=now)
+        self._breaker = Breaker(settings.breaker)
+        self._queue: TurnQueue[Waiter] = TurnQueue()
+        self._under_way = 0
+        self._throttles = 0
+        self._throttled = float("-inf")
+        self.paused_until = float("-inf")
+        self._changed = asyncio.Event()
+        self._server: asyncio.Task[None] | None = None
 
-    async def run(self, attempt: Callable[[float], Awaitable[T | TryFailed]]) -> T:
-        """See `Errand.run`."""
-        end = self._pace.now() + self._settings.patience
-        failures = 0
-        while True:
-            async with self._turns:
-                left = end - self._pace.now()
-                outcome = await attempt(max(left, 0.001))
-            if not isinstance(outcome, TryFailed):
-                return outcome
-            failures += 1
-            decision = decide(
-                self._settings.retry,
-                failures=failures,
-                left=end - self._pace.now(),
-                retry_after=outcome.retry_after,
-                jitter=self._pace.jitter(),
-            )
-            match decision:
-                case Wait(seconds):
-                    await self._pace.sleep(seconds)
-                case GiveUp():
-                    if failures > 1:
-                        outcome.error.problem += f" ({failures} tries)"
-                    raise outcome.error from outcome.cause
-                case _:
-                    assert_never(decision)
+    # --- for the one who asks -----------------------------------------------------------------
 
-
-class Errand:
-    """What one caller wants of one vault; its requests take their turns through it.
-
-    Args:
-        gate: of the vault.
-        purpose: why.
-    """
-
-    def __init__(self, gate: Gate, purpose: Purpose) -> None:
-        self._gate = gate
-        self.purpose = purpose
-
-    async def run(self, attempt: Callable[[float], Awaitable[T | TryFailed]]) -> T:
-        """Make one request, when its turn comes, as often as it takes.
+    def try_turn(self, end: float) -> Turn | None:
+        """A turn at once, if nobody is before; else None.
 
         Args:
-            attempt: makes one try, which may take the seconds given to it.
+            end: when whoever asks has no time left.
 
         Raises:
-            KeyferryError: the error of the last try; whatever `attempt` raises passes through at
-                once.
+            VaultUnavailableError: the vault is left alone because it fails.
+            VaultThrottledError: it wants to be left alone until after `end`.
         """
-        return await self._gate.run(attempt)
+        now = self.pace.now()
+        if self.paused_until >= end:
+            raise paused_too_long(self.vault, until=self._wall(self.paused_until))
+        if self._queue.first() is not None:
+            return None
+        found = self._admit(now)
+        return found if isinstance(found, Turn) else None
 
-    def hurry(self, purpose: Purpose) -> None:
-        """Somebody else joined, for `purpose`: a pod that waits to start makes it a first mount."""
-        if purpose is Purpose.FIRST:
-            self.purpose = purpose
+    def join(self, *, came: float, purpose: Purpose, end: float) -> Ticket[Waiter]:
+        """Wait for a turn: `ticket.who.turn`, which fails as `try_turn` does, or for want of time.
+
+        Args:
+            came: since when.
+            purpose: why.
+            end: when whoever waits has no time left.
+        """
+        waiter = Waiter(asyncio.get_running_loop().create_future(), end)
+        ticket = self._queue.join(waiter, came=came, purpose=purpose)
+        if self._server is None or self._server.done():
+            self._server = asyncio.create_task(self._serve())
+        return ticket
+
+    def leave(self, ticket: Ticket[Waiter]) -> None:
+        """Whoever waited has gone, perhaps with a turn already."""
+        ticket.gone = True
+        turn = ticket.who.turn
+        if turn.done() and not turn.cancelled() and turn.exception() is None:
+            self._budget.give_back()
+            self.gone(turn.result())
+        turn.cancel()
+
+    def hurry(self, ticket: Ticket[Waiter]) -> None:
+        """A pod waits to start for what was a refresh."""
+        self._queue.hurry(ticket)
+
+    # --- what became of a turn ----------------------------------------------------------------
+
+    def answered(self) -> None:
+        """The vault gave an answer."""
+        self._throttles = 0
+        self._breaker.answered()
+        self._free()
+
+    def failed(self, turn: Turn, failure: TryFailed) -> None:
+        """It gave none, or "later"."""
+        now = self.pace.now()
+        if failure.is_throttled:
+            self._breaker.answered()
+            self._pause(turn, failure.retry_after, now)
+        elif failure.of_server:
+            self._fail(turn, failure.error)
+        else:
+            self._breaker.answered()
+        self._free()
+
+    def raised(self, turn: Turn, error: BaseException) -> None:
+        """The request ended in an error that no other try can mend."""
+        if isinstance(error, ConnectionFailedError):
+            self._fail(turn, error)
+            self._free()
+        elif isinstance(error, KeyferryError):
+            self.answered()
+        else:
+            self.gone(turn)
+
+    def gone(self, turn: Turn) -> None:
+        """Whoever had the turn has left it."""
+        if turn.probe:
+            self._breaker.given_up()
+        self._free()
+
+    # --- for the metrics ----------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost if it were made anew."""
+        quiet = not self._under_way and self._queue.first() is None
+        return quiet and not self._breaker.is_open and self.paused_until <= self.pace.now()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._queue)
+
+    @property
+    def budget_left(self) -> float:
+        """How many requests may go at once."""
+        return self._budget.left(self.pace.now())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the vault is left alone because it fails."""
+        return self._breaker.is_open
+
+    async def close(self) -> None:
+        """Serve nobody any more."""
+        if self._server is not None:
+            self._server.cancel()
+            await asyncio.wait((self._server,))
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _admit(self, now: float) -> Turn | _Later:
+        verdict = self._breaker.verdict(now)
+        match verdict:
+            case Refuse(since, probe, last):
+                raise unavailable(
+                    self.vault, since=self._wall(since), probe=self._wall(probe), last=last
+                )
+            case Hold():
+                return _Later(None)
+            case Go():
+                if self._under_way >= self.settings.at_once:
+                    return _Later(None)
+                wait = max(self._budget.wait(now), self.paused_until - now)
+                if wait > 0:
+                    return _Later(wait)
+                self._breaker.go(verdict)
+                self._budget.take(now)
+                self._under_way += 1
+                return Turn(now, verdict.probe)
+            case _:
+                assert_never(verdict)
+
+    async def _serve(self) -> None:
+        """Give turns until nobody waits."""
+        looked = self.pace.now()
+        while (ticket := self._queue.first()) is not None:
+            now = self.pace.now()
+            if now - looked >= _LOOK_SECONDS:
+                looked = now
+                self._send_away(now)
+            if ticket.who.turn.done():
+                ticket.gone = True  # cancelled; it has not come to say so yet
+                continue
+            if ticket.who.end <= now:
+                self._send_away(now)
+                continue
+            self._changed.clear()
+            try:
+                found = self._admit(now)
+            except KeyferryError as error:
+                ticket.gone = True
+                ticket.who.turn.set_exception(error)
+                continue
+            if isinstance(found, Turn):
+                ticket.gone = True
+                ticket.who.turn.set_result(found)
+            elif found.seconds is None:
+                await self._changed.wait()
+            else:
+                await self.pace.sleep(self._bounded(found.seconds, now))
+                if found.seconds > _LOOK_SECONDS:
+                    self._send_away(self.pace.now())
+
+    def _bounded(self, seconds: float, now: float) -> float:
+        """The pause until the next turn, or until somebody has no time left."""
+        if seconds > _LOOK_SECONDS:
+            ends = (ticket.who.end for ticket in self._queue)
+            seconds = min(seconds, min(ends, default=now) - now)
+        return max(seconds, _SHORTEST_SECONDS)
+
+    def _send_away(self, now: float) -> None:
+        """Tell those who have no time left."""
+        settings, others = self.settings, len(self._queue) - 1
+        for ticket in list(self._queue):
+            if ticket.who.end <= now and not ticket.who.turn.done():
+                ticket.gone = True
+                error = no_turn(self.vault, settings.patience, others=others, rate=settings.rate)
+                ticket.who.turn.set_exception(error)
+
+    def _pause(self, turn: Turn, retry_after: float | None, now: float) -> None:
+        if turn.sent >= self._throttled:
+            self._throttled = now
+            self._throttles += 1
+        if retry_after is None or retry_after < _AT_ONCE_SECONDS:
+            # "Later, at once" would be a request after the other without an end.
+            retry_after = self.settings.retry.longest(self._throttles) * self.pace.jitter()
+        self.paused_until = max(self.paused_until, now + retry_after)
+        self._budget.slow_down(sent=turn.sent, now=now, until=self.paused_until)
+
+    def _fail(self, turn: Turn, error: KeyferryError) -> None:
+        now, jitter = self.pace.now(), self.pace.jitter()
+        self._breaker.failed(error, now=now, jitter=jitter, probe=turn.probe)
+
+    def _free(self) -> None:
+        self._under_way -= 1
+        self._changed.set()
+
+    def _wall(self, moment: float) -> float:
+        """`moment` as seconds since 1970."""
+        return self.pace.wall() + moment - self.pace.now()

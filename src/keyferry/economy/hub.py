@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.contract import Purpose
-from keyferry.economy.flights import Flight
-from keyferry.economy.gate import Errand, Gate
+from keyferry.economy.errand import Errand
+from keyferry.economy.flights import Flight, fresh
+from keyferry.economy.gate import Gate
+from keyferry.economy.held import HeldAnswers
+from keyferry.economy.metrics import EconomyMetrics
+from keyferry.economy.refusals import Refusals
 from keyferry.economy.settings import EconomySettings
+from keyferry.errors import KeyferryError
 from keyferry.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from keyferry.economy.key import FetchKey
 
 T = TypeVar("T")
+
+_MOST_GATES = 1000
+"""So many vaults are remembered; classes can name any number."""
+_SWEEP_SECONDS = 1.0
+"""What is too old is dropped so much later, at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +38,45 @@ class _Underway:
     errand: Errand
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """How the vault is asked.
+
+    Attributes:
+        call: for the answer.
+        weigh: the bytes of an answer; None: it is not held.
+        unchanged: for the proof that an answer still holds; None: there is none.
+    """
+
+    call: Callable[[Errand], Coroutine[Any, Any, Any]]
+    weigh: Callable[[Any], int] | None
+    unchanged: Callable[[Any, Errand], Awaitable[bool]] | None
+
+
 class Economy:
     """Spares the vaults of one process, for one event loop; all providers share it.
 
     Args:
         settings: the limits.
         pace: how time passes.
+        metrics: what is counted.
     """
 
-    def __init__(self, settings: EconomySettings | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        settings: EconomySettings | None = None,
+        pace: Pace | None = None,
+        metrics: EconomyMetrics | None = None,
+    ) -> None:
         self._settings = settings or EconomySettings()
         self._pace = pace or Pace()
+        self._metrics = metrics or EconomyMetrics()
         self._gates: dict[str, Gate] = {}
         self._flights: dict[FetchKey, _Underway] = {}
+        self._held = HeldAnswers(self._settings.hold)
+        self._refusals = Refusals(self._settings.refusals)
+        self._sweeper: asyncio.Task[None] | None = None
+        self._metrics.watch(self)
 
     async def fetch(
         self,
@@ -48,6 +85,9 @@ class Economy:
         *,
         purpose: Purpose = Purpose.FIRST,
         max_age: float | None = None,
+        weigh: Callable[[T], int] | None = None,
+        unchanged: Callable[[T, Errand], Awaitable[bool]] | None = None,
+        volume: str = "",
     ) -> T:
         """What `call` returns, or what it returned to somebody else with an equal key.
 
@@ -58,35 +98,114 @@ class Economy:
             purpose: why.
             max_age: seconds that an answer may have been held; None: as the settings say for the
                 purpose; 0: only an answer that is still to come.
+            weigh: the bytes of an answer, secrets included; without it none is held.
+            unchanged: asks the vault for a cheaper proof that an answer which is too old for a
+                refresh still holds.
+            volume: who uses the answer, until `volume_gone`; "" for nobody in particular.
 
         Raises:
             KeyferryError: what `call` raised, or why it may not be made now.
         """
-        found = self._flights.get(key)
-        if found is None:
-            found = self._start(key, call, purpose)
+        now = self._pace.now()
+        age = self._max_age(purpose) if max_age is None else max_age
+        answer = self._held.fresh(key, now=now, max_age=age)
+        if answer is not None:
+            self._metrics.fetched(key.vault, key.identity.mode, "reused")
+            value: T = answer.value
         else:
-            found.errand.hurry(purpose)
-        result: T = await found.flight.wait()
-        return result
+            refusal = self._refusals.find(key, now)
+            if refusal is not None:
+                self._metrics.fetched(key.vault, key.identity.mode, "refused")
+                raise fresh(refusal) from refusal.__cause__
+            proof = unchanged if purpose is Purpose.REFRESH else None
+            value = await self._join(key, _Ask(call, weigh, proof), purpose)
+        if volume and self._settings.tracks_volumes:
+            self._held.use(key, volume, since=self._since(key, now))
+        return value
 
-    def errand(self, vault: str, purpose: Purpose = Purpose.FIRST) -> Errand:
+    def errand(self, vault: str, purpose: Purpose = Purpose.FIRST, *, mode: str = "") -> Errand:
         """For requests whose answers are neither shared nor kept: a login, a secret made for one.
 
         Args:
             vault: the host that is asked, as in `FetchKey`.
             purpose: why.
+            mode: of the identity that asks, as in `WholeIdentity`.
         """
-        return Errand(self._gate(vault), purpose)
+        gate = self._gate(vault)
+        return Errand(gate, purpose, lambda how: self._metrics.requested(vault, mode, how))
 
-    def _start(
-        self, key: FetchKey, call: Callable[[Errand], Coroutine[Any, Any, T]], purpose: Purpose
-    ) -> _Underway:
-        errand = self.errand(key.vault, purpose)
-        flight = Flight(call(errand), lambda: self._landed(key, flight))
-        found = _Underway(flight, errand)
-        self._flights[key] = found
-        return found
+    def volume_gone(self, volume: str) -> None:
+        """Nobody uses for `volume` any more what was fetched for it."""
+        self._held.user_gone(volume)
+        self._held.sweep(self._pace.now())
+
+    async def close(self) -> None:
+        """Let go of everything that is held, and of everybody who waits."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for gate in self._gates.values():
+            await gate.close()
+        self._held = HeldAnswers(self._settings.hold)
+
+    # --- for the metrics ----------------------------------------------------------------------
+
+    def gates(self) -> list[Gate]:
+        """The vaults and token endpoints that are known."""
+        return list(self._gates.values())
+
+    @property
+    def held_bytes(self) -> int:
+        """The answers that are held."""
+        return self._held.size
+
+    @property
+    def oldest_content_seconds(self) -> float | None:
+        """The age of the oldest answer that a volume uses."""
+        oldest = self._held.oldest()
+        return None if oldest is None else self._pace.now() - oldest
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _max_age(self, purpose: Purpose) -> float:
+        interval = self._settings.refresh_interval
+        if purpose is Purpose.REFRESH and interval is not None:
+            return interval
+        return self._settings.reuse
+
+    def _since(self, key: FetchKey, now: float) -> float:
+        answer = self._held.any(key)
+        return now if answer is None else answer.since
+
+    async def _join(self, key: FetchKey, ask: _Ask, purpose: Purpose) -> Any:
+        """Wait for who is asking already, or ask."""
+        found = self._flights.get(key)
+        if found is None:
+            errand = self.errand(key.vault, purpose, mode=key.identity.mode)
+            flight = Flight(self._ask(key, ask, errand), lambda: self._landed(key, flight))
+            found = self._flights[key] = _Underway(flight, errand)
+        else:
+            self._metrics.fetched(key.vault, key.identity.mode, "coalesced")
+            found.errand.hurry(purpose)
+        return await found.flight.wait()
+
+    async def _ask(self, key: FetchKey, ask: _Ask, errand: Errand) -> Any:
+        asked = self._pace.now()
+        held = self._held.any(key)
+        try:
+            if held and ask.unchanged and await ask.unchanged(held.value, errand):
+                self._metrics.fetched(key.vault, key.identity.mode, "unchanged")
+                self._held.prove(key, since=asked)
+                return held.value
+            self._metrics.fetched(key.vault, key.identity.mode, "asked")
+            value = await ask.call(errand)
+        except KeyferryError as error:
+            if self._refusals.remember(key, error, self._pace.now()):
+                self._held.drop(key)
+            raise
+        if ask.weigh is not None:
+            self._held.put(key, value, size=ask.weigh(value), since=asked)
+            self._sweep_later()
+        return value
 
     def _landed(self, key: FetchKey, flight: Flight[Any]) -> None:
         """A flight is over; the next one may already have taken its place."""
@@ -96,5 +215,18 @@ class Economy:
 
     def _gate(self, vault: str) -> Gate:
         if vault not in self._gates:
-            self._gates[vault] = Gate(self._settings, self._pace)
+            if len(self._gates) >= _MOST_GATES:
+                idle = [name for name, gate in self._gates.items() if gate.is_idle]
+                for name in idle:
+                    del self._gates[name]
+            self._gates[vault] = Gate(vault, self._settings, self._pace)
         return self._gates[vault]
+
+    def _sweep_later(self) -> None:
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Drop what is too old as long as anything is held, asked for again or not."""
+        while (end := self._held.sweep(self._pace.now())) is not None:
+            await self._pace.sleep(max(_SWEEP_SECONDS, end - self._pace.now()))

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keyferry.economy.breaker import BreakerLimits
+from keyferry.economy.held import HoldLimits
 from keyferry.retry import RetryPolicy
+
+MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class EconomySettings:
     """The economy of one process. All times in seconds."""
 
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    """How often and how patiently one request is tried."""
-    patience: float = 60.0
-    """For one request with its turns and tries; kubelet gives a mount 120."""
+    reuse: float = 15.0
+    """A first mount takes an answer that another pod of the same identity got so long ago."""
+    refresh_interval: float | None = None
+    """A refresh takes one that is younger than this; None without rotation: then as `reuse`."""
+    tracks_volumes: bool = False
+    """Whether it is told when a volume is gone, so that what it used need not be held."""
+    refusals: float = 5.0
+    """So long it is remembered that an object is not there, or not for this identity."""
+    held_bytes: int = 16 * MEBIBYTE
+    """All answers that are held together."""
+    rate: float = 100.0
+    """Requests a second to one vault; 0: no limit.
+
+    Key Vault allows 4,000 in 10 s to a vault, to all its callers together (its page "service
+    limits"). This rate and the burst are 2,000 in the first 10 s and a quarter of the limit after.
+    """
+    burst: int = 1000
+    """So many at once after a quiet time."""
     at_once: int = 64
     """So many requests to one vault are under way at the same time."""
+    patience: float = 60.0
+    """For one request with its turns and tries; kubelet gives a mount 120."""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    """How often and how patiently one request is tried."""
+    breaker: BreakerLimits = field(default_factory=BreakerLimits)
+    """When a vault that fails is left alone."""
+
+    @property
+    def hold(self) -> HoldLimits:
+        """How long answers are held: as long as a first mount or the next refresh may take them."""
+        used = self.reuse if self.refresh_interval is None else 2 * self.refresh_interval
+        return HoldLimits(self.reuse, max(self.reuse, used), self.held_bytes)

@@ -7,8 +7,8 @@ from traceback import walk_tb
 
 import pytest
 
+from keyferry.economy.errand import Errand
 from keyferry.economy.flights import fresh
-from keyferry.economy.gate import Errand
 from keyferry.economy.key import FetchKey, WholeIdentity
 from keyferry.errors import Hop, KeyferryError, ProviderReportedError, VaultError
 from tests.fakes.economy import forgetful

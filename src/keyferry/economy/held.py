@@ -1,0 +1,124 @@
+"""The answers that are held in memory for a while, and who uses them. [pure]
+
+An answer is held as long as somebody may still profit from it: without a user for the short time in
+which first mounts share it, with a user for as long as a refresh may share or prove it. All of them
+together are bounded in bytes; the longest unused go first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyferry.economy.key import FetchKey
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLimits:
+    """How long and how much. Times in seconds."""
+
+    unused: float
+    """An answer that no volume uses is held so long."""
+    used: float
+    """One that a volume uses."""
+    max_bytes: int
+    """All of them together."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer of a vault.
+
+    Attributes:
+        value: it.
+        size: in bytes.
+        since: when the vault was asked, or last proved that nothing has changed.
+    """
+
+    value: Any = field(repr=False)
+    size: int
+    since: float
+
+
+class HeldAnswers:
+    """The answers that are held. Times are seconds from an arbitrary start."""
+
+    def __init__(self, limits: HoldLimits) -> None:
+        self._limits = limits
+        self._answers: OrderedDict[FetchKey, Answer] = OrderedDict()
+        self._bytes = 0
+        self._users: dict[FetchKey, set[str]] = {}
+        self._used: dict[str, dict[FetchKey, float]] = {}
+
+    @property
+    def size(self) -> int:
+        """The bytes that are held."""
+        return self._bytes
+
+    def fresh(self, key: FetchKey, *, now: float, max_age: float) -> Answer | None:
+        """The answer, if it is young enough."""
+        answer = self._answers.get(key)
+        if answer is None or now - answer.since >= max_age:
+            return None
+        self._answers.move_to_end(key)
+        return answer
+
+    def any(self, key: FetchKey) -> Answer | None:
+        """The answer, however old."""
+        return self._answers.get(key)
+
+    def put(self, key: FetchKey, value: object, *, size: int, since: float) -> None:
+        """Hold an answer in the place of an older one, unless it is larger than all may be."""
+        self.drop(key)
+        if size > self._limits.max_bytes:
+            return
+        self._answers[key] = Answer(value, size, since)
+        self._bytes += size
+        while self._bytes > self._limits.max_bytes:
+            self.drop(next(iter(self._answers)))
+
+    def prove(self, key: FetchKey, *, since: float) -> None:
+        """The vault proved at `since` that nothing has changed."""
+        if answer := self._answers.get(key):
+            answer.since = max(answer.since, since)
+
+    def drop(self, key: FetchKey) -> None:
+        """Hold it no longer."""
+        if answer := self._answers.pop(key, None):
+            self._bytes -= answer.size
+
+    def use(self, key: FetchKey, user: str, *, since: float) -> None:
+        """`user` has got the answer that the vault gave or proved at `since`."""
+        self._users.setdefault(key, set()).add(user)
+        self._used.setdefault(user, {})[key] = since
+
+    def user_gone(self, user: str) -> None:
+        """`user` needs nothing any more."""
+        for key in self._used.pop(user, ()):
+            users = self._users[key]
+            users.discard(user)
+            if not users:
+                del self._users[key]
+
+    def oldest(self) -> float | None:
+        """When the oldest of what users have got was given or proved; None without users."""
+        return min((since for used in self._used.values() for since in used.values()), default=None)
+
+    def count(self, keys: Iterable[FetchKey]) -> int:
+        """How many of `keys` are held."""
+        return sum(key in self._answers for key in keys)
+
+    def sweep(self, now: float) -> float | None:
+        """Drop what is too old; returns when the next one is, or None when nothing is held."""
+        ends = {key: answer.since + self._lifetime(key) for key, answer in self._answers.items()}
+        for key in [key for key, end in ends.items() if end <= now]:
+            self.drop(key)
+            del ends[key]
+        return min(ends.values(), default=None)
+
+    def _lifetime(self, key: FetchKey) -> float:
+        return self._limits.used if key in self._users else self._limits.unused

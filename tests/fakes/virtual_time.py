@@ -1,0 +1,56 @@
+"""An event loop whose time passes only when everybody waits, and then at once.
+
+def test_x() -> None:
+    async def story() -> None:
+        await asyncio.sleep(3600)
+    run_virtually(story())
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from keyferry.pace import Pace
+
+T = TypeVar("T")
+WALL_START = 1_700_000_000.0
+
+
+class _Jump(selectors.DefaultSelector):
+    """Waits for nothing; the loop's time jumps instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise RuntimeError("everybody waits for ever")
+        self.now += max(timeout, 0.0)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Its time begins at 0."""
+
+    def __init__(self) -> None:
+        self._jump = _Jump()
+        super().__init__(self._jump)
+
+    def time(self) -> float:
+        return self._jump.now
+
+
+def virtual_pace(jitter: float = 1.0) -> Pace:
+    """The pace of the running loop."""
+    loop = asyncio.get_running_loop()
+    return Pace(now=loop.time, wall=lambda: WALL_START + loop.time(), jitter=lambda: jitter)
+
+
+def run_virtually(story: Coroutine[Any, Any, T]) -> T:
+    """Run `story` to its end."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(story)

@@ -1,0 +1,139 @@
+"""keyferry.economy.held: no value is held longer than somebody profits from it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyferry.economy.held import HeldAnswers, HoldLimits
+from keyferry.economy.key import FetchKey, WholeIdentity
+
+LIMITS = HoldLimits(unused=15.0, used=240.0, max_bytes=100)
+
+
+def key(name: str) -> FetchKey:
+    return FetchKey("contoso", WholeIdentity("Mode", ("a",)), ("read", name))
+
+
+def test_an_answer_is_fresh_until_it_is_too_old() -> None:
+    """For whoever asks; the age is theirs."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "v", size=1, since=10.0)
+    answer = held.fresh(key("a"), now=24.9, max_age=15.0)
+    assert answer is not None
+    assert "v" == answer.value
+    assert held.fresh(key("a"), now=25.0, max_age=15.0) is None
+    assert held.fresh(key("a"), now=10.0, max_age=0.0) is None
+    assert held.fresh(key("b"), now=10.0, max_age=15.0) is None
+
+
+def test_an_answer_without_user_goes_after_the_short_time() -> None:
+    """Its bytes too."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "v", size=7, since=10.0)
+    assert 25.0 == held.sweep(24.9)
+    assert 7 == held.size
+    assert held.sweep(25.0) is None
+    assert (0, None) == (held.size, held.any(key("a")))
+
+
+def test_an_answer_with_a_user_stays_for_the_next_refresh() -> None:
+    """Until the last user has gone."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "v", size=7, since=0.0)
+    held.use(key("a"), "pod-1", since=0.0)
+    held.use(key("a"), "pod-2", since=0.0)
+    assert 240.0 == held.sweep(100.0)
+    held.user_gone("pod-1")
+    assert 240.0 == held.sweep(100.0)
+    held.user_gone("pod-2")
+    assert held.sweep(100.0) is None
+    assert held.any(key("a")) is None
+
+
+def test_a_proof_makes_an_answer_young() -> None:
+    """From when the proof was asked for; never older."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "v", size=1, since=10.0)
+    held.prove(key("a"), since=50.0)
+    held.prove(key("a"), since=20.0)
+    assert held.fresh(key("a"), now=60.0, max_age=15.0) is not None
+
+
+def test_the_longest_unused_goes_when_there_is_no_room() -> None:
+    """And what is larger than all the room is not held."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "v", size=50, since=0.0)
+    held.put(key("b"), "v", size=50, since=0.0)
+    held.fresh(key("a"), now=0.0, max_age=15.0)
+    held.put(key("c"), "v", size=40, since=0.0)
+    assert [True, False, True] == [held.any(key(name)) is not None for name in "abc"]
+    held.put(key("a"), "v", size=101, since=0.0)
+    assert held.any(key("a")) is None
+    assert 40 == held.size
+
+
+def test_the_oldest_content_is_that_of_volumes_that_are_there() -> None:
+    """What nobody uses is no content of the node."""
+    held = HeldAnswers(LIMITS)
+    assert held.oldest() is None
+    held.use(key("a"), "pod-1", since=5.0)
+    held.use(key("a"), "pod-2", since=9.0)
+    assert 5.0 == held.oldest()
+    held.use(key("a"), "pod-1", since=12.0)
+    assert 9.0 == held.oldest()
+    held.user_gone("pod-2")
+    held.user_gone("pod-2")
+    assert 12.0 == held.oldest()
+
+
+def test_no_value_is_in_a_repr() -> None:
+    """Nor does the key show who it is."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "canary", size=1, since=0.0)
+    answer = held.any(key("a"))
+    assert "canary" not in repr(answer)
+    shown = repr(FetchKey("contoso", WholeIdentity("Mode", ("canary",)), ("read", "a")))
+    assert "canary" not in shown
+
+
+Step = tuple[str, int, int, str]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "use", "gone", "drop", "sweep", "prove"]),
+            st.integers(0, 4),
+            st.integers(0, 120),
+            st.sampled_from(["p1", "p2"]),
+        ),
+        max_size=80,
+    )
+)
+def test_bytes_and_ages_are_bounded_whatever_happens(steps: list[Step]) -> None:
+    """Never more bytes than allowed, nothing too old after a sweep, no user left behind."""
+    held, now = HeldAnswers(LIMITS), 0.0
+    for verb, number, size, user in steps:
+        now += 7.0
+        match verb:
+            case "put":
+                held.put(key(str(number)), "v", size=size, since=now)
+            case "use":
+                held.use(key(str(number)), user, since=now)
+            case "gone":
+                held.user_gone(user)
+            case "drop":
+                held.drop(key(str(number)))
+            case "prove":
+                held.prove(key(str(number)), since=now)
+            case _:
+                held.sweep(now)
+                answers = [held.any(key(str(n))) for n in range(5)]
+                assert all(now - answer.since < LIMITS.used for answer in answers if answer)
+        kept = [held.any(key(str(n))) for n in range(5)]
+        assert held.size == sum(answer.size for answer in kept if answer) <= LIMITS.max_bytes
+    held.user_gone("p1")
+    held.user_gone("p2")
+    assert held.oldest() is None
+    assert held.sweep(now + LIMITS.unused) is None
