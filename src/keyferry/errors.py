@@ -183,6 +183,26 @@ class StoreError(PlatformError):
     reason = ""
 
 
+class StoreAwayError(StoreError):
+    """The store does not answer now, or cannot do it now; later it may."""
+
+
+class SecretForeignError(StoreError):
+    """A Secret of that name is there that Keyferry did not make."""
+
+
+class SecretClaimedError(StoreError):
+    """Another class has the Secret.
+
+    Attributes:
+        holder: the name of that class.
+    """
+
+    def __init__(self, problem: str, remedy: str, *, holder: str) -> None:
+        super().__init__(problem, remedy)
+        self.holder = holder
+
+
 # --- whoever runs the vault or its permissions must act ---
 
 

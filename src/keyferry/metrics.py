@@ -17,6 +17,7 @@ from prometheus_client import (
 )
 
 from keyferry.errors import InternalError, KeyferryError
+from keyferry.secret_metrics import SecretMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,9 +85,7 @@ class Metrics:
             buckets=_ROTATION_BUCKETS,
             registry=registry,
         )
-        self._secret_sync = Counter(
-            "sync_k8s_secret", "Kubernetes Secrets written", provider, registry=registry
-        )
+        self.secrets = SecretMetrics(registry, os_type=OS_TYPE, buckets=_ROTATION_BUCKETS)
         self._near_expiry = Gauge(
             "keyferry_objects_near_expiry",
             "Objects in mounted volumes that have expired or soon will, of classes with a warning",
@@ -133,10 +132,6 @@ class Metrics:
         """A refresh failed and the old content stayed, which kubelet is told is fine."""
         self._publish_error.labels(OS_TYPE, provider, error.reason).inc()
         self._rotation_error.labels(OS_TYPE, provider, error.reason, "true").inc()
-
-    def secrets_synced(self, provider: str, count: int) -> None:
-        """`count` Kubernetes Secrets were brought in step."""
-        self._secret_sync.labels(OS_TYPE, provider).inc(count)
 
     def near_expiry(self, provider: str, state: str, count: Callable[[], float]) -> None:
         """`count` tells, whenever it is asked, how many objects are in `state`."""

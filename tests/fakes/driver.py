@@ -23,11 +23,10 @@ from google.protobuf.message import Message
 
 from keyferry.contract import Provider
 from keyferry.driver.csi import CsiServices
+from keyferry.driver.engine import Engine, Surroundings, running_engine
 from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import FolderMounts, Mounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
-from keyferry.driver.publish import Publisher
-from keyferry.driver.sync import SecretSync
 from keyferry.grpc_edge import serving_grpc
 from keyferry.logs import configure_logs
 from keyferry.metrics import Metrics
@@ -36,6 +35,7 @@ from keyferry.providers import PROVIDERS
 from keyferry.reminders import Reminders
 from keyferry.sockets import parse_endpoint
 from keyferry.store.manifests import ManifestsStore
+from tests.fakes.clock import VirtualClock
 
 NODE = "node-1"
 NAMESPACE = "shop"
@@ -43,17 +43,6 @@ CALL_SECONDS = 30.0
 LOCAL = [("grpc.default_authority", "localhost")]
 
 Response = TypeVar("Response", bound=Message)
-
-
-@dataclass
-class Clock:
-    """A clock that the test moves."""
-
-    now: float = 0.0
-
-    def __call__(self) -> float:
-        """Seconds from an arbitrary start."""
-        return self.now
 
 
 @dataclass
@@ -72,7 +61,7 @@ class Driver:
     channel: grpc.aio.Channel
     metrics: Metrics
     log: StringIO
-    clock: Clock
+    clock: VirtualClock
 
     @property
     def manifests(self) -> Path:
@@ -204,6 +193,16 @@ class Driver:
         return found
 
 
+def services_of(engine: Engine) -> CsiServices:
+    """What kubelet calls."""
+    return CsiServices(
+        engine.publisher,
+        driver_name="secrets-store.csi.k8s.io",
+        version="9.8.7",
+        node_id=NODE,
+    )
+
+
 @asynccontextmanager
 async def running_driver(
     home: Path,
@@ -221,7 +220,7 @@ async def running_driver(
     """
     log = StringIO()
     configure_logs(as_json=False, verbosity=2, stream=log)
-    metrics, clock = Metrics(), Clock()
+    metrics, clock = Metrics(), VirtualClock()
     store = ManifestsStore(home / "manifests", home / "manifests", clock=lambda: datetime.now(UTC))
     plugins = Plugins(
         built_in=built_in or {},
@@ -230,25 +229,25 @@ async def running_driver(
         max_receive_bytes=max_receive_bytes,
         connect_seconds=1.0,
     )
-    publisher = Publisher(
-        store=store,
-        mounts=mounts or (TmpfsMounts() if can_mount() else FolderMounts()),
-        plugins=plugins,
-        sync=SecretSync(store),
-        metrics=metrics,
-        expiries=ExpiryWatch(store, metrics, reminders=Reminders(clock=clock)),
-        node=NODE,
-        rotation_interval=rotation_interval,
-        clock=clock,
-    )
-    services = CsiServices(
-        publisher, driver_name="secrets-store.csi.k8s.io", version="9.8.7", node_id=NODE
-    )
     endpoint = parse_endpoint(f"unix://{home}/csi.sock")
     (home / "manifests").mkdir(exist_ok=True)
     try:
         async with (
-            serving_grpc(endpoint, services.add_to),
+            running_engine(
+                Surroundings(
+                    store=store,
+                    mounts=mounts or (TmpfsMounts() if can_mount() else FolderMounts()),
+                    plugins=plugins,
+                    metrics=metrics,
+                    expiries=ExpiryWatch(
+                        store, metrics, reminders=Reminders(clock=clock.monotonic)
+                    ),
+                    node=NODE,
+                    rotation_interval=rotation_interval,
+                    clock=clock,
+                )
+            ) as engine,
+            serving_grpc(endpoint, services_of(engine).add_to),
             grpc.aio.insecure_channel(endpoint.address, options=LOCAL) as channel,
         ):
             yield Driver(home, channel, metrics, log, clock)

@@ -67,7 +67,7 @@ class Objects:
 
     def __init__(self) -> None:
         self.stored: dict[Key, Stored] = {}
-        self.history: list[tuple[int, str, Key, dict[str, Any]]] = []
+        self.history: list[tuple[int, str, Key, dict[str, Any], dict[str, Any] | None]] = []
         self.forgotten = 0
         self.changed = asyncio.Event()
         self._version = 100
@@ -82,7 +82,15 @@ class Objects:
         """The object as it is served."""
         if key not in self.stored:
             raise Refusal(404, "NotFound", f'{key[0]} "{key[2]}" not found')
-        return inflated(self.stored[key].flat)
+        return self.served(self.stored[key])
+
+    def served(self, stored: Stored) -> dict[str, Any]:
+        """The object, with who owns what of it."""
+        manifest = inflated(stored.flat)
+        manifest["metadata"]["managedFields"] = [
+            managed_fields(manager, paths) for manager, paths in stored.owned.items() if paths
+        ]
+        return manifest
 
     def create(self, key: Key, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
         """POST."""
@@ -113,11 +121,15 @@ class Objects:
         """PATCH as strategic merge: null removes, owners are merged by uid."""
         self.manifest(key)
         stored, changes = self.stored[key], flattened(patch)
+        for path, value in changes.items():
+            if path[:2] == OWNERS and value.get("$patch") == "delete":
+                changes[path] = None
         flat = {p: v for p, v in stored.flat.items() if changes.get(p, v) is not None}
         flat |= {p: v for p, v in changes.items() if v is not None}
         touched = {p for p in flat if flat[p] != stored.flat.get(p)}
         name = f"{manager}:update"
         owned = {other: paths & flat.keys() for other, paths in stored.owned.items()}
+        owned = {other: paths - touched for other, paths in owned.items()}
         return self._save(key, flat, owned | {name: owned.get(name, set()) | touched})
 
     def replace(self, key: Key, manifest: Mapping[str, Any], manager: str = "hand") -> None:
@@ -128,16 +140,19 @@ class Objects:
         owned = {name: (paths & flat.keys()) - touched for name, paths in there.owned.items()}
         self._save(key, flat, owned | {f"{manager}:update": touched})
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: Key, preconditions: Mapping[str, str] | None = None) -> None:
         """DELETE."""
         manifest = self.manifest(key)
+        for name, value in (preconditions or {}).items():
+            if manifest["metadata"][name] != value:
+                raise Refusal(409, "Conflict")
         del self.stored[key]
         self._happened("DELETED", key, manifest)
 
-    def listed(self, plural: str, selector: Mapping[str, str]) -> list[dict[str, Any]]:
-        """All objects of all namespaces with these labels."""
-        manifests = [inflated(s.flat) for key, s in self.stored.items() if key[0] == plural]
-        return [manifest for manifest in manifests if has_labels(manifest, selector)]
+    def listed(self, wanted: Wanted) -> list[dict[str, Any]]:
+        """All objects of a selection."""
+        manifests = [self.served(s) for key, s in self.stored.items() if key[0] == wanted.plural]
+        return [wanted.shown(manifest) for manifest in manifests if wanted.takes(manifest)]
 
     def forget(self) -> None:
         """What a compaction does."""
@@ -148,20 +163,23 @@ class Objects:
         check(key, flat, there.flat if there else None)
         if there is not None and flat == there.flat:
             there.owned = owned
-            return inflated(flat)
+            return self.served(there)
         if there is None:
             self._uids += 1
             flat = flat | {("metadata", "uid"): f"uid-{self._uids}"}
         flat = flat | {("metadata", "resourceVersion"): str(self._version + 1)}
         flat = flat | {("metadata", "namespace"): key[1], ("metadata", "name"): key[2]}
+        before = self.served(there) if there else None
         self.stored[key] = Stored(flat, owned)
-        self._happened("MODIFIED" if there else "ADDED", key, inflated(flat))
-        return inflated(flat)
+        self._happened("MODIFIED" if there else "ADDED", key, self.manifest(key), before)
+        return self.manifest(key)
 
-    def _happened(self, kind: str, key: Key, manifest: dict[str, Any]) -> None:
+    def _happened(
+        self, kind: str, key: Key, manifest: dict[str, Any], before: dict[str, Any] | None = None
+    ) -> None:
         self._version += 1
         manifest["metadata"]["resourceVersion"] = str(self._version)
-        self.history.append((self._version, kind, key, manifest))
+        self.history.append((self._version, kind, key, manifest, before))
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -203,10 +221,66 @@ def inflated(flat: Flat) -> dict[str, Any]:
     return result
 
 
-def has_labels(manifest: Mapping[str, Any], selector: Mapping[str, str]) -> bool:
-    """Whether the object has all of them."""
-    labels = manifest["metadata"].get("labels", {})
-    return all(labels.get(key) == value for key, value in selector.items())
+def managed_fields(manager: str, paths: set[Path_]) -> dict[str, Any]:
+    """One entry of managedFields."""
+    name, _, operation = manager.partition(":")
+    fields: dict[str, Any] = {}
+    for path in paths:
+        at = fields
+        for step in path:
+            at = at.setdefault(f"f:{step}", {})
+    operation = operation.capitalize() or "Apply"
+    return {"manager": name, "operation": operation, "fieldsV1": fields}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a list or a watch selects, and how it is to be shown."""
+
+    plural: str
+    namespace: str | None
+    labels: Mapping[str, str]
+    fields: Mapping[str, str]
+    metadata_only: bool
+
+    @classmethod
+    def of(cls, request: web.Request, plural: str, namespace: str | None) -> Wanted:
+        """The selection that the request asks for."""
+        accept = request.headers.get("Accept", "")
+        kind = "PartialObjectMetadata" if "watch" in request.query else "PartialObjectMetadataList"
+        return cls(
+            plural,
+            namespace,
+            pairs_of(request.query.get("labelSelector", "")),
+            pairs_of(request.query.get("fieldSelector", "")),
+            f"as={kind};" in accept,
+        )
+
+    def takes(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether the object is selected."""
+        metadata = manifest["metadata"]
+        labels = metadata.get("labels", {})
+        return (
+            self.namespace in {None, metadata["namespace"]}
+            and all(labels.get(key) == value for key, value in self.labels.items())
+            and all(value_at(manifest, key) == value for key, value in self.fields.items())
+        )
+
+    def shown(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The object as it was asked for."""
+        return {"metadata": manifest["metadata"]} if self.metadata_only else manifest
+
+
+def pairs_of(text: str) -> dict[str, str]:
+    """A selector."""
+    return dict(pair.split("=", 1) for pair in text.split(",") if pair)
+
+
+def value_at(manifest: Any, path: str) -> Any:
+    """The value of a field such as `spec.nodeName`."""
+    for step in path.split("."):
+        manifest = manifest.get(step, {})
+    return manifest
 
 
 class KubeApiServer:
@@ -252,7 +326,7 @@ class KubeApiServer:
 
     def of(self, plural: str) -> list[dict[str, Any]]:
         """All objects of that kind."""
-        return self.objects.listed(plural, {})
+        return self.objects.listed(Wanted(plural, None, {}, {}, metadata_only=False))
 
     def break_streams(self) -> None:
         """Cut every watch off in the middle of a line."""
@@ -304,13 +378,11 @@ class KubeApiServer:
         self.agents.add(request.headers.get("User-Agent", ""))
         if f"{verb} {plural}" in self.forbidden:
             raise Refusal(403, "Forbidden", f"User cannot {verb} {plural}")
-        selector = dict(
-            pair.split("=", 1) for pair in request.query.get("labelSelector", "").split(",") if pair
-        )
+        wanted = Wanted.of(request, plural, namespace)
         if verb == "watch":
-            return await self._watch(request, plural, selector)
+            return await self._watch(request, wanted)
         if verb == "list":
-            return as_json(self._listing(plural, selector))
+            return as_json(self._listing(wanted))
         body = json.loads(await request.text() or "{}")
         key = (plural, namespace or "", name or body["metadata"]["name"])
         while self.before_write and verb in {"create", "patch"}:
@@ -327,7 +399,7 @@ class KubeApiServer:
             case "create", _:
                 return self.objects.create(key, body, manager)
             case "delete", _:
-                self.objects.delete(key)
+                self.objects.delete(key, body.get("preconditions"))
                 return {"kind": "Status", "status": "Success"}
             case "patch", "application/apply-patch+yaml":
                 force = request.query.get("force") == "true"
@@ -338,22 +410,20 @@ class KubeApiServer:
                 return self.objects.merge(key, body, manager)
         raise Refusal(405, "MethodNotAllowed")
 
-    def _listing(self, plural: str, selector: Mapping[str, str]) -> Mapping[str, Any]:
+    def _listing(self, wanted: Wanted) -> Mapping[str, Any]:
         return {
             "kind": "List",
             "metadata": {"resourceVersion": str(self.objects.version)},
-            "items": self.objects.listed(plural, selector),
+            "items": self.objects.listed(wanted),
         }
 
-    async def _watch(
-        self, request: web.Request, plural: str, selector: Mapping[str, str]
-    ) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, wanted: Wanted) -> web.StreamResponse:
         seen = int(request.query.get("resourceVersion") or 0)
         if seen < self.objects.forgotten and not self.expires_in_stream:
             raise Refusal(410, "Expired")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        task = asyncio.ensure_future(self._send(response, plural, selector, seen))
+        task = asyncio.ensure_future(self._send(response, wanted, seen))
         self._streams.add(task)
         try:
             await asyncio.wait([task])
@@ -364,17 +434,19 @@ class KubeApiServer:
             self._streams.discard(task)
         return response
 
-    async def _send(
-        self, response: web.StreamResponse, plural: str, selector: Mapping[str, str], seen: int
-    ) -> None:
+    async def _send(self, response: web.StreamResponse, wanted: Wanted, seen: int) -> None:
         while True:
             changed = self.objects.changed
             if seen < self.objects.forgotten:
                 await response.write(event_line("ERROR", Refusal(410, "Expired").status))
                 return
-            for version, kind, key, manifest in self.objects.history:
-                if version > seen and key[0] == plural and has_labels(manifest, selector):
-                    await response.write(event_line(kind, manifest))
+            for version, kind, key, manifest, before in self.objects.history:
+                if version <= seen or key[0] != wanted.plural:
+                    continue
+                if wanted.takes(manifest):
+                    await response.write(event_line(kind, wanted.shown(manifest)))
+                elif before is not None and wanted.takes(before):
+                    await response.write(event_line("DELETED", wanted.shown(manifest)))
             seen = self.objects.version
             await changed.wait()
 

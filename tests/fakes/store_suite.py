@@ -133,7 +133,7 @@ class StoreContract:
 
     async def test_a_secret_is_made_with_our_label(self, peer: StorePeer) -> None:
         """Labels and annotations of the class, and the label by which we know it."""
-        assert await peer.store.apply_secret(SECRET) is True
+        assert (await peer.store.apply_secret(SECRET)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
         assert dict(SECRET.data) == data_of(manifest)
@@ -144,13 +144,13 @@ class StoreContract:
     async def test_an_equal_secret_is_not_changed(self, peer: StorePeer) -> None:
         """Whoever watches for changes is not woken up."""
         await peer.store.apply_secret(SECRET)
-        assert await peer.store.apply_secret(SECRET) is False
+        assert not (await peer.store.apply_secret(SECRET)).changed
 
     async def test_a_secret_follows_its_files(self, peer: StorePeer) -> None:
         """Values change; keys, labels and annotations that are asked for no more go."""
         await peer.store.apply_secret(SECRET)
         changed = replace(SECRET, data={"password": b"2"}, labels={}, annotations={})
-        assert await peer.store.apply_secret(changed) is True
+        assert (await peer.store.apply_secret(changed)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
         assert {"password": b"2"} == data_of(manifest)
@@ -160,8 +160,8 @@ class StoreContract:
     async def test_owners_are_added_to_those_that_are_there(self, peer: StorePeer) -> None:
         """Two Deployments share a Secret; it goes when both are gone."""
         await peer.store.apply_secret(SECRET)
-        assert await peer.store.apply_secret(replace(SECRET, owners=(OTHERS,))) is True
-        assert await peer.store.apply_secret(SECRET) is False
+        assert (await peer.store.apply_secret(replace(SECRET, owners=(OTHERS,)))).changed
+        assert not (await peer.store.apply_secret(SECRET)).changed
         found = await peer.read("Secret", "shop", "db")
         assert ["rs-uid", "rs-uid-7"] == sorted(owners_of(found))
 
@@ -184,7 +184,7 @@ class StoreContract:
         """Where a type cannot change it is made anew, for everybody who owned it."""
         await peer.store.apply_secret(SECRET)
         changed = replace(SECRET, type="example.com/custom", owners=(OTHERS,))
-        assert await peer.store.apply_secret(changed) is True
+        assert (await peer.store.apply_secret(changed)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
         assert "example.com/custom" == manifest["type"]

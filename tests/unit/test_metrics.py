@@ -91,12 +91,26 @@ def test_a_failed_refresh_counts_as_both_errors() -> None:
 def test_secrets_in_step_are_counted() -> None:
     """Upstream declares this metric and never counts it."""
     metrics = Metrics()
-    metrics.secrets_synced("azure", 3)
-    assert ['sync_k8s_secret_total{os_type="linux",provider="azure"} 3.0'] == lines(metrics)
+    with metrics.secrets.bringing("azure"):
+        pass
+    shown = metrics.exposition().decode()
+    assert 'sync_k8s_secret_total{os_type="linux",provider="azure"} 1.0' in shown
+    assert 'k8s_secret_duration_sec_count{os_type="linux"} 1.0' in shown
+
+
+def test_a_secret_that_failed_counts_as_an_error_alone() -> None:
+    """By the kind of the error."""
+    metrics = Metrics()
+    with pytest.raises(VaultError), metrics.secrets.bringing("azure"):
+        raise VaultError("x")
+    metrics.secrets.failed(VaultError("x"))
+    shown = metrics.exposition().decode()
+    assert "sync_k8s_secret_total{" not in shown
+    assert 'keyferry_secret_errors_total{error_type="Vault",os_type="linux"} 1.0' in shown
 
 
 def test_two_drivers_in_one_process_do_not_share_numbers() -> None:
     """Each has a registry of its own."""
     first, second = Metrics(), Metrics()
-    first.secrets_synced("azure", 1)
+    first.refresh_failed("azure", VaultError("x"))
     assert [] == lines(second)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from keyferry.reminders import Reminders
-from tests.fakes.driver import Clock
+from tests.fakes.clock import VirtualClock
 
 
 def test_what_was_told_is_due_again_after_its_time() -> None:
     """Each thing has a time of its own."""
-    clock = Clock()
-    reminders = Reminders(every=60.0, clock=clock)
+    clock = VirtualClock()
+    reminders = Reminders(every=60.0, clock=clock.monotonic)
     assert [True, False] == [reminders.due("a"), reminders.due("a")]
     clock.now = 59.0
     assert [False, True] == [reminders.due("a"), reminders.due("b")]
@@ -19,8 +19,8 @@ def test_what_was_told_is_due_again_after_its_time() -> None:
 
 def test_what_is_over_is_forgotten() -> None:
     """However much was told, memory does not grow."""
-    clock = Clock()
-    reminders = Reminders(every=1.0, clock=clock)
+    clock = VirtualClock()
+    reminders = Reminders(every=1.0, clock=clock.monotonic)
     for number in range(1000):
         clock.now = float(number)
         assert reminders.due(number)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.clocks import SystemClock
 from keyferry.driver.daemon import choose_mounts, open_plugins, vault_connections
+from keyferry.driver.engine import Surroundings, running_engine
 from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import can_mount
-from keyferry.driver.publish import Publisher
 from keyferry.driver.settings import VolumeKind
-from keyferry.driver.sync import SecretSync
 from keyferry.metrics import Metrics
 from keyferry.store.manifests import ManifestsStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from keyferry.driver.publish import Publisher
 
 
 @asynccontextmanager
@@ -40,17 +41,22 @@ async def local_engine(
     """
     if dev_vault:
         click.echo("DEVELOPMENT: every vault call goes to the development vault, not the cloud")
-    store = ManifestsStore(classes, secrets_dir, clock=lambda: datetime.now(UTC))
+    clock = SystemClock()
+    store = ManifestsStore(classes, secrets_dir, clock=clock.wall)
     metrics = Metrics()
-    async with open_plugins(built_in, https=vault_connections(dev_vault)) as plugins:
-        publisher = Publisher(
-            store=store,
-            mounts=choose_mounts(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER),
-            plugins=plugins,
-            sync=SecretSync(store),
-            metrics=metrics,
-            expiries=ExpiryWatch(store, metrics),
-            node="",
-            rotation_interval=0,
-        )
-        yield publisher, store
+    async with (
+        open_plugins(built_in, https=vault_connections(dev_vault)) as plugins,
+        running_engine(
+            Surroundings(
+                store=store,
+                mounts=choose_mounts(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER),
+                plugins=plugins,
+                metrics=metrics,
+                expiries=ExpiryWatch(store, metrics),
+                node="",
+                rotation_interval=0,
+                clock=clock,
+            )
+        ) as engine,
+    ):
+        yield engine.publisher, store

@@ -27,7 +27,8 @@ from keyferry.providers import provider_names
 from keyferry.store import PodRef
 
 if TYPE_CHECKING:
-    from keyferry.driver.publish import Published, Publisher
+    from keyferry.driver.deliver import Published
+    from keyferry.driver.publish import Publisher
 
 _PATH = click.Path(path_type=Path)
 

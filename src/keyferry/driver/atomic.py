@@ -130,6 +130,19 @@ def is_written(root: Path) -> bool:
     return _current(root) is not None
 
 
+def written_at(root: Path) -> datetime:
+    """When the content of `root` last changed.
+
+    Raises:
+        VolumeError: it cannot be looked at.
+    """
+    try:
+        status = ((root / DATA) if is_written(root) else root).stat()
+    except OSError as error:
+        raise VolumeError(f"cannot look at {root}: {error.strerror or error}") from error
+    return datetime.fromtimestamp(status.st_mtime, UTC)
+
+
 def holds_foreign_files(root: Path) -> bool:
     """Whether `root` holds files that a provider of the old style wrote there itself."""
     return any(

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
+from keyferry.clocks import SystemClock
 from keyferry.driver.csi import CsiServices
+from keyferry.driver.engine import Surroundings, running_engine
 from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
-from keyferry.driver.publish import Publisher
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
-from keyferry.driver.sync import SecretSync
 from keyferry.economy.hub import Economy
 from keyferry.errors import Hop, PlatformError, StoreError
 from keyferry.grpc_edge import serving_grpc, stop_signal
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
     from pathlib import Path
 
+    from keyferry.clocks import Clock
     from keyferry.driver.mounts import Mounts
     from keyferry.store import ObjectStore
 
@@ -51,7 +51,7 @@ async def run_driver(settings: DriverSettings) -> None:
     """
     stop = stop_signal()
     endpoint = parse_endpoint(settings.endpoint)
-    metrics = Metrics()
+    metrics, clock = Metrics(), SystemClock()
     async with AsyncExitStack() as stack:
         plugins = await stack.enter_async_context(
             open_plugins(
@@ -62,19 +62,12 @@ async def run_driver(settings: DriverSettings) -> None:
                 max_receive_bytes=settings.max_receive_bytes,
             )
         )
-        store = await stack.enter_async_context(_open_store(settings))
-        publisher = Publisher(
-            store=store,
-            mounts=choose_mounts(settings.volumes),
-            plugins=plugins,
-            sync=SecretSync(store),
-            metrics=metrics,
-            expiries=ExpiryWatch(store, metrics),
-            node=settings.node_id,
-            rotation_interval=settings.rotation_interval,
+        store = await stack.enter_async_context(_open_store(settings, clock))
+        engine = await stack.enter_async_context(
+            running_engine(_surroundings(settings, store, plugins, metrics, clock))
         )
         services = CsiServices(
-            publisher,
+            engine.publisher,
             driver_name=settings.driver_name,
             version=__version__,
             node_id=settings.node_id,
@@ -102,6 +95,21 @@ async def run_driver(settings: DriverSettings) -> None:
         )
         await stop.wait()
         _log.info("stopping: calls in flight finish first; a second signal stops at once")
+
+
+def _surroundings(
+    settings: DriverSettings, store: ObjectStore, plugins: Plugins, metrics: Metrics, clock: Clock
+) -> Surroundings:
+    return Surroundings(
+        store=store,
+        mounts=choose_mounts(settings.volumes),
+        plugins=plugins,
+        metrics=metrics,
+        expiries=ExpiryWatch(store, metrics),
+        clock=clock,
+        node=settings.node_id,
+        rotation_interval=settings.rotation_interval,
+    )
 
 
 def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | None:
@@ -229,20 +237,18 @@ def choose_mounts(kind: VolumeKind) -> Mounts:
 
 
 @asynccontextmanager
-async def _open_store(settings: DriverSettings) -> AsyncIterator[ObjectStore]:
+async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[ObjectStore]:
     """The folder of manifests if one is named, else the Kubernetes API."""
     if settings.manifests is not None:
-        yield ManifestsStore(settings.manifests, settings.manifests, clock=_now)
+        yield ManifestsStore(settings.manifests, settings.manifests, clock=clock.wall)
         return
     # Its library takes 20 MiB, which who has no cluster does without.
     from keyferry.store.kube import open_kube_store
 
-    async with open_kube_store(settings.kubeconfig, node=settings.node_id, clock=_now) as store:
+    async with open_kube_store(
+        settings.kubeconfig, node=settings.node_id, clock=clock.wall
+    ) as store:
         yield store
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _watch_health(plugins: Plugins, interval: float) -> None:

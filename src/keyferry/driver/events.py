@@ -1,6 +1,6 @@
-"""The events that Keyferry records on pods. [pure]
+"""The events that Keyferry records on pods and classes. [pure]
 
-Source: driver.md, section 4.9: the one reason, and the beginning of its text.
+Source: driver.md, section 4.9: the first reason, and the beginning of its text.
 """
 
 from __future__ import annotations
@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, KeyferryError
-from keyferry.store.interface import ClassObject, Event, EventType, PodRef
+from keyferry.store.interface import ClassObject, ClassRef, Event, EventType, PodRef
 
 if TYPE_CHECKING:
     from keyferry.driver.atomic import Written
+    from keyferry.store.interface import SecretManifest
 
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
+SECRET_CLAIMED = "SecretClaimed"  # noqa: S105 - as above
+SECRET_RECREATED = "SecretRecreated"  # noqa: S105 - as above
+SECRET_REVERTED = "SecretReverted"  # noqa: S105 - as above
 FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"
 MOUNT_ROTATION_FAILED = "MountRotationFailed"
 MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
@@ -30,6 +34,35 @@ def secret_failed(pod: PodRef, cls: ClassObject, secret_name: str, error: Keyfer
     else:
         message = f"failed to write secret {secret_name} of {spc}, err: {error}"
     return Event(pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, _clipped(message))
+
+
+def secret_claimed(name: str, holder: ClassObject, loser: ClassObject) -> tuple[Event, Event]:
+    """The warnings, on two classes that name one Secret, that only the first of them has it."""
+    kept = f"Secret {name} is named by SecretProviderClass {loser.name} too; this class keeps it"
+    lost = f"Secret {name} belongs to SecretProviderClass {holder.name}, which had it first"
+    remedy = "choose another secretName in one of the two"
+    return (
+        Event(_ref(holder), EventType.WARNING, SECRET_CLAIMED, _clipped(f"{kept}; {remedy}")),
+        Event(_ref(loser), EventType.WARNING, SECRET_CLAIMED, _clipped(f"{lost}; {remedy}")),
+    )
+
+
+def secret_recreated(pod: PodRef, cls: ClassObject, secret: SecretManifest, earlier: str) -> Event:
+    """The notice that a Secret was deleted and made anew."""
+    why = f"its type changes from {earlier} to {secret.type}"
+    if earlier == secret.type:
+        why = "it was immutable"
+    message = f"made secret {secret.name} of spc {cls.namespace}/{cls.name} anew, because {why}"
+    return Event(pod, EventType.NORMAL, SECRET_RECREATED, _clipped(message))
+
+
+def secret_reverted(pod: PodRef, cls: ClassObject, name: str) -> Event:
+    """The notice that somebody had edited a Secret."""
+    message = (
+        f"reverted what was edited by hand in secret {name},"
+        f" which spc {cls.namespace}/{cls.name} keeps"
+    )
+    return Event(pod, EventType.NORMAL, SECRET_REVERTED, _clipped(message))
 
 
 def mount_failed(pod: PodRef, cls: ClassObject, error: KeyferryError) -> Event:
@@ -66,6 +99,10 @@ def near_expiry(pod: PodRef, cls: ClassObject, sentences: tuple[str, ...]) -> Ev
     """The warning that objects in a volume of `pod` have expired or soon will."""
     message = f"of spc {cls.namespace}/{cls.name}: {'; '.join(sentences)}"
     return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, _clipped(message))
+
+
+def _ref(cls: ClassObject) -> ClassRef:
+    return ClassRef(cls.namespace, cls.name, cls.uid)
 
 
 def _clipped(message: str) -> str:

@@ -170,14 +170,7 @@ class Plugin:
         Nothing for providers that we do not know, nor for a class that only the external provider
         behind a name of ours understands: its files then go by their paths.
         """
-        if self.row is None:
-            return ()
-        try:
-            return self.row.named_files(parameters)
-        except AuthorError:
-            if self.writes_itself:
-                return ()
-            raise
+        return _named_files(self.row, parameters, built_in=not self.writes_itself)
 
 
 class Plugins:
@@ -233,6 +226,10 @@ class Plugins:
                 return Plugin(external, writes_itself=True, row=row)
         raise self._not_found(name)
 
+    def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+        """What `Plugin.named_files` tells, though the provider called `name` may be away."""
+        return _named_files(self._rows.get(name), parameters, built_in=name in self._built_in)
+
     async def check_health(self) -> None:
         """Calls Version on every external provider that was used, side by side.
 
@@ -271,3 +268,16 @@ def _sockets(folder: Path) -> list[Path]:
         return sorted(folder.glob("*.sock"))
     except OSError:
         return []
+
+
+def _named_files(
+    row: ProviderRow | None, parameters: Mapping[str, str], *, built_in: bool
+) -> tuple[NamedFile, ...]:
+    if row is None:
+        return ()
+    try:
+        return row.named_files(parameters)
+    except AuthorError:
+        if built_in:
+            raise
+        return ()

@@ -1,79 +1,62 @@
 """The story of one volume: publish and unpublish.
 
 Every arrow goes out from here to a leaf and comes back: what is there (`mounts`), what is to be
-done (`plan`), the class (`store`, `spc`), the content (`plugins` and the provider behind it), the
-files (`atomic`), the record (`podstatus`) and the Kubernetes Secrets (`sync`). Source: driver.md,
-sections 1.5 and 1.6; where it differs on purpose, `plan` and docs/compatibility.md say so.
+done (`plan`), the class (`store`, `spc`), the provider (`plugins`), and all that a fetch brings
+with it (`deliver`). Source: driver.md, sections 1.5 and 1.6; where it differs on purpose, `plan`
+and docs/compatibility.md say so.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.contract import Purpose
-from keyferry.driver.atomic import NOTHING_WRITTEN, Written, read_volume, write_volume
+from keyferry.driver.deliver import Published
 from keyferry.driver.events import mount_failed, rotation_done, rotation_failed
 from keyferry.driver.locks import TargetLocks
 from keyferry.driver.plan import Adopt, Mount, Refresh, Resume, Skip, VolumeState, decide
 from keyferry.driver.podstatus import pod_status
-from keyferry.driver.request import PublishRequest, UnpublishRequest, mount_call, require_readonly
+from keyferry.driver.request import PublishRequest, UnpublishRequest, require_readonly
+from keyferry.driver.secret_users import pod_of
 from keyferry.driver.spc import check_class
 from keyferry.driver.threads import run_whole
-from keyferry.errors import KeyferryError
+from keyferry.errors import KeyferryError, StoreAwayError
 from keyferry.logs import get_logger
+from keyferry.metrics import Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from keyferry.contract import NamedFile, SecretFile
+    from keyferry.clocks import Clock
+    from keyferry.driver.deliver import Delivery
     from keyferry.driver.expiry_watch import ExpiryWatch
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
-    from keyferry.driver.sync import SecretProblem, SecretSync
+    from keyferry.driver.secret_loop import SecretLoop
+    from keyferry.driver.statuses import StatusKeeper
+    from keyferry.driver.volumes import Volumes
     from keyferry.metrics import Metrics
-    from keyferry.store import ClassObject, ObjectStore, OwnerReference, PodStatus
+    from keyferry.store import ClassObject, ObjectStore, PodStatus
 
 _log = get_logger("publish")
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """How a publish ended.
-
-    Attributes:
-        decision: what there was to do.
-        written: which files changed.
-        secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
-            fine.
-        near_expiry: a sentence for each object that has expired or soon will, if its class asks.
-        stale: why a refresh or an adoption failed, and the volume keeps what it had; else None.
-    """
-
-    decision: Decision
-    written: Written = NOTHING_WRITTEN
-    secret_problems: tuple[SecretProblem, ...] = ()
-    near_expiry: tuple[str, ...] = ()
-    stale: KeyferryError | None = None
 
 
 class Publisher:
     """Publishes and unpublishes volumes.
 
     Args:
-        store: where classes are read and statuses, Secrets and events go.
+        store: where classes are read and events go.
         mounts: how the files of a volume are kept.
         plugins: the providers.
-        sync: the Kubernetes Secrets of a volume.
+        delivery: fetches, writes, records, makes the Secrets.
+        volumes: what is published here.
+        statuses: hears of volumes that go.
+        secrets: the same.
+        expiries: the same.
         metrics: what is counted.
-        expiries: who hears of objects that end.
         node: the name of this node, for pod statuses.
         rotation_interval: seconds that content is left alone before a repeated publish refreshes
             it; None when rotation is off.
-        clock: seconds from an arbitrary start.
+        clock: by which content ages.
     """
 
     def __init__(
@@ -82,25 +65,29 @@ class Publisher:
         store: ObjectStore,
         mounts: Mounts,
         plugins: Plugins,
-        sync: SecretSync,
-        metrics: Metrics,
+        delivery: Delivery,
+        volumes: Volumes,
+        statuses: StatusKeeper,
+        secrets: SecretLoop,
         expiries: ExpiryWatch,
+        metrics: Metrics,
         node: str,
         rotation_interval: float | None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._mounts = mounts
         self._plugins = plugins
-        self._sync = sync
-        self._metrics = metrics
+        self._delivery = delivery
+        self._volumes = volumes
+        self._statuses = statuses
+        self._secrets = secrets
         self._expiries = expiries
+        self._metrics = metrics
         self._node = node
         self._rotation_interval = rotation_interval
         self._clock = clock
         self._locks = TargetLocks()
-        self._fetched: dict[str, float] = {}
-        """When this process last brought each published volume up to date."""
 
     async def publish(self, request: PublishRequest) -> Published:
         """Makes the volume hold what its class says; repeatable.
@@ -113,25 +100,17 @@ class Publisher:
         """
         with self._metrics.publish() as observed:
             async with self._locks.to_fill(request.target_path):
-                target = Path(request.target_path)
-                decision = await self._decide(request, target)
-                if isinstance(decision, Skip):
-                    return Published(decision)
-                if isinstance(decision, Adopt):
-                    return await self._adopt(request)
-                cls = await self._read_class(request)
-                observed.provider = cls.provider
-                require_readonly(request)
-                plugin = self._plugins.find(cls.provider)
-                match decision:
-                    case Mount():
-                        return await self._mount(request, cls, plugin)
-                    case Resume():
-                        return await self._deliver(request, cls, plugin, decision)
-                    case Refresh():
-                        return await self._refresh(request, cls, plugin)
-                    case _:
-                        assert_never(decision)
+                self._volumes.asked(request)
+                return await self._publish(request, observed)
+
+    async def refresh(self, request: PublishRequest) -> Published:
+        """Does what a publish would, without kubelet: the volume is due.
+
+        Raises:
+            KeyferryError: the class cannot be read, or the volume is not there any more.
+        """
+        async with self._locks.to_fill(request.target_path):
+            return await self._publish(request, Observed())
 
     async def unpublish(self, request: UnpublishRequest) -> None:
         """Takes the volume away; fine when nothing is there.
@@ -142,23 +121,73 @@ class Publisher:
         """
         with self._metrics.unpublish():
             async with self._locks.to_empty(request.target_path):
-                await run_whole(self._mounts.unmount, Path(request.target_path))
+                # First, so that nobody reads the files of a volume that is about to go.
+                volume = self._volumes.drop(request.target_path)
+                try:
+                    await run_whole(self._mounts.unmount, Path(request.target_path))
+                except BaseException:
+                    if volume is not None:
+                        self._volumes.put(volume)
+                    raise
                 self._forget(request.target_path)
                 await self._store.volume_gone(request.target_path)
+                if volume is not None:
+                    self._secrets.left(volume)
         _log.info("volume unpublished")
+
+    async def _publish(self, request: PublishRequest, observed: Observed) -> Published:
+        decision = await self._decide(request, Path(request.target_path))
+        if isinstance(decision, Skip) or self._is_over(request, decision):
+            return Published(Skip())
+        if isinstance(decision, Adopt):
+            return await self._adopt(request)
+        try:
+            cls = await self._read_class(request)
+        except StoreAwayError as error:
+            if not isinstance(decision, Refresh):
+                raise
+            _log.warning("the class is not known while the API is away", **error.log_pairs())
+            return Published(decision, stale=error)
+        observed.provider = cls.provider
+        require_readonly(request)
+        plugin = self._plugins.find(cls.provider)
+        match decision:
+            case Mount():
+                return await self._mount(request, cls, plugin)
+            case Resume():
+                return await self._delivery.deliver(request, cls, plugin, decision)
+            case Refresh():
+                return await self._refresh(request, cls, plugin)
+            case _:
+                assert_never(decision)
 
     async def _decide(self, request: PublishRequest, target: Path) -> Decision:
         state = await run_whole(self._mounts.inspect, target)
-        fetched = self._fetched.get(request.target_path)
+        volume = self._volumes.get(request.target_path)
+        fetched = None if volume is None else volume.fetched
         finished = fetched is not None or (
-            state is VolumeState.WRITTEN and await self._find_record(request) is not None
+            state is VolumeState.WRITTEN and await self._has_record(request)
         )
         return decide(
             state,
             finished=finished,
             rotation_interval=self._rotation_interval,
-            age=None if fetched is None else self._clock() - fetched,
+            age=None if fetched is None else self._clock.monotonic() - fetched,
         )
+
+    def _is_over(self, request: PublishRequest, decision: Decision) -> bool:
+        """The pod needs nothing more: it has ended, or is about to, with a volume that is whole."""
+        volume = self._volumes.get(request.target_path)
+        pod = None if volume is None else pod_of(volume, self._store.cluster)
+        over = pod is not None and (pod.finished or pod.leaving)
+        return over and isinstance(decision, Refresh | Adopt)
+
+    async def _has_record(self, request: PublishRequest) -> bool:
+        """Whether the record of an earlier publish is there, or may be: the API is away."""
+        try:
+            return await self._find_record(request) is not None
+        except StoreAwayError:
+            return True
 
     async def _find_record(self, request: PublishRequest) -> PodStatus | None:
         """The pod status by which an earlier publish of this very volume ended."""
@@ -176,10 +205,13 @@ class Publisher:
         target = Path(request.target_path)
         folder_was_there = target.is_dir()
         try:
-            return await self._deliver(request, cls, plugin, Mount())
+            return await self._delivery.deliver(request, cls, plugin, Mount())
         except BaseException as error:
+            volume = self._volumes.drop(request.target_path)
             await run_whole(self._mounts.unmount, target, keep_folder=folder_was_there)
             self._forget(request.target_path)
+            if volume is not None:
+                self._secrets.left(volume)
             if isinstance(error, KeyferryError):
                 await self._store.record_event(mount_failed(request.pod, cls, error))
             raise
@@ -188,12 +220,8 @@ class Publisher:
         """Makes the Secrets that an earlier process may not have come to; no vault is asked."""
         try:
             cls = await self._read_class(request)
-            plugin = self._plugins.find(cls.provider)
             if record := await self._find_record(request):
-                owner = await self._store.apply_pod_status(record)
-                named = _named_files(cls, plugin)
-                problems = await self._sync_secrets(request, cls, named, (), owner)
-                self._fetched[request.target_path] = self._clock()
+                problems = await self._delivery.adopt(request, cls, record)
                 return Published(Adopt(), secret_problems=problems)
         except KeyferryError as error:
             _log.error(
@@ -211,9 +239,9 @@ class Publisher:
         Kubelet would answer an error by failing the running pod's volume, which still is whole. A
         provider that finds a mistake in the class (an `AuthorError`) is no exception.
         """
-        start = self._clock()
+        start = self._clock.monotonic()
         try:
-            published = await self._deliver(request, cls, plugin, Refresh())
+            published = await self._delivery.deliver(request, cls, plugin, Refresh())
         except KeyferryError as error:
             _log.error(
                 "refresh failed, the volume keeps what it had",
@@ -224,75 +252,12 @@ class Publisher:
             await self._store.record_event(rotation_failed(request.pod, cls, error))
             return Published(Refresh(), stale=error)
         rotated = bool(published.written)
-        self._metrics.refreshed(cls.provider, rotated=rotated, seconds=self._clock() - start)
+        seconds = self._clock.monotonic() - start
+        self._metrics.refreshed(cls.provider, rotated=rotated, seconds=seconds)
         if rotated:
             await self._store.record_event(rotation_done(request.pod, cls, published.written))
         return published
 
-    async def _deliver(
-        self, request: PublishRequest, cls: ClassObject, plugin: Plugin, decision: Decision
-    ) -> Published:
-        """Fetch, mount, write, record, sync: the steps that all decisions share.
-
-        The content is fetched before anything is mounted, so a refused fetch has no effect at all;
-        only a provider that may write the files itself needs the mount first. The record comes
-        before the Secrets because they name it as their owner.
-        """
-        target = Path(request.target_path)
-        if plugin.writes_itself:
-            await run_whole(self._mounts.mount, target)
-        purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
-        result = await plugin.provider.mount(mount_call(request, cls, purpose))
-        named = _named_files(cls, plugin)
-        await run_whole(self._mounts.mount, target)
-        written = NOTHING_WRITTEN
-        if result.files:
-            written = await run_whole(write_volume, target, result.files)
-        owner = await self._store.apply_pod_status(
-            pod_status(
-                request.pod, request.class_name, request.target_path, self._node, result.versions
-            )
-        )
-        problems = await self._sync_secrets(request, cls, named, result.files, owner)
-        near_expiry = await self._expiries.delivered(
-            request.target_path, request.pod, cls, result.expiries
-        )
-        self._fetched[request.target_path] = self._clock()
-        _log.info(
-            "volume published",
-            provider=cls.provider,
-            decision=type(decision).__name__.lower(),
-            objects=len(result.versions),
-            changed=len(written.added + written.changed + written.removed),
-        )
-        return Published(decision, written, problems, near_expiry)
-
     def _forget(self, target: str) -> None:
-        self._fetched.pop(target, None)
+        self._statuses.forget(target)
         self._expiries.gone(target)
-
-    async def _sync_secrets(
-        self,
-        request: PublishRequest,
-        cls: ClassObject,
-        named: tuple[NamedFile, ...],
-        files: tuple[SecretFile, ...],
-        owner: OwnerReference,
-    ) -> tuple[SecretProblem, ...]:
-        """Brings the Secrets in step with `files`, or with those of the volume if empty."""
-        if not cls.secret_objects:
-            return ()
-        problems = await self._sync.sync(
-            cls,
-            request.pod,
-            files=files or await run_whole(read_volume, Path(request.target_path)),
-            named=named,
-            owner=owner,
-        )
-        self._metrics.secrets_synced(cls.provider, len(cls.secret_objects) - len(problems))
-        return problems
-
-
-def _named_files(cls: ClassObject, plugin: Plugin) -> tuple[NamedFile, ...]:
-    """What the Secrets of `cls` may call its files; found out before anything is written."""
-    return plugin.named_files(cls.parameters) if cls.secret_objects else ()

@@ -22,6 +22,8 @@ API_VERSIONS = (
     "secrets-store.csi.x-k8s.io/v1",
     "secrets-store.csi.x-k8s.io/v1alpha1",
 )
+ADOPT_ANNOTATION = "keyferry.dev/adopt-secrets"
+"""Names, with commas between, of Secrets that the class takes over."""
 
 
 def _nowhere(_path: FieldPath) -> str:
@@ -63,10 +65,21 @@ def parse_class(
             provider=spec["provider"].text().strip(),
             parameters=spec["parameters"].texts(),
             secret_objects=tuple(_secret_object(item) for item in spec["secretObjects"].items()),
+            adopted=_names(metadata["annotations"][ADOPT_ANNOTATION].text()),
+            version=_version(metadata),
         )
     except FieldTypeError as error:
         problem = f"{place(error.path)}{who}: {error.problem}"
         raise ClassInvalidError(problem, error.remedy) from error
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _version(metadata: Field) -> str:
+    uid = metadata["uid"].text()
+    return f"{uid}/{metadata['generation'].number()}" if uid else ""
 
 
 def _secret_object(item: Field) -> SecretObject:

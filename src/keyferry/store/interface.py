@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from keyferry.contract import ObjectVersion
+    from keyferry.store.cluster import Cluster
+    from keyferry.store.present_secret import PresentSecret
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class ClassObject:
     """A SecretProviderClass as it stands in the store, texts trimmed.
 
     Nothing is checked yet beyond the types of the fields: `driver.spc` does that.
+
+    Attributes:
+        adopted: names of Secrets that it takes over though Keyferry did not make them.
+        version: its uid and generation, `uid/3`; "" where there is no API that counts.
     """
 
     namespace: str
@@ -46,6 +53,27 @@ class ClassObject:
     provider: str
     parameters: Mapping[str, str]
     secret_objects: tuple[SecretObject, ...] = ()
+    adopted: frozenset[str] = frozenset()
+    version: str = field(default="", compare=False)
+
+    @property
+    def uid(self) -> str:
+        """Of the object; "" where there is no API."""
+        return self.version.partition("/")[0]
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """The Secrets that it names; one may be empty, which is a mistake of its author."""
+        return frozenset(entry.name for entry in self.secret_objects)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRef:
+    """The SecretProviderClass that an event is about."""
+
+    namespace: str
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +100,9 @@ class PodStatus:
     """A SecretProviderClassPodStatus: which versions one volume of one pod holds.
 
     Source: driver-wire, section 3.3.
+
+    Attributes:
+        uid: of the object; "" before the store gave one.
     """
 
     namespace: str
@@ -81,6 +112,26 @@ class PodStatus:
     target_path: str
     node: str
     objects: tuple[ObjectVersion, ...]
+    uid: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """By what right a class has a Secret.
+
+    Attributes:
+        class_name: of the class.
+        class_version: see `ClassObject.version`.
+        fetched_at: when the content was fetched from the vault.
+        rivals: other classes of the namespace that name the Secret.
+        adopt: take the Secret over even if Keyferry did not make it.
+    """
+
+    class_name: str
+    class_version: str
+    fetched_at: datetime
+    rivals: frozenset[str] = frozenset()
+    adopt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +139,11 @@ class SecretManifest:
     """A Kubernetes Secret as it is to be.
 
     The store adds what it needs to find its own Secrets again.
+
+    Attributes:
+        owners: are added to those that are there.
+        disowned: uids of owners that are taken out.
+        claim: None writes it for nobody in particular.
     """
 
     namespace: str
@@ -97,6 +153,40 @@ class SecretManifest:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owners: tuple[OwnerReference, ...]
+    disowned: frozenset[str] = frozenset()
+    claim: Claim | None = None
+
+
+class Effect(Enum):
+    """What making a Secret equal to its manifest came to."""
+
+    NONE = "none"
+    CREATED = "created"
+    UPDATED = "updated"
+    REVERTED = "reverted"
+    """Updated, because somebody else had changed it."""
+    RECREATED = "recreated"
+    """Deleted and made anew, because what was to change cannot change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A Secret as it stands now.
+
+    Attributes:
+        effect: what was done to it.
+        version: its resourceVersion; "" where there is no API.
+        earlier_type: before it was made anew.
+    """
+
+    effect: Effect
+    version: str = ""
+    earlier_type: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return self.effect is not Effect.NONE
 
 
 class EventType(Enum):
@@ -108,9 +198,13 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that the reader of `kubectl describe pod` should know."""
+    """Something that the reader of `kubectl describe` should know.
 
-    pod: PodRef
+    Attributes:
+        about: what it is attached to.
+    """
+
+    about: PodRef | ClassRef
     type: EventType
     reason: str
     message: str
@@ -119,8 +213,12 @@ class Event:
 class ObjectStore(Protocol):
     """Reads classes; writes Secrets, pod statuses and events.
 
-    Every method may raise `StoreError`.
+    Every method may raise `StoreError`, and `StoreAwayError` where trying again may help.
     """
+
+    @property
+    def cluster(self) -> Cluster:
+        """What is known of the cluster around, and who wants to hear of its changes."""
 
     async def get_class(self, namespace: str, name: str) -> ClassObject:
         """The class, or `ClassNotFoundError` / `ClassInvalidError` (a field has the wrong type)."""
@@ -135,14 +233,26 @@ class ObjectStore(Protocol):
             The reference by which a Secret names this pod status as its owner.
         """
 
-    async def apply_secret(self, secret: SecretManifest) -> bool:
-        """Create it, or make it equal to `secret`, adding its owners to those that are there.
+    async def apply_secret(self, secret: SecretManifest) -> Applied:
+        """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
-        True when it changed.
+        Raises:
+            SecretForeignError: one of that name is there that Keyferry did not make.
+            SecretClaimedError: another class has it.
         """
+
+    async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
+        """The Secret as it is; None when there is none."""
+
+    async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
+        """Delete it if it still is as it was; False when it has changed since."""
 
     async def record_event(self, event: Event) -> None:
         """Record it; never raises, because an event must not decide over a mount."""
+
+    @property
+    def events_waiting(self) -> int:
+        """How many events are recorded and not yet written."""
 
     async def volume_gone(self, target_path: str) -> None:
         """The volume is unpublished.

@@ -1,7 +1,7 @@
 """The object store of a cluster: the Kubernetes API.
 
-Classes and the pod statuses of this node are mirrored, so that a mount seldom asks the API, and
-goes on with what is known while the API is away. Secrets are never listed or watched.
+Classes, and the pods and pod statuses of this node, are mirrored (`kube_cluster`), so that a mount
+seldom asks the API, and goes on with what is known while the API is away.
 """
 
 from __future__ import annotations
@@ -9,47 +9,39 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
 from keyferry.logs import get_logger
-from keyferry.store.class_codec import KIND, parse_class
+from keyferry.store.class_codec import KIND
 from keyferry.store.fields import Field, FieldTypeError
-from keyferry.store.interface import ClassObject, OwnerReference
-from keyferry.store.kube_client import (
-    KindOf,
-    KubeApi,
-    PodStatuses,
-    SecretProviderClasses,
-    Secrets,
-    open_api,
-)
+from keyferry.store.interface import Applied, Effect, OwnerReference
+from keyferry.store.kube_client import open_api
+from keyferry.store.kube_cluster import KubeCluster, class_or_problem, run_told, status_or_none
 from keyferry.store.kube_config import load_config
 from keyferry.store.kube_errors import ApiConflictError, ApiMissingError
 from keyferry.store.kube_events import EventRecorder
-from keyferry.store.kube_secrets import (
-    applied_content,
-    correction,
-    present_secret,
-    require_managed,
-)
+from keyferry.store.kube_kinds import PodStatuses, SecretProviderClasses, Secrets
+from keyferry.store.kube_secrets import applied_content, correction
 from keyferry.store.manifest_codec import (
-    NODE_LABEL,
     STATUS_API_VERSION,
     STATUS_KIND,
     status_manifest,
-    stored_status,
+    stored_secret,
 )
-from keyferry.store.mirror import Mirror, backoff
+from keyferry.store.mirror import backoff
 from keyferry.store.names import MAX_LABEL, namespace_problem, object_name_problem, shortened
+from keyferry.store.secret_rules import Create, Keep, Recreate, Update, judge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
     from pathlib import Path
 
-    from keyferry.store.interface import Event, PodStatus, SecretManifest
+    from keyferry.store.interface import ClassObject, Event, PodStatus, SecretManifest
+    from keyferry.store.kube_client import KubeApi
     from keyferry.store.manifest_codec import Manifest
+    from keyferry.store.present_secret import PresentSecret
 
 SECRET_ATTEMPTS = 5
 """How often a Secret is read anew because it changed between reading and writing."""
@@ -81,32 +73,18 @@ async def open_kube_store(
             is away is no error.
     """
     async with open_api(load_config(kubeconfig)) as api:
-        events = EventRecorder(api, clock=clock)
-        classes: Mirror[ClassObject | ClassInvalidError] = Mirror(
-            KindOf(api, SecretProviderClasses, {}), _class_or_problem, what="classes", pause=pause
-        )
-        mine = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
-        statuses = Mirror(
-            KindOf(api, PodStatuses, mine), _status_or_none, what="pod statuses", pause=pause
-        )
-        tasks = [
-            asyncio.create_task(work, name=name)
-            for name, work in (
-                ("mirror of classes", classes.run()),
-                ("mirror of pod statuses", statuses.run()),
-                ("writer of events", events.run()),
-            )
-        ]
-        for task in tasks:
-            task.add_done_callback(_tell_of_end)
+        events = EventRecorder(api, clock=clock, pause=pause)
+        cluster = KubeCluster(api, node=node, pause=pause)
+        writer = run_told(events.run(), "writer of events")
         try:
-            store = KubeStore(api, classes=classes, statuses=statuses, events=events)
+            cluster.start()
+            store = KubeStore(api, cluster=cluster, events=events)
             yield store
             await store.drain()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            await cluster.stop()
 
 
 class KubeStore:
@@ -114,35 +92,32 @@ class KubeStore:
 
     Args:
         api: the calls.
-        classes: of all namespaces.
-        statuses: of this node.
+        cluster: what is mirrored.
         events: writes events.
     """
 
-    def __init__(
-        self,
-        api: KubeApi,
-        *,
-        classes: Mirror[ClassObject | ClassInvalidError],
-        statuses: Mirror[PodStatus],
-        events: EventRecorder,
-    ) -> None:
+    def __init__(self, api: KubeApi, *, cluster: KubeCluster, events: EventRecorder) -> None:
         self._api = api
-        self._classes = classes
-        self._statuses = statuses
+        self._cluster = cluster
         self._events = events
 
+    @property
+    def cluster(self) -> KubeCluster:
+        """What is mirrored."""
+        return self._cluster
+
     async def wait_synced(self) -> None:
-        """Waits until both mirrors follow the API; the store works before that too."""
-        await self._classes.synced.wait()
-        await self._statuses.synced.wait()
+        """Waits until the mirrors follow the API; the store works before that too."""
+        await self._cluster.wait_synced()
 
     def problem(self) -> str | None:
-        """Until both mirrors were in step with the API once; they go on with what they know."""
-        for mirror in (self._classes, self._statuses):
-            if not mirror.was_synced:
-                return f"the {mirror.what} of the cluster are not read yet"
-        return None
+        """Until the mirrors were in step with the API once; they go on with what they know."""
+        return self._cluster.problem()
+
+    @property
+    def events_waiting(self) -> int:
+        """How many events are not written yet."""
+        return self._events.waiting
 
     async def remove_taint(self, node: str, key: str) -> bool:
         """Take the taint `key` from `node`; True when it was there."""
@@ -156,7 +131,7 @@ class KubeStore:
             ClassInvalidError: a field has the wrong type.
             StoreError: the mirror does not know it, and the API does not tell.
         """
-        found = self._classes.get(namespace, name)
+        found = self._cluster.class_mirror.get(namespace, name)
         if found is None:
             _check_names(namespace, name, KIND)
             manifest = await self._api.find(SecretProviderClasses, namespace, name)
@@ -166,7 +141,7 @@ class KubeStore:
                     f'{_RESOURCE} "{name}" not found',
                     "Apply it to the namespace of the pod, or mend the name in the volume.",
                 )
-            found = _class_or_problem(manifest)
+            found = class_or_problem(manifest)
         if isinstance(found, ClassInvalidError):
             # A new one for each call, so that no two share a traceback.
             raise ClassInvalidError(found.problem, found.remedy)
@@ -174,11 +149,11 @@ class KubeStore:
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """The pod status of that name, if there is one; of another node, too."""
-        if found := self._statuses.get(namespace, name):
+        if found := self._cluster.status_mirror.get(namespace, name):
             return found
         _check_names(namespace, name, STATUS_KIND)
         manifest = await self._api.find(PodStatuses, namespace, name)
-        return None if manifest is None else _status_or_none(manifest)
+        return None if manifest is None else status_or_none(manifest)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
         """Create it, or make it equal to `status`; the labels of others stay."""
@@ -187,17 +162,16 @@ class KubeStore:
         answer = await self._api.apply(
             PodStatuses, status.namespace, status.name, status_manifest(labelled, {}), force=True
         )
-        self._statuses.put(answer)
+        self._cluster.status_mirror.put(answer)
         return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, _uid(answer))
 
-    async def apply_secret(self, secret: SecretManifest) -> bool:
-        """Create it, or make it equal to `secret`, adding its owners; True when it changed.
-
-        A Secret of ours that has another type is deleted and made anew: the API lets no type
-        change.
+    async def apply_secret(self, secret: SecretManifest) -> Applied:
+        """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
         Raises:
-            StoreError: one of that name is there that Keyferry did not make, or the API refuses.
+            SecretForeignError: one of that name is there that Keyferry did not make.
+            SecretClaimedError: another class has it.
+            StoreError: the API refuses, or is away.
         """
         _check_names(secret.namespace, secret.name, "Secret")
         for _ in range(SECRET_ATTEMPTS - 1):
@@ -207,28 +181,52 @@ class KubeStore:
                 continue
         return await self._apply_secret(secret)
 
-    async def _apply_secret(self, secret: SecretManifest) -> bool:
+    async def _apply_secret(self, secret: SecretManifest) -> Applied:
         at = Secrets, secret.namespace, secret.name
-        found = await self._api.find(*at)
-        present = None if found is None else present_secret(found)
-        if present is not None:
-            require_managed(secret, present)
-        version = present.version if present else None
-        if present is not None and present.type != secret.type:
-            _log.info(
-                "a Secret of another type is made anew",
-                secret=f"{secret.namespace}/{secret.name}",
-                was=present.type,
-                becomes=secret.type,
-            )
-            await self._api.delete(*at)
-            version = None
-        content = applied_content(secret, version=version)
-        answer = present_secret(await self._api.apply(*at, content, force=version is not None))
-        patch = correction(secret, answer, earlier=present.owners if present else ())
+        present = await self.find_secret(secret.namespace, secret.name)
+        verdict = judge(secret, present)
+        earlier: tuple[OwnerReference, ...] = ()
+        match verdict:
+            case Keep():
+                assert present is not None
+                effect, answer = Effect.NONE, present
+            case Update(reverts):
+                assert present is not None
+                effect = Effect.REVERTED if reverts else Effect.UPDATED
+                content = applied_content(secret, version=present.version)
+                answer = _present(await self._api.apply(*at, content, force=True))
+            case Create() | Recreate():
+                effect = Effect.CREATED
+                if present is not None:
+                    effect, earlier = Effect.RECREATED, present.owners
+                    await self._api.delete(*at, uid=present.uid, version=present.version)
+                content = applied_content(secret, version=None)
+                answer = _present(await self._api.apply(*at, content, force=False))
+            case _:
+                assert_never(verdict)
+        patch = correction(secret, answer, earlier=earlier, keep=isinstance(verdict, Keep))
         if patch is not None:
-            answer = present_secret(await self._api.merge(*at, patch))
-        return present is None or answer.version != present.version
+            answer = _present(await self._api.merge(*at, patch))
+            effect = Effect.UPDATED if effect is Effect.NONE else effect
+        return Applied(effect, answer.version, present.type if present else "")
+
+    async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
+        """The Secret as it is; None when there is none."""
+        _check_names(namespace, name, "Secret")
+        found = await self._api.find(Secrets, namespace, name)
+        return None if found is None else _present(found)
+
+    async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
+        """Delete it if it still is as it was; False when it has changed since."""
+        try:
+            await self._api.delete(
+                Secrets, namespace, name, uid=present.uid, version=present.version
+            )
+        except ApiMissingError:
+            return True
+        except ApiConflictError:
+            return False
+        return True
 
     async def record_event(self, event: Event) -> None:
         """Record it soon, or count it once more; never waits for the API."""
@@ -242,18 +240,14 @@ class KubeStore:
         """Nothing: the pod owns its status, and the status its Secrets."""
 
 
-def _class_or_problem(manifest: Manifest) -> ClassObject | ClassInvalidError:
+def _present(manifest: Manifest) -> PresentSecret:
     try:
-        return parse_class(manifest, default_namespace="")
-    except ClassInvalidError as error:
-        return ClassInvalidError(error.problem, error.remedy)
-
-
-def _status_or_none(manifest: Manifest) -> PodStatus | None:
-    try:
-        return stored_status(manifest)
-    except FieldTypeError:
-        return None
+        return stored_secret(manifest, api=True)
+    except FieldTypeError as error:
+        raise StoreError(
+            f"the Kubernetes API gave a Secret that is none: {error.problem}",
+            "Check what answers at its address.",
+        ) from None
 
 
 def _uid(manifest: Manifest) -> str:
@@ -269,10 +263,3 @@ def _check_names(namespace: str, name: str, kind: str) -> None:
         raise StoreError(f"namespace {namespace[:80]!r} {problem}", "Kubernetes has no such name.")
     if problem := object_name_problem(name):
         raise StoreError(f"{kind} {name[:80]!r} {problem}", "Kubernetes has no such name.")
-
-
-def _tell_of_end(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        _log.error(
-            "stopped by a defect of Keyferry", task=task.get_name(), type=type(error).__name__
-        )

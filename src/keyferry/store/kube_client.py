@@ -9,79 +9,62 @@ import asyncio
 import platform
 import ssl
 from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ConfigError
-from lightkube.generic_resource import (
-    GenericGlobalResource,
-    GenericNamespacedResource,
-    create_api_info,
-)
 from lightkube.types import PatchType
 
 from keyferry import __version__
 from keyferry.errors import StoreError
 from keyferry.store.kube_errors import ApiGoneError, ApiMissingError, translated
+from keyferry.store.kube_kinds import Nodes, Resource, resource_of
 from keyferry.store.mirror import Change, Changed, Expired, Listing, Removed
+from keyferry.store.present_secret import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
+    import httpx2
     from lightkube.config.kubeconfig import SingleConfig
 
     from keyferry.store.manifest_codec import Manifest
 
-FIELD_MANAGER = "keyferry"
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
 """By which the audit log of the cluster knows us."""
 STREAM_SECONDS = 240.0
 """A stream is left after this long, because a dead connection looks like a quiet one."""
 
-_CRD_GROUP = "secrets-store.csi.x-k8s.io"
 _PAGE = 500
 _ALL = "*"
+_METADATA = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
 
 
-class Resource(GenericNamespacedResource):
-    """A kind of object whose instances are plain mappings."""
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Some objects of one kind.
 
-    def __init__(self, manifest: Mapping[str, object]) -> None:
-        super().__init__()
-        self.update(manifest)
+    Attributes:
+        kind: of the objects.
+        namespace: they are in; "*" for all.
+        labels: that they have.
+        fields: that they have, such as `spec.nodeName`.
+        metadata_only: leave the rest of them with the API.
+    """
 
+    kind: type[Resource]
+    namespace: str = _ALL
+    labels: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    metadata_only: bool = False
 
-class SecretProviderClasses(Resource):
-    """The classes."""
-
-    _api_info = create_api_info(_CRD_GROUP, "v1", "SecretProviderClass", "secretproviderclasses")
-
-
-class PodStatuses(Resource):
-    """The pod statuses."""
-
-    _api_info = create_api_info(
-        _CRD_GROUP, "v1", "SecretProviderClassPodStatus", "secretproviderclasspodstatuses"
-    )
-
-
-class Secrets(Resource):
-    """The Secrets."""
-
-    _api_info = create_api_info("", "v1", "Secret", "secrets")
-
-
-class Events(Resource):
-    """The events."""
-
-    _api_info = create_api_info("", "v1", "Event", "events")
-
-
-class Nodes(GenericGlobalResource):
-    """The nodes."""
-
-    _api_info = create_api_info("", "v1", "Node", "nodes")
+    @property
+    def place(self) -> str:
+        """Where they are, for messages."""
+        return "of all namespaces" if self.namespace == _ALL else f"in/{self.namespace}"
 
 
 @asynccontextmanager
@@ -99,10 +82,22 @@ async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
             f" ({type(error).__name__})",
             "Check certificate-authority, client-certificate and client-key of the kubeconfig.",
         ) from error
-    # lightkube has no setting for it.
+    # lightkube has no settings for these.
     client._client._client.headers["User-Agent"] = USER_AGENT
+    client._client._client.event_hooks["request"].append(_ask_for_metadata)
     async with client:
         yield KubeApi(client, server=urlsplit(config.cluster.server).netloc)
+
+
+_only_metadata: ContextVar[bool] = ContextVar("only_metadata", default=False)
+
+
+async def _ask_for_metadata(request: httpx2.Request) -> None:
+    """Makes what a list or a watch gives `PartialObjectMetadata`, where it was asked for."""
+    if _only_metadata.get():
+        kind = "PartialObjectMetadata"
+        suffix = "" if "watch" in request.url.params else "List"
+        request.headers["Accept"] = _METADATA.format(kind=f"{kind}{suffix}")
 
 
 class KubeApi:
@@ -120,7 +115,7 @@ class KubeApi:
     async def find(self, kind: type[Resource], namespace: str, name: str) -> Manifest | None:
         """The object, None when there is none."""
         try:
-            with translated("get", _of(kind), f"{namespace}/{name}", server=self._server):
+            with translated("get", resource_of(kind), f"{namespace}/{name}", server=self._server):
                 return dict(await self._client.get(kind, name, namespace=namespace))
         except ApiMissingError:
             return None
@@ -159,7 +154,7 @@ class KubeApi:
         patch_type: PatchType,
         force: bool,
     ) -> Manifest:
-        with translated("patch", _of(kind), f"{namespace}/{name}", server=self._server):
+        with translated("patch", resource_of(kind), f"{namespace}/{name}", server=self._server):
             return dict(
                 await self._client.patch(
                     kind, name, patch, namespace=namespace, patch_type=patch_type, force=force
@@ -168,16 +163,24 @@ class KubeApi:
 
     async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> None:
         """Make the object; `ApiConflictError` when it is there."""
-        with translated("create", _of(kind), f"in {namespace}", server=self._server):
+        with translated("create", resource_of(kind), f"in {namespace}", server=self._server):
             await self._client.create(kind(manifest))
 
-    async def delete(self, kind: type[Resource], namespace: str, name: str) -> None:
-        """Delete the object; fine when there is none."""
-        try:
-            with translated("delete", _of(kind), f"{namespace}/{name}", server=self._server):
-                await self._client.delete(kind, name, namespace=namespace)
-        except ApiMissingError:
-            return
+    async def delete(
+        self, kind: type[Resource], namespace: str, name: str, *, uid: str, version: str
+    ) -> None:
+        """Delete the object if it still is this one.
+
+        `ApiMissingError` when there is none, `ApiConflictError` when it is another or has changed.
+        """
+        generic = self._client._client  # lightkube's own method knows no preconditions
+        with translated("delete", resource_of(kind), f"{namespace}/{name}", server=self._server):
+            request = generic.prepare_request("delete", kind, name=name, namespace=namespace)
+            request.data = {"preconditions": {"uid": uid, "resourceVersion": version}}
+            answer = await generic.send(  # type: ignore[no-untyped-call]
+                generic.build_adapter_request(request)
+            )
+            generic.handle_response("delete", answer, request)
 
     async def remove_taint(self, node: str, key: str) -> bool:
         """Take every taint with this key from the node; True when there was one.
@@ -195,32 +198,44 @@ class KubeApi:
             await self._client.patch(Nodes, node, patch, patch_type=PatchType.MERGE)
             return True
 
-    async def list(self, kind: type[Resource], labels: Mapping[str, str]) -> Listing:
-        """All objects of all namespaces with these labels, fetched page by page."""
-        with translated("list", _of(kind), "of all namespaces", server=self._server):
-            found = self._client.list(
-                kind, namespace=_ALL, chunk_size=_PAGE, labels=dict(labels) or None
-            )
-            manifests = tuple([dict(item) async for item in found])
-            return Listing(manifests, found.resourceVersion)
+    async def list(self, wanted: Selection) -> Listing:
+        """All objects of a selection, fetched page by page."""
+        kind = wanted.kind
+        token = _only_metadata.set(wanted.metadata_only)
+        try:
+            with translated("list", resource_of(kind), wanted.place, server=self._server):
+                found = self._client.list(
+                    kind,
+                    namespace=wanted.namespace,
+                    chunk_size=_PAGE,
+                    labels=dict(wanted.labels) or None,
+                    fields=dict(wanted.fields) or None,
+                )
+                manifests = tuple([dict(item) async for item in found])
+                return Listing(manifests, found.resourceVersion)
+        finally:
+            _only_metadata.reset(token)
 
-    async def watch(
-        self, kind: type[Resource], labels: Mapping[str, str], version: str
-    ) -> AsyncGenerator[Change, None]:
-        """One stream of what happened to them after `version`."""
+    async def watch(self, wanted: Selection, version: str) -> AsyncGenerator[Change, None]:
+        """One stream of what happened to a selection after `version`."""
         end = asyncio.get_running_loop().time() + STREAM_SECONDS
         events = cast(
             "AsyncGenerator[tuple[str, Manifest], None]",
             self._client.watch(
-                kind, namespace=_ALL, labels=dict(labels) or None, resource_version=version
+                wanted.kind,
+                namespace=wanted.namespace,
+                labels=dict(wanted.labels) or None,
+                fields=dict(wanted.fields) or None,
+                resource_version=version,
             ),
         )
+        _only_metadata.set(wanted.metadata_only)  # for the task of the mirror, which does no more
         async with aclosing(events):
             while True:
                 try:
                     async with asyncio.timeout_at(end):
                         with translated(
-                            "watch", _of(kind), "of all namespaces", server=self._server
+                            "watch", resource_of(wanted.kind), wanted.place, server=self._server
                         ):
                             event, found = await anext(events)
                 except (TimeoutError, StopAsyncIteration):
@@ -231,30 +246,22 @@ class KubeApi:
                 yield Removed(dict(found)) if event == "DELETED" else Changed(dict(found))
 
 
-class KindOf:
-    """One kind of object as the source of a mirror.
+class ApiSource:
+    """A selection as the source of a mirror.
 
     Args:
         api: the calls.
-        kind: of the objects.
-        labels: that they must have.
+        wanted: the objects.
     """
 
-    def __init__(self, api: KubeApi, kind: type[Resource], labels: Mapping[str, str]) -> None:
+    def __init__(self, api: KubeApi, wanted: Selection) -> None:
         self._api = api
-        self._kind = kind
-        self._labels = labels
+        self._wanted = wanted
 
     async def list(self) -> Listing:
         """All of them."""
-        return await self._api.list(self._kind, self._labels)
+        return await self._api.list(self._wanted)
 
     def watch(self, version: str) -> AsyncGenerator[Change, None]:
         """One stream of what happened after `version`."""
-        return self._api.watch(self._kind, self._labels, version)
-
-
-def _of(kind: type[Resource]) -> str:
-    """The resource as RBAC and the messages of Kubernetes write it."""
-    info = kind._api_info
-    return ".".join(part for part in (info.plural, info.resource.group) if part)
+        return self._api.watch(self._wanted, version)

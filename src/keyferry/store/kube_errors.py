@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 from lightkube.core.exceptions import ApiError
 
-from keyferry.errors import StoreError
+from keyferry.errors import StoreAwayError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,8 +39,12 @@ class ApiGoneError(ApiRefusedError):
     """The history that a watch or a list wants to go on from is no longer kept (410)."""
 
 
-class ApiUnreachableError(StoreError):
+class ApiUnreachableError(StoreAwayError):
     """The API server did not answer."""
+
+
+class ApiBusyError(ApiRefusedError, StoreAwayError):
+    """The API server answered that it cannot now (429, 5xx)."""
 
 
 @contextmanager
@@ -89,7 +93,8 @@ def refusal(code: int, words: str, *, verb: str, resource: str, name: str) -> Ap
             f"Give the service account of Keyferry the verb {verb} on {resource}, by a {where}"
             " and its binding.",
         )
-    kind, remedy = _REFUSALS.get(code, (ApiRefusedError, "Look into the log of the API server."))
+    fallback = ApiBusyError if code == 429 or code >= 500 else ApiRefusedError
+    kind, remedy = _REFUSALS.get(code, (fallback, "Look into the log of the API server."))
     return kind(problem, remedy)
 
 

@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
-from keyferry.errors import StoreError
+from keyferry.errors import StoreAwayError, StoreError
 from keyferry.logs import get_logger
-from keyferry.store.kube_client import Events
 from keyferry.store.kube_errors import ApiMissingError
+from keyferry.store.kube_kinds import Events
 from keyferry.store.manifest_codec import event_manifest
+from keyferry.store.mirror import backoff
 from keyferry.store.names import MAX_SUBDOMAIN, shortened
 
 if TYPE_CHECKING:
@@ -34,16 +35,29 @@ class EventRecorder:
     Args:
         api: where to.
         clock: tells the time, with a time zone.
+        pause: seconds to wait after so many failures in a row while the API is away.
     """
 
-    def __init__(self, api: KubeApi, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        *,
+        clock: Callable[[], datetime],
+        pause: Callable[[int], float] = backoff,
+    ) -> None:
         self._api = api
         self._clock = clock
         self._waiting: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
         self._written: dict[Event, tuple[str, Manifest]] = {}
+        self._pause = pause
+
+    @property
+    def waiting(self) -> int:
+        """How many events are not written yet."""
+        return self._waiting.qsize()
 
     def record(self, event: Event) -> None:
-        """Write it soon; it is lost when too many wait, or the API server is away."""
+        """Write it soon, or when the API server is back; it is lost when too many wait."""
         try:
             self._waiting.put_nowait(event)
         except asyncio.QueueFull:
@@ -54,11 +68,24 @@ class EventRecorder:
         while True:
             event = await self._waiting.get()
             try:
-                await self._write(event)
+                await self._write_when_possible(event)
             except StoreError as error:
                 _log.warning("an event is lost", reason=event.reason, error=str(error))
             finally:
                 self._waiting.task_done()
+
+    async def _write_when_possible(self, event: Event) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._write(event)
+            except StoreAwayError as error:
+                if not failures:
+                    _log.warning("events wait for the API", error=str(error))
+                await asyncio.sleep(self._pause(failures))
+                failures += 1
+            else:
+                return
 
     async def drain(self, seconds: float) -> None:
         """Waits until what was recorded is written, but not for ever."""
@@ -74,13 +101,13 @@ class EventRecorder:
         now = self._clock()
         name = _event_name(event, now)
         manifest = event_manifest(event, name, now=now, earlier=None)
-        await self._api.create(Events, event.pod.namespace, manifest)
+        await self._api.create(Events, event.about.namespace, manifest)
         self._remember(event, name, manifest)
 
     async def _count(self, event: Event, name: str, earlier: Manifest) -> None:
         manifest = event_manifest(event, name, now=self._clock(), earlier=earlier)
         patch = {field: manifest[field] for field in ("count", "lastTimestamp")}
-        await self._api.merge(Events, event.pod.namespace, name, patch)
+        await self._api.merge(Events, event.about.namespace, name, patch)
         self._remember(event, name, manifest)
 
     def _remember(self, event: Event, name: str, manifest: Manifest) -> None:
@@ -91,6 +118,6 @@ class EventRecorder:
 
 def _event_name(event: Event, now: datetime) -> str:
     """A name of its own, because an earlier process may have told the same."""
-    identity = f"{event.pod.uid}\n{event.reason}\n{event.message}\n{now.timestamp()}"
+    identity = f"{event.about.uid}\n{event.reason}\n{event.message}\n{now.timestamp()}"
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
-    return f"{shortened(event.pod.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
+    return f"{shortened(event.about.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"

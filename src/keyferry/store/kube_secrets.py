@@ -7,78 +7,15 @@ that it does not name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import StoreError
-from keyferry.store.fields import Field, FieldTypeError
-from keyferry.store.manifest_codec import (
-    MANAGED_LABEL,
-    merged_owners,
-    secret_manifest,
-    stored_secret,
-    with_owners,
-)
+from keyferry.store.fields import Field
+from keyferry.store.manifest_codec import merged_owners, secret_manifest, with_owners
 
 if TYPE_CHECKING:
     from keyferry.store.interface import OwnerReference, SecretManifest
     from keyferry.store.manifest_codec import Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class PresentSecret:
-    """What matters of a Secret that is in the cluster.
-
-    Attributes:
-        managed: it bears our label, so that it is ours to change.
-        type: of the Secret; it cannot be changed.
-        version: its resourceVersion.
-        keys: of its data.
-        owners: in their order.
-    """
-
-    managed: bool
-    type: str
-    version: str
-    keys: frozenset[str]
-    owners: tuple[OwnerReference, ...]
-
-
-def present_secret(manifest: Manifest) -> PresentSecret:
-    """Reads a Secret of the API.
-
-    Raises:
-        StoreError: it is not one.
-    """
-    root = Field(manifest)
-    try:
-        stored = stored_secret(manifest)
-        return PresentSecret(
-            managed=stored.managed,
-            type=root["type"].text(),
-            version=root["metadata"]["resourceVersion"].text(),
-            keys=frozenset(root["data"].mapping()),
-            owners=stored.owners,
-        )
-    except FieldTypeError as error:
-        raise StoreError(
-            f"the Kubernetes API gave a Secret that is none: {error.problem}",
-            "Check what answers at its address.",
-        ) from None
-
-
-def require_managed(secret: SecretManifest, present: PresentSecret) -> None:
-    """A Secret that somebody else made is left alone.
-
-    Raises:
-        StoreError: it does not bear our label.
-    """
-    if not present.managed:
-        raise StoreError(
-            f"Secret {secret.namespace}/{secret.name} was not made by Keyferry: "
-            f"it is there without label {MANAGED_LABEL}",
-            "Choose another secretName, or remove that Secret, or give it the label: true.",
-        )
+    from keyferry.store.present_secret import PresentSecret
 
 
 def applied_content(secret: SecretManifest, *, version: str | None) -> Manifest:
@@ -96,20 +33,30 @@ def applied_content(secret: SecretManifest, *, version: str | None) -> Manifest:
 
 
 def correction(
-    secret: SecretManifest, applied: PresentSecret, *, earlier: tuple[OwnerReference, ...]
+    secret: SecretManifest,
+    applied: PresentSecret,
+    *,
+    earlier: tuple[OwnerReference, ...] = (),
+    keep: bool = False,
 ) -> Manifest | None:
     """The merge that is still missing after the apply; None when nothing is.
 
     Args:
         secret: as it is to be.
         applied: as it is after the apply, which leaves the keys of other managers.
-        earlier: owners that it had before and keeps.
+        earlier: owners that it had before it was made anew, and keeps.
+        keep: its data are right as they are, even if they are not those of `secret`.
     """
     wanted = merged_owners(earlier, secret.owners)
     there = {(owner.name, owner.uid) for owner in applied.owners}
     owners = [owner for owner in wanted if (owner.name, owner.uid) not in there]
-    foreign = sorted(applied.keys - secret.data.keys())
-    patch = with_owners({}, owners) if owners else {}
-    if foreign:
-        patch["data"] = dict.fromkeys(foreign)
-    return patch or None
+    patch = with_owners({}, [owner for owner in owners if owner.uid not in secret.disowned])
+    references = Field(patch)["metadata"]["ownerReferences"].value or []
+    gone = sorted({owner.uid for owner in applied.owners} & secret.disowned)
+    assert isinstance(references, list)
+    references += [{"$patch": "delete", "uid": uid} for uid in gone]
+    result: Manifest = {"metadata": {"ownerReferences": references}} if references else {}
+    foreign = sorted(applied.data.keys() - secret.data.keys())
+    if foreign and not keep:
+        result["data"] = dict.fromkeys(foreign)
+    return result or None

@@ -6,45 +6,44 @@ here, but a person may have changed it since: a wrong type raises `FieldTypeErro
 
 from __future__ import annotations
 
-import base64
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.contract import ObjectVersion
 from keyferry.store.fields import Field
-from keyferry.store.interface import Event, OwnerReference, PodRef, PodStatus, SecretManifest
+from keyferry.store.interface import (
+    ClassRef,
+    Event,
+    OwnerReference,
+    PodRef,
+    PodStatus,
+    SecretManifest,
+)
+from keyferry.store.present_secret import parse_present
+from keyferry.store.secret_rules import annotations_of, data_of, labels_of
 from keyferry.store.yaml_documents import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from keyferry.store.present_secret import PresentSecret
+
 Manifest = dict[str, Value]
 
-MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 NODE_LABEL = "internal.secrets-store.csi.k8s.io/node-name"
 STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
 STATUS_KIND = "SecretProviderClassPodStatus"
 EVENT_COMPONENT = "csi-secrets-store-controller"
 
+_KINDS: dict[type[PodRef | ClassRef], tuple[str, str]] = {
+    PodRef: ("v1", "Pod"),
+    ClassRef: ("secrets-store.csi.x-k8s.io/v1", "SecretProviderClass"),
+}
 _UID_SPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
 
 
 # --- Secrets --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSecret:
-    """What matters of a Secret that is there already.
-
-    Attributes:
-        managed: it bears our label, so that it is ours to change.
-        owners: in their order.
-    """
-
-    managed: bool
-    owners: tuple[OwnerReference, ...]
 
 
 def secret_manifest(secret: SecretManifest, owners: Iterable[OwnerReference]) -> Manifest:
@@ -52,27 +51,23 @@ def secret_manifest(secret: SecretManifest, owners: Iterable[OwnerReference]) ->
     metadata: Manifest = {
         "name": secret.name,
         "namespace": secret.namespace,
-        "labels": {**secret.labels, MANAGED_LABEL: "true"},
+        "labels": dict[str, Value](labels_of(secret)),
     }
-    if secret.annotations:
-        metadata["annotations"] = dict(secret.annotations)
+    if annotations := annotations_of(secret):
+        metadata["annotations"] = dict(annotations)
     manifest: Manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
         "type": secret.type,
-        "data": {key: base64.b64encode(value).decode() for key, value in secret.data.items()},
+        "data": dict[str, Value](data_of(secret)),
     }
     return with_owners(manifest, owners)
 
 
-def stored_secret(manifest: Value) -> StoredSecret:
-    """Reads what `secret_manifest` writes."""
-    metadata = Field(manifest)["metadata"]
-    return StoredSecret(
-        managed=metadata["labels"].texts().get(MANAGED_LABEL) == "true",
-        owners=_owners(metadata),
-    )
+def stored_secret(manifest: Value, *, api: bool) -> PresentSecret:
+    """Reads a Secret of the store; `api` says that it is one of Kubernetes."""
+    return parse_present(manifest, stored_owners(Field(manifest)["metadata"]), api=api)
 
 
 def merged_owners(
@@ -98,7 +93,8 @@ def with_owners(manifest: Value, owners: Iterable[OwnerReference]) -> Manifest:
     return {**root.mapping(), "metadata": metadata}
 
 
-def _owners(metadata: Field) -> tuple[OwnerReference, ...]:
+def stored_owners(metadata: Field) -> tuple[OwnerReference, ...]:
+    """The owners that the metadata of any object name."""
     return tuple(
         OwnerReference(
             api_version=owner["apiVersion"].text(),
@@ -160,7 +156,7 @@ def stored_status(manifest: Value) -> PodStatus:
     """Reads what `status_manifest` writes."""
     metadata, status = Field(manifest)["metadata"], Field(manifest)["status"]
     namespace, pod_name = metadata["namespace"].text(), status["podName"].text()
-    pod_uids = [o.uid for o in _owners(metadata) if o.kind == "Pod" and o.name == pod_name]
+    pod_uids = [o.uid for o in stored_owners(metadata) if o.kind == "Pod" and o.name == pod_name]
     return PodStatus(
         namespace=namespace,
         name=metadata["name"].text(),
@@ -172,6 +168,7 @@ def stored_status(manifest: Value) -> PodStatus:
             ObjectVersion(item["id"].text(), item["version"].text())
             for item in status["objects"].items()
         ),
+        uid=metadata["uid"].text(),
     )
 
 
@@ -188,16 +185,18 @@ def event_manifest(event: Event, name: str, *, now: datetime, earlier: Value) ->
         earlier: None when it happened for the first time.
     """
     stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    about = event.about
+    api_version, kind = _KINDS[type(about)]
     return {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": event.pod.namespace},
+        "metadata": {"name": name, "namespace": about.namespace},
         "involvedObject": {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": event.pod.name,
-            "namespace": event.pod.namespace,
-            "uid": event.pod.uid,
+            "apiVersion": api_version,
+            "kind": kind,
+            "name": about.name,
+            "namespace": about.namespace,
+            "uid": about.uid,
         },
         "type": event.type.value,
         "reason": event.reason,

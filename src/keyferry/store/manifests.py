@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, assert_never
 
 from keyferry.errors import KeyferryError, StoreError
 from keyferry.store.class_files import ClassFiles
 from keyferry.store.fields import FieldTypeError
+from keyferry.store.interface import Applied, Effect
 from keyferry.store.manifest_codec import (
-    MANAGED_LABEL,
     STATUS_KIND,
     event_manifest,
     merged_owners,
@@ -30,6 +30,8 @@ from keyferry.store.manifest_codec import (
 )
 from keyferry.store.names import MAX_SUBDOMAIN, shortened
 from keyferry.store.output_folder import Kind, OutputFolder
+from keyferry.store.plain_machine import NoCluster
+from keyferry.store.secret_rules import Create, Keep, Recreate, Update, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         PodStatus,
         SecretManifest,
     )
+    from keyferry.store.present_secret import PresentSecret
     from keyferry.store.yaml_documents import Value
 
 T = TypeVar("T")
@@ -72,6 +75,12 @@ class ManifestsStore:
         self._clock = clock
         # Keeps waiting writers off the threads; the lock of the folder is what makes them safe.
         self._turn = asyncio.Lock()
+        self._cluster = NoCluster()
+
+    @property
+    def cluster(self) -> NoCluster:
+        """There is none."""
+        return self._cluster
 
     async def get_class(self, namespace: str, name: str) -> ClassObject:
         """The class, or `ClassNotFoundError` or `ClassInvalidError` with file, line and field."""
@@ -93,22 +102,40 @@ class ManifestsStore:
             await self._write(_apply_pod_status, self._output, status)
         return status_owner(status)
 
-    async def apply_secret(self, secret: SecretManifest) -> bool:
-        """Create it, or make it equal to `secret`, adding its owners; True when it changed.
+    async def apply_secret(self, secret: SecretManifest) -> Applied:
+        """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
         Raises:
-            StoreError: one of that name is there that Keyferry did not make, or it cannot be
-                written.
+            SecretForeignError: one of that name is there that Keyferry did not make.
+            SecretClaimedError: another class has it.
+            StoreError: it cannot be written.
         """
         if self._output is None:
-            return False
+            return Applied(Effect.NONE)
         return await self._write(_apply_secret, self._output, secret)
+
+    async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
+        """The Secret as it is; None when there is none."""
+        if self._output is None:
+            return None
+        return await asyncio.to_thread(_find_secret, self._output, namespace, name)
+
+    async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
+        """Delete it if it still is as it was; False when it has changed since."""
+        if self._output is None:
+            return True
+        return await self._write(_delete_secret, self._output, namespace, name, present)
 
     async def record_event(self, event: Event) -> None:
         """Record it, or count it once more; one that cannot be written is lost."""
         if self._output is not None:
             with contextlib.suppress(KeyferryError):
                 await self._write(_record_event, self._output, event, self._clock())
+
+    @property
+    def events_waiting(self) -> int:
+        """None: they are written at once."""
+        return 0
 
     async def volume_gone(self, target_path: str) -> None:
         """Remove the pod statuses of that volume, then our Secrets whose owners are all gone."""
@@ -148,37 +175,62 @@ def _apply_pod_status(folder: OutputFolder, status: PodStatus) -> None:
             folder.write(Kind.POD_STATUS, status.namespace, status.name, manifest)
 
 
-def _apply_secret(folder: OutputFolder, secret: SecretManifest) -> bool:
+def _find_secret(folder: OutputFolder, namespace: str, name: str) -> PresentSecret | None:
+    manifest = folder.read(Kind.SECRET, namespace, name)
+    if manifest is None:
+        return None
+    return _parsed(_stored_secret, manifest, f"Secret {namespace}/{name}")
+
+
+def _apply_secret(folder: OutputFolder, secret: SecretManifest) -> Applied:
+    at = Kind.SECRET, secret.namespace, secret.name
     with folder.locked():
-        present = folder.read(Kind.SECRET, secret.namespace, secret.name)
-        owners = secret.owners
-        if present is not None:
-            who = f"Secret {secret.namespace}/{secret.name}"
-            stored = _parsed(stored_secret, present, who)
-            if not stored.managed:
-                raise StoreError(
-                    f"{who} was not made by Keyferry: it is there without label {MANAGED_LABEL}",
-                    "Choose another secretName, or remove that Secret, or give it the label: true.",
-                )
-            owners = merged_owners(stored.owners, secret.owners)
-        manifest = secret_manifest(secret, owners)
-        if manifest == present:
-            return False
-        folder.write(Kind.SECRET, secret.namespace, secret.name, manifest)
-        return True
+        present = _find_secret(folder, secret.namespace, secret.name)
+        verdict = judge(secret, present)
+        there = present.owners if present else ()
+        owners = tuple(
+            owner
+            for owner in merged_owners(there, secret.owners)
+            if owner.uid not in secret.disowned
+        )
+        if not isinstance(verdict, Keep):
+            folder.write(*at, secret_manifest(secret, owners))
+        elif owners != there:
+            folder.write(*at, with_owners(folder.read(*at), owners))
+        effect = Effect.UPDATED if owners != there else Effect.NONE
+        match verdict:
+            case Create():
+                effect = Effect.CREATED
+            case Update(reverts):
+                effect = Effect.REVERTED if reverts else Effect.UPDATED
+            case Recreate():
+                effect = Effect.RECREATED
+            case Keep():
+                pass
+            case _:
+                assert_never(verdict)
+        return Applied(effect, earlier_type=present.type if present else "")
+
+
+def _delete_secret(folder: OutputFolder, namespace: str, name: str, present: PresentSecret) -> bool:
+    with folder.locked():
+        now = _find_secret(folder, namespace, name)
+        if now == present:
+            folder.remove_one(Kind.SECRET, namespace, name)
+        return now is None or now == present
 
 
 def _record_event(folder: OutputFolder, event: Event, now: datetime) -> None:
-    identity = f"{event.pod.name}\n{event.pod.uid}\n{event.reason}\n{event.message}"
+    identity = f"{event.about.name}\n{event.about.uid}\n{event.reason}\n{event.message}"
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
-    name = f"{shortened(event.pod.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
+    name = f"{shortened(event.about.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
     with folder.locked():
-        earlier = folder.read(Kind.EVENT, event.pod.namespace, name)
+        earlier = folder.read(Kind.EVENT, event.about.namespace, name)
         try:
             manifest = event_manifest(event, name, now=now, earlier=earlier)
         except FieldTypeError:
             manifest = event_manifest(event, name, now=now, earlier=None)
-        folder.write(Kind.EVENT, event.pod.namespace, name, manifest)
+        folder.write(Kind.EVENT, event.about.namespace, name, manifest)
 
 
 def _volume_gone(folder: OutputFolder, target_path: str) -> None:
@@ -202,8 +254,8 @@ def _volume_gone(folder: OutputFolder, target_path: str) -> None:
 def _collect_secrets(folder: OutputFolder, alive: Set[str]) -> None:
     """Take dead owners off our Secrets, and remove the Secrets that had no other."""
     for path, manifest in folder.everything(Kind.SECRET):
-        secret = _parsed_or_none(stored_secret, manifest)
-        if secret is None or not secret.managed:
+        secret = _parsed_or_none(_stored_secret, manifest)
+        if secret is None or not secret.ours:
             continue
         left = [o for o in secret.owners if o.kind != STATUS_KIND or o.uid in alive]
         if len(left) == len(secret.owners):
@@ -212,6 +264,10 @@ def _collect_secrets(folder: OutputFolder, alive: Set[str]) -> None:
             folder.replace(path, with_owners(manifest, left))
         else:
             folder.remove(path)
+
+
+def _stored_secret(manifest: Value) -> PresentSecret:
+    return stored_secret(manifest, api=False)
 
 
 def _parsed(parse: Callable[[Value], T], manifest: Value, who: str) -> T:

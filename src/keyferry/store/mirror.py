@@ -109,6 +109,10 @@ class Mirror(Generic[T]):
         """Set while the copy follows the source."""
         self.was_synced = False
         """Whether the copy ever was whole."""
+        self.on_change: list[Callable[[T | None, T | None], None]] = []
+        """Called with what was kept of an object before and is now; None where there is none."""
+        self.on_sync: list[Callable[[], None]] = []
+        """Called when the copy is whole, for the first time or again."""
 
     def get(self, namespace: str, name: str) -> T | None:
         """What is kept of that object; None when there is none that the mirror knows."""
@@ -116,11 +120,19 @@ class Mirror(Generic[T]):
 
     def put(self, manifest: Manifest) -> None:
         """Keep `manifest` before the watch tells of it: it is the answer to a write of ours."""
-        key, parsed = _key(manifest), self._parse(manifest)
-        if parsed is None:
-            self._kept.pop(key, None)
-        else:
-            self._kept[key] = parsed
+        self._keep(_key(manifest), self._parse(manifest))
+
+    def items(self) -> list[T]:
+        """All that is kept."""
+        return list(self._kept.values())
+
+    def _keep(self, key: Key, after: T | None) -> None:
+        before = self._kept.pop(key, None)
+        if after is not None:
+            self._kept[key] = after
+        if before != after:
+            for tell in self.on_change:
+                tell(before, after)
 
     async def run(self) -> None:
         """Follows the source until it is cancelled, whatever happens there."""
@@ -138,11 +150,14 @@ class Mirror(Generic[T]):
 
     async def _follow(self) -> None:
         listing = await self._source.list()
-        self._kept.clear()
+        for key in self._kept.keys() - {_key(manifest) for manifest in listing.manifests}:
+            self._keep(key, None)
         for manifest in listing.manifests:
             self.put(manifest)
         self.synced.set()
         self.was_synced = True
+        for tell in self.on_sync:
+            tell()
         _log.info("in step", what=self.what, objects=len(self._kept))
         version: str | None = listing.version
         while version is not None:
@@ -157,7 +172,7 @@ class Mirror(Generic[T]):
                     case Changed(manifest):
                         self.put(manifest)
                     case Removed(manifest):
-                        self._kept.pop(_key(manifest), None)
+                        self._keep(_key(manifest), None)
                     case Expired():
                         return None
                     case _:

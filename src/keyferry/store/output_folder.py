@@ -105,6 +105,10 @@ class OutputFolder:
             for left_over in self._root.glob(f"*/*/{_TEMPORARY_PREFIX}*"):
                 self.remove(left_over)
 
+    def remove_one(self, kind: Kind, namespace: str, name: str) -> None:
+        """Remove the file of that object; fine when there is none."""
+        self.remove(self._path(kind, namespace, name))
+
     def remove(self, path: Path) -> None:
         """Remove a file that `everything` told of, and its folders if they are empty then."""
         with _translated("remove", path):

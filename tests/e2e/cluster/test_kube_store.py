@@ -114,7 +114,7 @@ async def test_a_secret_that_was_edited_by_hand_is_reverted(cluster: Cluster) ->
     await cluster.server.kubectl(
         "patch", "secret", "db", "--namespace=shop", f"--patch={json.dumps(patch)}"
     )
-    assert await cluster.store.apply_secret(SECRET) is True
+    assert (await cluster.store.apply_secret(SECRET)).changed
     found = await cluster.read("Secret", "shop", "db")
     assert found is not None
     assert dict(SECRET.data) == data_of(found)

@@ -14,7 +14,7 @@ from keyferry.metrics import Metrics
 from keyferry.reminders import Reminders
 from keyferry.store.interface import ClassObject, PodRef
 from keyferry.store.manifests import ManifestsStore
-from tests.fakes.driver import Clock
+from tests.fakes.clock import VirtualClock
 
 POD = PodRef("shop", "web-0", "uid")
 CLASS = ClassObject("shop", "web", "azure", {"a": "b"})
@@ -29,12 +29,16 @@ class Watched:
     """A watch, and what comes out of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = Clock(END - 31 * DAY)
+        self.clock = VirtualClock()
+        self.clock.now = END - 31 * DAY
         self.metrics = Metrics()
         self._folder = folder
         store = ManifestsStore(folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC))
         self.watch = ExpiryWatch(
-            store, self.metrics, now=self.clock, reminders=Reminders(clock=self.clock)
+            store,
+            self.metrics,
+            now=self.clock.monotonic,
+            reminders=Reminders(clock=self.clock.monotonic),
         )
 
     async def deliver(self, *expiries: Expiry, target: str = "/t") -> tuple[str, ...]:

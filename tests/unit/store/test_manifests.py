@@ -97,7 +97,7 @@ class TestSecrets:
         self, store: ManifestsStore, out: Path
     ) -> None:
         """The file holds the Secret as Kubernetes has it, labelled as ours."""
-        assert await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))
+        assert (await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))).changed
 
         assert {
             "apiVersion": "v1",
@@ -133,14 +133,14 @@ class TestSecrets:
 
     async def test_tells_whether_it_changed(self, store: ManifestsStore, out: Path) -> None:
         """An equal Secret is not written again; any difference is, and nothing old is left."""
-        assert await store.apply_secret(SECRET)
+        assert (await store.apply_secret(SECRET)).changed
         written = (out / "secrets/shop/db.yaml").stat().st_ino
-        assert not await store.apply_secret(SECRET)
+        assert not (await store.apply_secret(SECRET)).changed
         assert written == (out / "secrets/shop/db.yaml").stat().st_ino
 
         bare = replace(SECRET, data={"x": b"y"}, labels={}, annotations={})
-        assert await store.apply_secret(bare)
-        assert not await store.apply_secret(bare)
+        assert (await store.apply_secret(bare)).changed
+        assert not (await store.apply_secret(bare)).changed
         manifest = read(out / "secrets/shop/db.yaml")
         assert isinstance(manifest, dict)
         assert {"x": "eQ=="} == manifest["data"]
@@ -149,10 +149,10 @@ class TestSecrets:
     async def test_collects_its_owners(self, store: ManifestsStore, out: Path) -> None:
         """An owner is added once, by name and uid; owners that are there stay."""
         namesake = replace(DEPLOYMENT, uid="other-uid")
-        assert await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))
-        assert await store.apply_secret(replace(SECRET, owners=(namesake,)))
-        assert not await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))
-        assert not await store.apply_secret(SECRET)
+        assert (await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))).changed
+        assert (await store.apply_secret(replace(SECRET, owners=(namesake,)))).changed
+        assert not (await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))).changed
+        assert not (await store.apply_secret(SECRET)).changed
 
         manifest = read(out / "secrets/shop/db.yaml")
         assert isinstance(manifest, dict)
@@ -212,8 +212,8 @@ class TestSecrets:
     async def test_may_have_the_longest_name(self, store: ManifestsStore, out: Path) -> None:
         """A name as long as Kubernetes allows has a file, and so has its neighbour."""
         for name in ("a" * 253, "a" * 252 + "b"):
-            assert await store.apply_secret(replace(SECRET, name=name))
-            assert not await store.apply_secret(replace(SECRET, name=name))
+            assert (await store.apply_secret(replace(SECRET, name=name))).changed
+            assert not (await store.apply_secret(replace(SECRET, name=name))).changed
 
         assert 2 == len(list((out / "secrets/shop").iterdir()))
 
@@ -221,8 +221,8 @@ class TestSecrets:
         """A Secret of 1 MiB is written, and found equal afterwards."""
         large = replace(SECRET, data={"a": os.urandom(1024 * 1024)})
 
-        assert await store.apply_secret(large)
-        assert not await store.apply_secret(large)
+        assert (await store.apply_secret(large)).changed
+        assert not (await store.apply_secret(large)).changed
 
     async def test_is_never_seen_half_written(self, store: ManifestsStore, out: Path) -> None:
         """A reader finds one of the versions, whole, at any moment."""
@@ -294,7 +294,7 @@ class TestSecrets:
         path.symlink_to(target)
         before = target.read_text()
 
-        assert await store.apply_secret(replace(SECRET, data={"new": b"value"}))
+        assert (await store.apply_secret(replace(SECRET, data={"new": b"value"}))).changed
 
         assert not path.is_symlink()
         assert before == target.read_text()
@@ -325,8 +325,8 @@ async def test_every_secret_round_trips(
     store = ManifestsStore(out, out, clock=Clock())
     secret = SecretManifest(namespace, name, secret_type, data, texts, texts, (DEPLOYMENT,))
 
-    assert await store.apply_secret(secret)
-    assert not await store.apply_secret(secret)
+    assert (await store.apply_secret(secret)).changed
+    assert not (await store.apply_secret(secret)).changed
 
     manifest = read(out / "secrets" / namespace / f"{name}.yaml")
     assert isinstance(manifest, dict)
@@ -480,15 +480,15 @@ class TestEvents:
         await store.record_event(event())
         await store.record_event(event(message="other"))
         await store.record_event(event(reason="Other"))
-        await store.record_event(replace(event(), pod=replace(POD, uid="new")))
+        await store.record_event(replace(event(), about=replace(POD, uid="new")))
 
         assert 4 == len(list(folder.iterdir()))
 
     @pytest.mark.parametrize("name", ["../x", "", "A"])
     async def test_never_raises(self, store: ManifestsStore, out: Path, name: str) -> None:
         """An event that cannot be written is lost, and nothing else happens."""
-        await store.record_event(replace(event(), pod=replace(POD, name=name)))
-        await store.record_event(replace(event(), pod=replace(POD, namespace=name)))
+        await store.record_event(replace(event(), about=replace(POD, name=name)))
+        await store.record_event(replace(event(), about=replace(POD, namespace=name)))
 
         assert [] == everything(out)
 
@@ -516,7 +516,7 @@ class TestEvents:
         self, store: ManifestsStore, folder: Path
     ) -> None:
         """The name of the event stays one that Kubernetes accepts."""
-        await store.record_event(replace(event(), pod=replace(POD, name="a" * 253)))
+        await store.record_event(replace(event(), about=replace(POD, name="a" * 253)))
 
         (path,) = folder.iterdir()
         manifest = read(path)
@@ -611,7 +611,7 @@ class TestWithoutOutput:
         """Everything can be called, nothing is kept; the owner is the same as with a folder."""
         owner = await store.apply_pod_status(STATUS)
         assert STATUS.name == owner.name
-        assert not await store.apply_secret(SECRET)
+        assert not (await store.apply_secret(SECRET)).changed
         await store.record_event(event())
         await store.volume_gone(STATUS.target_path)
         assert await store.find_pod_status("shop", STATUS.name) is None

@@ -1,0 +1,174 @@
+"""The steps that every publish with a fetch shares: fetch, mount, write, record, Secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry.contract import Purpose
+from keyferry.driver.atomic import NOTHING_WRITTEN, Written, write_volume, written_at
+from keyferry.driver.plan import Refresh
+from keyferry.driver.podstatus import pod_status
+from keyferry.driver.request import mount_call
+from keyferry.driver.threads import run_whole
+from keyferry.driver.volumes import Volume
+from keyferry.logs import get_logger
+
+if TYPE_CHECKING:
+    from keyferry.clocks import Clock
+    from keyferry.contract import ObjectVersion
+    from keyferry.driver.expiry_watch import ExpiryWatch
+    from keyferry.driver.mounts import Mounts
+    from keyferry.driver.plan import Decision
+    from keyferry.driver.plugins import Plugin
+    from keyferry.driver.request import PublishRequest
+    from keyferry.driver.secret_loop import SecretLoop
+    from keyferry.driver.statuses import StatusKeeper
+    from keyferry.driver.sync import SecretProblem
+    from keyferry.driver.volumes import Volumes
+    from keyferry.errors import KeyferryError
+    from keyferry.store import ClassObject, PodStatus
+
+_log = get_logger("deliver")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How a publish ended.
+
+    Attributes:
+        decision: what there was to do.
+        written: which files changed.
+        secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
+            fine.
+        near_expiry: a sentence for each object that has expired or soon will, if its class asks.
+        stale: why a refresh or an adoption failed, and the volume keeps what it had; else None.
+    """
+
+    decision: Decision
+    written: Written = NOTHING_WRITTEN
+    secret_problems: tuple[SecretProblem, ...] = ()
+    near_expiry: tuple[str, ...] = ()
+    stale: KeyferryError | None = None
+
+
+class Delivery:
+    """Brings content into volumes, and what follows from it.
+
+    Args:
+        mounts: how the files of a volume are kept.
+        volumes: what is published here.
+        statuses: writes the record of a volume.
+        secrets: the Kubernetes Secrets of a volume.
+        expiries: who hears of objects that end.
+        node: the name of this node, for pod statuses.
+        clock: tells when content was fetched.
+    """
+
+    def __init__(
+        self,
+        *,
+        mounts: Mounts,
+        volumes: Volumes,
+        statuses: StatusKeeper,
+        secrets: SecretLoop,
+        expiries: ExpiryWatch,
+        node: str,
+        clock: Clock,
+    ) -> None:
+        self._mounts = mounts
+        self._volumes = volumes
+        self._statuses = statuses
+        self._secrets = secrets
+        self._expiries = expiries
+        self._node = node
+        self._clock = clock
+
+    async def deliver(
+        self, request: PublishRequest, cls: ClassObject, plugin: Plugin, decision: Decision
+    ) -> Published:
+        """Fetch, mount, write, record, make the Secrets.
+
+        The content is fetched before anything is mounted, so a refused fetch has no effect at all;
+        only a provider that may write the files itself needs the mount first. The record comes
+        before the Secrets because they name it as their owner.
+        """
+        target = Path(request.target_path)
+        if plugin.writes_itself:
+            await run_whole(self._mounts.mount, target)
+        asked_at = self._clock.wall()
+        purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
+        result = await plugin.provider.mount(mount_call(request, cls, purpose))
+        if cls.secret_objects:
+            plugin.named_files(
+                cls.parameters
+            )  # a mistake in them is found before anything is written
+        await run_whole(self._mounts.mount, target)
+        written = NOTHING_WRITTEN
+        if result.files:
+            written = await run_whole(write_volume, target, result.files)
+        volume = Volume(
+            request.target_path,
+            request.pod,
+            request.class_name,
+            asked_at,
+            provider=cls.provider,
+            request=request,
+            secret_names=cls.secret_names,
+        )
+        status = self._status(request, result.versions)
+        changed = bool(written) or not result.files or not isinstance(decision, Refresh)
+        problems = await self._follow(volume, cls, status, changed=changed)
+        near_expiry = await self._expiries.delivered(
+            request.target_path, request.pod, cls, result.expiries
+        )
+        _log.info(
+            "volume published",
+            provider=cls.provider,
+            decision=type(decision).__name__.lower(),
+            objects=len(result.versions),
+            changed=len(written.added + written.changed + written.removed),
+        )
+        return Published(decision, written, problems, near_expiry)
+
+    async def adopt(
+        self, request: PublishRequest, cls: ClassObject, record: PodStatus
+    ) -> tuple[SecretProblem, ...]:
+        """Makes the Secrets of a volume that an earlier process filled; no vault is asked."""
+        volume = Volume(
+            request.target_path,
+            request.pod,
+            request.class_name,
+            await run_whole(written_at, Path(request.target_path)),
+            provider=cls.provider,
+            request=request,
+            secret_names=cls.secret_names,
+        )
+        return await self._follow(volume, cls, record, changed=True)
+
+    async def _follow(
+        self, volume: Volume, cls: ClassObject, status: PodStatus, *, changed: bool
+    ) -> tuple[SecretProblem, ...]:
+        """What follows from content that stands: the record, and the Secrets."""
+        before = self._volumes.get(volume.target_path)
+        volume = replace(volume, versions=status.objects, owner=before.owner if before else None)
+        self._volumes.put(volume)
+        try:
+            await self._statuses.record(status)
+            problems: tuple[SecretProblem, ...] = ()
+            if cls.secret_objects:
+                problems = await self._secrets.settle(cls, changed=changed)
+        except BaseException:
+            if before is None:
+                self._volumes.drop(volume.target_path)
+            else:
+                self._volumes.put(before)
+            raise
+        self._volumes.finished(volume.target_path, self._clock.monotonic())
+        return problems
+
+    def _status(self, request: PublishRequest, versions: tuple[ObjectVersion, ...]) -> PodStatus:
+        return pod_status(
+            request.pod, request.class_name, request.target_path, self._node, versions
+        )

@@ -1,0 +1,68 @@
+"""A clock that the test moves.
+
+clock = VirtualClock()
+...
+await clock.advance(300)   # whoever slept until then has woken up
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+START = datetime(2030, 1, 1, 12, tzinfo=UTC)
+TURNS = 30
+"""How often the loop turns until all that woke up has gone as far as it can without I/O."""
+
+
+class VirtualClock:
+    """Implements `Clock`; time passes only by `advance`.
+
+    Attributes:
+        now: seconds from its start.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._order = count()
+
+    def monotonic(self) -> float:
+        """Seconds from its start."""
+        return self.now
+
+    def wall(self) -> datetime:
+        """The same on the wall."""
+        return START + timedelta(seconds=self.now)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until somebody has advanced that far."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), woken))
+        await woken
+
+    @property
+    def next_wake(self) -> float | None:
+        """Seconds until the next sleeper wakes; None when nobody sleeps."""
+        times = [time for time, _, woken in self._sleepers if not woken.done()]
+        return min(times) - self.now if times else None
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, sleeper by sleeper."""
+        end = self.now + seconds
+        await self.turn()
+        while self._sleepers and self._sleepers[0][0] <= end:
+            time, _, woken = heapq.heappop(self._sleepers)
+            self.now = max(self.now, time)
+            if not woken.done():
+                woken.set_result(None)
+            await self.turn()
+        self.now = end
+
+    @staticmethod
+    async def turn() -> None:
+        """Let the loop turn."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
