@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 from dataclasses import dataclass
+from enum import Enum
 
 import aiohttp
 
@@ -18,6 +19,14 @@ _TRUST_REMEDY = (
 )
 
 
+class CertificateFault(Enum):
+    """What is wrong with the certificate of a server."""
+
+    DATES = "dates"
+    ISSUER = "issuer"
+    NAME = "name"
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionProblem:
     """Why a try brought no usable answer.
@@ -27,12 +36,14 @@ class ConnectionProblem:
         problem: what happened there, naming the host.
         remedy: what a person can do.
         transient: whether another try can end better.
+        certificate: what is wrong with it, where that is the problem.
     """
 
     hop: Hop
     problem: str
     remedy: str
     transient: bool
+    certificate: CertificateFault | None = None
 
     def error(self, purpose: str) -> ConnectionFailedError:
         """The error to raise, `purpose` being the end of the sentence "failed to ..."."""
@@ -96,20 +107,26 @@ def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
 
 def _bad_certificate(cause: Exception, host: str) -> ConnectionProblem:
     code = cause.verify_code if isinstance(cause, ssl.SSLCertVerificationError) else 0
-    reason, remedy = _CERTIFICATE_REASONS.get(code, ("it cannot be verified", _TRUST_REMEDY))
+    unknown = ("it cannot be verified", _TRUST_REMEDY, CertificateFault.ISSUER)
+    reason, remedy, fault = _CERTIFICATE_REASONS.get(code, unknown)
     problem = f"the TLS certificate of {host} is not accepted: {reason}"
-    return ConnectionProblem(Hop.TLS, problem, remedy, transient=False)
+    return ConnectionProblem(Hop.TLS, problem, remedy, transient=False, certificate=fault)
 
 
-_CERTIFICATE_REASONS: dict[int, tuple[str, str]] = {
-    9: ("it is not valid yet", "Check the clock of this machine."),
-    10: ("it has expired", "Have it renewed, or check the clock of this machine."),
-    18: ("it is self-signed", _TRUST_REMEDY),
-    19: ("it is self-signed", _TRUST_REMEDY),
-    20: ("its issuer is not trusted here", _TRUST_REMEDY),
+_CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
+    9: ("it is not valid yet", "Check the clock of this machine.", CertificateFault.DATES),
+    10: (
+        "it has expired",
+        "Have it renewed, or check the clock of this machine.",
+        CertificateFault.DATES,
+    ),
+    18: ("it is self-signed", _TRUST_REMEDY, CertificateFault.ISSUER),
+    19: ("it is self-signed", _TRUST_REMEDY, CertificateFault.ISSUER),
+    20: ("its issuer is not trusted here", _TRUST_REMEDY, CertificateFault.ISSUER),
     62: (
         "it was issued for another name",
         "Check that the name resolves to the real server and that no proxy answers instead.",
+        CertificateFault.NAME,
     ),
 }
 """The codes of OpenSSL (X509_V_ERR_...) that have a remedy of their own."""

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.fakes.guides import GUIDES, SECONDS, commands, shell, unmount
 from tests.integration.test_azure_identities import Certificate, new_certificate
 
-ROOT = Path(__file__).parents[2]
-GUIDES = sorted((ROOT / "docs" / "guides").glob("azure-*.md"))
-SECONDS = 50
-BLOCK = re.compile(r"^## Try it on a laptop$.*?^```sh$(.*?)^```$", re.MULTILINE | re.DOTALL)
-KEYFERRY = f'keyferry() {{ "{sys.executable}" -m keyferry "$@"; }}'
-"""The command of this environment, whether it is installed in the path or not."""
+EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT = "while [ ! -e share/keyferry/devvault/connection.json ]; do sleep 0.05; done"
 """A person is slower than a vault that starts; a script is not."""
 
@@ -32,11 +21,9 @@ def certificate() -> Certificate:
     return new_certificate()
 
 
-def commands(guide: Path) -> str:
-    """The block of a guide, with the paths of the test in the place of those of a person."""
-    found = BLOCK.search(guide.read_text())
-    assert found is not None
-    block = found[1].replace("examples/azure", str(ROOT / "examples" / "azure"))
+def laptop(guide: Path) -> str:
+    """The block for a laptop, with the paths of the test in the place of those of a person."""
+    block = commands(guide, "Try it on a laptop").replace("examples/azure", str(EXAMPLES / "azure"))
     block = block.replace("/tmp/shop", "shop").replace("~/.local/share", "share")
     return block.replace("devvault run &", f"devvault run > vault.log 2>&1 &\n{WAIT}")
 
@@ -51,38 +38,17 @@ def write_credentials(folder: Path, mode: str, certificate: Certificate) -> None
     (folder / "cert.pem").write_text(certificate.public)
 
 
-@contextmanager
-def shell(folder: Path, script: str) -> Iterator[subprocess.Popen[str]]:
-    """A shell with everything that it starts, until the block ends."""
-    process = subprocess.Popen(
-        ["bash", "-e", "-c", f"{KEYFERRY}\n{script}"],
-        cwd=folder,
-        env=os.environ | {"XDG_DATA_HOME": str(folder / "share")},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                # The group lives on in the background vault.
-                os.killpg(process.pid, signal.SIGKILL)
-    finally:
-        unmount = [sys.executable, "-m", "keyferry", "unmount", str(folder / "shop")]
-        subprocess.run(unmount, check=True, capture_output=True, timeout=SECONDS)
-
-
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
+@pytest.mark.parametrize("guide", sorted(GUIDES.glob("azure-*.md")), ids=lambda guide: guide.stem)
 def test_the_commands_for_a_laptop_work_as_they_are_written(
     tmp_path: Path, certificate: Certificate, guide: Path
 ) -> None:
     """From nothing to the file, with the class of the example."""
     write_credentials(tmp_path, guide.stem.removeprefix("azure-"), certificate)
-    with shell(tmp_path, f"{commands(guide)}\ncat shop/SECRET_1") as process:
-        # The client secret, where one is asked for.
-        output, _ = process.communicate("s3cret\n", timeout=SECONDS)
+    script = f"{laptop(guide)}\ncat shop/SECRET_1"
+    try:
+        with shell(tmp_path, script, {"XDG_DATA_HOME": str(tmp_path / "share")}) as process:
+            # The client secret, where one is asked for.
+            output, _ = process.communicate("s3cret\n", timeout=SECONDS)
+    finally:
+        unmount(tmp_path / "shop")
     assert output.splitlines()[-1:] == ["Hello!"]

@@ -12,12 +12,12 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
-from keyferry.connection_errors import connection_problem
 from keyferry.errors import VaultError
 from keyferry.https import MAX_ANSWER_BYTES
 from keyferry.retry import RETRY_STATUSES, TryFailed
 from keyferry.vault.answer import errors_of
 from keyferry.vault.unavailable import unavailable_error
+from keyferry.vault.unreachable import vault_problem
 
 if TYPE_CHECKING:
     from keyferry.https import HttpsClient
@@ -103,13 +103,14 @@ class VaultHttp:
             PlatformError: the TLS files of the class cannot be used.
             VaultError: the answer has no end, or leads to a place without TLS.
         """
-        url = URL(server.address.base + request.path, encoded=True)
+        url, sent_to = URL(server.address.base + request.path, encoded=True), None
         try:
             reply = await self._once(server, request, url, seconds)
             if isinstance(reply, URL):
-                reply = await self._once(server, request, reply, seconds)
+                sent_to = reply
+                reply = await self._once(server, request, sent_to, seconds)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            problem = connection_problem(error, host=server.host)
+            problem = vault_problem(error, server, sent_to)
             unsent = isinstance(
                 error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
             )

@@ -92,6 +92,15 @@ def _account(login: Login) -> str:
     )
 
 
+def _subject(login: Login) -> str:
+    return (
+        f"Let the role take it: vault write auth/{login.mount}/role/{_role(login)} "
+        f"bound_subject=system:serviceaccount:{login.pod.namespace or 'NAMESPACE'}:"
+        f"{login.pod.service_account or 'NAME'} (with its other fields); or set "
+        "serviceAccountName of the pod."
+    )
+
+
 def _audience(login: Login) -> str:
     sent = login.method.audience if isinstance(login.method, JwtLogin) else ""
     what = f"'{excerpt(sent)}'" if sent else "the default one"
@@ -139,6 +148,10 @@ def _certificate(login: Login) -> str:
     )
 
 
+def _namespace(login: Login) -> str:
+    return f"Correct vaultNamespace '{excerpt(login.server.namespace)}': vault namespace list."
+
+
 def _unknown(status: int, login: Login) -> str:
     if status == 404:
         return (
@@ -152,6 +165,7 @@ def _unknown(status: int, login: Login) -> str:
 
 
 _CASES: tuple[_Case, ...] = (
+    _Case(("namespace not found",), "there is no such namespace", _namespace),
     _Case(("invalid role name",), "there is no such role", _role_missing),
     _Case(("role", "could not be found"), "there is no such role", _role_missing),
     _Case(
@@ -164,7 +178,7 @@ _CASES: tuple[_Case, ...] = (
     ),
     _Case(("aud", "claim"), "the token is for another audience", _audience),
     _Case(("audience",), "the token is for another audience", _audience),
-    _Case(("subject", "claim"), "the role is not for this service account", _account),
+    _Case(("subject", "claim"), "the role is not for this service account", _subject),
     _Case(("bound claim",), "a claim of the token is not what the role wants", _claims),
     _Case(
         ("issuer", "claim"), "the token comes from another cluster than the role wants", _signature

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
+from keyferry.excerpt import excerpt
 from keyferry.vault.unavailable import quotable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read_error(
         return ObjectNotFoundError(
             f"{request} is not a path of its engine: {login.server} keeps KV version "
             f"{right.version} at {right.mount} ({status}{said})",
-            f"Set secretPath to {right.path}",
+            f"Set secretPath to {right.path}.",
         )
     match status:
         case 403:
@@ -109,8 +110,9 @@ def policy_line(request: ReadRequest) -> str:
 
 
 def _denied(request: ReadRequest, login: Login, said: str) -> AccessDeniedError:
+    verb = "read " if request.method == "GET" else ""
     return AccessDeniedError(
-        f"{login.server} does not let {login.who} (auth/{login.mount}) read {request} (403{said})",
+        f"{login.server} does not let {login.who} (auth/{login.mount}) {verb}{request} (403{said})",
         f"Add to a policy of the role: {policy_line(request)}. A path that does not exist is "
         "refused in the same way; for KV version 2 it has data/ after the mount.",
     )
@@ -126,8 +128,9 @@ def _missing(
             f"({login.server.namespace or 'the root'}).",
         )
     what = f"the {engine.type} engine at {engine.path}/" if engine else "it"
+    query = f"?{request.path.query}" if request.path.query else ""
     return ObjectNotFoundError(
-        f"there is nothing at {request} in {login.server} (404{said})",
+        f"there is nothing at {request}{excerpt(query)} in {login.server} (404{said})",
         f"Correct secretPath; {what} may also have had it deleted, or never had this version. See "
         "what there is: vault kv list, vault kv metadata get.",
     )

@@ -1,0 +1,126 @@
+"""What an administrator of a vault sets up: engines, auth methods, roles and policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tests.e2e.cluster.certificates import Authority
+from tests.e2e.openbao.postgres import MANAGER, MANAGER_PASSWORD, Postgres
+from tests.e2e.openbao.server import OpenBao
+from tests.e2e.openbao.tokens import ISSUER, TokenSigner
+
+MAKE_USER = (
+    "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"
+)
+
+RENEW_LEASES = "default"
+"""The policy that lets every token renew what it holds; servers attach it by themselves."""
+
+
+async def enable_kv(vault: OpenBao, mount: str, *, version: int) -> None:
+    """Have a KV engine."""
+    await vault.write(f"sys/mounts/{mount}", {"type": "kv", "options": {"version": str(version)}})
+
+
+async def put_kv(vault: OpenBao, path: str, **values: object) -> None:
+    """Write a secret: `kv1/db` of version 1, or `kv/data/db` of version 2."""
+    v2 = "/data/" in path
+    await vault.write(path, {"data": values} if v2 else values)
+
+
+async def enable_pki(vault: OpenBao) -> None:
+    """Have an authority at `pki` whose role `web` issues names below example.com."""
+    await vault.write("sys/mounts/pki", {"type": "pki", "config": {"max_lease_ttl": "87600h"}})
+    await vault.write("pki/root/generate/internal", {"common_name": "example.com", "ttl": "8760h"})
+    role = {"allowed_domains": "example.com", "allow_subdomains": True, "max_ttl": "72h"}
+    await vault.write("pki/roles/web", role)
+
+
+async def enable_database(
+    vault: OpenBao, postgres: Postgres, *, ttl: str = "1h", max_ttl: str = "24h"
+) -> None:
+    """Have a database engine at `database` whose role `app` makes users of `postgres`."""
+    await vault.write("sys/mounts/database", {"type": "database"})
+    config = {
+        "plugin_name": "postgresql-database-plugin",
+        "allowed_roles": "*",
+        "connection_url": postgres.connection_url,
+        "username": MANAGER,
+        "password": MANAGER_PASSWORD,
+    }
+    await vault.write("database/config/postgres", config)
+    await database_role(vault, "app", ttl=ttl, max_ttl=max_ttl)
+
+
+async def database_role(vault: OpenBao, name: str, *, ttl: str, max_ttl: str) -> None:
+    """Have a role that makes users whose lease lasts `ttl`, and `max_ttl` with all renewals."""
+    role = {
+        "db_name": "postgres",
+        "creation_statements": [MAKE_USER],
+        "default_ttl": ttl,
+        "max_ttl": max_ttl,
+    }
+    await vault.write(f"database/roles/{name}", role)
+
+
+async def allow(
+    vault: OpenBao, policy: str, *paths: str, capabilities: Sequence[str] = ("read",)
+) -> None:
+    """Write a policy that grants the same on each of `paths`."""
+    wanted = ", ".join(f'"{each}"' for each in capabilities)
+    text = "\n".join(f'path "{path}" {{ capabilities = [{wanted}] }}' for path in paths)
+    await vault.write(f"sys/policies/acl/{policy}", {"policy": text})
+
+
+async def enable_jwt(vault: OpenBao, signer: TokenSigner, *, mount: str = "jwt") -> None:
+    """Have an auth method that trusts what `signer` signs."""
+    await vault.write(f"sys/auth/{mount}", {"type": "jwt"})
+    config = {"jwt_validation_pubkeys": [signer.public_key], "bound_issuer": ISSUER}
+    await vault.write(f"auth/{mount}/config", config)
+
+
+async def jwt_role(
+    vault: OpenBao,
+    name: str,
+    *policies: str,
+    subject: str = "system:serviceaccount:shop:web",
+    mount: str = "jwt",
+    audience: str = "openbao",
+    **fields: object,
+) -> None:
+    """Have a role of an auth method of type jwt, bound to one service account."""
+    role = {
+        "role_type": "jwt",
+        "user_claim": "sub",
+        "bound_audiences": [audience],
+        "bound_subject": subject,
+        "token_policies": list(policies),
+        "token_ttl": "1h",
+        **fields,
+    }
+    await vault.write(f"auth/{mount}/role/{name}", role)
+
+
+async def enable_approle(vault: OpenBao, name: str, *policies: str) -> Mapping[str, str]:
+    """Have an AppRole; returns what the pod's Secret must hold."""
+    if "approle/" not in (await vault.read("sys/auth"))["data"]:
+        await vault.write("sys/auth/approle", {"type": "approle"})
+    await vault.write(f"auth/approle/role/{name}", {"token_policies": list(policies)})
+    role = await vault.read(f"auth/approle/role/{name}/role-id")
+    secret = await vault.write(f"auth/approle/role/{name}/secret-id", {})
+    return {"role_id": role["data"]["role_id"], "secret_id": secret["data"]["secret_id"]}
+
+
+async def enable_cert(
+    vault: OpenBao, clients: Authority, name: str, *policies: str
+) -> Mapping[str, str]:
+    """Have a role for certificates that `clients` signs; returns what the Secret must hold."""
+    await vault.write("sys/auth/cert", {"type": "cert"})
+    role = {
+        "certificate": clients.certificate.read_text(),
+        "allowed_common_names": [name],
+        "token_policies": list(policies),
+    }
+    await vault.write(f"auth/cert/certs/{name}", role)
+    certificate, key = clients.issue(name, user=name)
+    return {"tls.crt": certificate.read_text(), "tls.key": key.read_text()}

@@ -1,0 +1,64 @@
+"""Two servers, of which one stands by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import pytest
+
+from keyferry.contract import SERVICE_ACCOUNT_TOKENS
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.node import BareNode
+from tests.e2e.openbao.classes import class_spec, entry
+from tests.e2e.openbao.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
+from tests.e2e.openbao.server import OpenBao, running_pair
+from tests.e2e.openbao.tokens import TokenSigner
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+
+async def test_a_standby_serves_as_long_as_there_is_an_active_server(
+    node: BareNode, signer: TokenSigner, tmp_path: Path
+) -> None:
+    """It forwards what it is asked. Alone it only knows who was active: the message says so."""
+    async with running_pair(tmp_path / "pair") as (active, standby):
+        await _prepare(active, signer)
+        spec = class_spec(standby, entry("db", "kv/data/db", "password"), roleName="web")
+        node.put_class("standby", spec)
+        driver = await node.start_driver("--enable-secret-rotation", "--rotation-poll-interval=0")
+        tokens = {SERVICE_ACCOUNT_TOKENS: signer.kubelet_json("shop", "web")}
+        volume = node.volume("standby", context=tokens)
+        await driver.publish(volume)
+        assert {"db": (0o644, b"s3cret")} == volume.files()
+
+        await active.stop()
+        await driver.publish(volume)
+        assert {"db": (0o644, b"s3cret")} == volume.files(), "a refresh that fails changes nothing"
+        other = node.volume("standby", pod="web-1", context=tokens)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await driver.publish(other)
+        said = str(refused.value.details())
+        assert "standby" in said
+        assert active.address.removeprefix("https://") in said, "whom it sends callers to"
+        assert [] == node.left_overs(other)
+
+        await active.start()
+        await active.unseal()
+
+        async def written() -> bool:
+            await put_kv(active, "kv/data/db", password="rotated")
+            return True
+
+        await eventually(written, "the servers to agree on an active one")
+        await driver.publish(volume)
+        assert {"db": (0o644, b"rotated")} == volume.files()
+        await driver.stop()
+
+
+async def _prepare(vault: OpenBao, signer: TokenSigner) -> None:
+    await enable_kv(vault, "kv", version=2)
+    await put_kv(vault, "kv/data/db", password="s3cret")
+    await allow(vault, "read-db", "kv/data/db")
+    await enable_jwt(vault, signer)
+    await jwt_role(vault, "web", "read-db")

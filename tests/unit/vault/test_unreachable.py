@@ -1,0 +1,60 @@
+"""What it means for a class when the way to its vault ends early."""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+import pytest
+from aiohttp.client_reqrep import ConnectionKey
+from yarl import URL
+
+from keyferry.vault.server import Address, Server
+from keyferry.vault.tls_settings import TlsSettings
+from keyferry.vault.unreachable import vault_problem
+
+STANDBY = Address("https://vault.example.com:8200")
+KEY = ConnectionKey("vault.example.com", 8200, True, True, None, None, None)
+
+
+def bad_certificate(code: int) -> aiohttp.ClientConnectorCertificateError:
+    """What aiohttp raises for this code of OpenSSL."""
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = code
+    return aiohttp.ClientConnectorCertificateError(KEY, error)
+
+
+@pytest.mark.parametrize("machine_cas", [True, False])
+def test_an_unknown_authority_is_told_where_to_name_it(machine_cas: bool) -> None:
+    """And whether those of the machine count as well."""
+    server = Server(STANDBY, tls=TlsSettings(machine_cas=machine_cas))
+    problem = vault_problem(bad_certificate(20), server, None)
+    assert "its issuer is not trusted here" in problem.problem
+    assert "vaultCACertPath" in problem.remedy
+    assert machine_cas == ("this machine" in problem.remedy)
+
+
+def test_another_name_is_told_with_the_one_that_was_wanted() -> None:
+    """That of the class, else the host."""
+    named = Server(STANDBY, tls=TlsSettings(server_name="inner.example.com"))
+    assert "than inner.example.com" in vault_problem(bad_certificate(62), named, None).problem
+    plain = vault_problem(bad_certificate(62), Server(STANDBY), None)
+    assert "than vault.example.com:8200" in plain.problem
+    assert "vaultTLSServerName" in plain.remedy
+
+
+def test_dates_have_the_remedy_of_everybody() -> None:
+    """Nothing in the class would help."""
+    assert "clock" in vault_problem(bad_certificate(9), Server(STANDBY), None).remedy
+
+
+def test_a_server_that_we_were_sent_to_is_named_with_the_one_that_sent_us() -> None:
+    """The address of the class is fine, so it is not the one that could not be reached."""
+    refused = aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused"))
+    active = URL("https://10.0.0.7:8200/v1/auth/jwt/login")
+    problem = vault_problem(refused, Server(STANDBY), active)
+    assert problem.problem == (
+        "vault.example.com:8200 is a standby that sends its callers to 10.0.0.7:8200, and "
+        "10.0.0.7:8200 could not be reached (connection refused)"
+    )
+    assert problem.transient
