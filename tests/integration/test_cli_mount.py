@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from keyferry.cli.provider_flags import PROVIDER_FLAGS
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.devvault import DevVault, running_devvault
+from tests.fakes.devvault import CertificateWish, DevVault, running_devvault
 from tests.fakes.mounts import mounted_below
 
 TENANT = "11111111-0000-4000-8000-000000000000"
@@ -323,3 +324,45 @@ async def test_a_target_is_known_by_any_of_its_spellings(tmp_path: Path, vault: 
 
     assert 0 == done.code, done.err
     assert [] == list(secrets.rglob("*.yaml"))
+
+
+async def test_mount_takes_the_flags_of_the_provider(tmp_path: Path, vault: DevVault) -> None:
+    """In the spelling that they have elsewhere: certificate and key come beside the bundle."""
+    vault.create_certificate("contoso", "web", CertificateWish(kind="EC"))
+    class_file, target = _class(tmp_path, object_name="web"), tmp_path / "target"
+    class_file.write_text(
+        class_file.read_text().replace("objectName: db-password", "objectName: web")
+    )
+    separate = "--write-cert-and-key-in-separate-files=true"
+
+    done = await run_cli(
+        "mount", class_file, target, "--dev-vault", tmp_path / "devvault", separate
+    )
+
+    assert 0 == done.code, done.err
+    assert ["SECRET_1", "SECRET_1.crt", "SECRET_1.key"] == [
+        line.split()[0] for line in done.out.splitlines() if line.startswith("  ")
+    ]
+    await run_cli("unmount", target)
+
+
+@pytest.mark.parametrize(
+    ("flag", "code", "words"),
+    [
+        ("--construct-pem-chain=maybe", 2, "'maybe' for flag -construct-pem-chain: write true or"),
+        ("--cloud-name=AzureMoon", 1, "AzureMoon"),
+    ],
+)
+async def test_a_wrong_flag_of_the_provider_ends_mount_before_it_starts(
+    tmp_path: Path, flag: str, code: int, words: str
+) -> None:
+    """With its name, the value, and what it takes."""
+    done = await run_cli("mount", _class(tmp_path), tmp_path / "target", flag)
+    assert (code, True) == (done.code, words in done.err), done.err
+    assert not (tmp_path / "target").exists()
+
+
+async def test_every_flag_of_the_provider_is_one_of_mount() -> None:
+    """A new one needs no second place."""
+    done = await run_cli("mount", "--help")
+    assert [] == [flag.name for flag in PROVIDER_FLAGS if f"--{flag.name} " not in done.out]

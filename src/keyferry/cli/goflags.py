@@ -81,7 +81,7 @@ def parse_flags(arguments: Sequence[str], table: Sequence[GoFlag]) -> Flags:
             flag.
     """
     known = {flag.name: flag for flag in table}
-    values = {flag.name: _value(flag, flag.default) for flag in table}
+    values = {flag.name: read_value(flag, flag.default) for flag in table}
     ignored: dict[str, GoFlag] = {}
     rest = list(arguments)
     while rest:
@@ -96,10 +96,32 @@ def parse_flags(arguments: Sequence[str], table: Sequence[GoFlag]) -> Flags:
         flag = known[name]
         if not separator:
             text = "true" if flag.kind is Kind.BOOL else _next(rest, flag)
-        values[name] = _value(flag, text)
+        values[name] = read_value(flag, text)
         if flag.without_meaning:
             ignored[name] = flag
     return Flags(values, tuple(ignored.values()))
+
+
+def read_value(flag: GoFlag, text: str) -> Value:
+    """What `text` means as the value of `flag`.
+
+    Raises:
+        FlagError: it is of another type.
+    """
+    try:
+        match flag.kind:
+            case Kind.BOOL:
+                return _bool(text)
+            case Kind.INT:
+                return _int(text)
+            case Kind.STRING:
+                return text
+            case Kind.DURATION:
+                return parse_duration(text)
+            case _:
+                assert_never(flag.kind)
+    except ValueError as error:
+        raise FlagError(f"invalid value {text!r} for flag -{flag.name}: {error}") from error
 
 
 def help_text(table: Sequence[GoFlag]) -> str:
@@ -125,23 +147,6 @@ def _next(rest: list[str], flag: GoFlag) -> str:
     if not rest:
         raise FlagError(f"flag needs an argument: -{flag.name}")
     return rest.pop(0)
-
-
-def _value(flag: GoFlag, text: str) -> Value:
-    try:
-        match flag.kind:
-            case Kind.BOOL:
-                return _bool(text)
-            case Kind.INT:
-                return _int(text)
-            case Kind.STRING:
-                return text
-            case Kind.DURATION:
-                return parse_duration(text)
-            case _:
-                assert_never(flag.kind)
-    except ValueError as error:
-        raise FlagError(f"invalid value {text!r} for flag -{flag.name}: {error}") from error
 
 
 def _int(text: str) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.driver.publish import Publisher
+    from keyferry.provider_settings import ProviderSettings
 
 
 @asynccontextmanager
@@ -29,6 +30,7 @@ async def local_engine(
     secrets_dir: Path | None,
     *,
     built_in: Sequence[str] = (),
+    settings: ProviderSettings | None = None,
     dev_vault: Path | None = None,
 ) -> AsyncIterator[tuple[Publisher, ManifestsStore]]:
     """A publisher that refreshes with every call, and the store that it uses.
@@ -37,6 +39,7 @@ async def local_engine(
         classes: the file with the classes; not read by an unpublish.
         secrets_dir: where manifests of Secrets go; None for nowhere.
         built_in: the providers to have.
+        settings: what they are told.
         dev_vault: the data folder of the development vault that stands for all clouds, or None.
     """
     if dev_vault:
@@ -45,7 +48,7 @@ async def local_engine(
     store = ManifestsStore(classes, secrets_dir, clock=clock.wall)
     metrics = Metrics()
     async with (
-        open_plugins(built_in, https=vault_connections(dev_vault)) as plugins,
+        open_plugins(built_in, https=vault_connections(dev_vault), settings=settings) as plugins,
         running_engine(
             Surroundings(
                 store=store,

@@ -15,6 +15,7 @@ import click
 
 from keyferry.cli.local_engine import local_engine
 from keyferry.cli.mount_inputs import read_credentials, read_tokens
+from keyferry.cli.provider_flags import provider_options, settings_of_options
 from keyferry.cli.volume_files import visible_files
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.driver.mounts import can_mount
@@ -27,8 +28,10 @@ from keyferry.providers import provider_names
 from keyferry.store import PodRef
 
 if TYPE_CHECKING:
+    from keyferry.cli.goflags import Value
     from keyferry.driver.deliver import Published
     from keyferry.driver.publish import Publisher
+    from keyferry.provider_settings import ProviderSettings
 
 _PATH = click.Path(path_type=Path)
 
@@ -59,6 +62,7 @@ class _Job:
     credentials: Path | None
     tokens: Path | None
     dev_vault: Path | None
+    settings: ProviderSettings
 
 
 @click.command()
@@ -92,6 +96,7 @@ class _Job:
     metavar="DIR",
     help="DEVELOPMENT: use the running `keyferry devvault` with its data in DIR, not the cloud.",
 )
+@provider_options
 def mount(
     class_file: Path,
     target: Path,
@@ -102,6 +107,7 @@ def mount(
     credentials: Path | None,
     tokens: Path | None,
     dev_vault: Path | None,
+    **values: Value,
 ) -> None:
     """Mount what the SecretProviderClass in CLASS.yaml names at TARGET, on this machine.
 
@@ -109,7 +115,10 @@ def mount(
     it again refreshes them. `keyferry unmount TARGET` takes them away.
     """
     configure_logs(as_json=False, verbosity=0, quiet=True)
-    job = _Job(class_file, target, class_name, secrets_dir, credentials, tokens, dev_vault)
+    settings = settings_of_options(values)
+    job = _Job(
+        class_file, target, class_name, secrets_dir, credentials, tokens, dev_vault, settings
+    )
     asyncio.run(_mount(job, every=interval if watch else None))
 
 
@@ -131,7 +140,11 @@ async def _mount(job: _Job, *, every: float | None) -> None:
     tokens = read_tokens(job.tokens) if job.tokens else None
     stop = stop_signal()
     async with local_engine(
-        job.class_file, job.secrets_dir, built_in=provider_names(), dev_vault=job.dev_vault
+        job.class_file,
+        job.secrets_dir,
+        built_in=provider_names(),
+        settings=job.settings,
+        dev_vault=job.dev_vault,
     ) as (publisher, store):
         namespace, name = _choose(await store.class_names(), job)
         request = _request(job.target, namespace, name, secrets, tokens)

@@ -107,7 +107,7 @@ async def _run(name: str, flags: Flags) -> None:
         flag="--healthz-port",
     )
     opened = open_plugins(
-        (name,), https=vault_connections(dev_vault), settings=provider_settings(flags)
+        (name,), https=vault_connections(dev_vault), settings=provider_settings(flags.values)
     )
     async with opened as plugins, web:
         plugin = plugins.find(name)

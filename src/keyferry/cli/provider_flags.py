@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from keyferry.cli.goflags import GoFlag, Kind
+import click
+
+from keyferry.cli.goflags import FlagError, GoFlag, Kind, Value, read_value
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
-    from keyferry.cli.goflags import Flags
+    from collections.abc import Callable, Mapping
+
+F = TypeVar("F", bound="Callable[..., Any]")
 
 PROVIDER_FLAGS: tuple[GoFlag, ...] = (
     GoFlag(
@@ -44,9 +48,8 @@ PROVIDER_FLAGS: tuple[GoFlag, ...] = (
 )
 
 
-def provider_settings(flags: Flags) -> ProviderSettings:
-    """The settings that `flags` ask for."""
-    values = flags.values
+def provider_settings(values: Mapping[str, Value]) -> ProviderSettings:
+    """The settings that these values of flags ask for."""
     return ProviderSettings(
         construct_pem_chain=bool(values["construct-pem-chain"]),
         separate_files=bool(values["write-cert-and-key-in-separate-files"]),
@@ -54,3 +57,39 @@ def provider_settings(flags: Flags) -> ProviderSettings:
         token_proxy_url=str(values["token-proxy-url"]),
         sni_name=str(values["sni-name"]),
     )
+
+
+def provider_options(command: F) -> F:
+    """Gives a command that is made with click the same flags; they arrive as `**values`."""
+    for flag in reversed(PROVIDER_FLAGS):
+        option = click.option(
+            f"--{flag.name}",
+            flag.name.replace("-", "_"),
+            type=_GoType(flag),
+            default=flag.default,
+            show_default=bool(flag.default),
+            help=f"{flag.help}.",
+        )
+        command = option(command)
+    return command
+
+
+def settings_of_options(values: Mapping[str, Value]) -> ProviderSettings:
+    """The settings that the options of `provider_options` ask for."""
+    return provider_settings({name.replace("_", "-"): value for name, value in values.items()})
+
+
+class _GoType(click.ParamType[Value]):
+    """A value as the flag takes it."""
+
+    def __init__(self, flag: GoFlag) -> None:
+        self.name = flag.kind.value
+        self._flag = flag
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Value:
+        try:
+            return read_value(self._flag, str(value))
+        except FlagError as error:
+            self.fail(str(error), param, ctx)
