@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test check fix proto lock e2e e2e-cluster cluster compat clean
+.PHONY: help demo test fuzz check fix proto lock e2e e2e-cluster cluster compat clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -16,6 +16,9 @@ demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seco
 
 test: $(VENV)/.dev ## Run the tests that need Python alone.
 	@$(BIN)/python -m pytest $(TEST_FLAGS)
+
+fuzz: $(VENV)/.dev ## Try what a hostile vault or class may say, 10,000 cases a test instead of 100.
+	@$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=thorough -o timeout=1200 $(TEST_FLAGS)
 
 check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stubs. Changes nothing.
 	@$(BIN)/ruff format --check --quiet .

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from keyferry.driver.mounts import can_mount
 from tests.fakes.mounts import mounted_below, unmount_below
@@ -18,6 +19,18 @@ MARKERS = {
     "fuse": "plays a broken mount with /dev/fuse",
     "namespace": "makes a user namespace, in which an ordinary user may mount",
 }
+
+
+# No test is measured by the time that it takes, which depends on what else the machine does.
+settings.register_profile("quick", deadline=None)
+settings.register_profile(
+    "thorough",
+    deadline=None,
+    max_examples=10_000,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+    print_blob=True,
+)
+settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:

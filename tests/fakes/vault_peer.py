@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -101,6 +101,7 @@ def issue(
     *,
     authority: bool = False,
     identifiers: bool = True,
+    hosts: Sequence[str] = ("test.domain.com",),
 ) -> Issued:
     """A certificate of `name`, signed by `signer` or by itself."""
     issuer = signer.certificate.subject if signer else _name(name)
@@ -121,7 +122,7 @@ def issue(
         theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
         builder = builder.add_extension(own, critical=False).add_extension(theirs, critical=False)
     if not authority:
-        names = x509.SubjectAlternativeName([x509.DNSName("test.domain.com")])
+        names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
     return Issued(builder.sign(signing, hashes.SHA256()), key)
 

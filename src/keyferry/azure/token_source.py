@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.azure.service_account import ServiceAccountToken
+
+_SENDABLE = re.compile("[!-~]+")
 
 D = TypeVar("D", bound=msgspec.Struct)
 
@@ -22,10 +25,17 @@ class AccessToken:
     Attributes:
         text: as it goes into the header `Authorization`.
         expires: seconds since 1970.
+
+    Raises:
+        NoTokenInAnswerError: `text` cannot go into a header, so it is no token.
     """
 
     text: str = field(repr=False)
     expires: float
+
+    def __post_init__(self) -> None:
+        if not _SENDABLE.fullmatch(self.text):
+            raise NoTokenInAnswerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +130,6 @@ def _decode(answer: TokenAnswer, document: type[D]) -> D:
 
 
 def _access_token(document: _TokenDocument, now: float) -> AccessToken:
-    if not document.access_token:
-        raise NoTokenInAnswerError
     expires = _seconds(document.expires_on)
     if expires is None:
         lifetime = _seconds(document.expires_in)

@@ -7,10 +7,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from keyferry.answers import parse_answer
 from keyferry.azure.contents import (
     CertificateDocument,
     KeyDocument,
@@ -22,15 +19,9 @@ from keyferry.azure.contents import (
     SecretDocument,
     VersionsDocument,
 )
-from keyferry.azure.history import choose_versions
-from keyferry.azure.objects import VaultObject, parse_objects
-from keyferry.azure.options import BundleOptions
-from keyferry.azure.render import render
-from keyferry.errors import KeyferryError, VaultError
-from tests.fakes.vault_peer import issue, new_ec
+from keyferry.errors import VaultError
 
 Document = SecretDocument | KeyDocument | CertificateDocument | VersionsDocument
-CANARY = "canary"
 
 
 def read(document: type[Document], answer: object) -> object:
@@ -142,110 +133,3 @@ def test_what_is_missing_is_named(document: type[Document], answer: object, word
     """In upstream's words."""
     with pytest.raises(VaultError, match=words):
         read(document, answer)
-
-
-MADE = issue("test.domain.com", new_ec())
-IDS = st.sampled_from([None, "", "https://v/x/n/v1", "v1", "https://v/x/n/%2e", "//", 5])
-TEXTS = st.sampled_from(
-    [
-        None,
-        "",
-        CANARY,
-        "AQ",
-        "!" + CANARY,
-        "dGVzdA==",
-        "dGVzdA",
-        MADE.pkcs12().decode(),
-        MADE.pkcs12().decode()[:-8],
-        (MADE.key_pem + MADE.pem).decode(),
-        "-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----",
-        "-----BEGIN PRIVATE KEY-----\ncanary==\n-----END PRIVATE KEY-----",
-        "\ud800" + CANARY,
-        7,
-    ]
-) | st.text(max_size=20).map(lambda text: CANARY + text)
-KINDS = st.sampled_from(["RSA", "RSA-HSM", "EC", "EC-HSM", "oct", None, CANARY[:2], 1])
-CURVES = st.sampled_from(["P-256", "P-384", "P-521", "P-256K", "", None, "P-1"])
-TYPES = st.sampled_from(
-    [None, "", "application/x-pem-file", "application/x-pkcs12", "text/plain", 3]
-)
-SECRETS = st.fixed_dictionaries({"value": TEXTS, "id": IDS, "kid": IDS, "contentType": TYPES})
-NUMBERS = dict.fromkeys("nexy", TEXTS)
-KEYS = st.fixed_dictionaries(
-    {"key": st.none() | st.fixed_dictionaries({"kid": IDS, "kty": KINDS, "crv": CURVES, **NUMBERS})}
-)
-CERTIFICATES = st.fixed_dictionaries({"cer": TEXTS, "id": IDS})
-STATES = st.fixed_dictionaries(
-    {"enabled": st.sampled_from([True, False, None, "x"]), "created": st.none() | st.integers()}
-)
-LISTS = st.fixed_dictionaries(
-    {
-        "value": st.none()
-        | st.lists(st.fixed_dictionaries({"id": IDS, "attributes": st.none() | STATES})),
-        "nextLink": TEXTS,
-    }
-)
-WANTED: list[VaultObject] = list(
-    parse_objects(
-        json.dumps(
-            {
-                "array": [
-                    json.dumps(
-                        {"objectName": "x", "objectType": "secret", "objectAlias": alias} | more
-                    )
-                    for alias, more in {
-                        "a": {},
-                        "b": {"objectFormat": "pfx"},
-                        "c": {"objectFormat": "pkcs12"},
-                        "d": {"objectEncoding": "hex"},
-                        "e": {"objectFormat": "pfx", "objectEncoding": "base64"},
-                    }.items()
-                ]
-            }
-        )
-    )
-)
-
-
-def outcome(document: type[Document], body: bytes, wanted: VaultObject, *, separate: bool) -> str:
-    """What is said of an answer, all the way to the files; nothing when all is well."""
-    try:
-        parsed = parse_answer(body, document, host="v", purpose="read it").checked()
-        if isinstance(parsed, tuple):
-            choose_versions(parsed, start="", count=5)
-        else:
-            render(parsed, wanted, BundleOptions(separate=separate))
-    except KeyferryError as error:
-        chain = [error, error.__cause__]
-        return "".join(str(each) for each in chain if each is not None)
-    return ""
-
-
-@given(
-    st.one_of(
-        st.tuples(st.just(SecretDocument), SECRETS),
-        st.tuples(st.just(KeyDocument), KEYS),
-        st.tuples(st.just(CertificateDocument), CERTIFICATES),
-        st.tuples(st.just(VersionsDocument), LISTS),
-    ),
-    st.sampled_from(WANTED),
-    st.booleans(),
-)
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_answer_escapes_but_as_our_error_without_a_value(
-    case: tuple[type[Document], object], wanted: VaultObject, separate: bool
-) -> None:
-    """Missing parts, wrong types, broken certificates, numbers of no key."""
-    document, answer = case
-    body = json.dumps(answer).encode()
-    assert CANARY not in outcome(document, body, wanted, separate=separate)
-
-
-@given(
-    st.sampled_from([SecretDocument, KeyDocument, CertificateDocument, VersionsDocument]),
-    st.binary() | st.text().map(lambda text: json.dumps([CANARY + text]).encode()),
-)
-@settings(max_examples=2_000, deadline=None)
-def test_bytes_of_any_kind_are_no_answer(document: type[Document], body: bytes) -> None:
-    """A proxy may say anything."""
-    assert CANARY not in outcome(document, body, WANTED[0], separate=False)

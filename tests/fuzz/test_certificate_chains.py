@@ -1,0 +1,157 @@
+"""Chains of certificates as vaults may hold them, with the openssl program as the judge."""
+
+from __future__ import annotations
+
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from keyferry.certs.bundle import pkcs12_to_pem, split_pem
+from keyferry.certs.chain import order_chain
+from tests.fakes.vault_peer import Issued, PrivateKey, issue, new_ec, new_rsa
+
+LONGEST = 10
+OF_OPENSSL = max(settings().max_examples // 10, 10)
+"""Cases for the tests that start processes."""
+
+KEYS: list[PrivateKey] = [new_ec() for _ in range(LONGEST)]
+RSA_KEYS: list[PrivateKey] = [new_rsa() for _ in range(3)]
+
+
+def line(name: str, keys: list[PrivateKey], *, identifiers: bool = True) -> list[Issued]:
+    """A chain from the leaf to its root, one certificate a key."""
+    made: list[Issued] = []
+    for number, key in reversed(list(enumerate(keys))):
+        signer = made[-1] if made else None
+        made.append(
+            issue(
+                f"{name}{number}",
+                key,
+                signer,
+                authority=number > 0,
+                identifiers=identifiers or number > 0,
+            )
+        )
+    return made[::-1]
+
+
+LONG = line("long", KEYS)
+SHORT = line("rsa", RSA_KEYS)
+BARE = line("bare", KEYS[:4], identifiers=False)
+SELF_SIGNED = issue("alone", KEYS[5])
+OTHER_ROOT = issue("other", KEYS[4], authority=True)
+CROSS = issue("long9", KEYS[9], OTHER_ROOT, authority=True)
+"""The root of the long chain once more, signed by another root."""
+STRANGERS = [SELF_SIGNED, OTHER_ROOT, CROSS, BARE[1], SHORT[2]]
+
+LINES = st.integers(1, LONGEST).map(lambda length: LONG[LONGEST - length :])
+CHAINS = LINES | st.sampled_from([SHORT, SHORT[:2], BARE, [SELF_SIGNED], SHORT[2:]])
+
+
+@st.composite
+def held(draw: st.DrawFn) -> tuple[list[Issued], list[Issued], bool]:
+    """A chain, what a vault holds of it in any order, and whether that is all and nothing else."""
+    chain = draw(CHAINS)
+    missing = draw(st.sets(st.sampled_from(range(len(chain))), max_size=2)) - {0}
+    kept = [each for number, each in enumerate(chain) if number not in missing]
+    strangers = draw(st.lists(st.sampled_from(STRANGERS), max_size=2))
+    twice = draw(st.lists(st.sampled_from(kept), max_size=2))
+    others = draw(st.permutations([*kept[1:], *strangers, *twice]))
+    # What is missing at the end of a chain leaves a shorter one that is whole.
+    whole = kept == chain[: len(kept)] and all(each in chain for each in strangers)
+    return kept, [kept[0], *others], whole
+
+
+@given(held())
+def test_the_leaf_is_first_and_nothing_is_lost(
+    case: tuple[list[Issued], list[Issued], bool],
+) -> None:
+    """Any order, gaps, strangers, cross-signed, duplicate and self-signed ones, up to ten long."""
+    kept, given_, whole = case
+    certificates = [each.certificate for each in given_]
+    chain = order_chain(certificates, kept[0].key.public_key())
+    assert kept[0].certificate == chain.certificates[0]
+    assert set(certificates) == set(chain.certificates)
+    assert len(set(certificates)) == len(chain.certificates)
+    if chain.complete:
+        for certificate, issuer in pairwise(chain.certificates):
+            certificate.verify_directly_issued_by(issuer)
+    if whole:
+        assert ([each.certificate for each in kept], True) == (
+            list(chain.certificates),
+            chain.complete,
+        )
+    event("whole" if whole else "complete" if chain.complete else "broken")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@given(held())
+@settings(max_examples=OF_OPENSSL, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_openssl_accepts_what_a_whole_chain_becomes(
+    folder: Path, case: tuple[list[Issued], list[Issued], bool]
+) -> None:
+    """It reads the PKCS#12, verifies the chain, and finds the key of the leaf in the .key file."""
+    kept, given_, whole = case
+    others = [each.certificate for each in given_ if each is not kept[0]]
+    content = kept[0].pkcs12(*dict.fromkeys(others))
+    made = pkcs12_to_pem(content, "the object", ordered=True)
+    certificates, key = split_pem(made.pem, "the object")
+    (folder / "chain.pem").write_bytes(certificates)
+    (folder / "key.pem").write_bytes(key)
+    public = openssl(folder, "x509", "-in", "chain.pem", "-noout", "-pubkey")
+    assert public == openssl(folder, "pkey", "-in", "key.pem", "-pubout")
+    if kept[0].key in RSA_KEYS:
+        modulus = openssl(folder, "x509", "-in", "chain.pem", "-noout", "-modulus")
+        assert modulus == openssl(folder, "rsa", "-in", "key.pem", "-noout", "-modulus")
+    assert kept[0].key.private_numbers() == private_numbers(key)
+    again = exported(folder)
+    assert load_pem_x509_certificates(certificates) == load_pem_x509_certificates(again)
+    if whole and len(kept) > 1:
+        assert "chain.pem: OK\n" == verified(folder, load_pem_x509_certificates(certificates))
+
+
+def exported(folder: Path) -> bytes:
+    """Key and certificates made into PKCS#12 by openssl, which refuses a pair that does not fit."""
+    export = ["pkcs12", "-export", "-inkey", "key.pem", "-in", "chain.pem"]
+    openssl(folder, *export, "-passout", "pass:", "-out", "bundle.p12")
+    back = openssl(folder, "pkcs12", "-in", "bundle.p12", "-passin", "pass:", "-nodes", "-nokeys")
+    return back.encode()
+
+
+def verified(folder: Path, chain: list[x509.Certificate]) -> str:
+    """What openssl says of the leaf, with the last certificate trusted, root or not."""
+    write(folder / "root.pem", chain[-1:])
+    write(folder / "between.pem", chain[1:])
+    trust = ["-partial_chain", "-CAfile", "root.pem", "-untrusted", "between.pem"]
+    return openssl(folder, "verify", *trust, "chain.pem")
+
+
+def write(path: Path, certificates: list[x509.Certificate]) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    path.write_bytes(b"".join(each.public_bytes(Encoding.PEM) for each in certificates))
+
+
+def private_numbers(pem: bytes) -> object:
+    key = load_pem_private_key(pem, None)
+    assert isinstance(key, PrivateKey)
+    return key.private_numbers()
+
+
+def openssl(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["openssl", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
