@@ -111,7 +111,9 @@ ANY_BODY = (
 )
 CHALLENGES = [
     "Bearer",
-    f'Bearer authorization="https://{CANARY}/',
+    # The authority that a vault trusts is shown on purpose; nothing else of a challenge is.
+    f'Bearer authorization="https://login.example/", resource="{CANARY}"',
+    f'Bearer authorization="{CANARY}"',
     "Basic realm=/etc/passwd",
     'Bearer authorization="https://login.microsoftonline.com/other", resource="https://v.net"',
     'Bearer authorization="https://login.microsoftonline.com/o", resource="https://vault.azure.net"',
