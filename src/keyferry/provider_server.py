@@ -1,9 +1,13 @@
-"""The gRPC front of any built-in provider, for clusters that run another driver."""
+"""The gRPC front of any built-in provider, for clusters that run another driver.
+
+Beside the provider protocol there is the health service that upstream's providers have
+(grpc.health.v1, azure, section 0): Check says SERVING, Watch and List are not there.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -17,10 +21,14 @@ if TYPE_CHECKING:
     from keyferry.contract import MountResult, Provider
 
 _log = get_logger("provider")
+_HEALTH = "grpc.health.v1.Health"
+_SERVING = b"\x08\x01"
+"""HealthCheckResponse{status: SERVING}, the only answer that there is."""
+_LOCAL = [("grpc.default_authority", "localhost"), ("grpc.initial_reconnect_backoff_ms", 100)]
 
 
 def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
-    """Serves `provider` as v1alpha1.CSIDriverProvider on `server`."""
+    """Serves `provider` as v1alpha1.CSIDriverProvider, and its health, on `server`."""
     front = _Front(provider)
     server.add_generic_rpc_handlers(
         [
@@ -38,9 +46,48 @@ def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
                         response_serializer=wire.VersionResponse.SerializeToString,
                     ),
                 },
-            )
+            ),
+            grpc.method_handlers_generic_handler(
+                _HEALTH, {"Check": grpc.unary_unary_rpc_method_handler(_serving)}
+            ),
         ]
     )
+
+
+class HealthProbe:
+    """Asks a provider for its health as others do: over its endpoint.
+
+    Args:
+        address: of the endpoint, as gRPC spells it.
+        seconds: how long it may take to answer.
+    """
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=_LOCAL)
+        self._seconds = seconds
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Ends the connection."""
+        await self._channel.close()
+
+    async def problem(self) -> str | None:
+        """What is wrong; None when it serves."""
+        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
+            f"/{_HEALTH}/Check"
+        )
+        try:
+            answer = await check(b"", timeout=self._seconds)
+        except grpc.aio.AioRpcError as error:
+            return f"the provider does not answer ({error.code().name})"
+        return None if answer == _SERVING else "the provider does not serve"
+
+
+async def _serving(_: bytes, context: Context) -> bytes:
+    del context
+    return _SERVING
 
 
 class _Front:

@@ -7,14 +7,20 @@ import json
 import signal
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.driver.plugins import ExternalProvider
 from keyferry.errors import ProviderReportedError
+from keyferry.grpc_edge import serving_grpc
+from keyferry.provider_server import HealthProbe, add_provider
+from keyferry.sockets import parse_endpoint
+from keyferry.web import serving_web
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import running_devvault
+from tests.fakes.provider import ScriptedProvider
 
 TENANT = "11111111-0000-4000-8000-000000000000"
 CLIENT = "22222222-0000-4000-8000-000000000000"
@@ -75,6 +81,49 @@ async def test_the_provider_serves_mount_and_version_and_stops_in_order(tmp_path
     assert 0 == process.returncode, err.decode()
     assert not socket.exists()
     assert "s3cret" not in err.decode()
+
+
+async def test_the_health_page_asks_the_provider_over_its_socket(tmp_path: Path) -> None:
+    """200 and `ok` while it answers, 503 and why while it does not."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/azure.sock")
+    async with (
+        HealthProbe(endpoint.address, 5.0) as probe,
+        serving_web(
+            "127.0.0.1:0", metrics=None, checks={"/healthz": probe.problem}, flag="--healthz-port"
+        ) as address,
+        aiohttp.ClientSession(f"http://{address}") as session,
+    ):
+        async with session.get("/healthz") as answer:
+            assert 503 == answer.status
+            assert "the provider does not answer (UNAVAILABLE)\n" == await answer.text()
+        async with serving_grpc(endpoint, lambda server: add_provider(server, ScriptedProvider())):
+            async with asyncio.timeout(30):
+                while await probe.problem():  # noqa: ASYNC110 - its connection tries at its own pace
+                    await asyncio.sleep(0.05)
+            async with session.get("/healthz") as answer:
+                assert (200, "ok\n") == (answer.status, await answer.text())
+
+
+async def test_health_is_served_as_upstream_serves_it(tmp_path: Path) -> None:
+    """Check says SERVING; Watch and List are unimplemented."""
+    endpoint = parse_endpoint(f"unix://{tmp_path}/azure.sock")
+    local = [("grpc.default_authority", "localhost")]
+    async with (
+        serving_grpc(endpoint, lambda server: add_provider(server, ScriptedProvider())),
+        grpc.aio.insecure_channel(endpoint.address, options=local) as channel,
+    ):
+
+        async def call(method: str) -> bytes:
+            made: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                f"/grpc.health.v1.Health/{method}"
+            )
+            return await made(b"", timeout=30.0)
+
+        assert b"\x08\x01" == await call("Check")
+        for method in ("Watch", "List"):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(method)
+            assert grpc.StatusCode.UNIMPLEMENTED is refused.value.code()
 
 
 async def test_help_version_and_mistakes() -> None:

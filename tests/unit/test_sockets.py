@@ -37,6 +37,8 @@ def bound(endpoint: Endpoint) -> socket.socket:
         ("UNIX:///csi/csi.sock", "unix:/csi/csi.sock", Path("/csi/csi.sock")),
         ("tcp://127.0.0.1:77", "127.0.0.1:77", None),
         ("tcp://:77", "0.0.0.0:77", None),
+        ("tcp://:7777", "0.0.0.0:7777", None),
+        ("unix:///provider/azure.sock", "unix:/provider/azure.sock", Path("/provider/azure.sock")),
         ("tcp://[::1]:77", "[::1]:77", None),
     ],
 )
@@ -48,7 +50,7 @@ def test_an_endpoint_is_read_as_upstream_reads_it(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "unix://", "/tmp/csi.sock", "unix:/tmp/x", "http://x", "tcp://"]
+    "text", ["", "unix://", "/tmp/csi.sock", "unix:/tmp/x", "http://x", "tcp://", "udp://x"]
 )
 def test_what_is_no_endpoint_is_refused_with_both_forms(text: str) -> None:
     """The message shows what was given."""

@@ -25,7 +25,7 @@ from keyferry.errors import Hop, PlatformError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.logs import configure_logs, get_logger
 from keyferry.metrics import Metrics
-from keyferry.provider_server import add_provider
+from keyferry.provider_server import HealthProbe, add_provider
 from keyferry.providers import provider_names
 from keyferry.sockets import parse_endpoint
 from keyferry.web import serving_web
@@ -41,11 +41,11 @@ def flags_of(name: str) -> tuple[GoFlag, ...]:
         GoFlag("endpoint", _S, f"unix:///tmp/{name}.sock", "where the provider is served"),
         GoFlag("healthz-port", _I, "8989", "port of the health page, on all interfaces"),
         GoFlag("healthz-path", _S, "/healthz", "its path"),
+        GoFlag("healthz-timeout", _D, "5s", "how long the provider may take to answer it"),
         GoFlag("log-format-json", _B, "false", "log JSON instead of text"),
         GoFlag("v", _I, "0", "verbosity of the log; 2 shows the details of each call"),
         GoFlag("dev-vault", _S, "", "DEVELOPMENT: data folder of a running `keyferry devvault`"),
         GoFlag("version", _B, "false", "print the version as JSON and exit"),
-        GoFlag("healthz-timeout", _D, "5s", "", "the health page answers at once"),
         GoFlag("prometheus-port", _I, "8898", "", "the metrics are on the port of the health page"),
         GoFlag("metrics-backend", _S, "Prometheus", "", "Prometheus is the only one"),
         *PROVIDER_FLAGS,
@@ -100,22 +100,19 @@ async def _run(name: str, flags: Flags) -> None:
     stop = stop_signal()
     dev_vault = Path(str(values["dev-vault"])) if values["dev-vault"] else None
     endpoint = parse_endpoint(str(values["endpoint"]))
+    probe = HealthProbe(endpoint.address, float(values["healthz-timeout"]))
     web = serving_web(
         f":{values['healthz-port']}",
         metrics=Metrics(),
-        checks={str(values["healthz-path"]): _always},
+        checks={str(values["healthz-path"]): probe.problem},
         flag="--healthz-port",
     )
     opened = open_plugins(
         (name,), https=vault_connections(dev_vault), settings=provider_settings(flags.values)
     )
-    async with opened as plugins, web:
+    async with opened as plugins, probe, web:
         plugin = plugins.find(name)
         async with serving_grpc(endpoint, lambda server: add_provider(server, plugin.provider)):
             _log.info("ready", provider=name, endpoint=endpoint.address)
             await stop.wait()
             _log.info("stopping: calls in flight finish first; a second signal stops at once")
-
-
-async def _always() -> str | None:
-    return None

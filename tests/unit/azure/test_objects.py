@@ -166,6 +166,12 @@ def test_a_history_is_a_folder_of_versions() -> None:
     assert ("secret/secret1/0", "secret/secret1/1", "secret/secret1/2") == found.ids
 
 
+def test_the_index_is_the_last_part_of_the_path() -> None:
+    """Upstream's vector: `folder/multiple-versions/8` is version 8."""
+    found = one(objectVersionHistory="9", objectAlias="folder/multiple-versions")
+    assert ("folder/multiple-versions/8", "secret/secret1/8") == (found.paths[8], found.ids[8])
+
+
 def test_a_single_version_has_no_folder() -> None:
     """Its path is the alias, its id the object's own name."""
     found = one(objectAlias="a")
