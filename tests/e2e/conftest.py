@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from keyferry.driver.mounts import can_mount
+from tests.e2e.figures import figures
 from tests.e2e.node import Node, running_node
-
-_FIGURES = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +28,8 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a line for the end of pytest's output, which people should see and no test asserts."""
-    lines = request.config.stash.setdefault(_FIGURES, [])
+    """Takes a figure of the test, for the end of pytest's output."""
+    lines = figures(request.config)
     name = request.node.name
     return lambda line: lines.append(f"{name}: {line}")
 
@@ -39,7 +38,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the figures, of passed tests too."""
-    if lines := config.stash.get(_FIGURES, []):
+    if lines := figures(config):
         terminalreporter.section("figures")
         for line in lines:
             terminalreporter.write_line(line)

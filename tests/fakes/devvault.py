@@ -218,9 +218,9 @@ class DevVault:
         """
         self.data.behaviour.add_fault(Fault(match, action, times))
 
-    def clear_faults(self) -> None:
-        """Forget all faults."""
-        self.data.behaviour.clear_faults()
+    def clear_faults(self, match: str | None = None) -> None:
+        """Forget all faults, or those that were added with this `match`."""
+        self.data.behaviour.clear_faults(match)
 
     # --- what was asked ----------------------------------------------------------------------
 

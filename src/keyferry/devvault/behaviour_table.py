@@ -82,10 +82,10 @@ class BehaviourTable:
             connection.execute("DELETE FROM tuning")
             connection.execute("DELETE FROM fault")
 
-    def clear_faults(self) -> None:
-        """Forget all faults; the tuning stays."""
+    def clear_faults(self, match: str | None = None) -> None:
+        """Forget all faults, or those of this `match`; the tuning stays."""
         with self._database.write() as connection:
-            connection.execute("DELETE FROM fault")
+            connection.execute("DELETE FROM fault WHERE ?1 IS NULL OR match = ?1", (match,))
 
     def _rows(self) -> tuple[tuple[int, Fault], ...]:
         def load(connection: sqlite3.Connection) -> tuple[tuple[int, Fault], ...]:

@@ -34,6 +34,11 @@ def control_group(name: str) -> Iterator[str]:
             _remove(group)
 
 
+def processes_of(name: str) -> set[int]:
+    """The ids of all processes in the group of this name and in those below it."""
+    return processes_below([hierarchy / name for hierarchy in _hierarchies()])
+
+
 def processes_below(groups: list[Path]) -> set[int]:
     """The ids of all processes in these groups and in those below them."""
     found: set[int] = set()

@@ -16,6 +16,12 @@ import pytest_asyncio
 from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
+from tests.e2e.cluster.side_by_side import SideBySide, running_side_by_side
+from tests.e2e.figures import figures
+
+ORDER = ("test_chart", "test_kube_store", "test_api_server", "test_cluster", "test_article")
+"""What needs no cluster or one of its own comes first; what disturbs the common one, last."""
+LAST = ("test_full_node", "test_disruptions")
 
 
 def pytest_configure() -> None:
@@ -31,9 +37,32 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if asked_for or here not in collection_path.parents else True
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files in the order in which their tests can run."""
+    items.sort(key=lambda item: _place(item.path.stem))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def installed() -> AsyncIterator[Installation]:
-    """One cluster with Keyferry installed, for all scenarios; each has namespaces of its own."""
+async def installed(request: pytest.FixtureRequest) -> AsyncIterator[Installation]:
+    """One cluster with Keyferry installed, for all scenarios; each has a namespace of its own."""
     with TemporaryDirectory(prefix="keyferry-") as folder:
         async with running_installation(Path(folder)) as running:
+            for phase, seconds in running.phases.items():
+                figures(request.config).append(f"{phase}: {seconds:.1f} s")
             yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def beside(
+    request: pytest.FixtureRequest, installed: Installation
+) -> AsyncIterator[SideBySide]:
+    """All chosen scenarios that can run beside each other, under way."""
+    tests = [item.function for item in request.session.items if isinstance(item, pytest.Function)]
+    async with running_side_by_side(installed, tests) as running:
+        yield running
+
+
+def _place(module: str) -> int:
+    if module in ORDER:
+        return ORDER.index(module) - len(ORDER)
+    return LAST.index(module) + 1 if module in LAST else 0

@@ -2,34 +2,32 @@
 
 async with running_installation(folder) as installed:
     installed.vault.set_secret("contoso", "db-password", "s3cret")
-    await installed.kubectl.apply(azure_class("shop", "web", {"db-password": "db"}))
+    await installed.kubectl.apply(azure_class("web", {"db-password": "db"}), namespace="shop")
 """
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
 from keyferry.devvault.model import EXCHANGE_AUDIENCE
+from tests.e2e.cluster.cgroups import processes_of
 from tests.e2e.cluster.cluster import Cluster, running_cluster
-from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.keyferry_image import write_keyferry_archive
 from tests.e2e.cluster.kubectl import Document, Kubectl
-from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
+from tests.e2e.cluster.manifests import MACHINE, VAULT
+from tests.fakes.devvault import DevVault, running_devvault
 
 NAMESPACE = "kube-system"
 """Where the driver runs."""
 
-MACHINE = "11111111-0000-4000-8000-000000000001"
-"""The managed identity of the node, which may read the vault `contoso`."""
-
-VAULT = "contoso"
 DRIVER = "app=secrets-store-csi-driver"
 ROTATION_SECONDS = 5
 
@@ -45,11 +43,13 @@ class Installation:
         cluster: it.
         vault: the driver reads from it.
         values: of the chart.
+        phases: the seconds that each step to here took, by its name.
     """
 
     cluster: Cluster
     vault: DevVault
     values: dict[str, object] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
 
     @property
     def kubectl(self) -> Kubectl:
@@ -99,6 +99,18 @@ class Installation:
         assert 1 == len(running), f"{len(running)} drivers"
         return dict(running[0])
 
+    def driver_process(self) -> int:
+        """The id of the process of the driver, as the machine sees it."""
+        found = [pid for pid in processes_of(self.cluster.control_group) if _is_driver(pid)]
+        assert 1 == len(found), f"{len(found)} processes of the driver"
+        return found[0]
+
+    def driver_memory(self) -> float:
+        """The resident memory of the driver in MiB."""
+        status = Path("/proc", str(self.driver_process()), "status").read_text()
+        (kib,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
+        return int(kib) / 1024
+
     async def driver_log(self) -> str:
         """What the driver that runs now has said."""
         return await self.kubectl("logs", "daemonset/keyferry", f"--namespace={NAMESPACE}")
@@ -109,102 +121,6 @@ class Installation:
         await self.kubectl(
             "wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=50s"
         )
-
-    async def ready(self, name: str, *, namespace: str, seconds: int = 50) -> None:
-        """Wait until a pod is ready."""
-        await self.kubectl(
-            "wait",
-            "--for=condition=Ready",
-            f"pod/{name}",
-            f"--namespace={namespace}",
-            f"--timeout={seconds}s",
-        )
-
-    async def run_in(self, pod: str, *command: str, namespace: str) -> str:
-        """What a command in a pod prints."""
-        return await self.kubectl("exec", pod, f"--namespace={namespace}", "--", *command)
-
-
-def azure_class(
-    namespace: str,
-    name: str,
-    objects: Mapping[str, str],
-    *,
-    secret_objects: list[Document] | None = None,
-    **parameters: str,
-) -> Document:
-    """A class of secrets of the vault, read as the managed identity of the node.
-
-    Args:
-        namespace: of the class.
-        name: of the class.
-        objects: alias by name of the secret; the alias "" is none.
-        secret_objects: the entries of `secretObjects`.
-        parameters: take the place of those of the managed identity.
-    """
-    entries = [
-        yaml.safe_dump({"objectName": secret, "objectType": "secret", "objectAlias": alias})
-        for secret, alias in objects.items()
-    ]
-    who = parameters or {"useVMManagedIdentity": "true", "userAssignedIdentityID": MACHINE}
-    spec: Document = {
-        "provider": "azure",
-        "parameters": {
-            "keyvaultName": VAULT,
-            "tenantID": DEFAULT_TENANT,
-            "objects": yaml.safe_dump({"array": entries}),
-            **who,
-        },
-    }
-    if secret_objects:
-        spec["secretObjects"] = secret_objects
-    return {
-        "apiVersion": "secrets-store.csi.x-k8s.io/v1",
-        "kind": "SecretProviderClass",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": spec,
-    }
-
-
-def pod_spec(*classes: str, command: str = "sleep 3600", **spec: object) -> Document:
-    """The spec of a pod with a volume of each class at `/mnt/CLASS`."""
-    return {
-        "terminationGracePeriodSeconds": 0,
-        "containers": [
-            {
-                "name": "main",
-                "image": BUSYBOX,
-                "imagePullPolicy": "Never",
-                "command": ["sh", "-c", command],
-                "volumeMounts": [
-                    {"name": name, "mountPath": f"/mnt/{name}", "readOnly": True}
-                    for name in classes
-                ],
-            }
-        ],
-        "volumes": [
-            {
-                "name": name,
-                "csi": {
-                    "driver": "secrets-store.csi.k8s.io",
-                    "readOnly": True,
-                    "volumeAttributes": {"secretProviderClass": name},
-                },
-            }
-            for name in classes
-        ],
-        **spec,
-    }
-
-
-def pod(namespace: str, name: str, *classes: str, **spec: object) -> Document:
-    """A pod with a volume of each class; see `pod_spec`."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-        "spec": pod_spec(*classes, **spec),  # type: ignore[arg-type]
-    }
 
 
 @asynccontextmanager
@@ -217,18 +133,37 @@ async def running_installation(folder: Path) -> AsyncIterator[Installation]:
     Args:
         folder: takes everything; a short path.
     """
+    phases: dict[str, float] = {}
+    start = time.monotonic()
     async with running_cluster(folder) as cluster, running_devvault(folder) as vault:
+        phases["cluster"] = time.monotonic() - start
         vault.add_managed_identity(MACHINE)
         vault.set_secret(VAULT, "db-password", "s3cret")
         vault.grant(VAULT, MACHINE, "get", "list")
-        archive = write_keyferry_archive(
-            folder / "keyferry.tar", cluster.programs.kubernetes.parent
-        )
-        await cluster.containerd.load(archive)
-        archive.unlink()
-        installed = Installation(cluster, vault, _values(cluster, folder / "devvault"))
-        await installed.install()
+        with _timed(phases, "image"):
+            archive = write_keyferry_archive(
+                folder / "keyferry.tar", cluster.programs.kubernetes.parent
+            )
+            await cluster.containerd.load(archive)
+            archive.unlink()
+        values = _values(cluster, folder / "devvault")
+        installed = Installation(cluster, vault, values, phases)
+        with _timed(phases, "install"):
+            await installed.install()
         yield installed
+
+
+@contextmanager
+def _timed(phases: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    phases[name] = time.monotonic() - start
+
+
+def _is_driver(pid: int) -> bool:
+    with suppress(OSError):
+        return b"\0keyferry\0driver\0" in Path("/proc", str(pid), "cmdline").read_bytes()
+    return False
 
 
 def _values(cluster: Cluster, vault: Path) -> dict[str, object]:
@@ -239,7 +174,7 @@ def _values(cluster: Cluster, vault: Path) -> dict[str, object]:
             "providersDir": str(cluster.kubelet_root.parent / "providers"),
             "additionalProvidersDirs": [],
             "hostNetwork": True,
-            "metricsAddr": "127.0.0.1:8095",
+            "metricsAddr": f"{cluster.network.node}:8095",
             "extraArgs": ["--dev-vault=/devvault"],
             "volumes": [{"name": "devvault", "hostPath": {"path": str(vault)}}],
             "volumeMounts": [{"name": "devvault", "mountPath": "/devvault", "readOnly": True}],

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-_CALL_SECONDS = 60
+_CALL_SECONDS = 180
+"""Longer than anything is waited for with `kubectl wait`."""
 
 Document = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -48,9 +49,14 @@ class Kubectl:
         assert 0 == run.returncode, f"kubectl {' '.join(arguments)}: {run.stderr or run.stdout}"
         return run.stdout
 
-    async def apply(self, *documents: Document) -> None:
-        """Create or change objects."""
-        await self("apply", "--filename", "-", stdin=yaml.safe_dump_all(documents))
+    async def apply(self, *documents: Document, namespace: str = "default") -> None:
+        """Create or change objects, in this namespace unless they name another."""
+        await self(
+            "apply",
+            f"--namespace={namespace}",
+            "--filename=-",
+            stdin=yaml.safe_dump_all(documents),
+        )
 
     async def get(self, *arguments: str) -> Document:
         """One object, or a list of objects with its `items`."""

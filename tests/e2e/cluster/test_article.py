@@ -5,18 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.cluster.images import BUSYBOX
-from tests.e2e.cluster.installation import (
-    MACHINE,
-    NAMESPACE,
-    VAULT,
-    Installation,
-    azure_class,
-    pod,
-)
-from tests.e2e.cluster.waiting import eventually
+from tests.e2e.cluster.installation import NAMESPACE, Installation
+from tests.e2e.cluster.manifests import MACHINE, VAULT
+from tests.e2e.cluster.namespace import new_namespace
 from tests.fakes.devvault import DEFAULT_TENANT
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+NAME = "nginx-secrets-store-inline"
 
 CLASS = """
 apiVersion: secrets-store.csi.x-k8s.io/v1
@@ -87,53 +83,20 @@ async def test_the_pod_of_the_article_has_file_and_variable_at_its_first_start(
     installed: Installation, name: str
 ) -> None:
     """The Secret is there before the first container starts, by alias and by the object's name."""
-    namespace = f"article-{name.lower().replace('_', '-')}"
-    await installed.make_namespace(namespace)
-    text = CLASS.format(name=name, client=MACHINE, vault=VAULT, tenant=DEFAULT_TENANT)
-    await installed.kubectl("apply", f"--namespace={namespace}", "--filename=-", stdin=text)
-    await installed.kubectl(
-        "apply", f"--namespace={namespace}", "--filename=-", stdin=POD.format(image=BUSYBOX)
-    )
-    await installed.ready("nginx-secrets-store-inline", namespace=namespace)
+    async with new_namespace(installed, f"article-{name.lower().replace('_', '-')}") as shop:
+        text = CLASS.format(name=name, client=MACHINE, vault=VAULT, tenant=DEFAULT_TENANT)
+        await shop.kubectl("apply", "--filename=-", stdin=text)
+        await shop.kubectl("apply", "--filename=-", stdin=POD.format(image=BUSYBOX))
+        await shop.ready(NAME)
 
-    async def inside(*command: str) -> str:
-        return await installed.run_in("nginx-secrets-store-inline", *command, namespace=namespace)
-
-    assert "s3cret" == await inside("cat", "/mnt/secrets-store/SECRET_1")
-    assert "s3cret" == await inside("sh", "-c", 'printf %s "$dbpassword"')
-    found = await installed.kubectl.get(
-        "pod", "nginx-secrets-store-inline", f"--namespace={namespace}"
-    )
-    assert 0 == found["status"]["containerStatuses"][0]["restartCount"]
-    events = await installed.kubectl.get("events", f"--namespace={namespace}")
-    failures = [each["message"] for each in events["items"] if each["reason"].startswith("Failed")]
-    assert [] == failures, "the first start needed no second try"
-
-    status = await installed.kubectl.get(
-        "secretproviderclasspodstatus",
-        f"nginx-secrets-store-inline-{namespace}-azure-kvname",
-        f"--namespace={namespace}",
-    )
-    assert ["secret/db-password"] == [each["id"] for each in status["status"]["objects"]]
-    await installed.kubectl("delete", "namespace", namespace, "--wait=false")
-
-
-async def test_the_volume_goes_with_its_pod(installed: Installation) -> None:
-    """Nothing stays mounted, and no error is logged for it."""
-    await installed.make_namespace("leaving")
-    await installed.kubectl.apply(
-        azure_class("leaving", "web", {"db-password": "db"}), pod("leaving", "web", "web")
-    )
-    await installed.ready("web", namespace="leaving")
-    uid = (await installed.kubectl.get("pod", "web", "--namespace=leaving"))["metadata"]["uid"]
-    await installed.kubectl("delete", "pod", "web", "--namespace=leaving", "--timeout=50s")
-    folder = installed.cluster.kubelet_root / "pods" / uid
-
-    async def gone() -> bool | None:
-        return None if folder.exists() else True
-
-    assert await eventually(gone, f"{folder} to go")
-    assert "failed to clean and unmount target path" not in await installed.driver_log()
+        assert "s3cret" == await shop.read(NAME, "/mnt/secrets-store/SECRET_1")
+        assert "s3cret" == await shop.run(NAME, "sh", "-c", 'printf %s "$dbpassword"')
+        found = await shop.get("pod", NAME)
+        assert 0 == found["status"]["containerStatuses"][0]["restartCount"]
+        events = (await shop.get("events"))["items"]
+        failures = [each["message"] for each in events if each["reason"].startswith("Failed")]
+        assert [] == failures, "the first start needed no second try"
+        assert {"secret/db-password"} == set(await shop.versions(NAME, "azure-kvname"))
 
 
 async def test_the_driver_says_that_it_is_ready(installed: Installation) -> None:

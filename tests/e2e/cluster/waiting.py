@@ -18,7 +18,11 @@ T = TypeVar("T")
 
 
 async def eventually(
-    look: Callable[[], Awaitable[T | None]], what: str, *, seconds: float = PATIENCE_SECONDS
+    look: Callable[[], Awaitable[T | None]],
+    what: str,
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    pause: float = _POLL_SECONDS,
 ) -> T:
     """Look again and again until there is something to see.
 
@@ -26,6 +30,7 @@ async def eventually(
         look: gives None as long as there is nothing; the reason may be an AssertionError as well.
         what: is waited for, for the message.
         seconds: how long.
+        pause: seconds between two looks.
 
     Raises:
         AssertionError: there was nothing in time; it says what the last look saw.
@@ -39,7 +44,7 @@ async def eventually(
                 return seen
         except AssertionError as error:
             last = error
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(pause)
     raise AssertionError(f"waited {seconds:.0f} seconds in vain for {what}: {last}")
 
 

@@ -62,3 +62,11 @@ def test_clearing_the_faults_keeps_the_tuning(dev: DevVaultData) -> None:
     dev.behaviour.add_fault(Fault("/", Hang()))
     dev.behaviour.clear_faults()
     assert ((), 1) == (dev.behaviour.faults(), dev.behaviour.tuning().latency)
+
+
+def test_one_fault_is_forgotten_and_others_stay(dev: DevVaultData) -> None:
+    """By the words with which it was added."""
+    dev.behaviour.add_fault(Fault("kv1.vault.azure.net", Hang()))
+    dev.behaviour.add_fault(Fault("kv2.vault.azure.net", Hang()))
+    dev.behaviour.clear_faults("kv1.vault.azure.net")
+    assert (Fault("kv2.vault.azure.net", Hang()),) == dev.behaviour.faults()

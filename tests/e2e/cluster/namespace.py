@@ -1,0 +1,189 @@
+"""A namespace of one scenario: what a person does there with kubectl, and sees."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+from tests.e2e.cluster.installation import Installation
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.waiting import PATIENCE_SECONDS, eventually
+
+_LOOK_SECONDS = 1.0
+"""Between two looks; each one is a process, and scenarios run beside each other."""
+
+_POD_STATUS = "secretproviderclasspodstatuses"
+
+
+class Namespace:
+    """A namespace on a cluster with Keyferry installed.
+
+    Attributes:
+        name: of the namespace.
+        installed: the cluster, and the vault.
+    """
+
+    def __init__(self, installed: Installation, name: str) -> None:
+        self.installed = installed
+        self.name = name
+
+    async def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl in this namespace.
+
+        Raises:
+            AssertionError: it failed; the message is what it said.
+        """
+        return await self.installed.kubectl(f"--namespace={self.name}", *arguments, stdin=stdin)
+
+    async def get(self, *arguments: str) -> Document:
+        """One object, or a list of objects with its `items`."""
+        return await self.installed.kubectl.get(f"--namespace={self.name}", *arguments)
+
+    async def apply(self, *documents: Document) -> None:
+        """Create or change objects."""
+        await self.installed.kubectl.apply(*documents, namespace=self.name)
+
+    async def delete(self, *what: str) -> None:
+        """Delete objects, and wait until they are gone."""
+        await self.kubectl("delete", *what, f"--timeout={PATIENCE_SECONDS:.0f}s")
+
+    async def wait(self, condition: str, *what: str) -> None:
+        """Wait until a condition, as `kubectl wait --for` has it, holds for these objects."""
+        await self.kubectl(
+            "wait", f"--for={condition}", *what, f"--timeout={PATIENCE_SECONDS:.0f}s"
+        )
+
+    # --- pods --------------------------------------------------------------------------------
+
+    async def ready(self, *pods: str) -> None:
+        """Wait until these pods are there and ready."""
+        names = [f"pod/{name}" for name in pods]
+        await self.wait("create", *names)
+        await self.wait("condition=Ready", *names)
+
+    async def run(self, pod: str, *command: str) -> str:
+        """What a command in a pod prints; `pod` may be `deployment/NAME`, too."""
+        return await self.kubectl("exec", pod, "--", *command)
+
+    async def read(self, pod: str, path: str) -> str:
+        """The content of a file in a pod."""
+        return await self.run(pod, "cat", path)
+
+    async def reads(self, pod: str, path: str, content: str) -> None:
+        """Wait until a file in a pod has this content."""
+        look = f"""
+            for i in $(seq {PATIENCE_SECONDS * 2:.0f}); do
+              [ "$(cat {path})" = {shlex.quote(content)} ] && exit; sleep 0.5
+            done; echo "{path} still is $(cat {path})" >&2; exit 1"""
+        await self.run(pod, "sh", "-c", look)
+
+    async def pods(self, app: str) -> list[Document]:
+        """The pods with this label `app` that are not on their way out."""
+        found = await self.get("pods", f"--selector=app={app}")
+        return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+
+    async def volumes_gone(self, uid: str, *, folder_too: bool = False) -> None:
+        """Wait until no volume of the pod with this uid is left on the node.
+
+        Args:
+            uid: of the pod.
+            folder_too: the folder of the pod goes as well, because the pod was deleted.
+        """
+        folder = self.installed.cluster.kubelet_root / "pods" / uid
+
+        async def gone() -> bool | None:
+            if folder_too and folder.exists():
+                return None
+            return None if list(folder.glob("volumes/kubernetes.io~csi/*")) else True
+
+        await eventually(gone, f"the volumes of {folder} to go")
+
+    async def says(self, reason: str, text: str) -> str:
+        """Wait for an event of this reason whose message has this text; returns the message."""
+
+        async def said() -> str | None:
+            events = (await self.get("events", f"--field-selector=reason={reason}"))["items"]
+            messages = [str(each["message"]) for each in events]
+            assert any(text in message for message in messages), f"{reason}: {messages}"
+            return next(message for message in messages if text in message)
+
+        return await eventually(said, f"an event {reason}: {text}", pause=_LOOK_SECONDS)
+
+    async def versions(self, pod: str, class_name: str) -> Mapping[str, str]:
+        """Which version of each object the status of a volume names."""
+        status = await self.get(_POD_STATUS, f"{pod}-{self.name}-{class_name}")
+        return {each["id"]: each["version"] for each in status["status"]["objects"]}
+
+    # --- Secrets -----------------------------------------------------------------------------
+
+    async def secret_data(self, name: str) -> dict[str, str]:
+        """The decoded data of a Secret."""
+        return decoded(await self.get("secret", name))
+
+    async def secret_has(self, name: str, data: Mapping[str, str]) -> None:
+        """Wait until a Secret has exactly these data."""
+
+        async def has() -> bool | None:
+            found = await self.secret_data(name)
+            assert dict(data) == found, f"it has {found}"
+            return True
+
+        await eventually(has, f"secret {name} to be {dict(data)}", pause=_LOOK_SECONDS)
+
+    async def owners(self, secret: str) -> list[tuple[str, str]]:
+        """Kind and name of each owner of a Secret, sorted."""
+        metadata = (await self.get("secret", secret))["metadata"]
+        return sorted((each["kind"], each["name"]) for each in metadata.get("ownerReferences", ()))
+
+    async def owner_count(self, secret: str, count: int) -> None:
+        """Wait until a Secret has exactly so many owners."""
+
+        async def counted() -> bool | None:
+            owners = await self.owners(secret)
+            assert count == len(owners), f"they are {owners}"
+            return True
+
+        await eventually(counted, f"secret {secret} to have {count} owners", pause=_LOOK_SECONDS)
+
+    async def secret_gone(self, name: str) -> None:
+        """Wait until a Secret is not there, and none is left that a look missed."""
+        await self.wait("delete", f"secret/{name}")
+        names = (await self.kubectl("get", "secrets", "--output=name")).split()
+        assert f"secret/{name}" not in names
+
+    async def describe(self) -> str:
+        """What is here and what happened, for whoever reads that a scenario failed."""
+        said = []
+        for arguments in (
+            ("get", "pods,secrets,secretproviderclasses,secretproviderclasspodstatuses"),
+            (
+                "events",
+                "--output=custom-columns=REASON:.reason,FOR:.involvedObject.name,M:.message",
+            ),
+        ):
+            with suppress(AssertionError):
+                said.append(await self.kubectl(*arguments))
+        return "\n".join([f"namespace {self.name}:", *said])
+
+
+def decoded(secret: Document) -> dict[str, str]:
+    """The data of a Secret as text."""
+    return {
+        key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()
+    }
+
+
+@asynccontextmanager
+async def new_namespace(installed: Installation, name: str) -> AsyncIterator[Namespace]:
+    """A namespace in which pods can be made; it is on its way out when the block ends."""
+    await installed.make_namespace(name)
+    namespace = Namespace(installed, name)
+    try:
+        yield namespace
+    except BaseException as error:
+        error.add_note(await namespace.describe())
+        raise
+    finally:
+        await installed.kubectl("delete", "namespace", name, "--wait=false")

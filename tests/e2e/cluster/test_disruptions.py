@@ -1,0 +1,196 @@
+"""What a cluster does to a driver: crashes, restarts, outages, upgrades and the end.
+
+One after the other, in this order, because each disturbs everybody. The last one uninstalls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.cluster.installation import NAMESPACE, Installation
+from tests.e2e.cluster.keyferry_image import KEYFERRY
+from tests.e2e.cluster.manifests import (
+    CSI_DRIVER,
+    MACHINE,
+    VAULT,
+    azure_class,
+    deployment,
+    pod,
+    secret_object,
+)
+from tests.e2e.cluster.namespace import Namespace, new_namespace
+from tests.e2e.cluster.waiting import eventually
+from tests.fakes.devvault import CloseHalfWay
+from tests.fakes.mounts import mounted_below
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
+
+STARTS = 30
+"""Pods that start while the driver is killed."""
+
+
+@pytest.fixture(autouse=True)
+def stopwatch(show: Callable[[str], None]) -> Iterator[None]:
+    """Tell how long each scenario takes."""
+    start = time.monotonic()
+    yield
+    show(f"{time.monotonic() - start:.1f} s")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def lasting(
+    request: pytest.FixtureRequest, installed: Installation
+) -> AsyncIterator[Namespace]:
+    """A pod `lasting` that runs with a file and a Secret while something happens."""
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
+    installed.vault.set_secret(VAULT, "lasting", f"before {name}")
+    async with new_namespace(installed, name) as shop:
+        kept = [secret_object("lasting", {"value": "file"})]
+        await shop.apply(
+            azure_class("web", {"lasting": "file"}, secret_objects=kept), pod("lasting", "web")
+        )
+        await shop.ready("lasting")
+        yield shop
+
+
+async def is_served(shop: Namespace, value: str) -> None:
+    """The lasting pod never stopped and gets new versions; further pods start."""
+    (container,) = (await shop.get("pod", "lasting"))["status"]["containerStatuses"]
+    assert 0 == container["restartCount"]
+    shop.installed.vault.set_secret(VAULT, "lasting", value)
+    await shop.reads("lasting", "/mnt/web/file", value)
+    await shop.secret_has("lasting", {"value": value})
+    await shop.apply(pod("further", "web"))
+    await shop.ready("further")
+    assert value == await shop.read("further", "/mnt/web/file")
+
+
+async def test_the_driver_is_killed_while_pods_start(
+    lasting: Namespace, installed: Installation
+) -> None:
+    """Kill -9 in the middle of 30 starts: all of them come up, each with its own file."""
+    installed.vault.tune(latency_seconds=0.2)
+    await lasting.apply(
+        azure_class("many", {"db-password": "file"}),
+        deployment("many", "many", replicas=STARTS),
+    )
+    installed.vault.forget_requests()
+
+    async def some_started() -> bool | None:
+        return installed.vault.journal.in_flight > 0 or None
+
+    await eventually(some_started, "a call for one of the pods", pause=0.01)
+    killed = installed.driver_process()
+    os.kill(killed, signal.SIGKILL)
+    await lasting.kubectl("rollout", "status", "deployment/many", "--timeout=170s")
+    installed.vault.tune()
+    pods = await lasting.pods("many")
+    assert STARTS == len(pods)
+    for each in pods:
+        assert "s3cret" == await lasting.read(each["metadata"]["name"], "/mnt/many/file")
+    assert killed != installed.driver_process()
+    await installed.driver_is_ready()
+    await is_served(lasting, "after the kill")
+
+
+async def test_kubelet_is_restarted(lasting: Namespace, installed: Installation) -> None:
+    """The driver stays registered with the new kubelet, and pods go on."""
+    await installed.cluster.kubelet.stop()
+    installed.cluster.kubelet.start()
+    await is_served(lasting, "after the restart")
+    node = await installed.kubectl.get("csinode", installed.cluster.node)
+    assert [CSI_DRIVER] == [each["name"] for each in node["spec"]["drivers"]]
+
+
+async def test_the_api_server_is_away_for_a_minute(
+    lasting: Namespace, installed: Installation
+) -> None:
+    """New versions go on reaching files, and a pod that waits for its vault is mounted.
+
+    Its class is known to the driver. What belongs into the API follows when it is back.
+    """
+    vault, host = installed.vault, "outage.vault.azure.net"
+    vault.set_secret("outage", "file", "s3cret")
+    vault.grant("outage", MACHINE, "get")
+    vault.add_fault(host, CloseHalfWay(), times=None)
+    waiting = pod("waiting", "late", automountServiceAccountToken=False)
+    await lasting.apply(azure_class("late", {"file": ""}, vault="outage"), waiting)
+    await lasting.says("FailedMount", host)
+    late = (await lasting.get("pod", "waiting"))["metadata"]["uid"]
+    early = (await lasting.get("pod", "lasting"))["metadata"]["uid"]
+    start = time.monotonic()
+    await installed.cluster.server.stop()
+    try:
+        vault.set_secret(VAULT, "lasting", "during the outage")
+        await _file_on_node(installed, early, "web", "file", "during the outage")
+        vault.clear_faults(host)
+        await _file_on_node(installed, late, "late", "file", "s3cret")
+        await asyncio.sleep(max(0.0, 60 - (time.monotonic() - start)))
+    finally:
+        vault.clear_faults(host)
+        await installed.cluster.server.start()
+    await lasting.ready("waiting")
+    assert {"secret/file"} == set(await lasting.versions("waiting", "late"))
+    await lasting.secret_has("lasting", {"value": "during the outage"})
+    await is_served(lasting, "after the outage")
+
+
+async def _file_on_node(
+    installed: Installation, uid: str, volume: str, name: str, content: str
+) -> None:
+    """Wait until a file of a pod has this content, seen from the node: kubectl has no API."""
+    volumes = installed.cluster.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi"
+    path = volumes / volume / "mount" / name
+
+    async def has() -> bool | None:
+        return (path.exists() and path.read_text() == content) or None
+
+    await eventually(has, f"{path} to have {content!r}")
+
+
+async def test_the_driver_is_upgraded_under_running_pods(
+    lasting: Namespace, installed: Installation
+) -> None:
+    """Another image and other values, by `helm upgrade`; pods of before and after are served."""
+    repository = KEYFERRY.partition(":")[0]
+    await installed.cluster.containerd.ctr("images", "tag", KEYFERRY, f"{repository}:2")
+    before = (await installed.driver_pod())["metadata"]["name"]
+    linux = installed.values["linux"]
+    assert isinstance(linux, dict)
+    newer = linux | {"image": linux["image"] | {"tag": "2"}}
+    await installed.install(linux=newer, logFormatJSON=True)
+    after = await installed.driver_pod()
+    assert before != after["metadata"]["name"]
+    assert f"{repository}:2" == after["spec"]["containers"][0]["image"]
+    await is_served(lasting, "after the upgrade")
+
+
+async def test_uninstalling_leaves_the_files_of_running_pods(
+    lasting: Namespace, installed: Installation
+) -> None:
+    """Classes, Secrets and files stay, as the notes of the chart say, and a new driver goes on."""
+    notes = await installed.helm("get", "notes", "keyferry")
+    said = "the classes, the running pods' files and the Secrets stay"
+    assert said in " ".join(notes.split())
+    uid = (await lasting.get("pod", "lasting"))["metadata"]["uid"]
+    value = await lasting.read("lasting", "/mnt/web/file")
+    await installed.helm("uninstall", "keyferry", "--wait")
+    assert [] == (await installed.kubectl.get("pods", f"--namespace={NAMESPACE}"))["items"]
+    assert value == await lasting.read("lasting", "/mnt/web/file")
+    assert {"value": value} == await lasting.secret_data("lasting")
+    assert "web" == (await lasting.get("secretproviderclass", "web"))["metadata"]["name"]
+    assert {"secret/lasting"} == set(await lasting.versions("lasting", "web"))
+    await lasting.kubectl("delete", "pod", "lasting", "--wait=false")
+    with pytest.raises(AssertionError, match="timed out"):
+        await lasting.kubectl("wait", "--for=delete", "pod/lasting", "--timeout=5s")
+    assert [each for each in mounted_below(installed.cluster.kubelet_root) if uid in each]
+    await installed.install()
+    await lasting.kubectl("wait", "--for=delete", "pod/lasting", "--timeout=120s")
+    await lasting.volumes_gone(uid, folder_too=True)

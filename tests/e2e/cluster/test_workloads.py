@@ -1,0 +1,105 @@
+"""What makes pods: StatefulSets, Jobs, CronJobs, Deployments."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.cluster.manifests import (
+    VAULT,
+    azure_class,
+    cron_job,
+    deployment,
+    job,
+    secret_object,
+    stateful_set,
+)
+from tests.e2e.cluster.namespace import Namespace
+from tests.e2e.cluster.side_by_side import scenario
+from tests.e2e.cluster.waiting import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+
+@scenario("stateful-set")
+async def test_a_pod_of_a_stateful_set_comes_back_under_its_name(shop: Namespace) -> None:
+    """The new pod has a volume and a pod status of its own, and what the vault holds by then."""
+    vault = shop.installed.vault
+    vault.set_secret(VAULT, "stateful-set", "first")
+    kept = [secret_object("db", {"password": "file"})]
+    await shop.apply(
+        azure_class("db", {"stateful-set": "file"}, secret_objects=kept),
+        stateful_set("db", "db", env={"PASSWORD": ("db", "password")}),
+    )
+    await shop.ready("db-0")
+    first = (await shop.get("pod", "db-0"))["metadata"]["uid"]
+    assert "first" == await shop.read("db-0", "/mnt/db/file")
+    version = vault.set_secret(VAULT, "stateful-set", "second")
+    await shop.delete("pod", "db-0")
+
+    async def recreated() -> bool | None:
+        found = await shop.get("pod", "db-0")
+        return found["metadata"]["uid"] != first or None
+
+    await eventually(recreated, "a new pod db-0")
+    await shop.ready("db-0")
+    assert "second" == await shop.read("db-0", "/mnt/db/file")
+    assert "second" == await shop.run("db-0", "sh", "-c", 'printf %s "$PASSWORD"')
+    assert {"secret/stateful-set": version} == await shop.versions("db-0", "db")
+    second = (await shop.get("pod", "db-0"))["metadata"]["uid"]
+    status = await shop.get("secretproviderclasspodstatus", "db-0-stateful-set-db")
+    assert [second] == [each["uid"] for each in status["metadata"]["ownerReferences"]]
+
+
+@scenario("jobs")
+async def test_a_job_has_what_the_vault_holds_when_it_starts(shop: Namespace) -> None:
+    """Two runs, and between them a new version; what has run keeps nothing mounted."""
+    vault = shop.installed.vault
+    await shop.apply(azure_class("batch", {"jobs": "file"}))
+    for value in ("first", "second"):
+        vault.set_secret(VAULT, "jobs", value)
+        await shop.apply(job(f"run-{value}", "batch", command="cat /mnt/batch/file"))
+        await shop.wait("condition=Complete", f"job/run-{value}")
+        assert value == await shop.kubectl("logs", f"job/run-{value}")
+    for each in (await shop.get("pods"))["items"]:
+        await shop.volumes_gone(each["metadata"]["uid"])
+
+
+@scenario("cron-job")
+async def test_a_cron_job_has_fresh_values_at_each_run(shop: Namespace) -> None:
+    """The first run is by the clock, the second one by hand."""
+    vault = shop.installed.vault
+    vault.set_secret(VAULT, "cron-job", "first")
+    await shop.apply(
+        azure_class("batch", {"cron-job": "file"}),
+        cron_job("report", "batch", command="cat /mnt/batch/file"),
+    )
+
+    async def done() -> str | None:
+        jobs = (await shop.get("jobs"))["items"]
+        ran = [each["metadata"]["name"] for each in jobs if each["status"].get("succeeded")]
+        return ran[0] if ran else None
+
+    by_clock = await eventually(done, "the run at the full minute", pause=2.0)
+    assert "first" == await shop.kubectl("logs", f"job/{by_clock}")
+    vault.set_secret(VAULT, "cron-job", "second")
+    await shop.kubectl("create", "job", "by-hand", "--from=cronjob/report")
+    await shop.wait("condition=Complete", "job/by-hand")
+    assert "second" == await shop.kubectl("logs", "job/by-hand")
+
+
+@scenario("replicas")
+async def test_a_secret_goes_when_its_deployment_is_scaled_to_nothing(shop: Namespace) -> None:
+    """Three replicas have one Secret; with the last one it goes, and it comes back with them."""
+    shop.installed.vault.set_secret(VAULT, "replicas", "s3cret")
+    kept = [secret_object("web", {"password": "file"})]
+    await shop.apply(
+        azure_class("web", {"replicas": "file"}, secret_objects=kept),
+        deployment("web", "web", replicas=3, env={"PASSWORD": ("web", "password")}),
+    )
+    for _ in range(2):
+        await shop.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+        assert 3 == len(await shop.pods("web"))
+        assert {"password": "s3cret"} == await shop.secret_data("web")
+        await shop.kubectl("scale", "deployment/web", "--replicas=0")
+        await shop.secret_gone("web")
+        await shop.kubectl("scale", "deployment/web", "--replicas=3")
