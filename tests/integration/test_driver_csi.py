@@ -91,7 +91,8 @@ async def test_the_node_tells_its_name_and_no_limits(driver: Driver) -> None:
     [
         ("Identity/GetPluginCapabilities", "0a 04 0a 02 08 01"),
         ("Identity/Probe", "0a 02 08 01"),
-        ("Node/NodeGetCapabilities", "0a 04 0a 02 08 01"),
+        # Ours beside upstream's: VOLUME_MOUNT_GROUP.
+        ("Node/NodeGetCapabilities", "0a 04 0a 02 08 01 0a 04 0a 02 08 06"),
         ("Controller/ControllerGetCapabilities", "0a 02 0a 00"),
     ],
 )

@@ -70,6 +70,9 @@ ELSEWHERE = {
     "parameters of a class that begin with `csi.storage.k8s.io/`": (
         "unit/driver/test_request.py::test_a_class_does_not_speak_for_kubelet"
     ),
+    "`fsGroup` of the pod": (
+        "unit/driver/test_mounts.py::test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group"
+    ),
     "unpublish": (
         "unit/driver/test_mounts.py::test_a_path_that_only_resembles_one_of_kubelet_is_nobodys"
     ),

@@ -8,9 +8,8 @@ Two things are ours: a change of mode alone is written too, and what a killed pr
 half-written folder, a stray `..data_tmp`, a missing link) is mended by the next write instead of
 breaking it.
 
-Where kubelet gave the volume to the fsGroup of its pod, new files are written as kubelet would make
-them. It only looks at a volume when it publishes it, so files that were rotated between two looks
-would lock their reader out; and what kubelet did to the modes must not pass for a change.
+Where the root of the volume belongs to a group (see `mounts`), so does everything that is written
+into it, from the moment it appears; the modes are those that were asked for.
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 DATA = "..data"
 _DATA_TMP = "..data_tmp"
-_GROUP_MAY_READ = 0o440
-"""What kubelet adds to the mode of each file of a read-only volume that it gives to an fsGroup."""
 _STAMP = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
 
 
@@ -89,8 +86,7 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
     try:
         current = _current(root)
         before = _read(root / current) if current else {}
-        files = _as_seen_by_kubelet(root, files)
-        after = {file.path: (file.mode, file.contents) for file in files}
+        after = {file.path: (file.mode & 0o777, file.contents) for file in files}
         written = _compare(before, after)
         if current is None or written:
             current = _write_new(root, files)
@@ -179,14 +175,8 @@ def _current(root: Path) -> str | None:
     return name if (root / name).is_dir() else None
 
 
-def _as_seen_by_kubelet(root: Path, files: Sequence[SecretFile]) -> tuple[SecretFile, ...]:
-    """The files with the modes that they will have, once kubelet has done its part."""
-    added = _GROUP_MAY_READ if _is_given_to_group(root) else 0
-    return tuple(SecretFile(f.path, f.mode & 0o777 | added, f.contents) for f in files)
-
-
 def _is_given_to_group(root: Path) -> bool:
-    """Whether kubelet gave `root` to an fsGroup: what is made in it belongs to that group, too."""
+    """Whether what is made in `root` belongs to its group."""
     found = root.stat()
     return bool(found.st_gid) and bool(found.st_mode & stat.S_ISGID)
 
@@ -263,7 +253,7 @@ def _write_file(path: Path, file: SecretFile) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(file.contents)
-        os.fchmod(descriptor, file.mode)
+        os.fchmod(descriptor, file.mode & 0o777)
 
 
 def _link(root: Path, top: str) -> None:

@@ -125,9 +125,18 @@ class CsiServices:
     async def node_capabilities(
         self, _: csi.NodeGetCapabilitiesRequest
     ) -> csi.NodeGetCapabilitiesResponse:
-        """Exactly one, as upstream: STAGE_UNSTAGE_VOLUME; kubelet does not stage inline volumes."""
-        rpc = csi.NodeServiceCapability.RPC(type=csi.NodeServiceCapability.RPC.STAGE_UNSTAGE_VOLUME)
-        return csi.NodeGetCapabilitiesResponse(capabilities=[csi.NodeServiceCapability(rpc=rpc)])
+        """Two: STAGE_UNSTAGE_VOLUME, as upstream, although kubelet does not stage inline volumes.
+
+        And VOLUME_MOUNT_GROUP: kubelet applies no fsGroup to read-only volumes itself, but leaves
+        it to a driver that can.
+        """
+        kinds = csi.NodeServiceCapability.RPC
+        return csi.NodeGetCapabilitiesResponse(
+            capabilities=[
+                csi.NodeServiceCapability(rpc=kinds(type=kind))
+                for kind in (kinds.STAGE_UNSTAGE_VOLUME, kinds.VOLUME_MOUNT_GROUP)
+            ]
+        )
 
     async def stage(self, message: csi.NodeStageVolumeRequest) -> csi.NodeStageVolumeResponse:
         """Checks its arguments and does nothing."""

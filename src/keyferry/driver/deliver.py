@@ -96,7 +96,7 @@ class Delivery:
         """
         target = Path(request.target_path)
         if plugin.writes_itself:
-            await run_whole(self._mounts.mount, target)
+            await run_whole(self._mounts.mount, target, request.group)
         asked_at = self._clock.wall()
         purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
         result = await plugin.provider.mount(mount_call(request, cls, purpose))
@@ -104,7 +104,7 @@ class Delivery:
             plugin.named_files(
                 cls.parameters
             )  # a mistake in them is found before anything is written
-        await run_whole(self._mounts.mount, target)
+        await run_whole(self._mounts.mount, target, request.group)
         written = NOTHING_WRITTEN
         if result.files:
             written = await run_whole(write_volume, target, result.files)

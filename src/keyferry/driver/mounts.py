@@ -40,8 +40,11 @@ class Mounts(Protocol):
     def inspect(self, target: Path) -> VolumeState:
         """What stands at `target`; changes nothing."""
 
-    def mount(self, target: Path) -> None:
-        """Makes sure that an empty or written volume is there."""
+    def mount(self, target: Path, group: int | None = None) -> None:
+        """Makes sure that an empty or written volume is there.
+
+        A new one, and all that is ever written into it, belongs to the group with this id.
+        """
 
     def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Takes away the volume with its files and, unless told otherwise, its folder.
@@ -78,7 +81,7 @@ class TmpfsMounts:
                 raise
         return VolumeState.WRITTEN if whole else VolumeState.EMPTY
 
-    def mount(self, target: Path) -> None:
+    def mount(self, target: Path, group: int | None = None) -> None:
         """Makes the folder if need be and mounts a tmpfs on it, unless one is there.
 
         A broken one is replaced.
@@ -89,7 +92,7 @@ class TmpfsMounts:
                 self._detach(target)
             target.mkdir(mode=0o750, parents=True, exist_ok=True)
             if not _is_mount(target):
-                self._mount_tmpfs(target)
+                self._mount_tmpfs(target, group)
 
     def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Empties the tmpfs, unmounts it and removes the folder."""
@@ -113,13 +116,14 @@ class TmpfsMounts:
                 return True
             raise
 
-    def _mount_tmpfs(self, target: Path) -> None:
+    def _mount_tmpfs(self, target: Path, group: int | None) -> None:
+        options = "mode=0755" if group is None else f"mode=2755,gid={group}"
         try:
-            self._call_mount(target, "mode=0755,noswap")
+            self._call_mount(target, f"{options},noswap")
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            self._call_mount(target, "mode=0755")  # kernels before 6.4 know no noswap
+            self._call_mount(target, options)  # kernels before 6.4 know no noswap
 
     def _call_mount(self, target: Path, options: str) -> None:
         result = self._libc.mount(
@@ -162,8 +166,8 @@ class FolderMounts:
                 raise _no_room(target)
         return VolumeState.WRITTEN if is_written(target) else VolumeState.ABSENT
 
-    def mount(self, target: Path) -> None:
-        """Makes the folder, for its owner only."""
+    def mount(self, target: Path, group: int | None = None) -> None:
+        """Makes the folder, for its owner only; a group has no part in it."""
         self.inspect(target)
         with _translated("make", target):
             target.mkdir(mode=0o700, parents=True, exist_ok=True)

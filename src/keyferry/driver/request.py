@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CLASS_KEY = "secretProviderClass"
 _KUBELET_PREFIX = "csi.storage.k8s.io/"
+_MAX_GROUP_DIGITS = 10
+"""Of the largest id that Linux has, 2^32 - 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class PublishRequest:
         class_name: the SecretProviderClass, in the namespace of the pod.
         context: everything that kubelet says, service-account tokens included.
         secrets: the data of the pod's `nodePublishSecretRef`; empty without one.
+        group: the `fsGroup` of the pod, to whom its volume belongs.
     """
 
     target_path: str
@@ -48,6 +51,7 @@ class PublishRequest:
     class_name: str
     context: Mapping[str, str] = field(repr=False)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
 
     Raises:
         RequestInvalidError: INVALID_ARGUMENT, in the order capability, volume id, target path,
-            context; UNKNOWN when the pod names no class.
+            context, group; UNKNOWN when the pod names no class.
     """
     if not message.HasField("volume_capability"):
         raise _missing("volume_capability")
@@ -91,6 +95,7 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
         class_name=context[CLASS_KEY],
         context=context,
         secrets=dict(message.secrets),
+        group=_group(message.volume_capability.mount.volume_mount_group),
     )
 
 
@@ -160,6 +165,18 @@ def mount_call(
 
 def _missing(name: str) -> RequestInvalidError:
     return RequestInvalidError(f"{name} is missing in the request")
+
+
+def _group(text: str) -> int | None:
+    """The id of a group, as kubelet sends it in decimal; None for none."""
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_GROUP_DIGITS):
+        raise RequestInvalidError(
+            f"volume_mount_group {text[:20]!r} is not the number of a group",
+            "Kubelet sends the fsGroup of the pod; check who else calls the driver.",
+        )
+    return int(text)
 
 
 def _target_path(path: str) -> str:

@@ -266,8 +266,10 @@ class NodeServiceCapability(_message.Message):
             __slots__ = ()
             UNKNOWN: _ClassVar[NodeServiceCapability.RPC.Type]
             STAGE_UNSTAGE_VOLUME: _ClassVar[NodeServiceCapability.RPC.Type]
+            VOLUME_MOUNT_GROUP: _ClassVar[NodeServiceCapability.RPC.Type]
         UNKNOWN: NodeServiceCapability.RPC.Type
         STAGE_UNSTAGE_VOLUME: NodeServiceCapability.RPC.Type
+        VOLUME_MOUNT_GROUP: NodeServiceCapability.RPC.Type
         TYPE_FIELD_NUMBER: _ClassVar[int]
         type: NodeServiceCapability.RPC.Type
         def __init__(self, type: _Optional[_Union[NodeServiceCapability.RPC.Type, str]] = ...) -> None: ...

@@ -86,38 +86,20 @@ def test_a_file_has_exactly_the_mode_asked_for(root: Path, mode: int, umask: int
     assert 0o755 == stat.S_IMODE((root / "..data/").stat().st_mode)
 
 
-def give_to_group(root: Path) -> int:
-    """Does what kubelet does to a read-only volume of a pod with an fsGroup; returns the group."""
+def test_what_is_written_belongs_to_the_group_of_the_root(root: Path) -> None:
+    """A container that is not root can read it from the moment of the swap; the mode stays."""
     group = os.getgid() or 5678
-    for path in (root, *root.rglob("*")):
-        os.chown(path, -1, group, follow_symlinks=False)
-        if not path.is_symlink():
-            added = 0o2550 if path.is_dir() else 0o440
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | added)
-    return group
-
-
-def test_what_kubelet_does_for_an_fs_group_is_no_change(root: Path) -> None:
-    """A refresh that brings the same content leaves the volume alone."""
-    files = (file("a", mode=0o400), file("d/b", mode=0o600), file("c", mode=0))
-    write_volume(root, files)
-    give_to_group(root)
-    before = current(root)
-    assert NOTHING_WRITTEN == write_volume(root, files)
-    assert before == current(root)
-
-
-def test_rotated_files_belong_to_the_fs_group_before_kubelet_looks_again(root: Path) -> None:
-    """A container that is not root can read them at the moment of the swap."""
-    write_volume(root, (file("d/a", "old", mode=0o400),))
-    group = give_to_group(root)
-    assert Written(changed=("d/a",)) == write_volume(root, (file("d/a", "new", mode=0o400),))
-    assert (group, 0o440) == (
-        (root / "d/a").stat().st_gid,
-        stat.S_IMODE((root / "d/a").stat().st_mode),
-    )
-    for folder in (root / "..data/d", root / "..data/"):
-        assert (group, 0o2755) == (folder.stat().st_gid, stat.S_IMODE(folder.stat().st_mode))
+    os.chown(root, -1, group)
+    root.chmod(0o2755)
+    for text in ("old", "new"):
+        write_volume(root, (file("d/a", text, mode=0o440),))
+        assert (group, 0o440) == (
+            (root / "d/a").stat().st_gid,
+            stat.S_IMODE((root / "d/a").stat().st_mode),
+        )
+        for folder in (root / "..data/d", root / "..data/"):
+            assert (group, 0o2755) == (folder.stat().st_gid, stat.S_IMODE(folder.stat().st_mode))
+    assert NOTHING_WRITTEN == write_volume(root, (file("d/a", "new", mode=0o440),))
 
 
 def test_bits_beyond_the_permissions_are_dropped(root: Path) -> None:

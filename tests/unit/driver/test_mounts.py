@@ -178,6 +178,17 @@ def test_a_tmpfs_bears_our_name_and_takes_no_devices_or_set_user_id_files(target
 
 
 @pytest.mark.mounts
+def test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group(target: Path) -> None:
+    """The fsGroup of a pod, which kubelet leaves to the driver."""
+    # In a user namespace there may be no other group than one's own.
+    group = 5678 if "4294967295" in Path("/proc/self/gid_map").read_text() else 0
+    TmpfsMounts().mount(target, group)
+    write_volume(target, (FILE,))
+    assert (group, 0o2755) == (target.stat().st_gid, stat.S_IMODE(target.stat().st_mode))
+    assert group == (target / FILE.path).stat().st_gid
+
+
+@pytest.mark.mounts
 def test_an_empty_tmpfs_is_not_a_written_volume(target: Path) -> None:
     """What a crash between mount and write leaves is mounted anew, not accepted."""
     TmpfsMounts().mount(target)
@@ -254,7 +265,7 @@ def test_mounts_on_top_of_each_other_all_go(target: Path) -> None:
     """Two processes that mounted at once leave two layers."""
     mounts = TmpfsMounts()
     written(mounts, target)
-    mounts._mount_tmpfs(target)
+    mounts._mount_tmpfs(target, None)
     write_volume(target, (FILE,))
     assert [str(target), str(target)] == mounted_below(target.parent)
     mounts.unmount(target)

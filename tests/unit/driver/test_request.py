@@ -58,6 +58,24 @@ def test_a_publish_call_is_parsed_once() -> None:
     ) == request(secrets={"k": "v"})
 
 
+def in_group(text: str) -> csi.VolumeCapability:
+    """The capability that kubelet sends for a pod with this fsGroup."""
+    return csi.VolumeCapability(mount=csi.VolumeCapability.MountVolume(volume_mount_group=text))
+
+
+def test_the_group_of_a_volume_is_a_number() -> None:
+    """The fsGroup of the pod; most pods have none."""
+    assert request().group is None
+    assert 5678 == request(volume_capability=in_group("5678")).group
+
+
+@pytest.mark.parametrize("text", ["-1", "users", "1,mode=0777", "99999999999", "\u0661"])
+def test_a_group_that_is_no_number_is_refused(text: str) -> None:
+    """It becomes an option of mount(2), so nothing else may be in it."""
+    with pytest.raises(RequestInvalidError, match=r"volume_mount_group .* is not the number"):
+        request(volume_capability=in_group(text))
+
+
 def test_what_a_publish_call_lacks_is_told_in_the_order_of_upstream() -> None:
     """Capability, volume id, target path, context: each INVALID_ARGUMENT with the field's name."""
     fields: dict[str, object] = {
