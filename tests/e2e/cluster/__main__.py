@@ -1,4 +1,4 @@
-"""Leaves a cluster up for work by hand: `make cluster`. It ends with Ctrl-C."""
+"""Leaves a cluster with Keyferry up for work by hand: `make cluster`. It ends with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.e2e.cluster.cluster import Cluster, running_cluster
+from tests.e2e.cluster.images import BUSYBOX
+from tests.e2e.cluster.installation import Installation, running_installation
+from tests.e2e.cluster.manifests import MACHINE, VAULT
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
+from tests.fakes.devvault import DEFAULT_TENANT
 
 
 async def _main() -> None:
@@ -27,8 +30,8 @@ async def _main() -> None:
 async def _stay_up() -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="keyferry-") as folder:
-        async with running_cluster(Path(folder)) as cluster:
-            _say(_greeting(cluster, seconds=time.monotonic() - start))
+        async with running_installation(Path(folder)) as installed:
+            _say(_greeting(installed, Path(folder), seconds=time.monotonic() - start))
             await asyncio.Event().wait()
 
 
@@ -39,19 +42,24 @@ def _end_once(cluster: asyncio.Task[None]) -> None:
         cluster.cancel()
 
 
-def _greeting(cluster: Cluster, *, seconds: float) -> str:
+def _greeting(installed: Installation, folder: Path, *, seconds: float) -> str:
+    cluster = installed.cluster
+    keyferry = Path(sys.executable).with_name("keyferry")
     return f"""\
-The cluster is up, after {seconds:.0f} seconds. Ctrl-C ends it and leaves nothing behind.
+The cluster is up, Keyferry is installed, after {seconds:.0f} seconds. Ctrl-C ends it all.
 It has a network of its own. In another terminal:
 
   nsenter --target {os.getpid()} --net bash
   export KUBECONFIG={cluster.kubeconfig}
   export PATH={cluster.programs.kubernetes}:{cluster.programs.helm.parent}:$PATH
-  kubectl get nodes
+  kubectl get pods -A
 
-Image for pods: keyferry.test/busybox:1, with imagePullPolicy: Never
+Image for pods: {BUSYBOX}, with imagePullPolicy: Never
+Vault {VAULT}, read as managed identity {MACHINE}, tenant {DEFAULT_TENANT}:
+  {keyferry} devvault set {VAULT} db-password --data {folder / "devvault"}
+Values of the chart: {folder / "values.yaml"}
 Root folder of kubelet: {cluster.kubelet_root}
-Logs: {cluster.kubelet_root.parent / "logs"}
+Logs: {folder / "logs"}
 """
 
 

@@ -20,6 +20,7 @@ import yaml
 from keyferry.devvault.model import EXCHANGE_AUDIENCE
 from tests.e2e.cluster.cgroups import processes_of
 from tests.e2e.cluster.cluster import Cluster, running_cluster
+from tests.e2e.cluster.external_provider import E2eProvider, running_e2e_provider
 from tests.e2e.cluster.keyferry_image import write_keyferry_archive
 from tests.e2e.cluster.kubectl import Document, Kubectl
 from tests.e2e.cluster.manifests import MACHINE, VAULT
@@ -30,6 +31,8 @@ NAMESPACE = "kube-system"
 
 DRIVER = "app=secrets-store-csi-driver"
 ROTATION_SECONDS = 5
+AUDIENCES = (EXCHANGE_AUDIENCE, "aud1", "aud2")
+"""Of the tokens that kubelet hands over with each call."""
 
 _CHART = Path(__file__).parents[3] / "charts" / "keyferry"
 _HELM_SECONDS = 120
@@ -42,12 +45,14 @@ class Installation:
     Attributes:
         cluster: it.
         vault: the driver reads from it.
+        provider: another provider, behind a socket.
         values: of the chart.
         phases: the seconds that each step to here took, by its name.
     """
 
     cluster: Cluster
     vault: DevVault
+    provider: E2eProvider
     values: dict[str, object] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
 
@@ -119,7 +124,11 @@ class Installation:
         """Make a namespace, and wait until pods can be made in it."""
         await self.kubectl("create", "namespace", name)
         await self.kubectl(
-            "wait", "--for=create", "serviceaccount/default", f"--namespace={name}", "--timeout=50s"
+            "wait",
+            "--for=create",
+            "serviceaccount/default",
+            f"--namespace={name}",
+            "--timeout=120s",
         )
 
 
@@ -147,10 +156,13 @@ async def running_installation(folder: Path) -> AsyncIterator[Installation]:
             await cluster.containerd.load(archive)
             archive.unlink()
         values = _values(cluster, folder / "devvault")
-        installed = Installation(cluster, vault, values, phases)
-        with _timed(phases, "install"):
-            await installed.install()
-        yield installed
+        providers = folder / "providers"
+        providers.mkdir()
+        async with running_e2e_provider(providers, *AUDIENCES) as provider:
+            installed = Installation(cluster, vault, provider, values, phases)
+            with _timed(phases, "install"):
+                await installed.install()
+            yield installed
 
 
 @contextmanager
@@ -182,5 +194,5 @@ def _values(cluster: Cluster, vault: Path) -> dict[str, object]:
         "syncSecret": {"enabled": True, "clusterWide": True},
         "enableSecretRotation": True,
         "rotationPollInterval": f"{ROTATION_SECONDS}s",
-        "tokenRequests": [{"audience": EXCHANGE_AUDIENCE}],
+        "tokenRequests": [{"audience": audience} for audience in AUDIENCES],
     }

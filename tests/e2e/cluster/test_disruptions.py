@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.e2e.cluster.installation import NAMESPACE, Installation
+from tests.e2e.cluster.installation import DRIVER, NAMESPACE, Installation
 from tests.e2e.cluster.keyferry_image import KEYFERRY
 from tests.e2e.cluster.manifests import (
     CSI_DRIVER,
@@ -104,6 +104,7 @@ async def test_kubelet_is_restarted(lasting: Namespace, installed: Installation)
     """The driver stays registered with the new kubelet, and pods go on."""
     await installed.cluster.kubelet.stop()
     installed.cluster.kubelet.start()
+    await installed.cluster.kubelet.answers()
     await is_served(lasting, "after the restart")
     node = await installed.kubectl.get("csinode", installed.cluster.node)
     assert [CSI_DRIVER] == [each["name"] for each in node["spec"]["drivers"]]
@@ -181,8 +182,11 @@ async def test_uninstalling_leaves_the_files_of_running_pods(
     assert said in " ".join(notes.split())
     uid = (await lasting.get("pod", "lasting"))["metadata"]["uid"]
     value = await lasting.read("lasting", "/mnt/web/file")
-    await installed.helm("uninstall", "keyferry", "--wait")
-    assert [] == (await installed.kubectl.get("pods", f"--namespace={NAMESPACE}"))["items"]
+    await installed.helm("uninstall", "keyferry")
+    await installed.kubectl(
+        "wait", "--for=delete", "pod", f"--selector={DRIVER}", f"--namespace={NAMESPACE}",
+        "--timeout=120s",
+    )  # fmt: skip
     assert value == await lasting.read("lasting", "/mnt/web/file")
     assert {"value": value} == await lasting.secret_data("lasting")
     assert "web" == (await lasting.get("secretproviderclass", "web"))["metadata"]["name"]

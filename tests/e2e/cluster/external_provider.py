@@ -1,0 +1,90 @@
+"""A provider behind a socket, as others install one beside the driver: what upstream tests with.
+
+It delivers a fixed content for each name, and another one for pods of namespaces that were
+rotated. It can insist on service-account tokens of certain audiences in each call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import yaml
+
+from keyferry.contract import (
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT_TOKENS,
+    MountCall,
+    MountResult,
+    ObjectVersion,
+    SecretFile,
+    decode_call,
+    encode_result,
+)
+from keyferry.grpc_edge import Context
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from tests.fakes.provider import external_provider
+
+NAME = "e2e-provider"
+"""What classes call it."""
+
+KEY = "-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----"
+_CONTENTS = {"foo": "secret", "fookey": KEY}
+
+
+@dataclass
+class E2eProvider:
+    """Answers mounts.
+
+    Attributes:
+        audiences: a call without a token for each of these is refused.
+        rotated: the namespaces whose pods get the content `rotated`.
+        calls: how many calls there were, by namespace.
+    """
+
+    audiences: Sequence[str] = ()
+    rotated: set[str] = field(default_factory=set)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    async def answer(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
+        """Refuse what is not as the protocol says, else deliver."""
+        call = decode_call(message)
+        if problem := self._problem(call):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
+        namespace = call.attributes[POD_NAMESPACE]
+        self.calls[namespace] = self.calls.get(namespace, 0) + 1
+        rotated = namespace in self.rotated
+        names = _names(call.attributes["objects"])
+        texts = {
+            name: "rotated" if rotated else _CONTENTS[name.rpartition("/")[2]] for name in names
+        }
+        version = "v2" if rotated else "v1"
+        return encode_result(
+            MountResult(
+                tuple(ObjectVersion(f"secret/{name}", version) for name in names),
+                tuple(SecretFile(name, 0, text.encode()) for name, text in texts.items()),
+            )
+        )
+
+    def _problem(self, call: MountCall) -> str:
+        if not call.target_path:
+            return "no target path"
+        tokens = json.loads(call.attributes.get(SERVICE_ACCOUNT_TOKENS, "{}"))
+        missing = [each for each in self.audiences if not tokens.get(each, {}).get("token")]
+        return f"no token for {', '.join(missing)}" if missing else ""
+
+
+def _names(objects: str) -> list[str]:
+    return [yaml.safe_load(entry)["objectName"] for entry in yaml.safe_load(objects)["array"]]
+
+
+@asynccontextmanager
+async def running_e2e_provider(folder: Path, *audiences: str) -> AsyncIterator[E2eProvider]:
+    """Serve it in the folder of provider sockets."""
+    provider = E2eProvider(audiences)
+    async with external_provider(folder / f"{NAME}.sock", provider.answer):
+        yield provider

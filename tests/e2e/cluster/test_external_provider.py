@@ -1,0 +1,199 @@
+"""Upstream's own end-to-end list, through a provider behind a socket (docs/compatibility.md).
+
+The numbers are those of that page. Every call of every scenario must bring a token for each
+audience that the CSIDriver object asks for, else the provider refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.e2e.cluster.external_provider import KEY, NAME
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.manifests import (
+    CLASS_API,
+    deployment,
+    pod,
+    secret_object,
+    secret_provider_class,
+)
+from tests.e2e.cluster.namespace import Namespace, new_namespace
+from tests.e2e.cluster.side_by_side import scenario
+from tests.e2e.cluster.waiting import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+GROUP = "secrets-store.csi.x-k8s.io"
+ENV = "SECRET_USERNAME"
+
+
+def external_class(name: str, *objects: str, secret: str = "", api: str = CLASS_API) -> Document:
+    """A class of the external provider; `secret` is kept with the key `username` from `foo`."""
+    entries = "".join(f"  - 'objectName: {each}'\n" for each in objects or ("foo", "fookey"))
+    kept = [secret_object(secret, {"username": "foo"})] if secret else []
+    return secret_provider_class(name, NAME, {"objects": f"array:\n{entries}"}, kept, api=api)
+
+
+@scenario("installed")
+async def test_everything_that_upstream_installs_is_there(shop: Namespace) -> None:
+    """Items 1 to 3: both CRDs are served, and the roles have upstream's names."""
+    for crd in ("secretproviderclasses", "secretproviderclasspodstatuses"):
+        await shop.wait("condition=Established", f"crd/{crd}.{GROUP}")
+    roles = (await shop.kubectl("get", "clusterroles", "--output=name")).split()
+    assert {
+        f"clusterrole.rbac.authorization.k8s.io/{name}"
+        for name in (
+            "secretproviderclasses-role",
+            "secretproviderclasses-admin-role",
+            "secretproviderclasses-viewer-role",
+            "secretproviderclasspodstatuses-viewer-role",
+            "secretprovidersyncing-role",
+        )
+    } <= set(roles)
+    for name in ("secretproviderclasses-rolebinding", "secretprovidersyncing-rolebinding"):
+        await shop.kubectl("get", "clusterrolebinding", name)
+
+
+@scenario("test-v1alpha1")
+async def test_a_class_of_the_old_version_is_mounted(shop: Namespace) -> None:
+    """Items 4 to 8, 13: through `v1alpha1`."""
+    await _is_mounted(shop, api=f"{GROUP}/v1alpha1")
+
+
+@scenario("test-v1")
+async def test_a_class_of_an_external_provider_is_mounted(shop: Namespace) -> None:
+    """Items 9 to 13: the content is exact, and the volume goes with its pod."""
+    await _is_mounted(shop, api=CLASS_API)
+
+
+async def _is_mounted(shop: Namespace, *, api: str) -> None:
+    await shop.apply(external_class("web", api=api))
+    assert NAME == (await shop.get("secretproviderclass", "web"))["spec"]["provider"]
+    await shop.apply(pod("web", "web"))
+    await shop.ready("web")
+    assert "secret" == await shop.read("web", "/mnt/web/foo")
+    assert KEY == await shop.read("web", "/mnt/web/fookey")
+    uid = (await shop.get("pod", "web"))["metadata"]["uid"]
+    await shop.delete("pod", "web")
+    await shop.volumes_gone(uid, folder_too=True)
+    assert "failed to clean and unmount target path" not in await shop.installed.driver_log()
+
+
+@scenario("test-ns")
+async def test_a_class_is_looked_up_in_the_namespace_of_the_pod(shop: Namespace) -> None:
+    """Items 17 to 19: a class of the same name elsewhere names a provider that does not exist."""
+    async with new_namespace(shop.installed, "test-ns-other") as other:
+        await other.apply(secret_provider_class("web", "invalidprovider", {"objects": ""}))
+        await shop.apply(
+            external_class("web", secret="foosecret"),
+            deployment("web", "web", replicas=2, env={ENV: ("foosecret", "username")}),
+        )
+        await shop.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+        assert {"username": "secret"} == await shop.secret_data("foosecret")
+        variable = await shop.run("deployment/web", "sh", "-c", f'printf %s "${ENV}"')
+        assert "secret" == variable
+        await shop.delete("deployment", "web")
+        await shop.secret_gone("foosecret")
+
+
+@scenario("negative-test-ns")
+async def test_a_class_that_is_missing_is_named(shop: Namespace) -> None:
+    """Item 20."""
+    await shop.apply(pod("web", "e2e-provider-sync"))
+    said = await shop.says(
+        "FailedMount", "failed to get secretproviderclass negative-test-ns/e2e-provider-sync"
+    )
+    assert "not found" in said
+
+
+@scenario("multi-spc")
+async def test_a_pod_has_two_volumes_and_two_secrets(shop: Namespace) -> None:
+    """Items 21 to 23: each Secret has one owner, for a bare pod its pod status."""
+    names = (0, 1)
+    env = {f"{ENV}_{number}": (f"foosecret-{number}", "username") for number in names}
+    await shop.apply(
+        *(external_class(f"web-{number}", secret=f"foosecret-{number}") for number in names),
+        pod("web", "web-0", "web-1", env=env),
+    )
+    await shop.ready("web")
+    for number in names:
+        assert "secret" == await shop.read("web", f"/mnt/web-{number}/foo")
+        assert KEY == await shop.read("web", f"/mnt/web-{number}/fookey")
+        assert {"username": "secret"} == await shop.secret_data(f"foosecret-{number}")
+        status = f"web-multi-spc-web-{number}"
+        assert [("SecretProviderClassPodStatus", status)] == await shop.owners(
+            f"foosecret-{number}"
+        )
+        variable = await shop.run("web", "sh", "-c", f'printf %s "${ENV}_{number}"')
+        assert "secret" == variable
+
+
+@scenario("test-rotation")
+async def test_an_external_provider_rotates(shop: Namespace) -> None:
+    """Items 4, 24 and 25: file and Secret, with tokens in the calls of a refresh, too."""
+    provider = shop.installed.provider
+    await shop.apply(external_class("web", "foo", secret="rotationsecret"), pod("web", "web"))
+    await shop.ready("web")
+    assert {"username": "secret"} == await shop.secret_data("rotationsecret")
+    assert {"secret/foo": "v1"} == await shop.versions("web", "web")
+    provider.rotated.add(shop.name)
+    await shop.reads("web", "/mnt/web/foo", "rotated")
+    await shop.secret_has("rotationsecret", {"username": "rotated"})
+    assert provider.calls[shop.name] > 1
+
+
+@scenario("nested")
+async def test_a_nested_file_becomes_a_key(shop: Namespace) -> None:
+    """Items 28 and 29: a path, several keys, and an annotation that is copied."""
+    annotations = {"kubed.appscode.com/sync": "app=test"}
+    data = {"pwd": "foo", "nested": "nested/fookey"}
+    kept = secret_object("foosecret", data, annotations=annotations)
+    document = external_class("web", "foo", "nested/fookey")
+    document["spec"]["secretObjects"] = [kept]
+    await shop.apply(document, pod("web", "web"))
+    await shop.ready("web")
+    assert KEY == await shop.read("web", "/mnt/web/nested/fookey")
+    assert {"pwd": "secret", "nested": KEY} == await shop.secret_data("foosecret")
+    found = (await shop.get("secret", "foosecret"))["metadata"]["annotations"]
+    assert annotations.items() <= found.items()
+
+
+@scenario("metrics")
+async def test_the_metrics_are_read_from_another_pod(shop: Namespace) -> None:
+    """Item 26: under upstream's names, with the labels of the provider."""
+    await shop.apply(
+        external_class("web", "foo"), pod("web", "web"), pod("gone", "web"), pod("reader")
+    )
+    await shop.ready("web", "gone", "reader")
+    await shop.delete("pod", "gone")
+    labels = f'os_type="linux",provider="{NAME}"'
+    wanted = {
+        "node_publish_total": f"{{{labels}}}",
+        "node_unpublish_total": '{os_type="linux"}',
+        "rotation_reconcile_total": f'{{{labels},rotated="false"}}',
+    }
+
+    async def are_there() -> bool | None:
+        found = _by_name(await _metrics(shop))
+        missing = [name for name, series in wanted.items() if series not in found.get(name, ())]
+        assert [] == missing, f"missing are {missing}"
+        return True
+
+    await eventually(are_there, "the metrics", pause=1.0)
+
+
+async def _metrics(shop: Namespace) -> str:
+    address = shop.installed.cluster.network.node
+    return await shop.run("reader", "wget", "-q", "-O", "-", f"http://{address}:8095/metrics")
+
+
+def _by_name(text: str) -> Mapping[str, set[str]]:
+    """The label sets of each series."""
+    found: dict[str, set[str]] = {}
+    for line in text.splitlines():
+        name, brace, rest = line.rpartition(" ")[0].partition("{")
+        if not line.startswith("#"):
+            found.setdefault(name, set()).add(f"{brace}{rest}")
+    return found
