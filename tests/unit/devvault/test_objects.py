@@ -93,8 +93,8 @@ def test_a_key_is_on_the_curve_asked_for(ask: Ask, curve: str) -> None:
 def jwk(key: Any) -> dict[str, str]:
     """A private key as clients import it."""
 
-    def text(number: int) -> str:
-        content = number.to_bytes((number.bit_length() + 7) // 8)
+    def text(number: int, length: int = 0) -> str:
+        content = number.to_bytes(length or (number.bit_length() + 7) // 8)
         return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
     numbers = key.private_numbers()
@@ -103,7 +103,8 @@ def jwk(key: Any) -> dict[str, str]:
         private = {"d": numbers.d, "p": numbers.p, "q": numbers.q}
         return {"kty": "RSA"} | {name: text(value) for name, value in (public | private).items()}
     point = {"x": numbers.public_numbers.x, "y": numbers.public_numbers.y}
-    told = {name: text(value) for name, value in (point | {"d": numbers.private_value}).items()}
+    numbered = point | {"d": numbers.private_value}
+    told = {name: text(value, 32) for name, value in numbered.items()}
     return {"kty": "EC", "crv": "P-256"} | told
 
 
