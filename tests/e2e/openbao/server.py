@@ -55,6 +55,7 @@ class OpenBao:
 
     Attributes:
         address: its URL.
+        mutual_address: that of the listener that wants a certificate of its clients.
         authority: signs its certificate; further ones for clients.
         audit: what it was asked.
         name: of its node.
@@ -70,10 +71,11 @@ class OpenBao:
         self.keys = Keys("", "")
         self._children = children
         self._child: Child | None = None
-        port, cluster_port = free_ports(2)
+        port, mutual_port, cluster_port = free_ports(3)
         self.address = f"https://{host}:{port}"
+        self.mutual_address = f"https://{host}:{mutual_port}"
         self._cluster_address = f"https://127.0.0.1:{cluster_port}"
-        self._config = self._write_config(folder, host, port, cluster_port)
+        self._config = self._write_config(folder, host, (port, mutual_port), cluster_port)
         self._tls = ssl.create_default_context(cafile=str(authority.certificate))
 
     @property
@@ -202,7 +204,9 @@ class OpenBao:
         document: Document = json.loads(content) if content else {}
         return document
 
-    def _write_config(self, folder: Path, host: str, port: int, cluster_port: int) -> Path:
+    def _write_config(
+        self, folder: Path, host: str, ports: tuple[int, int], cluster_port: int
+    ) -> Path:
         certificate, key = self.authority.issue(
             self.name, user=self.name, addresses=(host, "127.0.0.1", "localhost")
         )
@@ -210,10 +214,16 @@ class OpenBao:
         storage.mkdir()
         audit = {"path": "file", "options": {"file_path": str(self.audit.path)}}
         listener = {
-            "address": f"{host}:{port}",
+            "address": f"{host}:{ports[0]}",
             "cluster_address": f"127.0.0.1:{cluster_port}",
             "tls_cert_file": str(certificate),
             "tls_key_file": str(key),
+        }
+        mutual = listener | {
+            "address": f"{host}:{ports[1]}",
+            "cluster_address": "127.0.0.1:0",
+            "tls_client_ca_file": str(self.ca),
+            "tls_require_and_verify_client_cert": True,
         }
         # The shortest patience of its elections; one server has nobody to wait for.
         raft = {"path": str(storage), "node_id": self.name, "performance_multiplier": "1"}
@@ -222,7 +232,7 @@ class OpenBao:
             json.dumps(
                 {
                     "storage": {"raft": raft},
-                    "listener": [{"tcp": listener}],
+                    "listener": [{"tcp": listener}, {"tcp": mutual}],
                     "api_addr": self.address,
                     "cluster_addr": self._cluster_address,
                     "audit": [{"file": {"everything": audit}}],
