@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import replace
+from hashlib import blake2b
+from secrets import token_bytes
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from keyferry.azure.challenge import Wanted, parse_challenge, wanted_token
@@ -66,6 +68,7 @@ class Credentials:
         self._economy = economy
         self._limit = limit
         self._clock = clock
+        self._salt = token_bytes(32)
         self._sources = TokenSources(https, places, clock)
         self._credentials: _Recent[Credential] = _Recent()
         self._followed: _Recent[Login] = _Recent()
@@ -98,6 +101,12 @@ class Credentials:
             self._drop_surplus()
         return credential
 
+    def whole_identity(self, login: Login) -> WholeIdentity:
+        """As whom `login` asks a vault, told apart by a digest that nobody else can make."""
+        text = "\0".join(f"{len(part)}:{part}" for part in login.key)
+        digest = blake2b(text.encode(), key=self._salt).hexdigest()
+        return WholeIdentity(type(login.identity).__name__, (digest,))
+
     def followed(self, login: Login, host: str) -> Login:
         """What the vault at `host` wanted in the place of `login`, if it ever did."""
         found = self._followed.use((login.key, host))
@@ -123,11 +132,12 @@ class Tokens:
         self._stated = login
         self._host = host
         self._login = credentials.followed(login, host)
+        self._credential: Credential | None = None
 
     @property
     def identity(self) -> WholeIdentity:
         """Whose tokens they are, as the class says it; a vault that wants others says so itself."""
-        return WholeIdentity(type(self._stated.identity).__name__, self._stated.key)
+        return self._credentials.whole_identity(self._stated)
 
     async def token(self) -> str:
         """A token that should be good.
@@ -139,8 +149,10 @@ class Tokens:
             ConnectionFailedError: the token endpoint cannot be reached.
         """
         stated, login = self._stated, self._login
+        if self._credential is None:
+            self._credential = self._credentials.credential(login)
         try:
-            token = await self._credentials.credential(login).token(login)
+            token = await self._credential.token(login)
         except IdentityError as error:
             if login.tenant == stated.tenant:
                 raise
@@ -151,7 +163,7 @@ class Tokens:
                 "Set tenantID of the class to that of the vault, and use an identity of it: "
                 "az keyvault show --query properties.tenantId",
             ) from None
-        if login.key != stated.key:
+        if login is not stated and login.key != stated.key:
             self._credentials.remember(stated, self._host, login)
         return token
 
@@ -175,5 +187,6 @@ class Tokens:
         better = replace(stated, tenant=wanted.tenant, resource=wanted.resource)
         # A vault may have moved to another tenant, so what it wanted before does not bind us.
         self._login, former = better, self._login
+        self._credential = None
         if better.key == former.key:
             self._credentials.credential(former).forget(token)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from keyferry.azure.entries import read_entries
@@ -128,6 +129,12 @@ def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[VaultObjec
     Raises:
         ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
     """
+    # The pods of a class bring the same text again and again.
+    parse = _parse_again if len(text) <= _REMEMBERED_LENGTH else _parse
+    return parse(text, expiry_warning)
+
+
+def _parse(text: str, expiry_warning: float) -> tuple[VaultObject, ...]:
     if not text.strip():
         raise ClassInvalidError("objects is not set", "List at least one object under array:.")
     objects = tuple(_checked(entry, expiry_warning) for entry in read_entries(text))
@@ -143,6 +150,11 @@ def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[VaultObjec
     if clash is not None:
         raise _clash_error(*clash)
     return objects
+
+
+_parse_again = lru_cache(maxsize=128)(_parse)
+_REMEMBERED_LENGTH = 1 << 15
+"""Longer texts are parsed each time, so that what is remembered stays small."""
 
 
 def fetch_context(object_type: str, name: str, version: str) -> str:

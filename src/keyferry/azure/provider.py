@@ -26,7 +26,7 @@ from keyferry.logs import get_logger
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
-    from keyferry.contract import MountCall, Provider, Purpose
+    from keyferry.contract import MountCall, Provider
     from keyferry.economy.hub import Economy
     from keyferry.provider_parts import ProviderParts
 
@@ -84,7 +84,7 @@ class AzureProvider:
         mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
         cloud = await _cloud(mount.cloud)
-        vault = await self._open(mount, cloud, call.purpose)
+        vault = await self._open(mount, cloud, call)
         fetched = await fetch(vault, map(ask_of, mount.objects))
         # On a thread, because certificates take the library for them some time.
         delivery = await asyncio.to_thread(
@@ -99,7 +99,7 @@ class AzureProvider:
             )
         return delivery.result
 
-    async def _open(self, mount: AzureMount, cloud: Cloud, purpose: Purpose) -> SharedVault:
+    async def _open(self, mount: AzureMount, cloud: Cloud, call: MountCall) -> SharedVault:
         """The vault, once there is a token for it."""
         netloc = mount.vault.in_cloud(cloud)
         host = urlsplit(f"https://{netloc}").hostname or netloc
@@ -112,7 +112,7 @@ class AzureProvider:
             asked=Asked(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
             netloc=netloc,
         )
-        return SharedVault(vault, self._economy, identity=tokens.identity, purpose=purpose)
+        return SharedVault(vault, self._economy, identity=tokens.identity, call=call)
 
 
 async def _cloud(found: Cloud | EnvironmentFile) -> Cloud:

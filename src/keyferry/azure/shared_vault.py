@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
+from keyferry.azure.contents import Content, LeafCertificate, PublicKey, Secret
 from keyferry.economy.key import FetchKey
 
 if TYPE_CHECKING:
-    from keyferry.azure.contents import Content, ListedVersion
+    from keyferry.azure.contents import ListedVersion
     from keyferry.azure.keyvault import KeyVault
     from keyferry.azure.objects import ObjectRef
-    from keyferry.contract import Purpose
+    from keyferry.contract import MountCall
     from keyferry.economy.hub import Economy
     from keyferry.economy.key import WholeIdentity
+
+_OBJECT_BYTES = 1024
+"""What Python takes for an answer beside the content itself, roughly."""
 
 
 class SharedVault:
@@ -24,16 +28,17 @@ class SharedVault:
         vault: asks.
         economy: shares.
         identity: as whom `vault` asks.
-        purpose: why.
+        call: for which mount, and why.
     """
 
     def __init__(
-        self, vault: KeyVault, economy: Economy, *, identity: WholeIdentity, purpose: Purpose
+        self, vault: KeyVault, economy: Economy, *, identity: WholeIdentity, call: MountCall
     ) -> None:
         self._vault = vault
         self._economy = economy
         self._identity = identity
-        self._purpose = purpose
+        self._purpose = call.purpose
+        self._volume = call.target_path
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
@@ -41,6 +46,8 @@ class SharedVault:
             self._key("read", ref, ref.version),
             lambda errand: self._vault.read(ref, errand),
             purpose=self._purpose,
+            weigh=weigh,
+            volume=self._volume,
         )
 
     async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
@@ -49,8 +56,24 @@ class SharedVault:
             self._key("list versions", ref),
             lambda errand: self._vault.versions(ref, errand),
             purpose=self._purpose,
+            weigh=lambda listed: _OBJECT_BYTES * (1 + len(listed)),
+            volume=self._volume,
         )
 
     def _key(self, verb: str, ref: ObjectRef, *rest: str) -> FetchKey:
         item = (verb, ref.type.value, ref.name, *rest)
         return FetchKey(self._vault.netloc, self._identity, item)
+
+
+def weigh(content: Content) -> int:
+    """About how many bytes of memory a content takes."""
+    match content:
+        case Secret():
+            # A text with a character beyond Latin takes up to four bytes for each.
+            return _OBJECT_BYTES + 4 * len(content.value)
+        case PublicKey():
+            return _OBJECT_BYTES + sum(map(len, content.numbers.values()))
+        case LeafCertificate():
+            return _OBJECT_BYTES + len(content.cer)
+        case _:
+            assert_never(content)

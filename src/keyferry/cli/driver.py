@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry import __version__
+from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_flags import PROVIDER_FLAGS, provider_settings
 from keyferry.driver.daemon import run_driver
@@ -53,6 +54,7 @@ FLAGS: tuple[GoFlag, ...] = (
         "providers in this process, by comma; empty: none",
     ),
     *PROVIDER_FLAGS,
+    *ECONOMY_FLAGS,
     GoFlag(
         "manifests",
         _S,
@@ -178,6 +180,7 @@ def settings_from(flags: Flags) -> DriverSettings:
         ),
         built_in=tuple(name for name in str(values["builtin-providers"]).split(",") if name),
         providers=provider_settings(flags.values),
+        economy=economy_settings(flags),
         max_receive_bytes=int(values["max-call-recv-msg-size"]),
         rotation_interval=(
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None

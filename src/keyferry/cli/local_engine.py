@@ -13,6 +13,8 @@ from keyferry.driver.engine import Surroundings, running_engine
 from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import can_mount
 from keyferry.driver.settings import VolumeKind
+from keyferry.economy.hub import Economy
+from keyferry.economy.settings import EconomySettings
 from keyferry.metrics import Metrics
 from keyferry.store.manifests import ManifestsStore
 
@@ -32,6 +34,7 @@ async def local_engine(
     built_in: Sequence[str] = (),
     settings: ProviderSettings | None = None,
     dev_vault: Path | None = None,
+    vault_rate: float = EconomySettings().rate,
 ) -> AsyncIterator[tuple[Publisher, ManifestsStore]]:
     """A publisher that refreshes with every call, and the store that it uses.
 
@@ -41,14 +44,19 @@ async def local_engine(
         built_in: the providers to have.
         settings: what they are told.
         dev_vault: the data folder of the development vault that stands for all clouds, or None.
+        vault_rate: calls a second to one vault; 0: no limit.
     """
     if dev_vault:
         click.echo("DEVELOPMENT: every vault call goes to the development vault, not the cloud")
     clock = SystemClock()
     store = ManifestsStore(classes, secrets_dir, clock=clock.wall)
     metrics = Metrics()
+    # One volume shares with nobody, and each refresh is to show what the vault holds then.
+    economy = Economy(EconomySettings(reuse=0.0, rate=vault_rate))
     async with (
-        open_plugins(built_in, https=vault_connections(dev_vault), settings=settings) as plugins,
+        open_plugins(
+            built_in, https=vault_connections(dev_vault), settings=settings, economy=economy
+        ) as plugins,
         running_engine(
             Surroundings(
                 store=store,

@@ -21,6 +21,7 @@ from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_
 from keyferry.driver.mounts import can_mount
 from keyferry.driver.request import CLASS_KEY, PublishRequest, UnpublishRequest
 from keyferry.durations import parse_duration
+from keyferry.economy.settings import EconomySettings
 from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
 from keyferry.grpc_edge import stop_signal
 from keyferry.logs import configure_logs
@@ -63,6 +64,7 @@ class _Job:
     tokens: Path | None
     dev_vault: Path | None
     settings: ProviderSettings
+    vault_rate: float
 
 
 @click.command()
@@ -96,6 +98,13 @@ class _Job:
     metavar="DIR",
     help="DEVELOPMENT: use the running `keyferry devvault` with its data in DIR, not the cloud.",
 )
+@click.option(
+    "--vault-rate",
+    type=click.FloatRange(min=0),
+    default=EconomySettings().rate,
+    show_default=True,
+    help="Calls a second to one vault, at the most; 0: no limit.",
+)
 @provider_options
 def mount(
     class_file: Path,
@@ -107,6 +116,7 @@ def mount(
     credentials: Path | None,
     tokens: Path | None,
     dev_vault: Path | None,
+    vault_rate: float,
     **values: Value,
 ) -> None:
     """Mount what the SecretProviderClass in CLASS.yaml names at TARGET, on this machine.
@@ -117,7 +127,15 @@ def mount(
     configure_logs(as_json=False, verbosity=0, quiet=True)
     settings = settings_of_options(values)
     job = _Job(
-        class_file, target, class_name, secrets_dir, credentials, tokens, dev_vault, settings
+        class_file,
+        target,
+        class_name,
+        secrets_dir,
+        credentials,
+        tokens,
+        dev_vault,
+        settings,
+        vault_rate,
     )
     asyncio.run(_mount(job, every=interval if watch else None))
 
@@ -145,6 +163,7 @@ async def _mount(job: _Job, *, every: float | None) -> None:
         built_in=provider_names(),
         settings=job.settings,
         dev_vault=job.dev_vault,
+        vault_rate=job.vault_rate,
     ) as (publisher, store):
         namespace, name = _choose(await store.class_names(), job)
         request = _request(job.target, namespace, name, secrets, tokens)

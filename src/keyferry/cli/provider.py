@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from keyferry import __version__
+from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import (
     FlagError,
     Flags,
@@ -21,6 +22,8 @@ from keyferry.cli.goflags import (
 )
 from keyferry.cli.provider_flags import PROVIDER_FLAGS, provider_settings
 from keyferry.driver.daemon import open_plugins, vault_connections
+from keyferry.economy.hub import Economy
+from keyferry.economy.metrics import EconomyMetrics
 from keyferry.errors import Hop, PlatformError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.logs import configure_logs, get_logger
@@ -49,6 +52,7 @@ def flags_of(name: str) -> tuple[GoFlag, ...]:
         GoFlag("prometheus-port", _I, "8898", "", "the metrics are on the port of the health page"),
         GoFlag("metrics-backend", _S, "Prometheus", "", "Prometheus is the only one"),
         *PROVIDER_FLAGS,
+        *ECONOMY_FLAGS,
         GoFlag("custom-user-agent", _S, "", "", "upstream does not send it either"),
         GoFlag("enable-pprof", _B, "false", "", "pprof profiles Go programs; use py-spy"),
         GoFlag("pprof-port", _I, "6060", "", "pprof profiles Go programs; use py-spy"),
@@ -100,15 +104,19 @@ async def _run(name: str, flags: Flags) -> None:
     stop = stop_signal()
     dev_vault = Path(str(values["dev-vault"])) if values["dev-vault"] else None
     endpoint = parse_endpoint(str(values["endpoint"]))
+    metrics = Metrics()
     probe = HealthProbe(endpoint.address, float(values["healthz-timeout"]))
     web = serving_web(
         f":{values['healthz-port']}",
-        metrics=Metrics(),
+        metrics=metrics,
         checks={str(values["healthz-path"]): probe.problem},
         flag="--healthz-port",
     )
     opened = open_plugins(
-        (name,), https=vault_connections(dev_vault), settings=provider_settings(flags.values)
+        (name,),
+        https=vault_connections(dev_vault),
+        settings=provider_settings(flags.values),
+        economy=Economy(economy_settings(flags), metrics=EconomyMetrics(metrics.registry)),
     )
     async with opened as plugins, probe, web:
         plugin = plugins.find(name)

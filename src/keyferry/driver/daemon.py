@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
@@ -17,6 +18,7 @@ from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
 from keyferry.economy.hub import Economy
+from keyferry.economy.metrics import EconomyMetrics
 from keyferry.errors import Hop, PlatformError, StoreError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.https import DevRedirect, HttpsSettings
@@ -58,6 +60,7 @@ async def run_driver(settings: DriverSettings) -> None:
                 settings.built_in,
                 https=vault_connections(settings.dev_vault),
                 settings=settings.providers,
+                economy=_economy(settings, metrics),
                 folders=settings.provider_folders,
                 max_receive_bytes=settings.max_receive_bytes,
             )
@@ -110,6 +113,13 @@ def _surroundings(
         node=settings.node_id,
         rotation_interval=settings.rotation_interval,
     )
+
+
+def _economy(settings: DriverSettings, metrics: Metrics) -> Economy:
+    """What all providers spare the vaults by."""
+    interval = settings.rotation_interval
+    limits = replace(settings.economy, refresh_interval=interval, tracks_volumes=True)
+    return Economy(limits, metrics=EconomyMetrics(metrics.registry))
 
 
 def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | None:
@@ -184,6 +194,7 @@ async def open_plugins(
     *,
     https: HttpsSettings,
     settings: ProviderSettings | None = None,
+    economy: Economy | None = None,
     folders: Iterable[Path] = (),
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
 ) -> AsyncIterator[Plugins]:
@@ -200,17 +211,20 @@ async def open_plugins(
             f"Known: {', '.join(rows)}.",
             hop=Hop.REQUEST,
         )
-    parts = ProviderParts(https, settings or ProviderSettings(), Economy())
+    shared = economy or Economy()
+    parts = ProviderParts(https, settings or ProviderSettings(), shared)
     plugins = Plugins(
         built_in={name: rows[name].build(parts) for name in built_in},
         rows=PROVIDERS,
         folders=tuple(folders),
         max_receive_bytes=max_receive_bytes,
+        economy=shared,
     )
     try:
         yield plugins
     finally:
         await plugins.close()
+        await shared.close()
 
 
 def choose_mounts(kind: VolumeKind) -> Mounts:

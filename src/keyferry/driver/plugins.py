@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from keyferry.economy.hub import Economy
     from keyferry.providers import ProviderRow
 
 SERVICE = "v1alpha1.CSIDriverProvider"
@@ -183,6 +184,7 @@ class Plugins:
         folders: where sockets are looked for, in order.
         max_receive_bytes: for replies of external providers.
         connect_seconds: how long an external provider that does not answer is waited for.
+        economy: what the built-in providers share.
     """
 
     def __init__(
@@ -193,8 +195,10 @@ class Plugins:
         folders: Sequence[Path],
         max_receive_bytes: int,
         connect_seconds: float = _CONNECT_SECONDS,
+        economy: Economy | None = None,
     ) -> None:
         self._built_in = built_in
+        self._economy = economy
         self._rows = {row.name: row for row in rows}
         self._folders = folders
         self._max_receive_bytes = max_receive_bytes
@@ -229,6 +233,11 @@ class Plugins:
     def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
         """What `Plugin.named_files` tells, though the provider called `name` may be away."""
         return _named_files(self._rows.get(name), parameters, built_in=name in self._built_in)
+
+    def volume_gone(self, target_path: str) -> None:
+        """Nothing needs to be held for this volume any more."""
+        if self._economy is not None:
+            self._economy.volume_gone(target_path)
 
     async def check_health(self) -> None:
         """Calls Version on every external provider that was used, side by side.

@@ -261,3 +261,4 @@ class Publisher:
     def _forget(self, target: str) -> None:
         self._statuses.forget(target)
         self._expiries.gone(target)
+        self._plugins.volume_gone(target)

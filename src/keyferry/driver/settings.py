@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from keyferry.economy.settings import EconomySettings
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class DriverSettings:
     """The providers that run in this process."""
     providers: ProviderSettings = field(default_factory=ProviderSettings)
     """What they can be told."""
+    economy: EconomySettings = field(default_factory=EconomySettings)
+    """How they spare the vaults; the interval of refreshes is that below."""
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
     """The largest reply of an external provider."""
     rotation_interval: float | None = None

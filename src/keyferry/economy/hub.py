@@ -60,6 +60,9 @@ class Economy:
         settings: the limits.
         pace: how time passes.
         metrics: what is counted.
+
+    Attributes:
+        metrics: the same.
     """
 
     def __init__(
@@ -70,13 +73,14 @@ class Economy:
     ) -> None:
         self._settings = settings or EconomySettings()
         self._pace = pace or Pace()
-        self._metrics = metrics or EconomyMetrics()
+        self.metrics = metrics or EconomyMetrics()
         self._gates: dict[str, Gate] = {}
         self._flights: dict[FetchKey, _Underway] = {}
         self._held = HeldAnswers(self._settings.hold)
         self._refusals = Refusals(self._settings.refusals)
         self._sweeper: asyncio.Task[None] | None = None
-        self._metrics.watch(self)
+        self._sweeps_at = 0.0
+        self.metrics.watch(self)
 
     async def fetch(
         self,
@@ -110,12 +114,12 @@ class Economy:
         age = self._max_age(purpose) if max_age is None else max_age
         answer = self._held.fresh(key, now=now, max_age=age)
         if answer is not None:
-            self._metrics.fetched(key.vault, key.identity.mode, "reused")
+            self.metrics.fetched(key.vault, key.identity.mode, "reused")
             value: T = answer.value
         else:
             refusal = self._refusals.find(key, now)
             if refusal is not None:
-                self._metrics.fetched(key.vault, key.identity.mode, "refused")
+                self.metrics.fetched(key.vault, key.identity.mode, "refused")
                 raise fresh(refusal) from refusal.__cause__
             proof = unchanged if purpose is Purpose.REFRESH else None
             value = await self._join(key, _Ask(call, weigh, proof), purpose)
@@ -132,12 +136,14 @@ class Economy:
             mode: of the identity that asks, as in `WholeIdentity`.
         """
         gate = self._gate(vault)
-        return Errand(gate, purpose, lambda how: self._metrics.requested(vault, mode, how))
+        return Errand(gate, purpose, lambda how: self.metrics.requested(vault, mode, how))
 
     def volume_gone(self, volume: str) -> None:
         """Nobody uses for `volume` any more what was fetched for it."""
         self._held.user_gone(volume)
-        self._held.sweep(self._pace.now())
+        end = self._held.sweep(self._pace.now())
+        if end is not None:
+            self._sweep_by(end)
 
     async def close(self) -> None:
         """Let go of everything that is held, and of everybody who waits."""
@@ -184,7 +190,7 @@ class Economy:
             flight = Flight(self._ask(key, ask, errand), lambda: self._landed(key, flight))
             found = self._flights[key] = _Underway(flight, errand)
         else:
-            self._metrics.fetched(key.vault, key.identity.mode, "coalesced")
+            self.metrics.fetched(key.vault, key.identity.mode, "coalesced")
             found.errand.hurry(purpose)
         return await found.flight.wait()
 
@@ -193,18 +199,18 @@ class Economy:
         held = self._held.any(key)
         try:
             if held and ask.unchanged and await ask.unchanged(held.value, errand):
-                self._metrics.fetched(key.vault, key.identity.mode, "unchanged")
+                self.metrics.fetched(key.vault, key.identity.mode, "unchanged")
                 self._held.prove(key, since=asked)
                 return held.value
-            self._metrics.fetched(key.vault, key.identity.mode, "asked")
+            self.metrics.fetched(key.vault, key.identity.mode, "asked")
             value = await ask.call(errand)
         except KeyferryError as error:
             if self._refusals.remember(key, error, self._pace.now()):
                 self._held.drop(key)
             raise
-        if ask.weigh is not None:
+        if ask.weigh is not None and self._settings.hold.used > 0:
             self._held.put(key, value, size=ask.weigh(value), since=asked)
-            self._sweep_later()
+            self._sweep_by(asked + self._settings.hold.unused)
         return value
 
     def _landed(self, key: FetchKey, flight: Flight[Any]) -> None:
@@ -222,11 +228,19 @@ class Economy:
             self._gates[vault] = Gate(vault, self._settings, self._pace)
         return self._gates[vault]
 
-    def _sweep_later(self) -> None:
-        if self._sweeper is None or self._sweeper.done():
-            self._sweeper = asyncio.create_task(self._sweep())
+    def _sweep_by(self, moment: float) -> None:
+        """Drop what is too old at `moment` at the latest, asked for again or not."""
+        if self._sweeper is not None and not self._sweeper.done():
+            if self._sweeps_at <= moment:
+                return
+            self._sweeper.cancel()
+        self._sweeps_at = moment
+        self._sweeper = asyncio.create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        """Drop what is too old as long as anything is held, asked for again or not."""
-        while (end := self._held.sweep(self._pace.now())) is not None:
-            await self._pace.sleep(max(_SWEEP_SECONDS, end - self._pace.now()))
+        while True:
+            await self._pace.sleep(max(_SWEEP_SECONDS, self._sweeps_at - self._pace.now()))
+            end = self._held.sweep(self._pace.now())
+            if end is None:
+                return
+            self._sweeps_at = end

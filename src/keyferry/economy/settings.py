@@ -21,6 +21,8 @@ class EconomySettings:
     """A refresh takes one that is younger than this; None without rotation: then as `reuse`."""
     tracks_volumes: bool = False
     """Whether it is told when a volume is gone, so that what it used need not be held."""
+    proofs: bool = True
+    """Whether a refresh may ask for a proof that nothing has changed, where that is cheaper."""
     refusals: float = 5.0
     """So long it is remembered that an object is not there, or not for this identity."""
     held_bytes: int = 16 * MEBIBYTE

@@ -1,0 +1,402 @@
+"""keyferry.economy.hub: what is held for whom and how long, and what is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyferry.contract import Purpose
+from keyferry.economy.errand import Errand
+from keyferry.economy.hub import Economy
+from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.economy.settings import EconomySettings
+from keyferry.errors import AccessDeniedError, KeyferryError, ObjectNotFoundError, VaultError
+from tests.fakes.virtual_time import run_virtually, virtual_pace
+
+ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
+F, R = Purpose.FIRST, Purpose.REFRESH
+
+
+def key(name: str = "db", who: str = "a") -> FetchKey:
+    return FetchKey("contoso", WholeIdentity("Mode", (who,)), ("read", name))
+
+
+@dataclass
+class Vault:
+    """A vault whose content is a number; it counts what it is asked.
+
+    Attributes:
+        economy: through which it is asked.
+        value: what it holds.
+        calls: requests for the content.
+        proofs: requests for a proof.
+        error: what it says instead.
+        takes: seconds for an answer.
+    """
+
+    economy: Economy
+    value: int = 1
+    calls: int = 0
+    proofs: int = 0
+    error: KeyferryError | None = None
+    takes: float = 0.0
+
+    async def read(self, errand: Errand) -> int:
+        async def attempt(seconds: float) -> int:
+            self.calls += 1
+            await asyncio.sleep(self.takes)
+            if self.error:
+                raise self.error
+            return self.value
+
+        return await errand.run(attempt)
+
+    async def unchanged(self, held: int, errand: Errand) -> bool:
+        async def attempt(seconds: float) -> bool:
+            self.proofs += 1
+            return held == self.value
+
+        return await errand.run(attempt)
+
+    async def fetch(
+        self,
+        purpose: Purpose = F,
+        *,
+        who: str = "a",
+        volume: str = "pod",
+        max_age: float | None = None,
+        proof: bool = False,
+    ) -> int:
+        return await self.economy.fetch(
+            key(who=who),
+            self.read,
+            purpose=purpose,
+            max_age=max_age,
+            weigh=lambda _: 10,
+            unchanged=self.unchanged if proof else None,
+            volume=volume,
+        )
+
+    def fetches(self, how: str) -> float:
+        """How often a fetch got its answer in this way."""
+        labels = {"vault": "contoso", "identity": "Mode", "how": how}
+        registry = self.economy.metrics.registry
+        return registry.get_sample_value("keyferry_fetches_total", labels) or 0.0
+
+
+Story = Callable[[Vault], Awaitable[None]]
+
+
+def play(story: Story, limits: EconomySettings = ROTATING) -> None:
+    async def run() -> None:
+        economy = Economy(limits, virtual_pace())
+        await story(Vault(economy))
+        await economy.close()
+
+    run_virtually(run())
+
+
+# --- reuse ----------------------------------------------------------------------------------------
+
+
+def test_a_first_mount_takes_what_was_fetched_a_moment_ago() -> None:
+    """For fifteen seconds; then the vault is asked."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        vault.value = 2
+        await asyncio.sleep(14.9)
+        assert 1 == await vault.fetch()
+        await asyncio.sleep(0.2)
+        assert 2 == await vault.fetch()
+        assert (2, 1.0, 2.0) == (vault.calls, vault.fetches("reused"), vault.fetches("asked"))
+
+    play(story)
+
+
+def test_reuse_can_be_switched_off() -> None:
+    """For everybody, or by who asks."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await vault.fetch(max_age=0.0)
+        assert 2 == vault.calls
+
+    async def never(vault: Vault) -> None:
+        await vault.fetch()
+        await vault.fetch()
+        assert 2 == vault.calls
+
+    play(story)
+    play(never, EconomySettings(reuse=0.0))
+
+
+def test_a_refresh_takes_what_another_pod_fetched_within_the_interval() -> None:
+    """One call in an interval, however many pods and whenever they are due."""
+
+    async def story(vault: Vault) -> None:
+        for number in range(60):
+            await vault.fetch(volume=f"pod-{number}")
+        assert 1 == vault.calls
+        for _ in range(10):
+            for number in range(60):
+                await asyncio.sleep(2.0)
+                await vault.fetch(R, volume=f"pod-{number}")
+        assert 1 + 10 == vault.calls
+
+    play(story)
+
+
+def test_a_refresh_sees_a_change_after_two_intervals_at_the_latest() -> None:
+    """Whatever the moments of the pods."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch(volume="a")
+        await asyncio.sleep(119.0)
+        assert 1 == await vault.fetch(R, volume="b")
+        vault.value = 2
+        await asyncio.sleep(120.0)
+        assert 2 == await vault.fetch(R, volume="b")
+
+    play(story)
+
+
+def test_without_rotation_nothing_is_held_beyond_the_moment() -> None:
+    """Not even asked for."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        assert 10 == vault.economy.held_bytes
+        await asyncio.sleep(16.1)
+        assert 0 == vault.economy.held_bytes
+
+    play(story, EconomySettings(tracks_volumes=True))
+
+
+def test_what_the_last_pod_used_is_dropped_when_it_goes() -> None:
+    """At once, when it is older than a first mount would take."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch(volume="a")
+        await vault.fetch(volume="b")
+        await asyncio.sleep(20.0)
+        vault.economy.volume_gone("a")
+        assert 10 == vault.economy.held_bytes
+        vault.economy.volume_gone("b")
+        assert 0 == vault.economy.held_bytes
+
+    play(story)
+
+
+def test_who_cannot_tell_when_volumes_go_holds_nothing_for_them() -> None:
+    """A provider behind a socket never hears of it."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await asyncio.sleep(16.1)
+        assert 0 == vault.economy.held_bytes
+        assert vault.economy.oldest_content_seconds is None
+
+    play(story, replace(ROTATING, tracks_volumes=False))
+
+
+def test_the_age_of_the_oldest_content_is_told() -> None:
+    """Since the vault was asked; a refresh makes it young."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await asyncio.sleep(130.0)
+        assert 130.0 == vault.economy.oldest_content_seconds
+        await vault.fetch(R)
+        assert 0.0 == vault.economy.oldest_content_seconds
+
+    play(story)
+
+
+def test_two_identities_never_share() -> None:
+    """Neither a call under way nor a value held."""
+
+    async def story(vault: Vault) -> None:
+        vault.takes = 1.0
+        await asyncio.gather(vault.fetch(who="a"), vault.fetch(who="b"), vault.fetch(who="a"))
+        assert (2, 1.0) == (vault.calls, vault.fetches("coalesced"))
+        await vault.fetch(who="c")
+        assert 3 == vault.calls
+
+    play(story)
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ObjectNotFoundError("none"), AccessDeniedError("no")])
+def test_a_refusal_is_remembered_for_a_moment(error: KeyferryError) -> None:
+    """Each who asks gets a copy."""
+
+    async def story(vault: Vault) -> None:
+        vault.error = error
+        told = []
+        for _ in range(3):
+            with pytest.raises(type(error)) as caught:
+                await vault.fetch()
+            told.append(caught.value)
+        assert (1, 2.0) == (vault.calls, vault.fetches("refused"))
+        assert 3 == len({id(one) for one in told})
+        vault.error = None
+        await asyncio.sleep(5.0)
+        assert 1 == await vault.fetch()
+
+    play(story)
+
+
+def test_a_refusal_is_of_one_identity_and_one_object() -> None:
+    """Nobody else hears of it."""
+
+    async def story(vault: Vault) -> None:
+        vault.error = AccessDeniedError("no")
+        with pytest.raises(AccessDeniedError):
+            await vault.fetch(who="a")
+        vault.error = None
+        assert 1 == await vault.fetch(who="b")
+
+    play(story)
+
+
+def test_other_failures_are_not_remembered() -> None:
+    """They may be over with the next call."""
+
+    async def story(vault: Vault) -> None:
+        vault.error = VaultError("strange")
+        for _ in range(2):
+            with pytest.raises(VaultError):
+                await vault.fetch()
+        assert 2 == vault.calls
+
+    play(story)
+
+
+def test_who_lost_the_permission_gets_nothing_that_was_held() -> None:
+    """The vault's last word counts for the whole node."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        vault.error = AccessDeniedError("no")
+        with pytest.raises(AccessDeniedError):
+            await vault.fetch(max_age=0.0)
+        with pytest.raises(AccessDeniedError):
+            await vault.fetch()
+        assert 0 == vault.economy.held_bytes
+
+    play(story)
+
+
+# --- proofs ---------------------------------------------------------------------------------------
+
+
+def test_a_proof_spares_the_content() -> None:
+    """The old answer counts as young again; the next pod asks nobody."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await asyncio.sleep(121.0)
+        assert 1 == await vault.fetch(R, proof=True)
+        assert 1 == await vault.fetch(R, proof=True, volume="other")
+        assert (1, 1, 1.0) == (vault.calls, vault.proofs, vault.fetches("unchanged"))
+
+    play(story)
+
+
+def test_what_has_changed_is_fetched() -> None:
+    """Once."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        vault.value = 2
+        await asyncio.sleep(121.0)
+        assert 2 == await vault.fetch(R, proof=True)
+        assert (2, 1) == (vault.calls, vault.proofs)
+
+    play(story)
+
+
+def test_a_first_mount_takes_no_proof() -> None:
+    """A pod that starts gets the content itself, which is as cheap."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch(proof=True)
+        await asyncio.sleep(121.0)
+        await vault.fetch(proof=True)
+        assert (2, 0) == (vault.calls, vault.proofs)
+
+    play(story)
+
+
+# --- all together ---------------------------------------------------------------------------------
+
+Event = tuple[float, str, str, Purpose, bool]
+
+
+@settings(deadline=None)
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from([0.0, 0.3, 5.0, 40.0]),
+            st.sampled_from(["fetch", "fetch", "fetch", "change", "cancel", "gone", "refuse"]),
+            st.sampled_from(["a", "b"]),
+            st.sampled_from(Purpose),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_no_answer_is_older_than_allowed_whatever_happens(events: list[Event]) -> None:
+    """Of changes, cancelled mounts, refusals and proofs, mixed: each gets what was true lately."""
+
+    async def story(vault: Vault) -> None:
+        vault.takes = 1.0
+        now = asyncio.get_running_loop().time
+        changes = [(0.0, 1)]
+        tasks: list[asyncio.Task[None]] = []
+
+        async def one(who: str, purpose: Purpose, proof: bool) -> None:
+            start, limit = now(), 15.0 if purpose is F else 120.0
+            try:
+                got = await vault.fetch(purpose, who=who, volume=who, proof=proof)
+            except AccessDeniedError:
+                return
+            # One second more for a call that was already under way.
+            earliest = start - limit - 1.0
+            ends = [moment for moment, _ in changes[1:]] + [float("inf")]
+            alive = [v for (_, v), end in zip(changes, ends, strict=True) if end >= earliest]
+            assert got in alive
+
+        for pause, verb, who, purpose, proof in events:
+            await asyncio.sleep(pause)
+            match verb:
+                case "fetch":
+                    tasks.append(asyncio.create_task(one(who, purpose, proof)))
+                case "change":
+                    vault.value += 1
+                    changes.append((now(), vault.value))
+                case "cancel" if tasks:
+                    tasks[-1].cancel()
+                case "gone":
+                    vault.economy.volume_gone(who)
+                case "refuse":
+                    vault.error = None if vault.error else AccessDeniedError("no")
+                case _:
+                    pass
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        wrong = [r for r in results if r and not isinstance(r, asyncio.CancelledError)]
+        assert [] == wrong
+        vault.economy.volume_gone("a")
+        vault.economy.volume_gone("b")
+        await asyncio.sleep(20.0)
+        assert 0 == vault.economy.held_bytes
+
+    play(story)
