@@ -30,7 +30,7 @@ def identity(number: int) -> str:
 
 
 def prepare(node: Node, objects: int, identities: int) -> None:
-    """Secrets `object-N`, a class `class-N` for each identity, and a vault as far away as a cloud."""
+    """Secrets, a class for each identity, and a vault as far away as a cloud."""
     names = [f"object-{number}" for number in range(objects)]
     for name in names:
         node.vault.set_secret("contoso", name, name)
