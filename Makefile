@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test fuzz check fix proto lock e2e e2e-cluster cluster compat clean
+.PHONY: help demo test fuzz check fix proto lock e2e e2e-cluster cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -50,8 +50,14 @@ cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl
 compat: $(VENV)/.dev ## Run the Go originals and ours side by side on the same vault and API (root, Debian and Go needed).
 	@$(BIN)/python -m pytest tests/compat $(TEST_FLAGS)
 
+bench: $(VENV)/.dev ## Measure ours and the Go originals under the same loads (QUICK=1: two minutes; needs what compat needs).
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
+
+soak: $(VENV)/.dev ## Rotate, fail and churn for MINUTES=30, and see whether anything grows.
+	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
+
 clean: ## Remove the local environment and every cache.
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

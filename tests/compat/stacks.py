@@ -58,6 +58,7 @@ class Ground:
         originals: the programs.
         driver_flags: of every driver.
         provider_flags: of every provider.
+        keyferry: the program of ours; another path for an older one.
     """
 
     children: Children
@@ -67,6 +68,7 @@ class Ground:
     originals: Originals
     driver_flags: tuple[str, ...] = ()
     provider_flags: tuple[str, ...] = ()
+    keyferry: str = "keyferry"
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -128,7 +130,7 @@ async def _start_provider(pairing: Pairing, ground: Ground, socket: Path) -> Chi
     )
     command = {
         Side.THEIRS: (ground.originals.azure,),
-        Side.OURS: ("keyferry", "provider", "azure"),
+        Side.OURS: (ground.keyferry, "provider", "azure"),
     }[pairing.provider]
     child = ground.children.start(
         f"{pairing.name}-azure", *command, *flags, environment=ground.environment
@@ -152,7 +154,7 @@ def _start_driver(
     )
     command: tuple[str, ...] = (ground.originals.driver,)
     if pairing.driver is Side.OURS:
-        command = ("keyferry", "driver")
+        command = (ground.keyferry, "driver")
         flags += ground.provider_flags if pairing == OURS else ("--builtin-providers=",)
     child = ground.children.start(
         f"{pairing.name}-driver", *command, *flags, environment=ground.environment

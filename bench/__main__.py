@@ -1,0 +1,84 @@
+"""`make bench`: ours and the originals under the same loads, in one run.
+
+Prints one table; `results.json`, `table.md` and `plot.svg` go to a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.arena import KEYFERRY, ORIGINALS, Contender, running_arena
+from bench.load_vault import VAULT, build_load_vault
+from bench.loads import LOADS, QUICK, Effort, Figures, classes
+from bench.plot import svg
+from bench.table import markdown
+from tests.compat.originals import built_originals
+from tests.compat.stacks import OURS
+from tests.compat.world import enter_own_world
+from tests.e2e.cluster.programs import built_programs
+
+Results = dict[str, dict[str, Figures]]
+"""By load, then by contender."""
+
+
+def main() -> None:
+    """Measure, and tell."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="less of everything: two minutes")
+    parser.add_argument("--out", type=Path, default=Path(".bench-output"), help="where results go")
+    parser.add_argument("--only", action="append", help="a load; may be repeated")
+    parser.add_argument("--before", help="the program of an older Keyferry, to be measured as well")
+    options = parser.parse_args()
+    contenders = [KEYFERRY, ORIGINALS]
+    if options.before:
+        contenders.append(Contender("before", OURS, options.before))
+    asyncio.run(built_programs())
+    originals = built_originals()
+    # On a tmpfs, so that no disk is measured; of a short path, for the sockets.
+    with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as folder:
+        load_vault = build_load_vault(Path(folder))
+        enter_own_world([VAULT])
+        effort = QUICK if options.quick else Effort()
+
+        async def measure() -> Results:
+            async with running_arena(Path(folder), originals, load_vault, classes()) as arena:
+                results: Results = {}
+                for load in LOADS:
+                    if options.only and load.__name__ not in options.only:
+                        continue
+                    for contender in contenders:
+                        start = time.perf_counter()
+                        figures = await load(arena, contender, effort)
+                        results.setdefault(load.__name__, {})[contender.name] = figures
+                        spent = time.perf_counter() - start
+                        print(f"{load.__name__}, {contender.name}: {spent:.0f} s", file=sys.stderr)
+                return results
+
+        results = asyncio.run(measure())
+    options.out.mkdir(parents=True, exist_ok=True)
+    document = {"machine": _machine(), "quick": options.quick, "results": results}
+    (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    text = markdown(results)
+    (options.out / "table.md").write_text(text)
+    (options.out / "plot.svg").write_text(svg(results))
+    print(text)
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "processors": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Where the contenders are measured: one vault, one Kubernetes API, a fresh stack for each load.
+
+async with running_arena(folder, programs) as arena:
+    async with arena.contender(ORIGINALS) as running:
+        seconds = await running.publish("n20-1", pod=0)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import yaml
+
+from bench.load_vault import VAULT, LoadVault, running_load_vault
+from bench.processes import Usage, usage
+from tests.compat.cases import pod_manifest, secret
+from tests.compat.comparison import CRDS
+from tests.compat.originals import Originals
+from tests.compat.stacks import ORIGINAL, OURS, Ground, Pairing, Stack, start_stack
+from tests.e2e.children import Children, ending_children
+from tests.e2e.cluster.api_server import ApiServer, running_api_server
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.node import Volume
+from tests.fakes.mounts import unmount_below
+
+PODS = 110
+"""As many as kubelet lets onto a node."""
+ROTATION_SECONDS = 2
+ROTATION = ("--enable-secret-rotation", f"--rotation-poll-interval={ROTATION_SECONDS}s")
+BIG_MESSAGES = ("--max-call-recv-msg-size=67108864",)
+KUBELET_FIRST_PAUSE = 0.5
+KUBELET_LONGEST_PAUSE = 122.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those who are compared.
+
+    Attributes:
+        name: in the table.
+        pairing: which stack it is.
+        keyferry: the program of ours.
+    """
+
+    name: str
+    pairing: Pairing
+    keyferry: str = "keyferry"
+
+
+ORIGINALS = Contender("originals", ORIGINAL)
+KEYFERRY = Contender("keyferry", OURS)
+
+
+@dataclass
+class Running:
+    """A contender at work.
+
+    Attributes:
+        contender: who it is.
+        stack: its processes.
+        vault: what it reads.
+        uids: of the pods.
+        started_seconds: from the start of its processes until they answered.
+    """
+
+    contender: Contender
+    stack: Stack
+    vault: LoadVault
+    uids: Mapping[int, str]
+    started_seconds: float
+    volumes: dict[tuple[str, int], Volume] = field(default_factory=dict)
+
+    async def publish(self, class_name: str, pod: int, *, identity: int = 0) -> float:
+        """Publish a class for a pod as one of the identities; return the seconds it took."""
+        volume = self.volume(class_name, pod, identity)
+        start = time.perf_counter()
+        await self.stack.driver.publish(volume)
+        return time.perf_counter() - start
+
+    async def publish_as_kubelet(
+        self, class_name: str, pod: int, *, identity: int, until: float
+    ) -> bool:
+        """Publish until it succeeds, with kubelet's pauses; False when that took too long."""
+        pause = KUBELET_FIRST_PAUSE
+        while time.perf_counter() < until:
+            try:
+                async with asyncio.timeout(until - time.perf_counter()):
+                    await self.publish(class_name, pod, identity=identity)
+            except (grpc.aio.AioRpcError, TimeoutError):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, KUBELET_LONGEST_PAUSE)
+            else:
+                return True
+        return False
+
+    async def unpublish(self, class_name: str, pod: int) -> float:
+        """Take the volume away; return the seconds it took."""
+        volume = self.volumes[class_name, pod]
+        start = time.perf_counter()
+        await self.stack.driver.unpublish(volume)
+        return time.perf_counter() - start
+
+    async def unpublish_all(self) -> None:
+        """Take all volumes away."""
+        await asyncio.gather(*(self.unpublish(*which) for which in self.volumes))
+        self.volumes.clear()
+
+    def volume(self, class_name: str, pod: int, identity: int) -> Volume:
+        """The volume of a pod, the same one each time."""
+        if (class_name, pod) not in self.volumes:
+            uid = self.uids[pod]
+            volumes = self.stack.folder / "pods" / uid / "volumes" / "kubernetes.io~csi"
+            path = volumes / class_name / "mount"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.volumes[class_name, pod] = Volume(
+                class_name,
+                f"web-{pod}",
+                uid,
+                path,
+                secrets={"clientid": f"app-{identity}", "clientsecret": "s3cret"},
+                namespace=self.contender.pairing.name,
+            )
+        return self.volumes[class_name, pod]
+
+    def usage(self) -> Usage:
+        """Of all its processes."""
+        return usage(child.pid for child in self.stack.processes)
+
+
+@dataclass
+class Arena:
+    """See above.
+
+    Attributes:
+        api: the Kubernetes API.
+        vault: what everybody reads.
+        children: all processes.
+        folder: everything.
+        originals: the programs.
+    """
+
+    api: ApiServer
+    vault: LoadVault
+    children: Children
+    folder: Path
+    originals: Originals
+    uids: dict[str, dict[int, str]] = field(default_factory=dict)
+    _numbers: Iterable[int] = field(default_factory=itertools.count)
+
+    @asynccontextmanager
+    async def contender(self, contender: Contender, *flags: str) -> AsyncIterator[Running]:
+        """Fresh processes of a contender, with these flags of the driver; they end with it."""
+        folder = self.folder / f"s{next(iter(self._numbers))}"
+        ground = Ground(
+            self.children,
+            folder,
+            kubeconfig=self.api.kubeconfig,
+            ca=self.vault.ca,
+            originals=self.originals,
+            driver_flags=flags,
+            keyferry=contender.keyferry,
+        )
+        start = time.perf_counter()
+        stack = await start_stack(contender.pairing, ground)
+        uids = self.uids[contender.pairing.name]
+        seconds = time.perf_counter() - start
+        running = Running(contender, stack, self.vault, uids, seconds)
+        try:
+            await self.vault.forget()
+            yield running
+        finally:
+            await stack.driver.close()
+            for child in stack.processes:
+                child.end()
+            unmount_below(folder)
+
+    async def furnish(self, classes: Mapping[str, tuple[str, int]]) -> None:
+        """Create the kinds, the pods, and the classes.
+
+        Args:
+            classes: by name, what the names of its objects begin with, and how many there are.
+        """
+        await self.api.kubectl("apply", f"--filename={CRDS}")
+        established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
+        await self.api.kubectl("wait", *established)
+        for pairing in (ORIGINAL, OURS):
+            namespace = pairing.name
+            await self.api.kubectl("create", "namespace", namespace)
+            await self.api.kubectl("create", "serviceaccount", "web", f"--namespace={namespace}")
+            documents = [class_manifest(name, namespace, *of) for name, of in classes.items()]
+            documents += [pod_manifest(f"web-{pod}", namespace, "node") for pod in range(PODS)]
+            text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper)
+            await self.api.kubectl("create", "--filename=-", stdin=text)
+            pods = await self.api.kubectl.get("pods", f"--namespace={namespace}")
+            self.uids[namespace] = {
+                int(pod["metadata"]["name"].removeprefix("web-")): pod["metadata"]["uid"]
+                for pod in pods["items"]
+            }
+
+
+def class_manifest(
+    name: str,
+    namespace: str,
+    prefix: str,
+    count: int,
+    *,
+    vault: str = VAULT,
+    tenant: str = "tenant",
+) -> Document:
+    """A class of so many secrets."""
+    entries = [json.dumps(secret(f"{prefix}-{number}")) for number in range(count)]
+    return {
+        "apiVersion": "secrets-store.csi.x-k8s.io/v1",
+        "kind": "SecretProviderClass",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "provider": "azure",
+            "parameters": {
+                "keyvaultName": vault,
+                "tenantID": tenant,
+                "objects": json.dumps({"array": entries}),
+            },
+        },
+    }
+
+
+@asynccontextmanager
+async def running_arena(
+    folder: Path,
+    originals: Originals,
+    load_vault: Path,
+    classes: Mapping[str, tuple[str, int]],
+) -> AsyncIterator[Arena]:
+    """The vault and the API, furnished; everything ends with the block.
+
+    Args:
+        folder: takes everything; on a tmpfs, so that no disk is measured.
+        originals: the programs.
+        load_vault: the program.
+        classes: see `Arena.furnish`.
+    """
+    async with (
+        running_api_server(folder / "api") as api,
+        ending_children(folder / "output") as children,
+        running_load_vault(load_vault, folder / "vault", children) as vault,
+    ):
+        arena = Arena(api, vault, children, folder, originals)
+        await arena.furnish(classes)
+        try:
+            yield arena
+        finally:
+            unmount_below(folder)

@@ -1,0 +1,258 @@
+"""The loads: each is carried by one contender at a time, and gives figures by name."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.arena import (
+    BIG_MESSAGES,
+    PODS,
+    ROTATION,
+    ROTATION_SECONDS,
+    Arena,
+    Contender,
+    Running,
+)
+from bench.bare import bare_cycle_seconds
+
+Figures = dict[str, float]
+"""By name; seconds end in `_s`, MiB in `_mib`, milliseconds in `_ms`, numbers have no ending."""
+
+RTTS_MS = (5, 20, 50)
+COUNTS = (1, 5, 20, 50)
+REPEATS = 5
+NODE_OBJECTS = 10
+BIG_OBJECTS = 800
+BIG_BYTES = 25_000
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of everything is done.
+
+    Attributes:
+        rtts_ms: of the first mounts.
+        repeats: of each first mount.
+        identities: of the cold node.
+        cycles: of publish and unpublish.
+        throttle_seconds: how long a throttled node is waited for.
+        throttles: answers a second of the throttled vault.
+        starts: how often a start is measured.
+    """
+
+    rtts_ms: Sequence[int] = RTTS_MS
+    repeats: int = REPEATS
+    identities: Sequence[int] = (1, 10, 110)
+    cycles: int = 10_000
+    throttle_seconds: float = 120
+    throttles: Sequence[int] = (110, 10)
+    starts: int = 5
+
+
+QUICK = Effort(
+    rtts_ms=(20,), repeats=3, identities=(10,), cycles=200, throttle_seconds=20, throttles=(110,),
+    starts=2,
+)  # fmt: skip
+
+
+def classes() -> Mapping[str, tuple[str, int]]:
+    """The classes of all loads: what the names of their objects begin with, and how many."""
+    return {
+        **{
+            f"n{count}-{repeat}": (f"32-{count}-{repeat}", count)
+            for count in COUNTS
+            for repeat in range(REPEATS + 1)
+        },
+        "node": ("32-node", NODE_OBJECTS),
+        "single": ("32-single", 1),
+        "big": (f"{BIG_BYTES}-big", BIG_OBJECTS),
+    }
+
+
+async def starts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """From the start of the processes until they serve, and what they hold then."""
+    seconds, memory = [], []
+    for _ in range(effort.starts):
+        async with arena.contender(contender) as running:
+            seconds.append(running.started_seconds)
+            memory.append(running.usage().rss)
+    return {"start_s": statistics.median(seconds), "ready_mib": statistics.median(memory)}
+
+
+async def first_mounts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """One identity, so many objects: by a fresh process, and by one that has been at work.
+
+    Fresh: no token, no connection. At work: token and connections are there, the objects are new.
+    """
+    figures: Figures = {}
+    for rtt in effort.rtts_ms:
+        await arena.vault.tune(rtt_ms=rtt)
+        for count in COUNTS:
+            async with arena.contender(contender) as running:
+                fresh = await running.publish(f"n{count}-0", 0)
+                later = [
+                    await running.publish(f"n{count}-{repeat}", repeat)
+                    for repeat in range(1, effort.repeats + 1)
+                ]
+                await running.unpublish_all()
+            figures[f"fresh_n{count}_rtt{rtt}_ms"] = fresh * 1000
+            figures[f"at_work_n{count}_rtt{rtt}_ms"] = statistics.median(later) * 1000
+    return figures
+
+
+async def shared_objects(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """Pods of one identity whose objects another pod has just got."""
+    await arena.vault.tune(rtt_ms=20)
+    async with arena.contender(contender) as running:
+        for pod in range(3):
+            await running.publish("node", pod)
+        await arena.vault.forget()
+        before = running.usage()
+        pods = range(3, 3 + 10 * effort.starts)
+        seconds = [await running.publish("node", pod) for pod in pods]
+        cpu = running.usage().cpu - before.cpu
+        calls = await arena.vault.counts()
+        await running.unpublish_all()
+    return {
+        "p50_ms": statistics.median(seconds) * 1000,
+        "calls": calls.get("secret", 0),
+        "cpu_ms_per_mount": cpu / len(seconds) * 1000,
+    }
+
+
+async def nodes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """A cold node with a full set of pods, then its refresh with and without a change."""
+    figures: Figures = {}
+    await arena.vault.tune(rtt_ms=20)
+    for identities in effort.identities:
+        async with arena.contender(contender, *ROTATION) as running:
+            name = f"ids{identities}"
+            figures |= _named(f"cold_{name}", await _all_pods(running, identities))
+            figures[f"cold_{name}_loaded_mib"] = running.usage().rss
+            for what in ("same", "changed"):
+                # The original goes by the times of folders, ours by when it last fetched.
+                await asyncio.sleep(ROTATION_SECONDS + 0.5)
+                if what == "changed":
+                    await arena.vault.rotate()
+                figures |= _named(f"refresh_{what}_{name}", await _all_pods(running, identities))
+            _check_contents(running, identities)
+            await running.unpublish_all()
+    return figures
+
+
+def _named(prefix: str, figures: Figures) -> Figures:
+    return {f"{prefix}_{name}": value for name, value in figures.items()}
+
+
+async def _all_pods(running: Running, identities: int) -> Figures:
+    """Publish every pod of the node at once."""
+    await running.vault.forget()
+    vault_before = running.vault.usage()
+    before, start = running.usage(), time.perf_counter()
+    seconds = await asyncio.gather(
+        *(running.publish("node", pod, identity=pod % identities) for pod in range(PODS))
+    )
+    wall = time.perf_counter() - start
+    cpu = running.usage().cpu - before.cpu
+    counts = await running.vault.counts()
+    return {
+        "wall_s": wall,
+        "p50_s": statistics.median(seconds),
+        "calls": counts.get("secret", 0) + counts.get("list", 0),
+        "tokens": counts.get("token", 0),
+        "cpu_s": cpu,
+        "vault_cpu_s": running.vault.usage().cpu - vault_before.cpu,
+    }
+
+
+def _check_contents(running: Running, identities: int) -> None:
+    """The values say who read them, so nobody has those of another identity."""
+    for pod in range(PODS):
+        files = running.volumes["node", pod].files()
+        owners = {contents.split(b"/")[0] for _, contents in files.values()}
+        assert (NODE_OBJECTS, {b"app-%d" % (pod % identities)}) == (len(files), owners)
+
+
+async def churn(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """One pod after the other comes and goes, its vault next door."""
+    await arena.vault.tune(rtt_ms=0)
+    async with arena.contender(contender) as running:
+        for pod in range(PODS):
+            await _cycle(running, pod)
+        before, start = running.usage(), time.perf_counter()
+        pairs = [await _cycle(running, number % PODS) for number in range(effort.cycles)]
+        wall = time.perf_counter() - start
+        after = running.usage()
+    bare = bare_cycle_seconds(arena.folder / "bare", contents=[b"x" * 32], cycles=500)
+    return {
+        "publish_p50_ms": statistics.median(pair[0] for pair in pairs) * 1000,
+        "unpublish_p50_ms": statistics.median(pair[1] for pair in pairs) * 1000,
+        "cycles_per_s": effort.cycles / wall,
+        "cpu_ms_per_cycle": (after.cpu - before.cpu) / effort.cycles * 1000,
+        "bare_ms_per_cycle": bare * 1000,
+        "cycles": effort.cycles,
+        "mib_before": before.rss,
+        "mib_after": after.rss,
+        "descriptors_before": before.descriptors,
+        "descriptors_after": after.descriptors,
+        "threads_after": after.threads,
+    }
+
+
+async def _cycle(running: Running, pod: int) -> tuple[float, float]:
+    published = await running.publish("single", pod)
+    return published, await running.unpublish("single", pod)
+
+
+async def big_content(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """20 MB in one volume: 800 objects of 25 kB, as much as a Key Vault secret may have."""
+    await arena.vault.tune(rtt_ms=5)
+    async with arena.contender(contender, *BIG_MESSAGES) as running:
+        before = running.usage()
+        seconds = await running.publish("big", 0)
+        after = running.usage()
+        await running.unpublish_all()
+    return {
+        "mount_s": seconds,
+        "cpu_s": after.cpu - before.cpu,
+        "mib_before": before.rss,
+        "mib_after": after.rss,
+        "bare_ms": bare_cycle_seconds(
+            arena.folder / "bare", contents=[b"x" * BIG_BYTES] * BIG_OBJECTS, cycles=5
+        )
+        * 1000,
+    }
+
+
+async def throttled(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """A cold node of ten identities whose vault refuses most of it; kubelet tries again."""
+    figures: Figures = {}
+    for limit in effort.throttles:
+        async with arena.contender(contender) as running:
+            await arena.vault.tune(rtt_ms=20, limit=limit)
+            start = time.perf_counter()
+            until = start + effort.throttle_seconds
+            mounted = await asyncio.gather(
+                *(
+                    running.publish_as_kubelet("node", pod, identity=pod % 10, until=until)
+                    for pod in range(PODS)
+                )
+            )
+            wall = time.perf_counter() - start
+            counts = await arena.vault.counts()
+            await arena.vault.tune(rtt_ms=20)
+            await running.unpublish_all()
+        figures |= {
+            f"limit{limit}_wall_s": wall,
+            f"limit{limit}_mounted": sum(mounted),
+            f"limit{limit}_calls": counts.get("secret", 0) + counts.get("throttled", 0),
+            f"limit{limit}_refused": counts.get("throttled", 0),
+        }
+    return figures
+
+
+LOADS = (starts, first_mounts, shared_objects, nodes, churn, big_content, throttled)

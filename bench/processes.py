@@ -1,0 +1,54 @@
+"""What the kernel says of processes: processor time, memory, descriptors, threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What some processes use together.
+
+    Attributes:
+        cpu: seconds of processor time since their start, in user and kernel mode.
+        rss: resident memory in MiB.
+        descriptors: open files and sockets.
+        threads: of the kernel.
+    """
+
+    cpu: float
+    rss: float
+    descriptors: int
+    threads: int
+
+
+def usage(pids: Iterable[int]) -> Usage:
+    """The sum over these processes, children that have ended included in their time."""
+    each = [_of_one(pid) for pid in pids]
+    return Usage(
+        sum(one.cpu for one in each),
+        sum(one.rss for one in each),
+        sum(one.descriptors for one in each),
+        sum(one.threads for one in each),
+    )
+
+
+def _of_one(pid: int) -> Usage:
+    folder = Path("/proc", str(pid))
+    # The name of the program, in brackets, may hold blanks; the fields after it do not.
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    ticks = sum(int(fields[index]) for index in (11, 12, 13, 14))
+    status = dict(
+        line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
+    )
+    return Usage(
+        ticks / _TICKS,
+        int(status["VmRSS"].split()[0]) / 1024,
+        len(list((folder / "fd").iterdir())),
+        int(status["Threads"]),
+    )

@@ -1,0 +1,268 @@
+"""`make soak`: a node at work for long, under everything that happens to one; nothing may grow.
+
+Pods come and go, all content is rotated and refreshed every ten seconds, the vault is slow,
+refuses, breaks connections and forgets tokens, and the Kubernetes API goes away. Halves of the run
+are compared: memory, descriptors, threads and mounts of the driver must be as they were.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import grpc
+import yaml
+
+from bench.arena import class_manifest
+from bench.processes import usage
+from tests.compat.cases import pod_manifest
+from tests.compat.cloud import running_cloud
+from tests.compat.comparison import CRDS
+from tests.compat.originals import Originals
+from tests.compat.stacks import OURS, Ground, Stack, start_stack
+from tests.compat.vault_contents import APP, APP_SECRET, TENANT, VAULT
+from tests.compat.world import enter_own_world
+from tests.e2e.children import ending_children
+from tests.e2e.cluster.api_server import ApiServer, running_api_server
+from tests.e2e.cluster.programs import built_programs
+from tests.e2e.node import Volume
+from tests.fakes.devvault import CloseHalfWay, DevVault, RespondStatus
+from tests.fakes.mounts import mounted_below, unmount_below
+
+PODS = 40
+OBJECTS = 5
+ROTATION_SECONDS = 10.0
+SAMPLE_SECONDS = 5.0
+LIFETIME_SECONDS = (5.0, 60.0)
+ALLOWED_GROWTH = {"rss": 4.0, "descriptors": 2.0, "threads": 1.0}
+"""How much the median of the last quarter may be above that of the second: MiB, and numbers. The
+first quarter is left out, because pools and caches fill then."""
+
+
+@dataclass
+class Soak:
+    """What goes on.
+
+    Attributes:
+        api: the Kubernetes API.
+        vault: the development vault.
+        stack: the driver.
+        uids: of the pods.
+        until: when it is over, by the monotonic clock.
+        samples: what the kernel said of the driver: seconds, then rss, descriptors, threads.
+        counts: how often something happened.
+    """
+
+    api: ApiServer
+    vault: DevVault
+    stack: Stack
+    uids: Sequence[str]
+    until: float
+    samples: list[dict[str, float]] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Do everything at once until the time is over."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(PODS):
+                group.create_task(self._pod(number))
+            group.create_task(self._rotate())
+            group.create_task(self._disturb())
+            group.create_task(self._sample())
+
+    def count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def _goes_on(self) -> bool:
+        return time.monotonic() < self.until
+
+    async def _pod(self, number: int) -> None:
+        """One pod after the other in one place: published, published again, and gone."""
+        dice = random.Random(number)
+        while self._goes_on():
+            volume = self._volume(number)
+            end = min(time.monotonic() + dice.uniform(*LIFETIME_SECONDS), self.until)
+            while time.monotonic() < end:
+                try:
+                    async with asyncio.timeout(30):
+                        await self.stack.driver.publish(volume)
+                    self.count("publishes that succeeded")
+                except (grpc.aio.AioRpcError, TimeoutError):
+                    self.count("publishes that failed")
+                await asyncio.sleep(dice.uniform(0.5, 4))
+            await self._unpublish(volume)
+
+    def _volume(self, number: int) -> Volume:
+        volume = self.stack.folder / "pods" / self.uids[number] / "volumes"
+        path = volume / "kubernetes.io~csi" / "secrets" / "mount"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        secrets = {"clientid": APP, "clientsecret": APP_SECRET}
+        name = f"web-{number}"
+        return Volume(
+            *("soak", name, self.uids[number], path), secrets=secrets, namespace=OURS.name
+        )
+
+    async def _unpublish(self, volume: Volume) -> None:
+        while True:
+            try:
+                await self.stack.driver.unpublish(volume)
+            except grpc.aio.AioRpcError:
+                self.count("unpublishes that failed")
+                await asyncio.sleep(0.5)
+            else:
+                self.count("pods that came and went")
+                return
+
+    async def _rotate(self) -> None:
+        while self._goes_on():
+            await asyncio.sleep(min(ROTATION_SECONDS, max(0.1, self.until - time.monotonic())))
+            rotate(self.vault, f"at {time.monotonic()}")
+            self.count("rotations")
+
+    async def _disturb(self) -> None:
+        """One trouble after the other, with quiet between them."""
+        while self._goes_on():
+            for trouble in self._troubles():
+                trouble()
+                self.count("troubles of the vault")
+                await self._pause(8)
+                self.vault.clear_faults()
+                self.vault.tune()
+                await self._pause(5)
+            await self.api.stop()
+            await self._pause(5)
+            await self.api.start()
+            self.count("absences of the API")
+
+    def _troubles(self) -> Sequence[Callable[[], None]]:
+        vault, host = self.vault, f"{VAULT}.vault.azure.net"
+        return (
+            lambda: vault.add_fault(host, RespondStatus(503), times=20),
+            lambda: vault.add_fault(host, RespondStatus(429, retry_after=2), times=20),
+            lambda: vault.add_fault(host, CloseHalfWay(), times=20),
+            lambda: vault.add_fault("login.microsoftonline.com", RespondStatus(500)),
+            lambda: vault.tune(latency_seconds=0.2, token_lifetime_seconds=15),
+            lambda: vault.tune(throttle_per_second=5),
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(max(0, min(seconds, self.until - time.monotonic())))
+
+    async def _sample(self) -> None:
+        start = time.monotonic()
+        while self._goes_on():
+            now = usage(child.pid for child in self.stack.processes)
+            self.samples.append(
+                {
+                    "minutes": (time.monotonic() - start) / 60,
+                    "rss": now.rss,
+                    "descriptors": now.descriptors,
+                    "threads": now.threads,
+                }
+            )
+            await self._pause(SAMPLE_SECONDS)
+
+
+def rotate(vault: DevVault, value: str) -> None:
+    """Give each object a new version; there are no more of it than of one."""
+    for number in range(OBJECTS):
+        vault.set_secret(VAULT, f"32-soak-{number}", value)
+
+
+def growth(samples: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]]:
+    """Of each figure the medians of the second and of the last quarter."""
+    quarter = len(samples) // 4
+    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+    return {
+        name: (median(one[name] for one in early), median(one[name] for one in late))
+        for name in ALLOWED_GROWTH
+    }
+
+
+@asynccontextmanager
+async def _running(folder: Path, seconds: float) -> AsyncIterator[Soak]:
+    async with (
+        running_api_server(folder / "api") as api,
+        ending_children(folder / "output") as children,
+        running_cloud(folder / "cloud", children) as vault,
+    ):
+        vault.add_app(APP, tenant=TENANT, secret=APP_SECRET)
+        rotate(vault, "at first")
+        vault.grant(VAULT, APP, "get", "list")
+        await api.kubectl("apply", f"--filename={CRDS}")
+        established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
+        await api.kubectl("wait", *established)
+        await api.kubectl("create", "namespace", OURS.name)
+        await api.kubectl("create", "serviceaccount", "web", f"--namespace={OURS.name}")
+        pods = [pod_manifest(f"web-{number}", OURS.name, "soak") for number in range(PODS)]
+        of_class = class_manifest("soak", OURS.name, "32-soak", OBJECTS, vault=VAULT, tenant=TENANT)
+        data = [{"key": "a", "objectName": "32-soak-0"}]
+        wanted = {"secretName": "soak", "type": "Opaque", "data": data}
+        of_class["spec"]["secretObjects"] = [wanted]
+        text = yaml.safe_dump_all([of_class, *pods])
+        await api.kubectl("create", "--filename=-", stdin=text)
+        listed = await api.kubectl.get("pods", f"--namespace={OURS.name}")
+        uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in listed["items"]}
+        ground = Ground(
+            children,
+            folder,
+            kubeconfig=api.kubeconfig,
+            ca=folder / "cloud" / "ca.pem",
+            originals=Originals("", ""),
+            driver_flags=("--enable-secret-rotation", "--rotation-poll-interval=10s"),
+        )
+        stack = await start_stack(OURS, ground)
+        try:
+            ordered = [uids[f"web-{number}"] for number in range(PODS)]
+            yield Soak(api, vault, stack, ordered, time.monotonic() + seconds)
+        finally:
+            await stack.driver.close()
+
+
+async def soak(folder: Path, seconds: float) -> bool:
+    """Run it and print what was seen; True when nothing grew."""
+    try:
+        async with _running(folder, seconds) as running:
+            await running.run()
+            pods = running.stack.folder / "pods"
+            left = mounted_below(pods)
+            found = growth(running.samples)
+    finally:
+        unmount_below(folder)
+    for what, count in sorted(running.counts.items()):
+        print(f"{count:8} {what}")
+    print("\n| figure | second quarter | last quarter | allowed growth |\n|---|---:|---:|---:|")
+    grown = []
+    for name, (early, late) in found.items():
+        print(f"| {name} | {early:.1f} | {late:.1f} | {ALLOWED_GROWTH[name]:g} |")
+        if late - early > ALLOWED_GROWTH[name]:
+            grown.append(name)
+    print(f"| mounts at the end | | {len(left)} | 0 |")
+    if grown or left:
+        print(f"\nGrew: {', '.join([*grown, *left])}")
+    return not grown and not left
+
+
+def main() -> None:
+    """Soak for as long as asked."""
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    minutes: float = parser.parse_args().minutes
+    asyncio.run(built_programs())
+    enter_own_world([VAULT])
+    with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as folder:
+        good = asyncio.run(soak(Path(folder), minutes * 60))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+module keyferry/bench/vault
+
+go 1.25
