@@ -167,6 +167,11 @@ class Arena:
             originals=self.originals,
             driver_flags=flags,
             keyferry=contender.keyferry,
+            # As where it is installed: its modules are compiled once.
+            variables={
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": str(self.folder / "compiled" / contender.name),
+            },
         )
         start = time.perf_counter()
         stack = await start_stack(contender.pairing, ground)

@@ -7,7 +7,7 @@ await stack.driver.publish(volume)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Ground:
         driver_flags: of every driver.
         provider_flags: of every provider.
         keyferry: the program of ours; another path for an older one.
+        variables: of the environment of every process, beside the usual few.
     """
 
     children: Children
@@ -69,11 +70,12 @@ class Ground:
     driver_flags: tuple[str, ...] = ()
     provider_flags: tuple[str, ...] = ()
     keyferry: str = "keyferry"
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> Mapping[str, str]:
         """Of every process: both Go and OpenSSL trust this file instead of the machine's."""
-        return {"SSL_CERT_FILE": str(self.ca)}
+        return {"SSL_CERT_FILE": str(self.ca), **self.variables}
 
 
 @dataclass(frozen=True)
