@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 KEEP_IDLE_SECONDS = 60.0
 """Idle connections live so long, less than the idle limit of the vaults' front ends."""
 
+TLS_READ_BYTES = 32 * 1024
+"""What a TLS connection reads into: two records, as long as TLS lets them be."""
+
 
 def new_connector(
     *,
@@ -40,6 +44,8 @@ def new_connector(
     Raises:
         PlatformError: `ca_file` cannot be read.
     """
+    # asyncio would give each connection 256 KiB, of which a vault's answer fills one or two.
+    sslproto.SSLProtocol.max_size = TLS_READ_BYTES
     if https is None or http is None:
         return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_IDLE_SECONDS)
     try:

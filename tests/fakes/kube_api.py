@@ -294,6 +294,8 @@ class KubeApiServer:
         forbidden: the same, for those that are refused with 403.
         before_write: what somebody else makes a Secret just before the next writes arrive.
         expires_in_stream: lost history is told by an event, and not by the status of the answer.
+        patches: are answered while this is set.
+        most_at_once: so many patches were being answered at the same time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -304,6 +306,10 @@ class KubeApiServer:
         self.forbidden: set[str] = set()
         self.before_write: list[Mapping[str, Any]] = []
         self.expires_in_stream = False
+        self.patches = asyncio.Event()
+        self.patches.set()
+        self.most_at_once = 0
+        self._under_way = 0
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._streams: set[asyncio.Task[Any]] = set()
@@ -387,7 +393,18 @@ class KubeApiServer:
         key = (plural, namespace or "", name or body["metadata"]["name"])
         while self.before_write and verb in {"create", "patch"}:
             self.put("secrets", self.before_write.pop())
+        if verb == "patch":
+            await self._turn()
         return as_json(self._change(verb, key, body, request))
+
+    async def _turn(self) -> None:
+        """Wait until patches are answered."""
+        self._under_way += 1
+        self.most_at_once = max(self.most_at_once, self._under_way)
+        try:
+            await self.patches.wait()
+        finally:
+            self._under_way -= 1
 
     def _change(
         self, verb: str, key: Key, body: Mapping[str, Any], request: web.Request

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from keyferry.answers import Refusal
+from keyferry.connector import TLS_READ_BYTES
 from keyferry.economy.hub import Economy
 from keyferry.errors import (
     ConnectionFailedError,
@@ -502,6 +504,23 @@ async def test_a_missing_ca_of_the_development_vault_is_said_so(tmp_path: Path) 
     async with client(HttpsSettings(dev=dev)) as made:
         with pytest.raises(PlatformError, match="the CA of the development vault cannot be read"):
             await get(made, CLOUD_URL)
+
+
+async def test_a_connection_reads_into_little_memory(tmp_path: Path) -> None:
+    """A node that starts has many connections at once, and an answer fills a record or two."""
+    tls = tls_for(tmp_path)
+    async with serving(ok, tls=tls.context) as server:
+        dev = DevRedirect(server.address, server.address, tls.ca_file)
+        https = HttpsClient(HttpsSettings(dev=dev))
+        try:
+            async with https.session().get(CLOUD_URL):
+                pass
+            pool: Any = https.session().connector
+            ((idle,),) = pool._conns.values()
+            protocol = idle[0].transport._ssl_protocol
+            assert TLS_READ_BYTES == len(protocol._ssl_buffer)
+        finally:
+            await https.close()
 
 
 async def test_connections_are_used_again(tmp_path: Path) -> None:

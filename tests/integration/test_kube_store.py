@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import StoreError
+from keyferry.store.interface import PodRef, PodStatus
 from keyferry.store.kube import KubeStore, open_kube_store
+from keyferry.store.kube_client import AT_ONCE
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
 from tests.fakes.store_suite import SECRET
 
@@ -65,6 +67,25 @@ async def test_lost_history_is_listed_anew(
     api.objects.forget()
     api.break_streams()
     await follows(api, store)
+
+
+async def test_a_node_that_starts_does_not_flood_the_api(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """However many volumes are published at once, so many statuses are written at a time."""
+    api.patches.clear()
+    statuses = [
+        PodStatus("shop", f"s-{n}", PodRef("shop", f"web-{n}", f"uid-{n}"), "web", "/x", "n", ())
+        for n in range(3 * AT_ONCE)
+    ]
+    async with asyncio.TaskGroup() as group:
+        for status in statuses:
+            group.create_task(store.apply_pod_status(status))
+        while api.most_at_once < AT_ONCE:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        api.patches.set()
+    assert AT_ONCE == api.most_at_once
+    assert len(statuses) == len(api.of("secretproviderclasspodstatuses"))
 
 
 async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStore) -> None:

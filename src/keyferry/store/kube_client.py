@@ -38,6 +38,9 @@ USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.mac
 STREAM_SECONDS = 240.0
 """A stream is left after this long, because a dead connection looks like a quiet one."""
 
+AT_ONCE = 8
+"""So many writes are under way: a node that starts opens no hundred connections to the API."""
+
 _PAGE = 500
 _ALL = "*"
 _METADATA = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
@@ -111,6 +114,7 @@ class KubeApi:
     def __init__(self, client: AsyncClient, *, server: str) -> None:
         self._client = client
         self._server = server
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def find(self, kind: type[Resource], namespace: str, name: str) -> Manifest | None:
         """The object, None when there is none."""
@@ -155,11 +159,12 @@ class KubeApi:
         force: bool,
     ) -> Manifest:
         with translated("patch", resource_of(kind), f"{namespace}/{name}", server=self._server):
-            return dict(
-                await self._client.patch(
-                    kind, name, patch, namespace=namespace, patch_type=patch_type, force=force
+            async with self._turns:
+                return dict(
+                    await self._client.patch(
+                        kind, name, patch, namespace=namespace, patch_type=patch_type, force=force
+                    )
                 )
-            )
 
     async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> None:
         """Make the object; `ApiConflictError` when it is there."""
