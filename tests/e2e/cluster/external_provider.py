@@ -7,7 +7,7 @@ rotated. It can insist on service-account tokens of certain audiences in each ca
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,11 +44,13 @@ class E2eProvider:
         audiences: a call without a token for each of these is refused.
         rotated: the namespaces whose pods get the content `rotated`.
         calls: how many calls there were, by namespace.
+        credentials: what the last call from a namespace brought along as `secrets`.
     """
 
     audiences: Sequence[str] = ()
     rotated: set[str] = field(default_factory=set)
     calls: dict[str, int] = field(default_factory=dict)
+    credentials: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
 
     async def answer(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
         """Refuse what is not as the protocol says, else deliver."""
@@ -57,6 +59,7 @@ class E2eProvider:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         namespace = call.attributes[POD_NAMESPACE]
         self.calls[namespace] = self.calls.get(namespace, 0) + 1
+        self.credentials[namespace] = call.secrets
         rotated = namespace in self.rotated
         names = _names(call.attributes["objects"])
         texts = {

@@ -148,10 +148,14 @@ class Namespace:
         await eventually(counted, f"secret {secret} to have {count} owners", pause=_LOOK_SECONDS)
 
     async def secret_gone(self, name: str) -> None:
-        """Wait until a Secret is not there, and none is left that a look missed."""
-        await self.wait("delete", f"secret/{name}")
-        names = (await self.kubectl("get", "secrets", "--output=name")).split()
-        assert f"secret/{name}" not in names
+        """Wait until every pod here has gone, and then until a Secret is not there."""
+        await self.wait("delete", "pods", "--all")
+
+        async def gone() -> bool | None:
+            names = (await self.kubectl("get", "secrets", "--output=name")).split()
+            return None if f"secret/{name}" in names else True
+
+        await eventually(gone, f"secret {name} to go", pause=_LOOK_SECONDS)
 
     async def describe(self) -> str:
         """What is here and what happened, for whoever reads that a scenario failed."""

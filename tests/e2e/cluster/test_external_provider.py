@@ -144,6 +144,21 @@ async def test_an_external_provider_rotates(shop: Namespace) -> None:
     assert provider.calls[shop.name] > 1
 
 
+@scenario("test-credentials")
+async def test_the_credentials_of_a_pod_reach_its_provider(shop: Namespace) -> None:
+    """Item 34: the data of its `nodePublishSecretRef`, and nothing for a pod without one."""
+    provider = shop.installed.provider
+    await shop.apply(external_class("web", "foo"), pod("plain", "web"))
+    await shop.ready("plain")
+    assert provider.credentials[shop.name] is None
+    await shop.delete("pod", "plain")
+    await shop.kubectl("create", "secret", "generic", "login", "--from-literal=accessId=p-1")
+    await shop.kubectl("label", "secret", "login", "secrets-store.csi.k8s.io/used=true")
+    await shop.apply(pod("web", "web", credentials="login"))
+    await shop.ready("web")
+    assert {"accessId": "p-1"} == provider.credentials[shop.name]
+
+
 @scenario("nested")
 async def test_a_nested_file_becomes_a_key(shop: Namespace) -> None:
     """Items 28 and 29: a path, several keys, and an annotation that is copied."""

@@ -1,0 +1,169 @@
+"""Kubernetes Secrets are kept as their class says, whatever happens (docs/secret-objects.md)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.manifests import VAULT, azure_class, deployment, pod, secret_object
+from tests.e2e.cluster.namespace import Namespace
+from tests.e2e.cluster.side_by_side import scenario
+from tests.e2e.cluster.waiting import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+
+@scenario("two-deployments")
+async def test_a_secret_belongs_to_both_deployments_that_use_it(shop: Namespace) -> None:
+    """Two owners; with the first Deployment one goes, with the second the Secret itself."""
+    shop.installed.vault.set_secret(VAULT, "two-deployments", "s3cret")
+    kept = [secret_object("web", {"password": "secretalias"}, labels={"environment": "test"})]
+    await shop.apply(
+        azure_class("web", {"two-deployments": "secretalias"}, secret_objects=kept),
+        *(
+            deployment(name, "web", replicas=2, env={"PASSWORD": ("web", "password")})
+            for name in ("blue", "green")
+        ),
+    )
+    for name in ("blue", "green"):
+        await shop.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s")
+    await shop.owner_count("web", 2)
+    assert {"ReplicaSet"} == {kind for kind, _ in await shop.owners("web")}
+    labels = (await shop.get("secret", "web"))["metadata"]["labels"]
+    assert {"environment": "test", "secrets-store.csi.k8s.io/managed": "true"} == labels
+    await shop.delete("deployment", "blue")
+    await shop.owner_count("web", 1)
+    await shop.delete("deployment", "green")
+    await shop.secret_gone("web")
+
+
+@scenario("class-edited")
+async def test_an_edited_class_changes_its_secrets_under_running_pods(shop: Namespace) -> None:
+    """A key more, an object less, another type, an entry less: each without a restart."""
+    vault = shop.installed.vault
+    for name in ("user", "password"):
+        vault.set_secret(VAULT, f"class-edited-{name}", name)
+    user, password = {"class-edited-user": "user"}, {"class-edited-password": "password"}
+    await shop.apply(_class(user, {"username": "user"}), pod("web", "web"))
+    await shop.ready("web")
+    assert {"username": "user"} == await shop.secret_data("login")
+
+    both = {"username": "user", "password": "password"}
+    await shop.apply(_class(user | password, both))
+    await shop.secret_has("login", both)
+    await shop.reads("web", "/mnt/web/password", "password")
+
+    await shop.apply(_class(user | password, both, kind="kubernetes.io/basic-auth"))
+    await shop.says("SecretRecreated", "login")
+    assert "kubernetes.io/basic-auth" == (await shop.get("secret", "login"))["type"]
+    await shop.secret_has("login", both)
+
+    await shop.apply(_class(password, {"password": "password"}, kind="kubernetes.io/basic-auth"))
+    await shop.secret_has("login", {"password": "password"})
+    await shop.run("web", "sh", "-c", "while [ -e /mnt/web/user ]; do sleep 0.5; done")
+
+    await shop.apply(_class(password, {}))
+    await shop.wait("delete", "secret/login")
+    (container,) = (await shop.get("pod", "web"))["status"]["containerStatuses"]
+    assert 0 == container["restartCount"]
+
+
+def _class(objects: dict[str, str], data: dict[str, str], *, kind: str = "Opaque") -> Document:
+    """The class `web`, which keeps these data in the Secret `login`; without any, no Secret."""
+    kept = [secret_object("login", data, kind=kind)] if data else []
+    return azure_class("web", objects, secret_objects=kept)
+
+
+@scenario("by-hand")
+async def test_a_secret_that_is_edited_or_deleted_by_hand_is_put_back(shop: Namespace) -> None:
+    """Data at once; the labels of others stay."""
+    shop.installed.vault.set_secret(VAULT, "by-hand", "s3cret")
+    kept = [secret_object("db", {"password": "file"})]
+    await shop.apply(azure_class("web", {"by-hand": "file"}, secret_objects=kept))
+    await shop.apply(pod("web", "web"))
+    await shop.ready("web")
+    data = {"password": "aGFuZA==", "more": "aGFuZA=="}
+    patch = {"metadata": {"labels": {"team": "blue"}}, "data": data}
+    await shop.kubectl("patch", "secret", "db", f"--patch={json.dumps(patch)}")
+    await shop.secret_has("db", {"password": "s3cret"})
+    await shop.says("SecretReverted", "db")
+    assert "blue" == (await shop.get("secret", "db"))["metadata"]["labels"]["team"]
+
+    before = (await shop.get("secret", "db"))["metadata"]["uid"]
+    await shop.kubectl("delete", "secret", "db", "--wait=false")
+    await shop.wait("create", "secret/db")
+    await shop.secret_has("db", {"password": "s3cret"})
+    assert before != (await shop.get("secret", "db"))["metadata"]["uid"]
+
+
+@scenario("class-deleted")
+async def test_a_pod_keeps_its_files_and_its_secret_when_its_class_is_deleted(
+    shop: Namespace,
+) -> None:
+    """New pods are refused; with the class back, all is as before."""
+    vault = shop.installed.vault
+    vault.set_secret(VAULT, "class-deleted", "first")
+    kept = [secret_object("db", {"password": "file"})]
+    cls = azure_class("web", {"class-deleted": "file"}, secret_objects=kept)
+    await shop.apply(cls, pod("web", "web"))
+    await shop.ready("web")
+    await shop.delete("secretproviderclass", "web")
+    await shop.apply(pod("late", "web"))
+    await shop.says("FailedMount", "failed to get secretproviderclass class-deleted/web")
+    assert "first" == await shop.read("web", "/mnt/web/file")
+    assert {"password": "first"} == await shop.secret_data("db")
+
+    vault.set_secret(VAULT, "class-deleted", "second")
+    await shop.apply(cls)
+    await shop.ready("late")
+    await shop.reads("web", "/mnt/web/file", "second")
+    await shop.secret_has("db", {"password": "second"})
+
+
+@scenario("one-secret-two-classes")
+async def test_of_two_classes_that_claim_one_secret_the_first_keeps_it(shop: Namespace) -> None:
+    """Both are told of the other; when the first lets go, the second has it."""
+    vault = shop.installed.vault
+    kept = [secret_object("db", {"password": "file"})]
+    for name in ("first", "second"):
+        vault.set_secret(VAULT, f"claim-{name}", f"of {name}")
+        await shop.apply(azure_class(name, {f"claim-{name}": "file"}, secret_objects=kept))
+        await shop.apply(pod(name, name))
+        await shop.ready(name)
+    for name, other in (("first", "second"), ("second", "first")):
+        await _claimed(shop, name, other)
+    await shop.says("FailedToCreateSecret", "first")
+    assert {"password": "of first"} == await shop.secret_data("db")
+    assert "of second" == await shop.read("second", "/mnt/second/file")
+
+    await shop.apply(azure_class("first", {"claim-first": "file"}))
+    await shop.secret_has("db", {"password": "of second"})
+
+
+async def _claimed(shop: Namespace, name: str, other: str) -> None:
+    async def told() -> bool | None:
+        events = (await shop.get("events", "--field-selector=reason=SecretClaimed"))["items"]
+        about = [(each["involvedObject"]["name"], each["message"]) for each in events]
+        assert any(name == named and other in said for named, said in about), f"{about}"
+        return True
+
+    await eventually(told, f"class {name} to be told of class {other}", pause=1.0)
+
+
+@scenario("foreign-secret")
+async def test_a_secret_of_somebody_else_is_not_overwritten(shop: Namespace) -> None:
+    """Unless the class says so."""
+    vault = shop.installed.vault
+    vault.set_secret(VAULT, "foreign-secret", "ours")
+    await shop.kubectl("create", "secret", "generic", "db", "--from-literal=password=theirs")
+    kept = [secret_object("db", {"password": "file"})]
+    cls = azure_class("web", {"foreign-secret": "file"}, secret_objects=kept)
+    await shop.apply(cls, pod("web", "web"))
+    await shop.ready("web")
+    await shop.says("FailedToCreateSecret", "db")
+    assert {"password": "theirs"} == await shop.secret_data("db")
+    cls["metadata"]["annotations"] = {"keyferry.dev/adopt-secrets": "db"}
+    await shop.apply(cls)
+    await shop.secret_has("db", {"password": "ours"})
