@@ -18,6 +18,7 @@ from bench.arena import (
     Running,
 )
 from bench.bare import bare_cycle_seconds
+from tests.compat.stacks import OURS
 
 Figures = dict[str, float]
 """By name; seconds end in `_s`, MiB in `_mib`, milliseconds in `_ms`, numbers have no ending."""
@@ -39,6 +40,7 @@ class Effort:
         repeats: of each first mount.
         identities: of the cold node.
         cycles: of publish and unpublish.
+        many_cycles: of the long run, which ours alone goes through.
         throttle_seconds: how long a throttled node is waited for.
         throttles: answers a second of the throttled vault.
         starts: how often a start is measured.
@@ -47,14 +49,16 @@ class Effort:
     rtts_ms: Sequence[int] = RTTS_MS
     repeats: int = REPEATS
     identities: Sequence[int] = (1, 10, 110)
-    cycles: int = 10_000
+    cycles: int = 1_000
+    many_cycles: int = 10_000
     throttle_seconds: float = 120
     throttles: Sequence[int] = (110, 10)
     starts: int = 5
 
 
 QUICK = Effort(
-    rtts_ms=(20,), repeats=3, identities=(10,), cycles=200, throttle_seconds=20, throttles=(110,),
+    rtts_ms=(20,), repeats=3, identities=(10,), cycles=200, many_cycles=500,
+    throttle_seconds=20, throttles=(110,),
     starts=2,
 )  # fmt: skip
 
@@ -179,22 +183,33 @@ def _check_contents(running: Running, identities: int) -> None:
 
 async def churn(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     """One pod after the other comes and goes, its vault next door."""
+    figures = await _cycles(arena, contender, effort.cycles)
+    bare = bare_cycle_seconds(arena.folder / "bare", contents=[b"x" * 32], cycles=500)
+    return {**figures, "bare_ms_per_cycle": bare * 1000}
+
+
+async def long_run(arena: Arena, contender: Contender, effort: Effort) -> Figures:
+    """The same for long, by ours: does anything grow?"""
+    if contender.pairing != OURS:
+        return {}
+    return await _cycles(arena, contender, effort.many_cycles)
+
+
+async def _cycles(arena: Arena, contender: Contender, count: int) -> Figures:
     await arena.vault.tune(rtt_ms=0)
     async with arena.contender(contender) as running:
         for pod in range(PODS):
             await _cycle(running, pod)
         before, start = running.usage(), time.perf_counter()
-        pairs = [await _cycle(running, number % PODS) for number in range(effort.cycles)]
+        pairs = [await _cycle(running, number % PODS) for number in range(count)]
         wall = time.perf_counter() - start
         after = running.usage()
-    bare = bare_cycle_seconds(arena.folder / "bare", contents=[b"x" * 32], cycles=500)
     return {
+        "cycles": count,
         "publish_p50_ms": statistics.median(pair[0] for pair in pairs) * 1000,
         "unpublish_p50_ms": statistics.median(pair[1] for pair in pairs) * 1000,
-        "cycles_per_s": effort.cycles / wall,
-        "cpu_ms_per_cycle": (after.cpu - before.cpu) / effort.cycles * 1000,
-        "bare_ms_per_cycle": bare * 1000,
-        "cycles": effort.cycles,
+        "cycle_ms": wall / count * 1000,
+        "cpu_ms_per_cycle": (after.cpu - before.cpu) / count * 1000,
         "mib_before": before.rss,
         "mib_after": after.rss,
         "descriptors_before": before.descriptors,
@@ -255,4 +270,4 @@ async def throttled(arena: Arena, contender: Contender, effort: Effort) -> Figur
     return figures
 
 
-LOADS = (starts, first_mounts, shared_objects, nodes, churn, big_content, throttled)
+LOADS = (starts, first_mounts, shared_objects, nodes, churn, long_run, big_content, throttled)

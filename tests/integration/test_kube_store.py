@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +87,24 @@ async def test_a_node_that_starts_does_not_flood_the_api(
         api.patches.set()
     assert AT_ONCE == api.most_at_once
     assert len(statuses) == len(api.of("secretproviderclasspodstatuses"))
+
+
+async def test_a_status_that_did_not_change_is_not_written(
+    api: KubeApiServer, store: KubeStore
+) -> None:
+    """Until somebody else changed it, or the volume holds something else."""
+    status = PodStatus("shop", "s", PodRef("shop", "web-0", "uid-0"), "web", "/x", "n", ())
+    first = await store.apply_pod_status(status)
+    api.requests.clear()
+    assert first == await store.apply_pod_status(status)
+    assert [] == api.requests
+    await store.apply_pod_status(replace(status, target_path="/y"))
+    assert ["patch secretproviderclasspodstatuses"] == api.requests
+    api.remove("secretproviderclasspodstatuses", "shop", "s")
+    while await store.find_pod_status("shop", "s"):  # noqa: ASYNC110 - the server tells nobody
+        await asyncio.sleep(0.01)
+    await store.apply_pod_status(status)
+    assert api.get("secretproviderclasspodstatuses", "shop", "s") is not None
 
 
 async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStore) -> None:

@@ -156,13 +156,20 @@ class KubeStore:
         return None if manifest is None else status_or_none(manifest)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create it, or make it equal to `status`; the labels of others stay."""
+        """Create it, or make it equal to `status`; the labels of others stay.
+
+        One that is known to be equal is left as it is: most refreshes change nothing.
+        """
         _check_names(status.namespace, status.name, STATUS_KIND)
         labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
+        mirror = self._cluster.status_mirror
+        known = mirror.get(status.namespace, status.name) if mirror.synced.is_set() else None
+        if known == labelled:
+            return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, known.uid)
         answer = await self._api.apply(
             PodStatuses, status.namespace, status.name, status_manifest(labelled, {}), force=True
         )
-        self._cluster.status_mirror.put(answer)
+        mirror.put(answer)
         return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, _uid(answer))
 
     async def apply_secret(self, secret: SecretManifest) -> Applied:
