@@ -34,8 +34,8 @@ class Explanation:
 
 _FEDERATED = (
     "Compare with: az ad app federated-credential list --id {client} (or: az identity "
-    "federated-credential list). The token has issuer {issuer}, subject {subject} and "
-    "audience {audience}."
+    "federated-credential list --resource-group GROUP --identity-name NAME). The token has issuer "
+    "{issuer}, subject {subject} and audience {audience}."
 )
 _RESET = (
     "Make a new one with: az ad app credential reset --id {client}, and put its value (not its "

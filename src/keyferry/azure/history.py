@@ -33,7 +33,7 @@ def choose_versions(
     enabled.sort(key=lambda version: version.created, reverse=True)
     if not enabled:
         raise ObjectNotFoundError(
-            "it has no enabled version", "Enable one, or set a new one: az keyvault."
+            "it has no enabled version", "Enable one in the vault, or make a new one."
         )
     if not start:
         return tuple(enabled[:count])

@@ -161,7 +161,8 @@ class Tokens:
                 f"{login.cloud.authority}/{login.tenant}, and the token comes from "
                 f"{stated.cloud.authority}/{stated.tenant}; there {error.problem}",
                 "Set tenantID of the class to that of the vault, and use an identity of it: "
-                "az keyvault show --query properties.tenantId",
+                f"az keyvault show --name {self._host.partition('.')[0]} "
+                "--query properties.tenantId",
             ) from None
         if login is not stated and login.key != stated.key:
             self._credentials.remember(stated, self._host, login)

@@ -48,14 +48,15 @@ def imds_refusal(status: int, identity: Identity) -> Finding:
     if identity == VmManagedIdentity(""):
         return Finding(
             f"this machine has no system-assigned managed identity {shown}",
-            "Switch it on: az vm identity assign (for a scale set az vmss identity assign); or "
-            "set userAssignedIdentityID to the client id of a user-assigned one.",
+            "Switch it on: az vm identity assign --resource-group GROUP --name MACHINE (for a "
+            "scale set az vmss identity assign); or set userAssignedIdentityID to the client id of "
+            "a user-assigned one.",
         )
     return Finding(
         f"the managed identity with {who} is not assigned to this machine {shown}",
-        "Assign it: az vm identity assign (for a scale set az vmss identity assign) "
-        "--identities <its resource id>; userAssignedIdentityID takes the client id or the "
-        "resource id, userAssignedIdentityObjectID the object id.",
+        "Assign it: az vm identity assign --resource-group GROUP --name MACHINE --identities <its "
+        "resource id> (for a scale set az vmss identity assign); userAssignedIdentityID takes the "
+        "client id or the resource id, userAssignedIdentityObjectID the object id.",
     )
 
 

@@ -118,7 +118,8 @@ class TokenSources:
                 f"{profile(identity).name} cannot be used on this machine: it is connected to "
                 "Azure Arc, which has a system-assigned identity only",
                 "Leave userAssignedIdentityID empty, and grant the identity of the Arc machine: "
-                "az connectedmachine show --query identity.principalId",
+                "az connectedmachine show --resource-group GROUP --name MACHINE "
+                "--query identity.principalId",
             )
         return ArcIdentity()
 

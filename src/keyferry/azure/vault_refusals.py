@@ -73,8 +73,8 @@ def _forbidden(refusal: Refusal, ref: ObjectRef, asked: Asked) -> VaultError:
     if inner in ("ForbiddenByFirewall", "ForbiddenByConnection"):
         return AccessDeniedError(
             f"vault {asked.vault} refuses connections from here ({inner})",
-            f"Allow this network: az keyvault network-rule add --name {asked.vault}, or use a "
-            "private endpoint.",
+            f"Allow this network: az keyvault network-rule add --name {asked.vault} "
+            "--ip-address ADDRESS, or use a private endpoint.",
         )
     return AccessDeniedError(
         f"vault {asked.vault} does not let {who} read {ref} (403)",
