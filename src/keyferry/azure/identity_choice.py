@@ -165,7 +165,8 @@ def _service_principal(
         raise IdentityError(
             "failed to get credentials, nodePublishSecretRef secret is not set",
             "Set clientID for workload identity, useVMManagedIdentity for a managed identity, or "
-            "nodePublishSecretRef on the volume for a service principal.",
+            "nodePublishSecretRef on the volume (for keyferry mount --credentials) for a service "
+            "principal.",
         )
     folded = {key.casefold(): value for key, value in secrets.items()}
     secret, certificate = folded.get("clientsecret", ""), folded.get("clientcertificate", "")

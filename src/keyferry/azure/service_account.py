@@ -85,7 +85,7 @@ def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountTok
 def _remedy(audience: str) -> str:
     return (
         "The CSIDriver object secrets-store.csi.k8s.io needs spec.tokenRequests with the audience "
-        f"{audience}; on a plain machine set useVMManagedIdentity or use a service principal."
+        f"{audience}; keyferry mount takes its tokens from the file of --service-account-tokens."
     )
 
 
