@@ -1,0 +1,262 @@
+"""Every identity mode, and every hop that may refuse it: what the message names, and its remedy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from keyferry.azure.modes import Identity, profile
+from keyferry.azure.params import parse_mount
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import (
+    POD_NAME,
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+    MountCall,
+)
+from keyferry.errors import Hop, KeyferryError
+from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.devvault import (
+    DEFAULT_TENANT,
+    CloseHalfWay,
+    DevVault,
+    RespondStatus,
+    running_devvault,
+)
+from tests.fakes.economy import forgetful
+from tests.integration.test_azure_identities import Certificate, new_certificate
+
+APP = "22222222-0000-4000-8000-000000000002"
+ASSIGNED = "33333333-0000-4000-8000-000000000003"
+MACHINE = "44444444-0000-4000-8000-000000000004"
+VALUE = "canary-value"
+SECRET = "canary-secret"
+SUBJECT = "system:serviceaccount:shop:web"
+EXCHANGE, BINDING = "api://AzureADTokenExchange", "api://AKSIdentityBinding"
+ENTRA = "login.microsoftonline.com"
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One identity mode.
+
+    Attributes:
+        parameters: what the class says.
+        secrets: the keys of the Secret of the pod.
+        client: the identity that the vault knows, for grants.
+        who: how messages call it.
+        assignee: how the remedy calls it for az.
+        endpoint: where its tokens come from, for faults.
+        place: how messages call that.
+        stranger: what of the class is another identity's, so that the endpoint refuses it.
+        refusal: what the message says then.
+    """
+
+    parameters: Mapping[str, str]
+    client: str
+    who: str
+    assignee: str
+    endpoint: str
+    place: str
+    refusal: str
+    stranger: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+
+
+UNKNOWN = "99999999-0000-4000-8000-000000000009"
+CLIENT = f"client id {APP}"
+MODES = {
+    "service principal": Mode(
+        {}, APP, CLIENT, APP, ENTRA, ENTRA, "the client secret is wrong (AADSTS7000215)",
+        {"clientsecret": "canary-wrong"}, ("clientid", "clientsecret"),
+    ),
+    "certificate": Mode(
+        {}, APP, CLIENT, APP, ENTRA, ENTRA, "not registered, or has expired (AADSTS700027)",
+        {"clientcertificate": "another"}, ("clientid", "clientcertificate"),
+    ),
+    "workload identity": Mode(
+        {"clientID": APP}, APP, CLIENT, APP, ENTRA, ENTRA,
+        f"has the subject {SUBJECT}-other (AADSTS700213)", {SERVICE_ACCOUNT: "web-other"},
+    ),
+    "user-assigned": Mode(
+        {"useVMManagedIdentity": "true", "userAssignedIdentityID": ASSIGNED}, ASSIGNED,
+        f"client id {ASSIGNED}", ASSIGNED, "/metadata/identity", "169.254.169.254",
+        f"client id {UNKNOWN} is not assigned to this machine",
+        {"userAssignedIdentityID": UNKNOWN},
+    ),
+    "system-assigned": Mode(
+        {"useVMManagedIdentity": "true"}, MACHINE, "the system-assigned identity of this machine",
+        "<the principal id of this machine>", "/metadata/identity", "169.254.169.254",
+        "this machine has no system-assigned managed identity", {"": "forget"},
+    ),
+    "pod identity": Mode(
+        {"usePodIdentity": "true"}, ASSIGNED, "the identity of pod shop/web-0",
+        "<the client id of its AzureIdentity>", "/host/token", "localhost:2579",
+        "refuses a token for the identity of pod shop/stranger", {POD_NAME: "stranger"},
+    ),
+    "identity binding": Mode(
+        {"useAzureTokenProxy": "true", "clientID": ASSIGNED}, ASSIGNED, f"client id {ASSIGNED}",
+        ASSIGNED, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+        f"has the subject {SUBJECT}-other (AADSTS700213)", {SERVICE_ACCOUNT: "web-other"},
+    ),
+    "arc": Mode(
+        {"useArcManagedIdentity": "true"}, MACHINE,
+        "the system-assigned identity of this Azure Arc machine",
+        "<the principal id of this machine>", "/metadata/identity", "127.0.0.1:40342",
+        "the Azure Arc agent refuses a token", {"": "forget"},
+    ),
+}  # fmt: skip
+every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
+
+
+class World:
+    """A cloud in which every mode works, until a test takes something away."""
+
+    def __init__(
+        self, vault: DevVault, provider: AzureProvider, certificates: tuple[Certificate, ...]
+    ) -> None:
+        self.vault = vault
+        self._provider = provider
+        self._certificates = certificates
+
+    def call(self, mode: Mode, **entry: str) -> MountCall:
+        """What kubelet asks for the pod shop/web-0."""
+        wanted = {"objectName": "db", "objectType": "secret"} | entry
+        changed = {key: text for key, text in mode.stranger.items() if self.is_stranger and key}
+        account = changed.get(SERVICE_ACCOUNT, "web")
+        attributes = {
+            POD_NAME: "web-0",
+            POD_NAMESPACE: "shop",
+            SERVICE_ACCOUNT: account,
+            SERVICE_ACCOUNT_TOKENS: self.vault.service_account_token(
+                f"system:serviceaccount:shop:{account}", audience=(EXCHANGE, BINDING)
+            ),
+            "keyvaultName": "contoso",
+            "tenantID": DEFAULT_TENANT,
+            "objects": json.dumps({"array": [json.dumps(wanted)]}),
+        }
+        known = {
+            "clientid": APP,
+            "clientsecret": changed.get("clientsecret", SECRET),
+            "clientcertificate": self._certificates["clientcertificate" in changed].pem(),
+        }
+        secrets = {key: known[key] for key in mode.secrets} or None
+        return MountCall({**attributes, **mode.parameters, **changed}, secrets)
+
+    is_stranger = False
+
+    async def refused(self, mode: Mode, **entry: str) -> KeyferryError:
+        """The error of a mount; it has a remedy, and no value is in it or behind it."""
+        with pytest.raises(KeyferryError) as caught:
+            await self._provider.mount(self.call(mode, **entry))
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert "canary" not in str(error)
+            error = error.__cause__
+        assert caught.value.remedy
+        return caught.value
+
+    async def works(self, mode: Mode) -> bool:
+        """Whether the secret comes."""
+        result = await self._provider.mount(self.call(mode))
+        return [VALUE.encode()] == [file.contents for file in result.files]
+
+
+@pytest.fixture(scope="module")
+def certificates() -> tuple[Certificate, ...]:
+    """One that Entra knows, and one that it does not."""
+    return new_certificate(), new_certificate()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, certificates: tuple[Certificate, ...]) -> AsyncIterator[World]:
+    async with running_devvault(tmp_path) as vault:
+        vault.set_secret("contoso", "db", VALUE)
+        vault.add_app(APP, tenant=DEFAULT_TENANT, secret=SECRET)
+        vault.add_app_certificate(APP, certificates[0].public)
+        vault.federate(APP, subject=SUBJECT)
+        vault.add_managed_identity(ASSIGNED)
+        vault.assign_to_pods(ASSIGNED, namespace="shop", pod="web-*")
+        vault.federate(ASSIGNED, subject=SUBJECT, audience=BINDING)
+        vault.add_managed_identity(MACHINE, system_assigned=True)
+        for client in (APP, ASSIGNED, MACHINE):
+            vault.grant("contoso", client, "get", "list")
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
+        yield World(vault, provider, certificates)
+        await provider.close()
+
+
+async def test_every_mode_is_here(world: World) -> None:
+    """A new one needs its row; two rows are of one mode, by a client id and without."""
+    calls = [world.call(mode) for mode in MODES.values()]
+    identities = [parse_mount(each.attributes, each.secrets).identity for each in calls]
+    assert set(Identity.__args__) == {type(each) for each in identities}
+    assert [mode.who for mode in MODES.values()] == [profile(each).name for each in identities]
+
+
+@every_mode
+async def test_the_mode_works_as_long_as_nothing_refuses(world: World, mode: Mode) -> None:
+    """So each refusal below has one cause."""
+    assert await world.works(mode)
+
+
+@every_mode
+async def test_hop_identity_the_endpoint_refuses(world: World, mode: Mode) -> None:
+    """What was expected and found is shown: the id, the subject, the code."""
+    world.is_stranger = True
+    if "" in mode.stranger:
+        world.vault.data.identities.remove(MACHINE)
+    error = await world.refused(mode)
+    assert Hop.IDENTITY is error.hop
+    assert mode.refusal in error.problem
+
+
+@every_mode
+async def test_hop_identity_the_endpoint_is_busy(world: World, mode: Mode) -> None:
+    """It is named, and the next mount tries again."""
+    world.vault.add_fault(mode.endpoint, RespondStatus(503), times=None)
+    error = await world.refused(mode)
+    assert Hop.IDENTITY is error.hop
+    assert "no token" in error.problem
+    assert "503" in error.problem
+    assert "tries again" in error.remedy
+
+
+@every_mode
+async def test_hop_connect_the_endpoint_goes_away(world: World, mode: Mode) -> None:
+    """The message says whose tokens were asked for, and where."""
+    world.vault.add_fault(mode.endpoint, CloseHalfWay(), times=None)
+    error = await world.refused(mode)
+    assert error.hop in (Hop.CONNECT, Hop.IDENTITY)
+    assert mode.place in error.problem
+    assert mode.who in error.problem
+
+
+@every_mode
+async def test_hop_vault_nobody_has_granted_it(world: World, mode: Mode) -> None:
+    """The command that grants it names the identity, or where to find it."""
+    world.vault.revoke("contoso", mode.client)
+    error = await world.refused(mode)
+    assert Hop.VAULT is error.hop
+    assert f"vault contoso does not let {mode.who} read secret db (403)" in error.problem
+    role = f'az role assignment create --role "Key Vault Secrets User" --assignee {mode.assignee}'
+    assert role in error.remedy
+
+
+@every_mode
+async def test_hop_object_and_version(world: World, mode: Mode) -> None:
+    """Missing, of another version, disabled: each is told apart, whoever asks."""
+    missing = await world.refused(mode, objectName="nowhere")
+    version = await world.refused(mode, objectVersion="0" * 32)
+    world.vault.disable("contoso", "db")
+    disabled = await world.refused(mode)
+    assert [Hop.OBJECT] * 3 == [missing.hop, version.hop, disabled.hop]
+    assert "secret nowhere does not exist in vault contoso" in missing.problem
+    assert f"secret db version {'0' * 32} does not exist" in version.problem
+    assert "secret db is disabled in vault contoso" in disabled.problem
