@@ -170,6 +170,12 @@ class Provider(Protocol):
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
 
+    def volume_gone(self, target_path: str) -> None:
+        """Hear that a volume is gone for good: what was made for it alone can be given back.
+
+        Never fails, and waits for no vault.
+        """
+
     async def close(self) -> None:
         """Release connections; no call comes after this."""
 

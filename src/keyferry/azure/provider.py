@@ -85,6 +85,9 @@ class AzureProvider:
         name = "secrets-store-csi-driver-provider-azure"
         return ProviderVersion(API_VERSION, name, __version__)
 
+    def volume_gone(self, target_path: str) -> None:
+        """Nothing to do: Key Vault makes nothing for a volume alone."""
+
     async def close(self) -> None:
         """Release the connections."""
         await self._credentials.close()
