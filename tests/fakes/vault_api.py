@@ -27,6 +27,7 @@ from typing import Any
 
 from aiohttp import web
 
+WALL_START = 1_700_000_000.0
 SIGNING_KEY = b"the key of the cluster"
 CAPABILITIES = {
     "GET": "read",
@@ -176,6 +177,11 @@ class VaultApi:
         return sum(1 for _, found in self.audit if found == path)
 
     @property
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return WALL_START + self.now
+
+    @property
     def users(self) -> set[str]:
         """The database users that there are."""
         return {lease.user for lease in self.leases.values() if self._lives(lease)}
@@ -262,7 +268,7 @@ class VaultApi:
                 name = body.get("common_name")
                 if not name:
                     raise RefusedError(400, "the common_name field is required")
-                data = {"certificate": f"{name} {self.made}", "expiration": int(self.now) + 3600}
+                data = {"certificate": f"{name} {self.made}", "expiration": int(self.wall) + 3600}
                 return {"data": data}
             case (("db" | "pki" | "kv1" | "kv2"), _):
                 raise RefusedError(405, "1 error occurred:\n\t* unsupported operation\n\n")

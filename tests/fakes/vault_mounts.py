@@ -135,7 +135,7 @@ async def vault_mounts(
         HttpsClient(HttpsSettings()),
         economy or forgetful(pace),
         settings or VaultSettings(),
-        pace=Pace(now=lambda: vault.now, wall=lambda: vault.now, sleep=_short_sleep),
+        pace=Pace(now=lambda: vault.now, wall=lambda: vault.wall, sleep=_short_sleep),
         **parts,
     )
     try:

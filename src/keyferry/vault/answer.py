@@ -90,14 +90,16 @@ def read_answer(body: bytes) -> Answer:
 
 
 def seconds_of(value: Json) -> float:
-    """A number of seconds from 0 on; 0 for anything else."""
-    if not isinstance(value, JsonNumber):
-        return 0.0
+    """How long something lasts: a number of seconds from 0 on; 0 for anything else."""
+    return min(max(number_of(value), 0.0), MAX_SECONDS)
+
+
+def number_of(value: Json) -> float:
+    """A number; 0 for anything else."""
     try:
-        seconds = float(value)
+        return float(value) if isinstance(value, JsonNumber) else 0.0
     except ValueError:
         return 0.0
-    return min(max(seconds, 0.0), MAX_SECONDS)
 
 
 def errors_of(body: bytes) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keyferry.vault.answer import seconds_of
+from keyferry.vault.answer import MAX_SECONDS, number_of
 from keyferry.vault.login import TokenLogin
 
 if TYPE_CHECKING:
@@ -108,5 +108,5 @@ def lifetime(answer: Answer, request: ReadRequest, *, wall: float) -> float | No
         return answer.seconds or None
     if request.shareable or answer.data is None or "certificate" not in answer.data:
         return None
-    left = seconds_of(answer.data.get("expiration")) - wall
-    return left if left > 0 else None
+    left = number_of(answer.data.get("expiration")) - wall
+    return left if 0 < left < MAX_SECONDS else None
