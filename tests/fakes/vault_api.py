@@ -122,6 +122,7 @@ class VaultApi:
         headers: of the last request.
         now: seconds; tests move it.
         trouble: a status and texts that every request gets instead, None for none.
+        redirect_to: where every request is sent instead, "" for nowhere.
         script: answers that come before all others, one a request: status and body.
     """
 
@@ -131,6 +132,7 @@ class VaultApi:
         self.headers: Mapping[str, str] = {}
         self.now = 0.0
         self.trouble: tuple[int, list[str]] | None = None
+        self.redirect_to = ""
         self.script: list[tuple[int, bytes]] = []
         self.methods: dict[str, str] = {}
         self.roles: dict[tuple[str, str], Role] = {}
@@ -199,6 +201,9 @@ class VaultApi:
         if self.trouble is not None:
             status, errors = self.trouble
             return web.json_response({"errors": errors}, status=status)
+        if self.redirect_to:
+            where = {"Location": self.redirect_to + request.path_qs}
+            return web.Response(status=307, headers=where)
         raw = await request.read()
         try:
             body = json.loads(raw) if raw else {}
