@@ -97,8 +97,9 @@ def _not_connected(
 
 
 def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
+    name = host.partition(":")[0]
     remedy = (
-        f"Check the spelling of the name and the DNS of this machine: getent hosts {host}. "
+        f"Check the spelling of the name and the DNS of this machine: getent hosts {name}. "
         "A vault that was deleted or never created has no address either."
     )
     problem = f"the host name {host} could not be resolved ({_reason(cause)})"
@@ -146,13 +147,13 @@ _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
     85: (
         "it has no authorityKeyIdentifier",
         _STRICT_REMEDY,
-        CertificateFault.ISSUER,
+        CertificateFault.FORM,
     ),
     86: ("its CA has no subjectKeyIdentifier", _STRICT_REMEDY, CertificateFault.FORM),
     89: (
         "the basicConstraints of its CA are not critical",
         _STRICT_REMEDY,
-        CertificateFault.ISSUER,
+        CertificateFault.FORM,
     ),
     92: ("its CA has no keyUsage", _STRICT_REMEDY, CertificateFault.FORM),
 }
