@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SIDE_BY_SIDE := --numprocesses=auto --dist=worksteal
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .PHONY: help demo test fuzz check fix proto lock e2e e2e-cluster cluster compat bench soak clean
@@ -15,10 +16,10 @@ demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seco
 	@$(BIN)/keyferry demo $(DEMO_FLAGS)
 
 test: $(VENV)/.dev ## Run the tests that need Python alone.
-	@$(BIN)/python -m pytest $(TEST_FLAGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
 fuzz: $(VENV)/.dev ## Try what a hostile vault or class may say, 10,000 cases a test instead of 100.
-	@$(BIN)/python -m pytest tests/fuzz --hypothesis-profile=thorough -o timeout=1200 $(TEST_FLAGS)
+	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=thorough -o timeout=1200 $(TEST_FLAGS)
 
 check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stubs. Changes nothing.
 	@$(BIN)/ruff format --check --quiet .

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -52,6 +53,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path is short, because that of a socket has at most 107 bytes."""
+    with TemporaryDirectory(prefix="kf-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

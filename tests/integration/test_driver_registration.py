@@ -61,10 +61,10 @@ async def page(driver: Process, path: str) -> tuple[int, str]:
         return it.status, (await it.text()).strip()
 
 
-async def test_kubelet_learns_name_socket_and_version(tmp_path: Path) -> None:
+async def test_kubelet_learns_name_socket_and_version(short_path: Path) -> None:
     """The values that kubelet needs of a CSI driver (driver-wire, section 5.2)."""
     flags = "--kubelet-registration-path=/var/lib/kubelet/plugins/csi-secrets-store/csi.sock"
-    async with registering(tmp_path, flags) as (_, kubelet):
+    async with registering(short_path, flags) as (_, kubelet):
         assert (
             wire.PluginInfo(
                 type="CSIPlugin",
@@ -78,15 +78,15 @@ async def test_kubelet_learns_name_socket_and_version(tmp_path: Path) -> None:
         assert [kubelet.socket.name] == [each.name for each in kubelet.socket.parent.iterdir()]
 
 
-async def test_the_socket_of_the_endpoint_is_told_when_no_other_is_given(tmp_path: Path) -> None:
+async def test_the_socket_of_the_endpoint_is_told_when_no_other_is_given(short_path: Path) -> None:
     """A driver outside of a container sees the path that kubelet sees."""
-    async with registering(tmp_path) as (_, kubelet):
-        assert f"{tmp_path}/csi.sock" == (await kubelet.get_info()).endpoint
+    async with registering(short_path) as (_, kubelet):
+        assert f"{short_path}/csi.sock" == (await kubelet.get_info()).endpoint
 
 
-async def test_the_driver_is_ready_once_kubelet_took_it(tmp_path: Path) -> None:
+async def test_the_driver_is_ready_once_kubelet_took_it(short_path: Path) -> None:
     """Until then it is healthy but not ready, and says why; the metric says the same."""
-    async with registering(tmp_path) as (driver, kubelet):
+    async with registering(short_path) as (driver, kubelet):
         assert (200, "ok") == await page(driver, "/healthz")
         assert (503, "kubelet has not registered this driver yet") == await page(driver, "/readyz")
         await kubelet.tell(registered=True)
@@ -94,9 +94,9 @@ async def test_the_driver_is_ready_once_kubelet_took_it(tmp_path: Path) -> None:
         assert 'keyferry_registered{os_type="linux"} 1.0' in (await page(driver, "/metrics"))[1]
 
 
-async def test_a_refusal_is_told_and_does_not_end_the_driver(tmp_path: Path) -> None:
+async def test_a_refusal_is_told_and_does_not_end_the_driver(short_path: Path) -> None:
     """Kubelet asks again by itself; mounts in flight must not suffer."""
-    async with registering(tmp_path) as (driver, kubelet):
+    async with registering(short_path) as (driver, kubelet):
         await kubelet.tell(registered=False, error="no such socket")
         line = await driver.wait_for("kubelet refused")
         assert line.startswith("E")
@@ -108,9 +108,9 @@ async def test_a_refusal_is_told_and_does_not_end_the_driver(tmp_path: Path) -> 
         assert (200, "ok") == await page(driver, "/readyz")
 
 
-async def test_a_socket_that_was_swept_away_is_made_anew(tmp_path: Path) -> None:
+async def test_a_socket_that_was_swept_away_is_made_anew(short_path: Path) -> None:
     """Kubelet may clear its folder when it starts; the driver asks to be registered again."""
-    async with registering(tmp_path) as (driver, kubelet):
+    async with registering(short_path) as (driver, kubelet):
         await kubelet.tell(registered=True)
         kubelet.socket.unlink()
         await driver.wait_for("the registration socket is gone")
@@ -122,17 +122,17 @@ async def test_a_socket_that_was_swept_away_is_made_anew(tmp_path: Path) -> None
         assert (503, True) == (status, "made anew" in text)
 
 
-async def test_the_registration_ends_before_the_driver_does(tmp_path: Path) -> None:
+async def test_the_registration_ends_before_the_driver_does(short_path: Path) -> None:
     """The socket goes at once; kubelet then sends no further calls."""
-    async with registering(tmp_path) as (driver, kubelet):
+    async with registering(short_path) as (driver, kubelet):
         driver.process.send_signal(signal.SIGTERM)
         assert 0 == await driver.end()
         assert [] == list(kubelet.socket.parent.iterdir())
 
 
-async def test_health_is_served_on_a_port_of_its_own(tmp_path: Path) -> None:
+async def test_health_is_served_on_a_port_of_its_own(short_path: Path) -> None:
     """Upstream's liveness port shows health and readiness, and no metrics."""
-    async with registering(tmp_path, "--health-addr=127.0.0.1:0") as (driver, _):
+    async with registering(short_path, "--health-addr=127.0.0.1:0") as (driver, _):
         assert 200 == (await page(driver, "/healthz"))[0]
 
 
