@@ -14,7 +14,6 @@ import yaml
 from tests.e2e.children import Child, Children
 from tests.e2e.cluster.api_server import ADMINISTRATORS, ApiServer
 from tests.e2e.cluster.programs import Programs
-from tests.e2e.cluster.waiting import eventually, must_run
 
 NODE = "node-1"
 """The name of the node."""
@@ -57,7 +56,6 @@ class Kubelet:
         self._config = node.root.parent / "kubelet.yaml"
         self._config.write_text(yaml.safe_dump(_configuration(server, node)))
         self._node = node
-        self._kubectl = server.kubectl
 
     @property
     def child(self) -> Child:
@@ -77,16 +75,6 @@ class Kubelet:
             f"--hostname-override={NODE}",
             f"--node-ip={self._node.address}",
         )
-
-    async def answers(self) -> None:
-        """Wait until it serves those who look into its pods, such as `kubectl exec`."""
-
-        async def served() -> bool | None:
-            must_run(self.child)
-            await self._kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz")
-            return True
-
-        await eventually(served, "kubelet to answer")
 
     async def stop(self) -> None:
         """Kill it; pods and their volumes stay as they are."""

@@ -100,7 +100,8 @@ def pod_spec(
     ]
     mounts = [{"name": name, "mountPath": f"/mnt/{name}", "readOnly": True} for name in classes]
     return {
-        "terminationGracePeriodSeconds": 0,
+        # Without any grace the pod would be gone from the API before its volumes are from the node.
+        "terminationGracePeriodSeconds": 1,
         "containers": [
             {
                 "name": "main",

@@ -44,14 +44,11 @@ def stopwatch(show: Callable[[str], None]) -> Iterator[None]:
     show(f"{time.monotonic() - start:.1f} s")
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def lasting(
-    request: pytest.FixtureRequest, installed: Installation
-) -> AsyncIterator[Namespace]:
-    """A pod `lasting` that runs with a file and a Secret while something happens."""
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].strip("-")
-    installed.vault.set_secret(VAULT, "lasting", f"before {name}")
-    async with new_namespace(installed, name) as shop:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def lasting(installed: Installation) -> AsyncIterator[Namespace]:
+    """A pod `lasting` with a file and a Secret, which runs through everything that happens."""
+    installed.vault.set_secret(VAULT, "lasting", "at first")
+    async with new_namespace(installed, "lasting") as shop:
         kept = [secret_object("lasting", {"value": "file"})]
         await shop.apply(
             azure_class("web", {"lasting": "file"}, secret_objects=kept), pod("lasting", "web")
@@ -60,52 +57,55 @@ async def lasting(
         yield shop
 
 
-async def is_served(shop: Namespace, value: str) -> None:
-    """The lasting pod never stopped and gets new versions; further pods start."""
-    (container,) = (await shop.get("pod", "lasting"))["status"]["containerStatuses"]
-    assert 0 == container["restartCount"]
+async def is_served(shop: Namespace, when: str) -> None:
+    """The lasting pod never stopped and gets a new version; a further pod starts."""
+    value, further = f"after the {when}", f"after-{when}"
     shop.installed.vault.set_secret(VAULT, "lasting", value)
     await shop.reads("lasting", "/mnt/web/file", value)
     await shop.secret_has("lasting", {"value": value})
-    await shop.apply(pod("further", "web"))
-    await shop.ready("further")
-    assert value == await shop.read("further", "/mnt/web/file")
+    await shop.apply(pod(further, "web"))
+    await shop.ready(further)
+    assert value == await shop.read(further, "/mnt/web/file")
+    (container,) = (await shop.get("pod", "lasting"))["status"]["containerStatuses"]
+    assert 0 == container["restartCount"]
 
 
 async def test_the_driver_is_killed_while_pods_start(
     lasting: Namespace, installed: Installation
 ) -> None:
     """Kill -9 in the middle of 30 starts: all of them come up, each with its own file."""
-    installed.vault.tune(latency_seconds=0.2)
     await lasting.apply(
         azure_class("many", {"db-password": "file"}),
         deployment("many", "many", replicas=STARTS),
     )
-    installed.vault.forget_requests()
 
-    async def some_started() -> bool | None:
-        return installed.vault.journal.in_flight > 0 or None
+    async def some_run() -> bool | None:
+        phases = [each["status"]["phase"] for each in await lasting.pods("many")]
+        return phases.count("Running") >= STARTS / 10 or None
 
-    await eventually(some_started, "a call for one of the pods", pause=0.01)
+    await eventually(some_run, "the first pods to run")
     killed = installed.driver_process()
     os.kill(killed, signal.SIGKILL)
     await lasting.kubectl("rollout", "status", "deployment/many", "--timeout=170s")
-    installed.vault.tune()
     pods = await lasting.pods("many")
     assert STARTS == len(pods)
     for each in pods:
         assert "s3cret" == await lasting.read(each["metadata"]["name"], "/mnt/many/file")
     assert killed != installed.driver_process()
     await installed.driver_is_ready()
-    await is_served(lasting, "after the kill")
+    await is_served(lasting, "kill")
 
 
 async def test_kubelet_is_restarted(lasting: Namespace, installed: Installation) -> None:
     """The driver stays registered with the new kubelet, and pods go on."""
     await installed.cluster.kubelet.stop()
     installed.cluster.kubelet.start()
-    await installed.cluster.kubelet.answers()
-    await is_served(lasting, "after the restart")
+
+    async def reachable() -> bool | None:
+        return (await lasting.run("lasting", "echo", "here")) == "here\n" or None
+
+    await eventually(reachable, "kubelet to know its pods again")
+    await is_served(lasting, "restart")
     node = await installed.kubectl.get("csinode", installed.cluster.node)
     assert [CSI_DRIVER] == [each["name"] for each in node["spec"]["drivers"]]
 
@@ -138,9 +138,13 @@ async def test_the_api_server_is_away_for_a_minute(
         vault.clear_faults(host)
         await installed.cluster.server.start()
     await lasting.ready("waiting")
-    assert {"secret/file"} == set(await lasting.versions("waiting", "late"))
+
+    async def recorded() -> bool | None:
+        return set(await lasting.versions("waiting", "late")) == {"secret/file"} or None
+
+    await eventually(recorded, "the pod status of the outage")
     await lasting.secret_has("lasting", {"value": "during the outage"})
-    await is_served(lasting, "after the outage")
+    await is_served(lasting, "outage")
 
 
 async def _file_on_node(
@@ -170,7 +174,7 @@ async def test_the_driver_is_upgraded_under_running_pods(
     after = await installed.driver_pod()
     assert before != after["metadata"]["name"]
     assert f"{repository}:2" == after["spec"]["containers"][0]["image"]
-    await is_served(lasting, "after the upgrade")
+    await is_served(lasting, "upgrade")
 
 
 async def test_uninstalling_leaves_the_files_of_running_pods(
