@@ -146,6 +146,8 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
                     "--enable-secret-rotation",
                     f"--rotation-poll-interval={ROTATION_SECONDS}s",
                 ),
+                # The provider protocol does not tell a refresh from a first mount.
+                our_provider_flags=(f"--fetch-reuse={ROTATION_SECONDS * 500}ms",),
                 provider_flags=("--write-cert-and-key-in-separate-files",),
             )
             started = [await start_stack(pairing, ground) for pairing in PAIRINGS]

@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keyferry.store.present_secret import (
+    CLASS_ANNOTATION,
+    CLASS_VERSION_ANNOTATION,
+    FETCHED_ANNOTATION,
+)
 from tests.compat.stacks import Stack
 from tests.e2e.cluster.kubectl import Kubectl
 from tests.e2e.node import Files, Volume, files_below
 
 Documents = Mapping[str, Mapping[str, Any]]
 """Kubernetes objects by name, without what differs in any two clusters."""
+
+OUR_ANNOTATIONS = {CLASS_ANNOTATION, CLASS_VERSION_ANNOTATION, FETCHED_ANNOTATION}
+"""By which nodes agree about a Secret; their values differ in any two clusters."""
 
 STATUSES = "secretproviderclasspodstatuses"
 
@@ -131,6 +139,11 @@ class ClusterView:
             if name
             not in ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields")
         }
+        if annotations := metadata.get("annotations"):
+            metadata["annotations"] = {
+                name: "SET" if name in OUR_ANNOTATIONS else value
+                for name, value in annotations.items()
+            }
         text = json.dumps({**item, "metadata": metadata})
         for uid, name in self._uids.items():
             text = text.replace(uid, name)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.compat.cases import Case, Difference, kubernetes_secret, secret
-from tests.compat.outcome import Outcome
+from tests.compat.outcome import OUR_ANNOTATIONS, Outcome
 
 TLS = "kubernetes.io/tls"
 
@@ -161,6 +161,20 @@ def _bad_kubernetes_secrets() -> tuple[Case, ...]:
         ),
     )
 
+
+def _annotated(outcome: Outcome) -> Outcome:
+    """Each Secret bears our annotations as well."""
+    ours = dict.fromkeys(OUR_ANNOTATIONS, "SET")
+    secrets: dict[str, Mapping[str, Any]] = {}
+    for name, document in outcome.secrets.items():
+        metadata = document["metadata"]
+        annotations = {**metadata.get("annotations", {}), **ours}
+        secrets[name] = {**document, "metadata": {**metadata, "annotations": annotations}}
+    return replace(outcome, secrets=secrets)
+
+
+ON_ALL_SECRETS = Difference("annotations of Secrets", _annotated, driver=True)
+"""Applies to every case, after its own differences."""
 
 _told = Difference(
     "an entry of `secretObjects` without type or data",

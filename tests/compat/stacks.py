@@ -40,7 +40,7 @@ class Pairing:
 
 
 ORIGINAL = Pairing("original", Side.THEIRS, Side.THEIRS)
-OURS = Pairing("keyferry", Side.OURS, Side.OURS)
+OURS = Pairing("all-ours", Side.OURS, Side.OURS)
 OUR_DRIVER = Pairing("our-driver", Side.OURS, Side.THEIRS)
 OUR_PROVIDER = Pairing("our-provider", Side.THEIRS, Side.OURS)
 PAIRINGS = (ORIGINAL, OURS, OUR_DRIVER, OUR_PROVIDER)
@@ -58,6 +58,7 @@ class Ground:
         originals: the programs.
         driver_flags: of every driver.
         provider_flags: of every provider.
+        our_provider_flags: of our provider where it runs by itself.
         keyferry: the program of ours; another path for an older one.
         variables: of the environment of every process, beside the usual few.
     """
@@ -69,6 +70,7 @@ class Ground:
     originals: Originals
     driver_flags: tuple[str, ...] = ()
     provider_flags: tuple[str, ...] = ()
+    our_provider_flags: tuple[str, ...] = ()
     keyferry: str = "keyferry"
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -132,7 +134,7 @@ async def _start_provider(pairing: Pairing, ground: Ground, socket: Path) -> Chi
     )
     command = {
         Side.THEIRS: (ground.originals.azure,),
-        Side.OURS: (ground.keyferry, "provider", "azure"),
+        Side.OURS: (ground.keyferry, "provider", "azure", *ground.our_provider_flags),
     }[pairing.provider]
     child = ground.children.start(
         f"{pairing.name}-azure", *command, *flags, environment=ground.environment

@@ -98,7 +98,7 @@ async def apply_class(compared: Comparison, case: Case) -> None:
     """Change a class in the namespace of each stack."""
     for pairing in PAIRINGS:
         changed, _ = case.manifests(pairing.name)
-        await compared.api.kubectl.apply(changed)
+        await compared.api.kubectl.apply(changed, namespace=pairing.name)
 
 
 async def test_a_failed_first_mount_leaves_nothing_with_ours(compared: Comparison) -> None:

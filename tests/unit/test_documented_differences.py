@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.compat.secret_table import ON_ALL_SECRETS
 from tests.compat.table import cases
 from tests.compat.vault_contents import UNKNOWN
 
@@ -171,7 +172,7 @@ def rows() -> set[str]:
 def beginnings() -> set[str]:
     """What a row may begin with."""
     of_cases = {difference.row for case in cases(UNKNOWN) for difference in case.differs}
-    return of_cases | ELSEWHERE.keys() | SAME_END.keys()
+    return {ON_ALL_SECRETS.row} | of_cases | ELSEWHERE.keys() | SAME_END.keys()
 
 
 def test_each_documented_difference_is_shown() -> None:

@@ -14,7 +14,6 @@ from keyferry.vault.login_refusals import login_error
 
 if TYPE_CHECKING:
     from keyferry.contract import Purpose
-    from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
     from keyferry.pace import Pace
     from keyferry.retry import TryFailed
@@ -39,12 +38,7 @@ class Vaults:
         self._economy = economy
         self.now = pace.now
 
-    def errand(self, login: Login, purpose: Purpose) -> Errand:
-        """For requests that are not shared."""
-        mode = login.identity(per_pod=False).mode
-        return self._economy.errand(login.server.host, purpose, mode=mode)
-
-    async def send(self, server: Server, request: VaultRequest, errand: Errand) -> VaultReply:
+    async def send(self, server: Server, request: VaultRequest, purpose: Purpose) -> VaultReply:
         """The answer to a request, be it a refusal.
 
         Raises:
@@ -54,28 +48,26 @@ class Vaults:
         async def attempt(seconds: float) -> VaultReply | TryFailed:
             return await self._http.send(server, request, seconds)
 
-        return await errand.run(attempt)
+        return await self._economy.errand(server.host, purpose).run(attempt)
 
-    async def renew(self, login: Login, grant: Grant, purpose: Purpose) -> bool:
+    async def renew(self, server: Server, grant: Grant, purpose: Purpose) -> bool:
         """Have a token renewed; whether the vault did.
 
         Raises:
             VaultError: the vault does not answer.
         """
-        why = f"renew a token of {login.server}"
-        request = VaultRequest(RENEW_SELF, why, "PUT", b"{}", token=grant.token)
+        request = VaultRequest(
+            RENEW_SELF, f"renew a token of {server}", "PUT", b"{}", token=grant.token
+        )
         now = self.now()
-        reply = await self.send(login.server, request, self.errand(login, purpose))
+        reply = await self.send(server, request, purpose)
         if not reply.good:
             return False
         try:
             renewed = read_grant(read_answer(reply.body), now)
         except BadAnswerError:
             return False
-        # Near the greatest age that it may have, a token is renewed for ever shorter times.
-        shrinks = renewed.life and renewed.life < grant.life / 3
-        grant.life, grant.since = renewed.life, now
-        grant.renewable = renewed.renewable and not shrinks
+        grant.life, grant.since, grant.renewable = renewed.life, now, renewed.renewable
         return True
 
 
@@ -140,7 +132,7 @@ class Session:
     async def _obtain(self, login: Login, purpose: Purpose) -> Grant:
         kept = self._grant
         if kept is not None and kept.renewable and self._vaults.now() < kept.expires:
-            renewed = await self._vaults.renew(login, kept, purpose)
+            renewed = await self._vaults.renew(login.server, kept, purpose)
             if renewed and self._vaults.now() < kept.renew_at:
                 return kept
         self._grant = await self._log_in(login, purpose)
@@ -155,8 +147,7 @@ class Session:
         why = f"log in to {login.server} at auth/{login.mount}"
         request = VaultRequest(f"/v1/{login.path}", why, "POST", login.body(jwt))
         now = self._vaults.now()
-        errand = self._vaults.errand(login, purpose)
-        reply = await self._vaults.send(login.server, request, errand)
+        reply = await self._vaults.send(login.server, request, purpose)
         if not reply.good:
             raise login_error(reply.status, reply.errors, login, jwt=jwt)
         try:
