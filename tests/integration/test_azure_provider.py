@@ -267,6 +267,26 @@ async def test_azure_stack_is_read_from_its_file(
     assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
 
 
+async def test_mounts_of_different_clouds_run_side_by_side(
+    vault: DevVault, provider: AzureProvider, tmp_path: Path
+) -> None:
+    """Two files and every known cloud at once; the environment, which upstream changes, stays."""
+    hosts = {cloud.name: cloud.vault_host("contoso") for cloud in CLOUDS}
+    calls = [call({"cloudName": name}, secrets=PRINCIPAL) for name in hosts]
+    for number, suffix in enumerate(("vault.azure.net", "vault.usgovcloudapi.net")):
+        path = tmp_path / f"{number}.json"
+        path.write_text(STACK.replace("vault.azure.net", suffix))
+        calls.append(call({"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM))
+    before = dict(os.environ)
+
+    results = await asyncio.gather(*map(provider.mount, calls))
+
+    assert {VALUE.encode()} == {file.contents for result in results for file in result.files}
+    asked = {record.host for record in vault.requests if record.kind is PathKind.SECRET}
+    assert set(hosts.values()) == asked
+    assert before == dict(os.environ)
+
+
 async def test_a_cloud_file_that_is_no_file_does_not_hold_us_up(
     provider: AzureProvider, tmp_path: Path
 ) -> None:
