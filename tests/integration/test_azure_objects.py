@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from itertools import count
 from pathlib import Path
 
+import grpc
 import pytest
 
 from keyferry.azure.provider import AzureProvider
+from keyferry.azure.render import PEM_TYPE
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import SecretAttributes
@@ -23,8 +25,9 @@ from tests.fakes.devvault import (
     DevVault,
     running_devvault,
 )
+from tests.fakes.driver import running_driver
 from tests.fakes.economy import forgetful
-from tests.fakes.vault_peer import entry, mount
+from tests.fakes.vault_peer import entry, issue, mount, new_ec
 from tests.fakes.vault_suite import VaultSuite
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
@@ -157,3 +160,28 @@ async def test_no_token_is_asked_for_a_host_that_is_not_of_the_cloud(
     with pytest.raises(ClassInvalidError, match="it would receive a token"):
         await opened[1].mount(by_url("https://contoso.example.com"))
     assert [] == opened[0].requests
+
+
+async def test_a_key_that_is_not_that_of_its_certificate_reaches_no_pod(
+    mount_home: Path, tmp_path: Path
+) -> None:
+    """The mount is refused before anything is written: no folder, no status, no Secret."""
+    certificate, other = issue("test.domain.com", new_ec()), issue("other", new_ec())
+    async with running_devvault(tmp_path) as running:
+        running.create_certificate(VAULT, "web", CertificateWish(kind="EC"))
+        kept = SecretAttributes(content_type=PEM_TYPE)
+        value = (other.key_pem + certificate.pem).decode()
+        running.data.secrets.set(VAULT, "web", value, kept, certificate_version="1" * 32)
+        running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
+        running.grant(VAULT, CLIENT)
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
+        async with running_driver(mount_home, built_in={"azure": provider}) as driver:
+            objects = json.dumps({"array": [entry("secret", "web")]})
+            parameters = {**DevVaultPeer.parameters, "objects": objects}
+            driver.write_class("web", provider="azure", parameters=parameters)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await driver.publish("web")
+            assert [] == driver.left_overs()
+    said = refused.value.details() or ""
+    assert "the private key in the object does not belong to any of its certificates" in said
+    assert "-----BEGIN" not in said
