@@ -148,6 +148,24 @@ async def test_both_read_the_same_secret_version_and_properties(vault: Microsoft
     )
 
 
+async def test_tags_and_times_of_keys_and_certificates_are_kept(vault: MicrosoftPeer) -> None:
+    """Set with a new version or later on; the provider reads them, too, and warns of a key."""
+    ends, tags = datetime(2030, 1, 1, tzinfo=UTC), {"owner": "shop"}
+    keys, certificates = vault.clients.keys, vault.clients.certificates
+    made = await keys.create_ec_key("signing", tags=tags, expires_on=ends)
+    assert (tags, ends) == (made.properties.tags, made.properties.expires_on)
+    changed = await keys.update_key_properties("signing", tags={"owner": "other"})
+    assert ({"owner": "other"}, ends) == (changed.properties.tags, changed.properties.expires_on)
+    content = base64.b64decode(issue("test.domain.com", new_rsa()).pkcs12())
+    imported = await certificates.import_certificate("web", content, tags=tags)
+    assert imported.properties is not None
+    assert tags == imported.properties.tags
+    listed = [each async for each in certificates.list_properties_of_certificates()]
+    assert [tags] == [each.tags for each in listed]
+    result = await mount(vault, entry("key", "signing", expiryWarning="1h"))
+    assert [ends] == [datetime.fromtimestamp(each.at, UTC) for each in result.expiries]
+
+
 async def test_both_page_through_the_same_versions(vault: MicrosoftPeer) -> None:
     """60 versions, three pages; by age they are in one order."""
     for number in range(60):

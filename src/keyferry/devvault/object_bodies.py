@@ -23,12 +23,21 @@ T = TypeVar("T")
 
 class _Attributes(msgspec.Struct, frozen=True):
     enabled: bool | None = None
+    exp: int | None = None
+    nbf: int | None = None
 
 
 class ChangeBody(msgspec.Struct, frozen=True):
     """A `PATCH`, and what the bodies below have in common."""
 
     attributes: _Attributes = _Attributes()
+    tags: dict[str, str] | None = None
+
+    def described(self) -> dict[str, str]:
+        """What it says beside the object itself, as it is kept in a document."""
+        said = {"exp": self.attributes.exp, "nbf": self.attributes.nbf}
+        kept = {name: str(time) for name, time in said.items() if time is not None}
+        return kept if self.tags is None else kept | {"tags": _text(self.tags)}
 
     @property
     def enabled(self) -> bool:
@@ -106,7 +115,7 @@ def object_body(host: str, row: ObjectVersion) -> Json:
         case ObjectKind.KEY:
             key = parse_key(row.document["pem"].encode())
             jwk = {"kid": _id(host, row)} | public_jwk(key, row.document["kty"])
-            return {"key": jwk, "attributes": _attributes(row)} | _managed(row)
+            return {"key": jwk, "attributes": _attributes(row)} | _tags(row) | _managed(row)
         case ObjectKind.CERTIFICATE:
             return certificate_item(host, row, versioned=True) | {
                 "kid": f"https://{host}/keys/{row.name}/{row.version}",
@@ -123,7 +132,7 @@ def object_item(host: str, row: ObjectVersion, *, versioned: bool = False) -> Js
     match row.kind:
         case ObjectKind.KEY:
             kid = _id(host, row, versioned=versioned)
-            return {"kid": kid, "attributes": _attributes(row)} | _managed(row)
+            return {"kid": kid, "attributes": _attributes(row)} | _tags(row) | _managed(row)
         case ObjectKind.CERTIFICATE:
             return certificate_item(host, row, versioned=versioned)
         case _:
@@ -141,7 +150,7 @@ def certificate_item(host: str, row: ObjectVersion, *, versioned: bool) -> Json:
         "id": _id(host, row, versioned=versioned),
         "x5t": thumbprint(certificate),
         "attributes": _attributes(row) | times,
-    }
+    } | _tags(row)
 
 
 def policy_body(host: str, row: ObjectVersion) -> Json:
@@ -195,7 +204,17 @@ def _id(host: str, row: ObjectVersion, *, versioned: bool = True) -> str:
 
 def _attributes(row: ObjectVersion) -> Json:
     times = {"created": row.created, "updated": row.updated}
+    times |= {name: int(row.document[name]) for name in ("exp", "nbf") if name in row.document}
     return {"enabled": row.enabled} | times | RECOVERY
+
+
+def _tags(row: ObjectVersion) -> Json:
+    tags = row.document.get("tags")
+    return {} if tags is None else {"tags": msgspec.json.decode(tags, type=dict[str, str])}
+
+
+def _text(tags: dict[str, str]) -> str:
+    return msgspec.json.encode(tags).decode()
 
 
 def _managed(row: ObjectVersion) -> Json:

@@ -123,6 +123,24 @@ class ObjectTable:
             )
         return new
 
+    def describe(
+        self, vault: str, name: str, version: str, said: Mapping[str, str]
+    ) -> ObjectVersion:
+        """Put `said` into the document of one version, and return it.
+
+        Raises:
+            ObjectNotFoundError: there is no such version.
+        """
+        old = self.get(vault, name, version)
+        new = replace(old, document={**old.document, **said}, updated=int(self._clock()))
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE object_version SET document = ?, updated = ?"
+                " WHERE kind = ? AND vault = ? AND name = ? AND version = ?",
+                (_document(new), new.updated, self.kind, old.vault, old.name, old.version),
+            )
+        return new
+
     def delete(self, vault: str, name: str) -> DeletedObject:
         """Hide the object; it can be recovered until it is purged.
 
@@ -206,9 +224,12 @@ def check_object_name(name: str, kind: ObjectKind) -> None:
 
 def _values(row: ObjectVersion) -> tuple[object, ...]:
     """The fields in the order of `_COLUMNS`."""
-    document = msgspec.json.encode(dict(row.document)).decode()
     identity = (row.kind, row.vault, row.name, row.version)
-    return (*identity, document, int(row.enabled), row.created, row.updated)
+    return (*identity, _document(row), int(row.enabled), row.created, row.updated)
+
+
+def _document(row: ObjectVersion) -> str:
+    return msgspec.json.encode(dict(row.document)).decode()
 
 
 def _row(values: tuple[Any, ...]) -> ObjectVersion:

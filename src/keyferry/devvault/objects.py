@@ -101,11 +101,10 @@ class VaultObjects:
 
     def _write(self, call: Call, caller: Caller, rest: list[str]) -> Answer:
         match (call.method, *rest):
-            case ("PATCH", name, version):
+            case ("PATCH", name, *version) if len(version) < 2:
                 caller.need(Permission.SET, self._kind)
-                return Answer(
-                    200, object_body(call.host, self._change(call, caller, name, version))
-                )
+                row = self._change(call, caller, name, "".join(version) or None)
+                return Answer(200, object_body(call.host, row))
             case ("DELETE", name):
                 caller.need(Permission.DELETE, self._kind)
                 return Answer(200, deleted_body(call.host, self._delete(caller, name)))
@@ -132,6 +131,7 @@ class VaultObjects:
             case (ObjectKind.CERTIFICATE, "POST", "create"):
                 wanted = parse_body(call.body, CertificateCreateBody)
                 row = self._certificates.create(vault, name, _wish(wanted.policy))
+                self._table.describe(vault, name, row.version, wanted.described())
                 return Answer(202, operation_body(call.host, row))
             case (ObjectKind.CERTIFICATE, "POST", "import"):
                 brought = parse_body(call.body, CertificateImportBody)
@@ -143,6 +143,7 @@ class VaultObjects:
                     content_type=brought.policy.secret_props.contentType,
                     enabled=brought.enabled,
                 )
+                row = self._table.describe(vault, name, row.version, brought.described())
                 return Answer(200, object_body(call.host, row))
             case _:
                 raise _not_allowed()
@@ -151,15 +152,17 @@ class VaultObjects:
         self, vault: str, name: str, document: dict[str, str], body: ChangeBody
     ) -> ObjectVersion:
         version = secrets.token_hex(16)
-        return self._table.put(vault, name, version, document, enabled=body.enabled)
+        kept = document | body.described()
+        return self._table.put(vault, name, version, kept, enabled=body.enabled)
 
-    def _change(self, call: Call, caller: Caller, name: str, version: str) -> ObjectVersion:
+    def _change(self, call: Call, caller: Caller, name: str, version: str | None) -> ObjectVersion:
         wanted = parse_body(call.body, ChangeBody)
         row = self._found(self._table.find(caller.vault, name, version), name)
-        if wanted.attributes.enabled is None:
-            return row
-        store = self._table if self._kind is ObjectKind.KEY else self._certificates
-        return store.enable(caller.vault, name, row.version, enabled=wanted.enabled)
+        if wanted.attributes.enabled is not None:
+            store = self._table if self._kind is ObjectKind.KEY else self._certificates
+            row = store.enable(caller.vault, name, row.version, enabled=wanted.enabled)
+        said = wanted.described()
+        return self._table.describe(caller.vault, name, row.version, said) if said else row
 
     def _delete(self, caller: Caller, name: str) -> DeletedObject:
         self._found(self._table.find(caller.vault, name), name)
