@@ -1,6 +1,6 @@
 """Writes docs/troubleshooting-azure.md out of the code that makes the messages.
 
-Run: .venv/bin/python scripts/troubleshooting_azure.py > docs/troubleshooting-azure.md
+Run: .venv/bin/python -m scripts.troubleshooting_azure > docs/troubleshooting-azure.md
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from keyferry.azure.vault_refusals import Asked, refusal_error
 from keyferry.connection_errors import connection_problem
 from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import KeyferryError
+from scripts.troubleshooting_table import Row, cell, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 _INTRODUCTION = """\
 # Troubleshooting Azure Key Vault
@@ -56,33 +57,19 @@ _VAULT = "VAULT.vault.azure.net"
 _KEY = ConnectionKey(_VAULT, 443, True, True, None, None, None)
 _PEM = "-----BEGIN x"
 
-Row = tuple[str, str, str]
-"""When it happens, what the message says, what it advises."""
-
 
 def page() -> str:
     """The whole page."""
     return "\n".join(
         [
             _INTRODUCTION,
-            _table("The class and its Secret (hop `class` or `identity`)", _class_rows()),
-            _table("The way to a host (hop `dns`, `connect` or `tls`)", _way_rows()),
-            _table("Services of the machine and of the cluster (hop `identity`)", _machine_rows()),
+            table("The class and its Secret (hop `class` or `identity`)", _class_rows()),
+            table("The way to a host (hop `dns`, `connect` or `tls`)", _way_rows()),
+            table("Services of the machine and of the cluster (hop `identity`)", _machine_rows()),
             _entra_table(),
-            _table("The vault and its objects (hop `vault` or `object`)", _vault_rows()),
+            table("The vault and its objects (hop `vault` or `object`)", _vault_rows()),
         ]
     )
-
-
-def _table(title: str, rows: Iterable[Row]) -> str:
-    lines = [f"## {title}\n", "| when | the message says | what to do |", "|---|---|---|"]
-    lines += [f"| {' | '.join(map(_cell, row))} |" for row in rows]
-    return "\n".join([*lines, ""])
-
-
-def _cell(text: str) -> str:
-    # GitHub would take <...> for HTML.
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def _entra_table() -> str:
@@ -103,7 +90,7 @@ def _entra_table() -> str:
     }
     for code, found in sorted(EXPLANATIONS.items()):
         problem, remedy = found.problem.format_map(fields), found.remedy.format_map(fields)
-        lines.append(f"| AADSTS{code} | {_cell(problem)} | {_cell(remedy)} |")
+        lines.append(f"| AADSTS{code} | {cell(problem)} | {cell(remedy)} |")
     return "\n".join([*lines, ""])
 
 

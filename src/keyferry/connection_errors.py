@@ -25,6 +25,7 @@ class CertificateFault(Enum):
     DATES = "dates"
     ISSUER = "issuer"
     NAME = "name"
+    FORM = "form"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,9 @@ def _not_connected(
 
 
 def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
+    name = host.partition(":")[0]
     remedy = (
-        f"Check the spelling of the name and the DNS of this machine: getent hosts {host}. "
+        f"Check the spelling of the name and the DNS of this machine: getent hosts {name}. "
         "A vault that was deleted or never created has no address either."
     )
     problem = f"the host name {host} could not be resolved ({_reason(cause)})"
@@ -113,6 +115,10 @@ def _bad_certificate(cause: Exception, host: str) -> ConnectionProblem:
     return ConnectionProblem(Hop.TLS, problem, remedy, transient=False, certificate=fault)
 
 
+_STRICT_REMEDY = (
+    "Python 3.13 and newer verify by the letter of RFC 5280 (VERIFY_X509_STRICT), and private CAs "
+    "often miss it: have CA and certificate issued anew with these extensions."
+)
 _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
     9: ("it is not valid yet", "Check the clock of this machine.", CertificateFault.DATES),
     10: (
@@ -128,6 +134,28 @@ _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
         "Check that the name resolves to the real server and that no proxy answers instead.",
         CertificateFault.NAME,
     ),
+    64: (
+        "it was issued for other addresses",
+        "Use a name of the certificate instead of the address, or have the address added to it.",
+        CertificateFault.NAME,
+    ),
+    79: (
+        "its issuer is not marked as a CA (basicConstraints)",
+        "Have the CA issued anew with basicConstraints CA:TRUE.",
+        CertificateFault.FORM,
+    ),
+    85: (
+        "it has no authorityKeyIdentifier",
+        _STRICT_REMEDY,
+        CertificateFault.FORM,
+    ),
+    86: ("its CA has no subjectKeyIdentifier", _STRICT_REMEDY, CertificateFault.FORM),
+    89: (
+        "the basicConstraints of its CA are not critical",
+        _STRICT_REMEDY,
+        CertificateFault.FORM,
+    ),
+    92: ("its CA has no keyUsage", _STRICT_REMEDY, CertificateFault.FORM),
 }
 """The codes of OpenSSL (X509_V_ERR_...) that have a remedy of their own."""
 

@@ -139,11 +139,14 @@ class MountResult:
         files: none means that the provider wrote them itself, as providers of the old style do.
         expiries: of the objects for which the class wants a warning. The wire has no place for
             them: a provider on a socket logs those that are near.
+        held_seconds: how long before the call the oldest of its content was fetched, for another
+            pod; 0 where all of it was fetched for this call. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
     files: tuple[SecretFile, ...] = ()
     expiries: tuple[Expiry, ...] = ()
+    held_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,12 @@ class Provider(Protocol):
 
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
+
+    def volume_gone(self, target_path: str) -> None:
+        """Hear that a volume is gone for good: what was made for it alone can be given back.
+
+        Never fails, and waits for no vault.
+        """
 
     async def close(self) -> None:
         """Release connections; no call comes after this."""

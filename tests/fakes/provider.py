@@ -44,12 +44,14 @@ class ScriptedProvider:
 
     Attributes:
         calls: what it was asked, in order.
+        gone: the volumes that it heard are gone.
         inside: how many calls are in it now; `most_inside` is the greatest number so far.
         gate: while it is closed, calls wait in it.
     """
 
     def __init__(self) -> None:
         self.calls: list[MountCall] = []
+        self.gone: list[str] = []
         self.inside = 0
         self.most_inside = 0
         self.gate = asyncio.Event()
@@ -95,6 +97,10 @@ class ScriptedProvider:
     async def version(self) -> ProviderVersion:
         """Tell what it is."""
         return ProviderVersion("v1alpha1", "scripted", "1.2.3")
+
+    def volume_gone(self, target_path: str) -> None:
+        """Takes note."""
+        self.gone.append(target_path)
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -27,6 +27,7 @@ from typing import Any
 
 from aiohttp import web
 
+WALL_START = 1_700_000_000.0
 SIGNING_KEY = b"the key of the cluster"
 CAPABILITIES = {
     "GET": "read",
@@ -121,6 +122,7 @@ class VaultApi:
         headers: of the last request.
         now: seconds; tests move it.
         trouble: a status and texts that every request gets instead, None for none.
+        redirect_to: where every request is sent instead, "" for nowhere.
         script: answers that come before all others, one a request: status and body.
     """
 
@@ -130,6 +132,7 @@ class VaultApi:
         self.headers: Mapping[str, str] = {}
         self.now = 0.0
         self.trouble: tuple[int, list[str]] | None = None
+        self.redirect_to = ""
         self.script: list[tuple[int, bytes]] = []
         self.methods: dict[str, str] = {}
         self.roles: dict[tuple[str, str], Role] = {}
@@ -176,6 +179,11 @@ class VaultApi:
         return sum(1 for _, found in self.audit if found == path)
 
     @property
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        return WALL_START + self.now
+
+    @property
     def users(self) -> set[str]:
         """The database users that there are."""
         return {lease.user for lease in self.leases.values() if self._lives(lease)}
@@ -193,6 +201,9 @@ class VaultApi:
         if self.trouble is not None:
             status, errors = self.trouble
             return web.json_response({"errors": errors}, status=status)
+        if self.redirect_to:
+            where = {"Location": self.redirect_to + request.path_qs}
+            return web.Response(status=307, headers=where)
         raw = await request.read()
         try:
             body = json.loads(raw) if raw else {}
@@ -262,7 +273,7 @@ class VaultApi:
                 name = body.get("common_name")
                 if not name:
                     raise RefusedError(400, "the common_name field is required")
-                data = {"certificate": f"{name} {self.made}", "expiration": int(self.now) + 3600}
+                data = {"certificate": f"{name} {self.made}", "expiration": int(self.wall) + 3600}
                 return {"data": data}
             case (("db" | "pki" | "kv1" | "kv2"), _):
                 raise RefusedError(405, "1 error occurred:\n\t* unsupported operation\n\n")

@@ -6,6 +6,7 @@ result = await mounts.mount(entry("db", "secret/data/app/db", secretKey="passwor
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from keyferry.contract import (
 )
 from keyferry.economy.hub import Economy
 from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.pace import Pace
 from keyferry.vault.product import VAULT, Product
 from keyferry.vault.provider import VaultProvider
 from keyferry.vault_settings import VaultSettings
@@ -112,6 +114,10 @@ class VaultMounts:
         return {file.path: file.contents for file in result.files}
 
 
+async def _short_sleep(_: float) -> None:
+    await asyncio.sleep(0.01)  # others must have their turn
+
+
 @asynccontextmanager
 async def vault_mounts(
     vault: VaultApi,
@@ -129,7 +135,7 @@ async def vault_mounts(
         HttpsClient(HttpsSettings()),
         economy or forgetful(pace),
         settings or VaultSettings(),
-        pace=replace(pace.pace, now=lambda: vault.now, wall=lambda: vault.now),
+        pace=Pace(now=lambda: vault.now, wall=lambda: vault.wall, sleep=_short_sleep),
         **parts,
     )
     try:

@@ -605,6 +605,14 @@ async def test_two_calls_for_one_target_never_interleave(
     assert [] == rotating.left_overs()
 
 
+async def test_an_unpublish_tells_the_providers(driver: Driver, provider: ScriptedProvider) -> None:
+    """What they made for the volume alone can be given back."""
+    await driver.publish("web")
+    assert [] == provider.gone
+    await driver.unpublish()
+    assert [str(driver.target())] == provider.gone
+
+
 async def test_an_unpublish_does_not_wait_for_a_mount_that_hangs(
     driver: Driver, provider: ScriptedProvider
 ) -> None:

@@ -188,6 +188,9 @@ def test_the_contract_is_fulfilled_by_three_plain_methods() -> None:
         async def version(self) -> ProviderVersion:
             return ProviderVersion("v1alpha1", "echo", "1")
 
+        def volume_gone(self, target_path: str) -> None:
+            pass
+
         async def close(self) -> None:
             pass
 

@@ -30,12 +30,15 @@ class Properties:
         tags: as somebody set them.
         expires: seconds since 1970, or None for an object that does not end.
         not_before: likewise, when it begins.
+        updated: when somebody changed anything of it last, in seconds since 1970; None where the
+            vault does not tell.
     """
 
     content_type: str = ""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     expires: int | None = None
     not_before: int | None = None
+    updated: int | None = field(default=None, compare=False)
 
 
 _NO_PROPERTIES = Properties()
@@ -127,6 +130,7 @@ class ListedVersion:
 class _Attributes(msgspec.Struct):
     enabled: bool | None = None
     created: int | None = None
+    updated: int | None = None
     exp: int | None = None
     nbf: int | None = None
 
@@ -142,7 +146,11 @@ class _Described(msgspec.Struct, rename="camel"):
         """What it says beside the value."""
         attributes = self.attributes or _Attributes()
         return Properties(
-            self.content_type or "", self.tags or {}, _time(attributes.exp), _time(attributes.nbf)
+            self.content_type or "",
+            self.tags or {},
+            _time(attributes.exp),
+            _time(attributes.nbf),
+            attributes.updated,
         )
 
 
@@ -240,6 +248,15 @@ class VersionsDocument(msgspec.Struct, rename="camel"):
             VaultError: one has no id.
         """
         return tuple(_listed(item) for item in self.value or ())
+
+    def changes(self) -> dict[str, int]:
+        """Of a list of objects: when each was changed last, by name in lower case."""
+        told: dict[str, int] = {}
+        for item in self.value or ():
+            identifier = (item.kid or item.id or "").rstrip("/")
+            if item.attributes and item.attributes.updated is not None and item.attributes.enabled:
+                told[identifier.rpartition("/")[2].lower()] = item.attributes.updated
+        return told
 
 
 def _listed(item: _ListedItem) -> ListedVersion:

@@ -6,6 +6,7 @@ decided in `keyferry.azure.contents` and `keyferry.azure.vault_refusals`.
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 from urllib.parse import quote
 
@@ -20,14 +21,13 @@ from keyferry.azure.contents import (
     SecretDocument,
     VersionsDocument,
 )
-from keyferry.azure.objects import ObjectType
+from keyferry.azure.objects import ObjectRef, ObjectType
 from keyferry.azure.vault_refusals import Asked, refusal_error
 from keyferry.errors import VaultError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from keyferry.azure.objects import ObjectRef
     from keyferry.economy.errand import Errand
     from keyferry.https import HttpsClient
     from keyferry.retry import TryFailed
@@ -100,7 +100,40 @@ class KeyVault:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
         purpose = f"list the versions of {ref.type.value} {ref.name} in vault {self._asked.vault}"
         found: list[ListedVersion] = []
-        url: URL | None = self._url(ref, "versions")
+        async for page in self._pages(self._url(ref, "versions"), ref, purpose, errand):
+            found += page.checked()
+        return tuple(found)
+
+    async def changes(
+        self, type_: ObjectType, errand: Errand, *, pages: int
+    ) -> dict[str, int] | None:
+        """When each object of a collection was changed last, by name in lower case.
+
+        Args:
+            type_: of the objects.
+            errand: the way to the vault.
+            pages: at most so many are read; None is returned when there are more.
+        """
+        purpose = f"list the {_COLLECTIONS[type_]} of vault {self._asked.vault}"
+        url = URL(
+            f"{self._base.origin()}/{_COLLECTIONS[type_]}?api-version={API_VERSION}", encoded=True
+        )
+        found: dict[str, int] = {}
+        read = 0
+        async with aclosing(
+            self._pages(url, ObjectRef(type_, "*", ""), purpose, errand)
+        ) as documents:
+            async for page in documents:
+                found |= page.changes()
+                read += 1
+                if read == pages and page.next_link:
+                    return None
+        return found
+
+    async def _pages(
+        self, first: URL, ref: ObjectRef, purpose: str, errand: Errand
+    ) -> AsyncGenerator[VersionsDocument, None]:
+        url: URL | None = first
         seen: set[URL] = set()
         while url is not None:
             if url in seen or len(seen) == MAX_PAGES:
@@ -110,9 +143,8 @@ class KeyVault:
                 )
             seen.add(url)
             document = await self._get(url, VersionsDocument, ref, purpose, errand)
-            found += document.checked()
+            yield document
             url = self._next(document.next_link, purpose)
-        return tuple(found)
 
     def _url(self, ref: ObjectRef, last: str) -> URL:
         path = f"/{_COLLECTIONS[ref.type]}/{quote(ref.name, safe='')}/{last}"

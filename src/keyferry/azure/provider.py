@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from keyferry.azure.identity import Credentials, Login
 from keyferry.azure.keyvault import KeyVault
 from keyferry.azure.options import bundle_options
 from keyferry.azure.params import AzureMount, parse_mount
+from keyferry.azure.proofs import Proofs
 from keyferry.azure.shared_vault import SharedVault
 from keyferry.azure.vault_refusals import Asked
 from keyferry.contract import API_VERSION, MountResult, ProviderVersion
@@ -26,6 +29,8 @@ from keyferry.logs import get_logger
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyferry.contract import MountCall, Provider
     from keyferry.economy.hub import Economy
     from keyferry.provider_parts import ProviderParts
@@ -50,6 +55,7 @@ class AzureProvider:
         https: its connections; closed with it.
         economy: spares the vaults.
         settings: what it was told.
+        wall: seconds since 1970.
     """
 
     def __init__(
@@ -57,11 +63,15 @@ class AzureProvider:
         https: HttpsClient,
         economy: Economy,
         settings: ProviderSettings | None = None,
+        *,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._https = https
         self._economy = economy
         self._settings = settings or ProviderSettings()
+        self._wall = wall
         self._credentials = Credentials(https, economy, self._settings)
+        self._proofs = Proofs(economy) if economy.proves else None
 
     async def mount(self, call: MountCall) -> MountResult:
         """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
@@ -75,12 +85,16 @@ class AzureProvider:
         name = "secrets-store-csi-driver-provider-azure"
         return ProviderVersion(API_VERSION, name, __version__)
 
+    def volume_gone(self, target_path: str) -> None:
+        """Nothing to do: Key Vault makes nothing for a volume alone."""
+
     async def close(self) -> None:
         """Release the connections."""
         await self._credentials.close()
         await self._https.close()
 
     async def _mount(self, call: MountCall) -> MountResult:
+        began = self._wall()
         mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
         cloud = await _cloud(mount.cloud)
@@ -97,7 +111,7 @@ class AzureProvider:
                 vault=mount.vault.name,
                 object=str(ref),
             )
-        return delivery.result
+        return replace(delivery.result, held_seconds=max(0.0, began - vault.oldest))
 
     async def _open(self, mount: AzureMount, cloud: Cloud, call: MountCall) -> SharedVault:
         """The vault, once there is a token for it."""
@@ -112,7 +126,14 @@ class AzureProvider:
             asked=Asked(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
             netloc=netloc,
         )
-        return SharedVault(vault, self._economy, identity=tokens.identity, call=call)
+        return SharedVault(
+            vault,
+            self._economy,
+            identity=tokens.identity,
+            call=call,
+            proofs=self._proofs,
+            wall=self._wall,
+        )
 
 
 async def _cloud(found: Cloud | EnvironmentFile) -> Cloud:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.azure.contents import Content, LeafCertificate, PublicKey, Secret
+from keyferry.azure.proof import DatedContent
+from keyferry.azure.proofs import READ, Collection
 from keyferry.economy.key import FetchKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyferry.azure.contents import ListedVersion
     from keyferry.azure.keyvault import KeyVault
     from keyferry.azure.objects import ObjectRef
+    from keyferry.azure.proofs import Proofs
     from keyferry.contract import MountCall
+    from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
     from keyferry.economy.key import WholeIdentity
 
@@ -29,26 +36,47 @@ class SharedVault:
         economy: shares.
         identity: as whom `vault` asks.
         call: for which mount, and why.
+        proofs: prove that nothing has changed; None: nobody asks for that.
+        wall: seconds since 1970.
+
+    Attributes:
+        oldest: when the oldest of what was read was asked for, in seconds since 1970.
     """
 
     def __init__(
-        self, vault: KeyVault, economy: Economy, *, identity: WholeIdentity, call: MountCall
+        self,
+        vault: KeyVault,
+        economy: Economy,
+        *,
+        identity: WholeIdentity,
+        call: MountCall,
+        proofs: Proofs | None,
+        wall: Callable[[], float],
     ) -> None:
         self._vault = vault
         self._economy = economy
         self._identity = identity
         self._purpose = call.purpose
         self._volume = call.target_path
+        self._proofs = proofs
+        self._wall = wall
+        self.oldest = wall()
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
-        return await self._economy.fetch(
-            self._key("read", ref, ref.version),
-            lambda errand: self._vault.read(ref, errand),
+        key = self._key(READ, ref, ref.version)
+        # A list tells of current versions only.
+        proof = None if self._proofs is None or ref.version else self._has_not_changed
+        dated: DatedContent = await self._economy.fetch(
+            key,
+            partial(self._read, ref),
             purpose=self._purpose,
-            weigh=weigh,
+            weigh=lambda held: weigh(held.content),
+            unchanged=proof and partial(proof, Collection(self._vault, key, ref.type)),
             volume=self._volume,
         )
+        self.oldest = min(self.oldest, dated.asked)
+        return dated.content
 
     async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
@@ -59,6 +87,14 @@ class SharedVault:
             weigh=lambda listed: _OBJECT_BYTES * (1 + len(listed)),
             volume=self._volume,
         )
+
+    async def _read(self, ref: ObjectRef, errand: Errand) -> DatedContent:
+        asked = self._wall()
+        return DatedContent(await self._vault.read(ref, errand), asked)
+
+    async def _has_not_changed(self, collection: Collection, _: DatedContent, __: Errand) -> bool:
+        assert self._proofs is not None
+        return await self._proofs.has_not_changed(collection)
 
     def _key(self, verb: str, ref: ObjectRef, *rest: str) -> FetchKey:
         item = (verb, ref.type.value, ref.name, *rest)

@@ -179,7 +179,7 @@ def settings_from(flags: Flags) -> DriverSettings:
             str(values["additional-provider-volume-paths"]), str(values["provider-volume"])
         ),
         built_in=tuple(name for name in str(values["builtin-providers"]).split(",") if name),
-        providers=provider_settings(flags.values),
+        providers=provider_settings(flags.values, os.environ),
         economy=economy_settings(flags),
         max_receive_bytes=int(values["max-call-recv-msg-size"]),
         rotation_interval=(

@@ -125,7 +125,7 @@ def mount(
     it again refreshes them. `keyferry unmount TARGET` takes them away.
     """
     configure_logs(as_json=False, verbosity=0, quiet=True)
-    settings = settings_of_options(values)
+    settings = settings_of_options(values, os.environ)
     job = _Job(
         class_file,
         target,

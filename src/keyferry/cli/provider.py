@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from keyferry import __version__
-from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
-from keyferry.cli.goflags import (
-    FlagError,
-    Flags,
-    GoFlag,
-    Kind,
-    help_text,
-    parse_flags,
-    warn_ignored,
-)
-from keyferry.cli.provider_flags import PROVIDER_FLAGS, provider_settings
+from keyferry.cli.goflags import FlagError, Flags, help_text, parse_flags, warn_ignored
+from keyferry.cli.provider_fronts import Front, front_of
 from keyferry.driver.daemon import open_plugins, vault_connections
 from keyferry.economy.hub import Economy
 from keyferry.economy.metrics import EconomyMetrics
-from keyferry.errors import Hop, PlatformError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.logs import configure_logs, get_logger
 from keyferry.metrics import Metrics
@@ -34,30 +22,6 @@ from keyferry.sockets import parse_endpoint
 from keyferry.web import serving_web
 
 _log = get_logger("provider")
-_KLOG = "the log goes to standard error, in one place and one format"
-_B, _I, _S, _D = Kind.BOOL, Kind.INT, Kind.STRING, Kind.DURATION
-
-
-def flags_of(name: str) -> tuple[GoFlag, ...]:
-    """The flags of the provider `name`: those of upstream's (azure.md, section 6.1) and ours."""
-    return (
-        GoFlag("endpoint", _S, f"unix:///tmp/{name}.sock", "where the provider is served"),
-        GoFlag("healthz-port", _I, "8989", "port of the health page, on all interfaces"),
-        GoFlag("healthz-path", _S, "/healthz", "its path"),
-        GoFlag("healthz-timeout", _D, "5s", "how long the provider may take to answer it"),
-        GoFlag("log-format-json", _B, "false", "log JSON instead of text"),
-        GoFlag("v", _I, "0", "verbosity of the log; 2 shows the details of each call"),
-        GoFlag("dev-vault", _S, "", "DEVELOPMENT: data folder of a running `keyferry devvault`"),
-        GoFlag("version", _B, "false", "print the version as JSON and exit"),
-        GoFlag("prometheus-port", _I, "8898", "", "the metrics are on the port of the health page"),
-        GoFlag("metrics-backend", _S, "Prometheus", "", "Prometheus is the only one"),
-        *PROVIDER_FLAGS,
-        *ECONOMY_FLAGS,
-        GoFlag("custom-user-agent", _S, "", "", "upstream does not send it either"),
-        GoFlag("enable-pprof", _B, "false", "", "pprof profiles Go programs; use py-spy"),
-        GoFlag("pprof-port", _I, "6060", "", "pprof profiles Go programs; use py-spy"),
-        GoFlag("logtostderr", _B, "true", "", _KLOG),
-    )
 
 
 @click.command(
@@ -75,48 +39,43 @@ def provider(arguments: tuple[str, ...]) -> None:
             err=name not in ("-h", "--help"),
         )
         sys.exit(0 if name in ("-h", "--help") else 2)
-    table = flags_of(name)
+    front = front_of(name)
     try:
-        given = parse_flags(rest, table)
+        given = parse_flags(rest, front.flags)
     except FlagError as error:
         click.echo(
             f"keyferry provider {name}: {error}\nSee: keyferry provider {name} --help", err=True
         )
         sys.exit(2)
     if given.wants_help:
-        click.echo(f"Usage: keyferry provider {name} [flags]\n\n{help_text(table)}")
+        click.echo(f"Usage: keyferry provider {name} [flags]\n\n{help_text(front.flags)}")
     elif given.values["version"]:
-        print(json.dumps({"version": f"v{__version__}", "buildDate": ""}))
+        print(front.version(given))
     else:
-        asyncio.run(_run(name, given))
+        asyncio.run(_run(name, front, given))
 
 
-async def _run(name: str, flags: Flags) -> None:
-    values = flags.values
-    configure_logs(as_json=bool(values["log-format-json"]), verbosity=int(values["v"]))
+async def _run(name: str, front: Front, flags: Flags) -> None:
+    configure_logs(as_json=False, verbosity=0)
+    service = front.service(flags)
+    configure_logs(as_json=service.as_json, verbosity=service.verbosity, quiet=service.quiet)
     warn_ignored(flags)
-    if str(values["metrics-backend"]).lower() != "prometheus":
-        raise PlatformError(
-            f"unsupported metrics backend {values['metrics-backend']!r}",
-            "Leave --metrics-backend out.",
-            hop=Hop.REQUEST,
-        )
     stop = stop_signal()
-    dev_vault = Path(str(values["dev-vault"])) if values["dev-vault"] else None
-    endpoint = parse_endpoint(str(values["endpoint"]))
+    endpoint = parse_endpoint(service.endpoint)
     metrics = Metrics()
-    probe = HealthProbe(endpoint.address, float(values["healthz-timeout"]))
+    probe = HealthProbe(endpoint.address, service.health_timeout)
     web = serving_web(
-        f":{values['healthz-port']}",
+        service.pages,
         metrics=metrics,
-        checks={str(values["healthz-path"]): probe.problem},
-        flag="--healthz-port",
+        checks={service.health_path: probe.problem},
+        flag=service.pages_flag,
     )
+    dev_vault = Path(service.dev_vault) if service.dev_vault else None
     opened = open_plugins(
         (name,),
         https=vault_connections(dev_vault),
-        settings=provider_settings(flags.values),
-        economy=Economy(economy_settings(flags), metrics=EconomyMetrics(metrics.registry)),
+        settings=service.settings,
+        economy=Economy(service.economy, metrics=EconomyMetrics(metrics.registry)),
     )
     async with opened as plugins, probe, web:
         plugin = plugins.find(name)

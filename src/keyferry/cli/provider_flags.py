@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, Value, read_value
+from keyferry.cli.vault_flags import vault_flags, vault_settings
 from keyferry.provider_settings import ProviderSettings
+from keyferry.vault.product import OPENBAO, VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
-PROVIDER_FLAGS: tuple[GoFlag, ...] = (
+AZURE_FLAGS: tuple[GoFlag, ...] = (
     GoFlag(
         "construct-pem-chain",
         Kind.BOOL,
@@ -48,8 +51,24 @@ PROVIDER_FLAGS: tuple[GoFlag, ...] = (
 )
 
 
-def provider_settings(values: Mapping[str, Value]) -> ProviderSettings:
-    """The settings that these values of flags ask for."""
+PROVIDER_FLAGS: tuple[GoFlag, ...] = (*AZURE_FLAGS, *vault_flags(VAULT), *vault_flags(OPENBAO))
+
+
+def provider_settings(values: Mapping[str, Value], environ: Mapping[str, str]) -> ProviderSettings:
+    """The settings that these values of flags and these environment variables ask for.
+
+    Raises:
+        PlatformError: a variable cannot be understood.
+    """
+    return replace(
+        azure_settings(values),
+        vault=vault_settings(VAULT, environ, values),
+        openbao=vault_settings(OPENBAO, environ, values),
+    )
+
+
+def azure_settings(values: Mapping[str, Value]) -> ProviderSettings:
+    """The settings that the flags of Azure ask for."""
     return ProviderSettings(
         construct_pem_chain=bool(values["construct-pem-chain"]),
         separate_files=bool(values["write-cert-and-key-in-separate-files"]),
@@ -74,9 +93,12 @@ def provider_options(command: F) -> F:
     return command
 
 
-def settings_of_options(values: Mapping[str, Value]) -> ProviderSettings:
-    """The settings that the options of `provider_options` ask for."""
-    return provider_settings({name.replace("_", "-"): value for name, value in values.items()})
+def settings_of_options(
+    values: Mapping[str, Value], environ: Mapping[str, str]
+) -> ProviderSettings:
+    """The settings that the options of `provider_options` ask for; see `provider_settings`."""
+    named = {name.replace("_", "-"): value for name, value in values.items()}
+    return provider_settings(named, environ)
 
 
 class _GoType(click.ParamType[Value]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,7 @@ class Delivery:
             request.target_path,
             request.pod,
             request.class_name,
-            asked_at,
+            asked_at - timedelta(seconds=result.held_seconds),
             provider=cls.provider,
             request=request,
             secret_names=cls.secret_names,

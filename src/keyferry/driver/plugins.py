@@ -124,6 +124,9 @@ class ExternalProvider:
             raise self._translate(error) from error
         return ProviderVersion(reply.version, reply.runtime_name, reply.runtime_version)
 
+    def volume_gone(self, target_path: str) -> None:
+        """Nothing to do: the protocol has no such call."""
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
@@ -234,11 +237,6 @@ class Plugins:
         """What `Plugin.named_files` tells, though the provider called `name` may be away."""
         return _named_files(self._rows.get(name), parameters, built_in=name in self._built_in)
 
-    def volume_gone(self, target_path: str) -> None:
-        """Nothing needs to be held for this volume any more."""
-        if self._economy is not None:
-            self._economy.volume_gone(target_path)
-
     async def check_health(self) -> None:
         """Calls Version on every external provider that was used, side by side.
 
@@ -247,6 +245,16 @@ class Plugins:
         await asyncio.gather(
             *(self._check_one(name, provider) for name, provider in self._external.items())
         )
+
+    def unpublished(self, target_path: str) -> None:
+        """Tells every provider that a volume is gone; which one filled it is no longer known."""
+        for provider in (*self._built_in.values(), *self._external.values()):
+            provider.volume_gone(target_path)
+
+    def volume_gone(self, target_path: str) -> None:
+        """Nothing needs to be held for this volume any more."""
+        if self._economy is not None:
+            self._economy.volume_gone(target_path)
 
     async def close(self) -> None:
         """Closes all providers, built-in ones too."""

@@ -130,6 +130,7 @@ class Publisher:
                         self._volumes.put(volume)
                     raise
                 self._forget(request.target_path)
+                self._plugins.unpublished(request.target_path)
                 await self._store.volume_gone(request.target_path)
                 if volume is not None:
                     self._secrets.left(volume)

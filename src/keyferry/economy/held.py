@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
     from keyferry.economy.key import FetchKey
 
@@ -108,9 +108,9 @@ class HeldAnswers:
         """When the oldest of what users have got was given or proved; None without users."""
         return min((since for used in self._used.values() for since in used.values()), default=None)
 
-    def count(self, keys: Iterable[FetchKey]) -> int:
-        """How many of `keys` are held."""
-        return sum(key in self._answers for key in keys)
+    def select(self, wanted: Callable[[FetchKey], bool]) -> dict[FetchKey, Any]:
+        """The values of the keys that are wanted."""
+        return {key: answer.value for key, answer in self._answers.items() if wanted(key)}
 
     def sweep(self, now: float) -> float | None:
         """Drop what is too old; returns when the next one is, or None when nothing is held."""

@@ -18,9 +18,10 @@ from keyferry.errors import KeyferryError
 from keyferry.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from keyferry.economy.key import FetchKey
+    from keyferry.economy.metrics import How
 
 T = TypeVar("T")
 
@@ -46,11 +47,13 @@ class _Ask:
         call: for the answer.
         weigh: the bytes of an answer; None: it is not held.
         unchanged: for the proof that an answer still holds; None: there is none.
+        count: told how the answer was got.
     """
 
     call: Callable[[Errand], Coroutine[Any, Any, Any]]
     weigh: Callable[[Any], int] | None
     unchanged: Callable[[Any, Errand], Awaitable[bool]] | None
+    count: Callable[[How], None]
 
 
 class Economy:
@@ -92,6 +95,7 @@ class Economy:
         weigh: Callable[[T], int] | None = None,
         unchanged: Callable[[T, Errand], Awaitable[bool]] | None = None,
         volume: str = "",
+        counted: bool = True,
     ) -> T:
         """What `call` returns, or what it returned to somebody else with an equal key.
 
@@ -106,6 +110,7 @@ class Economy:
             unchanged: asks the vault for a cheaper proof that an answer which is too old for a
                 refresh still holds.
             volume: who uses the answer, until `volume_gone`; "" for nobody in particular.
+            counted: whether it is an object of a mount, for the metrics.
 
         Raises:
             KeyferryError: what `call` raised, or why it may not be made now.
@@ -113,16 +118,17 @@ class Economy:
         now = self._pace.now()
         age = self._max_age(purpose) if max_age is None else max_age
         answer = self._held.fresh(key, now=now, max_age=age)
+        count = self._counter(key) if counted else _count_nothing
         if answer is not None:
-            self.metrics.fetched(key.vault, key.identity.mode, "reused")
+            count("reused")
             value: T = answer.value
         else:
             refusal = self._refusals.find(key, now)
             if refusal is not None:
-                self.metrics.fetched(key.vault, key.identity.mode, "refused")
+                count("refused")
                 raise fresh(refusal) from refusal.__cause__
             proof = unchanged if purpose is Purpose.REFRESH else None
-            value = await self._join(key, _Ask(call, weigh, proof), purpose)
+            value = await self._join(key, _Ask(call, weigh, proof, count), purpose)
         if volume and self._settings.tracks_volumes:
             self._held.use(key, volume, since=self._since(key, now))
         return value
@@ -137,6 +143,24 @@ class Economy:
         """
         gate = self._gate(vault)
         return Errand(gate, purpose, lambda how: self.metrics.requested(vault, mode, how))
+
+    def held(self, wanted: Callable[[FetchKey], bool]) -> dict[FetchKey, Any]:
+        """The answers that are held, however old, of the keys that are wanted."""
+        return self._held.select(wanted)
+
+    def prove(self, keys: Iterable[FetchKey], *, since: float) -> None:
+        """The vault proved that these answers still hold; `since` is when it was asked."""
+        for key in keys:
+            self._held.prove(key, since=since)
+
+    @property
+    def proves(self) -> bool:
+        """Whether a refresh may ask for proofs."""
+        return self._settings.proofs
+
+    def now(self) -> float:
+        """Seconds from an arbitrary start."""
+        return self._pace.now()
 
     def volume_gone(self, volume: str) -> None:
         """Nobody uses for `volume` any more what was fetched for it."""
@@ -172,6 +196,9 @@ class Economy:
 
     # --- inside -------------------------------------------------------------------------------
 
+    def _counter(self, key: FetchKey) -> Callable[[How], None]:
+        return lambda how: self.metrics.fetched(key.vault, key.identity.mode, how)
+
     def _max_age(self, purpose: Purpose) -> float:
         interval = self._settings.refresh_interval
         if purpose is Purpose.REFRESH and interval is not None:
@@ -190,7 +217,7 @@ class Economy:
             flight = Flight(self._ask(key, ask, errand), lambda: self._landed(key, flight))
             found = self._flights[key] = _Underway(flight, errand)
         else:
-            self.metrics.fetched(key.vault, key.identity.mode, "coalesced")
+            ask.count("coalesced")
             found.errand.hurry(purpose)
         return await found.flight.wait()
 
@@ -199,10 +226,10 @@ class Economy:
         held = self._held.any(key)
         try:
             if held and ask.unchanged and await ask.unchanged(held.value, errand):
-                self.metrics.fetched(key.vault, key.identity.mode, "unchanged")
+                ask.count("unchanged")
                 self._held.prove(key, since=asked)
                 return held.value
-            self.metrics.fetched(key.vault, key.identity.mode, "asked")
+            ask.count("asked")
             value = await ask.call(errand)
         except KeyferryError as error:
             if self._refusals.remember(key, error, self._pace.now()):
@@ -244,3 +271,7 @@ class Economy:
             if end is None:
                 return
             self._sweeps_at = end
+
+
+def _count_nothing(how: How) -> None:
+    """What is no object of a mount is no fetch of one."""

@@ -7,7 +7,7 @@ an error here, where upstream's process dies of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from keyferry.go_json import JsonNumber, NotJsonError, read_json
@@ -41,6 +41,7 @@ class Answer:
         auth: a token that came with it, None for none.
         wrap_info: where the answer is wrapped, None if it is not.
         mount_type: the kind of the engine, "" where it is not told.
+        size: bytes that it had.
     """
 
     lease_id: str = ""
@@ -51,6 +52,7 @@ class Answer:
     auth: Mapping[str, Json] | None = field(default=None, repr=False)
     wrap_info: Mapping[str, Json] | None = field(default=None, repr=False)
     mount_type: str = ""
+    size: int = 0
 
     @property
     def seconds(self) -> float:
@@ -73,7 +75,7 @@ def read_answer(body: bytes) -> Answer:
     if not isinstance(document, Mapping):
         raise BadAnswerError("it is not a JSON object")
     if not any(document.get(key) for key in _ENVELOPE):
-        return _bare(document)
+        return replace(_bare(document), size=len(body))
     return Answer(
         lease_id=_text(document, "lease_id"),
         lease_duration=_number(document, "lease_duration"),
@@ -83,18 +85,21 @@ def read_answer(body: bytes) -> Answer:
         auth=_mapping(document, "auth"),
         wrap_info=_mapping(document, "wrap_info"),
         mount_type=_text(document, "mount_type"),
+        size=len(body),
     )
 
 
 def seconds_of(value: Json) -> float:
-    """A number of seconds from 0 on; 0 for anything else."""
-    if not isinstance(value, JsonNumber):
-        return 0.0
+    """How long something lasts: a number of seconds from 0 on; 0 for anything else."""
+    return min(max(number_of(value), 0.0), MAX_SECONDS)
+
+
+def number_of(value: Json) -> float:
+    """A number; 0 for anything else."""
     try:
-        seconds = float(value)
+        return float(value) if isinstance(value, JsonNumber) else 0.0
     except ValueError:
         return 0.0
-    return min(max(seconds, 0.0), MAX_SECONDS)
 
 
 def errors_of(body: bytes) -> tuple[str, ...]:

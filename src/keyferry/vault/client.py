@@ -5,7 +5,6 @@ Source: vault, section 1.6.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ from keyferry.vault.read_refusals import Engine, read_error
 from keyferry.vault.unavailable import quotable
 
 if TYPE_CHECKING:
-    from keyferry.contract import Purpose
+    from keyferry.economy.errand import Errand
     from keyferry.vault.grant import Grant
     from keyferry.vault.objects import ReadRequest
     from keyferry.vault.session import Vaults
@@ -27,34 +26,26 @@ if TYPE_CHECKING:
 _log = get_logger("vault")
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """A secret and the token that it was read with, which its lease ends with."""
-
-    answer: Answer
-    grant: Grant
-
-
 class VaultClient:
     """One vault as one identity sees it.
 
     Args:
         vaults: the way to it.
         session: as whom.
-        purpose: why.
+        errand: takes its requests.
 
     Attributes:
         session: the same.
     """
 
-    def __init__(self, vaults: Vaults, session: OpenSession, purpose: Purpose) -> None:
+    def __init__(self, vaults: Vaults, session: OpenSession, errand: Errand) -> None:
         self._vaults = vaults
         self.session = session
-        self._purpose = purpose
+        self._errand = errand
         self._server = session.login.server
 
-    async def read(self, request: ReadRequest) -> Issued:
-        """Read one path.
+    async def read(self, request: ReadRequest) -> tuple[Answer, Grant]:
+        """Read one path; returns what is there and the token that it was read with.
 
         Raises:
             IdentityError: the vault refuses the login.
@@ -62,11 +53,11 @@ class VaultClient:
             ObjectNotFoundError: there is nothing at the path.
             VaultError: it does not answer, or not with a secret.
         """
-        grant = await self.session.grant(self._purpose)
+        grant = await self.session.grant(self._errand.purpose)
         reply = await self._send(request, grant)
         if reply.status == 403 and self.session.may_be_stale(grant):
             self.session.session.forget(grant)
-            grant = await self.session.grant(self._purpose)
+            grant = await self.session.grant(self._errand.purpose)
             reply = await self._send(request, grant)
         if not reply.good:
             raise await self._refusal(request, grant, reply)
@@ -79,7 +70,7 @@ class VaultClient:
             ) from None
         for warning in quotable(answer.warnings or (), secrets=(grant.token,)):
             _log.warning("the vault warns", vault=self._server.host, warning=warning)
-        return Issued(answer, grant)
+        return answer, grant
 
     async def _send(self, request: ReadRequest, grant: Grant) -> VaultReply:
         sent = VaultRequest(
@@ -90,7 +81,7 @@ class VaultClient:
             token=grant.token,
             repeatable=request.shareable,
         )
-        return await self._vaults.send(self._server, sent, self._purpose)
+        return await self._vaults.send(self._server, sent, self._errand)
 
     async def _refusal(self, request: ReadRequest, grant: Grant, reply: VaultReply) -> VaultError:
         errors, engine = reply.errors, None
@@ -106,7 +97,7 @@ class VaultClient:
         path = f"/v1/sys/internal/ui/mounts/{quote(request.path.path)}"
         question = VaultRequest(path, f"find the engine of {request}", token=grant.token)
         try:
-            reply = await self._vaults.send(self._server, question, self._purpose)
+            reply = await self._vaults.send(self._server, question, self._errand)
             document = read_json(reply.body) if reply.status == 200 else None
         except (KeyferryError, NotJsonError):
             return None

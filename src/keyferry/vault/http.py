@@ -164,7 +164,8 @@ class VaultHttp:
         if response.status in _LATER and (request.repeatable or response.status in _NOT_BEGUN):
             pause = self._https.retry_after(response.headers)
             error = unavailable_error(reply.status, reply.errors, server, request.purpose, pause)
-            return TryFailed(error, pause)
+            # 500 is how engines say that their own back end refused; 412 is about this request.
+            return TryFailed(error, pause, of_server=response.status not in (412, 500))
         if response.status in _REDIRECTS and server.redirects:
             return _target(url, response.headers.get("Location", ""), server, request)
         return reply

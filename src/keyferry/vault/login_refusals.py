@@ -72,20 +72,25 @@ def _role(login: Login) -> str:
 
 
 def _read_role(login: Login) -> str:
-    return f"vault read auth/{login.mount}/role/{_role(login)}"
+    return f"{login.server.command} read auth/{login.mount}/role/{_role(login)}"
+
+
+def _write_role(login: Login) -> str:
+    return f"{login.server.command} write auth/{login.mount}/role/{_role(login)}"
 
 
 def _role_missing(login: Login) -> str:
     return (
-        f"Correct the role in the class, or create it: vault list auth/{login.mount}/role; roles "
-        "belong to one auth method of one namespace."
+        "Correct the role in the class, or create it: "
+        f"{login.server.command} list auth/{login.mount}/role; "
+        "roles belong to one auth method of one namespace."
     )
 
 
 def _account(login: Login) -> str:
     pod = login.pod
     return (
-        f"Let the role take it: vault write auth/{login.mount}/role/{_role(login)} "
+        f"Let the role take it: {_write_role(login)} "
         f"bound_service_account_names={pod.service_account or 'NAME'} "
         f"bound_service_account_namespaces={pod.namespace or 'NAMESPACE'} (with its other fields); "
         "or set serviceAccountName of the pod."
@@ -94,10 +99,17 @@ def _account(login: Login) -> str:
 
 def _subject(login: Login) -> str:
     return (
-        f"Let the role take it: vault write auth/{login.mount}/role/{_role(login)} "
+        f"Let the role take it: {_write_role(login)} "
         f"bound_subject=system:serviceaccount:{login.pod.namespace or 'NAMESPACE'}:"
         f"{login.pod.service_account or 'NAME'} (with its other fields); or set "
         "serviceAccountName of the pod."
+    )
+
+
+def _namespace(login: Login) -> str:
+    return (
+        f"Correct vaultNamespace '{excerpt(login.server.namespace)}': "
+        f"{login.server.command} namespace list."
     )
 
 
@@ -120,7 +132,7 @@ def _claims(login: Login) -> str:
 def _signature(login: Login) -> str:
     return (
         "The auth method must know the keys of this cluster: "
-        f"vault read auth/{login.mount}/config; compare with "
+        f"{login.server.command} read auth/{login.mount}/config; compare with "
         "kubectl get --raw /.well-known/openid-configuration."
     )
 
@@ -129,13 +141,13 @@ def _reviewer(login: Login) -> str:
     return (
         "The vault asks the cluster's API server about the token and is not let in: give its "
         "reviewer the ClusterRole system:auth-delegator, and check kubernetes_host and "
-        f"kubernetes_ca_cert: vault read auth/{login.mount}/config"
+        f"kubernetes_ca_cert: {login.server.command} read auth/{login.mount}/config"
     )
 
 
 def _app_role(login: Login) -> str:
     return (
-        f"Make a new secret id and put it into the pod's Secret: vault write -f "
+        f"Make a new secret id and put it into the pod's Secret: {login.server.command} write -f "
         f"auth/{login.mount}/role/ROLE/secret-id; it may have expired or be used up."
     )
 
@@ -143,29 +155,26 @@ def _app_role(login: Login) -> str:
 def _certificate(login: Login) -> str:
     return (
         "The certificate must be signed by a CA of the role and be within its dates and names: "
-        f"vault read auth/{login.mount}/certs/{_role(login)}; the listener of the vault must ask "
-        "for client certificates."
+        f"{login.server.command} read auth/{login.mount}/certs/{_role(login)}; "
+        "the listener of the vault must ask for client certificates."
     )
-
-
-def _namespace(login: Login) -> str:
-    return f"Correct vaultNamespace '{excerpt(login.server.namespace)}': vault namespace list."
 
 
 def _unknown(status: int, login: Login) -> str:
     if status == 404:
         return (
-            f"There is no auth method there: vault auth list; it belongs to one namespace "
-            f"({login.server.namespace or 'the root'}). Set vaultAuthMountPath and vaultNamespace."
+            f"There is no auth method there: {login.server.command} auth list; "
+            f"it belongs to one namespace ({login.server.namespace or 'the root'}). "
+            "Set vaultAuthMountPath and vaultNamespace."
         )
     return (
-        f"Check that auth/{login.mount} exists in this namespace (vault auth list), that the role "
-        f"exists ({_read_role(login)}), and that the vault can verify the tokens of this cluster."
+        f"Check that auth/{login.mount} exists in this namespace "
+        f"({login.server.command} auth list), that the role exists ({_read_role(login)}), "
+        "and that the vault can verify the tokens of this cluster."
     )
 
 
 _CASES: tuple[_Case, ...] = (
-    _Case(("namespace not found",), "there is no such namespace", _namespace),
     _Case(("invalid role name",), "there is no such role", _role_missing),
     _Case(("role", "could not be found"), "there is no such role", _role_missing),
     _Case(
@@ -193,6 +202,7 @@ _CASES: tuple[_Case, ...] = (
     _Case(("role_id",), "the secret id or the role id is not valid", _app_role),
     _Case(("role id",), "the secret id or the role id is not valid", _app_role),
     _Case(("certificate",), "the certificate is not accepted", _certificate),
+    _Case(("namespace not found",), "there is no such namespace", _namespace),
     _Case(("no handler for route",), "there is no such auth method", lambda x: _unknown(404, x)),
 )
 """The first one whose words are there counts."""

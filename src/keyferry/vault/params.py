@@ -209,7 +209,7 @@ def _server(
     namespace = given.get("Namespace") or settings.namespace
     if not is_namespace(namespace):
         problem = f"{given.given('Namespace')} cannot be the path of a namespace"
-        raise ClassInvalidError(problem, "Write it as in `vault namespace list`.")
+        raise ClassInvalidError(problem, f"Write it as in `{product.command} namespace list`.")
     return Server(
         address=address,
         namespace=namespace.strip("/"),
@@ -217,6 +217,7 @@ def _server(
         headers=settings.headers,
         redirects=settings.redirects,
         proxy=settings.proxy,
+        command=product.command,
     )
 
 

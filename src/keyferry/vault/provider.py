@@ -11,13 +11,13 @@ from keyferry.errors import KeyferryError, PlatformError
 from keyferry.failures import within
 from keyferry.https import HttpsClient
 from keyferry.pace import Pace
-from keyferry.vault.client import VaultClient
 from keyferry.vault.delivery import deliver
 from keyferry.vault.http import VaultHttp
+from keyferry.vault.leases import Leases
 from keyferry.vault.params import parse_mount
 from keyferry.vault.pod_tokens import NoPodTokens
 from keyferry.vault.product import OPENBAO, VAULT
-from keyferry.vault.reader import Reader
+from keyferry.vault.reader import LeasedPaths, Reader, VaultParts
 from keyferry.vault.session import Vaults
 from keyferry.vault.sessions import Sessions
 from keyferry.vault.tls import TlsContexts
@@ -53,6 +53,9 @@ class VaultProvider:
         settings: what it was told.
         pace: how time passes.
         tokens: makes service-account tokens where kubelet sent none; None: nobody does.
+
+    Attributes:
+        leases: what is held for pods.
     """
 
     def __init__(
@@ -67,12 +70,17 @@ class VaultProvider:
     ) -> None:
         self._product = product
         self._https = https
-        self._economy = economy
         self._settings = settings
         self._http = VaultHttp(https, TlsContexts())
-        self._vaults = Vaults(self._http, economy, pace or Pace())
-        self._sessions = Sessions(
-            self._vaults, tokens or NoPodTokens(product), limit=settings.sessions
+        pace = pace or Pace()
+        vaults = Vaults(self._http, economy, pace)
+        self.leases = Leases(vaults, pace, background=settings.keeps_leases)
+        self._parts = VaultParts(
+            vaults,
+            economy,
+            Sessions(vaults, tokens or NoPodTokens(product), limit=settings.sessions),
+            self.leases,
+            LeasedPaths(),
         )
         self._version_key = secrets.token_bytes(VERSION_KEY_BYTES)
 
@@ -87,8 +95,13 @@ class VaultProvider:
         """Tell the protocol and the product version."""
         return ProviderVersion(API_VERSION, self._product.runtime_name, __version__)
 
+    def volume_gone(self, target_path: str) -> None:
+        """Give back what was made for this volume alone, without waiting for the vault."""
+        self.leases.volume_gone(target_path)
+
     async def close(self) -> None:
-        """Release the connections."""
+        """Release the connections; what pods use stays good."""
+        await self.leases.close()
         await self._http.close()
         await self._https.close()
 
@@ -105,14 +118,15 @@ class VaultProvider:
                 f"the development vault does not speak the API of {self._product.title}",
                 f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
             )
-        session = await self._sessions.open(mount.login, call.purpose)
-        client = VaultClient(self._vaults, session, call.purpose)
-        reader = Reader(client, self._economy, call.purpose)
+        session = await self._parts.sessions.open(mount.login, call.purpose)
+        reader = Reader(self._parts, session, volume=call.target_path, purpose=call.purpose)
         answers = await reader.read_all(found.request for found in mount.objects)
-        return deliver(
+        result = deliver(
             mount.objects,
             answers,
             mode=call.permission,
             product=self._product,
             version_key=self._version_key,
         )
+        reader.settle(answers)
+        return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
@@ -58,7 +58,7 @@ def read_error(
         )
     match status:
         case 403:
-            return _denied(request, login, said)
+            return _denied(request, login, engine, said)
         case 404:
             return _missing(request, login, engine, said)
         case 405:
@@ -99,6 +99,8 @@ def _right_path(
     return None
 
 
+_WRITING = frozenset({"pki", "ssh", "transit"})
+"""The engines that make something of arguments."""
 _V2_PARTS = frozenset({"data", "metadata", "config", "delete", "undelete", "destroy", "subkeys"})
 
 
@@ -109,7 +111,16 @@ def policy_line(request: ReadRequest) -> str:
     return f'path "{request.path}" {{ capabilities = [{wanted}] }}'
 
 
-def _denied(request: ReadRequest, login: Login, said: str) -> AccessDeniedError:
+def _denied(
+    request: ReadRequest, login: Login, engine: Engine | None, said: str
+) -> AccessDeniedError:
+    if engine is not None and engine.type in _WRITING and request.method == "GET":
+        return AccessDeniedError(
+            f"{login.server} does not let {login.who} (auth/{login.mount}) read {request} "
+            f"(403{said})",
+            f"The {engine.type} engine makes what is asked for by method: PUT, with secretArgs; "
+            f"the policy then needs: {policy_line(replace(request, method='PUT'))}",
+        )
     verb = "read " if request.method == "GET" else ""
     return AccessDeniedError(
         f"{login.server} does not let {login.who} (auth/{login.mount}) {verb}{request} (403{said})",
@@ -124,15 +135,16 @@ def _missing(
     if "no handler for route" in said:
         return ObjectNotFoundError(
             f"{login.server} has no secrets engine at {request} (404{said})",
-            f"Correct secretPath: vault secrets list; engines belong to one namespace "
-            f"({login.server.namespace or 'the root'}).",
+            f"Correct secretPath: {login.server.command} secrets list; "
+            f"engines belong to one namespace ({login.server.namespace or 'the root'}).",
         )
+    command = login.server.command
     what = f"the {engine.type} engine at {engine.path}/" if engine else "it"
     query = f"?{request.path.query}" if request.path.query else ""
     return ObjectNotFoundError(
         f"there is nothing at {request}{excerpt(query)} in {login.server} (404{said})",
         f"Correct secretPath; {what} may also have had it deleted, or never had this version. See "
-        "what there is: vault kv list, vault kv metadata get.",
+        f"what there is: {command} kv list, {command} kv metadata get.",
     )
 
 

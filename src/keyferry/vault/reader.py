@@ -1,39 +1,94 @@
 """Reads what one mount asks for: every request once, all at the same time.
 
 What only shows what is stored is shared with all mounts of the same identity. What was made for
-whoever asked (an answer with a lease) never is: who finds one that was made for another asks again.
+whoever asked (an answer with a lease) never is: who finds one that was made for another asks again,
+with a token of the pod's own, so that it can be revoked with the pod.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry.economy.key import FetchKey
 from keyferry.errors import KeyferryError
+from keyferry.vault.client import VaultClient
+from keyferry.vault.lease import Issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.contract import Purpose
+    from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
     from keyferry.vault.answer import Answer
-    from keyferry.vault.client import VaultClient
+    from keyferry.vault.leases import Leases
+    from keyferry.vault.login import Login
     from keyferry.vault.objects import ReadRequest
+    from keyferry.vault.session import Vaults
+    from keyferry.vault.sessions import OpenSession, Sessions
+
+MAX_LEASED_PATHS = 10_000
+
+
+class LeasedPaths:
+    """The paths that are known to give leases; the oldest go when they are too many."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], None] = {}
+
+    def add(self, login: Login, request: ReadRequest) -> None:
+        """Remember one."""
+        self._known[_place(login, request)] = None
+        if len(self._known) > MAX_LEASED_PATHS:
+            del self._known[next(iter(self._known))]
+
+    def has(self, login: Login, request: ReadRequest) -> bool:
+        """Whether it is one."""
+        return _place(login, request) in self._known
+
+
+def _place(login: Login, request: ReadRequest) -> tuple[str, str, str]:
+    return login.server.host, login.server.namespace, request.path.path
+
+
+@dataclass(frozen=True, slots=True)
+class VaultParts:
+    """What all mounts of one provider share.
+
+    Attributes:
+        vaults: the way to the vaults.
+        economy: shares calls.
+        sessions: the logins.
+        leases: what is held for pods.
+        leased: the paths that give leases.
+    """
+
+    vaults: Vaults
+    economy: Economy
+    sessions: Sessions
+    leases: Leases
+    leased: LeasedPaths
 
 
 class Reader:
-    """Reads as one identity.
+    """Reads for one mount.
 
     Args:
-        client: as whom.
-        economy: shares calls.
+        parts: shared with all mounts.
+        session: as whom.
+        volume: the target path that it is for.
         purpose: why.
     """
 
-    def __init__(self, client: VaultClient, economy: Economy, purpose: Purpose) -> None:
-        self._client = client
-        self._economy = economy
+    def __init__(
+        self, parts: VaultParts, session: OpenSession, *, volume: str, purpose: Purpose
+    ) -> None:
+        self._parts = parts
+        self._session = session
+        self._login = session.login
+        self._volume = volume
         self._purpose = purpose
 
     async def read_all(
@@ -41,23 +96,75 @@ class Reader:
     ) -> Mapping[ReadRequest, Answer | KeyferryError]:
         """Every request with what came of it; one that fails keeps no other from being read."""
 
-        async def one(request: ReadRequest) -> tuple[ReadRequest, Answer | KeyferryError]:
+        async def one(request: ReadRequest) -> Answer | KeyferryError:
             try:
-                return request, await self._read(request)
+                return await self._read(request)
             except KeyferryError as error:
-                return request, error
+                return error
 
-        return dict(await asyncio.gather(*map(one, dict.fromkeys(requests))))
+        wanted = list(dict.fromkeys(requests))
+        answers = await asyncio.gather(*map(one, wanted))
+        return dict(zip(wanted, answers, strict=True))
+
+    def settle(self, requests: Iterable[ReadRequest]) -> None:
+        """The volume holds these; what was held for others that it had is given back."""
+        self._parts.leases.settle(self._volume, map(self._own_key, requests))
 
     async def _read(self, request: ReadRequest) -> Answer:
-        if not request.shareable:
-            return (await self._client.read(request)).answer
-        issued = await self._economy.fetch(
-            self._key(request), lambda _: self._client.read(request), purpose=self._purpose
-        )
-        return issued.answer
+        known = self._parts.leased.has(self._login, request)
+        if known or not request.shareable or self._own_key(request) in self._parts.leases:
+            return await self._obtain(request)
+        mine: list[Issued] = []
 
-    def _key(self, request: ReadRequest) -> FetchKey:
-        session = self._client.session
-        item = (request.method, request.path.path, request.path.query)
-        return FetchKey(session.login.server.host, session.identity, item)
+        async def call(errand: Errand) -> Issued:
+            mine.append(await self._ask(self._session, request, errand))
+            return mine[0]
+
+        issued = await self._parts.economy.fetch(
+            self._key(request, per_pod=False),
+            call,
+            purpose=self._purpose,
+            weigh=lambda found: found.answer.size,
+            volume=self._volume,
+        )
+        if not issued.answer.lease_id:
+            return issued.answer
+        self._parts.leased.add(self._login, request)
+        if mine and (held := self._parts.leases.hold(self._own_key(request), request, issued)):
+            held.volumes.add(self._volume)
+            return issued.answer
+        return await self._obtain(request)
+
+    async def _obtain(self, request: ReadRequest) -> Answer:
+        return await self._parts.leases.obtain(
+            self._own_key(request), request, self._volume, lambda: self._make(request)
+        )
+
+    async def _make(self, request: ReadRequest) -> Issued:
+        """Ask for this pod alone."""
+        if not self._parts.leased.has(self._login, request):
+            issued = await self._ask(self._session, request, self._errand())
+            if issued.answer.lease_id:
+                self._parts.leased.add(self._login, request)
+            return issued
+        session = await self._parts.sessions.open(self._login, self._purpose, per_pod=True)
+        return await self._ask(session, request, self._errand())
+
+    def _errand(self) -> Errand:
+        return self._parts.vaults.errand(self._login, self._purpose)
+
+    async def _ask(self, session: OpenSession, request: ReadRequest, errand: Errand) -> Issued:
+        client = VaultClient(self._parts.vaults, session, errand)
+        answer, grant = await client.read(request)
+        return Issued(answer, grant, session.session, session.login, session.shared)
+
+    def _key(self, request: ReadRequest, *, per_pod: bool) -> FetchKey:
+        identity = self._login.identity(per_pod=True) if per_pod else self._session.identity
+        arguments = () if request.arguments is None else (request.arguments.decode(),)
+        item = (request.method, request.path.path, request.path.query, *arguments)
+        return FetchKey(self._login.server.host, identity, item)
+
+    def _own_key(self, request: ReadRequest) -> FetchKey:
+        """The question as this pod asks it; where it has no name, as this volume does."""
+        key = self._key(request, per_pod=True)
+        return key if self._login.pod.uid else replace(key, item=(*key.item, self._volume))

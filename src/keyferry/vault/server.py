@@ -43,6 +43,7 @@ class Server:
         headers: further ones for every request.
         redirects: whether one redirect is followed.
         proxy: of HTTP, for this vault; "" for those of the environment.
+        command: its command line, for remedies.
     """
 
     address: Address
@@ -51,6 +52,7 @@ class Server:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     redirects: bool = True
     proxy: str = ""
+    command: str = "vault"
 
     @property
     def host(self) -> str:

@@ -14,6 +14,7 @@ from keyferry.vault.login_refusals import login_error
 
 if TYPE_CHECKING:
     from keyferry.contract import Purpose
+    from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
     from keyferry.pace import Pace
     from keyferry.retry import TryFailed
@@ -38,7 +39,12 @@ class Vaults:
         self._economy = economy
         self.now = pace.now
 
-    async def send(self, server: Server, request: VaultRequest, purpose: Purpose) -> VaultReply:
+    def errand(self, login: Login, purpose: Purpose) -> Errand:
+        """For requests that are not shared."""
+        mode = login.identity(per_pod=False).mode
+        return self._economy.errand(login.server.host, purpose, mode=mode)
+
+    async def send(self, server: Server, request: VaultRequest, errand: Errand) -> VaultReply:
         """The answer to a request, be it a refusal.
 
         Raises:
@@ -48,26 +54,28 @@ class Vaults:
         async def attempt(seconds: float) -> VaultReply | TryFailed:
             return await self._http.send(server, request, seconds)
 
-        return await self._economy.errand(server.host, purpose).run(attempt)
+        return await errand.run(attempt)
 
-    async def renew(self, server: Server, grant: Grant, purpose: Purpose) -> bool:
+    async def renew(self, login: Login, grant: Grant, purpose: Purpose) -> bool:
         """Have a token renewed; whether the vault did.
 
         Raises:
             VaultError: the vault does not answer.
         """
-        request = VaultRequest(
-            RENEW_SELF, f"renew a token of {server}", "PUT", b"{}", token=grant.token
-        )
+        why = f"renew a token of {login.server}"
+        request = VaultRequest(RENEW_SELF, why, "PUT", b"{}", token=grant.token)
         now = self.now()
-        reply = await self.send(server, request, purpose)
+        reply = await self.send(login.server, request, self.errand(login, purpose))
         if not reply.good:
             return False
         try:
             renewed = read_grant(read_answer(reply.body), now)
         except BadAnswerError:
             return False
-        grant.life, grant.since, grant.renewable = renewed.life, now, renewed.renewable
+        # Near the greatest age that it may have, a token is renewed for ever shorter times.
+        shrinks = renewed.life and renewed.life < grant.life / 3
+        grant.life, grant.since = renewed.life, now
+        grant.renewable = renewed.renewable and not shrinks
         return True
 
 
@@ -132,7 +140,7 @@ class Session:
     async def _obtain(self, login: Login, purpose: Purpose) -> Grant:
         kept = self._grant
         if kept is not None and kept.renewable and self._vaults.now() < kept.expires:
-            renewed = await self._vaults.renew(login.server, kept, purpose)
+            renewed = await self._vaults.renew(login, kept, purpose)
             if renewed and self._vaults.now() < kept.renew_at:
                 return kept
         self._grant = await self._log_in(login, purpose)
@@ -147,7 +155,8 @@ class Session:
         why = f"log in to {login.server} at auth/{login.mount}"
         request = VaultRequest(f"/v1/{login.path}", why, "POST", login.body(jwt))
         now = self._vaults.now()
-        reply = await self._vaults.send(login.server, request, purpose)
+        errand = self._vaults.errand(login, purpose)
+        reply = await self._vaults.send(login.server, request, errand)
         if not reply.good:
             raise login_error(reply.status, reply.errors, login, jwt=jwt)
         try:

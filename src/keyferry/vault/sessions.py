@@ -34,14 +34,22 @@ class OpenSession:
         login: who.
         identity: whose token it is.
         old: the tokens that were kept before this mount began.
+        shared: whether other pods use it too.
     """
 
     def __init__(
-        self, session: Session, login: Login, identity: WholeIdentity, old: tuple[Grant, ...]
+        self,
+        session: Session,
+        login: Login,
+        identity: WholeIdentity,
+        *,
+        old: tuple[Grant, ...],
+        shared: bool,
     ) -> None:
         self.session = session
         self.login = login
         self.identity = identity
+        self.shared = shared
         self._old = old
 
     async def grant(self, purpose: Purpose) -> Grant:
@@ -127,7 +135,7 @@ class Sessions:
         identity = login.identity(per_pod=per_pod)
         session = self._kept.get(identity) or Session(self._vaults, self._tokens)
         self._keep(identity, session)
-        return OpenSession(session, login, identity, old)
+        return OpenSession(session, login, identity, old=old, shared=not per_pod)
 
     def _keep(self, identity: WholeIdentity, session: Session) -> None:
         self._kept[identity] = session

@@ -46,5 +46,5 @@ def _for_class(problem: ConnectionProblem, server: Server, host: str | None) -> 
                 remedy="Set vaultTLSServerName of the class to a name that the certificate has, or "
                 "vaultAddress to the address that it is for.",
             )
-        case CertificateFault.DATES | None:
+        case CertificateFault.DATES | CertificateFault.FORM | None:
             return problem

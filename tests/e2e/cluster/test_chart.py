@@ -131,6 +131,9 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
         ({"linux": {"metricsAddr": 8095}}, "/linux/metricsAddr"),
         ({"linux": {"metricsAddr": "8095"}}, "/linux/metricsAddr"),
         ({"rotationPollInterval": "often"}, "rotationPollInterval"),
+        ({"fetch": {"reuse": "often"}}, "/fetch/reuse"),
+        ({"fetch": {"reused": "5s"}}, "reused"),
+        ({"vaults": {"burst": 0}}, "/vaults/burst"),
         ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
         ({"tokenRequests": ["aud"]}, "tokenRequests"),
     ],
@@ -138,6 +141,26 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
 async def test_values_that_cannot_be_meant_are_refused(values: Manifest, said: str) -> None:
     """Before anything is installed, and with the name of the value."""
     assert said in await refused(values)
+
+
+async def test_how_vaults_are_spared_reaches_the_driver() -> None:
+    """As flags; what says nothing leaves the flag out."""
+    plain = container(await render({}))["args"]
+    assert [] == [flag for flag in plain if flag.startswith(("--fetch-", "--vault-"))]
+    values = {
+        "fetch": {"reuse": "5s", "refusals": "0", "memory": 16777216, "proofs": False},
+        "vaults": {"rate": 0, "burst": 7, "atOnce": 8},
+    }
+    given = container(await render(values))["args"]
+    assert {
+        "--fetch-reuse=5s",
+        "--fetch-refusals=0",
+        "--fetch-memory=16777216",
+        "--fetch-proofs=false",
+        "--vault-rate=0",
+        "--vault-burst=7",
+        "--vault-at-once=8",
+    } == set(given) - set(plain)
 
 
 async def test_the_values_of_upstream_reach_the_driver() -> None:

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "troubleshooting-azure.md"
 
 
 def test_the_page_is_in_step_with_the_code() -> None:
-    """Else: .venv/bin/python scripts/troubleshooting_azure.py > docs/troubleshooting-azure.md"""
+    """Else: .venv/bin/python -m scripts.troubleshooting_azure > docs/troubleshooting-azure.md"""
     assert page() == PAGE.read_text()
 
 

@@ -1,0 +1,66 @@
+"""Whether one list proves that many objects of a vault have not changed, and pays. [pure]
+
+The list of a collection (secrets, keys or certificates) tells of 25 objects a page when each was
+changed last, without a value. An object whose time is the one that came with the held content has
+not changed, once that time is so long ago that no two changes can share it: a vault tells whole
+seconds, and its clock may differ from ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.azure.contents import Content
+
+SETTLED_SECONDS = 300.0
+"""A change is told from an earlier one of the same second, and clocks may differ by so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatedContent:
+    """A content, and when it was asked for.
+
+    Attributes:
+        content: it.
+        asked: in seconds since 1970, by our clock.
+    """
+
+    content: Content = field(repr=False)
+    asked: float
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """When each object of a collection was changed last.
+
+    Attributes:
+        updated: by name in lower case, in seconds since 1970, by the vault's clock.
+        asked: when the vault was asked, in seconds from an arbitrary start.
+    """
+
+    updated: Mapping[str, int] = field(hash=False)
+    asked: float
+
+
+def pages_worth(held: int, known: int | None) -> int:
+    """How many pages it pays to read, at the most; 0: none.
+
+    Args:
+        held: the objects whose content could be spared, one call each.
+        known: the pages that the list had lately, or at least had; None: never read.
+    """
+    most = held - 1
+    return most if most >= 1 and (known is None or known <= most) else 0
+
+
+def has_not_changed(name: str, held: DatedContent, changes: Changes) -> bool:
+    """Whether `changes` proves that `held` is what the vault holds under `name`."""
+    updated = held.content.properties.updated
+    told = changes.updated.get(name.lower())
+    if updated is None or told != updated:
+        return False
+    return held.asked - updated >= SETTLED_SECONDS

@@ -1,0 +1,86 @@
+"""The flags of the providers `vault` and `openbao`, and the settings that they ask for.
+
+Flags count before environment variables, and a class before both (vault.md, section 1.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.cli.goflags import GoFlag, Kind
+from keyferry.logs import get_logger
+from keyferry.vault.environment import read_environment
+from keyferry.vault_settings import TlsLayer, VaultSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.cli.goflags import Value
+    from keyferry.vault.product import Product
+
+_B, _S = Kind.BOOL, Kind.STRING
+_log = get_logger("flags")
+
+
+def vault_flags(product: Product) -> tuple[GoFlag, ...]:
+    """The flags that say how vaults of a product are reached where a class does not."""
+    name, variable = product.name, product.environment[0]
+    return (
+        GoFlag(f"{name}-addr", _S, "", f"{name}: address of the vault (default ${variable}ADDR)"),
+        GoFlag(f"{name}-mount", _S, "kubernetes", f"{name}: path of the auth method"),
+        GoFlag(f"{name}-namespace", _S, "", f"{name}: namespace (default ${variable}NAMESPACE)"),
+        GoFlag(f"{name}-tls-ca-cert", _S, "", f"{name}: PEM file of CAs to trust"),
+        GoFlag(f"{name}-tls-ca-directory", _S, "", f"{name}: folder of such files"),
+        GoFlag(f"{name}-tls-server-name", _S, "", f"{name}: name that its certificate is for"),
+        GoFlag(f"{name}-tls-client-cert", _S, "", f"{name}: file of a client certificate"),
+        GoFlag(f"{name}-tls-client-key", _S, "", f"{name}: file of its key"),
+        GoFlag(f"{name}-tls-skip-verify", _B, "false", f"{name}: do NOT verify its certificate"),
+    )
+
+
+def vault_settings(
+    product: Product,
+    environ: Mapping[str, str],
+    values: Mapping[str, Value],
+    *,
+    keeps_leases: bool = True,
+) -> VaultSettings:
+    """What flags and environment say together.
+
+    Args:
+        product: whose.
+        environ: the environment variables.
+        values: of the flags.
+        keeps_leases: whether the command hears when volumes go.
+
+    Raises:
+        PlatformError: a variable cannot be understood.
+    """
+    found = read_environment(environ, product)
+    for name, why in found.ignored:
+        _log.warning("an environment variable has no effect", variable=name, why=why)
+
+    def text(flag: str) -> str:
+        return str(values.get(f"{product.name}-{flag}", ""))
+
+    given = TlsLayer(
+        ca_file=text("tls-ca-cert"),
+        ca_folder=text("tls-ca-directory"),
+        server_name=text("tls-server-name"),
+        client_cert=text("tls-client-cert"),
+        client_key=text("tls-client-key"),
+        skip_verify=bool(values.get(f"{product.name}-tls-skip-verify")),
+    )
+    default = VaultSettings()
+    return VaultSettings(
+        address=text("addr") or found.address or default.address,
+        agent_address=found.agent_address,
+        namespace=text("namespace") or found.namespace,
+        auth_mount=text("mount") or default.auth_mount,
+        tls=tuple(layer for layer in (found.tls, given) if layer != TlsLayer()),
+        headers=found.headers,
+        redirects=found.redirects,
+        proxy=found.proxy,
+        sessions=int(values.get("cache-size", default.sessions)),
+        keeps_leases=keeps_leases,
+    )

@@ -1,0 +1,150 @@
+"""What the environment variables of Vault and OpenBao say. [pure]
+
+Source: vault, sections 1.3 and 3. A variable of the stronger prefix counts even if it is empty.
+Those that would give every pod the same token, or wrap every answer, are not heard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from keyferry.booleans import parse_boolean
+from keyferry.errors import Hop, PlatformError
+from keyferry.go_json import NotJsonError, read_json
+from keyferry.vault.server import parse_address
+from keyferry.vault_settings import TlsLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.vault.product import Product
+
+WITHOUT_MEANING: Mapping[str, str] = {
+    "TOKEN": "every pod would read with it; use vaultAuthMethod: token and a Secret of the pod",
+    "WRAP_TTL": "no secret could be read through it",
+    "SRV_LOOKUP": "addresses are looked up as hosts",
+    "RATE_LIMIT": "the vault's own limits are obeyed (429, Retry-After)",
+    "MAX_RETRIES": "further tries are decided for all providers alike",
+    "CLIENT_TIMEOUT": "the time limits are those of all providers",
+}
+"""The variables that have no effect, without their prefix, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What was found.
+
+    Attributes:
+        address: of the vault; "" where none is named.
+        agent_address: of an agent that takes all requests.
+        namespace: sent along.
+        tls: the layer below the flags.
+        headers: of every request.
+        redirects: whether one redirect is followed.
+        proxy: of HTTP.
+        ignored: the variables that are set without effect, and why.
+    """
+
+    address: str = ""
+    agent_address: str = ""
+    namespace: str = ""
+    tls: TlsLayer = field(default_factory=TlsLayer)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    redirects: bool = True
+    proxy: str = ""
+    ignored: tuple[tuple[str, str], ...] = ()
+
+
+class _Variables:
+    def __init__(self, environ: Mapping[str, str], product: Product) -> None:
+        self._environ = environ
+        self._prefixes = product.environment
+
+    def name(self, suffix: str) -> str:
+        """The variable that counts; the weakest one where none is set."""
+        names = [prefix + suffix for prefix in self._prefixes]
+        return next((name for name in names if name in self._environ), names[-1])
+
+    def text(self, suffix: str) -> str:
+        return self._environ.get(self.name(suffix), "").strip()
+
+    def boolean(self, suffix: str) -> bool:
+        text = self.text(suffix)
+        value = parse_boolean(text) if text else False
+        if value is None:
+            raise _bad(self.name(suffix), "is neither true nor false", "Write true or false.")
+        return value
+
+
+def read_environment(environ: Mapping[str, str], product: Product) -> Environment:
+    """What the variables of a product say.
+
+    Args:
+        environ: all variables.
+        product: which ones count.
+
+    Raises:
+        PlatformError: one cannot be understood; its value is not repeated.
+    """
+    found = _Variables(environ, product)
+    for suffix in ("ADDR", "AGENT_ADDR"):
+        _check_address(found.name(suffix), found.text(suffix))
+    return Environment(
+        address=found.text("ADDR"),
+        agent_address=found.text("AGENT_ADDR"),
+        namespace=found.text("NAMESPACE"),
+        tls=TlsLayer(
+            ca_file=found.text("CACERT"),
+            ca_pem=found.text("CACERT_BYTES"),
+            ca_folder=found.text("CAPATH"),
+            server_name=found.text("TLS_SERVER_NAME"),
+            client_cert=found.text("CLIENT_CERT"),
+            client_key=found.text("CLIENT_KEY"),
+            skip_verify=found.boolean("SKIP_VERIFY"),
+        ),
+        headers=_headers(found) if product.environment == ("VAULT_",) else (),
+        redirects=not found.boolean("DISABLE_REDIRECTS"),
+        proxy=found.text("PROXY_ADDR") or found.text("HTTP_PROXY"),
+        ignored=tuple(
+            (found.name(suffix), why)
+            for suffix, why in WITHOUT_MEANING.items()
+            if found.text(suffix)
+        ),
+    )
+
+
+def _check_address(name: str, text: str) -> None:
+    try:
+        parse_address(text or "https://unset")
+    except ValueError as error:
+        remedy = "Write it as https://vault.example.com:8200 or unix:///path."
+        raise _bad(name, str(error), remedy) from None
+
+
+def _headers(found: _Variables) -> tuple[tuple[str, str], ...]:
+    text = found.text("HEADERS")
+    if not text:
+        return ()
+    name = found.name("HEADERS")
+    try:
+        document = read_json(text.encode(errors="replace"))
+    except NotJsonError:
+        document = None
+    if not isinstance(document, dict):
+        raise _bad(name, "is not a JSON object", 'Write {"Name": "value"}.')
+    for key, value in document.items():
+        if type(value) is not str or not _is_header(key, value):
+            raise _bad(name, "holds a header that cannot be sent", 'Write {"Name": "value"}.')
+        if key.lower().startswith("x-vault-"):
+            raise _bad(name, "names a header of the vault's own", "Remove X-Vault-...")
+    return tuple((key, str(value)) for key, value in document.items())
+
+
+def _is_header(name: str, value: str) -> bool:
+    letters = name.replace("-", "").replace("_", "")
+    return letters.isascii() and letters.isalnum() and value.isprintable()
+
+
+def _bad(name: str, problem: str, remedy: str) -> PlatformError:
+    return PlatformError(f"the environment variable {name} {problem}", remedy, hop=Hop.REQUEST)

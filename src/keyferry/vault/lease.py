@@ -1,0 +1,112 @@
+"""A secret that was made for one pod, how long it lasts, and what to do about that. [pure]
+
+Source: issue of the leases; upstream keeps none. A lease ends with the token it was made with, so
+both are renewed. What a role of the PKI engine issues has no lease but an end all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from keyferry.vault.answer import MAX_SECONDS, number_of
+from keyferry.vault.login import TokenLogin
+
+if TYPE_CHECKING:
+    from keyferry.economy.key import FetchKey
+    from keyferry.vault.answer import Answer
+    from keyferry.vault.grant import Grant
+    from keyferry.vault.login import Login
+    from keyferry.vault.objects import ReadRequest
+    from keyferry.vault.session import Session
+
+RENEW_BELOW = 1 / 3
+"""What has less than this share of its life left is renewed, or replaced."""
+
+
+class Step(Enum):
+    """What is to be done with a secret that is held."""
+
+    KEEP = "keep"
+    RENEW = "renew"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A secret, and the login that it was read with.
+
+    Attributes:
+        answer: of the vault.
+        grant: the token that was used.
+        session: whose token it is.
+        login: who.
+        shared: whether other pods use the session too.
+    """
+
+    answer: Answer
+    grant: Grant
+    session: Session
+    login: Login
+    shared: bool
+
+    @property
+    def own_token(self) -> bool:
+        """Whether the token came of a login of ours, so that it may be revoked."""
+        return not isinstance(self.login.method, TokenLogin)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A secret that is held for the volumes of one pod. Times are those of the process's clock.
+
+    Attributes:
+        key: what it is the answer to, and for which pod.
+        issued: the secret.
+        life: seconds that it was made for.
+        expires: when it ends by itself.
+        renewable: whether the vault would renew it still.
+        volumes: the target paths that use it.
+    """
+
+    key: FetchKey
+    issued: Issued
+    life: float
+    expires: float
+    renewable: bool
+    volumes: set[str] = field(default_factory=set)
+
+    @property
+    def id(self) -> str:
+        """Of the vault; "" for what only has an end."""
+        return self.issued.answer.lease_id
+
+    def step(self, now: float) -> Step:
+        """What is to be done with it now."""
+        grant = self.issued.grant
+        due = self.expires - now <= self.life * RENEW_BELOW
+        if not self.id:
+            return Step.REPLACE if due else Step.KEEP
+        if now >= min(self.expires, grant.expires):
+            return Step.REPLACE
+        token_due = now >= grant.renew_at
+        if (due and not self.renewable) or (token_due and not grant.renewable):
+            return Step.REPLACE
+        return Step.RENEW if due or token_due else Step.KEEP
+
+
+def lifetime(answer: Answer, request: ReadRequest, *, wall: float) -> float | None:
+    """Seconds that an answer is good for the pod that asked; None for what is just stored.
+
+    Args:
+        answer: of the vault.
+        request: what was asked.
+        wall: seconds since 1970.
+    """
+    if answer.lease_id:
+        return answer.seconds or None
+    if request.shareable or answer.data is None or "certificate" not in answer.data:
+        return None
+    left = number_of(answer.data.get("expiration")) - wall
+    return left if 0 < left < MAX_SECONDS else None

@@ -1,0 +1,189 @@
+"""Refreshes that one list of the vault spares their calls, against the development vault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall, MountResult, Purpose
+from keyferry.devvault.data import DevVaultData
+from keyferry.economy.hub import Economy
+from keyferry.economy.settings import EconomySettings
+from keyferry.errors import ObjectNotFoundError
+from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.pace import Pace
+from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
+
+MI = "11111111-0000-4000-8000-000000000001"
+INTERVAL = 120.0
+NAMES = [f"object-{number}" for number in range(20)]
+
+
+@dataclass
+class Node:
+    """A node whose pods use the twenty secrets of a vault, and a clock that tests move.
+
+    Attributes:
+        vault: of the secrets.
+        folder: its data.
+        ahead: seconds that the clocks of the node are ahead.
+    """
+
+    vault: DevVault
+    folder: Path
+    ahead: float = 3600.0
+    provider: AzureProvider | None = None
+
+    def now(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def wall(self) -> float:
+        return time.time() + self.ahead
+
+    async def mount(
+        self, purpose: Purpose = Purpose.REFRESH, pod: str = "a", names: list[str] | None = None
+    ) -> MountResult:
+        """The content of the volume of a pod."""
+        entries = [{"objectName": name, "objectType": "secret"} for name in names or NAMES]
+        attributes = {
+            POD_NAME: pod,
+            POD_NAMESPACE: "shop",
+            "useVMManagedIdentity": "true",
+            "userAssignedIdentityID": MI,
+            "keyvaultName": "contoso",
+            "tenantID": DEFAULT_TENANT,
+            "objects": json.dumps({"array": [json.dumps(entry) for entry in entries]}),
+        }
+        assert self.provider is not None
+        call = MountCall(attributes, target_path=f"/{pod}", purpose=purpose)
+        return await self.provider.mount(call)
+
+    async def refresh(self) -> tuple[int, int]:
+        """One interval later: calls for lists and for secrets that the refresh of a pod makes."""
+        self.ahead += INTERVAL
+        self.vault.forget_requests()
+        await self.mount()
+        return self.calls
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """How often a list was asked for, and how often a secret."""
+        paths = [record.path for record in self.vault.requests if record.path.startswith("/sec")]
+        lists = sum(path == "/secrets" for path in paths)
+        return lists, len(paths) - lists
+
+
+@asynccontextmanager
+async def node_of(
+    folder: Path, *permissions: str, others: int = 0, proofs: bool = True
+) -> AsyncIterator[Node]:
+    """A node whose pod is mounted; the vault has so many other secrets as well."""
+    async with running_devvault(folder) as vault:
+        node = Node(vault, folder)
+        for name in (*NAMES, *(f"other-{number}" for number in range(others))):
+            vault.set_secret("contoso", name, name)
+        vault.add_managed_identity(MI)
+        vault.grant("contoso", MI, *permissions)
+        limits = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=proofs)
+        economy = Economy(limits, Pace(now=node.now, wall=node.wall, sleep=_never))
+        https = HttpsClient(HttpsSettings(dev=vault.redirect))
+        node.provider = AzureProvider(https, economy, wall=node.wall)
+        try:
+            await node.mount(Purpose.FIRST)
+            yield node
+        finally:
+            await node.provider.close()
+            await economy.close()
+
+
+async def _never(seconds: float) -> None:
+    """The clock is moved by hand, so nobody wakes up."""
+    await asyncio.get_running_loop().create_future()
+
+
+async def test_one_list_proves_that_nothing_has_changed(tmp_path: Path) -> None:
+    """One call in an interval instead of twenty, time after time."""
+    async with node_of(tmp_path, "get", "list") as node:
+        assert [(1, 0)] * 5 == [await node.refresh() for _ in range(5)]
+        files = (await node.mount()).files
+        assert [name.encode() for name in NAMES] == [file.contents for file in files]
+
+
+async def test_what_has_changed_is_fetched_and_nothing_else(tmp_path: Path) -> None:
+    """The new value arrives, and is fetched again until no other change can share its second."""
+    async with node_of(tmp_path, "get", "list") as node:
+        await node.refresh()
+        clock = lambda: int(node.wall())  # noqa: E731 - the vault's clock agrees with the node's
+        with DevVaultData(tmp_path / "devvault", clock=clock) as data:
+            data.secrets.set("contoso", NAMES[3], "changed")
+        assert (1, 1) == await node.refresh()
+        assert b"changed" == (await node.mount()).files[3].contents
+        assert [(1, 1), (1, 1)] == [await node.refresh() for _ in range(2)]
+        assert (1, 0) == await node.refresh()
+
+
+async def test_one_list_serves_the_pods_of_an_identity(tmp_path: Path) -> None:
+    """Whenever in the interval they are due."""
+    async with node_of(tmp_path, "get", "list") as node:
+        await node.mount(Purpose.FIRST, "b")
+        node.ahead += INTERVAL
+        node.vault.forget_requests()
+        await asyncio.gather(node.mount(pod="a"), node.mount(pod="b"))
+        node.ahead += INTERVAL / 2
+        await node.mount(pod="b")
+        assert (1, 0) == node.calls
+
+
+async def test_a_deleted_secret_is_told_by_the_vault(tmp_path: Path) -> None:
+    """It is not in the list, so it is asked for."""
+    async with node_of(tmp_path, "get", "list") as node:
+        await node.refresh()
+        node.vault.delete("contoso", NAMES[0])
+        with pytest.raises(ObjectNotFoundError):
+            await node.refresh()
+        assert (1, 1) == node.calls
+
+
+async def test_an_identity_that_may_not_list_fetches(tmp_path: Path) -> None:
+    """The refusal is no error, and is asked for once in an hour."""
+    async with node_of(tmp_path, "get") as node:
+        assert [(1, 20), (0, 20)] == [await node.refresh() for _ in range(2)]
+        node.ahead += 3600
+        assert (1, 20) == await node.refresh()
+
+
+async def test_a_list_that_is_longer_than_what_it_spares_is_left_alone(tmp_path: Path) -> None:
+    """Found out once, at the price of as many pages as could have been spared."""
+    async with node_of(tmp_path, "get", "list", others=480) as node:
+        assert [(19, 20), (0, 20)] == [await node.refresh() for _ in range(2)]
+
+
+async def test_a_list_of_some_pages_is_still_cheaper(tmp_path: Path) -> None:
+    """Three calls instead of twenty."""
+    async with node_of(tmp_path, "get", "list", others=40) as node:
+        assert (3, 0) == await node.refresh()
+
+
+async def test_proofs_can_be_switched_off(tmp_path: Path) -> None:
+    """By --fetch-proofs=false."""
+    async with node_of(tmp_path, "get", "list", proofs=False) as node:
+        assert (0, 20) == await node.refresh()
+
+
+async def test_who_gets_held_content_is_told_how_old_it_is(tmp_path: Path) -> None:
+    """So that nobody takes it for newer than what another node wrote meanwhile."""
+    async with node_of(tmp_path, "get", "list") as node:
+        node.ahead += 10
+        held = (await node.mount(Purpose.FIRST, "b")).held_seconds
+        assert 10 <= held < 60
+        node.ahead += INTERVAL
+        fresh = await node.mount(Purpose.FIRST, "c")
+        assert 0.0 == fresh.held_seconds

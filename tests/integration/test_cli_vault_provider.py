@@ -1,0 +1,85 @@
+"""`keyferry provider vault|openbao`: the flags of the originals, and a mount over the socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from keyferry.driver.plugins import ExternalProvider
+from keyferry.errors import ProviderReportedError
+from tests.fakes.cli import run_cli, start_cli
+from tests.fakes.vault_api import running_vault
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+
+OBJECT = entry("db", "secret/data/app/db", secretKey="password")
+
+
+async def test_the_provider_serves_a_mount_and_passes_refusals_on(tmp_path: Path) -> None:
+    """The address comes from the environment; the vault's own words reach the driver."""
+    async with running_vault() as vault, vault_mounts(vault) as mounts:
+        vault.add_role("app", accounts=["shop/web"], policy={"secret/data/app/*": {"read"}})
+        vault.write("secret", "app/db", {"password": "canary-value"})
+        address = vault.parameters.pop("vaultAddress")
+        environ = {"VAULT_ADDR": address, "VAULT_TOKEN": "t"}
+        files, refused, log = await _serve(tmp_path / "vault.sock", mounts, environ)
+    assert [b"canary-value"] == files
+    assert "error making mount request: " in refused
+    assert "service account name not authorized" in refused
+    assert "VAULT_TOKEN" in log
+    assert "canary" not in log
+
+
+async def _serve(
+    socket: Path, mounts: VaultMounts, environ: dict[str, str]
+) -> tuple[list[bytes], str, str]:
+    """What a good mount brings, the text of a refused one, and the log."""
+    process = await start_cli(
+        *("provider", "vault", f"-endpoint={socket}", "-health-addr=127.0.0.1:0"),
+        env={**os.environ, **environ},
+    )
+    try:
+        provider = ExternalProvider("vault", socket, max_receive_bytes=1 << 22)
+        async with asyncio.timeout(30):
+            while not socket.exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)  # another process makes it
+        result = await provider.mount(mounts.call(OBJECT))
+        assert "vault-csi-provider" == (await provider.version()).runtime_name
+        with pytest.raises(ProviderReportedError) as refused:
+            await provider.mount(mounts.call(OBJECT, pod=TestPod(account="shop/other")))
+        await provider.close()
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            _, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert 0 == process.returncode
+    return [file.contents for file in result.files], str(refused.value), err.decode()
+
+
+@pytest.mark.parametrize("name", ["vault", "openbao"])
+async def test_help_and_version(name: str) -> None:
+    """The flags are those of the original."""
+    done = await run_cli("provider", name, "-h")
+    assert 0 == done.code
+    for flag in (f"--{name}-addr", f"--{name}-tls-ca-cert", "--health-addr", "--cache-size"):
+        assert flag in done.out
+    done = await run_cli("provider", name, "-version")
+    assert "v0.0.21" == json.loads(done.out)["minDriverVersion"]
+
+
+async def test_the_version_has_the_forms_of_the_original() -> None:
+    """JSON on one line, on many lines, YAML; another word is an error."""
+    done = await run_cli("provider", "vault", "-version", "-output=json-pretty")
+    assert ["major", "minor", "patch"] == list(json.loads(done.out))[:3]
+    assert len(done.out.splitlines()) > 3
+    done = await run_cli("provider", "vault", "-version", "-output", "yaml")
+    assert done.out.startswith("major: ")
+    done = await run_cli("provider", "vault", "-version", "-output", "xml")
+    assert (1, True) == (done.code, "json-pretty" in done.err)

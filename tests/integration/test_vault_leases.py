@@ -1,0 +1,237 @@
+"""keyferry.vault.leases against a vault on a real socket: made once, renewed, replaced, revoked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from keyferry.vault_settings import VaultSettings
+from tests.fakes.log import captured_log
+from tests.fakes.vault_api import Token, VaultApi, running_vault
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+
+CREDS = "database/creds/app"
+USER = entry("user", CREDS, secretKey="username")
+PASSWORD = entry("password", CREDS, secretKey="password")
+CERT = entry("cert", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"})
+POLICY = {
+    "database/creds/*": {"read"},
+    "secret/data/app/*": {"read"},
+    "pki/issue/*": {"update"},
+}
+WEB0, WEB1 = TestPod("web-0"), TestPod("web-1")
+
+
+@pytest.fixture
+async def vault() -> AsyncIterator[VaultApi]:
+    """A vault whose role `app` makes database users that live 60 s, at most 600."""
+    async with running_vault() as running:
+        running.add_role("app", accounts=["shop/web"], policy=POLICY)
+        running.write("secret", "app/db", {"password": "x"})
+        yield running
+
+
+@pytest.fixture
+async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
+    """With nothing in the background: a test says when leases are looked after."""
+    async with vault_mounts(vault, settings=VaultSettings(keeps_leases=False)) as found:
+        yield found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def tend(mounts: VaultMounts) -> None:
+    """What the background does every few seconds."""
+    await mounts.provider.leases.tend()
+
+
+class TestOnePod:
+    """A user of a database for one pod."""
+
+    async def test_user_and_password_belong_together_and_stay(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """However often the volume is refreshed."""
+        first = await mounts.files(USER, PASSWORD)
+        assert first["password"].endswith(first["user"])
+        for _ in range(5):
+            assert first == await mounts.files(USER, PASSWORD)
+        assert 1 == vault.asked(CREDS)
+
+    async def test_a_lease_is_renewed_before_it_ends(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """By a refresh, or in the background."""
+        first = await mounts.files(USER)
+        for look in range(8):
+            vault.now += 45
+            await (mounts.files(USER) if look % 2 else tend(mounts))
+        assert first == await mounts.files(USER)
+        assert {first["user"].decode()} == vault.users
+
+    async def test_the_token_is_renewed_with_it(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """Because a lease ends with its token."""
+        vault.lease_ttl, vault.lease_max = 100_000, 100_000
+        first = await mounts.files(USER)
+        for _ in range(10):
+            vault.now += 900
+            await tend(mounts)
+        assert {first["user"].decode()} == vault.users
+        assert 1 == vault.asked("auth/kubernetes/login")
+
+    async def test_what_is_renewed_no_further_is_replaced_once(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """And not before it must be."""
+        first = await mounts.files(USER)
+        for _ in range(13):
+            vault.now += 45
+            await tend(mounts)
+        assert first["user"].decode() in vault.users
+        second = await mounts.files(USER)
+        assert first != second
+        assert second == await mounts.files(USER)
+        assert 2 == vault.asked(CREDS)
+
+    async def test_a_refused_renewal_is_replaced_once(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Somebody revoked the lease."""
+        first = await mounts.files(USER)
+        vault.leases.clear()
+        vault.now += 45
+        second = await mounts.files(USER)
+        assert first != second
+        assert second == await mounts.files(USER)
+
+    async def test_a_vault_that_is_away_leaves_what_is_good(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Until it is back."""
+        first = await mounts.files(USER)
+        vault.now += 45
+        vault.trouble = (503, ["Vault is sealed"])
+        assert first == await mounts.files(USER)
+        vault.trouble = None
+        await tend(mounts)
+        assert {first["user"].decode()} == vault.users
+
+    async def test_the_last_volume_takes_it_along(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Two volumes of a pod use one user."""
+        call = mounts.call(USER)
+        await mounts.provider.mount(call)
+        other = replace(mounts.call(PASSWORD), target_path="/another/volume")
+        await mounts.provider.mount(other)
+        assert 1 == vault.asked(CREDS)
+        vault.tokens[next(iter(vault.tokens))].policy = {
+            **POLICY,
+            "sys/leases/revoke": {"update"},
+        }
+        mounts.provider.volume_gone("/another/volume")
+        assert vault.users
+        mounts.provider.volume_gone(call.target_path)
+        await until(lambda: not vault.users)
+
+    async def test_an_object_that_the_class_no_longer_has_is_given_back(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """With the next refresh."""
+        vault.add_role("jwt", mount="jwt", accounts=["shop/web"], policy=POLICY)
+        where: dict[str, Any] = {"vaultAuthMountPath": "jwt", "roleName": "jwt"}
+        await mounts.mount(USER, **where)
+        await mounts.mount(entry("db", "secret/data/app/db"), **where)
+        await until(lambda: not vault.users)
+
+    async def test_a_certificate_stays_until_it_nears_its_end(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Although it has no lease."""
+        first = await mounts.files(CERT)
+        vault.now += 2000
+        assert first == await mounts.files(CERT)
+        vault.now += 1000
+        assert first != await mounts.files(CERT)
+        assert 2 == vault.asked("pki/issue/r")
+
+
+class TestPods:
+    """Many pods of one service account."""
+
+    async def test_each_pod_has_a_user_of_its_own(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Also when all of them ask at the same time, and nothing is known of the path yet."""
+        pods = [TestPod(f"web-{number}") for number in range(10)]
+        found = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
+        again = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
+        assert 10 == len({files["user"] for files in found})
+        assert found == again
+        assert 10 == len(vault.users)
+
+    async def test_a_pod_that_goes_takes_its_own_user(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """By its own token, which the default policy lets it revoke; the others stay."""
+        await mounts.files(USER, pod=TestPod("first"))
+        kept = await mounts.files(USER, pod=WEB0)
+        gone = await mounts.files(USER, pod=WEB1)
+        mounts.provider.volume_gone(WEB1.target)
+        await until(lambda: gone["user"].decode() not in vault.users)
+        assert kept["user"].decode() in vault.users
+        assert 0 == vault.asked("sys/leases/revoke")
+
+    async def test_the_first_pod_takes_its_own_user_too(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """The token that it shared before is its own from then on; the others log in anew."""
+        wanted = entry("db", "secret/data/app/db")
+        await mounts.files(USER, wanted, pod=WEB0)
+        await mounts.files(wanted, pod=WEB1)
+        mounts.provider.volume_gone(WEB0.target)
+        await until(lambda: not vault.users)
+        await mounts.files(wanted, pod=WEB1)
+        assert 2 == vault.asked("auth/kubernetes/login")
+
+    async def test_a_token_of_the_pods_secret_is_not_revoked(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """It is somebody else's; where the policy forbids to revoke a lease, the log says so."""
+        vault.tokens["own"] = Token(POLICY, 100_000, 100_000, renewable=False)
+        own: dict[str, Any] = {"vaultAuthMethod": "token"}
+        await mounts.mount(USER, secrets={"token": "own"}, **own)
+        with captured_log() as log:
+            mounts.provider.volume_gone(WEB0.target)
+            await until(lambda: "sys/leases/revoke" in log.getvalue())
+        assert vault.users
+        vault.now += 60
+        assert not vault.users
+
+    async def test_stored_secrets_are_read_once_for_all(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Whatever else the pods read."""
+        pods = [TestPod(f"web-{number}") for number in range(10)]
+        wanted = entry("db", "secret/data/app/db")
+        await asyncio.gather(*(mounts.files(USER, wanted, pod=pod) for pod in pods))
+        assert 1 == vault.asked("secret/data/app/db")
+
+
+async def test_the_background_renews_while_something_is_held(vault: VaultApi) -> None:
+    """Nobody has to mount for it."""
+    async with vault_mounts(vault) as mounts:
+        first = await mounts.files(USER)
+        vault.now += 45
+        await until(lambda: vault.asked("sys/leases/renew") > 0)
+        vault.now += 45
+        await until(lambda: vault.asked("sys/leases/renew") > 1)
+        assert {first["user"].decode()} == vault.users

@@ -1,0 +1,67 @@
+"""keyferry.azure.proof: what a list proves, and when it is worth its calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.azure.contents import Properties, Secret
+from keyferry.azure.proof import (
+    SETTLED_SECONDS,
+    Changes,
+    DatedContent,
+    has_not_changed,
+    pages_worth,
+)
+
+UPDATED = 1_700_000_000
+
+
+def held(updated: int | None, asked: float) -> DatedContent:
+    """A secret that was changed at `updated` and asked for at `asked`."""
+    return DatedContent(Secret("canary", "v1", properties=Properties(updated=updated)), asked)
+
+
+@pytest.mark.parametrize(
+    ("content", "listed", "expected"),
+    [
+        (held(UPDATED, UPDATED + SETTLED_SECONDS), {"db": UPDATED}, True),
+        # A second change in the same second would not show.
+        (held(UPDATED, UPDATED + SETTLED_SECONDS - 1), {"db": UPDATED}, False),
+        # The vault's clock is ahead of ours.
+        (held(UPDATED, UPDATED - 10), {"db": UPDATED}, False),
+        (held(UPDATED, UPDATED + 1e6), {"db": UPDATED + 1}, False),
+        # Deleted, disabled, or of another collection.
+        (held(UPDATED, UPDATED + 1e6), {}, False),
+        # A vault that tells no times.
+        (held(None, UPDATED + 1e6), {"db": UPDATED}, False),
+    ],
+)
+def test_only_the_same_and_settled_time_is_a_proof(
+    content: DatedContent, listed: dict[str, int], expected: bool
+) -> None:
+    """Anything else is fetched."""
+    assert expected == has_not_changed("DB", content, Changes(listed, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("objects", "known", "expected"),
+    [
+        (0, None, 0),
+        (1, None, 0),  # the object itself is as cheap
+        (2, None, 1),
+        (20, None, 19),
+        (20, 19, 19),
+        (20, 20, 0),
+        (20, 400, 0),
+    ],
+)
+def test_a_list_is_read_while_it_is_shorter_than_what_it_spares(
+    objects: int, known: int | None, expected: int
+) -> None:
+    """In calls: a page is one, an object is one."""
+    assert expected == pages_worth(objects, known)
+
+
+def test_no_value_is_in_a_repr() -> None:
+    """Of what is held."""
+    assert "canary" not in repr(held(UPDATED, 0.0))

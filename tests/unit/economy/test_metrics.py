@@ -1,0 +1,106 @@
+"""keyferry.economy.metrics: what is shown, and that it neither grows nor names anybody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from keyferry.economy.errand import Errand
+from keyferry.economy.hub import Economy
+from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.economy.metrics import MOST_VAULTS, EconomyMetrics
+from keyferry.economy.settings import EconomySettings
+from keyferry.errors import ConnectionFailedError, VaultThrottledError
+from keyferry.retry import TryFailed
+from tests.fakes.virtual_time import run_virtually, virtual_pace
+
+LIMITS = EconomySettings(
+    rate=10.0, burst=5, refresh_interval=60.0, tracks_volumes=True, patience=100.0
+)
+
+
+def shown(metrics: EconomyMetrics, name: str, **labels: str) -> float | None:
+    """The value of one series."""
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_how_things_stand_is_read_when_somebody_looks() -> None:
+    """Those who wait, the budget, a pause, the bytes held, the age of the oldest content."""
+
+    async def story() -> None:
+        metrics = EconomyMetrics()
+        economy = Economy(LIMITS, virtual_pace(), metrics)
+        key = FetchKey("contoso", WholeIdentity("WorkloadIdentity", ("canary",)), ("read", "db"))
+
+        async def call(errand: Errand) -> str:
+            async def attempt(seconds: float) -> str:
+                return "canary"
+
+            return await errand.run(attempt)
+
+        for _ in range(2):
+            await economy.fetch(key, call, weigh=len, volume="pod")
+        assert (1.0, 1.0) == (
+            shown(
+                metrics,
+                "keyferry_vault_requests_total",
+                vault="contoso",
+                identity="WorkloadIdentity",
+                outcome="answered",
+            ),
+            shown(
+                metrics,
+                "keyferry_fetches_total",
+                vault="contoso",
+                identity="WorkloadIdentity",
+                how="reused",
+            ),
+        )
+        assert 4.0 == shown(metrics, "keyferry_vault_budget_left", vault="contoso")
+        assert 6.0 == shown(metrics, "keyferry_held_bytes")
+        await asyncio.sleep(7.0)
+        assert 7.0 == shown(metrics, "keyferry_oldest_content_age_seconds")
+
+        async def throttled(seconds: float) -> str | TryFailed:
+            return TryFailed(VaultThrottledError("later"), 30.0)
+
+        waiting = [asyncio.create_task(economy.errand("contoso").run(throttled)) for _ in range(3)]
+        await asyncio.sleep(10.0)
+        assert 3.0 == shown(metrics, "keyferry_vault_waiting", vault="contoso")
+        assert 20.0 == shown(metrics, "keyferry_vault_paused_seconds", vault="contoso")
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        await economy.close()
+        assert b"canary" not in generate_latest(metrics.registry)
+
+    run_virtually(story())
+
+
+def test_a_vault_that_is_left_alone_is_shown() -> None:
+    """For an alert."""
+
+    async def story() -> None:
+        metrics = EconomyMetrics()
+        economy = Economy(LIMITS, virtual_pace(), metrics)
+
+        async def broken(seconds: float) -> str | TryFailed:
+            return TryFailed(ConnectionFailedError("failed to connect"))
+
+        asks = [economy.errand("contoso").run(broken) for _ in range(2)]
+        await asyncio.gather(*asks, return_exceptions=True)
+        assert 1.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
+        await economy.close()
+
+    run_virtually(story())
+
+
+def test_classes_can_name_any_number_of_vaults() -> None:
+    """The series of all beyond a hundred are one."""
+    metrics = EconomyMetrics(CollectorRegistry())
+    for number in range(MOST_VAULTS + 50):
+        metrics.fetched(f"vault-{number}", "Mode", "asked")
+    labels = {"identity": "Mode", "how": "asked"}
+    assert 50.0 == shown(metrics, "keyferry_fetches_total", vault="other", **labels)
+    assert 1.0 == shown(metrics, "keyferry_fetches_total", vault="vault-99", **labels)

@@ -1,0 +1,259 @@
+"""keyferry.vault.params: the parameters of a class, by both products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from keyferry.errors import IdentityError, KeyferryError
+from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, TokenLogin
+from keyferry.vault.params import VaultMount, parse_mount
+from keyferry.vault.product import OPENBAO, VAULT, Product
+from keyferry.vault_settings import TlsLayer, VaultSettings
+from tests.fakes.vault_api import service_account_token
+from tests.fakes.vault_mounts import tokens_json
+
+OBJECTS = "- {objectName: a, secretPath: b}"
+POD = {
+    "csi.storage.k8s.io/pod.name": "web-0",
+    "csi.storage.k8s.io/pod.namespace": "shop",
+    "csi.storage.k8s.io/pod.uid": "u",
+    "csi.storage.k8s.io/serviceAccount.name": "web",
+}
+
+
+def parse(
+    parameters: Mapping[str, str],
+    *,
+    product: Product = VAULT,
+    settings: VaultSettings | None = None,
+    secrets: Mapping[str, str] | None = None,
+    target_path: str = "/t",
+) -> VaultMount:
+    return parse_mount(
+        {"roleName": "app", "objects": OBJECTS, **POD, **parameters},
+        secrets,
+        target_path=target_path,
+        product=product,
+        settings=settings or VaultSettings(),
+    )
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    """A class needs a role and objects."""
+    layer = TlsLayer(ca_file="/ca")
+    settings = VaultSettings("https://v:8200", "", "team", "k8s", (layer,))
+    login = parse({}, settings=settings).login
+    assert ("https://v:8200", "team", "k8s") == (
+        login.server.address.base,
+        login.server.namespace,
+        login.mount,
+    )
+    assert ("/ca",) == tuple(found.ca_file for found in login.server.tls.cas)
+    assert JwtLogin("app", "", "") == login.method
+
+
+def test_a_class_counts_before_the_settings() -> None:
+    """An agent before both; skipping verification cannot be taken back."""
+    settings = VaultSettings(
+        "https://v", "", "team", "k8s", (TlsLayer(ca_file="/ca", skip_verify=True),)
+    )
+    parameters = {
+        "vaultAddress": "https://mine/base/",
+        "vaultNamespace": "/a/b/",
+        "vaultAuthMountPath": "auth/team/jwt/",
+        "vaultCADirectory": "/cas",
+        "vaultTLSServerName": "name",
+        "vaultTLSClientCertPath": "/c",
+        "vaultTLSClientKeyPath": "/k",
+        "vaultSkipTLSVerify": "false",
+    }
+    login = parse(parameters, settings=settings).login
+    assert ("https://mine/base", "a/b", "team/jwt") == (
+        login.server.address.base,
+        login.server.namespace,
+        login.mount,
+    )
+    tls = login.server.tls
+    assert (TlsLayer(ca_folder="/cas"),) == tls.cas
+    assert ("name", "/c", "/k", True, False) == (
+        tls.server_name,
+        tls.client_cert,
+        tls.client_key,
+        tls.skip_verify,
+        tls.machine_cas,
+    )
+    agent = VaultSettings(agent_address="unix:///agent.sock")
+    assert "/agent.sock" == parse(parameters, settings=agent).login.server.address.socket
+
+
+def test_openbao_takes_three_prefixes() -> None:
+    """The strongest that is there counts, even if it is empty; all CAs count together."""
+    parameters = {
+        "vaultAddress": "https://v",
+        "openbaoAddress": "https://o",
+        "baoNamespace": "",
+        "vaultNamespace": "n",
+        "baoRoleName": "bao",
+        "vaultCACertPath": "/ca",
+        "vaultKubernetesMountPath": "k",
+    }
+    settings = VaultSettings(tls=(TlsLayer(ca_file="/env"),))
+    login = parse(parameters, product=OPENBAO, settings=settings).login
+    assert ("https://o", "", "k") == (
+        login.server.address.base,
+        login.server.namespace,
+        login.mount,
+    )
+    assert ("/env", "/ca") == tuple(layer.ca_file for layer in login.server.tls.cas)
+    assert login.server.tls.machine_cas
+    assert isinstance(login.method, JwtLogin)
+    assert "bao" == login.method.role
+
+
+@pytest.mark.parametrize(
+    ("product", "audience", "token"),
+    [(VAULT, "", "for vault"), (VAULT, "mine", "for mine"), (OPENBAO, "", "for openbao")],
+)
+def test_the_token_is_that_of_the_audience(product: Product, audience: str, token: str) -> None:
+    """Of all that kubelet sends."""
+    given = {name: f"for {name}" for name in ("vault", "openbao", "mine", "other")}
+    tokens = tokens_json(**given)
+    parameters = {"audience": audience, "csi.storage.k8s.io/serviceAccount.tokens": tokens}
+    method = parse(parameters, product=product).login.method
+    assert JwtLogin("app", audience, token) == method
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),
+        ({"vaultSkipTLSVerify": ""}, "vaultSkipTLSVerify is neither"),
+        ({"vaultSkipTLSVerify": "yes"}, "vaultSkipTLSVerify is neither"),
+        ({"objects": "a: b"}, "not the YAML of a list"),
+        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
+        ({"roleName": ""}, "roleName is not set"),
+        ({"objects": " "}, "objects is not set"),
+        ({"vaultAddress": "vault:8200"}, "does not begin with https://"),
+        ({"vaultAddress": "https://u:p@v"}, "user name"),
+        ({"vaultAddress": "unix://x"}, "no absolute path"),
+        ({"vaultNamespace": "a\nb"}, "cannot be the path of a namespace"),
+        ({"vaultAuthMountPath": "a/../b"}, "cannot be the path of an auth method"),
+        ({"vaultTLSClientCertPath": "/c"}, "needs both"),
+        ({"vaultAuthMethod": "github"}, "vaultAuthMethod is 'github'"),
+    ],
+)
+def test_mistakes_are_named(parameters: dict[str, str], words: str) -> None:
+    """Before any call."""
+    with pytest.raises(KeyferryError, match=words):
+        parse(parameters)
+
+
+def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
+    """Mount paths, booleans, YAML, tokens, target, role, objects."""
+    steps: list[tuple[dict[str, str], str]] = [
+        ({"objects": ""}, "objects is not set"),
+        ({"roleName": ""}, "roleName is not set"),
+        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
+        ({"objects": "{"}, "not the YAML"),
+        ({"vaultSkipTLSVerify": "x"}, "neither true nor false"),
+        ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),
+    ]
+    wrong: dict[str, str] = {}
+    for parameters, words in steps:
+        wrong |= parameters
+        with pytest.raises(KeyferryError, match=words):
+            parse(wrong)
+    with pytest.raises(KeyferryError, match="no target path"):
+        parse({"roleName": ""}, target_path="")
+
+
+def test_a_token_of_another_service_account_is_refused() -> None:
+    """A class may carry one, to profit from the login of another pod."""
+    token = tokens_json(vault=service_account_token("shop/admin"))
+    with pytest.raises(IdentityError, match="belongs to system:serviceaccount:shop:admin"):
+        parse({"csi.storage.k8s.io/serviceAccount.tokens": token})
+
+
+def test_methods_of_the_pods_secret() -> None:
+    """Each with its keys; the role is needed by none of them."""
+    given = {"role_id": "r", "secret_id": "s", "token": "t", "tls.crt": "CERT", "tls.key": "KEY"}
+
+    def login_of(kind: str, **parameters: str) -> object:
+        found = parse({"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=given).login
+        return found.method, found.mount, found.server.tls.client_pem
+
+    assert (AppRoleLogin("r", "s"), "approle", b"") == login_of("approle")
+    assert (TokenLogin("t"), "token", b"") == login_of("token")
+    expected = (CertLogin("web"), "certs", b"CERT\nKEY\n")
+    assert expected == login_of("cert", roleName="web", vaultAuthMountPath="certs")
+    with pytest.raises(IdentityError, match="has no secret_id"):
+        parse({"vaultAuthMethod": "approle"}, secrets={"role_id": "r"})
+
+
+def test_nothing_secret_is_in_a_representation() -> None:
+    """Of a login, whatever its method."""
+    given = {"role_id": "r", "secret_id": "canary", "token": "canary"}
+    given |= {"tls.crt": "canary", "tls.key": "canary"}
+    for kind in ("approle", "token", "cert"):
+        assert "canary" not in repr(parse({"vaultAuthMethod": kind}, secrets=given))
+    token = tokens_json(vault="canary")
+    assert "canary" not in repr(parse({"csi.storage.k8s.io/serviceAccount.tokens": token}))
+
+
+class TestIdentity:
+    """What tells logins apart, for every cache."""
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"roleName": "other"},
+            {"audience": "other"},
+            {"vaultAddress": "https://other"},
+            {"vaultNamespace": "other"},
+            {"vaultAuthMountPath": "other"},
+            {"vaultSkipTLSVerify": "true"},
+            {"vaultCACertPath": "/other"},
+            {"vaultTLSServerName": "other"},
+            {"csi.storage.k8s.io/pod.namespace": "other"},
+            {"csi.storage.k8s.io/serviceAccount.name": "other"},
+        ],
+    )
+    def test_whatever_could_bring_another_answer_is_part_of_it(
+        self, parameters: dict[str, str]
+    ) -> None:
+        """Address, namespace, TLS, mount, role, audience, service account."""
+        one, other = parse({}).login, parse(parameters).login
+        assert one.identity(per_pod=False) != other.identity(per_pod=False)
+
+    def test_pods_and_renewed_tokens_are_not(self) -> None:
+        """Unless the auth method could tell pods apart."""
+
+        def login(uid: str, serial: int) -> VaultMount:
+            token = service_account_token("shop/web", serial=serial)
+            tokens = tokens_json(vault=token)
+            return parse(
+                {
+                    "csi.storage.k8s.io/pod.uid": uid,
+                    "csi.storage.k8s.io/serviceAccount.tokens": tokens,
+                }
+            )
+
+        one, other = login("1", 1).login, login("2", 2).login
+        assert one.identity(per_pod=False) == other.identity(per_pod=False)
+        assert one.identity(per_pod=True) != other.identity(per_pod=True)
+
+    @pytest.mark.parametrize("kind", ["approle", "token", "cert"])
+    def test_another_credential_is_another_identity(self, kind: str) -> None:
+        """By its fingerprint; the credential itself is no part of it."""
+        keys = ("secret_id", "token", "tls.crt", "tls.key")
+        one, other = (
+            parse(
+                {"vaultAuthMethod": kind},
+                secrets={"role_id": "r", **dict.fromkeys(keys, f"canary{number}")},
+            ).login
+            for number in range(2)
+        )
+        assert one.identity(per_pod=False) != other.identity(per_pod=False)
+        assert "canary0" not in str(one.identity(per_pod=False).proof)
