@@ -18,6 +18,7 @@ from prometheus_client import (
 
 from keyferry.errors import InternalError, KeyferryError
 from keyferry.secret_metrics import SecretMetrics
+from keyferry.volume_metrics import VolumeMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ class Metrics:
             buckets=_ROTATION_BUCKETS,
             registry=registry,
         )
+        self.volumes = VolumeMetrics(registry, os_type=OS_TYPE)
         self.secrets = SecretMetrics(registry, os_type=OS_TYPE, buckets=_ROTATION_BUCKETS)
         self._near_expiry = Gauge(
             "keyferry_objects_near_expiry",

@@ -34,6 +34,7 @@ from keyferry.proto import csi_pb2 as csi
 from keyferry.providers import PROVIDERS
 from keyferry.reminders import Reminders
 from keyferry.sockets import parse_endpoint
+from keyferry.store import ObjectStore
 from keyferry.store.manifests import ManifestsStore
 from tests.fakes.clock import VirtualClock
 
@@ -55,6 +56,7 @@ class Driver:
         metrics: what it counts.
         log: what it logged.
         clock: by which content ages.
+        engine: its parts.
     """
 
     home: Path
@@ -62,6 +64,7 @@ class Driver:
     metrics: Metrics
     log: StringIO
     clock: VirtualClock
+    engine: Engine
 
     @property
     def manifests(self) -> Path:
@@ -212,6 +215,8 @@ async def running_driver(
     rotation_interval: float | None = None,
     mounts: Mounts | None = None,
     max_receive_bytes: int = 4194304,
+    store: ObjectStore | None = None,
+    node: str = NODE,
 ) -> AsyncIterator[Driver]:
     """A driver on `home / "csi.sock"`.
 
@@ -221,7 +226,8 @@ async def running_driver(
     log = StringIO()
     configure_logs(as_json=False, verbosity=2, stream=log)
     metrics, clock = Metrics(), VirtualClock()
-    store = ManifestsStore(home / "manifests", home / "manifests", clock=lambda: datetime.now(UTC))
+    manifests = home / "manifests"
+    store = store or ManifestsStore(manifests, manifests, clock=lambda: datetime.now(UTC))
     plugins = Plugins(
         built_in=built_in or {},
         rows=PROVIDERS,
@@ -242,7 +248,8 @@ async def running_driver(
                     expiries=ExpiryWatch(
                         store, metrics, reminders=Reminders(clock=clock.monotonic)
                     ),
-                    node=NODE,
+                    node=node,
+                    pause=lambda _: 1.0,
                     rotation_interval=rotation_interval,
                     clock=clock,
                 )
@@ -250,7 +257,7 @@ async def running_driver(
             serving_grpc(endpoint, services_of(engine).add_to),
             grpc.aio.insecure_channel(endpoint.address, options=LOCAL) as channel,
         ):
-            yield Driver(home, channel, metrics, log, clock)
+            yield Driver(home, channel, metrics, log, clock, engine)
     finally:
         await plugins.close()
         configure_logs(as_json=False, verbosity=0, stream=StringIO())

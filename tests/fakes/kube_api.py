@@ -166,7 +166,7 @@ class Objects:
             return self.served(there)
         if there is None:
             self._uids += 1
-            flat = flat | {("metadata", "uid"): f"uid-{self._uids}"}
+            flat = {("metadata", "uid"): f"uid-{self._uids}"} | flat
         flat = flat | {("metadata", "resourceVersion"): str(self._version + 1)}
         flat = flat | {("metadata", "namespace"): key[1], ("metadata", "name"): key[2]}
         before = self.served(there) if there else None

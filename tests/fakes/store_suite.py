@@ -8,13 +8,23 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pytest
 
 from keyferry.contract import ObjectVersion
-from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
+from keyferry.errors import (
+    ClassInvalidError,
+    ClassNotFoundError,
+    SecretClaimedError,
+    SecretForeignError,
+    StoreError,
+)
 from keyferry.store.interface import (
+    Claim,
+    ClassRef,
+    Effect,
     Event,
     EventType,
     ObjectStore,
@@ -46,6 +56,10 @@ SECRET = SecretManifest(
     annotations={"note": "yes"},
     owners=(REPLICAS,),
 )
+FETCHED = datetime(2030, 1, 1, 12, tzinfo=UTC)
+CLAIM = Claim("web", "class-uid/3", FETCHED, rivals=frozenset({"api"}))
+CLAIMED = replace(SECRET, claim=CLAIM)
+"""What class `web` makes of it, which class `api` names too."""
 MANAGED = "secrets-store.csi.k8s.io/managed"
 
 
@@ -190,6 +204,87 @@ class StoreContract:
         assert "example.com/custom" == manifest["type"]
         assert ["rs-uid", "rs-uid-7"] == sorted(owners_of(manifest))
 
+    async def test_a_secret_tells_whose_it_is(self, peer: StorePeer) -> None:
+        """The class, its version and the time of the fetch stand on it; that alone is no change."""
+        assert Effect.CREATED is (await peer.store.apply_secret(CLAIMED)).effect
+        manifest = await peer.read("Secret", "shop", "db")
+        assert manifest is not None
+        assert {
+            "note": "yes",
+            "keyferry.dev/class": "web",
+            "keyferry.dev/class-version": "class-uid/3",
+            "keyferry.dev/fetched-at": "2030-01-01T12:00:00.000000+00:00",
+        } == manifest["metadata"]["annotations"]
+        later = replace(CLAIM, class_version="class-uid/4", fetched_at=FETCHED + timedelta(hours=1))
+        again = await peer.store.apply_secret(replace(SECRET, claim=later))
+        assert Effect.NONE is again.effect
+
+    async def test_the_class_that_has_a_secret_keeps_it(self, peer: StorePeer) -> None:
+        """Until it names it no more, that is, until it is no rival."""
+        await peer.store.apply_secret(CLAIMED)
+        other = replace(CLAIM, class_name="api", rivals=frozenset({"web"}))
+        with pytest.raises(SecretClaimedError) as caught:
+            await peer.store.apply_secret(replace(SECRET, data={"x": b"1"}, claim=other))
+        assert "web" == caught.value.holder
+        free = replace(other, rivals=frozenset())
+        taken = await peer.store.apply_secret(replace(SECRET, data={"x": b"1"}, claim=free))
+        assert Effect.UPDATED is taken.effect
+        found = await peer.read("Secret", "shop", "db")
+        assert {"x": b"1"} == data_of(found)
+
+    async def test_a_secret_of_somebody_else_is_taken_over_if_the_class_says_so(
+        self, peer: StorePeer
+    ) -> None:
+        """All of its content goes."""
+        theirs = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "db", "namespace": "shop"},
+            "type": "Opaque",
+            "data": {"password": "dGhlaXJz", "more": "dGhlaXJz"},
+        }
+        await peer.put(theirs)
+        with pytest.raises(SecretForeignError):
+            await peer.store.apply_secret(CLAIMED)
+        await peer.store.apply_secret(replace(SECRET, claim=replace(CLAIM, adopt=True)))
+        assert dict(SECRET.data) == data_of(await peer.read("Secret", "shop", "db"))
+        assert not (await peer.store.apply_secret(CLAIMED)).changed
+
+    async def test_a_stand_in_for_the_owners_is_taken_out(self, peer: StorePeer) -> None:
+        """The pod status stood in while the pod was not known."""
+        await peer.store.apply_secret(replace(CLAIMED, owners=(OTHERS,)))
+        corrected = replace(CLAIMED, owners=(REPLICAS,), disowned=frozenset({OTHERS.uid}))
+        assert (await peer.store.apply_secret(corrected)).changed
+        assert ["rs-uid"] == owners_of(await peer.read("Secret", "shop", "db"))
+        assert not (await peer.store.apply_secret(corrected)).changed
+
+    async def test_a_secret_is_deleted_as_it_was_seen(self, peer: StorePeer) -> None:
+        """One that has changed since stays."""
+        await peer.store.apply_secret(CLAIMED)
+        seen = await peer.store.find_secret("shop", "db")
+        assert seen is not None
+        assert "web" == seen.holder
+        await peer.store.apply_secret(replace(CLAIMED, data={"x": b"1"}, claim=_later()))
+        assert not await peer.store.delete_secret("shop", "db", seen)
+        seen = await peer.store.find_secret("shop", "db")
+        assert seen is not None
+        assert await peer.store.delete_secret("shop", "db", seen)
+        assert await peer.read("Secret", "shop", "db") is None
+        assert await peer.store.delete_secret("shop", "db", seen)
+
+    async def test_an_event_can_be_about_a_class(self, peer: StorePeer) -> None:
+        """`kubectl describe secretproviderclass` shows it."""
+        about = ClassRef("shop", "web", "class-uid")
+        await peer.store.record_event(Event(about, EventType.WARNING, "SecretClaimed", "x"))
+        [found] = await peer.events()
+        assert {
+            "apiVersion": "secrets-store.csi.x-k8s.io/v1",
+            "kind": "SecretProviderClass",
+            "name": "web",
+            "namespace": "shop",
+            "uid": "class-uid",
+        } == found["involvedObject"]
+
     async def test_a_repeated_event_is_counted(self, peer: StorePeer) -> None:
         """One line for `kubectl describe`, however often it happened."""
         event = Event(POD, EventType.WARNING, "FailedToCreateSecret", "the key is missing")
@@ -210,3 +305,89 @@ class StoreContract:
             await peer.store.apply_secret(replace(SECRET, name="../x"))
         with pytest.raises((StoreError, ClassNotFoundError, ClassInvalidError)):
             await peer.store.get_class("..", "web/x?y")
+
+
+def _later() -> Claim:
+    return replace(CLAIM, fetched_at=FETCHED + timedelta(hours=1))
+
+
+class ApiContract(StoreContract):
+    """What only a store with an API can tell: who wrote what, and when."""
+
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            {"data": {"password": "aGFuZA=="}},
+            {"data": {"more": "aGFuZA=="}},
+            {"data": {"password": None}},
+            {"metadata": {"labels": {"environment": "hand"}}},
+            {"metadata": {"labels": {MANAGED: None}}},
+            {"metadata": {"annotations": {"note": None}}},
+            {"metadata": {"annotations": {"keyferry.dev/class": "api"}}},
+            {"metadata": {"annotations": {"keyferry.dev/fetched-at": "2040-01-01T12:00:00+00:00"}}},
+        ],
+        ids=str,
+    )
+    async def test_an_edit_by_hand_is_reverted(
+        self, peer: ApiPeer, edit: Mapping[str, Any]
+    ) -> None:
+        """Data, and the labels and annotations that the class names; those of others stay."""
+        await peer.store.apply_secret(CLAIMED)
+        before = await peer.read("Secret", "shop", "db")
+        assert before is not None
+        await peer.patch_secret("shop", "db", {"metadata": {"labels": {"team": "blue"}}})
+        assert not (await peer.store.apply_secret(CLAIMED)).changed
+        await peer.patch_secret("shop", "db", edit)
+        applied = await peer.store.apply_secret(CLAIMED)
+        after = await peer.read("Secret", "shop", "db")
+        assert after is not None
+        if "keyferry.dev/fetched-at" in str(edit):
+            assert before["data"] == after["data"]
+            return
+        assert Effect.REVERTED is applied.effect
+        assert before["data"] == after["data"]
+        labels = {**before["metadata"]["labels"], "team": "blue"}
+        assert labels == after["metadata"]["labels"]
+        assert before["metadata"]["annotations"] == after["metadata"]["annotations"]
+        assert not (await peer.store.apply_secret(CLAIMED)).changed
+
+    async def test_content_of_a_later_fetch_stays(self, peer: ApiPeer) -> None:
+        """Another node has it from the vault after us; an edit by hand of it does not."""
+        newer = replace(CLAIMED, data={"password": b"new", "user": b"me"}, claim=_later())
+        await peer.store.apply_secret(newer)
+        assert not (await peer.store.apply_secret(CLAIMED)).changed
+        assert b"new" == data_of(await peer.read("Secret", "shop", "db"))["password"]
+        await peer.patch_secret("shop", "db", {"data": {"password": "aGFuZA=="}})
+        assert Effect.REVERTED is (await peer.store.apply_secret(CLAIMED)).effect
+        assert dict(SECRET.data) == data_of(await peer.read("Secret", "shop", "db"))
+        assert Effect.UPDATED is (await peer.store.apply_secret(newer)).effect
+
+    async def test_a_node_that_has_yet_to_see_a_class_leaves_its_secret(
+        self, peer: ApiPeer
+    ) -> None:
+        """Another node wrote it for a later generation; one of another class of that name not."""
+        ahead = replace(
+            CLAIMED, data={"only": b"1"}, claim=replace(CLAIM, class_version="class-uid/4")
+        )
+        await peer.store.apply_secret(ahead)
+        assert not (await peer.store.apply_secret(CLAIMED)).changed
+        anew = replace(CLAIMED, claim=replace(CLAIM, class_version="new-uid/1"))
+        assert Effect.UPDATED is (await peer.store.apply_secret(anew)).effect
+        assert dict(SECRET.data) == data_of(await peer.read("Secret", "shop", "db"))
+
+    async def test_an_immutable_secret_is_made_anew(self, peer: ApiPeer) -> None:
+        """Somebody froze it by hand."""
+        await peer.store.apply_secret(CLAIMED)
+        await peer.patch_secret("shop", "db", {"immutable": True})
+        changed = replace(CLAIMED, data={"password": b"2", "user": b"me"}, claim=_later())
+        assert Effect.RECREATED is (await peer.store.apply_secret(changed)).effect
+        found = await peer.read("Secret", "shop", "db")
+        assert b"2" == data_of(found)["password"]
+        assert ["rs-uid"] == owners_of(found)
+
+
+class ApiPeer(StorePeer, Protocol):
+    """A store with an API behind it."""
+
+    async def patch_secret(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        """Edit it by hand, as `kubectl patch` does."""

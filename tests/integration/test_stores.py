@@ -14,7 +14,7 @@ import yaml
 from keyferry.store.kube import KubeStore, open_kube_store
 from keyferry.store.manifests import ManifestsStore
 from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.store_suite import StoreContract, StorePeer
+from tests.fakes.store_suite import ApiContract, ApiPeer, StoreContract, StorePeer
 
 PLURALS = {
     "Secret": "secrets",
@@ -66,6 +66,9 @@ class Cluster:
     async def read(self, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
         return self._api.get(PLURALS[kind], namespace, name)
 
+    async def patch_secret(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        self._api.objects.merge(("secrets", namespace, name), patch, "hand")
+
     async def events(self) -> Sequence[Mapping[str, Any]]:
         await self.store.drain()
         return self._api.of("events")
@@ -79,11 +82,11 @@ class TestManifestsStore(StoreContract):
         return Folder(tmp_path)
 
 
-class TestKubeStore(StoreContract):
+class TestKubeStore(ApiContract):
     """The suite over a Kubernetes API that plays by HTTP."""
 
     @pytest.fixture
-    async def peer(self, tmp_path: Path) -> AsyncIterator[StorePeer]:
+    async def peer(self, tmp_path: Path) -> AsyncIterator[ApiPeer]:
         async with (
             running_api(tmp_path) as api,
             open_kube_store(api.kubeconfig, node="node-1", clock=noon) as store,

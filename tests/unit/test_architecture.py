@@ -69,7 +69,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     "click": ("cli",),
     "rich": ("cli",),
     "structlog": ("logs",),
-    "prometheus_client": ("metrics", "economy.metrics", "secret_metrics"),
+    "prometheus_client": ("metrics", "economy.metrics", "secret_metrics", "volume_metrics"),
     "yaml": ("strict_yaml", "store.yaml_documents"),
     "cryptography": ("certs", "devvault"),
     "ctypes": ("driver.mounts",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 from keyferry import __version__
 from keyferry.clocks import SystemClock
 from keyferry.driver.csi import CsiServices
-from keyferry.driver.engine import Surroundings, running_engine
+from keyferry.driver.engine import Surroundings, keep_running, running_engine
 from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
@@ -32,7 +32,7 @@ from keyferry.store.manifests import ManifestsStore
 from keyferry.web import serving_web
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from keyferry.clocks import Clock
@@ -76,7 +76,7 @@ async def run_driver(settings: DriverSettings) -> None:
             node_id=settings.node_id,
         )
         if settings.health_interval is not None:
-            _keep_running(stack, _watch_health(plugins, settings.health_interval))
+            keep_running(stack, _watch_health(plugins, settings.health_interval))
         registration = _registration(settings, metrics)
         readiness = Readiness(
             endpoint.address,
@@ -88,7 +88,7 @@ async def run_driver(settings: DriverSettings) -> None:
         if registration is not None:
             await stack.enter_async_context(serving_registration(registration))
         if settings.startup_taint:
-            _keep_running(stack, _remove_taint(settings, store, readiness))
+            keep_running(stack, _remove_taint(settings, store, readiness))
         _log.info(
             "ready",
             endpoint=endpoint.address,
@@ -112,6 +112,7 @@ def _surroundings(
         clock=clock,
         node=settings.node_id,
         rotation_interval=settings.rotation_interval,
+        driver_name=settings.driver_name,
     )
 
 
@@ -147,12 +148,6 @@ async def _serve_pages(
     return await stack.enter_async_context(
         serving_web(settings.metrics_address, metrics=metrics, checks=checks, flag="--metrics-addr")
     )
-
-
-def _keep_running(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Runs `work` beside everything else, until the stack is unwound."""
-    task = asyncio.create_task(work)
-    stack.callback(task.cancel)
 
 
 async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness: Readiness) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from keyferry.contract import Purpose
 from keyferry.driver.atomic import NOTHING_WRITTEN, Written, write_volume, written_at
 from keyferry.driver.plan import Refresh
-from keyferry.driver.podstatus import pod_status
+from keyferry.driver.podstatus import VersionChange, pod_status, version_changes
 from keyferry.driver.request import mount_call
 from keyferry.driver.threads import run_whole
 from keyferry.driver.volumes import Volume
@@ -41,6 +41,7 @@ class Published:
     Attributes:
         decision: what there was to do.
         written: which files changed.
+        changes: which objects have another version.
         secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
             fine.
         near_expiry: a sentence for each object that has expired or soon will, if its class asks.
@@ -51,6 +52,7 @@ class Published:
     written: Written = NOTHING_WRITTEN
     secret_problems: tuple[SecretProblem, ...] = ()
     near_expiry: tuple[str, ...] = ()
+    changes: tuple[VersionChange, ...] = ()
     stale: KeyferryError | None = None
 
 
@@ -102,9 +104,8 @@ class Delivery:
         purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
         result = await plugin.provider.mount(mount_call(request, cls, purpose))
         if cls.secret_objects:
-            plugin.named_files(
-                cls.parameters
-            )  # a mistake in them is found before anything is written
+            # A mistake in the names of files is found before any is written.
+            plugin.named_files(cls.parameters)
         await run_whole(self._mounts.mount, target, request.group)
         written = NOTHING_WRITTEN
         if result.files:
@@ -119,6 +120,8 @@ class Delivery:
             secret_names=cls.secret_names,
         )
         status = self._status(request, result.versions)
+        before = self._volumes.get(request.target_path)
+        changes = version_changes(before.versions if before else (), status.objects)
         changed = bool(written) or not result.files or not isinstance(decision, Refresh)
         problems = await self._follow(volume, cls, status, changed=changed)
         near_expiry = await self._expiries.delivered(
@@ -131,7 +134,7 @@ class Delivery:
             objects=len(result.versions),
             changed=len(written.added + written.changed + written.removed),
         )
-        return Published(decision, written, problems, near_expiry)
+        return Published(decision, written, problems, near_expiry, changes)
 
     async def adopt(
         self, request: PublishRequest, cls: ClassObject, record: PodStatus

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.driver.deliver import Delivery
 from keyferry.driver.publish import Publisher
 from keyferry.driver.release import SecretRelease
+from keyferry.driver.restore import restore_volumes
+from keyferry.driver.rotation import RotationTimer
 from keyferry.driver.secret_loop import SecretLoop
+from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.statuses import StatusKeeper
 from keyferry.driver.sync import SecretSync
 from keyferry.driver.volumes import Volumes
 from keyferry.driver.work_queue import backoff
+from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from keyferry.clocks import Clock
     from keyferry.driver.expiry_watch import ExpiryWatch
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
     from keyferry.driver.plugins import Plugins
     from keyferry.metrics import Metrics
     from keyferry.store import ObjectStore
+
+
+_log = get_logger("engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,9 @@ class Surroundings:
         expiries: who hears of objects that end.
         clock: the time.
         node: the name of this node.
-        rotation_interval: seconds that content is left alone; None when rotation is off.
+        rotation_interval: seconds that content is left alone; None when rotation is off, 0 when
+            every publish refreshes and nothing else does.
+        driver_name: the name of the CSI driver.
         pause: seconds to wait after so many failures in a row.
     """
 
@@ -60,6 +70,7 @@ class Surroundings:
     clock: Clock
     node: str
     rotation_interval: float | None
+    driver_name: str = DRIVER_NAME
     pause: Callable[[int], float] = backoff
 
 
@@ -92,8 +103,55 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         rotation_interval=given.rotation_interval,
         clock=given.clock,
     )
-    async with statuses.running(), secrets.running():
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(statuses.running())
+        await stack.enter_async_context(secrets.running())
+        keep_running(stack, _restore(given, volumes, secrets))
+        if given.rotation_interval:
+            timer = _timer(given, publisher, volumes, given.rotation_interval)
+            secrets.on_class_change.append(timer.class_changed)
+            keep_running(stack, timer.run())
         yield Engine(publisher, volumes, secrets, statuses)
+
+
+def keep_running(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Runs `work` beside everything else, until the stack is unwound."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell_of_end)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def _tell_of_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("stopped by a defect of Keyferry", type=type(error).__name__)
+
+
+async def _restore(given: Surroundings, volumes: Volumes, secrets: SecretLoop) -> None:
+    """Once the cluster is known, what an earlier process published is looked after, too."""
+    cluster = given.store.cluster
+    await cluster.wait_synced()
+    await restore_volumes(volumes, cluster, given.mounts, driver_name=given.driver_name)
+    secrets.read_classes()
+    secrets.add_all()
+
+
+def _timer(
+    given: Surroundings, publisher: Publisher, volumes: Volumes, interval: float
+) -> RotationTimer:
+    return RotationTimer(
+        publisher,
+        volumes=volumes,
+        cluster=given.store.cluster,
+        interval=interval,
+        node=given.node,
+        driver_name=given.driver_name,
+        clock=given.clock,
+    )
 
 
 def _secrets(given: Surroundings, volumes: Volumes, statuses: StatusKeeper) -> SecretLoop:
@@ -113,6 +171,9 @@ def _secrets(given: Surroundings, volumes: Volumes, statuses: StatusKeeper) -> S
         pause=given.pause,
     )
     given.metrics.secrets.watch(queue=lambda: len(secrets), kept=lambda: len(volumes.secret_keys()))
+    given.metrics.volumes.watch(
+        oldest=lambda: volumes.oldest_age(given.clock.wall()), versions=volumes.versions
+    )
     given.metrics.secrets.watch_pending("podstatus", lambda: len(statuses))
     given.metrics.secrets.watch_pending("event", lambda: given.store.events_waiting)
     return secrets

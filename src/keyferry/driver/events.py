@@ -12,6 +12,7 @@ from keyferry.store.interface import ClassObject, ClassRef, Event, EventType, Po
 
 if TYPE_CHECKING:
     from keyferry.driver.atomic import Written
+    from keyferry.driver.podstatus import VersionChange
     from keyferry.store.interface import SecretManifest
 
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
@@ -80,9 +81,12 @@ def rotation_failed(pod: PodRef, cls: ClassObject, error: KeyferryError) -> Even
     return Event(pod, EventType.WARNING, MOUNT_ROTATION_FAILED, _clipped(message))
 
 
-def rotation_done(pod: PodRef, cls: ClassObject, written: Written) -> Event:
-    """The notice that a mounted volume changed, and which files."""
-    changes = ", ".join(
+def rotation_done(
+    pod: PodRef, cls: ClassObject, written: Written, changes: tuple[VersionChange, ...]
+) -> Event:
+    """The notice that a mounted volume changed: which objects, and which files."""
+    parts = [str(change) for change in changes]
+    parts += [
         f"{verb} {path}"
         for verb, paths in (
             ("changed", written.changed),
@@ -90,8 +94,8 @@ def rotation_done(pod: PodRef, cls: ClassObject, written: Written) -> Event:
             ("removed", written.removed),
         )
         for path in paths
-    )
-    message = f"refreshed the objects of spc {cls.namespace}/{cls.name}: {changes}"
+    ]
+    message = f"refreshed the objects of spc {cls.namespace}/{cls.name}: {', '.join(parts)}"
     return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, _clipped(message))
 
 

@@ -5,6 +5,7 @@ Source: driver-wire, section 3.3.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.store.interface import PodRef, PodStatus
@@ -14,6 +15,44 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from keyferry.contract import ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class VersionChange:
+    """An object of a volume has another version now.
+
+    Attributes:
+        id: of the object.
+        before: "" when it is new, or was not known.
+        after: "" when it is gone.
+    """
+
+    id: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        """As a person reads it."""
+        match bool(self.before), bool(self.after):
+            case True, True:
+                return f"{self.id} from version {self.before} to {self.after}"
+            case False, _:
+                return f"{self.id} at version {self.after}"
+            case _:
+                return f"{self.id} gone"
+
+
+def version_changes(
+    before: Iterable[ObjectVersion], after: Iterable[ObjectVersion]
+) -> tuple[VersionChange, ...]:
+    """What differs, by the id of the object."""
+    old = {version.id: version.version for version in before}
+    new = {version.id: version.version for version in after}
+    return tuple(
+        VersionChange(id_, old.get(id_, ""), new.get(id_, ""))
+        for id_ in sorted(old.keys() | new.keys())
+        if old.get(id_) != new.get(id_)
+    )
 
 
 def pod_status(

@@ -20,7 +20,7 @@ from keyferry.driver.request import PublishRequest, UnpublishRequest, require_re
 from keyferry.driver.secret_users import pod_of
 from keyferry.driver.spc import check_class
 from keyferry.driver.threads import run_whole
-from keyferry.errors import KeyferryError, StoreAwayError
+from keyferry.errors import IdentityError, KeyferryError, StoreAwayError
 from keyferry.logs import get_logger
 from keyferry.metrics import Observed
 
@@ -103,14 +103,20 @@ class Publisher:
                 self._volumes.asked(request)
                 return await self._publish(request, observed)
 
-    async def refresh(self, request: PublishRequest) -> Published:
-        """Does what a publish would, without kubelet: the volume is due.
+    async def refresh(self, request: PublishRequest, *, rebuilt: bool) -> Published:
+        """Does what a publish would, without kubelet, to a volume that is due.
+
+        Args:
+            request: as kubelet would ask.
+            rebuilt: it was made without kubelet, so that tokens may be missing in it.
 
         Raises:
-            KeyferryError: the class cannot be read, or the volume is not there any more.
+            KeyferryError: the class cannot be read.
         """
         async with self._locks.to_fill(request.target_path):
-            return await self._publish(request, Observed())
+            if self._volumes.get(request.target_path) is None:
+                return Published(Skip())  # unpublished meanwhile
+            return await self._publish(request, Observed(), rebuilt=rebuilt)
 
     async def unpublish(self, request: UnpublishRequest) -> None:
         """Takes the volume away; fine when nothing is there.
@@ -136,7 +142,9 @@ class Publisher:
                     self._secrets.left(volume)
         _log.info("volume unpublished")
 
-    async def _publish(self, request: PublishRequest, observed: Observed) -> Published:
+    async def _publish(
+        self, request: PublishRequest, observed: Observed, *, rebuilt: bool = False
+    ) -> Published:
         decision = await self._decide(request, Path(request.target_path))
         if isinstance(decision, Skip) or self._is_over(request, decision):
             return Published(Skip())
@@ -158,7 +166,7 @@ class Publisher:
             case Resume():
                 return await self._delivery.deliver(request, cls, plugin, decision)
             case Refresh():
-                return await self._refresh(request, cls, plugin)
+                return await self._refresh(request, cls, plugin, rebuilt=rebuilt)
             case _:
                 assert_never(decision)
 
@@ -233,7 +241,7 @@ class Publisher:
         return Published(Adopt())
 
     async def _refresh(
-        self, request: PublishRequest, cls: ClassObject, plugin: Plugin
+        self, request: PublishRequest, cls: ClassObject, plugin: Plugin, *, rebuilt: bool
     ) -> Published:
         """A published volume is due: from the provider on, failures are told, not returned.
 
@@ -244,6 +252,9 @@ class Publisher:
         try:
             published = await self._delivery.deliver(request, cls, plugin, Refresh())
         except KeyferryError as error:
+            if rebuilt and isinstance(error, IdentityError):
+                _log.info("a refresh waits for kubelet, which has tokens", **error.log_pairs())
+                return Published(Refresh(), stale=error)
             _log.error(
                 "refresh failed, the volume keeps what it had",
                 provider=cls.provider,
@@ -255,8 +266,10 @@ class Publisher:
         rotated = bool(published.written)
         seconds = self._clock.monotonic() - start
         self._metrics.refreshed(cls.provider, rotated=rotated, seconds=seconds)
+        self._metrics.volumes.rotated(cls.provider, len(published.changes))
         if rotated:
-            await self._store.record_event(rotation_done(request.pod, cls, published.written))
+            event = rotation_done(request.pod, cls, published.written, published.changes)
+            await self._store.record_event(event)
         return published
 
     def _forget(self, target: str) -> None:

@@ -56,6 +56,8 @@ class SecretLoop:
             sync.reconcile, clock=clock, what="Secrets", pause=pause
         )
         self._statuses = statuses
+        self.on_class_change: list[Callable[[ClassObject | None, ClassObject | None], None]] = []
+        """Called with what a class was and is."""
         statuses.on_late = self.status_written
         cluster.subscribe(self)
 
@@ -87,6 +89,14 @@ class SecretLoop:
         for key in self._volumes.secret_keys() | self._sync.troubled():
             self._queue.add(key)
 
+    def read_classes(self) -> None:
+        """Learn what the classes of restored volumes name."""
+        for volume in self._volumes:
+            for cls in self._cluster.classes(volume.pod.namespace):
+                if cls.name == volume.class_name:
+                    self._volumes.named(volume.target_path, cls.secret_names)
+        self.watch()
+
     def watch(self) -> None:
         """Hear of edits by hand where this node has Secrets, and nowhere else."""
         keys = self._volumes.secret_keys()
@@ -112,6 +122,8 @@ class SecretLoop:
 
     def class_changed(self, before: ClassObject | None, after: ClassObject | None) -> None:
         """What it names now and did before, if a pod of this node has it or waits for its place."""
+        for tell in self.on_class_change:
+            tell(before, after)
         cls = after or before
         assert cls is not None
         names = set[str]()

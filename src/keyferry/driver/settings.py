@@ -12,6 +12,8 @@ from keyferry.provider_settings import ProviderSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+DRIVER_NAME = "secrets-store.csi.k8s.io"
+"""That of upstream, by which pods name it."""
 DEFAULT_MAX_RECEIVE_BYTES = 4194304
 """gRPC's own limit for a message."""
 
@@ -29,7 +31,7 @@ class DriverSettings:
 
     endpoint: str = "unix://tmp/csi.sock"
     """Where CSI is served."""
-    driver_name: str = "secrets-store.csi.k8s.io"
+    driver_name: str = DRIVER_NAME
     """The name of the CSI driver."""
     node_id: str = ""
     """The Kubernetes name of this node."""

@@ -115,7 +115,9 @@ class SecretSync:
             if usage.users:
                 return await self._keep(key, usage)
             self._forget(key)
-            return usage.held or await self._release.release(key)
+            if usage.held:
+                return True
+            return self._volumes.complete and await self._release.release(key)
         except StoreError as error:
             _log.warning(
                 "a Secret waits for the store", secret=ObjectName(*key), **error.log_pairs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ class Volumes:
 
     def __init__(self) -> None:
         self._by_target: dict[str, Volume] = {}
+        self.complete = False
+        """Whether those of an earlier process are among them."""
 
     def __iter__(self) -> Iterator[Volume]:
         """All of them, those first that were published first."""
@@ -99,6 +102,18 @@ class Volumes:
     def within(self, namespace: str) -> list[Volume]:
         """Those of the pods of a namespace."""
         return [volume for volume in self if volume.pod.namespace == namespace]
+
+    def oldest_age(self, now: datetime) -> float:
+        """Seconds since the fetch that is longest ago; 0 without volumes."""
+        return max(((now - volume.fetched_at).total_seconds() for volume in self), default=0.0)
+
+    def versions(self) -> Counter[tuple[str, str, str, str]]:
+        """How many volumes hold what, by namespace, class, object and version."""
+        return Counter(
+            (volume.pod.namespace, volume.class_name, version.id, version.version)
+            for volume in self
+            for version in volume.versions
+        )
 
     def secret_keys(self) -> set[tuple[str, str]]:
         """Namespace and name of every Secret that a class of theirs names."""

@@ -83,7 +83,8 @@ def judge(secret: SecretManifest, present: PresentSecret | None) -> Verdict:
         return Recreate()
     if claim and same_class and not edited:
         return _keep_or_update(secret, claim, present)
-    return Update(reverts=same_class and edited)
+    lost_claim = not present.holder and bool(present.applied.data)
+    return Update(reverts=edited and (same_class or lost_claim))
 
 
 def _keep_or_update(secret: SecretManifest, claim: Claim, present: PresentSecret) -> Keep | Update:
@@ -154,11 +155,9 @@ def _is_in(wanted: Mapping[str, str], there: Mapping[str, str], applied: frozens
 
 
 def _is_edited(present: PresentSecret) -> bool:
-    """Somebody else added or changed a value, or took the moving annotations away."""
-    return (
-        present.data.keys() != present.applied.data
-        or FETCHED_ANNOTATION not in present.applied.annotations
-    )
+    """Somebody else added or changed a value, or what tells whose it is."""
+    claimed = {CLASS_ANNOTATION, FETCHED_ANNOTATION} <= present.applied.annotations
+    return present.data.keys() != present.applied.data or not claimed
 
 
 def _has_keys_of(secret: SecretManifest, present: PresentSecret) -> bool:

@@ -18,7 +18,7 @@ from keyferry.store.kube import KubeStore, open_kube_store
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
-from tests.fakes.store_suite import SECRET, StoreContract, StorePeer, data_of, owners_of
+from tests.fakes.store_suite import CLAIMED, SECRET, ApiContract, ApiPeer, owners_of
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -60,6 +60,11 @@ class Cluster:
         found: Mapping[str, Any] | None = json.loads(text) if text else None
         return found
 
+    async def patch_secret(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
+        await self.server.kubectl(
+            *("patch", "secret", name, f"--namespace={namespace}", f"--patch={json.dumps(patch)}")
+        )
+
     async def events(self) -> Sequence[Mapping[str, Any]]:
         await self.store.drain()
         text = await self.server.kubectl("get", "events", "--namespace=shop", "--output=json")
@@ -79,11 +84,11 @@ async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
         await server.kubectl("delete", kinds, "--all", f"--namespace={namespace}")
 
 
-class TestKubeStore(StoreContract):
+class TestKubeStore(ApiContract):
     """The suite over a real API."""
 
     @pytest.fixture
-    def peer(self, cluster: Cluster) -> StorePeer:
+    def peer(self, cluster: Cluster) -> ApiPeer:
         return cluster
 
 
@@ -104,21 +109,48 @@ async def test_nodes_that_write_one_secret_at_once_lose_no_owner(cluster: Cluste
     assert sorted(owner.uid for owner in owners) == sorted(owners_of(found))
 
 
-async def test_a_secret_that_was_edited_by_hand_is_reverted(cluster: Cluster) -> None:
-    """Values and keys of others go; the labels of others stay."""
-    await cluster.store.apply_secret(SECRET)
-    patch = {
-        "metadata": {"labels": {"team": "blue"}},
-        "data": {"password": "aGFuZA==", "more": "aGFuZA=="},
-    }
-    await cluster.server.kubectl(
-        "patch", "secret", "db", "--namespace=shop", f"--patch={json.dumps(patch)}"
-    )
-    assert (await cluster.store.apply_secret(SECRET)).changed
-    found = await cluster.read("Secret", "shop", "db")
-    assert found is not None
-    assert dict(SECRET.data) == data_of(found)
-    assert "blue" == found["metadata"]["labels"]["team"]
+async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Cluster) -> None:
+    """In the namespaces that are asked for, with our label; one that loses it is heard of, too."""
+    heard: list[tuple[str, str]] = []
+    cluster.store.cluster.subscribe(Heard(heard))
+    cluster.store.cluster.watch_secrets(frozenset({"shop"}))
+    applied = await cluster.store.apply_secret(CLAIMED)
+
+    async def known() -> bool | None:
+        return cluster.store.cluster.secret_version("shop", "db") == applied.version or None
+
+    await eventually(known, "the watch to tell of the Secret")
+    heard.clear()
+    unlabelled = {"metadata": {"labels": {"secrets-store.csi.k8s.io/managed": None}}}
+    await cluster.patch_secret("shop", "db", unlabelled)
+
+    async def told() -> bool | None:
+        return ("shop", "db") in heard or None
+
+    await eventually(told, "the watch to tell that the label went")
+    assert cluster.store.cluster.secret_version("shop", "db") is None
+
+
+class Heard:
+    """Keeps what it hears of Secrets."""
+
+    def __init__(self, secrets: list[tuple[str, str]]) -> None:
+        self._secrets = secrets
+
+    def secret_changed(self, namespace: str, name: str) -> None:
+        self._secrets.append((namespace, name))
+
+    def class_changed(self, before: object, after: object) -> None:
+        """Is not kept."""
+
+    def pod_changed(self, before: object, after: object) -> None:
+        """Is not kept."""
+
+    def status_gone(self, status: object) -> None:
+        """Is not kept."""
+
+    def api_back(self) -> None:
+        """Is not kept."""
 
 
 async def test_the_store_goes_on_while_the_api_server_is_away(cluster: Cluster) -> None:

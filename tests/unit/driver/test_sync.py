@@ -43,6 +43,7 @@ class Node:
             folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC), default_namespace="shop"
         )
         self.volumes = Volumes()
+        self.volumes.complete = True
         self.metrics = Metrics()
         self.sync = SecretSync(
             store=self.store,

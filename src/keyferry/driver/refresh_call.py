@@ -1,0 +1,76 @@
+"""The call that a refresh makes without kubelet, and whether it can be made now. [pure]"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keyferry.contract import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+)
+from keyferry.driver.request import PublishRequest
+
+if TYPE_CHECKING:
+    from keyferry.driver.volumes import Volume
+    from keyferry.store.cluster import CsiVolume, PodFacts
+
+EPHEMERAL = "csi.storage.k8s.io/ephemeral"
+TOKEN_MARGIN = timedelta(seconds=30)
+"""A token that ends sooner is not used: the vault may look at it later, and by another clock."""
+
+
+class _Token(msgspec.Struct):
+    expirationTimestamp: str = ""  # noqa: N815 - the name of kubelet
+
+
+_tokens: msgspec.json.Decoder[dict[str, _Token]] = msgspec.json.Decoder(dict[str, _Token])
+
+
+def rebuilt_request(volume: Volume, pod: PodFacts, csi: CsiVolume) -> PublishRequest:
+    """What kubelet would ask for that volume, but for tokens and secrets, which it alone has."""
+    context = {
+        **csi.attributes,
+        POD_NAME: pod.name,
+        POD_NAMESPACE: pod.namespace,
+        POD_UID: pod.uid,
+        SERVICE_ACCOUNT: pod.service_account,
+        EPHEMERAL: "true",
+    }
+    return PublishRequest(
+        target_path=volume.target_path,
+        readonly=True,
+        pod=volume.pod,
+        class_name=volume.class_name,
+        context=context,
+    )
+
+
+def has_ended(request: PublishRequest, now: datetime) -> bool:
+    """Whether a service-account token of the call is not to be used any more."""
+    text = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
+        SERVICE_ACCOUNT_TOKENS
+    )
+    if not text:
+        return False
+    try:
+        ends = [
+            datetime.fromisoformat(token.expirationTimestamp)
+            for token in _tokens.decode(text).values()
+            if token.expirationTimestamp
+        ]
+        return any(end - TOKEN_MARGIN <= now for end in ends)
+    except (msgspec.DecodeError, ValueError, TypeError, UnicodeError):
+        return False  # whoever uses it says what is wrong with it
+
+
+def share_of(node: str, target_path: str) -> float:
+    """A number from 0 up to 1 that scatters the volumes of all nodes evenly, always the same."""
+    digest = hashlib.sha256(f"{node}\n{target_path}".encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64

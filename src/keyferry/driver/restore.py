@@ -1,0 +1,92 @@
+"""Finds, after a restart, the volumes that an earlier process published.
+
+A pod status says where a volume is; but whoever may write one could name the volume of another pod.
+So it is believed only where the pod of this node, by its uid, has such a volume with that class
+(driver.md, section 4.2, step 7).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry.driver.atomic import written_at
+from keyferry.driver.plan import VolumeState
+from keyferry.driver.request import CLASS_KEY
+from keyferry.driver.threads import run_whole
+from keyferry.driver.volumes import Volume
+from keyferry.errors import VolumeError
+from keyferry.logs import ObjectName, get_logger
+from keyferry.store.interface import OwnerReference
+from keyferry.store.manifest_codec import STATUS_API_VERSION, STATUS_KIND
+
+if TYPE_CHECKING:
+    from keyferry.driver.mounts import Mounts
+    from keyferry.driver.volumes import Volumes
+    from keyferry.store import PodStatus
+    from keyferry.store.cluster import Cluster, CsiVolume, PodFacts
+
+_TARGET = re.compile(r"/pods/(?P<uid>[^/]+)/volumes/kubernetes\.io~csi/(?P<volume>[^/]+)/mount")
+
+_log = get_logger("restore")
+
+
+async def restore_volumes(
+    volumes: Volumes, cluster: Cluster, mounts: Mounts, *, driver_name: str
+) -> None:
+    """Puts into `volumes` what the pod statuses of this node tell and is really there."""
+    found = 0
+    for status in cluster.statuses():
+        pod = cluster.pod(status.namespace, status.pod.name)
+        if pod is None or pod.uid != status.pod.uid or pod.finished:
+            continue
+        if volume_of(status.target_path, status.class_name, pod, driver_name=driver_name) is None:
+            _log.warning(
+                "a pod status names a volume that its pod does not have; it is not believed",
+                status=ObjectName(status.namespace, status.name),
+            )
+            continue
+        volume = await _look_at(status, mounts)
+        if volume is not None and volumes.get(status.target_path) is None:
+            volumes.put(volume)
+            found += 1
+    volumes.complete = True
+    _log.info("volumes of an earlier process", count=found)
+
+
+def volume_of(
+    target_path: str, class_name: str, pod: PodFacts, *, driver_name: str
+) -> CsiVolume | None:
+    """The volume of `pod` at that path with that class; None when it has none such."""
+    match = _TARGET.search(target_path)
+    if match is None or match.end() != len(target_path) or match["uid"] != pod.uid:
+        return None
+    return next(
+        (
+            volume
+            for volume in pod.volumes
+            if volume.name == match["volume"]
+            and volume.driver == driver_name
+            and volume.attributes.get(CLASS_KEY) == class_name
+        ),
+        None,
+    )
+
+
+async def _look_at(status: PodStatus, mounts: Mounts) -> Volume | None:
+    target = Path(status.target_path)
+    try:
+        if await run_whole(mounts.inspect, target) is not VolumeState.WRITTEN:
+            return None
+        written = await run_whole(written_at, target)
+    except VolumeError:
+        return None
+    return Volume(
+        status.target_path,
+        status.pod,
+        status.class_name,
+        written,
+        versions=status.objects,
+        owner=OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, status.uid),
+    )

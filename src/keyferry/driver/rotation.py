@@ -1,0 +1,193 @@
+"""Refreshes volumes that are due without waiting for kubelet (driver.md, section 5).
+
+Kubelet's repeated publishes refresh them, too, about once a minute where the CSIDriver asks for
+them; whoever comes first does it. The first refresh of each volume is put off by a part of the
+interval that depends on node and volume, so that pods that started together do not ask together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from keyferry.driver.refresh_call import has_ended, rebuilt_request, share_of
+from keyferry.driver.restore import volume_of
+from keyferry.driver.secret_users import pod_of
+from keyferry.errors import KeyferryError, StoreError
+from keyferry.logs import ObjectName, get_logger
+
+if TYPE_CHECKING:
+    from keyferry.clocks import Clock
+    from keyferry.driver.publish import Publisher
+    from keyferry.driver.request import PublishRequest
+    from keyferry.driver.volumes import Volume, Volumes
+    from keyferry.store.cluster import Cluster
+    from keyferry.store.interface import ClassObject
+
+LOOK_SECONDS = 1.0
+"""Between two looks at which volumes are due."""
+AT_ONCE = 16
+"""So many refreshes run side by side."""
+
+_log = get_logger("rotation")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """When a volume is due.
+
+    Attributes:
+        fetched: of the volume, when this was planned.
+        due: by the clock of this process.
+    """
+
+    fetched: float | None
+    due: float
+
+
+class RotationTimer:
+    """Looks for volumes that are due.
+
+    Args:
+        publisher: refreshes them.
+        volumes: what is published here.
+        cluster: knows the pods, and the Secrets that they hand to the driver.
+        interval: seconds between two refreshes of a volume.
+        node: the name of this node.
+        driver_name: the name of the CSI driver.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        volumes: Volumes,
+        cluster: Cluster,
+        interval: float,
+        node: str,
+        driver_name: str,
+        clock: Clock,
+    ) -> None:
+        self._publisher = publisher
+        self._volumes = volumes
+        self._cluster = cluster
+        self._interval = interval
+        self._node = node
+        self._driver_name = driver_name
+        self._clock = clock
+        self._plans: dict[str, _Plan] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._said: set[str] = set()
+        """Targets of which it was said that they wait for kubelet."""
+
+    async def run(self) -> None:
+        """Refreshes until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for volume in self._due():
+                    tasks.create_task(self._refresh(volume))
+                await self._clock.sleep(min(LOOK_SECONDS, self._interval))
+
+    def class_changed(self, before: ClassObject | None, after: ClassObject | None) -> None:
+        """What it asks the vault for has changed: its volumes are due at once."""
+        if before is None or after is None:
+            return
+        if (before.provider, before.parameters) == (after.provider, after.parameters):
+            return
+        for volume in self._volumes.within(after.namespace):
+            if volume.class_name == after.name:
+                self._volumes.outdated(volume.target_path)
+                self._plans[volume.target_path] = _Plan(None, self._clock.monotonic())
+
+    def _due(self) -> list[Volume]:
+        """The volumes that are to be refreshed now; each comes again an interval later."""
+        now = self._clock.monotonic()
+        plans, due = {}, []
+        for volume in self._volumes:
+            plan = self._plan(volume, self._plans.get(volume.target_path), now)
+            if plan.due <= now:
+                due.append(volume)
+                plan = _Plan(volume.fetched, now + self._interval)
+            plans[volume.target_path] = plan
+        self._plans = plans
+        self._said &= plans.keys()
+        return due
+
+    def _plan(self, volume: Volume, plan: _Plan | None, now: float) -> _Plan:
+        if plan is None:
+            wait = self._interval * share_of(self._node, volume.target_path)
+            start = now if volume.fetched is None else volume.fetched + self._interval
+            return _Plan(volume.fetched, start + wait)
+        if plan.fetched == volume.fetched:
+            return plan
+        if volume.fetched is None:
+            return _Plan(None, now)
+        self._said.discard(volume.target_path)
+        return _Plan(volume.fetched, volume.fetched + self._interval)
+
+    async def _refresh(self, volume: Volume) -> None:
+        async with self._room:
+            try:
+                request = await self._request(volume)
+                if request is not None:
+                    rebuilt = volume.request is None
+                    await self._publisher.refresh(request, rebuilt=rebuilt)
+            except KeyferryError as error:
+                _log.error(
+                    "a volume that is due cannot be refreshed",
+                    **_names(volume),
+                    **error.log_pairs(),
+                )
+            except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other
+                _log.error("a defect of Keyferry", **_names(volume), type=type(error).__name__)
+
+    async def _request(self, volume: Volume) -> PublishRequest | None:
+        """The call that kubelet would make; None while the pod needs none or only kubelet can."""
+        pod = pod_of(volume, self._cluster)
+        if pod is not None and (pod.finished or pod.leaving):
+            return None
+        csi = None
+        if pod is not None:
+            csi = volume_of(
+                volume.target_path, volume.class_name, pod, driver_name=self._driver_name
+            )
+        request = volume.request
+        if request is None:
+            if pod is None or csi is None:
+                return None
+            request = rebuilt_request(volume, pod, csi)
+        if has_ended(request, self._clock.wall()):
+            if volume.target_path not in self._said:
+                self._said.add(volume.target_path)
+                _log.warning(
+                    "a refresh waits for kubelet, whose tokens have ended; is requiresRepublish"
+                    " of the CSIDriver on?",
+                    **_names(volume),
+                )
+            return None
+        if csi is not None and csi.secret_ref:
+            request = await self._with_secret(request, csi.secret_ref)
+        return request
+
+    async def _with_secret(self, request: PublishRequest, name: str) -> PublishRequest:
+        """The same with what `nodePublishSecretRef` names now, if this driver may read it."""
+        try:
+            texts = await self._cluster.secret_texts(request.pod.namespace, name)
+        except StoreError as error:
+            _log.debug(
+                "nodePublishSecretRef cannot be read anew; what kubelet gave last is used",
+                secret=ObjectName(request.pod.namespace, name),
+                error=str(error),
+            )
+            return request
+        return replace(request, secrets={**request.secrets, **texts})
+
+
+def _names(volume: Volume) -> dict[str, object]:
+    return {
+        "pod": ObjectName(volume.pod.namespace, volume.pod.name),
+        "spc": ObjectName(volume.pod.namespace, volume.class_name),
+        "targetPath": volume.target_path,
+    }

@@ -1,0 +1,196 @@
+"""Nodes over one Kubernetes API that plays by HTTP, each called over a real CSI socket.
+
+async with running_api(home) as api, running_node(home, api, "node-1", provider) as node:
+    node.api.put("secretproviderclasses", class_of("web", entry("db", "a")))
+    node.schedule("web-0", "web")
+    await node.publish("web", "web-0")
+    assert {"value": "1"} == node.secret_values("db")
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from keyferry.driver.mounts import FolderMounts
+from keyferry.proto import csi_pb2 as csi
+from keyferry.store.kube import KubeStore, open_kube_store
+from tests.fakes.driver import NAMESPACE, Driver, running_driver
+from tests.fakes.kube_api import KubeApiServer, class_manifest
+from tests.fakes.provider import ScriptedProvider
+
+PATIENCE = 20.0
+DRIVER = "secrets-store.csi.k8s.io"
+
+
+def entry(name: str, object_name: str, kind: str = "Opaque", **more: object) -> dict[str, Any]:
+    """An entry of `secretObjects` with one key, `value`."""
+    data = [{"objectName": object_name, "key": "value"}]
+    return {"secretName": name, "type": kind, "data": data, **more}
+
+
+def class_of(
+    name: str, *entries: Mapping[str, Any], parameters: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A class of the scripted provider."""
+    manifest = class_manifest(name, provider="scripted")
+    manifest["spec"]["secretObjects"] = list(entries)
+    if parameters:
+        manifest["spec"]["parameters"] = dict(parameters)
+    return manifest
+
+
+@dataclass
+class Node:
+    """A driver on a node.
+
+    Attributes:
+        driver: it, as kubelet sees it.
+        api: the API of its cluster.
+        store: its view of that.
+        provider: what its volumes are filled from.
+        name: of the node.
+    """
+
+    driver: Driver
+    api: KubeApiServer
+    store: KubeStore
+    provider: ScriptedProvider
+    name: str
+
+    def schedule(
+        self,
+        pod: str,
+        class_name: str,
+        *,
+        owner: str = "",
+        phase: str = "Pending",
+        leaving: bool = False,
+        secret_ref: str = "",
+    ) -> None:
+        """The pod is on this node; `owner` names its ReplicaSet."""
+        volume: dict[str, Any] = {
+            "driver": DRIVER,
+            "volumeAttributes": {"secretProviderClass": class_name},
+        }
+        if secret_ref:
+            volume["nodePublishSecretRef"] = {"name": secret_ref}
+        metadata: dict[str, Any] = {"name": pod, "namespace": NAMESPACE, "uid": f"uid-of-{pod}"}
+        if owner:
+            reference = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner}
+            metadata["ownerReferences"] = [{**reference, "uid": f"uid-of-{owner}"}]
+        if leaving:
+            metadata["deletionTimestamp"] = "2030-01-01T12:00:00Z"
+        self.api.put(
+            "pods",
+            {
+                "metadata": metadata,
+                "spec": {
+                    "nodeName": self.name,
+                    "serviceAccountName": "web",
+                    "volumes": [{"name": "secrets", "csi": volume}],
+                },
+                "status": {"phase": phase},
+            },
+        )
+
+    async def publish(self, class_name: str, pod: str = "web-0") -> Path:
+        """Kubelet publishes the volume of a pod."""
+        message = self.driver.publish_request(class_name, pod)
+        message.target_path = str(self.target(pod))
+        await self.driver.send_publish(message)
+        return self.target(pod)
+
+    def target(self, pod: str) -> Path:
+        """Where its volume is, in the shape of kubelet's paths."""
+        volumes = self.driver.home / "pods" / f"uid-of-{pod}" / "volumes"
+        return volumes / "kubernetes.io~csi" / "secrets" / "mount"
+
+    async def unpublish(self, pod: str = "web-0") -> None:
+        """Kubelet takes the volume of a pod away."""
+        message = csi.NodeUnpublishVolumeRequest(
+            volume_id=f"csi-{pod}", target_path=str(self.target(pod))
+        )
+        await self.driver.call("Node/NodeUnpublishVolume", message, csi.NodeUnpublishVolumeResponse)
+
+    async def end(self, pod: str, class_name: str) -> None:
+        """The pod ends and is gone, and the garbage collector takes its status along."""
+        await self.unpublish(pod)
+        self.api.remove("pods", NAMESPACE, pod)
+        self.collect(pod, class_name)
+
+    def collect(self, pod: str, class_name: str) -> None:
+        """The garbage collector takes the status of a pod along."""
+        name = f"{pod}-{NAMESPACE}-{class_name}"
+        self.api.remove("secretproviderclasspodstatuses", NAMESPACE, name)
+
+    # --- what is there ---------------------------------------------------------------------------
+
+    def secret(self, name: str) -> dict[str, Any] | None:
+        """The manifest of a Secret."""
+        return self.api.get("secrets", NAMESPACE, name)
+
+    def secret_values(self, name: str) -> dict[str, str] | None:
+        """What a Secret holds."""
+        manifest = self.secret(name)
+        if manifest is None:
+            return None
+        return {key: b64decode(text).decode() for key, text in manifest["data"].items()}
+
+    def owners(self, name: str) -> list[str]:
+        """The kinds and names of the owners of a Secret."""
+        manifest = self.secret(name) or {"metadata": {}}
+        owners = manifest["metadata"].get("ownerReferences", [])
+        return sorted(f"{owner['kind']} {owner['name']}" for owner in owners)
+
+    async def events(self, reason: str) -> list[str]:
+        """The texts of all events with this reason, with what they are about."""
+        await self.store.drain()
+        return sorted(
+            f"{event['involvedObject']['kind']} {event['involvedObject']['name']}: "
+            f"{event['message']}"
+            for event in self.api.of("events")
+            if event["reason"] == reason
+        )
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Waits for it."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 - a server and a file tell nobody
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"waited in vain for {what}") from None
+
+
+@asynccontextmanager
+async def running_node(
+    home: Path,
+    api: KubeApiServer,
+    name: str = "node-1",
+    *,
+    provider: ScriptedProvider | None = None,
+    rotation_interval: float | None = None,
+) -> AsyncIterator[Node]:
+    """A driver whose volumes are folders below `home`, in step with the API."""
+    provider = provider or ScriptedProvider()
+    async with open_kube_store(
+        api.kubeconfig, node=name, clock=lambda: datetime.now(UTC), pause=lambda _: 0.05
+    ) as store:
+        await store.wait_synced()
+        async with running_driver(
+            home,
+            built_in={"scripted": provider},
+            rotation_interval=rotation_interval,
+            mounts=FolderMounts(),
+            store=store,
+            node=name,
+        ) as driver:
+            yield Node(driver, api, store, provider, name)

@@ -1,0 +1,170 @@
+"""Refreshes without kubelet: a driver over an API that plays by HTTP, by a clock that is moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from keyferry.errors import IdentityError
+from tests.fakes.clock import START
+from tests.fakes.driver import NAMESPACE
+from tests.fakes.kube_api import KubeApiServer, running_api
+from tests.fakes.kube_node import Node, class_of, entry, running_node, until
+from tests.fakes.provider import ScriptedProvider
+
+CLASSES = "secretproviderclasses"
+INTERVAL = 120.0
+TOKENS = "csi.storage.k8s.io/serviceAccount.tokens"
+
+
+@pytest.fixture
+async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
+    async with running_api(mount_home) as running:
+        running.put(CLASSES, class_of("web", entry("db", "a")))
+        yield running
+
+
+@pytest.fixture
+async def node(mount_home: Path, api: KubeApiServer) -> AsyncIterator[Node]:
+    """A node with rotation on, and a pod that is ready to be published."""
+    async with running_node(mount_home, api, rotation_interval=INTERVAL) as running:
+        running.schedule("web-0", "web")
+        await until(lambda: running.store.cluster.pod(NAMESPACE, "web-0") is not None, "the pod")
+        yield running
+
+
+async def refreshed(node: Node, calls: int) -> None:
+    """Let time pass, second by second, until the vault was asked so often."""
+    for _ in range(int(4 * INTERVAL)):
+        if len(node.provider.calls) >= calls:
+            break
+        await node.driver.clock.advance(1)
+    await node.provider.entered(calls)
+    await node.provider.left()
+
+
+async def test_a_volume_is_refreshed_without_kubelet(node: Node) -> None:
+    """After one interval at the least and two at the most, then every interval."""
+    await node.publish("web")
+    node.provider.serves({"a": "2"}, "v2")
+    await node.driver.clock.advance(INTERVAL - 1)
+    assert 1 == len(node.provider.calls)
+    await refreshed(node, 2)
+    assert INTERVAL <= node.driver.clock.now <= 2 * INTERVAL + 1
+    await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+    assert "2" == (node.target("web-0") / "a").read_text()
+    (told,) = await node.events("MountRotationComplete")
+    assert told.endswith(
+        "refreshed the objects of spc shop/web: secret/a from version v1 to v2, changed a"
+    )
+    assert {"provider=scripted": 1.0} == node.driver.series("keyferry_object_rotations_total")
+    held = {"namespace=shop object=secret/a spc=web version=v2": 1.0}
+    assert held == node.driver.series("keyferry_object_volumes")
+    before = node.driver.clock.now
+    await refreshed(node, 3)
+    assert INTERVAL - 1 <= node.driver.clock.now - before <= INTERVAL + 1
+
+
+async def test_kubelet_that_comes_first_is_enough(node: Node) -> None:
+    """The timer then has nothing to do."""
+    await node.publish("web")
+    node.driver.clock.now += INTERVAL
+    await node.publish("web")
+    assert 2 == len(node.provider.calls)
+    await node.driver.clock.advance(INTERVAL - 2)
+    assert 2 == len(node.provider.calls)
+
+
+async def test_other_parameters_are_asked_for_at_once(node: Node, api: KubeApiServer) -> None:
+    """Nobody waits for an interval to see an object that was added."""
+    await node.publish("web")
+    node.provider.serves({"a": "1", "b": "2"})
+    api.put(CLASSES, class_of("web", entry("db", "b"), parameters={"x": "other"}))
+    await until(
+        lambda: any(
+            cls.parameters == {"x": "other"} for cls in node.store.cluster.classes(NAMESPACE)
+        ),
+        "the class",
+    )
+    await node.driver.clock.advance(2)
+    await node.provider.entered(2)
+    await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+
+
+async def test_tokens_that_have_ended_are_not_used(node: Node) -> None:
+    """It waits for kubelet and says so once; with fresh tokens it goes on."""
+
+    async def publish(end: str) -> None:
+        message = node.driver.publish_request("web", "web-0")
+        message.target_path = str(node.target("web-0"))
+        tokens = {"aud": {"token": "canary", "expirationTimestamp": end}}
+        message.volume_context[TOKENS] = json.dumps(tokens)
+        await node.driver.send_publish(message)
+
+    await publish(START.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    await node.driver.clock.advance(5 * INTERVAL)
+    assert 1 == len(node.provider.calls)
+    assert 1 == node.driver.log.getvalue().count("a refresh waits for kubelet")
+    assert "canary" not in node.driver.log.getvalue()
+    await publish("2040-01-01T00:00:00Z")
+    assert 2 == len(node.provider.calls)
+    await refreshed(node, 3)
+
+
+async def test_the_secret_of_the_pod_is_read_anew(node: Node, api: KubeApiServer) -> None:
+    """`nodePublishSecretRef` may have other credentials; without the right, the old ones serve."""
+    node.schedule("web-0", "web", secret_ref="creds")
+    await until(
+        lambda: (
+            (pod := node.store.cluster.pod(NAMESPACE, "web-0")) is not None
+            and bool(pod.volumes[0].secret_ref)
+        ),
+        "the pod",
+    )
+    credentials = {
+        "metadata": {"name": "creds", "namespace": NAMESPACE},
+        "type": "Opaque",
+        "data": {"clientid": "bmV3"},
+    }
+    api.put("secrets", credentials)
+    message = node.driver.publish_request("web", "web-0")
+    message.target_path = str(node.target("web-0"))
+    message.secrets["clientid"] = "old"
+    await node.driver.send_publish(message)
+    api.forbidden.add("get secrets")
+    await refreshed(node, 2)
+    assert {"clientid": "old"} == node.provider.calls[1].secrets
+    api.forbidden.clear()
+    await refreshed(node, 3)
+    assert {"clientid": "new"} == node.provider.calls[2].secrets
+
+
+async def test_after_a_restart_the_call_is_rebuilt(mount_home: Path, api: KubeApiServer) -> None:
+    """From the pod and its status; tokens are kubelet's, so without them nobody is alarmed."""
+    async with running_node(mount_home, api, rotation_interval=INTERVAL) as node:
+        node.schedule("web-0", "web")
+        await node.publish("web")
+    fresh = ScriptedProvider()
+    fresh.serves({"a": "2"}, "v2")
+    async with running_node(mount_home, api, provider=fresh, rotation_interval=INTERVAL) as node:
+        await until(lambda: len(node.driver.engine.volumes) == 1, "the volume to be restored")
+        await refreshed(node, 1)
+        assert node.driver.clock.now <= INTERVAL + 1
+        asked = fresh.calls[0].attributes
+        assert ("web", "web-0") == (
+            asked["csi.storage.k8s.io/serviceAccount.name"],
+            asked["csi.storage.k8s.io/pod.name"],
+        )
+        await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+        (told,) = await node.events("MountRotationComplete")
+        assert "secret/a from version v1 to v2" in told
+    lost = ScriptedProvider()
+    lost.fails(IdentityError("no tokens"))
+    async with running_node(mount_home, api, provider=lost, rotation_interval=INTERVAL) as node:
+        await until(lambda: len(node.driver.engine.volumes) == 1, "the volume to be restored")
+        await refreshed(node, 1)
+        await node.driver.clock.turn()
+        assert [] == await node.events("MountRotationFailed")
