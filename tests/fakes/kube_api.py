@@ -425,6 +425,8 @@ class KubeApiServer:
                 if key[0].startswith("secretprovider"):
                     raise Refusal(415, "UnsupportedMediaType")
                 return self.objects.merge(key, body, manager)
+            case "patch", "application/merge-patch+json":
+                return self.objects.merge(key, body, manager)
         raise Refusal(405, "MethodNotAllowed")
 
     def _listing(self, wanted: Wanted) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ from keyferry.store.interface import (
     Effect,
     Event,
     EventType,
+    Health,
     ObjectStore,
     OwnerReference,
     PodRef,
@@ -57,6 +58,7 @@ SECRET = SecretManifest(
     owners=(REPLICAS,),
 )
 FETCHED = datetime(2030, 1, 1, 12, tzinfo=UTC)
+HEALTH = Health(FETCHED, FETCHED + timedelta(hours=1), "AccessDenied", "hop vault: no")
 CLAIM = Claim("web", "class-uid/3", FETCHED, rivals=frozenset({"api"}))
 CLAIMED = replace(SECRET, claim=CLAIM)
 """What class `web` makes of it, which class `api` names too."""
@@ -144,6 +146,32 @@ class StoreContract:
         assert manifest is not None
         assert ["new-uid"] == owners_of(manifest)
         assert [{"id": "a", "version": "2"}] == manifest["status"]["objects"]
+
+    async def test_a_pod_status_tells_how_its_volume_fares(self, peer: StorePeer) -> None:
+        """Beside what upstream has; what upstream has does not wipe it out."""
+        await peer.store.apply_health("shop", STATUS.name, HEALTH)
+        assert await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name) is None
+        await peer.store.apply_pod_status(STATUS)
+        await peer.store.apply_health("shop", STATUS.name, HEALTH)
+        await peer.store.apply_pod_status(replace(STATUS, objects=(ObjectVersion("a", "2"),)))
+        manifest = await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name)
+        assert manifest is not None
+        assert [{"id": "a", "version": "2"}] == manifest["status"]["objects"]
+        assert "2030-01-01T12:00:00Z" == manifest["status"]["lastRefreshTime"]
+        assert [
+            {
+                "type": "Refreshed",
+                "status": "False",
+                "reason": "AccessDenied",
+                "message": "hop vault: no",
+                "lastTransitionTime": "2030-01-01T13:00:00Z",
+            }
+        ] == manifest["status"]["conditions"]
+        again = replace(HEALTH, reason="Refreshed", message="")
+        await peer.store.apply_health("shop", STATUS.name, again)
+        manifest = await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name)
+        assert manifest is not None
+        assert ["True"] == [one["status"] for one in manifest["status"]["conditions"]]
 
     async def test_a_secret_is_made_with_our_label(self, peer: StorePeer) -> None:
         """Labels and annotations of the class, and the label by which we know it."""

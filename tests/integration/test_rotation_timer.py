@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.errors import IdentityError
+from keyferry.errors import AccessDeniedError, IdentityError
 from tests.fakes.clock import START
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
@@ -92,6 +92,45 @@ async def test_other_parameters_are_asked_for_at_once(node: Node, api: KubeApiSe
     await node.driver.clock.advance(2)
     await node.provider.entered(2)
     await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+
+
+def condition(node: Node) -> dict[str, str]:
+    """The condition of the pod status, {} without one."""
+    status = node.api.get("secretproviderclasspodstatuses", NAMESPACE, "web-0-shop-web")
+    conditions = (status or {"status": {}})["status"].get("conditions", [{}])
+    found: dict[str, str] = conditions[0]
+    return found
+
+
+async def test_a_pod_status_tells_how_its_volume_fares(node: Node) -> None:
+    """The hop and the reason since a refresh failed, and when the content was last fetched."""
+    await node.publish("web")
+    node.provider.fails(AccessDeniedError("the vault does not let it read"))
+    await refreshed(node, 2)
+    await until(lambda: condition(node).get("status") == "False", "the failure to be told")
+    assert "AccessDenied" == condition(node)["reason"]
+    assert "hop vault: the vault does not let it read" == condition(node)["message"]
+    node.provider.serves({"a": "1"})
+    await refreshed(node, 3)
+    await until(lambda: condition(node).get("status") == "True", "the success to be told")
+    assert ("Refreshed", "") == (condition(node)["reason"], condition(node)["message"])
+
+
+async def test_refreshes_without_news_write_nothing(node: Node) -> None:
+    """A pod status is written once an hour, whatever the interval is."""
+    await node.publish("web")
+    await refreshed(node, 2)
+    await until(lambda: condition(node).get("status") == "True", "the first refresh to be told")
+    node.api.requests.clear()
+    calls = len(node.provider.calls)
+    await node.driver.clock.advance(3500)
+    assert len(node.provider.calls) >= calls + 3500 // INTERVAL - 1
+    writes = [request for request in node.api.requests if request.startswith(("patch", "create"))]
+    assert [] == writes
+    await node.driver.clock.advance(300)
+    told = "patch secretproviderclasspodstatuses"
+    await until(lambda: told in node.api.requests, "the last refresh to be told again")
+    assert 1 == node.api.requests.count(told)
 
 
 async def test_tokens_that_have_ended_are_not_used(node: Node) -> None:

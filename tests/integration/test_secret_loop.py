@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from keyferry.errors import ObjectNotFoundError
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.kube_node import Node, class_of, entry, running_node, until
@@ -288,12 +287,11 @@ async def test_a_mount_goes_on_while_the_api_is_away(node: Node, api: KubeApiSer
     await api.stop()
     target = await node.publish("web")
     assert "1" == (target / "a").read_text()
-    node.provider.fails(ObjectNotFoundError("there is no a"))
     pending = node.driver.series("keyferry_pending_writes")
     assert 1.0 == pending["kind=podstatus"]
     await api.start()
     await until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
-    assert ["ReplicaSet web-5d8"] == node.owners("db")
+    await until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "its owners")
     assert api.get("secretproviderclasspodstatuses", NAMESPACE, "web-0-shop-web")
     assert 0.0 == node.driver.series("keyferry_pending_writes")["kind=podstatus"]
 

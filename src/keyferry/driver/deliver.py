@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.contract import ObjectVersion
     from keyferry.driver.expiry_watch import ExpiryWatch
+    from keyferry.driver.health import HealthKeeper
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin
@@ -64,6 +65,7 @@ class Delivery:
         volumes: what is published here.
         statuses: writes the record of a volume.
         secrets: the Kubernetes Secrets of a volume.
+        health: hears of refreshes.
         expiries: who hears of objects that end.
         node: the name of this node, for pod statuses.
         clock: tells when content was fetched.
@@ -76,6 +78,7 @@ class Delivery:
         volumes: Volumes,
         statuses: StatusKeeper,
         secrets: SecretLoop,
+        health: HealthKeeper,
         expiries: ExpiryWatch,
         node: str,
         clock: Clock,
@@ -84,6 +87,7 @@ class Delivery:
         self._volumes = volumes
         self._statuses = statuses
         self._secrets = secrets
+        self._health = health
         self._expiries = expiries
         self._node = node
         self._clock = clock
@@ -123,7 +127,9 @@ class Delivery:
         before = self._volumes.get(request.target_path)
         changes = version_changes(before.versions if before else (), status.objects)
         changed = bool(written) or not result.files or not isinstance(decision, Refresh)
-        problems = await self._follow(volume, cls, status, changed=changed)
+        problems = await self._follow(
+            volume, cls, status, changed=changed, refreshed=isinstance(decision, Refresh)
+        )
         near_expiry = await self._expiries.delivered(
             request.target_path, request.pod, cls, result.expiries
         )
@@ -152,7 +158,13 @@ class Delivery:
         return await self._follow(volume, cls, record, changed=True)
 
     async def _follow(
-        self, volume: Volume, cls: ClassObject, status: PodStatus, *, changed: bool
+        self,
+        volume: Volume,
+        cls: ClassObject,
+        status: PodStatus,
+        *,
+        changed: bool,
+        refreshed: bool = False,
     ) -> tuple[SecretProblem, ...]:
         """What follows from content that stands: the record, and the Secrets."""
         before = self._volumes.get(volume.target_path)
@@ -160,6 +172,8 @@ class Delivery:
         self._volumes.put(volume)
         try:
             await self._statuses.record(status)
+            if refreshed:
+                self._health.refreshed(status)
             problems: tuple[SecretProblem, ...] = ()
             if cls.secret_objects:
                 problems = await self._secrets.settle(cls, changed=changed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.driver.deliver import Delivery
+from keyferry.driver.health import HealthKeeper
 from keyferry.driver.publish import Publisher
 from keyferry.driver.release import SecretRelease
 from keyferry.driver.restore import restore_volumes
@@ -79,12 +80,15 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
     """The engine; what it does beside the calls of kubelet ends with the block."""
     volumes = Volumes()
     statuses = StatusKeeper(given.store, volumes=volumes, clock=given.clock, pause=given.pause)
+    health = HealthKeeper(given.store, clock=given.clock, pause=given.pause)
     secrets = _secrets(given, volumes, statuses)
+    secrets.on_api_back.append(health.retry)
     delivery = Delivery(
         mounts=given.mounts,
         volumes=volumes,
         statuses=statuses,
         secrets=secrets,
+        health=health,
         expiries=given.expiries,
         node=given.node,
         clock=given.clock,
@@ -97,6 +101,7 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         volumes=volumes,
         statuses=statuses,
         secrets=secrets,
+        health=health,
         expiries=given.expiries,
         metrics=given.metrics,
         node=given.node,
@@ -105,6 +110,7 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
     )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(statuses.running())
+        await stack.enter_async_context(health.running())
         await stack.enter_async_context(secrets.running())
         keep_running(stack, _restore(given, volumes, secrets))
         if given.rotation_interval:

@@ -43,7 +43,8 @@ def resolve_file(
     present = [name for name in named if name.path in by_path]
     origins = {name.path: name.origin for name in present if object_name in name.names}
     if not origins:
-        raise _unknown(object_name, by_path, present)
+        absent = [name for name in named if name.path not in by_path]
+        raise _unknown(object_name, by_path, present, absent)
     if len(origins) > 1:
         raise ObjectNamesError(
             f"objectName {object_name!r} is ambiguous: it fits {_listed(origins, origins)}",
@@ -54,16 +55,23 @@ def resolve_file(
 
 
 def _unknown(
-    object_name: str, paths: Iterable[str], present: Sequence[NamedFile]
+    object_name: str,
+    paths: Iterable[str],
+    present: Sequence[NamedFile],
+    absent: Iterable[NamedFile],
 ) -> ObjectNamesError:
     listed = _listed(paths, {name.path: name.origin for name in present})
     names = {*paths, *(alternative for name in present for alternative in name.names)}
     close = difflib.get_close_matches(object_name, sorted(names), n=1)
+    if any(object_name == name.path or object_name in name.names for name in absent):
+        remedy = "The class names it since; the next refresh brings it, or a restart of the pod."
+    elif close:
+        remedy = f"Did you mean {close[0]!r}?"
+    else:
+        remedy = "Use the path of a file (its alias, where it has one) or the name of its object."
     return ObjectNamesError(
         f"file matching objectName {object_name!r} not found in the pod; the volume holds {listed}",
-        f"Did you mean {close[0]!r}?"
-        if close
-        else "Use the path of a file (its alias, where it has one) or the name of its object.",
+        remedy,
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.driver.deliver import Delivery
     from keyferry.driver.expiry_watch import ExpiryWatch
+    from keyferry.driver.health import HealthKeeper
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
@@ -51,7 +52,8 @@ class Publisher:
         volumes: what is published here.
         statuses: hears of volumes that go.
         secrets: the same.
-        expiries: the same.
+        health: hears of refreshes that fail.
+        expiries: hears of volumes that go.
         metrics: what is counted.
         node: the name of this node, for pod statuses.
         rotation_interval: seconds that content is left alone before a repeated publish refreshes
@@ -69,6 +71,7 @@ class Publisher:
         volumes: Volumes,
         statuses: StatusKeeper,
         secrets: SecretLoop,
+        health: HealthKeeper,
         expiries: ExpiryWatch,
         metrics: Metrics,
         node: str,
@@ -82,6 +85,7 @@ class Publisher:
         self._volumes = volumes
         self._statuses = statuses
         self._secrets = secrets
+        self._health = health
         self._expiries = expiries
         self._metrics = metrics
         self._node = node
@@ -200,11 +204,15 @@ class Publisher:
 
     async def _find_record(self, request: PublishRequest) -> PodStatus | None:
         """The pod status by which an earlier publish of this very volume ended."""
-        wanted = pod_status(request.pod, request.class_name, request.target_path, self._node, ())
+        wanted = self._status(request)
         status = await self._store.find_pod_status(wanted.namespace, wanted.name)
         if status is None or status.pod.uid != request.pod.uid:
             return None
         return status if status.target_path == request.target_path else None
+
+    def _status(self, request: PublishRequest) -> PodStatus:
+        """Its name, and whose it is."""
+        return pod_status(request.pod, request.class_name, request.target_path, self._node, ())
 
     async def _read_class(self, request: PublishRequest) -> ClassObject:
         return check_class(await self._store.get_class(request.pod.namespace, request.class_name))
@@ -261,6 +269,7 @@ class Publisher:
                 **error.log_pairs(),
             )
             self._metrics.refresh_failed(cls.provider, error)
+            self._health.failed(self._status(request), error)
             await self._store.record_event(rotation_failed(request.pod, cls, error))
             return Published(Refresh(), stale=error)
         rotated = bool(published.written)
@@ -274,5 +283,6 @@ class Publisher:
 
     def _forget(self, target: str) -> None:
         self._statuses.forget(target)
+        self._health.forget(target)
         self._expiries.gone(target)
         self._plugins.volume_gone(target)

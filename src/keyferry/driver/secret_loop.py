@@ -55,9 +55,10 @@ class SecretLoop:
         self._queue: WorkQueue[Key] = WorkQueue(
             sync.reconcile, clock=clock, what="Secrets", pause=pause
         )
-        self._statuses = statuses
         self.on_class_change: list[Callable[[ClassObject | None, ClassObject | None], None]] = []
         """Called with what a class was and is."""
+        self.on_api_back: list[Callable[[], None]] = [statuses.retry]
+        """Called when the API answers again."""
         statuses.on_late = self.status_written
         cluster.subscribe(self)
 
@@ -157,7 +158,8 @@ class SecretLoop:
 
     def api_back(self) -> None:
         """What could not be done may be possible now."""
-        self._statuses.retry()
+        for tell in self.on_api_back:
+            tell()
         self._queue.retry_failed()
 
     def status_written(self, status: PodStatus) -> None:

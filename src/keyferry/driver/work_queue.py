@@ -76,8 +76,11 @@ class WorkQueue(Generic[K]):
         self._ready: asyncio.Queue[K] = asyncio.Queue()
 
     def __len__(self) -> int:
-        """How many keys wait, for their turn or for a later try."""
-        return sum(entry.queued or entry.timer is not None for entry in self._entries.values())
+        """How many keys are under way, or wait for their turn or for a later try."""
+        return sum(
+            entry.queued or entry.running or entry.timer is not None
+            for entry in self._entries.values()
+        )
 
     def add(self, key: K, *, after: float = 0.0) -> None:
         """Work on `key` soon, or after so many seconds unless something comes earlier."""

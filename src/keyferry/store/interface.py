@@ -116,6 +116,28 @@ class PodStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """How the last refresh of a volume ended.
+
+    Attributes:
+        refreshed_at: when its content was last fetched; None when that is not known.
+        since: when it became as it is.
+        reason: one word; `Refreshed` when all is well.
+        message: the hop and the error; "" when all is well.
+    """
+
+    refreshed_at: datetime | None
+    since: datetime
+    reason: str = "Refreshed"
+    message: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether the last refresh brought what the class asks for."""
+        return not self.message
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """By what right a class has a Secret.
 
@@ -232,6 +254,9 @@ class ObjectStore(Protocol):
         Returns:
             The reference by which a Secret names this pod status as its owner.
         """
+
+    async def apply_health(self, namespace: str, name: str, health: Health) -> None:
+        """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
 
     async def apply_secret(self, secret: SecretManifest) -> Applied:
         """Create it, or make it equal to `secret`, as `secret_rules` decides.

@@ -7,7 +7,7 @@ seldom asks the API, and goes on with what is known while the API is away.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -26,6 +26,7 @@ from keyferry.store.kube_secrets import applied_content, correction
 from keyferry.store.manifest_codec import (
     STATUS_API_VERSION,
     STATUS_KIND,
+    health_manifest,
     status_manifest,
     stored_secret,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from keyferry.store.interface import ClassObject, Event, PodStatus, SecretManifest
+    from keyferry.store.interface import ClassObject, Event, Health, PodStatus, SecretManifest
     from keyferry.store.kube_client import KubeApi
     from keyferry.store.manifest_codec import Manifest
     from keyferry.store.present_secret import PresentSecret
@@ -171,6 +172,17 @@ class KubeStore:
         )
         mirror.put(answer)
         return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, _uid(answer))
+
+    async def apply_health(self, namespace: str, name: str, health: Health) -> None:
+        """Tell in a pod status how its volume fares; nothing where there is no such pod status.
+
+        By a merge, of which the API drops what the CRDs of upstream do not know; an apply with such
+        a field is refused as a whole.
+        """
+        _check_names(namespace, name, STATUS_KIND)
+        with suppress(ApiMissingError):
+            patch: Manifest = {"status": health_manifest(health)}
+            await self._api.merge_custom(PodStatuses, namespace, name, patch)
 
     async def apply_secret(self, secret: SecretManifest) -> Applied:
         """Create it, or make it equal to `secret`, as `secret_rules` decides.

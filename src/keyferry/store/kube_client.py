@@ -148,6 +148,14 @@ class KubeApi:
             kind, namespace, name, patch, patch_type=PatchType.STRATEGIC, force=False
         )
 
+    async def merge_custom(
+        self, kind: type[Resource], namespace: str, name: str, patch: Manifest
+    ) -> Manifest:
+        """JSON merge, for the kinds of CRDs: lists are replaced as a whole."""
+        return await self._patch(
+            kind, namespace, name, patch, patch_type=PatchType.MERGE, force=False
+        )
+
     async def _patch(
         self,
         kind: type[Resource],

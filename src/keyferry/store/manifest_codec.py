@@ -15,6 +15,7 @@ from keyferry.store.fields import Field
 from keyferry.store.interface import (
     ClassRef,
     Event,
+    Health,
     OwnerReference,
     PodRef,
     PodStatus,
@@ -33,6 +34,7 @@ Manifest = dict[str, Value]
 
 NODE_LABEL = "internal.secrets-store.csi.k8s.io/node-name"
 STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
+REFRESHED_CONDITION = "Refreshed"
 STATUS_KIND = "SecretProviderClassPodStatus"
 EVENT_COMPONENT = "csi-secrets-store-controller"
 
@@ -142,6 +144,32 @@ def status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
     return with_owners(manifest, (pod,))
 
 
+def health_manifest(health: Health) -> Manifest:
+    """What is ours in the status of a pod status, beside what upstream has."""
+    condition: Manifest = {
+        "type": REFRESHED_CONDITION,
+        "status": "True" if health.well else "False",
+        "reason": health.reason,
+        "message": health.message,
+        "lastTransitionTime": _stamp(health.since),
+    }
+    refreshed: Manifest = {}
+    if health.refreshed_at is not None:
+        refreshed = {"lastRefreshTime": _stamp(health.refreshed_at)}
+    return {**refreshed, "conditions": [condition]}
+
+
+def with_health(manifest: Manifest, health: Manifest) -> Manifest:
+    """A pod status that tells it, too."""
+    return {**manifest, "status": {**Field(manifest)["status"].mapping(), **health}}
+
+
+def stored_health(manifest: Value) -> Manifest:
+    """Reads what `with_health` writes."""
+    status = Field(manifest)["status"].mapping()
+    return {key: status[key] for key in ("lastRefreshTime", "conditions") if key in status}
+
+
 def _object_manifest(version: ObjectVersion) -> Value:
     # Go leaves an empty text out.
     return {"id": version.id, **({"version": version.version} if version.version else {})}
@@ -184,7 +212,7 @@ def event_manifest(event: Event, name: str, *, now: datetime, earlier: Value) ->
         now: with a time zone.
         earlier: None when it happened for the first time.
     """
-    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = _stamp(now)
     about = event.about
     api_version, kind = _KINDS[type(about)]
     return {
@@ -206,3 +234,7 @@ def event_manifest(event: Event, name: str, *, now: datetime, earlier: Value) ->
         "firstTimestamp": Field(earlier)["firstTimestamp"].text() or stamp,
         "lastTimestamp": stamp,
     }
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

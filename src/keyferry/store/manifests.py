@@ -9,44 +9,49 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, assert_never
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from keyferry.errors import KeyferryError, StoreError
+from keyferry.errors import KeyferryError
 from keyferry.store.class_files import ClassFiles
 from keyferry.store.fields import FieldTypeError
+from keyferry.store.folder_secrets import (
+    apply_secret,
+    collect_secrets,
+    delete_secret,
+    find_secret,
+    parsed,
+    parsed_or_none,
+)
 from keyferry.store.interface import Applied, Effect
 from keyferry.store.manifest_codec import (
-    STATUS_KIND,
     event_manifest,
-    merged_owners,
-    secret_manifest,
+    health_manifest,
     status_manifest,
     status_owner,
     status_uid,
+    stored_health,
     stored_labels,
-    stored_secret,
     stored_status,
-    with_owners,
+    with_health,
 )
 from keyferry.store.names import MAX_SUBDOMAIN, shortened
 from keyferry.store.output_folder import Kind, OutputFolder
 from keyferry.store.plain_machine import NoCluster
-from keyferry.store.secret_rules import Create, Keep, Recreate, Update, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
     from keyferry.store.interface import (
         ClassObject,
         Event,
+        Health,
         OwnerReference,
         PodStatus,
         SecretManifest,
     )
     from keyferry.store.present_secret import PresentSecret
-    from keyferry.store.yaml_documents import Value
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -102,6 +107,11 @@ class ManifestsStore:
             await self._write(_apply_pod_status, self._output, status)
         return status_owner(status)
 
+    async def apply_health(self, namespace: str, name: str, health: Health) -> None:
+        """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
+        if self._output is not None:
+            await self._write(_apply_health, self._output, namespace, name, health)
+
     async def apply_secret(self, secret: SecretManifest) -> Applied:
         """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
@@ -112,19 +122,19 @@ class ManifestsStore:
         """
         if self._output is None:
             return Applied(Effect.NONE)
-        return await self._write(_apply_secret, self._output, secret)
+        return await self._write(apply_secret, self._output, secret)
 
     async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
         """The Secret as it is; None when there is none."""
         if self._output is None:
             return None
-        return await asyncio.to_thread(_find_secret, self._output, namespace, name)
+        return await asyncio.to_thread(find_secret, self._output, namespace, name)
 
     async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
         """Delete it if it still is as it was; False when it has changed since."""
         if self._output is None:
             return True
-        return await self._write(_delete_secret, self._output, namespace, name, present)
+        return await self._write(delete_secret, self._output, namespace, name, present)
 
     async def record_event(self, event: Event) -> None:
         """Record it, or count it once more; one that cannot be written is lost."""
@@ -163,61 +173,24 @@ def _find_pod_status(folder: OutputFolder, namespace: str, name: str) -> PodStat
     manifest = folder.read(Kind.POD_STATUS, namespace, name)
     if manifest is None:
         return None
-    return _parsed(stored_status, manifest, f"pod status {namespace}/{name}")
+    return parsed(stored_status, manifest, f"pod status {namespace}/{name}")
 
 
 def _apply_pod_status(folder: OutputFolder, status: PodStatus) -> None:
     with folder.locked():
         present = folder.read(Kind.POD_STATUS, status.namespace, status.name)
-        labels = _parsed(stored_labels, present, f"pod status {status.namespace}/{status.name}")
-        manifest = status_manifest(status, labels)
+        labels = parsed(stored_labels, present, f"pod status {status.namespace}/{status.name}")
+        manifest = with_health(status_manifest(status, labels), stored_health(present))
         if manifest != present:
             folder.write(Kind.POD_STATUS, status.namespace, status.name, manifest)
 
 
-def _find_secret(folder: OutputFolder, namespace: str, name: str) -> PresentSecret | None:
-    manifest = folder.read(Kind.SECRET, namespace, name)
-    if manifest is None:
-        return None
-    return _parsed(_stored_secret, manifest, f"Secret {namespace}/{name}")
-
-
-def _apply_secret(folder: OutputFolder, secret: SecretManifest) -> Applied:
-    at = Kind.SECRET, secret.namespace, secret.name
+def _apply_health(folder: OutputFolder, namespace: str, name: str, health: Health) -> None:
     with folder.locked():
-        present = _find_secret(folder, secret.namespace, secret.name)
-        verdict = judge(secret, present)
-        there = present.owners if present else ()
-        owners = tuple(
-            owner
-            for owner in merged_owners(there, secret.owners)
-            if owner.uid not in secret.disowned
-        )
-        if not isinstance(verdict, Keep):
-            folder.write(*at, secret_manifest(secret, owners))
-        elif owners != there:
-            folder.write(*at, with_owners(folder.read(*at), owners))
-        effect = Effect.UPDATED if owners != there else Effect.NONE
-        match verdict:
-            case Create():
-                effect = Effect.CREATED
-            case Update(reverts):
-                effect = Effect.REVERTED if reverts else Effect.UPDATED
-            case Recreate():
-                effect = Effect.RECREATED
-            case Keep():
-                pass
-            case _:
-                assert_never(verdict)
-        return Applied(effect, earlier_type=present.type if present else "")
-
-
-def _delete_secret(folder: OutputFolder, namespace: str, name: str, present: PresentSecret) -> bool:
-    with folder.locked():
-        now = _find_secret(folder, namespace, name)
-        if now == present:
-            folder.remove_one(Kind.SECRET, namespace, name)
-        return now is None or now == present
+        present = folder.read(Kind.POD_STATUS, namespace, name)
+        if isinstance(present, dict):
+            told = with_health(present, health_manifest(health))
+            folder.write(Kind.POD_STATUS, namespace, name, told)
 
 
 def _record_event(folder: OutputFolder, event: Event, now: datetime) -> None:
@@ -239,7 +212,7 @@ def _volume_gone(folder: OutputFolder, target_path: str) -> None:
         alive = set()
         all_known = True
         for path, manifest in folder.everything(Kind.POD_STATUS):
-            status = _parsed_or_none(stored_status, manifest)
+            status = parsed_or_none(stored_status, manifest)
             if status is None:
                 all_known = False
             elif status.target_path == target_path:
@@ -248,39 +221,4 @@ def _volume_gone(folder: OutputFolder, target_path: str) -> None:
                 alive.add(status_uid(status))
         # A Secret may belong to a status that cannot be read; then it is safer to keep too much.
         if all_known:
-            _collect_secrets(folder, alive)
-
-
-def _collect_secrets(folder: OutputFolder, alive: Set[str]) -> None:
-    """Take dead owners off our Secrets, and remove the Secrets that had no other."""
-    for path, manifest in folder.everything(Kind.SECRET):
-        secret = _parsed_or_none(_stored_secret, manifest)
-        if secret is None or not secret.ours:
-            continue
-        left = [o for o in secret.owners if o.kind != STATUS_KIND or o.uid in alive]
-        if len(left) == len(secret.owners):
-            continue
-        if left:
-            folder.replace(path, with_owners(manifest, left))
-        else:
-            folder.remove(path)
-
-
-def _stored_secret(manifest: Value) -> PresentSecret:
-    return stored_secret(manifest, api=False)
-
-
-def _parsed(parse: Callable[[Value], T], manifest: Value, who: str) -> T:
-    try:
-        return parse(manifest)
-    except FieldTypeError as error:
-        raise StoreError(
-            f"the manifest of {who} was changed: {error.problem}", "Mend the file or remove it."
-        ) from error
-
-
-def _parsed_or_none(parse: Callable[[Value], T], manifest: Value) -> T | None:
-    try:
-        return None if manifest is None else parse(manifest)
-    except FieldTypeError:
-        return None
+            collect_secrets(folder, alive)

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from keyferry.store.interface import OwnerReference
 from keyferry.store.kube import KubeStore, open_kube_store
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
-from tests.fakes.store_suite import CLAIMED, SECRET, ApiContract, ApiPeer, owners_of
+from tests.fakes.store_suite import CLAIMED, HEALTH, SECRET, STATUS, ApiContract, ApiPeer, owners_of
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -107,6 +108,41 @@ async def test_nodes_that_write_one_secret_at_once_lose_no_owner(cluster: Cluste
     )
     found = await cluster.read("Secret", "shop", "db")
     assert sorted(owner.uid for owner in owners) == sorted(owners_of(found))
+
+
+async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """They drop how a volume fares, and nothing else is refused for it."""
+    path = CRDS / "secretproviderclasspodstatuses.yaml"
+    crd = yaml.safe_load(path.read_text())
+    for version in crd["spec"]["versions"]:
+        properties = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+        del properties["conditions"], properties["lastRefreshTime"]
+    upstream = tmp_path / "upstream.yaml"
+    upstream.write_text(yaml.safe_dump(crd))
+    try:
+        await cluster.server.kubectl("apply", f"--filename={upstream}")
+
+        async def dropped() -> bool | None:
+            await cluster.store.apply_pod_status(STATUS)
+            await cluster.store.apply_health("shop", STATUS.name, HEALTH)
+            found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
+            assert found is not None
+            assert "web-0" == found["status"]["podName"]
+            return "conditions" not in found["status"] or None
+
+        await eventually(dropped, "the API to know the CRD of upstream")
+        await cluster.store.apply_pod_status(replace(STATUS, objects=()))
+    finally:
+        await cluster.server.kubectl("apply", f"--filename={path}")
+
+    async def kept() -> bool | None:
+        await cluster.store.apply_health("shop", STATUS.name, HEALTH)
+        found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
+        return (found is not None and "conditions" in found["status"]) or None
+
+    await eventually(kept, "the API to know our CRD again")
 
 
 async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Cluster) -> None:

@@ -97,6 +97,13 @@ def test_an_object_that_was_not_delivered_is_no_candidate() -> None:
     assert "gone" not in str(error)
 
 
+def test_an_object_that_the_class_got_since_says_what_brings_it() -> None:
+    """The volume was filled before."""
+    error = problem("x", [file("a")], [named("gone", "x")])
+    assert "The class names it since; the next refresh brings it" in str(error)
+    assert "names it since" not in str(problem("y", [file("a")], [named("gone", "x")]))
+
+
 def test_an_empty_volume_holds_no_file() -> None:
     """The sentence stays whole."""
     assert problem("x", [], []).problem.endswith("the volume holds no file")
