@@ -33,19 +33,6 @@ class DatedContent:
     asked: float
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """When each object of a collection was changed last.
-
-    Attributes:
-        updated: by name in lower case, in seconds since 1970, by the vault's clock.
-        asked: when the vault was asked, in seconds from an arbitrary start.
-    """
-
-    updated: Mapping[str, int] = field(hash=False)
-    asked: float
-
-
 def pages_worth(held: int, known: int | None) -> int:
     """How many pages it pays to read, at the most; 0: none.
 
@@ -57,10 +44,16 @@ def pages_worth(held: int, known: int | None) -> int:
     return most if most >= 1 and (known is None or known <= most) else 0
 
 
-def has_not_changed(name: str, held: DatedContent, changes: Changes) -> bool:
-    """Whether `changes` proves that `held` is what the vault holds under `name`."""
+def has_not_changed(name: str, held: DatedContent, changes: Mapping[str, int]) -> bool:
+    """Whether a list proves that `held` is what the vault holds under `name`.
+
+    Args:
+        name: of the object.
+        held: its content.
+        changes: when each object of the list was changed last, by name in lower case, in seconds
+            since 1970 by the vault's clock.
+    """
     updated = held.content.properties.updated
-    told = changes.updated.get(name.lower())
-    if updated is None or told != updated:
+    if updated is None or changes.get(name.lower()) != updated:
         return False
     return held.asked - updated >= SETTLED_SECONDS

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.azure.proof import Changes, DatedContent, has_not_changed, pages_worth
+from keyferry.azure.proof import DatedContent, has_not_changed, pages_worth
 from keyferry.contract import Purpose
 from keyferry.economy.key import FetchKey
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 READ = "read"
 """The first word of the items whose content is held as `DatedContent`."""
-_LIST_SECONDS = 5.0
-"""The pods that are due together share one list."""
+_LIST_SECONDS = 1.0
+"""The pods that are due together share one list; what it proves is fresh for the others."""
+_KEY_BYTES = 512
+"""What a key takes, roughly."""
 _LEARNT_SECONDS = 3600.0
 """So long it counts that a list was refused, or had too many pages."""
 _MOST = 1000
@@ -71,40 +73,37 @@ class Proofs:
         Raises:
             KeyferryError: the vault cannot be asked now.
         """
-        changes = await self._economy.fetch(
+        proven = await self._economy.fetch(
             collection.list_key,
-            lambda errand: self._list(collection, errand),
+            lambda errand: self._prove(collection, errand),
             purpose=Purpose.REFRESH,
             max_age=_LIST_SECONDS,
-            weigh=lambda changes: 128 * (1 + len(changes.updated)) if changes else 128,
+            weigh=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,
         )
-        if changes is None:
-            return False
-        proven = [
-            key
-            for key, held in self._held(collection).items()
-            if has_not_changed(key.item[2], held, changes)
-        ]
-        self._economy.prove(proven, since=changes.asked)
         return collection.key in proven
 
-    async def _list(self, collection: Collection, errand: Errand) -> Changes | None:
-        """The list, or None where it is refused or does not pay."""
+    async def _prove(self, collection: Collection, errand: Errand) -> frozenset[FetchKey]:
+        """What is held and has not changed; nothing where a list is refused or does not pay."""
         now, key = self._economy.now(), collection.list_key
+        held = self._held(collection)
         pages, until = self._learnt.get(key, (0, 0.0))
-        worth = pages_worth(len(self._held(collection)), pages if now < until else None)
+        worth = pages_worth(len(held), pages if now < until else None)
         if not worth:
-            return None
+            return frozenset()
         try:
             updated = await collection.vault.changes(collection.type, errand, pages=worth)
         except (AccessDeniedError, ObjectNotFoundError):
             self._learn(key, _MOST, now)
-            return None
+            return frozenset()
         if updated is None:
             self._learn(key, worth + 1, now)
-            return None
-        return Changes(updated, now)
+            return frozenset()
+        proven = frozenset(
+            key for key, dated in held.items() if has_not_changed(key.item[2], dated, updated)
+        )
+        self._economy.prove(proven, since=now)
+        return proven
 
     def _held(self, collection: Collection) -> dict[FetchKey, DatedContent]:
         held = self._economy.held(collection.has)

@@ -10,9 +10,10 @@ from keyferry.retry import GiveUp, TryFailed, Wait, decide
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from keyferry.economy.gate import Gate, Turn, Waiter
+    from keyferry.economy.gate import Gate
     from keyferry.economy.metrics import Outcome
     from keyferry.economy.queue import Ticket
+    from keyferry.economy.turn import Turn, Waiter
 
 T = TypeVar("T")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.economy.breaker import Breaker, Go, Hold, Refuse
 from keyferry.economy.budget import Budget
 from keyferry.economy.queue import Ticket, TurnQueue
 from keyferry.economy.refusals import no_turn, paused_too_long, unavailable
-from keyferry.errors import ConnectionFailedError, KeyferryError
+from keyferry.economy.turn import Later, Turn, Waiter
+from keyferry.errors import ConnectionFailedError, InternalError, KeyferryError
 
 if TYPE_CHECKING:
     from keyferry.contract import Purpose
@@ -24,39 +24,6 @@ _SHORTEST_SECONDS = 0.001
 """A shorter pause may be none at all: a clock is not that fine."""
 _LOOK_SECONDS = 1.0
 """Between two looks whether somebody has waited too long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The leave to make one request.
-
-    Attributes:
-        sent: when it was given, in seconds from an arbitrary start.
-        probe: whether the others wait for what becomes of it.
-    """
-
-    sent: float
-    probe: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Later:
-    """Not yet: in so many seconds; None: when something changes."""
-
-    seconds: float | None
-
-
-@dataclass(slots=True)
-class Waiter:
-    """Who waits for a turn.
-
-    Attributes:
-        turn: where they wait.
-        end: when they have no time left, in seconds from an arbitrary start.
-    """
-
-    turn: asyncio.Future[Turn]
-    end: float
 
 
 class Gate:
@@ -115,6 +82,7 @@ class Gate:
         ticket = self._queue.join(waiter, came=came, purpose=purpose)
         if self._server is None or self._server.done():
             self._server = asyncio.create_task(self._serve())
+            self._server.add_done_callback(self._leave_nobody)
         return ticket
 
     def leave(self, ticket: Ticket[Waiter]) -> None:
@@ -197,7 +165,7 @@ class Gate:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _admit(self, now: float) -> Turn | _Later:
+    def _admit(self, now: float) -> Turn | Later:
         verdict = self._breaker.verdict(now)
         match verdict:
             case Refuse(since, probe, last):
@@ -205,13 +173,13 @@ class Gate:
                     self.vault, since=self._wall(since), probe=self._wall(probe), last=last
                 )
             case Hold():
-                return _Later(None)
+                return Later(None)
             case Go():
                 if self._under_way >= self.settings.at_once:
-                    return _Later(None)
+                    return Later(None)
                 wait = max(self._budget.wait(now), self.paused_until - now)
                 if wait > 0:
-                    return _Later(wait)
+                    return Later(wait)
                 self._breaker.go(verdict)
                 self._budget.take(now)
                 self._under_way += 1
@@ -249,6 +217,18 @@ class Gate:
                 await self.pace.sleep(self._bounded(found.seconds, now))
                 if found.seconds > _LOOK_SECONDS:
                     self._send_away(self.pace.now())
+
+    def _leave_nobody(self, server: asyncio.Task[None]) -> None:
+        """Whoever still waits when nobody serves any more is sent away."""
+        error = None if server.cancelled() else server.exception()
+        for ticket in list(self._queue):
+            ticket.gone = True
+            if error is None:
+                ticket.who.turn.cancel()
+            elif not ticket.who.turn.done():
+                defect = InternalError(f"the queue of {self.vault} broke down")
+                defect.__cause__ = error
+                ticket.who.turn.set_exception(defect)
 
     def _bounded(self, seconds: float, now: float) -> float:
         """The pause until the next turn, or until somebody has no time left."""

@@ -45,13 +45,13 @@ class _Ask:
 
     Attributes:
         call: for the answer.
-        weigh: the bytes of an answer; None: it is not held.
+        weigh: the bytes of an answer that is held; None: none is.
         unchanged: for the proof that an answer still holds; None: there is none.
         count: told how the answer was got.
     """
 
     call: Callable[[Errand], Coroutine[Any, Any, Any]]
-    weigh: Callable[[Any], int] | None
+    weigh: Callable[[Any], int | None] | None
     unchanged: Callable[[Any, Errand], Awaitable[bool]] | None
     count: Callable[[How], None]
 
@@ -92,7 +92,7 @@ class Economy:
         *,
         purpose: Purpose = Purpose.FIRST,
         max_age: float | None = None,
-        weigh: Callable[[T], int] | None = None,
+        weigh: Callable[[T], int | None] | None = None,
         unchanged: Callable[[T, Errand], Awaitable[bool]] | None = None,
         volume: str = "",
         counted: bool = True,
@@ -106,7 +106,8 @@ class Economy:
             purpose: why.
             max_age: seconds that an answer may have been held; None: as the settings say for the
                 purpose; 0: only an answer that is still to come.
-            weigh: the bytes of an answer, secrets included; without it none is held.
+            weigh: the bytes of an answer, secrets included; None for one that is not to be held,
+                such as one with a lease. Without it none is held.
             unchanged: asks the vault for a cheaper proof that an answer which is too old for a
                 refresh still holds.
             volume: who uses the answer, until `volume_gone`; "" for nobody in particular.
@@ -235,8 +236,9 @@ class Economy:
             if self._refusals.remember(key, error, self._pace.now()):
                 self._held.drop(key)
             raise
-        if ask.weigh is not None and self._settings.hold.used > 0:
-            self._held.put(key, value, size=ask.weigh(value), since=asked)
+        size = ask.weigh(value) if ask.weigh and self._settings.hold.used > 0 else None
+        if size is not None:
+            self._held.put(key, value, size=size, since=asked)
             self._sweep_by(asked + self._settings.hold.unused)
         return value
 

@@ -7,7 +7,6 @@ import pytest
 from keyferry.azure.contents import Properties, Secret
 from keyferry.azure.proof import (
     SETTLED_SECONDS,
-    Changes,
     DatedContent,
     has_not_changed,
     pages_worth,
@@ -40,7 +39,7 @@ def test_only_the_same_and_settled_time_is_a_proof(
     content: DatedContent, listed: dict[str, int], expected: bool
 ) -> None:
     """Anything else is fetched."""
-    assert expected == has_not_changed("DB", content, Changes(listed, 0.0))
+    assert expected == has_not_changed("DB", content, listed)
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,17 @@ def test_who_cannot_tell_when_volumes_go_holds_nothing_for_them() -> None:
     play(story, replace(ROTATING, tracks_volumes=False))
 
 
+def test_an_answer_that_says_so_is_not_held() -> None:
+    """A lease is of the one that it was made for."""
+
+    async def story(vault: Vault) -> None:
+        for _ in range(2):
+            await vault.economy.fetch(key(), vault.read, weigh=lambda _: None)
+        assert (2, 0) == (vault.calls, vault.economy.held_bytes)
+
+    play(story)
+
+
 def test_the_age_of_the_oldest_content_is_told() -> None:
     """Since the vault was asked; a refresh makes it young."""
 

@@ -1,0 +1,87 @@
+"""A vault that throttles: nobody hammers it, and in the end everybody has what they came for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.devvault.exchange import PathKind
+from keyferry.economy.hub import Economy
+from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.devvault import DEFAULT_TENANT, RespondStatus, running_devvault
+from tests.fakes.economy import forgetful
+from tests.fakes.pace import StillPace
+
+IDENTITIES = [f"77777777-0000-4000-8000-{number:012}" for number in range(4)]
+NAMES = [f"object-{number}" for number in range(10)]
+
+
+def call(identity: str) -> MountCall:
+    """A mount of all objects."""
+    entries = [{"objectName": name, "objectType": "secret"} for name in NAMES]
+    return MountCall(
+        {
+            POD_NAME: "web-0",
+            POD_NAMESPACE: "shop",
+            "useVMManagedIdentity": "true",
+            "userAssignedIdentityID": identity,
+            "keyvaultName": "contoso",
+            "tenantID": DEFAULT_TENANT,
+            "objects": json.dumps({"array": [json.dumps(entry) for entry in entries]}),
+        }
+    )
+
+
+async def test_a_vault_at_a_quarter_of_the_need_serves_all_in_the_end(tmp_path: Path) -> None:
+    """Forty calls at ten a second; each is refused a few times at the most, whoever makes it."""
+    async with running_devvault(tmp_path) as vault:
+        for name in NAMES:
+            vault.set_secret("contoso", name, name)
+        for identity in IDENTITIES:
+            vault.add_managed_identity(identity)
+            vault.grant("contoso", identity)
+        vault.tune(throttle_per_second=10, retry_after_seconds=1)
+        economy = Economy()
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), economy)
+        try:
+            results = await asyncio.gather(
+                *(provider.mount(call(identity)) for identity in IDENTITIES for _ in range(5))
+            )
+        finally:
+            await provider.close()
+            await economy.close()
+        assert {10} == {len(result.files) for result in results}
+        assert 40 == vault.count(PathKind.SECRET, status=200)
+        # The first forty go at once, because nobody knows the limit yet; then they are fewer.
+        assert vault.count(PathKind.SECRET, status=429) <= 3 * 40
+
+
+async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Path) -> None:
+    """The vault asked for a pause, and meant everybody."""
+    async with running_devvault(tmp_path) as vault:
+        vault.set_secret("contoso", "db", "x")
+        for identity in IDENTITIES:
+            vault.add_managed_identity(identity)
+            vault.grant("contoso", identity)
+        vault.add_fault("contoso.vault.azure.net", RespondStatus(429, retry_after=7))
+        pace = StillPace()
+        provider = AzureProvider(
+            HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful(pace), wall=pace.wall
+        )
+        entry = json.dumps({"objectName": "db", "objectType": "secret"})
+        calls = [call(identity).attributes for identity in IDENTITIES]
+        try:
+            await asyncio.gather(
+                *(
+                    provider.mount(MountCall({**one, "objects": json.dumps({"array": [entry]})}))
+                    for one in calls
+                )
+            )
+        finally:
+            await provider.close()
+        # One pause, by one clock, for all of them.
+        assert 7.0 == pace.pauses[0]
+        assert sum(pace.pauses) < 8.0
