@@ -94,6 +94,12 @@ class Metrics:
             [*provider, "state"],
             registry=registry,
         )
+        self._unverified = Gauge(
+            "keyferry_unverified_vault",
+            "1 for each vault whose TLS certificate was not verified, as its class asks",
+            ["os_type", "vault"],
+            registry=registry,
+        )
         self._registered = Gauge(
             "keyferry_registered",
             "1 while kubelet knows this driver",
@@ -138,6 +144,10 @@ class Metrics:
     def near_expiry(self, provider: str, state: str, count: Callable[[], float]) -> None:
         """`count` tells, whenever it is asked, how many objects are in `state`."""
         self._near_expiry.labels(OS_TYPE, provider, state).set_function(count)
+
+    def unverified(self, vault: str) -> None:
+        """The certificate of this vault, a host, is not verified."""
+        self._unverified.labels(OS_TYPE, vault).set(1)
 
     def registered(self, state: bool) -> None:
         """Kubelet took this driver, or did not."""

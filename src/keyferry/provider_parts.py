@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keyferry.economy.hub import Economy
     from keyferry.https import HttpsSettings
+    from keyferry.metrics import Metrics
     from keyferry.provider_settings import ProviderSettings
 
 
@@ -19,8 +20,10 @@ class ProviderParts:
         https: how its connections are made.
         settings: what it is told.
         economy: how it spares the vaults; one for all providers of the process.
+        metrics: what is counted; None where nobody looks.
     """
 
     https: HttpsSettings
     settings: ProviderSettings
     economy: Economy
+    metrics: Metrics | None = None

@@ -23,6 +23,7 @@ from keyferry.errors import (
     VaultError,
     VaultThrottledError,
 )
+from keyferry.metrics import Metrics
 from keyferry.vault.product import OPENBAO
 from keyferry.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.log import captured_log
@@ -131,12 +132,19 @@ class TestTls:
     async def test_skipping_verification_is_loud(self, tmp_path: Path) -> None:
         """Once for each way of speaking to a vault."""
         made = Certificates(tmp_path)
-        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+        metrics = Metrics()
+        async with (
+            running_vault(context=made.context()) as vault,
+            vault_mounts(vault, metrics=metrics) as mounts,
+        ):
             prepare(vault)
             with captured_log() as log:
                 for _ in range(2):
                     assert await mounts.files(DB, vaultSkipTLSVerify="true")
             assert 1 == log.getvalue().count("NOT verified")
+        host = vault.parameters["vaultAddress"].removeprefix("https://")
+        series = f'keyferry_unverified_vault{{os_type="linux",vault="{host}"}} 1.0'
+        assert series in metrics.exposition().decode()
 
     async def test_two_server_names_never_share_a_connection(self, tmp_path: Path) -> None:
         """What was verified for one class says nothing about another."""

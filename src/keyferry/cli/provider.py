@@ -76,6 +76,7 @@ async def _run(name: str, front: Front, flags: Flags) -> None:
         https=vault_connections(dev_vault),
         settings=service.settings,
         economy=Economy(service.economy, metrics=EconomyMetrics(metrics.registry)),
+        metrics=metrics,
     )
     async with opened as plugins, probe, web:
         plugin = plugins.find(name)

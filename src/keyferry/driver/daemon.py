@@ -60,7 +60,9 @@ async def run_driver(settings: DriverSettings) -> None:
                 settings.built_in,
                 https=vault_connections(settings.dev_vault),
                 settings=settings.providers,
+                metrics=metrics,
                 economy=_economy(settings, metrics),
+                metrics=metrics,
                 folders=settings.provider_folders,
                 max_receive_bytes=settings.max_receive_bytes,
             )
@@ -190,6 +192,7 @@ async def open_plugins(
     https: HttpsSettings,
     settings: ProviderSettings | None = None,
     economy: Economy | None = None,
+    metrics: Metrics | None = None,
     folders: Iterable[Path] = (),
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
 ) -> AsyncIterator[Plugins]:
@@ -207,7 +210,7 @@ async def open_plugins(
             hop=Hop.REQUEST,
         )
     shared = economy or Economy()
-    parts = ProviderParts(https, settings or ProviderSettings(), shared)
+    parts = ProviderParts(https, settings or ProviderSettings(), shared, metrics)
     plugins = Plugins(
         built_in={name: rows[name].build(parts) for name in built_in},
         rows=PROVIDERS,

@@ -25,6 +25,7 @@ from keyferry.vault.tls import TlsContexts
 if TYPE_CHECKING:
     from keyferry.contract import MountCall, MountResult, Provider
     from keyferry.economy.hub import Economy
+    from keyferry.metrics import Metrics
     from keyferry.provider_parts import ProviderParts
     from keyferry.vault.pod_tokens import PodTokens
     from keyferry.vault.product import Product
@@ -35,12 +36,18 @@ VERSION_KEY_BYTES = 32
 
 def build_vault(parts: ProviderParts) -> Provider:
     """The provider for `spec.provider: vault`."""
-    return VaultProvider(VAULT, HttpsClient(parts.https), parts.economy, parts.settings.vault)
+    return _build(VAULT, parts, parts.settings.vault)
 
 
 def build_openbao(parts: ProviderParts) -> Provider:
     """The provider for `spec.provider: openbao`."""
-    return VaultProvider(OPENBAO, HttpsClient(parts.https), parts.economy, parts.settings.openbao)
+    return _build(OPENBAO, parts, parts.settings.openbao)
+
+
+def _build(product: Product, parts: ProviderParts, settings: VaultSettings) -> VaultProvider:
+    return VaultProvider(
+        product, HttpsClient(parts.https), parts.economy, settings, metrics=parts.metrics
+    )
 
 
 class VaultProvider:
@@ -53,6 +60,7 @@ class VaultProvider:
         settings: what it was told.
         pace: how time passes.
         tokens: makes service-account tokens where kubelet sent none; None: nobody does.
+        metrics: what is counted.
 
     Attributes:
         leases: what is held for pods.
@@ -67,11 +75,12 @@ class VaultProvider:
         *,
         pace: Pace | None = None,
         tokens: PodTokens | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._product = product
         self._https = https
         self._settings = settings
-        self._http = VaultHttp(https, TlsContexts())
+        self._http = VaultHttp(https, TlsContexts(metrics))
         pace = pace or Pace()
         vaults = Vaults(self._http, economy, pace)
         self.leases = Leases(vaults, pace, background=settings.keeps_leases)

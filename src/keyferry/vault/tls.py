@@ -14,6 +14,7 @@ from keyferry.excerpt import excerpt
 from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
+    from keyferry.metrics import Metrics
     from keyferry.vault.server import Server
     from keyferry.vault.tls_settings import TlsSettings
     from keyferry.vault_settings import TlsLayer
@@ -25,9 +26,14 @@ _log = get_logger("vault")
 
 
 class TlsContexts:
-    """Makes contexts, each one once."""
+    """Makes contexts, each one once.
 
-    def __init__(self) -> None:
+    Args:
+        metrics: told of vaults that are not verified; None where nobody looks.
+    """
+
+    def __init__(self, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
         self._kept: OrderedDict[TlsSettings, tuple[_Stamp, ssl.SSLContext]] = OrderedDict()
 
     async def of(self, server: Server) -> ssl.SSLContext:
@@ -47,6 +53,8 @@ class TlsContexts:
             if kept is None or kept[0] != stamp:
                 if settings.skip_verify:
                     _log.warning("TLS of a vault is NOT verified", vault=server.host)
+                    if self._metrics is not None:
+                        self._metrics.unverified(server.host)
                 kept = stamp, _new_context(settings)
                 self._kept[settings] = kept
             self._kept.move_to_end(settings)
