@@ -50,5 +50,9 @@ class VaultSettings:
     """Of HTTP, for vaults alone; "" for those of the environment."""
     sessions: int = 1000
     """So many logins are kept; 0 for none."""
+    kubernetes_url: str = ""
+    """The Kubernetes API that makes the tokens which kubelet did not send; "" for none."""
+    service_account_folder: str = "/var/run/secrets/kubernetes.io/serviceaccount"
+    """Where the token of this process is, and the CA of that API."""
     keeps_leases: bool = True
     """Whether somebody tells when volumes go, so that leases may be renewed until then."""

@@ -159,7 +159,7 @@ def _vault_table(product: Product) -> tuple[GoFlag, ...]:
         GoFlag("log-level", _S, "info", "trace, debug, info, warn, error or off"),
         GoFlag("debug", _B, "false", "log the details of each call, as --log-level=debug does"),
         GoFlag("cache-size", _I, "1000", "so many logins are kept; 0: every mount logs in"),
-        *vault_flags(product),
+        *vault_flags(product, creates_tokens=True),
         *ECONOMY_FLAGS,
         GoFlag("version", _B, "false", "print the version and exit"),
         GoFlag("output", _S, "json", "of --version: json, json-pretty or yaml"),

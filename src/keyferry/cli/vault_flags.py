@@ -22,8 +22,13 @@ _B, _S = Kind.BOOL, Kind.STRING
 _log = get_logger("flags")
 
 
-def vault_flags(product: Product) -> tuple[GoFlag, ...]:
-    """The flags that say how vaults of a product are reached where a class does not."""
+def vault_flags(product: Product, *, creates_tokens: bool = False) -> tuple[GoFlag, ...]:
+    """The flags that say how vaults of a product are reached where a class does not.
+
+    Args:
+        product: whose.
+        creates_tokens: whether service-account tokens are made if nothing is said about that.
+    """
     name, variable = product.name, product.environment[0]
     return (
         GoFlag(f"{name}-addr", _S, "", f"{name}: address of the vault (default ${variable}ADDR)"),
@@ -34,6 +39,12 @@ def vault_flags(product: Product) -> tuple[GoFlag, ...]:
         GoFlag(f"{name}-tls-server-name", _S, "", f"{name}: name that its certificate is for"),
         GoFlag(f"{name}-tls-client-cert", _S, "", f"{name}: file of a client certificate"),
         GoFlag(f"{name}-tls-client-key", _S, "", f"{name}: file of its key"),
+        GoFlag(
+            f"{name}-create-pod-tokens",
+            _B,
+            str(creates_tokens).lower(),
+            f"{name}: have Kubernetes make the service-account tokens that kubelet did not send",
+        ),
         GoFlag(f"{name}-tls-skip-verify", _B, "false", f"{name}: do NOT verify its certificate"),
     )
 
@@ -82,5 +93,17 @@ def vault_settings(
         redirects=found.redirects,
         proxy=found.proxy,
         sessions=int(values.get("cache-size", default.sessions)),
+        kubernetes_url=(
+            _kubernetes_url(environ) if values.get(f"{product.name}-create-pod-tokens") else ""
+        ),
         keeps_leases=keeps_leases,
     )
+
+
+def _kubernetes_url(environ: Mapping[str, str]) -> str:
+    """The API of the cluster that this process runs in; "" outside of one."""
+    host = environ.get("KUBERNETES_SERVICE_HOST", "")
+    port = environ.get("KUBERNETES_SERVICE_PORT", "") or "443"
+    if not host:
+        return ""
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"

@@ -60,7 +60,6 @@ async def run_driver(settings: DriverSettings) -> None:
                 settings.built_in,
                 https=vault_connections(settings.dev_vault),
                 settings=settings.providers,
-                metrics=metrics,
                 economy=_economy(settings, metrics),
                 metrics=metrics,
                 folders=settings.provider_folders,

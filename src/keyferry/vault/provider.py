@@ -21,6 +21,7 @@ from keyferry.vault.reader import LeasedPaths, Reader, VaultParts
 from keyferry.vault.session import Vaults
 from keyferry.vault.sessions import Sessions
 from keyferry.vault.tls import TlsContexts
+from keyferry.vault.token_requests import TokenRequests
 
 if TYPE_CHECKING:
     from keyferry.contract import MountCall, MountResult, Provider
@@ -59,7 +60,7 @@ class VaultProvider:
         economy: spares the vaults.
         settings: what it was told.
         pace: how time passes.
-        tokens: makes service-account tokens where kubelet sent none; None: nobody does.
+        tokens: makes service-account tokens where kubelet sent none; None: as the settings say.
         metrics: what is counted.
 
     Attributes:
@@ -80,6 +81,7 @@ class VaultProvider:
         self._product = product
         self._https = https
         self._settings = settings
+        self._economy = economy
         self._http = VaultHttp(https, TlsContexts(metrics))
         pace = pace or Pace()
         vaults = Vaults(self._http, economy, pace)
@@ -87,7 +89,7 @@ class VaultProvider:
         self._parts = VaultParts(
             vaults,
             economy,
-            Sessions(vaults, tokens or NoPodTokens(product), limit=settings.sessions),
+            Sessions(vaults, tokens or self._pod_tokens(), limit=settings.sessions),
             self.leases,
             LeasedPaths(),
         )
@@ -113,6 +115,17 @@ class VaultProvider:
         await self.leases.close()
         await self._http.close()
         await self._https.close()
+
+    def _pod_tokens(self) -> PodTokens:
+        settings = self._settings
+        if not settings.kubernetes_url:
+            return NoPodTokens(self._product)
+        return TokenRequests(
+            self._http,
+            self._economy,
+            url=settings.kubernetes_url,
+            folder=settings.service_account_folder,
+        )
 
     async def _mount(self, call: MountCall) -> MountResult:
         mount = parse_mount(

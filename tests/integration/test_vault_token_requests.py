@@ -1,0 +1,149 @@
+"""keyferry.vault.token_requests against a Kubernetes API on a real socket."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from keyferry.errors import IdentityError, KeyferryError, PlatformError
+from keyferry.vault_settings import VaultSettings
+from tests.fakes.vault_api import running_vault, service_account_token
+from tests.fakes.vault_mounts import entry, vault_mounts
+from tests.fakes.vault_peer import issue, new_ec
+
+DB = entry("db", "secret/data/app/db", secretKey="password")
+NO_TOKEN: dict[str, Any] = {"csi.storage.k8s.io/serviceAccount.tokens": ""}
+
+
+@dataclass
+class KubernetesApi:
+    """Makes tokens as the real one does.
+
+    Attributes:
+        folder: the service account of the caller.
+        asked: path and body of each request.
+        status: of every answer.
+        url: where it listens.
+    """
+
+    folder: Path
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    status: int = 201
+    body: bytes = b""
+    url: str = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """One TokenRequest."""
+        assert "Bearer canary-own" == request.headers["Authorization"]
+        assert "application/json" == request.headers["Content-Type"]
+        wanted = await request.json()
+        self.asked.append((request.path, wanted))
+        if self.status != 201 or self.body:
+            return web.Response(status=self.status, body=self.body)
+        (audience,) = wanted["spec"]["audiences"] or ["https://kubernetes.default"]
+        parts = request.path.split("/")
+        token = service_account_token(f"{parts[4]}/{parts[6]}", audience)
+        return web.json_response({"status": {"token": token}}, status=201)
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[KubernetesApi]:
+    """An API whose certificate is signed by `ca.crt` of the service account."""
+    authority = issue("ca", new_ec(), authority=True)
+    own = issue("api", new_ec(), authority, hosts=("localhost",))
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+    (tmp_path / "token").write_text("canary-own\n")
+    (tmp_path / "pair.pem").write_bytes(own.pem + own.key_pem)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    found = KubernetesApi(tmp_path)
+    app = web.Application()
+    app.router.add_post("/{path:.*}", found.answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    found.url = f"https://localhost:{runner.addresses[0][1]}"
+    yield found
+    await runner.cleanup()
+
+
+async def mounted(api: KubernetesApi, **over: str) -> dict[str, bytes]:
+    """The files of a pod that kubelet sends no token for."""
+    settings = VaultSettings(kubernetes_url=api.url, service_account_folder=str(api.folder))
+    async with running_vault() as vault, vault_mounts(vault, settings=settings) as mounts:
+        policy = {"secret/data/app/*": {"read"}}
+        vault.add_role("app", accounts=["shop/web"], policy=policy, audience="mine")
+        vault.write("secret", "app/db", {"password": "x"})
+        parameters: dict[str, Any] = {**NO_TOKEN, "audience": "mine", **over}
+        return await mounts.files(DB, **parameters)
+
+
+async def test_a_token_is_made_for_the_pod(api: KubernetesApi) -> None:
+    """Bound to it, for the audience of the class, short-lived."""
+    assert {"db": b"x"} == await mounted(api)
+    ((path, body),) = api.asked
+    assert "/api/v1/namespaces/shop/serviceaccounts/web/token" == path
+    assert {
+        "audiences": ["mine"],
+        "boundObjectRef": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "name": "web-0",
+            "uid": "uid-of-web-0",
+        },
+        "expirationSeconds": 900,
+    } == body["spec"]
+
+
+async def test_without_an_audience_it_is_the_api_servers_own(api: KubernetesApi) -> None:
+    """As the original asks."""
+    with pytest.raises(IdentityError, match="audience"):
+        await mounted(api, audience="")
+    assert [] == api.asked[0][1]["spec"]["audiences"]
+
+
+async def test_kubelets_own_token_needs_none(api: KubernetesApi) -> None:
+    token = service_account_token("shop/web", "mine")
+    sent = json.dumps({"mine": {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}})
+    await mounted(api, **{"csi.storage.k8s.io/serviceAccount.tokens": sent})
+    assert [] == api.asked
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "createPodTokens"), (404, "pod shop/web-0"), (400, "log of the Kubernetes API")],
+)
+async def test_a_refusal_says_what_is_missing(api: KubernetesApi, status: int, words: str) -> None:
+    """The right, the pod, or something else; the answer is not quoted."""
+    api.status, api.body = status, b'{"message": "canary"}'
+    with pytest.raises(IdentityError, match=words) as caught:
+        await mounted(api)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"x", b"{}", b'{"status": {"token": 1}}', b"[]"])
+async def test_an_answer_without_token_is_an_error(api: KubernetesApi, body: bytes) -> None:
+    api.body = body
+    with pytest.raises(IdentityError, match="holds no token"):
+        await mounted(api)
+
+
+async def test_a_process_without_token_says_so(api: KubernetesApi) -> None:
+    (api.folder / "token").unlink()
+    with pytest.raises(PlatformError, match="automountServiceAccountToken"):
+        await mounted(api)
+
+
+async def test_an_api_that_is_not_the_clusters_gets_nothing(api: KubernetesApi) -> None:
+    """Its certificate must be signed by the CA of the service account."""
+    (api.folder / "ca.crt").write_bytes(issue("other", new_ec(), authority=True).pem)
+    with pytest.raises(KeyferryError, match="certificate"):
+        await mounted(api)
+    assert [] == api.asked
