@@ -122,6 +122,8 @@ class TestOnePod:
         assert first == await mounts.files(USER)
         vault.trouble = None
         await tend(mounts)
+        vault.now += 10
+        await tend(mounts)
         assert {first["user"].decode()} == vault.users
 
     async def test_the_last_volume_takes_it_along(
@@ -215,6 +217,33 @@ class TestPods:
         assert vault.users
         vault.now += 60
         assert not vault.users
+
+    async def test_a_pod_logs_in_once_for_all_that_is_made_for_it(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Once the paths are known."""
+        wanted = [entry(str(n), f"database/creds/app{n}", secretKey="username") for n in range(4)]
+        await mounts.files(*wanted, pod=WEB0)
+        before = vault.asked("auth/kubernetes/login")
+        await mounts.files(*wanted, pod=WEB1)
+        assert before + 1 == vault.asked("auth/kubernetes/login")
+        mounts.provider.volume_gone(WEB1.target)
+        await until(lambda: 4 == len(vault.users))
+        assert 1 == vault.asked("auth/token/revoke-self")
+
+    async def test_what_a_given_up_mount_has_got_ends_by_itself(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Nobody would ever give it back."""
+        await mounts.files(USER, pod=WEB0)
+        for lease in mounts.provider.leases._held.values():
+            lease.volumes.clear()
+        vault.now += 45
+        await tend(mounts)
+        vault.now += 15
+        await tend(mounts)
+        assert not vault.users
+        assert not mounts.provider.leases._held
 
     async def test_stored_secrets_are_read_once_for_all(
         self, vault: VaultApi, mounts: VaultMounts

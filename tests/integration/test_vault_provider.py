@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from keyferry.economy.hub import Economy
 from keyferry.errors import AccessDeniedError
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
+POLICY = {"secret/data/app/*": {"read"}, "kv/*": {"read"}, "pki/issue/*": {"update"}}
 LOGIN = "auth/kubernetes/login"
 
 
@@ -22,7 +24,7 @@ async def vault() -> AsyncIterator[VaultApi]:
         running.add_role(
             "app",
             accounts=["shop/web"],
-            policy={"secret/data/app/*": {"read"}, "kv/*": {"read"}, "pki/issue/*": {"update"}},
+            policy=POLICY,
         )
         running.write("secret", "app/db", {"user": "sa", "password": "canary-1", "n": 10})
         yield running
@@ -152,3 +154,19 @@ class TestLogins:
         vault.now += 5000
         await mounts.mount(entry("a", "secret/data/app/db"))
         assert 2 == vault.asked(LOGIN)
+
+
+async def test_a_node_that_starts_asks_for_each_thing_once(vault: VaultApi) -> None:
+    """110 pods of 10 roles that read 10 objects each: 10 logins, 100 reads."""
+    for number in range(10):
+        vault.add_role(f"app{number}", accounts=[f"shop/app{number}"], policy=POLICY)
+        vault.write("secret", f"app/{number}", {"password": "x"})
+    wanted = [entry(str(n), f"secret/data/app/{n}", secretKey="password") for n in range(10)]
+    pods = [TestPod(f"web-{n}", f"shop/app{n % 10}") for n in range(110)]
+    async with vault_mounts(vault, economy=Economy()) as mounts:
+        results = await asyncio.gather(
+            *(mounts.files(*wanted, pod=pod, roleName=f"app{n % 10}") for n, pod in enumerate(pods))
+        )
+    assert 110 * 10 == sum(len(files) for files in results)
+    assert 10 == vault.asked(LOGIN)
+    assert 10 + 100 == len(vault.audit)

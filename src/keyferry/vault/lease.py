@@ -68,6 +68,7 @@ class Lease:
         expires: when it ends by itself.
         renewable: whether the vault would renew it still.
         volumes: the target paths that use it.
+        retry_at: when a renewal that failed is tried again.
     """
 
     key: FetchKey
@@ -76,6 +77,7 @@ class Lease:
     expires: float
     renewable: bool
     volumes: set[str] = field(default_factory=set)
+    retry_at: float = 0.0
 
     @property
     def id(self) -> str:

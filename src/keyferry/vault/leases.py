@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 TEND_SECONDS = 5.0
 """Between two looks whether something is to be renewed, while anything is held."""
+RETRY_SECONDS = 30.0
+"""A renewal that failed is tried again so much later, sooner if the end is near."""
 CLOSE_SECONDS = 5.0
 """So long the end of the process waits for what is being given back."""
 _log = get_logger("vault")
@@ -124,8 +126,12 @@ class Leases:
     async def tend(self) -> None:
         """Renew what is due now."""
         now = self._pace.now()
-        due = [lease for lease in self._held.values() if lease.step(now) is Step.RENEW]
-        await asyncio.gather(*(self._renewed(lease) for lease in due))
+        # What no volume uses, because its mount was given up, ends by itself.
+        due = [lease for lease in self._held.values() if lease.volumes and lease.retry_at <= now]
+        renewals = (self._renewed(lease) for lease in due if lease.step(now) is Step.RENEW)
+        for outcome in await asyncio.gather(*renewals, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("a secret was not renewed", error=type(outcome).__name__)
         self._prune()
 
     async def close(self) -> None:
@@ -166,6 +172,8 @@ class Leases:
         try:
             await flight.wait()
         except KeyferryError as error:
+            now = self._pace.now()
+            lease.retry_at = now + min(RETRY_SECONDS, (lease.expires - now) / 4)
             _log.warning("a secret could not be renewed yet", **error.log_pairs())
 
     def _was_renewed(self, key: FetchKey) -> None:

@@ -79,7 +79,7 @@ class Sessions:
         self._first: dict[_Place, Flight[Grant]] = {}
 
     async def open(self, login: Login, purpose: Purpose, *, per_pod: bool = False) -> OpenSession:
-        """The session for a login, logged in.
+        """The session for a login; it is logged in when it is first used.
 
         Args:
             login: who.
