@@ -84,6 +84,12 @@ class Lease:
         """Of the vault; "" for what only has an end."""
         return self.issued.answer.lease_id
 
+    @property
+    def due(self) -> float:
+        """When something is to be done with it next."""
+        own = self.expires - self.life * RENEW_BELOW
+        return min(own, self.issued.grant.renew_at) if self.id else own
+
     def step(self, now: float) -> Step:
         """What is to be done with it now."""
         grant = self.issued.grant

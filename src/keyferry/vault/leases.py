@@ -17,8 +17,9 @@ from keyferry.errors import KeyferryError
 from keyferry.go_json import write_json
 from keyferry.logs import get_logger
 from keyferry.vault.answer import BadAnswerError, read_answer
+from keyferry.vault.grant import NEVER
 from keyferry.vault.http import VaultRequest
-from keyferry.vault.lease import Lease, Step, lifetime
+from keyferry.vault.lease import RENEW_BELOW, Lease, Step, lifetime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from keyferry.vault.session import Vaults
 
 TEND_SECONDS = 5.0
-"""Between two looks whether something is to be renewed, while anything is held."""
+"""Between two looks whether something is to be renewed, at the most."""
+SHORTEST_TEND_SECONDS = 0.5
+"""And at the least."""
 RETRY_SECONDS = 30.0
 """A renewal that failed is tried again so much later, sooner if the end is near."""
 CLOSE_SECONDS = 5.0
@@ -184,7 +187,7 @@ class Leases:
         if self._pace.now() >= grant.renew_at:
             renewed = await self._vaults.renew(lease.issued.login, grant, Purpose.REFRESH)
             grant.renewable = grant.renewable and renewed
-        if self._pace.now() < lease.expires - lease.life / 3:
+        if self._pace.now() < lease.expires - lease.life * RENEW_BELOW:
             return
         reply = await self._vaults.send(
             server,
@@ -268,7 +271,9 @@ class Leases:
 
     async def _tend_always(self) -> None:
         while True:
-            await self._pace.sleep(TEND_SECONDS)
+            due = min((lease.due for lease in self._held.values()), default=NEVER)
+            left = due - self._pace.now()
+            await self._pace.sleep(min(TEND_SECONDS, max(left, SHORTEST_TEND_SECONDS)))
             await self.tend()
 
 
