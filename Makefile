@@ -38,7 +38,7 @@ proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.pro
 lock: $(VENV)/.dev ## Pin the dependencies anew.
 	@scripts/lock.sh
 
-e2e: $(VENV)/.dev ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, a Kubernetes.
+e2e: $(VENV)/.dev ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, OpenBao, a Kubernetes.
 	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
 	@$(MAKE) --no-print-directory e2e-cluster
 

@@ -17,9 +17,19 @@ from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import built_programs
 from tests.e2e.cluster.side_by_side import SideBySide, running_side_by_side
+from tests.e2e.cluster.vault_cluster import VaultCluster, running_vault_cluster
 from tests.e2e.figures import figures
+from tests.e2e.openbao.programs import server_programs
 
-ORDER = ("test_chart", "test_kube_store", "test_api_server", "test_cluster", "test_article")
+ORDER = (
+    "test_chart",
+    "test_kube_store",
+    "test_api_server",
+    "test_cluster",
+    "test_vault_load",
+    "test_vault",
+    "test_article",
+)
 """What needs no cluster or one of its own comes first; what disturbs the common one, last."""
 LAST = ("test_full_node", "test_disruptions")
 
@@ -27,6 +37,7 @@ LAST = ("test_full_node", "test_disruptions")
 def pytest_configure() -> None:
     """Get what must be downloaded, then leave the network of the machine."""
     asyncio.run(built_programs())
+    server_programs()
     enter_own_network()
 
 
@@ -49,6 +60,14 @@ async def installed(request: pytest.FixtureRequest) -> AsyncIterator[Installatio
         async with running_installation(Path(folder)) as running:
             for phase, seconds in running.phases.items():
                 figures(request.config).append(f"{phase}: {seconds:.1f} s")
+            yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bao() -> AsyncIterator[VaultCluster]:
+    """Another cluster, whose driver reads from a real server, for the tests of Vault."""
+    with TemporaryDirectory(prefix="keyferry-") as folder:
+        async with running_vault_cluster(Path(folder)) as running:
             yield running
 
 

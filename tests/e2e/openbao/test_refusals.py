@@ -79,7 +79,7 @@ async def test_a_role_that_is_none_is_named(pods: Pods) -> None:
     said = await pods.refused(roleName="wep")
     assert "'wep'" in said
     assert "there is no such role" in said
-    assert "vault list auth/jwt/role" in said
+    assert "bao list auth/jwt/role" in said
 
 
 async def test_another_service_account_is_refused(pods: Pods) -> None:
@@ -164,7 +164,7 @@ async def test_an_auth_method_that_is_none_is_named(pods: Pods) -> None:
     """With the command that lists those that are."""
     said = await pods.refused(vaultAuthMountPath="jwd")
     assert "auth/jwd" in said
-    assert "vault auth list" in said
+    assert "bao auth list" in said
 
 
 async def test_a_namespace_that_is_none_is_named(pods: Pods) -> None:

@@ -51,8 +51,12 @@ async def test_a_standby_serves_as_long_as_there_is_an_active_server(
             return True
 
         await eventually(written, "the servers to agree on an active one")
-        await driver.publish(volume)
-        assert {"db": (0o644, b"rotated")} == volume.files()
+
+        async def refreshed() -> bool | None:
+            await driver.publish(volume)
+            return True if {"db": (0o644, b"rotated")} == volume.files() else None
+
+        await eventually(refreshed, "a refresh, once the vault is tried again")
         await driver.stop()
 
 

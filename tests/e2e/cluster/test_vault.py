@@ -1,0 +1,301 @@
+"""The end-to-end behaviours of the original Vault provider, on a real cluster with a real server.
+
+Numbered as in docs/compatibility-vault.md, which says what each of them is.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.e2e.cluster.manifests import deployment, pod, secret_object
+from tests.e2e.cluster.namespace import new_namespace
+from tests.e2e.cluster.vault_cluster import VaultCluster
+from tests.e2e.cluster.vault_guide import run_guide
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.openbao.classes import Entry, entry
+from tests.e2e.openbao.engines import jwt_role, put_kv
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+DATABASE = (
+    entry("dbUsername", "database/creds/app", "username"),
+    entry("dbPassword", "database/creds/app", "password"),
+)
+PKI = entry(
+    "certs",
+    "pki/issue/web",
+    method="PUT",
+    secretArgs={"common_name": "test.example.com", "ttl": "24h"},
+)
+
+
+async def test_1_a_pod_reads_files_with_their_modes(bao: VaultCluster) -> None:
+    """KV 2, one object with a mode of its own."""
+    await put_kv(bao.openbao, "secret/data/foo1", bar="hello1")
+    await put_kv(bao.openbao, "secret/data/foo2", bar="hello2")
+    async with new_namespace(bao.installed, "inline") as shop:
+        await bao.role("inline", "secret/data/foo1", "secret/data/foo2", namespace=shop.name)
+        objects = (
+            entry("secret-1", "/v1/secret/data/foo1", "bar", filePermission=0o624),
+            entry("secret-2", "/v1/secret/data/foo2", "bar"),
+        )
+        await shop.apply(bao.vault_class("web", *objects, role="inline"), pod("web", "web"))
+        await shop.ready("web")
+        assert "hello1" == await shop.read("web", "/mnt/web/secret-1")
+        assert "hello2" == await shop.read("web", "/mnt/web/secret-2")
+        modes = await shop.run("web", "sh", "-c", "cd /mnt/web/..data/ && stat -c %a secret-*")
+        assert ["624", "644"] == modes.split()
+
+
+async def test_2_a_secret_mirrors_the_files_while_a_deployment_has_pods(bao: VaultCluster) -> None:
+    """Three spellings of paths, an encoding, a variable, a label, an owner; through mutual TLS."""
+    await put_kv(bao.openbao, "secret/data/sync1", bar="hello-sync1")
+    await put_kv(bao.openbao, "secret/data/sync2", bar="hello-sync2")
+    await put_kv(bao.openbao, "secret/data/sync3", bar="aGVsbG8tc3luYzM=")
+    async with new_namespace(bao.installed, "sync") as shop:
+        await bao.role("sync", "secret/data/+", namespace=shop.name)
+        objects = (
+            entry("secret-1", "/v1/secret/data/sync1", "bar"),
+            entry("secret-2", "v1/secret/data/sync2", "bar"),
+            entry("secret-3", "secret/data/sync3", "bar", encoding="base64"),
+        )
+        mirrored = secret_object(
+            "kvsecret",
+            {"pwd": "secret-1", "username": "secret-2", "decoded": "secret-3"},
+            labels={"environment": "test"},
+        )
+        await shop.apply(
+            bao.vault_class("web", *objects, role="sync", mutual=True, secret_objects=[mirrored]),
+            deployment("web", "web", env={"SECRET_USERNAME": ("kvsecret", "username")}),
+        )
+        await shop.wait("condition=Available", "deployment/web")
+        values = {"pwd": "hello-sync1", "username": "hello-sync2", "decoded": "hello-sync3"}
+        assert values == await shop.secret_data("kvsecret")
+        seen = await shop.run("deployment/web", "sh", "-c", 'printf %s "$SECRET_USERNAME"')
+        assert "hello-sync2" == seen
+        labels = (await shop.get("secret", "kvsecret"))["metadata"]["labels"]
+        assert "test" == labels["environment"]
+        await shop.owner_count("kvsecret", 1)
+        await shop.delete("deployment/web")
+        await shop.secret_gone("kvsecret")
+
+
+async def test_3_a_class_of_another_namespace_cannot_be_used(bao: VaultCluster) -> None:
+    """The pod's event says so."""
+    async with (
+        new_namespace(bao.installed, "classes") as there,
+        new_namespace(bao.installed, "no-classes") as here,
+    ):
+        await there.apply(bao.vault_class("web", entry("x", "secret/data/foo1", "bar"), role="x"))
+        await here.apply(pod("web", "web"))
+        said = await here.says("FailedMount", "failed to get secretproviderclass no-classes/web")
+        assert "not found" in said
+
+
+async def test_4_a_pod_has_two_classes(bao: VaultCluster) -> None:
+    """Two volumes, two Secrets, two variables."""
+    await put_kv(bao.openbao, "secret/data/one", bar="of one")
+    await put_kv(bao.openbao, "secret/data/two", bar="of two")
+    async with new_namespace(bao.installed, "two-classes") as shop:
+        await bao.role("two-classes", "secret/data/+", namespace=shop.name)
+        for name in ("one", "two"):
+            mirrored = secret_object(f"{name}-secret", {"value": "file"})
+            wanted = entry("file", f"secret/data/{name}", "bar")
+            await shop.apply(
+                bao.vault_class(name, wanted, role="two-classes", secret_objects=[mirrored])
+            )
+        env = {"ONE": ("one-secret", "value"), "TWO": ("two-secret", "value")}
+        await shop.apply(pod("web", "one", "two", env=env))
+        await shop.ready("web")
+        assert "of one" == await shop.read("web", "/mnt/one/file")
+        assert "of two" == await shop.read("web", "/mnt/two/file")
+        seen = await shop.run("web", "sh", "-c", 'printf "%s, %s" "$ONE" "$TWO"')
+        assert "of one, of two" == seen
+
+
+async def test_5_a_certificate_is_issued_with_arguments(bao: VaultCluster) -> None:
+    """The file is the whole answer as JSON."""
+    async with new_namespace(bao.installed, "pki") as shop:
+        await bao.role("pki", "pki/issue/web", namespace=shop.name)
+        await shop.apply(bao.vault_class("web", PKI, role="pki"), pod("web", "web"))
+        await shop.ready("web")
+        data = json.loads(await shop.read("web", "/mnt/web/certs"))["data"]
+        certificate = x509.load_pem_x509_certificate(data["certificate"].encode())
+        assert "CN=test.example.com" == certificate.subject.rfc4514_string()
+        authority = x509.load_pem_x509_certificate(data["issuing_ca"].encode())
+        certificate.verify_directly_issued_by(authority)
+
+
+async def test_6_a_user_of_the_database_logs_in_while_the_pod_lives(bao: VaultCluster) -> None:
+    """Name and password are of one lease, which the volume keeps, and which goes with it."""
+    async with new_namespace(bao.installed, "database") as shop:
+        await bao.role("database", "database/creds/app", namespace=shop.name)
+        await shop.apply(bao.vault_class("web", *DATABASE, role="database"), pod("web", "web"))
+        await shop.ready("web")
+        name = await shop.read("web", "/mnt/web/dbUsername")
+        password = await shop.read("web", "/mnt/web/dbPassword")
+        assert name == await bao.postgres.login(name, password)
+        await shop.delete("pod/web")
+        assert name not in await _users_but(bao, name)
+
+
+async def _users_but(bao: VaultCluster, name: str) -> list[str]:
+    """Wait until a user is gone; returns those that are left."""
+
+    async def gone() -> list[str] | None:
+        users = await bao.postgres.made_users()
+        return None if name in users else users
+
+    return await eventually(gone, f"user {name} to go")
+
+
+async def test_7_one_class_has_database_kv_and_pki(bao: VaultCluster) -> None:
+    """Each engine in its own way: a login to share, and one for what is the pod's own."""
+    await put_kv(bao.openbao, "secret/data/all", bar="hello")
+    async with new_namespace(bao.installed, "all-engines") as shop:
+        paths = ("secret/data/all", "database/creds/app", "pki/issue/web")
+        await bao.role("all-engines", *paths, namespace=shop.name)
+        mark = bao.openbao.audit.mark()
+        kv = entry("secret-1", "secret/data/all", "bar")
+        await shop.apply(
+            bao.vault_class("web", *DATABASE, kv, PKI, role="all-engines"), pod("web", "web")
+        )
+        await shop.ready("web")
+        assert len(bao.openbao.audit.logins(after=mark)) <= 2
+        files = await shop.run("web", "sh", "-c", "cd /mnt/web && ls")
+        assert ["certs", "dbPassword", "dbUsername", "secret-1"] == sorted(files.split())
+
+
+async def test_8_a_wrong_service_account_is_refused_with_the_words_of_the_server(
+    bao: VaultCluster,
+) -> None:
+    """And the remedy that goes with them; the right one is served beside it."""
+    async with new_namespace(bao.installed, "accounts") as shop:
+        await put_kv(bao.openbao, "secret/data/accounts", bar="hello")
+        await bao.role("accounts", "secret/data/accounts", namespace=shop.name, account="right")
+        for account in ("right", "wrong"):
+            await shop.kubectl("create", "serviceaccount", account)
+        wanted = entry("file", "secret/data/accounts", "bar")
+        await shop.apply(
+            bao.vault_class("web", wanted, role="accounts"),
+            pod("right", "web", serviceAccountName="right"),
+            pod("wrong", "web", serviceAccountName="wrong"),
+        )
+        await shop.ready("right")
+        said = await shop.says("FailedMount", "service account name not authorized")
+        assert "the role is not for this service account" in said
+        assert "bound_service_account_names=wrong" in said
+
+
+async def test_9_a_namespace_of_the_server(bao: VaultCluster) -> None:
+    """Engines, roles and the auth method are of that namespace."""
+    inner = "team"
+    openbao = bao.openbao
+    await openbao.write(f"sys/namespaces/{inner}", {})
+    await openbao.write(
+        "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, namespace=inner
+    )
+    await openbao.write("secret/data/foo", {"data": {"bar": "of the team"}}, namespace=inner)
+    policy = 'path "secret/data/foo" { capabilities = ["read"] }'
+    await openbao.write("sys/policies/acl/team", {"policy": policy}, namespace=inner)
+    await openbao.write("sys/auth/jwt", {"type": "jwt"}, namespace=inner)
+    cluster = bao.installed.cluster
+    discovery = {
+        "oidc_discovery_url": cluster.server.address.url,
+        "oidc_discovery_ca_pem": cluster.ca.read_text(),
+    }
+    await openbao.write("auth/jwt/config", discovery, namespace=inner)
+    async with new_namespace(bao.installed, "vault-namespace") as shop:
+        role = {
+            "role_type": "jwt",
+            "user_claim": "sub",
+            "bound_audiences": ["vault"],
+            "bound_subject": f"system:serviceaccount:{shop.name}:default",
+            "token_policies": ["team"],
+        }
+        await openbao.write("auth/jwt/role/team", role, namespace=inner)
+        await shop.apply(
+            bao.vault_class(
+                "web",
+                entry("file", "secret/data/foo", "bar"),
+                role="team",
+                vaultNamespace=inner,
+                vaultAuthMountPath="jwt",
+            ),
+            pod("web", "web"),
+        )
+        await shop.ready("web")
+        assert "of the team" == await shop.read("web", "/mnt/web/file")
+
+
+async def test_10_an_audience_of_ones_own(bao: VaultCluster) -> None:
+    """The class asks for it and the role takes it; a token of another audience is refused."""
+    async with new_namespace(bao.installed, "audience") as shop:
+        await put_kv(bao.openbao, "secret/data/audience", bar="hello")
+        await bao.role(
+            "audience", "secret/data/audience", namespace=shop.name, audience="team-vault"
+        )
+        wanted = entry("file", "secret/data/audience", "bar")
+        await shop.apply(
+            bao.vault_class("web", wanted, role="audience", audience="team-vault"),
+            bao.vault_class("other", wanted, role="audience"),
+            pod("web", "web"),
+            pod("other", "other"),
+        )
+        await shop.ready("web")
+        assert "hello" == await shop.read("web", "/mnt/web/file")
+        said = await shop.says("FailedMount", "the token is for another audience")
+        assert "vault read auth/kubernetes/role/audience" in said
+
+
+async def test_11_versions_are_of_the_content(bao: VaultCluster) -> None:
+    """A pod that is made again has the same; another content has another."""
+    async with new_namespace(bao.installed, "versions") as shop:
+        await put_kv(bao.openbao, "secret/data/versions", bar="first")
+        await bao.role("versions", "secret/data/versions", namespace=shop.name)
+        wanted = entry("file", "secret/data/versions", "bar")
+        await shop.apply(bao.vault_class("web", wanted, role="versions"), pod("web", "web"))
+        await shop.ready("web")
+        first = await shop.versions("web", "web")
+        assert {"file"} == set(first)
+        assert first["file"]
+        await shop.delete("pod/web")
+        await shop.apply(pod("web", "web"))
+        await shop.ready("web")
+        assert first == await shop.versions("web", "web")
+        await put_kv(bao.openbao, "secret/data/versions", bar="second")
+        await shop.reads("web", "/mnt/web/file", "second")
+
+        async def changed() -> bool | None:
+            return (await shop.versions("web", "web")) != first or None
+
+        await eventually(changed, "another version in the pod status")
+
+
+async def test_12_the_server_verifies_the_tokens_by_itself(bao: VaultCluster) -> None:
+    """auth/jwt, with the keys that the cluster publishes."""
+    async with new_namespace(bao.installed, "jwt") as shop:
+        await put_kv(bao.openbao, "secret/data/jwt", bar="hello")
+        await bao.role("jwt", "secret/data/jwt", namespace=shop.name)
+        subject = f"system:serviceaccount:{shop.name}:default"
+        await jwt_role(bao.openbao, "jwt", "jwt", subject=subject, audience="vault")
+        wanted: Entry = entry("file", "secret/data/jwt", "bar")
+        await shop.apply(
+            bao.vault_class("web", wanted, role="jwt", vaultAuthMountPath="jwt"), pod("web", "web")
+        )
+        await shop.ready("web")
+        assert "hello" == await shop.read("web", "/mnt/web/file")
+
+
+async def test_the_commands_of_the_guide_work_as_they_are_written(
+    bao: VaultCluster, tmp_path: Path
+) -> None:
+    """docs/guides/vault.md, but for the laptop, which has a test of its own."""
+    output = await run_guide(bao, tmp_path)
+    assert 3 == output.count("Hello!"), output
+    assert "-----BEGIN CERTIFICATE-----" in output
+    assert "pod/vault-database condition met\nv-kubernet-app-" in output

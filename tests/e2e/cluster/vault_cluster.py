@@ -1,0 +1,123 @@
+"""A cluster whose driver reads from a real OpenBao, which knows the cluster.
+
+async with running_vault_cluster(folder) as bao:
+    await put_kv(bao.openbao, "secret/data/foo", bar="hello")
+    await bao.role("foo", "secret/data/foo", account="web", namespace="shop")
+    await bao.installed.kubectl.apply(bao.vault_class("foo", entry("bar", ...)), namespace="shop")
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.e2e.cluster.installation import Installation, running_installation
+from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
+from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.manifests import secret_provider_class
+from tests.e2e.openbao.classes import Entry
+from tests.e2e.openbao.engines import enable_database, enable_kv, enable_pki
+from tests.e2e.openbao.postgres import Postgres, running_postgres
+from tests.e2e.openbao.server import OpenBao, running_openbao
+
+AUDIENCES = ("vault", "team-vault")
+"""Of the tokens that kubelet hands over with each call."""
+
+_FILES = "/vault-tls"
+"""Where the driver finds the files of TLS."""
+
+
+@dataclass
+class VaultCluster:
+    """A cluster, a server, and a database in which it makes users.
+
+    Attributes:
+        installed: the cluster, with Keyferry.
+        openbao: has the engines `kv` (version 1), `secret` (version 2), `pki` and `database`, and
+            the auth methods `kubernetes` and `jwt`.
+        postgres: behind `database`.
+    """
+
+    installed: Installation
+    openbao: OpenBao
+    postgres: Postgres
+
+    async def role(self, name: str, *paths: str, namespace: str, **options: str) -> None:
+        """Have a role of auth/kubernetes that may use `paths`; see `kubernetes_role`."""
+        await kubernetes_role(self.openbao, name, *paths, namespace=namespace, **options)
+
+    def vault_class(
+        self,
+        name: str,
+        *objects: Entry,
+        role: str,
+        secret_objects: Sequence[Document] = (),
+        mutual: bool = False,
+        **parameters: str,
+    ) -> Document:
+        """A class that reads from the server, by default through auth/kubernetes.
+
+        Args:
+            name: of the class.
+            objects: its entries.
+            role: of the auth method.
+            secret_objects: the entries of `secretObjects`.
+            mutual: whether to use the listener that wants a certificate of its clients.
+            parameters: further ones.
+        """
+        tls = {"vaultCACertPath": f"{_FILES}/ca.crt"}
+        if mutual:
+            tls |= {
+                "vaultTLSClientCertPath": f"{_FILES}/driver.crt",
+                "vaultTLSClientKeyPath": f"{_FILES}/driver.key",
+            }
+        wanted = {
+            "vaultAddress": self.openbao.mutual_address if mutual else self.openbao.address,
+            "roleName": role,
+            "audience": "vault",
+            "objects": yaml.safe_dump(list(objects)),
+            **tls,
+            **parameters,
+        }
+        return secret_provider_class(name, "vault", wanted, secret_objects)
+
+
+@asynccontextmanager
+async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
+    """A cluster with Keyferry and a server that knows it, all gone when the block ends.
+
+    Args:
+        folder: takes everything; a short path.
+    """
+    async with running_installation(folder) as installed, running_postgres() as postgres:
+        cluster = installed.cluster
+        async with running_openbao(folder / "bao", host=cluster.network.node) as openbao:
+            openbao.authority.issue("driver", user="driver")
+            await installed.install(**_values(installed.values, openbao))
+            await know_cluster(openbao, cluster.server)
+            await enable_kv(openbao, "kv", version=1)
+            await enable_kv(openbao, "secret", version=2)
+            await enable_pki(openbao)
+            await enable_database(openbao, postgres)
+            yield VaultCluster(installed, openbao, postgres)
+
+
+def _values(values: Mapping[str, object], openbao: OpenBao) -> dict[str, object]:
+    """What is different for a driver that reads from a real server, and no development vault."""
+    linux = values["linux"]
+    assert isinstance(linux, dict)
+    folder = str(openbao.ca.parent)
+    files = {
+        "extraArgs": [],
+        "volumes": [{"name": "vault-tls", "hostPath": {"path": folder}}],
+        "volumeMounts": [{"name": "vault-tls", "mountPath": _FILES, "readOnly": True}],
+    }
+    return {
+        "linux": linux | files,
+        "builtinProviders": ["vault"],
+        "tokenRequests": [{"audience": audience} for audience in AUDIENCES],
+    }

@@ -1,0 +1,219 @@
+"""Users of a real PostgreSQL that a real server makes for a volume: one each, while it lives."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from keyferry.contract import SERVICE_ACCOUNT_TOKENS
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.node import BareNode, Driver, Volume
+from tests.e2e.openbao.classes import class_spec, entry
+from tests.e2e.openbao.engines import (
+    RENEW_LEASES,
+    allow,
+    database_role,
+    enable_database,
+    jwt_role,
+)
+from tests.e2e.openbao.postgres import Postgres
+from tests.e2e.openbao.server import OpenBao
+from tests.e2e.openbao.tokens import TokenSigner
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+ALWAYS_REFRESH = ("--enable-secret-rotation", "--rotation-poll-interval=0")
+
+
+@dataclass
+class Databases:
+    """Volumes with a user of the database in them.
+
+    Attributes:
+        node: it.
+        vault: makes the users.
+        postgres: has them.
+        signer: of the tokens of the pods.
+    """
+
+    node: BareNode
+    vault: OpenBao
+    postgres: Postgres
+    signer: TokenSigner
+
+    def volume(self, role: str, *, pod: str = "web-0") -> Volume:
+        """A volume of a new pod with the files `user` and `password`."""
+        path = f"database/creds/{role}"
+        objects = (entry("user", path, "username"), entry("password", path, "password"))
+        self.node.put_class(role, class_spec(self.vault, *objects, roleName="database"))
+        tokens = self.signer.kubelet_json("shop", "web")
+        return self.node.volume(role, pod=pod, context={SERVICE_ACCOUNT_TOKENS: tokens})
+
+    async def log_in(self, volume: Volume) -> str:
+        """Log in with what is in the volume; returns the name."""
+        files = volume.files()
+        name = files["user"][1].decode()
+        assert name == await self.postgres.login(name, files["password"][1].decode())
+        return name
+
+    async def no_user_is_left(self) -> None:
+        """Wait until the database has no user of the server."""
+
+        async def gone() -> bool | None:
+            return None if await self.postgres.made_users() else True
+
+        await eventually(gone, "the users to go", seconds=40)
+
+    def renewals(self, mark: int) -> int:
+        """How often a lease was renewed beyond a place of the log, successfully."""
+        asked = self.vault.audit.asked(after=mark)
+        return len(
+            [one for one in asked if one.path.startswith("sys/leases/renew") and not one.error]
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(vault: OpenBao, postgres: Postgres) -> None:
+    """The database engine, and a role of the auth method that may use it."""
+    await enable_database(vault, postgres)
+    await database_role(vault, "short", ttl="4s", max_ttl="1h")
+    await database_role(vault, "ending", ttl="4s", max_ttl="6s")
+    await allow(vault, "database", "database/creds/+")
+    await jwt_role(vault, "database", "database", RENEW_LEASES)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def databases(
+    engine: None, node: BareNode, vault: OpenBao, postgres: Postgres, signer: TokenSigner
+) -> AsyncIterator[Databases]:
+    """A node; no user of a test is left for the next one."""
+    yield Databases(node, vault, postgres, signer)
+    await vault.write("sys/leases/revoke-prefix/database/creds", {})
+
+
+async def published(databases: Databases, role: str, *flags: str) -> tuple[Driver, Volume]:
+    """A driver that refreshes at every call, and a volume that it published."""
+    driver = await databases.node.start_driver(*ALWAYS_REFRESH, *flags)
+    volume = databases.volume(role)
+    await driver.publish(volume)
+    return driver, volume
+
+
+async def test_the_user_logs_in_and_goes_with_the_volume(databases: Databases) -> None:
+    """Name and password belong together; after the unpublish the same login fails."""
+    driver, volume = await published(databases, "app")
+    name = await databases.log_in(volume)
+    password = volume.files()["password"][1].decode()
+    assert [name] == await databases.postgres.made_users()
+    await driver.unpublish(volume)
+    await databases.no_user_is_left()
+    with pytest.raises(AssertionError, match=f'"{name}"'):
+        await databases.postgres.login(name, password)
+    assert 0 == await databases.vault.leases("database/creds/app")
+    await driver.stop()
+
+
+async def test_a_refresh_keeps_the_user(databases: Databases) -> None:
+    """Ten polls of the rotation ask for no new user, and no file changes."""
+    driver, volume = await published(databases, "app")
+    files = volume.files()
+    mark = databases.vault.audit.mark()
+    for _ in range(10):
+        await driver.publish(volume)
+    assert files == volume.files()
+    assert [] == databases.vault.audit.of_path("database/creds/app", after=mark)
+    assert 1 == len(await databases.postgres.made_users())
+    await driver.stop()
+
+
+async def test_each_pod_has_a_user_of_its_own(databases: Databases) -> None:
+    """What was made for one is never given to another, and goes alone."""
+    driver, first = await published(databases, "app")
+    second = databases.volume("app", pod="web-1")
+    await driver.publish(second)
+    names = {await databases.log_in(first), await databases.log_in(second)}
+    assert 2 == len(names)
+    await driver.unpublish(first)
+
+    async def one_left() -> bool | None:
+        return True if 1 == len(await databases.postgres.made_users()) else None
+
+    await eventually(one_left, "one user to go", seconds=40)
+    await databases.log_in(second)
+    await driver.unpublish(second)
+    await databases.no_user_is_left()
+    await driver.stop()
+
+
+async def test_a_lease_is_renewed_before_it_ends(databases: Databases) -> None:
+    """The same user outlives the time that it was made for, several times."""
+    driver, volume = await published(databases, "short")
+    name = await databases.log_in(volume)
+    mark = databases.vault.audit.mark()
+
+    async def renewed() -> bool | None:
+        await driver.publish(volume)
+        return True if databases.renewals(mark) >= 3 else None
+
+    await eventually(renewed, "three renewals", seconds=40)
+    assert name == await databases.log_in(volume)
+    assert [] == databases.vault.audit.of_path("database/creds/short", after=mark)
+    await driver.stop()
+
+
+async def test_a_lease_that_cannot_be_renewed_further_is_followed_by_a_new_user(
+    databases: Databases,
+) -> None:
+    """At its last end the volume gets another user, once, and both never stop working."""
+    driver, volume = await published(databases, "ending")
+    name = await databases.log_in(volume)
+    mark = databases.vault.audit.mark()
+
+    async def followed() -> bool | None:
+        await driver.publish(volume)
+        return True if await databases.log_in(volume) != name else None
+
+    await eventually(followed, "another user", seconds=40)
+    assert 1 == len(databases.vault.audit.of_path("database/creds/ending", after=mark))
+    await driver.stop()
+
+
+async def test_a_lease_that_was_revoked_is_followed_by_a_new_user(databases: Databases) -> None:
+    """An administrator took it away: the renewal is refused, and the volume gets another user."""
+    driver, volume = await published(databases, "short")
+    name = await databases.log_in(volume)
+    await databases.vault.write("sys/leases/revoke-prefix/database/creds/short", {})
+
+    async def followed() -> bool | None:
+        await driver.publish(volume)
+        return True if volume.files()["user"][1].decode() != name else None
+
+    await eventually(followed, "another user", seconds=40)
+    await databases.log_in(volume)
+    await driver.stop()
+
+
+async def test_after_a_restart_of_the_driver_the_volume_gets_one_new_user(
+    databases: Databases,
+) -> None:
+    """Leases are kept in memory alone: the user of before works on until his own lease ends."""
+    driver, volume = await published(databases, "app")
+    before = await databases.log_in(volume)
+    password = volume.files()["password"][1].decode()
+    await driver.stop()
+    driver = await databases.node.start_driver(*ALWAYS_REFRESH)
+    for _ in range(3):
+        await driver.publish(volume)
+    after = await databases.log_in(volume)
+    assert {before, after} == set(await databases.postgres.made_users())
+    assert before == await databases.postgres.login(before, password)
+    await driver.unpublish(volume)
+
+    async def given_back() -> bool | None:
+        return True if [before] == await databases.postgres.made_users() else None
+
+    await eventually(given_back, "the new user to go", seconds=40)
+    await driver.stop()

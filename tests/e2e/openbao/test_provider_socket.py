@@ -1,0 +1,116 @@
+"""`keyferry provider vault|openbao`: behind its socket, as the upstream driver calls it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from keyferry.contract import (
+    POD_NAME,
+    POD_NAMESPACE,
+    SERVICE_ACCOUNT,
+    SERVICE_ACCOUNT_TOKENS,
+    MountCall,
+)
+from keyferry.driver.plugins import ExternalProvider
+from keyferry.errors import ProviderReportedError
+from tests.e2e.children import PATIENCE_SECONDS
+from tests.e2e.node import BareNode
+from tests.e2e.openbao.classes import Entry, class_spec, entry
+from tests.e2e.openbao.engines import jwt_role
+from tests.e2e.openbao.server import OpenBao
+from tests.e2e.openbao.tokens import TokenSigner
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+RUNTIME_NAMES = {"vault": "vault-csi-provider", "openbao": "openbao-csi-provider"}
+
+
+@asynccontextmanager
+async def serving(node: BareNode, name: str, *flags: str) -> AsyncIterator[ExternalProvider]:
+    """A provider behind its socket, and a client of it."""
+    socket = node.folder / f"{name}.sock"
+    child = node.children.start(
+        "provider", "keyferry", "provider", name, f"-endpoint={socket}", *flags
+    )
+    await child.says("ready")
+    provider = ExternalProvider(name, socket, max_receive_bytes=1 << 22)
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield provider
+    finally:
+        await provider.close()
+
+
+def call(
+    vault: OpenBao, signer: TokenSigner, name: str, *objects: Entry, **changes: str
+) -> MountCall:
+    """The call for a pod of service account shop/web; `changes` take the place of parameters."""
+    spec = class_spec(vault, *objects, provider=name, roleName="web")
+    parameters = spec["parameters"]
+    assert isinstance(parameters, Mapping)
+    attributes = {
+        **parameters,
+        POD_NAME: "web-0",
+        POD_NAMESPACE: "shop",
+        SERVICE_ACCOUNT: "web",
+        SERVICE_ACCOUNT_TOKENS: signer.kubelet_json("shop", "web", audience=name),
+        **changes,
+    }
+    return MountCall(
+        attributes={key: value for key, value in attributes.items() if value}, target_path="/unused"
+    )
+
+
+@pytest.mark.parametrize("name", ["vault", "openbao"])
+async def test_files_and_versions_come_over_the_wire(
+    node: BareNode, vault: OpenBao, signer: TokenSigner, name: str
+) -> None:
+    """Each product takes the token of its own audience; what is unchanged keeps its version."""
+    await jwt_role(vault, "web", "read-db", bound_audiences=["vault", "openbao"])
+    wanted = (entry("v1", "kv1/db", "password"), entry("v2", "kv2/data/db", filePermission=0o600))
+    async with serving(node, name) as provider:
+        first = await provider.mount(call(vault, signer, name, *wanted))
+        second = await provider.mount(call(vault, signer, name, *wanted))
+        version = await provider.version()
+    assert [("v1", 0o644), ("v2", 0o600)] == [(file.path, file.mode) for file in first.files]
+    assert b"v1-s3cret" == first.files[0].contents
+    assert ["v1", "v2"] == [each.id for each in first.versions]
+    assert first.versions == second.versions
+    assert RUNTIME_NAMES[name] == version.runtime_name
+
+
+async def test_the_address_may_come_from_a_flag(
+    node: BareNode, vault: OpenBao, signer: TokenSigner
+) -> None:
+    """As upstream's deployment has it; what the class says counts more."""
+    await jwt_role(vault, "web", "read-db", bound_audiences=["vault", "openbao"])
+    flags = (
+        f"--vault-addr={vault.address}",
+        f"-vault-tls-ca-cert={vault.ca}",
+        "-vault-mount=jwt",
+    )
+    wanted = entry("db", "kv1/db", "password")
+    unsaid = {"vaultAddress": "", "vaultCACertPath": "", "vaultAuthMountPath": ""}
+    async with serving(node, "vault", *flags) as provider:
+        result = await provider.mount(call(vault, signer, "vault", wanted, **unsaid))
+        elsewhere = unsaid | {"vaultAddress": "https://127.0.0.1:1"}
+        refused = call(vault, signer, "vault", wanted, **elsewhere)
+        with pytest.raises(ProviderReportedError, match=r"127\.0\.0\.1:1 could not be reached"):
+            await provider.mount(refused)
+    assert [b"v1-s3cret"] == [file.contents for file in result.files]
+
+
+async def test_a_refusal_passes_on_the_words_of_the_server(
+    node: BareNode, vault: OpenBao, signer: TokenSigner
+) -> None:
+    """People and tests search for them."""
+    async with serving(node, "openbao") as provider:
+        wanted = call(vault, signer, "openbao", entry("x", "kv2/data/admin", "password"))
+        with pytest.raises(ProviderReportedError) as refused:
+            await provider.mount(wanted)
+    assert "error making mount request" in str(refused.value)
+    assert "permission denied" in str(refused.value)
