@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,3 +174,24 @@ def test_each_example_has_its_guide(mode: str) -> None:
     guide = ROOT / "docs" / "guides" / f"azure-{mode}.md"
     assert f"examples/azure/{mode}.yaml" in guide.read_text()
     assert f"docs/guides/{guide.name}" in (FOLDER / f"{mode}.yaml").read_text()
+
+
+async def test_the_class_of_the_reference_delivers_its_secret(
+    vault: DevVault, certificate: Certificate
+) -> None:
+    """docs/azure.md begins with it; workload identity, an alias in a folder, and its mode."""
+    text = (ROOT / "docs" / "azure.md").read_text()
+    shown = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert shown is not None
+    _app(vault, certificate)
+    vault.set_secret("contoso", "db-password", "Hello!")
+    vault.grant("contoso", CLIENT)
+    parameters = yaml.safe_load(shown[1])["spec"]["parameters"]
+    pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop", SERVICE_ACCOUNT: "web"}
+    tokens = {SERVICE_ACCOUNT_TOKENS: vault.service_account_token(SUBJECT, audience=AUDIENCES)}
+    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
+    try:
+        result = await provider.mount(MountCall(parameters | pod | tokens))
+    finally:
+        await provider.close()
+    assert result.files == (SecretFile("database/password", 0o640, b"Hello!"),)
