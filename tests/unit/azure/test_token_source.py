@@ -50,6 +50,17 @@ def test_the_end_of_a_token_is_read_in_every_form(
     assert CANARY not in repr(found)
 
 
+@pytest.mark.parametrize("text", ["", " ", "a b", "a\nX-Header: b", "a\r\n", "\x7f", "t\u00f6ken"])
+def test_what_no_header_can_carry_is_no_token(text: str) -> None:
+    """It would leave as another exception, or as another header."""
+    for parse, body in (
+        (parse_token, {"access_token": text}),
+        (parse_nmi_token, {"token": {"access_token": text}, "clientid": "app"}),
+    ):
+        with pytest.raises(NoTokenInAnswerError):
+            parse(answer(body), now=NOW)
+
+
 def test_nmi_wraps_its_token() -> None:
     """And names the client."""
     body = {"token": {"access_token": CANARY, "expires_on": "5000"}, "clientid": "app"}
