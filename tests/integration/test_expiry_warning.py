@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -14,13 +15,14 @@ import yaml
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.devvault.exchange import PathKind
 from keyferry.devvault.model import SecretAttributes
 from keyferry.driver.plugins import ExternalProvider
 from keyferry.grpc_edge import serving_grpc
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_server import add_provider
 from keyferry.sockets import parse_endpoint
-from tests.fakes.cli import run_cli
+from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import DEFAULT_TENANT, CertificateWish, DevVault, running_devvault
 from tests.fakes.driver import running_driver
 from tests.fakes.economy import forgetful
@@ -116,19 +118,25 @@ async def test_the_driver_tells_the_pod_and_counts(
         assert {SOON: 0.0, EXPIRED: 0.0} == driver.series(SERIES)
 
 
-@pytest.mark.usefixtures("mount_home")
-async def test_the_command_warns_and_succeeds(tmp_path: Path, ends: Ends) -> None:
-    """The files are there; what ends is on standard error, no value with it."""
+def write_class(folder: Path) -> Path:
+    """The class as a file."""
     manifest = {
         "apiVersion": "secrets-store.csi.x-k8s.io/v1",
         "kind": "SecretProviderClass",
         "metadata": {"name": "web"},
         "spec": {"provider": "azure", "parameters": PARAMETERS},
     }
-    (tmp_path / "class.yaml").write_text(yaml.safe_dump(manifest))
+    path = folder / "class.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    return path
+
+
+@pytest.mark.usefixtures("mount_home")
+async def test_the_command_warns_and_succeeds(tmp_path: Path, ends: Ends) -> None:
+    """The files are there; what ends is on standard error, no value with it."""
     target = tmp_path / "target"
     done = await run_cli(
-        "mount", tmp_path / "class.yaml", target, "--dev-vault", tmp_path / "devvault"
+        "mount", write_class(tmp_path), target, "--dev-vault", tmp_path / "devvault"
     )
     assert (0, [f"warning: {words}" for words in ends.sentences]) == (
         done.code,
@@ -136,6 +144,33 @@ async def test_the_command_warns_and_succeeds(tmp_path: Path, ends: Ends) -> Non
     )
     assert "canary" == (target / "ending").read_text()
     await run_cli("unmount", target)
+
+
+@pytest.mark.usefixtures("mount_home")
+async def test_the_command_does_not_repeat_a_warning_with_every_refresh(
+    tmp_path: Path, ends: Ends
+) -> None:
+    """With --watch once, then again when something else ends, or after an hour."""
+    target = tmp_path / "target"
+    process = await start_cli(
+        *("mount", write_class(tmp_path), target, "--watch", "--interval", "50ms"),
+        *("--dev-vault", tmp_path / "devvault"),
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(50):
+            first = [(await process.stderr.readline()).decode() for _ in ends.sentences]
+            asked = ends.vault.count(PathKind.SECRET)
+            while ends.vault.count(PathKind.SECRET) < asked + 20:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # refreshes that say nothing
+            ends.set_secret("lasting", ends.old)
+            news = [(await process.stderr.readline()).decode() for _ in range(4)]
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+        await run_cli("unmount", target)
+    assert [f"warning: {words}\n" for words in ends.sentences] == first
+    assert f"warning: secret lasting expired on {day(ends.old)}\n" in news
 
 
 async def test_a_provider_on_a_socket_logs_it_once(

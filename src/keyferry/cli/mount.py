@@ -26,6 +26,7 @@ from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidErro
 from keyferry.grpc_edge import stop_signal
 from keyferry.logs import configure_logs
 from keyferry.providers import provider_names
+from keyferry.reminders import Reminders
 from keyferry.store import PodRef
 
 if TYPE_CHECKING:
@@ -169,15 +170,20 @@ async def _mount(job: _Job, *, every: float | None) -> None:
         request = _request(job.target, namespace, name, secrets, tokens)
         start = time.perf_counter()
         published = await publisher.publish(request)
-        _show(job, published, seconds=time.perf_counter() - start)
+        reminders = Reminders()
+        _show(job, published, reminders, seconds=time.perf_counter() - start)
         if every is not None:
-            await _watch(publisher, request, every, stop)
+            await _watch(publisher, request, every, stop, reminders)
     if published.secret_problems and every is None:
         raise click.exceptions.Exit(1)
 
 
 async def _watch(
-    publisher: Publisher, request: PublishRequest, every: float, stop: asyncio.Event
+    publisher: Publisher,
+    request: PublishRequest,
+    every: float,
+    stop: asyncio.Event,
+    reminders: Reminders,
 ) -> None:
     click.echo(f"refreshing every {every:g} s; Ctrl-C ends it, the files stay")
     while not await _stopped(stop, every):
@@ -195,7 +201,7 @@ async def _watch(
         for verb in ("added", "changed", "removed"):
             for path in getattr(published.written, verb):
                 click.echo(f"{now} {verb} {path}")
-        _show_problems(published)
+        _show_problems(published, reminders)
 
 
 async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
@@ -263,7 +269,7 @@ def _request(
     )
 
 
-def _show(job: _Job, published: Published, *, seconds: float) -> None:
+def _show(job: _Job, published: Published, reminders: Reminders, *, seconds: float) -> None:
     where = "tmpfs" if can_mount() else "a private folder on disk, because only root can mount"
     if published.stale:
         click.echo(
@@ -276,11 +282,12 @@ def _show(job: _Job, published: Published, *, seconds: float) -> None:
     if job.secrets_dir:
         for manifest in sorted((job.secrets_dir / "secrets").rglob("*.yaml")):
             click.echo(f"  Secret {manifest.stem}  {manifest}")
-    _show_problems(published)
+    _show_problems(published, reminders)
 
 
-def _show_problems(published: Published) -> None:
-    for sentence in published.near_expiry:
-        click.echo(f"warning: {sentence}", err=True)
+def _show_problems(published: Published, reminders: Reminders) -> None:
+    if published.near_expiry and reminders.due(published.near_expiry):
+        for sentence in published.near_expiry:
+            click.echo(f"warning: {sentence}", err=True)
     for problem in published.secret_problems:
         click.echo(f"secret: {problem.message}", err=True)
