@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from keyferry.driver.podstatus import pod_status
+from keyferry.driver.statuses import MAX_WAITING
+from keyferry.store.interface import PodRef
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.kube_node import Node, class_of, entry, running_node, until
@@ -327,3 +330,32 @@ async def test_a_status_that_names_the_volume_of_another_pod_is_not_believed(
     async with running_node(mount_home, api) as node:
         await until(lambda: node.driver.engine.volumes.complete, "the volumes to be restored")
         assert ["web-0"] == [volume.pod.name for volume in node.driver.engine.volumes]
+
+
+async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_without_it(
+    node: Node, api: KubeApiServer
+) -> None:
+    """The mount goes on; once no pod names the Secret, nobody asks for it for ever."""
+    api.forbidden |= {"get secrets", "patch secrets"}
+    node.schedule("web-0", "web")
+    target = await node.publish("web")
+    assert "1" == (target / "a").read_text()
+    (told,) = await node.events("FailedToCreateSecret")
+    assert "the verb get on secrets, by a Role" in told
+    await node.end("web-0", "web")
+    await until(lambda: not len(node.driver.engine.secrets), "the Secret to be let go")
+    assert "cannot be let go" in node.driver.log.getvalue()
+
+
+async def test_the_statuses_that_wait_for_the_api_are_bounded(mount_home: Path) -> None:
+    """The newest of each volume is kept; those that were asked for longest ago are lost."""
+    async with running_api(mount_home) as api, running_node(mount_home, api) as node:
+        await api.stop()
+        statuses = node.driver.engine.statuses
+        for number in range(MAX_WAITING + 5):
+            pod = PodRef(NAMESPACE, f"web-{number}", f"uid-{number}")
+            assert await statuses.record(pod_status(pod, "web", f"/t/{number}", "n", ())) is None
+        assert MAX_WAITING == len(statuses)
+        statuses.forget(f"/t/{MAX_WAITING}")
+        assert MAX_WAITING - 1 == len(statuses)
+        assert 5 == node.driver.log.getvalue().count("a pod status is lost: too many wait")

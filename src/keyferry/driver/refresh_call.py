@@ -15,7 +15,7 @@ from keyferry.contract import (
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
 )
-from keyferry.driver.request import PublishRequest
+from keyferry.driver.request import KUBELET_PREFIX, PublishRequest
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes import Volume
@@ -34,9 +34,13 @@ _tokens: msgspec.json.Decoder[dict[str, _Token]] = msgspec.json.Decoder(dict[str
 
 
 def rebuilt_request(volume: Volume, pod: PodFacts, csi: CsiVolume) -> PublishRequest:
-    """What kubelet would ask for that volume, but for tokens and secrets, which it alone has."""
+    """What kubelet would ask for that volume, but for tokens and secrets, which it alone has.
+
+    What only kubelet says is not taken from whoever wrote the pod.
+    """
+    own = {k: v for k, v in csi.attributes.items() if not k.startswith(KUBELET_PREFIX)}
     context = {
-        **csi.attributes,
+        **own,
         POD_NAME: pod.name,
         POD_NAMESPACE: pod.namespace,
         POD_UID: pod.uid,

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from keyferry.proto import csi_pb2 as csi
 
 CLASS_KEY = "secretProviderClass"
-_KUBELET_PREFIX = "csi.storage.k8s.io/"
+KUBELET_PREFIX = "csi.storage.k8s.io/"
+"""Of the attributes that kubelet alone may set."""
 _MAX_GROUP_DIGITS = 10
 """Of the largest id that Linux has, 2^32 - 1."""
 
@@ -148,7 +149,7 @@ def mount_call(
     Service-account tokens come from the secrets first (Kubernetes 1.35 and newer can put them
     there), then from the context.
     """
-    own = {k: v for k, v in cls.parameters.items() if not k.startswith(_KUBELET_PREFIX)}
+    own = {k: v for k, v in cls.parameters.items() if not k.startswith(KUBELET_PREFIX)}
     attributes = {**own, **request.context}
     tokens = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
         SERVICE_ACCOUNT_TOKENS

@@ -118,11 +118,18 @@ class SecretSync:
             if usage.held:
                 return True
             return self._volumes.complete and await self._release.release(key)
-        except StoreError as error:
+        except StoreAwayError as error:
             _log.warning(
                 "a Secret waits for the store", secret=ObjectName(*key), **error.log_pairs()
             )
             return False
+        except StoreError as error:
+            _log.error(
+                "a Secret that is used here no more cannot be let go",
+                secret=ObjectName(*key),
+                **error.log_pairs(),
+            )
+            return True
 
     async def _keep(self, key: Key, usage: Usage) -> bool:
         classes = {cls.name: cls for cls in usage.classes}

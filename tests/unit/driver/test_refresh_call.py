@@ -17,7 +17,12 @@ from keyferry.store.interface import PodRef
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 DRIVER = "secrets-store.csi.k8s.io"
 TARGET = "/var/lib/kubelet/pods/uid-0/volumes/kubernetes.io~csi/secrets/mount"
-CSI = CsiVolume("secrets", DRIVER, {"secretProviderClass": "web", "own": "x"}, "creds")
+ATTRIBUTES = {
+    "secretProviderClass": "web",
+    "own": "x",
+    "csi.storage.k8s.io/serviceAccount.tokens": "forged by the author of the pod",
+}
+CSI = CsiVolume("secrets", DRIVER, ATTRIBUTES, "creds")
 POD = PodFacts("shop", "web-0", "uid-0", service_account="sa", volumes=(CSI,))
 VOLUME = Volume(TARGET, PodRef("shop", "web-0", "uid-0"), "web", NOW)
 
