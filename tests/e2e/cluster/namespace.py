@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from tests.e2e.cluster.installation import Installation
+from tests.e2e.cluster.installation import REUSE_SECONDS, Installation
 from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.manifests import VAULT
 from tests.e2e.cluster.waiting import PATIENCE_SECONDS, eventually
 
 _LOOK_SECONDS = 1.0
@@ -54,6 +56,15 @@ class Namespace:
         await self.kubectl(
             "wait", f"--for={condition}", *what, f"--timeout={PATIENCE_SECONDS:.0f}s"
         )
+
+    async def new_version(self, name: str, value: str) -> str:
+        """Store a version that every pod gets which starts from now on; returns its id.
+
+        What was fetched before is too old by then to start another pod with.
+        """
+        version = self.installed.vault.set_secret(VAULT, name, value)
+        await asyncio.sleep(REUSE_SECONDS)
+        return version
 
     # --- pods --------------------------------------------------------------------------------
 

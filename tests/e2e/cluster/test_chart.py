@@ -83,12 +83,12 @@ def about_secrets(manifests: list[Manifest]) -> list[Manifest]:
 
 
 async def test_by_default_there_is_no_right_to_any_secret() -> None:
-    """As upstream; and no right to list pods, which upstream has."""
+    """As upstream. Each other right has its reason in docs/security.md."""
     manifests = await render({})
     assert rights(manifests, "ClusterRole", "secretproviderclasses-role") == {
         "secretproviderclasses": ["get", "list", "watch"],
         "secretproviderclasspodstatuses": ["get", "list", "watch", "create", "patch"],
-        "pods": ["get"],
+        "pods": ["get", "list", "watch"],
         "events": ["create", "patch"],
     }
     assert [] == about_secrets(manifests)

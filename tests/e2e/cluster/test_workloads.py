@@ -33,7 +33,7 @@ async def test_a_pod_of_a_stateful_set_comes_back_under_its_name(shop: Namespace
     await shop.ready("db-0")
     first = (await shop.get("pod", "db-0"))["metadata"]["uid"]
     assert "first" == await shop.read("db-0", "/mnt/db/file")
-    version = vault.set_secret(VAULT, "stateful-set", "second")
+    version = await shop.new_version("stateful-set", "second")
     await shop.delete("pod", "db-0")
 
     async def recreated() -> bool | None:
@@ -53,10 +53,11 @@ async def test_a_pod_of_a_stateful_set_comes_back_under_its_name(shop: Namespace
 @scenario("jobs")
 async def test_a_job_has_what_the_vault_holds_when_it_starts(shop: Namespace) -> None:
     """Two runs, and between them a new version; what has run keeps nothing mounted."""
-    vault = shop.installed.vault
+    shop.installed.vault.set_secret(VAULT, "jobs", "first")
     await shop.apply(azure_class("batch", {"jobs": "file"}))
     for value in ("first", "second"):
-        vault.set_secret(VAULT, "jobs", value)
+        if value == "second":
+            await shop.new_version("jobs", value)
         await shop.apply(job(f"run-{value}", "batch", command="cat /mnt/batch/file"))
         await shop.wait("condition=Complete", f"job/run-{value}")
         assert value == await shop.kubectl("logs", f"job/run-{value}")
@@ -81,7 +82,7 @@ async def test_a_cron_job_has_fresh_values_at_each_run(shop: Namespace) -> None:
 
     by_clock = await eventually(done, "the run at the full minute", pause=2.0)
     assert "first" == await shop.kubectl("logs", f"job/{by_clock}")
-    vault.set_secret(VAULT, "cron-job", "second")
+    await shop.new_version("cron-job", "second")
     await shop.kubectl("create", "job", "by-hand", "--from=cronjob/report")
     await shop.wait("condition=Complete", "job/by-hand")
     assert "second" == await shop.kubectl("logs", "job/by-hand")
