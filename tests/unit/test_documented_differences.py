@@ -26,9 +26,17 @@ CSI = "integration/test_driver_csi.py"
 IDENTITIES = "integration/test_azure_identities.py"
 PROVIDER = "integration/test_azure_provider.py"
 PARAMS = "unit/azure/test_params.py"
+SHARING = "integration/test_azure_sharing.py"
 CHOICE = "unit/azure/test_identity_choice.py"
 
 ELSEWHERE = {
+    "calls to a vault": f"{SHARING}::test_these_never_share_and_the_same_do",
+    "a vault that throttles or fails": (
+        "integration/test_azure_throttle.py::test_one_identity_that_is_throttled_makes_the_others_wait"
+    ),
+    "an object that is missing or refused": (
+        f"{SHARING}::test_one_bad_object_is_asked_for_once_however_many_pods_want_it"
+    ),
     "a change of a file's mode alone": f"{HERE}::test_a_mode_alone_is_written_by_ours",
     "a repeated publish, rotation on": (
         f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours"
