@@ -25,8 +25,10 @@ from keyferry.contract import (
 from keyferry.economy.hub import Economy
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.pace import Pace
+from keyferry.vault.params import parse_mount
 from keyferry.vault.product import VAULT, Product
 from keyferry.vault.provider import VaultProvider
+from keyferry.vault.server import Server
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.economy import forgetful
 from tests.fakes.pace import StillPace
@@ -95,6 +97,13 @@ class VaultMounts:
         }
         given = {key: value for key, value in attributes.items() if value}
         return MountCall(given, target_path=pod.target)
+
+    def server(self, **over: str) -> Server:
+        """The vault as such a class names it."""
+        call = self.call(entry("x", "y"), **over)  # type: ignore[arg-type]
+        return parse_mount(
+            call.attributes, None, target_path="/t", product=VAULT, settings=VaultSettings()
+        ).login.server
 
     async def mount(
         self,

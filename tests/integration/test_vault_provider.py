@@ -10,6 +10,7 @@ import pytest
 
 from keyferry.economy.hub import Economy
 from keyferry.errors import AccessDeniedError
+from keyferry.vault_settings import VaultSettings
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
@@ -170,3 +171,24 @@ async def test_a_node_that_starts_asks_for_each_thing_once(vault: VaultApi) -> N
     assert 110 * 10 == sum(len(files) for files in results)
     assert 10 == vault.asked(LOGIN)
     assert 10 + 100 == len(vault.audit)
+
+
+async def test_without_a_cache_every_mount_logs_in(vault: VaultApi) -> None:
+    """As the flag asks for."""
+    async with vault_mounts(vault, settings=VaultSettings(sessions=0)) as mounts:
+        await mounts.mount(entry("a", "secret/data/app/db"))  # finds out what the mount is
+        before = vault.asked(LOGIN)
+        for _ in range(3):
+            await mounts.mount(entry("a", "secret/data/app/db"))
+    assert before + 3 == vault.asked(LOGIN)
+
+
+async def test_more_logins_than_are_kept_only_cost_logins(vault: VaultApi) -> None:
+    """The longest unused goes."""
+    for number in range(3):
+        vault.add_role(f"app{number}", accounts=["shop/web"], policy=POLICY)
+    async with vault_mounts(vault, settings=VaultSettings(sessions=2)) as mounts:
+        for number in (0, 1, 2, 0, 2):
+            wanted = entry("a", "secret/data/app/db")
+            assert await mounts.files(wanted, roleName=f"app{number}")
+    assert 4 == vault.asked(LOGIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ssl
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from keyferry.errors import (
 )
 from keyferry.metrics import Metrics
 from keyferry.vault.product import OPENBAO
+from keyferry.vault.tls import TlsContexts
 from keyferry.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.log import captured_log
 from tests.fakes.pace import StillPace
@@ -155,6 +157,15 @@ class TestTls:
             assert await mounts.files(DB, **NAME, **ca)
             with pytest.raises(ConnectionFailedError, match="another name"):
                 await mounts.files(DB, vaultTLSServerName="other.domain.com", **ca)
+
+    async def test_mounts_that_start_together_share_connections(self, tmp_path: Path) -> None:
+        """They speak TLS by one context."""
+        made = Certificates(tmp_path)
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            server = mounts.server(**NAME, vaultCACertPath=str(made.ca))
+            contexts = TlsContexts()
+            found = await asyncio.gather(*(contexts.of(server) for _ in range(20)))
+            assert 1 == len(set(map(id, found)))
 
     async def test_a_changed_ca_file_counts_at_once(self, tmp_path: Path) -> None:
         """Nobody restarts anything when a CA is renewed."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import ssl
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_CONTEXTS = 128
 MAX_CA_FILES = 1000
-_Stamp = tuple[tuple[str, int, int], ...]
 _log = get_logger("vault")
 
 
@@ -34,35 +34,64 @@ class TlsContexts:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
-        self._kept: OrderedDict[TlsSettings, tuple[_Stamp, ssl.SSLContext]] = OrderedDict()
+        self._kept: OrderedDict[TlsSettings, _Kept] = OrderedDict()
+        self._making = asyncio.Lock()
 
     async def of(self, server: Server) -> ssl.SSLContext:
-        """The context for a vault. A file that has changed is read anew.
+        """The context for a vault, the same for equal settings: connections are shared by it.
+
+        A file that has changed is read anew.
 
         Raises:
             PlatformError: a file cannot be used.
         """
-        return await asyncio.to_thread(self._context, server)
-
-    def _context(self, server: Server) -> ssl.SSLContext:
         settings = server.tls
-        try:
-            files = _files(settings)
-            stamp = tuple((str(path), *_stamp(path)) for path in files)
-            kept = self._kept.get(settings)
-            if kept is None or kept[0] != stamp:
-                if settings.skip_verify:
-                    _log.warning("TLS of a vault is NOT verified", vault=server.host)
-                    if self._metrics is not None:
-                        self._metrics.unverified(server.host)
-                kept = stamp, _new_context(settings)
-                self._kept[settings] = kept
+        kept = self._kept.get(settings)
+        # Folders may be large, so they are looked at on a thread.
+        if kept and not any(layer.ca_folder for layer in settings.cas) and kept.stands():
+            return kept.context
+        async with self._making:
+            try:
+                kept = await asyncio.to_thread(_current, settings, self._kept.get(settings))
+            except (OSError, ssl.SSLError, ValueError) as error:
+                raise _unusable(error, settings) from error
+            if settings.skip_verify and settings not in self._kept:
+                _log.warning("TLS of a vault is NOT verified", vault=server.host)
+                if self._metrics is not None:
+                    self._metrics.unverified(server.host)
+            self._kept[settings] = kept
             self._kept.move_to_end(settings)
-        except (OSError, ssl.SSLError, ValueError) as error:
-            raise _unusable(error, settings) from error
-        while len(self._kept) > MAX_CONTEXTS:
-            self._kept.popitem(last=False)
-        return kept[1]
+            if len(self._kept) > MAX_CONTEXTS:
+                self._kept.popitem(last=False)
+        return kept.context
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A context, and the files that it was made of as they were then."""
+
+    context: ssl.SSLContext
+    files: tuple[tuple[Path, int, int], ...]
+
+    def stands(self) -> bool:
+        """Whether no file of it has changed."""
+        try:
+            return all(_stamped(path) == (path, *stamp) for path, *stamp in self.files)
+        except OSError:
+            return False
+
+
+def _current(settings: TlsSettings, kept: _Kept | None) -> _Kept:
+    """The kept context while its files are the same, else a new one."""
+    files = tuple(map(_stamped, _files(settings)))
+    if kept is not None and kept.files == files:
+        return kept
+    return _Kept(_new_context(settings), files)
+
+
+def _stamped(path: Path) -> tuple[Path, int, int]:
+    found = path.stat()
+    return path, found.st_mtime_ns, found.st_size
 
 
 def _files(settings: TlsSettings) -> list[Path]:
@@ -89,11 +118,6 @@ def _ca_files(layer: TlsLayer) -> list[Path]:
     if len(files) > MAX_CA_FILES:
         raise OSError(7, f"it holds more than {MAX_CA_FILES} files", layer.ca_folder)
     return files
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size
 
 
 def _new_context(settings: TlsSettings) -> ssl.SSLContext:
