@@ -19,6 +19,8 @@ from keyferry.certs.chain import order_chain
 from tests.fakes.vault_peer import Issued, PrivateKey, issue, new_ec, new_rsa
 
 LONGEST = 10
+OF_CHAINS = max(settings().max_examples // 5, 100)
+"""Cases of chains: there are fewer shapes of them than of answers, and each has many signatures."""
 OF_OPENSSL = max(settings().max_examples // 50, 10)
 """Cases for the tests that start processes."""
 
@@ -96,6 +98,7 @@ def held(draw: st.DrawFn) -> Held:
 
 
 @given(held())
+@settings(max_examples=OF_CHAINS)
 def test_the_leaf_is_first_and_nothing_is_lost(case: Held) -> None:
     """What leads on from the leaf comes after it; what does not, at the end."""
     chain = order_chain(case.certificates, case.leaf.key.public_key())
