@@ -184,6 +184,24 @@ async def test_a_class_that_changes_changes_its_secrets(node: Node, api: KubeApi
     assert "changes from Opaque to example.com/own" in told
 
 
+async def test_a_dropped_entry_that_another_class_has_too_leaves_the_secret(
+    node: Node, other: Node, api: KubeApiServer
+) -> None:
+    """Whoever names it takes it over, wherever its pods are."""
+    api.put(CLASSES, class_of("heir", entry("db", "a")))
+    node.schedule("web-0", "web")
+    await node.publish("web")
+    await until(lambda: len(node.store.cluster.classes(NAMESPACE)) == 2, "both classes")
+    uid = (node.secret("db") or {})["metadata"]["uid"]
+    api.put(CLASSES, class_of("web", entry("own", "a")))
+    await until(lambda: node.secret("own") is not None, "the class to have changed")
+    await until(lambda: not len(node.driver.engine.secrets), "the Secret to be looked at")
+    assert uid == (node.secret("db") or {})["metadata"]["uid"]
+    other.schedule("heir-0", "heir")
+    await other.publish("heir", "heir-0")
+    assert "heir" == (node.secret("db") or {})["metadata"]["annotations"]["keyferry.dev/class"]
+
+
 async def test_a_class_that_is_deleted_changes_nothing(node: Node, api: KubeApiServer) -> None:
     """Pods run on with their Secret; the last of them takes it along."""
     node.schedule("web-0", "web")
@@ -327,9 +345,10 @@ async def test_a_status_that_names_the_volume_of_another_pod_is_not_believed(
     owner = {"apiVersion": "v1", "kind": "Pod", "name": "thief", "uid": "uid-of-thief"}
     stolen["metadata"] = {**status["metadata"], "name": "stolen", "ownerReferences": [owner]}
     api.put("secretproviderclasspodstatuses", stolen)
+    api.remove("secretproviderclasspodstatuses", NAMESPACE, "web-0-shop-web")
     async with running_node(mount_home, api) as node:
         await until(lambda: node.driver.engine.volumes.complete, "the volumes to be restored")
-        assert ["web-0"] == [volume.pod.name for volume in node.driver.engine.volumes]
+        assert [] == list(node.driver.engine.volumes)
 
 
 async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_without_it(

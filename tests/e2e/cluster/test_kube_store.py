@@ -79,6 +79,7 @@ async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
     async with open_kube_store(
         server.kubeconfig, node="node-1", clock=lambda: datetime.now(UTC)
     ) as store:
+        await store.wait_synced()
         yield Cluster(server, store)
     kinds = "secretproviderclasses,secretproviderclasspodstatuses,secrets,events"
     for namespace in ("shop", "other"):
