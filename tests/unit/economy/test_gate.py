@@ -295,6 +295,22 @@ def test_who_is_cancelled_while_waiting_costs_nobody_a_turn() -> None:
     play(story, limits=EconomySettings(rate=1.0, burst=1, at_once=1))
 
 
+def test_a_turn_that_comes_too_late_for_who_was_cancelled_is_given_back() -> None:
+    """The turn is there, and in the same moment the mount that waited for it goes."""
+
+    async def story(vault: Vault) -> None:
+        await vault.ask()
+        (gate,) = vault.economy.gates()
+        ticket = gate.join(came=now(), purpose=Purpose.FIRST, end=60.0)
+        await asyncio.wait((ticket.who.turn,))
+        gate.leave(ticket)
+        start = now()
+        assert "fine" == await vault.ask()
+        assert (start, True) == (now(), gate.is_idle)
+
+    play(story, limits=EconomySettings(rate=1.0, burst=1, at_once=1))
+
+
 # --- a vault that fails ---------------------------------------------------------------------------
 
 

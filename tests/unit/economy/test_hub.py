@@ -242,6 +242,22 @@ def test_two_identities_never_share() -> None:
     play(story)
 
 
+def test_a_pod_that_waits_hurries_the_refresh_that_it_joins() -> None:
+    """The refreshes of others, which came before it, let it pass."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch(who="first", max_age=0.0)
+        others = [asyncio.create_task(vault.fetch(R, who=f"other-{n}")) for n in range(5)]
+        refresh = asyncio.create_task(vault.fetch(R, who="a"))
+        await asyncio.sleep(0.1)
+        assert 1 == await vault.fetch(F, who="a")
+        assert refresh.done()
+        assert [False] * 5 == [other.done() for other in others]
+        await asyncio.gather(*others)
+
+    play(story, replace(ROTATING, rate=1.0, burst=1))
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
