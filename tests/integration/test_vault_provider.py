@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from keyferry.economy.hub import Economy
-from keyferry.errors import AccessDeniedError
+from keyferry.errors import AccessDeniedError, IdentityError
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
@@ -122,6 +123,19 @@ class TestLogins:
                 entry("a", "secret/data/app/db"), pod=TestPod(name), vaultAuthMountPath="jwt"
             )
         assert 2 == vault.asked("auth/jwt/login")
+
+    async def test_a_pod_that_jwt_auth_refuses_profits_from_no_other(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Although both have one service account."""
+        policy = {"secret/data/app/*": {"read"}}
+        vault.add_role("app", mount="jwt", accounts=["shop/web"], policy=policy, pod="web-0")
+        wanted = entry("a", "secret/data/app/db")
+        where: dict[str, Any] = {"vaultAuthMountPath": "jwt"}
+        for _ in range(2):
+            assert await mounts.files(wanted, pod=TestPod("web-0"), **where)
+            with pytest.raises(IdentityError, match="a claim of the token"):
+                await mounts.files(wanted, pod=TestPod("web-1"), **where)
 
     async def test_a_first_login_that_is_refused_reads_once(
         self, vault: VaultApi, mounts: VaultMounts
