@@ -1,7 +1,7 @@
 """A secret that was made for one pod, how long it lasts, and what to do about that. [pure]
 
-Source: issue of the leases; upstream keeps none. A lease ends with the token it was made with, so
-both are renewed. What a role of the PKI engine issues has no lease but an end all the same.
+Upstream keeps none of it. A lease ends with the token that it was made with, so
+both are renewed. What a role of the PKI engine issues has no lease, but an end all the same.
 """
 
 from __future__ import annotations
