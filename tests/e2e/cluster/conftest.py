@@ -31,7 +31,7 @@ ORDER = (
     "test_article",
 )
 """What needs no cluster or one of its own comes first; what disturbs the common one, last."""
-LAST = ("test_full_node", "test_disruptions")
+LAST = ("test_vault", "test_vault_load", "test_full_node", "test_disruptions")
 
 
 def pytest_configure() -> None:
@@ -60,6 +60,8 @@ async def installed(request: pytest.FixtureRequest) -> AsyncIterator[Installatio
         async with running_installation(Path(folder)) as running:
             for phase, seconds in running.phases.items():
                 figures(request.config).append(f"{phase}: {seconds:.1f} s")
+            idle = running.driver_memory()
+            figures(request.config).append(f"the driver has {idle:.0f} MiB when it is ready")
             yield running
 
 

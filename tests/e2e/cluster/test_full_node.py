@@ -26,7 +26,7 @@ async def test_110_pods_start_at_once(installed: Installation, show: Callable[[s
     names = [f"full-node-{number}" for number in range(OBJECTS)]
     for name in names:
         vault.set_secret(VAULT, name, f"value of {name}")
-    show(f"the driver alone has {installed.driver_memory():.0f} MiB")
+    show(f"before, the driver has {installed.driver_memory():.0f} MiB")
     async with new_namespace(installed, "full-node") as shop:
         await shop.apply(azure_class("many", dict.fromkeys(names, "")))
         vault.forget_requests()
