@@ -54,7 +54,7 @@ def main() -> None:
         enter_own_world([VAULT])
         effort = QUICK if options.quick else Effort()
 
-        async def measure() -> Results:
+        async def measure() -> None:
             async with running_arena(Path(folder), originals, load_vault, classes()) as arena:
                 results: Results = {}
                 for load in LOADS:
@@ -68,16 +68,19 @@ def main() -> None:
                         results.setdefault(load.__name__, {})[contender.name] = figures
                         spent = time.perf_counter() - start
                         print(f"{load.__name__}, {contender.name}: {spent:.0f} s", file=sys.stderr)
-                return results
+                        _keep(options.out, results, quick=options.quick)
 
-        results = asyncio.run(measure())
-    options.out.mkdir(parents=True, exist_ok=True)
-    document = {"machine": _machine(), "quick": options.quick, "results": results}
-    (options.out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    text = markdown(results)
-    (options.out / "table.md").write_text(text)
-    (options.out / "plot.svg").write_text(svg(results))
-    print(text)
+        asyncio.run(measure())
+    print((options.out / "table.md").read_text())
+
+
+def _keep(folder: Path, results: Results, *, quick: bool) -> None:
+    """Write what there is so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"machine": _machine(), "quick": quick, "results": results}
+    (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+    (folder / "table.md").write_text(markdown(results))
+    (folder / "plot.svg").write_text(svg(results))
 
 
 def _machine() -> dict[str, object]:

@@ -25,7 +25,7 @@ from tests.compat.cases import pod_manifest, secret
 from tests.compat.comparison import CRDS
 from tests.compat.originals import Originals
 from tests.compat.stacks import ORIGINAL, OURS, Ground, Pairing, Stack, start_stack
-from tests.e2e.children import Children, ending_children
+from tests.e2e.children import PATIENCE_SECONDS, Children, ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.node import Volume
@@ -109,8 +109,19 @@ class Running:
         return time.perf_counter() - start
 
     async def unpublish_all(self) -> None:
-        """Take all volumes away."""
-        await asyncio.gather(*(self.unpublish(*which) for which in self.volumes))
+        """Take all volumes away, as often as it takes: a volume of the original may be busy."""
+
+        async def leave(class_name: str, pod: int) -> None:
+            while True:
+                try:
+                    await self.unpublish(class_name, pod)
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(KUBELET_FIRST_PAUSE)
+                else:
+                    return
+
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await asyncio.gather(*(leave(*which) for which in self.volumes))
         self.volumes.clear()
 
     def volume(self, class_name: str, pod: int, identity: int) -> Volume:

@@ -52,6 +52,9 @@ ELSEWHERE = {
     "repeated objects are fetched once, all at the same time": (
         f"{PROVIDER}::test_one_object_in_two_files_is_fetched_once"
     ),
+    "an object that a pod of the same identity got in the last 15 s": (
+        "unit/economy/test_hub.py::test_a_first_mount_takes_what_was_fetched_a_moment_ago"
+    ),
     "a mount without content": (
         f"{CSI}::test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted"
     ),
