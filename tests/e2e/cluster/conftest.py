@@ -31,7 +31,7 @@ ORDER = (
     "test_article",
 )
 """What needs no cluster or one of its own comes first; what disturbs the common one, last."""
-LAST = ("test_vault", "test_vault_load", "test_full_node", "test_disruptions")
+LAST = ("test_full_node", "test_disruptions")
 
 
 def pytest_configure() -> None:
