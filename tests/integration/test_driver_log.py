@@ -32,6 +32,8 @@ async def driver(mount_home: Path, provider: ScriptedProvider) -> AsyncIterator[
     async with running_driver(
         mount_home, built_in=built_in, rotation_interval=ROTATION_SECONDS
     ) as running:
+        running.log.truncate(0)  # what it said as text while it started
+        running.log.seek(0)
         configure_logs(as_json=True, verbosity=0, stream=running.log)
         running.write_class("web")
         yield running

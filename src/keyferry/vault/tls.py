@@ -155,7 +155,7 @@ def _trust(context: ssl.SSLContext, layer: TlsLayer, *, passes_over: bool) -> No
         except ssl.SSLError as error:
             if layer.ca_folder and passes_over:
                 continue
-            raise ValueError(f"{path} holds no PEM certificate") from error
+            raise ValueError(f"{excerpt(str(path))} holds no PEM certificate") from error
 
 
 def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
@@ -175,7 +175,7 @@ def _unusable(error: Exception, settings: TlsSettings) -> PlatformError:
         whose = settings.client_cert or "the Secret of the pod"
         reason = f"the client certificate of {excerpt(whose)} cannot be used with its key"
     else:
-        reason = excerpt(str(error))
+        reason = str(error)
     return PlatformError(
         f"the TLS files of the class cannot be used: {reason}",
         "The paths are those in the container of Keyferry: mount the files there, in PEM.",
