@@ -91,7 +91,7 @@ FLAGS: tuple[GoFlag, ...] = (
         "enable-secret-rotation",
         _B,
         "false",
-        "refresh mounted volumes when kubelet publishes them again",
+        "fetch the content of mounted volumes again from time to time",
     ),
     GoFlag(
         "rotation-poll-interval", _D, "2m", "how long content is left alone before it is refreshed"
