@@ -1,18 +1,26 @@
-"""A clock that the test moves.
+"""Clocks of tests: one that the test moves, and one that moves only while somebody pauses.
 
 clock = VirtualClock()
 ...
 await clock.advance(300)   # whoever slept until then has woken up
+
+clock = StillClock()
+economy = Economy(clock=clock, dice=clock.dice)
+...
+assert clock.pauses == [0.8, 1.6]
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
+WALL_START = 1_700_000_000.0
+"""Seconds since the epoch at which the clock that stands still begins."""
 TURNS = 30
 """How often the loop turns until all that woke up has gone as far as it can without I/O."""
 
@@ -66,3 +74,39 @@ class VirtualClock:
         """Let the loop turn."""
         for _ in range(TURNS):
             await asyncio.sleep(0)
+
+
+@dataclass
+class StillClock:
+    """Implements `Clock`; time passes only while somebody pauses, and then at once.
+
+    Attributes:
+        jitter: what the dice show, always.
+        elapsed: seconds paused so far.
+        pauses: every pause, in seconds.
+    """
+
+    jitter: float = 1.0
+    elapsed: float = 0.0
+    pauses: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        """Seconds paused so far."""
+        return self.elapsed
+
+    def wall(self) -> datetime:
+        """The same on the wall."""
+        return datetime.fromtimestamp(self.epoch(), UTC)
+
+    def epoch(self) -> float:
+        """The same as seconds since the epoch."""
+        return WALL_START + self.elapsed
+
+    def dice(self) -> float:
+        """What the dice show."""
+        return self.jitter
+
+    async def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+        self.pauses.append(seconds)
+        self.elapsed += seconds

@@ -1,6 +1,6 @@
 """Economies for tests of what is behind them.
 
-provider = AzureProvider(https, forgetful(StillPace()))
+provider = AzureProvider(https, forgetful(StillClock()))
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 from keyferry.economy.errand import Errand
 from keyferry.economy.hub import Economy
 from keyferry.economy.settings import EconomySettings
-from tests.fakes.pace import StillPace
+from tests.fakes.clock import StillClock
 
 
-def forgetful(pace: StillPace | None = None) -> Economy:
+def forgetful(clock: StillClock | None = None) -> Economy:
     """Holds no answer, so that what a test changes in a vault counts at once."""
-    return Economy(EconomySettings(reuse=0, refusals=0), (pace or StillPace()).pace)
+    still = clock or StillClock()
+    return Economy(EconomySettings(reuse=0, refusals=0), still, dice=still.dice)
 
 
 def errand() -> Errand:

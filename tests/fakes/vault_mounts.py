@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from keyferry.contract import (
@@ -24,14 +25,13 @@ from keyferry.contract import (
 )
 from keyferry.economy.hub import Economy
 from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.pace import Pace
 from keyferry.vault.params import parse_mount
 from keyferry.vault.product import VAULT, Product
 from keyferry.vault.provider import VaultProvider
 from keyferry.vault.server import Server
 from keyferry.vault_settings import VaultSettings
+from tests.fakes.clock import StillClock
 from tests.fakes.economy import forgetful
-from tests.fakes.pace import StillPace
 from tests.fakes.vault_api import VaultApi, service_account_token
 
 
@@ -123,8 +123,20 @@ class VaultMounts:
         return {file.path: file.contents for file in result.files}
 
 
-async def _short_sleep(_: float) -> None:
-    await asyncio.sleep(0.01)  # others must have their turn
+class _ClockOf:
+    """Implements `Clock` with the time of a vault."""
+
+    def __init__(self, vault: VaultApi) -> None:
+        self._vault = vault
+
+    def monotonic(self) -> float:
+        return self._vault.now
+
+    def wall(self) -> datetime:
+        return datetime.fromtimestamp(self._vault.wall, UTC)
+
+    async def sleep(self, _: float) -> None:
+        await asyncio.sleep(0.01)  # others must have their turn
 
 
 @asynccontextmanager
@@ -133,18 +145,18 @@ async def vault_mounts(
     *,
     product: Product = VAULT,
     settings: VaultSettings | None = None,
-    pace: StillPace | None = None,
+    clock: StillClock | None = None,
     economy: Economy | None = None,
     **parts: Any,
 ) -> AsyncIterator[VaultMounts]:
     """Mounts by a provider of its own, closed with the block; its time is the vault's."""
-    pace = pace or StillPace()
+    clock = clock or StillClock()
     provider = VaultProvider(
         product,
         HttpsClient(HttpsSettings()),
-        economy or forgetful(pace),
+        economy or forgetful(clock),
         settings or VaultSettings(),
-        pace=Pace(now=lambda: vault.now, wall=lambda: vault.wall, sleep=_short_sleep),
+        clock=_ClockOf(vault),
         **parts,
     )
     try:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from datetime import UTC, datetime
 from typing import Any, TypeVar
-
-from keyferry.pace import Pace
 
 T = TypeVar("T")
 WALL_START = 1_700_000_000.0
@@ -44,10 +43,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
 
-def virtual_pace(jitter: float = 1.0) -> Pace:
-    """The pace of the running loop."""
-    loop = asyncio.get_running_loop()
-    return Pace(now=loop.time, wall=lambda: WALL_START + loop.time(), jitter=lambda: jitter)
+class LoopClock:
+    """Implements `Clock` with the time of the running loop."""
+
+    def monotonic(self) -> float:
+        """Seconds from the start of the loop."""
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> datetime:
+        """The same on the wall."""
+        return datetime.fromtimestamp(WALL_START + self.monotonic(), UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns when so many seconds have passed."""
+        await asyncio.sleep(seconds)
+
+
+def highest() -> float:
+    """Dice that make every pause as long as it can be."""
+    return 1.0
 
 
 def run_virtually(story: Coroutine[Any, Any, T]) -> T:

@@ -16,9 +16,9 @@ from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.errors import KeyferryError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
+from tests.fakes.clock import StillClock
 from tests.fakes.economy import forgetful
 from tests.fakes.hostile_vault import TOKEN, HostileAnswer, HostileVault, hostile_vault
-from tests.fakes.pace import StillPace
 from tests.fakes.vault_peer import entry, issue, new_ec, new_rsa
 
 CANARY = "canary"
@@ -163,8 +163,8 @@ class Fuzzer:
     def __init__(self, loop: asyncio.AbstractEventLoop, vault: HostileVault) -> None:
         self.vault = vault
         self._loop = loop
-        self._pace = StillPace()
-        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), wall=self._pace.wall)
+        self._clock = StillClock()
+        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), wall=self._clock.epoch)
 
     def run(self, work: Coroutine[object, object, str]) -> str:
         """What `work` returns."""
@@ -177,7 +177,7 @@ class Fuzzer:
     def provider(self, *, separate: bool = False) -> AzureProvider:
         """A new one, that has no token yet and waits for nothing."""
         settings = ProviderSettings(separate_files=separate)
-        return AzureProvider(self._https, forgetful(self._pace), settings)
+        return AzureProvider(self._https, forgetful(self._clock), settings)
 
 
 @pytest.fixture(scope="module")

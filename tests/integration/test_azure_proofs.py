@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,6 @@ from keyferry.economy.hub import Economy
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.pace import Pace
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 
 MI = "11111111-0000-4000-8000-000000000001"
@@ -41,9 +41,6 @@ class Node:
     folder: Path
     ahead: float = 3600.0
     provider: AzureProvider | None = None
-
-    def now(self) -> float:
-        return time.monotonic() + self.ahead
 
     def wall(self) -> float:
         return time.time() + self.ahead
@@ -81,6 +78,22 @@ class Node:
         return lists, len(paths) - lists
 
 
+@dataclass
+class NodeClock:
+    """Implements `Clock`; it is moved by hand, so nobody wakes up."""
+
+    node: Node
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.node.ahead
+
+    def wall(self) -> datetime:
+        return datetime.fromtimestamp(self.node.wall(), UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
 @asynccontextmanager
 async def node_of(
     folder: Path, *permissions: str, others: int = 0, proofs: bool = True
@@ -93,7 +106,7 @@ async def node_of(
         vault.add_managed_identity(MI)
         vault.grant("contoso", MI, *permissions)
         limits = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=proofs)
-        economy = Economy(limits, Pace(now=node.now, wall=node.wall, sleep=_never))
+        economy = Economy(limits, NodeClock(node))
         https = HttpsClient(HttpsSettings(dev=vault.redirect))
         node.provider = AzureProvider(https, economy, wall=node.wall)
         try:
@@ -102,11 +115,6 @@ async def node_of(
         finally:
             await node.provider.close()
             await economy.close()
-
-
-async def _never(seconds: float) -> None:
-    """The clock is moved by hand, so nobody wakes up."""
-    await asyncio.get_running_loop().create_future()
 
 
 async def test_one_list_proves_that_nothing_has_changed(tmp_path: Path) -> None:

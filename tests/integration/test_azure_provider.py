@@ -42,6 +42,7 @@ from keyferry.errors import (
     VaultThrottledError,
 )
 from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
+from tests.fakes.clock import StillClock
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CloseHalfWay,
@@ -51,7 +52,6 @@ from tests.fakes.devvault import (
     running_devvault,
 )
 from tests.fakes.economy import forgetful
-from tests.fakes.pace import StillPace
 
 MI = "11111111-0000-4000-8000-000000000001"
 APP = "22222222-0000-4000-8000-000000000002"
@@ -88,15 +88,15 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVault]:
 
 
 @pytest.fixture
-def pace() -> StillPace:
+def clock() -> StillClock:
     """Pauses that take no time."""
-    return StillPace()
+    return StillClock()
 
 
 @asynccontextmanager
-async def provider_for(settings: HttpsSettings, pace: StillPace) -> AsyncIterator[AzureProvider]:
+async def provider_for(settings: HttpsSettings, clock: StillClock) -> AsyncIterator[AzureProvider]:
     """A provider that is closed at the end."""
-    made = AzureProvider(HttpsClient(settings, wall=pace.wall), forgetful(pace))
+    made = AzureProvider(HttpsClient(settings, wall=clock.epoch), forgetful(clock))
     try:
         yield made
     finally:
@@ -104,9 +104,9 @@ async def provider_for(settings: HttpsSettings, pace: StillPace) -> AsyncIterato
 
 
 @pytest.fixture
-async def provider(vault: DevVault, pace: StillPace) -> AsyncIterator[AzureProvider]:
+async def provider(vault: DevVault, clock: StillClock) -> AsyncIterator[AzureProvider]:
     """The provider, redirected to the vault."""
-    async with provider_for(HttpsSettings(dev=vault.redirect), pace) as made:
+    async with provider_for(HttpsSettings(dev=vault.redirect), clock) as made:
         yield made
 
 
@@ -525,16 +525,16 @@ async def test_a_value_of_the_wrong_encoding_is_not_delivered(
 
 
 async def test_throttling_is_waited_out(
-    vault: DevVault, provider: AzureProvider, pace: StillPace
+    vault: DevVault, provider: AzureProvider, clock: StillClock
 ) -> None:
     """Retry-After is obeyed to the second."""
     vault.add_fault(VAULT, RespondStatus(429, retry_after=7))
     await provider.mount(call(VM))
-    assert pace.pauses == [7.0]
+    assert clock.pauses == [7.0]
 
 
 async def test_throttling_longer_than_a_mount_may_take_is_said_at_once(
-    vault: DevVault, provider: AzureProvider, pace: StillPace
+    vault: DevVault, provider: AzureProvider, clock: StillClock
 ) -> None:
     """With the pause that was asked for."""
     vault.add_fault(VAULT, RespondStatus(429, retry_after=900))
@@ -542,7 +542,7 @@ async def test_throttling_longer_than_a_mount_may_take_is_said_at_once(
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 900.0
     assert "asks to wait 900 s" in error.problem
-    assert pace.pauses == []
+    assert clock.pauses == []
 
 
 async def test_a_500_and_then_success_is_a_success(
@@ -575,11 +575,13 @@ async def test_a_connection_closed_half_way_is_tried_again(
     assert f"{VAULT} closed the connection before its answer was whole" in error.problem
 
 
-async def test_a_vault_that_does_not_answer_is_a_time_out(vault: DevVault, pace: StillPace) -> None:
+async def test_a_vault_that_does_not_answer_is_a_time_out(
+    vault: DevVault, clock: StillClock
+) -> None:
     """Each try is limited."""
     settings = HttpsSettings(dev=vault.redirect, try_timeout=0.2)
     vault.add_fault(VAULT, Hang(), times=None)
-    async with provider_for(settings, pace) as provider:
+    async with provider_for(settings, clock) as provider:
         error = await failure(provider, call(VM))
     assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
     assert f"{VAULT} did not answer in time (4 tries)" in error.problem
@@ -651,40 +653,42 @@ async def test_an_imds_that_starts_is_waited_for(vault: DevVault, provider: Azur
     assert (await provider.mount(call(VM))).files[0].contents == VALUE.encode()
 
 
-async def test_a_machine_without_imds_is_told_in_one_try(vault: DevVault, pace: StillPace) -> None:
+async def test_a_machine_without_imds_is_told_in_one_try(
+    vault: DevVault, clock: StillClock
+) -> None:
     """Seconds, not minutes, and the question whether this is an Azure VM."""
     closed = ("127.0.0.1", _closed_port())
     dev = DevRedirect(vault.redirect.https, closed, vault.redirect.ca_file)
-    async with provider_for(HttpsSettings(dev=dev), pace) as provider:
+    async with provider_for(HttpsSettings(dev=dev), clock) as provider:
         error = await failure(provider, call(VM))
     assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
     assert "this machine has no IMDS" in error.problem
     assert "Are you on an Azure VM?" in error.remedy
-    assert pace.pauses == []
+    assert clock.pauses == []
 
 
 async def test_an_entra_that_fails_is_tried_again(
-    vault: DevVault, provider: AzureProvider, pace: StillPace
+    vault: DevVault, provider: AzureProvider, clock: StillClock
 ) -> None:
     """With the pause it asks for."""
     vault.add_fault(ENTRA, RespondStatus(503, retry_after=2))
     vault.add_fault(ENTRA, CloseHalfWay())
     assert (await provider.mount(call({}, secrets=PRINCIPAL))).files[0].contents == VALUE.encode()
-    assert pace.pauses == [2.0, 0.8]
+    assert clock.pauses == [2.0, 0.8]
 
 
-async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, pace: StillPace) -> None:
+async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, clock: StillClock) -> None:
     """Our limit counts for tokens as well."""
     settings = HttpsSettings(dev=vault.redirect, try_timeout=0.2)
     vault.add_fault(ENTRA, Hang(), times=None)
-    async with provider_for(settings, pace) as provider:
+    async with provider_for(settings, clock) as provider:
         error = await failure(provider, call({}, secrets=PRINCIPAL))
     assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
     assert f"{ENTRA} did not answer in time (4 tries)" in error.problem
 
 
 async def test_an_authority_that_does_not_resolve_is_a_dns_failure(
-    pace: StillPace, tmp_path: Path
+    clock: StillClock, tmp_path: Path
 ) -> None:
     """The hop and the host are named, for tokens and for vaults alike."""
     path = tmp_path / "cloud.json"
@@ -695,19 +699,19 @@ async def test_an_authority_that_does_not_resolve_is_a_dns_failure(
     }
     path.write_text(json.dumps(cloud))
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)}
-    async with provider_for(HttpsSettings(), pace) as provider:
+    async with provider_for(HttpsSettings(), clock) as provider:
         error = await failure(provider, call(stack, secrets=PRINCIPAL))
     assert (type(error), error.hop) == (ConnectionFailedError, Hop.DNS)
     assert "the host name login.invalid could not be resolved" in error.problem
 
 
 async def test_an_authority_with_an_untrusted_certificate_is_a_tls_failure(
-    vault: DevVault, pace: StillPace, tmp_path: Path
+    vault: DevVault, clock: StillClock, tmp_path: Path
 ) -> None:
     """Tokens are asked for over verified TLS only."""
     async with running_devvault(tmp_path / "other") as other:
         dev = DevRedirect(vault.redirect.https, vault.redirect.http, other.redirect.ca_file)
-        async with provider_for(HttpsSettings(dev=dev), pace) as provider:
+        async with provider_for(HttpsSettings(dev=dev), clock) as provider:
             error = await failure(provider, call({}, secrets=PRINCIPAL))
     assert (type(error), error.hop) == (ConnectionFailedError, Hop.TLS)
     assert f"the TLS certificate of {ENTRA} is not accepted" in error.problem

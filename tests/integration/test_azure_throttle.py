@@ -11,9 +11,9 @@ from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.devvault.exchange import PathKind
 from keyferry.economy.hub import Economy
 from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.clock import StillClock
 from tests.fakes.devvault import DEFAULT_TENANT, RespondStatus, running_devvault
 from tests.fakes.economy import forgetful
-from tests.fakes.pace import StillPace
 
 IDENTITIES = [f"77777777-0000-4000-8000-{number:012}" for number in range(4)]
 NAMES = [f"object-{number}" for number in range(10)]
@@ -67,9 +67,9 @@ async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Pa
             vault.add_managed_identity(identity)
             vault.grant("contoso", identity)
         vault.add_fault("contoso.vault.azure.net", RespondStatus(429, retry_after=7))
-        pace = StillPace()
+        clock = StillClock()
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful(pace), wall=pace.wall
+            HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful(clock), wall=clock.epoch
         )
         entry = json.dumps({"objectName": "db", "objectType": "secret"})
         calls = [call(identity).attributes for identity in IDENTITIES]
@@ -83,5 +83,5 @@ async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Pa
         finally:
             await provider.close()
         # One pause, by one clock, for all of them.
-        assert 7.0 == pace.pauses[0]
-        assert sum(pace.pauses) < 8.0
+        assert 7.0 == clock.pauses[0]
+        assert sum(clock.pauses) < 8.0

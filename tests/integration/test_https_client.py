@@ -33,8 +33,8 @@ from keyferry.errors import (
 )
 from keyferry.https import MAX_ANSWER_BYTES, DevRedirect, HttpsClient, HttpsSettings
 from keyferry.retry import TryFailed
+from tests.fakes.clock import WALL_START, StillClock
 from tests.fakes.economy import forgetful
-from tests.fakes.pace import WALL_START, StillPace
 
 CLOUD_URL = URL("https://contoso.vault.azure.net/secrets/x")
 CANARY = "canary-3b1d"
@@ -130,11 +130,11 @@ class Client:
 
 @asynccontextmanager
 async def client(
-    settings: HttpsSettings | None = None, pace: StillPace | None = None
+    settings: HttpsSettings | None = None, clock: StillClock | None = None
 ) -> AsyncIterator[Client]:
     """A client that pauses in no time."""
-    still = pace or StillPace()
-    https = HttpsClient(settings or HttpsSettings(), wall=still.wall)
+    still = clock or StillClock()
+    https = HttpsClient(settings or HttpsSettings(), wall=still.epoch)
     try:
         yield Client(https, forgetful(still))
     finally:
@@ -175,15 +175,15 @@ async def test_an_answer_is_parsed() -> None:
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 async def test_a_status_that_means_later_is_tried_again(code: int) -> None:
     """One failure and then success is a success."""
-    pace = StillPace()
-    async with serving(status(code), ok) as server, client(pace=pace) as made:
+    clock = StillClock()
+    async with serving(status(code), ok) as server, client(clock=clock) as made:
         assert await get(made, server.url) == Document("fine")
-    assert pace.pauses == [0.8]
+    assert clock.pauses == [0.8]
 
 
 async def test_the_pause_that_the_server_asks_for_is_made() -> None:
     """Seconds, a date, milliseconds."""
-    pace = StillPace()
+    clock = StillClock()
     date = datetime.fromtimestamp(WALL_START + 3 + 20, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     handlers = (
         status(429, **{"Retry-After": "3"}),
@@ -191,31 +191,31 @@ async def test_the_pause_that_the_server_asks_for_is_made() -> None:
         status(503, **{"x-ms-retry-after-ms": "1500"}),
         ok,
     )
-    async with serving(*handlers) as server, client(pace=pace) as made:
+    async with serving(*handlers) as server, client(clock=clock) as made:
         assert await get(made, server.url) == Document("fine")
-    assert pace.pauses == [3.0, 20.0, 1.5]
+    assert clock.pauses == [3.0, 20.0, 1.5]
 
 
 async def test_a_pause_longer_than_the_time_limit_ends_the_request_at_once() -> None:
     """The error says how long the vault asked to wait."""
-    pace = StillPace()
+    clock = StillClock()
     throttled = status(429, **{"Retry-After": "600"})
-    async with serving(throttled) as server, client(pace=pace) as made:
+    async with serving(throttled) as server, client(clock=clock) as made:
         error = await failure(made, server.url)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 600.0
     assert "asks to wait 600 s" in error.problem
-    assert (pace.pauses, len(server.requests)) == ([], 1)
+    assert (clock.pauses, len(server.requests)) == ([], 1)
 
 
 async def test_four_tries_are_the_limit() -> None:
     """The message counts them."""
-    pace = StillPace()
-    async with serving(status(500)) as server, client(pace=pace) as made:
+    clock = StillClock()
+    async with serving(status(500)) as server, client(clock=clock) as made:
         error = await failure(made, server.url)
     assert isinstance(error, VaultError)
     assert error.problem.endswith("127.0.0.1 failed with status 500 (4 tries)")
-    assert pace.pauses == [0.8, 1.6, 3.2]
+    assert clock.pauses == [0.8, 1.6, 3.2]
     assert len(server.requests) == 4
 
 

@@ -28,8 +28,8 @@ from keyferry.metrics import Metrics
 from keyferry.vault.product import OPENBAO
 from keyferry.vault.tls import TlsContexts
 from keyferry.vault_settings import TlsLayer, VaultSettings
+from tests.fakes.clock import StillClock
 from tests.fakes.log import captured_log
-from tests.fakes.pace import StillPace
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 from tests.fakes.vault_peer import Issued, issue, new_ec
@@ -332,14 +332,14 @@ class TestRefusals:
         self, vault: VaultApi, status: int, text: str, words: str, kind: type[VaultError]
     ) -> None:
         """After some tries."""
-        pace = StillPace()
-        async with vault_mounts(vault, pace=pace) as mounts:
+        clock = StillClock()
+        async with vault_mounts(vault, clock=clock) as mounts:
             await mounts.files(DB)
             vault.trouble = (status, [text])
             with pytest.raises(kind, match=words):
                 await mounts.files(DB)
         assert len(vault.audit) > 3
-        assert pace.pauses
+        assert clock.pauses
 
     async def test_a_write_is_not_repeated_when_it_may_have_been_done(
         self, vault: VaultApi, mounts: VaultMounts

@@ -48,8 +48,8 @@ class Errand:
             KeyferryError: the error of the last try; whatever `attempt` raises passes through at
                 once.
         """
-        pace, settings = self._gate.pace, self._gate.settings
-        came = pace.now()
+        clock, settings = self._gate.clock, self._gate.settings
+        came = clock.monotonic()
         end = came + settings.patience
         tries = failures = 0
         while True:
@@ -62,11 +62,13 @@ class Errand:
                     raise _last(outcome, tries) from outcome.cause
                 continue
             failures += 1
-            left = end - pace.now()
-            decision = decide(settings.retry, failures=failures, left=left, jitter=pace.jitter())
+            left = end - clock.monotonic()
+            decision = decide(
+                settings.retry, failures=failures, left=left, jitter=self._gate.dice()
+            )
             match decision:
                 case Wait(seconds):
-                    await pace.sleep(seconds)
+                    await clock.sleep(seconds)
                 case GiveUp():
                     raise _last(outcome, tries) from outcome.cause
                 case _:
@@ -84,7 +86,7 @@ class Errand:
     ) -> T | TryFailed:
         turn = self._gate.try_turn(end) or await self._turn(came, end)
         try:
-            outcome = await attempt(max(end - self._gate.pace.now(), 0.001))
+            outcome = await attempt(max(end - self._gate.clock.monotonic(), 0.001))
         except BaseException as error:
             self._gate.raised(turn, error)
             self._count("failed")

@@ -13,9 +13,11 @@ from keyferry.economy.turn import Later, Turn, Waiter
 from keyferry.errors import ConnectionFailedError, InternalError, KeyferryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.clocks import Clock
     from keyferry.contract import Purpose
     from keyferry.economy.settings import EconomySettings
-    from keyferry.pace import Pace
     from keyferry.retry import TryFailed
 
 _AT_ONCE_SECONDS = 0.1
@@ -32,14 +34,18 @@ class Gate:
     Args:
         vault: its host, for messages.
         settings: the limits.
-        pace: how time passes.
+        clock: how time passes.
+        dice: shows a random number from 0 to 1.
     """
 
-    def __init__(self, vault: str, settings: EconomySettings, pace: Pace) -> None:
+    def __init__(
+        self, vault: str, settings: EconomySettings, clock: Clock, dice: Callable[[], float]
+    ) -> None:
         self.vault = vault
         self.settings = settings
-        self.pace = pace
-        now = pace.now()
+        self.clock = clock
+        self.dice = dice
+        now = clock.monotonic()
         self._budget = Budget(rate=settings.rate, burst=settings.burst, now=now)
         self._breaker = Breaker(settings.breaker)
         self._queue: TurnQueue[Waiter] = TurnQueue()
@@ -62,7 +68,7 @@ class Gate:
             VaultUnavailableError: the vault is left alone because it fails.
             VaultThrottledError: it wants to be left alone until after `end`.
         """
-        now = self.pace.now()
+        now = self.clock.monotonic()
         if self.paused_until >= end:
             raise paused_too_long(self.vault, until=self._wall(self.paused_until))
         if self._queue.first() is not None:
@@ -108,7 +114,7 @@ class Gate:
 
     def failed(self, turn: Turn, failure: TryFailed) -> None:
         """It gave none, or "later"."""
-        now = self.pace.now()
+        now = self.clock.monotonic()
         if failure.is_throttled:
             self._breaker.answered()
             self._pause(turn, failure.retry_after, now)
@@ -140,7 +146,7 @@ class Gate:
     def is_idle(self) -> bool:
         """Whether nothing would be lost if it were made anew."""
         quiet = not self._under_way and self._queue.first() is None
-        return quiet and not self._breaker.is_open and self.paused_until <= self.pace.now()
+        return quiet and not self._breaker.is_open and self.paused_until <= self.clock.monotonic()
 
     @property
     def waiting(self) -> int:
@@ -150,7 +156,7 @@ class Gate:
     @property
     def budget_left(self) -> float:
         """How many requests may go at once."""
-        return self._budget.left(self.pace.now())
+        return self._budget.left(self.clock.monotonic())
 
     @property
     def is_open(self) -> bool:
@@ -189,9 +195,9 @@ class Gate:
 
     async def _serve(self) -> None:
         """Give turns until nobody waits."""
-        looked = self.pace.now()
+        looked = self.clock.monotonic()
         while (ticket := self._queue.first()) is not None:
-            now = self.pace.now()
+            now = self.clock.monotonic()
             if now - looked >= _LOOK_SECONDS:
                 looked = now
                 self._send_away(now)
@@ -214,9 +220,9 @@ class Gate:
             elif found.seconds is None:
                 await self._changed.wait()
             else:
-                await self.pace.sleep(self._bounded(found.seconds, now))
+                await self.clock.sleep(self._bounded(found.seconds, now))
                 if found.seconds > _LOOK_SECONDS:
-                    self._send_away(self.pace.now())
+                    self._send_away(self.clock.monotonic())
 
     def _leave_nobody(self, server: asyncio.Task[None]) -> None:
         """Whoever still waits when nobody serves any more is sent away."""
@@ -252,12 +258,12 @@ class Gate:
             self._throttles += 1
         if retry_after is None or retry_after < _AT_ONCE_SECONDS:
             # "Later, at once" would be a request after the other without an end.
-            retry_after = self.settings.retry.longest(self._throttles) * self.pace.jitter()
+            retry_after = self.settings.retry.longest(self._throttles) * self.dice()
         self.paused_until = max(self.paused_until, now + retry_after)
         self._budget.slow_down(sent=turn.sent, now=now, until=self.paused_until)
 
     def _fail(self, turn: Turn, error: KeyferryError) -> None:
-        now, jitter = self.pace.now(), self.pace.jitter()
+        now, jitter = self.clock.monotonic(), self.dice()
         self._breaker.failed(error, now=now, jitter=jitter, probe=turn.probe)
 
     def _free(self) -> None:
@@ -266,4 +272,4 @@ class Gate:
 
     def _wall(self, moment: float) -> float:
         """`moment` as seconds since 1970."""
-        return self.pace.wall() + moment - self.pace.now()
+        return self.clock.wall().timestamp() + moment - self.clock.monotonic()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from keyferry.clocks import SystemClock
 from keyferry.contract import Purpose
 from keyferry.economy.errand import Errand
 from keyferry.economy.flights import Flight, fresh
@@ -15,11 +17,11 @@ from keyferry.economy.metrics import EconomyMetrics
 from keyferry.economy.refusals import Refusals
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import KeyferryError
-from keyferry.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
+    from keyferry.clocks import Clock
     from keyferry.economy.key import FetchKey
     from keyferry.economy.metrics import How
 
@@ -61,8 +63,9 @@ class Economy:
 
     Args:
         settings: the limits.
-        pace: how time passes.
+        clock: how time passes.
         metrics: what is counted.
+        dice: shows a random number from 0 to 1, for pauses.
 
     Attributes:
         metrics: the same.
@@ -71,11 +74,13 @@ class Economy:
     def __init__(
         self,
         settings: EconomySettings | None = None,
-        pace: Pace | None = None,
+        clock: Clock | None = None,
         metrics: EconomyMetrics | None = None,
+        dice: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings or EconomySettings()
-        self._pace = pace or Pace()
+        self._clock = clock or SystemClock()
+        self._dice = dice
         self.metrics = metrics or EconomyMetrics()
         self._gates: dict[str, Gate] = {}
         self._flights: dict[FetchKey, _Underway] = {}
@@ -116,7 +121,7 @@ class Economy:
         Raises:
             KeyferryError: what `call` raised, or why it may not be made now.
         """
-        now = self._pace.now()
+        now = self._clock.monotonic()
         age = self._max_age(purpose) if max_age is None else max_age
         answer = self._held.fresh(key, now=now, max_age=age)
         count = self._counter(key) if counted else _count_nothing
@@ -161,12 +166,12 @@ class Economy:
 
     def now(self) -> float:
         """Seconds from an arbitrary start."""
-        return self._pace.now()
+        return self._clock.monotonic()
 
     def volume_gone(self, volume: str) -> None:
         """Nobody uses for `volume` any more what was fetched for it."""
         self._held.user_gone(volume)
-        end = self._held.sweep(self._pace.now())
+        end = self._held.sweep(self._clock.monotonic())
         if end is not None:
             self._sweep_by(end)
 
@@ -193,7 +198,7 @@ class Economy:
     def oldest_content_seconds(self) -> float | None:
         """The age of the oldest answer that a volume uses."""
         oldest = self._held.oldest()
-        return None if oldest is None else self._pace.now() - oldest
+        return None if oldest is None else self._clock.monotonic() - oldest
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -223,7 +228,7 @@ class Economy:
         return await found.flight.wait()
 
     async def _ask(self, key: FetchKey, ask: _Ask, errand: Errand) -> Any:
-        asked = self._pace.now()
+        asked = self._clock.monotonic()
         held = self._held.any(key)
         try:
             if held and ask.unchanged and await ask.unchanged(held.value, errand):
@@ -233,7 +238,7 @@ class Economy:
             ask.count("asked")
             value = await ask.call(errand)
         except KeyferryError as error:
-            if self._refusals.remember(key, error, self._pace.now()):
+            if self._refusals.remember(key, error, self._clock.monotonic()):
                 self._held.drop(key)
             raise
         size = ask.weigh(value) if ask.weigh and self._settings.hold.used > 0 else None
@@ -254,7 +259,7 @@ class Economy:
                 idle = [name for name, gate in self._gates.items() if gate.is_idle]
                 for name in idle:
                     del self._gates[name]
-            self._gates[vault] = Gate(vault, self._settings, self._pace)
+            self._gates[vault] = Gate(vault, self._settings, self._clock, self._dice)
         return self._gates[vault]
 
     def _sweep_by(self, moment: float) -> None:
@@ -268,8 +273,8 @@ class Economy:
 
     async def _sweep(self) -> None:
         while True:
-            await self._pace.sleep(max(_SWEEP_SECONDS, self._sweeps_at - self._pace.now()))
-            end = self._held.sweep(self._pace.now())
+            await self._clock.sleep(max(_SWEEP_SECONDS, self._sweeps_at - self._clock.monotonic()))
+            end = self._held.sweep(self._clock.monotonic())
             if end is None:
                 return
             self._sweeps_at = end

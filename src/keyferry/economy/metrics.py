@@ -97,7 +97,7 @@ class _Standing(Collector):
             gates,
             "keyferry_vault_paused_seconds",
             "For how long the vault wants no request, because it throttles",
-            [max(0.0, gate.paused_until - gate.pace.now()) for gate in gates],
+            [max(0.0, gate.paused_until - gate.clock.monotonic()) for gate in gates],
         )
         yield _by_vault(
             gates,

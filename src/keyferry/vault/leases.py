@@ -24,8 +24,8 @@ from keyferry.vault.lease import RENEW_BELOW, Lease, Step, lifetime
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
+    from keyferry.clocks import Clock
     from keyferry.economy.key import FetchKey
-    from keyferry.pace import Pace
     from keyferry.vault.answer import Answer
     from keyferry.vault.lease import Issued
     from keyferry.vault.objects import ReadRequest
@@ -47,14 +47,14 @@ class Leases:
 
     Args:
         vaults: the way to the vaults.
-        pace: how time passes.
+        clock: how time passes.
         background: whether secrets are renewed between mounts. Only where somebody tells when
             volumes go, or nothing would ever end.
     """
 
-    def __init__(self, vaults: Vaults, pace: Pace, *, background: bool) -> None:
+    def __init__(self, vaults: Vaults, clock: Clock, *, background: bool) -> None:
         self._vaults = vaults
-        self._pace = pace
+        self._clock = clock
         self._background = background
         self._held: dict[FetchKey, Lease] = {}
         self._flights: dict[FetchKey, Flight[Issued]] = {}
@@ -100,10 +100,10 @@ class Leases:
     def hold(self, key: FetchKey, request: ReadRequest, issued: Issued) -> Lease | None:
         """Keep what a vault has made for one pod; None where it has no end that is known."""
         self._prune()
-        life = lifetime(issued.answer, request, wall=self._pace.wall())
+        life = lifetime(issued.answer, request, wall=self._clock.wall().timestamp())
         if life is None:
             return None
-        lease = Lease(key, issued, life, self._pace.now() + life, issued.answer.renewable)
+        lease = Lease(key, issued, life, self._clock.monotonic() + life, issued.answer.renewable)
         if lease.id:
             issued.grant.leases += 1
             if issued.shared:
@@ -128,7 +128,7 @@ class Leases:
 
     async def tend(self) -> None:
         """Renew what is due now."""
-        now = self._pace.now()
+        now = self._clock.monotonic()
         # What no volume uses, because its mount was given up, ends by itself.
         due = [lease for lease in self._held.values() if lease.volumes and lease.retry_at <= now]
         renewals = (self._renewed(lease) for lease in due if lease.step(now) is Step.RENEW)
@@ -162,9 +162,9 @@ class Leases:
         lease = self._held.get(key)
         if lease is None:
             return None
-        if lease.step(self._pace.now()) is Step.RENEW:
+        if lease.step(self._clock.monotonic()) is Step.RENEW:
             await self._renewed(lease)
-        return None if lease.step(self._pace.now()) is Step.REPLACE else lease
+        return None if lease.step(self._clock.monotonic()) is Step.REPLACE else lease
 
     async def _renewed(self, lease: Lease) -> None:
         """Renew a lease and its token; a vault that does not answer is asked again later."""
@@ -175,7 +175,7 @@ class Leases:
         try:
             await flight.wait()
         except KeyferryError as error:
-            now = self._pace.now()
+            now = self._clock.monotonic()
             lease.retry_at = now + min(RETRY_SECONDS, (lease.expires - now) / 4)
             _log.warning("a secret could not be renewed yet", **error.log_pairs())
 
@@ -184,10 +184,10 @@ class Leases:
 
     async def _renew(self, lease: Lease) -> None:
         grant, server = lease.issued.grant, lease.issued.login.server
-        if self._pace.now() >= grant.renew_at:
+        if self._clock.monotonic() >= grant.renew_at:
             renewed = await self._vaults.renew(lease.issued.login, grant, Purpose.REFRESH)
             grant.renewable = grant.renewable and renewed
-        if self._pace.now() < lease.expires - lease.life * RENEW_BELOW:
+        if self._clock.monotonic() < lease.expires - lease.life * RENEW_BELOW:
             return
         reply = await self._vaults.send(
             server,
@@ -205,19 +205,19 @@ class Leases:
         except BadAnswerError:
             answer = None
         if answer is not None and answer.seconds:
-            lease.expires = self._pace.now() + answer.seconds
-        if lease.step(self._pace.now()) is not Step.KEEP:
+            lease.expires = self._clock.monotonic() + answer.seconds
+        if lease.step(self._clock.monotonic()) is not Step.KEEP:
             lease.renewable = False
             _log.warning(
                 "a secret cannot be renewed further; the next refresh of its volume gets a new one",
                 vault=server.host,
                 path=lease.key.item[1],
-                seconds=round(lease.expires - self._pace.now()),
+                seconds=round(lease.expires - self._clock.monotonic()),
             )
 
     def _prune(self) -> None:
         """Forget what has ended."""
-        now = self._pace.now()
+        now = self._clock.monotonic()
         for lease in [lease for lease in self._held.values() if lease.expires <= now]:
             del self._held[lease.key]
             _let_go(lease)
@@ -272,8 +272,8 @@ class Leases:
     async def _tend_always(self) -> None:
         while True:
             due = min((lease.due for lease in self._held.values()), default=NEVER)
-            left = due - self._pace.now()
-            await self._pace.sleep(min(TEND_SECONDS, max(left, SHORTEST_TEND_SECONDS)))
+            left = due - self._clock.monotonic()
+            await self._clock.sleep(min(TEND_SECONDS, max(left, SHORTEST_TEND_SECONDS)))
             await self.tend()
 
 

@@ -6,11 +6,11 @@ import secrets
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
+from keyferry.clocks import SystemClock
 from keyferry.contract import API_VERSION, ProviderVersion
 from keyferry.errors import KeyferryError, PlatformError
 from keyferry.failures import within
 from keyferry.https import HttpsClient
-from keyferry.pace import Pace
 from keyferry.vault.delivery import deliver
 from keyferry.vault.http import VaultHttp
 from keyferry.vault.leases import Leases
@@ -24,6 +24,7 @@ from keyferry.vault.tls import TlsContexts
 from keyferry.vault.token_requests import TokenRequests
 
 if TYPE_CHECKING:
+    from keyferry.clocks import Clock
     from keyferry.contract import MountCall, MountResult, Provider
     from keyferry.economy.hub import Economy
     from keyferry.metrics import Metrics
@@ -59,7 +60,7 @@ class VaultProvider:
         https: its connections; closed with it.
         economy: spares the vaults.
         settings: what it was told.
-        pace: how time passes.
+        clock: how time passes.
         tokens: makes service-account tokens where kubelet sent none; None: as the settings say.
         metrics: what is counted.
 
@@ -74,7 +75,7 @@ class VaultProvider:
         economy: Economy,
         settings: VaultSettings,
         *,
-        pace: Pace | None = None,
+        clock: Clock | None = None,
         tokens: PodTokens | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -83,9 +84,9 @@ class VaultProvider:
         self._settings = settings
         self._economy = economy
         self._http = VaultHttp(https, TlsContexts(metrics))
-        pace = pace or Pace()
-        vaults = Vaults(self._http, economy, pace)
-        self.leases = Leases(vaults, pace, background=settings.keeps_leases)
+        clock = clock or SystemClock()
+        vaults = Vaults(self._http, economy, clock)
+        self.leases = Leases(vaults, clock, background=settings.keeps_leases)
         self._parts = VaultParts(
             vaults,
             economy,

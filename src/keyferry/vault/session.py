@@ -13,10 +13,10 @@ from keyferry.vault.login import JwtLogin, Login, TokenLogin
 from keyferry.vault.login_refusals import login_error
 
 if TYPE_CHECKING:
+    from keyferry.clocks import Clock
     from keyferry.contract import Purpose
     from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
-    from keyferry.pace import Pace
     from keyferry.retry import TryFailed
     from keyferry.vault.http import VaultHttp
     from keyferry.vault.pod_tokens import PodTokens
@@ -31,13 +31,13 @@ class Vaults:
     Args:
         http: makes single requests.
         economy: decides about turns and tries.
-        pace: how time passes.
+        clock: how time passes.
     """
 
-    def __init__(self, http: VaultHttp, economy: Economy, pace: Pace) -> None:
+    def __init__(self, http: VaultHttp, economy: Economy, clock: Clock) -> None:
         self._http = http
         self._economy = economy
-        self.now = pace.now
+        self.now = clock.monotonic
 
     def errand(self, login: Login, purpose: Purpose) -> Errand:
         """For requests that are not shared."""

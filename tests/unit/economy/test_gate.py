@@ -23,7 +23,7 @@ from keyferry.errors import (
     VaultUnavailableError,
 )
 from keyferry.retry import TryFailed
-from tests.fakes.virtual_time import run_virtually, virtual_pace
+from tests.fakes.virtual_time import LoopClock, run_virtually
 
 PLAIN = EconomySettings(rate=0.0)
 
@@ -94,7 +94,7 @@ def play(
     """Run `story` with a vault of its own in virtual time."""
 
     async def run() -> None:
-        economy = Economy(limits, virtual_pace(jitter))
+        economy = Economy(limits, LoopClock(), dice=lambda: jitter)
         await story(Vault(economy, list(answers) or ["fine"], takes))
         await economy.close()
 

@@ -16,7 +16,7 @@ from keyferry.economy.hub import Economy
 from keyferry.economy.key import FetchKey, WholeIdentity
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import AccessDeniedError, KeyferryError, ObjectNotFoundError, VaultError
-from tests.fakes.virtual_time import run_virtually, virtual_pace
+from tests.fakes.virtual_time import LoopClock, highest, run_virtually
 
 ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
 F, R = Purpose.FIRST, Purpose.REFRESH
@@ -94,7 +94,7 @@ Story = Callable[[Vault], Awaitable[None]]
 
 def play(story: Story, limits: EconomySettings = ROTATING) -> None:
     async def run() -> None:
-        economy = Economy(limits, virtual_pace())
+        economy = Economy(limits, LoopClock(), dice=highest)
         await story(Vault(economy))
         await economy.close()
 

@@ -13,7 +13,7 @@ from keyferry.economy.metrics import MOST_VAULTS, EconomyMetrics
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import ConnectionFailedError, VaultThrottledError
 from keyferry.retry import TryFailed
-from tests.fakes.virtual_time import run_virtually, virtual_pace
+from tests.fakes.virtual_time import LoopClock, highest, run_virtually
 
 LIMITS = EconomySettings(
     rate=10.0, burst=5, refresh_interval=60.0, tracks_volumes=True, patience=100.0
@@ -30,7 +30,7 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
 
     async def story() -> None:
         metrics = EconomyMetrics()
-        economy = Economy(LIMITS, virtual_pace(), metrics)
+        economy = Economy(LIMITS, LoopClock(), metrics, highest)
         key = FetchKey("contoso", WholeIdentity("WorkloadIdentity", ("canary",)), ("read", "db"))
 
         async def call(errand: Errand) -> str:
@@ -83,7 +83,7 @@ def test_a_vault_that_is_left_alone_is_shown() -> None:
 
     async def story() -> None:
         metrics = EconomyMetrics()
-        economy = Economy(LIMITS, virtual_pace(), metrics)
+        economy = Economy(LIMITS, LoopClock(), metrics, highest)
 
         async def broken(seconds: float) -> str | TryFailed:
             return TryFailed(ConnectionFailedError("failed to connect"))
