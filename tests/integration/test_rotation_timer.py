@@ -79,6 +79,18 @@ async def test_a_volume_is_refreshed_without_kubelet(node: Node) -> None:
     assert INTERVAL - 1 <= node.driver.clock.now - before <= INTERVAL + 1
 
 
+async def test_a_tiny_interval_asks_no_vault_without_a_pause(
+    mount_home: Path, api: KubeApiServer
+) -> None:
+    """Once a second is enough, whatever the flag says."""
+    async with running_node(mount_home, api, rotation_interval=0.001) as node:
+        await node.publish("web")
+        await refreshed(node, 2)
+        calls, start = len(node.provider.calls), node.driver.clock.now
+        await refreshed(node, calls + 3)
+        assert node.driver.clock.now - start >= 2
+
+
 async def test_kubelet_that_comes_first_is_enough(node: Node) -> None:
     """The timer then has nothing to do."""
     await node.publish("web")

@@ -53,7 +53,8 @@ class RotationTimer:
         publisher: refreshes them.
         volumes: what is published here.
         cluster: knows the pods, and the Secrets that they hand to the driver.
-        interval: seconds between two refreshes of a volume.
+        interval: seconds between two refreshes of a volume; taken for a second where it is less,
+            because no vault is to be asked without a pause.
         node: the name of this node.
         driver_name: the name of the CSI driver.
         clock: the time.
@@ -73,7 +74,7 @@ class RotationTimer:
         self._publisher = publisher
         self._volumes = volumes
         self._cluster = cluster
-        self._interval = interval
+        self._interval = max(interval, LOOK_SECONDS)
         self._node = node
         self._driver_name = driver_name
         self._clock = clock
@@ -88,7 +89,7 @@ class RotationTimer:
             while True:
                 for volume in self._due():
                     tasks.create_task(self._refresh(volume))
-                await self._clock.sleep(min(LOOK_SECONDS, self._interval))
+                await self._clock.sleep(LOOK_SECONDS)
 
     def class_changed(self, before: ClassObject | None, after: ClassObject | None) -> None:
         """What it asks the vault for has changed: its volumes are due at once."""

@@ -33,19 +33,27 @@ ORDER = (
 """What needs no cluster or one of its own comes first; what disturbs the common one, last."""
 LAST = ("test_full_node", "test_disruptions")
 
+_HERE = Path(__file__).parent
 
-def pytest_configure() -> None:
-    """Get what must be downloaded, then leave the network of the machine."""
-    asyncio.run(built_programs())
-    server_programs()
-    enter_own_network()
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Get what must be downloaded, then leave the network of the machine.
+
+    Other tests of the same process would be cut off from what they download.
+    """
+    if _asked_for(config):
+        asyncio.run(built_programs())
+        server_programs()
+        enter_own_network()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave this folder out of `pytest tests/e2e`."""
-    here = Path(__file__).parent
-    asked_for = any(here.name in argument for argument in config.args)
-    return None if asked_for or here not in collection_path.parents else True
+    return None if _asked_for(config) or _HERE not in collection_path.parents else True
+
+
+def _asked_for(config: pytest.Config) -> bool:
+    return any(_HERE.name in argument for argument in config.args)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
