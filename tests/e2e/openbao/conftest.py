@@ -11,8 +11,14 @@ import pytest_asyncio
 from tests.e2e.node import BareNode, running_bare_node
 from tests.e2e.openbao.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
 from tests.e2e.openbao.postgres import Postgres, running_postgres
+from tests.e2e.openbao.programs import server_programs
 from tests.e2e.openbao.server import OpenBao, running_openbao
 from tests.e2e.openbao.tokens import TokenSigner
+
+
+def pytest_configure() -> None:
+    """Get what must be downloaded before the time of a test runs."""
+    server_programs()
 
 
 @pytest.fixture(scope="module")
