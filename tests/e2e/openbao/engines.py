@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tests.e2e.cluster.certificates import Authority
+from tests.e2e.cluster.waiting import eventually
 from tests.e2e.openbao.postgres import MANAGER, MANAGER_PASSWORD, Postgres
 from tests.e2e.openbao.server import OpenBao
 from tests.e2e.openbao.tokens import ISSUER, TokenSigner
@@ -18,8 +19,10 @@ RENEW_LEASES = "default"
 
 
 async def enable_kv(vault: OpenBao, mount: str, *, version: int) -> None:
-    """Have a KV engine."""
+    """Have a KV engine that is ready: one of version 2 refuses everything for a moment."""
     await vault.write(f"sys/mounts/{mount}", {"type": "kv", "options": {"version": str(version)}})
+    if version == 2:
+        await eventually(lambda: vault.read(f"{mount}/config"), f"the engine {mount} to be ready")
 
 
 async def put_kv(vault: OpenBao, path: str, **values: object) -> None:

@@ -29,7 +29,15 @@ async def test_a_standby_serves_as_long_as_there_is_an_active_server(
         driver = await node.start_driver("--enable-secret-rotation", "--rotation-poll-interval=0")
         tokens = {SERVICE_ACCOUNT_TOKENS: signer.kubelet_json("shop", "web")}
         volume = node.volume("standby", context=tokens)
-        await driver.publish(volume)
+
+        async def published() -> bool | None:
+            try:
+                await driver.publish(volume)
+            except grpc.aio.AioRpcError:
+                return None
+            return True
+
+        await eventually(published, "the standby to have heard of role and policy")
         assert {"db": (0o644, b"s3cret")} == volume.files()
 
         await active.stop()
