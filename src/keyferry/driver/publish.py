@@ -99,8 +99,8 @@ class Publisher:
         Raises:
             KeyferryError: the volume is not usable. A failed first mount has left nothing behind. A
                 failed refresh of a published volume is no error of this call (see
-                `Published.stale`). An unpublish of the same volume ends this call, so that a pod
-                that leaves does not wait for a vault.
+                `Published.stale`). An unpublish of the same volume ends this call, so that
+                nothing is written into a volume that goes.
         """
         with self._metrics.publish() as observed:
             async with self._locks.to_fill(request.target_path):
