@@ -51,8 +51,14 @@ class VaultSettings:
     sessions: int = 1000
     """So many logins are kept; 0 for none."""
     kubernetes_url: str = ""
-    """The Kubernetes API that makes the tokens which kubelet did not send; "" for none."""
+    """The API of the cluster that this process runs in; "" outside of one."""
     service_account_folder: str = "/var/run/secrets/kubernetes.io/serviceaccount"
-    """Where the token of this process is, and the CA of that API."""
+    """Where token and namespace of this process are, and the CA of that API."""
+    creates_pod_tokens: bool = False
+    """Whether that API is to make the tokens which kubelet did not send."""
+    hmac_secret: str = ""
+    """The Secret in the namespace of this process that holds the key of versions; "" for none."""
+    key_file: str = ""
+    """The file with the key of versions of this node, where there is no Secret; "" for none."""
     keeps_leases: bool = True
     """Whether somebody tells when volumes go, so that leases may be renewed until then."""

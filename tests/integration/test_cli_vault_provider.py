@@ -9,25 +9,35 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
+from keyferry.contract import MountResult
 from keyferry.driver.plugins import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.vault_api import running_vault
+from tests.fakes.vault_api import Token, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
 OBJECT = entry("db", "secret/data/app/db", secretKey="password")
 
 
 async def test_the_provider_serves_a_mount_and_passes_refusals_on(tmp_path: Path) -> None:
-    """The address comes from the environment; the vault's own words reach the driver."""
+    """The address comes from the environment; the vault's own words reach the driver.
+
+    Versions are the same after a restart, by the key beside the socket.
+    """
     async with running_vault() as vault, vault_mounts(vault) as mounts:
         vault.add_role("app", accounts=["shop/web"], policy={"secret/data/app/*": {"read"}})
         vault.write("secret", "app/db", {"password": "canary-value"})
         address = vault.parameters.pop("vaultAddress")
         environ = {"VAULT_ADDR": address, "VAULT_TOKEN": "t"}
-        files, refused, log = await _serve(tmp_path / "vault.sock", mounts, environ)
-    assert [b"canary-value"] == files
+        socket = tmp_path / "vault.sock"
+        result, refused, log = await _serve(socket, mounts, environ)
+        again, _, _ = await _serve(socket, mounts, environ)
+    assert [b"canary-value"] == [file.contents for file in result.files]
+    assert result.versions
+    assert again.versions == result.versions
+    assert 32 == len((tmp_path / "vault-hmac.key").read_bytes())
     assert "error making mount request: " in refused
     assert "service account name not authorized" in refused
     assert "VAULT_TOKEN" in log
@@ -36,7 +46,7 @@ async def test_the_provider_serves_a_mount_and_passes_refusals_on(tmp_path: Path
 
 async def _serve(
     socket: Path, mounts: VaultMounts, environ: dict[str, str]
-) -> tuple[list[bytes], str, str]:
+) -> tuple[MountResult, str, str]:
     """What a good mount brings, the text of a refused one, and the log."""
     process = await start_cli(
         *("provider", "vault", f"-endpoint={socket}", "-health-addr=127.0.0.1:0"),
@@ -60,7 +70,7 @@ async def _serve(
             process.kill()
             await process.wait()
     assert 0 == process.returncode
-    return [file.contents for file in result.files], str(refused.value), err.decode()
+    return result, str(refused.value), err.decode()
 
 
 @pytest.mark.parametrize("name", ["vault", "openbao"])
@@ -68,7 +78,13 @@ async def test_help_and_version(name: str) -> None:
     """The flags are those of the original."""
     done = await run_cli("provider", name, "-h")
     assert 0 == done.code
-    for flag in (f"--{name}-addr", f"--{name}-tls-ca-cert", "--health-addr", "--cache-size"):
+    for flag in (
+        f"--{name}-addr",
+        f"--{name}-tls-ca-cert",
+        "--health-addr",
+        "--cache-size",
+        "--hmac-secret-name",
+    ):
         assert flag in done.out
     done = await run_cli("provider", name, "-version")
     assert "v0.0.21" == json.loads(done.out)["minDriverVersion"]
@@ -83,3 +99,41 @@ async def test_the_version_has_the_forms_of_the_original() -> None:
     assert done.out.startswith("major: ")
     done = await run_cli("provider", "vault", "-version", "-output", "xml")
     assert (1, True) == (done.code, "json-pretty" in done.err)
+
+
+async def test_a_mount_without_cluster_gives_the_same_versions_each_time(tmp_path: Path) -> None:
+    """In the pod statuses, beside which the key is; without a folder for those there is none."""
+    async with running_vault() as vault:
+        vault.tokens["t"] = Token({"secret/data/app/*": {"read"}}, 1200, 1e9, renewable=False)
+        vault.write("secret", "app/db", {"password": "canary-value"})
+        parameters = {
+            **vault.parameters,
+            "vaultAuthMethod": "token",
+            "objects": json.dumps([OBJECT]),
+        }
+        manifest = {
+            "apiVersion": "secrets-store.csi.x-k8s.io/v1",
+            "kind": "SecretProviderClass",
+            "metadata": {"name": "app"},
+            "spec": {"provider": "vault", "parameters": parameters},
+        }
+        (tmp_path / "class.yaml").write_text(json.dumps(manifest))
+        secret = {"kind": "Secret", "stringData": {"token": "t"}}
+        (tmp_path / "secret.yaml").write_text(json.dumps(secret))
+        versions = [await _mounted_version(tmp_path) for _ in range(2)]
+    assert versions[0] == versions[1]
+    assert 32 == len((tmp_path / "manifests" / "vault-hmac.key").read_bytes())
+
+
+async def _mounted_version(folder: Path) -> str:
+    """The version that the pod status names after `keyferry mount`."""
+    target, manifests = folder / "volume", folder / "manifests"
+    done = await run_cli(
+        *("mount", folder / "class.yaml", target, f"--credentials={folder / 'secret.yaml'}"),
+        f"--secrets-dir={manifests}",
+    )
+    assert 0 == done.code, done.err
+    (status,) = (manifests / "secretproviderclasspodstatuses").rglob("*.yaml")
+    (found,) = yaml.safe_load(status.read_text())["status"]["objects"]
+    assert 0 == (await run_cli("unmount", target, f"--secrets-dir={manifests}")).code
+    return str(found["version"])

@@ -76,7 +76,9 @@ async def api(tmp_path: Path) -> AsyncIterator[KubernetesApi]:
 
 async def mounted(api: KubernetesApi, **over: str) -> dict[str, bytes]:
     """The files of a pod that kubelet sends no token for."""
-    settings = VaultSettings(kubernetes_url=api.url, service_account_folder=str(api.folder))
+    settings = VaultSettings(
+        kubernetes_url=api.url, service_account_folder=str(api.folder), creates_pod_tokens=True
+    )
     async with running_vault() as vault, vault_mounts(vault, settings=settings) as mounts:
         policy = {"secret/data/app/*": {"read"}}
         vault.add_role("app", accounts=["shop/web"], policy=policy, audience="mine")

@@ -37,9 +37,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.syncSecret.namespaces .Values.syncSecret.clusterWide -}}
 {{- fail "syncSecret.clusterWide gives a right to every Secret of the cluster, whatever syncSecret.namespaces lists: leave out syncSecret.namespaces, or syncSecret.clusterWide." -}}
 {{- end -}}
+{{- if and .Values.versionKeys.create (not .Values.versionKeys.enabled) -}}
+{{- fail "versionKeys.create has no effect without versionKeys.enabled=true: leave out one of them." -}}
+{{- end -}}
 {{- if and (or .Values.syncSecret.namespaces .Values.syncSecret.clusterWide) (not .Values.syncSecret.enabled) -}}
 {{- fail "syncSecret.namespaces and syncSecret.clusterWide have no effect: set syncSecret.enabled=true too." -}}
 {{- end -}}
+{{- end -}}
+
+{{- /* The Secrets with the keys of versions, of the providers that are built in, one a line. */ -}}
+{{- define "keyferry.versionKeys" -}}
+{{- if .Values.versionKeys.enabled -}}
+{{- range $provider, $name := .Values.versionKeys.secretNames -}}
+{{- if has $provider $.Values.builtinProviders }}
+{{ $name }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "keyferry.secretRules" -}}

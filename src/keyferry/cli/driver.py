@@ -14,12 +14,13 @@ import click
 from keyferry import __version__
 from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, help_text, parse_flags, warn_ignored
-from keyferry.cli.provider_flags import PROVIDER_FLAGS, provider_settings
+from keyferry.cli.provider_flags import HMAC_FLAGS, PROVIDER_FLAGS, provider_settings
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import Hop, PlatformError
 from keyferry.logs import configure_logs
 from keyferry.providers import provider_names
+from keyferry.sockets import parse_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,7 @@ FLAGS: tuple[GoFlag, ...] = (
         "providers in this process, by comma; empty: none",
     ),
     *PROVIDER_FLAGS,
+    *HMAC_FLAGS,
     *ECONOMY_FLAGS,
     GoFlag(
         "manifests",
@@ -179,7 +181,7 @@ def settings_from(flags: Flags) -> DriverSettings:
             str(values["additional-provider-volume-paths"]), str(values["provider-volume"])
         ),
         built_in=tuple(name for name in str(values["builtin-providers"]).split(",") if name),
-        providers=provider_settings(flags.values, os.environ),
+        providers=provider_settings(flags.values, os.environ, key_folder=_folder_of(values)),
         economy=economy_settings(flags),
         max_receive_bytes=int(values["max-call-recv-msg-size"]),
         rotation_interval=(
@@ -232,6 +234,12 @@ def _check_values(values: Mapping[str, Value]) -> None:
             "Give a duration such as 2m, or leave --provider-health-check out.",
             hop=Hop.REQUEST,
         )
+
+
+def _folder_of(values: Mapping[str, Value]) -> Path | None:
+    """The folder of the socket, which outlives a driver on a node; None where there is none."""
+    socket = parse_endpoint(str(values["endpoint"])).socket
+    return socket.parent if socket else None
 
 
 def _path(text: object) -> Path | None:

@@ -126,7 +126,8 @@ def mount(
     it again refreshes them. `keyferry unmount TARGET` takes them away.
     """
     configure_logs(as_json=False, verbosity=0, quiet=True)
-    settings = settings_of_options(values, os.environ)
+    # Versions are seen in the pod status alone, which is written there.
+    settings = settings_of_options(values, os.environ, key_folder=secrets_dir)
     job = _Job(
         class_file,
         target,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, Value, read_value
-from keyferry.cli.vault_flags import vault_flags, vault_settings
+from keyferry.cli.vault_flags import hmac_flag, vault_flags, vault_settings
 from keyferry.provider_settings import ProviderSettings
 from keyferry.vault.product import OPENBAO, VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -52,18 +53,29 @@ AZURE_FLAGS: tuple[GoFlag, ...] = (
 
 
 PROVIDER_FLAGS: tuple[GoFlag, ...] = (*AZURE_FLAGS, *vault_flags(VAULT), *vault_flags(OPENBAO))
+HMAC_FLAGS: tuple[GoFlag, ...] = tuple(
+    hmac_flag(product, prefix=f"{product.name}-") for product in (VAULT, OPENBAO)
+)
+"""For commands that run in a cluster."""
 
 
-def provider_settings(values: Mapping[str, Value], environ: Mapping[str, str]) -> ProviderSettings:
+def provider_settings(
+    values: Mapping[str, Value], environ: Mapping[str, str], *, key_folder: Path | None
+) -> ProviderSettings:
     """The settings that these values of flags and these environment variables ask for.
+
+    Args:
+        values: of the flags.
+        environ: the environment variables.
+        key_folder: where a key of versions may be kept from one run to the next; None for nowhere.
 
     Raises:
         PlatformError: a variable cannot be understood.
     """
     return replace(
         azure_settings(values),
-        vault=vault_settings(VAULT, environ, values),
-        openbao=vault_settings(OPENBAO, environ, values),
+        vault=vault_settings(VAULT, environ, values, key_folder=key_folder),
+        openbao=vault_settings(OPENBAO, environ, values, key_folder=key_folder),
     )
 
 
@@ -94,11 +106,11 @@ def provider_options(command: F) -> F:
 
 
 def settings_of_options(
-    values: Mapping[str, Value], environ: Mapping[str, str]
+    values: Mapping[str, Value], environ: Mapping[str, str], *, key_folder: Path | None
 ) -> ProviderSettings:
     """The settings that the options of `provider_options` ask for; see `provider_settings`."""
     named = {name.replace("_", "-"): value for name, value in values.items()}
-    return provider_settings(named, environ)
+    return provider_settings(named, environ, key_folder=key_folder)
 
 
 class _GoType(click.ParamType[Value]):

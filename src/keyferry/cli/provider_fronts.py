@@ -12,9 +12,10 @@ from keyferry import __version__
 from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import GoFlag, Kind
 from keyferry.cli.provider_flags import AZURE_FLAGS, azure_settings
-from keyferry.cli.vault_flags import vault_flags, vault_settings
+from keyferry.cli.vault_flags import hmac_flag, vault_flags, vault_settings
 from keyferry.errors import Hop, PlatformError
 from keyferry.provider_settings import ProviderSettings
+from keyferry.sockets import parse_endpoint
 from keyferry.vault.product import OPENBAO, VAULT
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ def _vault_table(product: Product) -> tuple[GoFlag, ...]:
         GoFlag("debug", _B, "false", "log the details of each call, as --log-level=debug does"),
         GoFlag("cache-size", _I, "1000", "so many logins are kept; 0: every mount logs in"),
         *vault_flags(product, creates_tokens=True),
+        hmac_flag(product),
         *ECONOMY_FLAGS,
         GoFlag("version", _B, "false", "print the version and exit"),
         GoFlag("output", _S, "json", "of --version: json, json-pretty or yaml"),
@@ -171,12 +173,21 @@ _VERBOSITY = {"trace": 4, "debug": 2}
 
 def _vault_service(product: Product, flags: Flags) -> Service:
     values = flags.values
-    settings = vault_settings(product, os.environ, values, keeps_leases=False)
     level = str(values["log-level"]).lower()
     verbosity = _VERBOSITY.get(level, 2 if values["debug"] else 0)
     endpoint = str(values["endpoint"])
+    if "://" not in endpoint:
+        endpoint = f"unix://{os.path.abspath(endpoint)}"  # noqa: PTH100 - resolve() would follow a link there
+    socket = parse_endpoint(endpoint).socket
+    settings = vault_settings(
+        product,
+        os.environ,
+        values,
+        keeps_leases=False,
+        key_folder=socket.parent if socket else None,
+    )
     return Service(
-        endpoint=endpoint if "://" in endpoint else f"unix://{os.path.abspath(endpoint)}",  # noqa: PTH100 - resolve() would follow a link there
+        endpoint=endpoint,
         pages=str(values["health-addr"]),
         pages_flag="--health-addr",
         health_path="/health/ready",

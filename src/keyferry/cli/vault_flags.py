@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.goflags import GoFlag, Kind
+from keyferry.errors import Hop, PlatformError
 from keyferry.logs import get_logger
 from keyferry.vault.environment import read_environment
+from keyferry.vault.server import parse_address
 from keyferry.vault_settings import TlsLayer, VaultSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from keyferry.cli.goflags import Value
     from keyferry.vault.product import Product
@@ -49,12 +52,29 @@ def vault_flags(product: Product, *, creates_tokens: bool = False) -> tuple[GoFl
     )
 
 
+def hmac_flag(product: Product, *, prefix: str = "") -> GoFlag:
+    """The flag that names the Secret with the key of versions.
+
+    Args:
+        product: whose.
+        prefix: of its name, where the flags of several products stand side by side.
+    """
+    return GoFlag(
+        f"{prefix}hmac-secret-name",
+        _S,
+        product.hmac_secret,
+        f"{product.name}: Secret with the key of versions, in the namespace of this pod; empty: a "
+        "key of this node",
+    )
+
+
 def vault_settings(
     product: Product,
     environ: Mapping[str, str],
     values: Mapping[str, Value],
     *,
     keeps_leases: bool = True,
+    key_folder: Path | None = None,
 ) -> VaultSettings:
     """What flags and environment say together.
 
@@ -63,6 +83,7 @@ def vault_settings(
         environ: the environment variables.
         values: of the flags.
         keeps_leases: whether the command hears when volumes go.
+        key_folder: where a key of versions may be kept from one run to the next; None for nowhere.
 
     Raises:
         PlatformError: a variable cannot be understood.
@@ -93,17 +114,31 @@ def vault_settings(
         redirects=found.redirects,
         proxy=found.proxy,
         sessions=int(values.get("cache-size", default.sessions)),
-        kubernetes_url=(
-            _kubernetes_url(environ) if values.get(f"{product.name}-create-pod-tokens") else ""
-        ),
+        kubernetes_url=_kubernetes_url(environ),
+        creates_pod_tokens=bool(values.get(f"{product.name}-create-pod-tokens")),
+        hmac_secret=text("hmac-secret-name") or str(values.get("hmac-secret-name", "")),
+        key_file=str(key_folder / f"{product.name}-hmac.key") if key_folder else "",
         keeps_leases=keeps_leases,
     )
 
 
 def _kubernetes_url(environ: Mapping[str, str]) -> str:
-    """The API of the cluster that this process runs in; "" outside of one."""
+    """The API of the cluster that this process runs in; "" outside of one.
+
+    Raises:
+        PlatformError: the variables that kubelet sets make no address.
+    """
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "") or "443"
     if not host:
         return ""
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    try:
+        parse_address(url)
+    except ValueError as error:
+        raise PlatformError(
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address of an API",
+            "Leave both as kubelet sets them, or unset them outside of a cluster.",
+            hop=Hop.REQUEST,
+        ) from error
+    return url

@@ -20,6 +20,7 @@ class Product:
         role_keys: the parameters that may name the role, likewise.
         audience: of the service-account token, for classes that name none.
         environment: how its environment variables begin, likewise.
+        hmac_secret: the Secret with the key of versions, where no other is named.
         runtime_name: what the provider calls itself on the wire.
         merges_cas: whether all CAs that are named count together with those of the machine, instead
             of the last ones named alone.
@@ -33,6 +34,7 @@ class Product:
     role_keys: tuple[str, ...]
     audience: str
     environment: tuple[str, ...]
+    hmac_secret: str
     runtime_name: str
     merges_cas: bool
     tells_mount_type: bool
@@ -50,6 +52,7 @@ VAULT = Product(
     role_keys=("roleName",),
     audience="vault",
     environment=("VAULT_",),
+    hmac_secret="vault-csi-provider-hmac-key",  # noqa: S106 - its name
     runtime_name="vault-csi-provider",
     merges_cas=False,
     tells_mount_type=True,
@@ -62,6 +65,7 @@ OPENBAO = Product(
     role_keys=("baoRoleName", "openbaoRoleName", "vaultRoleName", "roleName"),
     audience="openbao",
     environment=("BAO_", "VAULT_"),
+    hmac_secret="openbao-csi-provider-hmac-key",  # noqa: S106 - its name
     runtime_name="openbao-csi-provider",
     merges_cas=True,
     tells_mount_type=False,

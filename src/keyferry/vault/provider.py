@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
@@ -13,6 +13,8 @@ from keyferry.failures import within
 from keyferry.https import HttpsClient
 from keyferry.vault.delivery import deliver
 from keyferry.vault.http import VaultHttp
+from keyferry.vault.key_secret import KeySecret
+from keyferry.vault.kubernetes_api import KubernetesApi
 from keyferry.vault.leases import Leases
 from keyferry.vault.params import parse_mount
 from keyferry.vault.pod_tokens import NoPodTokens
@@ -22,6 +24,7 @@ from keyferry.vault.session import Vaults
 from keyferry.vault.sessions import Sessions
 from keyferry.vault.tls import TlsContexts
 from keyferry.vault.token_requests import TokenRequests
+from keyferry.vault.version_key import VersionKey
 
 if TYPE_CHECKING:
     from keyferry.clocks import Clock
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
     from keyferry.vault.pod_tokens import PodTokens
     from keyferry.vault.product import Product
     from keyferry.vault_settings import VaultSettings
-
-VERSION_KEY_BYTES = 32
 
 
 def build_vault(parts: ProviderParts) -> Provider:
@@ -87,14 +88,20 @@ class VaultProvider:
         clock = clock or SystemClock()
         vaults = Vaults(self._http, economy, clock)
         self.leases = Leases(vaults, clock, background=settings.keeps_leases)
+        api = self._kubernetes_api()
         self._parts = VaultParts(
             vaults,
             economy,
-            Sessions(vaults, tokens or self._pod_tokens(), limit=settings.sessions),
+            Sessions(vaults, tokens or self._pod_tokens(api), limit=settings.sessions),
             self.leases,
             LeasedPaths(),
         )
-        self._version_key = secrets.token_bytes(VERSION_KEY_BYTES)
+        self._version_key = VersionKey(
+            product.name,
+            KeySecret(api, settings.hmac_secret) if api and settings.hmac_secret else None,
+            Path(settings.key_file) if settings.key_file else None,
+            clock,
+        )
 
     async def mount(self, call: MountCall) -> MountResult:
         """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
@@ -114,19 +121,26 @@ class VaultProvider:
     async def close(self) -> None:
         """Release the connections; what pods use stays good."""
         await self.leases.close()
+        await self._version_key.close()
         await self._http.close()
         await self._https.close()
 
-    def _pod_tokens(self) -> PodTokens:
+    def _kubernetes_api(self) -> KubernetesApi | None:
+        """The cluster that this process runs in; None outside of one."""
         settings = self._settings
         if not settings.kubernetes_url:
-            return NoPodTokens(self._product)
-        return TokenRequests(
+            return None
+        return KubernetesApi(
             self._http,
             self._economy,
             url=settings.kubernetes_url,
             folder=settings.service_account_folder,
         )
+
+    def _pod_tokens(self, api: KubernetesApi | None) -> PodTokens:
+        if api is None or not self._settings.creates_pod_tokens:
+            return NoPodTokens(self._product)
+        return TokenRequests(api)
 
     async def _mount(self, call: MountCall) -> MountResult:
         mount = parse_mount(
@@ -141,6 +155,7 @@ class VaultProvider:
                 f"the development vault does not speak the API of {self._product.title}",
                 f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
             )
+        self._version_key.begin(call.purpose)
         session = await self._parts.sessions.open(mount.login, call.purpose)
         reader = Reader(self._parts, session, volume=call.target_path, purpose=call.purpose)
         answers = await reader.read_all(found.request for found in mount.objects)
@@ -149,7 +164,7 @@ class VaultProvider:
             answers,
             mode=call.permission,
             product=self._product,
-            version_key=self._version_key,
+            version_key=await self._version_key.get(),
         )
         reader.settle(answers)
         return result

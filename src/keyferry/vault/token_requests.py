@@ -6,23 +6,15 @@ become any service account; so it is used only where it is asked for.
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from keyferry.contract import Purpose
-from keyferry.errors import Hop, IdentityError, PlatformError
+from keyferry.errors import IdentityError
 from keyferry.go_json import NotJsonError, read_json, write_json
 from keyferry.vault.http import VaultRequest
-from keyferry.vault.server import Server, parse_address
-from keyferry.vault.tls_settings import TlsSettings
-from keyferry.vault_settings import TlsLayer
 
 if TYPE_CHECKING:
-    from keyferry.economy.hub import Economy
-    from keyferry.retry import TryFailed
-    from keyferry.vault.http import VaultHttp, VaultReply
+    from keyferry.vault.kubernetes_api import KubernetesApi
     from keyferry.vault.login import Pod
 
 TOKEN_SECONDS = 900
@@ -32,17 +24,11 @@ class TokenRequests:
     """Makes tokens.
 
     Args:
-        http: the connections.
-        economy: decides about turns and tries.
-        url: of the Kubernetes API.
-        folder: where the service account of this process is: `token` and `ca.crt`.
+        api: the Kubernetes API.
     """
 
-    def __init__(self, http: VaultHttp, economy: Economy, *, url: str, folder: str) -> None:
-        self._http = http
-        self._economy = economy
-        self._url = url
-        self._folder = Path(folder)
+    def __init__(self, api: KubernetesApi) -> None:
+        self._api = api
 
     async def make(self, pod: Pod, audience: str) -> str:
         """See `PodTokens.make`."""
@@ -57,33 +43,10 @@ class TokenRequests:
             f"/api/v1/namespaces/{quote(pod.namespace, safe='')}"
             f"/serviceaccounts/{quote(pod.service_account, safe='')}/token"
         )
-        server = await asyncio.to_thread(self._server)
-        request = VaultRequest(path, why, "POST", _body(pod, audience))
-
-        async def attempt(seconds: float) -> VaultReply | TryFailed:
-            return await self._http.send(server, request, seconds)
-
-        reply = await self._economy.errand(server.host, Purpose.FIRST).run(attempt)
+        reply = await self._api.send(VaultRequest(path, why, "POST", _body(pod, audience)))
         if not reply.good:
             raise _refused(reply.status, why, pod)
         return _token(reply.body, why)
-
-    def _server(self) -> Server:
-        """The API, with the token of this process, which changes while it runs."""
-        try:
-            own = (self._folder / "token").read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise PlatformError(
-                f"the token of this process cannot be read from {self._folder}/token",
-                "Set automountServiceAccountToken of the pod of Keyferry to true.",
-                hop=Hop.IDENTITY,
-            ) from error
-        ca = TlsLayer(ca_file=str(self._folder / "ca.crt"))
-        return Server(
-            parse_address(self._url),
-            tls=TlsSettings(cas=(ca,), machine_cas=False),
-            headers=(("Authorization", f"Bearer {own}"), ("Content-Type", "application/json")),
-        )
 
 
 def _body(pod: Pod, audience: str) -> bytes:

@@ -82,8 +82,14 @@ def about_secrets(manifests: list[Manifest]) -> list[Manifest]:
     ]
 
 
-async def test_by_default_there_is_no_right_to_any_secret() -> None:
-    """As upstream. Each other right has its reason in docs/security.md."""
+SECRETS = {"apiGroups": [""], "resources": ["secrets"]}
+
+
+KEYS = ["openbao-csi-provider-hmac-key", "vault-csi-provider-hmac-key"]
+
+
+async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of_versions() -> None:
+    """By their names, in the namespace of the driver. Reasons are in docs/security.md."""
     manifests = await render({})
     assert rights(manifests, "ClusterRole", "secretproviderclasses-role") == {
         "secretproviderclasses": ["get", "list", "watch"],
@@ -91,12 +97,53 @@ async def test_by_default_there_is_no_right_to_any_secret() -> None:
         "pods": ["get", "list", "watch"],
         "events": ["create", "patch"],
     }
-    assert [] == about_secrets(manifests)
+    (keys,) = about_secrets(manifests)
+    assert ("Role", "kube-system") == (keys["kind"], keys["metadata"]["namespace"])
+    assert [{**SECRETS, "resourceNames": KEYS, "verbs": ["get"]}] == keys["rules"]
+
+
+@pytest.mark.parametrize(
+    ("values", "rules", "flags"),
+    [
+        (
+            {"versionKeys": {"create": True, "secretNames": {"vault": "x"}}},
+            [
+                {**SECRETS, "resourceNames": [KEYS[0], "x"], "verbs": ["get"]},
+                {**SECRETS, "verbs": ["create"]},
+            ],
+            {"--vault-hmac-secret-name=x"},
+        ),
+        (
+            {"builtinProviders": ["azure", "openbao"]},
+            [{**SECRETS, "resourceNames": [KEYS[0]], "verbs": ["get"]}],
+            set(),
+        ),
+        ({"builtinProviders": ["azure"]}, [], set()),
+        (
+            {"versionKeys": {"enabled": False}},
+            [],
+            {"--vault-hmac-secret-name=", "--openbao-hmac-secret-name="},
+        ),
+    ],
+)
+async def test_the_keys_of_versions(
+    values: Manifest, rules: list[Manifest], flags: set[str]
+) -> None:
+    """Those of the providers that are built in; without a cluster to look at none is made."""
+    manifests = await render(values)
+    assert rules == [rule for role in about_secrets(manifests) for rule in role["rules"]]
+    assert flags == {flag for flag in container(manifests)["args"] if "hmac" in flag}
+    assert "Secret" not in {each["kind"] for each in manifests}
 
 
 async def test_secrets_are_written_in_the_listed_namespaces_only() -> None:
     """A Role in each of them, and nothing for the whole cluster."""
-    manifests = await render({"syncSecret": {"enabled": True, "namespaces": ["shop", "web"]}})
+    manifests = await render(
+        {
+            "syncSecret": {"enabled": True, "namespaces": ["shop", "web"]},
+            "versionKeys": {"enabled": False},
+        }
+    )
     assert [("Role", "shop"), ("Role", "web")] == [
         (each["kind"], each["metadata"]["namespace"]) for each in about_secrets(manifests)
     ]
@@ -134,6 +181,8 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
         ({"fetch": {"reuse": "often"}}, "/fetch/reuse"),
         ({"fetch": {"reused": "5s"}}, "reused"),
         ({"vaults": {"burst": 0}}, "/vaults/burst"),
+        ({"versionKeys": {"enabled": False, "create": True}}, "leave out one of them"),
+        ({"versionKeys": {"secretNames": {"vault": "A_b"}}}, "/versionKeys/secretNames/vault"),
         ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
         ({"tokenRequests": ["aud"]}, "tokenRequests"),
     ],

@@ -1,0 +1,204 @@
+"""The key of versions: in a Secret of the Kubernetes API, and without the right to it."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyferry.vault.product import OPENBAO, VAULT, Product
+from keyferry.vault_settings import VaultSettings
+from tests.fakes.kube_api import KubeApiServer, running_api
+from tests.fakes.log import captured_log
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+
+NAMESPACE = "kube-system"
+NAME = VAULT.hmac_secret
+OBJECT = entry("object-one", "path/one", secretKey="the-key")
+KEY = b"a" * 32
+VERSION = "0uxNScp43Aguz265wy8cT0ZY51xzck4wZX4bovLmYTI="
+"""Of `OBJECT` with the content `bar` by `KEY` (vault.md, section 1.9)."""
+
+
+@dataclass
+class Node:
+    """A node of a cluster: its API, its service account, its folder.
+
+    Attributes:
+        api: of the cluster.
+        vault: holds `OBJECT`.
+        account: the folder of the service account.
+        key_file: the key of the node.
+    """
+
+    api: KubeApiServer
+    vault: VaultApi
+    account: Path
+    key_file: Path
+
+    @asynccontextmanager
+    async def provider(self, product: Product = VAULT) -> AsyncIterator[VaultMounts]:
+        """A provider that has just started."""
+        settings = VaultSettings(
+            kubernetes_url=f"http://127.0.0.1:{self.api.port}",
+            service_account_folder=str(self.account),
+            hmac_secret=product.hmac_secret,
+            key_file=str(self.key_file),
+        )
+        async with vault_mounts(self.vault, settings=settings, product=product) as mounts:
+            yield mounts
+
+    async def version(self, product: Product = VAULT) -> str:
+        """The version that a provider gives which has just started."""
+        async with self.provider(product) as mounts:
+            return await version(mounts, product)
+
+    def secret(self, name: str = NAME) -> dict[str, Any] | None:
+        """The Secret with the key."""
+        return self.api.get("secrets", NAMESPACE, name)
+
+    def put(self, **data: str) -> None:
+        """Have the Secret have these data."""
+        self.api.put("secrets", manifest(**data))
+
+
+async def version(mounts: VaultMounts, product: Product = VAULT) -> str:
+    """The version of the object in a mount."""
+    role = "app" if product is VAULT else "bao"
+    result = await mounts.mount(OBJECT, pod=TestPod(audience=product.audience), roleName=role)
+    assert [b"bar"] == [file.contents for file in result.files]
+    (found,) = result.versions
+    assert "object-one" == found.id
+    return found.version
+
+
+def manifest(**data: str) -> dict[str, Any]:
+    """A Secret."""
+    return {
+        "kind": "Secret",
+        "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "type": "Opaque",
+        "data": data,
+    }
+
+
+def of(key: bytes) -> str:
+    return b64encode(key).decode()
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    """With the right to the Secret, which is not there."""
+    (tmp_path / "token").write_text("canary-token")
+    (tmp_path / "namespace").write_text(NAMESPACE)
+    async with running_api(tmp_path) as api, running_vault() as vault:
+        for audience, role in (("vault", "app"), ("openbao", "bao")):
+            policy = {"path/*": {"read"}}
+            vault.add_role(role, accounts=["shop/web"], policy=policy, audience=audience)
+        vault.engines["path"] = "kv1"
+        vault.write("path", "one", {"the-key": "bar"})
+        yield Node(api, vault, tmp_path, tmp_path / "plugin" / "vault-hmac.key")
+
+
+async def test_the_version_is_that_of_the_original_by_the_same_key(node: Node) -> None:
+    """One GET, and no more."""
+    node.put(key=of(KEY))
+    assert VERSION == await node.version()
+    assert ["get secrets"] == node.api.requests
+    assert not node.key_file.exists()
+
+
+async def test_the_secret_is_made_where_there_is_none(node: Node) -> None:
+    """As the original makes it; another node, and a restart, find it and give the same versions."""
+    first = await node.version()
+    assert ["get secrets", "create secrets"] == node.api.requests
+    made = node.secret()
+    assert made is not None
+    assert made["immutable"] is True
+    assert "labels" not in made["metadata"]
+    assert 32 == len(b64decode(made["data"]["key"]))
+    assert first == await node.version()
+    assert "create secrets" not in node.api.requests[2:]
+
+
+async def test_of_two_nodes_the_first_one_makes_it(node: Node) -> None:
+    """The other one finds out when it wants to, and reads again."""
+    node.api.before_write.append(manifest(key=of(KEY)))
+    assert VERSION == await node.version()
+    assert ["get secrets", "create secrets", "get secrets"] == node.api.requests
+
+
+async def test_without_the_secret_there_are_new_versions_and_it_is_made_again(node: Node) -> None:
+    """For the next pod that starts, without a restart of the provider."""
+    async with node.provider() as mounts:
+        first = await version(mounts)
+        node.api.remove("secrets", NAMESPACE, NAME)
+        node.vault.now += 1
+        second = await version(mounts)
+    assert first != second
+    assert node.secret() is not None
+    assert second == await node.version()
+
+
+async def test_each_product_has_a_key_of_its_own(node: Node) -> None:
+    """Both are made."""
+    for product in (VAULT, OPENBAO):
+        await node.version(product)
+    keys = [node.secret(product.hmac_secret) for product in (VAULT, OPENBAO)]
+    assert 2 == len({str(key and key["data"]) for key in keys})
+
+
+@pytest.mark.parametrize("forbidden", ["get secrets", "create secrets"])
+async def test_without_the_right_versions_are_the_same_from_restart_to_restart(
+    node: Node, forbidden: str
+) -> None:
+    """By a key of the node; the mount does not fail, and the log says which right is missing."""
+    node.api.forbidden.add(forbidden)
+    with captured_log() as log:
+        first = await node.version()
+        assert first == await node.version()
+    assert node.secret() is None
+    assert 32 == len(node.key_file.read_bytes())
+    assert f"{NAMESPACE}/{NAME}" in log.getvalue()
+    assert "versionKeys" in log.getvalue()
+    assert "canary" not in log.getvalue()
+    node.api.forbidden.clear()
+    assert first != await node.version()
+
+
+@pytest.mark.parametrize("data", [{}, {"key": ""}, {"other": of(KEY)}])
+async def test_a_secret_without_key_is_left_alone(node: Node, data: dict[str, str]) -> None:
+    """The key of the node counts."""
+    node.put(**data)
+    with captured_log() as log:
+        assert await node.version() == await node.version()
+    assert "holds no key of versions" in log.getvalue()
+    assert data == (node.secret() or {}).get("data", {})
+
+
+async def test_an_api_that_is_away_fails_no_mount(node: Node) -> None:
+    """What was read last counts; a provider that has read nothing has the key of the node."""
+    node.put(key=of(KEY))
+    async with AsyncExitStack() as stack:
+        mounts = await stack.enter_async_context(node.provider())
+        assert VERSION == await version(mounts)
+        await node.api.stop()
+        node.vault.now += 60
+        assert VERSION == await version(mounts)
+        assert await node.version() == await node.version()
+
+
+@pytest.mark.parametrize("missing", ["token", "namespace"])
+async def test_a_process_without_service_account_has_the_key_of_its_node(
+    node: Node, missing: str
+) -> None:
+    (node.account / missing).unlink()
+    with captured_log() as log:
+        assert await node.version() == await node.version()
+    assert "automountServiceAccountToken" in log.getvalue()
