@@ -149,7 +149,7 @@ class ClusterView:
             }
         document = {**item, "metadata": metadata}
         if item["kind"] == "SecretProviderClassPodStatus":
-            # What ours tells beyond, such as conditions, is an extension.
+            # What ours tells beyond them has a test in test_over_time.py.
             document["status"] = {name: item["status"].get(name) for name in STATUS_FIELDS}
         text = json.dumps(document)
         for uid, name in self._uids.items():

@@ -13,7 +13,7 @@ import pytest
 
 from tests.compat.cases import Case, secret
 from tests.compat.comparison import ROTATION_SECONDS, Comparison
-from tests.compat.outcome import ClusterView, seen_in_volume
+from tests.compat.outcome import STATUS_FIELDS, STATUSES, ClusterView, seen_in_volume
 from tests.compat.stacks import ORIGINAL, PAIRINGS, Side, Stack
 from tests.compat.vault_contents import VAULT
 from tests.e2e.cluster.waiting import eventually
@@ -64,6 +64,22 @@ async def test_a_refresh_brings_the_new_version(compared: Comparison) -> None:
         status = view.named("SecretProviderClassPodStatus", f"rotated-{stack.pairing.name}-rotated")
         assert status is not None
         assert {"id": "secret/rotated", "version": version} in status["status"]["objects"]
+
+
+async def test_a_status_of_ours_also_tells_of_the_refresh(compared: Comparison) -> None:
+    """`a SecretProviderClassPodStatus`: when the last one was, and whether it went well."""
+    compared.vault.set_secret(VAULT, "told", "old")
+    await compared.play([Case("told", [secret("told")])])
+    compared.vault.set_secret(VAULT, "told", "new")
+    await publish_again(compared, "told")
+    beyond = {}
+    for pairing in PAIRINGS:
+        name = f"{STATUSES}/told-{pairing.name}-told"
+        found = await compared.api.kubectl.get(name, f"--namespace={pairing.name}")
+        status = found["status"]
+        assert set(STATUS_FIELDS) <= status.keys()
+        beyond[pairing.driver] = status.keys() - set(STATUS_FIELDS)
+    assert {Side.THEIRS: set(), Side.OURS: {"conditions", "lastRefreshTime"}} == beyond
 
 
 async def test_a_failed_refresh_changes_nothing(compared: Comparison) -> None:

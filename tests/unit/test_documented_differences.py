@@ -44,6 +44,7 @@ ELSEWHERE = {
     "`providerName: mock_provider`, target `/tmp/csi/mount`": (
         f"{HERE}::test_the_hook_of_the_original_is_unknown_to_ours"
     ),
+    "a SecretProviderClassPodStatus": (f"{HERE}::test_a_status_of_ours_also_tells_of_the_refresh"),
     "after a failed first mount": f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours",
     "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
     "a Secret that somebody else made": (
