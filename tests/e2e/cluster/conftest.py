@@ -19,7 +19,7 @@ from tests.e2e.cluster.programs import built_programs
 from tests.e2e.cluster.side_by_side import SideBySide, running_side_by_side
 from tests.e2e.cluster.vault_cluster import VaultCluster, running_vault_cluster
 from tests.e2e.figures import figures
-from tests.e2e.openbao.programs import server_programs
+from tests.e2e.vault.programs import server_programs
 
 ORDER = (
     "test_chart",

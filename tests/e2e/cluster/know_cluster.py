@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.e2e.cluster.api_server import ApiServer
-from tests.e2e.openbao.engines import RENEW_LEASES, allow
-from tests.e2e.openbao.server import OpenBao
+from tests.e2e.vault.engines import RENEW_LEASES, allow
+from tests.e2e.vault.server import VaultServer
 
 _REVIEWER = "openbao-reviewer"
 
 
-async def know_cluster(openbao: OpenBao, server: ApiServer) -> None:
+async def know_cluster(openbao: VaultServer, server: ApiServer) -> None:
     """Have the auth methods `kubernetes` and `jwt` for the service accounts of a cluster."""
     kubectl, ca = server.kubectl, server.authority.certificate.read_text()
     await kubectl("create", "serviceaccount", _REVIEWER, "--namespace=kube-system")
@@ -37,7 +37,7 @@ async def know_cluster(openbao: OpenBao, server: ApiServer) -> None:
 
 
 async def kubernetes_role(
-    openbao: OpenBao,
+    openbao: VaultServer,
     name: str,
     *paths: str,
     namespace: str,

@@ -16,8 +16,8 @@ from tests.e2e.cluster.namespace import new_namespace
 from tests.e2e.cluster.vault_cluster import VaultCluster
 from tests.e2e.cluster.vault_guide import run_guide
 from tests.e2e.cluster.waiting import eventually
-from tests.e2e.openbao.classes import Entry, entry
-from tests.e2e.openbao.engines import jwt_role, put_kv
+from tests.e2e.vault.classes import Entry, entry
+from tests.e2e.vault.engines import jwt_role, put_kv
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 

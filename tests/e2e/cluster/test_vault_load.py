@@ -16,9 +16,9 @@ from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.node import NAMESPACE, BareNode, Volume, running_bare_node
-from tests.e2e.openbao.classes import class_spec, entry
-from tests.e2e.openbao.engines import enable_kv, put_kv
-from tests.e2e.openbao.server import OpenBao, running_openbao
+from tests.e2e.vault.classes import class_spec, entry
+from tests.e2e.vault.engines import enable_kv, put_kv
+from tests.e2e.vault.server import VaultServer, running_server
 
 PODS = 110
 ROLES = 10
@@ -34,7 +34,7 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
     """Whatever the number of pods, at the first mount and at a refresh."""
     async with (
         running_api_server(tmp_path / "api") as server,
-        running_openbao(tmp_path / "bao") as openbao,
+        running_server(tmp_path / "bao") as openbao,
         running_bare_node(tmp_path / "node") as node,
     ):
         await know_cluster(openbao, server)
@@ -76,7 +76,7 @@ class Seen:
 class Counted:
     """Counts on the audit log of a server."""
 
-    def __init__(self, openbao: OpenBao, show: Callable[[str], None]) -> None:
+    def __init__(self, openbao: VaultServer, show: Callable[[str], None]) -> None:
         self._openbao = openbao
         self._show = show
 
@@ -95,7 +95,7 @@ class Counted:
         )
 
 
-async def _prepare(openbao: OpenBao, server: ApiServer, node: BareNode, role: int) -> str:
+async def _prepare(openbao: VaultServer, server: ApiServer, node: BareNode, role: int) -> str:
     """Have a role with its service account, class and objects; returns a token of the account."""
     name = f"web-{role}"
     await _fill(openbao, role, "first")
@@ -111,7 +111,7 @@ async def _prepare(openbao: OpenBao, server: ApiServer, node: BareNode, role: in
     return (await server.kubectl("create", "token", name, namespace, "--audience=vault")).strip()
 
 
-async def _fill(openbao: OpenBao, role: int, value: str) -> None:
+async def _fill(openbao: VaultServer, role: int, value: str) -> None:
     for number in range(OBJECTS):
         await put_kv(openbao, _path(role, number), value=f"{value} {role} {number}")
 

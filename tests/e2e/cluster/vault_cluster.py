@@ -19,10 +19,10 @@ from tests.e2e.cluster.installation import Installation, running_installation
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import secret_provider_class
-from tests.e2e.openbao.classes import Entry
-from tests.e2e.openbao.engines import enable_database, enable_kv, enable_pki
-from tests.e2e.openbao.postgres import Postgres, running_postgres
-from tests.e2e.openbao.server import OpenBao, running_openbao
+from tests.e2e.vault.classes import Entry
+from tests.e2e.vault.engines import enable_database, enable_kv, enable_pki
+from tests.e2e.vault.postgres import Postgres, running_postgres
+from tests.e2e.vault.server import VaultServer, running_server
 
 AUDIENCES = ("vault", "team-vault")
 """Of the tokens that kubelet hands over with each call."""
@@ -43,7 +43,7 @@ class VaultCluster:
     """
 
     installed: Installation
-    openbao: OpenBao
+    openbao: VaultServer
     postgres: Postgres
 
     async def role(self, name: str, *paths: str, namespace: str, **options: str) -> None:
@@ -95,7 +95,7 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
     """
     async with running_installation(folder) as installed, running_postgres() as postgres:
         cluster = installed.cluster
-        async with running_openbao(folder / "bao", host=cluster.network.node) as openbao:
+        async with running_server(folder / "bao", host=cluster.network.node) as openbao:
             openbao.authority.issue("driver", user="driver")
             await installed.install(**_values(installed.values, openbao))
             await know_cluster(openbao, cluster.server)
@@ -106,7 +106,7 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
             yield VaultCluster(installed, openbao, postgres)
 
 
-def _values(values: Mapping[str, object], openbao: OpenBao) -> dict[str, object]:
+def _values(values: Mapping[str, object], openbao: VaultServer) -> dict[str, object]:
     """What is different for a driver that reads from a real server, and no development vault."""
     linux = values["linux"]
     assert isinstance(linux, dict)

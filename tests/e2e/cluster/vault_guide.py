@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.vault_cluster import VaultCluster
-from tests.e2e.openbao.postgres import MANAGER, MANAGER_PASSWORD
-from tests.e2e.openbao.programs import server_programs
+from tests.e2e.vault.postgres import MANAGER, MANAGER_PASSWORD
+from tests.e2e.vault.programs import server_programs
 from tests.fakes.guides import GUIDES, commands, shell
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "vault"

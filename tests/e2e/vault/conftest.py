@@ -9,11 +9,11 @@ import pytest
 import pytest_asyncio
 
 from tests.e2e.node import BareNode, running_bare_node
-from tests.e2e.openbao.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
-from tests.e2e.openbao.postgres import Postgres, running_postgres
-from tests.e2e.openbao.programs import server_programs
-from tests.e2e.openbao.server import OpenBao, running_openbao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
+from tests.e2e.vault.postgres import Postgres, running_postgres
+from tests.e2e.vault.programs import server_programs
+from tests.e2e.vault.server import VaultServer, running_server
+from tests.e2e.vault.tokens import TokenSigner
 
 
 def pytest_configure() -> None:
@@ -30,9 +30,9 @@ def signer() -> TokenSigner:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def vault(
     tmp_path_factory: pytest.TempPathFactory, signer: TokenSigner
-) -> AsyncIterator[OpenBao]:
+) -> AsyncIterator[VaultServer]:
     """A server with KV engines `kv1` and `kv2`, and role `web` that may read `db` of both."""
-    async with running_openbao(tmp_path_factory.mktemp("vault") / "server") as server:
+    async with running_server(tmp_path_factory.mktemp("vault") / "server") as server:
         await enable_kv(server, "kv1", version=1)
         await enable_kv(server, "kv2", version=2)
         await put_kv(server, "kv1/db", username="shop", password="v1-s3cret")

@@ -21,7 +21,7 @@ from tempfile import mkdtemp
 from tests.e2e.children import ending_children
 from tests.e2e.cluster.api_server import free_ports
 from tests.e2e.cluster.waiting import eventually, must_run
-from tests.e2e.openbao.programs import server_programs
+from tests.e2e.vault.programs import server_programs
 
 MANAGER, MANAGER_PASSWORD = "bao", "password-of-the-manager"
 """The user as whom OpenBao makes others."""

@@ -17,7 +17,7 @@ from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.api_server import free_ports
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.node import BareNode
-from tests.e2e.openbao.engines import (
+from tests.e2e.vault.engines import (
     RENEW_LEASES,
     allow,
     enable_approle,
@@ -28,10 +28,10 @@ from tests.e2e.openbao.engines import (
     jwt_role,
     put_kv,
 )
-from tests.e2e.openbao.postgres import Postgres
-from tests.e2e.openbao.programs import server_programs
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.postgres import Postgres
+from tests.e2e.vault.programs import server_programs
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
 from tests.fakes.guides import GUIDES, SECONDS, commands, shell, unmount
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -83,7 +83,7 @@ class Example:
         self.by_kind: Mapping[str, Any] = {each["kind"]: each for each in documents}
         assert len(documents) == len(self.by_kind)
 
-    def spec_at(self, vault: OpenBao) -> dict[str, Any]:
+    def spec_at(self, vault: VaultServer) -> dict[str, Any]:
         """The spec of its class, with nothing changed but the address and the CA of the test."""
         spec: dict[str, Any] = dict(self.by_kind["SecretProviderClass"]["spec"])
         assert ADDRESS == spec["parameters"]["vaultAddress"]
@@ -93,7 +93,7 @@ class Example:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def credentials(
-    vault: OpenBao,
+    vault: VaultServer,
     postgres: Postgres,
     signer: TokenSigner,
     tmp_path_factory: pytest.TempPathFactory,
@@ -126,7 +126,7 @@ async def credentials(
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
 async def test_the_class_of_each_example_delivers_its_secret(
     node: BareNode,
-    vault: OpenBao,
+    vault: VaultServer,
     signer: TokenSigner,
     credentials: Mapping[str, Mapping[str, str]],
     name: str,

@@ -10,10 +10,10 @@ import pytest
 from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.node import BareNode
-from tests.e2e.openbao.classes import class_spec, entry
-from tests.e2e.openbao.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
-from tests.e2e.openbao.server import OpenBao, running_pair
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.classes import class_spec, entry
+from tests.e2e.vault.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
+from tests.e2e.vault.server import VaultServer, running_pair
+from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -68,7 +68,7 @@ async def test_a_standby_serves_as_long_as_there_is_an_active_server(
         await driver.stop()
 
 
-async def _prepare(vault: OpenBao, signer: TokenSigner) -> None:
+async def _prepare(vault: VaultServer, signer: TokenSigner) -> None:
     await enable_kv(vault, "kv", version=2)
     await put_kv(vault, "kv/data/db", password="s3cret")
     await allow(vault, "read-db", "kv/data/db")

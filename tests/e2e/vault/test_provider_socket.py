@@ -19,10 +19,10 @@ from keyferry.driver.plugins import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from tests.e2e.children import PATIENCE_SECONDS
 from tests.e2e.node import BareNode
-from tests.e2e.openbao.classes import Entry, class_spec, entry
-from tests.e2e.openbao.engines import jwt_role
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.classes import Entry, class_spec, entry
+from tests.e2e.vault.engines import jwt_role
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -46,7 +46,7 @@ async def serving(node: BareNode, name: str, *flags: str) -> AsyncIterator[Exter
 
 
 def call(
-    vault: OpenBao, signer: TokenSigner, name: str, *objects: Entry, **changes: str
+    vault: VaultServer, signer: TokenSigner, name: str, *objects: Entry, **changes: str
 ) -> MountCall:
     """The call for a pod of service account shop/web; `changes` take the place of parameters."""
     spec = class_spec(vault, *objects, provider=name, roleName="web")
@@ -67,7 +67,7 @@ def call(
 
 @pytest.mark.parametrize("name", ["vault", "openbao"])
 async def test_files_and_versions_come_over_the_wire(
-    node: BareNode, vault: OpenBao, signer: TokenSigner, name: str
+    node: BareNode, vault: VaultServer, signer: TokenSigner, name: str
 ) -> None:
     """Each product takes the token of its own audience; what is unchanged keeps its version."""
     await jwt_role(vault, "web", "read-db", bound_audiences=["vault", "openbao"])
@@ -84,7 +84,7 @@ async def test_files_and_versions_come_over_the_wire(
 
 
 async def test_the_address_may_come_from_a_flag(
-    node: BareNode, vault: OpenBao, signer: TokenSigner
+    node: BareNode, vault: VaultServer, signer: TokenSigner
 ) -> None:
     """As upstream's deployment has it; what the class says counts more."""
     await jwt_role(vault, "web", "read-db", bound_audiences=["vault", "openbao"])
@@ -105,7 +105,7 @@ async def test_the_address_may_come_from_a_flag(
 
 
 async def test_a_refusal_passes_on_the_words_of_the_server(
-    node: BareNode, vault: OpenBao, signer: TokenSigner
+    node: BareNode, vault: VaultServer, signer: TokenSigner
 ) -> None:
     """People and tests search for them."""
     async with serving(node, "openbao") as provider:

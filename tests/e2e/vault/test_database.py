@@ -11,17 +11,17 @@ import pytest_asyncio
 from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.node import BareNode, Driver, Volume
-from tests.e2e.openbao.classes import class_spec, entry
-from tests.e2e.openbao.engines import (
+from tests.e2e.vault.classes import class_spec, entry
+from tests.e2e.vault.engines import (
     RENEW_LEASES,
     allow,
     database_role,
     enable_database,
     jwt_role,
 )
-from tests.e2e.openbao.postgres import Postgres
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.postgres import Postgres
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -40,7 +40,7 @@ class Databases:
     """
 
     node: BareNode
-    vault: OpenBao
+    vault: VaultServer
     postgres: Postgres
     signer: TokenSigner
 
@@ -76,7 +76,7 @@ class Databases:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(vault: OpenBao, postgres: Postgres) -> None:
+async def engine(vault: VaultServer, postgres: Postgres) -> None:
     """The database engine, and a role of the auth method that may use it."""
     await enable_database(vault, postgres)
     await database_role(vault, "short", ttl="4s", max_ttl="1h")
@@ -87,7 +87,7 @@ async def engine(vault: OpenBao, postgres: Postgres) -> None:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def databases(
-    engine: None, node: BareNode, vault: OpenBao, postgres: Postgres, signer: TokenSigner
+    engine: None, node: BareNode, vault: VaultServer, postgres: Postgres, signer: TokenSigner
 ) -> AsyncIterator[Databases]:
     """A node; no user of a test is left for the next one."""
     yield Databases(node, vault, postgres, signer)

@@ -12,8 +12,8 @@ from cryptography import x509
 
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.node import BareNode, files_below
-from tests.e2e.openbao.classes import Entry, class_spec, entry
-from tests.e2e.openbao.engines import (
+from tests.e2e.vault.classes import Entry, class_spec, entry
+from tests.e2e.vault.engines import (
     allow,
     enable_approle,
     enable_cert,
@@ -21,8 +21,8 @@ from tests.e2e.openbao.engines import (
     jwt_role,
     put_kv,
 )
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
@@ -49,7 +49,9 @@ class Laptop:
         await self.node.children.run("unmount", "keyferry", "unmount", str(target))
         return files
 
-    async def read(self, vault: OpenBao, *objects: Entry, **parameters: str) -> dict[str, bytes]:
+    async def read(
+        self, vault: VaultServer, *objects: Entry, **parameters: str
+    ) -> dict[str, bytes]:
         """The contents, read by the role `web` unless the parameters say otherwise."""
         spec = class_spec(vault, *objects, **{"roleName": "web", **parameters})
         files = await self.mount(spec, f"--service-account-tokens={self.tokens}")
@@ -71,7 +73,7 @@ def laptop(node: BareNode, signer: TokenSigner) -> Laptop:
 
 @pytest.mark.parametrize("provider", ["openbao", "vault"])
 async def test_a_class_reads_both_versions_of_kv(
-    laptop: Laptop, vault: OpenBao, provider: str
+    laptop: Laptop, vault: VaultServer, provider: str
 ) -> None:
     """By the paths of the API; version 2 also in an older version."""
     objects = (
@@ -90,7 +92,7 @@ async def test_a_class_reads_both_versions_of_kv(
     }
 
 
-async def test_values_of_every_shape_become_files(laptop: Laptop, vault: OpenBao) -> None:
+async def test_values_of_every_shape_become_files(laptop: Laptop, vault: VaultServer) -> None:
     """Texts as they are, everything else as JSON, encodings undone, paths into nested JSON."""
     await put_kv(
         vault,
@@ -120,7 +122,7 @@ async def test_values_of_every_shape_become_files(laptop: Laptop, vault: OpenBao
 
 
 async def test_a_whole_answer_is_the_same_file_from_read_to_read(
-    laptop: Laptop, vault: OpenBao
+    laptop: Laptop, vault: VaultServer
 ) -> None:
     """JSON with the data in it; what differs in each answer of a server does not change it."""
     whole = entry("db.json", "kv2/data/db")
@@ -130,7 +132,9 @@ async def test_a_whole_answer_is_the_same_file_from_read_to_read(
     assert "second" == json.loads(first["db.json"])["data"]["data"]["password"]
 
 
-async def test_objects_of_one_certificate_belong_together(laptop: Laptop, vault: OpenBao) -> None:
+async def test_objects_of_one_certificate_belong_together(
+    laptop: Laptop, vault: VaultServer
+) -> None:
     """One path with one set of arguments is asked once; other arguments are another request."""
     await enable_pki(vault)
     await allow(vault, "issue", "pki/issue/web", capabilities=["update"])
@@ -159,7 +163,7 @@ async def test_objects_of_one_certificate_belong_together(laptop: Laptop, vault:
     assert 2 == len(vault.audit.of_path("pki/issue/web", after=mark))
 
 
-async def test_an_app_role_reads(laptop: Laptop, vault: OpenBao) -> None:
+async def test_an_app_role_reads(laptop: Laptop, vault: VaultServer) -> None:
     """Role id and secret id come from the Secret of the pod."""
     secret = await enable_approle(vault, "batch", "read-db")
     spec = class_spec(
@@ -171,7 +175,7 @@ async def test_an_app_role_reads(laptop: Laptop, vault: OpenBao) -> None:
     assert {"db": (0o644, b"v1-s3cret")} == await laptop.mount(spec, laptop.credentials(secret))
 
 
-async def test_a_certificate_reads(laptop: Laptop, vault: OpenBao, tmp_path: Path) -> None:
+async def test_a_certificate_reads(laptop: Laptop, vault: VaultServer, tmp_path: Path) -> None:
     """Certificate and key come from the Secret of the pod, and are shown in the TLS handshake."""
     clients = Authority(tmp_path / "clients")
     secret = await enable_cert(vault, clients, "machine", "read-db")
@@ -185,7 +189,7 @@ async def test_a_certificate_reads(laptop: Laptop, vault: OpenBao, tmp_path: Pat
     assert {"db": (0o644, b"v1-s3cret")} == await laptop.mount(spec, laptop.credentials(secret))
 
 
-async def test_a_class_of_a_namespace_reads_there(laptop: Laptop, vault: OpenBao) -> None:
+async def test_a_class_of_a_namespace_reads_there(laptop: Laptop, vault: VaultServer) -> None:
     """Engines, auth methods and roles of a namespace are its own."""
     await vault.write("sys/namespaces/team", {})
     inner = "team"
@@ -203,7 +207,7 @@ async def test_a_class_of_a_namespace_reads_there(laptop: Laptop, vault: OpenBao
     assert {"db": (0o644, b"of-the-team")} == await laptop.mount(spec, laptop.credentials(secret))
 
 
-async def _approle_of_namespace(vault: OpenBao, namespace: str) -> Mapping[str, str]:
+async def _approle_of_namespace(vault: VaultServer, namespace: str) -> Mapping[str, str]:
     policy = 'path "kv2/data/db" { capabilities = ["read"] }'
     await vault.write("sys/policies/acl/read-db", {"policy": policy}, namespace=namespace)
     await vault.write("sys/auth/approle", {"type": "approle"}, namespace=namespace)

@@ -13,17 +13,17 @@ import pytest
 from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from tests.e2e.canaries import search, search_folder
 from tests.e2e.node import BareNode, Driver, Volume
-from tests.e2e.openbao.classes import class_spec, entry
-from tests.e2e.openbao.engines import (
+from tests.e2e.vault.classes import class_spec, entry
+from tests.e2e.vault.engines import (
     allow,
     enable_approle,
     enable_database,
     jwt_role,
     put_kv,
 )
-from tests.e2e.openbao.postgres import Postgres
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.postgres import Postgres
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -35,7 +35,7 @@ VAULT_TOKEN = re.compile(rb"\b(?:hvs|s)\.[A-Za-z0-9]{24}")
 
 
 async def test_nothing_secret_leaves_its_place(
-    node: BareNode, vault: OpenBao, postgres: Postgres, signer: TokenSigner
+    node: BareNode, vault: VaultServer, postgres: Postgres, signer: TokenSigner
 ) -> None:
     """Mounts, refreshes, leases and refusals of every hop, with the loudest log."""
     await put_kv(vault, "kv2/data/canary", password=VALUE)
@@ -86,7 +86,7 @@ async def test_nothing_secret_leaves_its_place(
     assert None is VAULT_TOKEN.search(logs)
 
 
-def _write_classes(node: BareNode, vault: OpenBao) -> None:
+def _write_classes(node: BareNode, vault: VaultServer) -> None:
     db = entry("db", "kv2/data/canary", "password")
     hidden = entry("x", "kv2/data/no", "x", method="PUT", secretArgs={"password": ARGUMENT})
     by_role: Mapping[str, list[Mapping[str, object]]] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from tests.e2e.openbao.server import OpenBao
+from tests.e2e.vault.server import VaultServer
 
 Entry = Mapping[str, object]
 """One entry of `objects`."""
@@ -18,7 +18,7 @@ def entry(name: str, path: str, key: str = "", **fields: object) -> Entry:
 
 
 def class_spec(
-    vault: OpenBao, *objects: Entry, provider: str = "openbao", **parameters: str
+    vault: VaultServer, *objects: Entry, provider: str = "openbao", **parameters: str
 ) -> dict[str, object]:
     """The spec of a class that reads `objects` from `vault`, by default through auth/jwt."""
     return {

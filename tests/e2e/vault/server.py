@@ -1,6 +1,6 @@
 """A real OpenBao, as a process of this machine: TLS, an audit log, unsealed.
 
-async with running_openbao(tmp_path) as vault:
+async with running_server(tmp_path) as vault:
     await vault.write("sys/mounts/kv", {"type": "kv", "options": {"version": "2"}})
     await vault.write("kv/data/db", {"data": {"password": "s3cret"}})
     ...
@@ -30,8 +30,8 @@ from tests.e2e.children import Child, Children, ending_children
 from tests.e2e.cluster.api_server import free_ports
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.cluster.waiting import eventually, must_run
-from tests.e2e.openbao.audit import AuditLog
-from tests.e2e.openbao.programs import server_programs
+from tests.e2e.vault.audit import AuditLog
+from tests.e2e.vault.programs import server_programs
 
 Document = Mapping[str, Any]
 """A JSON object."""
@@ -50,7 +50,7 @@ class Keys:
     root: str
 
 
-class OpenBao:
+class VaultServer:
     """One server.
 
     Attributes:
@@ -119,7 +119,7 @@ class OpenBao:
         self.keys = Keys(made["keys_base64"][0], made["root_token"])
         await self.unseal()
 
-    async def join(self, leader: OpenBao) -> None:
+    async def join(self, leader: VaultServer) -> None:
         """Become the standby of `leader`."""
         wish = {
             "leader_api_addr": leader.address,
@@ -243,7 +243,7 @@ class OpenBao:
 
 
 @asynccontextmanager
-async def running_openbao(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[OpenBao]:
+async def running_server(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[VaultServer]:
     """An unsealed server with nothing in it, gone when the block ends.
 
     Args:
@@ -252,19 +252,19 @@ async def running_openbao(folder: Path, *, host: str = "127.0.0.1") -> AsyncIter
     """
     async with ending_children(folder / "logs") as children:
         authority = Authority(folder / "pki")
-        server = OpenBao(children, folder / "bao-1", authority, name="bao-1", host=host)
+        server = VaultServer(children, folder / "bao-1", authority, name="bao-1", host=host)
         await server.start()
         await server.initialise()
         yield server
 
 
 @asynccontextmanager
-async def running_pair(folder: Path) -> AsyncIterator[tuple[OpenBao, OpenBao]]:
+async def running_pair(folder: Path) -> AsyncIterator[tuple[VaultServer, VaultServer]]:
     """An active server and its standby, which forwards what it is asked."""
     async with ending_children(folder / "logs") as children:
         authority = Authority(folder / "pki")
         active, standby = (
-            OpenBao(children, folder / name, authority, name=name, host="127.0.0.1")
+            VaultServer(children, folder / name, authority, name=name, host="127.0.0.1")
             for name in ("bao-1", "bao-2")
         )
         await active.start()

@@ -13,10 +13,10 @@ import pytest_asyncio
 from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.node import BareNode, Driver, running_bare_node
-from tests.e2e.openbao.classes import Entry, class_spec, entry
-from tests.e2e.openbao.engines import enable_approle
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import TokenSigner
+from tests.e2e.vault.classes import Entry, class_spec, entry
+from tests.e2e.vault.engines import enable_approle
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import TokenSigner
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -36,7 +36,7 @@ class Pods:
 
     node: BareNode
     driver: Driver
-    vault: OpenBao
+    vault: VaultServer
     signer: TokenSigner
     _count: int = 0
 
@@ -67,7 +67,7 @@ class Pods:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pods(
-    tmp_path_factory: pytest.TempPathFactory, vault: OpenBao, signer: TokenSigner
+    tmp_path_factory: pytest.TempPathFactory, vault: VaultServer, signer: TokenSigner
 ) -> AsyncIterator[Pods]:
     """A driver for all tests of this module."""
     async with running_bare_node(tmp_path_factory.mktemp("node") / "n") as node:

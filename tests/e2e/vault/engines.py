@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from tests.e2e.cluster.certificates import Authority
 from tests.e2e.cluster.waiting import eventually
-from tests.e2e.openbao.postgres import MANAGER, MANAGER_PASSWORD, Postgres
-from tests.e2e.openbao.server import OpenBao
-from tests.e2e.openbao.tokens import ISSUER, TokenSigner
+from tests.e2e.vault.postgres import MANAGER, MANAGER_PASSWORD, Postgres
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.tokens import ISSUER, TokenSigner
 
 MAKE_USER = (
     "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"
@@ -18,20 +18,20 @@ RENEW_LEASES = "default"
 """The policy that lets every token renew what it holds; servers attach it by themselves."""
 
 
-async def enable_kv(vault: OpenBao, mount: str, *, version: int) -> None:
+async def enable_kv(vault: VaultServer, mount: str, *, version: int) -> None:
     """Have a KV engine that is ready: one of version 2 refuses everything for a moment."""
     await vault.write(f"sys/mounts/{mount}", {"type": "kv", "options": {"version": str(version)}})
     if version == 2:
         await eventually(lambda: vault.read(f"{mount}/config"), f"the engine {mount} to be ready")
 
 
-async def put_kv(vault: OpenBao, path: str, **values: object) -> None:
+async def put_kv(vault: VaultServer, path: str, **values: object) -> None:
     """Write a secret: `kv1/db` of version 1, or `kv/data/db` of version 2."""
     v2 = "/data/" in path
     await vault.write(path, {"data": values} if v2 else values)
 
 
-async def enable_pki(vault: OpenBao) -> None:
+async def enable_pki(vault: VaultServer) -> None:
     """Have an authority at `pki` whose role `web` issues names below example.com."""
     await vault.write("sys/mounts/pki", {"type": "pki", "config": {"max_lease_ttl": "87600h"}})
     await vault.write("pki/root/generate/internal", {"common_name": "example.com", "ttl": "8760h"})
@@ -40,7 +40,7 @@ async def enable_pki(vault: OpenBao) -> None:
 
 
 async def enable_database(
-    vault: OpenBao, postgres: Postgres, *, ttl: str = "1h", max_ttl: str = "24h"
+    vault: VaultServer, postgres: Postgres, *, ttl: str = "1h", max_ttl: str = "24h"
 ) -> None:
     """Have a database engine at `database` whose role `app` makes users of `postgres`."""
     await vault.write("sys/mounts/database", {"type": "database"})
@@ -55,7 +55,7 @@ async def enable_database(
     await database_role(vault, "app", ttl=ttl, max_ttl=max_ttl)
 
 
-async def database_role(vault: OpenBao, name: str, *, ttl: str, max_ttl: str) -> None:
+async def database_role(vault: VaultServer, name: str, *, ttl: str, max_ttl: str) -> None:
     """Have a role that makes users whose lease lasts `ttl`, and `max_ttl` with all renewals."""
     role = {
         "db_name": "postgres",
@@ -67,7 +67,7 @@ async def database_role(vault: OpenBao, name: str, *, ttl: str, max_ttl: str) ->
 
 
 async def allow(
-    vault: OpenBao, policy: str, *paths: str, capabilities: Sequence[str] = ("read",)
+    vault: VaultServer, policy: str, *paths: str, capabilities: Sequence[str] = ("read",)
 ) -> None:
     """Write a policy that grants the same on each of `paths`."""
     wanted = ", ".join(f'"{each}"' for each in capabilities)
@@ -75,7 +75,7 @@ async def allow(
     await vault.write(f"sys/policies/acl/{policy}", {"policy": text})
 
 
-async def enable_jwt(vault: OpenBao, signer: TokenSigner, *, mount: str = "jwt") -> None:
+async def enable_jwt(vault: VaultServer, signer: TokenSigner, *, mount: str = "jwt") -> None:
     """Have an auth method that trusts what `signer` signs."""
     await vault.write(f"sys/auth/{mount}", {"type": "jwt"})
     config = {"jwt_validation_pubkeys": [signer.public_key], "bound_issuer": ISSUER}
@@ -83,7 +83,7 @@ async def enable_jwt(vault: OpenBao, signer: TokenSigner, *, mount: str = "jwt")
 
 
 async def jwt_role(
-    vault: OpenBao,
+    vault: VaultServer,
     name: str,
     *policies: str,
     subject: str = "system:serviceaccount:shop:web",
@@ -104,7 +104,7 @@ async def jwt_role(
     await vault.write(f"auth/{mount}/role/{name}", role)
 
 
-async def enable_approle(vault: OpenBao, name: str, *policies: str) -> Mapping[str, str]:
+async def enable_approle(vault: VaultServer, name: str, *policies: str) -> Mapping[str, str]:
     """Have an AppRole; returns what the pod's Secret must hold."""
     if "approle/" not in (await vault.read("sys/auth"))["data"]:
         await vault.write("sys/auth/approle", {"type": "approle"})
@@ -115,7 +115,7 @@ async def enable_approle(vault: OpenBao, name: str, *policies: str) -> Mapping[s
 
 
 async def enable_cert(
-    vault: OpenBao, clients: Authority, name: str, *policies: str
+    vault: VaultServer, clients: Authority, name: str, *policies: str
 ) -> Mapping[str, str]:
     """Have a role for certificates that `clients` signs; returns what the Secret must hold."""
     await vault.write("sys/auth/cert", {"type": "cert"})
