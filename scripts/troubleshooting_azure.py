@@ -26,7 +26,7 @@ from keyferry.azure.modes import (
 from keyferry.azure.objects import ObjectRef, ObjectType
 from keyferry.azure.service_account import ServiceAccountToken
 from keyferry.azure.token_errors import no_token
-from keyferry.azure.token_source import NoTokenInAnswerError, TokenAnswer
+from keyferry.azure.token_source import NoTokenInAnswerError, TokenAnswer, TokenRefusedError
 from keyferry.azure.vault_refusals import Asked, refusal_error
 from keyferry.connection_errors import connection_problem
 from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
@@ -187,11 +187,13 @@ def _machine_rows() -> Iterator[Row]:
         ("Entra: 429, 5xx", WorkloadIdentity("CLIENT_ID", _TOKEN), _LOGIN, 503),
     ]
     for when, identity, host, outcome in cases:
-        status = isinstance(outcome, int)
-        answer = TokenAnswer(int(outcome), {}, b"") if isinstance(outcome, int) else None
-        error = ValueError() if status or isinstance(outcome, int) else outcome
-        found = no_token(error, answer, identity=identity, tenant="TENANT", host=host).error
+        error = outcome if isinstance(outcome, Exception) else _refused(outcome)
+        found = no_token(error, identity=identity, tenant="TENANT", host=host).error
         yield when, found.problem, found.remedy
+
+
+def _refused(status: int) -> TokenRefusedError:
+    return TokenRefusedError(TokenAnswer(status, {}, b""))
 
 
 def _vault_rows() -> Iterator[Row]:

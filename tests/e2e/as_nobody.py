@@ -18,7 +18,6 @@ from keyferry.cli import main
 
 _ON_FIRST_USE = (
     "aiohttp",
-    "azure.identity.aio",
     "concurrent.futures.thread",
     "encodings.idna",
     "ssl",

@@ -46,7 +46,7 @@ _PATH_ARGUMENT = {
 _FOLDER_ARGUMENT = {"os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.symlink": 2, "os.rename": 3}
 """Which one is the descriptor of the folder that a relative path begins in."""
 
-_HEAVY = ("azure.identity.aio", "keyferry.azure.provider", "keyferry.certs")
+_HEAVY = ("keyferry.azure.provider", "keyferry.certs")
 """What a driver imports only when it is needed."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -221,9 +222,9 @@ async def test_a_certificate_that_is_not_registered_is_refused(provider: AzurePr
 
 
 async def test_a_wrong_password_is_told_apart(
-    provider: AzureProvider, certificate: Certificate
+    vault: DevVault, provider: AzureProvider, certificate: Certificate
 ) -> None:
-    """Before any request, and without a word of the parser."""
+    """Before any request, by the keys of the Secret, and without a word of the parser."""
     secrets = {
         "clientid": APP,
         "clientcertificate": certificate.pem(PASSWORD),
@@ -231,7 +232,10 @@ async def test_a_wrong_password_is_told_apart(
     }
     error = await failure(provider, call({}, secrets))
     assert isinstance(error, IdentityError)
-    assert "clientcertificatepassword does not open it" in error.problem
+    assert "clientcertificate in the nodePublishSecretRef Secret cannot be used" in error.problem
+    assert "the password does not open it" in error.problem
+    assert "clientcertificatepassword" in error.remedy
+    assert vault.count(PathKind.TOKEN) == 0
 
 
 async def test_a_renewed_certificate_counts_at_once(
@@ -471,27 +475,77 @@ async def test_a_proxy_that_fails_is_tried_again(vault: DevVault, provider: Azur
 # --- how long a token is kept ---------------------------------------------------------------------
 
 
+class Ahead:
+    """A clock that a test puts ahead.
+
+    Attributes:
+        seconds: so much.
+    """
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.seconds
+
+
+@asynccontextmanager
+async def renewals(vault: DevVault, clock: Ahead) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Gets a token, and waits until nobody asks for another one any more."""
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    credentials = Credentials(client, forgetful(), clock=clock)
+    login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
+
+    async def token() -> str:
+        got = await credentials.tokens(login).token()
+        while not credentials.credential(login).idle:  # noqa: ASYNC110 - a task tells nobody
+            await asyncio.sleep(0.01)
+        return got
+
+    try:
+        yield token
+    finally:
+        await credentials.close()
+        await client.close()
+
+
 @pytest.mark.parametrize(
-    ("lifetime", "kept_until", "renewed_at"), [(3600, 3290, 3310), (60, 45, 51)]
+    ("lifetime", "kept_until", "renewed_at"),
+    [(3600, 3290, 3310), (60, 45, 51), (86400, 43190, 43210)],
 )
 async def test_a_token_is_renewed_before_it_expires(
     vault: DevVault, lifetime: int, kept_until: int, renewed_at: int
 ) -> None:
-    """Five minutes before, or in the last fifth of a short life; the clock moves, nobody waits."""
+    """Five minutes before, in the last fifth of a short life, in the middle of a long one.
+
+    Nobody waits for that: who comes first still gets the old token, the next one the new.
+    """
     vault.tune(token_lifetime_seconds=lifetime)
-    ahead = 0
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = Credentials(client, forgetful(), clock=lambda: time.time() + ahead)
-    tokens = credentials.tokens(Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0]))
-    counts = []
-    try:
-        for ahead in (0, kept_until, renewed_at):  # noqa: B007 - the clock reads it
-            await tokens.token()
-            counts.append(vault.count(PathKind.IMDS))
-    finally:
-        await credentials.close()
-        await client.close()
-    assert counts == [1, 1, 2]
+    clock = Ahead()
+    async with renewals(vault, clock) as token:
+        first = await token()
+        clock.seconds = kept_until
+        assert (first, 1) == (await token(), vault.count(PathKind.IMDS))
+        clock.seconds = renewed_at
+        vault.tune(token_lifetime_seconds=3 * lifetime)
+        assert (first, 2) == (await token(), vault.count(PathKind.IMDS))
+        assert await token() != first
+        assert vault.count(PathKind.IMDS) == 2
+
+
+async def test_a_failed_renewal_leaves_the_token_in_use_until_it_ends(vault: DevVault) -> None:
+    """And is tried again, but not by every mount; in its last minute a token is not used."""
+    clock = Ahead()
+    async with renewals(vault, clock) as token:
+        first = await token()
+        vault.add_fault("/metadata", RespondStatus(403), times=None)
+        asked = []
+        for clock.seconds in (3310, 3320, 3345, 3530):
+            assert await token() == first
+            asked.append(vault.count(PathKind.IMDS, status=403))
+        assert asked == [1, 1, 2, 3]
+        clock.seconds = 3545
+        with pytest.raises(IdentityError):
+            await token()
 
 
 # --- what a vault wants ---------------------------------------------------------------------------

@@ -65,7 +65,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "store.kube_kinds",
     ),
     "httpx2": ("store.kube_errors",),
-    "azure": ("azure.entra",),
+    "azure": (),
     "click": ("cli",),
     "rich": ("cli",),
     "structlog": ("logs",),

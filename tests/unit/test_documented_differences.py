@@ -139,6 +139,9 @@ ELSEWHERE = {
     "a challenge for another tenant": (
         f"{IDENTITIES}::test_an_identity_of_another_tenant_is_refused_with_both_tenants"
     ),
+    "before the first token of an application": (
+        "integration/test_azure_token_requests.py::test_a_token_is_asked_for_as_by_azure_identity"
+    ),
     "a challenge of another authority": (
         "unit/azure/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
     ),

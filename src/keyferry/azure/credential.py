@@ -1,4 +1,8 @@
-"""The token of one whole identity: kept while it lasts, asked for once however many wait for it."""
+"""The token of one whole identity: kept while it lasts, asked for once however many wait for it.
+
+A token that nears its end is renewed by the next mount that comes, which does not wait for that:
+until the old one really ends, no mount fails because the token endpoint does.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.azure.modes import profile
-from keyferry.azure.token_errors import no_token
-from keyferry.azure.token_source import TokenRefusedError
+from keyferry.azure.token_errors import FAILURES, no_token
 from keyferry.errors import KeyferryError
 from keyferry.retry import TryFailed
 
@@ -24,6 +27,11 @@ if TYPE_CHECKING:
 _RENEW_BEFORE_SECONDS = 300.0
 _RENEW_BEFORE_SHARE = 0.2
 """A token is renewed so long before it expires, or in this last part of a short life."""
+_UNUSED_SECONDS = 60.0
+_UNUSED_SHARE = 0.05
+"""It is not used any more in its last minute, or in this last part of a short life."""
+_RENEW_AGAIN_SECONDS = 30.0
+"""A renewal that failed is tried again after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,7 @@ class Credential:
         self._flight: _Flight | None = None
         self._kept: AccessToken | None = None
         self._renew_at = 0.0
+        self._use_until = 0.0
 
     @property
     def idle(self) -> bool:
@@ -72,7 +81,11 @@ class Credential:
 
     async def token(self, login: Login) -> str:
         """The kept token; else join the request that is under way, or make one."""
-        if self._kept is not None and self._clock() < self._renew_at:
+        now = self._clock()
+        if self._kept is not None and now < self._use_until:
+            if now >= self._renew_at and self.idle:
+                self._renew_at = now + _RENEW_AGAIN_SECONDS
+                self._start(login)
             return self._kept.text
         flight = self._flight
         if flight is None or flight.task.done():
@@ -115,9 +128,11 @@ class Credential:
             return await self._try(source, login, limit)
 
         kept = await self._economy.errand(host, mode=mode).run(attempt)
-        left = kept.expires - self._clock()
-        margin = min(_RENEW_BEFORE_SECONDS, max(left, 0.0) * _RENEW_BEFORE_SHARE)
-        self._kept, self._renew_at = kept, kept.expires - margin
+        left = max(kept.expires - self._clock(), 0.0)
+        renew_at = kept.expires - min(_RENEW_BEFORE_SECONDS, left * _RENEW_BEFORE_SHARE)
+        self._renew_at = renew_at if kept.renew is None else min(renew_at, kept.renew)
+        self._use_until = kept.expires - min(_UNUSED_SECONDS, left * _UNUSED_SHARE)
+        self._kept = kept
         return kept.text
 
     async def _try(
@@ -125,17 +140,14 @@ class Credential:
     ) -> AccessToken | TryFailed:
         try:
             return await source.token(profile(login.identity).token, seconds)
-        except KeyferryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - strange answers make a library raise anything
+        except FAILURES as error:
             failure = no_token(
                 error,
-                error.answer if isinstance(error, TokenRefusedError) else None,
                 identity=login.identity,
                 tenant=login.tenant,
                 host=self._sources.host(login),
             )
-            # Neither is chained: the texts of libraries quote the answers of the endpoint.
+            # Not chained: what came from the endpoint goes no further than this.
             if not failure.transient:
                 raise failure.error from None
             headers = failure.answer.headers if failure.answer else {}

@@ -1,156 +1,117 @@
-"""Tokens from Entra, through azure-identity over our own connections.
+"""Tokens from Entra for applications and managed identities that prove themselves to it.
 
-The library is imported when the first token is asked for, on a thread, because it is large. Its own
-retries are off, because ours are around it, and its cache is never reached, because ours is.
+Source: azure, sections 2.2 and 2.5. One POST each; `keyferry.azure.token_request` says what is in
+it. The library for certificates is imported by the one mode that needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, assert_never
+from uuid import uuid4
+
+from yarl import URL
 
 from keyferry.azure.modes import CertificatePrincipal, ServicePrincipal, WorkloadIdentity
-from keyferry.azure.token_errors import causes
-from keyferry.azure.token_source import AccessToken, TokenAnswer, TokenRefusedError
-from keyferry.errors import IdentityError
+from keyferry.azure.token_request import (
+    Form,
+    assertion_form,
+    is_adfs,
+    secret_form,
+    signed_assertion,
+    token_url,
+)
+from keyferry.azure.token_source import AccessToken, parse_token
+from keyferry.errors import IdentityError, SecretDataError
 
 if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
-    from azure.core.pipeline.transport import AioHttpTransport
+    from collections.abc import Callable
 
     from keyferry.azure.service_account import ServiceAccountToken
-    from keyferry.https import HttpsClient
+    from keyferry.azure.token_http import TokenHttp
+    from keyferry.certs.client_certificate import ClientCertificate
 
 EntraIdentity = ServicePrincipal | CertificatePrincipal | WorkloadIdentity
 
 
 class EntraSource:
-    """The tokens of one application or managed identity that proves itself to Entra.
+    """The tokens of one application or managed identity.
 
     Args:
-        https: the connections.
+        http: makes the requests.
         identity: who, and by what.
         tenant: of the identity.
         authority: the https URL of Entra in its cloud.
         resource: what the tokens are for.
+        clock: seconds since 1970.
     """
 
     def __init__(
         self,
-        https: HttpsClient,
+        http: TokenHttp,
         identity: EntraIdentity,
         *,
         tenant: str,
         authority: str,
         resource: str,
+        clock: Callable[[], float],
     ) -> None:
-        self._https = https
+        self._http = http
         self._identity = identity
-        self._tenant = tenant
-        self._authority = authority
-        self._scope = f"{resource}/.default"
-        self._assertion = ""
-        self._credential: AsyncTokenCredential | None = None
+        self._adfs = is_adfs(tenant)
+        self._url = token_url(authority, tenant)
+        self._resource = resource
+        self._clock = clock
+        self._certificate: ClientCertificate | None = None
 
     async def token(self, proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
         """Ask once; see `TokenSource`."""
-        if self._credential is None:
-            await asyncio.to_thread(_load_library)
-            self._credential = self._new_credential()
-        self._assertion = proof.text if proof else ""
-        try:
-            async with asyncio.timeout(seconds):
-                token = await self._credential.get_token(self._scope)
-        except Exception as error:  # strange answers make the library raise anything
-            answer = _answer(error)
-            if answer is None:
-                raise
-            # Not chained: the library's texts quote the answers of the endpoint.
-            raise TokenRefusedError(answer) from None
-        return AccessToken(token.token, token.expires_on)
+        form = await self._form(proof)
+        asked = self._clock()
+        answer = await self._http.post(URL(self._url), form, seconds)
+        return parse_token(answer, now=asked)
 
-    def _new_credential(self) -> AsyncTokenCredential:
-        from azure.identity import aio
-
-        transport = self._transport()
-        authority = self._authority
+    async def _form(self, proof: ServiceAccountToken | None) -> Form:
         match self._identity:
             case ServicePrincipal(client_id, client_secret):
-                return aio.ClientSecretCredential(
-                    self._tenant,
-                    client_id,
-                    client_secret,
-                    authority=authority,
-                    transport=transport,
-                    retry_total=0,
-                )
+                return secret_form(client_id, client_secret, resource=self._resource)
             case CertificatePrincipal():
-                return self._certificate_credential(self._identity, transport)
-            case WorkloadIdentity(client_id):
-                return aio.ClientAssertionCredential(
-                    self._tenant,
-                    client_id,
-                    lambda: self._assertion,
-                    authority=authority,
-                    transport=transport,
-                    retry_total=0,
-                )
+                # On a thread: importing, opening the key and signing take a while.
+                assertion = await asyncio.to_thread(self._sign, self._identity)
+                return assertion_form(self._identity.client_id, assertion, resource=self._resource)
+            case WorkloadIdentity(client_id, token):
+                assertion = (proof or token).text
+                return assertion_form(client_id, assertion, resource=self._resource)
             case _:
                 assert_never(self._identity)
 
-    def _certificate_credential(
-        self, identity: CertificatePrincipal, transport: AioHttpTransport
-    ) -> AsyncTokenCredential:
-        from azure.identity import aio
-
-        try:
-            return aio.CertificateCredential(
-                self._tenant,
-                identity.client_id,
-                certificate_data=identity.certificate,
-                password=identity.password or None,
-                authority=self._authority,
-                transport=transport,
-                retry_total=0,
-            )
-        except Exception:  # noqa: BLE001 - parsers of certificates raise anything
-            # Not chained: the texts of parsers may quote what they parse.
-            raise IdentityError(
-                "clientcertificate is not a certificate with its RSA private key, or "
-                "clientcertificatepassword does not open it",
-                "Put both into one PEM, as az ad sp create-for-rbac --create-cert writes it, or "
-                "into PKCS#12 as base64 text.",
-            ) from None
-
-    def _transport(self) -> AioHttpTransport:
-        from azure.core.pipeline.transport import AioHttpTransport
-
-        settings = self._https.settings
-        return AioHttpTransport(
-            session=self._https.session(),
-            session_owner=False,
-            connection_timeout=settings.connect_timeout,
-            read_timeout=settings.try_timeout,
+    def _sign(self, identity: CertificatePrincipal) -> str:
+        if self._certificate is None:
+            self._certificate = _read(identity)
+        return signed_assertion(
+            self._certificate,
+            identity.client_id,
+            url=self._url,
+            adfs=self._adfs,
+            now=self._clock(),
+            unique=str(uuid4()),
         )
 
 
-def _load_library() -> None:
-    """Import azure-identity and silence it: its log records quote the answers of endpoints."""
-    import azure.core.pipeline.transport
-    import azure.identity.aio  # noqa: F401 - for its side effect of being loaded
+def _read(identity: CertificatePrincipal) -> ClientCertificate:
+    """The certificate out of the Secret.
 
-    logging.getLogger("azure").setLevel(logging.CRITICAL)
-    logging.getLogger("msal").setLevel(logging.CRITICAL)
+    Raises:
+        IdentityError: it cannot be used; by the names that the keys of the Secret have.
+    """
+    from keyferry.certs.client_certificate import read_client_certificate
 
-
-def _answer(error: Exception) -> TokenAnswer | None:
-    """The answer of the token endpoint, where one lies along the chain of causes."""
-    from azure.core.exceptions import HttpResponseError
-    from azure.core.rest import AsyncHttpResponse
-
-    for cause in causes(error):
-        response = cause.response if isinstance(cause, HttpResponseError) else None
-        if isinstance(response, AsyncHttpResponse):
-            return TokenAnswer(response.status_code, response.headers, response.content)
-    return None
+    try:
+        return read_client_certificate(identity.certificate, identity.password)
+    except SecretDataError as error:
+        raise IdentityError(
+            f"clientcertificate in the nodePublishSecretRef Secret cannot be used: {error.problem}",
+            f"{error.remedy} The key clientcertificate takes one PEM, as az ad sp create-for-rbac "
+            "--create-cert writes it, or PKCS#12 as base64 text; clientcertificatepassword opens "
+            "its private key.",
+        ) from None

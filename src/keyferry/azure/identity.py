@@ -1,7 +1,9 @@
 """Access tokens for vaults, by whole identity, and what vaults say about them.
 
 One cache of tokens belongs to one whole identity: cloud, resource, tenant, mode, client and what it
-proves itself by. So no two mounts that could get different answers share a token.
+proves itself by. So no two mounts that could get different answers share a token. What is kept of
+that identity as a key is a digest under a random key of this process: nobody who comes to see it
+can try secrets against it.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ class Credentials:
         self._salt = token_bytes(32)
         self._sources = TokenSources(https, places, clock)
         self._credentials: _Recent[Credential] = _Recent()
-        self._followed: _Recent[Login] = _Recent()
+        self._followed: _Recent[Wanted] = _Recent()
 
     def tokens(self, login: Login, *, host: str = "") -> Tokens:
         """The tokens for `login`.
@@ -94,27 +96,28 @@ class Credentials:
 
     def credential(self, login: Login) -> Credential:
         """The credential for exactly this login."""
-        credential = self._credentials.use(login.key)
+        key = self.whole_identity(login)
+        credential = self._credentials.use(key)
         if credential is None:
             credential = Credential(self._https, self._economy, self._sources, self._clock)
-            self._credentials[login.key] = credential
+            self._credentials[key] = credential
             self._drop_surplus()
         return credential
 
     def whole_identity(self, login: Login) -> WholeIdentity:
         """As whom `login` asks a vault, told apart by a digest that nobody else can make."""
         text = "\0".join(f"{len(part)}:{part}" for part in login.key)
-        digest = blake2b(text.encode(), key=self._salt).hexdigest()
+        digest = blake2b(text.encode(errors="surrogatepass"), key=self._salt).hexdigest()
         return WholeIdentity(type(login.identity).__name__, (digest,))
 
     def followed(self, login: Login, host: str) -> Login:
         """What the vault at `host` wanted in the place of `login`, if it ever did."""
-        found = self._followed.use((login.key, host))
-        return replace(found, identity=login.identity) if found else login
+        found = self._followed.use((self.whole_identity(login), host))
+        return replace(login, tenant=found.tenant, resource=found.resource) if found else login
 
-    def remember(self, login: Login, host: str, wanted: Login) -> None:
-        """Keep that `wanted` is what the vault at `host` wants in the place of `login`."""
-        self._followed[login.key, host] = wanted
+    def remember(self, login: Login, host: str, wanted: Wanted) -> None:
+        """Keep that `wanted` is what the vault at `host` wants in the place of that of `login`."""
+        self._followed[self.whole_identity(login), host] = wanted
         while len(self._followed) > self._limit:
             self._followed.popitem(last=False)
 
@@ -165,7 +168,8 @@ class Tokens:
                 "--query properties.tenantId",
             ) from None
         if login is not stated and login.key != stated.key:
-            self._credentials.remember(stated, self._host, login)
+            wanted = Wanted(login.tenant, login.resource)
+            self._credentials.remember(stated, self._host, wanted)
         return token
 
     def refused(self, token: str, challenge: str = "") -> None:

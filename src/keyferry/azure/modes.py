@@ -140,10 +140,13 @@ def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
     """What `identity` is."""
     match identity:
         case ServicePrincipal(client, secret):
-            proof = sha256(secret.encode()).hexdigest()
+            proof = sha256(secret.encode(errors="surrogatepass")).hexdigest()
             return _of_client(Endpoint.ENTRA, identity, client, (proof,), key="clientsecret")
         case CertificatePrincipal(client, certificate, password):
-            halves = (sha256(certificate).digest(), sha256(password.encode()).digest())
+            halves = (
+                sha256(certificate).digest(),
+                sha256(password.encode(errors="surrogatepass")).digest(),
+            )
             proof = sha256(b"".join(halves)).hexdigest()
             return _of_client(Endpoint.ENTRA, identity, client, (proof,), key="clientcertificate")
         case WorkloadIdentity(client, token):

@@ -1,7 +1,6 @@
-"""Why there is no token: from the exceptions of azure-identity to ours. [pure]
+"""Why there is no token: from what a token source raises to our errors. [pure]
 
-That library nests what happened: our connection's exception, or the answer of the token endpoint,
-lies somewhere along the chain of causes. Its own texts quote answers, so they are never repeated.
+What an endpoint answers may hold a token or an assertion, so only its status and codes are read.
 """
 
 from __future__ import annotations
@@ -16,15 +15,24 @@ import msgspec
 from keyferry.azure.aadsts import explain
 from keyferry.azure.machine_refusals import arc_refusal, imds_refusal, nmi_refusal, unreachable
 from keyferry.azure.modes import Endpoint, Identity, client_name, profile
+from keyferry.azure.token_source import NoTokenInAnswerError, TokenRefusedError
 from keyferry.connection_errors import ConnectionProblem, connection_problem
 from keyferry.errors import ConnectionFailedError, IdentityError
 from keyferry.excerpt import excerpt
 from keyferry.retry import RETRY_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from keyferry.azure.token_source import TokenAnswer
+
+FAILURES = (
+    TokenRefusedError,
+    NoTokenInAnswerError,
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    ValueError,
+)
+"""What a token source raises beside errors of ours; a host name that is none is a `ValueError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +50,20 @@ class NoToken:
     answer: TokenAnswer | None = None
 
 
-def no_token(
-    error: Exception, answer: TokenAnswer | None, *, identity: Identity, tenant: str, host: str
-) -> NoToken:
+def no_token(error: Exception, *, identity: Identity, tenant: str, host: str) -> NoToken:
     """Translate a failed try.
 
     Args:
-        error: what a token source, or a time limit around it, raised.
-        answer: of the token endpoint, when the caller found one in `error`.
+        error: one of `FAILURES`.
         identity: who asked.
         tenant: of the class.
         host: of the token endpoint.
     """
-    if answer is not None:
-        return _refused(answer, identity=identity, tenant=tenant, host=host)
-    for cause in causes(error):
-        if isinstance(cause, aiohttp.ClientError | TimeoutError | OSError):
-            problem = connection_problem(cause, host=host)
-            return _unreachable(problem, cause, identity=identity, host=host)
+    if isinstance(error, TokenRefusedError):
+        return _refused(error.answer, identity=identity, tenant=tenant, host=host)
+    if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+        problem = connection_problem(error, host=host)
+        return _unreachable(problem, error, identity=identity, host=host)
     return NoToken(_senseless(error, identity=identity, host=host), transient=False)
 
 
@@ -77,21 +81,11 @@ def _senseless(error: Exception, *, identity: Identity, host: str) -> IdentityEr
     )
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and what it was raised from, outermost first."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
-
-
 def _unreachable(
-    problem: ConnectionProblem, cause: BaseException, *, identity: Identity, host: str
+    problem: ConnectionProblem, error: Exception, *, identity: Identity, host: str
 ) -> NoToken:
     purpose = f"get a token for {client_name(identity)}"
-    not_connected = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    not_connected = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     absent = unreachable(profile(identity).endpoint, host=host) if not_connected else None
     if absent is not None:
         # Where there is no such service, no patience brings one; kubelet comes back anyway.

@@ -68,27 +68,28 @@ class TokenHttp:
             return await _answer(response)
 
     async def post(
-        self, url: URL, form: Mapping[str, str], seconds: float, *, tls: Tls
+        self, url: URL, form: Mapping[str, str], seconds: float, *, tls: Tls | None = None
     ) -> TokenAnswer:
-        """POST a form to an endpoint inside the cluster, so not through a proxy either.
+        """POST a form, which holds a credential, so that no redirection is followed.
 
         Args:
             url: encoded.
             form: the fields; never logged.
             seconds: the time limit.
-            tls: how it proves who it is.
+            tls: how an endpoint inside the cluster proves who it is, to which no proxy leads;
+                None: an endpoint of a cloud.
 
         Raises:
             As `get`.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=self._https.settings.connect_timeout)
-        async with self._https.session(proxied=False).post(
+        async with self._https.session(proxied=tls is None).post(
             url,
             data=dict(form),
             timeout=timeout,
             allow_redirects=False,
-            server_hostname=tls.server_name,
-            ssl=tls.context or True,
+            server_hostname=tls.server_name if tls else None,
+            ssl=(tls and tls.context) or True,
         ) as response:
             return await _answer(response)
 

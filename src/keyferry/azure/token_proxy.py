@@ -18,6 +18,7 @@ from yarl import URL
 
 from keyferry.azure.sni import cluster_id, server_name
 from keyferry.azure.token_http import Tls, TokenHttp
+from keyferry.azure.token_request import assertion_form, token_url
 from keyferry.azure.token_source import AccessToken, parse_token
 from keyferry.errors import Hop, IdentityError, PlatformError
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 API_SERVER = "kubernetes.default.svc.cluster.local"
 CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
-JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _DISCOVERY_SECONDS = 10.0
 
 
@@ -151,21 +151,17 @@ class BindingSource:
         self._proxy = proxy
         self._identity = identity
         self._clock = clock
-        self._scope = f"{resource}/.default"
-        self._url = URL(f"{proxy.place.url}/{tenant}/oauth2/v2.0/token")
+        self._resource = resource
+        self._url = URL(token_url(proxy.place.url, tenant))
 
     async def token(self, proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
         """Ask once; see `TokenSource`."""
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self._identity.client_id,
-            "client_assertion_type": JWT_BEARER,
-            "client_assertion": (proof or self._identity.token).text,
-            "scope": self._scope,
-        }
+        assertion = (proof or self._identity.token).text
+        form = assertion_form(self._identity.client_id, assertion, resource=self._resource)
         tls = await self._proxy.tls()
+        asked = self._clock()
         answer = await self._proxy.http.post(self._url, form, seconds, tls=tls)
-        return parse_token(answer, now=self._clock())
+        return parse_token(answer, now=asked)
 
 
 def _not_available(reason: str) -> IdentityError:

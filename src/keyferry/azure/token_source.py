@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from keyferry.azure.service_account import ServiceAccountToken
 
+_LONG_LIFE_SECONDS = 7200.0
 _SENDABLE = re.compile("[!-~]+")
 
 D = TypeVar("D", bound=msgspec.Struct)
@@ -25,6 +26,7 @@ class AccessToken:
     Attributes:
         text: as it goes into the header `Authorization`.
         expires: seconds since 1970.
+        renew: from when a newer one is better, in seconds since 1970; None: until it nears its end.
 
     Raises:
         NoTokenInAnswerError: `text` cannot go into a header, so it is no token.
@@ -32,6 +34,7 @@ class AccessToken:
 
     text: str = field(repr=False)
     expires: float
+    renew: float | None = None
 
     def __post_init__(self) -> None:
         if not _SENDABLE.fullmatch(self.text):
@@ -77,8 +80,9 @@ class TokenSource(Protocol):
 
         Raises:
             TokenRefusedError: the endpoint said no.
+            NoTokenInAnswerError: it said something without sense.
             KeyferryError: no request could be made.
-            Exception: anything that a library raises on the way.
+            aiohttp.ClientError, TimeoutError, OSError, ValueError: no whole answer came.
         """
 
 
@@ -86,6 +90,7 @@ class _TokenDocument(msgspec.Struct):
     access_token: str = ""
     expires_in: int | str | None = None
     expires_on: int | str | None = None
+    refresh_in: int | str | None = None
 
 
 class _NmiDocument(msgspec.Struct):
@@ -98,7 +103,7 @@ def parse_token(answer: TokenAnswer, *, now: float) -> AccessToken:
 
     Args:
         answer: as it came.
-        now: seconds since 1970, for endpoints that tell a lifetime only.
+        now: seconds since 1970 when it was asked for, for endpoints that tell lifetimes.
 
     Raises:
         TokenRefusedError: its status is not 200.
@@ -135,7 +140,16 @@ def _access_token(document: _TokenDocument, now: float) -> AccessToken:
         lifetime = _seconds(document.expires_in)
         # A lifetime that cannot be read is none at all: the next mount asks anew.
         expires = now + (lifetime or 0.0)
-    return AccessToken(document.access_token, expires)
+    return AccessToken(document.access_token, expires, _renew(document, expires, now))
+
+
+def _renew(document: _TokenDocument, expires: float, now: float) -> float | None:
+    """When to renew: as the endpoint says, else in the middle of a long life, as its clients do."""
+    told = _seconds(document.refresh_in)
+    if told is not None:
+        return now + told
+    lifetime = expires - now
+    return now + lifetime / 2 if lifetime >= _LONG_LIFE_SECONDS else None
 
 
 def _seconds(number: int | str | None) -> float | None:

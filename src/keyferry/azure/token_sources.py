@@ -58,7 +58,7 @@ class Login:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The whole identity: equal only where one token serves both."""
+        """The whole identity: equal only where one token serves both. It is not to be kept."""
         place = (self.cloud.authority, self.audience, self.tenant)
         return (*place, *profile(self.identity).fingerprint)
 
@@ -99,7 +99,6 @@ class TokenSources:
     def __init__(
         self, https: HttpsClient, places: TokenPlaces, clock: Callable[[], float] = time.time
     ) -> None:
-        self._https = https
         self._places = places
         self._clock = clock
         self._http = TokenHttp(https)
@@ -129,11 +128,12 @@ class TokenSources:
         match login.identity:
             case ServicePrincipal() | CertificatePrincipal() | WorkloadIdentity():
                 return EntraSource(
-                    self._https,
+                    self._http,
                     login.identity,
                     tenant=login.tenant,
                     authority=login.cloud.authority,
                     resource=resource,
+                    clock=clock,
                 )
             case VmManagedIdentity():
                 return ImdsSource(self._http, login.identity, resource=resource, clock=clock)

@@ -55,7 +55,9 @@ class Entra:
                 return self._configuration(call, station, tenant)
             case ("GET", [_, "discovery", "v2.0", "keys"]):
                 return Answer(200, self._data.keys.published(SigningKey.ENTRA))
-            case ("POST", [tenant, "oauth2", "v2.0", "token"]):
+            case ("POST", ["adfs" as tenant, "oauth2", "token"]):
+                return self._token(call, station, tenant)
+            case ("POST", [tenant, "oauth2", "v2.0", "token"]) if tenant != "adfs":
                 return self._token(call, station, tenant)
             case _:
                 raise Refused(Answer(404, note="the development vault does not play this endpoint"))

@@ -45,7 +45,7 @@ _KINDS: tuple[tuple[re.Pattern[str], PathKind], ...] = (
     (re.compile(r"/deleted(secrets|keys|certificates)(/.*)?"), PathKind.DELETED),
     (re.compile(r"/metadata/.*"), PathKind.IMDS),
     (re.compile(r"/host/token/?"), PathKind.NMI),
-    (re.compile(r"/[^/]+/oauth2/v2\.0/token"), PathKind.TOKEN),
+    (re.compile(r"/[^/]+/oauth2/(v2\.0/)?token"), PathKind.TOKEN),
     (re.compile(r"/[^/]+/(discovery|v2\.0/\.well-known)/.*"), PathKind.DISCOVERY),
 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
+from keyferry.azure.challenge import Wanted
 from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import Login
+from keyferry.azure.identity import Credentials, Login
 from keyferry.azure.modes import (
     ArcIdentity,
     CertificatePrincipal,
@@ -19,6 +21,8 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import ServiceAccountToken
+from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.economy import forgetful
 
 ISSUER = "https://issuer.test"
 
@@ -73,4 +77,26 @@ def test_pods_of_one_service_account_share_a_token() -> None:
 
 def test_the_key_holds_no_secret() -> None:
     """A client secret goes in as its hash."""
-    assert "one" not in LOGINS[0].key
+    assert not any(
+        "one" in part for part in Login(ServicePrincipal("x", "one"), "t", CLOUDS[0]).key
+    )
+
+
+async def test_what_is_kept_as_a_key_is_a_keyed_digest() -> None:
+    """Equal for one identity, another in each process: no secret can be tried against it."""
+    client = HttpsClient(HttpsSettings())
+    ours, others = (Credentials(client, forgetful()) for _ in range(2))
+    for login in LOGINS:
+        assert ours.credential(login) is ours.credential(login)
+        ours.remember(login, "vault.test", Wanted("u", "https://vault.test"))
+        assert ours.followed(login, "vault.test") == replace(
+            login, tenant="u", resource="https://vault.test"
+        )
+        assert ours.whole_identity(login) != others.whole_identity(login)
+    assert len({ours.whole_identity(login) for login in LOGINS}) == len(LOGINS)
+    kept = {ours.whole_identity(login) for login in LOGINS}
+    assert kept == set(ours._credentials)
+    assert {(key, "vault.test") for key in kept} == set(ours._followed)
+    for login in LOGINS:
+        assert all(set(key.proof).isdisjoint(login.key) for key in kept)
+    await client.close()

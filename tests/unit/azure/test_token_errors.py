@@ -14,8 +14,8 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import ServiceAccountToken
-from keyferry.azure.token_errors import NoToken, causes, entra_code, no_token
-from keyferry.azure.token_source import TokenAnswer
+from keyferry.azure.token_errors import NoToken, entra_code, no_token
+from keyferry.azure.token_source import NoTokenInAnswerError, TokenAnswer, TokenRefusedError
 from keyferry.errors import ConnectionFailedError, Hop, IdentityError
 
 CANARY = "canary-9d2e"
@@ -26,9 +26,8 @@ POD = WorkloadIdentity("app-1", ServiceAccountToken(CANARY, "https://issuer.test
 def refused(status: int, body: object, identity: Identity = APP) -> NoToken:
     """What an answer of the token endpoint becomes."""
     answer = TokenAnswer(status, {}, json.dumps(body).encode())
-    return no_token(
-        ValueError(CANARY), answer, identity=identity, tenant="tenant-1", host="login.test"
-    )
+    error = TokenRefusedError(answer)
+    return no_token(error, identity=identity, tenant="tenant-1", host="login.test")
 
 
 def entra(code: int) -> dict[str, object]:
@@ -110,21 +109,15 @@ def test_imds_refuses(status: int, client_id: str, words: str) -> None:
 
 def test_an_answer_that_is_none_of_a_token_endpoint() -> None:
     """A proxy's page, for example: named by the kind of failure, not by its text."""
-    found = no_token(ValueError(CANARY), None, identity=APP, tenant="t", host="login.test")
-    assert "the answer of login.test" in found.error.problem
-    assert CANARY not in str(found.error)
+    for error in (NoTokenInAnswerError(), ValueError(CANARY)):
+        found = no_token(error, identity=APP, tenant="t", host="login.test")
+        assert "the answer of login.test" in found.error.problem
+        assert CANARY not in str(found.error)
 
 
 def test_a_time_out_is_a_failed_connection() -> None:
     """And worth another try."""
-    found = no_token(TimeoutError(), None, identity=APP, tenant="t", host="login.test")
+    found = no_token(TimeoutError(), identity=APP, tenant="t", host="login.test")
     assert isinstance(found.error, ConnectionFailedError)
     assert found.error.hop is Hop.CONNECT
     assert found.transient
-
-
-def test_causes_end_even_if_they_go_in_a_circle() -> None:
-    """Chains come from foreign code."""
-    first, second = ValueError(), KeyError()
-    first.__cause__, second.__cause__ = second, first
-    assert list(causes(first)) == [first, second]

@@ -46,8 +46,27 @@ def test_the_end_of_a_token_is_read_in_every_form(
 ) -> None:
     """Numbers or digits; what cannot be read counts as expired."""
     found = parse_token(answer({"access_token": CANARY} | fields), now=NOW)
-    assert found == AccessToken(CANARY, expires)
+    assert (CANARY, expires) == (found.text, found.expires)
     assert CANARY not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "renew"),
+    [
+        ({"expires_in": 3600}, None),
+        ({"expires_in": 7199}, None),
+        ({"expires_in": 7200}, NOW + 3600),
+        ({"expires_on": str(int(NOW) + 86400)}, NOW + 43200),
+        ({"expires_in": 86400, "refresh_in": 40000}, NOW + 40000),
+        ({"expires_in": "86400", "refresh_in": "40000"}, NOW + 40000),
+        ({"expires_in": 3600, "refresh_in": 1800}, NOW + 1800),
+        ({"expires_in": 3600, "refresh_in": "soon"}, None),
+        ({"expires_in": 3600, "refresh_in": None}, None),
+    ],
+)
+def test_when_a_token_is_to_be_renewed(fields: dict[str, object], renew: float | None) -> None:
+    """When the endpoint says; else in the middle of a life of two hours and more."""
+    assert renew == parse_token(answer({"access_token": CANARY} | fields), now=NOW).renew
 
 
 @pytest.mark.parametrize("text", ["", " ", "a b", "a\nX-Header: b", "a\r\n", "\x7f", "t\u00f6ken"])

@@ -1,0 +1,137 @@
+"""A certificate with its RSA key, as a client proves itself by it. [pure]
+
+No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from keyferry.errors import SecretDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """Signs in the name of a certificate.
+
+    Attributes:
+        sha1: the digest of the certificate (RFC 7515, section 4.1.7).
+        sha256: the same (section 4.1.8).
+    """
+
+    key: RSAPrivateKey = field(repr=False)
+    sha1: bytes
+    sha256: bytes
+
+    def sign_ps256(self, data: bytes) -> bytes:
+        """The signature PS256 (RFC 7518, section 3.5)."""
+        from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        return self.key.sign(data, PSS(MGF1(SHA256()), SHA256.digest_size), SHA256())
+
+    def sign_rs256(self, data: bytes) -> bytes:
+        """The signature RS256 (RFC 7518, section 3.3)."""
+        from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+        from cryptography.hazmat.primitives.hashes import SHA256
+
+        return self.key.sign(data, PKCS1v15(), SHA256())
+
+
+def read_client_certificate(contents: bytes, password: str) -> ClientCertificate:
+    """The certificate that belongs to the private key in `contents`, with that key.
+
+    Args:
+        contents: PEM with both, in any order, or PKCS#12.
+        password: of the private key; "" for none.
+
+    Raises:
+        SecretDataError: the key does not open, is missing or not RSA, or no certificate fits it.
+    """
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+
+    read = _read_pem if b"-----BEGIN" in contents else _read_pkcs12
+    key, certificates = read(contents, password.encode(errors="surrogatepass") or None)
+    if not isinstance(key, RSAPrivateKey):
+        kind = "no private key" if key is None else "a private key that is not RSA"
+        raise SecretDataError(f"it holds {kind}", "Put certificate and RSA private key into it.")
+    certificate = _of_key(key, certificates)
+    sha1 = certificate.fingerprint(SHA1())  # noqa: S303 - a name, which AD FS knows it by
+    return ClientCertificate(key, sha1, certificate.fingerprint(SHA256()))
+
+
+def _read_pem(
+    contents: bytes, password: bytes | None
+) -> tuple[PrivateKeyTypes | None, list[Certificate]]:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.x509 import load_pem_x509_certificates
+
+    if b"PRIVATE KEY-----" not in contents:
+        return None, []
+    try:
+        key = load_pem_private_key(contents, password)
+    except TypeError:
+        # Whether there is a password and whether the key is encrypted do not go together.
+        raise _password_problem(given=password is not None) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise _unreadable(given=password is not None) from None
+    try:
+        return key, load_pem_x509_certificates(contents)
+    except ValueError:
+        return key, []
+
+
+def _read_pkcs12(
+    contents: bytes, password: bytes | None
+) -> tuple[PrivateKeyTypes | None, list[Certificate]]:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
+
+    try:
+        key, certificate, others = load_key_and_certificates(contents, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _unreadable(given=password is not None) from None
+    return key, [certificate, *others] if certificate else others
+
+
+def _of_key(key: RSAPrivateKey, certificates: Iterable[Certificate]) -> Certificate:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    public = key.public_key()
+    for certificate in certificates:
+        try:
+            if certificate.public_key() == public:
+                return certificate
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+    raise SecretDataError(
+        "it holds no certificate that belongs to its private key",
+        "Put the certificate of that key into it, beside the key.",
+    )
+
+
+def _password_problem(*, given: bool) -> SecretDataError:
+    if given:
+        return SecretDataError(
+            "its private key is not encrypted, and a password is given", "Remove the password."
+        )
+    return SecretDataError(
+        "its private key is encrypted, and no password is given", "Give the password."
+    )
+
+
+def _unreadable(*, given: bool) -> SecretDataError:
+    problem = "it is neither PEM nor PKCS#12 with a private key"
+    if given:
+        return SecretDataError(f"{problem}, or the password does not open it", "Check both.")
+    return SecretDataError(f"{problem}, or it needs a password", "Give the password, or mend it.")

@@ -1,0 +1,83 @@
+"""A relay in front of a development vault, which keeps every request as it came.
+
+async with token_relay(vault) as relay:
+    ...                      # clients connect to relay.redirect
+    relay.requests[0].form
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from yarl import URL
+
+from keyferry.devvault.authority import server_certificate
+from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
+from tests.fakes.devvault import DevVault
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One request, as the server saw it."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    form: Mapping[str, str]
+
+
+class TokenRelay:
+    """Takes what comes over TLS, and hands the vault's answer back.
+
+    Attributes:
+        redirect: sends connections here.
+        requests: what came so far.
+        redirects_to: where it sends every request on; "" for nowhere.
+    """
+
+    def __init__(self, upstream: HttpsClient, redirect: DevRedirect) -> None:
+        self._upstream = upstream
+        self.redirect = redirect
+        self.requests: list[Recorded] = []
+        self.redirects_to = ""
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Record one request and pass it on."""
+        body, url = await request.read(), f"https://{request.host}{request.raw_path}"
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
+        assert len(dict(pairs)) == len(pairs), "a field comes twice"
+        self.requests.append(Recorded(request.method, url, dict(request.headers), dict(pairs)))
+        if self.redirects_to:
+            return web.Response(status=307, headers={"Location": self.redirects_to})
+        async with self._upstream.session(proxied=False).request(
+            request.method,
+            URL(url, encoded=True),
+            data=body,
+            headers={"Content-Type": request.headers.get("Content-Type", "")},
+        ) as answer:
+            body = await answer.read()
+            return web.Response(status=answer.status, body=body, content_type="application/json")
+
+
+@asynccontextmanager
+async def token_relay(vault: DevVault) -> AsyncIterator[TokenRelay]:
+    """Run the relay on a free port of loopback, with a certificate of the vault's CA."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server_certificate(vault.data.folder))
+    upstream = HttpsClient(HttpsSettings(dev=vault.redirect))
+    relay = TokenRelay(upstream, vault.redirect)
+    runner = web.ServerRunner(web.Server(relay.handle, access_log=None))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        host, port, *_ = runner.addresses[0]
+        relay.redirect = replace(vault.redirect, https=(str(host), int(port)))
+        yield relay
+    finally:
+        await runner.cleanup()
+        await upstream.close()

@@ -1,0 +1,331 @@
+"""Our requests for tokens beside those of Microsoft's azure-identity: field by field the same.
+
+Both ask the Entra of the development vault, which checks secrets and assertions, through a relay
+that keeps what came over the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import HttpResponseError
+from azure.core.pipeline.transport import AioHttpTransport
+from azure.identity.aio import (
+    CertificateCredential,
+    ClientAssertionCredential,
+    ClientSecretCredential,
+)
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    pkcs12,
+)
+
+from keyferry.azure.clouds import CLOUDS, Cloud, parse_environment
+from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.modes import (
+    CertificatePrincipal,
+    Identity,
+    ServicePrincipal,
+    WorkloadIdentity,
+)
+from keyferry.azure.service_account import EXCHANGE_AUDIENCE, ServiceAccountToken
+from keyferry.azure.token_request import ASSERTION_SECONDS
+from keyferry.errors import ConnectionFailedError, IdentityError
+from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.devvault import DevVault, running_devvault
+from tests.fakes.economy import forgetful
+from tests.fakes.token_relay import Recorded, TokenRelay, token_relay
+from tests.fakes.vault_peer import issue, new_rsa
+
+TENANT = "bbbbbbbb-0000-4000-8000-000000000002"
+CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"
+ADFS_CLIENT = "aaaaaaaa-0000-4000-8000-00000000adf5"
+SUBJECT = "system:serviceaccount:shop:web"
+SECRET = "canary s3cret/&=+%\u00e4\u20ac"
+PASSWORD = "canary-p\u00e4ss"
+ISSUED = issue("app", new_rsa())
+
+STACK = parse_environment(
+    json.dumps(
+        {
+            "name": "AzureStackCloud",
+            "activeDirectoryEndpoint": "https://login.local/",
+            "keyVaultEndpoint": "https://vault.local/",
+            "keyVaultDNSSuffix": "vault.local",
+        }
+    ).encode(),
+    path="stack.json",
+)
+
+
+def _pkcs12(password: str) -> bytes:
+    encryption = BestAvailableEncryption(password.encode())
+    return pkcs12.serialize_key_and_certificates(
+        b"app", ISSUED.key, ISSUED.certificate, None, encryption
+    )
+
+
+def _encrypted_pem(password: str) -> bytes:
+    encryption = BestAvailableEncryption(password.encode())
+    key = ISSUED.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return ISSUED.pem + key
+
+
+CERTIFICATES = {
+    "pem": CertificatePrincipal(CLIENT, ISSUED.key_pem + ISSUED.pem),
+    "pem, certificate first": CertificatePrincipal(CLIENT, ISSUED.pem + ISSUED.key_pem),
+    "pem with password": CertificatePrincipal(CLIENT, _encrypted_pem(PASSWORD), PASSWORD),
+    "pkcs12": CertificatePrincipal(CLIENT, base64.b64decode(ISSUED.pkcs12())),
+    "pkcs12 with password": CertificatePrincipal(CLIENT, _pkcs12(PASSWORD), PASSWORD),
+}
+
+
+@pytest.fixture
+async def vault(tmp_path: Path) -> AsyncIterator[DevVault]:
+    """An application that may prove itself in each way, and one that an AD FS knows."""
+    async with running_devvault(tmp_path) as running:
+        running.add_app(CLIENT, tenant=TENANT, secret=SECRET)
+        running.add_app_certificate(CLIENT, ISSUED.pem.decode())
+        running.federate(CLIENT, subject=SUBJECT)
+        running.add_app(ADFS_CLIENT, tenant="adfs", secret=SECRET)
+        running.add_app_certificate(ADFS_CLIENT, ISSUED.pem.decode())
+        yield running
+
+
+@pytest.fixture
+async def relay(vault: DevVault) -> AsyncIterator[TokenRelay]:
+    """What stands between both clients and the vault."""
+    async with token_relay(vault) as running:
+        yield running
+
+
+def workload(vault: DevVault) -> WorkloadIdentity:
+    """The identity of a pod of the service account shop/web."""
+    token = json.loads(vault.service_account_token(SUBJECT))[EXCHANGE_AUDIENCE]["token"]
+    return WorkloadIdentity(CLIENT, ServiceAccountToken(token, "", SUBJECT))
+
+
+async def ours(relay: TokenRelay, login: Login) -> tuple[str, Recorded]:
+    """The token that Keyferry gets, and the one request that it makes."""
+    client = HttpsClient(HttpsSettings(dev=relay.redirect))
+    credentials = Credentials(client, forgetful())
+    try:
+        token = await credentials.tokens(login).token()
+    finally:
+        await credentials.close()
+        await client.close()
+    (request,) = relay.requests
+    relay.requests.clear()
+    return token, request
+
+
+async def theirs(relay: TokenRelay, login: Login) -> tuple[str, Recorded]:
+    """The token that azure-identity gets for the same, and the one request that it makes."""
+    async with _microsoft(relay, login) as credential:
+        token = await credential.get_token(f"{login.audience}/.default")
+    (request,) = relay.requests
+    relay.requests.clear()
+    return token.token, request
+
+
+@asynccontextmanager
+async def _microsoft(relay: TokenRelay, login: Login) -> AsyncIterator[AsyncTokenCredential]:
+    client = HttpsClient(HttpsSettings(dev=relay.redirect))
+    options: dict[str, Any] = {
+        "transport": AioHttpTransport(session=client.session(), session_owner=False),
+        "authority": login.cloud.authority,
+    }
+    match login.identity:
+        case ServicePrincipal(client_id, secret):
+            made: AsyncTokenCredential = ClientSecretCredential(
+                login.tenant, client_id, secret, **options
+            )
+        case CertificatePrincipal(client_id, certificate, password):
+            made = CertificateCredential(
+                login.tenant,
+                client_id,
+                certificate_data=certificate,
+                password=password or None,
+                **options,
+            )
+        case WorkloadIdentity(client_id, token):
+            made = ClientAssertionCredential(login.tenant, client_id, lambda: token.text, **options)
+        case other:
+            raise AssertionError(f"azure-identity is not asked for {other}")
+    try:
+        yield made
+    finally:
+        await client.close()
+
+
+def on_the_wire(request: Recorded) -> dict[str, object]:
+    """Everything of a request that Entra goes by; an assertion as what it says."""
+    form: dict[str, object] = dict(request.form)
+    if isinstance(assertion := form.get("client_assertion"), str):
+        form["client_assertion"] = _said(assertion)
+    headers = {name.title(): value for name, value in request.headers.items()}
+    kept = {name: headers.get(name) for name in ("Content-Type", "Accept", "Authorization")}
+    return {"method": request.method, "url": request.url, "form": form, **kept}
+
+
+def _said(assertion: str) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Header and claims without those that differ each time: its name, its times."""
+    header, claims = jwt.get_unverified_header(assertion), _claims(assertion)
+    for name in ("x5t", "x5t#S256"):
+        if name in header:
+            # Theirs is padded; RFC 7515 says that it is not to be.
+            header[name] = header[name].rstrip("=")
+    return header, {key: claims[key] for key in claims.keys() - {"jti", "nbf", "iat", "exp"}}
+
+
+def _claims(assertion: str) -> dict[str, Any]:
+    found: dict[str, Any] = jwt.decode(assertion, options={"verify_signature": False})
+    return found
+
+
+@pytest.mark.parametrize("cloud", [*CLOUDS, STACK], ids=lambda cloud: cloud.name)
+@pytest.mark.parametrize("mode", ["secret", "workload identity", "pem"])
+async def test_a_token_is_asked_for_as_by_azure_identity(
+    vault: DevVault, relay: TokenRelay, cloud: Cloud, mode: str
+) -> None:
+    """In every cloud, by every mode: one request, the same fields, and a token for both."""
+    identities: dict[str, Identity] = {
+        "secret": ServicePrincipal(CLIENT, SECRET),
+        "workload identity": workload(vault),
+        "pem": CERTIFICATES["pem"],
+    }
+    login = Login(identities[mode], TENANT, cloud)
+    (token, our_request), (their_token, their_request) = (
+        await ours(relay, login),
+        await theirs(relay, login),
+    )
+    assert on_the_wire(our_request) == on_the_wire(their_request)
+    assert _claims(token).keys() == _claims(their_token).keys()
+    for claim in ("aud", "iss", "appid", "tid"):
+        assert _claims(token)[claim] == _claims(their_token)[claim]
+
+
+@pytest.mark.parametrize("tenant", [TENANT.upper(), "adfs"])
+async def test_the_tenant_is_sent_as_the_class_writes_it(relay: TokenRelay, tenant: str) -> None:
+    """Upper case as well; an AD FS in the place of Entra has the endpoint that it documents."""
+    client = ADFS_CLIENT if tenant == "adfs" else CLIENT
+    login = Login(ServicePrincipal(client, SECRET), tenant, STACK)
+    _, request = await ours(relay, login)
+    path = "adfs/oauth2/token" if tenant == "adfs" else f"{tenant}/oauth2/v2.0/token"
+    assert request.url == f"https://login.local/{path}"
+
+
+@pytest.mark.parametrize("form", sorted(CERTIFICATES))
+async def test_a_certificate_signs_as_by_azure_identity(relay: TokenRelay, form: str) -> None:
+    """Whatever form it comes in: same header, same claims, and a signature that holds."""
+    login = Login(CERTIFICATES[form], TENANT, CLOUDS[0])
+    requests = [(await ours(relay, login))[1], (await theirs(relay, login))[1]]
+    assert on_the_wire(requests[0]) == on_the_wire(requests[1])
+    claims = [
+        jwt.decode(
+            request.form["client_assertion"],
+            ISSUED.key.public_key(),
+            algorithms=["PS256"],
+            audience=request.url,
+            issuer=CLIENT,
+        )
+        for request in requests
+    ]
+    assert claims[0].keys() == claims[1].keys()
+    assert claims[0]["jti"] != claims[1]["jti"]
+    assert claims[0]["exp"] - claims[0]["nbf"] == ASSERTION_SECONDS
+    assert abs(claims[0]["nbf"] - time.time()) < 60
+
+
+async def test_no_assertion_is_used_twice(relay: TokenRelay) -> None:
+    """Each has a name of its own, so that who sees one cannot pass it off for the next."""
+    login = Login(CERTIFICATES["pem"], TENANT, CLOUDS[0])
+    names = {
+        _claims((await ours(relay, login))[1].form["client_assertion"])["jti"] for _ in range(3)
+    }
+    assert len(names) == 3
+
+
+async def test_an_ad_fs_gets_the_older_signature(relay: TokenRelay) -> None:
+    """As from azure-identity: RS256, named by SHA-1. Only the endpoint is another.
+
+    azure-identity asks an AD FS for `/adfs/oauth2/v2.0/token`, which AD FS does not have; MSAL for
+    Go, which the original uses, reads `/adfs/oauth2/token` from its configuration.
+    """
+    identity = CertificatePrincipal(ADFS_CLIENT, CERTIFICATES["pem"].certificate)
+    login = Login(identity, "adfs", STACK)
+    _, request = await ours(relay, login)
+    with pytest.raises(HttpResponseError):
+        await theirs(relay, login)
+    (refused,) = relay.requests
+    assert refused.url == "https://login.local/adfs/oauth2/v2.0/token"
+    mine, other = (_said(each.form["client_assertion"]) for each in (request, refused))
+    assert mine == (other[0], {**other[1], "aud": request.url})
+    assert mine[0].keys() == {"alg", "typ", "x5t"}
+    jwt.decode(
+        request.form["client_assertion"],
+        ISSUED.key.public_key(),
+        algorithms=["RS256"],
+        audience=request.url,
+    )
+
+
+@pytest.mark.parametrize("identity", ["secret", "certificate"])
+async def test_what_proves_an_identity_is_in_the_body_alone(
+    relay: TokenRelay, identity: str
+) -> None:
+    """Neither in the URL nor in a header, which proxies log."""
+    identities: dict[str, Identity] = {
+        "secret": ServicePrincipal(CLIENT, SECRET),
+        "certificate": CERTIFICATES["pem"],
+    }
+    _, request = await ours(relay, Login(identities[identity], TENANT, CLOUDS[0]))
+    shown = request.url + repr(request.headers)
+    assert "canary" not in shown
+    assert "eyJ" not in shown
+
+
+async def test_no_redirection_is_followed(relay: TokenRelay) -> None:
+    """It would take the credential to wherever it says."""
+    relay.redirects_to = "https://login.windows.net/elsewhere"
+    with pytest.raises(IdentityError, match=r"refuses a token .* with status 307"):
+        await ours(relay, Login(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0]))
+    assert [f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"] == [
+        request.url for request in relay.requests
+    ]
+
+
+async def test_entra_is_asked_through_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unlike what is on the machine or in the cluster."""
+    asked: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    host, port = proxy.sockets[0].getsockname()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{host}:{port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    client = HttpsClient(HttpsSettings())
+    login = Login(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0])
+    async with proxy:
+        with pytest.raises(ConnectionFailedError, match="the proxy refused to connect"):
+            await Credentials(client, forgetful()).tokens(login).token()
+    await client.close()
+    assert asked == [b"CONNECT login.microsoftonline.com:443 HTTP/1.1\r\n"]
