@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keyferry.call_limits import CallLimits
+
 
 @dataclass(frozen=True, slots=True)
 class TlsLayer:
@@ -48,6 +50,8 @@ class VaultSettings:
     """Whether one redirect is followed."""
     proxy: str = ""
     """Of HTTP, for vaults alone; "" for those of the environment."""
+    limits: CallLimits = field(default_factory=CallLimits)
+    """Of the calls to its vaults."""
     sessions: int = 1000
     """So many logins are kept; 0 for none."""
     kubernetes_url: str = ""

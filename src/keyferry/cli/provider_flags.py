@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, Value, read_value
-from keyferry.cli.vault_flags import hmac_flag, vault_flags, vault_settings
+from keyferry.cli.vault_flags import (
+    hmac_flag,
+    vault_flags,
+    vault_settings,
+    warn_ignored_variables,
+)
 from keyferry.provider_settings import ProviderSettings
 from keyferry.vault.product import OPENBAO, VAULT
 
@@ -72,6 +77,7 @@ def provider_settings(
     Raises:
         PlatformError: a variable cannot be understood.
     """
+    warn_ignored_variables(environ, VAULT, OPENBAO)
     return replace(
         azure_settings(values),
         vault=vault_settings(VAULT, environ, values, key_folder=key_folder),

@@ -12,7 +12,12 @@ from keyferry import __version__
 from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import GoFlag, Kind
 from keyferry.cli.provider_flags import AZURE_FLAGS, azure_settings
-from keyferry.cli.vault_flags import hmac_flag, vault_flags, vault_settings
+from keyferry.cli.vault_flags import (
+    hmac_flag,
+    vault_flags,
+    vault_settings,
+    warn_ignored_variables,
+)
 from keyferry.errors import Hop, PlatformError
 from keyferry.provider_settings import ProviderSettings
 from keyferry.sockets import parse_endpoint
@@ -179,6 +184,7 @@ def _vault_service(product: Product, flags: Flags) -> Service:
     if "://" not in endpoint:
         endpoint = f"unix://{os.path.abspath(endpoint)}"  # noqa: PTH100 - resolve() would follow a link there
     socket = parse_endpoint(endpoint).socket
+    warn_ignored_variables(os.environ, product)
     settings = vault_settings(
         product,
         os.environ,

@@ -89,8 +89,6 @@ def vault_settings(
         PlatformError: a variable cannot be understood.
     """
     found = read_environment(environ, product)
-    for name, why in found.ignored:
-        _log.warning("an environment variable has no effect", variable=name, why=why)
 
     def text(flag: str) -> str:
         return str(values.get(f"{product.name}-{flag}", ""))
@@ -113,6 +111,7 @@ def vault_settings(
         headers=found.headers,
         redirects=found.redirects,
         proxy=found.proxy,
+        limits=found.limits,
         sessions=int(values.get("cache-size", default.sessions)),
         kubernetes_url=_kubernetes_url(environ),
         creates_pod_tokens=bool(values.get(f"{product.name}-create-pod-tokens")),
@@ -120,6 +119,19 @@ def vault_settings(
         key_file=str(key_folder / f"{product.name}-hmac.key") if key_folder else "",
         keeps_leases=keeps_leases,
     )
+
+
+def warn_ignored_variables(environ: Mapping[str, str], *products: Product) -> None:
+    """Log one warning a variable that is set and has no effect.
+
+    Raises:
+        PlatformError: a variable cannot be understood.
+    """
+    found = dict(
+        each for product in products for each in read_environment(environ, product).ignored
+    )
+    for name, why in found.items():
+        _log.warning("an environment variable has no effect", variable=name, why=why)
 
 
 def _kubernetes_url(environ: Mapping[str, str]) -> str:

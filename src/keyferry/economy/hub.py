@@ -21,6 +21,7 @@ from keyferry.errors import KeyferryError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
+    from keyferry.call_limits import CallLimits
     from keyferry.clocks import Clock
     from keyferry.economy.key import FetchKey
     from keyferry.economy.metrics import How
@@ -150,6 +151,16 @@ class Economy:
         gate = self._gate(vault)
         return Errand(gate, purpose, lambda how: self.metrics.requested(vault, mode, how))
 
+    def limit(self, vault: str, limits: CallLimits) -> None:
+        """Have limits of its own for a vault, unless it has been asked before.
+
+        Args:
+            vault: its host.
+            limits: where they are not those of all vaults.
+        """
+        if vault not in self._gates:
+            self._gate(vault, self._settings.limited(limits))
+
     def held(self, wanted: Callable[[FetchKey], bool]) -> dict[FetchKey, Any]:
         """The answers that are held, however old, of the keys that are wanted."""
         return self._held.select(wanted)
@@ -253,13 +264,14 @@ class Economy:
         if found is not None and found.flight is flight:
             del self._flights[key]
 
-    def _gate(self, vault: str) -> Gate:
+    def _gate(self, vault: str, settings: EconomySettings | None = None) -> Gate:
         if vault not in self._gates:
             if len(self._gates) >= _MOST_GATES:
                 idle = [name for name, gate in self._gates.items() if gate.is_idle]
                 for name in idle:
                     del self._gates[name]
-            self._gates[vault] = Gate(vault, self._settings, self._clock, self._dice)
+            limits = settings or self._settings
+            self._gates[vault] = Gate(vault, limits, self._clock, self._dice)
         return self._gates[vault]
 
     def _sweep_by(self, moment: float) -> None:

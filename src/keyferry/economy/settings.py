@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from keyferry.economy.breaker import BreakerLimits
 from keyferry.economy.held import HoldLimits
 from keyferry.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from keyferry.call_limits import CallLimits
 
 MEBIBYTE = 1 << 20
 
@@ -43,6 +47,17 @@ class EconomySettings:
     """How often and how patiently one request is tried."""
     breaker: BreakerLimits = field(default_factory=BreakerLimits)
     """When a vault that fails is left alone."""
+
+    def limited(self, limits: CallLimits) -> EconomySettings:
+        """The same with other limits to the calls."""
+        tries = limits.tries
+        return replace(
+            self,
+            rate=self.rate if limits.rate is None else limits.rate,
+            burst=self.burst if limits.burst is None else limits.burst,
+            patience=self.patience if limits.seconds is None else limits.seconds,
+            retry=self.retry if tries is None else replace(self.retry, tries=tries),
+        )
 
     @property
     def hold(self) -> HoldLimits:

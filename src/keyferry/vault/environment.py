@@ -6,10 +6,13 @@ Those that would give every pod the same token, or wrap every answer, are not he
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.booleans import parse_boolean
+from keyferry.call_limits import CallLimits
+from keyferry.durations import parse_duration
 from keyferry.errors import Hop, PlatformError
 from keyferry.go_json import NotJsonError, read_json
 from keyferry.vault.server import parse_address
@@ -21,14 +24,16 @@ if TYPE_CHECKING:
     from keyferry.vault.product import Product
 
 WITHOUT_MEANING: Mapping[str, str] = {
-    "TOKEN": "every pod would read with it; use vaultAuthMethod: token and a Secret of the pod",
-    "WRAP_TTL": "no secret could be read through it",
-    "SRV_LOOKUP": "addresses are looked up as hosts",
-    "RATE_LIMIT": "the vault's own limits are obeyed (429, Retry-After)",
-    "MAX_RETRIES": "further tries are decided for all providers alike",
-    "CLIENT_TIMEOUT": "the time limits are those of all providers",
+    "TOKEN": "every pod would read with it. Unset it; for one pod, set vaultAuthMethod of its "
+    "class to token, with the token in a Secret of the pod (nodePublishSecretRef)",
+    "WRAP_TTL": "answers would be wrapped, and no file would hold its secret. Unset it",
+    "SRV_LOOKUP": "SRV records are not looked up. Unset it, and write host and port into the "
+    "address, such as https://vault.example.com:8200",
 }
-"""The variables that have no effect, without their prefix, and why."""
+"""The variables that have no effect, without their prefix: why, and what to do."""
+LONGEST_SECONDS = 120.0
+"""Kubelet gives a mount no more, so this is how long without a limit is."""
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?::([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ class Environment:
         headers: of every request.
         redirects: whether one redirect is followed.
         proxy: of HTTP.
-        ignored: the variables that are set without effect, and why.
+        limits: of the calls.
+        ignored: the variables that are set without effect: why, and what to do.
     """
 
     address: str = ""
@@ -53,6 +59,7 @@ class Environment:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     redirects: bool = True
     proxy: str = ""
+    limits: CallLimits = field(default_factory=CallLimits)
     ignored: tuple[tuple[str, str], ...] = ()
 
 
@@ -106,10 +113,11 @@ def read_environment(environ: Mapping[str, str], product: Product) -> Environmen
         headers=_headers(found) if product.environment == ("VAULT_",) else (),
         redirects=not found.boolean("DISABLE_REDIRECTS"),
         proxy=found.text("PROXY_ADDR") or found.text("HTTP_PROXY"),
+        limits=_limits(found),
         ignored=tuple(
             (found.name(suffix), why)
             for suffix, why in WITHOUT_MEANING.items()
-            if found.text(suffix)
+            if (found.boolean(suffix) if suffix == "SRV_LOOKUP" else found.text(suffix))
         ),
     )
 
@@ -120,6 +128,48 @@ def _check_address(name: str, text: str) -> None:
     except ValueError as error:
         remedy = "Write it as https://vault.example.com:8200 or unix:///path."
         raise _bad(name, str(error), remedy) from None
+
+
+def _limits(found: _Variables) -> CallLimits:
+    rate, burst = _rate(found)
+    retries = found.text("MAX_RETRIES")
+    if retries and not re.fullmatch("[0-9]{1,9}", retries):
+        raise _bad(found.name("MAX_RETRIES"), "is no whole number", "Write 2, or 0 for none.")
+    return CallLimits(
+        rate=rate,
+        burst=burst,
+        tries=int(retries) + 1 if retries else None,
+        seconds=_seconds(found),
+    )
+
+
+def _rate(found: _Variables) -> tuple[float, int] | tuple[None, None]:
+    """Rate and burst; without a burst as many at once as in one second."""
+    text, name = found.text("RATE_LIMIT"), found.name("RATE_LIMIT")
+    if not text:
+        return None, None
+    parts = _RATE.fullmatch(text)
+    if parts is None:
+        remedy = "Write calls a second, such as 100, or with those at once: 100:200."
+        raise _bad(name, "is neither a rate nor rate:burst", remedy)
+    rate = float(parts[1])
+    burst = max(int(rate), 1) if parts[2] is None else int(parts[2])
+    if not rate or not burst:
+        raise _bad(name, "lets no call pass", "Write numbers above 0, or unset it.")
+    return rate, burst
+
+
+def _seconds(found: _Variables) -> float | None:
+    text, name = found.text("CLIENT_TIMEOUT"), found.name("CLIENT_TIMEOUT")
+    if not text:
+        return None
+    try:
+        seconds = float(text) if re.fullmatch("[0-9]{1,9}", text) else parse_duration(text)
+    except ValueError:
+        raise _bad(name, "is no duration", "Write 60s, 2m, or a number of seconds.") from None
+    if seconds < 0:
+        raise _bad(name, "is less than nothing", "Write 60s, 2m, or 0 for no limit.")
+    return seconds or LONGEST_SECONDS
 
 
 def _headers(found: _Variables) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,11 @@ def build_openbao(parts: ProviderParts) -> Provider:
 
 
 def _build(product: Product, parts: ProviderParts, settings: VaultSettings) -> VaultProvider:
+    https = parts.https
+    if settings.limits.seconds is not None:
+        https = replace(https, try_timeout=settings.limits.seconds)
     return VaultProvider(
-        product, HttpsClient(parts.https), parts.economy, settings, metrics=parts.metrics
+        product, HttpsClient(https), parts.economy, settings, metrics=parts.metrics
     )
 
 
@@ -156,6 +160,7 @@ class VaultProvider:
                 f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
             )
         self._version_key.begin(call.purpose)
+        self._economy.limit(mount.login.server.host, self._settings.limits)
         session = await self._parts.sessions.open(mount.login, call.purpose)
         reader = Reader(self._parts, session, volume=call.target_path, purpose=call.purpose)
         answers = await reader.read_all(found.request for found in mount.objects)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from keyferry.call_limits import CallLimits
 from keyferry.cli.goflags import parse_flags
-from keyferry.cli.vault_flags import vault_flags, vault_settings
+from keyferry.cli.vault_flags import vault_flags, vault_settings, warn_ignored_variables
+from keyferry.economy.settings import EconomySettings
 from keyferry.errors import PlatformError
 from keyferry.vault.environment import WITHOUT_MEANING, read_environment
 from keyferry.vault.product import OPENBAO, VAULT
 from keyferry.vault_settings import TlsLayer, VaultSettings
+from tests.fakes.log import captured_log
 
 
 def test_without_variables_and_flags_everything_is_the_default() -> None:
@@ -66,9 +69,58 @@ def test_every_variable_has_its_meaning() -> None:
 
 
 def test_the_token_of_the_process_is_no_pods() -> None:
-    """It is named with a reason, like all that has no effect."""
-    found = read_environment({f"VAULT_{name}": "canary" for name in WITHOUT_MEANING}, VAULT)
-    assert {f"VAULT_{name}" for name in WITHOUT_MEANING} == {name for name, _ in found.ignored}
+    """It is named with a reason, like all that has no effect; what turns nothing on is not."""
+    environ = {f"VAULT_{name}": "1" for name in WITHOUT_MEANING}
+    assert dict(read_environment(environ, VAULT).ignored) == {
+        f"VAULT_{name}": why for name, why in WITHOUT_MEANING.items()
+    }
+    environ = {"VAULT_TOKEN": "", "VAULT_SRV_LOOKUP": "false"}
+    assert () == read_environment(environ, VAULT).ignored
+
+
+def test_a_variable_without_effect_is_told_once() -> None:
+    """Although OpenBao reads those of Vault, too; its own ones are others."""
+    environ = {"VAULT_TOKEN": "canary", "BAO_WRAP_TTL": "5m"}
+    with captured_log() as log:
+        warn_ignored_variables(environ, VAULT, OPENBAO)
+    assert 1 == log.getvalue().count("VAULT_TOKEN")
+    assert "nodePublishSecretRef" in log.getvalue()
+    assert 1 == log.getvalue().count("BAO_WRAP_TTL")
+    assert "canary" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limits"),
+    [
+        ("CLIENT_TIMEOUT", "45", CallLimits(seconds=45)),
+        ("CLIENT_TIMEOUT", "1m30s", CallLimits(seconds=90)),
+        ("CLIENT_TIMEOUT", "0", CallLimits(seconds=120)),
+        ("MAX_RETRIES", "0", CallLimits(tries=1)),
+        ("MAX_RETRIES", "5", CallLimits(tries=6)),
+        ("RATE_LIMIT", "10", CallLimits(rate=10, burst=10)),
+        ("RATE_LIMIT", "0.5", CallLimits(rate=0.5, burst=1)),
+        ("RATE_LIMIT", "2.5:7", CallLimits(rate=2.5, burst=7)),
+        ("RATE_LIMIT", "", CallLimits()),
+    ],
+)
+def test_calls_are_limited(name: str, value: str, limits: CallLimits) -> None:
+    """As the client library reads it; OpenBao's own variable counts before Vault's."""
+    assert limits == read_environment({f"VAULT_{name}": value}, VAULT).limits
+    assert limits == read_environment({f"VAULT_{name}": value}, OPENBAO).limits
+    both = {f"BAO_{name}": value, f"VAULT_{name}": "3"}
+    assert limits == read_environment(both, OPENBAO).limits
+    settings = vault_settings(VAULT, {f"VAULT_{name}": value}, {})
+    assert limits == settings.limits
+
+
+def test_the_limits_of_a_provider_take_the_place_of_those_of_all() -> None:
+    """What is not said stays."""
+    all_of_them = EconomySettings()
+    assert all_of_them == all_of_them.limited(CallLimits())
+    limited = all_of_them.limited(CallLimits(rate=5, burst=6, tries=7, seconds=8))
+    found = (limited.rate, limited.burst, limited.retry.tries, limited.patience)
+    assert (5, 6, 7, 8) == found
+    assert all_of_them.retry.base == limited.retry.base
 
 
 @pytest.mark.parametrize(
@@ -78,6 +130,19 @@ def test_the_token_of_the_process_is_no_pods() -> None:
         ("VAULT_AGENT_ADDR", "unix://canary"),
         ("VAULT_SKIP_VERIFY", "canary"),
         ("VAULT_DISABLE_REDIRECTS", "canary"),
+        ("VAULT_SRV_LOOKUP", "canary"),
+        ("VAULT_CLIENT_TIMEOUT", "canary"),
+        ("VAULT_CLIENT_TIMEOUT", "1.5"),
+        ("VAULT_CLIENT_TIMEOUT", "-5s"),
+        ("VAULT_MAX_RETRIES", "canary"),
+        ("VAULT_MAX_RETRIES", "-1"),
+        ("VAULT_MAX_RETRIES", "1.0"),
+        ("VAULT_RATE_LIMIT", "canary"),
+        ("VAULT_RATE_LIMIT", "10:canary"),
+        ("VAULT_RATE_LIMIT", "-1"),
+        ("VAULT_RATE_LIMIT", "nan"),
+        ("VAULT_RATE_LIMIT", "0"),
+        ("VAULT_RATE_LIMIT", "10:0"),
         ("VAULT_HEADERS", "canary"),
         ("VAULT_HEADERS", '{"X-Vault-Token": "canary"}'),
         ("VAULT_HEADERS", '{"A": 1}'),
@@ -89,3 +154,4 @@ def test_what_cannot_be_understood_is_named_and_not_quoted(name: str, value: str
     with pytest.raises(PlatformError, match=name) as caught:
         read_environment({name: value}, VAULT)
     assert "canary" not in str(caught.value)
+    assert caught.value.remedy
