@@ -8,7 +8,7 @@ vault in `keyferry.economy`.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +19,7 @@ from keyferry.answers import Refusal, busy_error, parse_answer, refusal
 from keyferry.connection_errors import connection_problem
 from keyferry.connector import new_connector
 from keyferry.errors import Hop, PlatformError, VaultError
+from keyferry.proxies import Proxies
 from keyferry.retry import RETRY_STATUSES, TryFailed, retry_after_seconds
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class HttpsSettings:
 
     dev: DevRedirect | None = None
     """Set by `--dev-vault` only."""
+    proxies: Proxies = field(default_factory=Proxies)
+    """What lies on the way; never on that to a development vault."""
     connect_timeout: float = 5.0
     """For DNS, TCP and TLS together."""
     try_timeout: float = 15.0
@@ -118,20 +121,24 @@ class HttpsClient:
     def __init__(self, settings: HttpsSettings, *, wall: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self._wall = wall
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._connector: aiohttp.TCPConnector | None = None
 
-    def session(self, *, proxied: bool = True) -> aiohttp.ClientSession:
-        """The shared session, for libraries that bring their own requests.
+    def session(self, url: URL, *, proxied: bool = True) -> aiohttp.ClientSession:
+        """The shared session for a request to `url`.
 
         Args:
+            url: absolute.
             proxied: whether the proxies of the environment apply. Link-local services such as IMDS
                 are never behind one.
 
         Raises:
             PlatformError: the CA of the development vault cannot be read.
         """
-        if proxied not in self._sessions:
+        proxy = ""
+        if proxied and self.settings.dev is None:
+            proxy = self.settings.proxies.of(url.scheme, url.host or "")
+        if proxy not in self._sessions:
             if self._connector is None:
                 dev = self.settings.dev
                 self._connector = (
@@ -139,13 +146,14 @@ class HttpsClient:
                     if dev is None
                     else new_connector(https=dev.https, http=dev.http, ca_file=dev.ca_file)
                 )
-            self._sessions[proxied] = aiohttp.ClientSession(
+            # aiohttp would read the environment and ~/.netrc anew for each request, on a thread.
+            self._sessions[proxy] = aiohttp.ClientSession(
                 connector=self._connector,
                 connector_owner=False,
-                trust_env=proxied and self.settings.dev is None,
+                proxy=proxy or None,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        return self._sessions[proxied]
+        return self._sessions[proxy]
 
     async def close(self) -> None:
         """Close every connection."""
@@ -183,7 +191,7 @@ class HttpsClient:
         timeout = aiohttp.ClientTimeout(total=limit, connect=self.settings.connect_timeout)
         host = url.host or str(url)
         try:
-            async with self.session().get(
+            async with self.session(url).get(
                 url, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 body = await _read_limited(response, host=host, purpose=purpose)

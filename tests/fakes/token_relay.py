@@ -54,9 +54,10 @@ class TokenRelay:
         self.requests.append(Recorded(request.method, url, dict(request.headers), dict(pairs)))
         if self.redirects_to:
             return web.Response(status=307, headers={"Location": self.redirects_to})
-        async with self._upstream.session(proxied=False).request(
+        target = URL(url, encoded=True)
+        async with self._upstream.session(target, proxied=False).request(
             request.method,
-            URL(url, encoded=True),
+            target,
             data=body,
             headers={"Content-Type": request.headers.get("Content-Type", "")},
         ) as answer:

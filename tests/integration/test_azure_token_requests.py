@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     pkcs12,
 )
+from yarl import URL
 
 from keyferry.azure.clouds import CLOUDS, Cloud, parse_environment
 from keyferry.azure.identity import Credentials, Login
@@ -44,6 +45,7 @@ from keyferry.azure.service_account import EXCHANGE_AUDIENCE, ServiceAccountToke
 from keyferry.azure.token_request import ASSERTION_SECONDS
 from keyferry.errors import ConnectionFailedError, IdentityError
 from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.proxies import Proxies
 from tests.fakes.devvault import DevVault, running_devvault
 from tests.fakes.economy import forgetful
 from tests.fakes.token_relay import Recorded, TokenRelay, token_relay
@@ -144,7 +146,9 @@ async def theirs(relay: TokenRelay, login: Login) -> tuple[str, Recorded]:
 async def _microsoft(relay: TokenRelay, login: Login) -> AsyncIterator[AsyncTokenCredential]:
     client = HttpsClient(HttpsSettings(dev=relay.redirect))
     options: dict[str, Any] = {
-        "transport": AioHttpTransport(session=client.session(), session_owner=False),
+        "transport": AioHttpTransport(
+            session=client.session(URL(f"https://{login.cloud.authority}")), session_owner=False
+        ),
         "authority": login.cloud.authority,
     }
     match login.identity:
@@ -307,9 +311,7 @@ async def test_no_redirection_is_followed(relay: TokenRelay) -> None:
     ]
 
 
-async def test_entra_is_asked_through_the_proxy_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_entra_is_asked_through_the_proxy() -> None:
     """Unlike what is on the machine or in the cluster."""
     asked: list[bytes] = []
 
@@ -320,9 +322,7 @@ async def test_entra_is_asked_through_the_proxy_of_the_environment(
 
     proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
     host, port = proxy.sockets[0].getsockname()
-    monkeypatch.setenv("HTTPS_PROXY", f"http://{host}:{port}")
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    client = HttpsClient(HttpsSettings())
+    client = HttpsClient(HttpsSettings(proxies=Proxies(https=f"http://{host}:{port}")))
     login = Login(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0])
     async with proxy:
         with pytest.raises(ConnectionFailedError, match="the proxy refused to connect"):

@@ -32,6 +32,7 @@ from keyferry.errors import (
     VaultThrottledError,
 )
 from keyferry.https import MAX_ANSWER_BYTES, DevRedirect, HttpsClient, HttpsSettings
+from keyferry.proxies import Proxies
 from keyferry.retry import TryFailed
 from tests.fakes.clock import WALL_START, StillClock
 from tests.fakes.economy import forgetful
@@ -416,38 +417,69 @@ async def test_http_and_https_are_redirected_to_their_own_ports(tmp_path: Path) 
         ]
 
 
-async def test_a_redirect_ignores_the_proxies_of_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_redirect_ignores_proxies(tmp_path: Path) -> None:
     """What is meant for loopback must not leave the machine."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
-        async with client(HttpsSettings(dev=dev)) as made:
+        proxies = Proxies(https="http://127.0.0.1:9")
+        async with client(HttpsSettings(dev=dev, proxies=proxies)) as made:
             assert await get(made, CLOUD_URL) == Document("fine")
 
 
-async def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a redirection the environment counts, and its variables are what must be mended."""
+async def test_a_proxy_that_is_not_there_is_named() -> None:
+    """Without a redirection proxies count, and the variables that name them must be mended."""
     async with serving(ok) as server:
         host, port = server.address
-    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{CANARY}@{host}:{port}")
-    async with client() as made:
+    proxies = Proxies(https=f"http://user:{CANARY}@{host}:{port}")
+    async with client(HttpsSettings(proxies=proxies)) as made:
         error = await failure(made, CLOUD_URL)
     assert error.hop is Hop.CONNECT
     assert "the proxy 127.0.0.1 could not be reached" in error.problem
     assert "HTTPS_PROXY" in error.remedy
 
 
-async def test_a_proxy_that_refuses_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_refuses_is_told_apart() -> None:
     """407 and the like come from the proxy, not from the vault."""
-    async with serving(status(407)) as server, client() as made:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{server.address[0]}:{server.address[1]}")
-        error = await failure(made, CLOUD_URL)
+    async with serving(status(407)) as server:
+        proxies = Proxies(https="http://{}:{}".format(*server.address))
+        async with client(HttpsSettings(proxies=proxies)) as made:
+            error = await failure(made, CLOUD_URL)
     assert error.hop is Hop.CONNECT
     expected = "the proxy refused to connect to contoso.vault.azure.net (status 407)"
     assert expected in error.problem
+
+
+async def test_a_proxy_gets_the_request_and_its_password() -> None:
+    """And the vault's own credential stays what it was."""
+    seen: list[tuple[str, str, str]] = []
+
+    async def proxy(request: web.BaseRequest) -> web.Response:
+        headers = request.headers
+        seen.append((request.raw_path, headers["Proxy-Authorization"], headers["Authorization"]))
+        return await ok(request)
+
+    async with serving(proxy) as server:
+        address = "{}:{}".format(*server.address)
+        proxies = Proxies(http=f"http://user:pass@{address}", bypassed=("near.example",))
+        async with client(HttpsSettings(proxies=proxies)) as made:
+            assert await get(made, URL("http://far.example/x")) == Document("fine")
+    assert [("http://far.example/x", "Basic dXNlcjpwYXNz", "Bearer t")] == seen
+
+
+async def test_the_environment_and_netrc_are_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request goes where the settings say, as whom the caller says, and reads no file for it."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"default login user password {CANARY}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    async with serving(ok) as server, client() as made, asyncio.timeout(10):
+        async with made.https.session(server.url).get(server.url) as answer:
+            assert 200 == answer.status
+        assert [("{}:{}".format(*server.address), "")] == server.requests
 
 
 @pytest.mark.parametrize(
@@ -513,9 +545,9 @@ async def test_a_connection_reads_into_little_memory(tmp_path: Path) -> None:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
         https = HttpsClient(HttpsSettings(dev=dev))
         try:
-            async with https.session().get(CLOUD_URL):
+            async with https.session(CLOUD_URL).get(CLOUD_URL):
                 pass
-            pool: Any = https.session().connector
+            pool: Any = https.session(CLOUD_URL).connector
             ((idle,),) = pool._conns.values()
             protocol = idle[0].transport._ssl_protocol
             assert TLS_READ_BYTES == len(protocol._ssl_buffer)

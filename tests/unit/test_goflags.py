@@ -188,6 +188,17 @@ def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
     )
 
 
+def test_the_proxies_of_the_environment_are_taken_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the command line, which alone reads the environment."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "near.example")
+    proxies = settings_from(parse_flags((), FLAGS)).proxies
+    assert "http://proxy.example:3128" == proxies.of("https", "far.example")
+    assert "" == proxies.of("https", "near.example")
+
+
 def test_rotation_and_health_are_off_unless_switched_on() -> None:
     """The interval alone does nothing."""
     settings = settings_from(parse_flags(["--rotation-poll-interval=30s"], FLAGS))

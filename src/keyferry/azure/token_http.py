@@ -61,7 +61,7 @@ class TokenHttp:
             NoTokenInAnswerError: it is longer than any answer of a token endpoint.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=MACHINE_CONNECT_SECONDS)
-        session = self._https.session(proxied=False)
+        session = self._https.session(url, proxied=False)
         async with session.get(
             url, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
@@ -83,7 +83,7 @@ class TokenHttp:
             As `get`.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=self._https.settings.connect_timeout)
-        async with self._https.session(proxied=tls is None).post(
+        async with self._https.session(url, proxied=tls is None).post(
             url,
             data=dict(form),
             timeout=timeout,

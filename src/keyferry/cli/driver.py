@@ -20,6 +20,7 @@ from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import Hop, PlatformError
 from keyferry.logs import configure_logs
 from keyferry.providers import provider_names
+from keyferry.proxies import Proxies
 from keyferry.sockets import parse_endpoint
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ def settings_from(flags: Flags) -> DriverSettings:
         built_in=tuple(name for name in str(values["builtin-providers"]).split(",") if name),
         providers=provider_settings(flags.values, os.environ, key_folder=_folder_of(values)),
         economy=economy_settings(flags),
+        proxies=Proxies.of_environment(os.environ),
         max_receive_bytes=int(values["max-call-recv-msg-size"]),
         rotation_interval=(
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from keyferry.driver.settings import VolumeKind
 from keyferry.economy.hub import Economy
 from keyferry.economy.settings import EconomySettings
 from keyferry.metrics import Metrics
+from keyferry.proxies import Proxies
 from keyferry.store.manifests import ManifestsStore
 
 if TYPE_CHECKING:
@@ -51,11 +53,16 @@ async def local_engine(
     clock = SystemClock()
     store = ManifestsStore(classes, secrets_dir, clock=clock.wall)
     metrics = Metrics()
+    # An unmount has no provider and goes nowhere.
+    proxies = Proxies.of_environment(os.environ) if built_in else Proxies()
     # One volume shares with nobody, and each refresh is to show what the vault holds then.
     economy = Economy(EconomySettings(reuse=0.0, rate=vault_rate))
     async with (
         open_plugins(
-            built_in, https=vault_connections(dev_vault), settings=settings, economy=economy
+            built_in,
+            https=vault_connections(dev_vault, proxies),
+            settings=settings,
+            economy=economy,
         ) as plugins,
         running_engine(
             Surroundings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from keyferry.logs import configure_logs, get_logger
 from keyferry.metrics import Metrics
 from keyferry.provider_server import HealthProbe, add_provider
 from keyferry.providers import provider_names
+from keyferry.proxies import Proxies
 from keyferry.sockets import parse_endpoint
 from keyferry.web import serving_web
 
@@ -73,7 +75,7 @@ async def _run(name: str, front: Front, flags: Flags) -> None:
     dev_vault = Path(service.dev_vault) if service.dev_vault else None
     opened = open_plugins(
         (name,),
-        https=vault_connections(dev_vault),
+        https=vault_connections(dev_vault, Proxies.of_environment(os.environ)),
         settings=service.settings,
         economy=Economy(service.economy, metrics=EconomyMetrics(metrics.registry)),
         metrics=metrics,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from keyferry.clocks import Clock
     from keyferry.driver.mounts import Mounts
+    from keyferry.proxies import Proxies
     from keyferry.store import ObjectStore
 
 TAINT_SECONDS = 0.5
@@ -58,7 +59,7 @@ async def run_driver(settings: DriverSettings) -> None:
         plugins = await stack.enter_async_context(
             open_plugins(
                 settings.built_in,
-                https=vault_connections(settings.dev_vault),
+                https=vault_connections(settings.dev_vault, settings.proxies),
                 settings=settings.providers,
                 economy=_economy(settings, metrics),
                 metrics=metrics,
@@ -167,14 +168,14 @@ async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness:
             return
 
 
-def vault_connections(dev_vault: Path | None) -> HttpsSettings:
+def vault_connections(dev_vault: Path | None, proxies: Proxies) -> HttpsSettings:
     """How vaults are reached; a warning says it when nothing goes to the cloud.
 
     Raises:
         PlatformError: no development vault runs there.
     """
     if dev_vault is None:
-        return HttpsSettings()
+        return HttpsSettings(proxies=proxies)
     redirect = DevRedirect.read(dev_vault)
     _log.warning(
         "DEVELOPMENT: every call to a vault or a token endpoint goes to the development vault",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.economy.settings import EconomySettings
 from keyferry.provider_settings import ProviderSettings
+from keyferry.proxies import Proxies
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,8 @@ class DriverSettings:
     """What they can be told."""
     economy: EconomySettings = field(default_factory=EconomySettings)
     """How they spare the vaults; the interval of refreshes is that below."""
+    proxies: Proxies = field(default_factory=Proxies)
+    """What lies on the way to the vaults."""
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
     """The largest reply of an external provider."""
     rotation_interval: float | None = None

@@ -139,7 +139,7 @@ class VaultHttp:
             total=min(seconds, settings.try_timeout), connect=settings.connect_timeout
         )
         context = await self._contexts.of(server) if url.scheme == "https" else None
-        async with self._session(server).request(
+        async with self._session(server, url).request(
             request.method,
             url,
             headers=_headers(server, request),
@@ -170,10 +170,10 @@ class VaultHttp:
             return _target(url, response.headers.get("Location", ""), server, request)
         return reply
 
-    def _session(self, server: Server) -> aiohttp.ClientSession:
+    def _session(self, server: Server, url: URL) -> aiohttp.ClientSession:
         path = server.address.socket
         if not path:
-            return self._https.session()
+            return self._https.session(url)
         if path not in self._sockets:
             self._sockets[path] = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(path, limit=0), cookie_jar=aiohttp.DummyCookieJar()
