@@ -32,6 +32,7 @@ def new_connector(
     https: tuple[str, int] | None = None,
     http: tuple[str, int] | None = None,
     ca_file: Path | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> aiohttp.TCPConnector:
     """The pool of connections of one client. Whoever calls it bounds the number of its requests.
 
@@ -40,6 +41,8 @@ def new_connector(
             its URL.
         http: the same for http.
         ca_file: the CA to trust instead of those of the machine; needed with the two others.
+        tls: how every server is verified, without the three others; None: by the CAs of the
+            machine.
 
     Raises:
         PlatformError: `ca_file` cannot be read.
@@ -47,7 +50,9 @@ def new_connector(
     # asyncio would give each connection 256 KiB, of which a vault's answer fills one or two.
     sslproto.SSLProtocol.max_size = TLS_READ_BYTES
     if https is None or http is None:
-        return aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_IDLE_SECONDS)
+        return aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=KEEP_IDLE_SECONDS, ssl=True if tls is None else tls
+        )
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:

@@ -12,9 +12,11 @@ async with running_node(tmp_path) as node:
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import signal
+import socket
 import stat
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -78,21 +80,30 @@ class Driver:
         metrics: `host:port` of its metrics page.
     """
 
-    def __init__(self, child: Child, socket: Path, metrics: str) -> None:
+    def __init__(self, child: Child, path: Path, metrics: str) -> None:
         self.child = child
         self.metrics = metrics
         # The shared pool would make a new driver wait until a killed one at the same place is
         # tried again.
+        self._path = path
         self._channel = grpc.aio.insecure_channel(
-            f"unix:{socket}", options=[("grpc.use_local_subchannel_pool", 1)]
+            f"unix:{path}", options=[("grpc.use_local_subchannel_pool", 1)]
         )
 
     async def answers(self) -> None:
         """Wait until it serves."""
+        # gRPC by itself looks again after a whole second, which would pass for a slow start.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self._listens():  # noqa: ASYNC110 - a process that starts tells nobody
+                await asyncio.sleep(0.002)
         probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             "/csi.v1.Identity/Probe"
         )
         await probe(b"", wait_for_ready=True, timeout=PATIENCE_SECONDS)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as knock:
+            return knock.connect_ex(str(self._path)) == 0
 
     async def publish(self, volume: Volume) -> None:
         """NodePublishVolume, as kubelet asks for an inline volume."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from lightkube import AsyncClient
+from lightkube.config.client_adapter import verify_cluster
+from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 from lightkube.types import PatchType
 
@@ -22,6 +24,7 @@ from keyferry import __version__
 from keyferry.errors import StoreError
 from keyferry.store.kube_errors import ApiGoneError, ApiMissingError, translated
 from keyferry.store.kube_kinds import Nodes, Resource, resource_of
+from keyferry.store.kube_transport import KubeTransport
 from keyferry.store.mirror import Change, Changed, Expired, Listing, Removed
 from keyferry.store.present_secret import FIELD_MANAGER
 
@@ -78,7 +81,8 @@ async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
         StoreError: a certificate or key that it names cannot be used.
     """
     try:
-        client = AsyncClient(config, field_manager=FIELD_MANAGER)
+        tls = verify_cluster(config.cluster, config.user or User(), config.abs_file)
+        client = AsyncClient(config, field_manager=FIELD_MANAGER, transport=KubeTransport(tls))
     except (OSError, ssl.SSLError, ConfigError, ValueError) as error:
         raise StoreError(
             f"the certificates or credentials for {config.cluster.server} cannot be used"
