@@ -10,25 +10,39 @@ request or a file as a whole. The keys are upstream's where it has one: `pod`, `
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-import structlog
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+    Pairs = dict[str, object]
+    Render = Callable[["Level", str, str, Pairs], str]
+    """Of the level, the caller, the message and the pairs, one line."""
 
 _DETAILS = 2
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
-_LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E", "critical": "F"}
+
+
+class Level(IntEnum):
+    """How grave a line is."""
+
+    DEBUG = 1
+    INFO = 2
+    WARNING = 3
+    ERROR = 4
+    NOTHING = 5
+    """Graver than any line."""
+
+
+_LETTERS = {Level.DEBUG: "I", Level.INFO: "I", Level.WARNING: "W", Level.ERROR: "E"}
 
 
 class ObjectName(NamedTuple):
@@ -53,28 +67,58 @@ def configure_logs(
         quiet: nothing at all, for commands that talk to a person themselves.
         stream: where to; standard error when left out.
     """
-    structlog.configure(
-        processors=[
-            _add_context,
-            structlog.processors.add_log_level,
-            _render_json if as_json else _render_text,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(_level(verbosity, quiet=quiet)),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
-        cache_logger_on_first_use=False,
-    )
+    level = Level.DEBUG if verbosity >= _DETAILS else Level.INFO
+    _output.least = Level.NOTHING if quiet else level
+    _output.render = _render_json if as_json else _render_text
+    _output.stream = stream
 
 
-def _level(verbosity: int, *, quiet: bool) -> int:
-    if quiet:
-        return logging.CRITICAL
-    return logging.DEBUG if verbosity >= _DETAILS else logging.INFO
+@dataclass(slots=True)
+class _Output:
+    """Where the lines of this process go, and which, and how."""
+
+    least: Level
+    render: Render
+    stream: TextIO | None = None
+    """None: standard error, whatever that is then."""
 
 
-def get_logger(caller: str) -> FilteringBoundLogger:
+@dataclass(frozen=True, slots=True)
+class Logger:
+    """Logs for one module of ours, which each line names.
+
+    Every method takes what happened, always in the same words, and pairs that tell of this time.
+    """
+
+    caller: str
+
+    def debug(self, message: str, **pairs: object) -> None:
+        """A detail of a call."""
+        self._log(Level.DEBUG, message, pairs)
+
+    def info(self, message: str, **pairs: object) -> None:
+        """What is as it should be."""
+        self._log(Level.INFO, message, pairs)
+
+    def warning(self, message: str, **pairs: object) -> None:
+        """What somebody may want to look at."""
+        self._log(Level.WARNING, message, pairs)
+
+    def error(self, message: str, **pairs: object) -> None:
+        """What failed."""
+        self._log(Level.ERROR, message, pairs)
+
+    def _log(self, level: Level, message: str, pairs: Pairs) -> None:
+        if level >= _output.least:
+            line = _output.render(level, self.caller, message, {**_context.get(), **pairs})
+            stream = _output.stream or sys.stderr
+            stream.write(f"{line}\n")  # at once, so that no other thread writes into it
+            stream.flush()
+
+
+def get_logger(caller: str) -> Logger:
     """A logger that names `caller`, a module of ours, in each line."""
-    logger: FilteringBoundLogger = structlog.get_logger(caller=caller)
-    return logger
+    return Logger(caller)
 
 
 @contextmanager
@@ -87,28 +131,25 @@ def log_context(**pairs: object) -> Iterator[None]:
         _context.reset(before)
 
 
-def _add_context(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    return {**_context.get(), **event}
-
-
-def _render_text(_: WrappedLogger, __: str, event: EventDict) -> str:
+def _render_text(level: Level, caller: str, message: str, pairs: Pairs) -> str:
     now = datetime.now(UTC)
-    letter = _LETTERS.get(event.pop("level"), "I")
-    caller, message = event.pop("caller", "keyferry"), event.pop("event")
-    pairs = "".join(f" {key}={json.dumps(str(value))}" for key, value in event.items())
-    head = f"{letter}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} {caller}]"
-    return f"{head} {json.dumps(str(message))}{pairs}"
+    tail = "".join(f" {key}={json.dumps(str(value))}" for key, value in pairs.items())
+    head = f"{_LETTERS[level]}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} {caller}]"
+    return f"{head} {json.dumps(message)}{tail}"
 
 
-def _render_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+def _render_json(level: Level, caller: str, message: str, pairs: Pairs) -> str:
     line = {
-        "level": event.pop("level"),
+        "level": level.name.lower(),
         "timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
-        "caller": event.pop("caller", "keyferry"),
-        "message": str(event.pop("event")),
+        "caller": caller,
+        "message": message,
     }
-    return json.dumps(line | {key: _json_value(value) for key, value in event.items()})
+    return json.dumps(line | {key: _json_value(value) for key, value in pairs.items()})
 
 
 def _json_value(value: object) -> str | dict[str, str]:
     return value._asdict() if isinstance(value, ObjectName) else str(value)
+
+
+_output = _Output(Level.INFO, _render_text)

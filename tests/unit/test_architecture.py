@@ -69,7 +69,6 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     "azure": (),
     "click": ("cli",),
     "rich": ("cli",),
-    "structlog": ("logs",),
     "prometheus_client": ("metrics", "economy.metrics", "secret_metrics", "volume_metrics"),
     "yaml": ("strict_yaml", "store.yaml_documents"),
     "cryptography": ("certs", "devvault"),
@@ -79,7 +78,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
 
 IMPURE_IMPORTS = {
     "aiohttp", "asyncio", "ctypes", "fcntl", "grpc", "logging", "os", "pathlib", "random",
-    "secrets", "shutil", "signal", "socket", "sqlite3", "ssl", "structlog", "subprocess", "sys",
+    "secrets", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "sys",
     "tempfile", "threading", "time", "urllib.request", "keyferry.logs",
 }  # fmt: skip
 

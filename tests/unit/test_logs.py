@@ -10,7 +10,7 @@ import pytest
 from keyferry.logs import ObjectName, get_logger, log_context
 from tests.fakes.log import captured_log
 
-LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E", "critical": "F"}
+LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E"}
 
 
 @pytest.mark.parametrize(("level", "letter"), list(LETTERS.items()))
