@@ -79,8 +79,8 @@ def _refused(status: int, verb: str, secret: str) -> PlatformError:
     match status, verb:
         case ((401 | 403), "create"):
             remedy = (
-                f"Make it once: head -c 32 /dev/urandom > key && kubectl create secret generic "
-                f"{name} --namespace {namespace} --from-file=key; or give the right to create "
+                f"Make it once: head -c 32 /dev/urandom | kubectl create secret generic {name} "
+                f"--namespace {namespace} --from-file=key=/dev/stdin; or give the right to create "
                 "Secrets there (of the chart: versionKeys.create: true)."
             )
         case ((401 | 403), _):

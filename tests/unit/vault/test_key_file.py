@@ -51,7 +51,12 @@ def a_folder(path: Path) -> None:
 
 def readable_by_others(path: Path) -> None:
     path.write_bytes(b"k" * 32)
-    path.chmod(0o644)
+    path.chmod(0o604)
+
+
+def readable_by_a_group(path: Path) -> None:
+    path.write_bytes(b"k" * 32)
+    path.chmod(0o640)
 
 
 def too_short(path: Path) -> None:
@@ -71,6 +76,7 @@ def too_long(path: Path) -> None:
         (a_pipe, "it is no plain file"),
         (a_folder, "it is no plain file"),
         (readable_by_others, "others than its owner may use it"),
+        (readable_by_a_group, "others than its owner may use it"),
         (too_short, "it does not hold 32 bytes"),
         (too_long, "it does not hold 32 bytes"),
     ],

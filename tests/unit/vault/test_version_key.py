@@ -155,8 +155,11 @@ def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:
         first.cancel()
         assert b"k" == await second
         await asyncio.sleep(1)
+        now = asyncio.get_running_loop().time
         key.begin(F)
+        before = now()
         await key.close()
+        assert before == now()
         assert b"k" == await key.get()
 
     told(source, story)
