@@ -226,6 +226,8 @@ class Gate:
 
     def _leave_nobody(self, server: asyncio.Task[None]) -> None:
         """Whoever still waits when nobody serves any more is sent away."""
+        if server is not self._server:
+            return  # who came since it had nobody left is served by another one
         error = None if server.cancelled() else server.exception()
         for ticket in list(self._queue):
             ticket.gone = True

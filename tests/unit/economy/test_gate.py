@@ -295,6 +295,20 @@ def test_who_is_cancelled_while_waiting_costs_nobody_a_turn() -> None:
     play(story, limits=EconomySettings(rate=1.0, burst=1, at_once=1))
 
 
+def test_who_comes_in_the_moment_in_which_the_queue_has_run_empty_is_served() -> None:
+    """Serving ends with the last one who waits; it takes nobody along who comes then."""
+
+    async def story(vault: Vault) -> None:
+        vault.errand()
+        (gate,) = vault.economy.gates()
+        turn = await gate.join(came=now(), purpose=Purpose.FIRST, end=60.0).who.turn
+        ticket = gate.join(came=now(), purpose=Purpose.FIRST, end=60.0)
+        gate.gone(turn)
+        gate.gone(await ticket.who.turn)
+
+    play(story)
+
+
 def test_a_turn_that_comes_too_late_for_who_was_cancelled_is_given_back() -> None:
     """The turn is there, and in the same moment the mount that waited for it goes."""
 
