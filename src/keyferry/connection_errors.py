@@ -53,6 +53,11 @@ class ConnectionProblem:
         )
 
 
+def chainable(error: Exception) -> Exception | None:
+    """What an error of ours may be chained to; None for what repeats an answer or its request."""
+    return None if isinstance(error, aiohttp.ClientResponseError) else error
+
+
 def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
     """Translate what aiohttp raised on the way to `host`."""
     match error:

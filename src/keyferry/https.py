@@ -16,7 +16,7 @@ import aiohttp
 import msgspec
 
 from keyferry.answers import Refusal, busy_error, parse_answer, refusal
-from keyferry.connection_errors import connection_problem
+from keyferry.connection_errors import chainable, connection_problem
 from keyferry.connector import new_connector
 from keyferry.errors import Hop, PlatformError, VaultError
 from keyferry.proxies import Proxies
@@ -198,8 +198,8 @@ class HttpsClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             problem = connection_problem(error, host=host)
             if not problem.transient:
-                raise problem.error(purpose) from error
-            return TryFailed(problem.error(purpose), cause=error)
+                raise problem.error(purpose) from chainable(error)
+            return TryFailed(problem.error(purpose), cause=chainable(error))
         if response.status in RETRY_STATUSES:
             pause = self.retry_after(response.headers)
             return TryFailed(

@@ -61,7 +61,7 @@ def read_grant(answer: Answer, now: float) -> Grant:
             "it is wrapped" if answer.wrap_info is not None else "it holds no token"
         )
     token = auth.get("client_token")
-    if type(token) is not str or not _is_token(token):
+    if type(token) is not str or not is_token(token):
         wants_mfa = isinstance(auth.get("mfa_requirement"), dict)
         raise BadAnswerError(
             "it wants a second factor, which no pod has" if wants_mfa else "it holds no token"
@@ -75,7 +75,8 @@ def read_grant(answer: Answer, now: float) -> Grant:
     )
 
 
-def _is_token(text: str) -> bool:
+def is_token(text: str) -> bool:
+    """Whether it can be sent as a token: a header holds no other characters."""
     return 0 < len(text) <= 8192 and text.isascii() and text.isprintable() and " " not in text
 
 

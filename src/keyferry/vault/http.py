@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
+from keyferry.connection_errors import chainable
 from keyferry.errors import VaultError
 from keyferry.https import MAX_ANSWER_BYTES
 from keyferry.retry import RETRY_STATUSES, TryFailed
@@ -42,6 +43,7 @@ class VaultRequest:
         body: JSON, None for none.
         token: of Vault, "" for none.
         repeatable: whether sending it twice does no harm.
+        secrets: what no message repeats, besides the token.
     """
 
     path: str
@@ -50,6 +52,7 @@ class VaultRequest:
     body: bytes | None = field(default=None, repr=False)
     token: str = field(default="", repr=False)
     repeatable: bool = True
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +118,8 @@ class VaultHttp:
                 error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
             )
             if not problem.transient or not (request.repeatable or unsent):
-                raise problem.error(request.purpose) from error
-            return TryFailed(problem.error(request.purpose), cause=error)
+                raise problem.error(request.purpose) from chainable(error)
+            return TryFailed(problem.error(request.purpose), cause=chainable(error))
         if isinstance(reply, URL):
             raise VaultError(
                 f"failed to {request.purpose}: {server.host} redirects more than once",
@@ -163,7 +166,14 @@ class VaultHttp:
         reply = VaultReply(response.status, bytes(body))
         if response.status in _LATER and (request.repeatable or response.status in _NOT_BEGUN):
             pause = self._https.retry_after(response.headers)
-            error = unavailable_error(reply.status, reply.errors, server, request.purpose, pause)
+            error = unavailable_error(
+                reply.status,
+                reply.errors,
+                server,
+                request.purpose,
+                pause,
+                secrets=(request.token, *request.secrets),
+            )
             # 500 is how engines say that their own back end refused; 412 is about this request.
             return TryFailed(error, pause, of_server=response.status not in (412, 500))
         if response.status in _REDIRECTS and server.redirects:
@@ -194,9 +204,10 @@ def _target(url: URL, location: str, server: Server, request: VaultRequest) -> U
     """Where a standby node sends us; the token goes there, so never from TLS to none."""
     try:
         target = URL(urljoin(str(url), location), encoded=True)
+        usable = target.scheme in ("http", "https") and bool(target.host and target.port)
     except ValueError:
-        target = URL()
-    if not location or target.scheme not in ("http", "https") or not target.host:
+        target, usable = url, False
+    if not location or not usable:
         problem = f"failed to {request.purpose}: {server.host} redirects to no usable address"
         raise VaultError(problem, "Set api_addr of every node of the vault.")
     if url.scheme == "https" and target.scheme != "https":

@@ -147,6 +147,22 @@ class Login:
                 assert_never(self.method)
         return write_json(fields)
 
+    def secrets(self, jwt: str) -> tuple[str, ...]:
+        """What is secret of that body.
+
+        Args:
+            jwt: as above.
+        """
+        match self.method:
+            case JwtLogin():
+                return (jwt,)
+            case AppRoleLogin(_, secret_id):
+                return (secret_id,)
+            case CertLogin() | TokenLogin():
+                return ()
+            case _:
+                assert_never(self.method)
+
     def _proof(self) -> tuple[str, tuple[str, ...]]:
         match self.method:
             case JwtLogin(role, audience, token):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import IdentityError
 from keyferry.excerpt import excerpt
-from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, TokenLogin
+from keyferry.vault.login import CertLogin, JwtLogin, Login
 from keyferry.vault.unavailable import quotable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class _Case:
 
 
 def login_error(
-    status: int, errors: tuple[str, ...], login: Login, *, jwt: str = ""
+    status: int, errors: tuple[str, ...], login: Login, *, secrets: tuple[str, ...] = ()
 ) -> IdentityError:
     """The error for an answer that grants no token.
 
@@ -41,9 +41,9 @@ def login_error(
         status: of HTTP.
         errors: what the vault says.
         login: what was tried.
-        jwt: the token that was sent, which is never repeated.
+        secrets: what was sent and is never repeated.
     """
-    quoted = quotable(errors, secrets=(jwt, *_secrets(login)))
+    quoted = quotable(errors, secrets=secrets)
     said = f": {'; '.join(quoted)}" if quoted else ""
     text = " ".join(errors).lower()
     for case in _CASES:
@@ -54,16 +54,6 @@ def login_error(
         meaning, remedy = "the login is refused", _unknown(status, login)
     where = f"{login.server} refuses {login.who} at auth/{login.mount}"
     return IdentityError(f"failed to login: {where}: {meaning} ({status}{said})", remedy)
-
-
-def _secrets(login: Login) -> tuple[str, ...]:
-    match login.method:
-        case AppRoleLogin(_, secret_id):
-            return (secret_id,)
-        case JwtLogin(token=token) | TokenLogin(token):
-            return (token,)
-        case CertLogin():
-            return ()
 
 
 def _role(login: Login) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from keyferry.errors import IdentityError
+from keyferry.vault.grant import is_token
 from keyferry.vault.login import AppRoleLogin, CertLogin, Method, TokenLogin
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def method_from_secret(kind: str, secrets: Mapping[str, str], *, role: str) -> t
     """The method, and the client certificate with its key in PEM; none for other methods.
 
     Raises:
-        IdentityError: the Secret lacks a key.
+        IdentityError: the Secret lacks a key, or its token can be none.
     """
     wanted = METHODS[kind].keys
     values = [secrets.get(key, "").strip() for key in wanted]
@@ -62,6 +63,12 @@ def method_from_secret(kind: str, secrets: Mapping[str, str], *, role: str) -> t
         case "approle":
             return AppRoleLogin(values[0], values[1]), b""
         case "cert":
-            return CertLogin(role), f"{values[0]}\n{values[1]}\n".encode()
-        case _:
+            return CertLogin(role), f"{values[0]}\n{values[1]}\n".encode(errors="surrogatepass")
+        case _ if is_token(values[0]):
             return TokenLogin(values[0]), b""
+        case _:
+            raise IdentityError(
+                "token of the pod's Secret is no token of a vault: it holds spaces, control "
+                "characters or letters beyond ASCII",
+                "Put the token itself into the Secret, one line without quotes.",
+            )

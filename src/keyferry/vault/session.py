@@ -153,12 +153,14 @@ class Session:
         if isinstance(login.method, JwtLogin):
             jwt = login.method.token or await self._tokens.make(login.pod, login.method.audience)
         why = f"log in to {login.server} at auth/{login.mount}"
-        request = VaultRequest(f"/v1/{login.path}", why, "POST", login.body(jwt))
+        request = VaultRequest(
+            f"/v1/{login.path}", why, "POST", login.body(jwt), secrets=login.secrets(jwt)
+        )
         now = self._vaults.now()
         errand = self._vaults.errand(login, purpose)
         reply = await self._vaults.send(login.server, request, errand)
         if not reply.good:
-            raise login_error(reply.status, reply.errors, login, jwt=jwt)
+            raise login_error(reply.status, reply.errors, login, secrets=request.secrets)
         try:
             return read_grant(read_answer(reply.body), now)
         except BadAnswerError as error:

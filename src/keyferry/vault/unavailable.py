@@ -18,6 +18,8 @@ def unavailable_error(
     server: Server,
     purpose: str,
     pause: float | None,
+    *,
+    secrets: tuple[str, ...] = (),
 ) -> VaultError:
     """The error for a status that says "later".
 
@@ -27,6 +29,7 @@ def unavailable_error(
         server: who answered.
         purpose: the end of the sentence "failed to ...".
         pause: seconds that the answer asked to wait, if it did.
+        secrets: what was sent and is never repeated.
     """
     text = " ".join(errors).lower()
     if status == 429:
@@ -52,7 +55,7 @@ def unavailable_error(
             f"failed to {purpose}: this node of {server} has not yet seen the newest state (412)",
             f"Use the address of the active node, or of a load balancer. {_AGAIN}",
         )
-    said = f": {'; '.join(quoted)}" if (quoted := quotable(errors)) else ""
+    said = f": {'; '.join(quoted)}" if (quoted := quotable(errors, secrets=secrets)) else ""
     return VaultError(
         f"failed to {purpose}: {server} failed with status {status}{said}",
         f"The failure is on the vault's side; its own log says more. {_AGAIN}",
