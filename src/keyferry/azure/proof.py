@@ -33,15 +33,9 @@ class DatedContent:
     asked: float
 
 
-def pages_worth(held: int, known: int | None) -> int:
-    """How many pages it pays to read, at the most; 0: none.
-
-    Args:
-        held: the objects whose content could be spared, one call each.
-        known: the pages that the list had lately, or at least had; None: never read.
-    """
-    most = held - 1
-    return most if most >= 1 and (known is None or known <= most) else 0
+def pages_worth(held: int) -> int:
+    """How many pages it pays to read, at the most: fewer than the objects, one call each."""
+    return max(held - 1, 0)
 
 
 def has_not_changed(name: str, held: DatedContent, changes: Mapping[str, int]) -> bool:

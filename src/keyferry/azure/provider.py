@@ -18,10 +18,10 @@ from keyferry.azure.identity import Credentials, Login
 from keyferry.azure.keyvault import KeyVault
 from keyferry.azure.options import bundle_options
 from keyferry.azure.params import AzureMount, parse_mount
-from keyferry.azure.proofs import Proofs
 from keyferry.azure.shared_vault import SharedVault
 from keyferry.azure.vault_refusals import Asked
 from keyferry.contract import API_VERSION, MountResult, ProviderVersion
+from keyferry.economy.proofs import Proofs
 from keyferry.errors import KeyferryError
 from keyferry.failures import within
 from keyferry.https import HttpsClient

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.azure.contents import Content, LeafCertificate, PublicKey, Secret
 from keyferry.azure.proof import DatedContent
-from keyferry.azure.proofs import READ, Collection
+from keyferry.azure.proofs import READ, VaultList
 from keyferry.economy.key import FetchKey
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from keyferry.azure.contents import ListedVersion
     from keyferry.azure.keyvault import KeyVault
     from keyferry.azure.objects import ObjectRef
-    from keyferry.azure.proofs import Proofs
     from keyferry.contract import MountCall
     from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
     from keyferry.economy.key import WholeIdentity
+    from keyferry.economy.proofs import Proofs
 
 _OBJECT_BYTES = 1024
 """What Python takes for an answer beside the content itself, roughly."""
@@ -72,7 +72,7 @@ class SharedVault:
             partial(self._read, ref),
             purpose=self._purpose,
             weigh=lambda held: weigh(held.content),
-            unchanged=proof and partial(proof, Collection(self._vault, key, ref.type)),
+            unchanged=proof and partial(proof, VaultList(self._vault, key, ref.type)),
             volume=self._volume,
         )
         self.oldest = min(self.oldest, dated.asked)
@@ -92,7 +92,7 @@ class SharedVault:
         asked = self._wall()
         return DatedContent(await self._vault.read(ref, errand), asked)
 
-    async def _has_not_changed(self, collection: Collection, _: DatedContent, __: Errand) -> bool:
+    async def _has_not_changed(self, collection: VaultList, _: DatedContent, __: Errand) -> bool:
         assert self._proofs is not None
         return await self._proofs.has_not_changed(collection)
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from keyferry.economy.key import FetchKey
 
+_PROVABLE_SECONDS = 3600.0
+"""A proof tells that a content is the same, not that its reader may still read it: a permission
+that is taken away counts after so long, even where what proves is still allowed."""
+
 
 @dataclass(frozen=True, slots=True)
 class HoldLimits:
@@ -37,11 +41,13 @@ class Answer:
         value: it.
         size: in bytes.
         since: when the vault was asked, or last proved that nothing has changed.
+        fetched: when it was asked.
     """
 
     value: Any = field(repr=False)
     size: int
     since: float
+    fetched: float
 
 
 class HeldAnswers:
@@ -76,7 +82,7 @@ class HeldAnswers:
         self.drop(key)
         if size > self._limits.max_bytes:
             return
-        self._answers[key] = Answer(value, size, since)
+        self._answers[key] = Answer(value, size, since, since)
         self._bytes += size
         while self._bytes > self._limits.max_bytes:
             self.drop(next(iter(self._answers)))
@@ -108,9 +114,20 @@ class HeldAnswers:
         """When the oldest of what users have got was given or proved; None without users."""
         return min((since for used in self._used.values() for since in used.values()), default=None)
 
-    def select(self, wanted: Callable[[FetchKey], bool]) -> dict[FetchKey, Any]:
-        """The values of the keys that are wanted."""
-        return {key: answer.value for key, answer in self._answers.items() if wanted(key)}
+    def provable(self, key: FetchKey, *, now: float) -> Answer | None:
+        """The answer, however old, unless the vault is to decide about it anew."""
+        answer = self._answers.get(key)
+        return answer if answer and now - answer.fetched < _PROVABLE_SECONDS else None
+
+    def select_provable(
+        self, wanted: Callable[[FetchKey, Any], bool], *, now: float
+    ) -> dict[FetchKey, Any]:
+        """The values of the provable answers that are wanted."""
+        return {
+            key: answer.value
+            for key, answer in self._answers.items()
+            if self.provable(key, now=now) and wanted(key, answer.value)
+        }
 
     def sweep(self, now: float) -> float | None:
         """Drop what is too old; returns when the next one is, or None when nothing is held."""

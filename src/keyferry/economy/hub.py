@@ -161,9 +161,9 @@ class Economy:
         if vault not in self._gates:
             self._gate(vault, self._settings.limited(limits))
 
-    def held(self, wanted: Callable[[FetchKey], bool]) -> dict[FetchKey, Any]:
-        """The answers that are held, however old, of the keys that are wanted."""
-        return self._held.select(wanted)
+    def provable(self, wanted: Callable[[FetchKey, Any], bool]) -> dict[FetchKey, Any]:
+        """The answers that a proof may keep, of those that are wanted."""
+        return self._held.select_provable(wanted, now=self.now())
 
     def prove(self, keys: Iterable[FetchKey], *, since: float) -> None:
         """The vault proved that these answers still hold; `since` is when it was asked."""
@@ -240,7 +240,7 @@ class Economy:
 
     async def _ask(self, key: FetchKey, ask: _Ask, errand: Errand) -> Any:
         asked = self._clock.monotonic()
-        held = self._held.any(key)
+        held = self._held.provable(key, now=asked)
         try:
             if held and ask.unchanged and await ask.unchanged(held.value, errand):
                 ask.count("unchanged")

@@ -18,6 +18,7 @@ from keyferry.vault.unavailable import quotable
 
 if TYPE_CHECKING:
     from keyferry.economy.errand import Errand
+    from keyferry.vault.api_path import ApiPath
     from keyferry.vault.grant import Grant
     from keyferry.vault.objects import ReadRequest
     from keyferry.vault.session import Vaults
@@ -71,6 +72,20 @@ class VaultClient:
         for warning in quotable(answer.warnings or (), secrets=(grant.token,)):
             _log.warning("the vault warns", vault=self._server.host, warning=warning)
         return answer, grant
+
+    async def list_folder(self, path: ApiPath) -> Answer | None:
+        """What a list says; None where this identity gets none, or it is no answer of a vault.
+
+        Raises:
+            KeyferryError: the vault cannot be asked now.
+        """
+        grant = await self.session.grant(self._errand.purpose)
+        sent = VaultRequest(path.encoded, f"list {path} of {self._server}", token=grant.token)
+        reply = await self._vaults.send(self._server, sent, self._errand)
+        try:
+            return read_answer(reply.body) if reply.good else None
+        except BadAnswerError:
+            return None
 
     async def _send(self, request: ReadRequest, grant: Grant) -> VaultReply:
         sent = VaultRequest(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from keyferry import __version__
 from keyferry.clocks import SystemClock
 from keyferry.contract import API_VERSION, ProviderVersion
+from keyferry.economy.proofs import Proofs
 from keyferry.errors import KeyferryError, PlatformError
 from keyferry.failures import within
 from keyferry.https import HttpsClient
@@ -99,6 +100,7 @@ class VaultProvider:
             Sessions(vaults, tokens or self._pod_tokens(api), limit=settings.sessions),
             self.leases,
             LeasedPaths(),
+            Proofs(economy) if economy.proves else None,
         )
         self._version_key = VersionKey(
             product.name,

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from keyferry.economy.key import FetchKey
 from keyferry.errors import KeyferryError
 from keyferry.vault.client import VaultClient
+from keyferry.vault.folder_list import FolderList
+from keyferry.vault.kv_list import is_provable, kv_secret
 from keyferry.vault.lease import Issued
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from keyferry.contract import Purpose
     from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
+    from keyferry.economy.proofs import Proofs
     from keyferry.vault.answer import Answer
     from keyferry.vault.leases import Leases
     from keyferry.vault.login import Login
@@ -63,6 +67,7 @@ class VaultParts:
         sessions: the logins.
         leases: what is held for pods.
         leased: the paths that give leases.
+        proofs: prove that nothing has changed; None: nobody asks for that.
     """
 
     vaults: Vaults
@@ -70,6 +75,7 @@ class VaultParts:
     sessions: Sessions
     leases: Leases
     leased: LeasedPaths
+    proofs: Proofs | None
 
 
 class Reader:
@@ -120,11 +126,12 @@ class Reader:
             mine.append(await self._ask(self._session, request, errand))
             return mine[0]
 
-        issued = await self._parts.economy.fetch(
+        issued: Issued = await self._parts.economy.fetch(
             self._key(request, per_pod=False),
             call,
             purpose=self._purpose,
             weigh=lambda found: found.answer.size,
+            unchanged=partial(self._has_not_changed, request),
             volume=self._volume,
         )
         if not issued.answer.lease_id:
@@ -134,6 +141,15 @@ class Reader:
             held.volumes.add(self._volume)
             return issued.answer
         return await self._obtain(request)
+
+    async def _has_not_changed(self, request: ReadRequest, held: Issued, _: Errand) -> bool:
+        """Whether the list of its folder proves that what is held is still there."""
+        proofs, secret = self._parts.proofs, kv_secret(request.path)
+        if proofs is None or secret is None or not is_provable(held.answer):
+            return False
+        client = partial(VaultClient, self._parts.vaults, self._session)
+        key = self._key(request, per_pod=False)
+        return await proofs.has_not_changed(FolderList(client, key, secret))
 
     async def _obtain(self, request: ReadRequest) -> Answer:
         return await self._parts.leases.obtain(

@@ -351,6 +351,26 @@ def test_what_has_changed_is_fetched() -> None:
     play(story)
 
 
+def test_a_proof_counts_for_an_hour_at_most() -> None:
+    """It tells nothing of a permission that was taken away; the content does."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        for _ in range(29):
+            await asyncio.sleep(121.0)
+            await vault.fetch(R, proof=True)
+        assert (1, 29) == (vault.calls, vault.proofs)
+        assert {key(): 1} == vault.economy.provable(lambda key, value: value == 1)
+        await asyncio.sleep(121.0)
+        assert {} == vault.economy.provable(lambda key, value: True)
+        vault.error = AccessDeniedError("no")
+        with pytest.raises(AccessDeniedError):
+            await vault.fetch(R, proof=True)
+        assert (2, 29) == (vault.calls, vault.proofs)
+
+    play(story)
+
+
 def test_a_first_mount_takes_no_proof() -> None:
     """A pod that starts gets the content itself, which is as cheap."""
 

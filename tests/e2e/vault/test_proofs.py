@@ -1,0 +1,232 @@
+"""Refreshes that one list of OpenBao spares their calls, counted on its audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pytest
+
+from keyferry.contract import MountCall, Purpose
+from keyferry.economy.hub import Economy
+from keyferry.economy.settings import EconomySettings
+from keyferry.errors import AccessDeniedError, ObjectNotFoundError
+from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.vault.product import OPENBAO
+from keyferry.vault.provider import VaultProvider
+from keyferry.vault_settings import VaultSettings
+from tests.e2e.vault.classes import Entry, entry
+from tests.e2e.vault.engines import jwt_role, put_kv
+from tests.e2e.vault.server import VaultServer
+from tests.e2e.vault.test_provider_socket import call
+from tests.e2e.vault.tokens import TokenSigner
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+
+INTERVAL = 120.0
+NAMES = [f"s{number}" for number in range(12)]
+
+
+@dataclass
+class Pod:
+    """A pod whose twelve secrets lie in one folder, and a clock that tests move.
+
+    Attributes:
+        vault: of the secrets.
+        mount_call: for its volume.
+        provider: asks.
+        economy: spares the vault.
+        ahead: seconds that the clock is ahead.
+    """
+
+    vault: VaultServer
+    mount_call: MountCall
+    provider: VaultProvider | None = None
+    economy: Economy | None = None
+    ahead: float = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def wall(self) -> datetime:
+        return datetime.fromtimestamp(time.time() + self.ahead, UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def mount(self, purpose: Purpose = Purpose.REFRESH) -> list[bytes]:
+        """The content of its files."""
+        assert self.provider is not None
+        result = await self.provider.mount(replace(self.mount_call, purpose=purpose))
+        return [file.contents for file in result.files]
+
+    async def refresh(self) -> tuple[int, int]:
+        """One interval later: lists and reads that the refresh asks for."""
+        self.ahead += INTERVAL
+        mark = self.vault.audit.mark()
+        await self.mount()
+        return self.asked(mark)
+
+    def asked(self, mark: int) -> tuple[int, int]:
+        """Lists and reads of its engine beyond a place of the audit log."""
+        asked = [one for one in self.vault.audit.asked(after=mark) if one.path.startswith("kv2/")]
+        lists = sum(one.operation == "list" for one in asked)
+        return lists, len(asked) - lists
+
+    def fetches(self, how: str) -> float:
+        """How many fetches ended so."""
+        assert self.economy is not None
+        total = 0.0
+        for family in self.economy.metrics.registry.collect():
+            for sample in family.samples:
+                if sample.name == "keyferry_fetches_total" and sample.labels["how"] == how:
+                    total += sample.value
+        return total
+
+
+@asynccontextmanager
+async def running_pod(
+    vault: VaultServer,
+    signer: TokenSigner,
+    folder: str,
+    *rules: str,
+    objects: Sequence[Entry] = (),
+    proofs: bool = True,
+) -> AsyncIterator[Pod]:
+    """A pod that is mounted; `rules` are paths that its role may list besides reading."""
+    for name in NAMES:
+        await put_kv(vault, f"kv2/data/{folder}{name}", password=f"first {name}")
+    policy = [f'path "kv2/data/{folder}*" {{ capabilities = ["read"] }}']
+    policy += [f'path "{rule}" {{ capabilities = ["list"] }}' for rule in rules]
+    policy_name = f"proofs-{folder.replace('/', '-')}"
+    await vault.write(f"sys/policies/acl/{policy_name}", {"policy": "\n".join(policy)})
+    await jwt_role(vault, "proofs", policy_name, bound_audiences=["openbao"])
+    wanted = objects or [entry(name, f"kv2/data/{folder}{name}", "password") for name in NAMES]
+    pod = Pod(vault, call(vault, signer, "openbao", *wanted, roleName="proofs"))
+    settings = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=proofs)
+    pod.economy = Economy(settings, pod)
+    pod.provider = VaultProvider(
+        OPENBAO, HttpsClient(HttpsSettings()), pod.economy, VaultSettings(), clock=pod
+    )
+    try:
+        await pod.mount(Purpose.FIRST)
+        yield pod
+    finally:
+        await pod.provider.close()
+        await pod.economy.close()
+
+
+def listing(folder: str) -> str:
+    """What a role must list for proofs."""
+    return f"kv2/detailed-metadata/{folder}*"
+
+
+async def test_one_list_proves_that_nothing_has_changed(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """One call in an interval instead of twelve, time after time; the metric tells it."""
+    async with running_pod(vault, signer, "same/", listing("same/")) as pod:
+        assert [(1, 0)] * 4 == [await pod.refresh() for _ in range(4)]
+        assert [f"first {name}".encode() for name in NAMES] == await pod.mount()
+        assert 48 == pod.fetches("unchanged") + pod.fetches("reused") - len(NAMES)
+        assert 12 == pod.fetches("asked")
+
+
+async def test_every_kind_of_change_is_seen_at_the_next_refresh(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """A new value, custom metadata, and a secret that was removed and made anew as version 1."""
+    folder = "changed/deep/"
+    whole = [entry(name, f"kv2/data/{folder}{name}") for name in NAMES]
+    async with running_pod(vault, signer, folder, listing(folder), objects=whole) as pod:
+        assert (1, 0) == await pod.refresh()
+        await put_kv(vault, f"kv2/data/{folder}s0", password="second")
+        await vault.write(f"kv2/metadata/{folder}s1", {"custom_metadata": {"owner": "shop"}})
+        await vault.delete(f"kv2/metadata/{folder}s2")
+        await put_kv(vault, f"kv2/data/{folder}s2", password="anew")
+        assert (1, 3) == await pod.refresh()
+        files = await pod.mount()
+        assert b'"second"' in files[0]
+        assert b'"shop"' in files[1]
+        assert b'"anew"' in files[2]
+        assert (1, 0) == await pod.refresh()
+
+
+@pytest.mark.parametrize("how", ["delete", "destroy", "forget"])
+async def test_what_is_gone_is_told(vault: VaultServer, signer: TokenSigner, how: str) -> None:
+    """Deleted, destroyed or with all its versions."""
+    folder = f"gone-{how}/"
+    async with running_pod(vault, signer, folder, listing(folder)) as pod:
+        match how:
+            case "delete":
+                await vault.delete(f"kv2/data/{folder}s0")
+            case "destroy":
+                await vault.write(f"kv2/destroy/{folder}s0", {"versions": [1]})
+            case _:
+                await vault.delete(f"kv2/metadata/{folder}s0")
+        with pytest.raises(ObjectNotFoundError):
+            await pod.refresh()
+
+
+async def test_a_secret_that_deletes_itself_is_read_each_time(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """Its metadata look the same when its time is over."""
+    async with running_pod(vault, signer, "ends/", listing("ends/")) as pod:
+        await vault.write("kv2/metadata/ends/s0", {"delete_version_after": "1h"})
+        await put_kv(vault, "kv2/data/ends/s0", password="for an hour")
+        assert [(1, 1), (1, 1)] == [await pod.refresh() for _ in range(2)]
+
+
+async def test_a_policy_without_the_list_reads(vault: VaultServer, signer: TokenSigner) -> None:
+    """The refusal is no error, and is asked for once in an hour."""
+    async with running_pod(vault, signer, "denied/") as pod:
+        assert [(1, 12), (0, 12)] == [await pod.refresh() for _ in range(2)]
+        pod.ahead += 3600
+        assert [(0, 12), (1, 12)] == [await pod.refresh() for _ in range(2)]
+
+
+async def test_a_permission_that_is_taken_away_counts_within_an_hour(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """Although what proves is still allowed."""
+    async with running_pod(vault, signer, "revoked/", listing("revoked/")) as pod:
+        assert (1, 0) == await pod.refresh()
+        rule = f'path "{listing("revoked/")}" {{ capabilities = ["list"] }}'
+        await vault.write("sys/policies/acl/proofs-revoked-", {"policy": rule})
+        assert (1, 0) == await pod.refresh()
+        for _ in range(27):
+            assert (1, 0) == await pod.refresh()
+        with pytest.raises(AccessDeniedError):
+            await pod.refresh()
+
+
+async def test_a_folder_with_many_others_is_not_listed_again(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """Two secrets of a folder with more than ten entries: read as they are."""
+    two = [entry(name, f"kv2/data/many/{name}", "password") for name in NAMES[:2]]
+    async with running_pod(vault, signer, "many/", listing("many/"), objects=two) as pod:
+        assert [(1, 2), (0, 2)] == [await pod.refresh() for _ in range(2)]
+
+
+async def test_one_secret_and_a_given_version_are_read(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """A list is no cheaper than the one, and tells of current versions only."""
+    wanted = [
+        entry("one", "kv2/data/single/s0", "password"),
+        entry("old", "kv2/data/single/s1?version=1", "password"),
+    ]
+    async with running_pod(vault, signer, "single/", listing("single/"), objects=wanted) as pod:
+        assert (0, 2) == await pod.refresh()
+
+
+async def test_proofs_can_be_switched_off(vault: VaultServer, signer: TokenSigner) -> None:
+    """By --fetch-proofs=false."""
+    async with running_pod(vault, signer, "off/", listing("off/"), proofs=False) as pod:
+        assert (0, 12) == await pod.refresh()
