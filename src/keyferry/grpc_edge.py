@@ -28,7 +28,7 @@ _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 _log = get_logger("grpc")
 
 
-async def abort(context: Context, error: Exception, *, step: str) -> NoReturn:
+async def abort(context: Context, error: BaseException, *, step: str) -> NoReturn:
     """Ends the call with the status of `error`, and logs it: once, where the call entered.
 
     An exception that is not ours is a defect; the caller gets its type only, because its text could

@@ -56,14 +56,14 @@ class ScriptedProvider:
         self.most_inside = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self._outcome: MountResult | Exception = result({"a": "1"})
+        self._outcome: MountResult | BaseException = result({"a": "1"})
         self._moved = asyncio.Condition()
 
     def serves(self, files: Mapping[str, str], version: str = "v1") -> None:
         """From now on it delivers these files."""
         self._outcome = result(files, version)
 
-    def fails(self, error: Exception) -> None:
+    def fails(self, error: BaseException) -> None:
         """From now on it raises `error`."""
         self._outcome = error
 
@@ -86,7 +86,7 @@ class ScriptedProvider:
             async with self._moved:
                 self._moved.notify_all()
             await self.gate.wait()
-            if isinstance(self._outcome, Exception):
+            if isinstance(self._outcome, BaseException):
                 raise self._outcome
             return self._outcome
         finally:

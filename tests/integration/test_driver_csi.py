@@ -242,6 +242,17 @@ async def test_a_defect_is_internal_and_tells_its_type_alone(
     assert "provider.py" in driver.log.getvalue()
 
 
+async def test_a_cancellation_that_nobody_asked_for_is_answered(
+    driver: Driver, provider: ScriptedProvider
+) -> None:
+    """As a defect; gRPC leaves who called without an answer when a call ends as cancelled."""
+    provider.fails(asyncio.CancelledError())
+    async with asyncio.timeout(10):
+        status = await refused(driver, driver.publish_request("web"))
+    assert grpc.StatusCode.INTERNAL == status.code()
+    assert "CancelledError" in (status.details() or "")
+
+
 # --- the story of a volume ------------------------------------------------------------------------
 
 

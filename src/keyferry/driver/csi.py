@@ -6,6 +6,7 @@ logged once.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -172,12 +173,23 @@ def _method(
                 return await answer(message)
             except Exception as error:  # noqa: BLE001  (the edge of the process)
                 await abort(context, error, step=step)
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    raise
+                # Else gRPC would take it for the caller's own wish, and never answer.
+                await abort(context, error, step=step)
 
     return grpc.unary_unary_rpc_method_handler(
         handle,
         request_deserializer=request.FromString,
         response_serializer=lambda response: response.SerializeToString(),
     )
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this call; gRPC does when the caller is gone."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _named_in(message: Message) -> dict[str, object]:
