@@ -27,6 +27,7 @@ ORDER = (
     "test_api_server",
     "test_cluster",
     "test_vault_load",
+    "test_pod_tokens",
     "test_vault",
     "test_article",
 )

@@ -1,0 +1,253 @@
+"""Service-account tokens that a real API server makes for a pod, and a real server that takes them.
+
+Behaviour 10 of docs/compatibility-vault.md: an audience that kubelet sends no token for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
+from keyferry.driver.plugins import ExternalProvider
+from keyferry.errors import ProviderReportedError
+from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.vault.http import VaultHttp
+from keyferry.vault.kubernetes_api import KubernetesApi
+from keyferry.vault.login import Pod
+from keyferry.vault.tls import TlsContexts
+from keyferry.vault.token_requests import TokenRequests
+from tests.e2e.children import PATIENCE_SECONDS, ending_children
+from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
+from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
+from tests.e2e.cluster.manifests import pod
+from tests.e2e.cluster.waiting import eventually
+from tests.e2e.vault.classes import class_spec, entry
+from tests.e2e.vault.engines import enable_kv, put_kv
+from tests.e2e.vault.server import VaultServer, running_server
+from tests.fakes.economy import forgetful
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+
+AUDIENCE = "team-vault"
+NAMESPACE = "shop"
+KEYFERRY = "kube-system:keyferry"
+IN_A_POD = """
+mount -t tmpfs tmpfs /run
+mkdir -p /run/secrets/kubernetes.io
+ln -s "$1" /run/secrets/kubernetes.io/serviceaccount
+shift
+exec "$@"
+"""
+"""Gives a command the service account of a folder, where it would find it in a pod."""
+
+
+@dataclass
+class Cluster:
+    """A Kubernetes API, a server that knows it, and the account of Keyferry.
+
+    Attributes:
+        api: the first.
+        vault: the second; role `shop` is for service account shop/web with tokens for `AUDIENCE`.
+        account: the folder with token and CA of service account `KEYFERRY`, as in a pod.
+        folder: takes what tests leave.
+    """
+
+    api: ApiServer
+    vault: VaultServer
+    account: Path
+    folder: Path
+
+    async def new_pod(self, name: str) -> Pod:
+        """A pod of service account shop/web."""
+        wanted = pod(name, serviceAccountName="web", automountServiceAccountToken=False)
+        await self.api.kubectl.apply(wanted, namespace=NAMESPACE)
+        made = await self.api.kubectl.get("pod", name, f"--namespace={NAMESPACE}")
+        return Pod(NAMESPACE, name, made["metadata"]["uid"], "web")
+
+    @asynccontextmanager
+    async def right_to_tokens(self) -> AsyncIterator[None]:
+        """The right of `createPodTokens` of the chart, until the block ends."""
+        await self.api.kubectl(
+            *("create", "clusterrolebinding", "keyferry-pod-tokens"),
+            *("--clusterrole=keyferry-pod-tokens", f"--serviceaccount={KEYFERRY}"),
+        )
+        await eventually(lambda: self._hears(granted=True), "the right to be there")
+        try:
+            yield
+        finally:
+            await self.api.kubectl("delete", "clusterrolebinding/keyferry-pod-tokens")
+            await eventually(lambda: self._hears(granted=False), "the right to be gone")
+
+    async def _hears(self, *, granted: bool) -> bool | None:
+        """Whether the API server, which hears of a role a moment later, has heard; None if not."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": f"system:serviceaccount:{KEYFERRY}",
+                "resourceAttributes": {
+                    "namespace": NAMESPACE,
+                    "verb": "create",
+                    "resource": "serviceaccounts",
+                    "subresource": "token",
+                },
+            },
+        }
+        answer = await self.api.kubectl(
+            "create", "--filename=-", "--output=json", stdin=json.dumps(review)
+        )
+        return True if granted == json.loads(answer)["status"]["allowed"] else None
+
+    @asynccontextmanager
+    async def provider(self, *flags: str) -> AsyncIterator[ExternalProvider]:
+        """`keyferry provider vault` behind its socket, as if it ran in a pod of this cluster."""
+        address = self.api.address
+        async with ending_children(self.folder / "output") as children:
+            socket = self.folder / "vault.sock"
+            (health,) = free_ports(1)
+            places = (f"-endpoint={socket}", f"-health-addr=127.0.0.1:{health}")
+            arguments = ("provider", "vault", *places, *flags)
+            child = children.start(
+                *("provider", "unshare", "--mount", "sh", "-ec", IN_A_POD, "sh"),
+                *(str(self.account), sys.executable, "-m", "keyferry", *arguments),
+                environment={
+                    "KUBERNETES_SERVICE_HOST": address.host,
+                    "KUBERNETES_SERVICE_PORT": str(address.port),
+                },
+            )
+            await child.says("ready")
+            provider = ExternalProvider("vault", socket, max_receive_bytes=1 << 22)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    yield provider
+            finally:
+                await provider.close()
+
+    def call(self, of: Pod) -> MountCall:
+        """The call for a pod; kubelet sends no token."""
+        spec = class_spec(
+            self.vault,
+            entry("db", "secret/data/db", "password"),
+            provider="vault",
+            roleName="shop",
+            audience=AUDIENCE,
+            vaultAuthMountPath="kubernetes",
+        )
+        parameters = spec["parameters"]
+        assert isinstance(parameters, dict)
+        whose = {
+            POD_NAME: of.name,
+            POD_NAMESPACE: of.namespace,
+            POD_UID: of.uid,
+            SERVICE_ACCOUNT: of.service_account,
+        }
+        return MountCall(attributes=parameters | whose, target_path="/unused")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """The right to make tokens is granted to nobody yet."""
+    folder = tmp_path_factory.mktemp("tokens")
+    async with running_api_server(folder / "api") as api, running_server(folder / "v") as vault:
+        await know_cluster(vault, api)
+        await enable_kv(vault, "secret", version=2)
+        await put_kv(vault, "secret/data/db", password="s3cret")
+        await kubernetes_role(
+            vault, "shop", "secret/data/db", namespace=NAMESPACE, account="web", audience=AUDIENCE
+        )
+        kubectl = api.kubectl
+        await kubectl("create", "namespace", NAMESPACE)
+        await kubectl("create", "serviceaccount", "web", f"--namespace={NAMESPACE}")
+        namespace, _, name = KEYFERRY.partition(":")
+        await kubectl("create", "serviceaccount", name, f"--namespace={namespace}")
+        await kubectl(
+            *("create", "clusterrole", "keyferry-pod-tokens"),
+            *("--verb=create", "--resource=serviceaccounts/token"),
+        )
+        account = folder / "account"
+        account.mkdir()
+        token = await kubectl("create", "token", name, f"--namespace={namespace}")
+        (account / "token").write_text(token)
+        (account / "namespace").write_text(namespace)
+        (account / "ca.crt").write_bytes(api.authority.certificate.read_bytes())
+        yield Cluster(api, vault, account, folder)
+
+
+async def test_a_pod_without_a_token_of_kubelet_reads_with_one_that_is_made(
+    cluster: Cluster,
+) -> None:
+    """The server takes it for what it is: of the service account, for the audience of the class."""
+    shop = await cluster.new_pod("made")
+    mark = cluster.vault.audit.mark()
+    async with cluster.right_to_tokens(), cluster.provider() as provider:
+        result = await provider.mount(cluster.call(shop))
+    assert [b"s3cret"] == [file.contents for file in result.files]
+    assert [""] == [login.error for login in cluster.vault.audit.logins(after=mark)]
+
+
+async def test_none_is_made_for_a_pod_that_is_not_there(cluster: Cluster) -> None:
+    """The token would be bound to it; the message names the pod."""
+    ghost = Pod(NAMESPACE, "ghost", "00000000-0000-4000-8000-000000000000", "web")
+    async with cluster.right_to_tokens(), cluster.provider() as provider:
+        with pytest.raises(ProviderReportedError, match="Check that pod shop/ghost"):
+            await provider.mount(cluster.call(ghost))
+
+
+async def test_the_token_is_the_pods_for_a_quarter_of_an_hour(cluster: Cluster) -> None:
+    """Its claims, as the API server signed them."""
+    shop = await cluster.new_pod("bound")
+    https = HttpsClient(HttpsSettings())
+    http = VaultHttp(https, TlsContexts(None))
+    api = KubernetesApi(http, forgetful(), url=cluster.api.address.url, folder=str(cluster.account))
+    try:
+        async with cluster.right_to_tokens():
+            claims = _claims(await TokenRequests(api).make(shop, AUDIENCE))
+    finally:
+        await http.close()
+        await https.close()
+    assert [AUDIENCE] == claims["aud"]
+    assert 900 == claims["exp"] - claims["iat"]
+    assert {"name": "bound", "uid": shop.uid} == claims["kubernetes.io"]["pod"]
+    assert "system:serviceaccount:shop:web" == claims["sub"]
+
+
+async def test_without_the_right_the_message_names_it_and_what_is_better(cluster: Cluster) -> None:
+    """The API server refuses, and nobody logs in."""
+    shop = await cluster.new_pod("forbidden")
+    mark = cluster.vault.audit.mark()
+    async with cluster.provider() as provider:
+        with pytest.raises(ProviderReportedError) as refused:
+            await provider.mount(cluster.call(shop))
+    assert "createPodTokens: true" in str(refused.value)
+    assert "add the audience to tokenRequests" in str(refused.value)
+    assert [] == cluster.vault.audit.logins(after=mark)
+
+
+async def test_where_it_is_off_the_message_says_which_audience_to_add(cluster: Cluster) -> None:
+    """Though the right were there, none is made."""
+    shop = await cluster.new_pod("off")
+    off = cluster.provider("-vault-create-pod-tokens=false")
+    async with cluster.right_to_tokens(), off as provider:
+        with pytest.raises(ProviderReportedError) as refused:
+            await provider.mount(cluster.call(shop))
+    assert f"no service-account token for the audience '{AUDIENCE}'" in str(refused.value)
+    assert f"tokenRequests: [{{audience: {AUDIENCE}}}]" in str(refused.value)
+
+
+def _claims(token: str) -> dict[str, Any]:
+    payload = token.split(".")[1]
+    claims: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    )
+    return claims
