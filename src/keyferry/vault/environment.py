@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 
     from keyferry.vault.product import Product
 
+_BY_FILE = (
+    "a private key does not belong in the environment, where every child and every dump of the "
+    "process has it. Unset both, and name files by ..._CLIENT_CERT and ..._CLIENT_KEY"
+)
 WITHOUT_MEANING: Mapping[str, str] = {
     "TOKEN": "every pod would read with it. Unset it; for one pod, set vaultAuthMethod of its "
     "class to token, with the token in a Secret of the pod (nodePublishSecretRef)",
     "WRAP_TTL": "answers would be wrapped, and no file would hold its secret. Unset it",
     "SRV_LOOKUP": "SRV records are not looked up. Unset it, and write host and port into the "
     "address, such as https://vault.example.com:8200",
+    "CLIENT_CERT_BYTES": _BY_FILE,
+    "CLIENT_KEY_BYTES": _BY_FILE,
 }
 """The variables that have no effect, without their prefix: why, and what to do."""
 LONGEST_SECONDS = 120.0

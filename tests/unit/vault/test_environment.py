@@ -80,12 +80,13 @@ def test_the_token_of_the_process_is_no_pods() -> None:
 
 def test_a_variable_without_effect_is_told_once() -> None:
     """Although OpenBao reads those of Vault, too; its own ones are others."""
-    environ = {"VAULT_TOKEN": "canary", "BAO_WRAP_TTL": "5m"}
+    environ = {"VAULT_TOKEN": "canary", "BAO_WRAP_TTL": "5m", "BAO_CLIENT_KEY_BYTES": "canary"}
     with captured_log() as log:
         warn_ignored_variables(environ, VAULT, OPENBAO)
     assert 1 == log.getvalue().count("VAULT_TOKEN")
     assert "nodePublishSecretRef" in log.getvalue()
     assert 1 == log.getvalue().count("BAO_WRAP_TTL")
+    assert 1 == log.getvalue().count("BAO_CLIENT_KEY_BYTES")
     assert "canary" not in log.getvalue()
 
 
