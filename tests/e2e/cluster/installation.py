@@ -99,6 +99,11 @@ class Installation:
             "rollout", "status", "daemonset/keyferry", "--timeout=55s", f"--namespace={NAMESPACE}"
         )
 
+    async def restart_driver(self) -> None:
+        """Have another driver in the place of the one that runs, and wait until it is ready."""
+        await self.kubectl("rollout", "restart", "daemonset/keyferry", f"--namespace={NAMESPACE}")
+        await self.driver_is_ready()
+
     async def driver_pod(self) -> Document:
         """The pod of the driver."""
         pods = await self.kubectl.get("pods", f"--namespace={NAMESPACE}", f"--selector={DRIVER}")

@@ -11,16 +11,22 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from keyferry.vault.product import VAULT
+from tests.e2e.cluster.installation import NAMESPACE
 from tests.e2e.cluster.manifests import deployment, pod, secret_object
 from tests.e2e.cluster.namespace import new_namespace
 from tests.e2e.cluster.vault_cluster import VaultCluster
 from tests.e2e.cluster.vault_guide import run_guide
+from tests.e2e.cluster.versioned_pods import CONTENT, version_by, versioned_pods
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import Entry, entry
 from tests.e2e.vault.engines import jwt_role, put_kv
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
+NO_OTHER_SECRETS = {"syncSecret": {"enabled": False}}
+"""Values of the chart with which the driver has no right to Secrets but to the keys of versions."""
+IN_NAMESPACE = f"--namespace={NAMESPACE}"
 DATABASE = (
     entry("dbUsername", "database/creds/app", "username"),
     entry("dbPassword", "database/creds/app", "password"),
@@ -252,28 +258,64 @@ async def test_10_an_audience_of_ones_own(bao: VaultCluster) -> None:
         assert "vault read auth/kubernetes/role/audience" in said
 
 
-async def test_11_versions_are_of_the_content(bao: VaultCluster) -> None:
-    """A pod that is made again has the same; another content has another."""
-    async with new_namespace(bao.installed, "versions") as shop:
-        await put_kv(bao.openbao, "secret/data/versions", bar="first")
-        await bao.role("versions", "secret/data/versions", namespace=shop.name)
-        wanted = entry("file", "secret/data/versions", "bar")
-        await shop.apply(bao.vault_class("web", wanted, role="versions"), pod("web", "web"))
-        await shop.ready("web")
-        first = await shop.versions("web", "web")
-        assert {"file"} == set(first)
-        assert first["file"]
-        await shop.delete("pod/web")
-        await shop.apply(pod("web", "web"))
-        await shop.ready("web")
-        assert first == await shop.versions("web", "web")
+async def test_11_versions_are_by_the_key_in_a_secret(bao: VaultCluster) -> None:
+    """Pods that are made again, and drivers, keep them; another content or key has others."""
+    await bao.install(**NO_OTHER_SECRETS)
+    async with versioned_pods(bao, "versions") as pods:
+        key = await bao.hmac_key()
+        assert 32 == len(key)
+        first = await pods.version()
+        assert version_by(key, pods.wanted, CONTENT) == first
+        assert first == await pods.version_of_a_new_pod()
+        await bao.installed.restart_driver()
+        assert first == await pods.version_of_a_new_pod()
         await put_kv(bao.openbao, "secret/data/versions", bar="second")
-        await shop.reads("web", "/mnt/web/file", "second")
+        await pods.shop.reads("web", "/mnt/web/file", "second")
+        second = version_by(key, pods.wanted, "second")
 
         async def changed() -> bool | None:
-            return (await shop.versions("web", "web")) != first or None
+            return (await pods.version()) == second or None
 
         await eventually(changed, "another version in the pod status")
+
+
+async def test_11_the_secret_is_made_again_after_it_was_deleted(bao: VaultCluster) -> None:
+    """With another key, and so other versions; by a driver that may."""
+    await bao.install(versionKeys={"create": True}, **NO_OTHER_SECRETS)
+    try:
+        async with versioned_pods(bao, "new-key") as pods:
+            first, old = await pods.version(), await bao.hmac_key()
+            await bao.installed.kubectl("delete", f"secret/{VAULT.hmac_secret}", IN_NAMESPACE)
+            second = await pods.version_of_a_new_pod()
+            new = await bao.hmac_key()
+            assert old != new
+            assert first != second
+            assert version_by(new, pods.wanted, CONTENT) == second
+            await bao.installed.restart_driver()
+            assert second == await pods.version_of_a_new_pod()
+    finally:
+        await bao.install()
+
+
+async def test_11_without_a_right_to_the_secret_versions_outlive_the_driver(
+    bao: VaultCluster,
+) -> None:
+    """By a key of the node, without an error of a mount."""
+    binding = "rolebinding/secretprovider-version-keys-rolebinding"
+    await bao.install(**NO_OTHER_SECRETS)
+    await bao.installed.kubectl("delete", binding, IN_NAMESPACE)
+    await bao.installed.restart_driver()
+    try:
+        async with versioned_pods(bao, "no-right") as pods:
+            first = await pods.version()
+            assert first
+            assert version_by(await bao.hmac_key(), pods.wanted, CONTENT) != first
+            await bao.installed.restart_driver()
+            assert first == await pods.version_of_a_new_pod()
+            assert "refuses to get it (403)" in await bao.installed.driver_log()
+            assert "FailedMount" not in await pods.shop.kubectl("get", "events")
+    finally:
+        await bao.install()
 
 
 async def test_12_the_server_verifies_the_tokens_by_itself(bao: VaultCluster) -> None:

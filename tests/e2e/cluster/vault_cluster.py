@@ -8,6 +8,7 @@ async with running_vault_cluster(folder) as bao:
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e.cluster.installation import Installation, running_installation
+from keyferry.vault.product import VAULT
+from tests.e2e.cluster.installation import NAMESPACE, Installation, running_installation
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import secret_provider_class
@@ -27,7 +29,7 @@ from tests.e2e.vault.server import VaultServer, running_server
 AUDIENCES = ("vault", "team-vault")
 """Of the tokens that kubelet hands over with each call."""
 
-_FILES = "/vault-tls"
+TLS_FILES = "/vault-tls"
 """Where the driver finds the files of TLS."""
 
 
@@ -45,6 +47,17 @@ class VaultCluster:
     installed: Installation
     openbao: VaultServer
     postgres: Postgres
+
+    async def install(self, **changes: object) -> None:
+        """Have the driver run with these values of the chart, besides those that it needs here."""
+        await self.installed.install(**_values(self.installed.values, self.openbao) | changes)
+
+    async def hmac_key(self, name: str = VAULT.hmac_secret, *, namespace: str = NAMESPACE) -> bytes:
+        """The key of versions in a Secret that is as the original makes it."""
+        secret = await self.installed.kubectl.get("secret", name, f"--namespace={namespace}")
+        assert secret["immutable"]
+        assert ["key"] == list(secret["data"])
+        return base64.b64decode(secret["data"]["key"])
 
     async def role(self, name: str, *paths: str, namespace: str, **options: str) -> None:
         """Have a role of auth/kubernetes that may use `paths`; see `kubernetes_role`."""
@@ -69,11 +82,11 @@ class VaultCluster:
             mutual: whether to use the listener that wants a certificate of its clients.
             parameters: further ones.
         """
-        tls = {"vaultCACertPath": f"{_FILES}/ca.crt"}
+        tls = {"vaultCACertPath": f"{TLS_FILES}/ca.crt"}
         if mutual:
             tls |= {
-                "vaultTLSClientCertPath": f"{_FILES}/driver.crt",
-                "vaultTLSClientKeyPath": f"{_FILES}/driver.key",
+                "vaultTLSClientCertPath": f"{TLS_FILES}/driver.crt",
+                "vaultTLSClientKeyPath": f"{TLS_FILES}/driver.key",
             }
         wanted = {
             "vaultAddress": self.openbao.mutual_address if mutual else self.openbao.address,
@@ -97,13 +110,14 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
         cluster = installed.cluster
         async with running_server(folder / "bao", host=cluster.network.node) as openbao:
             openbao.authority.issue("driver", user="driver")
-            await installed.install(**_values(installed.values, openbao))
+            bao = VaultCluster(installed, openbao, postgres)
+            await bao.install()
             await know_cluster(openbao, cluster.server)
             await enable_kv(openbao, "kv", version=1)
             await enable_kv(openbao, "secret", version=2)
             await enable_pki(openbao)
             await enable_database(openbao, postgres)
-            yield VaultCluster(installed, openbao, postgres)
+            yield bao
 
 
 def _values(values: Mapping[str, object], openbao: VaultServer) -> dict[str, object]:
@@ -114,7 +128,7 @@ def _values(values: Mapping[str, object], openbao: VaultServer) -> dict[str, obj
     files = {
         "extraArgs": [],
         "volumes": [{"name": "vault-tls", "hostPath": {"path": folder}}],
-        "volumeMounts": [{"name": "vault-tls", "mountPath": _FILES, "readOnly": True}],
+        "volumeMounts": [{"name": "vault-tls", "mountPath": TLS_FILES, "readOnly": True}],
     }
     return {
         "linux": linux | files,
