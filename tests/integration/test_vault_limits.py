@@ -32,7 +32,7 @@ async def limited(
     https: HttpsSettings | None = None,
 ) -> AsyncIterator[VaultMounts]:
     """A provider as it is built in a process with these variables; it needs no login."""
-    vault.tokens["t"] = Token({"secret/data/*": {"read"}}, 1200, 1e9, renewable=False)
+    vault.tokens["canary-token"] = Token({"secret/data/*": {"read"}}, 1200, 1e9, renewable=False)
     settings = ProviderSettings(vault=vault_settings(VAULT, environ, {}))
     provider = build_vault(ProviderParts(https or HttpsSettings(), settings, forgetful(clock)))
     assert isinstance(provider, VaultProvider)
@@ -44,7 +44,7 @@ async def limited(
 
 async def mount(mounts: VaultMounts) -> int:
     """How many files come."""
-    return len(await mounts.files(*THREE, secrets={"token": "t"}))
+    return len(await mounts.files(*THREE, secrets={"token": "canary-token"}))
 
 
 @pytest.mark.parametrize(("retries", "tries"), [("0", 1), ("2", 3), ("", 4)])
