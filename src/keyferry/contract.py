@@ -12,7 +12,6 @@ tokens) and the secrets are left out of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -23,6 +22,8 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from keyferry.expiry import Expiry
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
@@ -72,40 +73,6 @@ class Purpose(Enum):
     """A pod waits to start."""
     REFRESH = "refresh"
     """A pod runs, with content that may have grown old."""
-
-
-class ExpiryState(Enum):
-    """How near the end of an object is."""
-
-    FAR = "far"
-    SOON = "soon"
-    EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """When a delivered object ends, of which its class wants to hear some time before.
-
-    Attributes:
-        name: the object as a person would call it: `secret db-password`.
-        at: seconds since 1970, before the year 10000.
-        warn_before: seconds before `at` from which on it is `SOON`.
-    """
-
-    name: str
-    at: int
-    warn_before: float
-
-    def state(self, now: float) -> ExpiryState:
-        """How near its end is at `now`, seconds since 1970."""
-        if now >= self.at:
-            return ExpiryState.EXPIRED
-        return ExpiryState.SOON if now >= self.at - self.warn_before else ExpiryState.FAR
-
-    def sentence(self, now: float) -> str:
-        """The warning, without the remaining time, so that it reads the same until the end."""
-        verb = "expired" if self.state(now) is ExpiryState.EXPIRED else "expires"
-        return f"{self.name} {verb} on {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +136,12 @@ class Provider(Protocol):
 
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
+
+    def restore(self) -> frozenset[str]:
+        """Take up what an earlier process held for volumes; returns their target paths.
+
+        Called once, before any other. `volume_gone` tells which of them stand no more.
+        """
 
     def volume_gone(self, target_path: str) -> None:
         """Hear that a volume is gone for good: what was made for it alone can be given back.

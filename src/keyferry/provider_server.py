@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from keyferry.contract import ExpiryState, decode_call, encode_result
+from keyferry.contract import decode_call, encode_result
+from keyferry.expiry import ExpiryState
 from keyferry.grpc_edge import Context, abort
 from keyferry.logs import get_logger
 from keyferry.proto import provider_v1alpha1_pb2 as wire

@@ -66,3 +66,5 @@ class VaultSettings:
     """The file with the key of versions of this node, where there is no Secret; "" for none."""
     keeps_leases: bool = True
     """Whether somebody tells when volumes go, so that leases may be renewed until then."""
+    lease_folder: str = ""
+    """The folder, in memory, where leases are kept for the next process; "" for none."""

@@ -45,6 +45,7 @@ class ScriptedProvider:
     Attributes:
         calls: what it was asked, in order.
         gone: the volumes that it heard are gone.
+        held: the volumes that an earlier process held something for.
         inside: how many calls are in it now; `most_inside` is the greatest number so far.
         gate: while it is closed, calls wait in it.
     """
@@ -52,6 +53,7 @@ class ScriptedProvider:
     def __init__(self) -> None:
         self.calls: list[MountCall] = []
         self.gone: list[str] = []
+        self.held: frozenset[str] = frozenset()
         self.inside = 0
         self.most_inside = 0
         self.gate = asyncio.Event()
@@ -97,6 +99,10 @@ class ScriptedProvider:
     async def version(self) -> ProviderVersion:
         """Tell what it is."""
         return ProviderVersion("v1alpha1", "scripted", "1.2.3")
+
+    def restore(self) -> frozenset[str]:
+        """What the test says."""
+        return self.held
 
     def volume_gone(self, target_path: str) -> None:
         """Takes note."""

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
-from keyferry.driver.plugins import ExternalProvider
+from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from keyferry.grpc_edge import serving_grpc
 from keyferry.provider_server import HealthProbe, add_provider

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from keyferry.contract import MountResult
-from keyferry.driver.plugins import ExternalProvider
+from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.vault_api import Token, running_vault

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from keyferry.contract import MountCall, encode_result
-from keyferry.driver.plugins import ExternalProvider, Plugins
+from keyferry.driver.external_provider import ExternalProvider
+from keyferry.driver.plugins import Plugins
 from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
 from keyferry.grpc_edge import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire

@@ -17,7 +17,7 @@ from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.devvault.exchange import PathKind
 from keyferry.devvault.model import SecretAttributes
-from keyferry.driver.plugins import ExternalProvider
+from keyferry.driver.external_provider import ExternalProvider
 from keyferry.grpc_edge import serving_grpc
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_server import add_provider

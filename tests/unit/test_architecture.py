@@ -41,7 +41,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
     # The demo plays kubelet, which is a gRPC client.
     "grpc": (
         "driver.csi",
-        "driver.plugins",
+        "driver.external_provider",
         "driver.readiness",
         "driver.registration",
         "provider_server",

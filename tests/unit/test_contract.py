@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from keyferry.contract import (
     DEFAULT_FILE_MODE,
-    Expiry,
-    ExpiryState,
     MountCall,
     MountResult,
     NamedFile,
@@ -26,6 +24,7 @@ from keyferry.contract import (
     encode_result,
 )
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
+from keyferry.expiry import Expiry, ExpiryState
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 
 CANARY = "canary-s3cret"
@@ -178,7 +177,7 @@ def test_an_answer_without_versions_fails_the_mount() -> None:
     assert "GRPCProviderError" == caught.value.reason
 
 
-def test_the_contract_is_fulfilled_by_three_plain_methods() -> None:
+def test_the_contract_is_fulfilled_by_plain_methods() -> None:
     """A provider needs no base class."""
 
     class Echo:
@@ -187,6 +186,9 @@ def test_the_contract_is_fulfilled_by_three_plain_methods() -> None:
 
         async def version(self) -> ProviderVersion:
             return ProviderVersion("v1alpha1", "echo", "1")
+
+        def restore(self) -> frozenset[str]:
+            return frozenset()
 
         def volume_gone(self, target_path: str) -> None:
             pass

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from keyferry.azure.fetch_plan import Ask, Fetched, ask_of
 from keyferry.azure.objects import ObjectRef, VaultObject, fetch_context
 from keyferry.azure.render import render
-from keyferry.contract import Expiry, MountResult, ObjectVersion, SecretFile
+from keyferry.contract import MountResult, ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError
+from keyferry.expiry import Expiry
 from keyferry.failures import first_of
 from keyferry.paths import path_clash
 

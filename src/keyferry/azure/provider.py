@@ -85,6 +85,10 @@ class AzureProvider:
         name = "secrets-store-csi-driver-provider-azure"
         return ProviderVersion(API_VERSION, name, __version__)
 
+    def restore(self) -> frozenset[str]:
+        """Nothing: it holds nothing for a volume."""
+        return frozenset()
+
     def volume_gone(self, target_path: str) -> None:
         """Nothing to do: Key Vault makes nothing for a volume alone."""
 

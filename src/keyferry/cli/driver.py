@@ -15,6 +15,7 @@ from keyferry import __version__
 from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import FlagError, GoFlag, Kind, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_flags import HMAC_FLAGS, PROVIDER_FLAGS, provider_settings
+from keyferry.cli.vault_flags import LEASE_FLAG
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import Hop, PlatformError
@@ -58,6 +59,7 @@ FLAGS: tuple[GoFlag, ...] = (
     *PROVIDER_FLAGS,
     *HMAC_FLAGS,
     *ECONOMY_FLAGS,
+    LEASE_FLAG,
     GoFlag(
         "manifests",
         _S,

@@ -25,6 +25,16 @@ _B, _S = Kind.BOOL, Kind.STRING
 _log = get_logger("flags")
 
 
+LEASE_FLAG = GoFlag(
+    "lease-dir",
+    _S,
+    "",
+    "vault, openbao: folder on a tmpfs where leases outlive a restart, such as /run/keyferry; "
+    "empty: they do not",
+)
+"""For commands that run for long."""
+
+
 def vault_flags(product: Product, *, creates_tokens: bool = False) -> tuple[GoFlag, ...]:
     """The flags that say how vaults of a product are reached where a class does not.
 
@@ -118,6 +128,7 @@ def vault_settings(
         hmac_secret=text("hmac-secret-name") or str(values.get("hmac-secret-name", "")),
         key_file=str(key_folder / f"{product.name}-hmac.key") if key_folder else "",
         keeps_leases=keeps_leases,
+        lease_folder=str(values.get(LEASE_FLAG.name, "")),
     )
 
 

@@ -11,7 +11,7 @@ from keyferry.driver.deliver import Delivery
 from keyferry.driver.health import HealthKeeper
 from keyferry.driver.publish import Publisher
 from keyferry.driver.release import SecretRelease
-from keyferry.driver.restore import restore_volumes
+from keyferry.driver.restore import restore_held, restore_volumes
 from keyferry.driver.rotation import RotationTimer
 from keyferry.driver.secret_loop import SecretLoop
 from keyferry.driver.settings import DRIVER_NAME
@@ -109,6 +109,7 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         clock=given.clock,
     )
     async with AsyncExitStack() as stack:
+        await restore_held(given.plugins, given.mounts)
         await stack.enter_async_context(statuses.running())
         await stack.enter_async_context(health.running())
         await stack.enter_async_context(secrets.running())

@@ -10,14 +10,14 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keyferry.contract import ExpiryState
 from keyferry.driver.events import near_expiry
+from keyferry.expiry import ExpiryState
 from keyferry.reminders import Reminders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.contract import Expiry
+    from keyferry.expiry import Expiry
     from keyferry.metrics import Metrics
     from keyferry.store import ClassObject, ObjectStore, PodRef
 

@@ -23,6 +23,7 @@ from keyferry.store.manifest_codec import STATUS_API_VERSION, STATUS_KIND
 
 if TYPE_CHECKING:
     from keyferry.driver.mounts import Mounts
+    from keyferry.driver.plugins import Plugins
     from keyferry.driver.volumes import Volumes
     from keyferry.store import PodStatus
     from keyferry.store.cluster import Cluster, CsiVolume, PodFacts
@@ -53,6 +54,21 @@ async def restore_volumes(
             found += 1
     volumes.complete = True
     _log.info("volumes of an earlier process", count=found)
+
+
+async def restore_held(plugins: Plugins, mounts: Mounts) -> None:
+    """Lets the providers go on with what they held; what was for volumes that went is given back.
+
+    A volume counts as gone when nothing is mounted there, whatever the cluster says of its pod: of
+    one that still stands kubelet asks us to take it away. No call of kubelet may come before.
+    """
+    for target in sorted(plugins.restore()):
+        try:
+            stands = await run_whole(mounts.inspect, Path(target)) is not VolumeState.ABSENT
+        except VolumeError:
+            continue  # not known to be gone
+        if not stands:
+            plugins.unpublished(target)
 
 
 def volume_of(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keyferry.vault.grant import Grant
     from keyferry.vault.login import Login
     from keyferry.vault.objects import ReadRequest
+    from keyferry.vault.server import Server
     from keyferry.vault.session import Session
 
 RENEW_BELOW = 1 / 3
@@ -34,27 +35,50 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """By whose login a secret came from where: what renewing and revoking it takes.
+
+    Attributes:
+        server: the vault.
+        mount: the path of the auth method.
+        mode: the kind of the login.
+        own_token: whether the token came of a login of ours, so that it may be revoked.
+    """
+
+    server: Server
+    mount: str
+    mode: str
+    own_token: bool
+
+
+def origin_of(login: Login) -> Origin:
+    """The origin of what is read by a login."""
+    own = not isinstance(login.method, TokenLogin)
+    return Origin(login.server, login.mount, login.mode, own_token=own)
+
+
+@dataclass(frozen=True, slots=True)
 class Issued:
-    """A secret, and the login that it was read with.
+    """A secret, and what it was read with.
 
     Attributes:
         answer: of the vault.
         grant: the token that was used.
-        session: whose token it is.
-        login: who.
+        origin: where it came from.
+        session: whose token it is; None where it is of a login of an earlier process.
         shared: whether other pods use the session too.
     """
 
     answer: Answer
     grant: Grant
-    session: Session
-    login: Login
+    origin: Origin
+    session: Session | None
     shared: bool
 
-    @property
-    def own_token(self) -> bool:
-        """Whether the token came of a login of ours, so that it may be revoked."""
-        return not isinstance(self.login.method, TokenLogin)
+    def forget_token(self) -> None:
+        """Let nobody else use the token any more."""
+        if self.session is not None:
+            self.session.forget(self.grant)
 
 
 @dataclass(slots=True, eq=False)
@@ -85,6 +109,16 @@ class Lease:
         return self.issued.answer.lease_id
 
     @property
+    def path(self) -> str:
+        """Of the API that it came from, for messages."""
+        return self.key.item[1]
+
+    @property
+    def ends(self) -> float:
+        """When it is good no more, by itself or by its token."""
+        return min(self.expires, self.issued.grant.expires) if self.id else self.expires
+
+    @property
     def due(self) -> float:
         """When something is to be done with it next."""
         own = self.expires - self.life * RENEW_BELOW
@@ -96,7 +130,7 @@ class Lease:
         due = self.expires - now <= self.life * RENEW_BELOW
         if not self.id:
             return Step.REPLACE if due else Step.KEEP
-        if now >= min(self.expires, grant.expires):
+        if now >= self.ends:
             return Step.REPLACE
         token_due = now >= grant.renew_at
         if (due and not self.renewable) or (token_due and not grant.renewable):

@@ -2,24 +2,22 @@
 
 A dynamic secret is asked for once and held as long as a volume of its pod uses it. It is renewed
 before it ends; where the vault renews it no further, the next refresh of the volume gets a new one.
-With the last volume it is revoked. What is held is in memory alone: after a restart of the process
-nothing is known of it, the next refresh gets a new secret, and the old one ends by itself.
+With the last volume it is revoked. Where there is a folder for it (`lease_store`), the next process
+knows all of this and goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keyferry.contract import Purpose
 from keyferry.economy.flights import Flight
 from keyferry.errors import KeyferryError
-from keyferry.go_json import write_json
 from keyferry.logs import get_logger
-from keyferry.vault.answer import BadAnswerError, read_answer
 from keyferry.vault.grant import NEVER
-from keyferry.vault.http import VaultRequest
-from keyferry.vault.lease import RENEW_BELOW, Lease, Step, lifetime
+from keyferry.vault.lease import Lease, Step, lifetime
+from keyferry.vault.lease_calls import LeaseCalls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -27,7 +25,9 @@ if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.economy.key import FetchKey
     from keyferry.vault.answer import Answer
+    from keyferry.vault.grant import Grant
     from keyferry.vault.lease import Issued
+    from keyferry.vault.lease_store import LeaseStore
     from keyferry.vault.objects import ReadRequest
     from keyferry.vault.session import Vaults
 
@@ -48,13 +48,17 @@ class Leases:
     Args:
         vaults: the way to the vaults.
         clock: how time passes.
+        store: keeps them for the next process.
         background: whether secrets are renewed between mounts. Only where somebody tells when
             volumes go, or nothing would ever end.
     """
 
-    def __init__(self, vaults: Vaults, clock: Clock, *, background: bool) -> None:
-        self._vaults = vaults
+    def __init__(
+        self, vaults: Vaults, clock: Clock, store: LeaseStore, *, background: bool
+    ) -> None:
+        self._calls = LeaseCalls(vaults)
         self._clock = clock
+        self._store = store
         self._background = background
         self._held: dict[FetchKey, Lease] = {}
         self._flights: dict[FetchKey, Flight[Issued]] = {}
@@ -65,6 +69,32 @@ class Leases:
     def __contains__(self, key: FetchKey) -> bool:
         """Whether a secret is held for exactly this question of this pod."""
         return key in self._held
+
+    def restore(self) -> list[Lease]:
+        """Take up what an earlier process held; returns it.
+
+        What no volume uses any more was about to be revoked, and is.
+        """
+        grants: dict[tuple[str, str], Grant] = {}
+        unused = []
+        now = self._clock.monotonic()
+        for lease in self._store.open(now):
+            if lease.ends <= now:
+                self._store.drop(lease)
+                continue
+            if lease.id:
+                place = (lease.issued.origin.server.host, lease.issued.grant.token)
+                grant = grants.setdefault(place, lease.issued.grant)
+                grant.leases += 1
+                lease.issued = replace(lease.issued, grant=grant)
+            if lease.volumes:
+                self._held[lease.key] = lease
+            else:
+                unused.append(lease)
+        self._give_back(unused)
+        if self._held:
+            self._begin_to_tend()
+        return list(self._held.values())
 
     async def obtain(
         self,
@@ -88,34 +118,39 @@ class Leases:
         if lease is None:
             flight = self._flights.get(key)
             if flight is None:
-                flight = Flight(self._make(key, request, make), lambda: self._made(key))
+                flight = Flight(self._make(key, request, volume, make), lambda: self._made(key))
                 self._flights[key] = flight
             issued = await flight.wait()
             lease = self._held.get(key)
             if lease is None:
                 return issued.answer
-        lease.volumes.add(volume)
+        if volume not in lease.volumes:
+            lease.volumes.add(volume)
+            self._store.put(lease)
         return lease.issued.answer
 
-    def hold(self, key: FetchKey, request: ReadRequest, issued: Issued) -> Lease | None:
+    def hold(
+        self, key: FetchKey, request: ReadRequest, issued: Issued, volume: str
+    ) -> Lease | None:
         """Keep what a vault has made for one pod; None where it has no end that is known."""
         self._prune()
         life = lifetime(issued.answer, request, wall=self._clock.wall().timestamp())
         if life is None:
             return None
-        lease = Lease(key, issued, life, self._clock.monotonic() + life, issued.answer.renewable)
+        expires = self._clock.monotonic() + life
+        lease = Lease(key, issued, life, expires, issued.answer.renewable, {volume})
         if lease.id:
             issued.grant.leases += 1
             if issued.shared:
                 # The token is now this pod's alone, to be revoked with it; others log in anew.
-                issued.session.forget(issued.grant)
+                issued.forget_token()
         former = self._held.get(key)
         if former is not None:
             lease.volumes |= former.volumes
             _let_go(former)
         self._held[key] = lease
-        if self._background and self._tender is None:
-            self._tender = asyncio.create_task(self._tend_always())
+        self._store.put(lease)
+        self._begin_to_tend()
         return lease
 
     def settle(self, volume: str, used: Iterable[FetchKey]) -> None:
@@ -146,12 +181,21 @@ class Leases:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
             for task in late:
                 task.cancel()
+        self._store.close()
+
+    def _begin_to_tend(self) -> None:
+        if self._background and self._tender is None:
+            self._tender = asyncio.create_task(self._tend_always())
 
     async def _make(
-        self, key: FetchKey, request: ReadRequest, make: Callable[[], Awaitable[Issued]]
+        self,
+        key: FetchKey,
+        request: ReadRequest,
+        volume: str,
+        make: Callable[[], Awaitable[Issued]],
     ) -> Issued:
         issued = await make()
-        self.hold(key, request, issued)
+        self.hold(key, request, issued, volume)
         return issued
 
     def _made(self, key: FetchKey) -> None:
@@ -170,7 +214,7 @@ class Leases:
         """Renew a lease and its token; a vault that does not answer is asked again later."""
         flight = self._renewals.get(lease.key)
         if flight is None:
-            flight = Flight(self._renew(lease), lambda: self._was_renewed(lease.key))
+            flight = Flight(self._calls.renew(lease), lambda: self._was_renewed(lease.key))
             self._renewals[lease.key] = flight
         try:
             await flight.wait()
@@ -178,48 +222,24 @@ class Leases:
             now = self._clock.monotonic()
             lease.retry_at = now + min(RETRY_SECONDS, (lease.expires - now) / 4)
             _log.warning("a secret could not be renewed yet", **error.log_pairs())
+        else:
+            self._keep_all_of(lease.issued.grant)
+
+    def _keep_all_of(self, grant: Grant) -> None:
+        """A token and what hangs on it have other times now."""
+        for lease in self._held.values():
+            if lease.issued.grant is grant:
+                self._store.put(lease)
 
     def _was_renewed(self, key: FetchKey) -> None:
         self._renewals.pop(key, None)
-
-    async def _renew(self, lease: Lease) -> None:
-        grant, server = lease.issued.grant, lease.issued.login.server
-        if self._clock.monotonic() >= grant.renew_at:
-            renewed = await self._vaults.renew(lease.issued.login, grant, Purpose.REFRESH)
-            grant.renewable = grant.renewable and renewed
-        if self._clock.monotonic() < lease.expires - lease.life * RENEW_BELOW:
-            return
-        reply = await self._vaults.send(
-            server,
-            VaultRequest(
-                "/v1/sys/leases/renew",
-                f"renew a lease of {server}",
-                "PUT",
-                write_json({"lease_id": lease.id}),
-                token=grant.token,
-            ),
-            self._vaults.errand(lease.issued.login, Purpose.REFRESH),
-        )
-        try:
-            answer = read_answer(reply.body) if reply.good else None
-        except BadAnswerError:
-            answer = None
-        if answer is not None and answer.seconds:
-            lease.expires = self._clock.monotonic() + answer.seconds
-        if lease.step(self._clock.monotonic()) is not Step.KEEP:
-            lease.renewable = False
-            _log.warning(
-                "a secret cannot be renewed further; the next refresh of its volume gets a new one",
-                vault=server.host,
-                path=lease.key.item[1],
-                seconds=round(lease.expires - self._clock.monotonic()),
-            )
 
     def _prune(self) -> None:
         """Forget what has ended."""
         now = self._clock.monotonic()
         for lease in [lease for lease in self._held.values() if lease.expires <= now]:
             del self._held[lease.key]
+            self._store.drop(lease)
             _let_go(lease)
 
     def _release(self, volume: str, *, keep: frozenset[FetchKey]) -> None:
@@ -230,44 +250,30 @@ class Leases:
                 if not lease.volumes:
                     del self._held[lease.key]
                     gone.append(lease)
-        leases = [lease for lease in gone if lease.id]
+                # What is to be revoked is known until it is, also to the next process.
+                self._store.put(lease)
+        self._give_back(gone)
+
+    def _give_back(self, gone: list[Lease]) -> None:
+        """Revoke what nobody uses any more, without anybody waiting."""
+        leases = []
+        for lease in gone:
+            if lease.id:
+                leases.append(lease)
+            else:
+                self._store.drop(lease)
         if leases:
             task = asyncio.create_task(self._revoke(leases))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _revoke(self, leases: list[Lease]) -> None:
-        """Give back: the whole token where nothing else hangs on it, else each lease."""
         for lease in leases:
             _let_go(lease)
-        done = set()
+        await self._calls.revoke(leases)
         for lease in leases:
-            issued = lease.issued
-            try:
-                if issued.own_token and not issued.grant.leases:
-                    if issued.grant.token not in done:
-                        done.add(issued.grant.token)
-                        issued.session.forget(issued.grant)
-                        await self._put(lease, "/v1/auth/token/revoke-self", b"{}")
-                else:
-                    body = write_json({"lease_id": lease.id})
-                    await self._put(lease, "/v1/sys/leases/revoke", body)
-            except KeyferryError as error:
-                _log.warning("a secret was not revoked; it ends by itself", **error.log_pairs())
-
-    async def _put(self, lease: Lease, path: str, body: bytes) -> None:
-        server = lease.issued.login.server
-        why = f"revoke a secret of {server}"
-        request = VaultRequest(path, why, "PUT", body, token=lease.issued.grant.token)
-        errand = self._vaults.errand(lease.issued.login, Purpose.REFRESH)
-        reply = await self._vaults.send(server, request, errand)
-        if reply.status == 403 and "leases" in path:
-            _log.warning(
-                "a secret may not be revoked; it ends by itself",
-                vault=server.host,
-                path=lease.key.item[1],
-                remedy='add to a policy: path "sys/leases/revoke" { capabilities = ["update"] }',
-            )
+            if lease.key not in self._held:
+                self._store.drop(lease)
 
     async def _tend_always(self) -> None:
         while True:

@@ -95,6 +95,11 @@ class Login:
         return f"auth/{self.mount}/login"
 
     @property
+    def mode(self) -> str:
+        """The kind of the login, one word."""
+        return self._proof()[0]
+
+    @property
     def who(self) -> str:
         """How messages call it."""
         match self.method:

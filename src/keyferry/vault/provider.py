@@ -17,6 +17,7 @@ from keyferry.vault.delivery import deliver
 from keyferry.vault.http import VaultHttp
 from keyferry.vault.key_secret import KeySecret
 from keyferry.vault.kubernetes_api import KubernetesApi
+from keyferry.vault.lease_store import LeaseStore
 from keyferry.vault.leases import Leases
 from keyferry.vault.params import parse_mount
 from keyferry.vault.pod_tokens import NoPodTokens
@@ -92,7 +93,8 @@ class VaultProvider:
         self._http = VaultHttp(https, TlsContexts(metrics))
         clock = clock or SystemClock()
         vaults = Vaults(self._http, economy, clock)
-        self.leases = Leases(vaults, clock, background=settings.keeps_leases)
+        folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
+        self.leases = Leases(vaults, clock, LeaseStore(folder), background=settings.keeps_leases)
         api = self._kubernetes_api()
         self._parts = VaultParts(
             vaults,
@@ -119,6 +121,19 @@ class VaultProvider:
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
         return ProviderVersion(API_VERSION, self._product.runtime_name, __version__)
+
+    def restore(self) -> frozenset[str]:
+        """Take up what an earlier process held; returns the target paths that it is for."""
+        leases = self.leases.restore()
+        for lease in leases:
+            grant, origin = lease.issued.grant, lease.issued.origin
+            if lease.id:
+                self._parts.leased.add(origin.server, lease.path)
+            if lease.id and origin.own_token:
+                self._parts.sessions.learn_kind(
+                    origin.server, origin.mount, kubernetes=grant.kubernetes
+                )
+        return frozenset(volume for lease in leases for volume in lease.volumes)
 
     def volume_gone(self, target_path: str) -> None:
         """Give back what was made for this volume alone, without waiting for the vault."""

@@ -17,7 +17,7 @@ from keyferry.errors import KeyferryError
 from keyferry.vault.client import VaultClient
 from keyferry.vault.folder_list import FolderList
 from keyferry.vault.kv_list import is_provable, kv_secret
-from keyferry.vault.lease import Issued
+from keyferry.vault.lease import Issued, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from keyferry.economy.proofs import Proofs
     from keyferry.vault.answer import Answer
     from keyferry.vault.leases import Leases
-    from keyferry.vault.login import Login
     from keyferry.vault.objects import ReadRequest
+    from keyferry.vault.server import Server
     from keyferry.vault.session import Vaults
     from keyferry.vault.sessions import OpenSession, Sessions
 
@@ -42,19 +42,19 @@ class LeasedPaths:
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], None] = {}
 
-    def add(self, login: Login, request: ReadRequest) -> None:
+    def add(self, server: Server, path: str) -> None:
         """Remember one."""
-        self._known[_place(login, request)] = None
+        self._known[_place(server, path)] = None
         if len(self._known) > MAX_LEASED_PATHS:
             del self._known[next(iter(self._known))]
 
-    def has(self, login: Login, request: ReadRequest) -> bool:
+    def has(self, server: Server, path: str) -> bool:
         """Whether it is one."""
-        return _place(login, request) in self._known
+        return _place(server, path) in self._known
 
 
-def _place(login: Login, request: ReadRequest) -> tuple[str, str, str]:
-    return login.server.host, login.server.namespace, request.path.path
+def _place(server: Server, path: str) -> tuple[str, str, str]:
+    return server.host, server.namespace, path
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Reader:
         self._parts.leases.settle(self._volume, map(self._own_key, requests))
 
     async def _read(self, request: ReadRequest) -> Answer:
-        known = self._parts.leased.has(self._login, request)
+        known = self._parts.leased.has(self._login.server, request.path.path)
         if known or not request.shareable or self._own_key(request) in self._parts.leases:
             return await self._obtain(request)
         mine: list[Issued] = []
@@ -136,9 +136,8 @@ class Reader:
         )
         if not issued.answer.lease_id:
             return issued.answer
-        self._parts.leased.add(self._login, request)
-        if mine and (held := self._parts.leases.hold(self._own_key(request), request, issued)):
-            held.volumes.add(self._volume)
+        self._parts.leased.add(self._login.server, request.path.path)
+        if mine and self._parts.leases.hold(self._own_key(request), request, issued, self._volume):
             return issued.answer
         return await self._obtain(request)
 
@@ -158,10 +157,10 @@ class Reader:
 
     async def _make(self, request: ReadRequest) -> Issued:
         """Ask for this pod alone."""
-        if not self._parts.leased.has(self._login, request):
+        if not self._parts.leased.has(self._login.server, request.path.path):
             issued = await self._ask(self._session, request, self._errand())
             if issued.answer.lease_id:
-                self._parts.leased.add(self._login, request)
+                self._parts.leased.add(self._login.server, request.path.path)
             return issued
         session = await self._parts.sessions.open(self._login, self._purpose, per_pod=True)
         return await self._ask(session, request, self._errand())
@@ -172,7 +171,7 @@ class Reader:
     async def _ask(self, session: OpenSession, request: ReadRequest, errand: Errand) -> Issued:
         client = VaultClient(self._parts.vaults, session, errand)
         answer, grant = await client.read(request)
-        return Issued(answer, grant, session.session, session.login, session.shared)
+        return Issued(answer, grant, origin_of(session.login), session.session, session.shared)
 
     def _key(self, request: ReadRequest, *, per_pod: bool) -> FetchKey:
         identity = self._login.identity(per_pod=True) if per_pod else self._session.identity

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from keyferry.economy.flights import Flight
 from keyferry.errors import IdentityError, KeyferryError
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
 RENEW_SELF = "/v1/auth/token/renew-self"
 
 
+class Asker(Protocol):
+    """Who asks which vault."""
+
+    @property
+    def server(self) -> Server:
+        """The vault."""
+
+    @property
+    def mode(self) -> str:
+        """The kind of the login, one word."""
+
+
 class Vaults:
     """The way to all vaults: requests in their turns, with further tries.
 
@@ -39,10 +51,9 @@ class Vaults:
         self._economy = economy
         self.now = clock.monotonic
 
-    def errand(self, login: Login, purpose: Purpose) -> Errand:
+    def errand(self, asker: Asker, purpose: Purpose) -> Errand:
         """For requests that are not shared."""
-        mode = login.identity(per_pod=False).mode
-        return self._economy.errand(login.server.host, purpose, mode=mode)
+        return self._economy.errand(asker.server.host, purpose, mode=asker.mode)
 
     async def send(self, server: Server, request: VaultRequest, errand: Errand) -> VaultReply:
         """The answer to a request, be it a refusal.
@@ -56,16 +67,16 @@ class Vaults:
 
         return await errand.run(attempt)
 
-    async def renew(self, login: Login, grant: Grant, purpose: Purpose) -> bool:
+    async def renew(self, asker: Asker, grant: Grant, purpose: Purpose) -> bool:
         """Have a token renewed; whether the vault did.
 
         Raises:
             VaultError: the vault does not answer.
         """
-        why = f"renew a token of {login.server}"
+        why = f"renew a token of {asker.server}"
         request = VaultRequest(RENEW_SELF, why, "PUT", b"{}", token=grant.token)
         now = self.now()
-        reply = await self.send(login.server, request, self.errand(login, purpose))
+        reply = await self.send(asker.server, request, self.errand(asker, purpose))
         if not reply.good:
             return False
         try:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keyferry.vault.grant import Grant
     from keyferry.vault.login import Login
     from keyferry.vault.pod_tokens import PodTokens
+    from keyferry.vault.server import Server
     from keyferry.vault.session import Vaults
 
 _Place = tuple[str, str, str, str]
@@ -93,12 +94,16 @@ class Sessions:
         shared = not isinstance(login.method, JwtLogin)
         if not shared:
             await self._find_kind(login, purpose)
-            shared = self._kinds.get(_place(login), False)
+            shared = self._kinds.get(_place(login.server, login.mount), False)
         return self._session(login, old, per_pod=per_pod or not shared)
+
+    def learn_kind(self, server: Server, mount: str, *, kubernetes: bool) -> None:
+        """Take over what an earlier process found out of an auth method."""
+        self._kinds[_place(server, mount)] = kubernetes
 
     async def _find_kind(self, login: Login, purpose: Purpose) -> None:
         """Let one pod log in before the others of an unknown auth method do."""
-        place = _place(login)
+        place = _place(login.server, login.mount)
         if place in self._kinds:
             self._kinds.move_to_end(place)
             return
@@ -115,7 +120,7 @@ class Sessions:
     async def _log_in_first(self, login: Login, purpose: Purpose) -> Grant:
         alone = self._session(login, (), per_pod=True)
         grant = await alone.grant(purpose)
-        self._kinds[_place(login)] = grant.kubernetes
+        self._kinds[_place(login.server, login.mount)] = grant.kubernetes
         if grant.kubernetes:
             self._kept.pop(alone.identity, None)
             self._keep(login.identity(per_pod=False), alone.session)
@@ -144,6 +149,5 @@ class Sessions:
             self._kept.popitem(last=False)
 
 
-def _place(login: Login) -> _Place:
-    server = login.server
-    return server.address.base, server.address.socket, server.namespace, login.mount
+def _place(server: Server, mount: str) -> _Place:
+    return server.address.base, server.address.socket, server.namespace, mount

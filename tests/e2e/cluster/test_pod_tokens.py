@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
-from keyferry.driver.plugins import ExternalProvider
+from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.vault.http import VaultHttp

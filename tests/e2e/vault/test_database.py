@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -22,6 +23,8 @@ from tests.e2e.vault.engines import (
 from tests.e2e.vault.postgres import Postgres
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
+from tests.fakes.memory_folder import memory_folder
+from tests.fakes.mounts import unmount_below
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -80,6 +83,7 @@ async def engine(vault: VaultServer, postgres: Postgres) -> None:
     """The database engine, and a role of the auth method that may use it."""
     await enable_database(vault, postgres)
     await database_role(vault, "short", ttl="4s", max_ttl="1h")
+    await database_role(vault, "restarted", ttl="15s", max_ttl="1h")
     await database_role(vault, "ending", ttl="4s", max_ttl="6s")
     await allow(vault, "database", "database/creds/+")
     await jwt_role(vault, "database", "database", RENEW_LEASES)
@@ -92,6 +96,13 @@ async def databases(
     """A node; no user of a test is left for the next one."""
     yield Databases(node, vault, postgres, signer)
     await vault.write("sys/leases/revoke-prefix/database/creds", {})
+
+
+@pytest.fixture
+def leases() -> Iterator[Path]:
+    """A folder in memory."""
+    with memory_folder() as path:
+        yield path
 
 
 async def published(databases: Databases, role: str, *flags: str) -> tuple[Driver, Volume]:
@@ -196,10 +207,58 @@ async def test_a_lease_that_was_revoked_is_followed_by_a_new_user(databases: Dat
     await driver.stop()
 
 
-async def test_after_a_restart_of_the_driver_the_volume_gets_one_new_user(
+async def test_a_killed_driver_goes_on_with_the_user_where_it_stopped(
+    databases: Databases, leases: Path
+) -> None:
+    """The next one gives the same user, renews him past his first end, and revokes him."""
+    flag = f"--lease-dir={leases}"
+    driver, volume = await published(databases, "restarted", flag)
+    name = await databases.log_in(volume)
+    await driver.kill()
+    mark = databases.vault.audit.mark()
+    driver = await databases.node.start_driver(*ALWAYS_REFRESH, flag)
+
+    async def renewed() -> bool | None:
+        return True if databases.renewals(mark) >= 2 else None
+
+    await eventually(renewed, "two renewals without any call of kubelet", seconds=90)
+    await driver.publish(volume)
+    assert name == await databases.log_in(volume)
+    assert [name] == await databases.postgres.made_users()
+    assert [] == databases.vault.audit.of_path("database/creds/restarted", after=mark)
+    assert [] == databases.vault.audit.of_path("auth/kubernetes/login", after=mark)
+    await driver.unpublish(volume)
+    await databases.no_user_is_left()
+    assert [] == list((leases / "vault").iterdir())
+    await driver.stop()
+
+
+async def test_a_volume_that_went_while_no_driver_ran_is_given_back(
+    databases: Databases, leases: Path
+) -> None:
+    """Nobody ever calls for it again; the user of the volume that stands stays."""
+    flag = f"--lease-dir={leases}"
+    driver, gone = await published(databases, "app", flag)
+    stays = databases.volume("app", pod="web-1")
+    await driver.publish(stays)
+    name = await databases.log_in(stays)
+    await driver.kill()
+    unmount_below(gone.path)
+    driver = await databases.node.start_driver(flag)
+
+    async def one_left() -> bool | None:
+        return True if [name] == await databases.postgres.made_users() else None
+
+    await eventually(one_left, "the user of the volume that went to go", seconds=40)
+    await driver.unpublish(stays)
+    await databases.no_user_is_left()
+    await driver.stop()
+
+
+async def test_without_a_folder_a_restarted_driver_gets_one_new_user(
     databases: Databases,
 ) -> None:
-    """Leases are kept in memory alone: the user of before works on until his own lease ends."""
+    """Leases are then in memory alone: the user of before works on until his own lease ends."""
     driver, volume = await published(databases, "app")
     before = await databases.log_in(volume)
     password = volume.files()["password"][1].decode()

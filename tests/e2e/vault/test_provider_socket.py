@@ -15,7 +15,7 @@ from keyferry.contract import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.driver.plugins import ExternalProvider
+from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from tests.e2e.children import PATIENCE_SECONDS
 from tests.e2e.node import BareNode

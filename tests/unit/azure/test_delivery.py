@@ -12,8 +12,9 @@ from keyferry.azure.fetch_plan import Fetched, ask_of
 from keyferry.azure.objects import parse_objects
 from keyferry.azure.options import BundleOptions
 from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE
-from keyferry.contract import Expiry, ObjectVersion, SecretFile
+from keyferry.contract import ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
+from keyferry.expiry import Expiry
 from tests.fakes.vault_peer import entry, issue, new_ec
 
 MADE = issue("test.domain.com", new_ec())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyferry.contract import Expiry
 from keyferry.driver.expiry_watch import ExpiryWatch
+from keyferry.expiry import Expiry
 from keyferry.metrics import Metrics
 from keyferry.reminders import Reminders
 from keyferry.store.interface import ClassObject, PodRef

@@ -1,0 +1,142 @@
+"""A provider behind a socket, which speaks the v1alpha1 protocol.
+
+Source: driver-wire, sections 2.3 to 2.8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import grpc
+
+from keyferry.contract import (
+    API_VERSION,
+    MountCall,
+    MountResult,
+    ProviderVersion,
+    decode_result,
+    encode_call,
+)
+from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERVICE = "v1alpha1.CSIDriverProvider"
+CONNECT_SECONDS = 5.0
+_HEALTH_SECONDS = 5.0
+_SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": SERVICE}],
+                "waitForReady": True,
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "1s",
+                    "maxBackoff": "10s",
+                    "backoffMultiplier": 1.1,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+
+
+class ExternalProvider:
+    """A provider on a unix socket, connected to at the first call.
+
+    Args:
+        name: what the class calls it.
+        socket: its socket file.
+        max_receive_bytes: the largest reply that is taken.
+        connect_seconds: how long a provider that just restarts is waited for. Upstream waits as
+            long as kubelet does (two minutes), and says nothing; we say which socket is dead.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        socket: Path,
+        *,
+        max_receive_bytes: int,
+        connect_seconds: float = CONNECT_SECONDS,
+    ) -> None:
+        self._name = name
+        self._socket = socket
+        self._connect_seconds = connect_seconds
+        self._channel = grpc.aio.insecure_channel(
+            f"unix:{socket}",
+            options=[
+                ("grpc.default_authority", "localhost"),
+                ("grpc.max_receive_message_length", max_receive_bytes),
+                ("grpc.service_config", _SERVICE_CONFIG),
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+        self._mount = self._channel.unary_unary(
+            f"/{SERVICE}/Mount",
+            request_serializer=wire.MountRequest.SerializeToString,
+            response_deserializer=wire.MountResponse.FromString,
+        )
+        self._version = self._channel.unary_unary(
+            f"/{SERVICE}/Version",
+            request_serializer=wire.VersionRequest.SerializeToString,
+            response_deserializer=wire.VersionResponse.FromString,
+        )
+
+    async def mount(self, call: MountCall) -> MountResult:
+        """Asks the provider; its gRPC status passes through in a `ProviderReportedError`."""
+        await self._connect()
+        try:
+            reply = await self._mount(encode_call(call))
+        except grpc.aio.AioRpcError as error:
+            raise self._translate(error) from error
+        return decode_result(reply, provider=self._name)
+
+    async def version(self) -> ProviderVersion:
+        """Asks the provider for its version, within five seconds."""
+        await self._connect()
+        try:
+            reply = await self._version(
+                wire.VersionRequest(version=API_VERSION), timeout=_HEALTH_SECONDS
+            )
+        except grpc.aio.AioRpcError as error:
+            raise self._translate(error) from error
+        return ProviderVersion(reply.version, reply.runtime_name, reply.runtime_version)
+
+    def restore(self) -> frozenset[str]:
+        """Nothing: what it holds is its own affair."""
+        return frozenset()
+
+    def volume_gone(self, target_path: str) -> None:
+        """Nothing to do: the protocol has no such call."""
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def _connect(self) -> None:
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), self._connect_seconds)
+        except TimeoutError as error:
+            raise ProviderUnreachableError(
+                f"provider {self._name!r} does not answer: nobody listens on {self._socket}",
+                "Check the provider's pod on this node; the mount is tried again by itself.",
+            ) from error
+
+    def _translate(self, error: grpc.aio.AioRpcError) -> ProviderReportedError:
+        code = error.code().value[0]
+        details = error.details() or error.code().name
+        remedy = ""
+        if code == Code.RESOURCE_EXHAUSTED and "larger than max" in details.lower():
+            remedy = (
+                "Raise --max-call-recv-msg-size (and the memory limit of the driver), "
+                "or split the class."
+            )
+        problem = f"provider {self._name!r} failed: {details}"
+        return ProviderReportedError(problem, remedy, code=code, reason="GRPCProviderError")

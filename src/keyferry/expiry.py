@@ -1,0 +1,41 @@
+"""When something in a volume ends, and how near that is. [pure]"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+
+class ExpiryState(Enum):
+    """How near the end of an object is."""
+
+    FAR = "far"
+    SOON = "soon"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """When a delivered object ends, of which its class wants to hear some time before.
+
+    Attributes:
+        name: the object as a person would call it: `secret db-password`.
+        at: seconds since 1970, before the year 10000.
+        warn_before: seconds before `at` from which on it is `SOON`.
+    """
+
+    name: str
+    at: int
+    warn_before: float
+
+    def state(self, now: float) -> ExpiryState:
+        """How near its end is at `now`, seconds since 1970."""
+        if now >= self.at:
+            return ExpiryState.EXPIRED
+        return ExpiryState.SOON if now >= self.at - self.warn_before else ExpiryState.FAR
+
+    def sentence(self, now: float) -> str:
+        """The warning, without the remaining time, so that it reads the same until the end."""
+        verb = "expired" if self.state(now) is ExpiryState.EXPIRED else "expires"
+        return f"{self.name} {verb} on {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,114 @@
+"""Keeps what is held for pods beyond the end of the process, where there is a folder for it.
+
+Without one, or with one that does not do, everything works, but the next process knows nothing.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry.errors import PlatformError
+from keyferry.logs import get_logger
+from keyferry.vault.lease_folder import LeaseFolder
+from keyferry.vault.lease_record import BadRecordError, read_record, write_record
+
+if TYPE_CHECKING:
+    from keyferry.vault.lease import Lease
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_log = get_logger("vault")
+
+
+class LeaseStore:
+    """The records of one provider.
+
+    Args:
+        path: of its folder; None for none.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._folder: LeaseFolder | None = None
+        self._boot = ""
+        self._said = False
+
+    def open(self, now: float) -> list[Lease]:
+        """Begin to keep; returns what an earlier process held.
+
+        Args:
+            now: by the clock of the machine.
+        """
+        if self._path is None:
+            return []
+        try:
+            self._boot = _BOOT_ID.read_text().strip()
+            self._folder = LeaseFolder(self._path)
+            return self._read(self._folder, now)
+        except PlatformError as error:
+            _log.error(
+                "what is held for pods will not survive a restart of this process",
+                **error.log_pairs(),
+            )
+        except OSError as error:
+            self._failed(error)
+        return []
+
+    def put(self, lease: Lease) -> None:
+        """Keep a lease as it is now."""
+        if self._folder is None:
+            if self._path is None and not self._said:
+                self._said = True
+                _log.info(
+                    "what is held for pods will not survive a restart of this process",
+                    remedy="let --lease-dir name a folder on a tmpfs, such as /run/keyferry",
+                )
+            return
+        try:
+            self._folder.write(_name(lease), write_record(lease, boot=self._boot))
+        except OSError as error:
+            self._failed(error)
+        else:
+            self._said = False
+
+    def drop(self, lease: Lease) -> None:
+        """It is held no longer."""
+        if self._folder is not None:
+            self._folder.remove(_name(lease))
+
+    def close(self) -> None:
+        """What is kept stays."""
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    def _read(self, folder: LeaseFolder, now: float) -> list[Lease]:
+        found = []
+        for name in folder.names():
+            try:
+                lease = read_record(folder.read(name), boot=self._boot, now=now)
+                if _name(lease) != name:
+                    raise BadRecordError("it bears another's name")
+            except (OSError, BadRecordError) as error:
+                why = str(error) if isinstance(error, BadRecordError) else "it cannot be read"
+                _log.warning("a record of a lease is dropped", file=name, why=why)
+                folder.remove(name)
+            else:
+                found.append(lease)
+        return found
+
+    def _failed(self, error: OSError) -> None:
+        if not self._said:
+            self._said = True
+            _log.error(
+                "a lease could not be kept for the next process",
+                folder=str(self._path),
+                error=error.strerror or type(error).__name__,
+            )
+
+
+def _name(lease: Lease) -> str:
+    key = lease.key
+    parts = (key.vault, key.identity.mode, *key.identity.proof, "", *key.item)
+    return sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,27 @@
+"""What a provider held since an earlier process: it hears which of the volumes stand no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.fakes.driver import running_driver
+from tests.fakes.provider import ScriptedProvider
+
+
+async def test_a_provider_hears_at_the_start_which_of_its_volumes_stand_no_more(
+    mount_home: Path,
+) -> None:
+    """Before any call of kubelet, and whatever the object store says; what stands stays."""
+    first = ScriptedProvider()
+    async with running_driver(mount_home, built_in={"scripted": first}) as driver:
+        driver.write_class("web")
+        stands = await driver.publish("web", "web-0")
+        went = await driver.publish("web", "web-1")
+        await driver.unpublish("web-1")
+    assert [str(went)] == first.gone
+    second = ScriptedProvider()
+    second.held = frozenset({str(stands), str(went)})
+    async with running_driver(mount_home, built_in={"scripted": second}) as driver:
+        assert [str(went)] == second.gone
+        await driver.unpublish("web-0")
+    assert [str(went), str(stands)] == second.gone

@@ -1,0 +1,197 @@
+"""Leases that outlive the process: kept in a folder in memory, and taken up by the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from keyferry.vault_settings import VaultSettings
+from tests.fakes.log import captured_log
+from tests.fakes.memory_folder import memory_folder
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+
+CREDS = "database/creds/app"
+USER = entry("user", CREDS, secretKey="username")
+OTHER = entry("other", "database/creds/other", secretKey="username")
+CERT = entry("cert", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"})
+WEB0, WEB1 = TestPod("web-0"), TestPod("web-1")
+
+
+@pytest.fixture
+async def vault() -> AsyncIterator[VaultApi]:
+    """A vault whose role `app` makes database users that live 60 s, at most 600."""
+    policy = {"database/creds/*": {"read"}, "pki/issue/*": {"update"}}
+    async with running_vault() as running:
+        running.add_role("app", accounts=["shop/web"], policy=policy)
+        yield running
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory."""
+    with memory_folder() as path:
+        yield path
+
+
+@asynccontextmanager
+async def process(vault: VaultApi, folder: Path, *standing: TestPod) -> AsyncIterator[VaultMounts]:
+    """One process after another, on a node where the volumes of these pods stand.
+
+    Nothing runs in the background; the end writes nothing, so a kill is the same.
+    """
+    settings = VaultSettings(keeps_leases=False, lease_folder=str(folder))
+    async with vault_mounts(vault, settings=settings) as mounts:
+        for gone in mounts.provider.restore() - {pod.target for pod in standing}:
+            mounts.provider.volume_gone(gone)
+        yield mounts
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def records(folder: Path) -> list[Path]:
+    """The files that are kept."""
+    return sorted((folder / "vault").iterdir())
+
+
+async def test_a_refresh_after_a_restart_asks_the_vault_nothing(
+    vault: VaultApi, folder: Path
+) -> None:
+    """No login either: how the auth method names its users is known, too."""
+    async with process(vault, folder) as mounts:
+        first = await mounts.files(USER, CERT)
+    vault.audit.clear()
+    async with process(vault, folder, WEB0) as mounts:
+        assert first == await mounts.files(USER, CERT)
+    assert [] == vault.audit
+
+
+async def test_a_lease_is_renewed_by_the_next_process_and_the_one_after(
+    vault: VaultApi, folder: Path
+) -> None:
+    """Its new times are kept as they change; its token is renewed with it."""
+    async with process(vault, folder) as mounts:
+        first = await mounts.files(USER)
+    for _ in range(8):
+        async with process(vault, folder, WEB0) as mounts:
+            vault.now += 45
+            await mounts.provider.leases.tend()
+    assert {first["user"].decode()} == vault.users
+    async with process(vault, folder, WEB0) as mounts:
+        assert first == await mounts.files(USER)
+    assert 1 == vault.asked(CREDS)
+
+
+async def test_the_last_unpublish_revokes_though_another_process_made_it(
+    vault: VaultApi, folder: Path
+) -> None:
+    """Then nothing is kept any more."""
+    async with process(vault, folder) as mounts:
+        await mounts.files(USER, OTHER)
+    async with process(vault, folder, WEB0) as mounts:
+        assert vault.users
+        mounts.provider.volume_gone(WEB0.target)
+        await until(lambda: not vault.users)
+        await until(lambda: not records(folder))
+    assert 1 == vault.asked("auth/token/revoke-self")
+
+
+async def test_a_volume_that_went_meanwhile_is_given_back_and_the_other_stays(
+    vault: VaultApi, folder: Path
+) -> None:
+    """By its own token."""
+    async with process(vault, folder) as mounts:
+        kept = await mounts.files(USER, pod=WEB0)
+        gone = await mounts.files(USER, pod=WEB1)
+    async with process(vault, folder, WEB0):
+        await until(lambda: gone["user"].decode() not in vault.users)
+        assert {kept["user"].decode()} == vault.users
+        await until(lambda: 1 == len(records(folder)))
+
+
+async def test_what_a_process_had_no_time_to_revoke_the_next_one_revokes(
+    vault: VaultApi, folder: Path
+) -> None:
+    """It was killed with the unpublish just done."""
+    async with process(vault, folder) as mounts:
+        await mounts.files(USER)
+        (record,) = records(folder)
+        content = record.read_bytes()
+        mounts.provider.leases._held.clear()
+    record.write_bytes(content.replace(f'["{WEB0.target}"]'.encode(), b"[]"))
+    async with process(vault, folder):
+        await until(lambda: not vault.users)
+    assert [] == records(folder)
+
+
+async def test_what_has_ended_meanwhile_is_replaced(vault: VaultApi, folder: Path) -> None:
+    """The clock is that of the machine, so an end is an end."""
+    async with process(vault, folder) as mounts:
+        first = await mounts.files(USER)
+    vault.now += 61
+    async with process(vault, folder, WEB0) as mounts:
+        assert [] == records(folder)
+        assert first != await mounts.files(USER)
+
+
+async def test_a_token_that_was_revoked_meanwhile_is_replaced_once(
+    vault: VaultApi, folder: Path
+) -> None:
+    """Its lease went with it."""
+    async with process(vault, folder) as mounts:
+        first = await mounts.files(USER)
+    vault.tokens.clear()
+    vault.leases.clear()
+    vault.now += 45
+    async with process(vault, folder, WEB0) as mounts:
+        second = await mounts.files(USER)
+        assert first != second
+        assert second == await mounts.files(USER)
+
+
+async def test_damaged_and_foreign_files_are_dropped_and_told(
+    vault: VaultApi, folder: Path
+) -> None:
+    """They keep nobody from starting, and nothing of them is told."""
+    async with process(vault, folder) as mounts:
+        await mounts.files(USER, pod=WEB0)
+        await mounts.files(USER, pod=WEB1)
+    whole, half = records(folder)
+    half.write_bytes(half.read_bytes()[:-20])
+    (folder / "vault" / "other").write_bytes(whole.read_bytes())
+    (folder / "vault" / "other").chmod(0o600)
+    with captured_log() as log:
+        async with process(vault, folder, WEB0, WEB1):
+            assert [whole] == records(folder)
+    assert 2 == log.getvalue().count("a record of a lease is dropped")
+    assert "hvs." not in log.getvalue()
+
+
+async def test_a_folder_that_does_not_do_is_told_and_done_without(
+    vault: VaultApi, folder: Path
+) -> None:
+    """Mounts go on."""
+    (folder / "vault").mkdir()
+    (folder / "vault").chmod(0o777)
+    with captured_log() as log:
+        async with process(vault, folder) as mounts:
+            assert await mounts.files(USER)
+    assert 1 == log.getvalue().count("others than its owner may use it")
+    assert [] == records(folder)
+
+
+async def test_without_a_folder_it_is_told_once(vault: VaultApi) -> None:
+    """With the remedy, and only by whom it concerns."""
+    with captured_log() as log:
+        async with vault_mounts(vault) as mounts:
+            await mounts.files(USER, pod=WEB0)
+            await mounts.files(USER, pod=WEB1)
+    assert 1 == log.getvalue().count("--lease-dir")
