@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds a Go program of the tests, once, into a cache, and prints its path: the conformance suite, or one of the Go originals that
-# tests/compat and bench run beside us, as they are published. Nothing of the originals is kept here.
-# Usage: scripts/tools.sh csi-sanity | driver-original | azure-original
+# Builds a Go program of the tests, once, into a cache, and prints its path: the conformance suite, one of the Go originals that
+# tests/compat and bench run beside us, as they are published, or a reader of ours around a library. Nothing of the originals is kept here.
+# Usage: scripts/tools.sh csi-sanity | driver-original | azure-original | go-reader
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
 CSI_SANITY=v5.6.0
@@ -24,6 +24,12 @@ go_build_module() { # PROGRAM MODULE VERSION FOLDER
     "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" "./$4"
 }
 
+go_build_ours() { # PROGRAM FOLDER
+  cd "$2"
+  CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off \
+    "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" .
+}
+
 program=${1:-}
 case "$program" in
   csi-sanity) version=$CSI_SANITY build=(go_install "$program" github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$CSI_SANITY") ;;
@@ -35,7 +41,12 @@ case "$program" in
     version=$AZURE_ORIGINAL
     build=(go_build_module "$program" github.com/Azure/secrets-store-csi-driver-provider-azure "$version" cmd)
     ;;
-  *) echo "Usage: scripts/tools.sh csi-sanity | driver-original | azure-original" >&2; exit 2 ;;
+  go-reader)
+    source="$scripts/../tests/e2e/vault/go_reader"
+    version=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c1-12)
+    build=(go_build_ours "$program" "$source")
+    ;;
+  *) echo "Usage: scripts/tools.sh csi-sanity | driver-original | azure-original | go-reader" >&2; exit 2 ;;
 esac
 
 folder="$cache/$program-$version"

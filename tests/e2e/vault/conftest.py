@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.e2e.node import BareNode, running_bare_node
 from tests.e2e.vault.engines import allow, enable_jwt, enable_kv, jwt_role, put_kv
 from tests.e2e.vault.postgres import Postgres, running_postgres
-from tests.e2e.vault.programs import server_programs
+from tests.e2e.vault.programs import go_reader, server_programs
 from tests.e2e.vault.server import VaultServer, running_server
 from tests.e2e.vault.tokens import TokenSigner
 
@@ -19,6 +19,7 @@ from tests.e2e.vault.tokens import TokenSigner
 def pytest_configure() -> None:
     """Get what must be downloaded before the time of a test runs."""
     server_programs()
+    go_reader()
 
 
 @pytest.fixture(scope="module")

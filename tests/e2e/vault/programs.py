@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-_SCRIPT = Path(__file__).parents[3] / "scripts" / "openbao.sh"
+_SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,18 @@ class ServerPrograms:
 @cache
 def server_programs() -> ServerPrograms:
     """Get whatever is missing: seconds the first time, an instant afterwards."""
-    run = subprocess.run([str(_SCRIPT)], stdout=subprocess.PIPE, text=True, check=True)
-    bao, postgresql = run.stdout.split()
-    return ServerPrograms(Path(bao), Path(postgresql))
+    bao, postgresql = _got("openbao.sh")
+    return ServerPrograms(bao, postgresql)
+
+
+@cache
+def go_reader() -> Path:
+    """Build the reader around HashiCorp's client library: a minute the first time."""
+    (program,) = _got("tools.sh", "go-reader")
+    return program
+
+
+def _got(script: str, *arguments: str) -> list[Path]:
+    command = [str(_SCRIPTS / script), *arguments]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return [Path(line) for line in run.stdout.split()]
