@@ -25,7 +25,7 @@ from keyferry.vault.read_refusals import Engine, read_error
 from keyferry.vault.render import render
 from keyferry.vault.server import Server, parse_address
 from keyferry.vault.unavailable import unavailable_error
-from keyferry.vault.unreachable import vault_problem
+from keyferry.vault.unreachable import no_tls_problem, vault_problem
 from keyferry.vault_settings import VaultSettings
 from scripts.troubleshooting_table import Row, table
 
@@ -76,6 +76,7 @@ def _class_rows() -> Iterator[Row]:
         ("no objects", {"objects": ""}, None),
         ("objects as for Azure", {"objects": "array: []"}, None),
         ("no path", {"objects": "- {objectName: FILE}"}, None),
+        ("a field in other letters", {"objects": "- {objectname: FILE, secretPath: PATH}"}, None),
         (
             "a mode without its 0",
             {"objects": "- {objectName: FILE, secretPath: PATH, filePermission: 644}"},
@@ -89,6 +90,9 @@ def _class_rows() -> Iterator[Row]:
         ("an unknown method", {"vaultAuthMethod": "METHOD"}, None),
         ("AppRole without its Secret", {"vaultAuthMethod": "approle"}, None),
         ("a certificate without its Secret", {"vaultAuthMethod": "cert"}, None),
+        ("a token that is none", {"vaultAuthMethod": "token"}, {"token": "A B"}),
+        ("a mount that can be none", {"vaultAuthMountPath": "A B"}, None),
+        ("a namespace that can be none", {"vaultNamespace": "A B"}, None),
     ]
     for when, parameters, secrets in cases:
         given = {"roleName": "ROLE", "objects": _OBJECTS, **parameters}
@@ -110,6 +114,7 @@ def _way_rows() -> Iterator[Row]:
         ("nobody listens", aiohttp.ClientConnectorError(_KEY, refused)),
         ("a firewall swallows packets", aiohttp.ConnectionTimeoutError()),
         ("no answer in time", TimeoutError()),
+        ("no client certificate", aiohttp.ClientOSError(1, "TLSV13_ALERT_CERTIFICATE_REQUIRED")),
         ("no TLS there", aiohttp.ClientConnectorSSLError(_KEY, OSError(0, "wrong version"))),
     ]
     for when, code in (
@@ -122,8 +127,9 @@ def _way_rows() -> Iterator[Row]:
         bad = ssl.SSLCertVerificationError(when)
         bad.verify_code = code
         cases.append((when, aiohttp.ClientConnectorCertificateError(_KEY, bad)))
-    for when, error in cases:
-        found = vault_problem(error, _ROOT, None)
+    rows = [(when, vault_problem(error, _ROOT, None)) for when, error in cases]
+    rows.append(("TLS there, and http:// in the class", no_tls_problem(_ROOT)))
+    for when, found in rows:
         yield f"{when} ({found.hop.value})", found.problem, found.remedy
 
 

@@ -20,12 +20,14 @@ _TRUST_REMEDY = (
 
 
 class CertificateFault(Enum):
-    """What is wrong with the certificate of a server."""
+    """What is wrong with a certificate: that of the server, but for the last one."""
 
     DATES = "dates"
     ISSUER = "issuer"
     NAME = "name"
     FORM = "form"
+    CLIENT = "client"
+    """The client has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,7 @@ def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
             problem = f"{host!r} is no valid host name"
             return ConnectionProblem(Hop.DNS, problem, "Check the class.", transient=False)
         case _:
-            problem = f"{host} closed the connection before its answer was whole"
-            return ConnectionProblem(Hop.CONNECT, problem, _health_remedy(host), transient=True)
+            return _cut_off(error, host)
 
 
 def _not_connected(
@@ -99,6 +100,19 @@ def _not_connected(
         case _:
             problem = f"{host} could not be reached ({_reason(cause)})"
             return ConnectionProblem(Hop.CONNECT, problem, _reach_remedy(host), transient=True)
+
+
+def _cut_off(error: Exception, host: str) -> ConnectionProblem:
+    if "ALERT_CERTIFICATE_REQUIRED" in str(error):  # TLS 1.3 says so after its handshake
+        return ConnectionProblem(
+            Hop.TLS,
+            f"{host} wants a client certificate",
+            "Have one issued by a CA that it trusts.",
+            transient=False,
+            certificate=CertificateFault.CLIENT,
+        )
+    problem = f"{host} closed the connection before its answer was whole"
+    return ConnectionProblem(Hop.CONNECT, problem, _health_remedy(host), transient=True)
 
 
 def _unresolved(cause: OSError, host: str) -> ConnectionProblem:

@@ -84,14 +84,15 @@ class _Job:
 @click.option(
     "--credentials",
     type=_PATH,
-    help="A Kubernetes Secret as YAML with clientid and clientsecret (service principal);"
-    " what nodePublishSecretRef names in a pod.",
+    help="A Kubernetes Secret as YAML with what the class asks for (clientid and clientsecret,"
+    " role_id and secret_id, token, tls.crt and tls.key); what nodePublishSecretRef names"
+    " in a pod.",
 )
 @click.option(
     "--service-account-tokens",
     "tokens",
     type=_PATH,
-    help="A file with kubelet's JSON of service-account tokens (workload identity).",
+    help="A file with kubelet's JSON of service-account tokens (workload identity, Vault).",
 )
 @click.option(
     "--dev-vault",

@@ -152,9 +152,9 @@ class Plugins:
     def _not_found(self, name: str) -> ProviderNotFoundError:
         known = sorted({*self._built_in, *(s.stem for f in self._folders for s in _sockets(f))})
         looked = ", ".join(str(folder) for folder in self._folders)
+        beside = f", and no {name}.sock is in {looked}" if looked else ""
         return ProviderNotFoundError(
-            f"provider not found: provider {name!r} is not built in,"
-            f" and no {name}.sock is in {looked}",
+            f"provider not found: provider {name!r} is not built in{beside}",
             f"Known providers here: {', '.join(known) or 'none'}."
             " Correct spec.provider, or install that provider.",
         )

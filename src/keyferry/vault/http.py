@@ -18,7 +18,7 @@ from keyferry.https import MAX_ANSWER_BYTES
 from keyferry.retry import RETRY_STATUSES, TryFailed
 from keyferry.vault.answer import errors_of
 from keyferry.vault.unavailable import unavailable_error
-from keyferry.vault.unreachable import vault_problem
+from keyferry.vault.unreachable import no_tls_problem, vault_problem
 
 if TYPE_CHECKING:
     from keyferry.https import HttpsClient
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _REDIRECTS = frozenset({301, 302, 307})
 _LATER = RETRY_STATUSES | {412}
 """412: this node has not yet seen what another one wrote."""
+_WANTS_TLS = b"HTTP request to an HTTPS server"
+"""How servers made with Go answer who speaks no TLS to them."""
 _NOT_BEGUN = frozenset({412, 429, 503})
 """The statuses after which nothing has been done, so that anything can be tried again."""
 
@@ -164,6 +166,8 @@ class VaultHttp:
                         f"Check that {server.host} is a vault.",
                     )
         reply = VaultReply(response.status, bytes(body))
+        if response.status == 400 and _WANTS_TLS in body and url.scheme == "http":
+            raise no_tls_problem(server).error(request.purpose)
         if response.status in _LATER and (request.repeatable or response.status in _NOT_BEGUN):
             pause = self._https.retry_after(response.headers)
             error = unavailable_error(

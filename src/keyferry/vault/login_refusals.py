@@ -157,10 +157,16 @@ def _unknown(status: int, login: Login) -> str:
             f"it belongs to one namespace ({login.server.namespace or 'the root'}). "
             "Set vaultAuthMountPath and vaultNamespace."
         )
+    if login.server.address.base.endswith("/v1"):
+        return "The address of the vault ends with /v1, which is added by itself: leave it out."
+    there = (
+        f"Check that auth/{login.mount} exists in this namespace ({login.server.command} auth list)"
+    )
+    if not isinstance(login.method, JwtLogin):
+        return f"{there}, and is an auth method of that kind."
     return (
-        f"Check that auth/{login.mount} exists in this namespace "
-        f"({login.server.command} auth list), that the role exists ({_read_role(login)}), "
-        "and that the vault can verify the tokens of this cluster."
+        f"{there}, that the role exists ({_read_role(login)}), and that the vault can verify the "
+        "tokens of this cluster."
     )
 
 

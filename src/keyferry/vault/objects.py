@@ -27,6 +27,9 @@ MAX_MODE = 0o777
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
 
+_MEANS = {"objectName": "the path of the file", "secretPath": "a path of the API"}
+
+
 class Encoding(Enum):
     """How the value of a key stands for the bytes of the file."""
 
@@ -141,10 +144,11 @@ class _Entry:
         key, method = self._text("secretKey"), self._text("method")
         permission, encoding = self._integer("filePermission"), self._text("encoding")
         arguments = self._arguments()
+        for field_name, value in (("objectName", name), ("secretPath", path)):
+            if not value:
+                raise self._missing(field_name)
         if problem := path_problem(name):
             raise self._error(f"the objectName '{excerpt(name)}' {problem}", "Choose another one.")
-        if not path:
-            raise self._error("secretPath is missing", "Set it to a path of the API.")
         if method and not _METHOD.fullmatch(method):
             raise self._error("method is no method of HTTP", "Write GET, POST or PUT.")
         try:
@@ -215,6 +219,16 @@ class _Entry:
                     raise self._error(problem, "JSON has no such number.") from None
             case _:
                 raise self._error("secretArgs is not a mapping", "Write one argument a line.")
+
+    def _missing(self, name: str) -> ClassInvalidError:
+        """The error for a field that must be there, which may be there in another spelling."""
+        names = self.node.entries if isinstance(self.node, YamlMap) else ()
+        near = next((other for other in names if other.casefold() == name.casefold()), name)
+        if near != name:
+            remedy = f"Write {name} instead of {excerpt(near)}: capitals count."
+        else:
+            remedy = f"Set it to {_MEANS[name]}."
+        return self._error(f"{name} is missing", remedy)
 
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
         where = f"the entry at index {self.index}, line {self.node.line} of objects"

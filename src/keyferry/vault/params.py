@@ -127,8 +127,9 @@ def parse_mount(
         problem = "objects is not set, so there is nothing to read"
         raise ClassInvalidError(problem, "List at least one object.")
     server = _server(given, product, settings, skip_verify=skip_verify)
-    mount = given.get("AuthMountPath") or given.get("KubernetesMountPath")
-    mount = _mount_path(mount or default_mount(kind) or settings.auth_mount)
+    named = given.get("AuthMountPath") or given.get("KubernetesMountPath")
+    key = mount_keys[1] or mount_keys[0] if named else None
+    mount = _mount_path(named or default_mount(kind) or settings.auth_mount, key, product)
     pod = _pod(given)
     if METHODS[kind].from_secret:
         method, client_pem = method_from_secret(kind, secrets or {}, role=given.role())
@@ -204,11 +205,13 @@ def _server(
     try:
         address = parse_address(text)
     except ValueError as error:
-        remedy = "Write it as https://vault.example.com:8200."
+        remedy = "Write it as https://vault.example.com:8200 or unix:///path."
         raise ClassInvalidError(f"{key}: the address {error}", remedy) from None
     namespace = given.get("Namespace") or settings.namespace
     if not is_namespace(namespace):
-        problem = f"{given.given('Namespace')} cannot be the path of a namespace"
+        named = given.given("Namespace") if given.get("Namespace") else None
+        where = named or f"--{product.name}-namespace"
+        problem = f"{where} '{excerpt(namespace)}' cannot be the path of a namespace"
         raise ClassInvalidError(problem, f"Write it as in `{product.command} namespace list`.")
     return Server(
         address=address,
@@ -221,11 +224,13 @@ def _server(
     )
 
 
-def _mount_path(text: str) -> str:
+def _mount_path(text: str, key: str | None, product: Product) -> str:
+    """The path of an auth method; `key` is the parameter that names it, None for the flag."""
     path = text.strip("/").removeprefix("auth/")
     if not _MOUNT.fullmatch(path) or ".." in path.split("/"):
+        where = key or f"--{product.name}-mount"
         raise ClassInvalidError(
-            f"vaultAuthMountPath '{excerpt(text)}' cannot be the path of an auth method",
-            "Write it as in `vault auth list`, without auth/.",
+            f"{where} '{excerpt(text)}' cannot be the path of an auth method",
+            f"Write it as in `{product.command} auth list`, without auth/.",
         )
     return path

@@ -43,5 +43,5 @@ class NoPodTokens:
             f"kubelet sent no service-account token for the audience '{wanted}'",
             f"Add the audience to spec.tokenRequests of the CSIDriver object (of the chart: "
             f"tokenRequests: [{{audience: {wanted}}}]), or set audience of the class to one that "
-            "is there.",
+            "is there; for keyferry mount, --service-account-tokens has them.",
         )

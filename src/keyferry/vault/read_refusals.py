@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
 from keyferry.excerpt import excerpt
+from keyferry.vault.login import TokenLogin
 from keyferry.vault.unavailable import quotable
 
 if TYPE_CHECKING:
@@ -122,9 +123,12 @@ def _denied(
             f"the policy then needs: {policy_line(replace(request, method='PUT'))}",
         )
     verb = "read " if request.method == "GET" else ""
+    ended = isinstance(login.method, TokenLogin)
+    token = f"See whether the token is still good: {login.server.command} token lookup. "
     return AccessDeniedError(
         f"{login.server} does not let {login.who} (auth/{login.mount}) {verb}{request} (403{said})",
-        f"Add to a policy of the role: {policy_line(request)}. A path that does not exist is "
+        f"{token if ended else ''}Add to a policy of {'it' if ended else 'the role'}: "
+        f"{policy_line(request)}. A path that does not exist is "
         "refused in the same way; for KV version 2 it has data/ after the mount.",
     )
 
@@ -138,14 +142,26 @@ def _missing(
             f"Correct secretPath: {login.server.command} secrets list; "
             f"engines belong to one namespace ({login.server.namespace or 'the root'}).",
         )
-    command = login.server.command
     what = f"the {engine.type} engine at {engine.path}/" if engine else "it"
     query = f"?{request.path.query}" if request.path.query else ""
     return ObjectNotFoundError(
         f"there is nothing at {request}{excerpt(query)} in {login.server} (404{said})",
         f"Correct secretPath; {what} may also have had it deleted, or never had this version. See "
-        f"what there is: {command} kv list, {command} kv metadata get.",
+        f"what there is: {_look(request, engine, login.server.command)}.",
     )
+
+
+def _look(request: ReadRequest, engine: Engine | None, command: str) -> str:
+    """The commands that show what is beside and behind a path."""
+    if engine is None:
+        return f"{command} list, {command} kv metadata get"
+    path = request.path.path.removeprefix(f"{engine.path}/")
+    path = path.removeprefix("data/") if engine.version == 2 else path
+    folder = excerpt(path.rpartition("/")[0] or "/")
+    listed = f"{command} kv list -mount={engine.path} {folder}"
+    if engine.version != 2:
+        return listed
+    return f"{listed}, {command} kv metadata get -mount={engine.path} {excerpt(path)}"
 
 
 def _refused_remedy(request: ReadRequest, errors: tuple[str, ...]) -> str:

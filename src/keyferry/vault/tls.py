@@ -130,7 +130,7 @@ def _new_context(settings: TlsSettings) -> ssl.SSLContext:
     for layer in settings.cas:
         _trust(context, layer, passes_over=settings.machine_cas)
     if settings.client_cert:
-        context.load_cert_chain(settings.client_cert, settings.client_key)
+        context.load_cert_chain(settings.client_cert, settings.client_key, password="")
     if settings.client_pem:
         _load_pem(context, settings.client_pem)
     if settings.skip_verify:
@@ -148,7 +148,10 @@ def _trust(context: ssl.SSLContext, layer: TlsLayer, *, passes_over: bool) -> No
         passes_over: whether a file of a folder that is no PEM is no error.
     """
     if layer.ca_pem:
-        context.load_verify_locations(cadata=layer.ca_pem)
+        try:
+            context.load_verify_locations(cadata=layer.ca_pem)
+        except ssl.SSLError as error:
+            raise ValueError("the environment variable ..._CACERT_BYTES holds no PEM") from error
     for path in _ca_files(layer):
         try:
             context.load_verify_locations(cafile=path)
@@ -163,17 +166,23 @@ def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
     number = os.memfd_create("client", os.MFD_CLOEXEC)
     try:
         os.write(number, pem)
-        context.load_cert_chain(f"/proc/self/fd/{number}")
+        context.load_cert_chain(f"/proc/self/fd/{number}", password="")
     finally:
         os.close(number)
 
 
 def _unusable(error: Exception, settings: TlsSettings) -> PlatformError:
+    if isinstance(error, ssl.SSLError) and settings.client_pem:
+        return PlatformError(
+            "tls.crt and tls.key of the pod's Secret cannot be used together",
+            "Put a certificate in PEM and the key that belongs to it into the Secret, unencrypted.",
+            hop=Hop.TLS,
+        )
     if isinstance(error, OSError) and error.filename is not None:
         reason = f"{excerpt(str(error.filename))} cannot be read ({error.strerror})"
     elif isinstance(error, ssl.SSLError):
-        whose = settings.client_cert or "the Secret of the pod"
-        reason = f"the client certificate of {excerpt(whose)} cannot be used with its key"
+        whose = excerpt(settings.client_cert)
+        reason = f"the client certificate of {whose} cannot be used with its key"
     else:
         reason = str(error)
     return PlatformError(

@@ -60,7 +60,8 @@ def merge_layers(
     for layer in layers:
         if bool(layer.client_cert) != bool(layer.client_key):
             raise error(
-                "the client certificate of TLS needs both its file and that of its key",
+                "the client certificate of TLS has no file with its "
+                f"{'key' if layer.client_cert else 'certificate'}",
                 "Set both in the same place: vaultTLSClientCertPath and vaultTLSClientKeyPath.",
             )
         server_name = layer.server_name or server_name

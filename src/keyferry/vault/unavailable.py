@@ -43,12 +43,13 @@ def unavailable_error(
     if "sealed" in text:
         return VaultError(
             f"failed to {purpose}: {server} is sealed ({status})",
-            f"Unseal it (vault operator unseal, bao operator unseal). {_AGAIN}",
+            f"Unseal it: {server.command} operator unseal. {_AGAIN}",
         )
     if "standby" in text or "active cluster node not found" in text or "not active" in text:
         return VaultError(
             f"failed to {purpose}: {server} is a standby node and reaches no active one ({status})",
-            f"Look at the nodes: vault operator raft list-peers, or sys/ha-status. {_AGAIN}",
+            f"Look at the nodes: {server.command} operator raft list-peers, or sys/ha-status. "
+            f"{_AGAIN}",
         )
     if status == 412:
         return VaultError(

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.connection_errors import CertificateFault, ConnectionProblem, connection_problem
+from keyferry.errors import Hop
+from keyferry.vault.server import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -29,6 +31,16 @@ def vault_problem(error: Exception, server: Server, sent_to: URL | None) -> Conn
     return replace(problem, problem=said)
 
 
+def no_tls_problem(server: Server) -> ConnectionProblem:
+    """Of a class whose address begins with http://, and a listener that speaks TLS alone."""
+    return ConnectionProblem(
+        Hop.TLS,
+        f"{server.host} speaks TLS alone",
+        "Begin the address of the vault with https:// instead of http://.",
+        transient=False,
+    )
+
+
 def _for_class(problem: ConnectionProblem, server: Server, host: str | None) -> ConnectionProblem:
     match problem.certificate:
         case CertificateFault.ISSUER:
@@ -46,5 +58,27 @@ def _for_class(problem: ConnectionProblem, server: Server, host: str | None) -> 
                 remedy="Set vaultTLSServerName of the class to a name that the certificate has, or "
                 "vaultAddress to the address that it is for.",
             )
-        case CertificateFault.DATES | CertificateFault.FORM | None:
+        case CertificateFault.CLIENT:
+            remedy = "Set vaultTLSClientCertPath and vaultTLSClientKeyPath of the class."
+            return replace(problem, remedy=remedy)
+        case CertificateFault.DATES | CertificateFault.FORM:
             return problem
+        case None:
+            return replace(problem, remedy=_reach_remedy(problem, server))
+
+
+def _reach_remedy(problem: ConnectionProblem, server: Server) -> str:
+    """What to look at where no connection stands, and no certificate is to blame."""
+    if problem.hop is Hop.TLS:
+        return (
+            f"If it listens without TLS, as `{server.command} server -dev` does, begin the address "
+            "with http://; else check that no proxy answers instead."
+        )
+    if server.address.socket:
+        return (
+            "Check that an agent listens there, and that the folder of its socket is mounted into "
+            "the container of Keyferry."
+        )
+    if server.address.base == DEFAULT_ADDRESS:
+        return f"It is asked for classes that name no vault: set vaultAddress. {problem.remedy}"
+    return problem.remedy

@@ -140,7 +140,10 @@ def test_the_token_is_that_of_the_audience(product: Product, audience: str, toke
         ({"vaultAddress": "unix://x"}, "no absolute path"),
         ({"vaultNamespace": "a\nb"}, "cannot be the path of a namespace"),
         ({"vaultAuthMountPath": "a/../b"}, "cannot be the path of an auth method"),
-        ({"vaultTLSClientCertPath": "/c"}, "needs both"),
+        ({"vaultTLSClientCertPath": "/c"}, "no file with its key"),
+        ({"vaultTLSClientKeyPath": "/c"}, "no file with its certificate"),
+        ({"vaultKubernetesMountPath": "a b"}, "vaultKubernetesMountPath 'a b'"),
+        ({"vaultNamespace": "a b"}, "vaultNamespace 'a b'"),
         ({"vaultAuthMethod": "github"}, "vaultAuthMethod is 'github'"),
     ],
 )

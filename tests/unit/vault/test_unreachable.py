@@ -9,9 +9,9 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
-from keyferry.vault.server import Address, Server
+from keyferry.vault.server import DEFAULT_ADDRESS, Address, Server, parse_address
 from keyferry.vault.tls_settings import TlsSettings
-from keyferry.vault.unreachable import vault_problem
+from keyferry.vault.unreachable import no_tls_problem, vault_problem
 
 STANDBY = Address("https://vault.example.com:8200")
 KEY = ConnectionKey("vault.example.com", 8200, True, True, None, None, None)
@@ -58,3 +58,31 @@ def test_a_server_that_we_were_sent_to_is_named_with_the_one_that_sent_us() -> N
         "10.0.0.7:8200 could not be reached (connection refused)"
     )
     assert problem.transient
+
+
+def test_a_listener_that_wants_a_certificate_is_told_with_the_parameters_that_name_one() -> None:
+    """TLS 1.3 refuses after its handshake, so it looks like a connection that breaks."""
+    alert = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
+    problem = vault_problem(alert, Server(STANDBY), None)
+    assert "wants a client certificate" in problem.problem
+    assert "vaultTLSClientCertPath" in problem.remedy
+    assert not problem.transient
+
+
+def test_tls_that_is_not_spoken_there_is_told_with_the_other_scheme() -> None:
+    """A server for development listens without TLS."""
+    error = aiohttp.ClientConnectorSSLError(KEY, OSError(0, "wrong version"))
+    problem = vault_problem(error, Server(STANDBY, command="bao"), None)
+    assert "`bao server -dev`" in problem.remedy
+    assert "http://" in problem.remedy
+    assert "https://" in no_tls_problem(Server(STANDBY)).remedy
+
+
+def test_a_socket_and_the_address_of_nobody_have_remedies_of_their_own() -> None:
+    """No firewall stands before a socket; and a class with a typo names no vault."""
+    refused = aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused"))
+    agent = vault_problem(refused, Server(Address("http://localhost", "/run/agent.sock")), None)
+    assert "an agent listens there" in agent.remedy
+    nobody = vault_problem(refused, Server(parse_address(DEFAULT_ADDRESS)), None)
+    assert "set vaultAddress" in nobody.remedy
+    assert "set vaultAddress" not in vault_problem(refused, Server(STANDBY), None).remedy
