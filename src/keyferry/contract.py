@@ -23,7 +23,7 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from keyferry.expiry import Expiry
+    from keyferry.expiry import Ending, Expiry
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
@@ -148,6 +148,9 @@ class Provider(Protocol):
 
         Never fails, and waits for no vault.
         """
+
+    def endings(self) -> tuple[Ending, ...]:
+        """What is to be replaced now, by a refresh of its volume; asked every few seconds."""
 
     async def close(self) -> None:
         """Release connections; no call comes after this."""

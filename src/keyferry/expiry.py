@@ -39,3 +39,16 @@ class Expiry:
         """The warning, without the remaining time, so that it reads the same until the end."""
         verb = "expired" if self.state(now) is ExpiryState.EXPIRED else "expires"
         return f"{self.name} {verb} on {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What was made for a volume, ends soon, and is replaced by a refresh of the volume alone.
+
+    Attributes:
+        target_path: of the volume.
+        expiry: it, near its end.
+    """
+
+    target_path: str
+    expiry: Expiry

@@ -65,6 +65,9 @@ class VaultSettings:
     key_file: str = ""
     """The file with the key of versions of this node, where there is no Secret; "" for none."""
     keeps_leases: bool = True
-    """Whether somebody tells when volumes go, so that leases may be renewed until then."""
+    """Whether leases are renewed between mounts."""
+    lease_idle: float | None = None
+    """Seconds for which they are, at the least, though no volume asks for them; None where somebody
+    tells when volumes go, and they are until then."""
     lease_folder: str = ""
     """The folder, in memory, where leases are kept for the next process; "" for none."""

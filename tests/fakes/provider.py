@@ -25,6 +25,7 @@ from keyferry.contract import (
     decode_call,
     encode_result,
 )
+from keyferry.expiry import Ending
 from keyferry.grpc_edge import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 
@@ -45,6 +46,7 @@ class ScriptedProvider:
     Attributes:
         calls: what it was asked, in order.
         gone: the volumes that it heard are gone.
+        ends: what only a refresh replaces.
         held: the volumes that an earlier process held something for.
         inside: how many calls are in it now; `most_inside` is the greatest number so far.
         gate: while it is closed, calls wait in it.
@@ -54,6 +56,7 @@ class ScriptedProvider:
         self.calls: list[MountCall] = []
         self.gone: list[str] = []
         self.held: frozenset[str] = frozenset()
+        self.ends: tuple[Ending, ...] = ()
         self.inside = 0
         self.most_inside = 0
         self.gate = asyncio.Event()
@@ -103,6 +106,10 @@ class ScriptedProvider:
     def restore(self) -> frozenset[str]:
         """What the test says."""
         return self.held
+
+    def endings(self) -> tuple[Ending, ...]:
+        """What the test says."""
+        return self.ends
 
     def volume_gone(self, target_path: str) -> None:
         """Takes note."""

@@ -255,6 +255,74 @@ class TestPods:
         assert 1 == vault.asked("secret/data/app/db")
 
 
+class TestNobodyTellsWhenVolumesGo:
+    """Behind another driver: only its polls show that a pod lives."""
+
+    @pytest.fixture
+    async def mounts(self, vault: VaultApi) -> AsyncIterator[VaultMounts]:
+        """With nothing in the background, as above."""
+        vault.lease_max = 100_000
+        settings = VaultSettings(keeps_leases=False, lease_idle=600)
+        async with vault_mounts(vault, settings=settings) as found:
+            yield found
+
+    async def pass_time(self, vault: VaultApi, mounts: VaultMounts, seconds: int) -> None:
+        """With looks of the background."""
+        for _ in range(seconds // 15):
+            vault.now += 15
+            await tend(mounts)
+
+    async def test_polls_keep_it_alive_and_so_does_the_background_between_them(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """Though a poll comes later than the lease would last."""
+        first = await mounts.files(USER)
+        for _ in range(5):
+            await self.pass_time(vault, mounts, 300)
+            assert first == await mounts.files(USER)
+        assert 1 == vault.asked(CREDS)
+
+    async def test_what_is_polled_no_more_is_let_go_after_ten_minutes(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """It ends by itself, and is revoked by nobody: a pod may live unpolled."""
+        await mounts.files(USER)
+        await self.pass_time(vault, mounts, 600)
+        assert vault.users
+        await self.pass_time(vault, mounts, 120)
+        assert not vault.users
+        assert not mounts.provider.leases._held
+        assert 0 == vault.asked("auth/token/revoke-self")
+
+    async def test_rare_polls_are_waited_for(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """Once it is known how rare they are: for three times as long."""
+        await mounts.files(USER)
+        await self.pass_time(vault, mounts, 1200)
+        assert not vault.users
+        second = await mounts.files(USER)
+        for _ in range(3):
+            await self.pass_time(vault, mounts, 3300)
+            assert second == await mounts.files(USER)
+        assert 2 == vault.asked(CREDS)
+
+
+async def test_a_secret_that_is_renewed_no_further_is_told_until_it_is_replaced(
+    vault: VaultApi, mounts: VaultMounts
+) -> None:
+    """For the volume that uses it, with its path and its end, and never before."""
+    await mounts.files(USER)
+    assert () == mounts.provider.endings()
+    for _ in range(13):
+        vault.now += 45
+        await tend(mounts)
+    (ending,) = mounts.provider.endings()
+    assert WEB0.target == ending.target_path
+    assert f"secret {CREDS}" == ending.expiry.name
+    assert vault.wall < ending.expiry.at <= vault.wall + 60
+    await mounts.files(USER)
+    assert () == mounts.provider.endings()
+
+
 async def test_the_background_renews_while_something_is_held(vault: VaultApi) -> None:
     """Nobody has to mount for it."""
     async with vault_mounts(vault) as mounts:

@@ -24,7 +24,7 @@ from keyferry.contract import (
     encode_result,
 )
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
-from keyferry.expiry import Expiry, ExpiryState
+from keyferry.expiry import Ending, Expiry, ExpiryState
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 
 CANARY = "canary-s3cret"
@@ -189,6 +189,9 @@ def test_the_contract_is_fulfilled_by_plain_methods() -> None:
 
         def restore(self) -> frozenset[str]:
             return frozenset()
+
+        def endings(self) -> tuple[Ending, ...]:
+            return ()
 
         def volume_gone(self, target_path: str) -> None:
             pass

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from keyferry.contract import MountCall, Provider
     from keyferry.economy.hub import Economy
+    from keyferry.expiry import Ending
     from keyferry.provider_parts import ProviderParts
 
 _log = get_logger("azure")
@@ -88,6 +89,10 @@ class AzureProvider:
     def restore(self) -> frozenset[str]:
         """Nothing: it holds nothing for a volume."""
         return frozenset()
+
+    def endings(self) -> tuple[Ending, ...]:
+        """Nothing: what ends in a Key Vault a refresh does not replace."""
+        return ()
 
     def volume_gone(self, target_path: str) -> None:
         """Nothing to do: Key Vault makes nothing for a volume alone."""

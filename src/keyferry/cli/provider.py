@@ -82,6 +82,7 @@ async def _run(name: str, front: Front, flags: Flags) -> None:
     )
     async with opened as plugins, probe, web:
         plugin = plugins.find(name)
+        plugins.restore()
         async with serving_grpc(endpoint, lambda server: add_provider(server, plugin.provider)):
             _log.info("ready", provider=name, endpoint=endpoint.address)
             await stop.wait()

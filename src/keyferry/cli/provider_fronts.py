@@ -13,6 +13,7 @@ from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
 from keyferry.cli.goflags import GoFlag, Kind
 from keyferry.cli.provider_flags import AZURE_FLAGS, azure_settings
 from keyferry.cli.vault_flags import (
+    LEASE_FLAG,
     hmac_flag,
     vault_flags,
     vault_settings,
@@ -168,11 +169,14 @@ def _vault_table(product: Product) -> tuple[GoFlag, ...]:
         *vault_flags(product, creates_tokens=True),
         hmac_flag(product),
         *ECONOMY_FLAGS,
+        LEASE_FLAG,
         GoFlag("version", _B, "false", "print the version and exit"),
         GoFlag("output", _S, "json", "of --version: json, json-pretty or yaml"),
     )
 
 
+_LEASE_IDLE_SECONDS = 600.0
+"""Five polls of the driver, at its own default."""
 _VERBOSITY = {"trace": 4, "debug": 2}
 
 
@@ -189,7 +193,7 @@ def _vault_service(product: Product, flags: Flags) -> Service:
         product,
         os.environ,
         values,
-        keeps_leases=False,
+        lease_idle=_LEASE_IDLE_SECONDS,
         key_folder=socket.parent if socket else None,
     )
     return Service(

@@ -83,7 +83,7 @@ def vault_settings(
     environ: Mapping[str, str],
     values: Mapping[str, Value],
     *,
-    keeps_leases: bool = True,
+    lease_idle: float | None = None,
     key_folder: Path | None = None,
 ) -> VaultSettings:
     """What flags and environment say together.
@@ -92,7 +92,8 @@ def vault_settings(
         product: whose.
         environ: the environment variables.
         values: of the flags.
-        keeps_leases: whether the command hears when volumes go.
+        lease_idle: seconds after which what no volume asks for is let go; None where the command
+            hears when volumes go.
         key_folder: where a key of versions may be kept from one run to the next; None for nowhere.
 
     Raises:
@@ -127,7 +128,7 @@ def vault_settings(
         creates_pod_tokens=bool(values.get(f"{product.name}-create-pod-tokens")),
         hmac_secret=text("hmac-secret-name") or str(values.get("hmac-secret-name", "")),
         key_file=str(key_folder / f"{product.name}-hmac.key") if key_folder else "",
-        keeps_leases=keeps_leases,
+        lease_idle=lease_idle,
         lease_folder=str(values.get(LEASE_FLAG.name, "")),
     )
 

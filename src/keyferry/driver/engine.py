@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.driver.deliver import Delivery
+from keyferry.driver.ending_watch import EndingWatch
 from keyferry.driver.health import HealthKeeper
 from keyferry.driver.publish import Publisher
 from keyferry.driver.release import SecretRelease
@@ -114,10 +115,13 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         await stack.enter_async_context(health.running())
         await stack.enter_async_context(secrets.running())
         keep_running(stack, _restore(given, volumes, secrets))
+        timer = None
         if given.rotation_interval:
             timer = _timer(given, publisher, volumes, given.rotation_interval)
             secrets.on_class_change.append(timer.class_changed)
             keep_running(stack, timer.run())
+        if given.rotation_interval != 0:
+            keep_running(stack, _endings(given, volumes, timer).run())
         yield Engine(publisher, volumes, secrets, statuses)
 
 
@@ -158,6 +162,12 @@ def _timer(
         node=given.node,
         driver_name=given.driver_name,
         clock=given.clock,
+    )
+
+
+def _endings(given: Surroundings, volumes: Volumes, timer: RotationTimer | None) -> EndingWatch:
+    return EndingWatch(
+        given.plugins, volumes=volumes, timer=timer, expiries=given.expiries, clock=given.clock
     )
 
 

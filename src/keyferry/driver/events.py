@@ -105,6 +105,16 @@ def near_expiry(pod: PodRef, cls: ClassObject, sentences: tuple[str, ...]) -> Ev
     return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, _clipped(message))
 
 
+def lease_ending(pod: PodRef, class_name: str, sentences: tuple[str, ...]) -> Event:
+    """The warning that what was made for `pod` ends, and that nothing will replace it."""
+    message = (
+        f"of spc {pod.namespace}/{class_name}: {'; '.join(sentences)}; the vault renews it no"
+        " further, and rotation is off: turn --enable-secret-rotation on, or raise max_ttl of the"
+        " role and restart the pod"
+    )
+    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, _clipped(message))
+
+
 def _ref(cls: ClassObject) -> ClassRef:
     return ClassRef(cls.namespace, cls.name, cls.uid)
 

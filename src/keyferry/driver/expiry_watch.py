@@ -1,7 +1,7 @@
 """Watches when the objects in the volumes of this node end, and tells of those that are near.
 
 The gauge is computed when it is read, so it is right without a refresh; the event comes with a
-delivery, at once and then every hour for as long as it holds.
+delivery, at once and then every hour for as long as it holds. What ends for good is told without.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keyferry.driver.events import near_expiry
+from keyferry.driver.events import lease_ending, near_expiry
 from keyferry.expiry import ExpiryState
+from keyferry.logs import ObjectName, get_logger
 from keyferry.reminders import Reminders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keyferry.driver.volumes import Volume
     from keyferry.expiry import Expiry
     from keyferry.metrics import Metrics
     from keyferry.store import ClassObject, ObjectStore, PodRef
 
+_log = get_logger("rotation")
 NEAR = (ExpiryState.SOON, ExpiryState.EXPIRED)
 
 
@@ -48,34 +51,55 @@ class ExpiryWatch:
         self._reminders = reminders or Reminders()
         self._volumes: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
         """By target path: the provider, and what it told last."""
+        self._endings: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
+        """The same for what nothing will replace."""
 
     async def delivered(
         self, target: str, pod: PodRef, cls: ClassObject, expiries: tuple[Expiry, ...]
     ) -> tuple[str, ...]:
         """A volume holds these objects now; returns a sentence for each that is near its end."""
-        self._volumes.pop(target, None)
+        self.gone(target)
         if not expiries:
             return ()
         self._volumes[target] = (cls.provider, expiries)
-        for state in NEAR:
-            self._metrics.near_expiry(
-                cls.provider, state.value, partial(self._count, cls.provider, state)
-            )
+        self._show(cls.provider)
         now = self._now()
         sentences = tuple(expiry.sentence(now) for expiry in expiries if expiry.state(now) in NEAR)
         if sentences and self._reminders.due((target, sentences)):
             await self._store.record_event(near_expiry(pod, cls, sentences))
         return sentences
 
+    async def ending(self, volume: Volume, provider: str, expiries: tuple[Expiry, ...]) -> None:
+        """These end in a volume, whatever its class asks, and nothing will replace them."""
+        self._endings[volume.target_path] = (provider, expiries)
+        self._show(provider)
+        now = self._now()
+        sentences = tuple(expiry.sentence(now) for expiry in expiries)
+        if self._reminders.due((volume.target_path, sentences)):
+            event = lease_ending(volume.pod, volume.class_name, sentences)
+            _log.warning(
+                "what is in a volume ends, and is not replaced while rotation is off",
+                pod=ObjectName(volume.pod.namespace, volume.pod.name),
+                spc=ObjectName(volume.pod.namespace, volume.class_name),
+                ends="; ".join(sentences),
+                remedy="--enable-secret-rotation, or a higher max_ttl and a restart of the pod",
+            )
+            await self._store.record_event(event)
+
     def gone(self, target: str) -> None:
-        """A volume is no more."""
+        """A volume is no more, or has other content."""
         self._volumes.pop(target, None)
+        self._endings.pop(target, None)
+
+    def _show(self, provider: str) -> None:
+        for state in NEAR:
+            self._metrics.near_expiry(provider, state.value, partial(self._count, provider, state))
 
     def _count(self, provider: str, state: ExpiryState) -> int:
         now = self._now()
         return sum(
             expiry.state(now) is state
-            for of_provider, expiries in list(self._volumes.values())
+            for of_provider, expiries in [*self._volumes.values(), *self._endings.values()]
             if of_provider == provider
             for expiry in expiries
         )

@@ -25,6 +25,8 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keyferry.expiry import Ending
+
 SERVICE = "v1alpha1.CSIDriverProvider"
 CONNECT_SECONDS = 5.0
 _HEALTH_SECONDS = 5.0
@@ -112,6 +114,10 @@ class ExternalProvider:
     def restore(self) -> frozenset[str]:
         """Nothing: what it holds is its own affair."""
         return frozenset()
+
+    def endings(self) -> tuple[Ending, ...]:
+        """Nothing is known: the protocol has no such call."""
+        return ()
 
     def volume_gone(self, target_path: str) -> None:
         """Nothing to do: the protocol has no such call."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from keyferry.contract import NamedFile, Provider
     from keyferry.economy.hub import Economy
+    from keyferry.expiry import Ending
     from keyferry.providers import ProviderRow
 
 _log = get_logger("plugins")
@@ -125,6 +126,10 @@ class Plugins:
     def restore(self) -> frozenset[str]:
         """Lets every provider take up what an earlier process held; returns for which volumes."""
         return frozenset().union(*(one.restore() for one in self._built_in.values()))
+
+    def endings(self) -> list[tuple[str, Ending]]:
+        """What only a refresh replaces now, with the name of its provider."""
+        return [(name, one) for name, its in self._built_in.items() for one in its.endings()]
 
     def unpublished(self, target_path: str) -> None:
         """Tells every provider that a volume is gone; which one filled it is no longer known."""

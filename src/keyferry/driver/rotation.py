@@ -99,8 +99,12 @@ class RotationTimer:
             return
         for volume in self._volumes.within(after.namespace):
             if volume.class_name == after.name:
-                self._volumes.outdated(volume.target_path)
-                self._plans[volume.target_path] = _Plan(None, self._clock.monotonic())
+                self.hurry(volume.target_path)
+
+    def hurry(self, target_path: str) -> None:
+        """A volume is due at once, however fresh it is."""
+        self._volumes.outdated(target_path)
+        self._plans[target_path] = _Plan(None, self._clock.monotonic())
 
     def _due(self) -> list[Volume]:
         """The volumes that are to be refreshed now; each comes again an interval later."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from keyferry.expiry import Expiry
 from keyferry.vault.answer import MAX_SECONDS, number_of
 from keyferry.vault.login import TokenLogin
 
@@ -123,6 +124,15 @@ class Lease:
         """When something is to be done with it next."""
         own = self.expires - self.life * RENEW_BELOW
         return min(own, self.issued.grant.renew_at) if self.id else own
+
+    def expiry(self, *, now: float, wall: float) -> Expiry:
+        """Its end, as it is told of what is due to be replaced.
+
+        Args:
+            now: by the clock of the process.
+            wall: seconds since 1970.
+        """
+        return Expiry(f"secret {self.path}", round(wall + self.ends - now), self.life)
 
     def step(self, now: float) -> Step:
         """What is to be done with it now."""

@@ -5,6 +5,7 @@ Without one, or with one that does not do, everything works, but the next proces
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from keyferry.vault.lease_folder import LeaseFolder
 from keyferry.vault.lease_record import BadRecordError, read_record, write_record
 
 if TYPE_CHECKING:
+    from keyferry.vault.grant import Grant
     from keyferry.vault.lease import Lease
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -35,7 +37,9 @@ class LeaseStore:
         self._said = False
 
     def open(self, now: float) -> list[Lease]:
-        """Begin to keep; returns what an earlier process held.
+        """Begin to keep; returns what an earlier process held and is good still.
+
+        What hangs on one token has one `Grant`.
 
         Args:
             now: by the clock of the machine.
@@ -45,7 +49,7 @@ class LeaseStore:
         try:
             self._boot = _BOOT_ID.read_text().strip()
             self._folder = LeaseFolder(self._path)
-            return self._read(self._folder, now)
+            found = self._good(self._read(self._folder, now), now)
         except PlatformError as error:
             _log.error(
                 "what is held for pods will not survive a restart of this process",
@@ -53,6 +57,8 @@ class LeaseStore:
             )
         except OSError as error:
             self._failed(error)
+        else:
+            return found
         return []
 
     def put(self, lease: Lease) -> None:
@@ -97,6 +103,26 @@ class LeaseStore:
             else:
                 found.append(lease)
         return found
+
+    def _good(self, leases: list[Lease], now: float) -> list[Lease]:
+        grants: dict[tuple[str, str], Grant] = {}
+        good = []
+        for lease in leases:
+            if lease.ends <= now:
+                self.drop(lease)
+                _log.warning(
+                    "a secret ended while nobody renewed it; the next refresh of its volume gets a"
+                    " new one",
+                    vault=lease.key.vault,
+                    path=lease.path,
+                )
+                continue
+            if lease.id:
+                place = (lease.key.vault, lease.issued.grant.token)
+                grant = grants.setdefault(place, lease.issued.grant)
+                lease.issued = replace(lease.issued, grant=grant)
+            good.append(lease)
+        return good
 
     def _failed(self, error: OSError) -> None:
         if not self._said:

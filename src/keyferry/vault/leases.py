@@ -9,15 +9,16 @@ knows all of this and goes on.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.economy.flights import Flight
 from keyferry.errors import KeyferryError
+from keyferry.expiry import Ending
 from keyferry.logs import get_logger
 from keyferry.vault.grant import NEVER
 from keyferry.vault.lease import Lease, Step, lifetime
 from keyferry.vault.lease_calls import LeaseCalls
+from keyferry.vault.polls import Polls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -49,17 +50,24 @@ class Leases:
         vaults: the way to the vaults.
         clock: how time passes.
         store: keeps them for the next process.
-        background: whether secrets are renewed between mounts. Only where somebody tells when
-            volumes go, or nothing would ever end.
+        background: whether secrets are renewed between mounts.
+        idle: see `Polls`.
     """
 
     def __init__(
-        self, vaults: Vaults, clock: Clock, store: LeaseStore, *, background: bool
+        self,
+        vaults: Vaults,
+        clock: Clock,
+        store: LeaseStore,
+        *,
+        background: bool,
+        idle: float | None = None,
     ) -> None:
         self._calls = LeaseCalls(vaults)
         self._clock = clock
         self._store = store
         self._background = background
+        self._polls = Polls(idle)
         self._held: dict[FetchKey, Lease] = {}
         self._flights: dict[FetchKey, Flight[Issued]] = {}
         self._renewals: dict[FetchKey, Flight[None]] = {}
@@ -75,23 +83,13 @@ class Leases:
 
         What no volume uses any more was about to be revoked, and is.
         """
-        grants: dict[tuple[str, str], Grant] = {}
-        unused = []
-        now = self._clock.monotonic()
-        for lease in self._store.open(now):
-            if lease.ends <= now:
-                self._store.drop(lease)
-                continue
-            if lease.id:
-                place = (lease.issued.origin.server.host, lease.issued.grant.token)
-                grant = grants.setdefault(place, lease.issued.grant)
-                grant.leases += 1
-                lease.issued = replace(lease.issued, grant=grant)
-            if lease.volumes:
-                self._held[lease.key] = lease
-            else:
-                unused.append(lease)
-        self._give_back(unused)
+        found = self._store.open(self._clock.monotonic())
+        self._held = {lease.key: lease for lease in found if lease.volumes}
+        for lease in found:
+            lease.issued.grant.leases += bool(lease.id)
+            for volume in lease.volumes:
+                self._polls.asked(volume, self._clock.monotonic())
+        self._give_back([lease for lease in found if not lease.volumes])
         if self._held:
             self._begin_to_tend()
         return list(self._held.values())
@@ -114,6 +112,7 @@ class Leases:
         Raises:
             KeyferryError: the vault gives none.
         """
+        self._polls.asked(volume, self._clock.monotonic())
         lease = await self._good(key)
         if lease is None:
             flight = self._flights.get(key)
@@ -134,6 +133,7 @@ class Leases:
     ) -> Lease | None:
         """Keep what a vault has made for one pod; None where it has no end that is known."""
         self._prune()
+        self._polls.asked(volume, self._clock.monotonic())
         life = lifetime(issued.answer, request, wall=self._clock.wall().timestamp())
         if life is None:
             return None
@@ -161,11 +161,22 @@ class Leases:
         """A volume is gone; what no other volume uses is revoked, without anybody waiting."""
         self._release(volume, keep=frozenset())
 
+    def endings(self) -> tuple[Ending, ...]:
+        """What is renewed no further, for each volume that uses it."""
+        now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
+        return tuple(
+            Ending(volume, lease.expiry(now=now, wall=wall))
+            for lease in self._held.values()
+            if lease.step(now) is Step.REPLACE
+            for volume in sorted(lease.volumes)
+        )
+
     async def tend(self) -> None:
         """Renew what is due now."""
         now = self._clock.monotonic()
         # What no volume uses, because its mount was given up, ends by itself.
-        due = [lease for lease in self._held.values() if lease.volumes and lease.retry_at <= now]
+        there = [one for one in self._held.values() if self._polls.is_there(one.volumes, now)]
+        due = [lease for lease in there if lease.retry_at <= now]
         renewals = (self._renewed(lease) for lease in due if lease.step(now) is Step.RENEW)
         for outcome in await asyncio.gather(*renewals, return_exceptions=True):
             if isinstance(outcome, Exception):

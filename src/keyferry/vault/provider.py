@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.contract import MountCall, MountResult, Provider
     from keyferry.economy.hub import Economy
+    from keyferry.expiry import Ending
     from keyferry.metrics import Metrics
     from keyferry.provider_parts import ProviderParts
     from keyferry.vault.pod_tokens import PodTokens
@@ -94,7 +95,13 @@ class VaultProvider:
         clock = clock or SystemClock()
         vaults = Vaults(self._http, economy, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
-        self.leases = Leases(vaults, clock, LeaseStore(folder), background=settings.keeps_leases)
+        self.leases = Leases(
+            vaults,
+            clock,
+            LeaseStore(folder),
+            background=settings.keeps_leases,
+            idle=settings.lease_idle,
+        )
         api = self._kubernetes_api()
         self._parts = VaultParts(
             vaults,
@@ -134,6 +141,10 @@ class VaultProvider:
                     origin.server, origin.mount, kubernetes=grant.kubernetes
                 )
         return frozenset(volume for lease in leases for volume in lease.volumes)
+
+    def endings(self) -> tuple[Ending, ...]:
+        """The secrets that the vault renews no further."""
+        return self.leases.endings()
 
     def volume_gone(self, target_path: str) -> None:
         """Give back what was made for this volume alone, without waiting for the vault."""

@@ -243,7 +243,7 @@ async def test_a_volume_that_went_while_no_driver_ran_is_given_back(
     await driver.publish(stays)
     name = await databases.log_in(stays)
     await driver.kill()
-    unmount_below(gone.path)
+    unmount_below(gone.path.parent)
     driver = await databases.node.start_driver(flag)
 
     async def one_left() -> bool | None:

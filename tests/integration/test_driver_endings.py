@@ -1,0 +1,96 @@
+"""What only a refresh replaces: it comes in time, or the pod is told that it will not come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from keyferry.errors import VaultError
+from keyferry.expiry import Ending, Expiry
+from tests.fakes.driver import Driver, running_driver
+from tests.fakes.provider import ScriptedProvider
+
+HOUR = 3600.0
+END = round(time.time()) + 600
+
+
+@pytest.fixture
+def provider() -> ScriptedProvider:
+    """Serves one file."""
+    return ScriptedProvider()
+
+
+def ends(provider: ScriptedProvider, target: Path) -> None:
+    """From now on the vault renews no further what is in this volume."""
+    provider.ends = (Ending(str(target), Expiry("secret database/creds/app", END, 600)),)
+
+
+async def until(condition: Callable[[], bool], driver: Driver, *, step: float = 1.0) -> None:
+    """Let time pass until it is so."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await driver.clock.advance(step)
+            await asyncio.sleep(0.01)
+
+
+def warnings(driver: Driver) -> list[str]:
+    """The messages of the warnings on pods."""
+    found = [yaml.safe_load(path.read_text()) for path in driver.manifests.glob("events/shop/*")]
+    return [one["message"] for one in found if one["reason"] == "ObjectNearExpiry"]
+
+
+async def test_a_refresh_comes_in_time_however_long_the_interval_is(
+    mount_home: Path, provider: ScriptedProvider
+) -> None:
+    """An hour between polls, ten minutes until the end: it comes within seconds."""
+    async with running_driver(
+        mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
+    ) as driver:
+        driver.write_class("web")
+        target = await driver.publish("web")
+        ends(provider, target)
+        await until(lambda: 2 == len(provider.calls), driver)
+        assert driver.clock.now < 30
+        assert [] == warnings(driver)
+
+
+async def test_a_refresh_that_fails_is_tried_again_before_the_end_but_not_at_once(
+    mount_home: Path, provider: ScriptedProvider
+) -> None:
+    """A vault that is away is not asked at every look."""
+    async with running_driver(
+        mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
+    ) as driver:
+        driver.write_class("web")
+        ends(provider, await driver.publish("web"))
+        provider.fails(VaultError("away", "wait"))
+        await until(lambda: 4 == len(provider.calls), driver)
+        assert 60 <= driver.clock.now < 300
+
+
+async def test_without_rotation_the_pod_is_told_what_to_do(
+    mount_home: Path, provider: ScriptedProvider
+) -> None:
+    """By an event, the log and a gauge, once; the vault is not asked."""
+    async with running_driver(mount_home, built_in={"scripted": provider}) as driver:
+        driver.write_class("web")
+        ends(provider, await driver.publish("web"))
+        await until(lambda: bool(warnings(driver)), driver)
+        await until(lambda: driver.clock.now > 100, driver, step=10)
+        (message,) = warnings(driver)
+        assert "secret database/creds/app expires on " in message
+        assert "--enable-secret-rotation" in message
+        assert "max_ttl" in message
+        assert 1 == driver.log.getvalue().count("is not replaced while rotation is off")
+        assert 1 == len(provider.calls)
+        gauge = driver.metrics.registry.get_sample_value
+        labels = {"os_type": "linux", "provider": "scripted"}
+        name = "keyferry_objects_near_expiry"
+        assert 1.0 == gauge(name, {**labels, "state": "soon"})
+        await driver.unpublish()
+        assert 0.0 == gauge(name, {**labels, "state": "soon"})
