@@ -84,6 +84,7 @@ async def engine(vault: VaultServer, postgres: Postgres) -> None:
     await enable_database(vault, postgres)
     await database_role(vault, "short", ttl="4s", max_ttl="1h")
     await database_role(vault, "restarted", ttl="15s", max_ttl="1h")
+    await database_role(vault, "once", ttl="30s", max_ttl="30s")
     await database_role(vault, "ending", ttl="4s", max_ttl="6s")
     await allow(vault, "database", "database/creds/+")
     await jwt_role(vault, "database", "database", RENEW_LEASES)
@@ -189,6 +190,39 @@ async def test_a_lease_that_cannot_be_renewed_further_is_followed_by_a_new_user(
 
     await eventually(followed, "another user", seconds=40)
     assert 1 == len(databases.vault.audit.of_path("database/creds/ending", after=mark))
+    await driver.stop()
+
+
+async def test_a_poll_that_would_come_too_late_is_not_waited_for(databases: Databases) -> None:
+    """An hour between polls, half a minute of life: the driver refreshes by itself, in time."""
+    far = ("--enable-secret-rotation", "--rotation-poll-interval=1h")
+    driver = await databases.node.start_driver(*far)
+    volume = databases.volume("once")
+    await driver.publish(volume)
+    name = await databases.log_in(volume)
+
+    async def followed() -> bool | None:
+        return True if await databases.log_in(volume) != name else None
+
+    await eventually(followed, "another user, with logins that never fail", seconds=60)
+    await driver.unpublish(volume)
+    await driver.stop()
+
+
+async def test_without_rotation_the_pod_is_told_before_its_user_ends(databases: Databases) -> None:
+    """While the login is still good."""
+    driver = await databases.node.start_driver()
+    volume = databases.volume("once")
+    await driver.publish(volume)
+    events = databases.node.manifests / "events" / volume.namespace
+
+    async def told() -> str | None:
+        texts = [path.read_text() for path in events.glob("*")]
+        return next((text for text in texts if "ObjectNearExpiry" in text), None)
+
+    text = await eventually(told, "the warning", seconds=60)
+    assert "secret database/creds/once expires on" in text
+    await databases.log_in(volume)
     await driver.stop()
 
 
