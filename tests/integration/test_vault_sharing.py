@@ -1,0 +1,216 @@
+"""Who shares calls and values of a Vault, and who never does: every auth method, counted.
+
+For each method there are two mounts of the same object that may not share, however alike they look,
+and one that is the same as the first and does. The vault counts what it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keyferry.contract import MountCall, Purpose
+from keyferry.economy.hub import Economy
+from keyferry.economy.settings import EconomySettings
+from keyferry.errors import IdentityError
+from tests.fakes.vault_api import Token, VaultApi, running_vault
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_peer import Issued, issue, new_ec
+from tests.integration.test_vault_transport import NAME, Certificates
+
+PATH = "secret/data/app/db"
+POLICY = {"secret/data/app/*": {"read"}}
+DB = entry("db", PATH, secretKey="password")
+VALUE = b"canary-1"
+
+
+@dataclass(frozen=True)
+class World:
+    """A vault that every identity below may read, and one provider for all.
+
+    Attributes:
+        vault: it.
+        mounts: make the calls.
+        made: its authority.
+        clients: two certificates that may log in.
+    """
+
+    vault: VaultApi
+    mounts: VaultMounts
+    made: Certificates
+    clients: list[Issued] = field(default_factory=list)
+
+    def call(
+        self, pod: str = "web-0", account: str = "shop/web", secret: Any = None, **over: str
+    ) -> MountCall:
+        """The mount of a pod."""
+        found = TestPod(pod, account, over.pop("token_for", "vault"))
+        parameters: dict[str, Any] = {**NAME, "vaultCACertPath": str(self.made.ca), **over}
+        return replace(self.mounts.call(DB, pod=found, **parameters), secrets=secret)
+
+    async def value(self, call: MountCall, purpose: Purpose = Purpose.FIRST) -> bytes:
+        """What the one file of a mount holds."""
+        result = await self.mounts.provider.mount(replace(call, purpose=purpose))
+        return result.files[0].contents
+
+    @property
+    def calls(self) -> int:
+        """How often the object was asked for."""
+        return self.vault.asked(PATH)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = Certificates(tmp_path)
+    economy = Economy(EconomySettings(refresh_interval=120.0, tracks_volumes=True))
+    async with (
+        running_vault(context=made.context(wants_client=True)) as vault,
+        vault_mounts(vault, economy=economy) as mounts,
+    ):
+        vault.write("secret", "app/db", {"password": VALUE.decode()})
+        for mount, kind in (("kubernetes", ""), ("other", "kubernetes"), ("jwt", "")):
+            for role in ("app", "second"):
+                accounts = ["shop/web", "shop/admin", "bank/web"]
+                vault.add_role(
+                    role, mount=mount, kind=kind, accounts=accounts, policy=POLICY, audience=""
+                )
+        for number in "12":
+            secret = (f"role-{number}", f"canary-secret-{number}")
+            vault.add_role(f"app-{number}", mount="approle", policy=POLICY, secret=secret)
+            vault.tokens[f"canary-token-{number}"] = Token(POLICY, 0, float("inf"), False)
+        vault.add_role("third", mount="approle", policy=POLICY, secret=("role-1", "canary-third"))
+        clients = [issue(f"client-{number}", new_ec(), made.authority) for number in "12"]
+        for client in clients:
+            der = client.certificate.public_bytes(Encoding.DER)
+            fingerprint = hashlib.sha256(der).hexdigest()
+            vault.add_role(
+                client.pem.decode(), mount="cert", policy=POLICY, fingerprint=fingerprint
+            )
+        yield World(vault, mounts, made, clients)
+        await economy.close()
+
+
+Make = Callable[[World], MountCall]
+
+
+def approle(role: str, secret: str, pod: str = "web-0") -> Make:
+    given = {"role_id": role, "secret_id": secret}
+    return lambda world: world.call(pod, secret=given, vaultAuthMethod="approle", roleName="")
+
+
+def token(text: str, pod: str = "web-0") -> Make:
+    return lambda world: world.call(
+        pod, secret={"token": text}, vaultAuthMethod="token", roleName=""
+    )
+
+
+def certificate(index: int, pod: str = "web-0", role: str = "") -> Make:
+    def make(world: World) -> MountCall:
+        client = world.clients[index]
+        given = {"tls.crt": client.pem.decode(), "tls.key": client.key_pem.decode()}
+        return world.call(pod, secret=given, vaultAuthMethod="cert", roleName=role)
+
+    return make
+
+
+def pod(name: str = "web-0", account: str = "shop/web", **over: str) -> Make:
+    return lambda world: world.call(name, account, **over)
+
+
+PAIRS: dict[str, tuple[Make, Make, Make]] = {
+    # The first, one that is the same, and one that is not.
+    "kubernetes: service account": (pod(), pod("web-1"), pod("admin-0", "shop/admin")),
+    "kubernetes: namespace of the pod": (pod(), pod("web-1"), pod("web-2", "bank/web")),
+    "kubernetes: role": (pod(), pod("web-1"), pod("web-2", roleName="second")),
+    "kubernetes: auth mount": (pod(), pod("web-1"), pod("web-2", vaultAuthMountPath="other")),
+    "kubernetes: audience": (
+        pod(),
+        pod("web-1"),
+        pod("web-2", audience="else", token_for="else"),
+    ),
+    "kubernetes: certificate is not checked": (
+        pod(),
+        pod("web-1"),
+        pod("web-2", vaultSkipTLSVerify="true"),
+    ),
+    "jwt: pod": (
+        pod(vaultAuthMountPath="jwt"),
+        pod(vaultAuthMountPath="jwt"),
+        pod("web-1", vaultAuthMountPath="jwt"),
+    ),
+    "jwt: service account": (
+        pod(vaultAuthMountPath="jwt"),
+        pod(vaultAuthMountPath="jwt"),
+        pod(account="shop/admin", vaultAuthMountPath="jwt"),
+    ),
+    "approle: secret id": (
+        approle("role-1", "canary-secret-1"),
+        approle("role-1", "canary-secret-1", "web-1"),
+        approle("role-1", "canary-third", "web-2"),
+    ),
+    "approle: role id": (
+        approle("role-1", "canary-secret-1"),
+        approle("role-1", "canary-secret-1", "web-1"),
+        approle("role-2", "canary-secret-2", "web-2"),
+    ),
+    "token": (
+        token("canary-token-1"),
+        token("canary-token-1", "web-1"),
+        token("canary-token-2", "web-2"),
+    ),
+    "cert: certificate": (certificate(0), certificate(0, "web-1"), certificate(1, "web-2")),
+    "cert: role": (certificate(0), certificate(0, "web-1"), certificate(0, "web-2", "app")),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_these_never_share_and_the_same_do(world: World, pair: str) -> None:
+    """Neither a call that is under way nor a value that is held, of first mounts and refreshes."""
+    one, same, other = (make(world) for make in PAIRS[pair])
+    values = await asyncio.gather(*(world.value(call) for call in (one, same, other)))
+    assert ([VALUE] * 3, 2) == (values, world.calls)
+    for purpose in Purpose:
+        for call in (same, other, one):
+            assert VALUE == await world.value(call, purpose)
+    assert 2 == world.calls
+
+
+async def test_another_namespace_is_another_vault(world: World) -> None:
+    """The same words in it lead to other secrets."""
+    assert VALUE == await world.value(pod()(world))
+    world.vault.namespace = "team"
+    assert VALUE == await world.value(pod("web-1", vaultNamespace="team")(world))
+    assert 2 == world.calls
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (approle("role-1", "canary-secret-1"), approle("role-1", "canary-wrong")),
+        (pod(), pod(account="shop/intruder")),
+        (pod(vaultAuthMountPath="jwt"), pod(account="x/web", vaultAuthMountPath="jwt")),
+    ],
+)
+async def test_who_is_refused_gets_nothing_that_another_has_brought(
+    world: World, right: Make, wrong: Make
+) -> None:
+    """However much of the identity is the same."""
+    assert VALUE == await world.value(right(world))
+    for purpose in Purpose:
+        with pytest.raises(IdentityError):
+            await world.value(wrong(world), purpose)
+    assert 1 == world.calls
+
+
+async def test_a_token_that_the_vault_does_not_know_gets_nothing(world: World) -> None:
+    """A token is its own proof: no login stands before what is held."""
+    assert VALUE == await world.value(token("canary-token-1")(world))
+    with pytest.raises(Exception, match="permission denied"):
+        await world.value(token("canary-wrong")(world))
