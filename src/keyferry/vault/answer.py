@@ -7,7 +7,7 @@ an error here, where upstream's process dies of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.go_json import JsonNumber, NotJsonError, read_json
@@ -20,6 +20,10 @@ _ENVELOPE = (
     "wrap_info", "mount_type",
 )  # fmt: skip
 _ZERO = JsonNumber("0")
+_ANSWER_BYTES = 1024
+"""What Python takes for an answer beside its data, roughly."""
+_OBJECT_BYTES = 16
+"""And beside what each object in it tells of itself."""
 MAX_SECONDS = 10 * 365 * 86400.0
 """A lease or a token that lasts longer is taken to last so long."""
 
@@ -41,7 +45,6 @@ class Answer:
         auth: a token that came with it, None for none.
         wrap_info: where the answer is wrapped, None if it is not.
         mount_type: the kind of the engine, "" where it is not told.
-        size: bytes that it had.
     """
 
     lease_id: str = ""
@@ -52,7 +55,6 @@ class Answer:
     auth: Mapping[str, Json] | None = field(default=None, repr=False)
     wrap_info: Mapping[str, Json] | None = field(default=None, repr=False)
     mount_type: str = ""
-    size: int = 0
 
     @property
     def seconds(self) -> float:
@@ -75,7 +77,7 @@ def read_answer(body: bytes) -> Answer:
     if not isinstance(document, Mapping):
         raise BadAnswerError("it is not a JSON object")
     if not any(document.get(key) for key in _ENVELOPE):
-        return replace(_bare(document), size=len(body))
+        return _bare(document)
     return Answer(
         lease_id=_text(document, "lease_id"),
         lease_duration=_number(document, "lease_duration"),
@@ -85,8 +87,22 @@ def read_answer(body: bytes) -> Answer:
         auth=_mapping(document, "auth"),
         wrap_info=_mapping(document, "wrap_info"),
         mount_type=_text(document, "mount_type"),
-        size=len(body),
     )
+
+
+def weigh(answer: Answer) -> int:
+    """About how many bytes an answer takes in memory: up to twenty times those of its JSON."""
+    total = _ANSWER_BYTES
+    left: list[Json] = [answer.data]
+    while left:
+        value = left.pop()
+        total += _OBJECT_BYTES + value.__sizeof__()
+        if isinstance(value, Mapping):
+            total += sum(_OBJECT_BYTES + key.__sizeof__() for key in value)
+            left.extend(value.values())
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            left.extend(value)
+    return total
 
 
 def seconds_of(value: Json) -> float:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.economy.key import FetchKey
 from keyferry.errors import KeyferryError
+from keyferry.vault.answer import weigh
 from keyferry.vault.client import VaultClient
 from keyferry.vault.folder_list import FolderList
 from keyferry.vault.kv_list import is_provable, kv_secret
@@ -130,7 +131,7 @@ class Reader:
             self._key(request, per_pod=False),
             call,
             purpose=self._purpose,
-            weigh=lambda found: found.answer.size,
+            weigh=lambda found: weigh(found.answer),
             unchanged=partial(self._has_not_changed, request),
             volume=self._volume,
         )

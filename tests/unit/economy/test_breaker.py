@@ -36,6 +36,14 @@ def test_a_moment_of_many_failures_is_no_end() -> None:
     assert Go() == breaker.verdict(4.9)
 
 
+def test_many_failures_over_a_short_while_are_no_end() -> None:
+    """A restart of the vault takes as long."""
+    breaker = Breaker(LIMITS)
+    for second in range(5):
+        breaker.failed(ERROR, now=float(second), jitter=1.0)
+    assert not breaker.is_open
+
+
 def test_failures_over_a_while_open_it_and_say_since_when() -> None:
     """And until when, and what happened last."""
     assert Refuse(since=10.0, probe=19.0, last=ERROR) == opened().verdict(18.9)

@@ -59,6 +59,16 @@ def test_requests_that_were_on_the_way_together_slow_down_once() -> None:
     assert 0.25 == budget.wait(3.0)
 
 
+def test_a_shorter_pause_takes_nothing_from_a_longer_one() -> None:
+    """Of two refusals the one that asks for more time counts."""
+    budget = Budget(rate=8.0, burst=100, now=0.0)
+    budget.slow_down(sent=0.0, now=0.0, until=30.0)
+    budget.slow_down(sent=-1.0, now=1.0, until=3.0)
+    drained(budget, 3.0)
+    assert 0 == drained(budget, 29.0)
+    assert 0 < drained(budget, 31.0)
+
+
 def test_the_rate_grows_back_in_a_minute() -> None:
     """However often the vault throttled."""
     budget = Budget(rate=64.0, burst=64, now=0.0)

@@ -169,6 +169,32 @@ def test_without_a_pause_of_its_own_a_throttling_vault_gets_longer_and_longer_on
     play(story, throttled(), throttled(0.0), throttled(), "fine")
 
 
+def test_each_try_is_counted_by_how_it_ended() -> None:
+    """Throttled and failed are told apart; what the vault answered in the end is neither."""
+
+    async def story(vault: Vault) -> None:
+        await vault.ask()
+        registry = vault.economy.metrics.registry
+        counts = {}
+        for outcome in ("answered", "throttled", "failed"):
+            labels = {"vault": "contoso", "identity": "", "outcome": outcome}
+            counts[outcome] = registry.get_sample_value("keyferry_vault_requests_total", labels)
+        assert {"answered": 1.0, "throttled": 2.0, "failed": 1.0} == counts
+
+    play(story, throttled(), broken(), throttled(1.0), "fine")
+
+
+def test_requests_that_were_on_the_way_together_lengthen_the_pause_once() -> None:
+    """Ten that a vault throttles at once are one throttling, not ten."""
+
+    async def story(vault: Vault) -> None:
+        await asyncio.gather(*(vault.ask() for _ in range(10)))
+        assert [0.0] * 10 == vault.asked[:10]
+        assert 1.0 + 0.8 == pytest.approx(vault.asked[10])
+
+    play(story, *[throttled()] * 10, "fine", takes=1.0)
+
+
 def test_a_request_is_tried_again_as_long_as_the_vault_throttles_and_there_is_time() -> None:
     """More often than four times: "later" is no failure."""
 

@@ -37,6 +37,7 @@ class Vault:
         proofs: requests for a proof.
         error: what it says instead.
         takes: seconds for an answer.
+        proof_takes: seconds for a proof.
     """
 
     economy: Economy
@@ -45,6 +46,7 @@ class Vault:
     proofs: int = 0
     error: KeyferryError | None = None
     takes: float = 0.0
+    proof_takes: float = 0.0
 
     async def read(self, errand: Errand) -> int:
         async def attempt(seconds: float) -> int:
@@ -59,6 +61,7 @@ class Vault:
     async def unchanged(self, held: int, errand: Errand) -> bool:
         async def attempt(seconds: float) -> bool:
             self.proofs += 1
+            await asyncio.sleep(self.proof_takes)
             return held == self.value
 
         return await errand.run(attempt)
@@ -115,6 +118,53 @@ def test_a_first_mount_takes_what_was_fetched_a_moment_ago() -> None:
         await asyncio.sleep(0.2)
         assert 2 == await vault.fetch()
         assert (2, 1.0, 2.0) == (vault.calls, vault.fetches("reused"), vault.fetches("asked"))
+
+    play(story)
+
+
+def test_an_answer_is_as_old_as_its_question() -> None:
+    """What changed while a slow vault was answering may not be in it."""
+
+    async def story(vault: Vault) -> None:
+        vault.takes = 10.0
+        await vault.fetch()
+        vault.value = 2
+        assert 1 == await vault.fetch(max_age=11.0)
+        assert 2 == await vault.fetch(max_age=9.0)
+
+    play(story)
+
+
+def test_a_call_that_was_given_up_takes_no_other_along() -> None:
+    """Whoever asks anew meanwhile is joined by those who come then."""
+
+    async def story(vault: Vault) -> None:
+        vault.takes = 10.0
+        first = asyncio.create_task(vault.fetch())
+        await asyncio.sleep(1.0)
+        first.cancel()
+        second = asyncio.create_task(vault.fetch())
+        await asyncio.sleep(1.0)
+        third = asyncio.create_task(vault.fetch())
+        assert (1, 1) == (await second, await third)
+        assert 2 == vault.calls
+
+    play(story)
+
+
+def test_only_vaults_that_do_nothing_are_forgotten() -> None:
+    """Classes can name any number; what one of them has said to wait is not lost."""
+
+    async def story(vault: Vault) -> None:
+        vault.takes = 10.0
+        asking = asyncio.create_task(vault.fetch())
+        await asyncio.sleep(1.0)
+        for number in range(1500):
+            vault.economy.errand(f"vault-{number}")
+        gates = {gate.vault for gate in vault.economy.gates()}
+        assert "contoso" in gates
+        assert len(gates) <= 1000
+        await asking
 
     play(story)
 
@@ -294,6 +344,24 @@ def test_a_refusal_is_of_one_identity_and_one_object() -> None:
     play(story)
 
 
+def test_what_is_remembered_of_refusals_is_bounded() -> None:
+    """Classes can name any number of objects; the oldest refusals go first."""
+
+    async def story(vault: Vault) -> None:
+        vault.error = ObjectNotFoundError("no")
+        for number in range(5000):
+            with pytest.raises(ObjectNotFoundError):
+                await vault.fetch(who=str(number))
+        with pytest.raises(ObjectNotFoundError):
+            await vault.fetch(who="4999")
+        assert 5000 == vault.calls
+        with pytest.raises(ObjectNotFoundError):
+            await vault.fetch(who="0")
+        assert 5001 == vault.calls
+
+    play(story)
+
+
 def test_other_failures_are_not_remembered() -> None:
     """They may be over with the next call."""
 
@@ -347,6 +415,23 @@ def test_what_has_changed_is_fetched() -> None:
         await asyncio.sleep(121.0)
         assert 2 == await vault.fetch(R, proof=True)
         assert (2, 1) == (vault.calls, vault.proofs)
+
+    play(story)
+
+
+def test_a_proof_is_as_old_as_its_question() -> None:
+    """What changed while the vault was proving is seen by who wants it younger."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await asyncio.sleep(121.0)
+        vault.proof_takes = 10.0
+        await vault.fetch(R, proof=True)
+        assert (1, 1) == (vault.calls, vault.proofs)
+        await vault.fetch(max_age=11.0)
+        assert 1 == vault.calls
+        await vault.fetch(max_age=9.0)
+        assert 2 == vault.calls
 
     play(story)
 

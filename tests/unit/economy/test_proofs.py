@@ -1,0 +1,168 @@
+"""keyferry.economy.proofs: when a list is asked for, and what is learnt of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyferry.contract import Purpose
+from keyferry.economy.errand import Errand
+from keyferry.economy.hub import Economy
+from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.economy.proofs import ListRefusedError, Proofs
+from keyferry.economy.settings import EconomySettings
+from tests.fakes.virtual_time import LoopClock, highest, run_virtually
+
+ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
+WHO = WholeIdentity("Mode", ("a",))
+
+
+def key(name: str, who: WholeIdentity = WHO) -> FetchKey:
+    return FetchKey("contoso", who, ("read", name))
+
+
+@dataclass
+class Shelf:
+    """A vault with a list of its objects.
+
+    Attributes:
+        length: of the list.
+        refuses: whether nobody gets it.
+        asked: how long a list each question for it would take.
+    """
+
+    economy: Economy
+    length: int = 1
+    refuses: bool = False
+    asked: list[int] = field(default_factory=list)
+    reads: int = 0
+
+    def __post_init__(self) -> None:
+        self.proofs = Proofs(self.economy)
+
+    async def refresh(self, count: int) -> None:
+        """Two minutes later: the refresh of a pod with so many objects."""
+        await asyncio.sleep(121.0)
+        await asyncio.gather(*(self.fetch(str(number)) for number in range(count)))
+
+    async def fetch(self, name: str) -> int:
+        async def read(errand: Errand) -> int:
+            self.reads += 1
+            return 1
+
+        async def unchanged(held: int, errand: Errand) -> bool:
+            return await self.proofs.has_not_changed(ListOf(self, key(name)))
+
+        return await self.economy.fetch(
+            key(name),
+            read,
+            purpose=Purpose.REFRESH,
+            weigh=lambda _: 10,
+            unchanged=unchanged,
+            volume="pod",
+        )
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """Implements `Collection` for all objects of a shelf."""
+
+    shelf: Shelf
+    key: FetchKey
+
+    @property
+    def list_key(self) -> FetchKey:
+        return FetchKey("contoso", WHO, ("list",))
+
+    def has(self, key: FetchKey, value: Any) -> bool:
+        return key.item[0] == "read"
+
+    def worth(self, held: int) -> int:
+        return max(held - 1, 0)
+
+    async def unchanged(
+        self, held: Mapping[FetchKey, Any], errand: Errand, *, most: int
+    ) -> frozenset[FetchKey] | None:
+        self.shelf.asked.append(most)
+        if self.shelf.refuses:
+            raise ListRefusedError
+        return None if self.shelf.length > most else frozenset(held)
+
+
+Story = Callable[[Shelf], Awaitable[None]]
+
+
+def play(story: Story) -> None:
+    async def run() -> None:
+        economy = Economy(ROTATING, LoopClock(), dice=highest)
+        await story(Shelf(economy))
+        await economy.close()
+
+    run_virtually(run())
+
+
+def test_one_list_serves_all_objects() -> None:
+    """However many ask for a proof at once."""
+
+    async def story(shelf: Shelf) -> None:
+        for _ in range(3):
+            await shelf.refresh(5)
+        assert ([4, 4], 5) == (shelf.asked, shelf.reads)
+
+    play(story)
+
+
+def test_no_list_is_asked_for_that_spares_nothing() -> None:
+    """An object alone is as cheap as the list."""
+
+    async def story(shelf: Shelf) -> None:
+        for _ in range(3):
+            await shelf.refresh(1)
+        assert ([], 3) == (shelf.asked, shelf.reads)
+
+    play(story)
+
+
+def test_a_list_that_is_too_long_is_asked_for_again_when_it_could_spare_more() -> None:
+    """Or after an hour, when it may have become shorter."""
+
+    async def story(shelf: Shelf) -> None:
+        shelf.length = 7
+        for count in (5, 5, 5, 9, 9, 9):
+            await shelf.refresh(count)
+        assert [4, 8, 8, 8] == shelf.asked
+
+    play(story)
+
+
+def test_a_refusal_counts_for_an_hour_however_much_it_could_spare() -> None:
+    """Then it is tried once again."""
+
+    async def story(shelf: Shelf) -> None:
+        shelf.refuses = True
+        for count in (2, 2, *range(2, 30)):
+            await shelf.refresh(count)
+        assert 1 == len(shelf.asked)
+        for _ in range(2):
+            await shelf.refresh(29)
+        assert 2 == len(shelf.asked)
+
+    play(story)
+
+
+def test_what_is_learnt_is_bounded() -> None:
+    """Classes can name any number of vaults; the longest unused go first."""
+
+    async def story(shelf: Shelf) -> None:
+        shelf.refuses = True
+        await shelf.refresh(2)
+        await shelf.refresh(2)
+        assert 1 == len(shelf.asked)
+        for number in range(1000):
+            shelf.proofs._learn(key(str(number)), 1.0, shelf.economy.now())
+        await shelf.refresh(2)
+        assert 2 == len(shelf.asked)
+
+    play(story)
