@@ -258,6 +258,26 @@ async def test_10_an_audience_of_ones_own(bao: VaultCluster) -> None:
         assert "vault read auth/kubernetes/role/audience" in said
 
 
+async def test_10_an_audience_that_kubelet_sends_no_token_for(bao: VaultCluster) -> None:
+    """The event says which one to add; with `createPodTokens` of the chart a token is made."""
+    async with new_namespace(bao.installed, "unsent") as shop:
+        await put_kv(bao.openbao, "secret/data/unsent", bar="hello")
+        await bao.role("unsent", "secret/data/unsent", namespace=shop.name, audience="unsent")
+        wanted = entry("file", "secret/data/unsent", "bar")
+        await shop.apply(
+            bao.vault_class("web", wanted, role="unsent", audience="unsent"), pod("off", "web")
+        )
+        said = await shop.says("FailedMount", "no service-account token for the audience 'unsent'")
+        assert "tokenRequests: [{audience: unsent}]" in said
+        await bao.install(createPodTokens=True)
+        try:
+            await shop.apply(pod("on", "web"))
+            await shop.ready("on")
+            assert "hello" == await shop.read("on", "/mnt/web/file")
+        finally:
+            await bao.install()
+
+
 async def test_11_versions_are_by_the_key_in_a_secret(bao: VaultCluster) -> None:
     """Pods that are made again, and drivers, keep them; another content or key has others."""
     await bao.install(**NO_OTHER_SECRETS)
