@@ -66,10 +66,10 @@ def is_provable(answer: Answer) -> bool:
     if answer.lease_id or answer.auth or answer.wrap_info or answer.warnings or answer.mount_type:
         return False
     metadata = _metadata(answer)
-    return metadata is not None and (metadata["deletion_time"], metadata["destroyed"]) == (
-        "",
-        False,
-    )
+    if metadata is None:
+        return False
+    stays = metadata["deletion_time"] == ""
+    return stays and metadata["destroyed"] is False
 
 
 def still_holds(answer: Answer, entry: Json) -> bool:

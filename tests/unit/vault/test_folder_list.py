@@ -1,0 +1,70 @@
+"""keyferry.vault.folder_list: which answers the list of a folder may prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from keyferry.economy.errand import Errand
+from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.vault.answer import Answer, read_answer
+from keyferry.vault.client import VaultClient
+from keyferry.vault.folder_list import FolderList
+from keyferry.vault.kv_list import KvSecret
+from keyferry.vault.lease import Issued
+
+BODY = b"""{"data": {"data": {"n": 1}, "metadata": {"created_time": "t", "custom_metadata": null,
+    "deletion_time": "", "destroyed": false, "version": 1}}}"""
+WEB = WholeIdentity("jwt", ("vault", "web"))
+DB = FetchKey("vault", WEB, ("GET", "secret/data/app/db", ""))
+
+
+def client(errand: Errand) -> VaultClient:
+    raise AssertionError("nobody is asked")
+
+
+FOLDER = FolderList(client, DB, KvSecret("secret", "app/", "db"))
+
+
+def issued(answer: Answer) -> Issued:
+    """An answer that is held; how it was read plays no part."""
+    found = object.__new__(Issued)
+    object.__setattr__(found, "answer", answer)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (DB, True),
+        (replace(DB, item=("GET", "secret/data/app/other", "")), True),
+        # Each identity is answered for itself, and each vault.
+        (replace(DB, identity=WholeIdentity("jwt", ("vault", "admin"))), False),
+        (replace(DB, vault="elsewhere"), False),
+        (replace(DB, item=("GET", "secret/data/app/deep/db", "")), False),
+        (replace(DB, item=("GET", "secret/data/db", "")), False),
+        (replace(DB, item=("GET", "second/data/app/db", "")), False),
+        (replace(DB, item=("GET", "secret/data/app/db", "version=1")), False),
+        (replace(DB, item=("POST", "secret/data/app/db", "", "{}")), False),
+        (FOLDER.list_key, False),
+    ],
+)
+def test_it_proves_what_the_same_identity_reads_in_the_same_folder(
+    key: FetchKey, expected: bool
+) -> None:
+    """The current versions, and nothing else."""
+    assert expected is FOLDER.has(key, issued(read_answer(BODY)))
+
+
+def test_it_proves_no_other_kinds_of_answers() -> None:
+    """A list that is held, or a secret that ends by itself."""
+    assert not FOLDER.has(DB, frozenset({DB}))
+    ends = BODY.replace(b'"deletion_time": ""', b'"deletion_time": "2030-01-01T00:00:00Z"')
+    assert not FOLDER.has(DB, issued(read_answer(ends)))
+
+
+def test_each_identity_has_its_own_list() -> None:
+    """What one may list is no proof for another."""
+    other = replace(FOLDER, key=replace(DB, identity=WholeIdentity("jwt", ("vault", "admin"))))
+    assert other.list_key != FOLDER.list_key
