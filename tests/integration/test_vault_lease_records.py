@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,16 +122,52 @@ async def test_a_volume_that_went_meanwhile_is_given_back_and_the_other_stays(
 async def test_what_a_process_had_no_time_to_revoke_the_next_one_revokes(
     vault: VaultApi, folder: Path
 ) -> None:
-    """It was killed with the unpublish just done."""
+    """It was killed with the unpublish just done; that nobody uses it is known from the record."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER)
-        (record,) = records(folder)
-        content = record.read_bytes()
-        mounts.provider.leases._held.clear()
-    record.write_bytes(content.replace(f'["{WEB0.target}"]'.encode(), b"[]"))
-    async with process(vault, folder):
+        mounts.provider.volume_gone(WEB0.target)
+        for task in mounts.provider.leases._tasks:
+            task.cancel()
+    assert vault.users
+    async with process(vault, folder, WEB0):
         await until(lambda: not vault.users)
     assert [] == records(folder)
+
+
+async def test_what_hangs_on_one_token_still_does_for_the_next_process(
+    vault: VaultApi, folder: Path
+) -> None:
+    """One of two volumes of a pod goes: its lease is revoked, not the token of both."""
+    policy = {"database/creds/*": {"read"}, "sys/leases/revoke": {"update"}}
+    vault.add_role("jwt", mount="jwt", accounts=["shop/web"], policy=policy)
+    where: dict[str, Any] = {"vaultAuthMountPath": "jwt", "roleName": "jwt"}
+    second = TestPod("second-volume").target
+    async with process(vault, folder) as mounts:
+        first = await mounts.files(USER, **where)
+        call = replace(mounts.call(OTHER, **where), target_path=second)
+        await mounts.provider.mount(call)
+        assert 1 == vault.asked("auth/jwt/login")
+    async with process(vault, folder, WEB0):
+        await until(lambda: {first["user"].decode()} == vault.users)
+    assert 0 == vault.asked("auth/token/revoke-self")
+
+
+async def test_how_an_auth_method_names_its_users_is_known_to_the_next_process(
+    vault: VaultApi, folder: Path
+) -> None:
+    """So pods that start after it share one login, where they did before."""
+    vault.write("secret", "app/db", {"password": "x"})
+    vault.roles["kubernetes", "app"].policy = {
+        "database/creds/*": {"read"},
+        "secret/data/app/*": {"read"},
+    }
+    async with process(vault, folder) as mounts:
+        await mounts.files(USER)
+    before = vault.asked("auth/kubernetes/login")
+    async with process(vault, folder, WEB0) as mounts:
+        wanted = entry("db", "secret/data/app/db")
+        await asyncio.gather(*(mounts.files(wanted, pod=TestPod(f"new-{n}")) for n in range(5)))
+    assert before + 1 == vault.asked("auth/kubernetes/login")
 
 
 async def test_what_has_ended_meanwhile_is_replaced(vault: VaultApi, folder: Path) -> None:
