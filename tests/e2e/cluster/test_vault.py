@@ -6,9 +6,11 @@ Numbered as in docs/compatibility-vault.md, which says what each of them is.
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from cryptography import x509
 
 from keyferry.vault.product import VAULT
@@ -20,7 +22,8 @@ from tests.e2e.cluster.vault_guide import run_guide
 from tests.e2e.cluster.versioned_pods import CONTENT, version_by, versioned_pods
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import Entry, entry
-from tests.e2e.vault.engines import jwt_role, put_kv
+from tests.e2e.vault.engines import database_role, jwt_role, put_kv
+from tests.fakes.memory_folder import memory_folder
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -145,6 +148,44 @@ async def test_6_a_user_of_the_database_logs_in_while_the_pod_lives(bao: VaultCl
         name = await shop.read("web", "/mnt/web/dbUsername")
         password = await shop.read("web", "/mnt/web/dbPassword")
         assert name == await bao.postgres.login(name, password)
+        await shop.delete("pod/web")
+        assert name not in await _users_but(bao, name)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def keeping(bao: VaultCluster) -> AsyncIterator[VaultCluster]:
+    """Its driver keeps leases in memory, wherever /run of this machine is."""
+    with memory_folder() as leases:
+        await bao.install(leaseDir=str(leases))
+        yield bao
+        await bao.install()
+
+
+async def test_a_user_of_the_database_outlives_the_driver(keeping: VaultCluster) -> None:
+    """Another driver pod renews him, gives him again, and takes him back with the pod."""
+    bao = keeping
+    await database_role(bao.openbao, "lasting", ttl="30s", max_ttl="1h")
+    async with new_namespace(bao.installed, "lasting-user") as shop:
+        await bao.role("lasting", "database/creds/lasting", namespace=shop.name)
+        objects = (
+            entry("dbUsername", "database/creds/lasting", "username"),
+            entry("dbPassword", "database/creds/lasting", "password"),
+        )
+        await shop.apply(bao.vault_class("web", *objects, role="lasting"), pod("web", "web"))
+        await shop.ready("web")
+        name = await shop.read("web", "/mnt/web/dbUsername")
+        password = await shop.read("web", "/mnt/web/dbPassword")
+        await bao.installed.restart_driver()
+        mark = bao.openbao.audit.mark()
+
+        async def renewed() -> bool | None:
+            asked = bao.openbao.audit.asked(after=mark)
+            done = [one for one in asked if one.path.startswith("sys/leases/renew")]
+            return True if len([one for one in done if not one.error]) >= 2 else None
+
+        await eventually(renewed, "two renewals by the new driver", seconds=90)
+        assert name == await bao.postgres.login(name, password)
+        assert [] == bao.openbao.audit.of_path("database/creds/lasting", after=mark)
         await shop.delete("pod/web")
         assert name not in await _users_but(bao, name)
 
