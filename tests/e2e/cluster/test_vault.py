@@ -14,10 +14,11 @@ import pytest_asyncio
 from cryptography import x509
 
 from keyferry.vault.product import VAULT
+from tests.e2e.cluster import original_manifests
 from tests.e2e.cluster.installation import NAMESPACE
 from tests.e2e.cluster.manifests import deployment, pod, secret_object
 from tests.e2e.cluster.namespace import new_namespace
-from tests.e2e.cluster.vault_cluster import VaultCluster
+from tests.e2e.cluster.vault_cluster import TLS_FILES, VaultCluster
 from tests.e2e.cluster.vault_guide import run_guide
 from tests.e2e.cluster.versioned_pods import CONTENT, version_by, versioned_pods
 from tests.e2e.cluster.waiting import eventually
@@ -402,3 +403,35 @@ async def test_the_commands_of_the_guide_work_as_they_are_written(
     assert 3 == output.count("Hello!"), output
     assert "-----BEGIN CERTIFICATE-----" in output
     assert "pod/vault-database condition met\nv-kubernet-app-" in output
+
+
+async def test_the_manifests_of_the_original_run_our_provider(bao: VaultCluster) -> None:
+    """With its rights and its arguments, behind the socket: the Secret is made, tokens too."""
+    theirs = original_manifests
+    folder = bao.installed.cluster.kubelet_root.parent / "providers"
+    kubectl = bao.installed.kubectl
+    await bao.install(builtinProviders=["azure"], tokenRequests=[])
+    await bao.installed.make_namespace(theirs.NAMESPACE)
+    try:
+        documents = theirs.original_provider(
+            sockets=folder, tls=bao.openbao.ca.parent, tls_mounted_at=TLS_FILES
+        )
+        await kubectl.apply(*documents, namespace=theirs.NAMESPACE)
+        await kubectl(
+            "rollout", "status", f"daemonset/{theirs.NAME}", "--timeout=110s", "--namespace=csi"
+        )
+        async with versioned_pods(bao, "original-manifests") as pods:
+            assert CONTENT == await pods.shop.read("web", "/mnt/web/file")
+            first = await pods.version()
+            key = await bao.hmac_key(theirs.KEY, namespace=theirs.NAMESPACE)
+            assert version_by(key, pods.wanted, CONTENT) == first
+            assert first == await pods.version_of_a_new_pod()
+            await kubectl("delete", f"secret/{theirs.KEY}", "--namespace=csi")
+            second = await pods.version_of_a_new_pod()
+            assert first != second
+            new = await bao.hmac_key(theirs.KEY, namespace=theirs.NAMESPACE)
+            assert version_by(new, pods.wanted, CONTENT) == second
+    finally:
+        await kubectl("delete", "namespace", theirs.NAMESPACE, "--timeout=110s")
+        (folder / "vault.sock").unlink(missing_ok=True)
+        await bao.install()
