@@ -6,11 +6,11 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SIDE_BY_SIDE := --numprocesses=auto --dist=worksteal
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test fuzz check fix proto lock e2e e2e-cluster cluster compat bench soak clean
+.PHONY: help demo test fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seconds.
 	@$(BIN)/keyferry demo $(DEMO_FLAGS)
@@ -38,12 +38,18 @@ proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.pro
 lock: $(VENV)/.dev ## Pin the dependencies anew.
 	@scripts/lock.sh
 
-e2e: $(VENV)/.dev ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, OpenBao, a Kubernetes.
-	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
-	@$(MAKE) --no-print-directory e2e-cluster
+e2e: e2e-machine e2e-cluster ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, OpenBao, a Kubernetes.
 
-e2e-cluster: $(VENV)/.dev ## Run the part of it that needs a Kubernetes, which is built on the first use.
-	@$(BIN)/python -m pytest tests/e2e/cluster $(TEST_FLAGS)
+e2e-machine: $(VENV)/.dev ## Run the part of it that needs no Kubernetes.
+	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
+
+e2e-cluster: e2e-kubernetes e2e-scenarios ## Run the part of it that needs a Kubernetes, which is built on the first use.
+
+e2e-kubernetes: $(VENV)/.dev ## Of these, run what needs parts of a Kubernetes, or one of its own: the store, the chart, Vault.
+	@$(BIN)/python -m pytest tests/e2e/cluster --cluster=own $(TEST_FLAGS)
+
+e2e-scenarios: $(VENV)/.dev ## Of these, run the scenarios on one cluster with Keyferry installed.
+	@$(BIN)/python -m pytest tests/e2e/cluster --cluster=common $(TEST_FLAGS)
 
 cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl-C.
 	@$(BIN)/python -m tests.e2e.cluster

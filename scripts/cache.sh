@@ -31,6 +31,9 @@ install_packages() { # PACKAGE...
   [ ${#missing[@]} -eq 0 ] && return
   echo "Installing ${missing[*]} ..." >&2
   export DEBIAN_FRONTEND=noninteractive
-  "$scripts/retry.sh" apt-get update --quiet=2 >&2
-  "$scripts/retry.sh" apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >&2
+  ( # Two of these scripts may run at the same time, but apt-get refuses to.
+    flock 8
+    "$scripts/retry.sh" apt-get update --quiet=2 >&2
+    "$scripts/retry.sh" apt-get install --quiet=2 --yes --no-install-recommends "${missing[@]}" >&2
+  ) 8>"$cache/packages.lock"
 }

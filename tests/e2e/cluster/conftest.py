@@ -21,7 +21,7 @@ from tests.e2e.cluster.vault_cluster import VaultCluster, running_vault_cluster
 from tests.e2e.figures import figures
 from tests.e2e.vault.programs import server_programs
 
-ORDER = (
+OWN = (
     "test_chart",
     "test_kube_store",
     "test_api_server",
@@ -29,12 +29,20 @@ ORDER = (
     "test_vault_load",
     "test_pod_tokens",
     "test_vault",
-    "test_article",
 )
-"""What needs no cluster or one of its own comes first; what disturbs the common one, last."""
+"""What needs no cluster or one of its own; all others share one."""
+FIRST = ("test_article",)
 LAST = ("test_full_node", "test_disruptions")
+"""What disturbs the common cluster."""
 
 _HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the two halves run beside each other, in two processes: `make e2e-cluster`."""
+    parser.addoption(
+        "--cluster", choices=["own", "common"], help="only the tests on a cluster of this kind"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,8 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave this folder out of `pytest tests/e2e`."""
-    return None if _asked_for(config) or _HERE not in collection_path.parents else True
+    """Leave this folder out of `pytest tests/e2e`, and the half out that was not chosen."""
+    if _HERE not in collection_path.parents:
+        return None
+    chosen = config.getoption("--cluster", None)
+    kind = "own" if collection_path.stem in OWN else "common"
+    return None if _asked_for(config) and chosen in {None, kind} else True
 
 
 def _asked_for(config: pytest.Config) -> bool:
@@ -93,6 +105,7 @@ async def beside(
 
 
 def _place(module: str) -> int:
-    if module in ORDER:
-        return ORDER.index(module) - len(ORDER)
+    order = (*OWN, *FIRST)
+    if module in order:
+        return order.index(module) - len(order)
     return LAST.index(module) + 1 if module in LAST else 0
