@@ -43,9 +43,9 @@ def processes_below(groups: list[Path]) -> set[int]:
     """The ids of all processes in these groups and in those below them."""
     found: set[int] = set()
     for group in groups:
-        for path in group.rglob("cgroup.procs"):
+        for folder, _, _ in os.walk(group):  # goes on where a group has gone meanwhile
             with suppress(OSError):
-                found.update(int(line) for line in path.read_text().split())
+                found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
     return found
 
 

@@ -171,10 +171,10 @@ async def test_a_failure_leaves_nothing_behind(cluster: Cluster) -> None:
         assert cluster.network != second.network
         assert set() == _processes(second)
         assert [] == mounted_below(Path(folder))
-        assert [] == list(Path("/sys/fs/cgroup").rglob(second.control_group))
+        assert [] == _control_groups(second)
         assert set() == await asyncio.to_thread(_addresses, second)
         assert [] == [link for link in _LOG_LINKS.glob("orphan*") if folder in str(link.readlink())]
-        assert [] == [each for each in _NETWORKS.glob("*") if folder in each.read_text()]
+        assert [] == [each for each in _networks() if folder in each]
     await cluster.kubectl("get", "--raw", "/readyz")
 
 
@@ -191,6 +191,8 @@ async def _fail_with_a_pod_running(folder: Path) -> None:
         await cluster.kubectl.apply(_pod("orphan", "sleep 3600"))
         await _wait_for_ready(cluster, "orphan")
         assert {"kubelet", "containerd", "etcd", "sleep"} <= _processes(cluster)
+        assert _control_groups(cluster)
+        assert [each for each in _networks() if str(folder) in each]
         assert 3 == len(_addresses(cluster)), "those of the API server, the node and the pod's wire"
         raise _TestFailedError(cluster)
 
@@ -201,6 +203,21 @@ def _addresses(cluster: Cluster) -> set[str]:
     found = set(re.findall(r"inet ([0-9.]+)", run.stdout))
     ranges = [f"10.{second}.{cluster.network.number}." for second in (96, 97, 98)]
     return {address for address in found if any(address.startswith(each) for each in ranges)}
+
+
+def _control_groups(cluster: Cluster) -> list[Path]:
+    """The groups of a cluster, at the root of each hierarchy."""
+    root, name = Path("/sys/fs/cgroup"), cluster.control_group
+    return [*root.glob(name), *root.glob(f"*/{name}")]
+
+
+def _networks() -> list[str]:
+    """What the network plugins keep of all pods, those of clusters of other processes too."""
+    kept = []
+    for path in _NETWORKS.glob("*"):
+        with suppress(FileNotFoundError):
+            kept.append(path.read_text())
+    return kept
 
 
 def _processes(cluster: Cluster) -> set[str]:
