@@ -15,7 +15,7 @@ from tests.fakes.mounts import mounted_below
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
-BUILD_SECONDS = 600
+BUILD_SECONDS = 1800
 
 
 @pytest.fixture(scope="module")

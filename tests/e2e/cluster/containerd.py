@@ -12,13 +12,12 @@ from pathlib import Path
 
 from tests.e2e.children import Child, Children
 from tests.e2e.cluster.images import IMAGES, PAUSE, Image, write_archive
-from tests.e2e.cluster.network import PLUGINS
+from tests.e2e.cluster.network import PLUGINS, kept_networks
 from tests.e2e.cluster.programs import Programs
 from tests.e2e.cluster.waiting import eventually, must_run
 
 _CALL_SECONDS = 60
 _NAMESPACE = "k8s.io"
-_NETWORK_RESULTS = Path("/var/lib/cni/results")
 
 _CONFIG = """\
 version = 2
@@ -153,14 +152,8 @@ async def running_containerd(
         for shim in containerd.shims():
             with suppress(ProcessLookupError):
                 os.kill(shim, signal.SIGKILL)
-        _forget_networks(folder)
-
-
-def _forget_networks(folder: Path) -> None:
-    """Remove what the library of network plugins keeps, always in the same place, on our pods."""
-    for result in _NETWORK_RESULTS.glob("*"):
-        if str(folder) in result.read_text():
-            result.unlink()
+        for kept in kept_networks(cni.parent):
+            kept.unlink(missing_ok=True)
 
 
 def _arguments(process: Path) -> list[bytes]:

@@ -11,12 +11,13 @@ are not 127.x: those would lead into the pod itself.
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from tests.e2e.cluster.programs import Programs
 
 PLUGINS = "/usr/lib/cni"
 """Where Debian keeps the network plugins."""
+
+_KEPT = Path("/var/lib/cni/results")
+"""Where the library of network plugins keeps what it made, whoever asked for it."""
 
 _CLONE_NEWNET = 0x40000000
 _NAMESPACE = Path("/proc/thread-self/ns/net")
@@ -121,6 +125,20 @@ def write_cni(folder: Path, pods: str) -> Path:
     document = {"cniVersion": "0.4.0", "name": "keyferry", "plugins": [wire]}
     (configurations / "10-keyferry.conflist").write_text(json.dumps(document))
     return configurations
+
+
+def kept_networks(folder: Path) -> list[Path]:
+    """The files that the library of network plugins keeps of pods whose network stands in `folder`.
+
+    Those of clusters of other processes come and go meanwhile.
+    """
+    found: list[Path] = []
+    for path in _KEPT.glob("*"):
+        with suppress(FileNotFoundError, ValueError):
+            kept = json.loads(path.read_text())
+            if f"{folder}/" in base64.b64decode(kept["config"]).decode():
+                found.extend(_KEPT.glob(f"*-{kept['containerId']}-*"))
+    return found
 
 
 def _addresses(ip: str) -> set[str]:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from tests.e2e.cluster.cluster import Cluster, running_cluster
 from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.kubectl import Document
+from tests.e2e.cluster.network import kept_networks
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.mounts import mount_options, mounted_below
 
@@ -29,7 +30,6 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 AUDIENCE = "api://AzureADTokenExchange"
 
 _LOG_LINKS = Path("/var/log/containers")
-_NETWORKS = Path("/var/lib/cni/results")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -172,9 +172,9 @@ async def test_a_failure_leaves_nothing_behind(cluster: Cluster) -> None:
         assert set() == _processes(second)
         assert [] == mounted_below(Path(folder))
         assert [] == _control_groups(second)
-        assert set() == await asyncio.to_thread(_addresses, second)
+        await eventually(lambda: _no_address(second), "the kernel to let the wires of pods go")
         assert [] == [link for link in _LOG_LINKS.glob("orphan*") if folder in str(link.readlink())]
-        assert [] == [each for each in _networks() if folder in each]
+        assert [] == kept_networks(Path(folder))
     await cluster.kubectl("get", "--raw", "/readyz")
 
 
@@ -192,9 +192,14 @@ async def _fail_with_a_pod_running(folder: Path) -> None:
         await _wait_for_ready(cluster, "orphan")
         assert {"kubelet", "containerd", "etcd", "sleep"} <= _processes(cluster)
         assert _control_groups(cluster)
-        assert [each for each in _networks() if str(folder) in each]
+        assert kept_networks(folder)
         assert 3 == len(_addresses(cluster)), "those of the API server, the node and the pod's wire"
         raise _TestFailedError(cluster)
+
+
+async def _no_address(cluster: Cluster) -> bool:
+    assert set() == await asyncio.to_thread(_addresses, cluster)
+    return True
 
 
 def _addresses(cluster: Cluster) -> set[str]:
@@ -209,15 +214,6 @@ def _control_groups(cluster: Cluster) -> list[Path]:
     """The groups of a cluster, at the root of each hierarchy."""
     root, name = Path("/sys/fs/cgroup"), cluster.control_group
     return [*root.glob(name), *root.glob(f"*/{name}")]
-
-
-def _networks() -> list[str]:
-    """What the network plugins keep of all pods, those of clusters of other processes too."""
-    kept = []
-    for path in _NETWORKS.glob("*"):
-        with suppress(FileNotFoundError):
-            kept.append(path.read_text())
-    return kept
 
 
 def _processes(cluster: Cluster) -> set[str]:
