@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seco
 test: $(VENV)/.dev ## Run the tests that need Python alone.
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
-fuzz: $(VENV)/.dev ## Try what a hostile vault or class may say, 10,000 cases a test (2,000 of the slow ones) instead of 100.
+fuzz: $(VENV)/.dev ## Try what a hostile vault or class may say, 10,000 cases a test (fewer of the slow ones) instead of 100.
 	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=thorough -o timeout=1200 $(TEST_FLAGS)
 
 check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stubs. Changes nothing.

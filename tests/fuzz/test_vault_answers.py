@@ -35,8 +35,10 @@ from tests.fakes.log import captured_log
 CANARY = "canary-value"
 PATIENCE = 50.0
 """Seconds, within the limit of a test: nothing that hangs ends by itself."""
-OF_LIVES = max(settings().max_examples // 5, 100)
-"""Cases of a life of several mounts, which makes a dozen requests."""
+OF_MOUNTS = max(settings().max_examples // 4, 100)
+"""Cases of a mount, which makes requests over real connections."""
+OF_LIVES = max(settings().max_examples // 20, 100)
+"""Cases of a life of several mounts, which makes a dozen of them."""
 TARGET = "/pods/u/volumes/v/mount"
 T = TypeVar("T")
 
@@ -314,6 +316,7 @@ async def outcome(provider: VaultProvider, call: MountCall) -> str:
 
 
 @given(either(SECRETS), either(MOUNTS), ENTRIES, st.booleans())
+@settings(max_examples=OF_MOUNTS)
 def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
     fuzzer: Fuzzer, secret: bytes, mount: bytes, objects: str, openbao: bool
 ) -> None:
@@ -329,6 +332,7 @@ def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
 
 
 @given(either(LOGINS, JWT), either(LOGINS), st.booleans())
+@settings(max_examples=OF_MOUNTS)
 def test_an_answer_to_a_login_is_a_token_or_an_error_of_ours(
     fuzzer: Fuzzer, login: bytes, renewal: bytes, openbao: bool
 ) -> None:
@@ -400,6 +404,7 @@ PROOFS = st.text(max_size=20) | st.sampled_from(
     ),
     PROOFS,
 )
+@settings(max_examples=OF_MOUNTS)
 def test_whatever_the_secret_of_a_pod_holds_is_sent_or_refused(
     fuzzer: Fuzzer, method: str, proofs: dict[str, str], other: str
 ) -> None:
