@@ -97,7 +97,7 @@ def vault_settings(
         key_folder: where a key of versions may be kept from one run to the next; None for nowhere.
 
     Raises:
-        PlatformError: a variable cannot be understood.
+        PlatformError: a variable cannot be understood, or a client certificate has no key.
     """
     found = read_environment(environ, product)
 
@@ -112,6 +112,9 @@ def vault_settings(
         client_key=text("tls-client-key"),
         skip_verify=bool(values.get(f"{product.name}-tls-skip-verify")),
     )
+    variable = product.environment[0]
+    _require_pair(found.tls, f"{variable}CLIENT_CERT", f"{variable}CLIENT_KEY")
+    _require_pair(given, f"--{product.name}-tls-client-cert", f"--{product.name}-tls-client-key")
     default = VaultSettings()
     return VaultSettings(
         address=text("addr") or found.address or default.address,
@@ -144,6 +147,22 @@ def warn_ignored_variables(environ: Mapping[str, str], *products: Product) -> No
     )
     for name, why in found.items():
         _log.warning("an environment variable has no effect", variable=name, why=why)
+
+
+def _require_pair(layer: TlsLayer, cert: str, key: str) -> None:
+    """A client certificate has its key, said in the same place; no mount could do without.
+
+    Raises:
+        PlatformError: one of the two is missing.
+    """
+    if bool(layer.client_cert) == bool(layer.client_key):
+        return
+    given, missing = (cert, key) if layer.client_cert else (key, cert)
+    raise PlatformError(
+        f"{given} is set and {missing} is not",
+        "Set both, in the same place, or neither.",
+        hop=Hop.REQUEST,
+    )
 
 
 def _kubernetes_url(environ: Mapping[str, str]) -> str:

@@ -14,6 +14,8 @@ from keyferry.vault.product import OPENBAO, VAULT
 from keyferry.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.log import captured_log
 
+FLAG = "--vault-tls-client"
+
 
 def test_without_variables_and_flags_everything_is_the_default() -> None:
     """That of the client library."""
@@ -156,3 +158,28 @@ def test_what_cannot_be_understood_is_named_and_not_quoted(name: str, value: str
         read_environment({name: value}, VAULT)
     assert "canary" not in str(caught.value)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "given", "missing"),
+    [
+        (["-vault-tls-client-cert=/c"], {}, f"{FLAG}-cert", f"{FLAG}-key"),
+        (["-vault-tls-client-key=/k"], {}, f"{FLAG}-key", f"{FLAG}-cert"),
+        ([], {"VAULT_CLIENT_CERT": "/c"}, "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"),
+        (
+            ["-vault-tls-client-cert=/c"],
+            {"VAULT_CLIENT_KEY": "/k"},
+            "VAULT_CLIENT_KEY",
+            "VAULT_CLIENT_CERT",
+        ),
+    ],
+)
+def test_a_client_certificate_without_its_key_ends_the_start(
+    words: list[str], environ: dict[str, str], given: str, missing: str
+) -> None:
+    """Not each mount, later; also where the other half stands in the other place."""
+    values = parse_flags(words, vault_flags(VAULT)).values
+    with pytest.raises(PlatformError) as caught:
+        vault_settings(VAULT, environ, values)
+    assert f"{given} is set and {missing} is not" == caught.value.problem
+    assert "both, in the same place" in caught.value.remedy
