@@ -257,9 +257,8 @@ async def test_the_values_of_upstream_reach_the_driver() -> None:
     assert "platform" == spec["metadata"]["labels"]["team"]
     assert "system-node-critical" == spec["spec"]["priorityClassName"]
     mounts = {each["mountPath"]: each for each in main["volumeMounts"]}
-    assert {"/csi", "/registration", "/opt/kubelet/pods", "/providers", "/more", "/most"} == {
-        *mounts
-    }
+    providers = {"/providers", "/more", "/most"}
+    assert {"/csi", "/registration", "/opt/kubelet/pods", "/leases", *providers} == {*mounts}
     assert "Bidirectional" == mounts["/opt/kubelet/pods"]["mountPropagation"]
 
 

@@ -375,7 +375,10 @@ async def test_11_without_a_right_to_the_secret_versions_outlive_the_driver(
             await bao.installed.restart_driver()
             assert first == await pods.version_of_a_new_pod()
             assert "refuses to get it (403)" in await bao.installed.driver_log()
-            assert "FailedMount" not in await pods.shop.kubectl("get", "events")
+            events = await pods.shop.kubectl("get", "events")
+            # While the driver starts anew, kubelet may say that it knows none.
+            failed = [line for line in events.splitlines() if "FailedMount" in line]
+            assert [] == [line for line in failed if "list of registered CSI drivers" not in line]
     finally:
         await bao.install()
 
