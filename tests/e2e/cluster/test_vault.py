@@ -23,7 +23,7 @@ from tests.e2e.cluster.vault_guide import run_guide
 from tests.e2e.cluster.versioned_pods import CONTENT, version_by, versioned_pods
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import Entry, entry
-from tests.e2e.vault.engines import database_role, jwt_role, put_kv
+from tests.e2e.vault.engines import database_role, enable_kv, jwt_role, put_kv
 from tests.fakes.memory_folder import memory_folder
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
@@ -244,9 +244,7 @@ async def test_9_a_namespace_of_the_server(bao: VaultCluster) -> None:
     inner = "team"
     openbao = bao.openbao
     await openbao.write(f"sys/namespaces/{inner}", {})
-    await openbao.write(
-        "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, namespace=inner
-    )
+    await enable_kv(openbao, "secret", version=2, namespace=inner)
     await openbao.write("secret/data/foo", {"data": {"bar": "of the team"}}, namespace=inner)
     policy = 'path "secret/data/foo" { capabilities = ["read"] }'
     await openbao.write("sys/policies/acl/team", {"policy": policy}, namespace=inner)

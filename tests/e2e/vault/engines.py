@@ -18,11 +18,15 @@ RENEW_LEASES = "default"
 """The policy that lets every token renew what it holds; servers attach it by themselves."""
 
 
-async def enable_kv(vault: VaultServer, mount: str, *, version: int) -> None:
+async def enable_kv(vault: VaultServer, mount: str, *, version: int, namespace: str = "") -> None:
     """Have a KV engine that is ready: one of version 2 refuses everything for a moment."""
-    await vault.write(f"sys/mounts/{mount}", {"type": "kv", "options": {"version": str(version)}})
+    body = {"type": "kv", "options": {"version": str(version)}}
+    await vault.write(f"sys/mounts/{mount}", body, namespace=namespace)
     if version == 2:
-        await eventually(lambda: vault.read(f"{mount}/config"), f"the engine {mount} to be ready")
+        await eventually(
+            lambda: vault.read(f"{mount}/config", namespace=namespace),
+            f"the engine {mount} to be ready",
+        )
 
 
 async def put_kv(vault: VaultServer, path: str, **values: object) -> None:

@@ -86,7 +86,6 @@ async def engine(vault: VaultServer, postgres: Postgres) -> None:
     await database_role(vault, "restarted", ttl="15s", max_ttl="1h")
     await database_role(vault, "once", ttl="30s", max_ttl="30s")
     await database_role(vault, "ending", ttl="4s", max_ttl="6s")
-    await database_role(vault, "fading", ttl="15s", max_ttl="15s")
     await allow(vault, "database", "database/creds/+")
     await jwt_role(vault, "database", "database", RENEW_LEASES)
 
@@ -224,42 +223,6 @@ async def test_without_rotation_the_pod_is_told_before_its_user_ends(databases: 
     text = await eventually(told, "the warning", seconds=60)
     assert "secret database/creds/once expires on" in text
     await databases.log_in(volume)
-    await driver.stop()
-
-
-async def test_a_user_that_ends_before_the_interval_does_is_followed_by_another(
-    databases: Databases,
-) -> None:
-    """Nobody publishes again, and the rotation looks once an hour: still the volume has a user."""
-    node = databases.node
-    driver = await node.start_driver("--enable-secret-rotation", "--rotation-poll-interval=1h")
-    volume = databases.volume("fading")
-    await driver.publish(volume)
-    name = await databases.log_in(volume)
-
-    async def followed() -> bool | None:
-        return True if await databases.log_in(volume) != name else None
-
-    await eventually(followed, "another user", seconds=40)
-    await driver.stop()
-
-
-async def test_without_rotation_the_pod_hears_that_its_user_ends(databases: Databases) -> None:
-    """With the remedy; the files stay."""
-    driver = await databases.node.start_driver()
-    volume = databases.volume("fading")
-    await driver.publish(volume)
-    files = volume.files()
-    folder = databases.node.manifests / "events"
-
-    async def told() -> str | None:
-        events = [path.read_text() for path in folder.rglob("*") if path.is_file()]
-        return next((text for text in events if "ObjectNearExpiry" in text), None)
-
-    event = await eventually(told, "the event", seconds=40)
-    assert "database/creds/fading of vault" in event
-    assert "--enable-secret-rotation=true" in event
-    assert files == volume.files()
     await driver.stop()
 
 

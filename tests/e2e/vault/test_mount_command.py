@@ -17,6 +17,7 @@ from tests.e2e.vault.engines import (
     allow,
     enable_approle,
     enable_cert,
+    enable_kv,
     enable_pki,
     jwt_role,
     put_kv,
@@ -193,8 +194,7 @@ async def test_a_class_of_a_namespace_reads_there(laptop: Laptop, vault: VaultSe
     """Engines, auth methods and roles of a namespace are its own."""
     await vault.write("sys/namespaces/team", {})
     inner = "team"
-    mount = {"type": "kv", "options": {"version": "2"}}
-    await vault.write("sys/mounts/kv2", mount, namespace=inner)
+    await enable_kv(vault, "kv2", version=2, namespace=inner)
     await vault.write("kv2/data/db", {"data": {"password": "of-the-team"}}, namespace=inner)
     secret = await _approle_of_namespace(vault, inner)
     spec = class_spec(
