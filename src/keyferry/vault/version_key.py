@@ -117,7 +117,6 @@ class VersionKey:
     def _wait(self, first: float, refresh: float) -> None:
         """Look again after so many seconds."""
         now = self._clock.monotonic()
-        self._reading_own = asyncio.Lock()
         self._due = {Purpose.FIRST: now + first, Purpose.REFRESH: now + refresh}
 
     def _tell(self, problem: str, remedy: str) -> None:
