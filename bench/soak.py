@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +45,28 @@ OBJECTS = 5
 ROTATION_SECONDS = 10.0
 SAMPLE_SECONDS = 5.0
 LIFETIME_SECONDS = (5.0, 60.0)
+CALL_SECONDS = 30
 ALLOWED_GROWTH = {"rss": 4.0, "descriptors": 2.0, "threads": 1.0}
 """How much the median of the last quarter may be above that of the second: MiB, and numbers. The
 first quarter is left out, because pools and caches fill then."""
+_VARIES = re.compile(r"/\S*/pods/\S+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(web|32-soak)-\d+\b|\d[\d:.]*")
+"""What differs between two failures of one kind: paths, ids, names, numbers, times."""
+_LONGEST_REASON = 240
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A publish that failed; equal ones are counted.
+
+    Attributes:
+        trouble: what was the matter then, or lately.
+        publish: "first" of a pod that waits to start, or "again" of one that runs.
+        reason: what kubelet was told, without what differs from pod to pod.
+    """
+
+    trouble: str
+    publish: str
+    reason: str
 
 
 @dataclass
@@ -60,6 +81,8 @@ class Soak:
         until: when it is over, by the monotonic clock.
         samples: what the kernel said of the driver: seconds, then rss, descriptors, threads.
         counts: how often something happened.
+        trouble: what is the matter now, or was a moment ago.
+        failures: the publishes that failed, each kind with its number.
     """
 
     api: ApiServer
@@ -69,6 +92,8 @@ class Soak:
     until: float
     samples: list[dict[str, float]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    trouble: str = "none"
+    failures: Counter[Failure] = field(default_factory=Counter)
 
     async def run(self) -> None:
         """Do everything at once until the time is over."""
@@ -91,15 +116,25 @@ class Soak:
         while self._goes_on():
             volume = self._volume(number)
             end = min(time.monotonic() + dice.uniform(*LIFETIME_SECONDS), self.until)
+            publish = "first"
             while time.monotonic() < end:
                 try:
-                    async with asyncio.timeout(30):
+                    async with asyncio.timeout(CALL_SECONDS):
                         await self.stack.driver.publish(volume)
-                    self.count("publishes that succeeded")
-                except (grpc.aio.AioRpcError, TimeoutError):
-                    self.count("publishes that failed")
+                except grpc.aio.AioRpcError as error:
+                    self._failed(publish, f"{error.code().name}: {error.details()}")
+                except TimeoutError:
+                    self._failed(publish, f"no answer within {CALL_SECONDS} s")
+                else:
+                    self.count(f"publishes that succeeded ({publish})")
+                    publish = "again"
                 await asyncio.sleep(dice.uniform(0.5, 4))
             await self._unpublish(volume)
+
+    def _failed(self, publish: str, reason: str) -> None:
+        self.count(f"publishes that failed ({publish})")
+        same = _VARIES.sub("_", reason)[:_LONGEST_REASON]
+        self.failures[Failure(self.trouble, publish, same)] += 1
 
     def _volume(self, number: int) -> Volume:
         volume = self.stack.folder / "pods" / self.uids[number] / "volumes"
@@ -131,28 +166,37 @@ class Soak:
     async def _disturb(self) -> None:
         """One trouble after the other, with quiet between them."""
         while self._goes_on():
-            for trouble in self._troubles():
+            for name, trouble in self._troubles().items():
+                self.trouble = name
                 trouble()
                 self.count("troubles of the vault")
                 await self._pause(8)
+                self.trouble = f"after: {name}"
                 self.vault.clear_faults()
                 self.vault.tune()
                 await self._pause(5)
+            self.trouble = "the API is away"
             await self.api.stop()
             await self._pause(5)
             await self.api.start()
+            self.trouble = "after: the API is away"
             self.count("absences of the API")
 
-    def _troubles(self) -> Sequence[Callable[[], None]]:
+    def _troubles(self) -> Mapping[str, Callable[[], None]]:
         vault, host = self.vault, f"{VAULT}.vault.azure.net"
-        return (
-            lambda: vault.add_fault(host, RespondStatus(503), times=20),
-            lambda: vault.add_fault(host, RespondStatus(429, retry_after=2), times=20),
-            lambda: vault.add_fault(host, CloseHalfWay(), times=20),
-            lambda: vault.add_fault("login.microsoftonline.com", RespondStatus(500)),
-            lambda: vault.tune(latency_seconds=0.2, token_lifetime_seconds=15),
-            lambda: vault.tune(throttle_per_second=5),
-        )
+        entra = "login.microsoftonline.com"
+        return {
+            "20 answers 503": lambda: vault.add_fault(host, RespondStatus(503), times=20),
+            "20 answers 429": lambda: vault.add_fault(
+                host, RespondStatus(429, retry_after=2), times=20
+            ),
+            "20 answers cut off": lambda: vault.add_fault(host, CloseHalfWay(), times=20),
+            "one answer 500 of Entra": lambda: vault.add_fault(entra, RespondStatus(500)),
+            "slow, and tokens of 15 s": lambda: vault.tune(
+                latency_seconds=0.2, token_lifetime_seconds=15
+            ),
+            "5 calls a second": lambda: vault.tune(throttle_per_second=5),
+        }
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(max(0, min(seconds, self.until - time.monotonic())))
@@ -186,6 +230,17 @@ def growth(samples: Sequence[dict[str, float]]) -> dict[str, tuple[float, float]
         name: (median(one[name] for one in early), median(one[name] for one in late))
         for name in ALLOWED_GROWTH
     }
+
+
+def failure_table(failures: Mapping[Failure, int]) -> str:
+    """The publishes that failed by their reasons, the most frequent first."""
+    rows = sorted(failures.items(), key=lambda found: -found[1])
+    lines = (
+        f"| {count} | {one.trouble} | {one.publish} | {one.reason.replace('|', '/')} |"
+        for one, count in rows
+    )
+    head = "\n| failed | trouble | publish | what kubelet was told |\n|---:|---|---|---|"
+    return "\n".join((head, *lines))
 
 
 @asynccontextmanager
@@ -240,6 +295,7 @@ async def soak(folder: Path, seconds: float) -> bool:
         unmount_below(folder)
     for what, count in sorted(running.counts.items()):
         print(f"{count:8} {what}")
+    print(failure_table(running.failures))
     print("\n| figure | second quarter | last quarter | allowed growth |\n|---|---:|---:|---:|")
     grown = []
     for name, (early, late) in found.items():
