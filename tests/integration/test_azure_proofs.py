@@ -16,11 +16,18 @@ import pytest
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall, MountResult, Purpose
 from keyferry.devvault.data import DevVaultData
+from keyferry.devvault.model import FaultAction
 from keyferry.economy.hub import Economy
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
+from tests.fakes.devvault import (
+    DEFAULT_TENANT,
+    CloseHalfWay,
+    DevVault,
+    RespondStatus,
+    running_devvault,
+)
 
 MI = "11111111-0000-4000-8000-000000000001"
 INTERVAL = 120.0
@@ -80,7 +87,7 @@ class Node:
 
 @dataclass
 class NodeClock:
-    """Implements `Clock`; it is moved by hand, so nobody wakes up."""
+    """Implements `Clock`; it is moved by hand: short pauses are over at once, long ones never."""
 
     node: Node
 
@@ -91,6 +98,8 @@ class NodeClock:
         return datetime.fromtimestamp(self.node.wall(), UTC)
 
     async def sleep(self, seconds: float) -> None:
+        if seconds < 1:
+            return
         await asyncio.get_running_loop().create_future()
 
 
@@ -178,6 +187,19 @@ async def test_a_list_of_some_pages_is_still_cheaper(tmp_path: Path) -> None:
     """Three calls instead of twenty."""
     async with node_of(tmp_path, "get", "list", others=40) as node:
         assert (3, 0) == await node.refresh()
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries"), [(RespondStatus(500), 2), (CloseHalfWay(), 2), (RespondStatus(400), 1)]
+)
+async def test_a_list_that_fails_is_no_failure_of_the_refresh(
+    tmp_path: Path, fault: FaultAction, tries: int
+) -> None:
+    """Where another try could help there is one; then the objects are read, for five minutes."""
+    async with node_of(tmp_path, "get", "list") as node:
+        node.vault.add_fault("contoso.vault.azure.net/secrets", fault, times=tries)
+        assert (tries, 20) == await node.refresh()
+        assert [(0, 20), (0, 20), (1, 0)] == [await node.refresh() for _ in range(3)]
 
 
 async def test_proofs_can_be_switched_off(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from keyferry.contract import Purpose
+from keyferry.errors import VaultError
 from keyferry.retry import GiveUp, TryFailed, Wait, decide
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from keyferry.economy.turn import Turn, Waiter
 
 T = TypeVar("T")
+
+_BRIEF_TRIES = 2
+_BRIEF_TRY_SECONDS = 10.0
+_BRIEF_SECONDS = 20.0
 
 
 class Errand:
@@ -74,6 +79,10 @@ class Errand:
                 case _:
                     assert_never(decision)
 
+    def briefly(self) -> Errand:
+        """For requests that only spare others: two short tries each, and then the others."""
+        return _BriefErrand(self._gate, self.purpose, self._count)
+
     def hurry(self, purpose: Purpose) -> None:
         """Somebody else joined, for `purpose`: a pod that waits to start makes it a first mount."""
         if purpose is Purpose.FIRST and self.purpose is Purpose.REFRESH:
@@ -109,6 +118,41 @@ class Errand:
             raise
         finally:
             self._waiting.remove(ticket)
+
+
+class _BriefErrand(Errand):
+    """See `Errand.briefly`; all its requests together are over after some seconds.
+
+    What fails is one question, such as a list that is too much for the vault. So the last failure
+    does not count against the vault as a whole, unless there was no connection.
+    """
+
+    def __init__(self, gate: Gate, purpose: Purpose, count: Callable[[Outcome], None]) -> None:
+        super().__init__(gate, purpose, count)
+        self._ends = gate.clock.monotonic() + _BRIEF_SECONDS
+
+    async def run(self, attempt: Callable[[float], Awaitable[T | TryFailed]]) -> T:
+        """See `Errand.run`.
+
+        Raises:
+            KeyferryError: as there, after fewer tries; or the time is over.
+        """
+        failures = 0
+
+        async def short(seconds: float) -> T | TryFailed:
+            nonlocal failures
+            outcome = await attempt(min(seconds, _BRIEF_TRY_SECONDS))
+            if isinstance(outcome, TryFailed) and not outcome.is_throttled:
+                failures += 1
+                if failures == _BRIEF_TRIES:
+                    raise outcome.error from outcome.cause
+            return outcome
+
+        if self._gate.clock.monotonic() >= self._ends:
+            raise VaultError(
+                f"the answers of {self._gate.vault} take more than {_BRIEF_SECONDS:g} s together"
+            )
+        return await super().run(short)
 
 
 def _last(outcome: TryFailed, tries: int) -> Exception:

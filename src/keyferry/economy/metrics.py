@@ -21,6 +21,8 @@ Outcome = Literal["answered", "throttled", "failed"]
 How = Literal["asked", "coalesced", "reused", "unchanged", "refused"]
 """How a fetch got its answer: asked the vault, joined who was asking, took what was held, took it
 after the vault proved that nothing has changed, was told a refusal that is remembered."""
+Listed = Literal["read", "too_long", "refused", "failed"]
+"""How a list ended that was to spare calls."""
 
 MOST_VAULTS = 100
 """So many vaults have series of their own; classes can name any number."""
@@ -49,6 +51,12 @@ class EconomyMetrics:
             ["vault", "identity", "how"],
             registry=self.registry,
         )
+        self._lists = Counter(
+            "keyferry_lists",
+            "Lists that were asked for to spare refreshes their calls, by how each ended",
+            ["vault", "identity", "outcome"],
+            registry=self.registry,
+        )
 
     def requested(self, vault: str, mode: str, outcome: Outcome) -> None:
         """One request ended."""
@@ -57,6 +65,10 @@ class EconomyMetrics:
     def fetched(self, vault: str, mode: str, how: How) -> None:
         """One fetch got its answer."""
         self._fetches.labels(self._label(vault), mode, how).inc()
+
+    def listed(self, vault: str, mode: str, outcome: Listed) -> None:
+        """One list ended."""
+        self._lists.labels(self._label(vault), mode, outcome).inc()
 
     def watch(self, economy: Economy) -> None:
         """Show from now on how things stand in `economy`."""

@@ -6,6 +6,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyferry.contract import Purpose
+from keyferry.errors import (
+    IdentityError,
+    KeyferryError,
+    VaultThrottledError,
+    VaultUnavailableError,
+)
+from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +20,7 @@ if TYPE_CHECKING:
     from keyferry.economy.errand import Errand
     from keyferry.economy.hub import Economy
     from keyferry.economy.key import FetchKey
+    from keyferry.economy.metrics import Listed
 
 _LIST_SECONDS = 1.0
 """The pods that are due together share one list; what it proves is fresh for the others."""
@@ -20,7 +28,13 @@ _KEY_BYTES = 512
 """What a key takes, roughly."""
 _LEARNT_SECONDS = 3600.0
 """So long it counts that a list was refused, or is too long."""
+_FAILED_SECONDS = 300.0
+"""So long a list that has failed is left alone."""
+_MET_BY_ALL = (IdentityError, VaultThrottledError, VaultUnavailableError)
+"""Errors that are not of a list: who asks for the objects meets them too."""
 _MOST = 1000
+
+_log = get_logger("economy")
 
 Learnt = tuple[float, float]
 """How long a list is at least, and until when that counts."""
@@ -54,12 +68,14 @@ class Collection(Protocol):
 
         Raises:
             ListRefusedError: the vault gives no such list.
-            KeyferryError: it cannot be asked now.
+            KeyferryError: it cannot be asked now, or the list cannot be used.
         """
 
 
 class Proofs:
     """Proves with one list that the objects of an identity have not changed.
+
+    A list only spares calls: where it fails, the objects are asked for, as without lists.
 
     Args:
         economy: holds the contents, and shares the lists.
@@ -73,7 +89,9 @@ class Proofs:
         """Whether the object of `collection.key` is as it was; others are proven along with it.
 
         Raises:
-            KeyferryError: the vault cannot be asked now.
+            IdentityError: there is no token to be had.
+            VaultThrottledError: the vault cannot be asked now.
+            VaultUnavailableError: likewise.
         """
         proven = await self._economy.fetch(
             collection.list_key,
@@ -94,18 +112,35 @@ class Proofs:
         if most < 1 or (now < until and most < shortest):
             return frozenset()
         try:
-            proven = await collection.unchanged(held, errand, most=most)
+            proven = await collection.unchanged(held, errand.briefly(), most=most)
         except ListRefusedError:
-            self._learn(key, float("inf"), now)
-            return frozenset()
+            return self._without(key, "refused", float("inf"), now + _LEARNT_SECONDS)
+        except _MET_BY_ALL:
+            self._count(key, "failed")
+            raise
+        except KeyferryError as error:
+            _log.warning(
+                "a list that would spare calls failed; the objects are read instead",
+                vault=key.vault,
+                **error.log_pairs(),
+            )
+            return self._without(key, "failed", float("inf"), now + _FAILED_SECONDS)
         if proven is None:
-            self._learn(key, most + 1, now)
-            return frozenset()
+            return self._without(key, "too_long", most + 1, now + _LEARNT_SECONDS)
+        self._count(key, "read")
         self._economy.prove(proven, since=now)
         return proven
 
-    def _learn(self, key: FetchKey, length: float, now: float) -> None:
-        self._learnt[key] = (length, now + _LEARNT_SECONDS)
+    def _without(
+        self, key: FetchKey, outcome: Listed, length: float, until: float
+    ) -> frozenset[FetchKey]:
+        """Nothing is proven, and nobody asks again before `until` where so long a list pays."""
+        self._count(key, outcome)
+        self._learnt[key] = (length, until)
         self._learnt.move_to_end(key)
         while len(self._learnt) > _MOST:
             self._learnt.popitem(last=False)
+        return frozenset()
+
+    def _count(self, key: FetchKey, outcome: Listed) -> None:
+        self._economy.metrics.listed(key.vault, key.identity.mode, outcome)

@@ -5,6 +5,7 @@ Source: vault, section 1.6.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -54,12 +55,14 @@ class VaultClient:
             ObjectNotFoundError: there is nothing at the path.
             VaultError: it does not answer, or not with a secret.
         """
-        grant = await self.session.grant(self._errand.purpose)
-        reply = await self._send(request, grant)
-        if reply.status == 403 and self.session.may_be_stale(grant):
-            self.session.session.forget(grant)
-            grant = await self.session.grant(self._errand.purpose)
-            reply = await self._send(request, grant)
+        sent = VaultRequest(
+            request.path.encoded,
+            f"read {request} from {self._server}",
+            request.method,
+            request.arguments,
+            repeatable=request.shareable,
+        )
+        reply, grant = await self._send(sent)
         if not reply.good:
             raise await self._refusal(request, grant, reply)
         try:
@@ -79,23 +82,25 @@ class VaultClient:
         Raises:
             KeyferryError: the vault cannot be asked now.
         """
-        grant = await self.session.grant(self._errand.purpose)
-        sent = VaultRequest(path.encoded, f"list {path} of {self._server}", token=grant.token)
-        reply = await self._vaults.send(self._server, sent, self._errand)
+        sent = VaultRequest(path.encoded, f"list {path} of {self._server}")
+        reply, _ = await self._send(sent)
         try:
             return read_answer(reply.body) if reply.good else None
         except BadAnswerError:
             return None
 
-    async def _send(self, request: ReadRequest, grant: Grant) -> VaultReply:
-        sent = VaultRequest(
-            request.path.encoded,
-            f"read {request} from {self._server}",
-            request.method,
-            request.arguments,
-            token=grant.token,
-            repeatable=request.shareable,
-        )
+    async def _send(self, request: VaultRequest) -> tuple[VaultReply, Grant]:
+        """The reply, and the token that it came to; a refusal is none of an old token's."""
+        grant = await self.session.grant(self._errand.purpose)
+        reply = await self._send_with(grant, request)
+        if reply.status == 403 and self.session.may_be_stale(grant):
+            self.session.session.forget(grant)
+            grant = await self.session.grant(self._errand.purpose)
+            reply = await self._send_with(grant, request)
+        return reply, grant
+
+    async def _send_with(self, grant: Grant, request: VaultRequest) -> VaultReply:
+        sent = replace(request, token=grant.token)
         return await self._vaults.send(self._server, sent, self._errand)
 
     async def _refusal(self, request: ReadRequest, grant: Grant, reply: VaultReply) -> VaultError:

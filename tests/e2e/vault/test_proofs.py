@@ -183,11 +183,35 @@ async def test_a_secret_that_deletes_itself_is_read_each_time(
 
 
 async def test_a_policy_without_the_list_reads(vault: VaultServer, signer: TokenSigner) -> None:
-    """The refusal is no error, and is asked for once in an hour."""
+    """The refusal is no error, and is asked for in an hour once, and once by a new token."""
     async with running_pod(vault, signer, "denied/") as pod:
-        assert [(1, 12), (0, 12)] == [await pod.refresh() for _ in range(2)]
+        assert [(2, 12), (0, 12)] == [await pod.refresh() for _ in range(2)]
         pod.ahead += 3600
-        assert [(0, 12), (1, 12)] == [await pod.refresh() for _ in range(2)]
+        assert [(0, 12), (2, 12)] == [await pod.refresh() for _ in range(2)]
+
+
+async def test_a_token_that_has_ended_is_no_refused_list(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """The server says 403 to both; one new login tells them apart, and the list goes on sparing."""
+    async with running_pod(vault, signer, "ended/", listing("ended/")) as pod:
+        assert (1, 0) == await pod.refresh()
+        await vault.write("sys/leases/revoke-prefix/auth/jwt/login", {})
+        _, reads = await pod.refresh()
+        assert 0 == reads
+        assert (1, 0) == await pod.refresh()
+
+
+async def test_a_list_that_is_larger_than_an_answer_may_be_is_no_failure_of_the_refresh(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """The secrets are read, and for five minutes nobody asks for the list again."""
+    async with running_pod(vault, signer, "large/", listing("large/")) as pod:
+        notes = {f"note-{number}": "x" * 512 for number in range(64)}
+        for number in range(40):
+            name = f"kv2/metadata/large/other-{number}"
+            await vault.write(name, {"custom_metadata": notes})
+        assert [(1, 12), (0, 12), (0, 12), (1, 12)] == [await pod.refresh() for _ in range(4)]
 
 
 async def test_a_permission_that_is_taken_away_counts_within_an_hour(

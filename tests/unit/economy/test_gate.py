@@ -431,6 +431,50 @@ def test_failures_of_one_identity_do_not_close_a_token_endpoint() -> None:
     play(story, *[TryFailed(VaultError("not yet"), of_server=False) for _ in range(30)])
 
 
+def test_a_brief_errand_tries_twice_and_not_for_long() -> None:
+    """It only spares other requests: what fails of it is one question, not the vault."""
+
+    async def story(vault: Vault) -> None:
+        for _ in range(10):
+            with pytest.raises(VaultError, match="busy"):
+                await vault.errand().briefly().run(vault.attempt)
+        assert 20 == len(vault.asked)
+        (gate,) = vault.economy.gates()
+        assert (False, True) == (gate.is_open, gate.is_idle)
+
+    play(story, TryFailed(VaultError("busy")))
+
+
+def test_a_brief_errand_waits_for_a_vault_that_throttles() -> None:
+    """As everybody does; that is no failure."""
+
+    async def story(vault: Vault) -> None:
+        assert "fine" == await vault.errand().briefly().run(vault.attempt)
+        assert [0.0, 5.0, 10.0, 15.0] == pytest.approx(vault.asked)
+
+    play(story, throttled(5.0), throttled(5.0), throttled(5.0), "fine")
+
+
+def test_the_tries_of_a_brief_errand_are_short_and_so_are_all_its_requests_together() -> None:
+    """The pages of a list that comes too slowly are not worth waiting for."""
+
+    async def story(vault: Vault) -> None:
+        given: list[float] = []
+
+        async def attempt(seconds: float) -> str | TryFailed:
+            given.append(seconds)
+            return await vault.attempt(seconds)
+
+        errand = vault.errand().briefly()
+        for _ in range(3):
+            assert "fine" == await errand.run(attempt)
+        with pytest.raises(VaultError, match="take more than 20 s together"):
+            await errand.run(attempt)
+        assert [10.0] * 3 == given
+
+    play(story, takes=7.0)
+
+
 # --- whatever happens -----------------------------------------------------------------------------
 
 ANSWERS = st.sampled_from(["fine", "broken", "throttled", "asks for a pause", "no", "defect"])

@@ -7,12 +7,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from keyferry.contract import Purpose
 from keyferry.economy.errand import Errand
 from keyferry.economy.hub import Economy
 from keyferry.economy.key import FetchKey, WholeIdentity
 from keyferry.economy.proofs import ListRefusedError, Proofs
 from keyferry.economy.settings import EconomySettings
+from keyferry.errors import (
+    IdentityError,
+    KeyferryError,
+    VaultError,
+    VaultThrottledError,
+    VaultUnavailableError,
+)
 from tests.fakes.virtual_time import LoopClock, highest, run_virtually
 
 ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
@@ -30,12 +39,14 @@ class Shelf:
     Attributes:
         length: of the list.
         refuses: whether nobody gets it.
+        error: what becomes of it otherwise.
         asked: how long a list each question for it would take.
     """
 
     economy: Economy
     length: int = 1
     refuses: bool = False
+    error: KeyferryError | None = None
     asked: list[int] = field(default_factory=list)
     reads: int = 0
 
@@ -46,6 +57,12 @@ class Shelf:
         """Two minutes later: the refresh of a pod with so many objects."""
         await asyncio.sleep(121.0)
         await asyncio.gather(*(self.fetch(str(number)) for number in range(count)))
+
+    def lists(self, outcome: str) -> float:
+        """How many lists ended so."""
+        labels = {"vault": "contoso", "identity": "Mode", "outcome": outcome}
+        registry = self.economy.metrics.registry
+        return registry.get_sample_value("keyferry_lists_total", labels) or 0.0
 
     async def fetch(self, name: str) -> int:
         async def read(errand: Errand) -> int:
@@ -88,6 +105,8 @@ class ListOf:
         self.shelf.asked.append(most)
         if self.shelf.refuses:
             raise ListRefusedError
+        if self.shelf.error:
+            raise self.shelf.error
         return None if self.shelf.length > most else frozenset(held)
 
 
@@ -110,6 +129,7 @@ def test_one_list_serves_all_objects() -> None:
         for _ in range(3):
             await shelf.refresh(5)
         assert ([4, 4], 5) == (shelf.asked, shelf.reads)
+        assert 2.0 == shelf.lists("read")
 
     play(story)
 
@@ -133,6 +153,7 @@ def test_a_list_that_is_too_long_is_asked_for_again_when_it_could_spare_more() -
         for count in (5, 5, 5, 9, 9, 9):
             await shelf.refresh(count)
         assert [4, 8, 8, 8] == shelf.asked
+        assert (1.0, 3.0) == (shelf.lists("too_long"), shelf.lists("read"))
 
     play(story)
 
@@ -148,6 +169,42 @@ def test_a_refusal_counts_for_an_hour_however_much_it_could_spare() -> None:
         for _ in range(2):
             await shelf.refresh(29)
         assert 2 == len(shelf.asked)
+        assert 2.0 == shelf.lists("refused")
+
+    play(story)
+
+
+def test_a_list_that_fails_is_left_alone_for_five_minutes_and_the_objects_are_read() -> None:
+    """It was to spare calls; no refresh fails of it, and nobody hammers it."""
+
+    async def story(shelf: Shelf) -> None:
+        await shelf.refresh(5)
+        shelf.error = VaultError("failed to list: it sends more than 1048576 bytes")
+        for reads in (10, 15, 20):
+            await shelf.refresh(5)
+            assert (1, reads) == (len(shelf.asked), shelf.reads)
+        shelf.error = None
+        await shelf.refresh(5)
+        assert (2, 20) == (len(shelf.asked), shelf.reads)
+        assert (1.0, 1.0) == (shelf.lists("failed"), shelf.lists("read"))
+
+    play(story)
+
+
+@pytest.mark.parametrize("kind", [IdentityError, VaultThrottledError, VaultUnavailableError])
+def test_what_the_objects_would_meet_too_is_told_at_once(kind: type[KeyferryError]) -> None:
+    """A vault that throttles is not asked for each object instead; the list is tried again."""
+
+    async def story(shelf: Shelf) -> None:
+        await shelf.refresh(5)
+        shelf.error = kind("not now")
+        await asyncio.sleep(121.0)
+        for tries in (1, 2):
+            await asyncio.sleep(10.0)
+            with pytest.raises(kind):
+                await shelf.fetch("0")
+            assert (tries, 5) == (len(shelf.asked), shelf.reads)
+        assert 2.0 == shelf.lists("failed")
 
     play(story)
 
@@ -161,7 +218,7 @@ def test_what_is_learnt_is_bounded() -> None:
         await shelf.refresh(2)
         assert 1 == len(shelf.asked)
         for number in range(1000):
-            shelf.proofs._learn(key(str(number)), 1.0, shelf.economy.now())
+            shelf.proofs._without(key(str(number)), "too_long", 1.0, shelf.economy.now() + 3600)
         await shelf.refresh(2)
         assert 2 == len(shelf.asked)
 
