@@ -201,7 +201,7 @@ def test_no_class_escapes_but_as_our_error(
             assert CANARY not in said or CANARY in "".join(shown.values())
             continue
         assert CANARY not in repr(mount) or CANARY in "".join(shown.values())
-        assert mount.login.identity(per_pod=True) != mount.login.identity(per_pod=False)
+        assert mount.login.key(per_pod=True) != mount.login.key(per_pod=False)
 
 
 VARIABLES = [

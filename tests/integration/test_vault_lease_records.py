@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from keyferry.errors import VaultError
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.log import captured_log
 from tests.fakes.memory_folder import memory_folder
-from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_api import Token, VaultApi, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
+KEY_FILE = "identities.key"
 CREDS = "database/creds/app"
 USER = entry("user", CREDS, secretKey="username")
 OTHER = entry("other", "database/creds/other", secretKey="username")
@@ -60,8 +63,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def records(folder: Path) -> list[Path]:
-    """The files that are kept."""
-    return sorted((folder / "vault").iterdir())
+    """The files that are kept of leases."""
+    return sorted(path for path in (folder / "vault").iterdir() if path.name != KEY_FILE)
 
 
 async def test_a_refresh_after_a_restart_asks_the_vault_nothing(
@@ -168,6 +171,49 @@ async def test_how_an_auth_method_names_its_users_is_known_to_the_next_process(
         wanted = entry("db", "secret/data/app/db")
         await asyncio.gather(*(mounts.files(wanted, pod=TestPod(f"new-{n}")) for n in range(5)))
     assert before + 1 == vault.asked("auth/kubernetes/login")
+
+
+@pytest.mark.parametrize(
+    ("method", "credential"),
+    [
+        ("approle", {"role_id": "role-1", "secret_id": "canary-secret-id"}),
+        ("token", {"token": "canary-own-token"}),
+    ],
+)
+async def test_a_credential_is_known_again_and_kept_nowhere(
+    vault: VaultApi, folder: Path, method: str, credential: dict[str, str]
+) -> None:
+    """By a digest under a key of the folder; another credential is another identity still."""
+    policy = {"database/creds/*": {"read"}}
+    vault.add_role("r", mount="approle", policy=policy, secret=("role-1", "canary-secret-id"))
+    vault.tokens["canary-own-token"] = Token(policy, 0, float("inf"), False)
+    told: dict[str, Any] = {"vaultAuthMethod": method, "roleName": "", "secrets": credential}
+    async with process(vault, folder) as mounts:
+        first = await mounts.files(USER, **told)
+    if method == "approle":
+        (record,) = records(folder)
+        assert b"canary-secret-id" not in record.read_bytes()
+        plain = hashlib.sha256(b"canary-secret-id").hexdigest()
+        assert plain.encode() not in record.read_bytes()
+    assert 0o600 == (folder / "vault" / KEY_FILE).stat().st_mode & 0o777
+    async with process(vault, folder, WEB0) as mounts:
+        assert first == await mounts.files(USER, **told)
+        assert 1 == vault.asked(CREDS)
+        other = dict.fromkeys(credential, "canary-other")
+        with pytest.raises(VaultError):
+            await mounts.files(USER, **{**told, "secrets": other})
+
+
+async def test_a_key_that_is_damaged_is_made_anew(vault: VaultApi, folder: Path) -> None:
+    """What was held is not found by it; a new one takes its place, and the old one is revoked."""
+    async with process(vault, folder) as mounts:
+        await mounts.files(USER)
+    (folder / "vault" / KEY_FILE).write_bytes(b"short")
+    async with process(vault, folder, WEB0) as mounts:
+        second = await mounts.files(USER)
+        await until(lambda: {second["user"].decode()} == vault.users)
+    async with process(vault, folder, WEB0) as mounts:
+        assert second == await mounts.files(USER)
 
 
 async def test_what_has_ended_meanwhile_is_replaced(vault: VaultApi, folder: Path) -> None:

@@ -2,8 +2,7 @@
 
 One cache of tokens belongs to one whole identity: cloud, resource, tenant, mode, client and what it
 proves itself by. So no two mounts that could get different answers share a token. What is kept of
-that identity as a key is a digest under a random key of this process: nobody who comes to see it
-can try secrets against it.
+that identity as a key is a digest under a random key of this process.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from dataclasses import replace
-from hashlib import blake2b
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from keyferry.azure.challenge import Wanted, parse_challenge, wanted_token
 from keyferry.azure.credential import Credential
 from keyferry.azure.token_sources import Login, TokenPlaces, TokenSources
-from keyferry.economy.key import WholeIdentity
+from keyferry.economy.key import Identities
 from keyferry.errors import AccessDeniedError, IdentityError
 from keyferry.provider_settings import ProviderSettings
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from keyferry.economy.hub import Economy
+    from keyferry.economy.key import WholeIdentity
     from keyferry.https import HttpsClient
 
 __all__ = ["Credentials", "Login", "Tokens"]
@@ -70,7 +69,7 @@ class Credentials:
         self._economy = economy
         self._limit = limit
         self._clock = clock
-        self._salt = token_bytes(32)
+        self._identities = Identities(token_bytes(32))
         self._sources = TokenSources(https, places, clock)
         self._credentials: _Recent[Credential] = _Recent()
         self._followed: _Recent[Wanted] = _Recent()
@@ -105,10 +104,8 @@ class Credentials:
         return credential
 
     def whole_identity(self, login: Login) -> WholeIdentity:
-        """As whom `login` asks a vault, told apart by a digest that nobody else can make."""
-        text = "\0".join(f"{len(part)}:{part}" for part in login.key)
-        digest = blake2b(text.encode(errors="surrogatepass"), key=self._salt).hexdigest()
-        return WholeIdentity(type(login.identity).__name__, (digest,))
+        """As whom `login` asks a vault."""
+        return self._identities.of(type(login.identity).__name__, login.key)
 
     def followed(self, login: Login, host: str) -> Login:
         """What the vault at `host` wanted in the place of `login`, if it ever did."""

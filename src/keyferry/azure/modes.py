@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from hashlib import sha256
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.excerpt import excerpt
@@ -117,9 +116,9 @@ class Profile:
     Attributes:
         endpoint: who gives it tokens.
         fingerprint: what tells it from others beside cloud and tenant; equal means interchangeable.
-            A secret goes in as its hash, so that a changed one is another identity; a service
-            account by issuer and subject, because its tokens differ from pod to pod while what
-            they prove is the same.
+            A secret is part of it, so that a changed one is another identity, and it is not to be
+            kept; a service account goes in by issuer and subject, because its tokens differ from
+            pod to pod while what they prove is the same.
         name: as a person would call it.
         client_id: "" where it is not known here.
         assignee: what a role is assigned to: an id, or a placeholder that says which one.
@@ -128,7 +127,7 @@ class Profile:
     """
 
     endpoint: Endpoint
-    fingerprint: tuple[str, ...]
+    fingerprint: tuple[str, ...] = field(repr=False)
     name: str
     client_id: str = ""
     assignee: str = ""
@@ -140,15 +139,10 @@ def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
     """What `identity` is."""
     match identity:
         case ServicePrincipal(client, secret):
-            proof = sha256(secret.encode(errors="surrogatepass")).hexdigest()
-            return _of_client(Endpoint.ENTRA, identity, client, (proof,), key="clientsecret")
+            return _of_client(Endpoint.ENTRA, identity, client, (secret,), key="clientsecret")
         case CertificatePrincipal(client, certificate, password):
-            halves = (
-                sha256(certificate).digest(),
-                sha256(password.encode(errors="surrogatepass")).digest(),
-            )
-            proof = sha256(b"".join(halves)).hexdigest()
-            return _of_client(Endpoint.ENTRA, identity, client, (proof,), key="clientcertificate")
+            proof = (certificate.hex(), password)
+            return _of_client(Endpoint.ENTRA, identity, client, proof, key="clientcertificate")
         case WorkloadIdentity(client, token):
             return _of_client(Endpoint.ENTRA, identity, client, token.fingerprint, token=token)
         case IdentityBinding(client, token):

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +17,32 @@ class WholeIdentity:
     Attributes:
         mode: the kind of identity, one of few words: a label of the metrics.
         proof: everything else that could bring another answer or another refusal: token endpoint,
-            tenant, client, subject of the service account, the fingerprint of a secret, how the
-            vault's certificate is checked. Never a secret itself.
+            tenant, client, subject of the service account, a secret, how the vault's certificate is
+            checked; as a digest (see `Identities`).
     """
 
     mode: str
     proof: tuple[str, ...] = field(repr=False)
+
+
+class Identities:
+    """Makes the whole identities of one provider.
+
+    What tells identities apart is not kept, because secrets are part of it; a digest of it is, by a
+    key that nobody else has: whoever comes to see one cannot try secrets against it.
+
+    Args:
+        key: 32 random bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def of(self, mode: str, parts: Iterable[str]) -> WholeIdentity:
+        """The identity of this kind that these parts tell from all others."""
+        text = "\0".join(f"{len(part)}:{part}" for part in parts)
+        digest = blake2b(text.encode(errors="surrogatepass"), key=self._key).hexdigest()
+        return WholeIdentity(mode, (digest,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ Without one, or with one that does not do, everything works, but the next proces
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
+from keyferry.economy.key import Identities
 from keyferry.errors import PlatformError
 from keyferry.logs import get_logger
 from keyferry.vault.lease_folder import LeaseFolder
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from keyferry.vault.lease import Lease
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_KEY_FILE = "identities.key"
+_KEY_BYTES = 32
 _log = get_logger("vault")
 
 
@@ -28,6 +33,10 @@ class LeaseStore:
 
     Args:
         path: of its folder; None for none.
+
+    Attributes:
+        identities: those by which leases are kept. With a folder they are the same in the next
+            process, because their key lies beside the records.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -35,6 +44,7 @@ class LeaseStore:
         self._folder: LeaseFolder | None = None
         self._boot = ""
         self._said = False
+        self.identities = Identities(token_bytes(_KEY_BYTES))
 
     def open(self, now: float) -> list[Lease]:
         """Begin to keep; returns what an earlier process held and is good still.
@@ -49,6 +59,7 @@ class LeaseStore:
         try:
             self._boot = _BOOT_ID.read_text().strip()
             self._folder = LeaseFolder(self._path)
+            self.identities = Identities(_identity_key(self._folder))
             found = self._good(self._read(self._folder, now), now)
         except PlatformError as error:
             _log.error(
@@ -92,6 +103,8 @@ class LeaseStore:
     def _read(self, folder: LeaseFolder, now: float) -> list[Lease]:
         found = []
         for name in folder.names():
+            if name == _KEY_FILE:
+                continue
             try:
                 lease = read_record(folder.read(name), boot=self._boot, now=now)
                 if _name(lease) != name:
@@ -132,6 +145,17 @@ class LeaseStore:
                 folder=str(self._path),
                 error=error.strerror or type(error).__name__,
             )
+
+
+def _identity_key(folder: LeaseFolder) -> bytes:
+    """The key in the folder, made where there is none that can be used."""
+    with suppress(FileNotFoundError, PermissionError):
+        found = folder.read(_KEY_FILE)
+        if len(found) == _KEY_BYTES:
+            return found
+    made = token_bytes(_KEY_BYTES)
+    folder.write(_KEY_FILE, made)
+    return made
 
 
 def _name(lease: Lease) -> str:

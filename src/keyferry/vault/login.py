@@ -7,10 +7,8 @@ AppRole, certificate and token are extensions of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.economy.key import WholeIdentity
 from keyferry.go_json import write_json
 from keyferry.service_accounts import read_claims
 
@@ -115,8 +113,8 @@ class Login:
             case _:
                 assert_never(self.method)
 
-    def identity(self, *, per_pod: bool) -> WholeIdentity:
-        """Equal for logins that the vault cannot tell apart.
+    def key(self, *, per_pod: bool) -> tuple[str, ...]:
+        """The whole identity: equal for logins that the vault cannot tell apart; not to be kept.
 
         Args:
             per_pod: whether it may tell the pods of one service account apart.
@@ -125,12 +123,11 @@ class Login:
             self.server.address.base,
             self.server.address.socket,
             self.server.namespace,
-            self.server.tls.fingerprint,
+            *self.server.tls.key,
             self.mount,
         )
-        mode, proof = self._proof()
         pod = (self.pod.namespace, self.pod.name, self.pod.uid) if per_pod else ()
-        return WholeIdentity(mode, (*where, *proof, *pod))
+        return (*where, *self._proof()[1], *pod)
 
     def body(self, jwt: str) -> bytes | None:
         """What is posted; None where there is nothing to ask for.
@@ -173,22 +170,18 @@ class Login:
             case JwtLogin(role, audience, token):
                 return "jwt", (role, audience, *self._subject(token))
             case AppRoleLogin(role_id, secret_id):
-                return "approle", (role_id, _fingerprint(secret_id))
+                return "approle", (role_id, secret_id)
             case CertLogin(role):
                 return "cert", (role,)  # the certificate is part of how TLS is spoken
             case TokenLogin(token):
-                return "token", (_fingerprint(token),)
+                return "token", (token,)
             case _:
                 assert_never(self.method)
 
     def _subject(self, token: str) -> tuple[str, ...]:
         """What stays equal when kubelet renews a token; the token itself where it is not known."""
         if not self.pod.service_account:
-            return (_fingerprint(token),)
+            return (token,)
         claims = read_claims(token)
         account = claims.kubernetes.serviceaccount.uid
         return (self.pod.namespace, self.pod.service_account, claims.iss, claims.sub, account)
-
-
-def _fingerprint(secret: str) -> str:
-    return sha256(secret.encode(errors="surrogatepass")).hexdigest()

@@ -95,10 +95,11 @@ class VaultProvider:
         clock = clock or SystemClock()
         vaults = Vaults(self._http, economy, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
+        store = LeaseStore(folder)
         self.leases = Leases(
             vaults,
             clock,
-            LeaseStore(folder),
+            store,
             background=settings.keeps_leases,
             idle=settings.lease_idle,
         )
@@ -106,7 +107,12 @@ class VaultProvider:
         self._parts = VaultParts(
             vaults,
             economy,
-            Sessions(vaults, tokens or self._pod_tokens(api), limit=settings.sessions),
+            Sessions(
+                vaults,
+                tokens or self._pod_tokens(api),
+                identities=lambda: store.identities,
+                limit=settings.sessions,
+            ),
             self.leases,
             LeasedPaths(),
             Proofs(economy) if economy.proves else None,

@@ -95,6 +95,7 @@ class Reader:
         self._parts = parts
         self._session = session
         self._login = session.login
+        self._of_pod = parts.sessions.whole_identity(session.login, per_pod=True)
         self._volume = volume
         self._purpose = purpose
 
@@ -175,7 +176,7 @@ class Reader:
         return Issued(answer, grant, origin_of(session.login), session.session, session.shared)
 
     def _key(self, request: ReadRequest, *, per_pod: bool) -> FetchKey:
-        identity = self._login.identity(per_pod=True) if per_pod else self._session.identity
+        identity = self._of_pod if per_pod else self._session.identity
         arguments = () if request.arguments is None else (request.arguments.decode(),)
         item = (request.method, request.path.path, request.path.query, *arguments)
         return FetchKey(self._login.server.host, identity, item)

@@ -16,8 +16,10 @@ from keyferry.vault.login import JwtLogin
 from keyferry.vault.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyferry.contract import Purpose
-    from keyferry.economy.key import WholeIdentity
+    from keyferry.economy.key import Identities, WholeIdentity
     from keyferry.vault.grant import Grant
     from keyferry.vault.login import Login
     from keyferry.vault.pod_tokens import PodTokens
@@ -68,11 +70,20 @@ class Sessions:
     Args:
         vaults: where tokens are asked for.
         tokens: makes service-account tokens where kubelet sent none.
+        identities: makes whole identities.
         limit: so many are kept; 0 for none.
     """
 
-    def __init__(self, vaults: Vaults, tokens: PodTokens, *, limit: int) -> None:
+    def __init__(
+        self,
+        vaults: Vaults,
+        tokens: PodTokens,
+        *,
+        identities: Callable[[], Identities],
+        limit: int,
+    ) -> None:
         self._vaults = vaults
+        self._identities = identities
         self._tokens = tokens
         self._limit = max(limit, 0)
         self._kept: OrderedDict[WholeIdentity, Session] = OrderedDict()
@@ -96,6 +107,15 @@ class Sessions:
             await self._find_kind(login, purpose)
             shared = self._kinds.get(_place(login.server, login.mount), False)
         return self._session(login, old, per_pod=per_pod or not shared)
+
+    def whole_identity(self, login: Login, *, per_pod: bool) -> WholeIdentity:
+        """As whom `login` asks.
+
+        Args:
+            login: who.
+            per_pod: whether the vault may tell the pods of one service account apart.
+        """
+        return self._identities().of(login.mode, login.key(per_pod=per_pod))
 
     def learn_kind(self, server: Server, mount: str, *, kubernetes: bool) -> None:
         """Take over what an earlier process found out of an auth method."""
@@ -123,7 +143,7 @@ class Sessions:
         self._kinds[_place(login.server, login.mount)] = grant.kubernetes
         if grant.kubernetes:
             self._kept.pop(alone.identity, None)
-            self._keep(login.identity(per_pod=False), alone.session)
+            self._keep(self.whole_identity(login, per_pod=False), alone.session)
         while len(self._kinds) > max(self._limit, 1):
             self._kinds.popitem(last=False)
         return grant
@@ -133,11 +153,12 @@ class Sessions:
 
     def _current(self, login: Login) -> tuple[Grant, ...]:
         """The tokens that are kept for a login, shared and its own."""
-        found = (self._kept.get(login.identity(per_pod=alone)) for alone in (False, True))
+        both = (self.whole_identity(login, per_pod=alone) for alone in (False, True))
+        found = map(self._kept.get, both)
         return tuple(session.current for session in found if session and session.current)
 
     def _session(self, login: Login, old: tuple[Grant, ...], *, per_pod: bool) -> OpenSession:
-        identity = login.identity(per_pod=per_pod)
+        identity = self.whole_identity(login, per_pod=per_pod)
         session = self._kept.get(identity) or Session(self._vaults, self._tokens)
         self._keep(identity, session)
         return OpenSession(session, login, identity, old=old, shared=not per_pod)

@@ -7,7 +7,6 @@ layer says acts. Turning verification off cannot be taken back by a later layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 from keyferry.errors import KeyferryError, PlatformError
 from keyferry.vault_settings import TlsLayer
@@ -36,10 +35,12 @@ class TlsSettings:
     skip_verify: bool = False
 
     @property
-    def fingerprint(self) -> str:
-        """Equal for settings by which the same vault and the same client are proven."""
-        texts = [repr(self), self.client_pem.hex(), *(layer.ca_pem for layer in self.cas)]
-        return sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()
+    def key(self) -> tuple[str, ...]:
+        """Equal for settings by which the same vault and the same client are proven.
+
+        A key is part of it, so it is not to be kept.
+        """
+        return (repr(self), self.client_pem.hex(), *(layer.ca_pem for layer in self.cas))
 
 
 def merge_layers(

@@ -75,13 +75,6 @@ def test_pods_of_one_service_account_share_a_token() -> None:
     assert first.key == second.key
 
 
-def test_the_key_holds_no_secret() -> None:
-    """A client secret goes in as its hash."""
-    assert not any(
-        "one" in part for part in Login(ServicePrincipal("x", "one"), "t", CLOUDS[0]).key
-    )
-
-
 async def test_what_is_kept_as_a_key_is_a_keyed_digest() -> None:
     """Equal for one identity, another in each process: no secret can be tried against it."""
     client = HttpsClient(HttpsSettings())
