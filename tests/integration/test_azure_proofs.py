@@ -48,6 +48,7 @@ class Node:
     folder: Path
     ahead: float = 3600.0
     provider: AzureProvider | None = None
+    economy: Economy | None = None
 
     def wall(self) -> float:
         return time.time() + self.ahead
@@ -115,7 +116,7 @@ async def node_of(
         vault.add_managed_identity(MI)
         vault.grant("contoso", MI, *permissions)
         limits = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=proofs)
-        economy = Economy(limits, NodeClock(node))
+        economy = node.economy = Economy(limits, NodeClock(node))
         https = HttpsClient(HttpsSettings(dev=vault.redirect))
         node.provider = AzureProvider(https, economy, wall=node.wall)
         try:
@@ -200,6 +201,17 @@ async def test_a_list_that_fails_is_no_failure_of_the_refresh(
         node.vault.add_fault("contoso.vault.azure.net/secrets", fault, times=tries)
         assert (tries, 20) == await node.refresh()
         assert [(0, 20), (0, 20), (1, 0)] == [await node.refresh() for _ in range(3)]
+
+
+async def test_the_age_of_the_content_is_of_what_the_class_names_now(tmp_path: Path) -> None:
+    """An object that an edited class names no more is in no volume, however old it was."""
+    async with node_of(tmp_path, "get") as node:
+        assert node.economy is not None
+        node.ahead += INTERVAL
+        await node.mount(names=NAMES[:1])
+        assert 0 <= (node.economy.oldest_content_seconds or 0.0) < 60
+        node.ahead += INTERVAL
+        assert INTERVAL <= (node.economy.oldest_content_seconds or 0.0)
 
 
 async def test_proofs_can_be_switched_off(tmp_path: Path) -> None:

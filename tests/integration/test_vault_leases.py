@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from keyferry.economy.hub import Economy
+from keyferry.economy.settings import EconomySettings
 from keyferry.vault_settings import VaultSettings
+from tests.fakes.clock import VirtualClock
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import Token, VaultApi, running_vault
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
@@ -17,6 +20,7 @@ from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 CREDS = "database/creds/app"
 USER = entry("user", CREDS, secretKey="username")
 PASSWORD = entry("password", CREDS, secretKey="password")
+STORED = entry("stored", "secret/data/app/db", secretKey="password")
 CERT = entry("cert", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"})
 POLICY = {
     "database/creds/*": {"read"},
@@ -332,3 +336,21 @@ async def test_the_background_renews_while_something_is_held(vault: VaultApi) ->
         vault.now += 45
         await until(lambda: vault.asked("sys/leases/renew") > 1)
         assert {first["user"].decode()} == vault.users
+
+
+async def test_what_was_made_for_a_pod_is_no_content_that_the_economy_holds(
+    vault: VaultApi,
+) -> None:
+    """It has an end of its own: neither its bytes nor its age are those of what is stored."""
+    clock = VirtualClock()
+    economy = Economy(EconomySettings(refresh_interval=120.0, tracks_volumes=True), clock)
+    settings = VaultSettings(keeps_leases=False)
+    async with vault_mounts(vault, settings=settings, economy=economy) as mounts:
+        await mounts.files(USER)
+        assert (0, None) == (economy.held_bytes, economy.oldest_content_seconds)
+        await mounts.files(USER, STORED)
+        clock.now += 1000
+        assert 1000.0 == economy.oldest_content_seconds
+        await mounts.files(USER)  # the class was edited
+        assert economy.oldest_content_seconds is None
+    await economy.close()

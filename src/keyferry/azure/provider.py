@@ -120,6 +120,7 @@ class AzureProvider:
                 vault=mount.vault.name,
                 object=str(ref),
             )
+        vault.settle()
         return replace(delivery.result, held_seconds=max(0.0, began - vault.oldest))
 
     async def _open(self, mount: AzureMount, cloud: Cloud, call: MountCall) -> SharedVault:

@@ -60,11 +60,13 @@ class SharedVault:
         self._volume = call.target_path
         self._proofs = proofs
         self._wall = wall
+        self._used: set[FetchKey] = set()
         self.oldest = wall()
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
         key = self._key(READ, ref, ref.version)
+        self._used.add(key)
         # A list tells of current versions only.
         proof = None if self._proofs is None or ref.version else self._has_not_changed
         dated: DatedContent = await self._economy.fetch(
@@ -80,13 +82,19 @@ class SharedVault:
 
     async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
+        key = self._key("list versions", ref)
+        self._used.add(key)
         return await self._economy.fetch(
-            self._key("list versions", ref),
+            key,
             lambda errand: self._vault.versions(ref, errand),
             purpose=self._purpose,
             weigh=lambda listed: _OBJECT_BYTES * (1 + len(listed)),
             volume=self._volume,
         )
+
+    def settle(self) -> None:
+        """The volume holds what was read; what it held besides, it uses no more."""
+        self._economy.settle(self._volume, self._used)
 
     async def _read(self, ref: ObjectRef, errand: Errand) -> DatedContent:
         asked = self._wall()

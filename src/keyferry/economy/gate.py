@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE_SECONDS = 0.1
 """A vault that wants to be asked again so soon has no idea when."""
+_LONGEST_PAUSE_SECONDS = 600.0
+"""A vault that wants a longer pause is asked again then: the wish may be a mistake of a proxy."""
 _SHORTEST_SECONDS = 0.001
 """A shorter pause may be none at all: a clock is not that fine."""
 _LOOK_SECONDS = 1.0
@@ -261,6 +263,7 @@ class Gate:
         if retry_after is None or retry_after < _AT_ONCE_SECONDS:
             # "Later, at once" would be a request after the other without an end.
             retry_after = self.settings.retry.longest(self._throttles) * self.dice()
+        retry_after = min(retry_after, _LONGEST_PAUSE_SECONDS)
         self.paused_until = max(self.paused_until, now + retry_after)
         self._budget.slow_down(sent=turn.sent, now=now, until=self.paused_until)
 

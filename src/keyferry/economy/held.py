@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from collections.abc import Set as AbstractSet
 
     from keyferry.economy.key import FetchKey
 
@@ -102,13 +103,20 @@ class HeldAnswers:
         self._users.setdefault(key, set()).add(user)
         self._used.setdefault(user, {})[key] = since
 
-    def user_gone(self, user: str) -> None:
-        """`user` needs nothing any more."""
-        for key in self._used.pop(user, ()):
+    def settle(self, user: str, keys: AbstractSet[FetchKey]) -> None:
+        """Of all that `user` ever got it uses these alone."""
+        used = self._used.pop(user, {})
+        for key in used.keys() - keys:
             users = self._users[key]
             users.discard(user)
             if not users:
                 del self._users[key]
+        if kept := {key: since for key, since in used.items() if key in keys}:
+            self._used[user] = kept
+
+    def user_gone(self, user: str) -> None:
+        """`user` needs nothing any more."""
+        self.settle(user, frozenset())
 
     def oldest(self) -> float | None:
         """When the oldest of what users have got was given or proved; None without users."""

@@ -20,6 +20,7 @@ from keyferry.errors import KeyferryError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Set as AbstractSet
 
     from keyferry.call_limits import CallLimits
     from keyferry.clocks import Clock
@@ -125,7 +126,7 @@ class Economy:
         now = self._clock.monotonic()
         age = self._max_age(purpose) if max_age is None else max_age
         answer = self._held.fresh(key, now=now, max_age=age)
-        count = self._counter(key) if counted else _count_nothing
+        count = self._counter(key) if counted else lambda how: None
         if answer is not None:
             count("reused")
             value: T = answer.value
@@ -178,6 +179,10 @@ class Economy:
     def now(self) -> float:
         """Seconds from an arbitrary start."""
         return self._clock.monotonic()
+
+    def settle(self, volume: str, keys: AbstractSet[FetchKey]) -> None:
+        """A volume is filled, and of all that was fetched for it uses these alone."""
+        self._held.settle(volume, keys)
 
     def volume_gone(self, volume: str) -> None:
         """Nobody uses for `volume` any more what was fetched for it."""
@@ -290,7 +295,3 @@ class Economy:
             if end is None:
                 return
             self._sweeps_at = end
-
-
-def _count_nothing(how: How) -> None:
-    """What is no object of a mount is no fetch of one."""

@@ -98,6 +98,7 @@ class Reader:
         self._of_pod = parts.sessions.whole_identity(session.login, per_pod=True)
         self._volume = volume
         self._purpose = purpose
+        self._stored: set[FetchKey] = set()
 
     async def read_all(
         self, requests: Iterable[ReadRequest]
@@ -117,6 +118,7 @@ class Reader:
     def settle(self, requests: Iterable[ReadRequest]) -> None:
         """The volume holds these; what was held for others that it had is given back."""
         self._parts.leases.settle(self._volume, map(self._own_key, requests))
+        self._parts.economy.settle(self._volume, self._stored)
 
     async def _read(self, request: ReadRequest) -> Answer:
         known = self._parts.leased.has(self._login.server, request.path.path)
@@ -128,15 +130,17 @@ class Reader:
             mine.append(await self._ask(self._session, request, errand))
             return mine[0]
 
+        key = self._key(request, per_pod=False)
         issued: Issued = await self._parts.economy.fetch(
-            self._key(request, per_pod=False),
+            key,
             call,
             purpose=self._purpose,
-            weigh=lambda found: weigh(found.answer),
+            weigh=lambda found: None if found.answer.lease_id else weigh(found.answer),
             unchanged=partial(self._has_not_changed, request),
             volume=self._volume,
         )
         if not issued.answer.lease_id:
+            self._stored.add(key)
             return issued.answer
         self._parts.leased.add(self._login.server, request.path.path)
         if mine and self._parts.leases.hold(self._own_key(request), request, issued, self._volume):

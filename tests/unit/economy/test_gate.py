@@ -211,13 +211,34 @@ def test_a_pause_that_no_request_can_wait_for_ends_them_all_at_once() -> None:
     async def story(vault: Vault) -> None:
         with pytest.raises(VaultThrottledError, match="failed to read: throttles"):
             await vault.ask()
-        with pytest.raises(VaultThrottledError, match=r"wants no call .* until 22:28:20 UTC"):
+        with pytest.raises(VaultThrottledError, match=r"wants no call .* until 22:18:20 UTC"):
             await vault.ask()
         assert (0.0, [0.0]) == (now(), vault.asked)
-        await asyncio.sleep(850)
+        await asyncio.sleep(250)
         assert "fine" == await vault.ask()
+        assert [0.0, 300.0] == vault.asked
 
-    play(story, throttled(900.0), "fine")
+    play(story, throttled(300.0), "fine")
+
+
+@pytest.mark.parametrize("seconds", [601.0, 86_400.0, 999_999_999_999.0])
+def test_a_vault_that_wants_to_be_left_alone_for_ever_is_asked_again_every_ten_minutes(
+    seconds: float,
+) -> None:
+    """A wish beyond all measure, of a proxy perhaps, is no end of the node."""
+
+    async def story(vault: Vault) -> None:
+        for _ in range(2):
+            with pytest.raises(VaultThrottledError, match="failed to read: throttles"):
+                await vault.ask()
+            with pytest.raises(VaultThrottledError, match="wants no call"):
+                await vault.ask()
+            await asyncio.sleep(590)
+        assert "fine" == await vault.ask()
+        assert [0.0, 600.0] == pytest.approx(vault.asked[:2], abs=11)
+        assert 3 == len(vault.asked)
+
+    play(story, throttled(seconds), throttled(seconds), "fine")
 
 
 # --- turns ----------------------------------------------------------------------------------------

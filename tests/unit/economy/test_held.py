@@ -87,6 +87,20 @@ def test_the_oldest_content_is_that_of_volumes_that_are_there() -> None:
     assert 12.0 == held.oldest()
 
 
+def test_what_a_user_needs_no_more_is_no_content_of_the_node() -> None:
+    """A class that was edited: of two objects one is left, and the other's age counts no more."""
+    held = HeldAnswers(LIMITS)
+    for name, since in (("a", 5.0), ("b", 9.0)):
+        held.put(key(name), "v", size=1, since=since)
+        held.use(key(name), "pod-1", since=since)
+    held.settle("pod-1", {key("b"), key("never")})
+    assert 9.0 == held.oldest()
+    held.sweep(50.0)
+    assert (None, True) == (held.any(key("a")), held.any(key("b")) is not None)
+    held.settle("pod-1", set())
+    assert held.oldest() is None
+
+
 def test_no_value_is_in_a_repr() -> None:
     """Nor does the key show who it is."""
     held = HeldAnswers(LIMITS)
@@ -103,7 +117,7 @@ Step = tuple[str, int, int, str]
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["put", "use", "gone", "drop", "sweep", "prove"]),
+            st.sampled_from(["put", "use", "settle", "gone", "drop", "sweep", "prove"]),
             st.integers(0, 4),
             st.integers(0, 120),
             st.sampled_from(["p1", "p2"]),
@@ -121,6 +135,8 @@ def test_bytes_and_ages_are_bounded_whatever_happens(steps: list[Step]) -> None:
                 held.put(key(str(number)), "v", size=size, since=now)
             case "use":
                 held.use(key(str(number)), user, since=now)
+            case "settle":
+                held.settle(user, {key(str(number))})
             case "gone":
                 held.user_gone(user)
             case "drop":
