@@ -215,12 +215,14 @@ class HttpsClient:
 
 
 async def _read_limited(response: aiohttp.ClientResponse, *, host: str, purpose: str) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(1 << 16):
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
             raise VaultError(
                 f"failed to {purpose}: {host} sends more than {MAX_ANSWER_BYTES} bytes",
                 f"Check that {host} is a vault and that no proxy answers instead.",
             )
-    return bytes(body)
+    return b"".join(chunks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.azure.contents import PublicKey, Secret
 from keyferry.azure.fetch_plan import Ask, Fetched, ask_of
 from keyferry.azure.objects import ObjectRef, VaultObject, fetch_context
 from keyferry.azure.render import render
@@ -32,6 +33,16 @@ class Delivery:
 
     result: MountResult
     broken_chains: tuple[ObjectRef, ...]
+
+
+def is_quick(fetched: Mapping[Ask, Fetched]) -> bool:
+    """Whether files are made of it without the library for keys and certificates."""
+    return not any(
+        isinstance(content, PublicKey) or (isinstance(content, Secret) and content.of_certificate)
+        for contents in fetched.values()
+        if not isinstance(contents, KeyferryError)
+        for content in contents
+    )
 
 
 def deliver(

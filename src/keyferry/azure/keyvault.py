@@ -80,7 +80,7 @@ class KeyVault:
         self._tokens = tokens
         self._asked = asked
         self.netloc = netloc
-        self._base = URL(f"https://{netloc}")
+        self._base = URL(f"https://{netloc}").origin()
 
     async def read(self, ref: ObjectRef, errand: Errand) -> Content:
         """Read one object."""
@@ -115,9 +115,7 @@ class KeyVault:
             pages: at most so many are read; None is returned when there are more.
         """
         purpose = f"list the {_COLLECTIONS[type_]} of vault {self._asked.vault}"
-        url = URL(
-            f"{self._base.origin()}/{_COLLECTIONS[type_]}?api-version={API_VERSION}", encoded=True
-        )
+        url = self._at(f"/{_COLLECTIONS[type_]}")
         found: dict[str, int] = {}
         read = 0
         async with aclosing(
@@ -147,8 +145,18 @@ class KeyVault:
             url = self._next(document.next_link, purpose)
 
     def _url(self, ref: ObjectRef, last: str) -> URL:
-        path = f"/{_COLLECTIONS[ref.type]}/{quote(ref.name, safe='')}/{last}"
-        return URL(f"{self._base.origin()}{path}?api-version={API_VERSION}", encoded=True)
+        return self._at(f"/{_COLLECTIONS[ref.type]}/{quote(ref.name, safe='')}/{last}")
+
+    def _at(self, path: str) -> URL:
+        """The URL of an encoded path."""
+        # Put together of its parts, it need not be taken apart again.
+        return URL.build(
+            scheme="https",
+            authority=self._base.raw_authority,
+            path=path,
+            query_string=f"api-version={API_VERSION}",
+            encoded=True,
+        )
 
     def _next(self, link: str | None, purpose: str) -> URL | None:
         """The next page; it must be of the same vault, because the token goes there."""

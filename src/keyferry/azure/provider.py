@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
 from keyferry import __version__
 from keyferry.azure.cloud_file import read_environment
 from keyferry.azure.clouds import Cloud, EnvironmentFile, check_default_cloud
-from keyferry.azure.delivery import deliver
+from keyferry.azure.delivery import deliver, is_quick
 from keyferry.azure.fetch import fetch
 from keyferry.azure.fetch_plan import ask_of
 from keyferry.azure.identity import Credentials, Login
@@ -109,10 +110,9 @@ class AzureProvider:
         cloud = await _cloud(mount.cloud)
         vault = await self._open(mount, cloud, call)
         fetched = await fetch(vault, map(ask_of, mount.objects))
-        # On a thread, because certificates take the library for them some time.
-        delivery = await asyncio.to_thread(
-            deliver, mount.objects, fetched, mode=call.permission, options=options
-        )
+        render = partial(deliver, mount.objects, fetched, mode=call.permission, options=options)
+        # Certificates take the library for them some time; the way to a thread takes some, too.
+        delivery = render() if is_quick(fetched) else await asyncio.to_thread(render)
         for ref in delivery.broken_chains:
             _log.warning(
                 "certificate chain is not complete due to missing intermediate/root certificates "

@@ -57,6 +57,8 @@ class Refuse:
 
 Verdict = Go | Hold | Refuse
 
+_GO = Go()
+
 
 class Breaker:
     """What is known of one vault. Times are seconds from an arbitrary start."""
@@ -78,7 +80,7 @@ class Breaker:
     def verdict(self, now: float) -> Verdict:
         """Whether a request may go; asking changes nothing."""
         if not self._pause or self._last is None:
-            return Go()
+            return _GO
         if self._probing:
             return Hold()
         if now >= self._probe:

@@ -20,7 +20,7 @@ class Flight(Generic[T]):
     """
 
     def __init__(self, work: Coroutine[Any, Any, T], landed: Callable[[], None]) -> None:
-        self._waiting = 0
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._landed = landed
         self._task = asyncio.create_task(work)
         self._task.add_done_callback(self._heed)
@@ -34,11 +34,14 @@ class Flight(Generic[T]):
             Exception: what the call raised, as a copy for each who waits: a traceback is the story
                 of one of them.
         """
-        self._waiting += 1
+        # Not `asyncio.wait`, which takes three times as long to do the same for one task.
+        end = asyncio.get_running_loop().create_future()
+        self._waiting[end] = None
         try:
-            await asyncio.wait((self._task,))
+            if not self._task.done():
+                await end
         finally:
-            self._waiting -= 1
+            del self._waiting[end]
             if not self._waiting and not self._task.done():
                 self._landed()
                 self._task.cancel()
@@ -51,6 +54,9 @@ class Flight(Generic[T]):
         """Take note of the end; a failure that nobody waits for any more is no news to asyncio."""
         if not task.cancelled():
             task.exception()
+        for end in self._waiting:
+            if not end.done():
+                end.set_result(None)
         self._landed()
 
 

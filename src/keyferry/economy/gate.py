@@ -176,12 +176,6 @@ class Gate:
     def _admit(self, now: float) -> Turn | Later:
         verdict = self._breaker.verdict(now)
         match verdict:
-            case Refuse(since, probe, last):
-                raise unavailable(
-                    self.vault, since=self._wall(since), probe=self._wall(probe), last=last
-                )
-            case Hold():
-                return Later(None)
             case Go():
                 if self._under_way >= self.settings.at_once:
                     return Later(None)
@@ -192,6 +186,12 @@ class Gate:
                 self._budget.take(now)
                 self._under_way += 1
                 return Turn(now, verdict.probe)
+            case Hold():
+                return Later(None)
+            case Refuse(since, probe, last):
+                raise unavailable(
+                    self.vault, since=self._wall(since), probe=self._wall(probe), last=last
+                )
             case _:
                 assert_never(verdict)
 

@@ -86,7 +86,8 @@ class Economy:
         self.metrics = metrics or EconomyMetrics()
         self._gates: dict[str, Gate] = {}
         self._flights: dict[FetchKey, _Underway] = {}
-        self._held = HeldAnswers(self._settings.hold)
+        self._hold = self._settings.hold
+        self._held = HeldAnswers(self._hold)
         self._refusals = Refusals(self._settings.refusals)
         self._sweeper: asyncio.Task[None] | None = None
         self._sweeps_at = 0.0
@@ -197,7 +198,7 @@ class Economy:
             self._sweeper.cancel()
         for gate in self._gates.values():
             await gate.close()
-        self._held = HeldAnswers(self._settings.hold)
+        self._held = HeldAnswers(self._hold)
 
     # --- for the metrics ----------------------------------------------------------------------
 
@@ -257,10 +258,10 @@ class Economy:
             if self._refusals.remember(key, error, self._clock.monotonic()):
                 self._held.drop(key)
             raise
-        size = ask.weigh(value) if ask.weigh and self._settings.hold.used > 0 else None
+        size = ask.weigh(value) if ask.weigh and self._hold.used > 0 else None
         if size is not None:
             self._held.put(key, value, size=size, since=asked)
-            self._sweep_by(asked + self._settings.hold.unused)
+            self._sweep_by(asked + self._hold.unused)
         return value
 
     def _landed(self, key: FetchKey, flight: Flight[Any]) -> None:

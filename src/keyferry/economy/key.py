@@ -1,17 +1,19 @@
-"""What is asked of a vault, and as whom: only equal keys ever share a call or a value. [pure]"""
+"""What is asked of a vault, and as whom: only equal keys ever share a call or a value. [pure]
+
+They are tuples, because each fetch looks a key up a dozen times, and tuples are hashed and compared
+without a line of Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True, slots=True)
-class WholeIdentity:
+class WholeIdentity(NamedTuple):
     """Everything that decides what a vault lets somebody see; equal means interchangeable.
 
     Attributes:
@@ -22,7 +24,11 @@ class WholeIdentity:
     """
 
     mode: str
-    proof: tuple[str, ...] = field(repr=False)
+    proof: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Without the proof, because it ends in logs."""
+        return f"{type(self).__name__}(mode={self.mode!r})"
 
 
 class Identities:
@@ -45,8 +51,7 @@ class Identities:
         return WholeIdentity(mode, (digest,))
 
 
-@dataclass(frozen=True, slots=True)
-class FetchKey:
+class FetchKey(NamedTuple):
     """One thing in one vault as one identity sees it.
 
     Attributes:

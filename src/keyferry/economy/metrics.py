@@ -29,6 +29,21 @@ MOST_VAULTS = 100
 _OTHER = "other"
 
 
+class _Counts:
+    """One family of counters; its series are looked up once, not for each request."""
+
+    def __init__(self, family: Counter) -> None:
+        self._family = family
+        self._series: dict[tuple[str, ...], Counter] = {}
+
+    def add_one(self, *labels: str) -> None:
+        """One more in the series with these labels; few of them are ever used."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self._family.labels(*labels)
+        series.inc()
+
+
 class EconomyMetrics:
     """The series of one economy.
 
@@ -39,36 +54,42 @@ class EconomyMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._known: set[str] = set()
-        self._requests = Counter(
-            "keyferry_vault_requests",
-            "Requests made to vaults and token endpoints, each try counted",
-            ["vault", "identity", "outcome"],
-            registry=self.registry,
+        self._requests = _Counts(
+            Counter(
+                "keyferry_vault_requests",
+                "Requests made to vaults and token endpoints, each try counted",
+                ["vault", "identity", "outcome"],
+                registry=self.registry,
+            )
         )
-        self._fetches = Counter(
-            "keyferry_fetches",
-            "Objects that mounts asked for, by how each was got",
-            ["vault", "identity", "how"],
-            registry=self.registry,
+        self._fetches = _Counts(
+            Counter(
+                "keyferry_fetches",
+                "Objects that mounts asked for, by how each was got",
+                ["vault", "identity", "how"],
+                registry=self.registry,
+            )
         )
-        self._lists = Counter(
-            "keyferry_lists",
-            "Lists that were asked for to spare refreshes their calls, by how each ended",
-            ["vault", "identity", "outcome"],
-            registry=self.registry,
+        self._lists = _Counts(
+            Counter(
+                "keyferry_lists",
+                "Lists that were asked for to spare refreshes their calls, by how each ended",
+                ["vault", "identity", "outcome"],
+                registry=self.registry,
+            )
         )
 
     def requested(self, vault: str, mode: str, outcome: Outcome) -> None:
         """One request ended."""
-        self._requests.labels(self._label(vault), mode, outcome).inc()
+        self._requests.add_one(self._label(vault), mode, outcome)
 
     def fetched(self, vault: str, mode: str, how: How) -> None:
         """One fetch got its answer."""
-        self._fetches.labels(self._label(vault), mode, how).inc()
+        self._fetches.add_one(self._label(vault), mode, how)
 
     def listed(self, vault: str, mode: str, outcome: Listed) -> None:
         """One list ended."""
-        self._lists.labels(self._label(vault), mode, outcome).inc()
+        self._lists.add_one(self._label(vault), mode, outcome)
 
     def watch(self, economy: Economy) -> None:
         """Show from now on how things stand in `economy`."""

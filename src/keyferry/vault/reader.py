@@ -8,7 +8,7 @@ with a token of the pod's own, so that it can be revoked with the pod.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -188,4 +188,4 @@ class Reader:
     def _own_key(self, request: ReadRequest) -> FetchKey:
         """The question as this pod asks it; where it has no name, as this volume does."""
         key = self._key(request, per_pod=True)
-        return key if self._login.pod.uid else replace(key, item=(*key.item, self._volume))
+        return key if self._login.pod.uid else key._replace(item=(*key.item, self._volume))

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from keyferry.azure.contents import LeafCertificate, Properties, Secret
-from keyferry.azure.delivery import Delivery, deliver
-from keyferry.azure.fetch_plan import Fetched, ask_of
+from keyferry.azure.contents import LeafCertificate, Properties, PublicKey, Secret
+from keyferry.azure.delivery import Delivery, deliver, is_quick
+from keyferry.azure.fetch_plan import Ask, Fetched, ask_of
 from keyferry.azure.objects import parse_objects
 from keyferry.azure.options import BundleOptions
 from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE
@@ -101,3 +101,26 @@ def test_a_broken_chain_is_told_once() -> None:
     assert ["secret web"] == [str(ref) for ref in found.broken_chains]
     unordered = delivered((asked, (content, content)), options=BundleOptions(ordered=False))
     assert () == unordered.broken_chains
+
+
+@pytest.mark.parametrize(
+    ("contents", "quick"),
+    [
+        ((Secret("s3cret", "v1"),), True),
+        ((LeafCertificate(b"der", "v1"),), True),
+        (ObjectNotFoundError("no such secret"), True),
+        ((PublicKey("EC", "P-256", {}, "v1"),), False),
+        ((Secret("s3cret", "v2"), BUNDLE), False),
+    ],
+)
+def test_what_takes_the_library_for_certificates_is_not_quick(
+    contents: Fetched, quick: bool
+) -> None:
+    """Nobody else waits for it: it is made into files on a thread."""
+    (other,) = parse_objects(json.dumps({"array": [entry("secret", "other")]}))
+    (found,) = parse_objects(json.dumps({"array": [entry("secret", "web")]}))
+    fetched: dict[Ask, Fetched] = {
+        ask_of(other): (Secret("s3cret", "v1"),),
+        ask_of(found): contents,
+    }
+    assert quick == is_quick(fetched)

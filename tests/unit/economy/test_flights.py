@@ -8,7 +8,7 @@ from traceback import walk_tb
 import pytest
 
 from keyferry.economy.errand import Errand
-from keyferry.economy.flights import fresh
+from keyferry.economy.flights import Flight, fresh
 from keyferry.economy.key import FetchKey, WholeIdentity
 from keyferry.errors import Hop, KeyferryError, ProviderReportedError, VaultError
 from tests.fakes.economy import forgetful
@@ -139,3 +139,19 @@ async def test_a_call_that_nobody_waits_for_any_more_may_fail_in_silence() -> No
     call.answer.set_exception(VaultError("broken"))
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_who_comes_when_a_call_is_over_need_not_wait() -> None:
+    """Its result is there, although whoever made it has not been told yet."""
+
+    async def work() -> str:
+        return "value"
+
+    landed: list[str] = []
+    flight = Flight(work(), lambda: landed.append("landed"))
+    await asyncio.sleep(0)
+    assert not landed
+    assert "value" == await flight.wait()
+    await settle()
+    assert ["landed"] == landed
+    assert "value" == await flight.wait()

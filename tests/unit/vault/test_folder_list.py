@@ -38,15 +38,15 @@ def issued(answer: Answer) -> Issued:
     ("key", "expected"),
     [
         (DB, True),
-        (replace(DB, item=("GET", "secret/data/app/other", "")), True),
+        (DB._replace(item=("GET", "secret/data/app/other", "")), True),
         # Each identity is answered for itself, and each vault.
-        (replace(DB, identity=WholeIdentity("jwt", ("vault", "admin"))), False),
-        (replace(DB, vault="elsewhere"), False),
-        (replace(DB, item=("GET", "secret/data/app/deep/db", "")), False),
-        (replace(DB, item=("GET", "secret/data/db", "")), False),
-        (replace(DB, item=("GET", "second/data/app/db", "")), False),
-        (replace(DB, item=("GET", "secret/data/app/db", "version=1")), False),
-        (replace(DB, item=("POST", "secret/data/app/db", "", "{}")), False),
+        (DB._replace(identity=WholeIdentity("jwt", ("vault", "admin"))), False),
+        (DB._replace(vault="elsewhere"), False),
+        (DB._replace(item=("GET", "secret/data/app/deep/db", "")), False),
+        (DB._replace(item=("GET", "secret/data/db", "")), False),
+        (DB._replace(item=("GET", "second/data/app/db", "")), False),
+        (DB._replace(item=("GET", "secret/data/app/db", "version=1")), False),
+        (DB._replace(item=("POST", "secret/data/app/db", "", "{}")), False),
         (FOLDER.list_key, False),
     ],
 )
@@ -66,5 +66,5 @@ def test_it_proves_no_other_kinds_of_answers() -> None:
 
 def test_each_identity_has_its_own_list() -> None:
     """What one may list is no proof for another."""
-    other = replace(FOLDER, key=replace(DB, identity=WholeIdentity("jwt", ("vault", "admin"))))
+    other = replace(FOLDER, key=DB._replace(identity=WholeIdentity("jwt", ("vault", "admin"))))
     assert other.list_key != FOLDER.list_key
