@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.clocks import SystemClock
 from keyferry.contract import Purpose
+from keyferry.economy.ask import Ask, Underway
 from keyferry.economy.errand import Errand
 from keyferry.economy.flights import Flight, fresh
-from keyferry.economy.gate import Gate
+from keyferry.economy.gates import Gates
 from keyferry.economy.held import HeldAnswers
 from keyferry.economy.metrics import EconomyMetrics
-from keyferry.economy.refusals import Refusals
+from keyferry.economy.refusals import Refusals, is_outage
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import KeyferryError
+from keyferry.logs import get_logger
+from keyferry.reminders import Reminders
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -24,40 +26,18 @@ if TYPE_CHECKING:
 
     from keyferry.call_limits import CallLimits
     from keyferry.clocks import Clock
+    from keyferry.economy.gate import Gate
+    from keyferry.economy.held import Answer
     from keyferry.economy.key import FetchKey
     from keyferry.economy.metrics import How
 
 T = TypeVar("T")
+_log = get_logger("economy")
 
-_MOST_GATES = 1000
-"""So many vaults are remembered; classes can name any number."""
+_TOLD_SECONDS = 60.0
+"""The log tells so often that a vault is away and pods get what is held."""
 _SWEEP_SECONDS = 1.0
 """What is too old is dropped so much later, at the most."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Underway:
-    """A flight, and the errand that can be hurried."""
-
-    flight: Flight[Any]
-    errand: Errand
-
-
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """How the vault is asked.
-
-    Attributes:
-        call: for the answer.
-        weigh: the bytes of an answer that is held; None: none is.
-        unchanged: for the proof that an answer still holds; None: there is none.
-        count: told how the answer was got.
-    """
-
-    call: Callable[[Errand], Coroutine[Any, Any, Any]]
-    weigh: Callable[[Any], int | None] | None
-    unchanged: Callable[[Any, Errand], Awaitable[bool]] | None
-    count: Callable[[How], None]
 
 
 class Economy:
@@ -82,13 +62,13 @@ class Economy:
     ) -> None:
         self._settings = settings or EconomySettings()
         self._clock = clock or SystemClock()
-        self._dice = dice
         self.metrics = metrics or EconomyMetrics()
-        self._gates: dict[str, Gate] = {}
-        self._flights: dict[FetchKey, _Underway] = {}
+        self._gates = Gates(self._settings, self._clock, dice)
+        self._flights: dict[FetchKey, Underway] = {}
         self._hold = self._settings.hold
         self._held = HeldAnswers(self._hold)
         self._refusals = Refusals(self._settings.refusals)
+        self._told = Reminders(_TOLD_SECONDS, clock=self._clock.monotonic)
         self._sweeper: asyncio.Task[None] | None = None
         self._sweeps_at = 0.0
         self.metrics.watch(self)
@@ -137,7 +117,14 @@ class Economy:
                 count("refused")
                 raise fresh(refusal) from refusal.__cause__
             proof = unchanged if purpose is Purpose.REFRESH else None
-            value = await self._join(key, _Ask(call, weigh, proof, count), purpose)
+            try:
+                value = await self._join(key, Ask(call, weigh, proof, count), purpose)
+            except KeyferryError as error:
+                kept = self._outlasting(key, error, purpose) if age else None
+                if kept is None:
+                    raise
+                count("stale")
+                value = kept.value
         if volume and self._settings.tracks_volumes:
             self._held.use(key, volume, since=self._since(key, now))
         return value
@@ -150,7 +137,7 @@ class Economy:
             purpose: why.
             mode: of the identity that asks, as in `WholeIdentity`.
         """
-        gate = self._gate(vault)
+        gate = self._gates.of(vault)
         return Errand(gate, purpose, lambda how: self.metrics.requested(vault, mode, how))
 
     def limit(self, vault: str, limits: CallLimits) -> None:
@@ -160,8 +147,7 @@ class Economy:
             vault: its host.
             limits: where they are not those of all vaults.
         """
-        if vault not in self._gates:
-            self._gate(vault, self._settings.limited(limits))
+        self._gates.limit(vault, limits)
 
     def provable(self, wanted: Callable[[FetchKey, Any], bool]) -> dict[FetchKey, Any]:
         """The answers that a proof may keep, of those that are wanted."""
@@ -196,15 +182,14 @@ class Economy:
         """Let go of everything that is held, and of everybody who waits."""
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for gate in self._gates.values():
-            await gate.close()
+        await self._gates.close()
         self._held = HeldAnswers(self._hold)
 
     # --- for the metrics ----------------------------------------------------------------------
 
     def gates(self) -> list[Gate]:
         """The vaults and token endpoints that are known."""
-        return list(self._gates.values())
+        return self._gates.all()
 
     @property
     def held_bytes(self) -> int:
@@ -232,19 +217,35 @@ class Economy:
         answer = self._held.any(key)
         return now if answer is None else answer.since
 
-    async def _join(self, key: FetchKey, ask: _Ask, purpose: Purpose) -> Any:
+    def _outlasting(self, key: FetchKey, error: KeyferryError, purpose: Purpose) -> Answer | None:
+        """What running pods of the same identity use, for one that starts while the vault is away.
+
+        None where there is nothing, or the vault is not away.
+        """
+        if purpose is not Purpose.FIRST or not is_outage(error):
+            return None
+        held = self._held.provable(key, now=self._clock.monotonic())
+        if held is not None and self._told.due(key.vault):
+            _log.warning(
+                "a pod gets what running pods use, because the vault gives no answer",
+                vault=key.vault,
+                **error.log_pairs(),
+            )
+        return held
+
+    async def _join(self, key: FetchKey, ask: Ask, purpose: Purpose) -> Any:
         """Wait for who is asking already, or ask."""
         found = self._flights.get(key)
         if found is None:
             errand = self.errand(key.vault, purpose, mode=key.identity.mode)
             flight = Flight(self._ask(key, ask, errand), lambda: self._landed(key, flight))
-            found = self._flights[key] = _Underway(flight, errand)
+            found = self._flights[key] = Underway(flight, errand)
         else:
             ask.count("coalesced")
             found.errand.hurry(purpose)
         return await found.flight.wait()
 
-    async def _ask(self, key: FetchKey, ask: _Ask, errand: Errand) -> Any:
+    async def _ask(self, key: FetchKey, ask: Ask, errand: Errand) -> Any:
         asked = self._clock.monotonic()
         held = self._held.provable(key, now=asked)
         try:
@@ -269,16 +270,6 @@ class Economy:
         found = self._flights.get(key)
         if found is not None and found.flight is flight:
             del self._flights[key]
-
-    def _gate(self, vault: str, settings: EconomySettings | None = None) -> Gate:
-        if vault not in self._gates:
-            if len(self._gates) >= _MOST_GATES:
-                idle = [name for name, gate in self._gates.items() if gate.is_idle]
-                for name in idle:
-                    del self._gates[name]
-            limits = settings or self._settings
-            self._gates[vault] = Gate(vault, limits, self._clock, self._dice)
-        return self._gates[vault]
 
     def _sweep_by(self, moment: float) -> None:
         """Drop what is too old at `moment` at the latest, asked for again or not."""

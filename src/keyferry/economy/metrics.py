@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 Outcome = Literal["answered", "throttled", "failed"]
 """How one request ended."""
-How = Literal["asked", "coalesced", "reused", "unchanged", "refused"]
+How = Literal["asked", "coalesced", "reused", "unchanged", "refused", "stale"]
 """How a fetch got its answer: asked the vault, joined who was asking, took what was held, took it
-after the vault proved that nothing has changed, was told a refusal that is remembered."""
+after the vault proved that nothing has changed, was told a refusal that is remembered; and, after
+it asked or joined in vain, took what was held although it is older than it may be."""
 Listed = Literal["read", "too_long", "refused", "failed"]
 """How a list ended that was to spare calls."""
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import (
     AccessDeniedError,
+    IdentityError,
     ObjectNotFoundError,
+    ObjectUnusableError,
+    VaultError,
     VaultThrottledError,
     VaultUnavailableError,
 )
@@ -49,6 +52,12 @@ class Refusals:
         if len(self._refusals) > _MOST:
             del self._refusals[next(iter(self._refusals))]
         return True
+
+
+def is_outage(error: KeyferryError) -> bool:
+    """Whether a vault gave no answer that can be used, and did not refuse either."""
+    refused = IdentityError | AccessDeniedError | ObjectNotFoundError | ObjectUnusableError
+    return isinstance(error, VaultError) and not isinstance(error, refused)
 
 
 def unavailable(

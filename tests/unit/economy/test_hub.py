@@ -15,7 +15,18 @@ from keyferry.economy.errand import Errand
 from keyferry.economy.hub import Economy
 from keyferry.economy.key import FetchKey, WholeIdentity
 from keyferry.economy.settings import EconomySettings
-from keyferry.errors import AccessDeniedError, KeyferryError, ObjectNotFoundError, VaultError
+from keyferry.errors import (
+    AccessDeniedError,
+    ConnectionFailedError,
+    IdentityError,
+    InternalError,
+    KeyferryError,
+    ObjectNotFoundError,
+    ObjectUnusableError,
+    VaultError,
+    VaultThrottledError,
+    VaultUnavailableError,
+)
 from tests.fakes.virtual_time import LoopClock, highest, run_virtually
 
 ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
@@ -360,6 +371,88 @@ def test_what_is_remembered_of_refusals_is_bounded() -> None:
         assert 5001 == vault.calls
 
     play(story)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        VaultError("failed with status 503"),
+        ConnectionFailedError("failed to connect"),
+        VaultThrottledError("throttles"),
+        VaultUnavailableError("left alone"),
+    ],
+)
+def test_a_pod_that_starts_while_the_vault_is_away_gets_what_others_use(
+    error: KeyferryError,
+) -> None:
+    """Of the same identity alone; a refresh is told, and the content is as old as it is."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch(volume="runs")
+        await asyncio.sleep(100.0)
+        vault.error = error
+        assert 1 == await vault.fetch(volume="starts")
+        assert (2, 1.0) == (vault.calls, vault.fetches("stale"))
+        assert 100.0 == vault.economy.oldest_content_seconds
+        vault.economy.volume_gone("runs")
+        assert 100.0 == vault.economy.oldest_content_seconds
+        with pytest.raises(type(error)):
+            await vault.fetch(who="b")
+        await asyncio.sleep(21.0)
+        with pytest.raises(type(error)):
+            await vault.fetch(R, volume="starts")
+        assert 1 == await vault.fetch(volume="starts")
+        await asyncio.sleep(120.0)
+        with pytest.raises(type(error)):
+            await vault.fetch(volume="late")
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IdentityError("no token"),
+        AccessDeniedError("no"),
+        ObjectNotFoundError("gone"),
+        ObjectUnusableError("strange"),
+        InternalError("a defect"),
+    ],
+)
+def test_what_is_refused_is_not_replaced_by_what_others_use(error: KeyferryError) -> None:
+    """The vault, or who gives tokens, has said no."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await asyncio.sleep(100.0)
+        vault.error = error
+        with pytest.raises(type(error)):
+            await vault.fetch()
+
+    play(story)
+
+
+def test_who_wants_nothing_old_gets_nothing_old_of_a_vault_that_is_away_either() -> None:
+    """By --fetch-reuse=0s; nor does anybody what no vault has been asked about for an hour."""
+
+    async def none(vault: Vault) -> None:
+        await vault.fetch()
+        vault.error = VaultError("failed with status 503")
+        with pytest.raises(VaultError):
+            await vault.fetch()
+
+    async def an_hour(vault: Vault) -> None:
+        await vault.fetch()
+        for _ in range(30):
+            await asyncio.sleep(120.0)
+            vault.economy.prove([key()], since=vault.economy.now())
+        await asyncio.sleep(20.0)
+        vault.error = VaultError("failed with status 503")
+        with pytest.raises(VaultError):
+            await vault.fetch()
+
+    play(none, replace(ROTATING, reuse=0.0))
+    play(an_hour)
 
 
 def test_other_failures_are_not_remembered() -> None:
