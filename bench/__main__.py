@@ -20,10 +20,12 @@ from bench.load_vault import VAULT, build_load_vault
 from bench.loads import LOADS, QUICK, Effort, Figures, classes, nodes, shared_objects
 from bench.plot import svg
 from bench.table import markdown
+from bench.vault_loads import open_bao
 from tests.compat.originals import built_originals
 from tests.compat.stacks import OURS
 from tests.compat.world import enter_own_world
 from tests.e2e.cluster.programs import built_programs
+from tests.e2e.vault.programs import server_programs
 
 BEFORE = "before"
 ECONOMY_LOADS = (shared_objects, nodes)
@@ -48,6 +50,7 @@ def main() -> None:
         contenders.append(Contender(BEFORE, OURS, options.before))
     asyncio.run(built_programs())
     originals = built_originals()
+    server_programs()
     # On a tmpfs, so that no disk is measured; of a short path, for the sockets.
     with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as folder:
         load_vault = build_load_vault(Path(folder))
@@ -57,7 +60,7 @@ def main() -> None:
         async def measure() -> None:
             async with running_arena(Path(folder), originals, load_vault, classes()) as arena:
                 results: Results = {}
-                for load in LOADS:
+                for load in (*LOADS, open_bao):
                     if options.only and load.__name__ not in options.only:
                         continue
                     for contender in contenders:

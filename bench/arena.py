@@ -11,10 +11,11 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 import yaml
@@ -62,6 +63,37 @@ ORIGINALS = Contender("originals", ORIGINAL)
 KEYFERRY = Contender("keyferry", OURS)
 
 
+class CountingVault(Protocol):
+    """What the contenders read."""
+
+    def usage(self) -> Usage:
+        """Of its processes."""
+
+    async def forget(self) -> None:
+        """Count from nothing."""
+
+    async def counts(self) -> Mapping[str, int]:
+        """What was asked since then: `secret`, `list`, `token` among others."""
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """What kubelet hands over about the identity of a pod.
+
+    Attributes:
+        context: beside the usual.
+        secrets: of the `nodePublishSecretRef`.
+    """
+
+    context: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def as_application(identity: int) -> SignIn:
+    """A service principal of its own for each identity."""
+    return SignIn(secrets={"clientid": f"app-{identity}", "clientsecret": "s3cret"})
+
+
 @dataclass
 class Running:
     """A contender at work.
@@ -72,13 +104,15 @@ class Running:
         vault: what it reads.
         uids: of the pods.
         started_seconds: from the start of its processes until they answered.
+        sign_in: how the pods of each identity sign in.
     """
 
     contender: Contender
     stack: Stack
-    vault: LoadVault
+    vault: CountingVault
     uids: Mapping[int, str]
     started_seconds: float
+    sign_in: Callable[[int], SignIn] = as_application
     volumes: dict[tuple[str, int], Volume] = field(default_factory=dict)
 
     async def publish(self, class_name: str, pod: int, *, identity: int = 0) -> float:
@@ -134,12 +168,14 @@ class Running:
             volumes = self.stack.folder / "pods" / uid / "volumes" / "kubernetes.io~csi"
             path = volumes / class_name / "mount"
             path.parent.mkdir(parents=True, exist_ok=True)
+            sign_in = self.sign_in(identity)
             self.volumes[class_name, pod] = Volume(
                 class_name,
                 f"web-{pod}",
                 uid,
                 path,
-                secrets={"clientid": f"app-{identity}", "clientsecret": "s3cret"},
+                context=sign_in.context,
+                secrets=sign_in.secrets,
                 namespace=self.contender.pairing.name,
             )
         return self.volumes[class_name, pod]
@@ -159,6 +195,7 @@ class Arena:
         children: all processes.
         folder: everything.
         originals: the programs.
+        load_vault: the program of the vault.
     """
 
     api: ApiServer
@@ -166,12 +203,26 @@ class Arena:
     children: Children
     folder: Path
     originals: Originals
+    load_vault: Path
     uids: dict[str, dict[int, str]] = field(default_factory=dict)
     _numbers: Iterable[int] = field(default_factory=itertools.count)
 
     @asynccontextmanager
-    async def contender(self, contender: Contender, *flags: str) -> AsyncIterator[Running]:
-        """Fresh processes of a contender, with these flags of the driver; they end with it."""
+    async def contender(
+        self,
+        contender: Contender,
+        *flags: str,
+        vault: CountingVault | None = None,
+        sign_in: Callable[[int], SignIn] = as_application,
+    ) -> AsyncIterator[Running]:
+        """Fresh processes of a contender, with these flags of the driver; they end with it.
+
+        Args:
+            contender: whose.
+            flags: of the driver.
+            vault: that is counted, if not the one of the arena.
+            sign_in: how the pods of each identity sign in.
+        """
         folder = self.folder / f"s{next(iter(self._numbers))}"
         ground = Ground(
             self.children,
@@ -191,9 +242,9 @@ class Arena:
         stack = await start_stack(contender.pairing, ground)
         uids = self.uids[contender.pairing.name]
         seconds = time.perf_counter() - start
-        running = Running(contender, stack, self.vault, uids, seconds)
+        running = Running(contender, stack, vault or self.vault, uids, seconds, sign_in)
         try:
-            await self.vault.forget()
+            await running.vault.forget()
             yield running
         finally:
             await stack.driver.close()
@@ -271,7 +322,7 @@ async def running_arena(
         ending_children(folder / "output") as children,
         running_load_vault(load_vault, folder / "vault", children) as vault,
     ):
-        arena = Arena(api, vault, children, folder, originals)
+        arena = Arena(api, vault, children, folder, originals, load_vault)
         await arena.furnish(classes)
         try:
             yield arena

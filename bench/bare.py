@@ -1,12 +1,15 @@
-"""The system calls that no driver can do without, in a bare loop: the limit of any publish."""
+"""What no driver can do without, in a bare loop: the limit of any publish."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
+import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,3 +45,26 @@ def _check(result: int, target: Path) -> None:
     if result:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), str(target))
+
+
+async def bare_requests_seconds(url: str, ca: Path, requests: Sequence[str]) -> float:
+    """Send all requests at once, each on a connection that is open; until all are answered.
+
+    Args:
+        url: of the server.
+        ca: the PEM file that it is verified by.
+        requests: of HTTP/1.1, after which the server closes.
+    """
+    server, tls = urlsplit(url), ssl.create_default_context(cafile=str(ca))
+    connections = await asyncio.gather(
+        *(asyncio.open_connection(server.hostname, server.port, ssl=tls) for _ in requests)
+    )
+    start = time.perf_counter()
+    for (_, writer), request in zip(connections, requests, strict=True):
+        writer.write(request.encode())
+    answers = await asyncio.gather(*(reader.read() for reader, _ in connections))
+    seconds = time.perf_counter() - start
+    for (_, writer), answer in zip(connections, answers, strict=True):
+        assert answer.startswith(b"HTTP/1.1 200 "), answer[:40]
+        writer.close()
+    return seconds

@@ -20,7 +20,26 @@ VAULT = "load"
 _SOURCE = Path(__file__).parent / "vault"
 
 
-class LoadVault:
+class Controls:
+    """What can be changed while the program runs.
+
+    Args:
+        control: the address of its control port.
+    """
+
+    def __init__(self, control: str) -> None:
+        self._control = control
+
+    async def tune(self, *, rtt_ms: float, limit: int = 0) -> None:
+        """Be so far away; refuse more than `limit` requests a second, unless that is 0."""
+        form = {"rtt": f"{rtt_ms}ms", "limit": limit, "retry_after": 1}
+        await self._post("/tune", form)
+
+    async def _post(self, path: str, form: dict[str, object]) -> None:
+        await asyncio.to_thread(_ask, f"http://{self._control}{path}", urlencode(form).encode())
+
+
+class LoadVault(Controls):
     """The running vault.
 
     Attributes:
@@ -29,18 +48,13 @@ class LoadVault:
     """
 
     def __init__(self, child: Child, control: str, ca: Path) -> None:
+        super().__init__(control)
         self.child = child
         self.ca = ca
-        self._control = control
 
     def usage(self) -> Usage:
         """Of its process."""
         return usage([self.child.pid])
-
-    async def tune(self, *, rtt_ms: float, limit: int = 0) -> None:
-        """Be so far away; refuse more than `limit` requests a second, unless that is 0."""
-        form = {"rtt": f"{rtt_ms}ms", "limit": limit, "retry_after": 1}
-        await self._post("/tune", form)
 
     async def rotate(self) -> None:
         """Give every secret a new version."""
@@ -55,9 +69,6 @@ class LoadVault:
         text = await asyncio.to_thread(_ask, f"http://{self._control}/counts", None)
         found: dict[str, int] = json.loads(text)
         return found
-
-    async def _post(self, path: str, form: dict[str, object]) -> None:
-        await asyncio.to_thread(_ask, f"http://{self._control}{path}", urlencode(form).encode())
 
 
 def _ask(url: str, body: bytes | None) -> bytes:

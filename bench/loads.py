@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.arena import (
@@ -139,38 +139,47 @@ async def nodes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
         flags = (*ROTATION, *FULL_BUDGET) if contender.pairing == OURS else ROTATION
         async with arena.contender(contender, *flags) as running:
             name = f"ids{identities}"
-            figures |= _named(f"cold_{name}", await _all_pods(running, identities))
+            figures |= named(f"cold_{name}", await all_pods(running, identities))
             figures[f"cold_{name}_loaded_mib"] = running.usage().rss
             for what in ("same", "changed"):
                 if what == "changed":
                     await arena.vault.rotate()
                 # Ours refreshes by a timer, too, so what it costs is counted from here on. The
                 # original goes by the times of folders, ours by when it last fetched.
-                found = await _all_pods(running, identities, after=ROTATION_SECONDS + 0.5)
-                figures |= _named(f"refresh_{what}_{name}", found)
+                found = await all_pods(running, identities, after=ROTATION_SECONDS + 0.5)
+                figures |= named(f"refresh_{what}_{name}", found)
             _check_contents(running, identities)
             await running.unpublish_all()
     return figures
 
 
-def _named(prefix: str, figures: Figures) -> Figures:
+def named(prefix: str, figures: Figures) -> Figures:
+    """The same figures, their names behind a prefix."""
     return {f"{prefix}_{name}": value for name, value in figures.items()}
 
 
-async def _all_pods(running: Running, identities: int, *, after: float = 0) -> Figures:
+async def all_pods(
+    running: Running,
+    identities: int,
+    *,
+    class_of: Callable[[int], str] = lambda _: "node",
+    after: float = 0,
+) -> Figures:
     """Publish every pod of the node at once.
 
     Args:
         running: the node.
-        identities: so many service principals share the pods.
+        identities: so many of them share the pods.
+        class_of: the name of the class of each identity.
         after: seconds to wait before; calls and processor time of them count, their wall does not.
     """
     await running.vault.forget()
     vault_before, before = running.vault.usage(), running.usage()
     await asyncio.sleep(after)
     start = time.perf_counter()
+    owners = [pod % identities for pod in range(PODS)]
     seconds = await asyncio.gather(
-        *(running.publish("node", pod, identity=pod % identities) for pod in range(PODS))
+        *(running.publish(class_of(of), pod, identity=of) for pod, of in enumerate(owners))
     )
     wall = time.perf_counter() - start
     cpu = running.usage().cpu - before.cpu

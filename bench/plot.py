@@ -89,6 +89,36 @@ def _panels(results: Results) -> list[Panel]:
                 for name in {**shared, **throttled}
             },
         ),
+        *_vault_panels(results.get("open_bao", {})),
+    ]
+
+
+def _vault_panels(found: Mapping[str, Figures]) -> list[Panel]:
+    """What the Vault provider was measured by."""
+    nodes = {
+        "cold": "cold_roles10_proofs",
+        "same": "refresh_same_roles10_proofs",
+        "same, no proofs": "refresh_same_roles10_no_proofs",
+        "changed": "refresh_changed_roles10_proofs",
+    }
+
+    def bars(keys: Sequence[str]) -> dict[str, list[float | None]]:
+        return {
+            name: [figures.get(key) for key in keys] for name, figures in found.items() if figures
+        }
+
+    return [
+        Panel(
+            "OpenBao: secrets of one mount, 20 ms away: milliseconds",
+            [str(count) for count in COUNTS],
+            bars([f"n{count}_at_work_ms" for count in COUNTS]),
+            limit=20,
+        ),
+        Panel(
+            "OpenBao: node of 110 pods x 10 secrets, 10 roles: calls",
+            list(nodes),
+            bars([f"{key}_calls" for key in nodes.values()]),
+        ),
     ]
 
 

@@ -2,7 +2,8 @@
 // a benchmark measures its clients. It keeps nothing and checks nothing but that a token is there.
 //
 // Every connection behaves as if its client were one round trip away: TCP and TLS cost a round trip each when it is opened, and so does
-// each request. The control port, which is plain HTTP, changes how it behaves and tells what was asked:
+// each request. With -relay-to it answers nothing itself, and hands connections on to a real server that is as far away. The control
+// port, which is plain HTTP, changes how it behaves and tells what was asked:
 //
 //	POST /tune?rtt=20ms&limit=100&retry_after=1   limit: answers of the vault a second; 0: no limit
 //	POST /rotate                                  every secret has a new version
@@ -44,19 +45,24 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:443", "where the vaults and the token endpoint are")
 	control := flag.String("control", "127.0.0.1:0", "where the control port is")
 	certificate := flag.String("certificate", "", "PEM file of the certificate and its key")
+	relayTo := flag.String("relay-to", "", "address of the server that connections are handed on to")
 	flag.Parse()
 
-	pair, err := tls.LoadX509KeyPair(*certificate, *certificate)
-	must(err)
 	served := &vault{counts: map[string]int{}}
 	served.generation.Store(1)
 	cloud, err := net.Listen("tcp", *listen)
 	must(err)
 	knobs, err := net.Listen("tcp", *control)
 	must(err)
-	fmt.Printf("listens, control on %s\n", knobs.Addr())
+	fmt.Printf("listens on %s, control on %s\n", cloud.Addr(), knobs.Addr())
 
 	go func() { must(http.Serve(knobs, served.controls())) }()
+	clients := farListener{cloud, &served.rtt}
+	if *relayTo != "" {
+		must(relay(clients, *relayTo))
+	}
+	pair, err := tls.LoadX509KeyPair(*certificate, *certificate)
+	must(err)
 	// Key Vault speaks HTTP/1.1.
 	server := &http.Server{
 		Handler:      http.HandlerFunc(served.answer),
@@ -64,7 +70,7 @@ func main() {
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		ErrorLog:     log.New(silence{}, "", 0), // clients that are killed
 	}
-	must(server.ServeTLS(farListener{cloud, &served.rtt}, "", ""))
+	must(server.ServeTLS(clients, "", ""))
 }
 
 func must(err error) {

@@ -44,14 +44,28 @@ async def kubernetes_role(
     account: str = "default",
     audience: str = "vault",
     capabilities: Sequence[str] = ("read", "update"),
+    policies: Sequence[str] = (),
 ) -> None:
-    """Have a role of auth/kubernetes for one service account, which may use `paths`."""
-    await allow(openbao, name, *paths, capabilities=capabilities)
+    """Have a role of auth/kubernetes for one service account, which may use `paths`.
+
+    Args:
+        openbao: the server.
+        name: of the role.
+        paths: it may use them, by a policy of its name.
+        namespace: of the service account.
+        account: its name.
+        audience: of its tokens.
+        capabilities: what it may do with `paths`.
+        policies: that are there already.
+    """
+    if paths:
+        await allow(openbao, name, *paths, capabilities=capabilities)
+        policies = [name, *policies]
     role = {
         "bound_service_account_names": [account],
         "bound_service_account_namespaces": [namespace],
         "audience": audience,
-        "token_policies": [name, RENEW_LEASES],
+        "token_policies": [*policies, RENEW_LEASES],
         "token_ttl": "20m",
     }
     await openbao.write(f"auth/kubernetes/role/{name}", role)

@@ -79,6 +79,12 @@ class VaultServer:
         self._tls = ssl.create_default_context(cafile=str(authority.certificate))
 
     @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._child is not None
+        return self._child.pid
+
+    @property
     def ca(self) -> Path:
         """The PEM file of the authority of its certificate."""
         return self.authority.certificate

@@ -9,16 +9,35 @@ from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from tests.e2e.cluster.api_server import ApiServer
 
 ISSUER = "https://kubernetes.default.svc"
 
 
 class TokenSigner:
-    """Signs tokens as an API server does; a vault verifies them with `public_key`."""
+    """Signs tokens as an API server does; a vault verifies them with `public_key`.
 
-    def __init__(self) -> None:
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    Args:
+        key: the private key; a new one if left out.
+        issuer: who the tokens say has signed them.
+    """
+
+    def __init__(self, key: rsa.RSAPrivateKey | None = None, *, issuer: str = ISSUER) -> None:
+        self._key = key or rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._issuer = issuer
+
+    @classmethod
+    def of_cluster(cls, server: ApiServer) -> TokenSigner:
+        """In the place of an API server, which takes the tokens for its own."""
+        key = load_pem_private_key(server.token_key.read_bytes(), None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        return cls(key, issuer=server.address.url)
 
     @property
     def public_key(self) -> str:
@@ -27,29 +46,42 @@ class TokenSigner:
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     def token(
-        self, namespace: str, account: str, *, audience: str = "openbao", seconds: int = 600
+        self,
+        namespace: str,
+        account: str,
+        *,
+        audience: str = "openbao",
+        seconds: int = 600,
+        uid: str = "",
     ) -> str:
-        """A token of a service account."""
+        """A token of a service account; a cluster takes only one with the uid of the account."""
         now = int(time.time())
+        named = {"name": account} | ({"uid": uid} if uid else {})
         claims = {
-            "iss": ISSUER,
+            "iss": self._issuer,
             "sub": f"system:serviceaccount:{namespace}:{account}",
             "aud": [audience],
             "iat": now,
             "nbf": now,
             "exp": now + seconds,
-            "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account}},
+            "kubernetes.io": {"namespace": namespace, "serviceaccount": named},
         }
         signed = f"{_part({'alg': 'RS256', 'typ': 'JWT'})}.{_part(claims)}"
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{_base64url(signature)}"
 
     def kubelet_json(
-        self, namespace: str, account: str, *, audience: str = "openbao", seconds: int = 600
+        self,
+        namespace: str,
+        account: str,
+        *,
+        audience: str = "openbao",
+        seconds: int = 600,
+        uid: str = "",
     ) -> str:
         """The attribute `csi.storage.k8s.io/serviceAccount.tokens`."""
         end = datetime.fromtimestamp(int(time.time()) + seconds, UTC)
-        token = self.token(namespace, account, audience=audience, seconds=seconds)
+        token = self.token(namespace, account, audience=audience, seconds=seconds, uid=uid)
         return json.dumps({audience: {"token": token, "expirationTimestamp": f"{end:%FT%TZ}"}})
 
 
