@@ -85,6 +85,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             secret = (f"role-{number}", f"canary-secret-{number}")
             vault.add_role(f"app-{number}", mount="approle", policy=POLICY, secret=secret)
             vault.tokens[f"canary-token-{number}"] = Token(POLICY, 0, float("inf"), False)
+        for role in ("role-1", "role-3"):
+            pair = (role, "canary-same")
+            vault.add_role(f"same-{role}", mount="approle", policy=POLICY, secret=pair)
         vault.add_role("third", mount="approle", policy=POLICY, secret=("role-1", "canary-third"))
         clients = [issue(f"client-{number}", new_ec(), made.authority) for number in "12"]
         for client in clients:
@@ -156,9 +159,9 @@ PAIRS: dict[str, tuple[Make, Make, Make]] = {
         approle("role-1", "canary-third", "web-2"),
     ),
     "approle: role id": (
-        approle("role-1", "canary-secret-1"),
-        approle("role-1", "canary-secret-1", "web-1"),
-        approle("role-2", "canary-secret-2", "web-2"),
+        approle("role-1", "canary-same"),
+        approle("role-1", "canary-same", "web-1"),
+        approle("role-3", "canary-same", "web-2"),
     ),
     "token": (
         token("canary-token-1"),

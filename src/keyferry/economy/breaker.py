@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
 
+_UNASKED_SECONDS = 300.0
+"""A vault that nobody asked for so long when he might have is nobody's any more, such as one whose
+name was a slip of the pen."""
+
 
 @dataclass(frozen=True, slots=True)
 class BreakerLimits:
@@ -76,6 +80,10 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether the vault is left alone."""
         return self._pause > 0
+
+    def is_left_alone(self, now: float) -> bool:
+        """The same, unless nobody has wanted to know for a while whether it is back."""
+        return self.is_open and now < self._probe + _UNASKED_SECONDS
 
     def verdict(self, now: float) -> Verdict:
         """Whether a request may go; asking changes nothing."""

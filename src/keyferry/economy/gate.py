@@ -161,9 +161,9 @@ class Gate:
         return self._budget.left(self.clock.monotonic())
 
     @property
-    def is_open(self) -> bool:
-        """Whether the vault is left alone because it fails."""
-        return self._breaker.is_open
+    def is_left_alone(self) -> bool:
+        """Whether the vault is left alone because it fails, and somebody wants to ask it."""
+        return self._breaker.is_left_alone(self.clock.monotonic())
 
     async def close(self) -> None:
         """Serve nobody any more."""

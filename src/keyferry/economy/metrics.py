@@ -137,7 +137,7 @@ class _Standing(Collector):
             gates,
             "keyferry_vault_left_alone",
             "1 while the vault is not asked because it fails",
-            [float(gate.is_open) for gate in gates],
+            [float(gate.is_left_alone) for gate in gates],
         )
         yield GaugeMetricFamily(
             "keyferry_held_bytes", "Answers held in memory", value=self._economy.held_bytes

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from keyferry.vault.http import VaultHttp, VaultReply, VaultRequest
 
 JSON = "application/json"
+_MODE = "driver"
+"""Whose identity it is: a label of the metrics."""
 
 
 class KubernetesApi:
@@ -48,7 +50,7 @@ class KubernetesApi:
         async def attempt(seconds: float) -> VaultReply | TryFailed:
             return await self._http.send(server, request, seconds)
 
-        return await self._economy.errand(server.host, Purpose.FIRST).run(attempt)
+        return await self._economy.errand(server.host, Purpose.FIRST, mode=_MODE).run(attempt)
 
     async def namespace(self) -> str:
         """The namespace that this process runs in.

@@ -51,6 +51,7 @@ LOGINS = [
     Login(ServicePrincipal("y", "one"), "t", CLOUDS[0]),
     Login(ServicePrincipal("x", "one"), "u", CLOUDS[0]),
     Login(ServicePrincipal("x", "one"), "t", CLOUDS[1]),
+    Login(ServicePrincipal("x", "one"), "t", CLOUDS[1], CLOUDS[0].vault_resource),
     Login(VmManagedIdentity("x"), "t", CLOUDS[0]),
     Login(VmManagedIdentity(""), "t", CLOUDS[0]),
     Login(pod("system:serviceaccount:ns:a"), "t", CLOUDS[0]),

@@ -169,19 +169,36 @@ def test_without_a_pause_of_its_own_a_throttling_vault_gets_longer_and_longer_on
     play(story, throttled(), throttled(0.0), throttled(), "fine")
 
 
-def test_each_try_is_counted_by_how_it_ended() -> None:
-    """Throttled and failed are told apart; what the vault answered in the end is neither."""
+def test_a_pause_of_our_own_is_drawn_from_its_whole_length() -> None:
+    """So that the nodes of a cluster do not come back in step."""
 
     async def story(vault: Vault) -> None:
         await vault.ask()
+        assert [0.0, 0.4, 1.2] == pytest.approx(vault.asked)
+
+    play(story, throttled(), throttled(), "fine", jitter=0.5)
+
+
+def test_each_try_is_counted_by_how_it_ended() -> None:
+    """Throttled and failed are told apart; what the vault answered in the end is neither."""
+
+    def counted(vault: Vault) -> dict[str, float | None]:
         registry = vault.economy.metrics.registry
         counts = {}
         for outcome in ("answered", "throttled", "failed"):
             labels = {"vault": "contoso", "identity": "", "outcome": outcome}
             counts[outcome] = registry.get_sample_value("keyferry_vault_requests_total", labels)
-        assert {"answered": 1.0, "throttled": 2.0, "failed": 1.0} == counts
+        return counts
 
-    play(story, throttled(), broken(), throttled(1.0), "fine")
+    async def story(vault: Vault) -> None:
+        await vault.ask()
+        assert {"answered": 1.0, "throttled": 2.0, "failed": 1.0} == counted(vault)
+        with pytest.raises(VaultError):
+            await vault.ask()
+        assert {"answered": 1.0, "throttled": 2.0, "failed": 2.0} == counted(vault)
+
+    end = VaultError("sends more than an answer may have")
+    play(story, throttled(), broken(), throttled(1.0), "fine", end)
 
 
 def test_requests_that_were_on_the_way_together_lengthen_the_pause_once() -> None:
@@ -432,6 +449,23 @@ def test_a_probe_that_is_cancelled_is_made_by_who_waits() -> None:
     play(story, *[broken() for _ in range(20)], takes=1.0)
 
 
+def test_a_probe_whose_turn_comes_when_its_mount_has_gone_is_made_by_who_comes_next() -> None:
+    """It waited in the queue, got the turn, and was cancelled in the same moment."""
+
+    async def story(vault: Vault) -> None:
+        await fail(vault)
+        vault.answers = ["fine"]
+        await asyncio.sleep(10)
+        (gate,) = vault.economy.gates()
+        ticket = gate.join(came=now(), purpose=Purpose.FIRST, end=now() + 60.0)
+        await asyncio.wait((ticket.who.turn,))
+        assert ticket.who.turn.result().probe
+        gate.leave(ticket)
+        assert "fine" == await vault.ask()
+
+    play(story, *[broken() for _ in range(20)])
+
+
 def test_a_moment_in_which_all_connections_break_is_tried_again() -> None:
     """Fifty failures at once are not the end."""
 
@@ -461,7 +495,7 @@ def test_a_brief_errand_tries_twice_and_not_for_long() -> None:
                 await vault.errand().briefly().run(vault.attempt)
         assert 20 == len(vault.asked)
         (gate,) = vault.economy.gates()
-        assert (False, True) == (gate.is_open, gate.is_idle)
+        assert (False, True) == (gate.is_left_alone, gate.is_idle)
 
     play(story, TryFailed(VaultError("busy")))
 

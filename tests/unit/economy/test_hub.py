@@ -190,6 +190,7 @@ def test_reuse_can_be_switched_off() -> None:
 
     async def never(vault: Vault) -> None:
         await vault.fetch()
+        assert 0 == vault.economy.held_bytes
         await vault.fetch()
         assert 2 == vault.calls
 
@@ -237,6 +238,19 @@ def test_without_rotation_nothing_is_held_beyond_the_moment() -> None:
         assert 0 == vault.economy.held_bytes
 
     play(story, EconomySettings(tracks_volumes=True))
+
+
+def test_with_rotation_an_answer_that_is_used_is_held_for_two_intervals() -> None:
+    """Nobody has renewed it for so long: the volume is gone, or the vault."""
+
+    async def story(vault: Vault) -> None:
+        await vault.fetch()
+        await asyncio.sleep(239.0)
+        assert 10 == vault.economy.held_bytes
+        await asyncio.sleep(2.1)
+        assert 0 == vault.economy.held_bytes
+
+    play(story)
 
 
 def test_what_the_last_pod_used_is_dropped_when_it_goes() -> None:

@@ -79,7 +79,7 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
 
 
 def test_a_vault_that_is_left_alone_is_shown() -> None:
-    """For an alert."""
+    """For an alert; which ends some minutes after the last who wanted something of it."""
 
     async def story() -> None:
         metrics = EconomyMetrics()
@@ -91,6 +91,10 @@ def test_a_vault_that_is_left_alone_is_shown() -> None:
         asks = [economy.errand("contoso").run(broken) for _ in range(2)]
         await asyncio.gather(*asks, return_exceptions=True)
         assert 1.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
+        await asyncio.sleep(300.0)
+        assert 1.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
+        await asyncio.sleep(10.0)
+        assert 0.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
         await economy.close()
 
     run_virtually(story())

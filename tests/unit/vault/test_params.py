@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +13,7 @@ from keyferry.errors import IdentityError, KeyferryError
 from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, TokenLogin
 from keyferry.vault.params import VaultMount, parse_mount
 from keyferry.vault.product import OPENBAO, VAULT, Product
+from keyferry.vault.tls_settings import TlsSettings
 from keyferry.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.vault_api import service_account_token
 from tests.fakes.vault_mounts import tokens_json
@@ -246,6 +250,28 @@ class TestIdentity:
         one, other = login("1", 1).login, login("2", 2).login
         assert one.key(per_pod=False) == other.key(per_pod=False)
         assert one.key(per_pod=True) != other.key(per_pod=True)
+
+    def test_another_socket_is_another_vault(self) -> None:
+        """Behind a socket there is no host."""
+        one, other = (parse({"vaultAddress": f"unix:///run/{name}.sock"}).login for name in "ab")
+        assert one.key(per_pod=False) != other.key(per_pod=False)
+
+    def test_another_ca_is_another_identity(self) -> None:
+        """Also where both say it themselves, and not where it is."""
+        one, other = (TlsSettings(cas=(TlsLayer(ca_pem=pem),)) for pem in ("one", "other"))
+        assert one.key != other.key
+
+    @pytest.mark.parametrize("claim", ["iss", "sub", "uid"])
+    def test_each_claim_that_a_vault_may_bind_a_role_to_is_part_of_it(self, claim: str) -> None:
+        """Two clusters, or a service account that was made anew under its name."""
+        keys = set()
+        for value in ("one", "other"):
+            claims = {"iss": "i", "sub": "s", "uid": "u", claim: value}
+            account = {"kubernetes.io": {"serviceaccount": {"uid": claims.pop("uid")}}}
+            body = base64.urlsafe_b64encode(json.dumps({**claims, **account}).encode()).decode()
+            method = JwtLogin("app", "", f"e30.{body.rstrip('=')}.sig")
+            keys.add(replace(parse({}).login, method=method).key(per_pod=False))
+        assert 2 == len(keys)
 
     @pytest.mark.parametrize("kind", ["approle", "token", "cert"])
     def test_another_credential_is_another_identity(self, kind: str) -> None:

@@ -1,0 +1,151 @@
+"""The metrics of a real driver, step by step: each series moves, and comes to rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from urllib.request import urlopen
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.node import MACHINE, Driver, Node
+from tests.fakes.devvault import CloseHalfWay
+
+VAULT = "contoso.vault.azure.net"
+NAMES = [f"object-{number}" for number in range(5)]
+PATIENCE_SECONDS = 60
+
+
+class Page:
+    """What `/metrics` of a driver says."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def get(self, name: str, **labels: str) -> float | None:
+        """The value of one series; None where it is not there."""
+
+        def read() -> str:
+            with urlopen(f"http://{self._driver.metrics}/metrics") as answer:
+                text: str = answer.read().decode()
+                return text
+
+        for family in text_string_to_metric_families(await asyncio.to_thread(read)):
+            for sample in family.samples:
+                if sample.name == name and sample.labels == labels:
+                    return sample.value
+        return None
+
+    async def fetches(self, how: str) -> float:
+        """How many fetches ended so."""
+        labels = {"vault": VAULT, "identity": "VmManagedIdentity", "how": how}
+        return await self.get("keyferry_fetches_total", **labels) or 0.0
+
+    async def requests(self, outcome: str) -> float:
+        """How many requests to the vault ended so."""
+        labels = {"vault": VAULT, "identity": "VmManagedIdentity", "outcome": outcome}
+        return await self.get("keyferry_vault_requests_total", **labels) or 0.0
+
+    async def becomes(self, fits: Callable[[float | None], bool], name: str, **of: str) -> None:
+        """Wait until a series fits."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not fits(await self.get(name, **of)):  # noqa: ASYNC110 - a page tells nobody
+                await asyncio.sleep(0.1)
+
+
+def prepare(node: Node) -> None:
+    """A vault that the node may read, and a class of five objects."""
+    for name in NAMES:
+        node.vault.set_secret("contoso", name, name)
+    node.vault.grant("contoso", MACHINE, "get", "list")
+    node.write_class("app", {name: name for name in NAMES})
+
+
+async def test_what_is_asked_shared_refused_and_given_back_is_told(node: Node) -> None:
+    """Two pods at once, one later, one that fails; with the last one nothing is held."""
+    prepare(node)
+    node.write_class("bad", {NAMES[0]: "good", "missing": "bad"})
+    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--fetch-reuse=3s")
+    page = Page(driver := await node.start_driver(*flags))
+    assert (0.0, None) == (
+        await page.get("keyferry_held_bytes"),
+        await page.get("keyferry_oldest_content_age_seconds"),
+    )
+    volumes = [node.volume("app", pod=f"web-{number}") for number in range(3)]
+    await asyncio.gather(*map(driver.publish, volumes[:2]))
+    assert 5.0 == await page.fetches("coalesced") + await page.fetches("reused")
+    await driver.publish(volumes[2])
+    assert (5.0, 10.0) == (
+        await page.fetches("asked"),
+        await page.fetches("coalesced") + await page.fetches("reused"),
+    )
+    assert 5.0 == await page.requests("answered")
+    await page.becomes(lambda age: (age or 0.0) > 1.0, "keyferry_oldest_content_age_seconds")
+    for _ in range(2):
+        with pytest.raises(grpc.aio.AioRpcError, match="missing"):
+            await driver.publish(node.volume("bad", pod="bad"))
+    assert 1.0 == await page.fetches("refused")
+    for volume in volumes:
+        await driver.unpublish(volume)
+    # The pods that failed use nothing either.
+    assert await page.get("keyferry_oldest_content_age_seconds") is None
+    await page.becomes(lambda held: held == 0.0, "keyferry_held_bytes")
+    await driver.stop()
+
+
+async def test_a_vault_that_throttles_is_told_until_it_is_over(node: Node) -> None:
+    """Who waits, for how long, and what is left."""
+    prepare(node)
+    page = Page(driver := await node.start_driver("--fetch-reuse=0s"))
+    await driver.publish(node.volume("app", pod="first"))
+    assert 1400 < (await page.get("keyferry_vault_budget_left", vault=VAULT) or 0.0) <= 1500
+    node.vault.tune(throttle_per_second=1, retry_after_seconds=2)
+    waits = asyncio.create_task(driver.publish(node.volume("app", pod="second")))
+    await page.becomes(
+        lambda paused: 0 < (paused or 0) <= 2, "keyferry_vault_paused_seconds", vault=VAULT
+    )
+    await page.becomes(lambda waiting: (waiting or 0) >= 1, "keyferry_vault_waiting", vault=VAULT)
+    assert (await page.get("keyferry_vault_budget_left", vault=VAULT) or 0.0) <= 1.0
+    assert 1 <= await page.requests("throttled")
+    node.vault.tune()
+    await waits
+    await page.becomes(lambda paused: paused == 0, "keyferry_vault_paused_seconds", vault=VAULT)
+    assert 0.0 == await page.get("keyferry_vault_waiting", vault=VAULT)
+    assert (10.0, 0.0) == (await page.requests("answered"), await page.requests("failed"))
+    await driver.stop()
+
+
+async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(node: Node) -> None:
+    """Those of the same identity; the other one is told until when the vault is left alone."""
+    prepare(node)
+    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--fetch-reuse=1s")
+    page = Page(driver := await node.start_driver(*flags))
+    runs = node.volume("app", pod="runs")
+    await driver.publish(runs)
+    await page.becomes(lambda age: (age or 0.0) > 1.0, "keyferry_oldest_content_age_seconds")
+    node.vault.add_fault(VAULT, CloseHalfWay(), times=None)
+    starts = node.volume("app", pod="starts")
+    await driver.publish(starts)
+    assert runs.files() == starts.files()
+    assert 5.0 == await page.fetches("stale")
+    while (await page.get("keyferry_vault_left_alone", vault=VAULT)) != 1.0:
+        await driver.publish(node.volume("app", pod="starts"))
+    assert 5 <= await page.requests("failed")
+    node.vault.clear_faults()
+    node.write_class("other", {NAMES[0]: "other"}, sign_in={"useVMManagedIdentity": "true"})
+    node.vault.add_managed_identity("88888888-0000-4000-8000-000000000001", system_assigned=True)
+    node.vault.grant("contoso", "88888888-0000-4000-8000-000000000001")
+    other = node.volume("other", pod="other")
+    told: set[str] = set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not other.path.is_dir():
+            try:
+                await driver.publish(other)
+            except grpc.aio.AioRpcError as error:
+                told.add(error.details() or "")
+                await asyncio.sleep(0.5)
+    assert all(f"{VAULT} has given no answer since" in text for text in told)
+    assert 0.0 == await page.get("keyferry_vault_left_alone", vault=VAULT)
+    await driver.stop()

@@ -1,0 +1,65 @@
+"""keyferry.azure.proofs: which answers a list of a vault may prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from keyferry.azure.objects import ObjectType
+from keyferry.azure.proof import DatedContent
+from keyferry.azure.proofs import READ, VaultList
+from keyferry.economy.key import FetchKey, WholeIdentity
+
+WEB = WholeIdentity("Mode", ("web",))
+ADMIN = WholeIdentity("Mode", ("admin",))
+NOBODY: Any = None
+DATED = DatedContent(NOBODY, 0.0)
+
+
+def key(
+    vault: str = "contoso",
+    who: WholeIdentity = WEB,
+    item: tuple[str, ...] = (READ, "secret", "db", ""),
+) -> FetchKey:
+    return FetchKey(vault, who, item)
+
+
+SECRETS = VaultList(NOBODY, key(), ObjectType.SECRET)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (key(), True),
+        (key(item=(READ, "secret", "other", "")), True),
+        # Each identity is answered for itself, and each vault.
+        (key(who=ADMIN), False),
+        (key("fabrikam"), False),
+        (key(item=(READ, "key", "db", "")), False),
+        (key(item=(READ, "secret", "db", "1")), False),
+        (key(item=("list versions", "secret", "db")), False),
+        (SECRETS.list_key, False),
+    ],
+)
+def test_it_proves_what_the_same_identity_reads_of_the_same_kind(
+    answer: FetchKey, expected: bool
+) -> None:
+    """The current versions, and nothing else."""
+    assert expected is SECRETS.has(answer, DATED)
+
+
+def test_it_proves_no_other_kinds_of_answers() -> None:
+    """Such as a list that is held."""
+    assert not SECRETS.has(key(), frozenset({key()}))
+
+
+def test_each_identity_has_its_own_list() -> None:
+    """What one may list is no proof for another; nor is one kind of object for another."""
+    others = [
+        replace(SECRETS, key=key(who=ADMIN)),
+        replace(SECRETS, key=key("fabrikam")),
+        replace(SECRETS, type=ObjectType.KEY),
+    ]
+    assert 4 == len({SECRETS.list_key, *(other.list_key for other in others)})
