@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from bench.arena import FULL_BUDGET, PODS, ROTATION, ROTATION_SECONDS, Arena, Contender, Running
+from bench.arena import FULL_BUDGET, PODS, ROTATION, Arena, Contender, Running
 from bench.far_bao import Accounts, FarBao, bao_class, make_accounts, running_far_bao
-from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, named
+from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, named, refresh
 from tests.compat.stacks import OURS
 from tests.e2e.cluster.waiting import eventually
 
@@ -136,8 +136,7 @@ async def _nodes(scene: _Scene) -> Figures:
                 for what in ("same", "changed"):
                     if what == "changed":
                         await scene.bao.rotate()
-                    after = ROTATION_SECONDS + 0.5
-                    found = await all_pods(running, roles, class_of=_node_class, after=after)
+                    found = await refresh(running, roles, scene.contender, class_of=_node_class)
                     figures |= named(f"refresh_{what}_{name}", found)
                 figures[f"refresh_changed_{name}_behind"] = _behind(scene.bao, running, roles)
                 current = partial(_all_are_current, scene.bao, running, roles)

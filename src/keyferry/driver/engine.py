@@ -14,6 +14,7 @@ from keyferry.driver.publish import Publisher
 from keyferry.driver.release import SecretRelease
 from keyferry.driver.restore import restore_held, restore_volumes
 from keyferry.driver.rotation import RotationTimer
+from keyferry.driver.schedule import RefreshSchedule
 from keyferry.driver.secret_loop import SecretLoop
 from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.statuses import StatusKeeper
@@ -94,6 +95,8 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         node=given.node,
         clock=given.clock,
     )
+    interval = given.rotation_interval
+    schedule = None if interval is None else _schedule(given, interval)
     publisher = Publisher(
         store=given.store,
         mounts=given.mounts,
@@ -106,7 +109,7 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         expiries=given.expiries,
         metrics=given.metrics,
         node=given.node,
-        rotation_interval=given.rotation_interval,
+        schedule=schedule,
         clock=given.clock,
     )
     async with AsyncExitStack() as stack:
@@ -116,11 +119,11 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         await stack.enter_async_context(secrets.running())
         keep_running(stack, _restore(given, volumes, secrets))
         timer = None
-        if given.rotation_interval:
-            timer = _timer(given, publisher, volumes, given.rotation_interval)
+        if schedule and interval:
+            timer = _timer(given, publisher, volumes, schedule)
             secrets.on_class_change.append(timer.class_changed)
             keep_running(stack, timer.run())
-        if given.rotation_interval != 0:
+        if interval != 0:
             keep_running(stack, _endings(given, volumes, timer).run())
         yield Engine(publisher, volumes, secrets, statuses)
 
@@ -151,15 +154,18 @@ async def _restore(given: Surroundings, volumes: Volumes, secrets: SecretLoop) -
     secrets.add_all()
 
 
+def _schedule(given: Surroundings, interval: float) -> RefreshSchedule:
+    return RefreshSchedule(given.plugins, interval=interval, node=given.node, clock=given.clock)
+
+
 def _timer(
-    given: Surroundings, publisher: Publisher, volumes: Volumes, interval: float
+    given: Surroundings, publisher: Publisher, volumes: Volumes, schedule: RefreshSchedule
 ) -> RotationTimer:
     return RotationTimer(
         publisher,
         volumes=volumes,
         cluster=given.store.cluster,
-        interval=interval,
-        node=given.node,
+        schedule=schedule,
         driver_name=given.driver_name,
         clock=given.clock,
     )

@@ -65,23 +65,23 @@ def decide(
     state: VolumeState,
     *,
     finished: bool,
-    rotation_interval: float | None,
-    age: float | None,
+    rotates: bool,
+    known: bool,
+    due: bool,
 ) -> Decision:
     """What to do with a volume.
 
     Args:
         state: what stands at the target path.
         finished: whether a publish of this volume for this pod reached its end.
-        rotation_interval: seconds between refreshes; None when rotation is off.
-        age: seconds since the content was fetched by this process; None when it does not know.
+        rotates: whether rotation is on.
+        known: whether this process brought the content.
+        due: whether content that it brought is to be refreshed.
     """
     if state is not VolumeState.WRITTEN:
         return Mount()
     if not finished:
         return Resume()
-    if rotation_interval is None:
-        return Adopt() if age is None else Skip()
-    if age is not None and age < rotation_interval:
-        return Skip()
-    return Refresh()
+    if not rotates:
+        return Skip() if known else Adopt()
+    return Skip() if known and not due else Refresh()

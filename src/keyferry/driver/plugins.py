@@ -136,6 +136,13 @@ class Plugins:
         for provider in (*self._built_in.values(), *self._external.values()):
             provider.volume_gone(target_path)
 
+    def is_due(self, target_path: str, *, tried: float) -> bool | None:
+        """Whether a refresh of a volume would ask a vault for something, and did not since `tried`.
+
+        None when its provider does not tell: one behind a socket, or one that holds nothing of it.
+        """
+        return None if self._economy is None else self._economy.is_due(target_path, tried=tried)
+
     def volume_gone(self, target_path: str) -> None:
         """Nothing needs to be held for this volume any more."""
         if self._economy is not None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plan import Decision
     from keyferry.driver.plugins import Plugin, Plugins
+    from keyferry.driver.schedule import RefreshSchedule
     from keyferry.driver.secret_loop import SecretLoop
     from keyferry.driver.statuses import StatusKeeper
     from keyferry.driver.volumes import Volumes
@@ -56,9 +57,8 @@ class Publisher:
         expiries: hears of volumes that go.
         metrics: what is counted.
         node: the name of this node, for pod statuses.
-        rotation_interval: seconds that content is left alone before a repeated publish refreshes
-            it; None when rotation is off.
-        clock: by which content ages.
+        schedule: tells when a repeated publish refreshes content; None when rotation is off.
+        clock: the time.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Publisher:
         expiries: ExpiryWatch,
         metrics: Metrics,
         node: str,
-        rotation_interval: float | None,
+        schedule: RefreshSchedule | None,
         clock: Clock,
     ) -> None:
         self._store = store
@@ -89,7 +89,7 @@ class Publisher:
         self._expiries = expiries
         self._metrics = metrics
         self._node = node
-        self._rotation_interval = rotation_interval
+        self._schedule = schedule
         self._clock = clock
         self._locks = TargetLocks()
 
@@ -177,15 +177,14 @@ class Publisher:
     async def _decide(self, request: PublishRequest, target: Path) -> Decision:
         state = await run_whole(self._mounts.inspect, target)
         volume = self._volumes.get(request.target_path)
-        fetched = None if volume is None else volume.fetched
-        finished = fetched is not None or (
-            state is VolumeState.WRITTEN and await self._has_record(request)
-        )
+        known = volume is not None and volume.fetched is not None
+        finished = known or (state is VolumeState.WRITTEN and await self._has_record(request))
         return decide(
             state,
             finished=finished,
-            rotation_interval=self._rotation_interval,
-            age=None if fetched is None else self._clock.monotonic() - fetched,
+            rotates=self._schedule is not None,
+            known=known,
+            due=bool(volume and self._schedule and self._schedule.is_due(volume)),
         )
 
     def _is_over(self, request: PublishRequest, decision: Decision) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -72,9 +71,3 @@ def has_ended(request: PublishRequest, now: datetime) -> bool:
         return any(end - TOKEN_MARGIN <= now for end in ends)
     except (msgspec.DecodeError, ValueError, TypeError, UnicodeError):
         return False  # whoever uses it says what is wrong with it
-
-
-def share_of(node: str, target_path: str) -> float:
-    """A number from 0 up to 1 that scatters the volumes of all nodes evenly, always the same."""
-    digest = hashlib.sha256(f"{node}\n{target_path}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64

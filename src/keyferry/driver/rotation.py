@@ -1,17 +1,16 @@
 """Refreshes volumes that are due without waiting for kubelet (driver.md, section 5).
 
 Kubelet's repeated publishes refresh them, too, about once a minute where the CSIDriver asks for
-them; whoever comes first does it. The first refresh of each volume is put off by a part of the
-interval that depends on node and volume, so that pods that started together do not ask together.
+them; whoever comes first does it. `schedule` knows when.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keyferry.driver.refresh_call import has_ended, rebuilt_request, share_of
+from keyferry.driver.refresh_call import has_ended, rebuilt_request
 from keyferry.driver.restore import volume_of
 from keyferry.driver.secret_users import pod_of
 from keyferry.errors import KeyferryError, StoreError
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.driver.publish import Publisher
     from keyferry.driver.request import PublishRequest
+    from keyferry.driver.schedule import RefreshSchedule
     from keyferry.driver.volumes import Volume, Volumes
     from keyferry.store.cluster import Cluster
     from keyferry.store.interface import ClassObject
@@ -33,19 +33,6 @@ AT_ONCE = 16
 _log = get_logger("rotation")
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """When a volume is due.
-
-    Attributes:
-        fetched: of the volume, when this was planned.
-        due: by the clock of this process.
-    """
-
-    fetched: float | None
-    due: float
-
-
 class RotationTimer:
     """Looks for volumes that are due.
 
@@ -53,9 +40,7 @@ class RotationTimer:
         publisher: refreshes them.
         volumes: what is published here.
         cluster: knows the pods, and the Secrets that they hand to the driver.
-        interval: seconds between two refreshes of a volume; taken for a second where it is less,
-            because no vault is to be asked without a pause.
-        node: the name of this node.
+        schedule: tells when a volume is due.
         driver_name: the name of the CSI driver.
         clock: the time.
     """
@@ -66,20 +51,20 @@ class RotationTimer:
         *,
         volumes: Volumes,
         cluster: Cluster,
-        interval: float,
-        node: str,
+        schedule: RefreshSchedule,
         driver_name: str,
         clock: Clock,
     ) -> None:
         self._publisher = publisher
         self._volumes = volumes
         self._cluster = cluster
-        self._interval = max(interval, LOOK_SECONDS)
-        self._node = node
+        self._schedule = schedule
         self._driver_name = driver_name
         self._clock = clock
-        self._plans: dict[str, _Plan] = {}
+        self._tried: dict[str, float] = {}
+        """When a volume was refreshed from here, well or not, or first seen without that."""
         self._room = asyncio.Semaphore(AT_ONCE)
+        self._hurried: set[str] = set()
         self._said: set[str] = set()
         """Targets of which it was said that they wait for kubelet."""
 
@@ -104,33 +89,24 @@ class RotationTimer:
     def hurry(self, target_path: str) -> None:
         """A volume is due at once, however fresh it is."""
         self._volumes.outdated(target_path)
-        self._plans[target_path] = _Plan(None, self._clock.monotonic())
+        self._hurried.add(target_path)
 
     def _due(self) -> list[Volume]:
-        """The volumes that are to be refreshed now; each comes again an interval later."""
+        """The volumes that are to be refreshed now."""
         now = self._clock.monotonic()
-        plans, due = {}, []
+        tried, due = {}, []
         for volume in self._volumes:
-            plan = self._plan(volume, self._plans.get(volume.target_path), now)
-            if plan.due <= now:
+            target = volume.target_path
+            # What an earlier process filled is refreshed within an interval, not all of it at once.
+            unseen = now if volume.fetched is None else 0.0
+            tried[target] = self._tried.get(target, unseen)
+            if target in self._hurried or self._schedule.is_due(volume, tried=tried[target]):
                 due.append(volume)
-                plan = _Plan(volume.fetched, now + self._interval)
-            plans[volume.target_path] = plan
-        self._plans = plans
-        self._said &= plans.keys()
+                tried[target] = now
+        self._tried = tried
+        self._hurried.clear()
+        self._said &= tried.keys()
         return due
-
-    def _plan(self, volume: Volume, plan: _Plan | None, now: float) -> _Plan:
-        if plan is None:
-            wait = self._interval * share_of(self._node, volume.target_path)
-            start = now if volume.fetched is None else volume.fetched + self._interval
-            return _Plan(volume.fetched, start + wait)
-        if plan.fetched == volume.fetched:
-            return plan
-        if volume.fetched is None:
-            return _Plan(None, now)
-        self._said.discard(volume.target_path)
-        return _Plan(volume.fetched, volume.fetched + self._interval)
 
     async def _refresh(self, volume: Volume) -> None:
         async with self._room:
@@ -172,6 +148,7 @@ class RotationTimer:
                     **_names(volume),
                 )
             return None
+        self._said.discard(volume.target_path)
         if csi is not None and csi.secret_ref:
             request = await self._with_secret(request, csi.secret_ref)
         return request

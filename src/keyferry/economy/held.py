@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
     from keyferry.economy.key import FetchKey
@@ -66,17 +66,12 @@ class HeldAnswers:
         """The bytes that are held."""
         return self._bytes
 
-    def fresh(self, key: FetchKey, *, now: float, max_age: float) -> Answer | None:
-        """The answer, if it is young enough."""
+    def get(self, key: FetchKey) -> Answer | None:
+        """The answer, however old; it goes later than those that nobody got since."""
         answer = self._answers.get(key)
-        if answer is None or now - answer.since >= max_age:
-            return None
-        self._answers.move_to_end(key)
+        if answer is not None:
+            self._answers.move_to_end(key)
         return answer
-
-    def any(self, key: FetchKey) -> Answer | None:
-        """The answer, however old."""
-        return self._answers.get(key)
 
     def put(self, key: FetchKey, value: object, *, size: int, since: float) -> None:
         """Hold an answer in the place of an older one, unless it is larger than all may be."""
@@ -98,6 +93,13 @@ class HeldAnswers:
         if answer := self._answers.pop(key, None):
             self._bytes -= answer.size
 
+    def clear(self) -> None:
+        """Hold nothing, for nobody."""
+        self._answers.clear()
+        self._bytes = 0
+        self._users.clear()
+        self._used.clear()
+
     def use(self, key: FetchKey, user: str, *, since: float) -> None:
         """`user` has got the answer that the vault gave or proved at `since`."""
         self._users.setdefault(key, set()).add(user)
@@ -117,6 +119,10 @@ class HeldAnswers:
     def user_gone(self, user: str) -> None:
         """`user` needs nothing any more."""
         self.settle(user, frozenset())
+
+    def used_by(self, user: str) -> Mapping[FetchKey, float]:
+        """When the vault gave or proved what `user` has got."""
+        return self._used.get(user, {})
 
     def oldest(self) -> float | None:
         """When the oldest of what users have got was given or proved; None without users."""

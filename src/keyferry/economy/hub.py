@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,11 +10,13 @@ from keyferry.contract import Purpose
 from keyferry.economy.ask import Ask, Underway
 from keyferry.economy.errand import Errand
 from keyferry.economy.flights import Flight, fresh
+from keyferry.economy.freshness import Freshness
 from keyferry.economy.gates import Gates
 from keyferry.economy.held import HeldAnswers
 from keyferry.economy.metrics import EconomyMetrics
 from keyferry.economy.refusals import Refusals, is_outage
 from keyferry.economy.settings import EconomySettings
+from keyferry.economy.sweeper import Sweeper
 from keyferry.errors import KeyferryError
 from keyferry.logs import get_logger
 from keyferry.reminders import Reminders
@@ -36,8 +37,6 @@ _log = get_logger("economy")
 
 _TOLD_SECONDS = 60.0
 """The log tells so often that a vault is away and pods get what is held."""
-_SWEEP_SECONDS = 1.0
-"""What is too old is dropped so much later, at the most."""
 
 
 class Economy:
@@ -67,10 +66,12 @@ class Economy:
         self._flights: dict[FetchKey, Underway] = {}
         self._hold = self._settings.hold
         self._held = HeldAnswers(self._hold)
+        self._freshness = Freshness(
+            reuse=self._settings.reuse, refresh_interval=self._settings.refresh_interval
+        )
         self._refusals = Refusals(self._settings.refusals)
         self._told = Reminders(_TOLD_SECONDS, clock=self._clock.monotonic)
-        self._sweeper: asyncio.Task[None] | None = None
-        self._sweeps_at = 0.0
+        self._sweeper = Sweeper(self._held, self._clock)
         self.metrics.watch(self)
 
     async def fetch(
@@ -92,8 +93,9 @@ class Economy:
             call: asks the vault, each request through `Errand.run`. Its result is shared, so it is
                 frozen.
             purpose: why.
-            max_age: seconds that an answer may have been held; None: as the settings say for the
-                purpose; 0: only an answer that is still to come.
+            max_age: seconds that an answer may have been held; None: as the settings say for a
+                first mount, and since the last tick of the identity for a refresh; 0: only an
+                answer that is still to come.
             weigh: the bytes of an answer, secrets included; None for one that is not to be held,
                 such as one with a lease. Without it none is held.
             unchanged: asks the vault for a cheaper proof that an answer which is too old for a
@@ -105,10 +107,12 @@ class Economy:
             KeyferryError: what `call` raised, or why it may not be made now.
         """
         now = self._clock.monotonic()
-        age = self._max_age(purpose) if max_age is None else max_age
-        answer = self._held.fresh(key, now=now, max_age=age)
+        reuse = self._settings.reuse if max_age is None else max_age
+        answer = self._held.get(key)
         count = self._counter(key) if counted else lambda how: None
-        if answer is not None:
+        if answer is not None and self._freshness.is_fresh(
+            answer.since, identity=key.identity, purpose=purpose, max_age=max_age, now=now
+        ):
             count("reused")
             value: T = answer.value
         else:
@@ -120,7 +124,7 @@ class Economy:
             try:
                 value = await self._join(key, Ask(call, weigh, proof, count), purpose)
             except KeyferryError as error:
-                kept = self._outlasting(key, error, purpose) if age else None
+                kept = self._outlasting(key, error, purpose) if reuse else None
                 if kept is None:
                     raise
                 count("stale")
@@ -171,19 +175,29 @@ class Economy:
         """A volume is filled, and of all that was fetched for it uses these alone."""
         self._held.settle(volume, keys)
 
+    def is_due(self, volume: str, *, tried: float) -> bool | None:
+        """Whether a refresh of a volume would ask the vault for something.
+
+        Args:
+            volume: as in `fetch`.
+            tried: what was asked for since then, in vain or not, is not due; by `now`.
+
+        Returns:
+            None when nothing that the volume uses is known.
+        """
+        used = self._held.used_by(volume)
+        return self._freshness.is_due(used, tried=tried, now=self.now()) if used else None
+
     def volume_gone(self, volume: str) -> None:
         """Nobody uses for `volume` any more what was fetched for it."""
         self._held.user_gone(volume)
-        end = self._held.sweep(self._clock.monotonic())
-        if end is not None:
-            self._sweep_by(end)
+        self._sweeper.sweep()
 
     async def close(self) -> None:
         """Let go of everything that is held, and of everybody who waits."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._sweeper.stop()
         await self._gates.close()
-        self._held = HeldAnswers(self._hold)
+        self._held.clear()
 
     # --- for the metrics ----------------------------------------------------------------------
 
@@ -207,14 +221,8 @@ class Economy:
     def _counter(self, key: FetchKey) -> Callable[[How], None]:
         return lambda how: self.metrics.fetched(key.vault, key.identity.mode, how)
 
-    def _max_age(self, purpose: Purpose) -> float:
-        interval = self._settings.refresh_interval
-        if purpose is Purpose.REFRESH and interval is not None:
-            return interval
-        return self._settings.reuse
-
     def _since(self, key: FetchKey, now: float) -> float:
-        answer = self._held.any(key)
+        answer = self._held.get(key)
         return now if answer is None else answer.since
 
     def _outlasting(self, key: FetchKey, error: KeyferryError, purpose: Purpose) -> Answer | None:
@@ -262,7 +270,7 @@ class Economy:
         size = ask.weigh(value) if ask.weigh and self._hold.used > 0 else None
         if size is not None:
             self._held.put(key, value, size=size, since=asked)
-            self._sweep_by(asked + self._hold.unused)
+            self._sweeper.sweep_by(asked + self._hold.unused)
         return value
 
     def _landed(self, key: FetchKey, flight: Flight[Any]) -> None:
@@ -270,20 +278,3 @@ class Economy:
         found = self._flights.get(key)
         if found is not None and found.flight is flight:
             del self._flights[key]
-
-    def _sweep_by(self, moment: float) -> None:
-        """Drop what is too old at `moment` at the latest, asked for again or not."""
-        if self._sweeper is not None and not self._sweeper.done():
-            if self._sweeps_at <= moment:
-                return
-            self._sweeper.cancel()
-        self._sweeps_at = moment
-        self._sweeper = asyncio.create_task(self._sweep())
-
-    async def _sweep(self) -> None:
-        while True:
-            await self._clock.sleep(max(_SWEEP_SECONDS, self._sweeps_at - self._clock.monotonic()))
-            end = self._held.sweep(self._clock.monotonic())
-            if end is None:
-                return
-            self._sweeps_at = end

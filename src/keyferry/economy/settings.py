@@ -22,7 +22,10 @@ class EconomySettings:
     reuse: float = 15.0
     """A first mount takes an answer that another pod of the same identity got so long ago."""
     refresh_interval: float | None = None
-    """A refresh takes one that is younger than this; None without rotation: then as `reuse`."""
+    """Each identity has a tick once in it, and a refresh takes what was got since (`ticks`).
+
+    0: a refresh always asks; None without rotation: a refresh takes what a first mount takes.
+    """
     tracks_volumes: bool = False
     """Whether it is told when a volume is gone, so that what it used need not be held."""
     proofs: bool = True

@@ -49,7 +49,8 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
         counted = Counted(openbao, show)
         async with counted("first mount") as first:
             await asyncio.gather(*map(driver.publish, volumes))
-        assert (ROLES, ROLES * OBJECTS) == (first.logins, first.reads)
+        assert ROLES == first.logins
+        assert ROLES * OBJECTS <= first.reads <= first.most_intervals * ROLES * OBJECTS
         for number, volume in enumerate(volumes):
             assert _expected(number % ROLES, "first") == _contents(volume)
 
@@ -58,9 +59,8 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
         async with counted("refresh") as later:
             while not all(_is_new(number, volume) for number, volume in enumerate(volumes)):
                 await asyncio.gather(*map(driver.publish, volumes))
-        intervals = 2 + int(later.seconds // INTERVAL_SECONDS)
         assert 0 == later.logins
-        assert ROLES * OBJECTS <= later.reads <= intervals * ROLES * OBJECTS
+        assert ROLES * OBJECTS <= later.reads <= later.most_intervals * ROLES * OBJECTS
         await driver.stop()
 
 
@@ -71,6 +71,11 @@ class Seen:
     logins: int = 0
     reads: int = 0
     seconds: float = 0.0
+
+    @property
+    def most_intervals(self) -> int:
+        """How many it may have touched: so often an object may have been read."""
+        return 2 + int(self.seconds // INTERVAL_SECONDS)
 
 
 class Counted:

@@ -8,50 +8,46 @@ import pytest
 
 from keyferry.driver.plan import Adopt, Decision, Mount, Refresh, Resume, Skip, VolumeState, decide
 
-INTERVAL = 120.0
 UNUSABLE = [VolumeState.ABSENT, VolumeState.EMPTY, VolumeState.BROKEN]
+BOTH = [True, False]
 
 
 @pytest.mark.parametrize(
-    ("state", "finished", "interval", "age"),
-    list(product(UNUSABLE, [True, False], [None, INTERVAL], [None, 0.0, 1e9])),
+    ("state", "finished", "rotates", "known", "due"),
+    list(product(UNUSABLE, BOTH, BOTH, BOTH, BOTH)),
 )
 def test_what_is_not_a_written_volume_is_mounted_whatever_is_remembered(
-    state: VolumeState, finished: bool, interval: float | None, age: float | None
+    state: VolumeState, finished: bool, rotates: bool, known: bool, due: bool
 ) -> None:
     """An absent, empty or broken volume is never reported as published (issue 2, item 2)."""
-    assert Mount() == decide(state, finished=finished, rotation_interval=interval, age=age)
+    assert Mount() == decide(state, finished=finished, rotates=rotates, known=known, due=due)
 
 
-@pytest.mark.parametrize(("interval", "age"), list(product([None, INTERVAL], [None, 0.0, 1e9])))
-def test_a_whole_volume_whose_publish_never_ended_is_resumed(
-    interval: float | None, age: float | None
-) -> None:
+@pytest.mark.parametrize(("rotates", "due"), list(product(BOTH, BOTH)))
+def test_a_whole_volume_whose_publish_never_ended_is_resumed(rotates: bool, due: bool) -> None:
     """Its pod status or its Secrets may be missing."""
-    decision = decide(VolumeState.WRITTEN, finished=False, rotation_interval=interval, age=age)
+    decision = decide(VolumeState.WRITTEN, finished=False, rotates=rotates, known=False, due=due)
     assert Resume() == decision
 
 
 @pytest.mark.parametrize(
-    ("interval", "age", "expected"),
+    ("rotates", "known", "due", "expected"),
     [
-        (None, None, Adopt()),
-        (None, 0.0, Skip()),
-        (None, 1e9, Skip()),
-        (INTERVAL, 0.0, Skip()),
-        (INTERVAL, 119.9, Skip()),
-        (INTERVAL, 120.0, Refresh()),
-        (INTERVAL, 1e9, Refresh()),
-        (INTERVAL, None, Refresh()),
-        (0.0, 0.0, Refresh()),
+        (False, False, False, Adopt()),
+        (False, True, False, Skip()),
+        (False, True, True, Skip()),
+        (True, True, False, Skip()),
+        (True, True, True, Refresh()),
+        (True, False, False, Refresh()),
+        (True, False, True, Refresh()),
     ],
 )
 def test_a_published_volume_is_refreshed_when_rotation_is_on_and_it_is_due(
-    interval: float | None, age: float | None, expected: Decision
+    rotates: bool, known: bool, due: bool, expected: Decision
 ) -> None:
-    """Due means as old as the interval, or of an age that this process cannot know.
+    """What another process brought is of an age that this one cannot know.
 
-    Without rotation a volume of unknown age is looked after once, and then left alone.
+    Without rotation it is looked after once, and then left alone.
     """
-    decision = decide(VolumeState.WRITTEN, finished=True, rotation_interval=interval, age=age)
+    decision = decide(VolumeState.WRITTEN, finished=True, rotates=rotates, known=known, due=due)
     assert expected == decision

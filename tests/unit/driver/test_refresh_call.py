@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyferry.driver.refresh_call import has_ended, rebuilt_request, share_of
+from keyferry.driver.refresh_call import has_ended, rebuilt_request
 from keyferry.driver.request import PublishRequest
 from keyferry.driver.restore import volume_of
 from keyferry.driver.volumes import Volume
@@ -79,16 +79,6 @@ def test_tokens_end(seconds: int, ended: bool, in_secrets: bool) -> None:
 def test_tokens_that_do_not_tell_are_left_to_who_uses_them(tokens: str) -> None:
     """There an error says what is wrong with them."""
     assert not has_ended(request(tokens), NOW)
-
-
-def test_volumes_are_scattered_evenly_and_always_the_same() -> None:
-    """By node and volume."""
-    shares = [share_of("node-1", f"/pods/{n}") for n in range(1000)]
-    assert shares == [share_of("node-1", f"/pods/{n}") for n in range(1000)]
-    assert share_of("node-1", "/pods/0") != share_of("node-2", "/pods/0")
-    tenths = [sum(n / 10 <= share < (n + 1) / 10 for share in shares) for n in range(10)]
-    assert 1000 == sum(tenths)
-    assert min(tenths) > 50
 
 
 @pytest.mark.parametrize(

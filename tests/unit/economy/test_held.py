@@ -15,16 +15,26 @@ def key(name: str) -> FetchKey:
     return FetchKey("contoso", WholeIdentity("Mode", ("a",)), ("read", name))
 
 
-def test_an_answer_is_fresh_until_it_is_too_old() -> None:
-    """For whoever asks; the age is theirs."""
+def test_an_answer_is_held_under_its_own_key() -> None:
+    """With when it came."""
     held = HeldAnswers(LIMITS)
     held.put(key("a"), "v", size=1, since=10.0)
-    answer = held.fresh(key("a"), now=24.9, max_age=15.0)
+    answer = held.get(key("a"))
     assert answer is not None
-    assert "v" == answer.value
-    assert held.fresh(key("a"), now=25.0, max_age=15.0) is None
-    assert held.fresh(key("a"), now=10.0, max_age=0.0) is None
-    assert held.fresh(key("b"), now=10.0, max_age=15.0) is None
+    assert ("v", 10.0) == (answer.value, answer.since)
+    assert held.get(key("b")) is None
+
+
+def test_nothing_is_left_once_it_is_cleared() -> None:
+    """Neither values nor users."""
+    held = HeldAnswers(LIMITS)
+    held.put(key("a"), "v", size=1, since=10.0)
+    held.use(key("a"), "pod", since=10.0)
+    held.clear()
+    assert (0, None, None) == (held.size, held.get(key("a")), held.oldest())
+    assert {} == held.used_by("pod")
+    held.put(key("a"), "v", size=1, since=10.0)
+    assert 25.0 == held.sweep(10.0)
 
 
 def test_an_answer_without_user_goes_after_the_short_time() -> None:
@@ -34,7 +44,7 @@ def test_an_answer_without_user_goes_after_the_short_time() -> None:
     assert 25.0 == held.sweep(24.9)
     assert 7 == held.size
     assert held.sweep(25.0) is None
-    assert (0, None) == (held.size, held.any(key("a")))
+    assert (0, None) == (held.size, held.get(key("a")))
 
 
 def test_an_answer_with_a_user_stays_for_the_next_refresh() -> None:
@@ -48,7 +58,7 @@ def test_an_answer_with_a_user_stays_for_the_next_refresh() -> None:
     assert 240.0 == held.sweep(100.0)
     held.user_gone("pod-2")
     assert held.sweep(100.0) is None
-    assert held.any(key("a")) is None
+    assert held.get(key("a")) is None
 
 
 def test_a_proof_makes_an_answer_young() -> None:
@@ -57,7 +67,9 @@ def test_a_proof_makes_an_answer_young() -> None:
     held.put(key("a"), "v", size=1, since=10.0)
     held.prove(key("a"), since=50.0)
     held.prove(key("a"), since=20.0)
-    assert held.fresh(key("a"), now=60.0, max_age=15.0) is not None
+    answer = held.get(key("a"))
+    assert answer is not None
+    assert (50.0, 10.0) == (answer.since, answer.fetched)
 
 
 def test_the_longest_unused_goes_when_there_is_no_room() -> None:
@@ -65,11 +77,11 @@ def test_the_longest_unused_goes_when_there_is_no_room() -> None:
     held = HeldAnswers(LIMITS)
     held.put(key("a"), "v", size=50, since=0.0)
     held.put(key("b"), "v", size=50, since=0.0)
-    held.fresh(key("a"), now=0.0, max_age=15.0)
+    held.get(key("a"))
     held.put(key("c"), "v", size=40, since=0.0)
-    assert [True, False, True] == [held.any(key(name)) is not None for name in "abc"]
+    assert [True, False, True] == [held.get(key(name)) is not None for name in "abc"]
     held.put(key("a"), "v", size=101, since=0.0)
-    assert held.any(key("a")) is None
+    assert held.get(key("a")) is None
     assert 40 == held.size
 
 
@@ -96,7 +108,7 @@ def test_what_a_user_needs_no_more_is_no_content_of_the_node() -> None:
     held.settle("pod-1", {key("b"), key("never")})
     assert 9.0 == held.oldest()
     held.sweep(50.0)
-    assert (None, True) == (held.any(key("a")), held.any(key("b")) is not None)
+    assert (None, True) == (held.get(key("a")), held.get(key("b")) is not None)
     held.settle("pod-1", set())
     assert held.oldest() is None
 
@@ -105,7 +117,7 @@ def test_no_value_is_in_a_repr() -> None:
     """Nor does the key show who it is."""
     held = HeldAnswers(LIMITS)
     held.put(key("a"), "canary", size=1, since=0.0)
-    answer = held.any(key("a"))
+    answer = held.get(key("a"))
     assert "canary" not in repr(answer)
     shown = repr(FetchKey("contoso", WholeIdentity("Mode", ("canary",)), ("read", "a")))
     assert "canary" not in shown
@@ -145,9 +157,9 @@ def test_bytes_and_ages_are_bounded_whatever_happens(steps: list[Step]) -> None:
                 held.prove(key(str(number)), since=now)
             case _:
                 held.sweep(now)
-                answers = [held.any(key(str(n))) for n in range(5)]
+                answers = [held.get(key(str(n))) for n in range(5)]
                 assert all(now - answer.since < LIMITS.used for answer in answers if answer)
-        kept = [held.any(key(str(n))) for n in range(5)]
+        kept = [held.get(key(str(n))) for n in range(5)]
         assert held.size == sum(answer.size for answer in kept if answer) <= LIMITS.max_bytes
     held.user_gone("p1")
     held.user_gone("p2")

@@ -1,0 +1,188 @@
+"""keyferry.economy.freshness through the hub: who asks the vault when, over many intervals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pytest
+
+from keyferry.contract import Purpose
+from keyferry.economy.errand import Errand
+from keyferry.economy.freshness import Freshness
+from keyferry.economy.hub import Economy
+from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.economy.settings import EconomySettings
+from keyferry.errors import AccessDeniedError, KeyferryError
+from tests.fakes.virtual_time import LoopClock, run_virtually
+
+INTERVAL = 120
+ROTATING = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, rate=0.0)
+OBJECTS = ("db", "tls", "key")
+ANSWER_SECONDS = 0.02
+
+
+@dataclass
+class Node:
+    """Volumes of many identities, each looked at once a second, as the timer of the driver does.
+
+    Attributes:
+        economy: of the node.
+        asked: when each identity asked for each object in a refresh.
+        mounted: how often one asked in a first mount.
+        tried: when each volume was refreshed last.
+        error: what the vault says instead.
+        oldest: the greatest age of content that was seen.
+    """
+
+    economy: Economy
+    asked: dict[FetchKey, list[float]] = field(default_factory=lambda: defaultdict(list))
+    mounted: Counter[FetchKey] = field(default_factory=Counter)
+    tried: dict[str, float] = field(default_factory=dict)
+    error: KeyferryError | None = None
+    oldest: float = 0.0
+
+    async def fill(self, volume: str, purpose: Purpose = Purpose.REFRESH) -> None:
+        """Fetch what a volume holds; its identity is what stands before the slash."""
+        identity = WholeIdentity("Mode", (volume.partition("/")[0],))
+        keys = [FetchKey("contoso", identity, ("read", name)) for name in OBJECTS]
+
+        async def read(key: FetchKey, errand: Errand) -> str:
+            async def attempt(seconds: float) -> str:
+                if purpose is Purpose.REFRESH:
+                    self.asked[key].append(self.economy.now())
+                else:
+                    self.mounted[key] += 1
+                await asyncio.sleep(ANSWER_SECONDS)
+                if self.error:
+                    raise self.error
+                return "content"
+
+            return await errand.run(attempt)
+
+        async def fetch(key: FetchKey) -> None:
+            await self.economy.fetch(
+                key,
+                lambda errand: read(key, errand),
+                purpose=purpose,
+                weigh=lambda _: 10,
+                volume=volume,
+            )
+
+        await asyncio.gather(*map(fetch, keys), return_exceptions=True)
+
+    async def mount(self, volumes: Iterable[str]) -> None:
+        names = list(volumes)
+        self.tried |= dict.fromkeys(names, 0.0)
+        await asyncio.gather(*(self.fill(name, Purpose.FIRST) for name in names))
+
+    async def live(self, until: int) -> None:
+        """Look every second."""
+        while (left := until - self.economy.now()) > 0:
+            await asyncio.sleep(min(left, 1 - self.economy.now() % 1))
+            self.oldest = max(self.oldest, self.economy.oldest_content_seconds or 0)
+            due = [v for v in self.tried if self.economy.is_due(v, tried=self.tried[v])]
+            self.tried |= dict.fromkeys(due, self.economy.now())
+            await asyncio.gather(*map(self.fill, due))
+
+    def asked_between(self, start: float, end: float) -> int:
+        return sum(start < moment <= end for times in self.asked.values() for moment in times)
+
+
+async def run_node(identities: int, pods: int, intervals: int) -> Node:
+    node = Node(Economy(ROTATING, LoopClock()))
+    await node.mount(f"{who}/{pod}" for who in range(identities) for pod in range(pods))
+    await node.live(intervals * INTERVAL)
+    await node.economy.close()
+    return node
+
+
+def test_each_object_of_an_identity_is_asked_for_once_in_an_interval() -> None:
+    """Whatever the number of pods, and content is never older than the interval."""
+    node = run_virtually(run_node(identities=40, pods=5, intervals=6))
+    assert 40 * len(OBJECTS) == len(node.asked)
+    assert {6} == {len(times) for times in node.asked.values()}
+    assert {1} == set(node.mounted.values())
+    # Looks are a second apart, and an answer is as old as its question.
+    assert INTERVAL - 1 <= node.oldest <= INTERVAL + 1 + ANSWER_SECONDS
+
+
+def test_refreshes_are_spread_over_the_interval() -> None:
+    """Though all pods started together: no moment has much more than its share, from the first."""
+    node = run_virtually(run_node(identities=300, pods=1, intervals=3))
+    tenth = INTERVAL / 10
+    in_tenths = [node.asked_between(n * tenth, (n + 1) * tenth) for n in range(30)]
+    assert 3 * 300 * len(OBJECTS) == sum(in_tenths)
+    assert max(in_tenths) < 2 * 30 * len(OBJECTS)
+    assert min(in_tenths) > 0.3 * 30 * len(OBJECTS)
+
+
+def test_pods_that_come_in_between_ask_for_no_refresh_of_their_own() -> None:
+    """They are refreshed with the others of their identity."""
+
+    async def story() -> Node:
+        node = Node(Economy(ROTATING, LoopClock()))
+        await node.mount(f"{who}/0" for who in range(20))
+        for arrival in range(1, 30):
+            await node.live(arrival * 20 + 1)
+            await node.mount(f"{who}/{arrival}" for who in range(20))
+        await node.live(600)
+        await node.economy.close()
+        return node
+
+    node = run_virtually(story())
+    assert max(len(times) for times in node.asked.values()) <= 5
+    assert node.oldest <= INTERVAL + 1 + ANSWER_SECONDS
+
+
+def test_a_refresh_that_failed_is_tried_at_the_next_tick() -> None:
+    """A vault that refuses is not asked every second."""
+
+    async def story() -> Node:
+        node = Node(Economy(ROTATING, LoopClock()))
+        await node.mount(["a/0", "a/1"])
+        node.error = AccessDeniedError("may not read")
+        await node.live(5 * INTERVAL)
+        await node.economy.close()
+        return node
+
+    node = run_virtually(story())
+    assert {5} == {len(times) for times in node.asked.values()}
+    assert node.oldest > 4 * INTERVAL
+
+
+def test_nothing_is_known_of_a_volume_that_uses_nothing() -> None:
+    """Its driver has to know by itself."""
+
+    async def story() -> None:
+        node = Node(Economy(ROTATING, LoopClock()))
+        assert node.economy.is_due("a/0", tried=0.0) is None
+        await node.mount(["a/0"])
+        assert node.economy.is_due("a/0", tried=0.0) is False
+        node.economy.volume_gone("a/0")
+        assert node.economy.is_due("a/0", tried=0.0) is None
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("interval", [None, 0.0, 100.0])
+def test_an_age_that_is_asked_for_goes_before_all_rules(
+    purpose: Purpose, interval: float | None
+) -> None:
+    """A login or a list knows best how long it counts."""
+    rules = Freshness(reuse=15.0, refresh_interval=interval)
+    identity = WholeIdentity("Mode", ("a",))
+
+    def is_fresh(max_age: float | None) -> bool:
+        return rules.is_fresh(
+            1000.0, identity=identity, purpose=purpose, max_age=max_age, now=1010.0
+        )
+
+    assert (True, False, False) == (is_fresh(10.1), is_fresh(10.0), is_fresh(0.0))
+    if purpose is Purpose.FIRST or interval is None:
+        assert is_fresh(None)
+    elif not interval:
+        assert not is_fresh(None)
