@@ -24,9 +24,9 @@ from keyferry.contract import (
     SecretFile,
 )
 from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.app_certificate import Certificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.economy import forgetful
-from tests.integration.test_azure_identities import Certificate, new_certificate
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "azure"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.fakes.app_certificate import Certificate, new_certificate
 from tests.fakes.guides import GUIDES, SECONDS, commands, shell, unmount
-from tests.integration.test_azure_identities import Certificate, new_certificate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT = "while [ ! -e share/keyferry/devvault/connection.json ]; do sleep 0.05; done"

@@ -21,6 +21,7 @@ from keyferry.contract import (
 )
 from keyferry.errors import Hop, KeyferryError
 from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.app_certificate import Certificate, new_certificate
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CloseHalfWay,
@@ -29,7 +30,6 @@ from tests.fakes.devvault import (
     running_devvault,
 )
 from tests.fakes.economy import forgetful
-from tests.integration.test_azure_identities import Certificate, new_certificate
 
 APP = "22222222-0000-4000-8000-000000000002"
 ASSIGNED = "33333333-0000-4000-8000-000000000003"

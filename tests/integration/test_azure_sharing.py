@@ -28,8 +28,8 @@ from keyferry.economy.hub import Economy
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.app_certificate import new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
-from tests.integration.test_azure_identities import new_certificate
 
 MI = "11111111-0000-4000-8000-000000000001"
 OTHER_MI = "11111111-0000-4000-8000-000000000009"

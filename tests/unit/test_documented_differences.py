@@ -23,8 +23,8 @@ PAGES = {
 
 HERE = "compat/test_over_time.py"
 CSI = "integration/test_driver_csi.py"
-IDENTITIES = "integration/test_azure_identities.py"
-PROVIDER = "integration/test_azure_provider.py"
+AZURE = "integration/azure"
+IDENTITIES = "integration/azure_identities"
 PARAMS = "unit/azure/test_params.py"
 SHARING = "integration/test_azure_sharing.py"
 CHOICE = "unit/azure/test_identity_choice.py"
@@ -51,7 +51,7 @@ ELSEWHERE = {
         f"{HERE}::test_a_secret_of_somebody_else_is_left_alone_by_ours"
     ),
     "repeated objects are fetched once, all at the same time": (
-        f"{PROVIDER}::test_one_object_in_two_files_is_fetched_once"
+        f"{AZURE}/test_reading.py::test_one_object_in_two_files_is_fetched_once"
     ),
     "an object that a pod of the same identity got in the last 15 s": (
         "unit/economy/test_hub.py::test_a_first_mount_takes_what_was_fetched_a_moment_ago"
@@ -114,9 +114,11 @@ ELSEWHERE = {
         f"{PARAMS}::test_a_token_of_another_service_account_is_refused"
     ),
     "the environment (`IDENTITY_ENDPOINT`, `MSI_ENDPOINT`, ...)": (
-        f"{IDENTITIES}::test_the_environment_does_not_redirect_a_managed_identity"
+        f"{IDENTITIES}/test_machine.py::test_the_environment_does_not_redirect_a_managed_identity"
     ),
-    "Azure Arc": f"{IDENTITIES}::test_a_machine_with_the_arc_agent_asks_it_and_not_imds",
+    "Azure Arc": (
+        f"{IDENTITIES}/test_arc.py::test_a_machine_with_the_arc_agent_asks_it_and_not_imds"
+    ),
     "user-assigned identity on an Arc machine": f"{CHOICE}::test_an_arc_machine_has_no_id",
     "two ids of a managed identity; a client secret beside a certificate": (
         f"{CHOICE}::test_two_ids_disagree_by_name"
@@ -125,19 +127,19 @@ ELSEWHERE = {
         f"{CHOICE}::test_a_managed_identity_by_each_of_its_ids"
     ),
     "a failed answer of NMI": (
-        f"{IDENTITIES}::test_an_answer_of_nmi_without_token_and_client_is_none"
+        f"{IDENTITIES}/test_pod_identity.py::test_an_answer_of_nmi_without_token_and_client_is_none"
     ),
     "server name of the token proxy": (
         "unit/azure/test_sni.py::test_the_id_is_in_a_name_of_the_certificate"
     ),
     "API server asked for that name": (
-        f"{IDENTITIES}::test_a_wrong_server_name_does_not_reach_the_proxy"
+        f"{IDENTITIES}/test_identity_binding.py::test_a_wrong_server_name_does_not_reach_the_proxy"
     ),
     "first request to a vault": (
-        f"{IDENTITIES}::test_a_managed_hsm_of_a_known_cloud_needs_no_challenge"
+        f"{IDENTITIES}/test_challenge.py::test_a_managed_hsm_of_a_known_cloud_needs_no_challenge"
     ),
     "a challenge for another tenant": (
-        f"{IDENTITIES}::test_an_identity_of_another_tenant_is_refused_with_both_tenants"
+        f"{IDENTITIES}/test_challenge.py::test_an_identity_of_another_tenant_is_refused_with_both_tenants"
     ),
     "before the first token of an application": (
         "integration/test_azure_token_requests.py::test_a_token_is_asked_for_as_by_azure_identity"
@@ -145,7 +147,9 @@ ELSEWHERE = {
     "a challenge of another authority": (
         "unit/azure/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
     ),
-    "Entra's refusals": f"{PROVIDER}::test_entra_refuses_and_the_code_is_explained",
+    "Entra's refusals": (
+        f"{AZURE}/test_refused_identities.py::test_entra_refuses_and_the_code_is_explained"
+    ),
     "`AzureStackCloud` needs `cloudEnvFileName` in the class": (
         f"{PARAMS}::test_azure_stack_names_its_file"
     ),

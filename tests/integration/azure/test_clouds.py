@@ -1,0 +1,83 @@
+"""keyferry.azure in every cloud: which hosts are asked, and a cloud that a file describes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from keyferry.azure.clouds import CLOUDS
+from keyferry.azure.provider import AzureProvider
+from keyferry.devvault.exchange import PathKind
+from keyferry.errors import ClassInvalidError
+from tests.fakes.devvault import DevVault
+from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM, call, failure
+
+
+async def test_other_clouds_have_their_own_hosts(vault: DevVault, provider: AzureProvider) -> None:
+    """A vault of the US government cloud, with a token of its authority."""
+    result = await provider.mount(call({"cloudName": "AzureUSGovernmentCloud"}, secrets=PRINCIPAL))
+    assert [file.contents for file in result.files] == [VALUE.encode()]
+    hosts = {record.host for record in vault.requests}
+    assert hosts == {"contoso.vault.usgovcloudapi.net", "login.microsoftonline.us"}
+
+
+async def test_azure_stack_is_read_from_its_file(
+    vault: DevVault, provider: AzureProvider, tmp_path: Path
+) -> None:
+    """The file is read anew at each mount."""
+    path = tmp_path / "cloud.json"
+    stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
+    error = await failure(provider, call(stack))
+    assert f"open {path}: No such file or directory" in error.problem
+    path.write_text(STACK)
+    assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
+
+
+async def test_mounts_of_different_clouds_run_side_by_side(
+    vault: DevVault, provider: AzureProvider, tmp_path: Path
+) -> None:
+    """Two files and every known cloud at once; the environment, which upstream changes, stays."""
+    hosts = {cloud.name: cloud.vault_host("contoso") for cloud in CLOUDS}
+    calls = [call({"cloudName": name}, secrets=PRINCIPAL) for name in hosts]
+    for number, suffix in enumerate(("vault.azure.net", "vault.usgovcloudapi.net")):
+        path = tmp_path / f"{number}.json"
+        path.write_text(STACK.replace("vault.azure.net", suffix))
+        calls.append(call({"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM))
+    before = dict(os.environ)
+
+    results = await asyncio.gather(*map(provider.mount, calls))
+
+    assert {VALUE.encode()} == {file.contents for result in results for file in result.files}
+    asked = {record.host for record in vault.requests if record.kind is PathKind.SECRET}
+    assert set(hosts.values()) == asked
+    assert before == dict(os.environ)
+
+
+async def test_a_cloud_file_that_is_no_file_does_not_hold_us_up(
+    provider: AzureProvider, tmp_path: Path
+) -> None:
+    """The class may name anything: a device, a pipe that nobody writes to, a folder, nonsense."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, words in {
+        "/dev/zero": "not a regular file",
+        str(pipe): "not a regular file",
+        "/": "Is a directory",
+        "/proc/self/environ\0": "not a path",
+    }.items():
+        stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": path} | VM
+        error = await failure(provider, call(stack))
+        assert isinstance(error, ClassInvalidError)
+        assert words in error.problem
+
+
+async def test_only_the_beginning_of_a_cloud_file_is_read(
+    provider: AzureProvider, tmp_path: Path
+) -> None:
+    """64 KiB are more than any cloud needs."""
+    path = tmp_path / "cloud.json"
+    path.write_text(" " * (1 << 16) + STACK)
+    stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
+    error = await failure(provider, call(stack))
+    assert "it is not a JSON object with the keys of a cloud" in error.problem

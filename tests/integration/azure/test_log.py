@@ -1,0 +1,23 @@
+"""What keyferry.azure writes into the log."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from keyferry.azure.provider import AzureProvider
+from tests.fakes.devvault import DevVault
+from tests.integration.azure.calls import APP, CLIENT_SECRET, PRINCIPAL, call, failure
+
+
+async def test_neither_tokens_nor_ids_are_logged(
+    vault: DevVault, provider: AzureProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By nobody, whatever the level: what fails is written once, where the call entered."""
+    with caplog.at_level(logging.DEBUG):
+        await provider.mount(call({}, secrets=PRINCIPAL))
+        await failure(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"}))
+    written = " ".join(record.getMessage() for record in caplog.records)
+    for secret in (CLIENT_SECRET, "canary", "eyJ", "client_secret", APP):
+        assert secret not in written

@@ -1,0 +1,73 @@
+"""Identities that Entra and IMDS do not know, and how it is told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import SERVICE_ACCOUNT_TOKENS
+from keyferry.errors import IdentityError
+from tests.fakes.devvault import DevVault
+from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, call, failure, workload
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code", "words"),
+    [
+        (
+            {"tenantID": "99999999-0000-4000-8000-000000000000"},
+            90002,
+            "does not exist in this cloud",
+        ),
+        ({"clientID": STRANGER}, 700016, "has no such application"),
+        ({"clientID": MI}, 700211, "has the issuer https://kubernetes.default.svc"),
+    ],
+)
+async def test_entra_refuses_and_the_code_is_explained(
+    vault: DevVault,
+    provider: AzureProvider,
+    parameters: dict[str, str],
+    code: int,
+    words: str,
+) -> None:
+    """One sentence, the number, and what mends it."""
+    error = await failure(provider, call(workload(vault) | parameters))
+    assert isinstance(error, IdentityError)
+    assert words in error.problem
+    assert f"(AADSTS{code})" in error.problem
+    assert error.__cause__ is None
+
+
+async def test_a_service_account_token_with_a_broken_signature_is_refused(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """Whatever it says of itself."""
+    tokens = json.loads(vault.service_account_token(SUBJECT))
+    token = tokens["api://AzureADTokenExchange"]
+    token["token"] = token["token"][:-40] + "A" * 40
+    parameters = {"clientID": APP, SERVICE_ACCOUNT_TOKENS: json.dumps(tokens)}
+    error = await failure(provider, call(parameters))
+    assert isinstance(error, IdentityError)
+    assert "AADSTS" in error.problem
+
+
+@pytest.mark.parametrize(
+    ("client_id", "words"),
+    [
+        (
+            STRANGER,
+            f"the managed identity with client id {STRANGER} is not assigned to this machine",
+        ),
+        ("", "this machine has no system-assigned managed identity"),
+    ],
+)
+async def test_imds_has_no_such_identity(
+    provider: AzureProvider, client_id: str, words: str
+) -> None:
+    """Assigned or switched on by an az command."""
+    error = await failure(provider, call(VM | {"userAssignedIdentityID": client_id}))
+    assert isinstance(error, IdentityError)
+    assert words in error.problem
+    assert "az vm identity assign" in error.remedy

@@ -1,0 +1,86 @@
+"""The identity of a machine that Azure Arc manages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from keyferry.azure.arc import ArcAgent
+from keyferry.azure.clouds import CLOUDS
+from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.modes import ArcIdentity, VmManagedIdentity
+from keyferry.azure.provider import AzureProvider
+from keyferry.azure.token_sources import TokenPlaces
+from keyferry.devvault.exchange import PathKind
+from keyferry.errors import IdentityError
+from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.provider_settings import ProviderSettings
+from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
+from tests.fakes.economy import forgetful
+from tests.integration.azure_identities.calls import MI, VALUE, call, failure, value
+
+
+async def test_an_arc_machine_proves_itself_by_a_file(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """Challenged once, answered once; the file is gone afterwards."""
+    assert await value(provider, call({"useArcManagedIdentity": "true"})) == VALUE.encode()
+    assert [vault.count(PathKind.IMDS, status=status) for status in (401, 200)] == [1, 1]
+    assert list((vault.data.folder / "arc").iterdir()) == []
+
+
+async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
+    vault: DevVault, tmp_path: Path
+) -> None:
+    """Whoever listens on that port must not have us read any file for them."""
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    places = TokenPlaces.of(ProviderSettings(), vault.redirect)
+    elsewhere = replace(places, arc=ArcAgent(program=None, keys=tmp_path / "other"))
+    credentials = Credentials(client, forgetful(), places=elsewhere)
+    try:
+        with pytest.raises(IdentityError, match="names a file outside of"):
+            await credentials.tokens(Login(ArcIdentity(), DEFAULT_TENANT, CLOUDS[0])).token()
+    finally:
+        await credentials.close()
+        await client.close()
+    assert vault.count(PathKind.IMDS, status=200) == 0
+
+
+async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
+    vault: DevVault, tmp_path: Path
+) -> None:
+    """As upstream does: the class of a VM works there too, but for user-assigned identities."""
+    (tmp_path / "himds").touch()
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    places = TokenPlaces.of(ProviderSettings(), vault.redirect)
+    arc = replace(places.arc, program=tmp_path / "himds")
+    credentials = Credentials(client, forgetful(), places=replace(places, arc=arc))
+    try:
+        login = Login(VmManagedIdentity(""), DEFAULT_TENANT, CLOUDS[0])
+        await credentials.tokens(login).token()
+        with pytest.raises(IdentityError, match="connected to Azure Arc"):
+            credentials.tokens(replace(login, identity=VmManagedIdentity(MI)))
+    finally:
+        await credentials.close()
+        await client.close()
+    assert vault.count(PathKind.IMDS, status=401) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (403, "does not accept the answer to its challenge (status 403)"),
+        (400, "the Azure Arc agent refuses a token (status 400)"),
+        (503, "the Azure Arc agent has no token (status 503) (4 tries)"),
+    ],
+)
+async def test_the_arc_agent_refuses(
+    vault: DevVault, provider: AzureProvider, status: int, words: str
+) -> None:
+    """Each status has its own meaning."""
+    vault.add_fault("127.0.0.1/metadata", RespondStatus(status), times=None)
+    error = await failure(provider, call({"useArcManagedIdentity": "true"}))
+    assert isinstance(error, IdentityError)
+    assert words in error.problem

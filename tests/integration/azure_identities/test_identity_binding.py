@@ -1,0 +1,105 @@
+"""Identity binding: the token comes from the proxy of the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.devvault.exchange import PathKind
+from keyferry.errors import ConnectionFailedError, Hop, IdentityError
+from keyferry.provider_settings import ProviderSettings
+from tests.fakes.devvault import CloseHalfWay, DevVault, RespondStatus, running_devvault
+from tests.integration.azure_identities.calls import (
+    APP,
+    BINDING,
+    BOUND,
+    SUBJECT,
+    VALUE,
+    bound,
+    call,
+    failure,
+    provider_for,
+    value,
+)
+
+
+async def test_a_bound_identity_gets_its_token_from_the_proxy(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """The TLS server name is found out from the certificate of the API server."""
+    assert await value(provider, call(bound(vault))) == VALUE.encode()
+    hosts = [record.host for record in vault.requests if record.kind is PathKind.TOKEN]
+    assert hosts == ["kubernetes.default.svc.cluster.local"]
+
+
+async def test_two_volumes_of_one_pod_use_two_modes(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """Workload identity and identity binding beside each other, with one service account."""
+    vault.federate(APP, subject=SUBJECT)
+    audiences = ("api://AzureADTokenExchange", BINDING)
+    tokens = {SERVICE_ACCOUNT_TOKENS: vault.service_account_token(SUBJECT, audience=audiences)}
+    await provider.mount(call(tokens | {"clientID": APP}))
+    await provider.mount(call(tokens | {"clientID": BOUND, "useAzureTokenProxy": "true"}))
+    hosts = [record.host for record in vault.requests if record.kind is PathKind.TOKEN]
+    assert hosts == ["login.microsoftonline.com", "kubernetes.default.svc.cluster.local"]
+
+
+async def test_a_federated_credential_of_entra_is_no_binding(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """And the other way round: each endpoint takes tokens of its own audience."""
+    vault.federate(APP, subject=SUBJECT)
+    error = await failure(provider, call(bound(vault) | {"clientID": APP}))
+    assert "(AADSTS700211)" in error.problem
+
+
+async def test_a_binding_of_another_service_account_is_refused(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """Issuer, subject and audience of the token are shown."""
+    other = "system:serviceaccount:shop:other"
+    error = await failure(provider, call(bound(vault, other) | {SERVICE_ACCOUNT: "other"}))
+    assert f"has the subject {other} (AADSTS700213)" in error.problem
+    assert f"audience {BINDING}" in error.remedy
+
+
+async def test_a_wrong_server_name_does_not_reach_the_proxy(vault: DevVault) -> None:
+    """It names the API server, which answers in its own way."""
+    settings = ProviderSettings(sni_name="kubernetes.default.svc.cluster.local")
+    async with provider_for(vault, settings) as provider:
+        error = await failure(provider, call(bound(vault)))
+    assert "refuses a token" in error.problem
+    assert "with status 401" in error.problem
+    assert "use-managed-identity" in error.remedy
+
+
+async def test_a_server_name_that_the_certificate_does_not_have_is_a_tls_failure(
+    vault: DevVault,
+) -> None:
+    """The proxy proves its name like any other host."""
+    async with provider_for(vault, ProviderSettings(sni_name="other.ests.aks")) as provider:
+        error = await failure(provider, call(bound(vault)))
+    assert (type(error), error.hop) == (ConnectionFailedError, Hop.TLS)
+    assert vault.count(PathKind.TOKEN) == 0
+
+
+async def test_a_cluster_without_an_api_server_there_has_no_proxy(
+    vault: DevVault, tmp_path: Path
+) -> None:
+    """Said when the mode is used, in upstream's words; start-up does not wait for it."""
+    async with running_devvault(tmp_path / "other") as other:
+        trusts_another = replace(vault.redirect, ca_file=other.redirect.ca_file)
+        async with provider_for(vault, redirect=trusts_another) as provider:
+            error = await failure(provider, call(bound(vault)))
+    assert isinstance(error, IdentityError)
+    assert "proxy transport not available: the certificate of kubernetes.default" in error.problem
+
+
+async def test_a_proxy_that_fails_is_tried_again(vault: DevVault, provider: AzureProvider) -> None:
+    """Like every other endpoint."""
+    vault.add_fault("kubernetes.default", RespondStatus(503))
+    vault.add_fault("kubernetes.default", CloseHalfWay())
+    assert await value(provider, call(bound(vault))) == VALUE.encode()

@@ -1,0 +1,41 @@
+"""Managed identities of a machine, from IMDS."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.azure.provider import AzureProvider
+from tests.fakes.devvault import DevVault
+from tests.integration.azure_identities.calls import APP, MI, VALUE, call, failure, value
+
+
+async def test_a_managed_identity_is_found_by_each_of_its_ids(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """Client id, object id, resource id; the last also where upstream expects a client id."""
+    identity = vault.data.identities.get(MI)
+    for parameters in (
+        {"userAssignedIdentityID": identity.client_id},
+        {"userAssignedIdentityID": identity.resource_id},
+        {"userAssignedIdentityObjectID": identity.object_id},
+        {"userAssignedIdentityResourceID": identity.resource_id},
+    ):
+        wanted = call({"useVMManagedIdentity": "true"} | parameters)
+        assert await value(provider, wanted) == VALUE.encode()
+    assert {record.principal for record in vault.requests} == {MI}
+
+
+async def test_the_environment_does_not_redirect_a_managed_identity(
+    provider: AzureProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other clients let these variables send them elsewhere; a class does not know them."""
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/elsewhere")
+    monkeypatch.setenv("IDENTITY_HEADER", "canary")
+    assert await value(provider, call({"useVMManagedIdentity": "true"})) == VALUE.encode()
+
+
+async def test_an_unknown_object_id_is_named_as_such(provider: AzureProvider) -> None:
+    """So that nobody looks for a client id."""
+    wanted = {"useVMManagedIdentity": "true", "userAssignedIdentityObjectID": APP}
+    error = await failure(provider, call(wanted))
+    assert f"the managed identity with object id {APP} is not assigned" in error.problem

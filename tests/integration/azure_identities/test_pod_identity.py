@@ -1,0 +1,44 @@
+"""Pod identity: the token comes from NMI."""
+
+from __future__ import annotations
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import POD_NAME
+from keyferry.devvault.exchange import PathKind
+from tests.fakes.devvault import DevVault, RespondStatus
+from tests.integration.azure_identities.calls import VALUE, call, failure, value
+
+
+async def test_a_pod_has_the_identity_that_is_assigned_to_it(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """NMI knows it by the names of pod and namespace."""
+    assert await value(provider, call({"usePodIdentity": "true"})) == VALUE.encode()
+    assert vault.count(PathKind.NMI) == 1
+
+
+async def test_pods_never_share_a_token_of_nmi(vault: DevVault, provider: AzureProvider) -> None:
+    """Another pod may have another identity, or none."""
+    await provider.mount(call({"usePodIdentity": "true"}))
+    error = await failure(provider, call({"usePodIdentity": "true", POD_NAME: "db-0"}))
+    assert "nmi response failed with status code: 403" in error.problem
+    assert "the identity of pod shop/db-0" in error.problem
+    assert "kubectl get azureassignedidentity" in error.remedy
+
+
+async def test_an_identity_that_is_not_assigned_yet_is_waited_for(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """NMI says 404 until it is."""
+    vault.add_fault("localhost/host/token", RespondStatus(404), times=2)
+    assert await value(provider, call({"usePodIdentity": "true"})) == VALUE.encode()
+
+
+async def test_an_answer_of_nmi_without_token_and_client_is_none(
+    vault: DevVault, provider: AzureProvider
+) -> None:
+    """In upstream's words, which people search for."""
+    vault.add_fault("localhost/host/token", RespondStatus(200))
+    error = await failure(provider, call({"usePodIdentity": "true"}))
+    words = "nmi did not return expected values in response: token and clientid"
+    assert words in error.problem

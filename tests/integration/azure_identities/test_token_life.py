@@ -1,0 +1,93 @@
+"""How long a token is kept, and when another one is fetched ahead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from keyferry.azure.clouds import CLOUDS
+from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.modes import VmManagedIdentity
+from keyferry.devvault.exchange import PathKind
+from keyferry.errors import IdentityError
+from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
+from tests.fakes.economy import forgetful
+from tests.integration.azure_identities.calls import MI
+
+
+class Ahead:
+    """A clock that a test puts ahead.
+
+    Attributes:
+        seconds: so much.
+    """
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.seconds
+
+
+@asynccontextmanager
+async def renewals(vault: DevVault, clock: Ahead) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+    """Gets a token, and waits until nobody asks for another one any more."""
+    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    credentials = Credentials(client, forgetful(), clock=clock)
+    login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
+
+    async def token() -> str:
+        got = await credentials.tokens(login).token()
+        while not credentials.credential(login).idle:  # noqa: ASYNC110 - a task tells nobody
+            await asyncio.sleep(0.01)
+        return got
+
+    try:
+        yield token
+    finally:
+        await credentials.close()
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "kept_until", "renewed_at"),
+    [(3600, 3290, 3310), (60, 45, 51), (86400, 43190, 43210)],
+)
+async def test_a_token_is_renewed_before_it_expires(
+    vault: DevVault, lifetime: int, kept_until: int, renewed_at: int
+) -> None:
+    """Five minutes before, in the last fifth of a short life, in the middle of a long one.
+
+    Nobody waits for that: who comes first still gets the old token, the next one the new.
+    """
+    vault.tune(token_lifetime_seconds=lifetime)
+    clock = Ahead()
+    async with renewals(vault, clock) as token:
+        first = await token()
+        clock.seconds = kept_until
+        assert (first, 1) == (await token(), vault.count(PathKind.IMDS))
+        clock.seconds = renewed_at
+        vault.tune(token_lifetime_seconds=3 * lifetime)
+        assert (first, 2) == (await token(), vault.count(PathKind.IMDS))
+        assert await token() != first
+        assert vault.count(PathKind.IMDS) == 2
+
+
+async def test_a_failed_renewal_leaves_the_token_in_use_until_it_ends(vault: DevVault) -> None:
+    """And is tried again, but not by every mount; in its last minute a token is not used."""
+    clock = Ahead()
+    async with renewals(vault, clock) as token:
+        first = await token()
+        vault.add_fault("/metadata", RespondStatus(403), times=None)
+        asked = []
+        for clock.seconds in (3310, 3320, 3345, 3530):
+            assert await token() == first
+            asked.append(vault.count(PathKind.IMDS, status=403))
+        assert asked == [1, 1, 2, 3]
+        clock.seconds = 3545
+        with pytest.raises(IdentityError):
+            await token()
