@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from keyferry.cli.provider_flags import PROVIDER_FLAGS
+from keyferry.devvault.exchange import PathKind
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import CertificateWish, DevVault, running_devvault
 from tests.fakes.mounts import mounted_below
@@ -91,6 +92,26 @@ async def test_mount_delivers_file_and_secret_and_unmount_takes_them_away(
     assert not target.exists()
     assert [] == mounted_below(tmp_path)
     assert [] == list(secrets.rglob("*.yaml"))
+
+
+async def test_a_vault_is_asked_no_faster_than_told(tmp_path: Path, vault: DevVault) -> None:
+    """From the first call on: nobody else shares the volume, so no burst is wanted."""
+    entries = "".join(
+        f"      - |\n        objectName: object-{number}\n        objectType: secret\n"
+        for number in range(7)
+    )
+    for number in range(7):
+        vault.set_secret("contoso", f"object-{number}", CANARY)
+    vault.tune(throttle_per_second=5)
+    path = _class(tmp_path, object_name="object-0")
+    head, _, _ = path.read_text().partition("      - |\n        objectName: db-password")
+    path.write_text(head + entries)
+    dev = ("--dev-vault", tmp_path / "devvault")
+
+    done = await run_cli("mount", path, tmp_path / "target", "--vault-rate=2", *dev)
+
+    assert 0 == done.code, done.err
+    assert (7, 0) == (vault.count(PathKind.SECRET, status=200), vault.count(status=429))
 
 
 async def test_mount_again_brings_a_new_version(tmp_path: Path, vault: DevVault) -> None:

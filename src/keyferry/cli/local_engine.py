@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import asynccontextmanager
+from math import ceil
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,8 @@ async def local_engine(
     # An unmount has no provider and goes nowhere.
     proxies = Proxies.of_environment(os.environ) if built_in else Proxies()
     # One volume shares with nobody, and each refresh is to show what the vault holds then.
-    economy = Economy(EconomySettings(reuse=0.0, rate=vault_rate))
+    burst = max(1, ceil(vault_rate))
+    economy = Economy(EconomySettings(reuse=0.0, rate=vault_rate, burst=burst))
     async with (
         open_plugins(
             built_in,
