@@ -20,15 +20,17 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from tests.fakes.vault_grants import SIGNING_KEY, Lease, RefusedError, Role, Token
+
 WALL_START = 1_700_000_000.0
-SIGNING_KEY = b"the key of the cluster"
+
+
 CAPABILITIES = {
     "GET": "read",
     "LIST": "list",
@@ -36,6 +38,8 @@ CAPABILITIES = {
     "POST": "update",
     "DELETE": "delete",
 }
+
+
 DEFAULT_POLICY = {
     "auth/token/renew-self": {"update"},
     "auth/token/revoke-self": {"update"},
@@ -43,74 +47,6 @@ DEFAULT_POLICY = {
     "sys/leases/renew": {"update"},
     "sys/internal/ui/mounts/*": {"read"},
 }
-
-
-def service_account_token(
-    account: str, audience: str = "vault", *, pod: str = "web-0", serial: int = 0, **claims: object
-) -> str:
-    """A token as kubelet sends it, signed with the key of the cluster."""
-    namespace, _, name = account.partition("/")
-    payload = {
-        "iss": "https://cluster.test",
-        "sub": f"system:serviceaccount:{namespace}:{name}",
-        "aud": [audience],
-        "kubernetes.io": {
-            "namespace": namespace,
-            "pod": {"name": pod, "uid": f"uid-of-{pod}"},
-            "serviceaccount": {"name": name, "uid": f"uid-of-{name}"},
-        },
-        "jti": serial,
-        **claims,
-    }
-    body = f"{_b64(json.dumps({'alg': 'HS256'}))}.{_b64(json.dumps(payload))}"
-    signature = hmac.digest(SIGNING_KEY, body.encode(), "sha256")
-    return f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
-
-
-@dataclass
-class Role:
-    """What a role of an auth method asks for and gives."""
-
-    accounts: list[str] = field(default_factory=list)
-    audience: str = "vault"
-    policy: Mapping[str, set[str]] = field(default_factory=dict)
-    ttl: int = 1200
-    renewable: bool = True
-    secret: tuple[str, str] = ("", "")
-    fingerprint: str = ""
-    pod: str = ""
-
-
-@dataclass
-class Token:
-    """A token that was given out."""
-
-    policy: Mapping[str, set[str]]
-    ttl: int
-    expires: float
-    renewable: bool
-
-
-@dataclass
-class Lease:
-    """A lease of a secret that was made."""
-
-    token: str
-    ttl: int
-    expires: float
-    ends: float
-    user: str
-
-
-class RefusedError(Exception):
-    """An answer with `errors`."""
-
-    def __init__(self, status: int, *errors: str, warnings: list[str] | None = None) -> None:
-        super().__init__(status)
-        self.status = status
-        self.body: dict[str, object] = {"errors": list(errors)}
-        if warnings:
-            self.body["warnings"] = warnings
 
 
 class VaultApi:
@@ -425,10 +361,6 @@ def _peer_fingerprint(request: web.Request) -> str:
     ssl_object = request.transport.get_extra_info("ssl_object") if request.transport else None
     found = ssl_object.getpeercert(binary_form=True) if ssl_object else None
     return hashlib.sha256(found).hexdigest() if found else "none"
-
-
-def _b64(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
 def _unb64(text: str) -> bytes:

@@ -32,7 +32,8 @@ from keyferry.vault.server import Server
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.clock import StillClock
 from tests.fakes.economy import forgetful
-from tests.fakes.vault_api import VaultApi, service_account_token
+from tests.fakes.vault_api import VaultApi
+from tests.fakes.vault_grants import service_account_token
 
 
 def entry(name: str, path: str, **fields: Any) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from keyferry.contract import MountResult
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.vault_api import Token, running_vault
+from tests.fakes.vault_api import running_vault
+from tests.fakes.vault_grants import Token
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
 OBJECT = entry("db", "secret/data/app/db", secretKey="password")

@@ -14,7 +14,8 @@ import yaml
 from keyferry.store.kube import KubeStore, open_kube_store
 from keyferry.store.manifests import ManifestsStore
 from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.store_suite import ApiContract, ApiPeer, StoreContract, StorePeer
+from tests.fakes.store_api_suite import ApiContract, ApiPeer
+from tests.fakes.store_suite import StoreContract, StorePeer
 
 PLURALS = {
     "Secret": "secrets",

@@ -16,7 +16,8 @@ from keyferry.errors import VaultError
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.log import captured_log
 from tests.fakes.memory_folder import memory_folder
-from tests.fakes.vault_api import Token, VaultApi, running_vault
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_grants import Token
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
 KEY_FILE = "identities.key"

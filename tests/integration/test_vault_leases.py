@@ -14,7 +14,8 @@ from keyferry.economy.settings import EconomySettings
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.clock import VirtualClock
 from tests.fakes.log import captured_log
-from tests.fakes.vault_api import Token, VaultApi, running_vault
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_grants import Token
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 
 CREDS = "database/creds/app"

@@ -18,7 +18,8 @@ from keyferry.vault.product import VAULT
 from keyferry.vault.provider import VaultProvider, build_vault
 from tests.fakes.clock import StillClock
 from tests.fakes.economy import forgetful
-from tests.fakes.vault_api import Token, VaultApi, running_vault
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_grants import Token
 from tests.fakes.vault_mounts import VaultMounts, entry
 
 THREE = [entry(name, f"secret/data/{name}", secretKey="x") for name in ("one", "two", "three")]

@@ -20,10 +20,11 @@ from keyferry.contract import MountCall, Purpose
 from keyferry.economy.hub import Economy
 from keyferry.economy.settings import EconomySettings
 from keyferry.errors import IdentityError
-from tests.fakes.vault_api import Token, VaultApi, running_vault
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_certificates import NAME, Certificates
+from tests.fakes.vault_grants import Token
 from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
 from tests.fakes.vault_peer import Issued, issue, new_ec
-from tests.integration.test_vault_transport import NAME, Certificates
 
 PATH = "secret/data/app/db"
 POLICY = {"secret/data/app/*": {"read"}}

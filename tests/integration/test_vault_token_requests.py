@@ -14,7 +14,8 @@ from aiohttp import web
 
 from keyferry.errors import IdentityError, KeyferryError, PlatformError
 from keyferry.vault_settings import VaultSettings
-from tests.fakes.vault_api import running_vault, service_account_token
+from tests.fakes.vault_api import running_vault
+from tests.fakes.vault_grants import service_account_token
 from tests.fakes.vault_mounts import entry, vault_mounts
 from tests.fakes.vault_peer import issue, new_ec
 

@@ -19,7 +19,8 @@ from keyferry.store.kube import KubeStore, open_kube_store
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
-from tests.fakes.store_suite import CLAIMED, HEALTH, SECRET, STATUS, ApiContract, ApiPeer, owners_of
+from tests.fakes.store_api_suite import ApiContract, ApiPeer
+from tests.fakes.store_suite import CLAIMED, HEALTH, SECRET, STATUS, owners_of
 
 pytestmark = [
     pytest.mark.timeout(300),

@@ -15,7 +15,7 @@ from keyferry.vault.params import VaultMount, parse_mount
 from keyferry.vault.product import OPENBAO, VAULT, Product
 from keyferry.vault.tls_settings import TlsSettings
 from keyferry.vault_settings import TlsLayer, VaultSettings
-from tests.fakes.vault_api import service_account_token
+from tests.fakes.vault_grants import service_account_token
 from tests.fakes.vault_mounts import tokens_json
 
 OBJECTS = "- {objectName: a, secretPath: b}"

@@ -1,0 +1,38 @@
+"""A CA, a vault's certificate and a client's, as files."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from tests.fakes.vault_peer import Issued, issue, new_ec
+
+
+class Certificates:
+    """A CA, a server and a client, as files."""
+
+    def __init__(self, folder: Path, *, identifiers: bool = True) -> None:
+        self.authority = issue("ca", new_ec(), authority=True, identifiers=identifiers)
+        self.server = self._file(folder, "server", identifiers=identifiers)
+        self.client = self._file(folder, "client", identifiers=identifiers)
+        self.ca = folder / "ca.pem"
+        self.ca.write_bytes(self.authority.pem)
+        self.folder = folder
+
+    def _file(self, folder: Path, name: str, *, identifiers: bool) -> Issued:
+        made = issue(name, new_ec(), self.authority, identifiers=identifiers)
+        (folder / f"{name}.crt").write_bytes(made.pem)
+        (folder / f"{name}.key").write_bytes(made.key_pem)
+        return made
+
+    def context(self, *, wants_client: bool = False) -> ssl.SSLContext:
+        """Of the server, whose name is test.domain.com."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.folder / "server.crt", self.folder / "server.key")
+        if wants_client:
+            context.load_verify_locations(self.ca)
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+
+NAME = {"vaultTLSServerName": "test.domain.com"}

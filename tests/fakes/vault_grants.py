@@ -1,0 +1,83 @@
+"""What a vault in the process of the test gives to those who log in: roles, tokens, leases."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SIGNING_KEY = b"the key of the cluster"
+
+
+def service_account_token(
+    account: str, audience: str = "vault", *, pod: str = "web-0", serial: int = 0, **claims: object
+) -> str:
+    """A token as kubelet sends it, signed with the key of the cluster."""
+    namespace, _, name = account.partition("/")
+    payload = {
+        "iss": "https://cluster.test",
+        "sub": f"system:serviceaccount:{namespace}:{name}",
+        "aud": [audience],
+        "kubernetes.io": {
+            "namespace": namespace,
+            "pod": {"name": pod, "uid": f"uid-of-{pod}"},
+            "serviceaccount": {"name": name, "uid": f"uid-of-{name}"},
+        },
+        "jti": serial,
+        **claims,
+    }
+    body = f"{_b64(json.dumps({'alg': 'HS256'}))}.{_b64(json.dumps(payload))}"
+    signature = hmac.digest(SIGNING_KEY, body.encode(), "sha256")
+    return f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+@dataclass
+class Role:
+    """What a role of an auth method asks for and gives."""
+
+    accounts: list[str] = field(default_factory=list)
+    audience: str = "vault"
+    policy: Mapping[str, set[str]] = field(default_factory=dict)
+    ttl: int = 1200
+    renewable: bool = True
+    secret: tuple[str, str] = ("", "")
+    fingerprint: str = ""
+    pod: str = ""
+
+
+@dataclass
+class Token:
+    """A token that was given out."""
+
+    policy: Mapping[str, set[str]]
+    ttl: int
+    expires: float
+    renewable: bool
+
+
+@dataclass
+class Lease:
+    """A lease of a secret that was made."""
+
+    token: str
+    ttl: int
+    expires: float
+    ends: float
+    user: str
+
+
+class RefusedError(Exception):
+    """An answer with `errors`."""
+
+    def __init__(self, status: int, *errors: str, warnings: list[str] | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body: dict[str, object] = {"errors": list(errors)}
+        if warnings:
+            self.body["warnings"] = warnings
+
+
+def _b64(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()

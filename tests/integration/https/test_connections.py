@@ -1,0 +1,62 @@
+"""keyferry.https: how a connection comes about, is used again, and fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from yarl import URL
+
+from keyferry.connector import TLS_READ_BYTES
+from keyferry.errors import ConnectionFailedError, Hop
+from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
+from tests.integration.https.certificates import tls_for
+from tests.integration.https.serving import CLOUD_URL, client, failure, get, ok, serving
+
+
+async def test_a_closed_port_is_named_with_the_host() -> None:
+    """Nobody listens there."""
+    async with serving(ok) as server:
+        url = server.url
+    async with client() as made:
+        error = await failure(made, url)
+    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+    assert "127.0.0.1 could not be reached" in error.problem
+    assert error.__cause__ is not None
+
+
+async def test_a_name_that_does_not_resolve_is_a_dns_failure() -> None:
+    """`.invalid` never resolves."""
+    async with client() as made:
+        error = await failure(made, URL("https://contoso.vault.invalid/x"))
+    assert (type(error), error.hop) == (ConnectionFailedError, Hop.DNS)
+    assert "the host name contoso.vault.invalid could not be resolved" in error.problem
+    assert "getent hosts contoso.vault.invalid" in error.remedy
+
+
+async def test_a_connection_reads_into_little_memory(tmp_path: Path) -> None:
+    """A node that starts has many connections at once, and an answer fills a record or two."""
+    tls = tls_for(tmp_path)
+    async with serving(ok, tls=tls.context) as server:
+        dev = DevRedirect(server.address, server.address, tls.ca_file)
+        https = HttpsClient(HttpsSettings(dev=dev))
+        try:
+            async with https.session(CLOUD_URL).get(CLOUD_URL):
+                pass
+            pool: Any = https.session(CLOUD_URL).connector
+            ((idle,),) = pool._conns.values()
+            protocol = idle[0].transport._ssl_protocol
+            assert TLS_READ_BYTES == len(protocol._ssl_buffer)
+        finally:
+            await https.close()
+
+
+async def test_connections_are_used_again(tmp_path: Path) -> None:
+    """A second request to a host pays no second handshake."""
+    tls = tls_for(tmp_path)
+    async with serving(ok, tls=tls.context) as server:
+        dev = DevRedirect(server.address, server.address, tls.ca_file)
+        async with client(HttpsSettings(dev=dev)) as made:
+            await get(made, CLOUD_URL)
+            await get(made, CLOUD_URL)
+        assert len(server.server_names) == 1

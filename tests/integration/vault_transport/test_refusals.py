@@ -1,0 +1,141 @@
+"""What a vault refuses, and how it is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.errors import (
+    AccessDeniedError,
+    IdentityError,
+    ObjectNotFoundError,
+    VaultError,
+    VaultThrottledError,
+)
+from tests.fakes.clock import StillClock
+from tests.fakes.vault_api import VaultApi
+from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.integration.vault_transport.preparation import DB
+
+
+class TestRefusals:
+    """What a vault says, and what that means."""
+
+    @pytest.mark.parametrize(
+        ("status", "text", "words", "kind"),
+        [
+            (503, "Vault is sealed", "is sealed", VaultError),
+            (503, "Vault is in standby mode", "is a standby node", VaultError),
+            (500, "pq: role does not exist", "failed with status 500: pq: role", VaultError),
+            (429, "rate limit", "throttles", VaultThrottledError),
+            (412, "required index state not present", "has not yet seen", VaultError),
+        ],
+    )
+    async def test_later_is_tried_again_and_told(
+        self, vault: VaultApi, status: int, text: str, words: str, kind: type[VaultError]
+    ) -> None:
+        """After some tries."""
+        clock = StillClock()
+        async with vault_mounts(vault, clock=clock) as mounts:
+            await mounts.files(DB)
+            vault.trouble = (status, [text])
+            with pytest.raises(kind, match=words):
+                await mounts.files(DB)
+        assert len(vault.audit) > 3
+        assert clock.pauses
+
+    async def test_a_write_is_not_repeated_when_it_may_have_been_done(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """A certificate nobody gets would be issued each time."""
+        await mounts.files(DB)
+        before = len(vault.audit)
+        vault.trouble = (502, ["bad gateway"])
+        with pytest.raises(VaultError, match="502"):
+            await mounts.files(entry("x", "pki/issue/r", method="PUT", secretArgs={"a": 1}))
+        assert before + 1 == len(vault.audit)
+
+    @pytest.mark.parametrize(
+        ("path", "words", "kind"),
+        [
+            ("secret/app/db", "Set secretPath to secret/data/app/db", ObjectNotFoundError),
+            ("kv/data/old", "Set secretPath to kv/old", ObjectNotFoundError),
+            ("kv/none", "there is nothing at kv/none", ObjectNotFoundError),
+            ("secret/data/app/none", "there is nothing at", ObjectNotFoundError),
+            ("secret/data/zzz", 'path "secret/data/zzz"', AccessDeniedError),
+            ("secret/zzz", "Set secretPath to secret/data/zzz", ObjectNotFoundError),
+        ],
+    )
+    async def test_a_path_that_is_wrong_is_told_with_the_right_one(
+        self, mounts: VaultMounts, path: str, words: str, kind: type[VaultError]
+    ) -> None:
+        """The mistake with data/, in both directions, even where the policy hides the path."""
+        with pytest.raises(kind, match=words) as caught:
+            await mounts.files(entry("x", path))
+        assert str(caught.value).startswith("error making mount request: ")
+
+    @pytest.mark.parametrize(
+        ("over", "account", "words"),
+        [
+            ({"roleName": "nope"}, "shop/web", "there is no such role"),
+            ({}, "shop/other", "service account name not authorized"),
+            ({}, "else/web", "namespace not authorized"),
+            ({"vaultAuthMountPath": "nope"}, "shop/web", "auth/nope exists"),
+        ],
+    )
+    async def test_a_login_that_is_refused_is_told_with_the_vaults_words(
+        self, mounts: VaultMounts, over: dict[str, str], account: str, words: str
+    ) -> None:
+        """And with what mends it."""
+        with pytest.raises(IdentityError, match=words):
+            await mounts.files(DB, pod=TestPod(account=account), **over)
+
+    async def test_an_audience_that_is_wrong_is_told(self, mounts: VaultMounts) -> None:
+        with pytest.raises(IdentityError, match="for another audience"):
+            await mounts.files(DB, pod=TestPod(audience="other"), audience="other")
+
+    async def test_without_a_token_it_says_where_it_would_come_from(
+        self, mounts: VaultMounts
+    ) -> None:
+        with pytest.raises(IdentityError, match=r"spec\.tokenRequests"):
+            await mounts.files(DB, audience="other")
+
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b"", "has no data"),
+            (b"{}", "has no data"),
+            (b"null", "cannot be used"),
+            (b"<html>canary</html>", "cannot be used"),
+            (b'{"data": "canary"}', "cannot be used"),
+            (b'{"lease_id": 7, "data": {}}', "cannot be used"),
+            (b'{"errors": ["x"], "canary": 1}', "cannot be used"),
+        ],
+    )
+    async def test_an_answer_that_is_none_is_an_error(
+        self, vault: VaultApi, mounts: VaultMounts, body: bytes, words: str
+    ) -> None:
+        """The original's process dies of some of them; nothing is quoted."""
+        await mounts.files(DB)
+        vault.script = [(200, body)]
+        with pytest.raises(VaultError, match=words) as caught:
+            await mounts.files(DB)
+        assert "canary" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "body", [b"{}", b'{"auth": {}}', b'{"auth": {"client_token": ""}}', b'{"auth": "x"}']
+    )
+    async def test_a_login_that_grants_nothing_is_an_error(
+        self, vault: VaultApi, mounts: VaultMounts, body: bytes
+    ) -> None:
+        vault.script = [(200, body)]
+        with pytest.raises(IdentityError, match="cannot be used"):
+            await mounts.files(DB)
+
+    async def test_a_body_without_envelope_is_data(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """As some paths answer."""
+        await mounts.files(DB)
+        vault.script = [(200, b'{"keys": [{"kty": "RSA"}]}')]
+        found = await mounts.files(entry("k", "identity/oidc/keys", secretKey="/keys/0/kty"))
+        assert {"k": b"RSA"} == found

@@ -1,0 +1,182 @@
+"""keyferry.vault over TLS: who the vault is, and who we are."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keyferry.errors import ConnectionFailedError, Hop, IdentityError, PlatformError
+from keyferry.metrics import Metrics
+from keyferry.vault.product import OPENBAO
+from keyferry.vault.tls import TlsContexts
+from keyferry.vault_settings import TlsLayer, VaultSettings
+from tests.fakes.log import captured_log
+from tests.fakes.vault_api import running_vault
+from tests.fakes.vault_certificates import NAME, Certificates
+from tests.fakes.vault_mounts import TestPod, vault_mounts
+from tests.fakes.vault_peer import issue, new_ec
+from tests.integration.vault_transport.preparation import DB, POLICY, prepare
+
+
+class TestTls:
+    """Who the vault is, and who we are."""
+
+    async def test_a_private_ca_is_trusted_where_it_is_named(self, tmp_path: Path) -> None:
+        """By a class as a file or a folder, by a flag, by the environment as text."""
+        made = Certificates(tmp_path)
+        folder = tmp_path / "cas" / "deep"
+        folder.mkdir(parents=True)
+        (folder / "ca").write_bytes(made.authority.pem)
+        async with running_vault(context=made.context()) as vault:
+            prepare(vault)
+            for parameters in (
+                {"vaultCACertPath": str(made.ca)},
+                {"vaultCADirectory": str(tmp_path / "cas")},
+            ):
+                async with vault_mounts(vault) as mounts:
+                    assert await mounts.files(DB, **NAME, **parameters)
+            for layer in (
+                TlsLayer(ca_file=str(made.ca), server_name="test.domain.com"),
+                TlsLayer(ca_pem=made.authority.pem.decode(), server_name="test.domain.com"),
+            ):
+                async with vault_mounts(vault, settings=VaultSettings(tls=(layer,))) as mounts:
+                    assert await mounts.files(DB)
+
+    async def test_a_private_ca_without_key_identifiers_is_trusted_too(
+        self, tmp_path: Path
+    ) -> None:
+        """Python 3.13 would refuse it, Go does not."""
+        made = Certificates(tmp_path, identifiers=False)
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            prepare(vault)
+            assert await mounts.files(DB, **NAME, vaultCACertPath=str(made.ca))
+
+    async def test_without_it_nothing_is_sent(self, tmp_path: Path) -> None:
+        """The error names the parameter; the same with a name that is not in the certificate."""
+        made = Certificates(tmp_path)
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            with pytest.raises(ConnectionFailedError, match="vaultCACertPath") as caught:
+                await mounts.files(DB, **NAME)
+            assert Hop.TLS is caught.value.hop
+            with pytest.raises(ConnectionFailedError, match="vaultTLSServerName"):
+                await mounts.files(DB, vaultCACertPath=str(made.ca))
+            assert [] == vault.audit
+
+    async def test_skipping_verification_is_loud(self, tmp_path: Path) -> None:
+        """Once for each way of speaking to a vault."""
+        made = Certificates(tmp_path)
+        metrics = Metrics()
+        async with (
+            running_vault(context=made.context()) as vault,
+            vault_mounts(vault, metrics=metrics) as mounts,
+        ):
+            prepare(vault)
+            with captured_log() as log:
+                for _ in range(2):
+                    assert await mounts.files(DB, vaultSkipTLSVerify="true")
+            assert 1 == log.getvalue().count("NOT verified")
+        host = vault.parameters["vaultAddress"].removeprefix("https://")
+        series = f'keyferry_unverified_vault{{os_type="linux",vault="{host}"}} 1.0'
+        assert series in metrics.exposition().decode()
+
+    async def test_two_server_names_never_share_a_connection(self, tmp_path: Path) -> None:
+        """What was verified for one class says nothing about another."""
+        made = Certificates(tmp_path)
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            prepare(vault)
+            ca = {"vaultCACertPath": str(made.ca)}
+            assert await mounts.files(DB, **NAME, **ca)
+            with pytest.raises(ConnectionFailedError, match="another name"):
+                await mounts.files(DB, vaultTLSServerName="other.domain.com", **ca)
+
+    async def test_mounts_that_start_together_share_connections(self, tmp_path: Path) -> None:
+        """They speak TLS by one context."""
+        made = Certificates(tmp_path)
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            server = mounts.server(**NAME, vaultCACertPath=str(made.ca))
+            contexts = TlsContexts()
+            found = await asyncio.gather(*(contexts.of(server) for _ in range(20)))
+            assert 1 == len(set(map(id, found)))
+
+    async def test_a_changed_ca_file_counts_at_once(self, tmp_path: Path) -> None:
+        """Nobody restarts anything when a CA is renewed."""
+        made = Certificates(tmp_path)
+        ca = tmp_path / "mounted.pem"
+        ca.write_bytes(issue("old", new_ec(), authority=True).pem)
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            prepare(vault)
+            with pytest.raises(ConnectionFailedError):
+                await mounts.files(DB, **NAME, vaultCACertPath=str(ca))
+            ca.write_bytes(made.authority.pem + b"\n")
+            assert await mounts.files(DB, **NAME, vaultCACertPath=str(ca))
+
+    @pytest.mark.parametrize(
+        ("parameters", "words"),
+        [
+            ({"vaultCACertPath": "{}/absent"}, "absent cannot be read"),
+            ({"vaultCACertPath": "{}/bad/hello"}, "holds no PEM certificate"),
+            ({"vaultCADirectory": "{}/bad"}, "holds no PEM certificate"),
+            ({"vaultCADirectory": "{}/ca.pem"}, "it is no folder"),
+            (
+                {
+                    "vaultTLSClientCertPath": "{}/client.crt",
+                    "vaultTLSClientKeyPath": "{}/server.key",
+                },
+                "cannot be used with its key",
+            ),
+        ],
+    )
+    async def test_files_that_cannot_be_used_are_named(
+        self, tmp_path: Path, parameters: dict[str, str], words: str
+    ) -> None:
+        """With the reason."""
+        made = Certificates(tmp_path)
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "hello").write_text("Hello")
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            paths = {key: value.format(tmp_path) for key, value in parameters.items()}
+            with pytest.raises(PlatformError, match=words) as caught:
+                await mounts.files(DB, **paths)
+            assert Hop.TLS is caught.value.hop
+
+    async def test_openbao_passes_over_what_is_no_certificate(self, tmp_path: Path) -> None:
+        """In a folder."""
+        made = Certificates(tmp_path)
+        (tmp_path / "README").write_text("Hello")
+        context = made.context()
+        async with (
+            running_vault(context=context) as vault,
+            vault_mounts(vault, product=OPENBAO) as mounts,
+        ):
+            prepare(vault)
+            pod = TestPod(audience="openbao")
+            vault.add_role("app", accounts=["shop/web"], policy=POLICY, audience="openbao")
+            assert await mounts.files(DB, pod=pod, **NAME, baoCADirectory=str(tmp_path))
+
+    async def test_a_certificate_can_log_in(self, tmp_path: Path) -> None:
+        """Out of the pod's Secret, or of files; no other one is accepted."""
+        made = Certificates(tmp_path)
+        der = made.client.certificate.public_bytes(Encoding.DER)
+        fingerprint = hashlib.sha256(der).hexdigest()
+        context = made.context(wants_client=True)
+        async with running_vault(context=context) as vault, vault_mounts(vault) as mounts:
+            prepare(vault)
+            vault.add_role("web", mount="cert", policy=POLICY, fingerprint=fingerprint)
+            secret = {"tls.crt": made.client.pem.decode(), "tls.key": made.client.key_pem.decode()}
+            cert: dict[str, Any] = {
+                **NAME,
+                "vaultCACertPath": str(made.ca),
+                "vaultAuthMethod": "cert",
+            }
+            call = mounts.call(DB, **cert)
+            assert (await mounts.provider.mount(replace(call, secrets=secret))).files
+            other = issue("other", new_ec(), made.authority)
+            secret = {"tls.crt": other.pem.decode(), "tls.key": other.key_pem.decode()}
+            with pytest.raises(IdentityError, match="the certificate is not accepted"):
+                await mounts.provider.mount(replace(call, secrets=secret))
