@@ -53,6 +53,9 @@ class Style(Enum):
     FOLDED = "folded"
 
 
+_STYLES = {"'": Style.QUOTED, '"': Style.QUOTED, "|": Style.LITERAL, ">": Style.FOLDED}
+
+
 @dataclass(frozen=True, slots=True)
 class YamlScalar:
     """A text; what YAML calls null is the empty text.
@@ -152,7 +155,7 @@ class _Open:
         return YamlList(tuple(self.items), self.line)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Built:
     """A whole node with what the limits need to know of it."""
 
@@ -170,25 +173,30 @@ class _Builder:
         self._anchors: dict[str, _Built] = {}
         self._documents = 0
         self._aliases = 0
+        self._nodes = 0
 
     def take(self, event: yaml.Event) -> None:
-        line = _line(event)
+        # The most frequent first: a class has a few hundred of them.
         match event:
-            case yaml.DocumentStartEvent():
-                self._documents += 1
-                if self._documents > 1:
-                    raise YamlError("a second document begins", "Keep one document.", line=line)
             case yaml.ScalarEvent():
-                scalar = YamlScalar(_text(event, line), _style(event), line)
+                line = _line(event)
+                style = _STYLES.get(event.style or "", Style.PLAIN)
+                scalar = YamlScalar(_text(event, style, line), style, line)
+                self._nodes += 1
                 self._add(_Built(scalar, 1, 1), event.anchor, line)
-            case yaml.AliasEvent():
-                self._alias(event.anchor, line)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
-                self._begin(event, line)
+                self._begin(event, _line(event))
             case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
                 done = self._open.pop()
                 built = _Built(done.finished(), done.nodes, done.height)
                 self._add(built, done.anchor, done.line)
+            case yaml.AliasEvent():
+                self._alias(event.anchor, _line(event))
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    problem = "a second document begins"
+                    raise YamlError(problem, "Keep one document.", line=_line(event))
             case _:
                 pass
 
@@ -197,6 +205,7 @@ class _Builder:
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{'map' if mapping else 'seq'}"):
             raise YamlError("a tag is not allowed here", "Remove it.", line=line)
         self._open.append(_Open(mapping, event.anchor, line))
+        self._nodes += 1
         self._check_depth(0, line)
 
     def _alias(self, anchor: str | None, line: int) -> None:
@@ -206,7 +215,9 @@ class _Builder:
         if anchor is None or anchor not in self._anchors:
             problem = "an alias has no anchor before it, or stands within its own"
             raise YamlError(problem, "Write out what it stands for.", line=line)
-        self._add(self._anchors[anchor], None, line)
+        built = self._anchors[anchor]
+        self._nodes += built.nodes
+        self._add(built, None, line)
 
     def _add(self, built: _Built, anchor: str | None, line: int) -> None:
         """Put a whole node into what is open, or make it the root."""
@@ -219,7 +230,7 @@ class _Builder:
         parent = self._open[-1]
         parent.nodes += built.nodes
         parent.height = max(parent.height, built.height + 1)
-        if sum(ancestor.nodes for ancestor in self._open) > MAX_NODES:
+        if self._nodes > MAX_NODES:
             raise YamlError(f"more than {MAX_NODES} values, aliases expanded", _SPLIT, line=line)
         if parent.mapping and len(parent.keys) == len(parent.items):
             self._key(parent, built.node, line)
@@ -245,20 +256,8 @@ def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
 
 
-def _text(event: yaml.ScalarEvent, line: int) -> str:
+def _text(event: yaml.ScalarEvent, style: Style, line: int) -> str:
     if event.tag not in _STRING_TAGS:
         raise YamlError("a tag other than !!str is not allowed", "Remove it.", line=line)
-    is_null = _style(event) is Style.PLAIN and event.tag is None and event.value in _NULLS
+    is_null = style is Style.PLAIN and event.tag is None and event.value in _NULLS
     return "" if is_null else event.value
-
-
-def _style(event: yaml.ScalarEvent) -> Style:
-    match event.style:
-        case "'" | '"':
-            return Style.QUOTED
-        case "|":
-            return Style.LITERAL
-        case ">":
-            return Style.FOLDED
-        case _:
-            return Style.PLAIN

@@ -88,9 +88,12 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
         before = _read(root / current) if current else {}
         after = {file.path: (file.mode & 0o777, file.contents) for file in files}
         written = _compare(before, after)
+        tops = {path.split("/")[0] for path in after}
         if current is None or written:
-            current = _write_new(root, files)
-        _remove_leftovers(root, keep=current, tops={path.split("/")[0] for path in after})
+            current = _write_new(root, files, tops)
+        else:
+            _link(root, tops)
+        _remove_leftovers(root, keep=current, tops=tops)
     except OSError as error:
         raise VolumeError(
             f"cannot write the files of {root}: {error.strerror or error}",
@@ -188,12 +191,13 @@ def _read(folder: Path) -> dict[str, tuple[int, bytes]]:
     module never puts there.
     """
     found: dict[str, tuple[int, bytes]] = {}
+    prefix = len(f"{folder}/")
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
             if not path.is_symlink():
                 with suppress(PermissionError):
-                    found[path.relative_to(folder).as_posix()] = _read_file(path)
+                    found[f"{parent}/{name}"[prefix:]] = _read_file(path)
     return found
 
 
@@ -219,7 +223,7 @@ def _compare(before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, b
     )
 
 
-def _write_new(root: Path, files: Sequence[SecretFile]) -> str:
+def _write_new(root: Path, files: Sequence[SecretFile], tops: set[str]) -> str:
     """Writes a new folder, links new names, swaps `..data`.
 
     Returns the folder's name. On failure it is removed again.
@@ -228,13 +232,12 @@ def _write_new(root: Path, files: Sequence[SecretFile]) -> str:
     folder = root / stamp
     folder_mode = 0o2755 if _is_given_to_group(root) else 0o755
     try:
-        for parent in sorted({folder} | {p for f in files for p in _folders(folder, f.path)}):
-            parent.mkdir(exist_ok=True)
-            parent.chmod(folder_mode)  # whatever the umask of the process
+        for parent in sorted({Path()}.union(*(Path(file.path).parents for file in files))):
+            (folder / parent).mkdir(exist_ok=True)
+            (folder / parent).chmod(folder_mode)  # whatever the umask of the process
         for file in files:
-            _write_file(folder / file.path, file)
-        for top in {file.path.split("/")[0] for file in files}:
-            _link(root, top)
+            _write_file(f"{folder}/{file.path}", file)
+        _link(root, tops)
         temporary = root / _DATA_TMP
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(stamp)
@@ -245,42 +248,48 @@ def _write_new(root: Path, files: Sequence[SecretFile]) -> str:
     return stamp
 
 
-def _folders(folder: Path, path: str) -> list[Path]:
-    return [folder / parent for parent in Path(path).parents]
-
-
-def _write_file(path: Path, file: SecretFile) -> None:
+def _write_file(path: str, file: SecretFile) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(file.contents)
+    try:
+        rest = memoryview(file.contents)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         os.fchmod(descriptor, file.mode & 0o777)
+    finally:
+        os.close(descriptor)
 
 
-def _link(root: Path, top: str) -> None:
-    """Makes `top` a link into `..data`.
+def _link(root: Path, tops: set[str]) -> None:
+    """Makes each of `tops` a link into `..data`, unless it is one.
 
     A file or folder of a provider of the old style gives way.
     """
-    link, goal = root / top, f"{DATA}/{top}"
-    if link.is_symlink() and os.readlink(link) == goal:  # noqa: PTH115
-        return
-    if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)
+    for top in tops:
+        link, goal = f"{root}/{top}", f"{DATA}/{top}"
+        try:
+            if os.readlink(link) == goal:  # noqa: PTH115
+                continue
+        except FileNotFoundError:
+            pass
+        except OSError:
+            _give_way(Path(link))  # it is no link
+        else:
+            _give_way(Path(link))
+        os.symlink(goal, link)  # noqa: PTH211
+
+
+def _give_way(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        link.unlink(missing_ok=True)
-    link.symlink_to(goal)
+        path.unlink(missing_ok=True)
 
 
 def _remove_leftovers(root: Path, *, keep: str, tops: set[str]) -> None:
-    """Removes the links of vanished names and every older or half-written folder.
-
-    Mends links that are missing or lead elsewhere.
-    """
+    """Removes the links of vanished names and every older or half-written folder."""
     for name in {entry.name for entry in _entries(root)} - tops - {DATA, keep}:
         path = root / name
         if path.is_symlink():
             path.unlink()
         elif _STAMP.fullmatch(name):
             shutil.rmtree(path)
-    for top in tops:
-        _link(root, top)
