@@ -57,7 +57,7 @@ cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl
 compat: $(VENV)/.dev ## Run the Go originals and ours side by side on the same vault and API (root, Debian and Go needed).
 	@$(BIN)/python -m pytest tests/compat $(TEST_FLAGS)
 
-bench: $(VENV)/.dev ## Measure ours and the Go originals under the same loads (QUICK=1: two minutes; needs what compat needs).
+bench: $(VENV)/.dev ## Measure ours and the Go originals under the same loads (QUICK=1: three minutes; needs what compat needs).
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
 
 soak: $(VENV)/.dev ## Rotate, fail and churn for MINUTES=30, and see whether anything grows.

@@ -38,7 +38,7 @@ Results = dict[str, dict[str, Figures]]
 def main() -> None:
     """Measure, and tell."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less of everything: two minutes")
+    parser.add_argument("--quick", action="store_true", help="less of everything: three minutes")
     parser.add_argument("--out", type=Path, default=Path(".bench-output"), help="where results go")
     parser.add_argument("--only", action="append", help="a load; may be repeated")
     parser.add_argument(

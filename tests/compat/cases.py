@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 
 from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from tests.compat.outcome import Outcome
-from tests.compat.vault_contents import APP, APP_SECRET, SUBJECT, TENANT, VAULT
+from tests.compat.vault_contents import APP, APP_SECRET, TENANT, VAULT
 from tests.e2e.cluster.kubectl import Document
-from tests.fakes.devvault import DevVault
 
 Change = Callable[[Outcome], Outcome]
 """From what the originals do to what we do."""
 
+Tokens = Callable[[str, str], str]
+"""From namespace and audience to what kubelet hands over for the service account of the pods."""
+
 SERVICE_PRINCIPAL = {"clientid": APP, "clientsecret": APP_SECRET}
+KEY_VAULT = {"keyvaultName": VAULT, "tenantID": TENANT}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Case:
         name: of both.
         objects: the entries of `objects`, or its text; None leaves it out.
         parameters: of the class beside those of the vault; None takes one of them away.
+        vault: the parameters that name the vault.
         secret_objects: Secrets to be made.
         secrets: the data of the `nodePublishSecretRef`.
         provider: what the class says.
@@ -54,6 +58,7 @@ class Case:
     name: str
     objects: Sequence[Mapping[str, str | int]] | str | None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
+    vault: Mapping[str, str] = field(default_factory=lambda: KEY_VAULT)
     secret_objects: Sequence[Mapping[str, object]] = ()
     secrets: Mapping[str, str] = field(default_factory=lambda: SERVICE_PRINCIPAL)
     provider: str = "azure"
@@ -68,17 +73,15 @@ class Case:
         """The Secrets that the class asks for."""
         return tuple(str(entry["secretName"]) for entry in self.secret_objects)
 
-    def context_in(self, namespace: str, vault: DevVault) -> Mapping[str, str]:
+    def context_in(self, namespace: str, tokens: Tokens) -> Mapping[str, str]:
         """What kubelet says beyond the usual about a pod of that namespace."""
         if not self.token_for:
             return {}
-        subject = SUBJECT.replace("PAIRING", namespace)
-        token = vault.service_account_token(subject, audience=self.token_for)
-        return {SERVICE_ACCOUNT_TOKENS: token}
+        return {SERVICE_ACCOUNT_TOKENS: tokens(namespace, self.token_for)}
 
     def manifests(self, namespace: str) -> tuple[Document, Document]:
         """The class and the pod."""
-        parameters: dict[str, str | None] = {"keyvaultName": VAULT, "tenantID": TENANT}
+        parameters: dict[str, str | None] = dict(self.vault)
         if isinstance(self.objects, str):
             parameters["objects"] = self.objects
         elif self.objects is not None:

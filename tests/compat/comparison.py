@@ -7,7 +7,7 @@ async with running_comparison(folder) as compared:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,13 +15,13 @@ from pathlib import Path
 import grpc
 import yaml
 
-from tests.compat.cases import Case
+from tests.compat.cases import Case, Tokens
 from tests.compat.cloud import running_cloud
 from tests.compat.originals import built_originals
 from tests.compat.outcome import ClusterView, Outcome, Refusal, seen_in_volume
 from tests.compat.stacks import PAIRINGS, Ground, Pairing, Stack, start_stack
 from tests.compat.table import cases
-from tests.compat.vault_contents import Contents, fill
+from tests.compat.vault_contents import SUBJECT, Contents, fill
 from tests.e2e.children import ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
@@ -34,24 +34,27 @@ CRDS = Path(__file__).parents[2] / "deploy" / "crds"
 
 
 @dataclass
-class Comparison:
+class SideBySide:
     """The running stacks.
 
     Attributes:
         api: their Kubernetes API.
-        vault: what all of them read.
-        contents: what was in it at first.
+        tokens: of the service accounts of the pods.
         stacks: by pairing.
         volumes: of each case in each stack.
         outcomes: what became of its publish.
     """
 
     api: ApiServer
-    vault: DevVault
-    contents: Contents
+    tokens: Tokens
     stacks: dict[Pairing, Stack]
     volumes: dict[tuple[str, Pairing], Volume] = field(default_factory=dict)
     outcomes: dict[tuple[str, Pairing], Outcome] = field(default_factory=dict)
+
+    def of(self, *pairings: Pairing) -> SideBySide:
+        """Some of the stacks; volumes and outcomes are shared."""
+        stacks = {pairing: self.stacks[pairing] for pairing in pairings}
+        return SideBySide(self.api, self.tokens, stacks, self.volumes, self.outcomes)
 
     async def prepare(self, some: Sequence[Case]) -> None:
         """Create the classes and the pods, in the namespace of each stack."""
@@ -69,7 +72,7 @@ class Comparison:
                 case.class_name or case.name,
                 pod=case.name,
                 uid=uids[case.name],
-                context=case.context_in(namespace, self.vault),
+                context=case.context_in(namespace, self.tokens),
                 secrets=case.secrets,
             )
 
@@ -82,17 +85,30 @@ class Comparison:
         return None
 
     async def play(self, some: Sequence[Case]) -> None:
-        """Publish each case in each stack, wait for what comes of it, and look."""
+        """Publish the cases one after the other in each stack, wait for it, and look."""
         await self.prepare(some)
-        for stack in self.stacks.values():
-            await self._play(stack, some)
-        await asyncio.gather(*(self._look(stack, some) for stack in self.stacks.values()))
 
-    async def _play(self, stack: Stack, some: Sequence[Case]) -> None:
-        for case in some:
-            refusal = await self.publish(case.name, stack)
-            files, top = seen_in_volume(self.volumes[case.name, stack.pairing])
-            self.outcomes[case.name, stack.pairing] = Outcome(refusal, files, top)
+        async def one_by_one(stack: Stack) -> None:
+            for case in some:
+                await self._play(stack, case)
+
+        await asyncio.gather(*map(one_by_one, self.stacks.values()))
+        await self.look(some)
+
+    async def play_at_once(self, some: Sequence[Case]) -> None:
+        """Publish prepared cases, all of a stack at the same time, wait for it, and look."""
+        for stack in self.stacks.values():
+            await asyncio.gather(*(self._play(stack, case) for case in some))
+        await self.look(some)
+
+    async def _play(self, stack: Stack, case: Case) -> None:
+        refusal = await self.publish(case.name, stack)
+        files, top = seen_in_volume(self.volumes[case.name, stack.pairing])
+        self.outcomes[case.name, stack.pairing] = Outcome(refusal, files, top)
+
+    async def look(self, some: Sequence[Case]) -> None:
+        """Fill in what the cluster holds of each case in each stack."""
+        await asyncio.gather(*(self._look(stack, some) for stack in self.stacks.values()))
 
     async def _look(self, stack: Stack, some: Sequence[Case]) -> None:
         """Fill in what the cluster holds, once the original has done its work."""
@@ -125,6 +141,19 @@ class Comparison:
         )
 
 
+@dataclass
+class Comparison(SideBySide):
+    """The stacks that read from Key Vault.
+
+    Attributes:
+        vault: what all of them read.
+        contents: what was in it at first.
+    """
+
+    vault: DevVault = field(kw_only=True)
+    contents: Contents = field(kw_only=True)
+
+
 @asynccontextmanager
 async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
     """The stacks, and what became of all cases of the table."""
@@ -134,7 +163,7 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
             ending_children(folder / "output") as children,
             running_cloud(folder / "cloud", children) as vault,
         ):
-            await _furnish(api)
+            await furnish(api, PAIRINGS)
             contents = fill(vault, folder)
             ground = Ground(
                 children,
@@ -145,13 +174,20 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
                 driver_flags=(
                     "--enable-secret-rotation",
                     f"--rotation-poll-interval={ROTATION_SECONDS}s",
+                    "--max-call-recv-msg-size=67108864",
                 ),
                 # The provider protocol does not tell a refresh from a first mount.
                 our_provider_flags=(f"--fetch-reuse={ROTATION_SECONDS * 500}ms",),
                 provider_flags=("--write-cert-and-key-in-separate-files",),
             )
             started = [await start_stack(pairing, ground) for pairing in PAIRINGS]
-            compared = Comparison(api, vault, contents, {one.pairing: one for one in started})
+
+            def token(namespace: str, audience: str) -> str:
+                subject = SUBJECT.replace("PAIRING", namespace)
+                return vault.service_account_token(subject, audience=audience)
+
+            stacks = {one.pairing: one for one in started}
+            compared = Comparison(api, token, stacks, vault=vault, contents=contents)
             try:
                 await compared.play(cases(contents))
                 yield compared
@@ -162,10 +198,10 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
         unmount_below(folder)
 
 
-async def _furnish(api: ApiServer) -> None:
-    """Create the kinds, the namespaces and their service accounts."""
+async def furnish(api: ApiServer, pairings: Iterable[Pairing]) -> None:
+    """Create the kinds, and for each pairing its namespace with the service account `web`."""
     await api.kubectl("apply", f"--filename={CRDS}")
     await api.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
-    for pairing in PAIRINGS:
+    for pairing in pairings:
         await api.kubectl("create", "namespace", pairing.name)
         await api.kubectl("create", "serviceaccount", "web", f"--namespace={pairing.name}")

@@ -13,18 +13,21 @@ from tempfile import TemporaryDirectory
 import pytest
 import pytest_asyncio
 
+from tests.compat.bao_comparison import BaoComparison, running_bao_comparison
 from tests.compat.comparison import Comparison, running_comparison
 from tests.compat.originals import built_originals
-from tests.compat.vault_contents import VAULT
+from tests.compat.vault_contents import LOAD_VAULT, VAULT
 from tests.compat.world import enter_own_world
 from tests.e2e.cluster.programs import built_programs
+from tests.e2e.vault.programs import server_programs
 
 
 def pytest_configure() -> None:
     """Get what must be downloaded, then leave the machine's network and names."""
     asyncio.run(built_programs())
     built_originals()
-    enter_own_world([VAULT])
+    server_programs()
+    enter_own_world([VAULT, LOAD_VAULT])
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -39,4 +42,12 @@ async def compared() -> AsyncIterator[Comparison]:
     """All four stacks, and what became of each case in each of them."""
     with TemporaryDirectory(prefix="kf-", dir="/tmp") as folder:
         async with running_comparison(Path(folder)) as running:
+            yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def bao_compared() -> AsyncIterator[BaoComparison]:
+    """Our Vault provider in three places, and what became of each case in each of them."""
+    with TemporaryDirectory(prefix="kf-", dir="/tmp") as folder:
+        async with running_bao_comparison(Path(folder)) as running:
             yield running

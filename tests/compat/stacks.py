@@ -1,4 +1,4 @@
-"""Driver and provider in all four pairings of the originals and ours, as processes.
+"""Driver and provider in the pairings of the originals and ours, as processes.
 
 stack = await start_stack(OURS, ground)
 await stack.driver.publish(volume)
@@ -31,19 +31,22 @@ class Pairing:
     Attributes:
         name: of the pairing, of its node, and of the namespace of its pods.
         driver: whose driver.
-        provider: whose provider; ours in our driver is in the same process.
+        provider: whose provider.
+        built_in: whether the provider is in the process of the driver.
     """
 
     name: str
     driver: Side
     provider: Side
+    built_in: bool = False
 
 
 ORIGINAL = Pairing("original", Side.THEIRS, Side.THEIRS)
-OURS = Pairing("all-ours", Side.OURS, Side.OURS)
+OURS = Pairing("all-ours", Side.OURS, Side.OURS, built_in=True)
 OUR_DRIVER = Pairing("our-driver", Side.OURS, Side.THEIRS)
 OUR_PROVIDER = Pairing("our-provider", Side.THEIRS, Side.OURS)
 PAIRINGS = (ORIGINAL, OURS, OUR_DRIVER, OUR_PROVIDER)
+OUR_PARTS = Pairing("our-parts", Side.OURS, Side.OURS)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Ground:
         kubeconfig: of their Kubernetes API.
         ca: the PEM file of the CA of the cloud.
         originals: the programs.
+        providers: the names of those that run where they are not built in.
         driver_flags: of every driver.
         provider_flags: of every provider.
         our_provider_flags: of our provider where it runs by itself.
@@ -68,6 +72,7 @@ class Ground:
     kubeconfig: Path
     ca: Path
     originals: Originals
+    providers: tuple[str, ...] = ("azure",)
     driver_flags: tuple[str, ...] = ()
     provider_flags: tuple[str, ...] = ()
     our_provider_flags: tuple[str, ...] = ()
@@ -115,32 +120,37 @@ async def start_stack(pairing: Pairing, ground: Ground) -> Stack:
     """Start the processes of one stack, and wait until the driver answers."""
     folder = ground.folder / pairing.name
     sockets = folder / "providers"
-    sockets.mkdir(parents=True)
-    processes = []
-    if pairing != OURS:
-        processes.append(await _start_provider(pairing, ground, sockets / "azure.sock"))
+    sockets.mkdir(parents=True, exist_ok=True)
+    names = () if pairing.built_in else ground.providers
+    processes = [await _start_provider(pairing, ground, name, sockets) for name in names]
     child, driver = _start_driver(pairing, ground, folder / "csi.sock", sockets)
     await driver.answers()
     return Stack(pairing, driver, (child, *processes), folder)
 
 
-async def _start_provider(pairing: Pairing, ground: Ground, socket: Path) -> Child:
-    health, metrics = free_ports(2)
-    flags = (
-        f"--endpoint=unix://{socket}",
-        f"--healthz-port={health}",
-        f"--prometheus-port={metrics}",
-        *ground.provider_flags,
-    )
+async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: Path) -> Child:
     command = {
         Side.THEIRS: (ground.originals.azure,),
-        Side.OURS: (ground.keyferry, "provider", "azure", *ground.our_provider_flags),
+        Side.OURS: (ground.keyferry, "provider", name, *ground.our_provider_flags),
     }[pairing.provider]
     child = ground.children.start(
-        f"{pairing.name}-azure", *command, *flags, environment=ground.environment
+        f"{pairing.name}-{name}",
+        *command,
+        f"--endpoint=unix://{sockets / name}.sock",
+        *_page_flags(name),
+        *ground.provider_flags,
+        environment=ground.environment,
     )
     await child.says("istening|ready")
     return child
+
+
+def _page_flags(name: str) -> tuple[str, ...]:
+    """Ports for the health page and the metrics of a provider."""
+    health, metrics = free_ports(2)
+    if name == "azure":
+        return (f"--healthz-port={health}", f"--prometheus-port={metrics}")
+    return (f"--health-addr=127.0.0.1:{health}",)
 
 
 def _start_driver(
@@ -159,7 +169,7 @@ def _start_driver(
     command: tuple[str, ...] = (ground.originals.driver,)
     if pairing.driver is Side.OURS:
         command = (ground.keyferry, "driver")
-        flags += ground.provider_flags if pairing == OURS else ("--builtin-providers=",)
+        flags += ground.provider_flags if pairing.built_in else ("--builtin-providers=",)
     child = ground.children.start(
         f"{pairing.name}-driver", *command, *flags, environment=ground.environment
     )

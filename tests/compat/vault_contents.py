@@ -23,6 +23,8 @@ from tests.fakes.devvault import DEFAULT_TENANT, CertificateWish, DevVault
 from tests.fakes.vault_peer import Issued, issue, new_ec, new_rsa
 
 VAULT = "contoso"
+LOAD_VAULT = "fabrikam"
+"""Another one, which is empty at first and may be throttled."""
 TENANT = DEFAULT_TENANT
 APP = "22222222-0000-4000-8000-000000000001"
 APP_SECRET = "the client secret of the app"

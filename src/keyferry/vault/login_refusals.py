@@ -105,11 +105,14 @@ def _namespace(login: Login) -> str:
 
 def _audience(login: Login) -> str:
     sent = login.method.audience if isinstance(login.method, JwtLogin) else ""
-    what = f"'{excerpt(sent)}'" if sent else "the default one"
+    asked = (
+        f"The class asks for a token with the audience '{excerpt(sent)}'"
+        if sent
+        else "The class names no audience, so the token is for the default one"
+    )
     return (
-        f"The class asks for a token with the audience {what}. Set audience of the class to what "
-        f"the role takes: {_read_role(login)}, fields audience or bound_audiences; the CSIDriver "
-        "object needs the same in spec.tokenRequests."
+        f"{asked}. Set audience of the class to what the role takes: {_read_role(login)}, fields "
+        "audience or bound_audiences; the CSIDriver object needs the same in spec.tokenRequests."
     )
 
 
