@@ -51,12 +51,6 @@ class VirtualClock:
         heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), woken))
         await woken
 
-    @property
-    def next_wake(self) -> float | None:
-        """Seconds until the next sleeper wakes; None when nobody sleeps."""
-        times = [time for time, _, woken in self._sleepers if not woken.done()]
-        return min(times) - self.now if times else None
-
     async def advance(self, seconds: float) -> None:
         """Let time pass, sleeper by sleeper."""
         end = self.now + seconds

@@ -102,8 +102,9 @@ def issue(
     authority: bool = False,
     identifiers: bool = True,
     hosts: Sequence[str] = ("test.domain.com",),
+    until: timedelta = timedelta(days=30),
 ) -> Issued:
-    """A certificate of `name`, signed by `signer` or by itself."""
+    """A certificate of `name`, signed by `signer` or by itself, that ends `until` from now."""
     issuer = signer.certificate.subject if signer else _name(name)
     signing = signer.key if signer else key
     now = datetime.now(UTC)
@@ -113,8 +114,8 @@ def issue(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=30))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + until)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
     )
     if identifiers:

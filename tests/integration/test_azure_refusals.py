@@ -22,6 +22,7 @@ from keyferry.contract import (
 from keyferry.errors import Hop, KeyferryError
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.app_certificate import Certificate, new_certificate
+from tests.fakes.azure_mounts import failure
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CloseHalfWay,
@@ -153,14 +154,7 @@ class World:
 
     async def refused(self, mode: Mode, **entry: str) -> KeyferryError:
         """The error of a mount; it has a remedy, and no value is in it or behind it."""
-        with pytest.raises(KeyferryError) as caught:
-            await self._provider.mount(self.call(mode, **entry))
-        error: BaseException | None = caught.value
-        while error is not None:
-            assert "canary" not in str(error)
-            error = error.__cause__
-        assert caught.value.remedy
-        return caught.value
+        return await failure(self._provider, self.call(mode, **entry))
 
     async def works(self, mode: Mode) -> bool:
         """Whether the secret comes."""

@@ -7,7 +7,6 @@ and one that is the same as the first and does. The development vault counts wha
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import pytest
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import (
     POD_NAME,
-    POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
@@ -29,6 +27,7 @@ from keyferry.economy.settings import EconomySettings
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.app_certificate import new_certificate
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 
 MI = "11111111-0000-4000-8000-000000000001"
@@ -58,10 +57,7 @@ class World:
 
     async def refusal(self, call: MountCall) -> KeyferryError:
         """How a mount fails."""
-        with pytest.raises(KeyferryError) as caught:
-            await self.provider.mount(call)
-        assert "canary" not in str(caught.value)
-        return caught.value
+        return await failure(self.provider, call)
 
     @property
     def calls(self) -> int:
@@ -99,17 +95,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 def pod(parameters: dict[str, str], secrets: dict[str, str] | None = None) -> MountCall:
     """A mount of `db-password` for a pod of the service account `web`."""
-    entry = json.dumps({"objectName": "db-password", "objectType": "secret"})
-    base = {
-        POD_NAME: "web-0",
-        POD_NAMESPACE: "shop",
-        POD_UID: "1",
-        SERVICE_ACCOUNT: "web",
-        "keyvaultName": "contoso",
-        "tenantID": DEFAULT_TENANT,
-        "objects": json.dumps({"array": [entry]}),
-    }
-    return MountCall(base | parameters, secrets)
+    return call({POD_UID: "1"} | parameters, secrets=secrets)
 
 
 def principal(client: str = APP) -> MountCall:
@@ -223,10 +209,10 @@ PAIRS: dict[str, tuple[Make, Make, Make]] = {
 async def test_these_never_share_and_the_same_do(world: World, pair: str) -> None:
     """Neither while the calls are under way, nor afterwards; two are asked for, never one."""
     one, same, other = (make(world.vault) for make in PAIRS[pair])
-    values = await asyncio.gather(*(world.value(call) for call in (one, same, other)))
+    values = await asyncio.gather(*(world.value(wanted) for wanted in (one, same, other)))
     assert ([VALUE] * 3, 2) == (values, world.calls)
-    for call in (same, other, one):
-        assert VALUE == await world.value(call)
+    for wanted in (same, other, one):
+        assert VALUE == await world.value(wanted)
     assert 2 == world.calls
 
 

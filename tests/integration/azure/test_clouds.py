@@ -10,8 +10,9 @@ from keyferry.azure.clouds import CLOUDS
 from keyferry.azure.provider import AzureProvider
 from keyferry.devvault.exchange import PathKind
 from keyferry.errors import ClassInvalidError
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DevVault
-from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM, call, failure
+from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM
 
 
 async def test_other_clouds_have_their_own_hosts(vault: DevVault, provider: AzureProvider) -> None:

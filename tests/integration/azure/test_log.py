@@ -7,8 +7,9 @@ import logging
 import pytest
 
 from keyferry.azure.provider import AzureProvider
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DevVault
-from tests.integration.azure.calls import APP, CLIENT_SECRET, PRINCIPAL, call, failure
+from tests.integration.azure.calls import APP, CLIENT_SECRET, PRINCIPAL
 
 
 async def test_neither_tokens_nor_ids_are_logged(

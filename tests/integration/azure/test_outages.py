@@ -13,18 +13,10 @@ from keyferry.azure.provider import AzureProvider
 from keyferry.devvault.exchange import PathKind
 from keyferry.errors import ConnectionFailedError, Hop, VaultError, VaultThrottledError
 from keyferry.https import DevRedirect, HttpsSettings
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.clock import StillClock
 from tests.fakes.devvault import CloseHalfWay, DevVault, Hang, RespondStatus, running_devvault
-from tests.integration.azure.calls import (
-    ENTRA,
-    PRINCIPAL,
-    VALUE,
-    VAULT,
-    VM,
-    call,
-    failure,
-    provider_for,
-)
+from tests.integration.azure.calls import ENTRA, PRINCIPAL, VALUE, VAULT, VM, provider_for
 
 
 async def test_throttling_is_waited_out(

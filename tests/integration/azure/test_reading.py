@@ -7,17 +7,9 @@ import asyncio
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import MountResult, ObjectVersion, SecretFile
 from keyferry.devvault.exchange import PathKind
+from tests.fakes.azure_mounts import call, entry
 from tests.fakes.devvault import DevVault, Hang
-from tests.integration.azure.calls import (
-    PRINCIPAL,
-    STRANGER,
-    VALUE,
-    VAULT,
-    VM,
-    call,
-    entry,
-    workload,
-)
+from tests.integration.azure.calls import PRINCIPAL, STRANGER, VALUE, VAULT, VM, workload
 
 
 async def test_a_secret_becomes_a_file(vault: DevVault, provider: AzureProvider) -> None:

@@ -9,8 +9,9 @@ import pytest
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import IdentityError
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DevVault
-from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, call, failure, workload
+from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, workload
 
 
 @pytest.mark.parametrize(

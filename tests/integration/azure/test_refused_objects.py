@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.errors import AccessDeniedError, Hop, ObjectNotFoundError, ObjectUnusableError
+from tests.fakes.azure_mounts import call, entry, failure
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
-from tests.integration.azure.calls import (
-    CLIENT_SECRET,
-    ENTRA,
-    MI,
-    STRANGER,
-    VM,
-    call,
-    entry,
-    failure,
-)
+from tests.integration.azure.calls import CLIENT_SECRET, ENTRA, MI, STRANGER, VM
 
 
 async def test_missing_objects_are_all_named(vault: DevVault, provider: AzureProvider) -> None:

@@ -11,6 +11,7 @@ from keyferry.azure.provider import AzureProvider
 from keyferry.contract import SERVICE_ACCOUNT, MountResult
 from keyferry.devvault.exchange import PathKind
 from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.azure_mounts import call, entry, failure
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
 from tests.fakes.economy import forgetful
 from tests.integration.azure.calls import (
@@ -20,9 +21,6 @@ from tests.integration.azure.calls import (
     PRINCIPAL,
     STRANGER,
     VAULT,
-    call,
-    entry,
-    failure,
     workload,
 )
 

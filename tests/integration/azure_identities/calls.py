@@ -1,51 +1,28 @@
-"""The identities, calls for a mount by one of them, and how one fails."""
+"""The identities of these tests, and a provider that takes them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
-
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import (
-    POD_NAME,
-    POD_NAMESPACE,
-    SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.errors import KeyferryError
 from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
-from tests.fakes.devvault import DEFAULT_TENANT, DevVault
+from tests.fakes.devvault import DevVault
 from tests.fakes.economy import forgetful
 
 MI = "11111111-0000-4000-8000-000000000001"
-
-
 APP = "22222222-0000-4000-8000-000000000002"
-
-
 BOUND = "33333333-0000-4000-8000-000000000003"
-
-
 MACHINE = "44444444-0000-4000-8000-000000000004"
-
-
 SUBJECT = "system:serviceaccount:shop:web"
-
-
 BINDING = "api://AKSIdentityBinding"
-
-
 VALUE = "canary-value"
-
-
 PASSWORD = "canary-password"
-
-
 HSM = "contoso.managedhsm.azure.net"
 
 
@@ -62,20 +39,6 @@ async def provider_for(
         await made.close()
 
 
-def call(parameters: dict[str, str], secrets: dict[str, str] | None = None) -> MountCall:
-    """A call for the pod shop/web-0 of the service account web."""
-    entry = json.dumps({"objectName": "db-password", "objectType": "secret"})
-    base = {
-        POD_NAME: "web-0",
-        POD_NAMESPACE: "shop",
-        SERVICE_ACCOUNT: "web",
-        "keyvaultName": "contoso",
-        "tenantID": DEFAULT_TENANT,
-        "objects": json.dumps({"array": [entry]}),
-    }
-    return MountCall(base | parameters, secrets)
-
-
 def bound(vault: DevVault, subject: str = SUBJECT, lifetime: int = 3600) -> dict[str, str]:
     """The parameters of an identity binding, with a fresh token."""
     tokens = vault.service_account_token(subject, audience=BINDING, lifetime_seconds=lifetime)
@@ -85,15 +48,3 @@ def bound(vault: DevVault, subject: str = SUBJECT, lifetime: int = 3600) -> dict
 async def value(provider: AzureProvider, wanted: MountCall) -> bytes:
     """What the one file of a mount holds."""
     return (await provider.mount(wanted)).files[0].contents
-
-
-async def failure(provider: AzureProvider, wanted: MountCall) -> KeyferryError:
-    """The error of a mount; nothing along its causes shows a value, and it has a remedy."""
-    with pytest.raises(KeyferryError) as caught:
-        await provider.mount(wanted)
-    error: BaseException | None = caught.value
-    while error is not None:
-        assert "canary" not in str(error)
-        error = error.__cause__
-    assert caught.value.remedy
-    return caught.value

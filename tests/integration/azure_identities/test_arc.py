@@ -17,9 +17,10 @@ from keyferry.devvault.exchange import PathKind
 from keyferry.errors import IdentityError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
 from tests.fakes.economy import forgetful
-from tests.integration.azure_identities.calls import MI, VALUE, call, failure, value
+from tests.integration.azure_identities.calls import MI, VALUE, value
 
 
 async def test_an_arc_machine_proves_itself_by_a_file(

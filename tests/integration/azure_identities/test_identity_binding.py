@@ -10,6 +10,7 @@ from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from keyferry.devvault.exchange import PathKind
 from keyferry.errors import ConnectionFailedError, Hop, IdentityError
 from keyferry.provider_settings import ProviderSettings
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import CloseHalfWay, DevVault, RespondStatus, running_devvault
 from tests.integration.azure_identities.calls import (
     APP,
@@ -18,8 +19,6 @@ from tests.integration.azure_identities.calls import (
     SUBJECT,
     VALUE,
     bound,
-    call,
-    failure,
     provider_for,
     value,
 )

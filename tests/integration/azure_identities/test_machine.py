@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from keyferry.azure.provider import AzureProvider
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DevVault
-from tests.integration.azure_identities.calls import APP, MI, VALUE, call, failure, value
+from tests.integration.azure_identities.calls import APP, MI, VALUE, value
 
 
 async def test_a_managed_identity_is_found_by_each_of_its_ids(

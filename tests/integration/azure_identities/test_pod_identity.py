@@ -5,8 +5,9 @@ from __future__ import annotations
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME
 from keyferry.devvault.exchange import PathKind
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DevVault, RespondStatus
-from tests.integration.azure_identities.calls import VALUE, call, failure, value
+from tests.integration.azure_identities.calls import VALUE, value
 
 
 async def test_a_pod_has_the_identity_that_is_assigned_to_it(

@@ -8,8 +8,9 @@ from keyferry.azure.provider import AzureProvider
 from keyferry.devvault.exchange import PathKind
 from keyferry.errors import IdentityError
 from tests.fakes.app_certificate import Certificate, new_certificate
+from tests.fakes.azure_mounts import call, failure
 from tests.fakes.devvault import DevVault
-from tests.integration.azure_identities.calls import APP, PASSWORD, VALUE, call, failure, value
+from tests.integration.azure_identities.calls import APP, PASSWORD, VALUE, value
 
 
 @pytest.mark.parametrize("form", ["pem", "pem with password", "pkcs12", "pkcs12 with password"])
@@ -22,13 +23,13 @@ async def test_a_certificate_signs_in_in_every_form(
     secrets = {"clientid": APP, "clientcertificate": text}
     if password:
         secrets["clientcertificatepassword"] = password
-    assert await value(provider, call({}, secrets)) == VALUE.encode()
+    assert await value(provider, call({}, secrets=secrets)) == VALUE.encode()
 
 
 async def test_a_certificate_that_is_not_registered_is_refused(provider: AzureProvider) -> None:
     """With the command that registers it."""
     secrets = {"clientid": APP, "clientcertificate": new_certificate().pem()}
-    error = await failure(provider, call({}, secrets))
+    error = await failure(provider, call({}, secrets=secrets))
     assert "its assertion is not registered, or has expired (AADSTS700027)" in error.problem
     assert "az ad app credential reset" in error.remedy
 
@@ -42,7 +43,7 @@ async def test_a_wrong_password_is_told_apart(
         "clientcertificate": certificate.pem(PASSWORD),
         "clientcertificatepassword": "canary-wrong",
     }
-    error = await failure(provider, call({}, secrets))
+    error = await failure(provider, call({}, secrets=secrets))
     assert isinstance(error, IdentityError)
     assert "clientcertificate in the nodePublishSecretRef Secret cannot be used" in error.problem
     assert "the password does not open it" in error.problem
@@ -55,7 +56,9 @@ async def test_a_renewed_certificate_counts_at_once(
 ) -> None:
     """It is another identity than the old one, so no cache stands in its way."""
     renewed = new_certificate()
-    await value(provider, call({}, {"clientid": APP, "clientcertificate": certificate.pem()}))
+    await value(
+        provider, call({}, secrets={"clientid": APP, "clientcertificate": certificate.pem()})
+    )
     vault.add_app_certificate(APP, renewed.public)
-    await value(provider, call({}, {"clientid": APP, "clientcertificate": renewed.pem()}))
+    await value(provider, call({}, secrets={"clientid": APP, "clientcertificate": renewed.pem()}))
     assert vault.count(PathKind.TOKEN, status=200) == 2

@@ -1,0 +1,49 @@
+"""Calls for a mount from the vault `contoso` of a development vault, and how such a mount fails."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, MountCall
+from keyferry.errors import Code, KeyferryError
+from tests.fakes.devvault import DEFAULT_TENANT
+
+
+def entry(name: str = "db-password", **fields: str) -> str:
+    """One item of `objects`: a secret, if nothing else is said."""
+    return json.dumps({"objectName": name, "objectType": "secret"} | fields)
+
+
+def call(
+    parameters: dict[str, str], *entries: str, secrets: dict[str, str] | None = None
+) -> MountCall:
+    """A call for the pod shop/web-0 of the service account web; of `db-password` by default."""
+    base = {
+        POD_NAME: "web-0",
+        POD_NAMESPACE: "shop",
+        SERVICE_ACCOUNT: "web",
+        "keyvaultName": "contoso",
+        "tenantID": DEFAULT_TENANT,
+        "objects": json.dumps({"array": entries or (entry(),)}),
+    }
+    return MountCall(base | parameters, secrets)
+
+
+async def failure(provider: AzureProvider, wanted: MountCall) -> KeyferryError:
+    """The error that a mount ends with: upstream's prefix, gRPC code UNKNOWN, a remedy.
+
+    No value is in it, nor in any of its causes.
+    """
+    with pytest.raises(KeyferryError) as caught:
+        await provider.mount(wanted)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "canary" not in str(error)
+        error = error.__cause__
+    assert caught.value.problem.startswith("failed to mount objects, error: ")
+    assert caught.value.code == Code.UNKNOWN
+    assert caught.value.remedy
+    return caught.value
