@@ -27,6 +27,7 @@ from keyferry.driver.engine import Engine, Surroundings, running_engine
 from keyferry.driver.expiry_watch import ExpiryWatch
 from keyferry.driver.mounts import FolderMounts, Mounts, TmpfsMounts, can_mount
 from keyferry.driver.plugins import Plugins
+from keyferry.economy.hub import Economy
 from keyferry.grpc_edge import serving_grpc
 from keyferry.logs import configure_logs
 from keyferry.metrics import Metrics
@@ -217,15 +218,17 @@ async def running_driver(
     max_receive_bytes: int = 4194304,
     store: ObjectStore | None = None,
     node: str = NODE,
+    clock: VirtualClock | None = None,
+    economy: Economy | None = None,
 ) -> AsyncIterator[Driver]:
-    """A driver on `home / "csi.sock"`.
+    """A driver on `home / "csi.sock"`; `economy` is that of its providers, by the same `clock`.
 
     It has a tmpfs for each volume where this process may mount, and else private folders. Its log
     is kept to be looked at; the log of the process is silent again afterwards.
     """
     log = StringIO()
     configure_logs(as_json=False, verbosity=2, stream=log)
-    metrics, clock = Metrics(), VirtualClock()
+    metrics, clock = Metrics(), clock or VirtualClock()
     manifests = home / "manifests"
     store = store or ManifestsStore(manifests, manifests, clock=lambda: datetime.now(UTC))
     plugins = Plugins(
@@ -234,6 +237,7 @@ async def running_driver(
         folders=sockets,
         max_receive_bytes=max_receive_bytes,
         connect_seconds=1.0,
+        economy=economy,
     )
     endpoint = parse_endpoint(f"unix://{home}/csi.sock")
     (home / "manifests").mkdir(exist_ok=True)

@@ -13,15 +13,17 @@ from keyferry.contract import Purpose
 from keyferry.economy.errand import Errand
 from keyferry.economy.freshness import Freshness
 from keyferry.economy.hub import Economy
-from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.economy.key import FetchKey, Identities, WholeIdentity
 from keyferry.economy.settings import EconomySettings
-from keyferry.errors import AccessDeniedError, KeyferryError
+from keyferry.errors import AccessDeniedError, KeyferryError, VaultThrottledError
+from keyferry.retry import TryFailed
 from tests.fakes.virtual_time import LoopClock, run_virtually
 
 INTERVAL = 120
 ROTATING = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, rate=0.0)
 OBJECTS = ("db", "tls", "key")
 ANSWER_SECONDS = 0.02
+RETRY_AFTER = 7.0
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Node:
         mounted: how often one asked in a first mount.
         tried: when each volume was refreshed last.
         error: what the vault says instead.
+        throttles_until: it answers nothing but "later" before.
+        throttled: how often it said so.
         oldest: the greatest age of content that was seen.
     """
 
@@ -42,6 +46,8 @@ class Node:
     mounted: Counter[FetchKey] = field(default_factory=Counter)
     tried: dict[str, float] = field(default_factory=dict)
     error: KeyferryError | None = None
+    throttles_until: float = 0.0
+    throttled: int = 0
     oldest: float = 0.0
 
     async def fill(self, volume: str, purpose: Purpose = Purpose.REFRESH) -> None:
@@ -50,7 +56,10 @@ class Node:
         keys = [FetchKey("contoso", identity, ("read", name)) for name in OBJECTS]
 
         async def read(key: FetchKey, errand: Errand) -> str:
-            async def attempt(seconds: float) -> str:
+            async def attempt(seconds: float) -> str | TryFailed:
+                if self.economy.now() < self.throttles_until:
+                    self.throttled += 1
+                    return TryFailed(VaultThrottledError("later"), retry_after=RETRY_AFTER)
                 if purpose is Purpose.REFRESH:
                     self.asked[key].append(self.economy.now())
                 else:
@@ -151,6 +160,55 @@ def test_a_refresh_that_failed_is_tried_at_the_next_tick() -> None:
     node = run_virtually(story())
     assert {5} == {len(times) for times in node.asked.values()}
     assert node.oldest > 4 * INTERVAL
+
+
+def test_a_vault_that_throttles_at_a_tick_is_asked_no_more_often() -> None:
+    """Each object is answered once all the same, when the vault wants to be asked again."""
+
+    async def story() -> Node:
+        node = Node(Economy(ROTATING, LoopClock()))
+        await node.mount(f"{who}/{pod}" for who in range(10) for pod in range(20))
+        await node.live(INTERVAL)
+        node.throttles_until = node.economy.now() + 20
+        await node.live(2 * INTERVAL + 10 * int(RETRY_AFTER))
+        assert node.throttled
+        node.oldest = 0.0
+        await node.live(4 * INTERVAL)
+        await node.economy.close()
+        return node
+
+    node = run_virtually(story())
+    assert {4} == {len(times) for times in node.asked.values()}
+    assert node.throttled <= 10 * len(OBJECTS)
+    # What was late is on time again.
+    assert node.oldest <= INTERVAL + 1 + ANSWER_SECONDS
+
+
+def ticked_in_each_tenth(identities: Iterable[WholeIdentity]) -> list[int]:
+    """How many have their tick in each tenth of the interval."""
+    rules = Freshness(reuse=15.0, refresh_interval=10.0)
+    used = [{FetchKey("contoso", identity, ("read", "db")): 0.0} for identity in identities]
+
+    def by(moment: float) -> int:
+        return sum(rules.is_due(one, tried=0.0, now=moment) for one in used)
+
+    return [by(tenth + 1.0) - by(float(tenth)) for tenth in range(10)]
+
+
+@pytest.mark.parametrize("over", ["identities", "nodes"])
+def test_ticks_are_spread_over_identities_and_over_nodes(over: str) -> None:
+    """A thousand identities of a node, and one identity on a thousand nodes, each with its key."""
+
+    def identity(number: int) -> WholeIdentity:
+        node, account = (0, number) if over == "identities" else (number, 0)
+        key = node.to_bytes(32)
+        return Identities(key).of("WorkloadIdentity", ("issuer", f"shop:account-{account}"))
+
+    tenths = ticked_in_each_tenth(map(identity, range(1000)))
+    assert 1000 == sum(tenths)
+    # A tenth of a thousand, and five times what chance makes of it.
+    assert 50 < min(tenths)
+    assert max(tenths) < 150
 
 
 def test_nothing_is_known_of_a_volume_that_uses_nothing() -> None:

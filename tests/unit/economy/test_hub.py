@@ -214,7 +214,7 @@ def test_a_refresh_takes_what_another_pod_fetched_within_the_interval() -> None:
     play(story)
 
 
-def test_a_refresh_sees_a_change_after_two_intervals_at_the_latest() -> None:
+def test_a_refresh_sees_a_change_after_one_interval_at_the_latest() -> None:
     """Whatever the moments of the pods."""
 
     async def story(vault: Vault) -> None:

@@ -1,0 +1,206 @@
+"""The driver's timer, the economy and the providers of Azure and Vault, by one clock.
+
+Pods of each identity are in two namespaces, and there are more than are refreshed at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from keyferry.azure.provider import AzureProvider
+from keyferry.contract import Provider
+from keyferry.devvault.exchange import PathKind
+from keyferry.driver.rotation import AT_ONCE
+from keyferry.economy.hub import Economy
+from keyferry.economy.settings import EconomySettings
+from keyferry.https import HttpsClient, HttpsSettings
+from tests.fakes.clock import VirtualClock
+from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
+from tests.fakes.driver import Driver, running_driver
+from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_mounts import vault_mounts
+
+INTERVAL = 60
+KUBELET_SECONDS = 25
+IDENTITIES = [f"11111111-0000-4000-8000-{number:012}" for number in range(3)]
+NAMESPACES = ("shop", "pay")
+OBJECTS = ("db", "key")
+PODS = AT_ONCE // len(NAMESPACES) + 1
+"""Of each identity in each namespace."""
+PAIRS = len(IDENTITIES) * len(OBJECTS)
+ONE_CALL_EACH = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=False)
+
+
+@dataclass(frozen=True)
+class Azure:
+    """A Key Vault that service principals read."""
+
+    provider: AzureProvider
+    vault: DevVault
+    name: str = "azure"
+
+    def write(self, value: str) -> None:
+        """A new version of each object."""
+        for name in OBJECTS:
+            self.vault.set_secret("contoso", name, value)
+
+    def parameters(self) -> dict[str, str]:
+        entries = [json.dumps({"objectName": o, "objectType": "secret"}) for o in OBJECTS]
+        return {
+            "keyvaultName": "contoso",
+            "tenantID": DEFAULT_TENANT,
+            "objects": json.dumps({"array": entries}),
+        }
+
+    def secrets(self, identity: str) -> dict[str, str]:
+        return {"clientid": identity, "clientsecret": f"canary-{identity}"}
+
+    def calls(self) -> int:
+        return self.vault.count(PathKind.SECRET)
+
+
+@dataclass(frozen=True)
+class Vault:
+    """A Vault that AppRoles read."""
+
+    provider: Provider
+    vault: VaultApi
+    name: str = "vault"
+
+    def write(self, value: str) -> None:
+        """A new version of each object."""
+        for name in OBJECTS:
+            self.vault.write("secret", name, {"value": value})
+
+    def parameters(self) -> dict[str, str]:
+        entries = [
+            {"objectName": o, "secretPath": f"secret/data/{o}", "secretKey": "value"}
+            for o in OBJECTS
+        ]
+        return {
+            **self.vault.parameters,
+            "vaultAuthMethod": "approle",
+            "objects": json.dumps(entries),
+        }
+
+    def secrets(self, identity: str) -> dict[str, str]:
+        return {"role_id": identity, "secret_id": f"canary-{identity}"}
+
+    def calls(self) -> int:
+        return sum(self.vault.asked(f"secret/data/{name}") for name in OBJECTS)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A driver whose volumes are those of all identities in all namespaces."""
+
+    driver: Driver
+    source: Azure | Vault
+    economy: Economy
+
+    async def publish(self) -> None:
+        """Kubelet calls once for each pod."""
+        for identity, namespace, number in product(IDENTITIES, NAMESPACES, range(PODS)):
+            pod = f"{identity}-{namespace}-{number}"
+            message = self.driver.publish_request(f"web-{namespace}", pod)
+            message.volume_context["csi.storage.k8s.io/pod.namespace"] = namespace
+            message.secrets.update(self.source.secrets(identity))
+            await self.driver.send_publish(message)
+
+    async def live(self, seconds: int, *, kubelet: bool) -> float:
+        """Let time pass; the greatest age of content that was seen."""
+        oldest = 0.0
+        for _ in range(seconds):
+            await self.driver.clock.advance(1)
+            oldest = max(oldest, self.economy.oldest_content_seconds or 0)
+            await self.settle()
+            if kubelet and not self.driver.clock.now % KUBELET_SECONDS:
+                await self.publish()
+        return oldest
+
+    async def settle(self) -> None:
+        """Until no refresh is under way, nor waits for room."""
+        quiet = 0
+        while quiet < 3:
+            await self.driver.clock.turn()
+            quiet = 0 if len(self.driver.engine.publisher._locks) else quiet + 1
+
+    def contents(self) -> set[str]:
+        """What the files of all volumes hold."""
+        pods = self.driver.home / "pods"
+        return {path.read_text() for name in OBJECTS for path in pods.glob(f"*/**/mount/{name}")}
+
+
+@asynccontextmanager
+async def azure(folder: Path, economy: Economy) -> AsyncIterator[Azure]:
+    async with running_devvault(folder) as vault:
+        source = Azure(
+            AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), economy), vault
+        )
+        source.write("first")
+        for identity in IDENTITIES:
+            vault.add_app(identity, tenant=DEFAULT_TENANT, secret=f"canary-{identity}")
+            vault.grant("contoso", identity)
+        try:
+            yield source
+        finally:
+            await source.provider.close()
+
+
+@asynccontextmanager
+async def vault_of(_: Path, economy: Economy) -> AsyncIterator[Vault]:
+    async with running_vault() as vault, vault_mounts(vault, economy=economy) as mounts:
+        source = Vault(mounts.provider, vault)
+        source.write("first")
+        for identity in IDENTITIES:
+            secret = (identity, f"canary-{identity}")
+            policy = {"secret/data/*": {"read"}}
+            vault.add_role(identity, mount="approle", policy=policy, secret=secret)
+        yield source
+
+
+@pytest.fixture(params=[azure, vault_of])
+async def node(
+    request: pytest.FixtureRequest, tmp_path: Path, mount_home: Path
+) -> AsyncIterator[Node]:
+    clock = VirtualClock()
+    economy = Economy(ONE_CALL_EACH, clock)
+    async with (
+        request.param(tmp_path, economy) as source,
+        running_driver(
+            mount_home,
+            built_in={source.name: source.provider},
+            rotation_interval=INTERVAL,
+            clock=clock,
+            economy=economy,
+        ) as driver,
+    ):
+        for namespace in NAMESPACES:
+            driver.write_class(
+                f"web-{namespace}",
+                provider=source.name,
+                parameters=source.parameters(),
+                namespace=namespace,
+            )
+        yield Node(driver, source, economy)
+        await economy.close()
+
+
+@pytest.mark.parametrize("kubelet", [False, True])
+async def test_one_call_an_interval_and_no_content_is_older(node: Node, kubelet: bool) -> None:
+    """For each identity and object, however many pods use it, whoever asks for the refresh."""
+    await node.publish()
+    assert PAIRS == node.source.calls()
+    for round_ in range(1, 4):
+        node.source.write(f"new-{round_}")
+        oldest = await node.live(INTERVAL, kubelet=kubelet)
+        assert {f"new-{round_}"} == node.contents()
+        assert oldest <= INTERVAL
+        assert (1 + round_) * PAIRS == node.source.calls()
