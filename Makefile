@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SIDE_BY_SIDE := --numprocesses=auto --dist=worksteal
+# More than there are processors, because these mostly wait; the tests of a module share its servers.
+MODULES_SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile
+FUZZ_PROFILE ?= thorough
 export PYTHONDONTWRITEBYTECODE ?= 1
 
 .PHONY: help demo test fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
@@ -19,7 +22,7 @@ test: $(VENV)/.dev ## Run the tests that need Python alone.
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
 fuzz: $(VENV)/.dev ## Try what a hostile vault or class may say, 10,000 cases a test (fewer of the slow ones) instead of 100.
-	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=thorough -o timeout=1200 $(TEST_FLAGS)
+	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=$(FUZZ_PROFILE) -o timeout=1200 $(TEST_FLAGS)
 
 check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stubs. Changes nothing.
 	@$(BIN)/ruff format --check --quiet .
@@ -41,7 +44,7 @@ lock: $(VENV)/.dev ## Pin the dependencies anew.
 e2e: e2e-machine e2e-cluster ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, OpenBao, a Kubernetes.
 
 e2e-machine: $(VENV)/.dev ## Run the part of it that needs no Kubernetes.
-	@$(BIN)/python -m pytest tests/e2e $(TEST_FLAGS)
+	@$(BIN)/python -m pytest tests/e2e $(MODULES_SIDE_BY_SIDE) $(TEST_FLAGS)
 
 e2e-cluster: e2e-kubernetes e2e-scenarios ## Run the part of it that needs a Kubernetes, which is built on the first use.
 

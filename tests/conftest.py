@@ -24,13 +24,14 @@ MARKERS = {
 
 # No test is measured by the time that it takes, which depends on what else the machine does.
 settings.register_profile("quick", deadline=None)
-settings.register_profile(
-    "thorough",
-    deadline=None,
-    max_examples=10_000,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
-    print_blob=True,
-)
+for profile, cases in {"thorough": 10_000, "ci": 4_000}.items():
+    settings.register_profile(
+        profile,
+        deadline=None,
+        max_examples=cases,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example],
+        print_blob=True,
+    )
 settings.load_profile("quick")
 
 

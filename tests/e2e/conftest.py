@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from keyferry.driver.mounts import can_mount
 from tests.e2e.figures import figures
 from tests.e2e.node import Node, running_node
+
+
+class Worker(Protocol):
+    """One of the processes of a run side by side.
+
+    Attributes:
+        config: that of the process which prints.
+    """
+
+    config: pytest.Config
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +43,18 @@ def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
     lines = figures(request.config)
     name = request.node.name
     return lambda line: lines.append(f"{name}: {line}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the figures of a worker over to the process that prints them."""
+    if (handed_over := getattr(session.config, "workeroutput", None)) is not None:
+        handed_over["figures"] = figures(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Worker) -> None:
+    """Take the figures of a worker; one that crashed has none."""
+    figures(node.config).extend(getattr(node, "workeroutput", {}).get("figures", []))
 
 
 def pytest_terminal_summary(
