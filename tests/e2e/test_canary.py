@@ -157,7 +157,7 @@ async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[st
 
 async def in_the_end(driver: Driver, volume: Volume) -> None:
     """Publish, and take away again, once the vault that had failed is asked again."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while True:
             try:
                 await driver.publish(volume)

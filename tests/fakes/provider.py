@@ -74,12 +74,12 @@ class ScriptedProvider:
 
     async def entered(self, count: int) -> None:
         """Wait until `count` calls have come in."""
-        async with asyncio.timeout(10), self._moved:
+        async with asyncio.timeout(100), self._moved:
             await self._moved.wait_for(lambda: len(self.calls) >= count)
 
     async def left(self) -> None:
         """Wait until no call is in it."""
-        async with asyncio.timeout(10), self._moved:
+        async with asyncio.timeout(100), self._moved:
             await self._moved.wait_for(lambda: not self.inside)
 
     async def mount(self, call: MountCall) -> MountResult:

@@ -79,7 +79,7 @@ async def test_an_interrupted_demo_leaves_nothing(
     process = await start_cli("demo", env={**stage, "PYTHONUNBUFFERED": "1"})
     try:
         assert process.stdout
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while not (await process.stdout.readline()).startswith(until.encode()):
                 assert not process.stdout.at_eof()
             process.send_signal(number)

@@ -162,7 +162,7 @@ async def test_watch_follows_and_ends_at_ctrl_c_with_the_files_in_place(
 
 
 async def _line_with(stream: asyncio.StreamReader, text: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while text not in (line := (await stream.readline()).decode()):
             assert line, f"ended without {text!r}"
 

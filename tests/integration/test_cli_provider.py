@@ -55,7 +55,7 @@ async def test_the_provider_serves_mount_and_version_and_stops_in_order(tmp_path
         )
         try:
             provider = ExternalProvider("azure", socket, max_receive_bytes=1 << 22)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 while not socket.exists():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)  # another process makes it
             assert 0o600 == socket.stat().st_mode & 0o777
@@ -67,7 +67,7 @@ async def test_the_provider_serves_mount_and_version_and_stops_in_order(tmp_path
 
             await provider.close()
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 _, err = await process.communicate()
         finally:
             if process.returncode is None:
@@ -97,7 +97,7 @@ async def test_the_health_page_asks_the_provider_over_its_socket(tmp_path: Path)
             assert 503 == answer.status
             assert "the provider does not answer (UNAVAILABLE)\n" == await answer.text()
         async with serving_grpc(endpoint, lambda server: add_provider(server, ScriptedProvider())):
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(100):
                 while await probe.problem():  # noqa: ASYNC110 - its connection tries at its own pace
                     await asyncio.sleep(0.05)
             async with session.get("/healthz") as answer:

@@ -55,7 +55,7 @@ async def _serve(
     )
     try:
         provider = ExternalProvider("vault", socket, max_receive_bytes=1 << 22)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while not socket.exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)  # another process makes it
         result = await provider.mount(mounts.call(OBJECT))
@@ -64,7 +64,7 @@ async def _serve(
             await provider.mount(mounts.call(OBJECT, pod=TestPod(account="shop/other")))
         await provider.close()
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             _, err = await process.communicate()
     finally:
         if process.returncode is None:

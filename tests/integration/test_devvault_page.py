@@ -36,7 +36,7 @@ async def home(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
     environment = {"XDG_DATA_HOME": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     process = await start_cli("devvault", "run", env=environment)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while not (tmp_path / "keyferry/devvault/connection.json").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # another process makes it
         yield environment

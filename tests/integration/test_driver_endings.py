@@ -32,7 +32,7 @@ def ends(provider: ScriptedProvider, target: Path) -> None:
 
 async def until(condition: Callable[[], bool], driver: Driver, *, step: float = 1.0) -> None:
     """Let time pass until it is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():
             await driver.clock.advance(step)
             await asyncio.sleep(0.01)

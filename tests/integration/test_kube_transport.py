@@ -85,7 +85,7 @@ async def test_a_stream_is_read_as_it_arrives() -> None:
         await response.write(b"second\n")
         return response
 
-    async with serving(watch) as url, client(url) as made, asyncio.timeout(10):
+    async with serving(watch) as url, client(url) as made, asyncio.timeout(100):
         lines = []
         async with made.stream("GET", "/") as answer:
             async for line in answer.aiter_lines():

@@ -31,7 +31,7 @@ async def test_try_it_by_hand_works_as_written(tmp_path: Path) -> None:
     vault = await asyncio.create_subprocess_shell(f"exec {serve}", stdout=asyncio.subprocess.PIPE)
     try:
         assert vault.stdout
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             await vault.stdout.readline()
         shell = await asyncio.create_subprocess_exec(
             *("bash", "-euxc", work),

@@ -57,7 +57,7 @@ def tick_of(node: Node) -> float:
 
 async def told_of(node: Node, reason: str) -> list[str]:
     """Waits until there are events with this reason: they come last."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while not (events := await node.events(reason)):  # noqa: ASYNC110 - a server tells nobody
             await asyncio.sleep(0.01)
     return events

@@ -58,7 +58,7 @@ async def process(vault: VaultApi, folder: Path, *standing: TestPod) -> AsyncIte
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -48,7 +48,7 @@ async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

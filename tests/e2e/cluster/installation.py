@@ -96,7 +96,7 @@ class Installation:
     async def driver_is_ready(self) -> None:
         """Wait until the driver that is wanted now runs, and kubelet knows it."""
         await self.kubectl(
-            "rollout", "status", "daemonset/keyferry", "--timeout=55s", f"--namespace={NAMESPACE}"
+            "rollout", "status", "daemonset/keyferry", "--timeout=120s", f"--namespace={NAMESPACE}"
         )
 
     async def restart_driver(self) -> None:

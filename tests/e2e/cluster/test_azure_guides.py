@@ -88,7 +88,7 @@ async def prepare(server: ApiServer) -> None:
     documents = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
     documents += [crd_of_pod_identity(kind) for kind in ("AzureIdentity", "AzureIdentityBinding")]
     await server.kubectl.apply(*documents)
-    await server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=55s")
+    await server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
 
 
 async def run(server: ApiServer, folder: Path, script: str) -> None:

@@ -136,7 +136,7 @@ async def test_a_pod_that_is_deleted_goes(cluster: Cluster) -> None:
     uid = (await cluster.kubectl.get("pod", "leaving"))["metadata"]["uid"]
     folder = cluster.kubelet_root / "pods" / uid
     assert folder.is_dir()
-    await cluster.kubectl("delete", "pod", "leaving", "--wait", "--timeout=50s")
+    await cluster.kubectl("delete", "pod", "leaving", "--wait", "--timeout=120s")
 
     async def gone() -> bool | None:
         return None if folder.exists() else True
@@ -248,7 +248,7 @@ def _pod(name: str, command: str, **spec: object) -> Document:
 
 
 async def _wait_for_ready(cluster: Cluster, pod: str) -> None:
-    await cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=50s")
+    await cluster.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=120s")
 
 
 def _conditions(node: Document) -> dict[str, str]:

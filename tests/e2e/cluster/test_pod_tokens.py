@@ -37,7 +37,7 @@ from tests.e2e.vault.engines import enable_kv, put_kv
 from tests.e2e.vault.server import VaultServer, running_server
 from tests.fakes.economy import forgetful
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 AUDIENCE = "team-vault"
 NAMESPACE = "shop"

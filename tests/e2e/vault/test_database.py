@@ -26,7 +26,7 @@ from tests.e2e.vault.tokens import TokenSigner
 from tests.fakes.memory_folder import memory_folder
 from tests.fakes.mounts import unmount_below
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 ALWAYS_REFRESH = ("--enable-secret-rotation", "--rotation-poll-interval=0")
 
@@ -68,7 +68,7 @@ class Databases:
         async def gone() -> bool | None:
             return None if await self.postgres.made_users() else True
 
-        await eventually(gone, "the users to go", seconds=40)
+        await eventually(gone, "the users to go", seconds=100)
 
     def renewals(self, mark: int) -> int:
         """How often a lease was renewed beyond a place of the log, successfully."""
@@ -153,7 +153,7 @@ async def test_each_pod_has_a_user_of_its_own(databases: Databases) -> None:
     async def one_left() -> bool | None:
         return True if 1 == len(await databases.postgres.made_users()) else None
 
-    await eventually(one_left, "one user to go", seconds=40)
+    await eventually(one_left, "one user to go", seconds=100)
     await databases.log_in(second)
     await driver.unpublish(second)
     await databases.no_user_is_left()
@@ -170,7 +170,7 @@ async def test_a_lease_is_renewed_before_it_ends(databases: Databases) -> None:
         await driver.publish(volume)
         return True if databases.renewals(mark) >= 3 else None
 
-    await eventually(renewed, "three renewals", seconds=40)
+    await eventually(renewed, "three renewals", seconds=100)
     assert name == await databases.log_in(volume)
     assert [] == databases.vault.audit.of_path("database/creds/short", after=mark)
     await driver.stop()
@@ -188,7 +188,7 @@ async def test_a_lease_that_cannot_be_renewed_further_is_followed_by_a_new_user(
         await driver.publish(volume)
         return True if await databases.log_in(volume) != name else None
 
-    await eventually(followed, "another user", seconds=40)
+    await eventually(followed, "another user", seconds=100)
     assert 1 == len(databases.vault.audit.of_path("database/creds/ending", after=mark))
     await driver.stop()
 
@@ -204,7 +204,7 @@ async def test_a_poll_that_would_come_too_late_is_not_waited_for(databases: Data
     async def followed() -> bool | None:
         return True if await databases.log_in(volume) != name else None
 
-    await eventually(followed, "another user, with logins that never fail", seconds=60)
+    await eventually(followed, "another user, with logins that never fail", seconds=100)
     await driver.unpublish(volume)
     await driver.stop()
 
@@ -220,7 +220,7 @@ async def test_without_rotation_the_pod_is_told_before_its_user_ends(databases: 
         texts = [path.read_text() for path in events.glob("*")]
         return next((text for text in texts if "ObjectNearExpiry" in text), None)
 
-    text = await eventually(told, "the warning", seconds=60)
+    text = await eventually(told, "the warning", seconds=100)
     assert "secret database/creds/once expires on" in text
     await databases.log_in(volume)
     await driver.stop()
@@ -236,7 +236,7 @@ async def test_a_lease_that_was_revoked_is_followed_by_a_new_user(databases: Dat
         await driver.publish(volume)
         return True if volume.files()["user"][1].decode() != name else None
 
-    await eventually(followed, "another user", seconds=40)
+    await eventually(followed, "another user", seconds=100)
     await databases.log_in(volume)
     await driver.stop()
 
@@ -255,7 +255,7 @@ async def test_a_killed_driver_goes_on_with_the_user_where_it_stopped(
     async def renewed() -> bool | None:
         return True if databases.renewals(mark) >= 2 else None
 
-    await eventually(renewed, "two renewals without any call of kubelet", seconds=90)
+    await eventually(renewed, "two renewals without any call of kubelet", seconds=150)
     await driver.publish(volume)
     assert name == await databases.log_in(volume)
     assert [name] == await databases.postgres.made_users()
@@ -283,7 +283,7 @@ async def test_a_volume_that_went_while_no_driver_ran_is_given_back(
     async def one_left() -> bool | None:
         return True if [name] == await databases.postgres.made_users() else None
 
-    await eventually(one_left, "the user of the volume that went to go", seconds=40)
+    await eventually(one_left, "the user of the volume that went to go", seconds=100)
     await driver.unpublish(stays)
     await databases.no_user_is_left()
     await driver.stop()
@@ -308,5 +308,5 @@ async def test_without_a_folder_a_restarted_driver_gets_one_new_user(
     async def given_back() -> bool | None:
         return True if [before] == await databases.postgres.made_users() else None
 
-    await eventually(given_back, "the new user to go", seconds=40)
+    await eventually(given_back, "the new user to go", seconds=100)
     await driver.stop()

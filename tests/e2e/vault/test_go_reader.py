@@ -21,7 +21,7 @@ from tests.e2e.vault.programs import go_reader
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 VALUES: Mapping[str, object] = {
     "letters": 'Größe \u2603 \U0001f600 <&> "quoted" \\ / \u2028\u2029 \x7f \x01 \b\f\n\r\t',

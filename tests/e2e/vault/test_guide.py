@@ -34,7 +34,7 @@ from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
 from tests.fakes.guides import GUIDES, SECONDS, commands, shell, unmount
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 GUIDE = GUIDES / "vault.md"
 EXAMPLES = Path(__file__).parents[3] / "examples" / "vault"

@@ -25,7 +25,7 @@ from tests.e2e.vault.postgres import Postgres
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 VALUE = "canary-value-6d1f0c9be2"
 ROTATED = "canary-rotated-84a7d35c10"

@@ -25,7 +25,7 @@ from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.test_provider_socket import call
 from tests.e2e.vault.tokens import TokenSigner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 INTERVAL = 120.0
 NAMES = [f"s{number}" for number in range(12)]

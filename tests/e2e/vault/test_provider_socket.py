@@ -24,7 +24,7 @@ from tests.e2e.vault.engines import jwt_role
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 RUNTIME_NAMES = {"vault": "vault-csi-provider", "openbao": "openbao-csi-provider"}
 

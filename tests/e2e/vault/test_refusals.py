@@ -18,7 +18,7 @@ from tests.e2e.vault.engines import enable_approle
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 DB = entry("db", "kv2/data/db", "password")
 

@@ -15,7 +15,7 @@ from tests.e2e.vault.engines import allow, enable_jwt, enable_kv, jwt_role, put_
 from tests.e2e.vault.server import VaultServer, running_pair
 from tests.e2e.vault.tokens import TokenSigner
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
 async def test_a_standby_serves_as_long_as_there_is_an_active_server(

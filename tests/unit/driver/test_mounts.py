@@ -339,7 +339,7 @@ def test_the_tests_of_the_tmpfs_pass_for_an_ordinary_user_in_a_namespace() -> No
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     chosen = ["-m", "mounts"]
     done = subprocess.run(
-        [*namespace, *tests, *chosen], capture_output=True, text=True, check=False, timeout=50
+        [*namespace, *tests, *chosen], capture_output=True, text=True, check=False, timeout=200
     )
     assert 0 == done.returncode, done.stdout
 
@@ -362,7 +362,7 @@ except VolumeError as error:
 def test_without_the_right_to_mount_the_kernel_says_so(target: Path) -> None:
     """The message names the step, the path and what is missing."""
     command = [sys.executable, "-c", WITHOUT_RIGHTS, str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert done.stdout == (
         f"failed to mount a tmpfs at {target}: Operation not permitted. "
         "Check the permissions of the folder; the driver needs the right to mount."

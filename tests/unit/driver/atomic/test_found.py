@@ -91,7 +91,7 @@ def test_something_else_in_the_place_of_a_link_gives_way_though_nothing_changed(
 def test_a_writer_killed_at_any_point_leaves_one_whole_set(tmp_path: Path, scenario: str) -> None:
     """At every line and every call into the file system: old or new, and the next write mends."""
     command = [sys.executable, "-m", "tests.fakes.killed_writer", str(tmp_path), scenario]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     deaths = int(done.stdout)
     assert deaths > 20
     before, after = SCENARIOS[scenario]
