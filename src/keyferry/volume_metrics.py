@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from keyferry.errors import KeyferryError
+
 MAX_SERIES = 1000
 """So many versions of objects have a series of their own."""
 
@@ -34,12 +36,22 @@ class VolumeMetrics:
             ["os_type", "provider"],
             registry=registry,
         )
+        self._refused = Counter(
+            "keyferry_pod_status_errors",
+            "Times that a pod status was refused by the Kubernetes API",
+            ["os_type", "error_type"],
+            registry=registry,
+        )
         self._oldest = Gauge(
             "keyferry_oldest_refresh_age_seconds",
             "Age of the content that was fetched longest ago",
             ["os_type"],
             registry=registry,
         )
+
+    def status_refused(self, error: KeyferryError) -> None:
+        """A pod status was not taken."""
+        self._refused.labels(self._os_type, type(error).__name__.removesuffix("Error")).inc()
 
     def rotated(self, provider: str, count: int) -> None:
         """So many objects of a mounted volume have another version."""

@@ -7,10 +7,11 @@ async with running_comparison(folder) as compared:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import yaml
@@ -115,21 +116,29 @@ class SideBySide:
 
         async def settled() -> ClusterView | None:
             view = await ClusterView.take(self.api.kubectl, stack)
-            busy = [case.name for case in some if self._is_busy(case, stack, view)]
+            busy = [
+                case.name
+                for case in some
+                if self._has_no_status(case, stack, view) or self._is_busy(case, stack, view)
+            ]
             assert not busy, f"{stack.pairing.name} is busy with {busy}"
             return view
 
         view = await eventually(settled, "Secrets")
         for case in some:
             outcome = self.outcomes[case.name, stack.pairing]
-            status = f"{case.name}-{stack.pairing.name}-{case.class_name or case.name}"
             found = {name: view.named("Secret", name) for name in case.secret_names}
             self.outcomes[case.name, stack.pairing] = replace(
                 outcome,
-                status=view.named("SecretProviderClassPodStatus", status),
+                status=_status_of(case, stack, view),
                 secrets={name: one for name, one in found.items() if one is not None},
                 complaints=view.complained(case.name),
             )
+
+    def _has_no_status(self, case: Case, stack: Stack, view: ClusterView) -> bool:
+        """Whether the status of a volume is still to come."""
+        refused = self.outcomes[case.name, stack.pairing].refusal is not None
+        return not refused and _status_of(case, stack, view) is None
 
     def _is_busy(self, case: Case, stack: Stack, view: ClusterView) -> bool:
         """Whether a Secret is still to come, or its owner."""
@@ -139,6 +148,11 @@ class SideBySide:
         return not case.quiet and any(
             one is None or "ownerReferences" not in one["metadata"] for one in found
         )
+
+
+def _status_of(case: Case, stack: Stack, view: ClusterView) -> Mapping[str, Any] | None:
+    name = f"{case.name}-{stack.pairing.name}-{case.class_name or case.name}"
+    return view.named("SecretProviderClassPodStatus", name)
 
 
 @dataclass

@@ -8,6 +8,7 @@ async with running_driver(mount_home, built_in={"scripted": provider}) as driver
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -106,7 +107,8 @@ class Driver:
 
     def target(self, pod: str = "web-0") -> Path:
         """Where the volume of `pod` goes."""
-        return self.home / "pods" / pod / "volumes" / "kubernetes.io~csi" / "secrets" / "mount"
+        volumes = self.home / "pods" / f"uid-of-{pod}" / "volumes"
+        return volumes / "kubernetes.io~csi" / "secrets" / "mount"
 
     def publish_request(self, class_name: str, pod: str = "web-0") -> csi.NodePublishVolumeRequest:
         """The call that kubelet makes for a volume of `pod`."""
@@ -164,8 +166,10 @@ class Driver:
         path = self.manifests / "secrets" / NAMESPACE / f"{name}.yaml"
         return yaml.safe_load(path.read_text()) if path.exists() else None
 
-    def objects_in_status(self, class_name: str, pod: str = "web-0") -> dict[str, str] | None:
-        """Versions by object, as the pod status says; None without one."""
+    async def objects_in_status(self, class_name: str, pod: str = "web-0") -> dict[str, str] | None:
+        """Versions by object, as the pod status says once it is written; None without one."""
+        while len(self.engine.statuses):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
         folder = self.manifests / "secretproviderclasspodstatuses" / NAMESPACE
         path = folder / f"{pod}-{NAMESPACE}-{class_name}.yaml"
         if not path.exists():

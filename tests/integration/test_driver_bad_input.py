@@ -491,6 +491,6 @@ async def test_the_vault_is_followed_from_set_to_file(mount_home: Path) -> None:
         world.driver.clock.now = 60
         await world.driver.publish("web")
         assert {"db-password": f"{CANARY}-2".encode()} == read_through_links(target)
-        assert {"secret/db-password": version} == world.driver.objects_in_status("web")
+        assert {"secret/db-password": version} == await world.driver.objects_in_status("web")
         await world.driver.unpublish()
         assert [] == world.driver.left_overs()

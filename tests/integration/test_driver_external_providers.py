@@ -66,7 +66,7 @@ async def test_the_files_of_a_provider_behind_a_socket_are_written(
     """Found by its name, called over its protocol."""
     async with external_provider(folder / "ext.sock"):
         assert {"a": b"external"} == read_through_links(await driver.publish("web"))
-        assert {"secret/a": "v1"} == driver.objects_in_status("web")
+        assert {"secret/a": "v1"} == await driver.objects_in_status("web")
 
 
 async def test_a_provider_is_called_with_the_authority_localhost(folder: Path) -> None:

@@ -373,8 +373,8 @@ async def test_the_statuses_that_wait_for_the_api_are_bounded(mount_home: Path) 
         statuses = node.driver.engine.statuses
         for number in range(MAX_WAITING + 5):
             pod = PodRef(NAMESPACE, f"web-{number}", f"uid-{number}")
-            assert await statuses.record(pod_status(pod, "web", f"/t/{number}", "n", ())) is None
+            statuses.record(pod_status(pod, "web", f"/t/{number}", "n", ()))
         assert MAX_WAITING == len(statuses)
-        statuses.forget(f"/t/{MAX_WAITING}")
+        await statuses.gone(f"/t/{MAX_WAITING}")
         assert MAX_WAITING - 1 == len(statuses)
         assert 5 == node.driver.log.getvalue().count("a pod status is lost: too many wait")

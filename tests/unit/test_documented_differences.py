@@ -72,6 +72,12 @@ ELSEWHERE = {
     "order of a first mount": (
         f"{CSI}::test_a_class_whose_files_have_no_names_is_refused_before_anything_is_written"
     ),
+    "when the pod status is written": (
+        "integration/test_pod_statuses.py::test_kubelet_is_answered_before_the_status_is_written"
+    ),
+    "a pod status that the API refuses": (
+        f"{CSI}::test_a_record_that_cannot_be_written_does_not_fail_a_first_mount"
+    ),
     "events": f"{CSI}::test_a_failed_first_mount_leaves_nothing_but_an_event",
     "what a killed writer left (`..data_tmp`, a half-written folder)": (
         "e2e/test_crash.py::test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm"

@@ -100,8 +100,7 @@ class Delivery:
         """Fetch, mount, write, record, make the Secrets.
 
         The content is fetched before anything is mounted, so a refused fetch has no effect at all;
-        only a provider that may write the files itself needs the mount first. The record comes
-        before the Secrets because they name it as their owner.
+        only a provider that may write the files itself needs the mount first.
         """
         target = Path(request.target_path)
         if plugin.writes_itself:
@@ -127,7 +126,12 @@ class Delivery:
         changes = version_changes(before.versions if before else (), status.objects)
         changed = bool(written) or not result.files or not isinstance(decision, Refresh)
         problems = await self._follow(
-            volume, cls, status, changed=changed, refreshed=isinstance(decision, Refresh)
+            volume,
+            cls,
+            status,
+            changed=changed,
+            refreshed=isinstance(decision, Refresh),
+            evident=bool(result.files),
         )
         near_expiry = await self._expiries.delivered(
             request.target_path, request.pod, cls, result.expiries
@@ -150,16 +154,16 @@ class Delivery:
         self, request: PublishRequest, cls: ClassObject, record: PodStatus
     ) -> tuple[SecretProblem, ...]:
         """Makes the Secrets of a volume that an earlier process filled; no vault is asked."""
-        volume = Volume(
-            request.target_path,
-            request.pod,
-            request.class_name,
-            await run_whole(written_at, Path(request.target_path)),
-            provider=cls.provider,
-            request=request,
-            secret_names=cls.secret_names,
-        )
-        return await self._follow(volume, cls, record, changed=True)
+        return await self._follow(await _found(request, cls), cls, record, changed=True)
+
+    async def take_up(self, request: PublishRequest, cls: ClassObject) -> None:
+        """Makes the Secrets of a volume that stands, but could neither be refreshed nor recorded.
+
+        It stays due.
+        """
+        self._volumes.put(await _found(request, cls))
+        if cls.secret_objects:
+            await self._secrets.settle(cls, changed=True)
 
     async def _follow(
         self,
@@ -169,13 +173,23 @@ class Delivery:
         *,
         changed: bool,
         refreshed: bool = False,
+        evident: bool = True,
     ) -> tuple[SecretProblem, ...]:
-        """What follows from content that stands: the record, and the Secrets."""
+        """What follows from content that stands: the record, and the Secrets.
+
+        The record is awaited only where it is needed at once: where nothing else would tell a later
+        process that the content is whole, where a Secret can have no other owner, and after a
+        refresh, whose outcome is told in it.
+        """
         before = self._volumes.get(volume.target_path)
         volume = replace(volume, versions=status.objects, owner=before.owner if before else None)
         self._volumes.put(volume)
         try:
-            await self._statuses.record(status)
+            owns = bool(cls.secret_objects) and self._secrets.needs_status(volume)
+            if refreshed or owns or not evident:
+                await self._statuses.settle(status)
+            else:
+                self._statuses.record(status)
             if refreshed:
                 self._health.refreshed(status)
             problems: tuple[SecretProblem, ...] = ()
@@ -194,3 +208,16 @@ class Delivery:
         return pod_status(
             request.pod, request.class_name, request.target_path, self._node, versions
         )
+
+
+async def _found(request: PublishRequest, cls: ClassObject) -> Volume:
+    """What is known of a volume that an earlier process filled."""
+    return Volume(
+        request.target_path,
+        request.pod,
+        request.class_name,
+        await run_whole(written_at, Path(request.target_path)),
+        provider=cls.provider,
+        request=request,
+        secret_names=cls.secret_names,
+    )

@@ -81,7 +81,13 @@ class Surroundings:
 async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
     """The engine; what it does beside the calls of kubelet ends with the block."""
     volumes = Volumes()
-    statuses = StatusKeeper(given.store, volumes=volumes, clock=given.clock, pause=given.pause)
+    statuses = StatusKeeper(
+        given.store,
+        volumes=volumes,
+        metrics=given.metrics.volumes,
+        clock=given.clock,
+        pause=given.pause,
+    )
     health = HealthKeeper(given.store, clock=given.clock, pause=given.pause)
     secrets = _secrets(given, volumes, statuses)
     secrets.on_api_back.append(health.retry)

@@ -13,7 +13,7 @@ from keyferry.store.interface import ClassObject, ClassRef, Event, EventType, Po
 if TYPE_CHECKING:
     from keyferry.driver.atomic import Written
     from keyferry.driver.podstatus import VersionChange
-    from keyferry.store.interface import SecretManifest
+    from keyferry.store.interface import PodStatus, SecretManifest
 
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
 SECRET_CLAIMED = "SecretClaimed"  # noqa: S105 - as above
@@ -23,6 +23,7 @@ FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"
 MOUNT_ROTATION_FAILED = "MountRotationFailed"
 MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
 OBJECT_NEAR_EXPIRY = "ObjectNearExpiry"
+FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
 MAX_MESSAGE = 1024
 """Characters; what Kubernetes accepts as the note of an event."""
 
@@ -70,6 +71,15 @@ def mount_failed(pod: PodRef, cls: ClassObject, error: KeyferryError) -> Event:
     """The warning that the first mount of `pod` failed, which kubelet will try again."""
     message = f"failed to mount the objects of spc {cls.namespace}/{cls.name}, err: {error}"
     return Event(pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, _clipped(message))
+
+
+def status_refused(status: PodStatus, error: KeyferryError) -> Event:
+    """The warning that nothing tells which versions a volume holds, which else is as it should."""
+    message = (
+        f"failed to write secretproviderclasspodstatus {status.namespace}/{status.name}, the volume"
+        f" is mounted and this is tried again, err: {error}"
+    )
+    return Event(status.pod, EventType.WARNING, FAILED_TO_WRITE_POD_STATUS, _clipped(message))
 
 
 def rotation_failed(pod: PodRef, cls: ClassObject, error: KeyferryError) -> Event:

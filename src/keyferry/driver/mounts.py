@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import re
 import shutil
 import stat
 from contextlib import contextmanager, suppress
@@ -18,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.driver.atomic import holds_foreign_files, is_written, looks_like_volume
+from keyferry.driver.mount_table import mount_points
 from keyferry.driver.plan import VolumeState
+from keyferry.driver.target_paths import volume_path
 from keyferry.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 SOURCE = "keyferry"
 """The source in /proc/mounts; it tells our mounts from those of others."""
 
-_KUBELET_VOLUME = re.compile(r"/pods/[^/]+/volumes/kubernetes\.io~csi/[^/]+/mount$")
 _MS_NOSUID, _MS_NODEV = 2, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CORRUPTED = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
@@ -74,12 +74,14 @@ class TmpfsMounts:
                 return VolumeState.ABSENT
             _require_ours(target)
             try:
-                whole = is_written(target) or holds_foreign_files(target)
+                if is_written(target):
+                    return VolumeState.WRITTEN
+                foreign = holds_foreign_files(target)
             except OSError as error:
                 if error.errno in _CORRUPTED:
                     return VolumeState.BROKEN
                 raise
-        return VolumeState.WRITTEN if whole else VolumeState.EMPTY
+        return VolumeState.FOREIGN if foreign else VolumeState.EMPTY
 
     def mount(self, target: Path, group: int | None = None) -> None:
         """Makes the folder if need be and mounts a tmpfs on it, unless one is there.
@@ -215,7 +217,7 @@ def _exists_as_folder(target: Path) -> bool:
 
 
 def _is_kubelet_volume(target: Path) -> bool:
-    return _KUBELET_VOLUME.search(str(target)) is not None
+    return volume_path(str(target)) is not None
 
 
 def _require_ours(target: Path) -> None:
@@ -244,21 +246,9 @@ def _not_ours(target: Path) -> VolumeError:
 
 
 def _source_of(target: Path) -> str:
-    """The source of the uppermost mount at `target`; empty when nothing is mounted there.
-
-    In mountinfo (proc(5)) field 5 is the mount point, and the source stands after the hyphen.
-    """
+    """The source of the uppermost mount at `target`; empty when nothing is mounted there."""
     wanted = str(target.parent.resolve() / target.name)
-    source = ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        if _unescape(fields.split(" ")[4]) == wanted:
-            source = rest.split(" ")[1]
-    return source
-
-
-def _unescape(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
+    return next((point.source for point in reversed(mount_points()) if point.path == wanted), "")
 
 
 def _empty(target: Path) -> None:

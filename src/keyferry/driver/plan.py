@@ -3,14 +3,15 @@
 Upstream decides from the modification time of the target folder, which a failed first mount also
 sets; so a retry could report success over an unmounted volume, and a crash between mounting and
 writing left an empty volume that was then accepted. Here the decision rests on three facts: is it
-mounted, was content written completely, and did a publish reach its end (the pod status says so, or
-this process remembers).
+mounted, was content written completely, and how is it known that a publish reached its end: this
+process remembers, the pod status says so, or the content is whole at a path of this pod alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import assert_never
 
 
 class VolumeState(Enum):
@@ -21,9 +22,31 @@ class VolumeState(Enum):
     EMPTY = "empty"
     """Mounted, but no content was ever written completely."""
     WRITTEN = "written"
-    """Mounted, with content that was written completely."""
+    """Mounted, with content that was written completely: one rename ended it."""
+    FOREIGN = "foreign"
+    """Mounted, with files that a provider wrote itself; they do not tell whether all are there."""
     BROKEN = "broken"
     """Mounted, but not readable any more."""
+
+
+STANDING = frozenset({VolumeState.WRITTEN, VolumeState.FOREIGN})
+"""There is content, which a failure must leave as it is."""
+
+
+class Ending(Enum):
+    """How it is known that a publish of a volume for this pod reached its end."""
+
+    REMEMBERED = "remembered"
+    """This process brought the content."""
+    RECORDED = "recorded"
+    """The pod status says so; or the API is away, and it may."""
+    EVIDENT = "evident"
+    """The content is whole, at a path that no other pod ever has: it is this pod's.
+
+    Kubelet may have had its answer before the pod status was written, so the pod may run.
+    """
+    UNKNOWN = "unknown"
+    """Nothing tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +61,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """The content is whole but the publish never reached its end.
+    """There is content, but nothing tells that it is whole and this pod's.
 
     A failure is reported; the content stays.
     """
@@ -61,27 +84,25 @@ class Adopt:
 Decision = Skip | Mount | Resume | Refresh | Adopt
 
 
-def decide(
-    state: VolumeState,
-    *,
-    finished: bool,
-    rotates: bool,
-    known: bool,
-    due: bool,
-) -> Decision:
+def decide(state: VolumeState, *, ending: Ending, rotates: bool, due: bool) -> Decision:
     """What to do with a volume.
 
     Args:
         state: what stands at the target path.
-        finished: whether a publish of this volume for this pod reached its end.
+        ending: how it is known that a publish of this volume for this pod reached its end.
         rotates: whether rotation is on.
-        known: whether this process brought the content.
-        due: whether content that it brought is to be refreshed.
+        due: whether content that this process brought is to be refreshed.
     """
-    if state is not VolumeState.WRITTEN:
+    if state not in STANDING:
         return Mount()
-    if not finished:
-        return Resume()
-    if not rotates:
-        return Skip() if known else Adopt()
-    return Skip() if known and not due else Refresh()
+    match ending:
+        case Ending.UNKNOWN:
+            return Resume()
+        case Ending.EVIDENT:
+            return Refresh()  # which writes the record, and keeps the content where it cannot
+        case Ending.RECORDED:
+            return Refresh() if rotates else Adopt()
+        case Ending.REMEMBERED:
+            return Refresh() if rotates and due else Skip()
+        case _:
+            assert_never(ending)

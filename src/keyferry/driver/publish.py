@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, assert_never
 from keyferry.driver.deliver import Published
 from keyferry.driver.events import mount_failed, rotation_done, rotation_failed
 from keyferry.driver.locks import TargetLocks
-from keyferry.driver.plan import Adopt, Mount, Refresh, Resume, Skip, VolumeState, decide
-from keyferry.driver.podstatus import pod_status
+from keyferry.driver.plan import Adopt, Ending, Mount, Refresh, Resume, Skip, decide
+from keyferry.driver.records import Records
 from keyferry.driver.request import PublishRequest, UnpublishRequest, require_readonly
 from keyferry.driver.secret_users import pod_of
 from keyferry.driver.spc import check_class
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from keyferry.driver.statuses import StatusKeeper
     from keyferry.driver.volumes import Volumes
     from keyferry.metrics import Metrics
-    from keyferry.store import ClassObject, ObjectStore, PodStatus
+    from keyferry.store import ClassObject, ObjectStore
 
 _log = get_logger("publish")
 
@@ -88,7 +88,7 @@ class Publisher:
         self._health = health
         self._expiries = expiries
         self._metrics = metrics
-        self._node = node
+        self._records = Records(store, node=node)
         self._schedule = schedule
         self._clock = clock
         self._locks = TargetLocks()
@@ -139,7 +139,7 @@ class Publisher:
                     if volume is not None:
                         self._volumes.put(volume)
                     raise
-                self._forget(request.target_path)
+                await self._forget(request.target_path)
                 self._plugins.unpublished(request.target_path)
                 await self._store.volume_gone(request.target_path)
                 if volume is not None:
@@ -177,13 +177,13 @@ class Publisher:
     async def _decide(self, request: PublishRequest, target: Path) -> Decision:
         state = await run_whole(self._mounts.inspect, target)
         volume = self._volumes.get(request.target_path)
-        known = volume is not None and volume.fetched is not None
-        finished = known or (state is VolumeState.WRITTEN and await self._has_record(request))
+        ending = Ending.REMEMBERED
+        if volume is None or volume.fetched is None:
+            ending = await self._records.ending(request, state)
         return decide(
             state,
-            finished=finished,
+            ending=ending,
             rotates=self._schedule is not None,
-            known=known,
             due=bool(volume and self._schedule and self._schedule.is_due(volume)),
         )
 
@@ -193,25 +193,6 @@ class Publisher:
         pod = None if volume is None else pod_of(volume, self._store.cluster)
         over = pod is not None and (pod.finished or pod.leaving)
         return over and isinstance(decision, Refresh | Adopt)
-
-    async def _has_record(self, request: PublishRequest) -> bool:
-        """Whether the record of an earlier publish is there, or may be: the API is away."""
-        try:
-            return await self._find_record(request) is not None
-        except StoreAwayError:
-            return True
-
-    async def _find_record(self, request: PublishRequest) -> PodStatus | None:
-        """The pod status by which an earlier publish of this very volume ended."""
-        wanted = self._status(request)
-        status = await self._store.find_pod_status(wanted.namespace, wanted.name)
-        if status is None or status.pod.uid != request.pod.uid:
-            return None
-        return status if status.target_path == request.target_path else None
-
-    def _status(self, request: PublishRequest) -> PodStatus:
-        """Its name, and whose it is."""
-        return pod_status(request.pod, request.class_name, request.target_path, self._node, ())
 
     async def _read_class(self, request: PublishRequest) -> ClassObject:
         return check_class(await self._store.get_class(request.pod.namespace, request.class_name))
@@ -225,7 +206,7 @@ class Publisher:
         except BaseException as error:
             volume = self._volumes.drop(request.target_path)
             await run_whole(self._mounts.unmount, target, keep_folder=folder_was_there)
-            self._forget(request.target_path)
+            await self._forget(request.target_path)
             if volume is not None:
                 self._secrets.left(volume)
             if isinstance(error, KeyferryError):
@@ -236,7 +217,7 @@ class Publisher:
         """Makes the Secrets that an earlier process may not have come to; no vault is asked."""
         try:
             cls = await self._read_class(request)
-            if record := await self._find_record(request):
+            if record := await self._records.find(request):
                 problems = await self._delivery.adopt(request, cls, record)
                 return Published(Adopt(), secret_problems=problems)
         except KeyferryError as error:
@@ -268,8 +249,10 @@ class Publisher:
                 **error.log_pairs(),
             )
             self._metrics.refresh_failed(cls.provider, error)
-            self._health.failed(self._status(request), error)
+            self._health.failed(self._records.blank(request), error)
             await self._store.record_event(rotation_failed(request.pod, cls, error))
+            if self._volumes.get(request.target_path) is None:
+                await self._delivery.take_up(request, cls)
             return Published(Refresh(), stale=error)
         rotated = bool(published.written)
         seconds = self._clock.monotonic() - start
@@ -280,8 +263,8 @@ class Publisher:
             await self._store.record_event(event)
         return published
 
-    def _forget(self, target: str) -> None:
-        self._statuses.forget(target)
+    async def _forget(self, target: str) -> None:
+        await self._statuses.gone(target)
         self._health.forget(target)
         self._expiries.gone(target)
         self._plugins.volume_gone(target)

@@ -7,13 +7,13 @@ So it is believed only where the pod of this node, by its uid, has such a volume
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.driver.atomic import written_at
-from keyferry.driver.plan import VolumeState
+from keyferry.driver.plan import STANDING, VolumeState
 from keyferry.driver.request import CLASS_KEY
+from keyferry.driver.target_paths import volume_path
 from keyferry.driver.threads import run_whole
 from keyferry.driver.volumes import Volume
 from keyferry.errors import VolumeError
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes import Volumes
     from keyferry.store import PodStatus
     from keyferry.store.cluster import Cluster, CsiVolume, PodFacts
-
-_TARGET = re.compile(r"/pods/(?P<uid>[^/]+)/volumes/kubernetes\.io~csi/(?P<volume>[^/]+)/mount")
 
 _log = get_logger("restore")
 
@@ -75,14 +73,14 @@ def volume_of(
     target_path: str, class_name: str, pod: PodFacts, *, driver_name: str
 ) -> CsiVolume | None:
     """The volume of `pod` at that path with that class; None when it has none such."""
-    match = _TARGET.search(target_path)
-    if match is None or match.end() != len(target_path) or match["uid"] != pod.uid:
+    path = volume_path(target_path)
+    if path is None or path.pod_uid != pod.uid:
         return None
     return next(
         (
             volume
             for volume in pod.volumes
-            if volume.name == match["volume"]
+            if volume.name == path.volume
             and volume.driver == driver_name
             and volume.attributes.get(CLASS_KEY) == class_name
         ),
@@ -93,7 +91,7 @@ def volume_of(
 async def _look_at(status: PodStatus, mounts: Mounts) -> Volume | None:
     target = Path(status.target_path)
     try:
-        if await run_whole(mounts.inspect, target) is not VolumeState.WRITTEN:
+        if await run_whole(mounts.inspect, target) not in STANDING:
             return None
         written = await run_whole(written_at, target)
     except VolumeError:

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from keyferry.driver.secret_users import pod_of
 from keyferry.driver.work_queue import WorkQueue, backoff
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class SecretLoop:
         wanted = [key for key in keys if changed or not self._stands(key)]
         await asyncio.gather(*(self._queue.settle(key) for key in wanted))
         return self._sync.problems(cls)
+
+    def needs_status(self, volume: Volume) -> bool:
+        """Whether a Secret of it can be owned by nothing but its pod status, as far as is known."""
+        pod = pod_of(volume, self._cluster)
+        return pod is None or not pod.owners
 
     def left(self, volume: Volume) -> None:
         """A volume is gone, and maybe the last one that used its Secrets."""
@@ -164,7 +170,8 @@ class SecretLoop:
 
     def status_written(self, status: PodStatus) -> None:
         """A Secret can be owned by it now."""
-        if volume := self._volumes.get(status.target_path):
+        volume = self._volumes.get(status.target_path)
+        if volume is not None and self.needs_status(volume):
             self._add(volume.pod.namespace, volume.secret_names)
 
     def _stands(self, key: Key) -> bool:

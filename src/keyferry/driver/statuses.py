@@ -1,34 +1,46 @@
-"""Writes the pod statuses of this node; what the API cannot take now is written when it can."""
+"""Writes the pod statuses of this node beside the publishes that need none of them.
+
+What the API cannot take now is written when it can; what it refuses is told on the pod and tried
+again, because a right may be granted. docs/adr/0012 says why nobody waits.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from keyferry.driver.events import status_refused
 from keyferry.driver.work_queue import WorkQueue, backoff
 from keyferry.errors import StoreAwayError, StoreError
 from keyferry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from keyferry.clocks import Clock
     from keyferry.driver.volumes import Volumes
-    from keyferry.store import ObjectStore, OwnerReference, PodStatus
+    from keyferry.store import ObjectStore, PodStatus
+    from keyferry.volume_metrics import VolumeMetrics
 
 MAX_WAITING = 1000
 """How many are kept while the API is away; of each volume the last one."""
+GONE_SECONDS = 1.0
+"""How long the end of a volume waits for the write of its status that is under way."""
+DRAIN_SECONDS = 2.0
+"""How long the end of this process waits for the statuses that are not written yet."""
 
 _Key = tuple[str, str]
 _log = get_logger("statuses")
 
 
 class StatusKeeper:
-    """Writes pod statuses, one after the other for each volume.
+    """Writes pod statuses, one after the other for each name.
 
     Args:
         store: where to.
         volumes: hear of the pod statuses that they can be owned by.
+        metrics: count what is refused.
         clock: by which it waits.
         pause: seconds to wait after so many failures in a row.
     """
@@ -38,61 +50,85 @@ class StatusKeeper:
         store: ObjectStore,
         *,
         volumes: Volumes,
+        metrics: VolumeMetrics,
         clock: Clock,
         pause: Callable[[int], float] = backoff,
     ) -> None:
         self._store = store
         self._volumes = volumes
+        self._metrics = metrics
         self._queue: WorkQueue[_Key] = WorkQueue(
             self._write, clock=clock, what="pod statuses", pause=pause
         )
         self._wanted: dict[_Key, PodStatus] = {}
-        self._owners: dict[_Key, OwnerReference] = {}
-        self._refused: dict[_Key, StoreError] = {}
-        self._late: set[_Key] = set()
+        self._awaited: dict[_Key, PodStatus] = {}
+        self._writing: dict[_Key, str] = {}
+        """The target paths of the volumes whose statuses are under way to the store."""
+        self._told: dict[_Key, str] = {}
+        """What was last told of one that is refused."""
         self.on_late: Callable[[PodStatus], None] = lambda _: None
-        """Called with a pod status that was written after its publish had gone on."""
+        """Called with a pod status that was written while nobody waited for it."""
 
     def __len__(self) -> int:
-        """How many wait for the API."""
+        """How many are not written yet."""
         return len(self._wanted)
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """Writes while the block runs."""
-        return self._queue.running()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Writes while the block runs, and at its end, for a while, what still waits."""
+        async with self._queue.running():
+            try:
+                yield
+            finally:
+                await self._tried(self._wanted, within=DRAIN_SECONDS)
 
     def retry(self) -> None:
         """The API may be back."""
         self._queue.retry_failed()
 
-    async def record(self, status: PodStatus) -> OwnerReference | None:
-        """Writes `status`; None when the API is away, so that it is written later.
-
-        Raises:
-            StoreError: the API refuses it.
-        """
+    def record(self, status: PodStatus) -> None:
+        """Have `status` written soon, in place of an earlier one of its name."""
         key = (status.namespace, status.name)
         self._wanted.pop(key, None)
         self._wanted[key] = status
-        await self._queue.settle(key)
-        if error := self._refused.pop(key, None):
-            raise error
-        if key in self._wanted:
-            self._late.add(key)
-            self._limit()
-        return self._owners.pop(key, None)
+        self._limit()
+        self._queue.add(key)
 
-    def forget(self, target_path: str) -> None:
-        """The volume is gone; its status need not be written any more."""
+    async def settle(self, status: PodStatus) -> None:
+        """Write `status`, and wait for the first try; later ones are as of `record`."""
+        key = (status.namespace, status.name)
+        self._awaited[key] = status
+        try:
+            self.record(status)
+            await self._queue.settle(key)
+        finally:
+            if self._awaited.get(key) is status:
+                del self._awaited[key]
+
+    async def gone(self, target_path: str) -> None:
+        """The volume is gone: its status is not written any more once this returns.
+
+        Only one that is under way and that the API takes very long for may come later; the pod
+        owns it, so that Kubernetes takes it away.
+        """
         for key, status in list(self._wanted.items()):
             if status.target_path == target_path:
                 del self._wanted[key]
-                self._late.discard(key)
+                self._told.pop(key, None)
+        under_way = [key for key, target in self._writing.items() if target == target_path]
+        await self._tried(under_way, within=GONE_SECONDS)
+
+    async def _tried(self, keys: Iterable[_Key], *, within: float) -> None:
+        """Waits for a try of each of them, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await asyncio.gather(*[self._queue.settle(key) for key in keys])
 
     async def _write(self, key: _Key) -> bool:
         status = self._wanted.get(key)
         if status is None:
             return True
+        self._writing[key] = status.target_path
         try:
             owner = await self._store.apply_pod_status(status)
         except StoreAwayError as error:
@@ -101,21 +137,35 @@ class StatusKeeper:
             )
             return False
         except StoreError as error:
-            self._refused[key] = error
-        else:
-            self._volumes.owned_by(status.target_path, owner)
-            if key in self._late:
-                self._late.discard(key)
-                self.on_late(status)
-            else:
-                self._owners[key] = owner
+            await self._refused(key, status, error)
+            return False
+        finally:
+            del self._writing[key]
+        self._told.pop(key, None)
+        self._volumes.owned_by(status.target_path, owner)
+        if self._awaited.get(key) is not status:
+            self.on_late(status)
         if self._wanted.get(key) is status:
             del self._wanted[key]
         return True
+
+    async def _refused(self, key: _Key, status: PodStatus, error: StoreError) -> None:
+        """Tells it once; a volume without a status serves its pod as well."""
+        self._metrics.status_refused(error)
+        if self._told.get(key) == str(error):
+            return
+        self._told[key] = str(error)
+        _log.error(
+            "a pod status is refused; the volume is there, it is tried again",
+            status=ObjectName(*key),
+            targetPath=status.target_path,
+            **error.log_pairs(),
+        )
+        await self._store.record_event(status_refused(status, error))
 
     def _limit(self) -> None:
         while len(self._wanted) > MAX_WAITING:
             key = next(iter(self._wanted))
             del self._wanted[key]
-            self._late.discard(key)
+            self._told.pop(key, None)
             _log.warning("a pod status is lost: too many wait", status=ObjectName(*key))

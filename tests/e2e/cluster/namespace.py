@@ -123,9 +123,17 @@ class Namespace:
         return await eventually(said, f"an event {reason}: {text}", pause=_LOOK_SECONDS)
 
     async def versions(self, pod: str, class_name: str) -> Mapping[str, str]:
-        """Which version of each object the status of a volume names."""
-        status = await self.get(_POD_STATUS, f"{pod}-{self.name}-{class_name}")
-        return {each["id"]: each["version"] for each in status["status"]["objects"]}
+        """Which version of each object the status of a volume names, once it is this pod's."""
+        name = f"{pod}-{self.name}-{class_name}"
+
+        async def written() -> Mapping[str, str] | None:
+            uid = (await self.get("pod", pod))["metadata"]["uid"]
+            status = await self.get(_POD_STATUS, name)
+            owners = [each["uid"] for each in status["metadata"]["ownerReferences"]]
+            assert [uid] == owners, f"{name} belongs to {owners}, not to {uid}"
+            return {each["id"]: each["version"] for each in status["status"]["objects"]}
+
+        return await eventually(written, f"the pod status {name}", pause=_LOOK_SECONDS)
 
     # --- Secrets -----------------------------------------------------------------------------
 

@@ -6,48 +6,69 @@ from itertools import product
 
 import pytest
 
-from keyferry.driver.plan import Adopt, Decision, Mount, Refresh, Resume, Skip, VolumeState, decide
+from keyferry.driver.plan import (
+    Adopt,
+    Decision,
+    Ending,
+    Mount,
+    Refresh,
+    Resume,
+    Skip,
+    VolumeState,
+    decide,
+)
 
 UNUSABLE = [VolumeState.ABSENT, VolumeState.EMPTY, VolumeState.BROKEN]
 BOTH = [True, False]
 
 
 @pytest.mark.parametrize(
-    ("state", "finished", "rotates", "known", "due"),
-    list(product(UNUSABLE, BOTH, BOTH, BOTH, BOTH)),
+    ("state", "ending", "rotates", "due"), list(product(UNUSABLE, Ending, BOTH, BOTH))
 )
 def test_what_is_not_a_written_volume_is_mounted_whatever_is_remembered(
-    state: VolumeState, finished: bool, rotates: bool, known: bool, due: bool
+    state: VolumeState, ending: Ending, rotates: bool, due: bool
 ) -> None:
     """An absent, empty or broken volume is never reported as published (issue 2, item 2)."""
-    assert Mount() == decide(state, finished=finished, rotates=rotates, known=known, due=due)
-
-
-@pytest.mark.parametrize(("rotates", "due"), list(product(BOTH, BOTH)))
-def test_a_whole_volume_whose_publish_never_ended_is_resumed(rotates: bool, due: bool) -> None:
-    """Its pod status or its Secrets may be missing."""
-    decision = decide(VolumeState.WRITTEN, finished=False, rotates=rotates, known=False, due=due)
-    assert Resume() == decision
+    assert Mount() == decide(state, ending=ending, rotates=rotates, due=due)
 
 
 @pytest.mark.parametrize(
-    ("rotates", "known", "due", "expected"),
+    ("state", "rotates", "due"),
+    list(product([VolumeState.WRITTEN, VolumeState.FOREIGN], BOTH, BOTH)),
+)
+def test_content_of_which_nothing_tells_that_it_is_whole_is_resumed(
+    state: VolumeState, rotates: bool, due: bool
+) -> None:
+    """A failure is reported: whoever asks may not have what is there."""
+    decision = decide(state, ending=Ending.UNKNOWN, rotates=rotates, due=due)
+    assert Resume() == decision
+
+
+@pytest.mark.parametrize("rotates", BOTH)
+def test_whole_content_without_a_record_is_refreshed(rotates: bool) -> None:
+    """The record and the Secrets may be missing, but the pod may run: nothing may fail it."""
+    decision = decide(VolumeState.WRITTEN, ending=Ending.EVIDENT, rotates=rotates, due=False)
+    assert Refresh() == decision
+
+
+@pytest.mark.parametrize(
+    ("ending", "rotates", "due", "expected"),
     [
-        (False, False, False, Adopt()),
-        (False, True, False, Skip()),
-        (False, True, True, Skip()),
-        (True, True, False, Skip()),
-        (True, True, True, Refresh()),
-        (True, False, False, Refresh()),
-        (True, False, True, Refresh()),
+        (Ending.RECORDED, False, False, Adopt()),
+        (Ending.REMEMBERED, False, False, Skip()),
+        (Ending.REMEMBERED, False, True, Skip()),
+        (Ending.REMEMBERED, True, False, Skip()),
+        (Ending.REMEMBERED, True, True, Refresh()),
+        (Ending.RECORDED, True, False, Refresh()),
+        (Ending.RECORDED, True, True, Refresh()),
     ],
 )
 def test_a_published_volume_is_refreshed_when_rotation_is_on_and_it_is_due(
-    rotates: bool, known: bool, due: bool, expected: Decision
+    ending: Ending, rotates: bool, due: bool, expected: Decision
 ) -> None:
     """What another process brought is of an age that this one cannot know.
 
     Without rotation it is looked after once, and then left alone.
     """
-    decision = decide(VolumeState.WRITTEN, finished=True, rotates=rotates, known=known, due=due)
+    decision = decide(VolumeState.WRITTEN, ending=ending, rotates=rotates, due=due)
     assert expected == decision

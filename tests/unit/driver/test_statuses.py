@@ -1,47 +1,78 @@
-"""Pod statuses over a store that is away for a while."""
+"""Pod statuses over a store that is slow, away, or refuses for a while."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from keyferry.driver.podstatus import pod_status
 from keyferry.driver.statuses import StatusKeeper
 from keyferry.driver.volumes import Volume, Volumes
 from keyferry.errors import StoreAwayError, StoreError
-from keyferry.store import OwnerReference, PodStatus
+from keyferry.store import Event, OwnerReference, PodStatus
 from keyferry.store.interface import PodRef
 from keyferry.store.manifests import ManifestsStore
+from keyferry.volume_metrics import VolumeMetrics
 from tests.fakes.clock import START, VirtualClock
 
 POD = PodRef("shop", "web-0", "uid")
 STATUS = pod_status(POD, "web", "/t", "node-1", ())
+SUCCESSOR = pod_status(PodRef("shop", "web-0", "uid-2"), "web", "/t2", "node-1", ())
 
 
 class FaultyStore(ManifestsStore):
-    """A folder that fails as long as it is told to."""
+    """A folder that fails as long as it is told to, and takes as long."""
 
     error: StoreError | None = None
 
+    def __init__(self, folder: Path, clock: VirtualClock) -> None:
+        super().__init__(folder, folder, clock=clock.wall)
+        self.free = asyncio.Event()
+        self.free.set()
+        self.asked: list[PodStatus] = []
+        self.events: list[Event] = []
+
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
+        self.asked.append(status)
+        await self.free.wait()
         if self.error is not None:
             raise self.error
         return await super().apply_pod_status(status)
+
+    async def record_event(self, event: Event) -> None:
+        self.events.append(event)
 
 
 class World:
     """A keeper, and what it is given."""
 
     def __init__(self, folder: Path) -> None:
-        clock = VirtualClock()
-        self.store = FaultyStore(folder, folder, clock=clock.wall)
+        self.clock = VirtualClock()
+        self.store = FaultyStore(folder, self.clock)
         self.volumes = Volumes()
         self.volumes.put(Volume("/t", POD, "web", START))
-        self.keeper = StatusKeeper(self.store, volumes=self.volumes, clock=clock)
+        self.registry = CollectorRegistry()
+        self.keeper = StatusKeeper(
+            self.store,
+            volumes=self.volumes,
+            metrics=VolumeMetrics(self.registry, os_type="linux"),
+            clock=self.clock,
+        )
         self.late: list[PodStatus] = []
         self.keeper.on_late = self.late.append
+
+    async def found(self) -> PodStatus | None:
+        """The status as the store has it."""
+        return await self.store.find_pod_status("shop", STATUS.name)
+
+    def refusals(self) -> float:
+        """What the metric says."""
+        labels = {"os_type": "linux", "error_type": "Store"}
+        return self.registry.get_sample_value("keyferry_pod_status_errors_total", labels) or 0.0
 
 
 @pytest.fixture
@@ -51,25 +82,42 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def written(world: World) -> None:
-    """Wait until nothing waits any more."""
-    while len(world.keeper):
+async def until(true: Callable[[], bool]) -> None:
+    """Let others work until it is so."""
+    while not true():
         await VirtualClock.turn()
 
 
-async def test_a_status_that_is_written_at_once_owns_at_once(world: World) -> None:
+async def written(world: World) -> None:
+    """Wait until nothing waits any more."""
+    await until(lambda: not len(world.keeper))
+
+
+async def test_nobody_waits_for_a_status_that_is_recorded(world: World) -> None:
+    """It is written while its publish goes on, and told when it is there."""
+    world.store.free.clear()
+    world.keeper.record(STATUS)
+    await until(lambda: world.store.asked == [STATUS])
+    assert await world.found() is None
+    world.store.free.set()
+    await written(world)
+    assert STATUS == await world.found()
+    assert [STATUS] == world.late
+
+
+async def test_a_status_that_was_waited_for_owns_at_once(world: World) -> None:
     """Nobody is called later."""
-    owner = await world.keeper.record(STATUS)
+    await world.keeper.settle(STATUS)
     volume = world.volumes.get("/t")
     assert volume is not None
-    assert volume.owner == owner is not None
+    assert volume.owner is not None
     assert [] == world.late
 
 
 async def test_a_status_that_is_late_is_told(world: World) -> None:
     """Secrets can be owned by it now; the volume knows it, too."""
     world.store.error = StoreAwayError("the API is away")
-    assert await world.keeper.record(STATUS) is None
+    await world.keeper.settle(STATUS)
     assert 1 == len(world.keeper)
     world.store.error = None
     world.keeper.retry()
@@ -80,21 +128,75 @@ async def test_a_status_that_is_late_is_told(world: World) -> None:
     assert volume.owner is not None
 
 
-async def test_a_status_that_is_refused_is_an_error(world: World) -> None:
-    """It is not kept: trying again would not help."""
+async def test_a_status_that_is_refused_is_told_once_and_tried_again(world: World) -> None:
+    """On the pod and in a metric: nobody's call fails by it, and a right may be granted."""
     world.store.error = StoreError("no right")
-    with pytest.raises(StoreError, match="no right"):
-        await world.keeper.record(STATUS)
-    assert 0 == len(world.keeper)
+    await world.keeper.settle(STATUS)
+    world.keeper.retry()
+    await until(lambda: len(world.store.asked) == 2)
+    ((event,), refusals) = world.store.events, world.refusals()
+    assert (POD, "FailedToWritePodStatus") == (event.about, event.reason)
+    assert "no right" in event.message
+    assert 2.0 == refusals
+    world.store.error = None
+    await world.clock.advance(300)
+    await written(world)
+    assert STATUS == await world.found()
 
 
 async def test_a_volume_that_is_gone_needs_no_status(world: World) -> None:
     """It would stay behind."""
     world.store.error = StoreAwayError("the API is away")
-    await world.keeper.record(STATUS)
-    world.keeper.forget("/t")
+    await world.keeper.settle(STATUS)
+    await world.keeper.gone("/t")
     world.store.error = None
     world.keeper.retry()
     await VirtualClock.turn()
     assert [] == world.late
-    assert await world.store.find_pod_status("shop", STATUS.name) is None
+    assert await world.found() is None
+
+
+async def test_the_end_of_a_volume_waits_for_the_write_that_is_under_way(world: World) -> None:
+    """Else the status would be written after whoever takes it away was there."""
+    world.store.free.clear()
+    world.keeper.record(STATUS)
+    await until(lambda: world.store.asked == [STATUS])
+    end = asyncio.create_task(world.keeper.gone("/t"))
+    await VirtualClock.turn()
+    assert not end.done()
+    world.store.free.set()
+    await end
+    assert STATUS == await world.found()
+    assert 0 == len(world.keeper)
+
+
+async def test_the_status_of_the_next_pod_of_a_name_comes_last(world: World) -> None:
+    """A StatefulSet makes its pods anew; the end of the old one takes nothing of the new one."""
+    world.store.free.clear()
+    world.keeper.record(STATUS)
+    await until(lambda: world.store.asked == [STATUS])
+    world.keeper.record(SUCCESSOR)
+    end = asyncio.create_task(world.keeper.gone("/t"))
+    await VirtualClock.turn()
+    world.store.free.set()
+    await end
+    await written(world)
+    assert [STATUS, SUCCESSOR] == world.store.asked
+    assert SUCCESSOR == await world.found()
+
+
+async def test_what_still_waits_at_the_end_of_the_process_is_written(tmp_path: Path) -> None:
+    """A publish that was answered a moment before leaves its record."""
+    world = World(tmp_path)
+    async with world.keeper.running():
+        world.keeper.record(STATUS)
+    assert STATUS == await world.found()
+
+
+async def test_an_api_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """The end comes all the same."""
+    world = World(tmp_path)
+    world.store.free.clear()
+    async with world.keeper.running():
+        world.keeper.record(STATUS)
+    assert 1 == len(world.keeper)

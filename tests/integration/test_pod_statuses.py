@@ -1,0 +1,178 @@
+"""The pod status of a volume comes beside its publish, and a crash before it does no harm.
+
+A driver on a CSI socket over a Kubernetes API that plays by HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyferry.errors import VaultUnavailableError
+from tests.fakes.driver import NAMESPACE
+from tests.fakes.kube_api import KubeApiServer, running_api
+from tests.fakes.kube_node import Node, class_of, entry, running_node, until
+from tests.fakes.provider import ScriptedProvider
+
+STATUSES = "secretproviderclasspodstatuses"
+WRITE = f"patch {STATUSES}"
+
+
+@pytest.fixture
+async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
+    """With a class without Secrets, and one with."""
+    async with running_api(mount_home) as running:
+        running.put("secretproviderclasses", class_of("plain"))
+        running.put("secretproviderclasses", class_of("web", entry("db", "a")))
+        yield running
+
+
+@pytest.fixture
+async def node(mount_home: Path, api: KubeApiServer) -> AsyncIterator[Node]:
+    async with running_node(mount_home, api) as running:
+        yield running
+
+
+def status(api: KubeApiServer, class_name: str = "plain") -> dict[str, Any] | None:
+    """The status of the volume of web-0."""
+    return api.get(STATUSES, NAMESPACE, f"web-0-{NAMESPACE}-{class_name}")
+
+
+async def known(node: Node) -> None:
+    """Wait until the node has heard of web-0."""
+    await until(lambda: node.store.cluster.pod(NAMESPACE, "web-0") is not None, "the pod")
+
+
+async def test_kubelet_is_answered_before_the_status_is_written(
+    node: Node, api: KubeApiServer
+) -> None:
+    """The files are what the pod waits for; the API may take its time."""
+    api.patches.clear()
+    target = await node.publish("plain")
+    assert "1" == (target / "a").read_text()
+    assert status(api) is None
+    api.patches.set()
+    await until(lambda: status(api) is not None, "the status")
+    assert [{"id": "secret/a", "version": "v1"}] == (status(api) or {})["status"]["objects"]
+
+
+async def test_a_secret_that_the_pods_owner_owns_waits_for_no_status(
+    node: Node, api: KubeApiServer
+) -> None:
+    """Its ReplicaSet is known without the status."""
+    api.forbidden.add(WRITE)
+    node.schedule("web-0", "web", owner="web-5d8")
+    await known(node)
+    await node.publish("web")
+    assert {"value": "1"} == node.secret_values("db")
+    assert ["ReplicaSet web-5d8"] == node.owners("db")
+
+
+async def test_a_secret_of_a_bare_pod_comes_after_the_status_that_owns_it(
+    node: Node, api: KubeApiServer
+) -> None:
+    """So the status is waited for."""
+    node.schedule("web-0", "web")
+    await known(node)
+    await node.publish("web")
+    assert [f"SecretProviderClassPodStatus web-0-{NAMESPACE}-web"] == node.owners("db")
+    assert api.requests.index(WRITE) < api.requests.index("patch secrets")
+
+
+async def test_a_refused_status_is_told_on_the_pod_and_written_once_it_is_allowed(
+    node: Node, api: KubeApiServer
+) -> None:
+    """No mount fails by it, but somebody has to hear of it."""
+    api.forbidden.add(WRITE)
+    target = await node.publish("plain")
+    assert "1" == (target / "a").read_text()
+    await until(lambda: WRITE in api.requests, "the refusal")
+    refused = node.driver.series
+    await until(lambda: refused("keyferry_pod_status_errors_total") != {}, "the metric")
+    (told,) = await node.events("FailedToWritePodStatus")
+    assert told.startswith("Pod web-0: ")
+    assert "patch on secretproviderclasspodstatuses" in told
+    assert "a pod status is refused" in node.driver.log.getvalue()
+    api.forbidden.clear()
+    node.driver.engine.statuses.retry()
+    await until(lambda: status(api) is not None, "the status")
+    assert 0 == len(node.driver.engine.statuses)
+
+
+async def test_no_status_is_written_for_a_volume_that_is_gone(
+    node: Node, api: KubeApiServer
+) -> None:
+    """Whatever waited for the API is forgotten with the volume."""
+    api.forbidden.add(WRITE)
+    await node.publish("plain")
+    await node.unpublish()
+    api.forbidden.clear()
+    asked = api.requests.count(WRITE)
+    node.driver.engine.statuses.retry()
+    await node.publish("plain", "web-1")
+    await until(lambda: api.requests.count(WRITE) > asked, "the status of the next pod")
+    assert status(api) is None
+
+
+@pytest.mark.parametrize("interval", [None, 120.0])
+async def test_after_a_kill_before_the_status_the_next_publish_makes_it_by_one_fetch(
+    mount_home: Path, api: KubeApiServer, interval: float | None
+) -> None:
+    """With rotation or without; the content is not asked for again after that."""
+    async with running_node(mount_home, api, rotation_interval=interval) as node:
+        await killed_before_the_status(node, api, "plain")
+    provider = ScriptedProvider()
+    async with running_node(mount_home, api, provider=provider, rotation_interval=interval) as node:
+        await node.publish("plain")
+        await until(lambda: status(api) is not None, "the status")
+        await node.publish("plain")
+        assert 1 == len(provider.calls)
+
+
+@pytest.mark.parametrize("interval", [None, 120.0])
+async def test_after_a_kill_before_the_status_a_vault_that_is_away_harms_no_running_pod(
+    mount_home: Path, api: KubeApiServer, interval: float | None
+) -> None:
+    """The content stays as it is, the Secret is made of it, and the status comes with the vault."""
+    async with running_node(mount_home, api, rotation_interval=interval) as node:
+        node.schedule("web-0", "web", owner="web-5d8")
+        await known(node)
+        await killed_before_the_status(node, api, "web")
+        api.remove("secrets", NAMESPACE, "db")
+    provider = ScriptedProvider()
+    provider.fails(VaultUnavailableError("the vault is away"))
+    async with running_node(mount_home, api, provider=provider, rotation_interval=interval) as node:
+        target = await node.publish("web")
+        assert "1" == (target / "a").read_text()
+        assert {"value": "1"} == node.secret_values("db")
+        assert status(api, "web") is None
+        provider.serves({"a": "2"})
+        await node.publish("web")
+        assert "2" == (target / "a").read_text()
+        await until(lambda: status(api, "web") is not None, "the status")
+        assert {"value": "2"} == node.secret_values("db")
+
+
+async def killed_before_the_status(node: Node, api: KubeApiServer, class_name: str) -> None:
+    """Leave what a process leaves that is killed between its answer and the status."""
+    await node.publish(class_name)
+    await until(lambda: status(api, class_name) is not None, "the status")
+    api.remove(STATUSES, NAMESPACE, f"web-0-{NAMESPACE}-{class_name}")
+
+
+async def test_content_at_a_path_that_is_not_the_pods_proves_nothing(
+    mount_home: Path, api: KubeApiServer
+) -> None:
+    """Else a pod could be given what was fetched for another one."""
+    async with running_node(mount_home, api) as node:
+        await killed_before_the_status(node, api, "plain")
+    provider = ScriptedProvider()
+    provider.fails(VaultUnavailableError("the vault is away"))
+    async with running_node(mount_home, api, provider=provider) as node:
+        message = node.driver.publish_request("plain", "thief")
+        message.target_path = str(node.target("web-0"))
+        with pytest.raises(Exception, match="the vault is away"):
+            await node.driver.send_publish(message)
