@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from keyferry.driver.mounts import FolderMounts
+from keyferry.driver.mounts import FolderMounts, Mounts
 from keyferry.proto import csi_pb2 as csi
 from keyferry.store.kube import KubeStore, open_kube_store
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
@@ -178,8 +178,9 @@ async def running_node(
     *,
     provider: ScriptedProvider | None = None,
     rotation_interval: float | None = None,
+    mounts: Mounts | None = None,
 ) -> AsyncIterator[Node]:
-    """A driver whose volumes are folders below `home`, in step with the API."""
+    """A driver whose volumes are folders below `home`, or `mounts` there, in step with the API."""
     provider = provider or ScriptedProvider()
     async with open_kube_store(
         api.kubeconfig, node=name, clock=lambda: datetime.now(UTC), pause=lambda _: 0.05
@@ -189,7 +190,7 @@ async def running_node(
             home,
             built_in={"scripted": provider},
             rotation_interval=rotation_interval,
-            mounts=FolderMounts(),
+            mounts=mounts or FolderMounts(),
             store=store,
             node=name,
         ) as driver:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from keyferry.driver.mounts import TmpfsMounts
 from keyferry.errors import VaultUnavailableError
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
@@ -161,6 +162,44 @@ async def killed_before_the_status(node: Node, api: KubeApiServer, class_name: s
     await node.publish(class_name)
     await until(lambda: status(api, class_name) is not None, "the status")
     api.remove(STATUSES, NAMESPACE, f"web-0-{NAMESPACE}-{class_name}")
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("interval", [None, 120.0])
+async def test_after_a_kill_before_the_status_it_comes_though_kubelet_never_calls_again(
+    mount_home: Path, api: KubeApiServer, interval: float | None
+) -> None:
+    """Without rotation it has no reason to; the kernel knows the mount, the API the pod."""
+    async with running_node(
+        mount_home, api, rotation_interval=interval, mounts=TmpfsMounts()
+    ) as node:
+        node.schedule("web-0", "plain")
+        await killed_before_the_status(node, api, "plain")
+    provider = ScriptedProvider()
+    async with running_node(
+        mount_home, api, provider=provider, rotation_interval=interval, mounts=TmpfsMounts()
+    ) as node:
+        await until(lambda: status(api) is not None, "the status")
+        assert [str(node.target("web-0"))] == [v.target_path for v in node.driver.engine.volumes]
+        await node.publish("plain")
+        assert 1 == len(provider.calls)
+        await node.unpublish()
+        assert not node.target("web-0").exists()
+
+
+@pytest.mark.mounts
+async def test_the_mount_of_a_pod_that_has_no_such_volume_is_left_alone(
+    mount_home: Path, api: KubeApiServer
+) -> None:
+    """It may be the one of another driver with another API."""
+    async with running_node(mount_home, api, mounts=TmpfsMounts()) as node:
+        await killed_before_the_status(node, api, "plain")
+    provider = ScriptedProvider()
+    async with running_node(mount_home, api, provider=provider, mounts=TmpfsMounts()) as node:
+        await until(lambda: node.driver.engine.volumes.complete, "the volumes to be restored")
+        assert [] == list(node.driver.engine.volumes)
+        assert [] == provider.calls
+        await node.unpublish()
 
 
 async def test_content_at_a_path_that_is_not_the_pods_proves_nothing(

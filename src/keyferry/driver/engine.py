@@ -21,6 +21,7 @@ from keyferry.driver.statuses import StatusKeeper
 from keyferry.driver.sync import SecretSync
 from keyferry.driver.volumes import Volumes
 from keyferry.driver.work_queue import backoff
+from keyferry.errors import KeyferryError
 from keyferry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
         await stack.enter_async_context(statuses.running())
         await stack.enter_async_context(health.running())
         await stack.enter_async_context(secrets.running())
-        keep_running(stack, _restore(given, volumes, secrets))
+        keep_running(stack, _restore(given, publisher, volumes, secrets))
         timer = None
         if schedule and interval:
             timer = _timer(given, publisher, volumes, schedule)
@@ -151,13 +152,26 @@ def _tell_of_end(task: asyncio.Task[None]) -> None:
         _log.error("stopped by a defect of Keyferry", type=type(error).__name__)
 
 
-async def _restore(given: Surroundings, volumes: Volumes, secrets: SecretLoop) -> None:
+async def _restore(
+    given: Surroundings, publisher: Publisher, volumes: Volumes, secrets: SecretLoop
+) -> None:
     """Once the cluster is known, what an earlier process published is looked after, too."""
     cluster = given.store.cluster
     await cluster.wait_synced()
-    await restore_volumes(volumes, cluster, given.mounts, driver_name=given.driver_name)
+    unrecorded = await restore_volumes(
+        volumes, cluster, given.mounts, driver_name=given.driver_name
+    )
     secrets.read_classes()
     secrets.add_all()
+    for request in unrecorded:
+        try:
+            await publisher.refresh(request, rebuilt=True)
+        except KeyferryError as error:
+            _log.error(
+                "a volume without a pod status is left as it is",
+                targetPath=request.target_path,
+                **error.log_pairs(),
+            )
 
 
 def _schedule(given: Surroundings, interval: float) -> RefreshSchedule:

@@ -7,23 +7,28 @@ So it is believed only where the pod of this node, by its uid, has such a volume
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.driver.atomic import written_at
+from keyferry.driver.mount_table import mount_points
+from keyferry.driver.mounts import SOURCE
 from keyferry.driver.plan import STANDING, VolumeState
+from keyferry.driver.refresh_call import rebuilt_request
 from keyferry.driver.request import CLASS_KEY
 from keyferry.driver.target_paths import volume_path
 from keyferry.driver.threads import run_whole
 from keyferry.driver.volumes import Volume
 from keyferry.errors import VolumeError
 from keyferry.logs import ObjectName, get_logger
-from keyferry.store.interface import OwnerReference
+from keyferry.store.interface import OwnerReference, PodRef
 from keyferry.store.manifest_codec import STATUS_API_VERSION, STATUS_KIND
 
 if TYPE_CHECKING:
     from keyferry.driver.mounts import Mounts
     from keyferry.driver.plugins import Plugins
+    from keyferry.driver.request import PublishRequest
     from keyferry.driver.volumes import Volumes
     from keyferry.store import PodStatus
     from keyferry.store.cluster import Cluster, CsiVolume, PodFacts
@@ -33,8 +38,14 @@ _log = get_logger("restore")
 
 async def restore_volumes(
     volumes: Volumes, cluster: Cluster, mounts: Mounts, *, driver_name: str
-) -> None:
-    """Puts into `volumes` what the pod statuses of this node tell and is really there."""
+) -> list[PublishRequest]:
+    """Puts into `volumes` what the pod statuses of this node tell and is really there.
+
+    Then what stands without one: its process was killed before it was written.
+
+    Returns:
+        The calls by which those without a status are refreshed, and get one.
+    """
     found = 0
     for status in cluster.statuses():
         pod = cluster.pod(status.namespace, status.pod.name)
@@ -50,8 +61,14 @@ async def restore_volumes(
         if volume is not None and volumes.get(status.target_path) is None:
             volumes.put(volume)
             found += 1
+    calls = []
+    for target in await run_whole(_standing):
+        if volumes.get(target) is None:
+            request = await _take_up(target, volumes, cluster, mounts, driver_name=driver_name)
+            calls += [request] if request else []
     volumes.complete = True
-    _log.info("volumes of an earlier process", count=found)
+    _log.info("volumes of an earlier process", count=found, withoutStatus=len(calls))
+    return calls
 
 
 async def restore_held(plugins: Plugins, mounts: Mounts) -> None:
@@ -88,19 +105,50 @@ def volume_of(
     )
 
 
+def _standing() -> list[str]:
+    """The paths of our mounts for pods; a volume that is a mere folder is not among them."""
+    return [at.path for at in mount_points() if at.source == SOURCE and volume_path(at.path)]
+
+
+async def _take_up(
+    target: str, volumes: Volumes, cluster: Cluster, mounts: Mounts, *, driver_name: str
+) -> PublishRequest | None:
+    """Puts the volume there into `volumes`, if it is whole and a pod of this node has it."""
+    path = volume_path(target)
+    pod = next((pod for pod in cluster.pods() if path and pod.uid == path.pod_uid), None)
+    if path is None or pod is None or pod.finished:
+        return None
+    for csi in pod.volumes:
+        if (csi.name, csi.driver) != (path.volume, driver_name):
+            continue
+        ref = PodRef(pod.namespace, pod.name, pod.uid)
+        volume = await _found(target, ref, csi.attributes.get(CLASS_KEY, ""), mounts)
+        if volume is not None and volumes.get(target) is None:
+            volumes.put(volume)
+            # What kubelet hands over from a Secret is missing in a call of ours.
+            return None if csi.secret_ref else rebuilt_request(volume, pod, csi)
+    return None
+
+
 async def _look_at(status: PodStatus, mounts: Mounts) -> Volume | None:
-    target = Path(status.target_path)
+    owner = OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, status.uid)
+    found = await _found(status.target_path, status.pod, status.class_name, mounts, STANDING)
+    return found and replace(found, versions=status.objects, owner=owner)
+
+
+async def _found(
+    target_path: str,
+    pod: PodRef,
+    class_name: str,
+    mounts: Mounts,
+    states: frozenset[VolumeState] = frozenset({VolumeState.WRITTEN}),
+) -> Volume | None:
+    """The volume at that path; None when it is in none of these states."""
+    target = Path(target_path)
     try:
-        if await run_whole(mounts.inspect, target) not in STANDING:
+        if await run_whole(mounts.inspect, target) not in states:
             return None
         written = await run_whole(written_at, target)
     except VolumeError:
         return None
-    return Volume(
-        status.target_path,
-        status.pod,
-        status.class_name,
-        written,
-        versions=status.objects,
-        owner=OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, status.uid),
-    )
+    return Volume(target_path, pod, class_name, written)

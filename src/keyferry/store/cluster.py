@@ -92,6 +92,9 @@ class Cluster(Protocol):
     def statuses(self) -> tuple[PodStatus, ...]:
         """The pod statuses of this node."""
 
+    def pods(self) -> tuple[PodFacts, ...]:
+        """The pods of this node."""
+
     def pod(self, namespace: str, name: str) -> PodFacts | None:
         """A pod of this node."""
 

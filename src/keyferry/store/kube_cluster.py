@@ -114,6 +114,10 @@ class KubeCluster:
         """The pod statuses of this node."""
         return tuple(self.status_mirror.items())
 
+    def pods(self) -> tuple[PodFacts, ...]:
+        """The pods of this node."""
+        return tuple(self.pod_mirror.items())
+
     def pod(self, namespace: str, name: str) -> PodFacts | None:
         """A pod of this node."""
         return self.pod_mirror.get(namespace, name)

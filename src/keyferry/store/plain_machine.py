@@ -29,6 +29,10 @@ class NoCluster:
         """None."""
         return ()
 
+    def pods(self) -> tuple[PodFacts, ...]:
+        """None."""
+        return ()
+
     def pod(self, namespace: str, name: str) -> PodFacts | None:
         """None."""
         del namespace, name
