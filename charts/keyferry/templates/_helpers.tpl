@@ -43,6 +43,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (or .Values.syncSecret.namespaces .Values.syncSecret.clusterWide) (not .Values.syncSecret.enabled) -}}
 {{- fail "syncSecret.namespaces and syncSecret.clusterWide have no effect: set syncSecret.enabled=true too." -}}
 {{- end -}}
+{{- include "keyferry.checkMoved" . -}}
+{{- end -}}
+
+{{- /* Values of the charts of the original providers would have no effect here, or another one. */ -}}
+{{- define "keyferry.checkMoved" -}}
+{{- if index .Values "secrets-store-csi-driver" -}}
+{{- fail "secrets-store-csi-driver: this is where the chart of the Azure provider has the values of the driver; here they are at the top: move what is below it there (docs/migrate.md)." -}}
+{{- end -}}
+{{- if .Values.csi -}}
+{{- fail "csi: this is a value of the charts of Vault and OpenBao, whose provider runs in the driver here: leave it out, and write csi.extraArgs to linux.extraArgs (docs/migrate.md)." -}}
+{{- end -}}
+{{- if hasKey .Values "constructPEMChain" -}}
+{{- fail "constructPEMChain: a value of the chart of the Azure provider; here write linux.extraArgs: [--construct-pem-chain=false] or leave it out, for true is the default." -}}
+{{- end -}}
+{{- if hasKey .Values "writeCertAndKeyInSeparateFiles" -}}
+{{- fail "writeCertAndKeyInSeparateFiles: a value of the chart of the Azure provider; here write linux.extraArgs: [--write-cert-and-key-in-separate-files=true] or leave it out, for false is the default." -}}
+{{- end -}}
+{{- if regexMatch "(provider-azure|csi-secrets-store/driver|vault-csi-provider|openbao-csi-provider)$" (.Values.linux.image.repository | default "") -}}
+{{- fail (printf "linux.image.repository: %s is the image of an original, which does not know the flags of Keyferry: leave linux.image out, or name an image of Keyferry." .Values.linux.image.repository) -}}
+{{- end -}}
 {{- end -}}
 
 {{- /* The Secrets with the keys of versions, of the providers that are built in, one a line. */ -}}

@@ -185,6 +185,14 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
         ({"versionKeys": {"secretNames": {"vault": "A_b"}}}, "/versionKeys/secretNames/vault"),
         ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
         ({"tokenRequests": ["aud"]}, "tokenRequests"),
+        ({"secrets-store-csi-driver": {"enableSecretRotation": True}}, "move what is below it"),
+        ({"csi": {"enabled": True}}, "write csi.extraArgs to linux.extraArgs"),
+        ({"constructPEMChain": False}, "[--construct-pem-chain=false]"),
+        ({"writeCertAndKeyInSeparateFiles": True}, "--write-cert-and-key-in-separate-files=true"),
+        (
+            {"linux": {"image": {"repository": "registry.k8s.io/csi-secrets-store/driver"}}},
+            "linux.image.repository",
+        ),
     ],
 )
 async def test_values_that_cannot_be_meant_are_refused(values: Manifest, said: str) -> None:
