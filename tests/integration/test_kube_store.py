@@ -110,7 +110,9 @@ async def test_a_status_that_did_not_change_is_not_written(
 async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStore) -> None:
     """Verb, resource and remedy; no word of the server, which quotes values."""
     api.forbidden.add("patch secrets")
-    with pytest.raises(StoreError, match="the verb patch on secrets, by a Role"):
+    with pytest.raises(
+        StoreError, match=r"to patch secrets shop/db .* namespace in syncSecret\.namespaces"
+    ):
         await store.apply_secret(SECRET)
 
 

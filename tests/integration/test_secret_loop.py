@@ -360,7 +360,8 @@ async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_
     target = await node.publish("web")
     assert "1" == (target / "a").read_text()
     (told,) = await node.events("FailedToCreateSecret")
-    assert "the verb get on secrets, by a Role" in told
+    assert "refuses to get secrets" in told
+    assert "syncSecret.namespaces" in told
     await node.end("web-0", "web")
     await until(lambda: not len(node.driver.engine.secrets), "the Secret to be let go")
     assert "cannot be let go" in node.driver.log.getvalue()

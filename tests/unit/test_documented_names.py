@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -76,3 +77,32 @@ def test_every_heading_that_a_link_names_is_there(path: Path) -> None:
         heads = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
         anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
         assert anchor in anchors, f"{file}#{anchor}"
+
+
+def said() -> str:
+    """All texts of the code, and the pages that are made of its messages."""
+    texts = [(DOCS / f"troubleshooting-{name}.md").read_text() for name in ("azure", "vault")]
+    for module in (ROOT / "src" / "keyferry").rglob("*.py"):
+        texts += [
+            node.value
+            for node in ast.walk(ast.parse(module.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+    return "\n".join(texts)
+
+
+def test_every_message_that_the_first_page_of_troubleshooting_quotes_is_said() -> None:
+    """Words in capitals and dots stand for what differs."""
+    tables = (DOCS / "troubleshooting.md").read_text().partition("\n## A new version")[0]
+    rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
+    messages = [message for row in rows for message in re.findall(r"`([^`]{20,})`", row)]
+    parts = {
+        part.strip()
+        for message in messages
+        if "registered CSI drivers" not in message  # kubelet says it
+        for part in re.split(r"\b[A-Z_]{4,}\b|\.\.\.|[/':()]", message)
+        if len(part.strip()) > 8
+    }
+    assert len(parts) > 15
+    corpus = said()
+    assert [] == [part for part in sorted(parts) if part not in corpus]

@@ -87,15 +87,24 @@ def refusal(code: int, words: str, *, verb: str, resource: str, name: str) -> Ap
     said = f"HTTP {code}{': ' if words else ''}{words}"
     problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({said})"
     if code == 403:
-        where = "Role in that namespace" if "/" in name else "ClusterRole"
-        return ApiRefusedError(
-            problem,
-            f"Give the service account of Keyferry the verb {verb} on {resource}, by a {where}"
-            " and its binding.",
-        )
+        return ApiRefusedError(problem, _right(verb, resource, name))
     fallback = ApiBusyError if code == 429 or code >= 500 else ApiRefusedError
     kind, remedy = _REFUSALS.get(code, (fallback, "Look into the log of the API server."))
     return kind(problem, remedy)
+
+
+def _right(verb: str, resource: str, name: str) -> str:
+    """What gives Keyferry the right that it lacks; Secrets have a value of the chart."""
+    if resource == "secrets":
+        return (
+            "Of the chart: syncSecret.enabled=true, with this namespace in syncSecret.namespaces;"
+            " else a Role with get, list, watch, create, patch and delete on secrets."
+        )
+    where = "Role in that namespace" if "/" in name else "ClusterRole"
+    return (
+        f"Give the service account of Keyferry the verb {verb} on {resource}, by a {where}"
+        " and its binding."
+    )
 
 
 _REFUSALS: Mapping[int, tuple[type[ApiRefusedError], str]] = {
