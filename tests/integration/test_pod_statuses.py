@@ -37,9 +37,11 @@ async def node(mount_home: Path, api: KubeApiServer) -> AsyncIterator[Node]:
         yield running
 
 
-def status(api: KubeApiServer, class_name: str = "plain") -> dict[str, Any] | None:
-    """The status of the volume of web-0."""
-    return api.get(STATUSES, NAMESPACE, f"web-0-{NAMESPACE}-{class_name}")
+def status(
+    api: KubeApiServer, class_name: str = "plain", pod: str = "web-0"
+) -> dict[str, Any] | None:
+    """The status of the volume of a pod."""
+    return api.get(STATUSES, NAMESPACE, f"{pod}-{NAMESPACE}-{class_name}")
 
 
 async def known(node: Node) -> None:
@@ -157,11 +159,13 @@ async def test_after_a_kill_before_the_status_a_vault_that_is_away_harms_no_runn
         assert {"value": "2"} == node.secret_values("db")
 
 
-async def killed_before_the_status(node: Node, api: KubeApiServer, class_name: str) -> None:
+async def killed_before_the_status(
+    node: Node, api: KubeApiServer, class_name: str, pod: str = "web-0"
+) -> None:
     """Leave what a process leaves that is killed between its answer and the status."""
-    await node.publish(class_name)
-    await until(lambda: status(api, class_name) is not None, "the status")
-    api.remove(STATUSES, NAMESPACE, f"web-0-{NAMESPACE}-{class_name}")
+    await node.publish(class_name, pod)
+    await until(lambda: status(api, class_name, pod) is not None, "the status")
+    api.remove(STATUSES, NAMESPACE, f"{pod}-{NAMESPACE}-{class_name}")
 
 
 @pytest.mark.mounts
@@ -170,21 +174,22 @@ async def test_after_a_kill_before_the_status_it_comes_though_kubelet_never_call
     mount_home: Path, api: KubeApiServer, interval: float | None
 ) -> None:
     """Without rotation it has no reason to; the kernel knows the mount, the API the pod."""
+    pod = f"left-{interval or 0:.0f}"  # tests that run beside this one see its mounts, too
     async with running_node(
         mount_home, api, rotation_interval=interval, mounts=TmpfsMounts()
     ) as node:
-        node.schedule("web-0", "plain")
-        await killed_before_the_status(node, api, "plain")
+        node.schedule(pod, "plain")
+        await killed_before_the_status(node, api, "plain", pod)
     provider = ScriptedProvider()
     async with running_node(
         mount_home, api, provider=provider, rotation_interval=interval, mounts=TmpfsMounts()
     ) as node:
-        await until(lambda: status(api) is not None, "the status")
-        assert [str(node.target("web-0"))] == [v.target_path for v in node.driver.engine.volumes]
-        await node.publish("plain")
+        await until(lambda: status(api, pod=pod) is not None, "the status")
+        assert [str(node.target(pod))] == [v.target_path for v in node.driver.engine.volumes]
+        await node.publish("plain", pod)
         assert 1 == len(provider.calls)
-        await node.unpublish()
-        assert not node.target("web-0").exists()
+        await node.unpublish(pod)
+        assert not node.target(pod).exists()
 
 
 @pytest.mark.mounts
@@ -193,13 +198,13 @@ async def test_the_mount_of_a_pod_that_has_no_such_volume_is_left_alone(
 ) -> None:
     """It may be the one of another driver with another API."""
     async with running_node(mount_home, api, mounts=TmpfsMounts()) as node:
-        await killed_before_the_status(node, api, "plain")
+        await killed_before_the_status(node, api, "plain", "alien-0")
     provider = ScriptedProvider()
     async with running_node(mount_home, api, provider=provider, mounts=TmpfsMounts()) as node:
         await until(lambda: node.driver.engine.volumes.complete, "the volumes to be restored")
         assert [] == list(node.driver.engine.volumes)
         assert [] == provider.calls
-        await node.unpublish()
+        await node.unpublish("alien-0")
 
 
 async def test_content_at_a_path_that_is_not_the_pods_proves_nothing(

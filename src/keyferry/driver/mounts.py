@@ -37,6 +37,9 @@ _MOST_STACKED = 16
 class Mounts(Protocol):
     """One way of keeping the files of volumes. Every method blocks, and raises `VolumeError`."""
 
+    source: str
+    """Of its mounts in the kernel's table; "" where nothing is mounted."""
+
     def inspect(self, target: Path) -> VolumeState:
         """What stands at `target`; changes nothing."""
 
@@ -58,6 +61,8 @@ class TmpfsMounts:
 
     Mounted with mount(2), which takes a twentieth of a millisecond; the mount program takes two.
     """
+
+    source = SOURCE
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -154,6 +159,8 @@ class FolderMounts:
 
     The files are on disk, which the caller must say aloud.
     """
+
+    source = ""
 
     def inspect(self, target: Path) -> VolumeState:
         """What stands at `target`.

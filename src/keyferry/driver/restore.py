@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from keyferry.driver.atomic import written_at
 from keyferry.driver.mount_table import mount_points
-from keyferry.driver.mounts import SOURCE
 from keyferry.driver.plan import STANDING, VolumeState
 from keyferry.driver.refresh_call import rebuilt_request
 from keyferry.driver.request import CLASS_KEY
@@ -62,7 +61,7 @@ async def restore_volumes(
             volumes.put(volume)
             found += 1
     calls = []
-    for target in await run_whole(_standing):
+    for target in await run_whole(_standing, mounts.source):
         if volumes.get(target) is None:
             request = await _take_up(target, volumes, cluster, mounts, driver_name=driver_name)
             calls += [request] if request else []
@@ -105,9 +104,11 @@ def volume_of(
     )
 
 
-def _standing() -> list[str]:
+def _standing(source: str) -> list[str]:
     """The paths of our mounts for pods; a volume that is a mere folder is not among them."""
-    return [at.path for at in mount_points() if at.source == SOURCE and volume_path(at.path)]
+    if not source:
+        return []
+    return [at.path for at in mount_points() if at.source == source and volume_path(at.path)]
 
 
 async def _take_up(
