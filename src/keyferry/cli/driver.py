@@ -99,7 +99,10 @@ FLAGS: tuple[GoFlag, ...] = (
         "fetch the content of mounted volumes again from time to time",
     ),
     GoFlag(
-        "rotation-poll-interval", _D, "2m", "how long content is left alone before it is refreshed"
+        "rotation-poll-interval",
+        _D,
+        "2m",
+        "content is refreshed once in each interval of this length",
     ),
     GoFlag("max-call-recv-msg-size", _I, "4194304", "largest reply of a provider socket in bytes"),
     GoFlag(
