@@ -175,7 +175,7 @@ async def test_the_same_line_as_text(driver: Driver, provider: ScriptedProvider)
     provider.fails(VaultError("the vault is ill"))
     with pytest.raises(grpc.aio.AioRpcError):
         await driver.publish("web")
-    (line,) = text.getvalue().splitlines()
+    (line,) = [each for each in text.getvalue().splitlines() if each.startswith("E")]
     shape = (
         r'E\S+ \S+ +\d+ grpc\] "publish failed" pod="shop/web-0" spc="shop/web" targetPath="[^"]+"'
         r' volumeId="csi-web-0" hop="vault" error="the vault is ill"'
