@@ -164,6 +164,8 @@ async def test_the_class_of_each_example_delivers_its_secret(
 async def test_the_guide_names_every_example() -> None:
     """And every example names the guide."""
     text = GUIDE.read_text()
-    for path in EXAMPLES.glob("*.yaml"):
+    examples = list(EXAMPLES.glob("*.yaml"))
+    assert examples
+    for path in examples:
         assert f"examples/vault/{path.name}" in text
         assert "docs/guides/vault.md" in path.read_text()
