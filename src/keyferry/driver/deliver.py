@@ -105,7 +105,7 @@ class Delivery:
         target = Path(request.target_path)
         if plugin.writes_itself:
             await run_whole(self._mounts.mount, target, request.group)
-        asked_at = self._clock.wall()
+        began, asked_at = self._clock.monotonic(), self._clock.wall()
         purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
         result = await plugin.provider.mount(mount_call(request, cls, purpose))
         if cls.secret_objects:
@@ -129,6 +129,7 @@ class Delivery:
             volume,
             cls,
             status,
+            began=began,
             changed=changed,
             refreshed=isinstance(decision, Refresh),
             evident=bool(result.files),
@@ -154,7 +155,9 @@ class Delivery:
         self, request: PublishRequest, cls: ClassObject, record: PodStatus
     ) -> tuple[SecretProblem, ...]:
         """Makes the Secrets of a volume that an earlier process filled; no vault is asked."""
-        return await self._follow(await _found(request, cls), cls, record, changed=True)
+        began = self._clock.monotonic()
+        volume = await _found(request, cls)
+        return await self._follow(volume, cls, record, began=began, changed=True)
 
     async def take_up(self, request: PublishRequest, cls: ClassObject) -> None:
         """Makes the Secrets of a volume that stands, but could neither be refreshed nor recorded.
@@ -171,6 +174,7 @@ class Delivery:
         cls: ClassObject,
         status: PodStatus,
         *,
+        began: float,
         changed: bool,
         refreshed: bool = False,
         evident: bool = True,
@@ -201,7 +205,7 @@ class Delivery:
             else:
                 self._volumes.put(before)
             raise
-        self._volumes.finished(volume.target_path, self._clock.monotonic())
+        self._volumes.finished(volume.target_path, began)
         return problems
 
     def _status(self, request: PublishRequest, versions: tuple[ObjectVersion, ...]) -> PodStatus:

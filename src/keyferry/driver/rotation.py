@@ -88,7 +88,7 @@ class RotationTimer:
 
     def hurry(self, target_path: str) -> None:
         """A volume is due at once, however fresh it is."""
-        self._volumes.outdated(target_path)
+        self._volumes.outdated(target_path, self._clock.monotonic())
         self._hurried.add(target_path)
 
     def _due(self) -> list[Volume]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ class Volume:
         class_name: which class fills it, in the namespace of the pod.
         fetched_at: when its content was fetched, or not before; with a time zone.
         fetched: the same by the clock of this process; None when no publish of this process has
-            reached its end, or the class has changed since.
+            reached its end, or the class has changed since it began.
         provider: that filled it; "" when it is not known.
         versions: of its objects.
         owner: its pod status, by which a Secret can name it; None until the store has it.
@@ -50,6 +51,7 @@ class Volumes:
 
     def __init__(self) -> None:
         self._by_target: dict[str, Volume] = {}
+        self._outdated: dict[str, float] = {}
         self.complete = False
         """Whether those of an earlier process are among them."""
 
@@ -71,6 +73,7 @@ class Volumes:
 
     def drop(self, target_path: str) -> Volume | None:
         """It is gone; returns what was known of it."""
+        self._outdated.pop(target_path, None)
         return self._by_target.pop(target_path, None)
 
     def asked(self, request: PublishRequest) -> None:
@@ -78,15 +81,18 @@ class Volumes:
         if volume := self._by_target.get(request.target_path):
             self._by_target[request.target_path] = replace(volume, request=request)
 
-    def finished(self, target_path: str, now: float) -> None:
-        """A publish of it reached its end."""
-        if volume := self._by_target.get(target_path):
-            self._by_target[target_path] = replace(volume, fetched=now)
+    def finished(self, target_path: str, began: float) -> None:
+        """A publish of it reached its end, with content as old as its beginning."""
+        if (volume := self._by_target.get(target_path)) is None:
+            return
+        if self._outdated.get(target_path, -math.inf) <= began:
+            self._by_target[target_path] = replace(volume, fetched=began)
 
-    def outdated(self, target_path: str) -> None:
-        """Its content is due, however fresh it is."""
+    def outdated(self, target_path: str, now: float) -> None:
+        """Its content is due, however fresh it is, and so is that of a publish under way."""
         if volume := self._by_target.get(target_path):
             self._by_target[target_path] = replace(volume, fetched=None)
+            self._outdated[target_path] = now
 
     def owned_by(self, target_path: str, owner: OwnerReference) -> None:
         """The store has its pod status."""
