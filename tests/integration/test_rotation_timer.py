@@ -121,6 +121,29 @@ async def test_other_parameters_are_asked_for_at_once(node: Node, api: KubeApiSe
     await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
 
 
+async def test_a_class_that_changes_amid_a_refresh_is_asked_for_once_more(
+    node: Node, api: KubeApiServer
+) -> None:
+    """What is under way was asked by the class as it was, and does not pass for fresh."""
+    await node.publish("web")
+    node.provider.gate.clear()
+    await node.driver.clock.advance(tick_of(node) + 1)
+    await node.provider.entered(2)
+    api.put(CLASSES, class_of("web", entry("db", "a"), parameters={"x": "other"}))
+    await until(
+        lambda: any(
+            cls.parameters == {"x": "other"} for cls in node.store.cluster.classes(NAMESPACE)
+        ),
+        "the class",
+    )
+    await node.driver.clock.turn()
+    node.provider.gate.set()
+    await node.provider.left()
+    await node.driver.clock.advance(2)
+    await node.provider.entered(3)
+    assert "other" == node.provider.calls[2].attributes.get("x")
+
+
 def condition(node: Node) -> dict[str, str]:
     """The condition of the pod status, {} without one."""
     status = node.api.get("secretproviderclasspodstatuses", NAMESPACE, "web-0-shop-web")
