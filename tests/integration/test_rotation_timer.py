@@ -129,6 +129,7 @@ async def test_a_class_that_changes_amid_a_refresh_is_asked_for_once_more(
     node.provider.gate.clear()
     await node.driver.clock.advance(tick_of(node) + 1)
     await node.provider.entered(2)
+    node.driver.clock.now += 0.1  # the class changes after the refresh began
     api.put(CLASSES, class_of("web", entry("db", "a"), parameters={"x": "other"}))
     await until(
         lambda: any(
