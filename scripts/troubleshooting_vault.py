@@ -14,18 +14,18 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
 from keyferry.errors import KeyferryError
-from keyferry.vault.answer import Answer
-from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, Pod
+from keyferry.vault.answer import VaultResponse
+from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, PodInfo
 from keyferry.vault.login_refusals import login_error
 from keyferry.vault.objects import parse_objects
 from keyferry.vault.params import parse_mount
-from keyferry.vault.pod_tokens import NoPodTokens
+from keyferry.vault.pod_tokens import DisabledTokenRequester
 from keyferry.vault.product import VAULT
-from keyferry.vault.read_refusals import Engine, read_error
+from keyferry.vault.read_refusals import SecretsEngine, read_error
 from keyferry.vault.render import render
 from keyferry.vault.server import Server, parse_address
 from keyferry.vault.unavailable import unavailable_error
-from keyferry.vault.unreachable import no_tls_problem, vault_problem
+from keyferry.vault.unreachable import tls_required_problem, vault_connection_problem
 from keyferry.vault_settings import VaultSettings
 from scripts.troubleshooting_table import Row, table
 
@@ -38,17 +38,17 @@ _INTRODUCTION = """\
 Made from the code by `scripts/troubleshooting_vault.py`; a test holds it to the code.
 
 Every failed mount ends with one message that begins with `error making mount request: `: which
-hop of the journey failed, what was found there in the vault's own words, and what mends it. Words
+stage of the journey failed, what was found there in the vault's own words, and what mends it. Words
 in capitals stand for your own values. No message holds a secret or a token.
 
-The hop is in the log line and in the pod's event: `class` (the SecretProviderClass), `identity`
+The stage is in the log line and in the pod's event: `class` (the SecretProviderClass), `identity`
 (the login), `dns`, `connect` and `tls` (the way to the vault), `vault` (the vault as a whole),
 `object` (one path). With OpenBao the commands are those of `bao`, and parameters may begin with
 `bao`.
 """
 _SERVER = Server(parse_address("https://VAULT:8200"), "NAMESPACE")
 _ROOT = Server(parse_address("https://VAULT:8200"))
-_POD = Pod("NAMESPACE", "POD", "UID", "ACCOUNT")
+_POD = PodInfo("NAMESPACE", "POD", "UID", "ACCOUNT")
 _LOGIN = Login(_ROOT, "kubernetes", JwtLogin("ROLE", "AUDIENCE"), _POD)
 _JWT = Login(_ROOT, "jwt", JwtLogin("ROLE", "AUDIENCE"), _POD)
 _KEY = ConnectionKey("VAULT", 8200, True, True, None, None, None)
@@ -60,12 +60,12 @@ def page() -> str:
     return "\n".join(
         [
             _INTRODUCTION,
-            table("The class and its Secret (hop `class` or `identity`)", _class_rows()),
-            table("The way to the vault (hop `dns`, `connect` or `tls`)", _way_rows()),
-            table("The login (hop `identity`)", _login_rows()),
-            table("The vault as a whole (hop `vault`)", _vault_rows()),
-            table("One path (hop `vault` or `object`)", _read_rows()),
-            table("One key of an answer (hop `object`)", _key_rows()),
+            table("The class and its Secret (stage `class` or `identity`)", _class_rows()),
+            table("The way to the vault (stage `dns`, `connect` or `tls`)", _way_rows()),
+            table("The login (stage `identity`)", _login_rows()),
+            table("The vault as a whole (stage `vault`)", _vault_rows()),
+            table("One path (stage `vault` or `object`)", _read_rows()),
+            table("One key of an answer (stage `object`)", _key_rows()),
         ]
     )
 
@@ -101,7 +101,7 @@ def _class_rows() -> Iterator[Row]:
         except KeyferryError as error:
             yield when, error.problem, error.remedy
     try:
-        asyncio.run(NoPodTokens(VAULT).make(_POD, ""))
+        asyncio.run(DisabledTokenRequester(VAULT).request_token(_POD, ""))
     except KeyferryError as error:
         yield "no token of that audience", error.problem, error.remedy
 
@@ -127,10 +127,10 @@ def _way_rows() -> Iterator[Row]:
         bad = ssl.SSLCertVerificationError(when)
         bad.verify_code = code
         cases.append((when, aiohttp.ClientConnectorCertificateError(_KEY, bad)))
-    rows = [(when, vault_problem(error, _ROOT, None)) for when, error in cases]
-    rows.append(("TLS there, and http:// in the class", no_tls_problem(_ROOT)))
+    rows = [(when, vault_connection_problem(error, _ROOT, None)) for when, error in cases]
+    rows.append(("TLS there, and http:// in the class", tls_required_problem(_ROOT)))
     for when, found in rows:
-        yield f"{when} ({found.hop.value})", found.problem, found.remedy
+        yield f"{when} ({found.stage.value})", found.problem, found.remedy
 
 
 def _login_rows() -> Iterator[Row]:
@@ -172,9 +172,9 @@ def _vault_rows() -> Iterator[Row]:
 
 
 def _read_rows() -> Iterator[Row]:
-    kv1, kv2 = Engine("MOUNT", "kv", 1), Engine("MOUNT", "kv", 2)
-    pki = Engine("MOUNT", "pki")
-    cases: list[tuple[str, int, str, str, Engine | None]] = [
+    kv1, kv2 = SecretsEngine("MOUNT", "kv", 1), SecretsEngine("MOUNT", "kv", 2)
+    pki = SecretsEngine("MOUNT", "pki")
+    cases: list[tuple[str, int, str, str, SecretsEngine | None]] = [
         ("the policy", 403, "permission denied", "secretPath: MOUNT/data/PATH", None),
         ("the policy, KV 2 without data/", 403, "permission denied", "secretPath: MOUNT/PATH", kv2),
         ("KV 2 without data/", 404, "Invalid path", "secretPath: MOUNT/PATH", kv2),
@@ -200,10 +200,10 @@ def _read_rows() -> Iterator[Row]:
 
 
 def _key_rows() -> Iterator[Row]:
-    cases: list[tuple[str, str, Answer]] = [
-        ("no such key", "secretKey: KEY", Answer(data={"OTHER": "x"})),
-        ("another encoding", "secretKey: KEY, encoding: hex", Answer(data={"KEY": "x"})),
-        ("an empty answer", "secretKey: KEY", Answer()),
+    cases: list[tuple[str, str, VaultResponse]] = [
+        ("no such key", "secretKey: KEY", VaultResponse(data={"OTHER": "x"})),
+        ("another encoding", "secretKey: KEY, encoding: hex", VaultResponse(data={"KEY": "x"})),
+        ("an empty answer", "secretKey: KEY", VaultResponse()),
     ]
     for when, fields, answer in cases:
         (found,) = parse_objects(f"- {{objectName: FILE, secretPath: PATH, {fields}}}")
