@@ -27,11 +27,11 @@ from keyferry.providers.azure.auth.identity import (
     Identity,
     IdentityBinding,
     PodIdentity,
+    ServiceAccountToken,
     VmManagedIdentity,
     WorkloadIdentity,
 )
 from keyferry.providers.azure.auth.identity_params import choose_identity, enabled_switch
-from keyferry.providers.azure.auth.service_account import ServiceAccountToken
 from keyferry.providers.azure.auth.token_errors import token_failure
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
 from keyferry.providers.azure.objects import ObjectRef, ObjectType

@@ -9,7 +9,12 @@ from`. No message ever holds a secret value, a token or the body of a response.
 
 from __future__ import annotations
 
+from copy import copy
 from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Code(IntEnum):
@@ -290,3 +295,48 @@ class InternalError(KeyferryError):
     """A defect of Keyferry. The message names the step, never a value."""
 
     code = Code.INTERNAL
+
+
+# --- How a text of a class is shown in a message --------------------------------------------------
+
+_MAX_EXCERPT = 100
+
+
+def excerpt(text: str) -> str:
+    """`text`, or its beginning when it is long, on one line and without control characters."""
+    shown = text if len(text) <= _MAX_EXCERPT else text[:_MAX_EXCERPT] + "..."
+    return "".join(char if char.isprintable() else "?" for char in shown)
+
+
+# --- One error for all the objects of a mount that failed -----------------------------------------
+
+E = TypeVar("E", bound="KeyferryError")
+
+_MAX_NAMES = 10
+"""So many further failures a message names before it only counts."""
+
+
+def prefixed(prefix: str, error: E) -> E:
+    """A copy of `error` that begins with `prefix`; mounts may share the error itself."""
+    copied = copy(error)
+    copied.problem = f"{prefix}: {error.problem}"
+    return copied
+
+
+def combined(failures: Sequence[tuple[str, KeyferryError]], prefix: str = "") -> KeyferryError:
+    """The first failure, with the names of the others.
+
+    Args:
+        failures: object and error, at least one.
+        prefix: what precedes the problem of the first one; "" for nothing.
+    """
+    (about, first), others = failures[0], failures[1:]
+    error = prefixed(prefix, first) if prefix else copy(first)
+    names = [name for name in dict.fromkeys(name for name, _ in others) if name != about]
+    if names:
+        more = len(names) - _MAX_NAMES
+        tail = f" and {more} more" if more > 0 else ""
+        error.problem += f"; also failed: {', '.join(names[:_MAX_NAMES])}{tail}"
+    error.object_name = about
+    error.__cause__ = first.__cause__
+    return error

@@ -14,9 +14,9 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 
+from keyferry.content import SecretFile
 from keyferry.driver.volumes import atomic_writer
 from keyferry.driver.volumes.atomic_writer import write_volume
-from keyferry.providers.api import SecretFile
 
 Scenario = tuple[tuple[SecretFile, ...] | None, tuple[SecretFile, ...]]
 KILLED_EXIT_CODE = 9

@@ -16,14 +16,13 @@ from typing import Any
 
 import grpc
 
+from keyferry.content import ObjectVersion, SecretFile
 from keyferry.net.grpc_server import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
     MountCall,
     MountResult,
-    ObjectVersion,
     ProviderVersion,
-    SecretFile,
     decode_call,
     encode_result,
 )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from keyferry.content import ObjectVersion
 from keyferry.errors import (
     ClassInvalidError,
     ClassNotFoundError,
@@ -26,14 +27,13 @@ from keyferry.kubernetes.objects import (
     DesiredSecret,
     Event,
     EventType,
-    ObjectStore,
     OwnerReference,
     PodRef,
     PodStatus,
     RefreshCondition,
     SecretClaim,
 )
-from keyferry.providers.api import ObjectVersion
+from keyferry.kubernetes.store import ObjectStore
 from tests.fakes.kube_api import class_manifest
 
 POD = PodRef("shop", "web-0", "0b5c-uid")

@@ -24,11 +24,11 @@ from keyferry.providers.api import (
     MountCall,
     MountResult,
 )
+from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.http.server import Server
 from keyferry.providers.vault.params import parse_mount
 from keyferry.providers.vault.product import VAULT, Product
 from keyferry.providers.vault.provider import VaultProvider
-from keyferry.providers.vault_settings import VaultSettings
 from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher

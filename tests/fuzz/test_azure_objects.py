@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from keyferry.errors import ClassInvalidError
 from keyferry.formats.volume_paths import path_problem
-from keyferry.providers.azure.files import named_files
-from keyferry.providers.azure.objects import MAX_FILES, KeyVaultObject, parse_objects
+from keyferry.providers.azure.objects import MAX_FILES, KeyVaultObject, named_files, parse_objects
 from tests.fuzz.messages import check_message
 
 FIELDS = [

@@ -23,9 +23,9 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
+from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.provider import VaultProvider
-from keyferry.providers.vault_settings import VaultSettings
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.hostile_api import HostileVaultApi, hostile_vault_api, http_response

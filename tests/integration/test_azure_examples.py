@@ -12,6 +12,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from keyferry.content import SecretFile
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import (
     POD_NAME,
@@ -19,7 +20,6 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
-    SecretFile,
 )
 from keyferry.providers.azure.auth.identity import Identity, profile
 from keyferry.providers.azure.params import parse_mount

@@ -38,12 +38,13 @@ from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.providers.azure.auth.entra_request import ASSERTION_LIFETIME_SECONDS
 from keyferry.providers.azure.auth.identity import (
+    EXCHANGE_AUDIENCE,
     CertificatePrincipal,
     Identity,
+    ServiceAccountToken,
     ServicePrincipal,
     WorkloadIdentity,
 )
-from keyferry.providers.azure.auth.service_account import EXCHANGE_AUDIENCE, ServiceAccountToken
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS, AzureCloud, parse_environment
 from tests.fakes.devvault import DevVault, running_devvault

@@ -18,7 +18,7 @@ from keyferry.errors import (
     VaultError,
 )
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.api import Purpose
+from keyferry.resilience.call_context import Purpose
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 from tests.fakes.volume import layout_problems, read_through_links

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from keyferry.providers.vault_settings import VaultSettings
+from keyferry.providers.settings import VaultSettings
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import ManualClock

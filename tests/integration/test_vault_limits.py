@@ -12,8 +12,7 @@ import pytest
 from keyferry.cli.flags.vault import vault_settings
 from keyferry.errors import VaultError
 from keyferry.net.http_client import HttpsSettings
-from keyferry.providers.provider_parts import ProviderDependencies
-from keyferry.providers.settings import ProviderSettings
+from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.providers.vault.product import VAULT
 from keyferry.providers.vault.provider import VaultProvider, build_vault
 from tests.fakes.clock import AutojumpClock

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyferry.errors import AccessDeniedError, IdentityError
-from keyferry.providers.vault_settings import VaultSettings
+from keyferry.providers.settings import VaultSettings
 from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts

@@ -17,7 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyferry.errors import IdentityError
-from keyferry.providers.api import MountCall, Purpose
+from keyferry.providers.api import MountCall
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.vault_api import VaultApi, running_vault

@@ -102,7 +102,9 @@ ELSEWHERE = {
     "a chain that is not whole": (
         "unit/formats/certs/test_chain.py::test_whatever_comes_the_leaf_is_first_and_nothing_is_lost"
     ),
-    "a certificate that comes twice": "unit/formats/certs/test_chain.py::test_duplicates_count_once",
+    "a certificate that comes twice": (
+        "unit/formats/certs/test_chain.py::test_duplicates_count_once"
+    ),
     "versions of equal age": (
         "unit/providers/azure/test_versions.py::test_equally_old_ones_keep_the_order_of_the_list"
     ),

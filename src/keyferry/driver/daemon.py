@@ -23,9 +23,8 @@ from keyferry.net.grpc_server import serving_grpc, stop_signal
 from keyferry.net.http_client import DevRedirect, HttpsSettings
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
-from keyferry.providers.provider_parts import ProviderDependencies
 from keyferry.providers.registry import PROVIDERS
-from keyferry.providers.settings import ProviderSettings
+from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.logs import get_logger

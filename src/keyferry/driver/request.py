@@ -6,10 +6,11 @@ Source: driver-wire, sections 1.3 and 1.4 (steps 1 to 5 and 14).
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.errors import Code, RequestInvalidError
+from keyferry.errors import ClassInvalidError, Code, RequestInvalidError
 from keyferry.kubernetes import PodRef, SecretProviderClass
 from keyferry.providers.api import (
     POD_NAME,
@@ -17,8 +18,8 @@ from keyferry.providers.api import (
     POD_UID,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
-    Purpose,
 )
+from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,3 +190,34 @@ def _target_path(path: str) -> str:
             "Kubelet sends such a path; check who else calls the driver.",
         )
     return posixpath.normpath("/" + path.lstrip("/"))
+
+
+# --- The checks of a SecretProviderClass before a mount begins ------------------------------------
+
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9_-]{1,30}")
+
+
+def check_class(spc: SecretProviderClass) -> SecretProviderClass:
+    """The same class, now known to name a provider that could exist and to say something to it.
+
+    Raises:
+        ClassInvalidError: `spec.provider` is empty or cannot be a provider, or `spec.parameters` is
+            empty.
+    """
+    who = f"SecretProviderClass {spc.namespace}/{spc.name}"
+    if not spc.provider:
+        raise ClassInvalidError(
+            f"{who} names no provider: spec.provider is empty",
+            "Set spec.provider to the provider of your vault, for example azure.",
+        )
+    if not _PROVIDER_NAME.fullmatch(spc.provider):
+        raise ClassInvalidError(
+            f"{who}: spec.provider {spc.provider[:60]!r} cannot be the name of a provider",
+            "A name has at most 30 letters, digits, '_' and '-'.",
+        )
+    if not spc.parameters:
+        raise ClassInvalidError(
+            f"{who} says nothing to its provider: spec.parameters is empty",
+            f"Set spec.parameters: the vault and the objects, as provider {spc.provider!r} asks.",
+        )
+    return spc

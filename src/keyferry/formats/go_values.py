@@ -32,3 +32,16 @@ def parse_duration(text: str) -> float:
         raise ValueError("write a duration such as 30s, 2m or 1h30m")
     seconds = sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(found[2]))
     return -seconds if found[1] == "-" else seconds
+
+
+# --- Booleans as Go programs read them; any other word is none ------------------------------------
+
+_BOOLEANS = {
+    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
+}
+
+
+def parse_boolean(text: str) -> bool | None:
+    """What the word says; None when it says neither."""
+    return _BOOLEANS.get(text)

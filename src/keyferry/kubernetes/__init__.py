@@ -10,7 +10,6 @@ from __future__ import annotations
 from keyferry.kubernetes.objects import (
     DesiredSecret,
     Event,
-    ObjectStore,
     OwnerReference,
     PodRef,
     PodStatus,
@@ -18,6 +17,7 @@ from keyferry.kubernetes.objects import (
     SecretObject,
     SecretProviderClass,
 )
+from keyferry.kubernetes.store import ObjectStore
 
 __all__ = [
     "DesiredSecret",

@@ -6,56 +6,12 @@ cluster (`plain_machine`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.kubernetes.objects import OwnerReference, PodStatus, SecretProviderClass
-
-
-@dataclass(frozen=True, slots=True)
-class CsiVolume:
-    """A volume of a pod that a CSI driver serves.
-
-    Attributes:
-        name: in the pod.
-        driver: the name of the CSI driver.
-        attributes: `volumeAttributes`.
-        secret_ref: the name in `nodePublishSecretRef`; "" without one.
-    """
-
-    name: str
-    driver: str
-    attributes: Mapping[str, str]
-    secret_ref: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """What matters of a pod.
-
-    Attributes:
-        phase: `Running`, for example.
-        terminating: it is being deleted.
-        owners: its ReplicaSet, for example.
-        volumes: those that a CSI driver serves.
-    """
-
-    namespace: str
-    name: str
-    uid: str
-    phase: str = ""
-    terminating: bool = False
-    service_account: str = ""
-    owners: tuple[OwnerReference, ...] = ()
-    volumes: tuple[CsiVolume, ...] = field(default=())
-
-    @property
-    def completed(self) -> bool:
-        """Its containers have ended and will not start again."""
-        return self.phase in {"Succeeded", "Failed"}
+    from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
 class ResourceEventHandler(Protocol):

@@ -45,3 +45,7 @@ def shortened(name: str, *, limit: int = MAX_SUBDOMAIN) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST_LENGTH]
     return f"{name[: limit - len(digest) - 1].rstrip('-.')}-{digest}"
+
+
+NamespacedName = tuple[str, str]
+"""Namespace and name of a Secret."""

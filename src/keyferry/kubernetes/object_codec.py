@@ -10,20 +10,22 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from keyferry.formats.fields import Field
+from keyferry.content import ObjectVersion
+from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.formats.kubernetes_yaml import Value
 from keyferry.kubernetes.live_secret import parse_live_secret
 from keyferry.kubernetes.objects import (
     ClassRef,
+    CsiVolume,
     DesiredSecret,
     Event,
     OwnerReference,
+    Pod,
     PodRef,
     PodStatus,
     RefreshCondition,
 )
 from keyferry.kubernetes.secret_plan import desired_annotations, desired_data, desired_labels
-from keyferry.providers.api import ObjectVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -240,3 +242,39 @@ def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -
 
 def _format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- What is kept of a pod, read from its manifest ------------------------------------------------
+
+
+def parse_pod(manifest: Value) -> Pod | None:
+    """The pod in `manifest`; None when it is none."""
+    root = Field(manifest)
+    metadata, spec = root["metadata"], root["spec"]
+    try:
+        return Pod(
+            namespace=metadata["namespace"].text(),
+            name=metadata["name"].text(),
+            uid=metadata["uid"].text(),
+            phase=root["status"]["phase"].text(),
+            terminating=metadata["deletionTimestamp"].value is not None,
+            service_account=spec["serviceAccountName"].text(),
+            owners=parse_owners(metadata),
+            volumes=tuple(
+                _parse_csi_volume(volume)
+                for volume in spec["volumes"].items()
+                if volume["csi"].value is not None
+            ),
+        )
+    except FieldTypeError:
+        return None
+
+
+def _parse_csi_volume(volume: Field) -> CsiVolume:
+    csi = volume["csi"]
+    return CsiVolume(
+        name=volume["name"].text(),
+        driver=csi["driver"].text(),
+        attributes=csi["volumeAttributes"].text_mapping(),
+        secret_ref=csi["nodePublishSecretRef"]["name"].text(),
+    )

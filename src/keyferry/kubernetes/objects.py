@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from keyferry.kubernetes.cluster import ClusterView
-    from keyferry.kubernetes.live_secret import LiveSecret
-    from keyferry.providers.api import ObjectVersion
+    from keyferry.content import ObjectVersion
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,63 +234,44 @@ class Event:
     message: str
 
 
-class ObjectStore(Protocol):
-    """Reads classes; writes Secrets, pod statuses and events.
+@dataclass(frozen=True, slots=True)
+class CsiVolume:
+    """A volume of a pod that a CSI driver serves.
 
-    Every method may raise `StoreError`, and `StoreAwayError` where trying again may help.
+    Attributes:
+        name: in the pod.
+        driver: the name of the CSI driver.
+        attributes: `volumeAttributes`.
+        secret_ref: the name in `nodePublishSecretRef`; "" without one.
     """
 
-    @property
-    def cluster(self) -> ClusterView:
-        """What is known of the cluster around, and who wants to hear of its changes."""
+    name: str
+    driver: str
+    attributes: Mapping[str, str]
+    secret_ref: str = ""
 
-    async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
-        """The class, or `ClassNotFoundError` / `ClassInvalidError` (a field has the wrong type)."""
 
-    async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
-        """The pod status of that name, if there is one."""
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What matters of a pod.
 
-    async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create it, or make it equal to `status`; the labels of others stay.
+    Attributes:
+        phase: `Running`, for example.
+        terminating: it is being deleted.
+        owners: its ReplicaSet, for example.
+        volumes: those that a CSI driver serves.
+    """
 
-        Returns:
-            The reference by which a Secret names this pod status as its owner.
-        """
-
-    async def apply_refresh_condition(
-        self, namespace: str, name: str, condition: RefreshCondition
-    ) -> None:
-        """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
-
-    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create it, or make it equal to `secret`, as `secret_rules` decides.
-
-        Raises:
-            SecretForeignError: one of that name is there that Keyferry did not make.
-            SecretClaimedError: another class has it.
-        """
-
-    async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
-        """The Secret as it is; None when there is none."""
-
-    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
-        """Delete it if it still is as it was; False when it has changed since."""
-
-    async def record_event(self, event: Event) -> None:
-        """Record it; never raises, because an event must not decide over a mount."""
+    namespace: str
+    name: str
+    uid: str
+    phase: str = ""
+    terminating: bool = False
+    service_account: str = ""
+    owners: tuple[OwnerReference, ...] = ()
+    volumes: tuple[CsiVolume, ...] = field(default=())
 
     @property
-    def pending_events(self) -> int:
-        """How many events are recorded and not yet written."""
-
-    async def volume_removed(self, target_path: str) -> None:
-        """The volume is unpublished.
-
-        Let go what only it kept. The Kubernetes API does this by itself.
-        """
-
-    def problem(self) -> str | None:
-        """Why classes may be unknown that are there, in words; None once all were seen."""
-
-    async def remove_taint(self, node: str, key: str) -> bool:
-        """Take the taint `key` from `node`; True when it was there."""
+    def completed(self) -> bool:
+        """Its containers have ended and will not start again."""
+        return self.phase in {"Succeeded", "Failed"}

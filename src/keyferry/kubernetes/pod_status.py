@@ -14,7 +14,7 @@ from keyferry.kubernetes.objects import PodRef, PodStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyferry.providers.api import ObjectVersion
+    from keyferry.content import ObjectVersion
 
 
 @dataclass(frozen=True, slots=True)

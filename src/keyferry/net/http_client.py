@@ -25,7 +25,7 @@ from keyferry.net.http_responses import (
     retryable_error,
 )
 from keyferry.net.proxies import Proxies
-from keyferry.resilience.retry import RETRY_STATUSES, RetryableFailure, retry_after_seconds
+from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

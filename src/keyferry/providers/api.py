@@ -12,13 +12,14 @@ tokens) and the secrets are left out of it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
+from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,38 +42,6 @@ _json_strings = msgspec.json.Decoder(dict[str, str])
 _json_strings_or_null: msgspec.json.Decoder[dict[str, str] | None] = msgspec.json.Decoder(
     dict[str, str] | None
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SecretFile:
-    """One file of a volume.
-
-    Attributes:
-        path: relative, '/'-separated; checked against `volume_paths` by whoever writes it.
-        mode: permission bits, 0..0o777.
-        contents: the bytes, whole.
-    """
-
-    path: str
-    mode: int
-    contents: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectVersion:
-    """Which version of which vault object a volume holds: `secret/db-password`, `6f3a...`."""
-
-    id: str
-    version: str
-
-
-class Purpose(Enum):
-    """Why a vault is asked."""
-
-    FIRST = "first"
-    """A pod waits to start."""
-    REFRESH = "refresh"
-    """A pod runs, with content that may have grown old."""
 
 
 @dataclass(frozen=True, slots=True)

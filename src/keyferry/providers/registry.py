@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from keyferry.providers.api import NamedFile, Provider
-    from keyferry.providers.provider_parts import ProviderDependencies
+    from keyferry.providers.settings import ProviderDependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def _build_azure(deps: ProviderDependencies) -> Provider:
 
 
 def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-    from keyferry.providers.azure.files import named_files
+    from keyferry.providers.azure.objects import named_files
 
     return named_files(parameters)
 
@@ -53,7 +53,7 @@ def _build_openbao(deps: ProviderDependencies) -> Provider:
 
 
 def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-    from keyferry.providers.vault.files import named_files
+    from keyferry.providers.vault.objects import named_files
 
     return named_files(parameters)
 

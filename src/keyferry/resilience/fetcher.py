@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import KeyferryError
-from keyferry.providers.api import Purpose
-from keyferry.resilience.ask import FetchRequest, InFlight
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.freshness import FreshnessPolicy
-from keyferry.resilience.gates import HostLimiters
+from keyferry.resilience.host_limiter import HostLimiters
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.resilience.negative_cache import NegativeCache, is_outage
 from keyferry.resilience.response_cache import ResponseCache
 from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
-from keyferry.resilience.sweeper import ExpirySweeper
 from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger
 
@@ -27,10 +27,85 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.resilience.cache_key import CacheKey
-    from keyferry.resilience.call_limits import CallLimits
     from keyferry.resilience.host_limiter import HostLimiter
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.response_cache import CacheEntry
+    from keyferry.resilience.settings import CallLimits
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A flight, and the errand that can be hurried."""
+
+    call: SharedCall[Any]
+    caller: RetryingCaller
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """How the vault is asked.
+
+    Attributes:
+        load: for the answer.
+        size_of: the bytes of an answer that is held; None: none is.
+        revalidate: for the proof that an answer still holds; None: there is none.
+        count: told how the answer was got.
+    """
+
+    load: Callable[[RetryingCaller], Coroutine[Any, Any, Any]]
+    size_of: Callable[[Any], int | None] | None
+    revalidate: Callable[[Any, RetryingCaller], Awaitable[bool]] | None
+    count: Callable[[CacheResult], None]
+
+
+_SWEEP_SECONDS = 1.0
+"""What is too old is dropped so much later, at the most."""
+
+
+class ExpirySweeper:
+    """Sweeps when something may be too old, and sleeps while nothing is held.
+
+    Args:
+        cache: what is swept.
+        clock: how time passes.
+    """
+
+    def __init__(self, cache: ResponseCache, clock: Clock) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+        self._next_sweep_at = 0.0
+
+    def schedule_sweep(self, latest: float) -> None:
+        """Sweeps at `latest` at the latest."""
+        if self._task is not None and not self._task.done():
+            if self._next_sweep_at <= latest:
+                return
+            self._task.cancel()
+        self._next_sweep_at = latest
+        self._task = asyncio.create_task(self._run())
+
+    def sweep(self) -> None:
+        """Sweeps now, and again when the next answer is too old."""
+        end = self._cache.sweep(self._clock.monotonic())
+        if end is not None:
+            self.schedule_sweep(end)
+
+    def stop(self) -> None:
+        """Sweeps no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self._clock.sleep(
+                max(_SWEEP_SECONDS, self._next_sweep_at - self._clock.monotonic())
+            )
+            end = self._cache.sweep(self._clock.monotonic())
+            if end is None:
+                return
+            self._next_sweep_at = end
+
 
 T = TypeVar("T")
 _log = get_logger("economy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import ConnectionFailedError, InternalError, KeyferryError
@@ -14,15 +15,48 @@ from keyferry.resilience.negative_cache import (
 )
 from keyferry.resilience.priority_queue import PriorityQueue, QueueEntry
 from keyferry.resilience.token_bucket import TokenBucket
-from keyferry.resilience.turn import NotYet, PendingPermit, Permit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.aio.clock import Clock
-    from keyferry.providers.api import Purpose
-    from keyferry.resilience.retry import RetryableFailure
-    from keyferry.resilience.settings import ResilienceSettings
+    from keyferry.net.retryable import RetryableFailure
+    from keyferry.resilience.call_context import Purpose
+    from keyferry.resilience.settings import CallLimits, ResilienceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The leave to make one request.
+
+    Attributes:
+        sent_at: when it was given, in seconds from an arbitrary start.
+        probe: whether the others wait for what becomes of it.
+    """
+
+    sent_at: float
+    probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Not yet: in so many seconds; None: when something changes."""
+
+    retry_in: float | None
+
+
+@dataclass(slots=True)
+class PendingPermit:
+    """Who waits for a turn.
+
+    Attributes:
+        permit: where they wait.
+        deadline: when they have no time left, in seconds from an arbitrary start.
+    """
+
+    permit: asyncio.Future[Permit]
+    deadline: float
+
 
 _MIN_RETRY_AFTER_SECONDS = 0.1
 """A vault that wants to be asked again so soon has no idea when."""
@@ -289,3 +323,52 @@ class HostLimiter:
     def _to_epoch(self, monotonic: float) -> float:
         """`monotonic` as seconds since 1970."""
         return self.clock.wall().timestamp() + monotonic - self.clock.monotonic()
+
+
+# --- The gates of all vaults and token endpoints, by host -----------------------------------------
+
+_MAX_HOSTS = 1000
+"""So many vaults are remembered; classes can name any number."""
+
+
+class HostLimiters:
+    """One gate for each host; when they are too many, those go that have nothing to remember.
+
+    Args:
+        settings: the limits of all vaults that have none of their own.
+        clock: how time passes.
+        random: shows a random number from 0 to 1.
+    """
+
+    def __init__(
+        self, settings: ResilienceSettings, clock: Clock, random: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._random = random
+        self._limiters: dict[str, HostLimiter] = {}
+
+    def get(self, host: str) -> HostLimiter:
+        """The gate of a vault."""
+        return self._limiters.get(host) or self._create(host, self._settings)
+
+    def configure(self, host: str, limits: CallLimits) -> None:
+        """Have limits of its own for a vault, unless it has been asked before."""
+        if host not in self._limiters:
+            self._create(host, self._settings.with_limits(limits))
+
+    def all(self) -> list[HostLimiter]:
+        """All that are known."""
+        return list(self._limiters.values())
+
+    async def close(self) -> None:
+        """Serve nobody any more."""
+        for gate in self._limiters.values():
+            await gate.close()
+
+    def _create(self, host: str, settings: ResilienceSettings) -> HostLimiter:
+        if len(self._limiters) >= _MAX_HOSTS:
+            for name in [name for name, gate in self._limiters.items() if gate.is_idle]:
+                del self._limiters[name]
+        made = self._limiters[host] = HostLimiter(host, settings, self._clock, self._random)
+        return made

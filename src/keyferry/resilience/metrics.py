@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from keyferry.resilience.fetcher import Fetcher
     from keyferry.resilience.host_limiter import HostLimiter
 
 RequestOutcome = Literal["answered", "throttled", "failed"]
@@ -92,7 +91,7 @@ class ResilienceMetrics:
         """One list ended."""
         self._list_requests.increment(self._label(vault), mode, outcome)
 
-    def watch(self, fetcher: Fetcher) -> None:
+    def watch(self, fetcher: FetcherState) -> None:
         """Show from now on how things stand in `fetcher`."""
         self.registry.register(_StateCollector(fetcher))
 
@@ -102,10 +101,25 @@ class ResilienceMetrics:
         return vault if vault in self._labelled_vaults else _OTHER
 
 
+class FetcherState(Protocol):
+    """What the state gauges show."""
+
+    def limiters(self) -> list[HostLimiter]:
+        """Return the limiters of all known vaults and token endpoints."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """The size of the response cache."""
+
+    @property
+    def oldest_content_age(self) -> float | None:
+        """The age in seconds of the oldest entry that a volume uses."""
+
+
 class _StateCollector(Collector):
     """Reads how things stand when somebody looks."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: FetcherState) -> None:
         self._fetcher = fetcher
 
     def describe(self) -> Iterable[Metric]:

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Generic, TypeVar, assert_never
 
-from keyferry.providers.api import Purpose
+from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

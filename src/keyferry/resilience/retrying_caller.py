@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from keyferry.errors import VaultError
-from keyferry.providers.api import Purpose
-from keyferry.resilience.retry import GiveUp, RetryableFailure, Wait, decide_retry
+from keyferry.net.retryable import RetryableFailure
+from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.retry import GiveUp, Wait, decide_retry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from keyferry.resilience.host_limiter import HostLimiter
+    from keyferry.resilience.host_limiter import HostLimiter, PendingPermit, Permit
     from keyferry.resilience.metrics import RequestOutcome
     from keyferry.resilience.priority_queue import QueueEntry
-    from keyferry.resilience.turn import PendingPermit, Permit
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
-from keyferry.providers.api import Purpose
+from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from keyferry.resilience.circuit_breaker import CircuitBreakerLimits
 from keyferry.resilience.response_cache import CacheLimits
 from keyferry.resilience.retry import RetryPolicy
-
-if TYPE_CHECKING:
-    from keyferry.resilience.call_limits import CallLimits
 
 MEBIBYTE = 1 << 20
 
@@ -67,3 +63,17 @@ class ResilienceSettings:
         """How long answers are held: as long as a first mount or the next refresh may take them."""
         used = self.cache_ttl if self.refresh_interval is None else 2 * self.refresh_interval
         return CacheLimits(self.cache_ttl, max(self.cache_ttl, used), self.cache_max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """None everywhere: as for all vaults."""
+
+    qps: float | None = None
+    """Requests a second to one vault."""
+    burst: int | None = None
+    """So many at once after a quiet time."""
+    tries: int | None = None
+    """Of one request that fails, the first one included."""
+    call_timeout: float | None = None
+    """For one request with its turns and tries."""

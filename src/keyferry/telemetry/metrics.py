@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,13 +16,191 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from keyferry.errors import InternalError, KeyferryError
-from keyferry.telemetry.secret_metrics import SecretMetrics
-from keyferry.telemetry.volume_metrics import VolumeMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+class SecretMetrics:
+    """What is counted of the Secrets of a node.
+
+    Args:
+        registry: where the series go.
+        os_type: the label of upstream.
+        buckets: of durations in seconds.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, os_type: str, buckets: Sequence[float]
+    ) -> None:
+        self._os_type = os_type
+        self._synced = Counter(
+            "sync_k8s_secret",
+            "Kubernetes Secrets brought in step",
+            ["os_type", "provider"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "k8s_secret_duration_sec",
+            "Duration of bringing a Kubernetes Secret in step in seconds",
+            ["os_type"],
+            buckets=buckets,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "keyferry_secret_errors",
+            "Times that a Kubernetes Secret could not be brought in step",
+            ["os_type", "error_type"],
+            registry=registry,
+        )
+        self._drift = Counter(
+            "keyferry_secret_drift_reverted",
+            "Edits of Kubernetes Secrets by hand that were reverted",
+            ["os_type"],
+            registry=registry,
+        )
+        self._queue = Gauge(
+            "keyferry_secret_queue_length",
+            "Kubernetes Secrets that wait for their turn",
+            ["os_type"],
+            registry=registry,
+        )
+        self._managed = Gauge(
+            "keyferry_secrets_kept",
+            "Kubernetes Secrets that this node looks after",
+            ["os_type"],
+            registry=registry,
+        )
+        self._pending = Gauge(
+            "keyferry_pending_writes",
+            "Pod statuses and events that wait for the Kubernetes API",
+            ["os_type", "kind"],
+            registry=registry,
+        )
+
+    @contextmanager
+    def timed_sync(self, provider: str) -> Iterator[None]:
+        """Counts and times bringing one Secret in step; an error that leaves the block does not."""
+        start = time.perf_counter()
+        yield
+        self._seconds.labels(self._os_type).observe(time.perf_counter() - start)
+        self._synced.labels(self._os_type, provider).inc()
+
+    def sync_failed(self, error: KeyferryError) -> None:
+        """A Secret could not be brought in step."""
+        self._errors.labels(self._os_type, type(error).__name__.removesuffix("Error")).inc()
+
+    def drift_reverted(self) -> None:
+        """An edit by hand was reverted."""
+        self._drift.labels(self._os_type).inc()
+
+    def watch(self, *, queue_length: Callable[[], float], managed: Callable[[], float]) -> None:
+        """Both are asked whenever the metrics are read."""
+        self._queue.labels(self._os_type).set_function(queue_length)
+        self._managed.labels(self._os_type).set_function(managed)
+
+    def watch_pending(self, kind: str, count: Callable[[], float]) -> None:
+        """`count` tells how many objects of that kind wait for the API."""
+        self._pending.labels(self._os_type, kind).set_function(count)
+
+
+MAX_SERIES = 1000
+"""So many versions of objects have a series of their own."""
+
+
+class VolumeMetrics:
+    """What is told of the volumes of a node.
+
+    Args:
+        registry: where the series go.
+        os_type: the label of upstream.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, os_type: str) -> None:
+        self._registry = registry
+        self._os_type = os_type
+        self._rotated = Counter(
+            "keyferry_object_rotations",
+            "Objects whose version changed in a mounted volume",
+            ["os_type", "provider"],
+            registry=registry,
+        )
+        self._pod_status_errors = Counter(
+            "keyferry_pod_status_errors",
+            "Times that a pod status was refused by the Kubernetes API",
+            ["os_type", "error_type"],
+            registry=registry,
+        )
+        self._oldest = Gauge(
+            "keyferry_oldest_refresh_age_seconds",
+            "Age of the content that was fetched longest ago",
+            ["os_type"],
+            registry=registry,
+        )
+
+    def pod_status_failed(self, error: KeyferryError) -> None:
+        """A pod status was not taken."""
+        self._pod_status_errors.labels(
+            self._os_type, type(error).__name__.removesuffix("Error")
+        ).inc()
+
+    def objects_rotated(self, provider: str, count: int) -> None:
+        """So many objects of a mounted volume have another version."""
+        if count:
+            self._rotated.labels(self._os_type, provider).inc(count)
+
+    def watch(
+        self,
+        *,
+        oldest_content_age: Callable[[], float],
+        versions: Callable[[], Mapping[tuple[str, str, str, str], int]],
+    ) -> None:
+        """Both are asked whenever the metrics are read.
+
+        Args:
+            oldest_content_age: age in seconds of the content that was fetched longest ago.
+            versions: volumes by namespace, class, object and version.
+        """
+        self._oldest.labels(self._os_type).set_function(oldest_content_age)
+        self._registry.register(_ObjectVersionVolumes(self._os_type, versions))
+
+
+class _ObjectVersionVolumes(Collector):
+    """Which versions the volumes of this node hold, read off when the metrics are."""
+
+    def __init__(
+        self, os_type: str, versions: Callable[[], Mapping[tuple[str, str, str, str], int]]
+    ) -> None:
+        self._os_type = os_type
+        self._versions = versions
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing is counted before somebody asks."""
+        yield self._family()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One series for each version, up to a limit."""
+        family = self._family()
+        counts = sorted(self._versions().items())
+        for labels, count in counts[:MAX_SERIES]:
+            family.add_metric([self._os_type, *labels], count)
+        if rest := counts[MAX_SERIES:]:
+            others = [self._os_type, "", "", "other", ""]
+            family.add_metric(others, sum(count for _, count in rest))
+        yield family
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        return GaugeMetricFamily(
+            "keyferry_object_volumes",
+            "Volumes of this node that hold a version of an object",
+            labels=["os_type", "namespace", "spc", "object", "version"],
+        )
+
 
 OS_TYPE = "linux"
 _DURATION_BUCKETS = (

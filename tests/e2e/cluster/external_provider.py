@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import yaml
 
+from keyferry.content import ObjectVersion, SecretFile
 from keyferry.net.grpc_server import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
@@ -22,8 +23,6 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
     MountResult,
-    ObjectVersion,
-    SecretFile,
     decode_call,
     encode_result,
 )

@@ -23,7 +23,7 @@ from keyferry.errors import ProviderReportedError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
 from keyferry.providers.vault.auth.login import PodInfo
-from keyferry.providers.vault.auth.token_requests import ApiTokenRequester
+from keyferry.providers.vault.auth.service_account_tokens import ApiTokenRequester
 from keyferry.providers.vault.http.client import VaultHttp
 from keyferry.providers.vault.http.kubernetes_api import KubernetesApi
 from keyferry.providers.vault.http.tls import TlsContexts

@@ -13,10 +13,11 @@ import pytest
 
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
-from keyferry.providers.api import MountCall, Purpose
+from keyferry.providers.api import MountCall
+from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO
 from keyferry.providers.vault.provider import VaultProvider
-from keyferry.providers.vault_settings import VaultSettings
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.e2e.vault.classes import Entry, entry

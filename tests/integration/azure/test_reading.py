@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from keyferry.providers.api import MountResult, ObjectVersion, SecretFile
+from keyferry.content import ObjectVersion, SecretFile
+from keyferry.providers.api import MountResult
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, entry

@@ -9,8 +9,8 @@ import pytest
 
 from keyferry.errors import IdentityError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
-from keyferry.providers.azure.auth.arc import ArcAgent
 from keyferry.providers.azure.auth.identity import ArcIdentity, VmManagedIdentity
+from keyferry.providers.azure.auth.machine import ArcAgent
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.auth.token_sources import TokenEndpoints
 from keyferry.providers.azure.clouds import CLOUDS

@@ -16,8 +16,8 @@ from yarl import URL
 from keyferry.errors import KeyferryError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.net.http_responses import ErrorResponse
+from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.retry import RetryableFailure
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 

@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyferry.errors import ConnectionFailedError, IdentityError, PlatformError, Stage
+from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.http.tls import TlsContexts
 from keyferry.providers.vault.product import OPENBAO
-from keyferry.providers.vault_settings import TlsLayer, VaultSettings
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import running_vault

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import IdentityError, KeyferryError, VaultError
-from keyferry.providers.vault_settings import VaultSettings
+from keyferry.providers.settings import VaultSettings
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_mounts import VaultMounts, entry, vault_mounts

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyferry.driver.spc import check_class
+from keyferry.driver.request import check_class
 from keyferry.errors import ClassInvalidError, Code
 from keyferry.kubernetes.objects import SecretProviderClass
 

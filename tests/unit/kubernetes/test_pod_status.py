@@ -1,9 +1,9 @@
 """The SecretProviderClassPodStatus of a volume."""
 
+from keyferry.content import ObjectVersion
 from keyferry.kubernetes.names import object_name_problem
 from keyferry.kubernetes.objects import PodRef, PodStatus
 from keyferry.kubernetes.pod_status import pod_status
-from keyferry.providers.api import ObjectVersion
 
 POD = PodRef("shop", "web-0", "uid")
 

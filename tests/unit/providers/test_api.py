@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
@@ -16,10 +17,8 @@ from keyferry.providers.api import (
     MountCall,
     MountResult,
     NamedFile,
-    ObjectVersion,
     Provider,
     ProviderVersion,
-    SecretFile,
     decode_call,
     decode_result,
     encode_call,

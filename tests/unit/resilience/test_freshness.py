@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from keyferry.errors import AccessDeniedError, KeyferryError, VaultThrottledError
-from keyferry.providers.api import Purpose
+from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityHasher, IdentityKey
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.freshness import FreshnessPolicy
-from keyferry.resilience.retry import RetryableFailure
 from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, run_in_virtual_time

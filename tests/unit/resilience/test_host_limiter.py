@@ -18,9 +18,9 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
-from keyferry.providers.api import Purpose
+from keyferry.net.retryable import RetryableFailure
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.retry import RetryableFailure
 from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, run_in_virtual_time

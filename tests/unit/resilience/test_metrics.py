@@ -7,10 +7,10 @@ import asyncio
 from prometheus_client import CollectorRegistry, generate_latest
 
 from keyferry.errors import ConnectionFailedError, VaultThrottledError
+from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import MAX_VAULT_SERIES, ResilienceMetrics
-from keyferry.resilience.retry import RetryableFailure
 from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.providers.api import Purpose
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.priority_queue import REFRESH_HEAD_START_SECONDS, PriorityQueue
 
 F, R = Purpose.FIRST, Purpose.REFRESH

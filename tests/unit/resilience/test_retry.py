@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.resilience.retry import GiveUp, RetryPolicy, Wait, decide_retry, retry_after_seconds
+from keyferry.net.retryable import retry_after_seconds
+from keyferry.resilience.retry import GiveUp, RetryPolicy, Wait, decide_retry
 
 POLICY = RetryPolicy(tries=4, base=0.8, cap=10.0)
 NOW = 1_700_000_000.0

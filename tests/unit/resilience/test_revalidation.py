@@ -16,8 +16,8 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
-from keyferry.providers.api import Purpose
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.revalidation import BulkRevalidator, ListRefusedError

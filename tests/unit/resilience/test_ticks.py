@@ -1,11 +1,11 @@
-"""keyferry.resilience.ticks: one tick in each interval, scattered evenly."""
+"""keyferry.resilience.freshness: one tick in each interval, scattered evenly."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.resilience.ticks import phase_of, slot_passed
+from keyferry.resilience.freshness import phase_of, slot_passed
 
 INTERVAL = 120.0
 moments = st.floats(0.0, 1e7)

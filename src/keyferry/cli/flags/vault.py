@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
 from keyferry.errors import PlatformError, Stage
+from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.environment import read_environment
 from keyferry.providers.vault.http.server import parse_address
-from keyferry.providers.vault_settings import TlsLayer, VaultSettings
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:

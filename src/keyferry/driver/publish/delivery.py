@@ -13,13 +13,14 @@ from keyferry.driver.request import mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges, write_volume, written_at
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.pod_status import VersionChange, pod_status, version_changes
-from keyferry.providers.api import Purpose
+from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keyferry.aio.clock import Clock
+    from keyferry.content import ObjectVersion, SecretFile
     from keyferry.driver.providers import ResolvedProvider
     from keyferry.driver.publish.plan import Decision
     from keyferry.driver.request import PublishRequest
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
-    from keyferry.providers.api import ObjectVersion, SecretFile
 
 _log = get_logger("deliver")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.driver.publish.plan import HAS_CONTENT, Completion, VolumeState
+from keyferry.driver.publish.plan import Completion
+from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.errors import StoreUnavailableError
 from keyferry.kubernetes.pod_status import pod_status

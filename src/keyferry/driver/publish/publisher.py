@@ -15,11 +15,10 @@ from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.publish.delivery import PublishResult
 from keyferry.driver.publish.history import PublishHistory
 from keyferry.driver.publish.plan import Adopt, Completion, Mount, Refresh, Resume, Skip, decide
-from keyferry.driver.request import PublishRequest, UnpublishRequest, require_readonly
-from keyferry.driver.secrets.usage import pod_of
-from keyferry.driver.spc import check_class
+from keyferry.driver.request import PublishRequest, UnpublishRequest, check_class, require_readonly
 from keyferry.driver.status.events import mount_failed, rotation_completed, rotation_failed
 from keyferry.driver.volumes.locks import TargetLocks
+from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import IdentityError, KeyferryError, StoreUnavailableError
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import PublishLabels

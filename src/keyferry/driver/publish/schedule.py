@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.resilience.ticks import phase_of, slot_passed
+from keyferry.resilience.freshness import phase_of, slot_passed
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock

@@ -18,7 +18,7 @@ from keyferry.providers.api import (
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import Volume
-    from keyferry.kubernetes.cluster import CsiVolume, Pod
+    from keyferry.kubernetes.objects import CsiVolume, Pod
 
 EPHEMERAL = "csi.storage.k8s.io/ephemeral"
 TOKEN_MARGIN = timedelta(seconds=30)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.aio.threads import run_in_thread_uncancelled
-from keyferry.driver.publish.plan import HAS_CONTENT, VolumeState
 from keyferry.driver.request import SPC_ATTRIBUTE
 from keyferry.driver.rotation.republish import rebuild_request
 from keyferry.driver.volumes.atomic_writer import written_at
+from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.errors import VolumeError
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import PodStatus
-    from keyferry.kubernetes.cluster import ClusterView, CsiVolume, Pod
+    from keyferry.kubernetes.cluster import ClusterView
+    from keyferry.kubernetes.objects import CsiVolume, Pod
 
 _log = get_logger("restore")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.driver.rotation.republish import has_expired_token, rebuild_request
 from keyferry.driver.rotation.restore import csi_volume_at
-from keyferry.driver.secrets.usage import pod_of
+from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import KeyferryError, StoreError
 from keyferry.telemetry.logs import ObjectName, get_logger
 

@@ -10,18 +10,18 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from keyferry.aio.work_queue import WorkQueue, exponential_backoff
-from keyferry.driver.secrets.usage import pod_of
+from keyferry.driver.volumes.volume_table import pod_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from keyferry.aio.clock import Clock
     from keyferry.driver.secrets.reconciler import SecretProblem, SecretReconciler
-    from keyferry.driver.secrets.usage import NamespacedName
     from keyferry.driver.status.pod_status_writer import PodStatusWriter
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
-    from keyferry.kubernetes.cluster import ClusterView, Pod
-    from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
+    from keyferry.kubernetes.cluster import ClusterView
+    from keyferry.kubernetes.names import NamespacedName
+    from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 RESYNC_SECONDS = 300.0
 """How often every Secret is looked at though nothing has happened, as upstream."""

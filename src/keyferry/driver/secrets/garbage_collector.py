@@ -15,8 +15,8 @@ from keyferry.kubernetes.names import object_name_problem
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
-    from keyferry.driver.secrets.usage import NamespacedName
     from keyferry.kubernetes import ObjectStore, PodStatus
+    from keyferry.kubernetes.names import NamespacedName
 
 MAX_PODS_CHECKED = 100
 """Of how many pods it is asked whether they have finished; beyond, the Secret stays."""

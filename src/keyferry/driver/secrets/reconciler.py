@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.threads import run_in_thread_uncancelled
-from keyferry.driver.secrets.builder import build_secret
-from keyferry.driver.secrets.owners import owners_of
-from keyferry.driver.secrets.usage import Consumer, NamespacedName, Usage, usage_of
+from keyferry.driver.secrets.builder import build_secret, owners_of
+from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
 from keyferry.driver.status.events import (
     secret_conflict,
     secret_failed,
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
     from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import DesiredSecret, ObjectStore
-    from keyferry.kubernetes.cluster import Pod
-    from keyferry.kubernetes.objects import SecretProviderClass
-    from keyferry.telemetry.secret_metrics import SecretMetrics
+    from keyferry.kubernetes.names import NamespacedName
+    from keyferry.kubernetes.objects import Pod, SecretProviderClass
+    from keyferry.telemetry.metrics import SecretMetrics
 
 _log = get_logger("sync")
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import ClassInvalidError, ClassNotFoundError
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
     from keyferry.kubernetes import ObjectStore
-    from keyferry.kubernetes.cluster import ClusterView, Pod
-    from keyferry.kubernetes.objects import SecretObject, SecretProviderClass
-
-NamespacedName = tuple[str, str]
-"""Namespace and name of a Secret."""
+    from keyferry.kubernetes.names import NamespacedName
+    from keyferry.kubernetes.objects import Pod, SecretObject, SecretProviderClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +78,6 @@ async def usage_of(key: NamespacedName, volumes: VolumeTable, store: ObjectStore
         else:
             users.append(Consumer(volume, pod, cls, entry))
     return Usage(tuple(users), held)
-
-
-def pod_of(volume: Volume, cluster: ClusterView) -> Pod | None:
-    """The pod of a volume; None while it is not known, or another one has its name."""
-    pod = cluster.local_pod(volume.pod.namespace, volume.pod.name)
-    return pod if pod is not None and pod.uid == volume.pod.uid else None
 
 
 async def _class_or_none(

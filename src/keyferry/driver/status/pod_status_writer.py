@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import ObjectStore, PodStatus
-    from keyferry.telemetry.volume_metrics import VolumeMetrics
+    from keyferry.telemetry.metrics import VolumeMetrics
 
 MAX_PENDING = 1000
 """How many are kept while the API is away; of each volume the last one."""

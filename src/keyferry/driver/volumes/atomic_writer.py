@@ -25,9 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyferry.content import SecretFile
 from keyferry.errors import FilesInvalidError, VolumeError
 from keyferry.formats.volume_paths import path_conflict, path_problem
-from keyferry.providers.api import SecretFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from keyferry.driver.publish.plan import VolumeState
 from keyferry.driver.volumes.atomic_writer import (
     has_provider_written_files,
     is_written,
     looks_like_volume,
 )
+from keyferry.driver.volumes.state import VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.errors import VolumeError
 from keyferry.formats.mountinfo import mount_points

@@ -11,9 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from keyferry.content import ObjectVersion
     from keyferry.driver.request import PublishRequest
     from keyferry.kubernetes.objects import OwnerReference, PodRef
-    from keyferry.providers.api import ObjectVersion
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keyferry.kubernetes.cluster import ClusterView
+    from keyferry.kubernetes.objects import Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +129,9 @@ class VolumeTable:
     def secret_keys(self) -> set[tuple[str, str]]:
         """Namespace and name of every Secret that a class of theirs names."""
         return {(volume.pod.namespace, name) for volume in self for name in volume.secret_names}
+
+
+def pod_of(volume: Volume, cluster: ClusterView) -> Pod | None:
+    """The pod of a volume; None while it is not known, or another one has its name."""
+    pod = cluster.local_pod(volume.pod.namespace, volume.pod.name)
+    return pod if pod is not None and pod.uid == volume.pod.uid else None

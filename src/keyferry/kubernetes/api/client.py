@@ -18,12 +18,16 @@ from lightkube import AsyncClient
 from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
+from lightkube.generic_resource import (
+    GenericGlobalResource,
+    GenericNamespacedResource,
+    create_api_info,
+)
 from lightkube.types import PatchType
 
 from keyferry import __version__
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.api_errors import ApiGoneError, ApiNotFoundError, translate_errors
-from keyferry.kubernetes.api.kube_kinds import NodeResource, Resource, resource_name
 from keyferry.kubernetes.api.reflector import Change, Changed, Expired, Listing, Removed
 from keyferry.kubernetes.api.transport import KubeTransport
 from keyferry.kubernetes.live_secret import FIELD_MANAGER
@@ -35,6 +39,61 @@ if TYPE_CHECKING:
     from lightkube.config.kubeconfig import SingleConfig
 
     from keyferry.kubernetes.object_codec import Manifest
+
+_CRD_GROUP = "secrets-store.csi.x-k8s.io"
+
+
+class Resource(GenericNamespacedResource):
+    """A kind of object whose instances are plain mappings."""
+
+    def __init__(self, manifest: Mapping[str, object]) -> None:
+        super().__init__()
+        self.update(manifest)
+
+
+class SecretProviderClassResource(Resource):
+    """The classes."""
+
+    _api_info = create_api_info(_CRD_GROUP, "v1", "SecretProviderClass", "secretproviderclasses")
+
+
+class PodStatusResource(Resource):
+    """The pod statuses."""
+
+    _api_info = create_api_info(
+        _CRD_GROUP, "v1", "SecretProviderClassPodStatus", "secretproviderclasspodstatuses"
+    )
+
+
+class SecretResource(Resource):
+    """The Secrets."""
+
+    _api_info = create_api_info("", "v1", "Secret", "secrets")
+
+
+class PodResource(Resource):
+    """The pods."""
+
+    _api_info = create_api_info("", "v1", "Pod", "pods")
+
+
+class EventResource(Resource):
+    """The events."""
+
+    _api_info = create_api_info("", "v1", "Event", "events")
+
+
+class NodeResource(GenericGlobalResource):
+    """The nodes."""
+
+    _api_info = create_api_info("", "v1", "Node", "nodes")
+
+
+def resource_name(kind: type[Resource | NodeResource]) -> str:
+    """The resource as RBAC and the messages of Kubernetes write it."""
+    info = kind._api_info
+    return ".".join(part for part in (info.plural, info.resource.group) if part)
+
 
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
 """By which the audit log of the cluster knows us."""

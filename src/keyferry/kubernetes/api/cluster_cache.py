@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
-from keyferry.kubernetes.api.client import ApiListWatcher, ListOptions
-from keyferry.kubernetes.api.kube_kinds import (
+from keyferry.kubernetes.api.client import (
+    ApiListWatcher,
+    ListOptions,
     PodResource,
     PodStatusResource,
     SecretProviderClassResource,
@@ -24,18 +25,17 @@ from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.class_codec import parse_class
 from keyferry.kubernetes.live_secret import MANAGED_LABEL
 from keyferry.kubernetes.names import MAX_LABEL, shortened
-from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod_status
+from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod, parse_pod_status
 from keyferry.kubernetes.objects import SecretProviderClass
-from keyferry.kubernetes.pod_codec import parse_pod
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from keyferry.kubernetes.api.client import KubeApi
-    from keyferry.kubernetes.cluster import Pod, ResourceEventHandler
+    from keyferry.kubernetes.cluster import ResourceEventHandler
     from keyferry.kubernetes.object_codec import Manifest
-    from keyferry.kubernetes.objects import PodStatus
+    from keyferry.kubernetes.objects import Pod, PodStatus
 
 T = TypeVar("T")
 _SecretVersion: TypeAlias = "tuple[str, str, str]"

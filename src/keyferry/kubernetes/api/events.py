@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.kubernetes.api.api_errors import ApiNotFoundError
-from keyferry.kubernetes.api.kube_kinds import EventResource
+from keyferry.kubernetes.api.client import EventResource
 from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.names import MAX_SUBDOMAIN, shortened
 from keyferry.kubernetes.object_codec import event_manifest

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, assert_never
 from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
-from keyferry.kubernetes.api.client import open_api
+from keyferry.kubernetes.api.client import (
+    PodStatusResource,
+    SecretProviderClassResource,
+    SecretResource,
+    open_api,
+)
 from keyferry.kubernetes.api.cluster_cache import (
     ClusterCache,
     class_or_error,
@@ -23,11 +28,6 @@ from keyferry.kubernetes.api.cluster_cache import (
 )
 from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.events import EventRecorder
-from keyferry.kubernetes.api.kube_kinds import (
-    PodStatusResource,
-    SecretProviderClassResource,
-    SecretResource,
-)
 from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.api.secret_patch import applied_content, follow_up_patch
 from keyferry.kubernetes.class_codec import CLASS_KIND

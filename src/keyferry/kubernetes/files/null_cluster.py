@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.kubernetes.cluster import Pod, ResourceEventHandler
-    from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
+    from keyferry.kubernetes.cluster import ResourceEventHandler
+    from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
 class NullCluster:

@@ -6,8 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError
-from keyferry.excerpt import excerpt
+from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.providers.azure.clouds import AZURE_STACK_CLOUD, parse_environment
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from keyferry.errors import ClassInvalidError, PlatformError, Stage
-from keyferry.excerpt import excerpt
+from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
 
 AZURE_STACK_CLOUD = "AzureStackCloud"
 

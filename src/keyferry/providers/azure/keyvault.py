@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from keyferry.net.http_client import HttpsClient
-    from keyferry.resilience.retry import RetryableFailure
+    from keyferry.net.retryable import RetryableFailure
     from keyferry.resilience.retrying_caller import RetryingCaller
 
 API_VERSION = "7.4"

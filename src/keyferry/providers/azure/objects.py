@@ -13,16 +13,16 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError
-from keyferry.excerpt import excerpt
+from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.volume_paths import path_conflict, path_problem
-from keyferry.providers.azure.expiry import EXPIRY_WARNING_KEY as EXPIRY_WARNING
-from keyferry.providers.azure.expiry import parse_expiry_warning
-from keyferry.providers.azure.objects_yaml import read_entries
+from keyferry.providers.api import NamedFile
+from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
+from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
 
 if TYPE_CHECKING:
-    from keyferry.providers.azure.objects_yaml import Entry
+    from collections.abc import Iterator, Mapping
 
+    from keyferry.providers.azure.objects_yaml import Entry
 
 MAX_HISTORY = 1000
 """More versions of one object are not delivered, however many a class asks for."""
@@ -284,3 +284,43 @@ def _parse_mode(text: str) -> int | None:
             f"filePermission '{excerpt(text)}' is not an octal mode", "Write it as in chmod: 0640."
         )
     return int(text, 8)
+
+
+# --- Which files a class for Azure makes, and by which names they may be called -------------------
+
+CERTIFICATE_SUFFIX = ".crt"
+KEY_SUFFIX = ".key"
+
+
+def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+    """The files that a mount of a class may produce, and the names for them, in their order.
+
+    Whether an object has as many versions as its history asks for, and whether a secret belongs to
+    a certificate and so may come in separate files, only the vault knows; what there is not, a
+    mount leaves out.
+
+    Args:
+        parameters: of the class alone.
+
+    Raises:
+        ClassInvalidError: `objects` is malformed.
+    """
+    objects = parse_objects(parameters.get("objects", "").strip())
+    return tuple(file for found in objects for file in _object_files(found))
+
+
+def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
+    for index, path in enumerate(vault_object.paths):
+        # The newest version of a history answers to the names of the object as a whole.
+        names = {vault_object.ref.name} if index == 0 else set()
+        origin = str(vault_object.ref)
+        if vault_object.history > 1:
+            names |= {f"{vault_object.ref.name}/{index}"} | (
+                {vault_object.path} if index == 0 else set()
+            )
+            origin += f", version {index} of its history"
+        if vault_object.ref.type is ObjectType.SECRET:
+            for suffix in (CERTIFICATE_SUFFIX, KEY_SUFFIX):
+                spelled = frozenset(f"{name}{suffix}" for name in names)
+                yield NamedFile(path + suffix, spelled, f"{suffix} of {origin}")
+        yield NamedFile(path, frozenset(names), origin)

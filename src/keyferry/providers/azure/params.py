@@ -10,19 +10,21 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, PlatformError, Stage
+from keyferry.errors import ClassInvalidError, PlatformError, Stage, excerpt
+from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
-from keyferry.providers.azure.auth.identity import Identity, profile
+from keyferry.providers.azure.auth.identity import Identity, check_subject, profile
 from keyferry.providers.azure.auth.identity_params import choose_identity, enabled_switch
-from keyferry.providers.azure.auth.service_account import check_subject
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, find_cloud
-from keyferry.providers.azure.expiry import EXPIRY_WARNING_KEY as EXPIRY_WARNING
-from keyferry.providers.azure.expiry import parse_expiry_warning
 from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
+from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
+from keyferry.providers.azure.objects_yaml import parse_expiry_warning
 from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from keyferry.providers.settings import ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +105,43 @@ def _check_tenant(tenant: str) -> str:
         problem = "failed to get keyvault client: tenantId is neither an id nor a domain name"
         raise ClassInvalidError(problem, "Find it with: az account show --query tenantId.")
     return tenant
+
+
+# --- How the secrets behind certificates are delivered: by flags, or by the class itself ----------
+
+
+@dataclass(frozen=True, slots=True)
+class BundleOptions:
+    """How one mount wants its certificates.
+
+    Attributes:
+        ordered_chain: whether the chain out of PKCS#12 is put in order, the leaf first.
+        separate_files: whether certificate and key come as two more files.
+    """
+
+    ordered_chain: bool = True
+    separate_files: bool = False
+
+
+def bundle_options(parameters: Mapping[str, str], settings: ProviderSettings) -> BundleOptions:
+    """What the class says, and where it says nothing, the flags.
+
+    Raises:
+        ClassInvalidError: a parameter is not a boolean.
+    """
+    return BundleOptions(
+        _boolean(parameters, "constructPEMChain", settings.construct_pem_chain),
+        _boolean(parameters, "writeCertAndKeyInSeparateFiles", settings.separate_files),
+    )
+
+
+def _boolean(parameters: Mapping[str, str], key: str, default: bool) -> bool:
+    text = parameters.get(key, "").strip()
+    if not text:
+        return default
+    value = parse_boolean(text)
+    if value is None:
+        raise ClassInvalidError(
+            f"{key} is neither true nor false: {excerpt(text)}", 'Write "true" or "false".'
+        )
+    return value

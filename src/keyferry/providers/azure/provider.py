@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
 from keyferry import __version__
-from keyferry.errors import KeyferryError
-from keyferry.failures import prefixed
+from keyferry.errors import KeyferryError, prefixed
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.cloud_file import read_environment_file
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
-from keyferry.providers.azure.delivery import needs_no_crypto, render_all
-from keyferry.providers.azure.fetch import fetch_all
-from keyferry.providers.azure.fetch_plan import request_for
+from keyferry.providers.azure.content import needs_no_crypto, render_all
 from keyferry.providers.azure.keyvault import KeyVault
 from keyferry.providers.azure.keyvault_errors import RequestContext
-from keyferry.providers.azure.options import bundle_options
-from keyferry.providers.azure.params import AzureMount, parse_mount
-from keyferry.providers.azure.reader import CachedKeyVault
+from keyferry.providers.azure.params import AzureMount, bundle_options, parse_mount
+from keyferry.providers.azure.reader import CachedKeyVault, fetch_all
+from keyferry.providers.azure.versions import request_for
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
     from keyferry.providers.api import MountCall, Provider
     from keyferry.providers.expiry import ExpiringLease
-    from keyferry.providers.provider_parts import ProviderDependencies
+    from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
 
 _log = get_logger("azure")

@@ -12,8 +12,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keyferry.errors import ClassInvalidError
-from keyferry.excerpt import excerpt
+from keyferry.errors import ClassInvalidError, excerpt
 
 if TYPE_CHECKING:
     from keyferry.providers.azure.clouds import AzureCloud

@@ -6,13 +6,16 @@ that is not there is an error and not an empty result.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ObjectNotFoundError
+from keyferry.errors import KeyferryError, ObjectNotFoundError
+from keyferry.providers.azure.responses import Content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from keyferry.providers.azure.objects import KeyVaultObject, ObjectRef
     from keyferry.providers.azure.responses import ListedVersion
 
 
@@ -45,3 +48,28 @@ def choose_versions(
         )
     first = ids.index(start.lower())
     return tuple(enabled[first : first + count])
+
+
+# --- What the entries of a class want of the vault, and what came of it ---------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRequest:
+    """What one entry wants of the vault; equal for entries that show the same.
+
+    Attributes:
+        ref: the object, and the version to begin with.
+        history: how many versions, at least 1.
+    """
+
+    ref: ObjectRef
+    history: int
+
+
+FetchOutcome = tuple[Content, ...] | KeyferryError
+"""The versions that came, the newest first, or why there are none."""
+
+
+def request_for(vault_object: KeyVaultObject) -> ObjectRequest:
+    """What an entry wants."""
+    return ObjectRequest(vault_object.ref, vault_object.history)

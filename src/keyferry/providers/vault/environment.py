@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.errors import PlatformError, Stage
-from keyferry.formats.booleans import parse_boolean
 from keyferry.formats.go_json import NotJsonError, read_json
-from keyferry.formats.go_values import parse_duration
+from keyferry.formats.go_values import parse_boolean, parse_duration
+from keyferry.providers.settings import TlsLayer
 from keyferry.providers.vault.http.server import parse_address
-from keyferry.providers.vault_settings import TlsLayer
-from keyferry.resilience.call_limits import CallLimits
+from keyferry.resilience.settings import CallLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

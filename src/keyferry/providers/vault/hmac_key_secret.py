@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from keyferry.errors import PlatformError, Stage
+from keyferry.providers.vault.hmac_key_responses import parse_key, secret_manifest, was_created
 from keyferry.providers.vault.http.client import VaultRequest
-from keyferry.providers.vault.key_answers import parse_key, secret_manifest, was_created
 
 if TYPE_CHECKING:
     from keyferry.providers.vault.http.kubernetes_api import KubernetesApi

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError
-from keyferry.excerpt import excerpt
+from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_json import NotJsonError, write_json
 from keyferry.formats.volume_paths import path_conflict, path_problem
 from keyferry.formats.yaml_text import (
@@ -25,9 +24,12 @@ from keyferry.formats.yaml_text import (
     read_yaml,
 )
 from keyferry.formats.yaml_values import parse_integer, typed_value
+from keyferry.providers.api import NamedFile
 from keyferry.providers.vault.api_path import ApiPath, parse_api_path
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from keyferry.formats.yaml_text import YamlNode
 
 MAX_MODE = 0o777
@@ -251,3 +253,19 @@ def _canonical_json(
     pairs += [b'"SecretArgs":' + (arguments or b"null"), f'"FilePermission":{permission}'.encode()]
     pairs += [b'"Encoding":' + write_json(encoding)]
     return b"{" + b",".join(pairs) + b"}"
+
+
+# --- Which files a class for Vault makes, and by which names they may be called -------------------
+
+
+def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+    """The files that a mount of a class produces, in their order; their paths are their names.
+
+    Args:
+        parameters: of the class alone.
+
+    Raises:
+        ClassInvalidError: `objects` is malformed.
+    """
+    objects = parse_objects(parameters.get("objects", ""))
+    return tuple(NamedFile(found.name, frozenset(), str(found)) for found in objects)

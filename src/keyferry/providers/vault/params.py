@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage
-from keyferry.excerpt import excerpt
-from keyferry.formats.booleans import parse_boolean
+from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage, excerpt
+from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
@@ -21,23 +20,29 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
 )
 from keyferry.providers.service_account_tokens import parse_tokens, read_claims, subject_of
-from keyferry.providers.vault.auth.login import JwtLogin, Login, PodInfo
-from keyferry.providers.vault.auth.secret_methods import (
+from keyferry.providers.settings import TlsLayer
+from keyferry.providers.vault.auth.login import (
     AUTH_METHODS,
+    JwtLogin,
+    Login,
+    PodInfo,
     default_auth_mount,
     method_from_secret,
 )
-from keyferry.providers.vault.http.server import Server, is_valid_namespace, parse_address
-from keyferry.providers.vault.http.tls_settings import merge_layers
+from keyferry.providers.vault.http.server import (
+    Server,
+    is_valid_namespace,
+    merge_layers,
+    parse_address,
+)
 from keyferry.providers.vault.objects import parse_objects
-from keyferry.providers.vault_settings import TlsLayer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry.providers.settings import VaultSettings
     from keyferry.providers.vault.objects import VaultObject
     from keyferry.providers.vault.product import Product
-    from keyferry.providers.vault_settings import VaultSettings
 
 _AUTH_MOUNT_PATTERN = re.compile(r"[A-Za-z0-9._~@:+=-]+(/[A-Za-z0-9._~@:+=-]+)*")
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
-from keyferry.errors import KeyferryError, PlatformError
-from keyferry.failures import prefixed
+from keyferry.errors import KeyferryError, PlatformError, prefixed
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import API_VERSION, ProviderVersion
-from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
+from keyferry.providers.vault.auth.service_account_tokens import (
+    ApiTokenRequester,
+    DisabledTokenRequester,
+)
 from keyferry.providers.vault.auth.session import VaultTransport
 from keyferry.providers.vault.auth.session_cache import SessionCache
-from keyferry.providers.vault.auth.token_requests import ApiTokenRequester
 from keyferry.providers.vault.hmac_key import HmacKey
 from keyferry.providers.vault.hmac_key_secret import HmacKeySecret
 from keyferry.providers.vault.http.client import VaultHttp
@@ -25,7 +26,7 @@ from keyferry.providers.vault.leases.manager import LeaseManager
 from keyferry.providers.vault.leases.store import LeaseStore
 from keyferry.providers.vault.params import parse_mount
 from keyferry.providers.vault.product import OPENBAO, VAULT
-from keyferry.providers.vault.read.delivery import render_all
+from keyferry.providers.vault.read.content import render_all
 from keyferry.providers.vault.read.reader import LeasedPathSet, ProviderServices, VaultReader
 from keyferry.resilience.revalidation import BulkRevalidator
 
@@ -33,10 +34,9 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.providers.api import MountCall, MountResult, Provider
     from keyferry.providers.expiry import ExpiringLease
-    from keyferry.providers.provider_parts import ProviderDependencies
+    from keyferry.providers.settings import ProviderDependencies, VaultSettings
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.product import Product
-    from keyferry.providers.vault_settings import VaultSettings
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.telemetry.metrics import Metrics
 

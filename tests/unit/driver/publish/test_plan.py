@@ -14,9 +14,9 @@ from keyferry.driver.publish.plan import (
     Refresh,
     Resume,
     Skip,
-    VolumeState,
     decide,
 )
+from keyferry.driver.volumes.state import VolumeState
 
 UNUSABLE = [VolumeState.ABSENT, VolumeState.EMPTY, VolumeState.BROKEN]
 BOTH = [True, False]

@@ -8,12 +8,12 @@ from keyferry.driver.providers import Providers
 from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.objects import PodRef
-from keyferry.providers.api import Purpose
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
+from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.freshness import phase_of
 from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
-from keyferry.resilience.ticks import phase_of
 from tests.fakes.clock import ManualClock
 
 INTERVAL = 120.0

@@ -11,8 +11,7 @@ from keyferry.driver.request import PublishRequest
 from keyferry.driver.rotation.republish import has_expired_token, rebuild_request
 from keyferry.driver.rotation.restore import csi_volume_at
 from keyferry.driver.volumes.volume_table import Volume
-from keyferry.kubernetes.cluster import CsiVolume, Pod
-from keyferry.kubernetes.objects import PodRef
+from keyferry.kubernetes.objects import CsiVolume, Pod, PodRef
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 DRIVER = "secrets-store.csi.k8s.io"

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from keyferry.content import SecretFile
 from keyferry.driver.secrets.builder import MAX_SECRET_BYTES, build_secret
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
 from keyferry.kubernetes.objects import (
@@ -22,7 +23,7 @@ from keyferry.kubernetes.objects import (
     SecretKeyMapping,
     SecretObject,
 )
-from keyferry.providers.api import NamedFile, SecretFile
+from keyferry.providers.api import NamedFile
 
 OPAQUE = SecretObject(
     name="db",

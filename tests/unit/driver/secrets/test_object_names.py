@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.driver.secrets.object_names import resolve_file
+from keyferry.content import SecretFile
+from keyferry.driver.secrets.builder import resolve_file
 from keyferry.errors import ObjectNamesError
-from keyferry.providers.api import NamedFile, SecretFile
+from keyferry.providers.api import NamedFile
 
 
 def file(path: str, contents: bytes = b"canary") -> SecretFile:

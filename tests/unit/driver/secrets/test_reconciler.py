@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from keyferry.content import SecretFile
 from keyferry.driver.providers import Providers
 from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
 from keyferry.driver.secrets.reconciler import SecretProblem, SecretReconciler
@@ -20,7 +21,6 @@ from keyferry.errors import ObjectNamesError, SecretConflictError, SecretNotMana
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
-from keyferry.providers.api import SecretFile
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START
 

@@ -16,7 +16,7 @@ from keyferry.kubernetes import Event, OwnerReference, PodStatus
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
-from keyferry.telemetry.volume_metrics import VolumeMetrics
+from keyferry.telemetry.metrics import VolumeMetrics
 from tests.fakes.clock import START, ManualClock
 
 POD = PodRef("shop", "web-0", "uid")

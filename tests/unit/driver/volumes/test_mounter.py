@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.driver.publish.plan import VolumeState
+from keyferry.content import SecretFile
 from keyferry.driver.volumes.atomic_writer import write_volume
 from keyferry.driver.volumes.mounter import (
     MOUNT_SOURCE,
@@ -19,8 +19,8 @@ from keyferry.driver.volumes.mounter import (
     TmpfsMounter,
     can_mount,
 )
+from keyferry.driver.volumes.state import VolumeState
 from keyferry.errors import VolumeError
-from keyferry.providers.api import SecretFile
 from tests.fakes.mounts import (
     mount_broken,
     mount_foreign_tmpfs,

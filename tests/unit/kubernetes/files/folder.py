@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from keyferry.content import ObjectVersion
 from keyferry.kubernetes.objects import (
     DesiredSecret,
     Event,
@@ -15,7 +16,6 @@ from keyferry.kubernetes.objects import (
     PodRef,
     PodStatus,
 )
-from keyferry.providers.api import ObjectVersion
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 POD = PodRef("shop", "web-0", "0b5c-uid")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyferry.content import ObjectVersion
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import OwnerReference
-from keyferry.providers.api import ObjectVersion
 from tests.unit.kubernetes.files.folder import POD, STATUS, Clock, read
 from tests.unit.kubernetes.files.test_secrets import TEXTS
 

@@ -10,7 +10,7 @@ import pytest
 
 from keyferry.errors import ClassNotFoundError
 from keyferry.kubernetes.files.store import ManifestsStore
-from keyferry.kubernetes.objects import ObjectStore
+from keyferry.kubernetes.store import ObjectStore
 from tests.unit.kubernetes.files.folder import (
     DEPLOYMENT,
     SECRET,

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 from keyferry.errors import ObjectUnusableError
 from keyferry.providers.azure.content import PEM_TYPE, PKCS12_TYPE, Rendered, render
 from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
-from keyferry.providers.azure.options import BundleOptions
+from keyferry.providers.azure.params import BundleOptions
 from keyferry.providers.azure.responses import (
     KeyVaultSecret,
     LeafCertificate,

@@ -1,4 +1,4 @@
-"""keyferry.providers.azure.delivery: all files of a volume, or the reasons why there are none."""
+"""keyferry.providers.azure.content: all files of a volume, or the reasons why there are none."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import json
 
 import pytest
 
+from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
-from keyferry.providers.api import ObjectVersion, SecretFile
-from keyferry.providers.azure.content import PEM_TYPE, PKCS12_TYPE
-from keyferry.providers.azure.delivery import RenderedVolume, needs_no_crypto, render_all
-from keyferry.providers.azure.fetch_plan import FetchOutcome, ObjectRequest, request_for
+from keyferry.providers.azure.content import (
+    PEM_TYPE,
+    PKCS12_TYPE,
+    RenderedVolume,
+    needs_no_crypto,
+    render_all,
+)
 from keyferry.providers.azure.objects import parse_objects
-from keyferry.providers.azure.options import BundleOptions
+from keyferry.providers.azure.params import BundleOptions
 from keyferry.providers.azure.responses import (
     KeyVaultSecret,
     LeafCertificate,
     Properties,
     PublicKey,
 )
+from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest, request_for
 from keyferry.providers.expiry import Expiry
 from tests.fakes.vault_peer import entry, issue_certificate, new_ec_key
 

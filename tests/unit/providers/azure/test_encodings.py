@@ -1,4 +1,4 @@
-"""keyferry.providers.azure.encodings: from values to bytes."""
+"""keyferry.providers.azure.content: from values to bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import ObjectUnusableError
-from keyferry.providers.azure.encodings import decode
+from keyferry.providers.azure.content import decode
 from keyferry.providers.azure.objects import ObjectEncoding
 
 

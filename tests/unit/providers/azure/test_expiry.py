@@ -1,11 +1,11 @@
-"""keyferry.providers.azure.expiry: how long before its end somebody is to hear of an object."""
+"""Objects yaml: how long before its end somebody is to hear of an object."""
 
 from __future__ import annotations
 
 import pytest
 
 from keyferry.errors import ClassInvalidError
-from keyferry.providers.azure.expiry import parse_expiry_warning
+from keyferry.providers.azure.objects_yaml import parse_expiry_warning
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""keyferry.providers.azure.files: the files of a class, told without a mount."""
+"""keyferry.providers.azure.objects: the files of a class, told without a mount."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from keyferry.errors import ClassInvalidError
 from keyferry.providers.api import NamedFile
-from keyferry.providers.azure.files import named_files
+from keyferry.providers.azure.objects import named_files
 
 
 def files(**fields: str | int) -> tuple[NamedFile, ...]:

@@ -1,11 +1,11 @@
-"""keyferry.providers.azure.options: the class has the word before the flags."""
+"""keyferry.providers.azure.params: the class has the word before the flags."""
 
 from __future__ import annotations
 
 import pytest
 
 from keyferry.errors import ClassInvalidError
-from keyferry.providers.azure.options import BundleOptions, bundle_options
+from keyferry.providers.azure.params import BundleOptions, bundle_options
 from keyferry.providers.settings import ProviderSettings
 
 

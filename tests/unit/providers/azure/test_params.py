@@ -17,11 +17,11 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
 )
 from keyferry.providers.azure.auth.identity import (
+    ServiceAccountToken,
     ServicePrincipal,
     VmManagedIdentity,
     WorkloadIdentity,
 )
-from keyferry.providers.azure.auth.service_account import ServiceAccountToken
 from keyferry.providers.azure.clouds import CLOUDS, EnvironmentFile
 from keyferry.providers.azure.params import parse_mount
 from keyferry.providers.azure.vault_address import VaultAddress

@@ -7,11 +7,10 @@ import pytest
 from keyferry.cli.flags.go_flags import parse_flags
 from keyferry.cli.flags.vault import vault_flags, vault_settings, warn_ignored_variables
 from keyferry.errors import PlatformError
+from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.environment import IGNORED_VARIABLES, read_environment
 from keyferry.providers.vault.product import OPENBAO, VAULT
-from keyferry.providers.vault_settings import TlsLayer, VaultSettings
-from keyferry.resilience.call_limits import CallLimits
-from keyferry.resilience.settings import ResilienceSettings
+from keyferry.resilience.settings import CallLimits, ResilienceSettings
 from tests.fakes.log import captured_log
 
 FLAG = "--vault-tls-client"

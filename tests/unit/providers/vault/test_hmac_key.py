@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import ConnectionFailedError, KeyferryError, PlatformError
-from keyferry.providers.api import Purpose
 from keyferry.providers.vault.hmac_key import HmacKey
+from keyferry.resilience.call_context import Purpose
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.log import captured_log
 from tests.fakes.virtual_time import LoopClock, run_in_virtual_time

@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.key_file: one key for all who come, and nothing of anybody else."""
+"""keyferry.providers.vault.hmac_key: one key for all who come, and nothing of anybody else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.providers.vault.key_file import load_or_create_key
+from keyferry.providers.vault.hmac_key import load_or_create_key
 
 
 def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:

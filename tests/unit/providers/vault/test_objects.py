@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from keyferry.errors import ClassInvalidError
-from keyferry.providers.vault.files import named_files
-from keyferry.providers.vault.objects import ValueEncoding, VaultObject, parse_objects
-from keyferry.providers.vault.read.versions import content_version
+from keyferry.providers.vault.objects import ValueEncoding, VaultObject, named_files, parse_objects
+from keyferry.providers.vault.read.content import content_version
 
 KEY = b"a" * 32
 

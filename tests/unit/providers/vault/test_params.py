@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from keyferry.errors import IdentityError, KeyferryError
+from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogin, TokenLogin
-from keyferry.providers.vault.http.tls_settings import TlsSettings
+from keyferry.providers.vault.http.server import TlsSettings
 from keyferry.providers.vault.params import MountParams, parse_mount
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
-from keyferry.providers.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.vault_grants import service_account_token
 from tests.fakes.vault_mounts import tokens_json
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.excerpt import excerpt
+from keyferry.errors import excerpt
 from keyferry.providers.azure.auth.identity import profile
 
 if TYPE_CHECKING:

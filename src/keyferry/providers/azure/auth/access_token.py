@@ -11,7 +11,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+    from keyferry.providers.azure.auth.identity import ServiceAccountToken
 
 _LONG_LIFETIME_SECONDS = 7200.0
 _HEADER_SAFE = re.compile("[!-~]+")

@@ -25,8 +25,7 @@ from keyferry.providers.azure.auth.token_http import EndpointTls, TokenHttpClien
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.providers.azure.auth.identity import IdentityBinding
-    from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+    from keyferry.providers.azure.auth.identity import IdentityBinding, ServiceAccountToken
 
 API_SERVER = "kubernetes.default.svc.cluster.local"
 CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")

@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
-from keyferry.errors import AccessDeniedError
-from keyferry.excerpt import excerpt
+from keyferry.errors import AccessDeniedError, excerpt
 
 _AUTHORITY_ALIASES = {
     "login.windows.net": "login.microsoftonline.com",

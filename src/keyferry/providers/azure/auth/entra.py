@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.formats.certs.client_certificate import ClientCertificate
-    from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+    from keyferry.providers.azure.auth.identity import ServiceAccountToken
     from keyferry.providers.azure.auth.token_http import TokenHttpClient
 
 EntraIdentity = ServicePrincipal | CertificatePrincipal | WorkloadIdentity

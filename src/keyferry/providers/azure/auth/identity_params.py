@@ -9,9 +9,8 @@ from base64 import b64decode
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn, assert_never
 
-from keyferry.errors import ClassInvalidError, IdentityError
-from keyferry.excerpt import excerpt
-from keyferry.formats.booleans import parse_boolean
+from keyferry.errors import ClassInvalidError, IdentityError, excerpt
+from keyferry.formats.go_values import parse_boolean
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.auth.identity import (
     ArcIdentity,
@@ -22,8 +21,9 @@ from keyferry.providers.azure.auth.identity import (
     ServicePrincipal,
     VmManagedIdentity,
     WorkloadIdentity,
+    parse_binding_token,
+    parse_exchange_token,
 )
-from keyferry.providers.azure.auth.service_account import parse_binding_token, parse_exchange_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

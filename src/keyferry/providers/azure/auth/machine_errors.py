@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
+from keyferry.net.retryable import RETRY_STATUSES
 from keyferry.providers.azure.auth.identity import TokenService, VmManagedIdentity, identity_name
-from keyferry.resilience.retry import RETRY_STATUSES
 
 if TYPE_CHECKING:
     from keyferry.providers.azure.auth.identity import Identity

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, assert_never
 import aiohttp
 import msgspec
 
-from keyferry.errors import ConnectionFailedError, IdentityError
-from keyferry.excerpt import excerpt
+from keyferry.errors import ConnectionFailedError, IdentityError, excerpt
 from keyferry.net.connection_errors import ConnectionProblem, connection_problem
+from keyferry.net.retryable import RETRY_STATUSES
 from keyferry.providers.azure.auth.aadsts import explain
 from keyferry.providers.azure.auth.access_token import (
     MalformedTokenResponseError,
@@ -27,7 +27,6 @@ from keyferry.providers.azure.auth.machine_errors import (
     diagnose_nmi,
     diagnose_unreachable,
 )
-from keyferry.resilience.retry import RETRY_STATUSES
 
 if TYPE_CHECKING:
     from keyferry.providers.azure.auth.access_token import TokenResponse

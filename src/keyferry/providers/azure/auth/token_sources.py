@@ -14,7 +14,6 @@ from keyferry.providers.azure.auth.aks_token_proxy import (
     TokenProxyEndpoint,
     check_proxy_url,
 )
-from keyferry.providers.azure.auth.arc import ArcAgent, ArcSource
 from keyferry.providers.azure.auth.entra import EntraSource
 from keyferry.providers.azure.auth.identity import (
     ArcIdentity,
@@ -28,7 +27,7 @@ from keyferry.providers.azure.auth.identity import (
     WorkloadIdentity,
     profile,
 )
-from keyferry.providers.azure.auth.machine import ImdsSource, NmiSource
+from keyferry.providers.azure.auth.machine import ArcAgent, ArcSource, ImdsSource, NmiSource
 from keyferry.providers.azure.auth.token_http import TokenHttpClient
 
 if TYPE_CHECKING:

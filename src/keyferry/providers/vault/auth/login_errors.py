@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import IdentityError
-from keyferry.excerpt import excerpt
+from keyferry.errors import IdentityError, excerpt
 from keyferry.providers.vault.auth.login import CertLogin, JwtLogin, Login
 from keyferry.providers.vault.http.http_errors import safe_to_quote
 

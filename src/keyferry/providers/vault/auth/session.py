@@ -14,12 +14,12 @@ from keyferry.providers.vault.http.response import MalformedResponseError, parse
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
-    from keyferry.providers.api import Purpose
+    from keyferry.net.retryable import RetryableFailure
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.http.client import VaultHttp
     from keyferry.providers.vault.http.server import Server
+    from keyferry.resilience.call_context import Purpose
     from keyferry.resilience.fetcher import Fetcher
-    from keyferry.resilience.retry import RetryableFailure
     from keyferry.resilience.retrying_caller import RetryingCaller
 
 RENEW_SELF_PATH = "/v1/auth/token/renew-self"

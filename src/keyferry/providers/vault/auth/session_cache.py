@@ -18,13 +18,13 @@ from keyferry.providers.vault.auth.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.providers.api import Purpose
     from keyferry.providers.vault.auth.login import Login
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.token import VaultToken
     from keyferry.providers.vault.http.server import Server
     from keyferry.resilience.cache_key import IdentityHasher, IdentityKey
+    from keyferry.resilience.call_context import Purpose
 
 _AuthMountKey = tuple[str, str, str, str]
 

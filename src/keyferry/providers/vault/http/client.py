@@ -16,10 +16,13 @@ from yarl import URL
 from keyferry.errors import VaultError
 from keyferry.net.connection_errors import safe_cause
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
-from keyferry.providers.vault.http.http_errors import unavailable_error
+from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
+from keyferry.providers.vault.http.http_errors import (
+    tls_required_problem,
+    unavailable_error,
+    vault_connection_problem,
+)
 from keyferry.providers.vault.http.response import parse_errors
-from keyferry.providers.vault.http.unreachable import tls_required_problem, vault_connection_problem
-from keyferry.resilience.retry import RETRY_STATUSES, RetryableFailure
 
 if TYPE_CHECKING:
     from keyferry.net.http_client import HttpsClient

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.errors import PlatformError, Stage
-from keyferry.providers.api import Purpose
-from keyferry.providers.vault.http.server import Server, parse_address
-from keyferry.providers.vault.http.tls_settings import TlsSettings
-from keyferry.providers.vault_settings import TlsLayer
+from keyferry.providers.settings import TlsLayer
+from keyferry.providers.vault.http.server import Server, TlsSettings, parse_address
+from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:
+    from keyferry.net.retryable import RetryableFailure
     from keyferry.providers.vault.http.client import RawResponse, VaultHttp, VaultRequest
     from keyferry.resilience.fetcher import Fetcher
-    from keyferry.resilience.retry import RetryableFailure
 
 JSON_CONTENT_TYPE = "application/json"
 _IDENTITY_MODE = "driver"

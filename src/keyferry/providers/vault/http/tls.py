@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.errors import PlatformError, Stage
-from keyferry.excerpt import excerpt
+from keyferry.errors import PlatformError, Stage, excerpt
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from keyferry.providers.vault.http.server import Server
-    from keyferry.providers.vault.http.tls_settings import TlsSettings
-    from keyferry.providers.vault_settings import TlsLayer
+    from keyferry.providers.settings import TlsLayer
+    from keyferry.providers.vault.http.server import Server, TlsSettings
     from keyferry.telemetry.metrics import Metrics
 
 MAX_CONTEXTS = 128

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import KeyferryError
 from keyferry.formats.go_json import write_json
-from keyferry.providers.api import Purpose
 from keyferry.providers.vault.http.client import VaultRequest
 from keyferry.providers.vault.http.response import MalformedResponseError, parse_response
 from keyferry.providers.vault.leases.lease import RENEW_BELOW_SHARE, LeaseAction
+from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from keyferry.providers.expiry import ExpiringLease
 from keyferry.providers.vault.auth.token import NEVER
 from keyferry.providers.vault.leases.client import LeaseClient
 from keyferry.providers.vault.leases.lease import Lease, LeaseAction, ttl_of
-from keyferry.providers.vault.leases.polls import VolumeLiveness
+from keyferry.providers.vault.leases.liveness import VolumeLiveness
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:

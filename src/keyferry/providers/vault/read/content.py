@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.errors import ObjectUnusableError
-from keyferry.excerpt import excerpt
+from keyferry.content import ObjectVersion, SecretFile
+from keyferry.errors import KeyferryError, ObjectUnusableError, combined, excerpt
 from keyferry.formats.go_json import JsonNumber, NotJsonError, text_bytes, write_json
+from keyferry.providers.api import MountResult
 from keyferry.providers.vault.objects import ValueEncoding
 
 if TYPE_CHECKING:
     from keyferry.formats.go_json import Json
     from keyferry.providers.vault.http.response import VaultResponse
-    from keyferry.providers.vault.objects import VaultObject
+    from keyferry.providers.vault.objects import ReadRequest, VaultObject
     from keyferry.providers.vault.product import Product
+
+
+def content_version(hmac_key: bytes, vault_object: VaultObject, content: bytes) -> str:
+    """The version of `content` as the file of `vault_object`."""
+    digest = hmac.digest(hmac_key, vault_object.canonical_json + content, "sha256")
+    return urlsafe_b64encode(digest).decode()
+
 
 _AUTH_FIELDS = (
     "client_token", "accessor", "policies", "token_policies", "identity_policies", "metadata",
@@ -143,3 +153,48 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
             f"is not {vault_object.encoding.value}",
             "Remove encoding, or store the value in that encoding.",
         ) from None
+
+
+# --- From what came of the reads to the content of a volume: all of it, or why not ----------------
+
+
+def render_all(
+    objects: Sequence[VaultObject],
+    responses: Mapping[ReadRequest, VaultResponse | KeyferryError],
+    *,
+    default_mode: int,
+    product: Product,
+    hmac_key: bytes,
+) -> MountResult:
+    """The files of all objects, in their order.
+
+    Args:
+        objects: as the class lists them.
+        responses: what came for each request.
+        default_mode: of files whose entry names none.
+        product: whose answers they are.
+        hmac_key: of the hashes that are the versions.
+
+    Raises:
+        KeyferryError: the first failure, which names the objects that failed as well.
+    """
+    files: list[SecretFile] = []
+    versions: list[ObjectVersion] = []
+    failures: list[tuple[str, KeyferryError]] = []
+    for found in objects:
+        answer = responses[found.request]
+        if isinstance(answer, KeyferryError):
+            failures.append((str(found), answer))
+            continue
+        try:
+            content = render(found, answer, product)
+        except KeyferryError as error:
+            failures.append((str(found), error))
+            continue
+        files.append(
+            SecretFile(found.name, default_mode if found.mode is None else found.mode, content)
+        )
+        versions.append(ObjectVersion(found.name, content_version(hmac_key, found, content)))
+    if failures:
+        raise combined(failures)
+    return MountResult(tuple(versions), tuple(files))

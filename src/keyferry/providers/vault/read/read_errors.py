@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
-from keyferry.excerpt import excerpt
+from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError, excerpt
 from keyferry.providers.vault.auth.login import TokenLogin
 from keyferry.providers.vault.http.http_errors import safe_to_quote
 

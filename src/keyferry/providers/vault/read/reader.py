@@ -23,13 +23,13 @@ from keyferry.resilience.cache_key import CacheKey
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from keyferry.providers.api import Purpose
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.session_cache import OpenSession, SessionCache
     from keyferry.providers.vault.http.response import VaultResponse
     from keyferry.providers.vault.http.server import Server
     from keyferry.providers.vault.leases.manager import LeaseManager
     from keyferry.providers.vault.objects import ReadRequest
+    from keyferry.resilience.call_context import Purpose
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.resilience.retrying_caller import RetryingCaller
     from keyferry.resilience.revalidation import BulkRevalidator

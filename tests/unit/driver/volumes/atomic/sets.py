@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from keyferry.providers.api import SecretFile
+from keyferry.content import SecretFile
 from tests.fakes.volume import content, layout_problems, read_current, read_through_links
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keyferry.content import SecretFile
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges, is_written, write_volume
 from keyferry.errors import FilesInvalidError, VolumeError
 from keyferry.formats.volume_paths import path_conflict
-from keyferry.providers.api import SecretFile
 from tests.fakes.volume import Content, content, current_dir, read_consistent
 from tests.unit.driver.volumes.atomic.sets import check, file
 

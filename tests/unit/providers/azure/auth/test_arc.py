@@ -9,7 +9,7 @@ import pytest
 
 from keyferry.errors import IdentityError
 from keyferry.providers.azure.auth.access_token import TokenRefusedError, TokenResponse
-from keyferry.providers.azure.auth.arc import challenge_key_path, read_challenge_key
+from keyferry.providers.azure.auth.machine import challenge_key_path, read_challenge_key
 
 
 def challenge(header: str) -> TokenResponse:

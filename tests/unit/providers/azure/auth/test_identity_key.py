@@ -15,11 +15,11 @@ from keyferry.providers.azure.auth.identity import (
     Identity,
     IdentityBinding,
     PodIdentity,
+    ServiceAccountToken,
     ServicePrincipal,
     VmManagedIdentity,
     WorkloadIdentity,
 )
-from keyferry.providers.azure.auth.service_account import ServiceAccountToken
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
 from tests.fakes.economy import uncached_fetcher

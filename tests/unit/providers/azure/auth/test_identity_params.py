@@ -11,6 +11,7 @@ import pytest
 from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.auth.identity import (
+    BINDING_AUDIENCE,
     ArcIdentity,
     CertificatePrincipal,
     Identity,
@@ -23,7 +24,6 @@ from keyferry.providers.azure.auth.identity_params import (
     choose_identity,
     enabled_switch,
 )
-from keyferry.providers.azure.auth.service_account import BINDING_AUDIENCE
 
 CANARY = "canary-55aa"
 RESOURCE_ID = "/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/x/y"

@@ -15,11 +15,11 @@ from keyferry.providers.azure.auth.access_token import (
 )
 from keyferry.providers.azure.auth.identity import (
     Identity,
+    ServiceAccountToken,
     ServicePrincipal,
     VmManagedIdentity,
     WorkloadIdentity,
 )
-from keyferry.providers.azure.auth.service_account import ServiceAccountToken
 from keyferry.providers.azure.auth.token_errors import TokenFailure, aadsts_code, token_failure
 
 CANARY = "canary-9d2e"

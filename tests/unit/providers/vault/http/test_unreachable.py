@@ -9,9 +9,14 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
-from keyferry.providers.vault.http.server import DEFAULT_ADDRESS, Address, Server, parse_address
-from keyferry.providers.vault.http.tls_settings import TlsSettings
-from keyferry.providers.vault.http.unreachable import tls_required_problem, vault_connection_problem
+from keyferry.providers.vault.http.http_errors import tls_required_problem, vault_connection_problem
+from keyferry.providers.vault.http.server import (
+    DEFAULT_ADDRESS,
+    Address,
+    Server,
+    TlsSettings,
+    parse_address,
+)
 
 STANDBY = Address("https://vault.example.com:8200")
 KEY = ConnectionKey("vault.example.com", 8200, True, True, None, None, None)

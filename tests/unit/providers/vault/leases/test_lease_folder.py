@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.leases.lease_folder: in memory, for us alone."""
+"""keyferry.providers.vault.leases.store: in memory, for us alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.providers.vault.leases.lease_folder import TmpfsDirectory
+from keyferry.providers.vault.leases.store import TmpfsDirectory
 from tests.fakes.memory_folder import tmpfs_directory
 
 

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from keyferry.formats.go_json import JsonNumber
+from keyferry.providers.settings import TlsLayer
 from keyferry.providers.vault.auth.token import NEVER, VaultToken
 from keyferry.providers.vault.http.response import VaultResponse
-from keyferry.providers.vault.http.server import Address, Server
-from keyferry.providers.vault.http.tls_settings import TlsSettings
+from keyferry.providers.vault.http.server import Address, Server, TlsSettings
 from keyferry.providers.vault.leases.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.providers.vault.leases.record import UnusableRecordError, decode_record, encode_record
-from keyferry.providers.vault_settings import TlsLayer
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 
 KEY = CacheKey(

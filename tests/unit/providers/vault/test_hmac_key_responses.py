@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.key_answers."""
+"""keyferry.providers.vault.hmac_key_responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.providers.vault.key_answers import parse_key, secret_manifest, was_created
+from keyferry.providers.vault.hmac_key_responses import parse_key, secret_manifest, was_created
 
 SECRET = "kube-system/vault-csi-provider-hmac-key"
 KEY = b"a" * 32
