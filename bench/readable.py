@@ -1,6 +1,6 @@
-"""Puts the figures of a run into docs/performance.md, in words.
+"""Puts the figures of a run into docs/operations/performance.md, in words.
 
-python -m bench.readable .bench-output docs
+python -m bench.readable .bench-output docs/operations
 """
 
 from __future__ import annotations

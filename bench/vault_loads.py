@@ -1,6 +1,6 @@
 """The loads of the Vault provider, on a real OpenBao.
 
-Those whom it would be compared with are not to be had (docs/compatibility-vault.md), so ours
+Those whom it would be compared with are not to be had (docs/reference/compatibility-vault.md), so ours
 carries them alone.
 """
 

@@ -1,4 +1,4 @@
-"""Writes docs/flags.md, from the tables that the commands themselves read."""
+"""Writes docs/reference/flags.md, from the tables that the commands themselves read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Writes docs/troubleshooting-azure.md out of the code that makes the messages.
+"""Writes docs/operations/troubleshooting-azure.md out of the code that makes the messages.
 
-Run: .venv/bin/python -m scripts.troubleshooting_azure > docs/troubleshooting-azure.md
+Run: .venv/bin/python -m scripts.troubleshooting_azure > docs/operations/troubleshooting-azure.md
 """
 
 from __future__ import annotations

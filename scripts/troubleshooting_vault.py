@@ -1,6 +1,6 @@
-"""Writes docs/troubleshooting-vault.md out of the code that makes the messages.
+"""Writes docs/operations/troubleshooting-vault.md out of the code that makes the messages.
 
-Run: .venv/bin/python -m scripts.troubleshooting_vault > docs/troubleshooting-vault.md
+Run: .venv/bin/python -m scripts.troubleshooting_vault > docs/operations/troubleshooting-vault.md
 """
 
 from __future__ import annotations

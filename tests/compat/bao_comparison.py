@@ -1,6 +1,6 @@
 """Our Vault provider in each place where it can be: behind the original driver, behind ours, in it.
 
-The originals of the provider are not to be had (docs/compatibility-vault.md), so the one behind the
+The originals of the provider are not to be had (docs/reference/compatibility-vault.md), so the one behind the
 original driver is what the other two are compared with.
 """
 

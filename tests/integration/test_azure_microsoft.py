@@ -1,6 +1,6 @@
 """The suite of objects once more, with Microsoft's own clients as the writer and as the judge.
 
-No Key Vault that is not ours can be had from the package registries (docs/compatibility-azure.md
+No Key Vault that is not ours can be had from the package registries (docs/reference/compatibility-azure.md
 tells what was asked). So that we do not test ourselves against ourselves only, what the provider
 reads here was written by the clients that Microsoft ships, and they read the same.
 """

@@ -1,4 +1,4 @@
-"""docs/devvault.md: its commands, run as they are written, in their order."""
+"""docs/guides/devvault.md: its commands, run as they are written, in their order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.cli import Done, run_cli, start_cli
 
-PAGE = Path(__file__).parents[2] / "docs" / "devvault.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "devvault.md"
 TENANT = "11111111-0000-4000-8000-000000000000"
 CONSOLE = re.compile(r"^\$ keyferry (devvault .*)$", re.MULTILINE)
 TABLE = re.compile(r"`keyferry (devvault identity [^`]*)`")

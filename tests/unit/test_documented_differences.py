@@ -13,12 +13,12 @@ from tests.compat.vault_contents import UNKNOWN
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
-    "docs/compatibility.md": ("## Different on purpose",),
-    "docs/compatibility-azure.md": (
+    "docs/reference/compatibility.md": ("## Different on purpose",),
+    "docs/reference/compatibility-azure.md": (
         "## Objects: different on purpose",
         "## Identities: different on purpose",
     ),
-    "docs/azure.md": ("## What differs from the upstream provider",),
+    "docs/reference/azure.md": ("## What differs from the upstream provider",),
 }
 
 HERE = "compat/test_over_time.py"

@@ -1,6 +1,6 @@
 """The end-to-end behaviours of the original Vault provider, on a real cluster with a real server.
 
-Numbered as in docs/compatibility-vault.md, which says what each of them is.
+Numbered as in docs/reference/compatibility-vault.md, which says what each of them is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/compatibility-azure.md: each check of upstream has an answer, and tests that exist."""
+"""docs/reference/compatibility-azure.md: each upstream check has an answer and existing tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[2]
-PAGE = TESTS.parent / "docs" / "compatibility-azure.md"
+PAGE = TESTS.parent / "docs" / "reference" / "compatibility-azure.md"
 ANSWERS = ("same", "differs: ", "not applicable: ", "not applicable to ")
 UNIT_LINES, E2E_LINES = 45, 12
 """How many lines upstream's tables have at least (azure, section 9)."""
