@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "compatibility.md"
 TESTS = ROOT / "tests" / "e2e" / "cluster"
-HEADING = "## Upstream's own end-to-end list"
+HEADING = "## Upstream's end-to-end tests"
 ENDS = {"passes", "not applicable"}
 
 

@@ -15,7 +15,7 @@ UNIT_LINES, E2E_LINES = 45, 12
 
 def rows() -> Iterator[tuple[str, str, str]]:
     """Check, answer and tests of each row of the tables that compare tests."""
-    section = PAGE.read_text().partition("## What upstream tests")[2].partition("\n## ")[0]
+    section = PAGE.read_text().partition("## Upstream's tests")[2].partition("\n## ")[0]
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("|") and len(cells) == 3 and not line.startswith(("|---", "| upstream")):
