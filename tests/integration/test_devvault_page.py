@@ -15,7 +15,7 @@ from tests.fakes.cli import Done, run_cli, start_cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "devvault.md"
 TENANT = "11111111-0000-4000-8000-000000000000"
-CONSOLE = re.compile(r"^\$ keyferry (devvault .*)$", re.MULTILINE)
+CONSOLE = re.compile(r"^ *\$ keyferry (devvault .*)$", re.MULTILINE)
 TABLE = re.compile(r"`keyferry (devvault identity [^`]*)`")
 STDIN = {"set": "s3cret\n", "add-app": "s3cret\n"}
 
