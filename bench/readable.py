@@ -1,4 +1,4 @@
-"""Puts the figures of a run into docs/operations/performance.md, in words.
+"""Write the figures of a benchmark run into docs/operations/performance.md.
 
 python -m bench.readable .bench-output docs/operations
 """
@@ -14,29 +14,29 @@ from pathlib import Path
 from bench.loads import COUNTS, RTTS_MS, Figures
 
 Results = Mapping[str, Mapping[str, Figures]]
-"""By load, then by contender."""
+"""Figures by load, then by contender."""
 
 IDENTITIES = (1, 10, 110)
 CONNECT_ROUND_TRIPS = 4
-"""Of a process that has no connection and no token: TCP, TLS, token, object; the token endpoint's
-own connection is made meanwhile."""
+"""Round trips of a process without connection and token: TCP, TLS, token, object. The connection
+to the token endpoint is opened concurrently."""
 REFRESHES = (("same", "nothing changed"), ("changed", "all changed"))
 
 
 def key_vault_table(results: Results) -> str:
-    """Ours beside the originals, as a Markdown table."""
-    head = "| what | limit | Keyferry | originals | ratio |\n|---|---:|---:|---:|---:|\n"
+    """Return Keyferry compared with upstream, as a Markdown table."""
+    head = "| load | limit | Keyferry | upstream | ratio |\n|---|---:|---:|---:|---:|\n"
     return head + "\n".join([*_mounts(results), *_nodes(results), *_rest(results)])
 
 
 def vault_table(results: Results) -> str:
-    """Ours beside a bare loop of the same requests to OpenBao."""
-    head = "| what | limit | Keyferry | to the limit |\n|---|---:|---:|---:|\n"
+    """Return Keyferry compared with a bare loop of the same requests to OpenBao."""
+    head = "| load | limit | Keyferry | ratio to limit |\n|---|---:|---:|---:|\n"
     return head + "\n".join(_open_bao(results["open_bao"]["keyferry"]))
 
 
 def with_tables(page: str, results: Results) -> str:
-    """The page with the tables of these results in the place of those that stand there.
+    """Return the page with its tables replaced by those of these results.
 
     Raises:
         ValueError: the page has no place for one.
@@ -55,63 +55,65 @@ def _mounts(results: Results) -> Iterator[str]:
     load = results["first_mounts"]
     for rtt in RTTS_MS:
         for count in COUNTS:
-            what = f"first mount of {_several(count, 'object')}, vault {rtt} ms away"
+            what = f"first mount of {_several(count, 'object')}, round trip {rtt} ms"
             yield _compared(what, load, f"at_work_n{count}_rtt{rtt}_ms", " ms", f"{rtt} ms")
     for count in COUNTS:
-        what = f"the same, {_several(count, 'object')} at 20 ms, by a process that has just started"
+        what = f"first mount of {_several(count, 'object')}, round trip 20 ms, new process"
         limit = f"{CONNECT_ROUND_TRIPS * 20} ms"
         yield _compared(what, load, f"fresh_n{count}_rtt20_ms", " ms", limit)
     load = results["shared_objects"]
-    what = "mount of 10 objects that another pod of the identity has just got, p50"
+    what = "mount of 10 objects cached for another pod of the identity, p50"
     yield _compared(what, load, "p50_ms", " ms")
-    yield _compared("calls to the vault of 50 such mounts", load, "calls", "", "0")
-    yield _compared("processor time of one", load, "cpu_ms_per_mount", " ms")
+    yield _compared("... vault requests of 50 such mounts", load, "calls", "", "0")
+    yield _compared("... CPU time of one mount", load, "cpu_ms_per_mount", " ms")
 
 
 def _nodes(results: Results) -> Iterator[str]:
     load = results["nodes"]
-    kinds = [("cold", "cold node of 110 pods x 10 objects", "all are mounted")]
+    kinds = [("cold", "cold node, 110 pods x 10 objects", "all are mounted")]
     kinds += [
-        (f"refresh_{what}", f"its refresh, {words}", "all publishes are answered")
+        (f"refresh_{what}", f"refresh of this node, {words}", "all publishes have returned")
         for what, words in REFRESHES
     ]
     for identities in IDENTITIES:
         for kind, what, done in kinds:
             key = f"{kind}_ids{identities}"
-            name = f"{what}, {_several(identities, 'identity', 'identities')}: calls"
+            name = f"{what}, {_several(identities, 'identity', 'identities')}: vault requests"
             yield _compared(name, load, f"{key}_calls", "", _shown(identities * 10))
-            yield _compared(f"... seconds until {done}", load, f"{key}_wall_s", " s")
-            yield _compared("... processor time", load, f"{key}_cpu_s", " s")
-    what = "memory after the cold node of 10 identities"
+            yield _compared(f"... time until {done}", load, f"{key}_wall_s", " s")
+            yield _compared("... CPU time", load, f"{key}_cpu_s", " s")
+    what = "memory after the cold node with 10 identities"
     yield _compared(what, load, "cold_ids10_loaded_mib", " MiB")
     load = results["throttled"]
     for rate in (110, 10):
         key = f"limit{rate}"
-        what = f"the cold node, 10 identities, a vault that answers {rate} times a second"
+        what = f"cold node, 10 identities, vault limited to {rate} requests per second"
         yield _compared(f"{what}: pods mounted", load, f"{key}_mounted", "", "110")
-        yield _compared("... seconds", load, f"{key}_wall_s", " s")
-        yield _compared("... calls, refused ones included", load, f"{key}_calls", "", "100")
-        yield _compared("... refused", load, f"{key}_refused", "", "0")
+        yield _compared("... time", load, f"{key}_wall_s", " s")
+        yield _compared("... requests, including throttled ones", load, f"{key}_calls", "", "100")
+        yield _compared("... throttled requests", load, f"{key}_refused", "", "0")
 
 
 def _rest(results: Results) -> Iterator[str]:
     load = results["big_content"]
-    what = "20 MB in one volume (800 objects of 25 kB, 5 ms): seconds"
+    what = "20 MB in one volume (800 objects of 25 kB, round trip 5 ms): time"
     yield _compared(what, load, "mount_s", " s")
-    yield _compared("... processor time", load, "cpu_s", " s")
+    yield _compared("... CPU time", load, "cpu_s", " s")
     yield _compared("... memory afterwards", load, "mib_after", " MiB")
     load = results["churn"]
     bare = _shown(load["keyferry"]["bare_ms_per_cycle"], " ms")
-    yield _compared("1,000 pods come and go: publish, p50", load, "publish_p50_ms", " ms", bare)
+    yield _compared(
+        "1,000 pods created and deleted: publish, p50", load, "publish_p50_ms", " ms", bare
+    )
     yield _compared("... unpublish, p50", load, "unpublish_p50_ms", " ms")
-    yield _compared("... processor time of both", load, "cpu_ms_per_cycle", " ms")
+    yield _compared("... CPU time of both", load, "cpu_ms_per_cycle", " ms")
     load = results["long_run"]
-    yield _compared("10,000 pods come and go: memory before", load, "mib_before", " MiB")
-    yield _compared("... and after", load, "mib_after", " MiB")
+    yield _compared("10,000 pods created and deleted: memory before", load, "mib_before", " MiB")
+    yield _compared("... memory after", load, "mib_after", " MiB")
     yield _compared("... open files before", load, "descriptors_before")
-    yield _compared("... and after", load, "descriptors_after")
+    yield _compared("... open files after", load, "descriptors_after")
     load = results["starts"]
-    yield _compared("start until ready", load, "start_s", " s")
+    yield _compared("start to ready", load, "start_s", " s")
     yield _compared("memory when ready", load, "ready_mib", " MiB")
 
 
@@ -120,28 +122,29 @@ def _open_bao(of: Figures) -> Iterator[str]:
         what = f"first mount of {_several(count, 'secret')}"
         yield _limited(what, of[f"n{count}_at_work_ms"], " ms", of[f"n{count}_bare_ms"])
         its = _shown(of[f"n{count}_bao_cpu_ms"], " ms")
-        yield _limited(f"... processor time; OpenBao's own: {its}", of[f"n{count}_cpu_ms"], " ms")
-        what = "... by a process that has just started"
+        yield _limited(f"... CPU time (OpenBao: {its})", of[f"n{count}_cpu_ms"], " ms")
+        what = "... new process"
         yield _limited(what, of[f"n{count}_fresh_ms"], " ms")
     for roles in IDENTITIES:
         key, role = f"cold_roles{roles}_proofs", _several(roles, "role")
-        what = f"cold node of 110 pods x 10 secrets, {role}: reads"
+        what = f"cold node, 110 pods x 10 secrets, {role}: reads"
         yield _limited(what, of[f"{key}_calls"], "", roles * 10)
         yield _limited("... logins", of[f"{key}_tokens"], "", roles)
-        yield _limited("... seconds until all are mounted", of[f"{key}_wall_s"], " s")
+        yield _limited("... time until all are mounted", of[f"{key}_wall_s"], " s")
         its = _shown(of[f"{key}_vault_cpu_s"], " s")
-        yield _limited(f"... processor time; OpenBao's own: {its}", of[f"{key}_cpu_s"], " s")
+        yield _limited(f"... CPU time (OpenBao: {its})", of[f"{key}_cpu_s"], " s")
         yield _limited("... memory afterwards", of[f"{key}_loaded_mib"], " MiB")
         for what, words in REFRESHES:
             for how, lists in (("proofs", roles), ("no_proofs", 0)):
                 key = f"refresh_{what}_roles{roles}_{how}"
                 reads = 0 if lists and what == "same" else roles * 10
-                name = f"its refresh, {words}, {role}, {how.replace('_', ' ')}: calls"
+                listing = "with lists" if lists else "without lists"
+                name = f"refresh of this node, {words}, {role}, {listing}: requests"
                 yield _limited(name, of[f"{key}_calls"], "", reads + lists)
                 yield _limited(
-                    "... seconds until all publishes are answered", of[f"{key}_wall_s"], " s"
+                    "... time until all publishes have returned", of[f"{key}_wall_s"], " s"
                 )
-                yield _limited("... processor time", of[f"{key}_cpu_s"], " s")
+                yield _limited("... CPU time", of[f"{key}_cpu_s"], " s")
 
 
 def _compared(
@@ -168,7 +171,7 @@ def _shown(value: float, unit: str = "") -> str:
 
 
 def main() -> None:
-    """Rewrite the page, and put the figures and the plot beside it."""
+    """Rewrite the page, and copy the figures and the plot next to it."""
     output, docs = map(Path, sys.argv[1:])
     results: Results = json.loads((output / "results.json").read_text())["results"]
     page = docs / "performance.md"
