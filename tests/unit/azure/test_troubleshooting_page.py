@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "operations" / "troubleshooting-azur
 
 
 def test_the_page_is_in_step_with_the_code() -> None:
-    """To update: python -m scripts.troubleshooting_azure > docs/operations/troubleshooting-azure.md"""
+    """To update the page, run the command in the docstring of scripts/troubleshooting_azure.py."""
     assert page() == PAGE.read_text()
 
 

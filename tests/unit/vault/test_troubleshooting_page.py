@@ -10,5 +10,5 @@ PAGE = Path(__file__).parents[3] / "docs" / "operations" / "troubleshooting-vaul
 
 
 def test_the_page_is_in_step_with_the_code() -> None:
-    """To update: python -m scripts.troubleshooting_vault > docs/operations/troubleshooting-vault.md"""
+    """To update the page, run the command in the docstring of scripts/troubleshooting_vault.py."""
     assert page() == PAGE.read_text()
