@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.arena import KEYFERRY, ORIGINALS, Contender, running_arena
+from bench.arena import KEYFERRY, UPSTREAM, Contender, running_arena
 from bench.load_vault import VAULT, build_load_vault
-from bench.loads import LOADS, QUICK, Effort, Figures, classes, nodes, shared_objects
+from bench.loads import LOADS, QUICK, Effort, Figures, all_spcs, nodes, shared_objects
 from bench.plot import svg
 from bench.table import markdown
 from bench.vault_loads import open_bao
@@ -28,7 +28,7 @@ from tests.e2e.cluster.programs import built_programs
 from tests.e2e.vault.programs import server_programs
 
 BEFORE = "before"
-ECONOMY_LOADS = (shared_objects, nodes)
+LOADS_FOR_OLDER_VERSIONS = (shared_objects, nodes)
 """Loads that an older Keyferry carries as well."""
 
 Results = dict[str, dict[str, Figures]]
@@ -45,7 +45,7 @@ def main() -> None:
         "--before", help="the program of an older Keyferry, beside us where calls count"
     )
     options = parser.parse_args()
-    contenders = [KEYFERRY, ORIGINALS]
+    contenders = [KEYFERRY, UPSTREAM]
     if options.before:
         contenders.append(Contender(BEFORE, OURS, options.before))
     asyncio.run(built_programs())
@@ -58,26 +58,26 @@ def main() -> None:
         effort = QUICK if options.quick else Effort()
 
         async def measure() -> None:
-            async with running_arena(Path(folder), originals, load_vault, classes()) as arena:
+            async with running_arena(Path(folder), originals, load_vault, all_spcs()) as arena:
                 results: Results = {}
                 for load in (*LOADS, open_bao):
                     if options.only and load.__name__ not in options.only:
                         continue
                     for contender in contenders:
-                        if contender.name == BEFORE and load not in ECONOMY_LOADS:
+                        if contender.name == BEFORE and load not in LOADS_FOR_OLDER_VERSIONS:
                             continue
                         start = time.perf_counter()
                         figures = await load(arena, contender, effort)
                         results.setdefault(load.__name__, {})[contender.name] = figures
                         spent = time.perf_counter() - start
                         print(f"{load.__name__}, {contender.name}: {spent:.0f} s", file=sys.stderr)
-                        _keep(options.out, results, quick=options.quick)
+                        _write_results(options.out, results, quick=options.quick)
 
         asyncio.run(measure())
     print((options.out / "table.md").read_text())
 
 
-def _keep(folder: Path, results: Results, *, quick: bool) -> None:
+def _write_results(folder: Path, results: Results, *, quick: bool) -> None:
     """Write what there is so far."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {"machine": _machine(), "quick": quick, "results": results}

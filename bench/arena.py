@@ -21,7 +21,7 @@ import grpc
 import yaml
 
 from bench.load_vault import VAULT, LoadVault, running_load_vault
-from bench.processes import Usage, usage
+from bench.processes import ProcessUsage, process_usage
 from tests.compat.cases import pod_manifest, secret
 from tests.compat.comparison import CRDS
 from tests.compat.originals import Originals
@@ -36,12 +36,12 @@ PODS = 110
 """As many as kubelet lets onto a node."""
 ROTATION_SECONDS = 2
 ROTATION = ("--enable-secret-rotation", f"--rotation-poll-interval={ROTATION_SECONDS}s")
-FULL_BUDGET = ("--vault-rate=6000",)
+FULL_RATE_LIMIT = ("--vault-rate=6000",)
 """Two seconds stand for the two minutes of an interval, in which a vault's budget of 100 calls a
 second, the default, gains 12,000."""
 BIG_MESSAGES = ("--max-call-recv-msg-size=67108864",)
-KUBELET_FIRST_PAUSE = 0.5
-KUBELET_LONGEST_PAUSE = 122.0
+KUBELET_INITIAL_BACKOFF = 0.5
+KUBELET_MAX_BACKOFF = 122.0
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class Contender:
     keyferry: str = "keyferry"
 
 
-ORIGINALS = Contender("originals", ORIGINAL)
+UPSTREAM = Contender("originals", ORIGINAL)
 KEYFERRY = Contender("keyferry", OURS)
 
 
 class CountingVault(Protocol):
     """What the contenders read."""
 
-    def usage(self) -> Usage:
+    def usage(self) -> ProcessUsage:
         """Of its processes."""
 
-    async def forget(self) -> None:
+    async def reset_counts(self) -> None:
         """Count from nothing."""
 
     async def counts(self) -> Mapping[str, int]:
@@ -77,7 +77,7 @@ class CountingVault(Protocol):
 
 
 @dataclass(frozen=True)
-class SignIn:
+class PodCredentials:
     """What kubelet hands over about the identity of a pod.
 
     Attributes:
@@ -89,13 +89,13 @@ class SignIn:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def as_application(identity: int) -> SignIn:
+def service_principal(identity: int) -> PodCredentials:
     """A service principal of its own for each identity."""
-    return SignIn(secrets={"clientid": f"app-{identity}", "clientsecret": "s3cret"})
+    return PodCredentials(secrets={"clientid": f"app-{identity}", "clientsecret": "s3cret"})
 
 
 @dataclass
-class Running:
+class RunningContender:
     """A contender at work.
 
     Attributes:
@@ -104,7 +104,7 @@ class Running:
         vault: what it reads.
         uids: of the pods.
         started_seconds: from the start of its processes until they answered.
-        sign_in: how the pods of each identity sign in.
+        credentials_of: how the pods of each identity sign in.
     """
 
     contender: Contender
@@ -112,7 +112,7 @@ class Running:
     vault: CountingVault
     uids: Mapping[int, str]
     started_seconds: float
-    sign_in: Callable[[int], SignIn] = as_application
+    credentials_of: Callable[[int], PodCredentials] = service_principal
     volumes: dict[tuple[str, int], Volume] = field(default_factory=dict)
 
     async def publish(self, class_name: str, pod: int, *, identity: int = 0) -> float:
@@ -123,17 +123,17 @@ class Running:
         return time.perf_counter() - start
 
     async def publish_as_kubelet(
-        self, class_name: str, pod: int, *, identity: int, until: float
+        self, class_name: str, pod: int, *, identity: int, deadline: float
     ) -> bool:
         """Publish until it succeeds, with kubelet's pauses; False when that took too long."""
-        pause = KUBELET_FIRST_PAUSE
-        while time.perf_counter() < until:
+        pause = KUBELET_INITIAL_BACKOFF
+        while time.perf_counter() < deadline:
             try:
-                async with asyncio.timeout(until - time.perf_counter()):
+                async with asyncio.timeout(deadline - time.perf_counter()):
                     await self.publish(class_name, pod, identity=identity)
             except (grpc.aio.AioRpcError, TimeoutError):
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, KUBELET_LONGEST_PAUSE)
+                pause = min(pause * 2, KUBELET_MAX_BACKOFF)
             else:
                 return True
         return False
@@ -153,7 +153,7 @@ class Running:
                 try:
                     await self.unpublish(class_name, pod)
                 except grpc.aio.AioRpcError:
-                    await asyncio.sleep(KUBELET_FIRST_PAUSE)
+                    await asyncio.sleep(KUBELET_INITIAL_BACKOFF)
                 else:
                     return
 
@@ -168,7 +168,7 @@ class Running:
             volumes = self.stack.folder / "pods" / uid / "volumes" / "kubernetes.io~csi"
             path = volumes / class_name / "mount"
             path.parent.mkdir(parents=True, exist_ok=True)
-            sign_in = self.sign_in(identity)
+            sign_in = self.credentials_of(identity)
             self.volumes[class_name, pod] = Volume(
                 class_name,
                 f"web-{pod}",
@@ -180,9 +180,9 @@ class Running:
             )
         return self.volumes[class_name, pod]
 
-    def usage(self) -> Usage:
+    def usage(self) -> ProcessUsage:
         """Of all its processes."""
-        return usage(child.pid for child in self.stack.processes)
+        return process_usage(child.pid for child in self.stack.processes)
 
 
 @dataclass
@@ -194,7 +194,7 @@ class Arena:
         vault: what everybody reads.
         children: all processes.
         folder: everything.
-        originals: the programs.
+        upstream_programs: the programs.
         load_vault: the program of the vault.
     """
 
@@ -202,10 +202,10 @@ class Arena:
     vault: LoadVault
     children: Children
     folder: Path
-    originals: Originals
+    upstream_programs: Originals
     load_vault: Path
     uids: dict[str, dict[int, str]] = field(default_factory=dict)
-    _numbers: Iterable[int] = field(default_factory=itertools.count)
+    _stack_numbers: Iterable[int] = field(default_factory=itertools.count)
 
     @asynccontextmanager
     async def contender(
@@ -213,23 +213,23 @@ class Arena:
         contender: Contender,
         *flags: str,
         vault: CountingVault | None = None,
-        sign_in: Callable[[int], SignIn] = as_application,
-    ) -> AsyncIterator[Running]:
+        credentials_of: Callable[[int], PodCredentials] = service_principal,
+    ) -> AsyncIterator[RunningContender]:
         """Fresh processes of a contender, with these flags of the driver; they end with it.
 
         Args:
             contender: whose.
             flags: of the driver.
             vault: that is counted, if not the one of the arena.
-            sign_in: how the pods of each identity sign in.
+            credentials_of: how the pods of each identity sign in.
         """
-        folder = self.folder / f"s{next(iter(self._numbers))}"
+        folder = self.folder / f"s{next(iter(self._stack_numbers))}"
         ground = Ground(
             self.children,
             folder,
             kubeconfig=self.api.kubeconfig,
             ca=self.vault.ca,
-            originals=self.originals,
+            originals=self.upstream_programs,
             driver_flags=flags,
             keyferry=contender.keyferry,
             # As where it is installed: its modules are compiled once.
@@ -242,9 +242,11 @@ class Arena:
         stack = await start_stack(contender.pairing, ground)
         uids = self.uids[contender.pairing.name]
         seconds = time.perf_counter() - start
-        running = Running(contender, stack, vault or self.vault, uids, seconds, sign_in)
+        running = RunningContender(
+            contender, stack, vault or self.vault, uids, seconds, credentials_of
+        )
         try:
-            await running.vault.forget()
+            await running.vault.reset_counts()
             yield running
         finally:
             await stack.driver.close()
@@ -252,11 +254,11 @@ class Arena:
                 child.end()
             unmount_below(folder)
 
-    async def furnish(self, classes: Mapping[str, tuple[str, int]]) -> None:
+    async def create_objects(self, spcs: Mapping[str, tuple[str, int]]) -> None:
         """Create the kinds, the pods, and the classes.
 
         Args:
-            classes: by name, what the names of its objects begin with, and how many there are.
+            spcs: by name, what the names of its objects begin with, and how many there are.
         """
         await self.api.kubectl("apply", f"--filename={CRDS}")
         established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
@@ -265,7 +267,7 @@ class Arena:
             namespace = pairing.name
             await self.api.kubectl("create", "namespace", namespace)
             await self.api.kubectl("create", "serviceaccount", "web", f"--namespace={namespace}")
-            documents = [class_manifest(name, namespace, *of) for name, of in classes.items()]
+            documents = [spc_manifest(name, namespace, *of) for name, of in spcs.items()]
             documents += [pod_manifest(f"web-{pod}", namespace, "node") for pod in range(PODS)]
             text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper)
             await self.api.kubectl("create", "--filename=-", stdin=text)
@@ -276,7 +278,7 @@ class Arena:
             }
 
 
-def class_manifest(
+def spc_manifest(
     name: str,
     namespace: str,
     prefix: str,
@@ -305,25 +307,25 @@ def class_manifest(
 @asynccontextmanager
 async def running_arena(
     folder: Path,
-    originals: Originals,
+    upstream_programs: Originals,
     load_vault: Path,
-    classes: Mapping[str, tuple[str, int]],
+    spcs: Mapping[str, tuple[str, int]],
 ) -> AsyncIterator[Arena]:
     """The vault and the API, furnished; everything ends with the block.
 
     Args:
         folder: takes everything; on a tmpfs, so that no disk is measured.
-        originals: the programs.
+        upstream_programs: the programs.
         load_vault: the program.
-        classes: see `Arena.furnish`.
+        spcs: see `Arena.furnish`.
     """
     async with (
         running_api_server(folder / "api") as api,
         ending_children(folder / "output") as children,
         running_load_vault(load_vault, folder / "vault", children) as vault,
     ):
-        arena = Arena(api, vault, children, folder, originals, load_vault)
-        await arena.furnish(classes)
+        arena = Arena(api, vault, children, folder, upstream_programs, load_vault)
+        await arena.create_objects(spcs)
         try:
             yield arena
         finally:

@@ -16,22 +16,22 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.arena import SignIn
+from bench.arena import PodCredentials
 from bench.bare import bare_requests_seconds
 from bench.load_vault import Controls
-from bench.processes import Usage, usage
+from bench.processes import ProcessUsage, process_usage
 from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.children import Child, ending_children
 from tests.e2e.cluster.api_server import ApiServer
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.cluster.kubectl import Document
-from tests.e2e.vault.audit import Asked
+from tests.e2e.vault.audit import AuditEntry
 from tests.e2e.vault.engines import enable_kv, put_kv
 from tests.e2e.vault.server import VaultServer, running_server
 from tests.e2e.vault.tokens import TokenSigner
 
 AUDIENCE = "vault"
-_AT_ONCE = 8
+_MAX_CONCURRENT_WRITES = 8
 _POLICY = """
 path "secret/data/*" { capabilities = ["read"] }
 path "secret/detailed-metadata/*" { capabilities = ["list"] }
@@ -53,15 +53,15 @@ class FarBao:
         self._controls = Controls(control)
         self._generation = 0
         self._rotated: Sequence[str] = ()
-        self._mark = 0
+        self._audit_mark = 0
 
     def value(self, name: str) -> bytes:
         """Of a secret that `rotate` has written."""
         return f"{name}/{self._generation}".encode()
 
-    def usage(self) -> Usage:
+    def usage(self) -> ProcessUsage:
         """Of the server and of what makes it far."""
-        return usage([self.server.pid, self._relay.pid])
+        return process_usage([self.server.pid, self._relay.pid])
 
     async def tune(self, *, rtt_ms: float) -> None:
         """Be so far away."""
@@ -69,7 +69,7 @@ class FarBao:
 
     async def put(self, names: Iterable[str]) -> None:
         """Have a secret of each name, whose value begins with it."""
-        turn = asyncio.Semaphore(_AT_ONCE)
+        turn = asyncio.Semaphore(_MAX_CONCURRENT_WRITES)
 
         async def put(name: str) -> None:
             async with turn:
@@ -78,7 +78,7 @@ class FarBao:
 
         await asyncio.gather(*map(put, names))
 
-    def rotating(self, names: Sequence[str]) -> None:
+    def set_rotated(self, names: Sequence[str]) -> None:
         """These are the secrets that `rotate` changes."""
         self._rotated = names
 
@@ -87,14 +87,14 @@ class FarBao:
         self._generation += 1
         await self.put(self._rotated)
 
-    async def forget(self) -> None:
+    async def reset_counts(self) -> None:
         """Count from nothing."""
-        self._mark = self.server.audit.mark()
+        self._audit_mark = self.server.audit.mark()
 
     async def counts(self) -> dict[str, int]:
         """What was asked since then, by the server's audit log: secret, list, token, other."""
-        asked = await asyncio.to_thread(self.server.audit.asked, after=self._mark)
-        return Counter(_kind(one) for one in asked)
+        asked = await asyncio.to_thread(self.server.audit.entries, after=self._audit_mark)
+        return Counter(_request_kind(one) for one in asked)
 
     async def bare_reads_seconds(self, names: Sequence[str]) -> float:
         """How long the same reads take without a driver, on connections that are open already."""
@@ -106,11 +106,11 @@ class FarBao:
         return await bare_requests_seconds(self.address, self.server.ca, requests)
 
 
-def _kind(asked: Asked) -> str:
-    if asked.is_login:
+def _request_kind(entry: AuditEntry) -> str:
+    if entry.is_login:
         return "token"
-    if asked.path.startswith("secret/"):
-        return {"list": "list", "read": "secret"}.get(asked.operation, "other")
+    if entry.path.startswith("secret/"):
+        return {"list": "list", "read": "secret"}.get(entry.operation, "other")
     return "other"
 
 
@@ -126,10 +126,10 @@ class Accounts:
         self.namespace = namespace
         self._tokens = tokens
 
-    def sign_in(self, identity: int) -> SignIn:
+    def credentials(self, identity: int) -> PodCredentials:
         """Of the pods of one account."""
         token = self._tokens[identity]
-        return SignIn({SERVICE_ACCOUNT: _account(identity), SERVICE_ACCOUNT_TOKENS: token})
+        return PodCredentials({SERVICE_ACCOUNT: _account(identity), SERVICE_ACCOUNT_TOKENS: token})
 
 
 def _account(identity: int) -> str:
@@ -161,7 +161,7 @@ async def make_accounts(bao: FarBao, api: ApiServer, namespace: str, count: int)
     return Accounts(namespace, tokens)
 
 
-def bao_class(
+def bao_spc(
     bao: FarBao, name: str, namespace: str, identity: int, secrets: Sequence[str]
 ) -> Document:
     """A class of these secrets, read as one of the accounts."""

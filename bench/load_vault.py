@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from bench.processes import Usage, usage
-from keyferry.devvault.authority import CA_FILE, server_certificate
+from bench.processes import ProcessUsage, process_usage
+from keyferry.devvault.authority import CA_FILE, write_server_certificate
 from tests.compat.world import CLOUD_PORT
 from tests.e2e.children import Child, Children
 
@@ -36,7 +36,9 @@ class Controls:
         await self._post("/tune", form)
 
     async def _post(self, path: str, form: dict[str, object]) -> None:
-        await asyncio.to_thread(_ask, f"http://{self._control}{path}", urlencode(form).encode())
+        await asyncio.to_thread(
+            _http_request, f"http://{self._control}{path}", urlencode(form).encode()
+        )
 
 
 class LoadVault(Controls):
@@ -52,26 +54,26 @@ class LoadVault(Controls):
         self.child = child
         self.ca = ca
 
-    def usage(self) -> Usage:
+    def usage(self) -> ProcessUsage:
         """Of its process."""
-        return usage([self.child.pid])
+        return process_usage([self.child.pid])
 
     async def rotate(self) -> None:
         """Give every secret a new version."""
         await self._post("/rotate", {})
 
-    async def forget(self) -> None:
+    async def reset_counts(self) -> None:
         """Count from nothing."""
         await self._post("/forget", {})
 
     async def counts(self) -> dict[str, int]:
         """What was asked since then: secret, list, token, discovery, challenge, throttled."""
-        text = await asyncio.to_thread(_ask, f"http://{self._control}/counts", None)
+        text = await asyncio.to_thread(_http_request, f"http://{self._control}/counts", None)
         found: dict[str, int] = json.loads(text)
         return found
 
 
-def _ask(url: str, body: bytes | None) -> bytes:
+def _http_request(url: str, body: bytes | None) -> bytes:
     with urlopen(url, body) as answer:
         text: bytes = answer.read()
         return text
@@ -91,7 +93,7 @@ async def running_load_vault(
 ) -> AsyncIterator[LoadVault]:
     """Serve at port 443 until the children end; `folder` takes the certificate."""
     folder.mkdir(parents=True)
-    certificate = server_certificate(folder)
+    certificate = write_server_certificate(folder)
     child = children.start(
         *("load-vault", str(program), f"--listen=127.0.0.1:{CLOUD_PORT}"),
         f"--certificate={certificate}",

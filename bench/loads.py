@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from bench.arena import (
     BIG_MESSAGES,
-    FULL_BUDGET,
+    FULL_RATE_LIMIT,
     PODS,
     ROTATION,
     ROTATION_SECONDS,
     Arena,
     Contender,
-    Running,
+    RunningContender,
 )
 from bench.bare import bare_cycle_seconds
 from tests.compat.stacks import OURS
@@ -64,7 +64,7 @@ QUICK = Effort(
 )  # fmt: skip
 
 
-def classes() -> Mapping[str, tuple[str, int]]:
+def all_spcs() -> Mapping[str, tuple[str, int]]:
     """The classes of all loads: what the names of their objects begin with, and how many."""
     return {
         **{
@@ -86,7 +86,7 @@ async def starts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     for _ in range(effort.starts):
         async with arena.contender(contender) as running:
             seconds.append(running.started_seconds)
-            memory.append(running.usage().rss)
+            memory.append(running.usage().rss_mib)
     return {"start_s": statistics.median(seconds), "ready_mib": statistics.median(memory)}
 
 
@@ -117,11 +117,11 @@ async def shared_objects(arena: Arena, contender: Contender, effort: Effort) -> 
     async with arena.contender(contender) as running:
         for pod in range(3):
             await running.publish("node", pod)
-        await arena.vault.forget()
+        await arena.vault.reset_counts()
         before = running.usage()
         pods = range(3, 3 + 10 * effort.starts)
         seconds = [await running.publish("node", pod) for pod in pods]
-        cpu = running.usage().cpu - before.cpu
+        cpu = running.usage().cpu_seconds - before.cpu_seconds
         calls = await arena.vault.counts()
         await running.unpublish_all()
     return {
@@ -136,36 +136,36 @@ async def nodes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     figures: Figures = {}
     await arena.vault.tune(rtt_ms=20)
     for identities in effort.identities:
-        flags = (*ROTATION, *FULL_BUDGET) if contender.pairing == OURS else ROTATION
+        flags = (*ROTATION, *FULL_RATE_LIMIT) if contender.pairing == OURS else ROTATION
         name = f"ids{identities}"
         # With so short an interval, refreshes would come in between.
         async with arena.contender(contender) as running:
-            figures |= named(f"cold_{name}", await all_pods(running, identities))
+            figures |= prefixed(f"cold_{name}", await all_pods(running, identities))
             await running.unpublish_all()
         async with arena.contender(contender, *flags) as running:
             await all_pods(running, identities)
-            figures[f"cold_{name}_loaded_mib"] = running.usage().rss
+            figures[f"cold_{name}_loaded_mib"] = running.usage().rss_mib
             for what in ("same", "changed"):
                 if what == "changed":
                     await arena.vault.rotate()
                 found = await refresh(running, identities, contender)
-                figures |= named(f"refresh_{what}_{name}", found)
+                figures |= prefixed(f"refresh_{what}_{name}", found)
             _check_contents(running, identities)
             await running.unpublish_all()
     return figures
 
 
-def named(prefix: str, figures: Figures) -> Figures:
+def prefixed(prefix: str, figures: Figures) -> Figures:
     """The same figures, their names behind a prefix."""
     return {f"{prefix}_{name}": value for name, value in figures.items()}
 
 
 async def refresh(
-    running: Running,
+    running: RunningContender,
     identities: int,
     contender: Contender,
     *,
-    class_of: Callable[[int], str] = lambda _: "node",
+    spc_of: Callable[[int], str] = lambda _: "node",
 ) -> Figures:
     """All that happens in one interval in which kubelet calls once for each pod.
 
@@ -173,36 +173,36 @@ async def refresh(
     and refreshes what has had a tick; in one interval each identity has one.
     """
     if contender.pairing == OURS:
-        return await all_pods(running, identities, class_of=class_of, lasts=ROTATION_SECONDS)
+        return await all_pods(running, identities, spc_of=spc_of, min_seconds=ROTATION_SECONDS)
     await asyncio.sleep(ROTATION_SECONDS + 0.5)
-    return await all_pods(running, identities, class_of=class_of)
+    return await all_pods(running, identities, spc_of=spc_of)
 
 
 async def all_pods(
-    running: Running,
+    running: RunningContender,
     identities: int,
     *,
-    class_of: Callable[[int], str] = lambda _: "node",
-    lasts: float = 0,
+    spc_of: Callable[[int], str] = lambda _: "node",
+    min_seconds: float = 0,
 ) -> Figures:
     """Publish every pod of the node at once.
 
     Args:
         running: the node.
         identities: so many of them share the pods.
-        class_of: the name of the class of each identity.
-        lasts: seconds for which calls and processor time are counted, at the least.
+        spc_of: the name of the class of each identity.
+        min_seconds: seconds for which calls and processor time are counted, at the least.
     """
-    await running.vault.forget()
+    await running.vault.reset_counts()
     vault_before, before = running.vault.usage(), running.usage()
     start = time.perf_counter()
     owners = [pod % identities for pod in range(PODS)]
     seconds = await asyncio.gather(
-        *(running.publish(class_of(of), pod, identity=of) for pod, of in enumerate(owners))
+        *(running.publish(spc_of(of), pod, identity=of) for pod, of in enumerate(owners))
     )
     wall = time.perf_counter() - start
-    await asyncio.sleep(max(0, lasts - wall))
-    cpu = running.usage().cpu - before.cpu
+    await asyncio.sleep(max(0, min_seconds - wall))
+    cpu = running.usage().cpu_seconds - before.cpu_seconds
     counts = await running.vault.counts()
     return {
         "wall_s": wall,
@@ -210,11 +210,11 @@ async def all_pods(
         "calls": counts.get("secret", 0) + counts.get("list", 0),
         "tokens": counts.get("token", 0),
         "cpu_s": cpu,
-        "vault_cpu_s": running.vault.usage().cpu - vault_before.cpu,
+        "vault_cpu_s": running.vault.usage().cpu_seconds - vault_before.cpu_seconds,
     }
 
 
-def _check_contents(running: Running, identities: int) -> None:
+def _check_contents(running: RunningContender, identities: int) -> None:
     """The values say who read them, so nobody has those of another identity."""
     for pod in range(PODS):
         files = running.volumes["node", pod].files()
@@ -250,16 +250,16 @@ async def _cycles(arena: Arena, contender: Contender, count: int) -> Figures:
         "publish_p50_ms": statistics.median(pair[0] for pair in pairs) * 1000,
         "unpublish_p50_ms": statistics.median(pair[1] for pair in pairs) * 1000,
         "cycle_ms": wall / count * 1000,
-        "cpu_ms_per_cycle": (after.cpu - before.cpu) / count * 1000,
-        "mib_before": before.rss,
-        "mib_after": after.rss,
+        "cpu_ms_per_cycle": (after.cpu_seconds - before.cpu_seconds) / count * 1000,
+        "mib_before": before.rss_mib,
+        "mib_after": after.rss_mib,
         "descriptors_before": before.descriptors,
         "descriptors_after": after.descriptors,
         "threads_after": after.threads,
     }
 
 
-async def _cycle(running: Running, pod: int) -> tuple[float, float]:
+async def _cycle(running: RunningContender, pod: int) -> tuple[float, float]:
     published = await running.publish("single", pod)
     return published, await running.unpublish("single", pod)
 
@@ -274,9 +274,9 @@ async def big_content(arena: Arena, contender: Contender, effort: Effort) -> Fig
         await running.unpublish_all()
     return {
         "mount_s": seconds,
-        "cpu_s": after.cpu - before.cpu,
-        "mib_before": before.rss,
-        "mib_after": after.rss,
+        "cpu_s": after.cpu_seconds - before.cpu_seconds,
+        "mib_before": before.rss_mib,
+        "mib_after": after.rss_mib,
         "bare_ms": bare_cycle_seconds(
             arena.folder / "bare", contents=[b"x" * BIG_BYTES] * BIG_OBJECTS, cycles=5
         )
@@ -294,7 +294,7 @@ async def throttled(arena: Arena, contender: Contender, effort: Effort) -> Figur
             until = start + effort.throttle_seconds
             mounted = await asyncio.gather(
                 *(
-                    running.publish_as_kubelet("node", pod, identity=pod % 10, until=until)
+                    running.publish_as_kubelet("node", pod, identity=pod % 10, deadline=until)
                     for pod in range(PODS)
                 )
             )

@@ -46,7 +46,7 @@ def svg(results: Results) -> str:
     ]
     for number, panel in enumerate(panels):
         x, y = _PANEL_WIDTH * (number % 2), _PANEL_HEIGHT * (number // 2)
-        parts.append(f'<g transform="translate({x},{y})">{_drawn(panel)}</g>')
+        parts.append(f'<g transform="translate({x},{y})">{_render(panel)}</g>')
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -123,8 +123,8 @@ def _vault_panels(found: Mapping[str, Figures]) -> list[Panel]:
     ]
 
 
-def _text(x: float, y: float, text: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" {_FONT} {more}>{escape(text)}</text>'
+def _text(x: float, y: float, text: str, attributes: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {_FONT} {attributes}>{escape(text)}</text>'
 
 
 def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
@@ -132,8 +132,8 @@ def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> 
     return f'<rect {place} fill="{colour}"/>'
 
 
-def _line(x: float, y: float, length: float, more: str) -> str:
-    return f'<path d="M{x:.1f} {y:.1f}h{length:.1f}" {more}/>'
+def _line(x: float, y: float, length: float, attributes: str) -> str:
+    return f'<path d="M{x:.1f} {y:.1f}h{length:.1f}" {attributes}/>'
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class _Scale:
     high: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> _Scale:
+    def covering(cls, values: Sequence[float]) -> _Scale:
         """What holds all of them, and some room for their numbers."""
         low = math.floor(math.log10(min(values)) - 0.1)
         return cls(low, max(math.ceil(math.log10(max(values)) + 0.05), low + 1))
@@ -154,9 +154,9 @@ class _Scale:
         return _TOP + _PLOT_HEIGHT * (1 - share)
 
 
-def _drawn(panel: Panel) -> str:
+def _render(panel: Panel) -> str:
     values = [value for bars in panel.bars.values() for value in bars if value]
-    scale = _Scale.of([*values, panel.limit] if panel.limit else values)
+    scale = _Scale.covering([*values, panel.limit] if panel.limit else values)
     width = _PANEL_WIDTH - _LEFT - 10
     parts = [_text(10, 16, panel.title, 'font-weight="bold"'), *_legend(panel)]
     for power in range(scale.low, scale.high + 1):

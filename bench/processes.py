@@ -11,34 +11,34 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
-class Usage:
+class ProcessUsage:
     """What some processes use together.
 
     Attributes:
-        cpu: seconds of processor time since their start, in user and kernel mode.
-        rss: resident memory in MiB.
+        cpu_seconds: seconds of processor time since their start, in user and kernel mode.
+        rss_mib: resident memory in MiB.
         descriptors: open files and sockets.
         threads: of the kernel.
     """
 
-    cpu: float
-    rss: float
+    cpu_seconds: float
+    rss_mib: float
     descriptors: int
     threads: int
 
 
-def usage(pids: Iterable[int]) -> Usage:
+def process_usage(pids: Iterable[int]) -> ProcessUsage:
     """The sum over these processes, children that have ended included in their time."""
-    each = [_of_one(pid) for pid in pids]
-    return Usage(
-        sum(one.cpu for one in each),
-        sum(one.rss for one in each),
+    each = [_single_process_usage(pid) for pid in pids]
+    return ProcessUsage(
+        sum(one.cpu_seconds for one in each),
+        sum(one.rss_mib for one in each),
         sum(one.descriptors for one in each),
         sum(one.threads for one in each),
     )
 
 
-def _of_one(pid: int) -> Usage:
+def _single_process_usage(pid: int) -> ProcessUsage:
     folder = Path("/proc", str(pid))
     # The name of the program, in brackets, may hold blanks; the fields after it do not.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -46,7 +46,7 @@ def _of_one(pid: int) -> Usage:
     status = dict(
         line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
     )
-    return Usage(
+    return ProcessUsage(
         ticks / _TICKS,
         int(status["VmRSS"].split()[0]) / 1024,
         len(list((folder / "fd").iterdir())),

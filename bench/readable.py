@@ -26,13 +26,13 @@ REFRESHES = (("same", "nothing changed"), ("changed", "all changed"))
 def key_vault_table(results: Results) -> str:
     """Return Keyferry compared with upstream, as a Markdown table."""
     head = "| load | limit | Keyferry | upstream | ratio |\n|---|---:|---:|---:|---:|\n"
-    return head + "\n".join([*_mounts(results), *_nodes(results), *_rest(results)])
+    return head + "\n".join([*_mount_rows(results), *_node_rows(results), *_other_rows(results)])
 
 
 def vault_table(results: Results) -> str:
     """Return Keyferry compared with a bare loop of the same requests to OpenBao."""
     head = "| load | limit | Keyferry | ratio to limit |\n|---|---:|---:|---:|\n"
-    return head + "\n".join(_open_bao(results["open_bao"]["keyferry"]))
+    return head + "\n".join(_open_bao_rows(results["open_bao"]["keyferry"]))
 
 
 def with_tables(page: str, results: Results) -> str:
@@ -51,24 +51,24 @@ def with_tables(page: str, results: Results) -> str:
     return page
 
 
-def _mounts(results: Results) -> Iterator[str]:
+def _mount_rows(results: Results) -> Iterator[str]:
     load = results["first_mounts"]
     for rtt in RTTS_MS:
         for count in COUNTS:
-            what = f"first mount of {_several(count, 'object')}, round trip {rtt} ms"
-            yield _compared(what, load, f"at_work_n{count}_rtt{rtt}_ms", " ms", f"{rtt} ms")
+            what = f"first mount of {_pluralize(count, 'object')}, round trip {rtt} ms"
+            yield _comparison_row(what, load, f"at_work_n{count}_rtt{rtt}_ms", " ms", f"{rtt} ms")
     for count in COUNTS:
-        what = f"first mount of {_several(count, 'object')}, round trip 20 ms, new process"
+        what = f"first mount of {_pluralize(count, 'object')}, round trip 20 ms, new process"
         limit = f"{CONNECT_ROUND_TRIPS * 20} ms"
-        yield _compared(what, load, f"fresh_n{count}_rtt20_ms", " ms", limit)
+        yield _comparison_row(what, load, f"fresh_n{count}_rtt20_ms", " ms", limit)
     load = results["shared_objects"]
     what = "mount of 10 objects cached for another pod of the identity, p50"
-    yield _compared(what, load, "p50_ms", " ms")
-    yield _compared("... vault requests of 50 such mounts", load, "calls", "", "0")
-    yield _compared("... CPU time of one mount", load, "cpu_ms_per_mount", " ms")
+    yield _comparison_row(what, load, "p50_ms", " ms")
+    yield _comparison_row("... vault requests of 50 such mounts", load, "calls", "", "0")
+    yield _comparison_row("... CPU time of one mount", load, "cpu_ms_per_mount", " ms")
 
 
-def _nodes(results: Results) -> Iterator[str]:
+def _node_rows(results: Results) -> Iterator[str]:
     load = results["nodes"]
     kinds = [("cold", "cold node, 110 pods x 10 objects", "all are mounted")]
     kinds += [
@@ -78,95 +78,99 @@ def _nodes(results: Results) -> Iterator[str]:
     for identities in IDENTITIES:
         for kind, what, done in kinds:
             key = f"{kind}_ids{identities}"
-            name = f"{what}, {_several(identities, 'identity', 'identities')}: vault requests"
-            yield _compared(name, load, f"{key}_calls", "", _shown(identities * 10))
-            yield _compared(f"... time until {done}", load, f"{key}_wall_s", " s")
-            yield _compared("... CPU time", load, f"{key}_cpu_s", " s")
+            name = f"{what}, {_pluralize(identities, 'identity', 'identities')}: vault requests"
+            yield _comparison_row(name, load, f"{key}_calls", "", _format_value(identities * 10))
+            yield _comparison_row(f"... time until {done}", load, f"{key}_wall_s", " s")
+            yield _comparison_row("... CPU time", load, f"{key}_cpu_s", " s")
     what = "memory after the cold node with 10 identities"
-    yield _compared(what, load, "cold_ids10_loaded_mib", " MiB")
+    yield _comparison_row(what, load, "cold_ids10_loaded_mib", " MiB")
     load = results["throttled"]
     for rate in (110, 10):
         key = f"limit{rate}"
         what = f"cold node, 10 identities, vault limited to {rate} requests per second"
-        yield _compared(f"{what}: pods mounted", load, f"{key}_mounted", "", "110")
-        yield _compared("... time", load, f"{key}_wall_s", " s")
-        yield _compared("... requests, including throttled ones", load, f"{key}_calls", "", "100")
-        yield _compared("... throttled requests", load, f"{key}_refused", "", "0")
+        yield _comparison_row(f"{what}: pods mounted", load, f"{key}_mounted", "", "110")
+        yield _comparison_row("... time", load, f"{key}_wall_s", " s")
+        yield _comparison_row(
+            "... requests, including throttled ones", load, f"{key}_calls", "", "100"
+        )
+        yield _comparison_row("... throttled requests", load, f"{key}_refused", "", "0")
 
 
-def _rest(results: Results) -> Iterator[str]:
+def _other_rows(results: Results) -> Iterator[str]:
     load = results["big_content"]
     what = "20 MB in one volume (800 objects of 25 kB, round trip 5 ms): time"
-    yield _compared(what, load, "mount_s", " s")
-    yield _compared("... CPU time", load, "cpu_s", " s")
-    yield _compared("... memory afterwards", load, "mib_after", " MiB")
+    yield _comparison_row(what, load, "mount_s", " s")
+    yield _comparison_row("... CPU time", load, "cpu_s", " s")
+    yield _comparison_row("... memory afterwards", load, "mib_after", " MiB")
     load = results["churn"]
-    bare = _shown(load["keyferry"]["bare_ms_per_cycle"], " ms")
-    yield _compared(
+    bare = _format_value(load["keyferry"]["bare_ms_per_cycle"], " ms")
+    yield _comparison_row(
         "1,000 pods created and deleted: publish, p50", load, "publish_p50_ms", " ms", bare
     )
-    yield _compared("... unpublish, p50", load, "unpublish_p50_ms", " ms")
-    yield _compared("... CPU time of both", load, "cpu_ms_per_cycle", " ms")
+    yield _comparison_row("... unpublish, p50", load, "unpublish_p50_ms", " ms")
+    yield _comparison_row("... CPU time of both", load, "cpu_ms_per_cycle", " ms")
     load = results["long_run"]
-    yield _compared("10,000 pods created and deleted: memory before", load, "mib_before", " MiB")
-    yield _compared("... memory after", load, "mib_after", " MiB")
-    yield _compared("... open files before", load, "descriptors_before")
-    yield _compared("... open files after", load, "descriptors_after")
+    yield _comparison_row(
+        "10,000 pods created and deleted: memory before", load, "mib_before", " MiB"
+    )
+    yield _comparison_row("... memory after", load, "mib_after", " MiB")
+    yield _comparison_row("... open files before", load, "descriptors_before")
+    yield _comparison_row("... open files after", load, "descriptors_after")
     load = results["starts"]
-    yield _compared("start to ready", load, "start_s", " s")
-    yield _compared("memory when ready", load, "ready_mib", " MiB")
+    yield _comparison_row("start to ready", load, "start_s", " s")
+    yield _comparison_row("memory when ready", load, "ready_mib", " MiB")
 
 
-def _open_bao(of: Figures) -> Iterator[str]:
+def _open_bao_rows(figures: Figures) -> Iterator[str]:
     for count in COUNTS:
-        what = f"first mount of {_several(count, 'secret')}"
-        yield _limited(what, of[f"n{count}_at_work_ms"], " ms", of[f"n{count}_bare_ms"])
-        its = _shown(of[f"n{count}_bao_cpu_ms"], " ms")
-        yield _limited(f"... CPU time (OpenBao: {its})", of[f"n{count}_cpu_ms"], " ms")
+        what = f"first mount of {_pluralize(count, 'secret')}"
+        yield _limit_row(what, figures[f"n{count}_at_work_ms"], " ms", figures[f"n{count}_bare_ms"])
+        its = _format_value(figures[f"n{count}_bao_cpu_ms"], " ms")
+        yield _limit_row(f"... CPU time (OpenBao: {its})", figures[f"n{count}_cpu_ms"], " ms")
         what = "... new process"
-        yield _limited(what, of[f"n{count}_fresh_ms"], " ms")
+        yield _limit_row(what, figures[f"n{count}_fresh_ms"], " ms")
     for roles in IDENTITIES:
-        key, role = f"cold_roles{roles}_proofs", _several(roles, "role")
+        key, role = f"cold_roles{roles}_proofs", _pluralize(roles, "role")
         what = f"cold node, 110 pods x 10 secrets, {role}: reads"
-        yield _limited(what, of[f"{key}_calls"], "", roles * 10)
-        yield _limited("... logins", of[f"{key}_tokens"], "", roles)
-        yield _limited("... time until all are mounted", of[f"{key}_wall_s"], " s")
-        its = _shown(of[f"{key}_vault_cpu_s"], " s")
-        yield _limited(f"... CPU time (OpenBao: {its})", of[f"{key}_cpu_s"], " s")
-        yield _limited("... memory afterwards", of[f"{key}_loaded_mib"], " MiB")
+        yield _limit_row(what, figures[f"{key}_calls"], "", roles * 10)
+        yield _limit_row("... logins", figures[f"{key}_tokens"], "", roles)
+        yield _limit_row("... time until all are mounted", figures[f"{key}_wall_s"], " s")
+        its = _format_value(figures[f"{key}_vault_cpu_s"], " s")
+        yield _limit_row(f"... CPU time (OpenBao: {its})", figures[f"{key}_cpu_s"], " s")
+        yield _limit_row("... memory afterwards", figures[f"{key}_loaded_mib"], " MiB")
         for what, words in REFRESHES:
             for how, lists in (("proofs", roles), ("no_proofs", 0)):
                 key = f"refresh_{what}_roles{roles}_{how}"
                 reads = 0 if lists and what == "same" else roles * 10
                 listing = "with lists" if lists else "without lists"
                 name = f"refresh of this node, {words}, {role}, {listing}: requests"
-                yield _limited(name, of[f"{key}_calls"], "", reads + lists)
-                yield _limited(
-                    "... time until all publishes have returned", of[f"{key}_wall_s"], " s"
+                yield _limit_row(name, figures[f"{key}_calls"], "", reads + lists)
+                yield _limit_row(
+                    "... time until all publishes have returned", figures[f"{key}_wall_s"], " s"
                 )
-                yield _limited("... CPU time", of[f"{key}_cpu_s"], " s")
+                yield _limit_row("... CPU time", figures[f"{key}_cpu_s"], " s")
 
 
-def _compared(
-    what: str, load: Mapping[str, Figures], key: str, unit: str = "", limit: str = ""
+def _comparison_row(
+    label: str, load: Mapping[str, Figures], key: str, unit: str = "", limit: str = ""
 ) -> str:
     ours, theirs = load["keyferry"][key], load.get("originals", {}).get(key)
-    shown = "" if theirs is None else _shown(theirs, unit)
+    shown = "" if theirs is None else _format_value(theirs, unit)
     ratio = f"{theirs / ours:.1f} x" if ours and theirs is not None else ""
-    return f"| {what} | {limit} | {_shown(ours, unit)} | {shown} | {ratio} |"
+    return f"| {label} | {limit} | {_format_value(ours, unit)} | {shown} | {ratio} |"
 
 
-def _limited(what: str, ours: float, unit: str, limit: float | None = None) -> str:
-    shown = "" if limit is None else _shown(limit, unit)
-    ratio = f"{ours / limit:.1f} x" if limit else ""
-    return f"| {what} | {shown} | {_shown(ours, unit)} | {ratio} |"
+def _limit_row(label: str, value: float, unit: str, limit: float | None = None) -> str:
+    shown = "" if limit is None else _format_value(limit, unit)
+    ratio = f"{value / limit:.1f} x" if limit else ""
+    return f"| {label} | {shown} | {_format_value(value, unit)} | {ratio} |"
 
 
-def _several(count: int, one: str, many: str = "") -> str:
+def _pluralize(count: int, one: str, many: str = "") -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
-def _shown(value: float, unit: str = "") -> str:
+def _format_value(value: float, unit: str = "") -> str:
     return (f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}") + unit
 
 

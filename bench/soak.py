@@ -24,8 +24,8 @@ from tempfile import TemporaryDirectory
 import grpc
 import yaml
 
-from bench.arena import class_manifest
-from bench.processes import usage
+from bench.arena import spc_manifest
+from bench.processes import process_usage
 from tests.compat.cases import pod_manifest
 from tests.compat.cloud import running_cloud
 from tests.compat.comparison import CRDS
@@ -37,7 +37,7 @@ from tests.e2e.children import ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.programs import built_programs
 from tests.e2e.node import Volume
-from tests.fakes.devvault import CloseHalfWay, DevVault, RespondStatus
+from tests.fakes.devvault import CloseMidResponse, DevVault, RespondStatus
 from tests.fakes.mounts import mounted_below, unmount_below
 
 PODS = 40
@@ -49,9 +49,11 @@ CALL_SECONDS = 30
 ALLOWED_GROWTH = {"rss": 4.0, "descriptors": 2.0, "threads": 1.0}
 """How much the median of the last quarter may be above that of the second: MiB, and numbers. The
 first quarter is left out, because pools and caches fill then."""
-_VARIES = re.compile(r"/\S*/pods/\S+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(web|32-soak)-\d+\b|\d[\d:.]*")
+_VARIABLE_PARTS = re.compile(
+    r"/\S*/pods/\S+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b(web|32-soak)-\d+\b|\d[\d:.]*"
+)
 """What differs between two failures of one kind: paths, ids, names, numbers, times."""
-_LONGEST_REASON = 240
+_MAX_REASON_LENGTH = 240
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,13 @@ class Failure:
     """A publish that failed; equal ones are counted.
 
     Attributes:
-        trouble: what was the matter then, or lately.
-        publish: "first" of a pod that waits to start, or "again" of one that runs.
+        disturbance: what was the matter then, or lately.
+        publish_kind: "first" of a pod that waits to start, or "again" of one that runs.
         reason: what kubelet was told, without what differs from pod to pod.
     """
 
-    trouble: str
-    publish: str
+    disturbance: str
+    publish_kind: str
     reason: str
 
 
@@ -78,10 +80,10 @@ class Soak:
         vault: the development vault.
         stack: the driver.
         uids: of the pods.
-        until: when it is over, by the monotonic clock.
+        deadline: when it is over, by the monotonic clock.
         samples: what the kernel said of the driver: seconds, then rss, descriptors, threads.
         counts: how often something happened.
-        trouble: what is the matter now, or was a moment ago.
+        disturbance: what is the matter now, or was a moment ago.
         failures: the publishes that failed, each kind with its number.
     """
 
@@ -89,52 +91,52 @@ class Soak:
     vault: DevVault
     stack: Stack
     uids: Sequence[str]
-    until: float
+    deadline: float
     samples: list[dict[str, float]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    trouble: str = "none"
+    disturbance: str = "none"
     failures: Counter[Failure] = field(default_factory=Counter)
 
     async def run(self) -> None:
         """Do everything at once until the time is over."""
         async with asyncio.TaskGroup() as group:
             for number in range(PODS):
-                group.create_task(self._pod(number))
+                group.create_task(self._run_pod(number))
             group.create_task(self._rotate())
             group.create_task(self._disturb())
             group.create_task(self._sample())
 
-    def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def count(self, event: str) -> None:
+        self.counts[event] = self.counts.get(event, 0) + 1
 
-    def _goes_on(self) -> bool:
-        return time.monotonic() < self.until
+    def _time_left(self) -> bool:
+        return time.monotonic() < self.deadline
 
-    async def _pod(self, number: int) -> None:
+    async def _run_pod(self, number: int) -> None:
         """One pod after the other in one place: published, published again, and gone."""
         dice = random.Random(number)
-        while self._goes_on():
+        while self._time_left():
             volume = self._volume(number)
-            end = min(time.monotonic() + dice.uniform(*LIFETIME_SECONDS), self.until)
+            end = min(time.monotonic() + dice.uniform(*LIFETIME_SECONDS), self.deadline)
             publish = "first"
             while time.monotonic() < end:
                 try:
                     async with asyncio.timeout(CALL_SECONDS):
                         await self.stack.driver.publish(volume)
                 except grpc.aio.AioRpcError as error:
-                    self._failed(publish, f"{error.code().name}: {error.details()}")
+                    self._record_failure(publish, f"{error.code().name}: {error.details()}")
                 except TimeoutError:
-                    self._failed(publish, f"no answer within {CALL_SECONDS} s")
+                    self._record_failure(publish, f"no answer within {CALL_SECONDS} s")
                 else:
                     self.count(f"publishes that succeeded ({publish})")
                     publish = "again"
                 await asyncio.sleep(dice.uniform(0.5, 4))
             await self._unpublish(volume)
 
-    def _failed(self, publish: str, reason: str) -> None:
-        self.count(f"publishes that failed ({publish})")
-        same = _VARIES.sub("_", reason)[:_LONGEST_REASON]
-        self.failures[Failure(self.trouble, publish, same)] += 1
+    def _record_failure(self, publish_kind: str, reason: str) -> None:
+        self.count(f"publishes that failed ({publish_kind})")
+        same = _VARIABLE_PARTS.sub("_", reason)[:_MAX_REASON_LENGTH]
+        self.failures[Failure(self.disturbance, publish_kind, same)] += 1
 
     def _volume(self, number: int) -> Volume:
         volume = self.stack.folder / "pods" / self.uids[number] / "volumes"
@@ -158,31 +160,31 @@ class Soak:
                 return
 
     async def _rotate(self) -> None:
-        while self._goes_on():
-            await asyncio.sleep(min(ROTATION_SECONDS, max(0.1, self.until - time.monotonic())))
+        while self._time_left():
+            await asyncio.sleep(min(ROTATION_SECONDS, max(0.1, self.deadline - time.monotonic())))
             rotate(self.vault, f"at {time.monotonic()}")
             self.count("rotations")
 
     async def _disturb(self) -> None:
         """One trouble after the other, with quiet between them."""
-        while self._goes_on():
-            for name, trouble in self._troubles().items():
-                self.trouble = name
+        while self._time_left():
+            for name, trouble in self._disturbances().items():
+                self.disturbance = name
                 trouble()
                 self.count("troubles of the vault")
-                await self._pause(8)
-                self.trouble = f"after: {name}"
+                await self._sleep(8)
+                self.disturbance = f"after: {name}"
                 self.vault.clear_faults()
                 self.vault.tune()
-                await self._pause(5)
-            self.trouble = "the API is away"
+                await self._sleep(5)
+            self.disturbance = "the API is away"
             await self.api.stop()
-            await self._pause(5)
+            await self._sleep(5)
             await self.api.start()
-            self.trouble = "after: the API is away"
+            self.disturbance = "after: the API is away"
             self.count("absences of the API")
 
-    def _troubles(self) -> Mapping[str, Callable[[], None]]:
+    def _disturbances(self) -> Mapping[str, Callable[[], None]]:
         vault, host = self.vault, f"{VAULT}.vault.azure.net"
         entra = "login.microsoftonline.com"
         return {
@@ -190,7 +192,7 @@ class Soak:
             "20 answers 429": lambda: vault.add_fault(
                 host, RespondStatus(429, retry_after=2), times=20
             ),
-            "20 answers cut off": lambda: vault.add_fault(host, CloseHalfWay(), times=20),
+            "20 answers cut off": lambda: vault.add_fault(host, CloseMidResponse(), times=20),
             "one answer 500 of Entra": lambda: vault.add_fault(entra, RespondStatus(500)),
             "slow, and tokens of 15 s": lambda: vault.tune(
                 latency_seconds=0.2, token_lifetime_seconds=15
@@ -198,22 +200,22 @@ class Soak:
             "5 calls a second": lambda: vault.tune(throttle_per_second=5),
         }
 
-    async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(max(0, min(seconds, self.until - time.monotonic())))
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0, min(seconds, self.deadline - time.monotonic())))
 
     async def _sample(self) -> None:
         start = time.monotonic()
-        while self._goes_on():
-            now = usage(child.pid for child in self.stack.processes)
+        while self._time_left():
+            now = process_usage(child.pid for child in self.stack.processes)
             self.samples.append(
                 {
                     "minutes": (time.monotonic() - start) / 60,
-                    "rss": now.rss,
+                    "rss": now.rss_mib,
                     "descriptors": now.descriptors,
                     "threads": now.threads,
                 }
             )
-            await self._pause(SAMPLE_SECONDS)
+            await self._sleep(SAMPLE_SECONDS)
 
 
 def rotate(vault: DevVault, value: str) -> None:
@@ -236,7 +238,7 @@ def failure_table(failures: Mapping[Failure, int]) -> str:
     """The publishes that failed by their reasons, the most frequent first."""
     rows = sorted(failures.items(), key=lambda found: -found[1])
     lines = (
-        f"| {count} | {one.trouble} | {one.publish} | {one.reason.replace('|', '/')} |"
+        f"| {count} | {one.disturbance} | {one.publish_kind} | {one.reason.replace('|', '/')} |"
         for one, count in rows
     )
     head = "\n| failed | trouble | publish | what kubelet was told |\n|---:|---|---|---|"
@@ -244,7 +246,7 @@ def failure_table(failures: Mapping[Failure, int]) -> str:
 
 
 @asynccontextmanager
-async def _running(folder: Path, seconds: float) -> AsyncIterator[Soak]:
+async def _running_soak(folder: Path, seconds: float) -> AsyncIterator[Soak]:
     async with (
         running_api_server(folder / "api") as api,
         ending_children(folder / "output") as children,
@@ -259,7 +261,7 @@ async def _running(folder: Path, seconds: float) -> AsyncIterator[Soak]:
         await api.kubectl("create", "namespace", OURS.name)
         await api.kubectl("create", "serviceaccount", "web", f"--namespace={OURS.name}")
         pods = [pod_manifest(f"web-{number}", OURS.name, "soak") for number in range(PODS)]
-        of_class = class_manifest("soak", OURS.name, "32-soak", OBJECTS, vault=VAULT, tenant=TENANT)
+        of_class = spc_manifest("soak", OURS.name, "32-soak", OBJECTS, vault=VAULT, tenant=TENANT)
         data = [{"key": "a", "objectName": "32-soak-0"}]
         wanted = {"secretName": "soak", "type": "Opaque", "data": data}
         of_class["spec"]["secretObjects"] = [wanted]
@@ -286,7 +288,7 @@ async def _running(folder: Path, seconds: float) -> AsyncIterator[Soak]:
 async def soak(folder: Path, seconds: float) -> bool:
     """Run it and print what was seen; True when nothing grew."""
     try:
-        async with _running(folder, seconds) as running:
+        async with _running_soak(folder, seconds) as running:
             await running.run()
             pods = running.stack.folder / "pods"
             left = mounted_below(pods)

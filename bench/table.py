@@ -15,14 +15,14 @@ def markdown(results: Mapping[str, Mapping[str, Figures]]) -> str:
     for load, of in results.items():
         for figure in dict.fromkeys(figure for figures in of.values() for figure in figures):
             values = {name: figures[figure] for name, figures in of.items() if figure in figures}
-            cells = [_shown(values.get(name)) for name in names]
+            cells = [_format_value(values.get(name)) for name in names]
             ours, theirs = values.get("keyferry"), values.get("originals")
             ratio = f"{theirs / ours:.1f}" if ours and theirs is not None else ""
             lines.append(f"| {load} | {figure} | {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines) + "\n"
 
 
-def _shown(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

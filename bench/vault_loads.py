@@ -13,15 +13,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from bench.arena import FULL_BUDGET, PODS, ROTATION, Arena, Contender, Running
-from bench.far_bao import Accounts, FarBao, bao_class, make_accounts, running_far_bao
-from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, named, refresh
+from bench.arena import FULL_RATE_LIMIT, PODS, ROTATION, Arena, Contender, RunningContender
+from bench.far_bao import Accounts, FarBao, bao_spc, make_accounts, running_far_bao
+from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, prefixed, refresh
 from tests.compat.stacks import OURS
 from tests.e2e.cluster.waiting import eventually
 
 RTT_MS = 20
 NODE_SECRETS = [f"node/s{number}" for number in range(NODE_OBJECTS)]
-PROOFS = {"proofs": (), "no_proofs": ("--fetch-proofs=false",)}
+LIST_REVALIDATION = {"proofs": (), "no_proofs": ("--fetch-proofs=false",)}
 """What the figures are called with and without proofs, and the flags."""
 
 
@@ -32,14 +32,14 @@ async def open_bao(arena: Arena, contender: Contender, effort: Effort) -> Figure
     async with running_far_bao(arena.load_vault, arena.folder / "bao", arena.api) as bao:
         roles = max(effort.identities)
         accounts = await make_accounts(bao, arena.api, contender.pairing.name, roles)
-        scene = _Scene(arena, contender, effort, bao, accounts)
-        await scene.fill()
+        scene = _BaoSetup(arena, contender, effort, bao, accounts)
+        await scene.create_objects()
         await bao.tune(rtt_ms=RTT_MS)
         return {**await _first_mounts(scene), **await _nodes(scene)}
 
 
 @dataclass(frozen=True)
-class _Scene:
+class _BaoSetup:
     """Who reads what from where.
 
     Attributes:
@@ -56,21 +56,21 @@ class _Scene:
     bao: FarBao
     accounts: Accounts
 
-    async def fill(self) -> None:
+    async def create_objects(self) -> None:
         """Have the secrets, and the classes that name them."""
         mounts = {
-            _mount_class(count, repeat): _mount_secrets(count, repeat)
+            _mount_spc(count, repeat): _mount_secrets(count, repeat)
             for count in COUNTS
             for repeat in range(self.effort.repeats + 1)
         }
         await self.bao.put([one for secrets in mounts.values() for one in secrets])
-        self.bao.rotating(NODE_SECRETS)
+        self.bao.set_rotated(NODE_SECRETS)
         await self.bao.rotate()
         namespace = self.accounts.namespace
         documents = [
-            *(bao_class(self.bao, name, namespace, 0, of) for name, of in mounts.items()),
+            *(bao_spc(self.bao, name, namespace, 0, of) for name, of in mounts.items()),
             *(
-                bao_class(self.bao, _node_class(role), namespace, role, NODE_SECRETS)
+                bao_spc(self.bao, _node_spc(role), namespace, role, NODE_SECRETS)
                 for role in range(max(self.effort.identities))
             ),
         ]
@@ -78,15 +78,15 @@ class _Scene:
         await self.arena.api.kubectl("create", "--filename=-", stdin=text)
 
     @asynccontextmanager
-    async def running(self, *flags: str) -> AsyncIterator[Running]:
+    async def running(self, *flags: str) -> AsyncIterator[RunningContender]:
         """Fresh processes, with these flags of the driver."""
         async with self.arena.contender(
-            self.contender, *flags, vault=self.bao, sign_in=self.accounts.sign_in
+            self.contender, *flags, vault=self.bao, credentials_of=self.accounts.credentials
         ) as running:
             yield running
 
 
-def _mount_class(count: int, repeat: int) -> str:
+def _mount_spc(count: int, repeat: int) -> str:
     return f"bao-n{count}-{repeat}"
 
 
@@ -94,70 +94,72 @@ def _mount_secrets(count: int, repeat: int) -> list[str]:
     return [f"n{count}-{repeat}/s{number}" for number in range(count)]
 
 
-def _node_class(role: int) -> str:
+def _node_spc(role: int) -> str:
     return f"bao-node-{role}"
 
 
-async def _first_mounts(scene: _Scene) -> Figures:
+async def _first_mounts(setup: _BaoSetup) -> Figures:
     """As `first_mounts` of Key Vault: by a fresh process, and by one that has been at work."""
     figures: Figures = {}
-    repeats = range(1, scene.effort.repeats + 1)
+    repeats = range(1, setup.effort.repeats + 1)
     for count in COUNTS:
-        async with scene.running() as running:
-            fresh = await running.publish(_mount_class(count, 0), 0)
-            before, bao_before = running.usage(), scene.bao.usage()
-            later = [await running.publish(_mount_class(count, one), one) for one in repeats]
-            after, bao_after = running.usage(), scene.bao.usage()
+        async with setup.running() as running:
+            fresh = await running.publish(_mount_spc(count, 0), 0)
+            before, bao_before = running.usage(), setup.bao.usage()
+            later = [await running.publish(_mount_spc(count, one), one) for one in repeats]
+            after, bao_after = running.usage(), setup.bao.usage()
             await running.unpublish_all()
         bare = [
-            await scene.bao.bare_reads_seconds(_mount_secrets(count, repeat)) for repeat in repeats
+            await setup.bao.bare_reads_seconds(_mount_secrets(count, repeat)) for repeat in repeats
         ]
         of_count = {
             "fresh_ms": fresh * 1000,
             "at_work_ms": statistics.median(later) * 1000,
             "bare_ms": statistics.median(bare) * 1000,
-            "cpu_ms": (after.cpu - before.cpu) / len(repeats) * 1000,
-            "bao_cpu_ms": (bao_after.cpu - bao_before.cpu) / len(repeats) * 1000,
+            "cpu_ms": (after.cpu_seconds - before.cpu_seconds) / len(repeats) * 1000,
+            "bao_cpu_ms": (bao_after.cpu_seconds - bao_before.cpu_seconds) / len(repeats) * 1000,
         }
-        figures |= named(f"n{count}", of_count)
+        figures |= prefixed(f"n{count}", of_count)
     return figures
 
 
-async def _nodes(scene: _Scene) -> Figures:
+async def _nodes(setup: _BaoSetup) -> Figures:
     """A cold node, then its refresh with and without a change; each with and without proofs."""
     figures: Figures = {}
-    for roles in scene.effort.identities:
-        for how, flags in PROOFS.items():
+    for roles in setup.effort.identities:
+        for how, flags in LIST_REVALIDATION.items():
             name = f"roles{roles}_{how}"
             # With so short an interval, refreshes would come in between.
-            async with scene.running(*flags) as running:
-                found = await all_pods(running, roles, class_of=_node_class)
-                figures |= named(f"cold_{name}", found)
+            async with setup.running(*flags) as running:
+                found = await all_pods(running, roles, spc_of=_node_spc)
+                figures |= prefixed(f"cold_{name}", found)
                 await running.unpublish_all()
-            async with scene.running(*ROTATION, *FULL_BUDGET, *flags) as running:
-                await all_pods(running, roles, class_of=_node_class)
-                figures[f"cold_{name}_loaded_mib"] = running.usage().rss
+            async with setup.running(*ROTATION, *FULL_RATE_LIMIT, *flags) as running:
+                await all_pods(running, roles, spc_of=_node_spc)
+                figures[f"cold_{name}_loaded_mib"] = running.usage().rss_mib
                 for what in ("same", "changed"):
                     if what == "changed":
-                        await scene.bao.rotate()
-                    found = await refresh(running, roles, scene.contender, class_of=_node_class)
-                    figures |= named(f"refresh_{what}_{name}", found)
-                figures[f"refresh_changed_{name}_behind"] = _behind(scene.bao, running, roles)
-                current = partial(_all_are_current, scene.bao, running, roles)
+                        await setup.bao.rotate()
+                    found = await refresh(running, roles, setup.contender, spc_of=_node_spc)
+                    figures |= prefixed(f"refresh_{what}_{name}", found)
+                figures[f"refresh_changed_{name}_behind"] = _outdated_pods(
+                    setup.bao, running, roles
+                )
+                current = partial(_all_are_current, setup.bao, running, roles)
                 await eventually(current, "the new versions")
                 await running.unpublish_all()
     return figures
 
 
-def _behind(bao: FarBao, running: Running, roles: int) -> int:
+def _outdated_pods(bao: FarBao, running: RunningContender, roles: int) -> int:
     """How many pods have not yet what the last rotation wrote."""
     expected = {name.replace("/", "-"): bao.value(name) for name in NODE_SECRETS}
-    volumes = [running.volumes[_node_class(pod % roles), pod] for pod in range(PODS)]
+    volumes = [running.volumes[_node_spc(pod % roles), pod] for pod in range(PODS)]
     return sum(
         expected != {path: content for path, (_, content) in volume.files().items()}
         for volume in volumes
     )
 
 
-async def _all_are_current(bao: FarBao, running: Running, roles: int) -> bool | None:
-    return None if _behind(bao, running, roles) else True
+async def _all_are_current(bao: FarBao, running: RunningContender, roles: int) -> bool | None:
+    return None if _outdated_pods(bao, running, roles) else True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.cli.driver import FLAGS
-from keyferry.cli.provider_fronts import front_of
+from keyferry.cli.driver import DRIVER_FLAGS
+from keyferry.cli.provider_fronts import provider_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,9 +28,9 @@ their options in `--help`.
 """
 
 _SECTIONS = (
-    ("keyferry driver", FLAGS),
-    ("keyferry provider azure", front_of("azure").flags),
-    ("keyferry provider vault", front_of("vault").flags),
+    ("keyferry driver", DRIVER_FLAGS),
+    ("keyferry provider azure", provider_command("azure").flags),
+    ("keyferry provider vault", provider_command("vault").flags),
 )
 _TAIL = """
 `keyferry provider openbao` has the same flags as `keyferry provider vault`, with `openbao` and
@@ -44,7 +44,7 @@ def page() -> str:
 
 
 def _section(title: str, flags: Sequence[GoFlag]) -> str:
-    silent = ", ".join(f"`--{flag.name}`" for flag in flags if flag.without_meaning)
+    silent = ", ".join(f"`--{flag.name}`" for flag in flags if flag.ignored_because)
     without = f"\nAccepted for compatibility, without effect, each with one warning: {silent}.\n"
     rows = "\n".join(_rows(flags))
     return (
@@ -55,7 +55,7 @@ def _section(title: str, flags: Sequence[GoFlag]) -> str:
 
 def _rows(flags: Sequence[GoFlag]) -> Iterator[str]:
     for flag in flags:
-        if not flag.without_meaning:
+        if not flag.ignored_because:
             default = f"`{flag.default}`" if flag.default else ""
             yield f"| `--{flag.name}` | {default} | {flag.help} |"
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
-from keyferry.answers import Refusal, busy_error
+from keyferry.answers import ErrorResponse, retryable_error
 from keyferry.azure.aadsts import EXPLANATIONS
-from keyferry.azure.identity_choice import choose_identity, choose_switch
+from keyferry.azure.identity_choice import choose_identity, enabled_switch
 from keyferry.azure.modes import (
     ArcIdentity,
     Identity,
@@ -25,9 +25,13 @@ from keyferry.azure.modes import (
 )
 from keyferry.azure.objects import ObjectRef, ObjectType
 from keyferry.azure.service_account import ServiceAccountToken
-from keyferry.azure.token_errors import no_token
-from keyferry.azure.token_source import NoTokenInAnswerError, TokenAnswer, TokenRefusedError
-from keyferry.azure.vault_refusals import Asked, refusal_error
+from keyferry.azure.token_errors import token_failure
+from keyferry.azure.token_source import (
+    MalformedTokenResponseError,
+    TokenRefusedError,
+    TokenResponse,
+)
+from keyferry.azure.vault_refusals import RequestContext, error_for_response
 from keyferry.connection_errors import connection_problem
 from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import KeyferryError
@@ -142,7 +146,7 @@ def _class_rows() -> Iterator[Row]:
     ]
     for when, parameters, secrets in cases:
         try:
-            choose_identity(choose_switch(parameters), {**_POD, **parameters}, secrets)
+            choose_identity(enabled_switch(parameters), {**_POD, **parameters}, secrets)
         except KeyferryError as error:
             yield when, error.problem, error.remedy
 
@@ -170,7 +174,7 @@ def _way_rows() -> Iterator[Row]:
     ]
     for when, error in cases:
         found = connection_problem(error, host=_VAULT)
-        yield f"{when} ({found.hop.value})", found.problem, found.remedy
+        yield f"{when} ({found.stage.value})", found.problem, found.remedy
 
 
 def _machine_rows() -> Iterator[Row]:
@@ -190,7 +194,7 @@ def _machine_rows() -> Iterator[Row]:
         ("no NMI", pod, "localhost:2579", nobody),
         ("NMI: 403", pod, "localhost:2579", 403),
         ("NMI: 404, 429, 5xx", pod, "localhost:2579", 404),
-        ("NMI: no token in the response", pod, "localhost:2579", NoTokenInAnswerError()),
+        ("NMI: no token in the response", pod, "localhost:2579", MalformedTokenResponseError()),
         ("token proxy: 401 without a code", binding, "kubernetes.default.svc.cluster.local", 401),
         (
             "Entra: a response without an error code",
@@ -202,52 +206,59 @@ def _machine_rows() -> Iterator[Row]:
     ]
     for when, identity, host, outcome in cases:
         error = outcome if isinstance(outcome, Exception) else _refused(outcome)
-        found = no_token(error, identity=identity, tenant="TENANT", host=host).error
+        found = token_failure(error, identity=identity, tenant="TENANT", host=host).error
         yield when, found.problem, found.remedy
 
 
 def _refused(status: int) -> TokenRefusedError:
-    return TokenRefusedError(TokenAnswer(status, {}, b""))
+    return TokenRefusedError(TokenResponse(status, {}, b""))
 
 
 def _vault_rows() -> Iterator[Row]:
     secret = ObjectRef(ObjectType.SECRET, "NAME", "")
-    app = Asked("VAULT", "TENANT", f"https://{_LOGIN}", WorkloadIdentity("CLIENT_ID", _TOKEN))
-    machine = Asked("VAULT", "TENANT", f"https://{_LOGIN}", VmManagedIdentity(""))
+    app = RequestContext(
+        "VAULT", "TENANT", f"https://{_LOGIN}", WorkloadIdentity("CLIENT_ID", _TOKEN)
+    )
+    machine = RequestContext("VAULT", "TENANT", f"https://{_LOGIN}", VmManagedIdentity(""))
     trusts = f'Bearer authorization="https://{_LOGIN}/OTHER-TENANT"'
-    cases: list[tuple[str, Refusal, ObjectRef, Asked]] = [
-        ("401", Refusal(401, (), trusts), secret, app),
-        ("403, a secret", Refusal(403, ("Forbidden",), ""), secret, app),
+    cases: list[tuple[str, ErrorResponse, ObjectRef, RequestContext]] = [
+        ("401", ErrorResponse(401, (), trusts), secret, app),
+        ("403, a secret", ErrorResponse(403, ("Forbidden",), ""), secret, app),
         (
             "403, a key",
-            Refusal(403, ("Forbidden",), ""),
+            ErrorResponse(403, ("Forbidden",), ""),
             ObjectRef(ObjectType.KEY, "NAME", ""),
             app,
         ),
         (
             "403, a certificate",
-            Refusal(403, ("Forbidden",), ""),
+            ErrorResponse(403, ("Forbidden",), ""),
             ObjectRef(ObjectType.CERT, "NAME", ""),
             app,
         ),
-        ("403, a managed identity", Refusal(403, ("Forbidden",), ""), secret, machine),
-        ("403, firewall", Refusal(403, ("Forbidden", "ForbiddenByFirewall"), ""), secret, app),
-        ("403, disabled", Refusal(403, ("Forbidden", "SecretDisabled"), ""), secret, app),
-        ("404", Refusal(404, ("SecretNotFound",), ""), secret, app),
+        ("403, a managed identity", ErrorResponse(403, ("Forbidden",), ""), secret, machine),
+        (
+            "403, firewall",
+            ErrorResponse(403, ("Forbidden", "ForbiddenByFirewall"), ""),
+            secret,
+            app,
+        ),
+        ("403, disabled", ErrorResponse(403, ("Forbidden", "SecretDisabled"), ""), secret, app),
+        ("404", ErrorResponse(404, ("SecretNotFound",), ""), secret, app),
         (
             "404, a version",
-            Refusal(404, ("SecretNotFound",), ""),
+            ErrorResponse(404, ("SecretNotFound",), ""),
             ObjectRef(ObjectType.SECRET, "NAME", "VERSION"),
             app,
         ),
-        ("any other status", Refusal(400, ("BadParameter",), ""), secret, app),
+        ("any other status", ErrorResponse(400, ("BadParameter",), ""), secret, app),
     ]
     for when, refusal, ref, asked in cases:
-        found = refusal_error(refusal, ref, asked)
+        found = error_for_response(refusal, ref, asked)
         yield when, found.problem, found.remedy
     for status, pause in ((429, 30.0), (503, None)):
         purpose = f"read {secret} from vault VAULT"
-        busy = busy_error(status, host=_VAULT, purpose=purpose, pause=pause)
+        busy = retryable_error(status, host=_VAULT, action=purpose, retry_after=pause)
         yield str(status), busy.problem, busy.remedy
 
 

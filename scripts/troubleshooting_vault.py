@@ -14,18 +14,18 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
 from keyferry.errors import KeyferryError
-from keyferry.vault.answer import Answer
-from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, Pod
+from keyferry.vault.answer import VaultResponse
+from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, PodInfo
 from keyferry.vault.login_refusals import login_error
 from keyferry.vault.objects import parse_objects
 from keyferry.vault.params import parse_mount
-from keyferry.vault.pod_tokens import NoPodTokens
+from keyferry.vault.pod_tokens import DisabledTokenRequester
 from keyferry.vault.product import VAULT
-from keyferry.vault.read_refusals import Engine, read_error
+from keyferry.vault.read_refusals import SecretsEngine, read_error
 from keyferry.vault.render import render
 from keyferry.vault.server import Server, parse_address
 from keyferry.vault.unavailable import unavailable_error
-from keyferry.vault.unreachable import no_tls_problem, vault_problem
+from keyferry.vault.unreachable import tls_required_problem, vault_connection_problem
 from keyferry.vault_settings import VaultSettings
 from scripts.troubleshooting_table import Row, table
 
@@ -47,7 +47,7 @@ login), `dns`, `connect` and `tls` (connecting to the vault), `vault` (the vault
 """
 _SERVER = Server(parse_address("https://VAULT:8200"), "NAMESPACE")
 _ROOT = Server(parse_address("https://VAULT:8200"))
-_POD = Pod("NAMESPACE", "POD", "UID", "ACCOUNT")
+_POD = PodInfo("NAMESPACE", "POD", "UID", "ACCOUNT")
 _LOGIN = Login(_ROOT, "kubernetes", JwtLogin("ROLE", "AUDIENCE"), _POD)
 _JWT = Login(_ROOT, "jwt", JwtLogin("ROLE", "AUDIENCE"), _POD)
 _KEY = ConnectionKey("VAULT", 8200, True, True, None, None, None)
@@ -102,7 +102,7 @@ def _class_rows() -> Iterator[Row]:
         except KeyferryError as error:
             yield when, error.problem, error.remedy
     try:
-        asyncio.run(NoPodTokens(VAULT).make(_POD, ""))
+        asyncio.run(DisabledTokenRequester(VAULT).request_token(_POD, ""))
     except KeyferryError as error:
         yield "no token for the audience", error.problem, error.remedy
 
@@ -131,12 +131,12 @@ def _way_rows() -> Iterator[Row]:
         bad = ssl.SSLCertVerificationError(when)
         bad.verify_code = code
         cases.append((when, aiohttp.ClientConnectorCertificateError(_KEY, bad)))
-    rows = [(when, vault_problem(error, _ROOT, None)) for when, error in cases]
+    rows = [(when, vault_connection_problem(error, _ROOT, None)) for when, error in cases]
     rows.append(
-        ("http:// in the SecretProviderClass, but the port speaks TLS", no_tls_problem(_ROOT))
+        ("http:// in the SecretProviderClass, but the port speaks TLS", tls_required_problem(_ROOT))
     )
     for when, found in rows:
-        yield f"{when} ({found.hop.value})", found.problem, found.remedy
+        yield f"{when} ({found.stage.value})", found.problem, found.remedy
 
 
 def _login_rows() -> Iterator[Row]:
@@ -188,9 +188,9 @@ def _vault_rows() -> Iterator[Row]:
 
 
 def _read_rows() -> Iterator[Row]:
-    kv1, kv2 = Engine("MOUNT", "kv", 1), Engine("MOUNT", "kv", 2)
-    pki = Engine("MOUNT", "pki")
-    cases: list[tuple[str, int, str, str, Engine | None]] = [
+    kv1, kv2 = SecretsEngine("MOUNT", "kv", 1), SecretsEngine("MOUNT", "kv", 2)
+    pki = SecretsEngine("MOUNT", "pki")
+    cases: list[tuple[str, int, str, str, SecretsEngine | None]] = [
         ("missing policy", 403, "permission denied", "secretPath: MOUNT/data/PATH", None),
         (
             "missing policy, KV version 2 without data/",
@@ -234,10 +234,10 @@ def _read_rows() -> Iterator[Row]:
 
 
 def _key_rows() -> Iterator[Row]:
-    cases: list[tuple[str, str, Answer]] = [
-        ("unknown key", "secretKey: KEY", Answer(data={"OTHER": "x"})),
-        ("wrong encoding", "secretKey: KEY, encoding: hex", Answer(data={"KEY": "x"})),
-        ("an empty response", "secretKey: KEY", Answer()),
+    cases: list[tuple[str, str, VaultResponse]] = [
+        ("unknown key", "secretKey: KEY", VaultResponse(data={"OTHER": "x"})),
+        ("wrong encoding", "secretKey: KEY, encoding: hex", VaultResponse(data={"KEY": "x"})),
+        ("an empty response", "secretKey: KEY", VaultResponse()),
     ]
     for when, fields, answer in cases:
         (found,) = parse_objects(f"- {{objectName: FILE, secretPath: PATH, {fields}}}")

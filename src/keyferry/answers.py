@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorResponse:
     """An answer that is neither the document asked for nor worth another try.
 
     Attributes:
@@ -35,19 +35,19 @@ class Refusal:
     challenge: str
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
+def parse_error_response(status: int, headers: Mapping[str, str], body: bytes) -> ErrorResponse:
     """Read the answer of a server that says "no"."""
-    return Refusal(status, _error_codes(body), headers.get("WWW-Authenticate", ""))
+    return ErrorResponse(status, _error_codes(body), headers.get("WWW-Authenticate", ""))
 
 
-def parse_answer(body: bytes, document: type[T], *, host: str, purpose: str) -> T:
+def parse_json_response(body: bytes, document: type[T], *, host: str, action: str) -> T:
     """The JSON document in `body`.
 
     Args:
         body: of an answer with status 200.
         document: what msgspec makes of it.
         host: who answered, for messages.
-        purpose: the end of the sentence "failed to ...", for messages.
+        action: the end of the sentence "failed to ...", for messages.
 
     Raises:
         VaultError: it is not the JSON of `document`; nothing of it is repeated.
@@ -57,29 +57,31 @@ def parse_answer(body: bytes, document: type[T], *, host: str, purpose: str) -> 
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         # Neither quoted nor chained: the answer may hold a secret value.
         raise VaultError(
-            f"failed to {purpose}: the answer of {host} is not the JSON of the vault's API",
+            f"failed to {action}: the answer of {host} is not the JSON of the vault's API",
             f"Check that {host} is a vault and that no proxy answers instead.",
         ) from None
 
 
-def busy_error(status: int, *, host: str, purpose: str, pause: float | None) -> VaultError:
+def retryable_error(
+    status: int, *, host: str, action: str, retry_after: float | None
+) -> VaultError:
     """The error for a status that says "later".
 
     Args:
         status: one of `keyferry.retry.RETRY_STATUSES`.
         host: who answered.
-        purpose: the end of the sentence "failed to ...".
-        pause: seconds that the answer asked to wait, if it did.
+        action: the end of the sentence "failed to ...".
+        retry_after: seconds that the answer asked to wait, if it did.
     """
     if status == 429:
-        wish = "" if pause is None else f" and asks to wait {pause:g} s"
+        wish = "" if retry_after is None else f" and asks to wait {retry_after:g} s"
         return VaultThrottledError(
-            f"failed to {purpose}: {host} throttles (429 Too Many Requests){wish}",
+            f"failed to {action}: {host} throttles (429 Too Many Requests){wish}",
             "Too many requests reach this vault: ask for fewer objects or spread them over vaults.",
-            retry_after=pause,
+            retry_after=retry_after,
         )
     return VaultError(
-        f"failed to {purpose}: {host} failed with status {status}",
+        f"failed to {action}: {host} failed with status {status}",
         "The failure is on the vault's side; Keyferry tries again with the next mount or refresh.",
     )
 

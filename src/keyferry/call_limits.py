@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class CallLimits:
     """None everywhere: as for all vaults."""
 
-    rate: float | None = None
+    qps: float | None = None
     """Requests a second to one vault."""
     burst: int | None = None
     """So many at once after a quiet time."""
     tries: int | None = None
     """Of one request that fails, the first one included."""
-    seconds: float | None = None
+    call_timeout: float | None = None
     """For one request with its turns and tries."""

@@ -1,4 +1,4 @@
-"""From the exceptions of aiohttp to ours: which hop failed, why, what to do about it. [pure]"""
+"""From the exceptions of aiohttp to ours: which stage failed, why, what to do about it. [pure]"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from enum import Enum
 
 import aiohttp
 
-from keyferry.errors import ConnectionFailedError, Hop
+from keyferry.errors import ConnectionFailedError, Stage
 
 _PROXY_REMEDY = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process."
 _TRUST_REMEDY = (
@@ -25,7 +25,7 @@ class CertificateFault(Enum):
     DATES = "dates"
     ISSUER = "issuer"
     NAME = "name"
-    FORM = "form"
+    NONCOMPLIANT = "form"
     CLIENT = "client"
     """The client has none."""
 
@@ -35,27 +35,27 @@ class ConnectionProblem:
     """Why a try brought no usable answer.
 
     Attributes:
-        hop: where the journey ended.
+        stage: where the journey ended.
         problem: what happened there, naming the host.
         remedy: what a person can do.
         transient: whether another try can end better.
-        certificate: what is wrong with it, where that is the problem.
+        certificate_fault: what is wrong with it, where that is the problem.
     """
 
-    hop: Hop
+    stage: Stage
     problem: str
     remedy: str
     transient: bool
-    certificate: CertificateFault | None = None
+    certificate_fault: CertificateFault | None = None
 
-    def error(self, purpose: str) -> ConnectionFailedError:
-        """The error to raise, `purpose` being the end of the sentence "failed to ..."."""
+    def error(self, action: str) -> ConnectionFailedError:
+        """The error to raise, `action` being the end of the sentence "failed to ..."."""
         return ConnectionFailedError(
-            f"failed to {purpose}: {self.problem}", self.remedy, hop=self.hop
+            f"failed to {action}: {self.problem}", self.remedy, stage=self.stage
         )
 
 
-def chainable(error: Exception) -> Exception | None:
+def safe_cause(error: Exception) -> Exception | None:
     """What an error of ours may be chained to; None for what repeats an answer or its request."""
     return None if isinstance(error, aiohttp.ClientResponseError) else error
 
@@ -64,24 +64,24 @@ def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
     """Translate what aiohttp raised on the way to `host`."""
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
-            return _not_connected(error, host)
+            return _connect_failed(error, host)
         case aiohttp.ClientHttpProxyError():
             problem = f"the proxy refused to connect to {host} (status {error.status})"
-            return ConnectionProblem(Hop.CONNECT, problem, _PROXY_REMEDY, error.status >= 500)
+            return ConnectionProblem(Stage.CONNECT, problem, _PROXY_REMEDY, error.status >= 500)
         case aiohttp.ConnectionTimeoutError():
             problem = f"{host} accepted no connection in time"
-            return ConnectionProblem(Hop.CONNECT, problem, _reach_remedy(host), transient=True)
+            return ConnectionProblem(Stage.CONNECT, problem, _reach_remedy(host), transient=True)
         case TimeoutError():
             problem = f"{host} did not answer in time"
-            return ConnectionProblem(Hop.CONNECT, problem, _health_remedy(host), transient=True)
+            return ConnectionProblem(Stage.CONNECT, problem, _health_remedy(host), transient=True)
         case aiohttp.InvalidURL():
             problem = f"{host!r} is no valid host name"
-            return ConnectionProblem(Hop.DNS, problem, "Check the class.", transient=False)
+            return ConnectionProblem(Stage.DNS, problem, "Check the class.", transient=False)
         case _:
-            return _cut_off(error, host)
+            return _connection_lost(error, host)
 
 
-def _not_connected(
+def _connect_failed(
     error: aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError, host: str
 ) -> ConnectionProblem:
     cause = error.os_error
@@ -89,33 +89,33 @@ def _not_connected(
         case aiohttp.ClientConnectorCertificateError():
             return _bad_certificate(error.certificate_error, host)
         case aiohttp.ClientConnectorDNSError():
-            return _unresolved(cause, host)
+            return _dns_failed(cause, host)
         case aiohttp.ClientProxyConnectionError():
             problem = f"the proxy {error.host} could not be reached ({_reason(cause)})"
-            return ConnectionProblem(Hop.CONNECT, problem, _PROXY_REMEDY, transient=True)
+            return ConnectionProblem(Stage.CONNECT, problem, _PROXY_REMEDY, transient=True)
         case aiohttp.ClientSSLError():
             problem = f"TLS with {host} could not be agreed on ({_reason(cause)})"
             remedy = f"Check that {host} speaks TLS and that no proxy answers instead."
-            return ConnectionProblem(Hop.TLS, problem, remedy, transient=False)
+            return ConnectionProblem(Stage.TLS, problem, remedy, transient=False)
         case _:
             problem = f"{host} could not be reached ({_reason(cause)})"
-            return ConnectionProblem(Hop.CONNECT, problem, _reach_remedy(host), transient=True)
+            return ConnectionProblem(Stage.CONNECT, problem, _reach_remedy(host), transient=True)
 
 
-def _cut_off(error: Exception, host: str) -> ConnectionProblem:
+def _connection_lost(error: Exception, host: str) -> ConnectionProblem:
     if "ALERT_CERTIFICATE_REQUIRED" in str(error):  # TLS 1.3 says so after its handshake
         return ConnectionProblem(
-            Hop.TLS,
+            Stage.TLS,
             f"{host} wants a client certificate",
             "Have one issued by a CA that it trusts.",
             transient=False,
-            certificate=CertificateFault.CLIENT,
+            certificate_fault=CertificateFault.CLIENT,
         )
     problem = f"{host} closed the connection before its answer was whole"
-    return ConnectionProblem(Hop.CONNECT, problem, _health_remedy(host), transient=True)
+    return ConnectionProblem(Stage.CONNECT, problem, _health_remedy(host), transient=True)
 
 
-def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
+def _dns_failed(cause: OSError, host: str) -> ConnectionProblem:
     name = host.partition(":")[0]
     remedy = (
         f"Check the spelling of the name and the DNS of this machine: getent hosts {name}. "
@@ -123,7 +123,7 @@ def _unresolved(cause: OSError, host: str) -> ConnectionProblem:
     )
     problem = f"the host name {host} could not be resolved ({_reason(cause)})"
     unknown = cause.errno in (socket.EAI_NONAME, socket.EAI_NODATA)
-    return ConnectionProblem(Hop.DNS, problem, remedy, transient=not unknown)
+    return ConnectionProblem(Stage.DNS, problem, remedy, transient=not unknown)
 
 
 def _bad_certificate(cause: Exception, host: str) -> ConnectionProblem:
@@ -131,7 +131,7 @@ def _bad_certificate(cause: Exception, host: str) -> ConnectionProblem:
     unknown = ("it cannot be verified", _TRUST_REMEDY, CertificateFault.ISSUER)
     reason, remedy, fault = _CERTIFICATE_REASONS.get(code, unknown)
     problem = f"the TLS certificate of {host} is not accepted: {reason}"
-    return ConnectionProblem(Hop.TLS, problem, remedy, transient=False, certificate=fault)
+    return ConnectionProblem(Stage.TLS, problem, remedy, transient=False, certificate_fault=fault)
 
 
 _STRICT_REMEDY = (
@@ -161,20 +161,20 @@ _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
     79: (
         "its issuer is not marked as a CA (basicConstraints)",
         "Have the CA issued anew with basicConstraints CA:TRUE.",
-        CertificateFault.FORM,
+        CertificateFault.NONCOMPLIANT,
     ),
     85: (
         "it has no authorityKeyIdentifier",
         _STRICT_REMEDY,
-        CertificateFault.FORM,
+        CertificateFault.NONCOMPLIANT,
     ),
-    86: ("its CA has no subjectKeyIdentifier", _STRICT_REMEDY, CertificateFault.FORM),
+    86: ("its CA has no subjectKeyIdentifier", _STRICT_REMEDY, CertificateFault.NONCOMPLIANT),
     89: (
         "the basicConstraints of its CA are not critical",
         _STRICT_REMEDY,
-        CertificateFault.FORM,
+        CertificateFault.NONCOMPLIANT,
     ),
-    92: ("its CA has no keyUsage", _STRICT_REMEDY, CertificateFault.FORM),
+    92: ("its CA has no keyUsage", _STRICT_REMEDY, CertificateFault.NONCOMPLIANT),
 }
 """The codes of OpenSSL (X509_V_ERR_...) that have a remedy of their own."""
 

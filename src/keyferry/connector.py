@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp.abc import ResolveResult
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
     import asyncio
@@ -59,7 +59,7 @@ def new_connector(
         raise PlatformError(
             f"the CA of the development vault cannot be read from {ca_file}: {error}",
             "Start the development vault anew.",
-            hop=Hop.TLS,
+            stage=Stage.TLS,
         ) from error
     return _RedirectingConnector(https=https, http=http, context=context)
 
@@ -78,21 +78,21 @@ class _RedirectingConnector(aiohttp.TCPConnector):
         self, host: str, port: int, traces: Sequence[Trace] | None = None
     ) -> list[ResolveResult]:
         """A stand-in, so that no name is looked up on a machine that may be offline."""
-        return [_resolved(host, self._https)]
+        return [_resolve_result(host, self._https)]
 
     async def _wrap_create_connection(
         self, *args: Any, addr_infos: list[AddrInfoType], req: aiohttp.ClientRequest, **kwargs: Any
     ) -> tuple[asyncio.Transport, ResponseHandler]:
         """Connect where the scheme says; only here aiohttp knows the request and the address."""
         target = self._https if req.is_ssl() else self._http
-        redirected = self._convert_hosts_to_addr_infos([_resolved(req.host, target)])
+        redirected = self._convert_hosts_to_addr_infos([_resolve_result(req.host, target)])
         addr_infos[:] = redirected
         return await super()._wrap_create_connection(
             *args, addr_infos=addr_infos, req=req, **kwargs
         )
 
 
-def _resolved(host: str, address: tuple[str, int]) -> ResolveResult:
+def _resolve_result(host: str, address: tuple[str, int]) -> ResolveResult:
     return ResolveResult(
         hostname=host, host=address[0], port=address[1], family=0, proto=0, flags=0
     )

@@ -23,7 +23,7 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from keyferry.expiry import Ending, Expiry
+    from keyferry.expiry import ExpiringLease, Expiry
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
@@ -106,14 +106,14 @@ class MountResult:
         files: none means that the provider wrote them itself, as providers of the old style do.
         expiries: of the objects for which the class wants a warning. The wire has no place for
             them: a provider on a socket logs those that are near.
-        held_seconds: how long before the call the oldest of its content was fetched, for another
-            pod; 0 where all of it was fetched for this call. Not on the wire.
+        oldest_content_age: how long before the call the oldest of its content was fetched, for
+            another pod; 0 where all of it was fetched for this call. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
     files: tuple[SecretFile, ...] = ()
     expiries: tuple[Expiry, ...] = ()
-    held_seconds: float = 0.0
+    oldest_content_age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +143,13 @@ class Provider(Protocol):
         Called once, before any other. `volume_gone` tells which of them stand no more.
         """
 
-    def volume_gone(self, target_path: str) -> None:
+    def volume_removed(self, target_path: str) -> None:
         """Hear that a volume is gone for good: what was made for it alone can be given back.
 
         Never fails, and waits for no vault.
         """
 
-    def endings(self) -> tuple[Ending, ...]:
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
         """What is to be replaced now, by a refresh of its volume; asked every few seconds."""
 
     async def close(self) -> None:
@@ -162,13 +162,13 @@ class NamedFile:
 
     Attributes:
         path: the path inside the volume, which is always a name.
-        names: the object's own name in the vault, for example.
-        origin: the object as a person would call it, for messages: `secret db-password`.
+        aliases: the object's own name in the vault, for example.
+        object_name: the object as a person would call it, for messages: `secret db-password`.
     """
 
     path: str
-    names: frozenset[str]
-    origin: str
+    aliases: frozenset[str]
+    object_name: str
 
 
 # --- the wire form

@@ -1,10 +1,10 @@
 """Every error that Keyferry raises on purpose, grouped by who must act on it. [pure]
 
-An error knows four things about itself: the *hop* of the journey that failed, the gRPC status that
-kubelet is to see (the published codes of the upstream driver), the *reason* that the `error_type`
-label of the metrics carries, and a *remedy*: a sentence that a person can act on. Foreign
-exceptions are translated into these at the edge where they arise, chained with `raise ... from`. No
-message ever holds a secret value, a token or the body of a response.
+An error knows four things about itself: the *stage* of the journey that failed, the gRPC status
+that kubelet is to see (the published codes of the upstream driver), the *reason* that the
+`error_type` label of the metrics carries, and a *remedy*: a sentence that a person can act on.
+Foreign exceptions are translated into these at the edge where they arise, chained with `raise ...
+from`. No message ever holds a secret value, a token or the body of a response.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Code(IntEnum):
     UNAVAILABLE = 14
 
 
-class Hop(Enum):
+class Stage(Enum):
     """The stations between the pod and the vault, in the order in which a mount meets them."""
 
     REQUEST = "request"
@@ -44,7 +44,7 @@ class Hop(Enum):
     """One secret, key or certificate in the vault."""
     VOLUME = "volume"
     """The mount and the files of the volume."""
-    SECRET = "secret"  # noqa: S105 - the name of a hop
+    SECRET = "secret"  # noqa: S105 - the name of a stage
     """The Kubernetes Secret that mirrors files of the volume."""
     STORE = "store"
     """Where classes are read and Secrets, pod statuses and events are written."""
@@ -58,23 +58,24 @@ class KeyferryError(Exception):
             full stop.
         remedy: what the reader can do about it, a whole sentence. May be empty where the problem
             says it all.
-        hop: where it happened, when the class of the error leaves that open.
+        stage: where it happened, when the class of the error leaves that open.
 
     Attributes:
-        about: the object of the vault that it is about, such as `secret db-password`; "" for none.
+        object_name: the object of the vault that it is about, such as `secret db-password`; "" for
+            none.
     """
 
     code: int = Code.UNKNOWN
     reason: str = "FailedToMount"
-    hop: Hop = Hop.REQUEST
-    about: str = ""
+    stage: Stage = Stage.REQUEST
+    object_name: str = ""
 
-    def __init__(self, problem: str, remedy: str = "", *, hop: Hop | None = None) -> None:
+    def __init__(self, problem: str, remedy: str = "", *, stage: Stage | None = None) -> None:
         super().__init__(problem, remedy)
         self.problem = problem
         self.remedy = remedy
-        if hop is not None:
-            self.hop = hop
+        if stage is not None:
+            self.stage = stage
 
     def __str__(self) -> str:
         """The problem and the remedy, as a person reads them."""
@@ -82,8 +83,8 @@ class KeyferryError(Exception):
 
     def log_pairs(self) -> dict[str, str]:
         """What a line of the log says of it: where, about which object, and why."""
-        about = {"object": self.about} if self.about else {}
-        return {"hop": self.hop.value, **about, "error": str(self)}
+        about = {"object": self.object_name} if self.object_name else {}
+        return {"stage": self.stage.value, **about, "error": str(self)}
 
 
 # --- whoever writes the class or the pod must act ---
@@ -92,7 +93,7 @@ class KeyferryError(Exception):
 class AuthorError(KeyferryError):
     """The SecretProviderClass or the pod says something that cannot be carried out."""
 
-    hop = Hop.CLASS
+    stage = Stage.CLASS
 
 
 class ClassNotFoundError(AuthorError):
@@ -112,14 +113,14 @@ class ObjectNamesError(AuthorError):
     """
 
     reason = "FailedToCreateSecret"
-    hop = Hop.SECRET
+    stage = Stage.SECRET
 
 
 class SecretDataError(AuthorError):
     """The files named by a `secretObjects` entry cannot make a Secret of its type."""
 
     reason = "FailedToCreateSecret"
-    hop = Hop.SECRET
+    stage = Stage.SECRET
 
 
 # --- whoever runs the cluster or the machine must act ---
@@ -135,7 +136,7 @@ class RequestInvalidError(PlatformError):
     code = Code.INVALID_ARGUMENT
 
 
-class VolumeLeavingError(PlatformError):
+class VolumeUnpublishedError(PlatformError):
     """The volume was taken away while this call was filling it.
 
     CSI calls it ABORTED: another operation on the same volume came in between.
@@ -156,14 +157,14 @@ class VolumeLeavingError(PlatformError):
 class ProviderNotFoundError(PlatformError):
     """No built-in provider and no provider socket bears the name that the class gives."""
 
-    hop = Hop.PROVIDER
+    stage = Stage.PROVIDER
     reason = ""
 
 
 class ProviderUnreachableError(PlatformError):
     """The socket of a provider exists but nobody answers on it."""
 
-    hop = Hop.PROVIDER
+    stage = Stage.PROVIDER
     code = Code.UNAVAILABLE
     reason = "GRPCProviderError"
 
@@ -171,7 +172,7 @@ class ProviderUnreachableError(PlatformError):
 class VolumeError(PlatformError):
     """The mount point cannot be inspected, mounted or unmounted."""
 
-    hop = Hop.VOLUME
+    stage = Stage.VOLUME
     code = Code.INTERNAL
     reason = "FailedToEnsureMountPoint"
 
@@ -179,28 +180,28 @@ class VolumeError(PlatformError):
 class StoreError(PlatformError):
     """Classes cannot be read, or Secrets, statuses and events cannot be written."""
 
-    hop = Hop.STORE
+    stage = Stage.STORE
     reason = ""
 
 
-class StoreAwayError(StoreError):
+class StoreUnavailableError(StoreError):
     """The store does not answer now, or cannot do it now; later it may."""
 
 
-class SecretForeignError(StoreError):
+class SecretNotManagedError(StoreError):
     """A Secret of that name is there that Keyferry did not make."""
 
 
-class SecretClaimedError(StoreError):
+class SecretConflictError(StoreError):
     """Another class has the Secret.
 
     Attributes:
-        holder: the name of that class.
+        owner_class: the name of that class.
     """
 
-    def __init__(self, problem: str, remedy: str, *, holder: str) -> None:
+    def __init__(self, problem: str, remedy: str, *, owner_class: str) -> None:
         super().__init__(problem, remedy)
-        self.holder = holder
+        self.owner_class = owner_class
 
 
 # --- whoever runs the vault or its permissions must act ---
@@ -209,7 +210,7 @@ class SecretClaimedError(StoreError):
 class ProviderError(KeyferryError):
     """A provider could not deliver; the volume keeps what it had."""
 
-    hop = Hop.PROVIDER
+    stage = Stage.PROVIDER
     reason = "GRPCProviderError"
 
 
@@ -225,29 +226,29 @@ class ProviderReportedError(ProviderError):
 class FilesInvalidError(ProviderError):
     """A provider delivered files whose paths cannot be written into a volume."""
 
-    hop = Hop.VOLUME
+    stage = Stage.VOLUME
     reason = "FileWriteError"
 
 
 class VaultError(ProviderError):
     """A vault or the way to it failed: token endpoint, DNS, TLS, permission, object."""
 
-    hop = Hop.VAULT
+    stage = Stage.VAULT
 
 
 class ConnectionFailedError(VaultError):
     """No usable answer came: DNS, TCP, TLS, a time-out, or a connection closed half way.
 
-    `hop` says which.
+    `stage` says which.
     """
 
-    hop = Hop.CONNECT
+    stage = Stage.CONNECT
 
 
 class IdentityError(VaultError):
     """The token endpoint refused, or the identity of the class cannot be used here."""
 
-    hop = Hop.IDENTITY
+    stage = Stage.IDENTITY
 
 
 class AccessDeniedError(VaultError):
@@ -257,13 +258,13 @@ class AccessDeniedError(VaultError):
 class ObjectNotFoundError(VaultError):
     """The vault has no such object or version, or it is disabled."""
 
-    hop = Hop.OBJECT
+    stage = Stage.OBJECT
 
 
 class ObjectUnusableError(VaultError):
     """The object cannot be delivered as the class asks (an encoding, a format)."""
 
-    hop = Hop.OBJECT
+    stage = Stage.OBJECT
 
 
 class VaultThrottledError(VaultError):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-_LONGEST = 100
+_MAX_EXCERPT = 100
 
 
 def excerpt(text: str) -> str:
     """`text`, or its beginning when it is long, on one line and without control characters."""
-    shown = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    shown = text if len(text) <= _MAX_EXCERPT else text[:_MAX_EXCERPT] + "..."
     return "".join(char if char.isprintable() else "?" for char in shown)

@@ -20,29 +20,32 @@ class Expiry:
     """When a delivered object ends, of which its class wants to hear some time before.
 
     Attributes:
-        name: the object as a person would call it: `secret db-password`.
-        at: seconds since 1970, before the year 10000.
-        warn_before: seconds before `at` from which on it is `SOON`.
+        object_name: the object as a person would call it: `secret db-password`.
+        expires_at: seconds since 1970, before the year 10000.
+        warn_before: seconds before `expires_at` from which on it is `SOON`.
     """
 
-    name: str
-    at: int
+    object_name: str
+    expires_at: int
     warn_before: float
 
     def state(self, now: float) -> ExpiryState:
         """How near its end is at `now`, seconds since 1970."""
-        if now >= self.at:
+        if now >= self.expires_at:
             return ExpiryState.EXPIRED
-        return ExpiryState.SOON if now >= self.at - self.warn_before else ExpiryState.FAR
+        return ExpiryState.SOON if now >= self.expires_at - self.warn_before else ExpiryState.FAR
 
-    def sentence(self, now: float) -> str:
+    def warning(self, now: float) -> str:
         """The warning, without the remaining time, so that it reads the same until the end."""
         verb = "expired" if self.state(now) is ExpiryState.EXPIRED else "expires"
-        return f"{self.name} {verb} on {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC"
+        return (
+            f"{self.object_name} {verb} on "
+            f"{datetime.fromtimestamp(self.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class ExpiringLease:
     """What was made for a volume, ends soon, and is replaced by a refresh of the volume alone.
 
     Attributes:

@@ -12,31 +12,31 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound="KeyferryError")
 
-_NAMED = 10
+_MAX_NAMES = 10
 """So many further failures a message names before it only counts."""
 
 
-def within(context: str, error: E) -> E:
-    """A copy of `error` that begins with `context`; mounts may share the error itself."""
+def prefixed(prefix: str, error: E) -> E:
+    """A copy of `error` that begins with `prefix`; mounts may share the error itself."""
     copied = copy(error)
-    copied.problem = f"{context}: {error.problem}"
+    copied.problem = f"{prefix}: {error.problem}"
     return copied
 
 
-def first_of(failures: Sequence[tuple[str, KeyferryError]], context: str = "") -> KeyferryError:
+def combined(failures: Sequence[tuple[str, KeyferryError]], prefix: str = "") -> KeyferryError:
     """The first failure, with the names of the others.
 
     Args:
         failures: object and error, at least one.
-        context: what precedes the problem of the first one; "" for nothing.
+        prefix: what precedes the problem of the first one; "" for nothing.
     """
     (about, first), others = failures[0], failures[1:]
-    error = within(context, first) if context else copy(first)
+    error = prefixed(prefix, first) if prefix else copy(first)
     names = [name for name in dict.fromkeys(name for name, _ in others) if name != about]
     if names:
-        more = len(names) - _NAMED
+        more = len(names) - _MAX_NAMES
         tail = f" and {more} more" if more > 0 else ""
-        error.problem += f"; also failed: {', '.join(names[:_NAMED])}{tail}"
-    error.about = about
+        error.problem += f"; also failed: {', '.join(names[:_MAX_NAMES])}{tail}"
+    error.object_name = about
     error.__cause__ = first.__cause__
     return error

@@ -40,7 +40,10 @@ def read_json(body: bytes) -> Json:
     """
     try:
         value: Json = json.loads(
-            body.decode(), parse_int=JsonNumber, parse_float=JsonNumber, parse_constant=_no_constant
+            body.decode(),
+            parse_int=JsonNumber,
+            parse_float=JsonNumber,
+            parse_constant=_reject_constant,
         )
     except (ValueError, RecursionError):
         raise NotJsonError from None
@@ -64,7 +67,7 @@ def text_bytes(text: str) -> bytes:
     return _SURROGATES.sub("\ufffd", text).encode()
 
 
-def _no_constant(_: str) -> Json:
+def _reject_constant(_: str) -> Json:
     raise NotJsonError
 
 

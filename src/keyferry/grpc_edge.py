@@ -17,7 +17,7 @@ from keyferry.sockets import bind_private
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from keyferry.sockets import BoundSocket, Endpoint
+    from keyferry.sockets import BoundSocket, GrpcEndpoint
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,20 +28,20 @@ _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 _log = get_logger("grpc")
 
 
-async def abort(context: Context, error: BaseException, *, step: str) -> NoReturn:
+async def abort(context: Context, error: BaseException, *, operation: str) -> NoReturn:
     """Ends the call with the status of `error`, and logs it: once, where the call entered.
 
     An exception that is not ours is a defect; the caller gets its type only, because its text could
     hold anything.
     """
     if isinstance(error, KeyferryError):
-        _log.error(f"{step} failed", **error.log_pairs())
+        _log.error(f"{operation} failed", **error.log_pairs())
         await context.abort(_STATUS[error.code], str(error))
     defect = InternalError(
-        f"{step} failed by a defect of Keyferry ({type(error).__name__})",
+        f"{operation} failed by a defect of Keyferry ({type(error).__name__})",
         "Please report it with the log of this process.",
     )
-    _log.error(f"{step} failed", **defect.log_pairs(), where=_where(error))
+    _log.error(f"{operation} failed", **defect.log_pairs(), where=_traceback_summary(error))
     await context.abort(_STATUS[defect.code], str(defect))
     raise AssertionError  # abort raises; this tells the type checker
 
@@ -66,7 +66,7 @@ def stop_signal() -> asyncio.Event:
 
 @asynccontextmanager
 async def serving_grpc(
-    endpoint: Endpoint,
+    endpoint: GrpcEndpoint,
     add_services: Callable[[grpc.aio.Server], None],
     *,
     drain: float = DRAIN_SECONDS,
@@ -102,7 +102,7 @@ async def serving_grpc(
             bound.remove()
 
 
-def _where(error: BaseException) -> str:
+def _traceback_summary(error: BaseException) -> str:
     """The call chain of `error` without its text, which may hold a value."""
     lines = []
     trace = error.__traceback__

@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING, TypeVar
 import aiohttp
 import msgspec
 
-from keyferry.answers import Refusal, busy_error, parse_answer, refusal
-from keyferry.connection_errors import chainable, connection_problem
+from keyferry.answers import (
+    ErrorResponse,
+    parse_error_response,
+    parse_json_response,
+    retryable_error,
+)
+from keyferry.connection_errors import connection_problem, safe_cause
 from keyferry.connector import new_connector
-from keyferry.errors import Hop, PlatformError, VaultError
+from keyferry.errors import PlatformError, Stage, VaultError
 from keyferry.proxies import Proxies
-from keyferry.retry import RETRY_STATUSES, TryFailed, retry_after_seconds
+from keyferry.retry import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,13 +77,13 @@ class DevRedirect:
             raise PlatformError(
                 f"no development vault is running with its data in {folder} (no {path.name} there)",
                 f"Start it with: keyferry devvault run --data {folder}",
-                hop=Hop.REQUEST,
+                stage=Stage.REQUEST,
             ) from error
         except (OSError, ValueError, msgspec.DecodeError) as error:
             raise PlatformError(
                 f"{path} cannot be used: {error}",
                 "Start the development vault anew.",
-                hop=Hop.REQUEST,
+                stage=Stage.REQUEST,
             ) from error
         return redirect
 
@@ -106,7 +111,7 @@ class HttpsSettings:
 
 T = TypeVar("T")
 
-MAX_ANSWER_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 """An answer that is longer is no answer of a vault; a Key Vault secret has at most 25 KiB."""
 
 
@@ -115,12 +120,12 @@ class HttpsClient:
 
     Args:
         settings: how connections are made.
-        wall: seconds since the epoch.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, settings: HttpsSettings, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: HttpsSettings, *, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
-        self._wall = wall
+        self._clock = clock
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -137,7 +142,7 @@ class HttpsClient:
         """
         proxy = ""
         if proxied and self.settings.dev is None:
-            proxy = self.settings.proxies.of(url.scheme, url.host or "")
+            proxy = self.settings.proxies.proxy_for(url.scheme, url.host or "")
         if proxy not in self._sessions:
             if self._connector is None:
                 dev = self.settings.dev
@@ -170,21 +175,21 @@ class HttpsClient:
         *,
         headers: Mapping[str, str],
         document: type[T],
-        purpose: str,
+        action: str,
         seconds: float,
-    ) -> T | Refusal | TryFailed:
+    ) -> T | ErrorResponse | RetryableFailure:
         """GET `url` once and parse its JSON answer.
 
         Args:
             url: absolute, encoded.
             headers: of the request.
             document: what msgspec makes of the answer.
-            purpose: the end of the sentence "failed to ...", for messages.
+            action: the end of the sentence "failed to ...", for messages.
             seconds: the time limit; `try_timeout` counts besides.
 
         Raises:
-            ConnectionFailedError: no connection, and another try would meet the same; its hop says
-                why.
+            ConnectionFailedError: no connection, and another try would meet the same; its stage
+                says why.
             VaultError: the answer is not the JSON of `document`, or has no end.
         """
         limit = min(seconds, self.settings.try_timeout)
@@ -194,35 +199,35 @@ class HttpsClient:
             async with self.session(url).get(
                 url, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                body = await _read_limited(response, host=host, purpose=purpose)
+                body = await _read_limited(response, host=host, action=action)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             problem = connection_problem(error, host=host)
             if not problem.transient:
-                raise problem.error(purpose) from chainable(error)
-            return TryFailed(problem.error(purpose), cause=chainable(error))
+                raise problem.error(action) from safe_cause(error)
+            return RetryableFailure(problem.error(action), cause=safe_cause(error))
         if response.status in RETRY_STATUSES:
             pause = self.retry_after(response.headers)
-            return TryFailed(
-                busy_error(response.status, host=host, purpose=purpose, pause=pause), pause
+            return RetryableFailure(
+                retryable_error(response.status, host=host, action=action, retry_after=pause), pause
             )
         if response.status != 200:
-            return refusal(response.status, response.headers, body)
-        return parse_answer(body, document, host=host, purpose=purpose)
+            return parse_error_response(response.status, response.headers, body)
+        return parse_json_response(body, document, host=host, action=action)
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """The pause in seconds that the headers of an answer ask for, if they do."""
-        return retry_after_seconds(headers, now=self._wall())
+        return retry_after_seconds(headers, now=self._clock())
 
 
-async def _read_limited(response: aiohttp.ClientResponse, *, host: str, purpose: str) -> bytes:
+async def _read_limited(response: aiohttp.ClientResponse, *, host: str, action: str) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while chunk := await response.content.readany():
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
+        if size > MAX_RESPONSE_BYTES:
             raise VaultError(
-                f"failed to {purpose}: {host} sends more than {MAX_ANSWER_BYTES} bytes",
+                f"failed to {action}: {host} sends more than {MAX_RESPONSE_BYTES} bytes",
                 f"Check that {host} is a vault and that no proxy answers instead.",
             )
     return b"".join(chunks)

@@ -2,9 +2,9 @@
 
 Upstream's tooling greps for lines that begin with `E`, and log pipelines know the JSON keys
 `level`, `timestamp`, `caller` and `message` (driver.md, section 6.2). What is logged are names,
-versions, durations and hops: the callers hand over nothing else, and nothing in Keyferry logs a
+versions, durations and stages: the callers hand over nothing else, and nothing in Keyferry logs a
 request or a file as a whole. The keys are upstream's where it has one: `pod`, `spc`, `secret`,
-`targetPath`, `volumeId`, `provider`; `hop`, `object` and `error` say where and why a call failed.
+`targetPath`, `volumeId`, `provider`; `stage`, `object` and `error` say where and why a call failed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Render = Callable[["Level", str, str, Pairs], str]
     """Of the level, the caller, the message and the pairs, one line."""
 
-_DETAILS = 2
+_DEBUG_VERBOSITY = 2
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
@@ -38,7 +38,7 @@ class Level(IntEnum):
     INFO = 2
     WARNING = 3
     ERROR = 4
-    NOTHING = 5
+    OFF = 5
     """Graver than any line."""
 
 
@@ -67,8 +67,8 @@ def configure_logs(
         quiet: nothing at all, for commands that talk to a person themselves.
         stream: where to; standard error when left out.
     """
-    level = Level.DEBUG if verbosity >= _DETAILS else Level.INFO
-    _output.least = Level.NOTHING if quiet else level
+    level = Level.DEBUG if verbosity >= _DEBUG_VERBOSITY else Level.INFO
+    _output.min_level = Level.OFF if quiet else level
     _output.render = _render_json if as_json else _render_text
     _output.stream = stream
 
@@ -77,7 +77,7 @@ def configure_logs(
 class _Output:
     """Where the lines of this process go, and which, and how."""
 
-    least: Level
+    min_level: Level
     render: Render
     stream: TextIO | None = None
     """None: standard error, whatever that is then."""
@@ -109,7 +109,7 @@ class Logger:
         self._log(Level.ERROR, message, pairs)
 
     def _log(self, level: Level, message: str, pairs: Pairs) -> None:
-        if level >= _output.least:
+        if level >= _output.min_level:
             line = _output.render(level, self.caller, message, {**_context.get(), **pairs})
             stream = _output.stream or sys.stderr
             stream.write(f"{line}\n")  # at once, so that no other thread writes into it

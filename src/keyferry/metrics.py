@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 OS_TYPE = "linux"
-_ROTATION_BUCKETS = (
+_DURATION_BUCKETS = (
     0.1,
     0.1349,
     0.1821,
@@ -40,7 +40,7 @@ _ROTATION_BUCKETS = (
 
 
 @dataclass(slots=True)
-class Observed:
+class PublishLabels:
     """What a publish learns on its way and its metrics want as labels."""
 
     provider: str = ""
@@ -83,18 +83,18 @@ class Metrics:
             "rotation_reconcile_duration_sec",
             "Duration of a refresh in seconds",
             ["os_type"],
-            buckets=_ROTATION_BUCKETS,
+            buckets=_DURATION_BUCKETS,
             registry=registry,
         )
         self.volumes = VolumeMetrics(registry, os_type=OS_TYPE)
-        self.secrets = SecretMetrics(registry, os_type=OS_TYPE, buckets=_ROTATION_BUCKETS)
+        self.secrets = SecretMetrics(registry, os_type=OS_TYPE, buckets=_DURATION_BUCKETS)
         self._near_expiry = Gauge(
             "keyferry_objects_near_expiry",
             "Objects in mounted volumes that have expired or soon will, of classes with a warning",
             [*provider, "state"],
             registry=registry,
         )
-        self._unverified = Gauge(
+        self._tls_verification_disabled = Gauge(
             "keyferry_unverified_vault",
             "1 for each vault whose TLS certificate was not verified, as its class asks",
             ["os_type", "vault"],
@@ -108,12 +108,12 @@ class Metrics:
         )
 
     @contextmanager
-    def publish(self) -> Iterator[Observed]:
+    def publish(self) -> Iterator[PublishLabels]:
         """Counts one publish call.
 
         `error_type` is the reason of the error that leaves the block.
         """
-        observed = Observed()
+        observed = PublishLabels()
         try:
             yield observed
         except Exception as error:
@@ -141,17 +141,17 @@ class Metrics:
         self._publish_error.labels(OS_TYPE, provider, error.reason).inc()
         self._rotation_error.labels(OS_TYPE, provider, error.reason, "true").inc()
 
-    def near_expiry(self, provider: str, state: str, count: Callable[[], float]) -> None:
+    def watch_near_expiry(self, provider: str, state: str, count: Callable[[], float]) -> None:
         """`count` tells, whenever it is asked, how many objects are in `state`."""
         self._near_expiry.labels(OS_TYPE, provider, state).set_function(count)
 
-    def unverified(self, vault: str) -> None:
+    def tls_verification_disabled(self, vault: str) -> None:
         """The certificate of this vault, a host, is not verified."""
-        self._unverified.labels(OS_TYPE, vault).set(1)
+        self._tls_verification_disabled.labels(OS_TYPE, vault).set(1)
 
-    def registered(self, state: bool) -> None:
+    def registered(self, is_registered: bool) -> None:
         """Kubelet took this driver, or did not."""
-        self._registered.labels(OS_TYPE).set(state)
+        self._registered.labels(OS_TYPE).set(is_registered)
 
     def exposition(self) -> bytes:
         """Everything in the Prometheus text format."""

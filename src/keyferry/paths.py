@@ -42,7 +42,7 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
     return None
 
 
-def path_clash(paths: Iterable[str]) -> tuple[str, str] | None:
+def path_conflict(paths: Iterable[str]) -> tuple[str, str] | None:
     """The first two paths that cannot stand in one volume, or None.
 
     They are equal, or one is a folder of the other.

@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from keyferry.economy.hub import Economy
+    from keyferry.economy.hub import Fetcher
     from keyferry.https import HttpsSettings
     from keyferry.metrics import Metrics
     from keyferry.provider_settings import ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
-class ProviderParts:
+class ProviderDependencies:
     """The parts that the composition root has for a provider.
 
     Attributes:
         https: how its connections are made.
         settings: what it is told.
-        economy: how it spares the vaults; one for all providers of the process.
+        fetcher: how it spares the vaults; one for all providers of the process.
         metrics: what is counted; None where nobody looks.
     """
 
     https: HttpsSettings
     settings: ProviderSettings
-    economy: Economy
+    fetcher: Fetcher
     metrics: Metrics | None = None

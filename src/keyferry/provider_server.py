@@ -16,7 +16,7 @@ from keyferry.expiry import ExpiryState
 from keyferry.grpc_edge import Context, abort
 from keyferry.logs import get_logger
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.reminders import Reminders
+from keyferry.reminders import Deduplicator
 
 if TYPE_CHECKING:
     from keyferry.contract import MountResult, Provider
@@ -25,12 +25,15 @@ _log = get_logger("provider")
 _HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
 """HealthCheckResponse{status: SERVING}, the only answer that there is."""
-_LOCAL = [("grpc.default_authority", "localhost"), ("grpc.initial_reconnect_backoff_ms", 100)]
+_CHANNEL_OPTIONS = [
+    ("grpc.default_authority", "localhost"),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+]
 
 
 def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
     """Serves `provider` as v1alpha1.CSIDriverProvider, and its health, on `server`."""
-    front = _Front(provider)
+    front = _ProviderServicer(provider)
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
@@ -49,7 +52,7 @@ def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
                 },
             ),
             grpc.method_handlers_generic_handler(
-                _HEALTH, {"Check": grpc.unary_unary_rpc_method_handler(_serving)}
+                _HEALTH, {"Check": grpc.unary_unary_rpc_method_handler(_check_health)}
             ),
         ]
     )
@@ -64,7 +67,7 @@ class HealthProbe:
     """
 
     def __init__(self, address: str, seconds: float) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=_LOCAL)
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._seconds = seconds
 
     async def __aenter__(self) -> Self:
@@ -86,36 +89,38 @@ class HealthProbe:
         return None if answer == _SERVING else "the provider does not serve"
 
 
-async def _serving(_: bytes, context: Context) -> bytes:
+async def _check_health(_: bytes, context: Context) -> bytes:
     del context
     return _SERVING
 
 
-class _Front:
+class _ProviderServicer:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._reminders = Reminders()
+        self._deduplicator = Deduplicator()
 
     async def mount(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
         try:
             result = await self._provider.mount(decode_call(message))
-            self._tell(result)
+            self._log_expiries(result)
             return encode_result(result)
         except Exception as error:  # noqa: BLE001  (the edge of the process)
-            await abort(context, error, step="mount")
+            await abort(context, error, operation="mount")
 
-    def _tell(self, result: MountResult) -> None:
+    def _log_expiries(self, result: MountResult) -> None:
         """Log what the wire has no place for."""
         now = time.time()
         for expiry in result.expiries:
-            if expiry.state(now) is not ExpiryState.FAR and self._reminders.due(expiry):
-                _log.warning(expiry.sentence(now))
+            if expiry.state(now) is not ExpiryState.FAR and self._deduplicator.should_notify(
+                expiry
+            ):
+                _log.warning(expiry.warning(now))
 
     async def version(self, _: wire.VersionRequest, context: Context) -> wire.VersionResponse:
         try:
             version = await self._provider.version()
         except Exception as error:  # noqa: BLE001  (the edge of the process)
-            await abort(context, error, step="version")
+            await abort(context, error, operation="version")
         return wire.VersionResponse(
             version=version.api_version,
             runtime_name=version.runtime_name,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from keyferry.contract import NamedFile, Provider
-    from keyferry.provider_parts import ProviderParts
+    from keyferry.provider_parts import ProviderDependencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class ProviderRow:
     """
 
     name: str
-    build: Callable[[ProviderParts], Provider]
+    build: Callable[[ProviderDependencies], Provider]
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
 
 
-def _build_azure(parts: ProviderParts) -> Provider:
+def _build_azure(deps: ProviderDependencies) -> Provider:
     from keyferry.azure.provider import build_provider
 
-    return build_provider(parts)
+    return build_provider(deps)
 
 
 def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
@@ -40,16 +40,16 @@ def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     return named_files(parameters)
 
 
-def _build_vault(parts: ProviderParts) -> Provider:
+def _build_vault(deps: ProviderDependencies) -> Provider:
     from keyferry.vault.provider import build_vault
 
-    return build_vault(parts)
+    return build_vault(deps)
 
 
-def _build_openbao(parts: ProviderParts) -> Provider:
+def _build_openbao(deps: ProviderDependencies) -> Provider:
     from keyferry.vault.provider import build_openbao
 
-    return build_openbao(parts)
+    return build_openbao(deps)
 
 
 def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Proxies:
     bypassed: tuple[str, ...] = ()
 
     @classmethod
-    def of_environment(cls, environment: Mapping[str, str]) -> Proxies:
+    def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
         """As the variables say.
 
         Raises:
@@ -40,12 +40,12 @@ class Proxies:
         """
         bypassed = (name.strip().lower() for name in _variable(environment, "NO_PROXY").split(","))
         return cls(
-            _proxy(environment, "HTTPS_PROXY"),
-            _proxy(environment, "HTTP_PROXY"),
+            _proxy_url(environment, "HTTPS_PROXY"),
+            _proxy_url(environment, "HTTP_PROXY"),
             tuple(name for name in bypassed if name),
         )
 
-    def of(self, scheme: str, host: str) -> str:
+    def proxy_for(self, scheme: str, host: str) -> str:
         """The URL of the proxy to a host; "" for none.
 
         Args:
@@ -53,26 +53,26 @@ class Proxies:
             host: in lower case, without a port.
         """
         proxy = self.https if scheme == "https" else self.http
-        return proxy if proxy and not self._goes_without(host) else ""
+        return proxy if proxy and not self._is_bypassed(host) else ""
 
-    def _goes_without(self, host: str) -> bool:
+    def _is_bypassed(self, host: str) -> bool:
         try:
             address = ip_address(host)
         except ValueError:
-            return host == "localhost" or any(_covers(name, host) for name in self.bypassed)
+            return host == "localhost" or any(_matches(name, host) for name in self.bypassed)
         return address.is_loopback or any(
-            name == "*" or ((network := _network(name)) and address in network)
+            name == "*" or ((network := _parse_network(name)) and address in network)
             for name in self.bypassed
         )
 
 
-def _covers(name: str, host: str) -> bool:
+def _matches(name: str, host: str) -> bool:
     """Whether an entry of NO_PROXY means a host: a name means what is below it, too."""
     domain = name.removeprefix("*").lstrip(".")
     return name == "*" or host == domain or host.endswith(f".{domain}")
 
 
-def _network(name: str) -> IPv4Network | IPv6Network | None:
+def _parse_network(name: str) -> IPv4Network | IPv6Network | None:
     """The addresses that an entry of NO_PROXY means; None when it is a name."""
     try:
         return ip_network(name, strict=False)
@@ -84,7 +84,7 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return (environment.get(name.lower()) or environment.get(name) or "").strip()
 
 
-def _proxy(environment: Mapping[str, str], name: str) -> str:
+def _proxy_url(environment: Mapping[str, str], name: str) -> str:
     """The URL in a variable; a bare `host:port` is an http URL, as it is for curl."""
     text = _variable(environment, name)
     if not text:
@@ -99,6 +99,6 @@ def _proxy(environment: Mapping[str, str], name: str) -> str:
         raise PlatformError(
             f"{name} is not the URL of a proxy",  # which may hold a password
             "Write it as http://host:port.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         )
     return url

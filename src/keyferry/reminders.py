@@ -12,26 +12,28 @@ HOUR = 3600.0
 """Kubernetes forgets an event after an hour."""
 
 
-class Reminders:
+class Deduplicator:
     """Says what is due to be told.
 
     Args:
-        every: seconds for which something that was told is not told again.
+        interval: seconds for which something that was told is not told again.
         clock: seconds from an arbitrary start.
     """
 
-    def __init__(self, every: float = HOUR, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._every = every
+    def __init__(
+        self, interval: float = HOUR, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = interval
         self._clock = clock
-        self._told: dict[Hashable, float] = {}
+        self._notified_at: dict[Hashable, float] = {}
 
-    def due(self, what: Hashable) -> bool:
-        """Whether to tell `what` now; if so, it counts as told."""
+    def should_notify(self, key: Hashable) -> bool:
+        """Whether to tell `key` now; if so, it counts as told."""
         now = self._clock()
         # In the order of telling, so that the old ones are in front.
-        while self._told and now - next(iter(self._told.values())) >= self._every:
-            del self._told[next(iter(self._told))]
-        if what in self._told:
+        while self._notified_at and now - next(iter(self._notified_at.values())) >= self._interval:
+            del self._notified_at[next(iter(self._notified_at))]
+        if key in self._notified_at:
             return False
-        self._told[what] = now
+        self._notified_at[key] = now
         return True

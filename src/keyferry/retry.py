@@ -23,20 +23,20 @@ RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class TryFailed:
+class RetryableFailure:
     """One try failed, and another may end better.
 
     Attributes:
         error: what to raise when there is none.
         retry_after: seconds the server asked to wait.
         cause: what `error` is chained to; None where its text could hold a secret value.
-        of_server: whether the server as a whole failed, and not what was asked of it.
+        host_fault: whether the server as a whole failed, and not what was asked of it.
     """
 
     error: KeyferryError
     retry_after: float | None = None
     cause: Exception | None = None
-    of_server: bool = True
+    host_fault: bool = True
 
     @property
     def is_throttled(self) -> bool:
@@ -55,7 +55,7 @@ class RetryPolicy:
     cap: float = 10.0
     """Seconds: no pause of our own choice is longer."""
 
-    def longest(self, failures: int) -> float:
+    def max_delay(self, failures: int) -> float:
         """The longest pause in seconds after so many failures, at least 1."""
         # The exponent is bounded, because a float is.
         return min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
@@ -73,19 +73,21 @@ class GiveUp:
     """No further try: the tries or the time are used up."""
 
 
-def decide(policy: RetryPolicy, *, failures: int, left: float, jitter: float) -> Wait | GiveUp:
+def decide_retry(
+    policy: RetryPolicy, *, failures: int, time_left: float, jitter: float
+) -> Wait | GiveUp:
     """What to do after a failed try.
 
     Args:
         policy: the limits.
         failures: how many tries have failed so far, at least 1.
-        left: seconds until the time limit of the whole request.
+        time_left: seconds until the time limit of the whole request.
         jitter: a random number from 0 to 1.
     """
     if failures >= policy.tries:
         return GiveUp()
-    pause = policy.longest(failures) * jitter
-    return Wait(pause) if pause < left else GiveUp()
+    pause = policy.max_delay(failures) * jitter
+    return Wait(pause) if pause < time_left else GiveUp()
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | None:

@@ -60,7 +60,7 @@ class SecretMetrics:
             ["os_type"],
             registry=registry,
         )
-        self._kept = Gauge(
+        self._managed = Gauge(
             "keyferry_secrets_kept",
             "Kubernetes Secrets that this node looks after",
             ["os_type"],
@@ -74,14 +74,14 @@ class SecretMetrics:
         )
 
     @contextmanager
-    def bringing(self, provider: str) -> Iterator[None]:
+    def timed_sync(self, provider: str) -> Iterator[None]:
         """Counts and times bringing one Secret in step; an error that leaves the block does not."""
         start = time.perf_counter()
         yield
         self._seconds.labels(self._os_type).observe(time.perf_counter() - start)
         self._synced.labels(self._os_type, provider).inc()
 
-    def failed(self, error: KeyferryError) -> None:
+    def sync_failed(self, error: KeyferryError) -> None:
         """A Secret could not be brought in step."""
         self._errors.labels(self._os_type, type(error).__name__.removesuffix("Error")).inc()
 
@@ -89,10 +89,10 @@ class SecretMetrics:
         """An edit by hand was reverted."""
         self._drift.labels(self._os_type).inc()
 
-    def watch(self, *, queue: Callable[[], float], kept: Callable[[], float]) -> None:
+    def watch(self, *, queue_length: Callable[[], float], managed: Callable[[], float]) -> None:
         """Both are asked whenever the metrics are read."""
-        self._queue.labels(self._os_type).set_function(queue)
-        self._kept.labels(self._os_type).set_function(kept)
+        self._queue.labels(self._os_type).set_function(queue_length)
+        self._managed.labels(self._os_type).set_function(managed)
 
     def watch_pending(self, kind: str, count: Callable[[], float]) -> None:
         """`count` tells how many objects of that kind wait for the API."""

@@ -12,7 +12,7 @@ from datetime import datetime  # noqa: TC003 - msgspec needs it at run time
 import msgspec
 
 
-class PodClaim(msgspec.Struct, frozen=True):
+class BoundObjectClaim(msgspec.Struct, frozen=True):
     """A pod or a service account that a token is bound to."""
 
     name: str = ""
@@ -23,11 +23,11 @@ class KubernetesClaims(msgspec.Struct, frozen=True):
     """The claim `kubernetes.io`."""
 
     namespace: str = ""
-    pod: PodClaim = PodClaim()
-    serviceaccount: PodClaim = PodClaim()
+    pod: BoundObjectClaim = BoundObjectClaim()
+    serviceaccount: BoundObjectClaim = BoundObjectClaim()
 
 
-class Claims(msgspec.Struct, frozen=True):
+class ServiceAccountClaims(msgspec.Struct, frozen=True):
     """What is read of a token; empty where it does not say.
 
     Attributes:
@@ -60,14 +60,14 @@ def parse_tokens(attribute: str) -> dict[str, str] | None:
     return {audience: entry.token for audience, entry in entries.items() if entry.token}
 
 
-def read_claims(token: str) -> Claims:
+def read_claims(token: str) -> ServiceAccountClaims:
     """The claims of a JWT, unverified; empty ones where it is none."""
     payload = token.split(".")[1] if token.count(".") == 2 else ""
     try:
         decoded = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        return msgspec.json.decode(decoded, type=Claims)
+        return msgspec.json.decode(decoded, type=ServiceAccountClaims)
     except (ValueError, msgspec.DecodeError, RecursionError):
-        return Claims()
+        return ServiceAccountClaims()
 
 
 def subject_of(*, namespace: str, service_account: str) -> str:

@@ -10,17 +10,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_SOCKET_BYTES = 107
+MAX_SOCKET_PATH_BYTES = 107
 """What the kernel takes as the path of a unix socket (unix(7), with the closing zero byte)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class GrpcEndpoint:
     """Where a gRPC server listens: a unix socket, or host and port as gRPC spells them."""
 
     address: str
@@ -29,7 +29,7 @@ class Endpoint:
     """The socket file of a unix endpoint."""
 
 
-def parse_endpoint(text: str) -> Endpoint:
+def parse_endpoint(text: str) -> GrpcEndpoint:
     """Reads `unix://tmp/csi.sock`, `unix:///csi/csi.sock` or `tcp://host:port`, as upstream does.
 
     The remainder of a unix endpoint gets a leading slash, so the first form means `/tmp/csi.sock`.
@@ -40,13 +40,13 @@ def parse_endpoint(text: str) -> Endpoint:
     scheme, separator, rest = text.partition("://")
     if separator and rest and scheme.lower() == "unix":
         path = "/" + rest.lstrip("/")
-        return Endpoint(f"unix:{path}", Path(path))
+        return GrpcEndpoint(f"unix:{path}", Path(path))
     if separator and rest and scheme.lower() == "tcp":
-        return Endpoint(rest if not rest.startswith(":") else f"0.0.0.0{rest}", None)  # noqa: S104 - as asked
+        return GrpcEndpoint(rest if not rest.startswith(":") else f"0.0.0.0{rest}", None)  # noqa: S104 - as asked
     raise PlatformError(
         f"invalid endpoint: {text!r}",
         "Write it as unix:///path/to/csi.sock or tcp://host:port.",
-        hop=Hop.REQUEST,
+        stage=Stage.REQUEST,
     )
 
 
@@ -57,7 +57,7 @@ class BoundSocket:
     path: Path
     inode: int
 
-    def stands(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the file is still there, and still ours."""
         try:
             return self.path.lstat().st_ino == self.inode
@@ -66,11 +66,11 @@ class BoundSocket:
 
     def remove(self) -> None:
         """Remove the file, unless it is no longer ours: a successor may serve there already."""
-        if self.stands():
+        if self.is_current():
             self.path.unlink(missing_ok=True)
 
 
-def bind_private(endpoint: Endpoint, bind: Callable[[str], object]) -> BoundSocket | None:
+def bind_private(endpoint: GrpcEndpoint, bind: Callable[[str], object]) -> BoundSocket | None:
     """Calls `bind` with the address; a unix socket is 0600 from its first moment.
 
     The socket is bound in a hidden folder and then renamed, so that it never stands there with
@@ -87,12 +87,12 @@ def bind_private(endpoint: Endpoint, bind: Callable[[str], object]) -> BoundSock
     if endpoint.socket is None:
         bind(endpoint.address)
         return None
-    if len(os.fsencode(endpoint.socket)) > MAX_SOCKET_BYTES:
+    if len(os.fsencode(endpoint.socket)) > MAX_SOCKET_PATH_BYTES:
         raise PlatformError(
             f"cannot listen on {endpoint.socket}:"
-            f" a socket path has at most {MAX_SOCKET_BYTES} bytes",
+            f" a socket path has at most {MAX_SOCKET_PATH_BYTES} bytes",
             "Choose a shorter --endpoint.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         )
     try:
         endpoint.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def bind_private(endpoint: Endpoint, bind: Callable[[str], object]) -> BoundSock
         raise PlatformError(
             f"cannot listen on {endpoint.socket}: {error.strerror}",
             "Choose another --endpoint, or mend the permissions of the folder.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         ) from error
 
 

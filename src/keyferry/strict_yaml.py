@@ -34,17 +34,17 @@ class YamlError(ClassInvalidError):
     """The text is not YAML, or more than the limits allow.
 
     Attributes:
-        bare: what is wrong, without the line.
+        detail: what is wrong, without the line.
         line: where, counted from 1.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, line: int = 1) -> None:
         super().__init__(f"{problem} (line {line})", remedy)
-        self.bare = problem
+        self.detail = problem
         self.line = line
 
 
-class Style(Enum):
+class ScalarStyle(Enum):
     """How a scalar is written; only a plain one can be a number, only a literal one keeps lines."""
 
     PLAIN = "plain"
@@ -53,7 +53,12 @@ class Style(Enum):
     FOLDED = "folded"
 
 
-_STYLES = {"'": Style.QUOTED, '"': Style.QUOTED, "|": Style.LITERAL, ">": Style.FOLDED}
+_STYLES = {
+    "'": ScalarStyle.QUOTED,
+    '"': ScalarStyle.QUOTED,
+    "|": ScalarStyle.LITERAL,
+    ">": ScalarStyle.FOLDED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class YamlScalar:
     """
 
     text: str
-    style: Style
+    style: ScalarStyle
     line: int
 
 
@@ -102,14 +107,14 @@ def read_yaml(text: str) -> YamlNode | None:
     except UnicodeEncodeError:
         raise YamlError("the text is not valid Unicode", "Write it in UTF-8.") from None
     if size > MAX_BYTES:
-        raise YamlError(f"the text has {size} bytes, and the limit is {MAX_BYTES}", _SPLIT)
+        raise YamlError(f"the text has {size} bytes, and the limit is {MAX_BYTES}", _SPLIT_REMEDY)
     builder = _Builder()
     for event in _events(text):
-        builder.take(event)
+        builder.handle(event)
     return builder.root
 
 
-_SPLIT = "Split it over several classes."
+_SPLIT_REMEDY = "Split it over several classes."
 
 
 def _events(text: str) -> Iterator[yaml.Event]:
@@ -117,17 +122,19 @@ def _events(text: str) -> Iterator[yaml.Event]:
         yield from yaml.parse(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise YamlError(f"not YAML: {error.problem or error.context}", _SYNTAX, line=line) from None
+        raise YamlError(
+            f"not YAML: {error.problem or error.context}", _SYNTAX_REMEDY, line=line
+        ) from None
     except yaml.YAMLError:
         # A character that YAML forbids; the parser's own text would quote what stands around it.
-        raise YamlError("not YAML: it holds a control character", _SYNTAX) from None
+        raise YamlError("not YAML: it holds a control character", _SYNTAX_REMEDY) from None
 
 
-_SYNTAX = "Mend the YAML; mind its indentation and quotes."
+_SYNTAX_REMEDY = "Mend the YAML; mind its indentation and quotes."
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenNode:
     """A list or mapping whose end has not come yet.
 
     Attributes:
@@ -148,7 +155,7 @@ class _Open:
     nodes: int = 1
     height: int = 1
 
-    def finished(self) -> YamlNode:
+    def finish(self) -> YamlNode:
         """The node, once its end has come."""
         if self.mapping:
             return YamlMap(dict(zip(self.keys, self.items, strict=True)), self.line)
@@ -156,7 +163,7 @@ class _Open:
 
 
 @dataclass(slots=True)
-class _Built:
+class _CompleteNode:
     """A whole node with what the limits need to know of it."""
 
     node: YamlNode
@@ -169,29 +176,29 @@ class _Builder:
 
     def __init__(self) -> None:
         self.root: YamlNode | None = None
-        self._open: list[_Open] = []
-        self._anchors: dict[str, _Built] = {}
+        self._open: list[_OpenNode] = []
+        self._anchors: dict[str, _CompleteNode] = {}
         self._documents = 0
         self._aliases = 0
         self._nodes = 0
 
-    def take(self, event: yaml.Event) -> None:
+    def handle(self, event: yaml.Event) -> None:
         # The most frequent first: a class has a few hundred of them.
         match event:
             case yaml.ScalarEvent():
                 line = _line(event)
-                style = _STYLES.get(event.style or "", Style.PLAIN)
+                style = _STYLES.get(event.style or "", ScalarStyle.PLAIN)
                 scalar = YamlScalar(_text(event, style, line), style, line)
                 self._nodes += 1
-                self._add(_Built(scalar, 1, 1), event.anchor, line)
+                self._add(_CompleteNode(scalar, 1, 1), event.anchor, line)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
                 self._begin(event, _line(event))
             case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
                 done = self._open.pop()
-                built = _Built(done.finished(), done.nodes, done.height)
+                built = _CompleteNode(done.finish(), done.nodes, done.height)
                 self._add(built, done.anchor, done.line)
             case yaml.AliasEvent():
-                self._alias(event.anchor, _line(event))
+                self._add_alias(event.anchor, _line(event))
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
@@ -204,11 +211,11 @@ class _Builder:
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{'map' if mapping else 'seq'}"):
             raise YamlError("a tag is not allowed here", "Remove it.", line=line)
-        self._open.append(_Open(mapping, event.anchor, line))
+        self._open.append(_OpenNode(mapping, event.anchor, line))
         self._nodes += 1
         self._check_depth(0, line)
 
-    def _alias(self, anchor: str | None, line: int) -> None:
+    def _add_alias(self, anchor: str | None, line: int) -> None:
         self._aliases += 1
         if self._aliases > MAX_ALIASES:
             raise YamlError(f"more than {MAX_ALIASES} aliases", "Write them out.", line=line)
@@ -219,7 +226,7 @@ class _Builder:
         self._nodes += built.nodes
         self._add(built, None, line)
 
-    def _add(self, built: _Built, anchor: str | None, line: int) -> None:
+    def _add(self, built: _CompleteNode, anchor: str | None, line: int) -> None:
         """Put a whole node into what is open, or make it the root."""
         self._check_depth(built.height, line)
         if anchor is not None:
@@ -231,16 +238,18 @@ class _Builder:
         parent.nodes += built.nodes
         parent.height = max(parent.height, built.height + 1)
         if self._nodes > MAX_NODES:
-            raise YamlError(f"more than {MAX_NODES} values, aliases expanded", _SPLIT, line=line)
+            raise YamlError(
+                f"more than {MAX_NODES} values, aliases expanded", _SPLIT_REMEDY, line=line
+            )
         if parent.mapping and len(parent.keys) == len(parent.items):
-            self._key(parent, built.node, line)
+            self._add_key(parent, built.node, line)
         else:
             parent.items.append(built.node)
 
-    def _key(self, parent: _Open, node: YamlNode, line: int) -> None:
+    def _add_key(self, parent: _OpenNode, node: YamlNode, line: int) -> None:
         if not isinstance(node, YamlScalar):
             raise YamlError("a key is a list or a mapping", "Use a text as key.", line=line)
-        if node.text == "<<" and node.style is Style.PLAIN:
+        if node.text == "<<" and node.style is ScalarStyle.PLAIN:
             raise YamlError("merge keys (<<) are not supported", "Write them out.", line=line)
         if node.text in parent.keys:
             problem = f"the key {node.text[:100]!r} stands twice in one mapping"
@@ -256,8 +265,8 @@ def _line(event: yaml.Event) -> int:
     return event.start_mark.line + 1 if event.start_mark else 1
 
 
-def _text(event: yaml.ScalarEvent, style: Style, line: int) -> str:
+def _text(event: yaml.ScalarEvent, style: ScalarStyle, line: int) -> str:
     if event.tag not in _STRING_TAGS:
         raise YamlError("a tag other than !!str is not allowed", "Remove it.", line=line)
-    is_null = style is Style.PLAIN and event.tag is None and event.value in _NULLS
+    is_null = style is ScalarStyle.PLAIN and event.tag is None and event.value in _NULLS
     return "" if is_null else event.value

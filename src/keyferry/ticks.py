@@ -10,26 +10,26 @@ from __future__ import annotations
 import math
 from hashlib import blake2b
 
-_SHARE_BYTES = 8
+_PHASE_BYTES = 8
 
 
-def share_of(*names: str) -> float:
+def phase_of(*names: str) -> float:
     """A number from 0 up to 1, always the same for these names, that scatters all names evenly."""
     text = "\0".join(f"{len(name)}:{name}" for name in names)
-    digest = blake2b(text.encode(errors="surrogatepass"), digest_size=_SHARE_BYTES).digest()
-    share: float = int.from_bytes(digest) / 256**_SHARE_BYTES
+    digest = blake2b(text.encode(errors="surrogatepass"), digest_size=_PHASE_BYTES).digest()
+    share: float = int.from_bytes(digest) / 256**_PHASE_BYTES
     return share
 
 
-def has_ticked(since: float, now: float, *, interval: float, share: float) -> bool:
+def slot_passed(since: float, now: float, *, interval: float, phase: float) -> bool:
     """Whether there was a tick after `since`; with an interval of 0 there always was.
 
     Args:
         since: seconds from an arbitrary start.
         now: likewise, not before `since`.
         interval: seconds between two ticks.
-        share: of the interval that goes by before the first tick, from 0 up to 1.
+        phase: of the interval that goes by before the first tick, from 0 up to 1.
     """
     if not interval:
         return True
-    return math.floor(since / interval - share) < math.floor(now / interval - share)
+    return math.floor(since / interval - phase) < math.floor(now / interval - phase)

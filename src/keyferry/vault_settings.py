@@ -46,27 +46,27 @@ class VaultSettings:
     """Environment and flags, in this order."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Further headers of every request."""
-    redirects: bool = True
+    follow_redirects: bool = True
     """Whether one redirect is followed."""
     proxy: str = ""
     """Of HTTP, for vaults alone; "" for those of the environment."""
     limits: CallLimits = field(default_factory=CallLimits)
     """Of the calls to its vaults."""
-    sessions: int = 1000
+    max_sessions: int = 1000
     """So many logins are kept; 0 for none."""
     kubernetes_url: str = ""
     """The API of the cluster that this process runs in; "" outside of one."""
     service_account_folder: str = "/var/run/secrets/kubernetes.io/serviceaccount"
     """Where token and namespace of this process are, and the CA of that API."""
-    creates_pod_tokens: bool = False
+    create_pod_tokens: bool = False
     """Whether that API is to make the tokens which kubelet did not send."""
     hmac_secret: str = ""
     """The Secret in the namespace of this process that holds the key of versions; "" for none."""
-    key_file: str = ""
+    hmac_key_file: str = ""
     """The file with the key of versions of this node, where there is no Secret; "" for none."""
-    keeps_leases: bool = True
+    renew_leases: bool = True
     """Whether leases are renewed between mounts."""
-    lease_idle: float | None = None
+    lease_idle_seconds: float | None = None
     """Seconds for which they are, at the least, though no volume asks for them; None where somebody
     tells when volumes go, and they are until then."""
     lease_folder: str = ""

@@ -36,7 +36,7 @@ class VolumeMetrics:
             ["os_type", "provider"],
             registry=registry,
         )
-        self._refused = Counter(
+        self._pod_status_errors = Counter(
             "keyferry_pod_status_errors",
             "Times that a pod status was refused by the Kubernetes API",
             ["os_type", "error_type"],
@@ -49,11 +49,13 @@ class VolumeMetrics:
             registry=registry,
         )
 
-    def status_refused(self, error: KeyferryError) -> None:
+    def pod_status_failed(self, error: KeyferryError) -> None:
         """A pod status was not taken."""
-        self._refused.labels(self._os_type, type(error).__name__.removesuffix("Error")).inc()
+        self._pod_status_errors.labels(
+            self._os_type, type(error).__name__.removesuffix("Error")
+        ).inc()
 
-    def rotated(self, provider: str, count: int) -> None:
+    def objects_rotated(self, provider: str, count: int) -> None:
         """So many objects of a mounted volume have another version."""
         if count:
             self._rotated.labels(self._os_type, provider).inc(count)
@@ -61,20 +63,20 @@ class VolumeMetrics:
     def watch(
         self,
         *,
-        oldest: Callable[[], float],
+        oldest_content_age: Callable[[], float],
         versions: Callable[[], Mapping[tuple[str, str, str, str], int]],
     ) -> None:
         """Both are asked whenever the metrics are read.
 
         Args:
-            oldest: age in seconds of the content that was fetched longest ago.
+            oldest_content_age: age in seconds of the content that was fetched longest ago.
             versions: volumes by namespace, class, object and version.
         """
-        self._oldest.labels(self._os_type).set_function(oldest)
-        self._registry.register(_ObjectVolumes(self._os_type, versions))
+        self._oldest.labels(self._os_type).set_function(oldest_content_age)
+        self._registry.register(_ObjectVersionVolumes(self._os_type, versions))
 
 
-class _ObjectVolumes(Collector):
+class _ObjectVersionVolumes(Collector):
     """Which versions the volumes of this node hold, read off when the metrics are."""
 
     def __init__(

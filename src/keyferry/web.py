@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from keyferry.metrics import Metrics
 
 
-Check = Callable[[], Awaitable[str | None]]
+HealthCheck = Callable[[], Awaitable[str | None]]
 """Answers what is wrong, in words; None when nothing is."""
 
 
 @asynccontextmanager
-async def serving_web(
-    address: str, *, metrics: Metrics | None, checks: Mapping[str, Check], flag: str
+async def serving_status(
+    address: str, *, metrics: Metrics | None, checks: Mapping[str, HealthCheck], flag: str
 ) -> AsyncIterator[str]:
     """Serves on `address` while the block runs; yields the real `host:port`.
 
@@ -39,9 +39,9 @@ async def serving_web(
     """
     app = web.Application()
     if metrics is not None:
-        app.router.add_get("/metrics", _page_of(metrics))
+        app.router.add_get("/metrics", _metrics_handler(metrics))
     for path, check in checks.items():
-        app.router.add_get(path, _page(check))
+        app.router.add_get(path, _check_handler(check))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -51,7 +51,7 @@ async def serving_web(
         await runner.cleanup()
 
 
-def _page_of(metrics: Metrics) -> Handler:
+def _metrics_handler(metrics: Metrics) -> Handler:
     async def show(_: web.Request) -> web.Response:
         return web.Response(
             body=metrics.exposition(),
@@ -61,7 +61,7 @@ def _page_of(metrics: Metrics) -> Handler:
     return show
 
 
-def _page(check: Check) -> Handler:
+def _check_handler(check: HealthCheck) -> Handler:
     async def show(_: web.Request) -> web.Response:
         problem = await check()
         return web.Response(text=f"{problem or 'ok'}\n", status=503 if problem else 200)
@@ -70,23 +70,23 @@ def _page(check: Check) -> Handler:
 
 
 async def _listen(runner: web.AppRunner, address: str, flag: str) -> None:
-    host, port = _split(address, flag)
+    host, port = _parse_address(address, flag)
     try:
         await web.TCPSite(runner, host or None, port).start()
     except OSError as error:
         raise PlatformError(
             f"cannot serve status pages on {address!r}: {error.strerror or error}",
             f"Free the port, or choose another with {flag}.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         ) from error
 
 
-def _split(address: str, flag: str) -> tuple[str, int]:
+def _parse_address(address: str, flag: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise PlatformError(
             f"{flag} {address!r} is not an address",
             "Write it as :8095 or 127.0.0.1:8095.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         )
     return host, int(port)

@@ -10,7 +10,7 @@ import re
 from datetime import date, datetime
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.strict_yaml import Style, YamlList, YamlMap, YamlNode, YamlScalar
+from keyferry.strict_yaml import ScalarStyle, YamlList, YamlMap, YamlNode, YamlScalar
 
 if TYPE_CHECKING:
     from keyferry.go_json import Json
@@ -23,30 +23,30 @@ _BASES = {"0b": 2, "0o": 8, "0x": 16}
 _INTEGER = re.compile(r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
-_MOMENT = re.compile(
+_TIMESTAMP = re.compile(
     _DATE.pattern + r"(?:[Tt]|[ ]+)([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(\.[0-9]{1,9})?"
     r"[ ]*(Z|[-+][0-9]{2}:[0-9]{2})?"
 )
-_LARGEST = 2**64 - 1
-_SMALLEST = -(2**63)
+_MAX_INTEGER = 2**64 - 1
+_MIN_INTEGER = -(2**63)
 
 
-def value_of(node: YamlNode) -> Json:
+def typed_value(node: YamlNode) -> Json:
     """The value of a node, types kept."""
     match node:
         case YamlScalar():
             return _scalar(node)
         case YamlList(items):
-            return [value_of(item) for item in items]
+            return [typed_value(item) for item in items]
         case YamlMap(entries):
-            return {key: value_of(entry) for key, entry in entries.items()}
+            return {key: typed_value(entry) for key, entry in entries.items()}
         case _:
             assert_never(node)
 
 
-def integer_of(scalar: YamlScalar) -> int | None:
+def parse_integer(scalar: YamlScalar) -> int | None:
     """The integer that a plain scalar is, None for any other. A leading 0 or 0o means octal."""
-    if scalar.style is not Style.PLAIN or not _INTEGER.fullmatch(scalar.text):
+    if scalar.style is not ScalarStyle.PLAIN or not _INTEGER.fullmatch(scalar.text):
         return None
     sign = -1 if scalar.text.startswith("-") else 1
     digits = scalar.text.lstrip("+-").replace("_", "")
@@ -61,26 +61,26 @@ def integer_of(scalar: YamlScalar) -> int | None:
 
 def _scalar(scalar: YamlScalar) -> Json:
     text = scalar.text
-    if scalar.style is not Style.PLAIN:
+    if scalar.style is not ScalarStyle.PLAIN:
         return text
     if not text:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
-    number = integer_of(scalar)
-    if number is not None and _SMALLEST <= number <= _LARGEST:
+    number = parse_integer(scalar)
+    if number is not None and _MIN_INTEGER <= number <= _MAX_INTEGER:
         return number
     if _FLOAT.fullmatch(text.replace("_", "")) and not text.startswith("_"):
         return float(text.replace("_", ""))
-    return _moment(text) or text
+    return _timestamp(text) or text
 
 
-def _moment(text: str) -> str | None:
+def _timestamp(text: str) -> str | None:
     """A date or moment as RFC 3339, None for any other text."""
     if found := _DATE.fullmatch(text):
         year, month, day = map(int, found.groups())
         return f"{_date_text(year, month, day)}T00:00:00Z" if _is_date(year, month, day) else None
-    found = _MOMENT.fullmatch(text)
+    found = _TIMESTAMP.fullmatch(text)
     if found is None:
         return None
     year, month, day, hour, minute, second = map(int, found.groups()[:6])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keyferry.devvault.clouds import IMDS_HOST
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.journal import Journal
+from keyferry.devvault.journal import RequestLog
 from keyferry.https import DevRedirect
 from tests.compat.world import CLOUD_PORT, relay
 from tests.e2e.children import Children
@@ -35,4 +35,4 @@ async def running_cloud(folder: Path, children: Children) -> AsyncIterator[DevVa
         redirect = DevRedirect.read(folder)
         imds = relay((IMDS_HOST, _HTTP_PORT), redirect.http)
         async with imds, relay(_NMI, redirect.http):
-            yield DevVault(data, Journal(), redirect)
+            yield DevVault(data, RequestLog(), redirect)

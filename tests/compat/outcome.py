@@ -11,7 +11,7 @@ from typing import Any
 from keyferry.store.present_secret import (
     CLASS_ANNOTATION,
     CLASS_VERSION_ANNOTATION,
-    FETCHED_ANNOTATION,
+    FETCHED_AT_ANNOTATION,
 )
 from tests.compat.stacks import Stack
 from tests.e2e.cluster.kubectl import Kubectl
@@ -20,7 +20,7 @@ from tests.e2e.node import Files, Volume, files_below
 Documents = Mapping[str, Mapping[str, Any]]
 """Kubernetes objects by name, without what differs in any two clusters."""
 
-OUR_ANNOTATIONS = {CLASS_ANNOTATION, CLASS_VERSION_ANNOTATION, FETCHED_ANNOTATION}
+OUR_ANNOTATIONS = {CLASS_ANNOTATION, CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
 """By which nodes agree about a Secret; their values differ in any two clusters."""
 
 STATUS_FIELDS = ("mounted", "objects", "podName", "secretProviderClassName", "targetPath")

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyferry.devvault.model import SecretAttributes
 from tests.compat.stacks import PAIRINGS
-from tests.fakes.devvault import DEFAULT_TENANT, CertificateWish, DevVault
-from tests.fakes.vault_peer import Issued, issue, new_ec, new_rsa
+from tests.fakes.devvault import DEFAULT_TENANT, CertificateSpec, DevVault
+from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 
 VAULT = "contoso"
 LOAD_VAULT = "fabrikam"
@@ -140,15 +140,15 @@ def _public_pem(vault: DevVault, name: str) -> bytes:
 def _certificates(vault: DevVault, folder: Path) -> dict[str, tuple[bytes, bytes]]:
     parts = {}
     for kind in ("RSA", "EC"):
-        wish = CertificateWish(hosts=["web.test"], kind=kind, content_type=PEM)
+        wish = CertificateSpec(hosts=["web.test"], kind=kind, content_type=PEM)
         vault.create_certificate(VAULT, f"pem-{kind.lower()}", wish)
-        key = new_rsa() if kind == "RSA" else new_ec()
-        made = issue("web.test", key)
+        key = new_rsa_key() if kind == "RSA" else new_ec_key()
+        made = issue_certificate("web.test", key)
         parts[f"pfx-{kind.lower()}"] = (made.pem, made.key_pem)
         _set_backed(vault, f"pfx-{kind.lower()}", PKCS12, _as_key_vault_packs(made, (), folder))
-    root = issue("root", new_ec(), authority=True)
-    middle = issue("middle", new_ec(), root, authority=True)
-    leaf = issue("leaf", new_rsa(), middle)
+    root = issue_certificate("root", new_ec_key(), is_ca=True)
+    middle = issue_certificate("middle", new_ec_key(), root, is_ca=True)
+    leaf = issue_certificate("leaf", new_rsa_key(), middle)
     for name, others in {"chain": (root, middle), "chain-broken": (root,)}.items():
         _set_backed(vault, name, PKCS12, _as_key_vault_packs(leaf, others, folder))
     _set_backed(vault, "pem-lonely", PEM, (new_key_of_nobody() + leaf.pem).decode())
@@ -166,7 +166,7 @@ UNREADABLE_KEY = (
 
 def new_key_of_nobody() -> bytes:
     """A private key that no certificate is made for."""
-    return issue("nobody", new_ec()).key_pem
+    return issue_certificate("nobody", new_ec_key()).key_pem
 
 
 def _set_backed(vault: DevVault, name: str, content_type: str, value: str) -> None:
@@ -175,7 +175,9 @@ def _set_backed(vault: DevVault, name: str, content_type: str, value: str) -> No
     vault.data.secrets.set(VAULT, name, value, attributes, certificate_version=token_hex(16))
 
 
-def _as_key_vault_packs(made: Issued, others: tuple[Issued, ...], folder: Path) -> str:
+def _as_key_vault_packs(
+    made: IssuedCertificate, others: tuple[IssuedCertificate, ...], folder: Path
+) -> str:
     """PKCS#12 with the ciphers of Key Vault and an empty password, which we cannot write."""
     return _packed(made, others, folder, *LEGACY)
 
@@ -184,7 +186,9 @@ LEGACY = ("-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "s
 MODERN = ("-keypbe", "AES-256-CBC", "-certpbe", "AES-256-CBC", "-macalg", "sha256")
 
 
-def _packed(made: Issued, others: tuple[Issued, ...], folder: Path, *ciphers: str) -> str:
+def _packed(
+    made: IssuedCertificate, others: tuple[IssuedCertificate, ...], folder: Path, *ciphers: str
+) -> str:
     """Base64 text of PKCS#12."""
     pem = folder / "packed.pem"
     pem.write_bytes(made.key_pem + made.pem + b"".join(other.pem for other in others))

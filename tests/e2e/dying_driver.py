@@ -23,10 +23,10 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from keyferry.cli.driver import FLAGS, settings_from
+from keyferry.cli.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.goflags import parse_flags
 from keyferry.driver.daemon import run_driver
-from keyferry.driver.mounts import TmpfsMounts
+from keyferry.driver.mounts import TmpfsMounter
 from keyferry.logs import configure_logs
 
 _PATH_ARGUMENT = {
@@ -85,7 +85,7 @@ class Effects:
     def wrap(self, what: str, call: Callable[..., None]) -> Callable[..., None]:
         """`call`, a method of TmpfsMounts whose first argument is the target, as an effect."""
 
-        def wrapped(mounts: TmpfsMounts, target: Path, *rest: object) -> None:
+        def wrapped(mounts: TmpfsMounter, target: Path, *rest: object) -> None:
             self.happens(what, str(target))
             call(mounts, target, *rest)
 
@@ -95,7 +95,7 @@ class Effects:
 def main() -> None:
     """Fork a driver for each line of standard input."""
     folders, flags = tuple(f"{folder}/" for folder in sys.argv[1:3]), sys.argv[3:]
-    settings = settings_from(parse_flags(flags, FLAGS))
+    settings = settings_from(parse_flags(flags, DRIVER_FLAGS))
     for module in _HEAVY:
         import_module(module)
     os.write(1, b"loaded\n")
@@ -104,8 +104,8 @@ def main() -> None:
         if pid == 0:
             effects = Effects(folders, int(line))
             # Set on the class, because run_driver builds the object itself.
-            TmpfsMounts._call_mount = effects.wrap("mount", TmpfsMounts._call_mount)  # type: ignore[method-assign]
-            TmpfsMounts._detach = effects.wrap("unmount", TmpfsMounts._detach)  # type: ignore[method-assign]
+            TmpfsMounter._call_mount = effects.wrap("mount", TmpfsMounter._call_mount)  # type: ignore[method-assign]
+            TmpfsMounter._detach = effects.wrap("unmount", TmpfsMounter._detach)  # type: ignore[method-assign]
             sys.addaudithook(effects.audit)
             configure_logs(as_json=False, verbosity=0)
             asyncio.run(run_driver(settings))

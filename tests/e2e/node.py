@@ -28,7 +28,7 @@ import grpc
 import yaml
 
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.journal import Journal
+from keyferry.devvault.journal import RequestLog
 from keyferry.https import DevRedirect
 from keyferry.proto import csi_pb2 as csi
 from tests.e2e.children import PATIENCE_SECONDS, Child, Children, ending_children
@@ -345,7 +345,7 @@ async def running_node(folder: Path, *vault_flags: str) -> AsyncIterator[Node]:
                     "vault", "keyferry", "devvault", "run", "--data", str(data_folder), *vault_flags
                 )
                 await child.says("listens")
-                vault = DevVault(data, Journal(), DevRedirect.read(data_folder))
+                vault = DevVault(data, RequestLog(), DevRedirect.read(data_folder))
                 vault.add_managed_identity(MACHINE)
                 node = Node(folder, children, vault)
                 try:

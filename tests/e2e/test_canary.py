@@ -17,7 +17,7 @@ import yaml
 from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.canaries import search, search_folder
 from tests.e2e.node import MACHINE, NAMESPACE, Driver, Node, Volume, running_node
-from tests.fakes.devvault import CloseHalfWay, RespondStatus
+from tests.fakes.devvault import CloseMidResponse, RespondStatus
 
 APP = "22222222-0000-4000-8000-000000000002"
 WORKLOAD = "33333333-0000-4000-8000-000000000003"
@@ -115,7 +115,7 @@ def volumes_of_each_identity(node: Node) -> list[Volume]:
 
 
 async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[str]:
-    """Let every hop fail, at a first mount and at a refresh; return what kubelet is told."""
+    """Let every stage fail, at a first mount and at a refresh; return what kubelet is told."""
     machine, principal, workload = volumes
     wrong = {"clientid": APP, "clientsecret": WRONG_SECRET}
     late = f"system:serviceaccount:{NAMESPACE}:late"
@@ -138,7 +138,7 @@ async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[st
             node.volume("workload", context={SERVICE_ACCOUNT_TOKENS: stranger}),
         )
     ]
-    for action in (RespondStatus(500), RespondStatus(403), CloseHalfWay()):
+    for action in (RespondStatus(500), RespondStatus(403), CloseMidResponse()):
         node.vault.add_fault("contoso.vault.azure.net", action, times=None)
         said.append(await refused(driver, node.volume("machine", pod="web-1")))
         await driver.publish(machine)

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.node import MACHINE, Driver, Node
-from tests.fakes.devvault import CloseHalfWay
+from tests.fakes.devvault import CloseMidResponse
 
 VAULT = "contoso.vault.azure.net"
 NAMES = [f"object-{number}" for number in range(5)]
@@ -125,7 +125,7 @@ async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(no
     runs = node.volume("app", pod="runs")
     await driver.publish(runs)
     await page.becomes(lambda age: (age or 0.0) > 1.0, "keyferry_oldest_content_age_seconds")
-    node.vault.add_fault(VAULT, CloseHalfWay(), times=None)
+    node.vault.add_fault(VAULT, CloseMidResponse(), times=None)
     starts = node.volume("app", pod="starts")
     await driver.publish(starts)
     assert runs.files() == starts.files()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.journal import Journal
+from keyferry.devvault.journal import RequestLog
 from keyferry.https import DevRedirect
 from tests.e2e.children import ending_children
 from tests.e2e.node import MACHINE, Node
@@ -40,7 +40,9 @@ async def test_a_driver_without_rights_keeps_volumes_in_private_folders(
     """Publish, read and unpublish as `nobody`; the log says that the files are on disk."""
     async with ending_children(tmp_path / "output") as children:
         with DevVaultData(home / "devvault") as data:
-            vault = DevVault(data, Journal(), DevRedirect(("127.0.0.1", 1), ("127.0.0.1", 1), home))
+            vault = DevVault(
+                data, RequestLog(), DevRedirect(("127.0.0.1", 1), ("127.0.0.1", 1), home)
+            )
             vault.add_managed_identity(MACHINE)
             vault.set_secret("contoso", "db-password", "s3cret")
             vault.grant("contoso", MACHINE)

@@ -15,14 +15,14 @@ from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
-class Certificate:
+class SelfSignedCertificate:
     """A self-signed certificate and its key."""
 
     key: rsa.RSAPrivateKey
     certificate: x509.Certificate
 
     @property
-    def public(self) -> str:
+    def certificate_pem(self) -> str:
         """The certificate alone, as PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
@@ -33,7 +33,7 @@ class Certificate:
             encryption = serialization.BestAvailableEncryption(password.encode())
         form = serialization.PrivateFormat.PKCS8
         key = self.key.private_bytes(serialization.Encoding.PEM, form, encryption)
-        return key.decode() + self.public
+        return key.decode() + self.certificate_pem
 
     def pkcs12(self, password: str = "") -> str:
         """Key and certificate as the base64 text of PKCS#12."""
@@ -46,7 +46,7 @@ class Certificate:
         return base64.encodebytes(data).decode()
 
 
-def new_certificate() -> Certificate:
+def new_certificate() -> SelfSignedCertificate:
     """One that is good for a day."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app")])
@@ -60,4 +60,4 @@ def new_certificate() -> Certificate:
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
     )
-    return Certificate(key, builder.sign(key, SHA256()))
+    return SelfSignedCertificate(key, builder.sign(key, SHA256()))

@@ -32,13 +32,13 @@ def call(
     return MountCall(base | parameters, secrets)
 
 
-async def failure(provider: AzureProvider, wanted: MountCall) -> KeyferryError:
+async def mount_error(provider: AzureProvider, mount_call: MountCall) -> KeyferryError:
     """The error that a mount ends with: upstream's prefix, gRPC code UNKNOWN, a remedy.
 
     No value is in it, nor in any of its causes.
     """
     with pytest.raises(KeyferryError) as caught:
-        await provider.mount(wanted)
+        await provider.mount(mount_call)
     error: BaseException | None = caught.value
     while error is not None:
         assert "canary" not in str(error)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CommandResult:
     """How a command ended."""
 
-    code: int
-    out: str
-    err: str
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
 async def start_cli(*arguments: object, **options: object) -> asyncio.subprocess.Process:
@@ -34,9 +34,9 @@ async def start_cli(*arguments: object, **options: object) -> asyncio.subprocess
     )
 
 
-async def run_cli(*arguments: object, stdin: str = "", **options: object) -> Done:
+async def run_cli(*arguments: object, stdin: str = "", **options: object) -> CommandResult:
     """Run the command to its end."""
     process = await start_cli(*arguments, **options)
     out, err = await process.communicate(stdin.encode())
     assert process.returncode is not None
-    return Done(process.returncode, out.decode(), err.decode())
+    return CommandResult(process.returncode, out.decode(), err.decode())

@@ -21,11 +21,11 @@ from itertools import count
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 WALL_START = 1_700_000_000.0
 """Seconds since the epoch at which the clock that stands still begins."""
-TURNS = 30
+LOOP_TURNS = 30
 """How often the loop turns until all that woke up has gone as far as it can without I/O."""
 
 
-class VirtualClock:
+class ManualClock:
     """Implements `Clock`; time passes only by `advance`.
 
     Attributes:
@@ -54,35 +54,35 @@ class VirtualClock:
     async def advance(self, seconds: float) -> None:
         """Let time pass, sleeper by sleeper."""
         end = self.now + seconds
-        await self.turn()
+        await self.run_ready_tasks()
         while self._sleepers and self._sleepers[0][0] <= end:
             time, _, woken = heapq.heappop(self._sleepers)
             self.now = max(self.now, time)
             if not woken.done():
                 woken.set_result(None)
-            await self.turn()
+            await self.run_ready_tasks()
         self.now = end
 
     @staticmethod
-    async def turn() -> None:
+    async def run_ready_tasks() -> None:
         """Let the loop turn."""
-        for _ in range(TURNS):
+        for _ in range(LOOP_TURNS):
             await asyncio.sleep(0)
 
 
 @dataclass
-class StillClock:
+class AutojumpClock:
     """Implements `Clock`; time passes only while somebody pauses, and then at once.
 
     Attributes:
         jitter: what the dice show, always.
         elapsed: seconds paused so far.
-        pauses: every pause, in seconds.
+        sleeps: every pause, in seconds.
     """
 
     jitter: float = 1.0
     elapsed: float = 0.0
-    pauses: list[float] = field(default_factory=list)
+    sleeps: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
         """Seconds paused so far."""
@@ -96,11 +96,11 @@ class StillClock:
         """The same as seconds since the epoch."""
         return WALL_START + self.elapsed
 
-    def dice(self) -> float:
+    def random(self) -> float:
         """What the dice show."""
         return self.jitter
 
     async def sleep(self, seconds: float) -> None:
         """Let that much time pass."""
-        self.pauses.append(seconds)
+        self.sleeps.append(seconds)
         self.elapsed += seconds

@@ -17,21 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from keyferry.devvault.certificate_store import CertificateWish
+from keyferry.devvault.certificate_store import CertificateSpec
 from keyferry.devvault.cluster import kubelet_tokens
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import PathKind
-from keyferry.devvault.identity_proofs import AssignedPods
-from keyferry.devvault.journal import Journal, RequestRecord
-from keyferry.devvault.key_material import key_pem, new_key
+from keyferry.devvault.exchange import RequestKind
+from keyferry.devvault.identity_proofs import PodAssignment
+from keyferry.devvault.journal import RequestLog, RequestRecord
+from keyferry.devvault.key_material import generate_key, key_pem
 from keyferry.devvault.model import (
     CLUSTER_ISSUER,
     DEFAULT_TENANT,
     EXCHANGE_AUDIENCE,
-    CloseHalfWay,
+    CloseMidResponse,
     Fault,
     FaultAction,
-    Federation,
+    FederatedCredential,
     Hang,
     Permission,
     RespondStatus,
@@ -43,8 +43,8 @@ from keyferry.https import DevRedirect
 
 __all__ = [
     "DEFAULT_TENANT",
-    "CertificateWish",
-    "CloseHalfWay",
+    "CertificateSpec",
+    "CloseMidResponse",
     "DevVault",
     "Hang",
     "RespondStatus",
@@ -58,12 +58,12 @@ class DevVault:
     Attributes:
         redirect: makes a client talk to it, as `HttpsSettings(dev=vault.redirect)`.
         data: the tables, for what the methods below do not offer.
-        journal: what was asked so far.
+        request_log: what was asked so far.
     """
 
-    def __init__(self, data: DevVaultData, journal: Journal, redirect: DevRedirect) -> None:
+    def __init__(self, data: DevVaultData, request_log: RequestLog, redirect: DevRedirect) -> None:
         self.data = data
-        self.journal = journal
+        self.request_log = request_log
         self.redirect = redirect
 
     # --- secrets -----------------------------------------------------------------------------
@@ -101,13 +101,13 @@ class DevVault:
     ) -> str:
         """Make a new version of a key, creating the vault where it is missing; return its id."""
         self.data.secrets.ensure_vault(vault)
-        document = {"pem": key_pem(new_key(kind, size=size, curve=curve)), "kty": kind}
+        document = {"pem": key_pem(generate_key(kind, size=size, curve=curve)), "kty": kind}
         return self.data.vault_keys.put(vault, name, uuid4().hex, document).version
 
-    def create_certificate(self, vault: str, name: str, wish: CertificateWish) -> str:
+    def create_certificate(self, vault: str, name: str, spec: CertificateSpec) -> str:
         """Make a certificate with its key and its secret; return the id of the three."""
         self.data.secrets.ensure_vault(vault)
-        return self.data.certificates.create(vault, name, wish).version
+        return self.data.certificates.create(vault, name, spec).version
 
     def import_certificate(
         self, vault: str, name: str, content: bytes, *, content_type: str | None = None
@@ -142,15 +142,17 @@ class DevVault:
         audience: str = EXCHANGE_AUDIENCE,
     ) -> None:
         """Let service-account tokens stand for an app or a user-assigned identity."""
-        self.data.identities.federate(Federation(client_id, issuer, subject, audience))
+        self.data.identities.add_federated_credential(
+            FederatedCredential(client_id, issuer, subject, audience)
+        )
 
     def add_app_certificate(self, client_id: str, pem: str) -> None:
         """Let assertions that the key of a certificate signed stand for an app."""
-        self.data.proofs.add_certificate(client_id, pem)
+        self.data.credentials.add_certificate(client_id, pem)
 
     def assign_to_pods(self, client_id: str, *, namespace: str, pod: str = "*") -> None:
         """Let NMI give tokens of a managed identity to the pods of this name."""
-        self.data.proofs.assign(AssignedPods(client_id, namespace, pod))
+        self.data.credentials.assign_to_pods(PodAssignment(client_id, namespace, pod))
 
     def grant(self, vault: str, principal: str, *permissions: str) -> None:
         """Set the access policy of an identity on a vault, `get` where nothing is said.
@@ -159,11 +161,11 @@ class DevVault:
         is granted something; two tenants on one vault are refused.
         """
         wanted = permissions or (Permission.GET,)
-        self.data.policies.grant(vault, principal, [Permission(text) for text in wanted])
+        self.data.policies.set_permissions(vault, principal, [Permission(text) for text in wanted])
 
     def revoke(self, vault: str, principal: str) -> None:
         """Take the access policy of an identity away."""
-        self.data.policies.grant(vault, principal, [])
+        self.data.policies.set_permissions(vault, principal, [])
 
     def service_account_token(
         self,
@@ -178,7 +180,7 @@ class DevVault:
         """
         audiences = (audience,) if isinstance(audience, str) else audience
         return kubelet_tokens(
-            self.data.keys,
+            self.data.signing_keys,
             subject,
             audiences=audiences,
             now=time.time(),
@@ -196,7 +198,7 @@ class DevVault:
         token_lifetime_seconds: int = 3600,
     ) -> None:
         """Put these numbers in force; what is left out goes back to its default."""
-        self.data.behaviour.tune(
+        self.data.fault_injection.tune(
             replace(
                 Tuning(),
                 latency=latency_seconds,
@@ -216,40 +218,40 @@ class DevVault:
                 `Hang()`.
             times: how often.
         """
-        self.data.behaviour.add_fault(Fault(match, action, times))
+        self.data.fault_injection.add_fault(Fault(match, action, times))
 
     def clear_faults(self, match: str | None = None) -> None:
         """Forget all faults, or those that were added with this `match`."""
-        self.data.behaviour.clear_faults(match)
+        self.data.fault_injection.clear_faults(match)
 
     # --- what was asked ----------------------------------------------------------------------
 
     @property
     def requests(self) -> list[RequestRecord]:
         """All requests that are over, in the order in which they ended."""
-        return list(self.journal.records)
+        return list(self.request_log.records)
 
-    def count(self, kind: PathKind | None = None, *, status: int | None = None) -> int:
+    def count(self, kind: RequestKind | None = None, *, status: int | None = None) -> int:
         """How many requests of this kind ended with this status; None means any."""
         return sum(
             kind in (None, record.kind) and status in (None, record.status)
-            for record in self.journal.records
+            for record in self.request_log.records
         )
 
-    def forget_requests(self) -> None:
+    def clear_requests(self) -> None:
         """Start counting from nothing."""
-        self.journal.clear()
+        self.request_log.clear()
 
 
 @asynccontextmanager
 async def running_devvault(
-    folder: Path, *, clock: Callable[[], float] = time.time
+    folder: Path, *, wall_time: Callable[[], float] = time.time
 ) -> AsyncIterator[DevVault]:
     """Run a development vault on free ports, its data in `folder / "devvault"`.
 
-    `clock` dates what is written into it, in seconds since 1970; tokens go by the real time.
+    `wall_time` dates what is written into it, in seconds since 1970; tokens go by the real time.
     """
-    journal, home = Journal(), folder / "devvault"
-    with DevVaultData(home, clock) as served, DevVaultData(home, clock) as data:
-        async with serve(served, journal=journal):
+    journal, home = RequestLog(), folder / "devvault"
+    with DevVaultData(home, wall_time) as served, DevVaultData(home, wall_time) as data:
+        async with serve(served, request_log=journal):
             yield DevVault(data, journal, DevRedirect.read(data.folder))

@@ -24,26 +24,26 @@ from google.protobuf.message import Message
 
 from keyferry.contract import Provider
 from keyferry.driver.csi import CsiServices
-from keyferry.driver.engine import Engine, Surroundings, running_engine
-from keyferry.driver.expiry_watch import ExpiryWatch
-from keyferry.driver.mounts import FolderMounts, Mounts, TmpfsMounts, can_mount
-from keyferry.driver.plugins import Plugins
-from keyferry.economy.hub import Economy
+from keyferry.driver.engine import Engine, EngineDependencies, running_engine
+from keyferry.driver.expiry_watch import ExpiryMonitor
+from keyferry.driver.mounts import DirectoryMounter, Mounter, TmpfsMounter, can_mount
+from keyferry.driver.plugins import Providers
+from keyferry.economy.hub import Fetcher
 from keyferry.grpc_edge import serving_grpc
 from keyferry.logs import configure_logs
 from keyferry.metrics import Metrics
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers import PROVIDERS
-from keyferry.reminders import Reminders
+from keyferry.reminders import Deduplicator
 from keyferry.sockets import parse_endpoint
 from keyferry.store import ObjectStore
 from keyferry.store.manifests import ManifestsStore
-from tests.fakes.clock import VirtualClock
+from tests.fakes.clock import ManualClock
 
 NODE = "node-1"
 NAMESPACE = "shop"
 CALL_SECONDS = 30.0
-LOCAL = [("grpc.default_authority", "localhost")]
+CHANNEL_OPTIONS = [("grpc.default_authority", "localhost")]
 
 Response = TypeVar("Response", bound=Message)
 
@@ -65,7 +65,7 @@ class Driver:
     channel: grpc.aio.Channel
     metrics: Metrics
     log: StringIO
-    clock: VirtualClock
+    clock: ManualClock
     engine: Engine
 
     @property
@@ -148,9 +148,9 @@ class Driver:
         )
         await self.call("Node/NodeUnpublishVolume", message, csi.NodeUnpublishVolumeResponse)
 
-    async def call(self, method: str, message: Message, answer: type[Response]) -> Response:
+    async def call(self, method: str, message: Message, response_type: type[Response]) -> Response:
         """Call a CSI method, `Node/NodeGetInfo` for example."""
-        return answer.FromString(await self.call_raw(method, message.SerializeToString()))
+        return response_type.FromString(await self.call_raw(method, message.SerializeToString()))
 
     async def call_raw(self, method: str, message: bytes = b"") -> bytes:
         """The same, with the bytes of the messages."""
@@ -168,7 +168,7 @@ class Driver:
 
     async def objects_in_status(self, class_name: str, pod: str = "web-0") -> dict[str, str] | None:
         """Versions by object, as the pod status says once it is written; None without one."""
-        while len(self.engine.statuses):  # noqa: ASYNC110 - it tells nobody
+        while len(self.engine.status_writer):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
         folder = self.manifests / "secretproviderclasspodstatuses" / NAMESPACE
         path = folder / f"{pod}-{NAMESPACE}-{class_name}.yaml"
@@ -183,14 +183,14 @@ class Driver:
         manifests = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
         return [(event["type"], event["reason"], event["message"]) for event in manifests]
 
-    def left_overs(self, pod: str = "web-0") -> list[str]:
+    def leftovers(self, pod: str = "web-0") -> list[str]:
         """What is there of a volume that should not be: folder, pod status, Secrets."""
         found = [str(self.target(pod))] if self.target(pod).exists() else []
         for kind in ("secretproviderclasspodstatuses", "secrets"):
             found += [str(path) for path in (self.manifests / kind).glob("*/*.yaml")]
         return found
 
-    def series(self, name: str) -> dict[str, float]:
+    def metric_values(self, name: str) -> dict[str, float]:
         """The values of one metric by its labels, as `a=1 b=2`; os_type is left out."""
         found = {}
         for metric in self.metrics.registry.collect():
@@ -201,7 +201,7 @@ class Driver:
         return found
 
 
-def services_of(engine: Engine) -> CsiServices:
+def csi_services(engine: Engine) -> CsiServices:
     """What kubelet calls."""
     return CsiServices(
         engine.publisher,
@@ -216,54 +216,54 @@ async def running_driver(
     home: Path,
     *,
     built_in: Mapping[str, Provider] | None = None,
-    sockets: Sequence[Path] = (),
+    socket_folders: Sequence[Path] = (),
     rotation_interval: float | None = None,
-    mounts: Mounts | None = None,
+    mounter: Mounter | None = None,
     max_receive_bytes: int = 4194304,
     store: ObjectStore | None = None,
     node: str = NODE,
-    clock: VirtualClock | None = None,
-    economy: Economy | None = None,
+    clock: ManualClock | None = None,
+    fetcher: Fetcher | None = None,
 ) -> AsyncIterator[Driver]:
-    """A driver on `home / "csi.sock"`; `economy` is that of its providers, by the same `clock`.
+    """A driver on `home / "csi.sock"`; `fetcher` is that of its providers, by the same `clock`.
 
     It has a tmpfs for each volume where this process may mount, and else private folders. Its log
     is kept to be looked at; the log of the process is silent again afterwards.
     """
     log = StringIO()
     configure_logs(as_json=False, verbosity=2, stream=log)
-    metrics, clock = Metrics(), clock or VirtualClock()
+    metrics, clock = Metrics(), clock or ManualClock()
     manifests = home / "manifests"
     store = store or ManifestsStore(manifests, manifests, clock=lambda: datetime.now(UTC))
-    plugins = Plugins(
+    plugins = Providers(
         built_in=built_in or {},
         rows=PROVIDERS,
-        folders=sockets,
+        socket_folders=socket_folders,
         max_receive_bytes=max_receive_bytes,
         connect_seconds=1.0,
-        economy=economy,
+        fetcher=fetcher,
     )
     endpoint = parse_endpoint(f"unix://{home}/csi.sock")
     (home / "manifests").mkdir(exist_ok=True)
     try:
         async with (
             running_engine(
-                Surroundings(
+                EngineDependencies(
                     store=store,
-                    mounts=mounts or (TmpfsMounts() if can_mount() else FolderMounts()),
-                    plugins=plugins,
+                    mounter=mounter or (TmpfsMounter() if can_mount() else DirectoryMounter()),
+                    providers=plugins,
                     metrics=metrics,
-                    expiries=ExpiryWatch(
-                        store, metrics, reminders=Reminders(clock=clock.monotonic)
+                    expiry_monitor=ExpiryMonitor(
+                        store, metrics, reminders=Deduplicator(clock=clock.monotonic)
                     ),
                     node=node,
-                    pause=lambda _: 1.0,
+                    backoff=lambda _: 1.0,
                     rotation_interval=rotation_interval,
                     clock=clock,
                 )
             ) as engine,
-            serving_grpc(endpoint, services_of(engine).add_to),
-            grpc.aio.insecure_channel(endpoint.address, options=LOCAL) as channel,
+            serving_grpc(endpoint, csi_services(engine).add_to),
+            grpc.aio.insecure_channel(endpoint.address, options=CHANNEL_OPTIONS) as channel,
         ):
             yield Driver(home, channel, metrics, log, clock, engine)
     finally:

@@ -5,18 +5,20 @@ provider = AzureProvider(https, forgetful(StillClock()))
 
 from __future__ import annotations
 
-from keyferry.economy.errand import Errand
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
-from tests.fakes.clock import StillClock
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
+from tests.fakes.clock import AutojumpClock
 
 
-def forgetful(clock: StillClock | None = None) -> Economy:
+def uncached_fetcher(clock: AutojumpClock | None = None) -> Fetcher:
     """Holds no answer, so that what a test changes in a vault counts at once."""
-    still = clock or StillClock()
-    return Economy(EconomySettings(reuse=0, refusals=0), still, dice=still.dice)
+    still = clock or AutojumpClock()
+    return Fetcher(
+        ResilienceSettings(cache_ttl=0, negative_cache_ttl=0), still, random=still.random
+    )
 
 
-def errand() -> Errand:
+def retrying_caller() -> RetryingCaller:
     """For one request to any vault."""
-    return forgetful().errand("vault.test")
+    return uncached_fetcher().caller_for("vault.test")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
-SECONDS = 50
+COMMAND_TIMEOUT_SECONDS = 50
 """How long a command of ours may take."""
 
 _KEYFERRY = f'keyferry() {{ "{sys.executable}" -m keyferry "$@"; }}'
@@ -59,4 +59,4 @@ def shell(
 def unmount(target: Path) -> None:
     """Take away what a script mounted."""
     command = [sys.executable, "-m", "keyferry", "unmount", str(target)]
-    subprocess.run(command, check=True, capture_output=True, timeout=SECONDS)
+    subprocess.run(command, check=True, capture_output=True, timeout=COMMAND_TIMEOUT_SECONDS)

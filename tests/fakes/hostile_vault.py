@@ -17,11 +17,11 @@ from pathlib import Path
 from aiohttp import web
 
 from keyferry.https import DevRedirect
-from tests.fakes.vault_peer import issue, new_ec
+from tests.fakes.vault_peer import issue_certificate, new_ec_key
 
 
 @dataclass(frozen=True)
-class HostileAnswer:
+class HostileResponse:
     """What the server says, whatever that may be.
 
     Attributes:
@@ -35,12 +35,12 @@ class HostileAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-TOKEN = HostileAnswer(200, json.dumps({"access_token": "t", "expires_on": "9999999999"}).encode())
-NOTHING = HostileAnswer(404, b"")
+TOKEN = HostileResponse(200, json.dumps({"access_token": "t", "expires_on": "9999999999"}).encode())
+NOT_FOUND = HostileResponse(404, b"")
 
 
 @dataclass
-class HostileVault:
+class HostileKeyVault:
     """The running server.
 
     Attributes:
@@ -48,51 +48,51 @@ class HostileVault:
         token: what every token endpoint answers.
         single: what a request for one version answers.
         versions: what requests for the list of versions answer in turn, the last one for ever.
-        asked: how many requests came.
+        request_count: how many requests came.
     """
 
     redirect: DevRedirect
-    token: HostileAnswer = TOKEN
-    single: HostileAnswer = NOTHING
-    versions: tuple[HostileAnswer, ...] = (NOTHING,)
-    asked: int = 0
+    token: HostileResponse = TOKEN
+    single: HostileResponse = NOT_FOUND
+    versions: tuple[HostileResponse, ...] = (NOT_FOUND,)
+    request_count: int = 0
     _pages: int = 0
 
-    def answers(
-        self, single: HostileAnswer, versions: tuple[HostileAnswer, ...] = (NOTHING,)
+    def respond_with(
+        self, single: HostileResponse, versions: tuple[HostileResponse, ...] = (NOT_FOUND,)
     ) -> None:
         """From now on it answers this."""
         self.single, self.versions = single, versions
-        self.asked = self._pages = 0
+        self.request_count = self._pages = 0
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer one request."""
-        self.asked += 1
+        self.request_count += 1
         if request.host.endswith("vault.azure.net"):
-            answer = self._page() if request.path.endswith("/versions") else self.single
+            answer = self._next_page() if request.path.endswith("/versions") else self.single
         else:
             answer = self.token
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
-    def _page(self) -> HostileAnswer:
+    def _next_page(self) -> HostileResponse:
         answer = self.versions[min(self._pages, len(self.versions) - 1)]
         self._pages += 1
         return answer
 
 
 @asynccontextmanager
-async def hostile_vault(folder: Path) -> AsyncIterator[HostileVault]:
+async def hostile_keyvault(folder: Path) -> AsyncIterator[HostileKeyVault]:
     """Run the server on free ports of loopback."""
-    root = issue("hostile root", new_ec(), authority=True)
+    root = issue_certificate("hostile root", new_ec_key(), is_ca=True)
     hosts = ("*.vault.azure.net", "login.microsoftonline.com")
-    leaf = issue("hostile", new_ec(), root, hosts=hosts)
+    leaf = issue_certificate("hostile", new_ec_key(), root, hosts=hosts)
     (folder / "ca.pem").write_bytes(root.pem)
     (folder / "server.pem").write_bytes(leaf.key_pem + leaf.pem)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "server.pem")
 
     addresses: list[tuple[str, int]] = []
-    vault = HostileVault(DevRedirect(("127.0.0.1", 0), ("127.0.0.1", 0), folder / "ca.pem"))
+    vault = HostileKeyVault(DevRedirect(("127.0.0.1", 0), ("127.0.0.1", 0), folder / "ca.pem"))
     runner = web.ServerRunner(web.Server(vault.handle, access_log=None))
     await runner.setup()
     try:

@@ -19,7 +19,7 @@ from keyferry.driver import atomic
 from keyferry.driver.atomic import write_volume
 
 Scenario = tuple[tuple[SecretFile, ...] | None, tuple[SecretFile, ...]]
-KILLED = 9
+KILLED_EXIT_CODE = 9
 
 OLD = (
     SecretFile("same", 0o644, b"same"),
@@ -62,7 +62,7 @@ def main(folder: Path, scenario: Scenario) -> int:
         if os.waitstatus_to_exitcode(status) == 0:
             sys.stdout.write(str(number))
             return 0
-        assert os.waitstatus_to_exitcode(status) == KILLED
+        assert os.waitstatus_to_exitcode(status) == KILLED_EXIT_CODE
     raise AssertionError
 
 
@@ -72,7 +72,7 @@ def _die_at(number: int) -> None:
     def step() -> None:
         nonlocal left
         if left == 0:
-            os._exit(KILLED)
+            os._exit(KILLED_EXIT_CODE)
         left -= 1
 
     def trace(frame: FrameType, event: str, _: object) -> object:

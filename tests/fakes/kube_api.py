@@ -18,8 +18,8 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.kube_objects import Key, Objects, Refusal, inflated
-from tests.fakes.kube_selection import Wanted
+from tests.fakes.kube_objects import ObjectKey, ObjectTracker, StatusError, unflatten
+from tests.fakes.kube_selection import ListQuery
 
 _OBJECTS = re.compile(
     r"/(?:api/v1|apis/secrets-store\.csi\.x-k8s\.io/v1)"
@@ -34,26 +34,26 @@ class KubeApiServer:
         objects: what it holds.
         kubeconfig: names it.
         requests: each as `VERB plural`, as RBAC sees it.
-        agents: who sent them, as they call themselves.
+        user_agents: who sent them, as they call themselves.
         forbidden: the same, for those that are refused with 403.
-        before_write: what somebody else makes a Secret just before the next writes arrive.
-        expires_in_stream: lost history is told by an event, and not by the status of the answer.
-        patches: are answered while this is set.
-        most_at_once: so many patches were being answered at the same time.
+        concurrent_writes: what somebody else makes a Secret just before the next writes arrive.
+        expires_by_event: lost history is told by an event, and not by the status of the answer.
+        patches_allowed: are answered while this is set.
+        peak_concurrent_patches: so many patches were being answered at the same time.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.objects = Objects()
+        self.objects = ObjectTracker()
         self.kubeconfig = folder / "kubeconfig"
         self.requests: list[str] = []
-        self.agents: set[str] = set()
+        self.user_agents: set[str] = set()
         self.forbidden: set[str] = set()
-        self.before_write: list[Mapping[str, Any]] = []
-        self.expires_in_stream = False
-        self.patches = asyncio.Event()
-        self.patches.set()
-        self.most_at_once = 0
-        self._under_way = 0
+        self.concurrent_writes: list[Mapping[str, Any]] = []
+        self.expires_by_event = False
+        self.patches_allowed = asyncio.Event()
+        self.patches_allowed.set()
+        self.peak_concurrent_patches = 0
+        self._patches_in_flight = 0
         self.port = 0
         self._runner: web.AppRunner | None = None
         self._streams: set[asyncio.Task[Any]] = set()
@@ -72,11 +72,11 @@ class KubeApiServer:
     def get(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
         """The object."""
         stored = self.objects.stored.get((plural, namespace, name))
-        return inflated(stored.flat) if stored else None
+        return unflatten(stored.values) if stored else None
 
-    def of(self, plural: str) -> list[dict[str, Any]]:
+    def all_of(self, plural: str) -> list[dict[str, Any]]:
         """All objects of that kind."""
-        return self.objects.listed(Wanted(plural, None, {}, {}, metadata_only=False))
+        return self.objects.select(ListQuery(plural, None, {}, {}, metadata_only=False))
 
     def break_streams(self) -> None:
         """Cut every watch off in the middle of a line."""
@@ -113,45 +113,45 @@ class KubeApiServer:
         try:
             match = _OBJECTS.fullmatch(request.path)
             if match is None:
-                raise Refusal(404, "NotFound")
+                raise StatusError(404, "NotFound")
             if request.headers.get("Authorization") != "Bearer canary-token":
-                raise Refusal(401, "Unauthorized")
-            return await self._answer(request, match["plural"], match["namespace"], match["name"])
-        except Refusal as refusal:
-            return as_json(refusal.status, refusal.code)
+                raise StatusError(401, "Unauthorized")
+            return await self._respond(request, match["plural"], match["namespace"], match["name"])
+        except StatusError as refusal:
+            return json_response(refusal.status, refusal.code)
 
-    async def _answer(
+    async def _respond(
         self, request: web.Request, plural: str, namespace: str | None, name: str | None
     ) -> web.StreamResponse:
         verb = verb_of(request, name)
         self.requests.append(f"{verb} {plural}")
-        self.agents.add(request.headers.get("User-Agent", ""))
+        self.user_agents.add(request.headers.get("User-Agent", ""))
         if f"{verb} {plural}" in self.forbidden:
-            raise Refusal(403, "Forbidden", f"User cannot {verb} {plural}")
-        wanted = Wanted.of(request, plural, namespace)
+            raise StatusError(403, "Forbidden", f"User cannot {verb} {plural}")
+        wanted = ListQuery.from_request(request, plural, namespace)
         if verb == "watch":
             return await self._watch(request, wanted)
         if verb == "list":
-            return as_json(self._listing(wanted))
+            return json_response(self._listing(wanted))
         body = json.loads(await request.text() or "{}")
         key = (plural, namespace or "", name or body["metadata"]["name"])
-        while self.before_write and verb in {"create", "patch"}:
-            self.put("secrets", self.before_write.pop())
+        while self.concurrent_writes and verb in {"create", "patch"}:
+            self.put("secrets", self.concurrent_writes.pop())
         if verb == "patch":
-            await self._turn()
-        return as_json(self._change(verb, key, body, request))
+            await self._wait_for_patches()
+        return json_response(self._execute(verb, key, body, request))
 
-    async def _turn(self) -> None:
+    async def _wait_for_patches(self) -> None:
         """Wait until patches are answered."""
-        self._under_way += 1
-        self.most_at_once = max(self.most_at_once, self._under_way)
+        self._patches_in_flight += 1
+        self.peak_concurrent_patches = max(self.peak_concurrent_patches, self._patches_in_flight)
         try:
-            await self.patches.wait()
+            await self.patches_allowed.wait()
         finally:
-            self._under_way -= 1
+            self._patches_in_flight -= 1
 
-    def _change(
-        self, verb: str, key: Key, body: Mapping[str, Any], request: web.Request
+    def _execute(
+        self, verb: str, key: ObjectKey, body: Mapping[str, Any], request: web.Request
     ) -> Mapping[str, Any]:
         manager = request.query.get("fieldManager", "")
         match verb, request.headers.get("Content-Type"):
@@ -167,26 +167,26 @@ class KubeApiServer:
                 return self.objects.apply(key, body, manager, force=force)
             case "patch", "application/strategic-merge-patch+json":
                 if key[0].startswith("secretprovider"):
-                    raise Refusal(415, "UnsupportedMediaType")
+                    raise StatusError(415, "UnsupportedMediaType")
                 return self.objects.merge(key, body, manager)
             case "patch", "application/merge-patch+json":
                 return self.objects.merge(key, body, manager)
-        raise Refusal(405, "MethodNotAllowed")
+        raise StatusError(405, "MethodNotAllowed")
 
-    def _listing(self, wanted: Wanted) -> Mapping[str, Any]:
+    def _listing(self, query: ListQuery) -> Mapping[str, Any]:
         return {
             "kind": "List",
             "metadata": {"resourceVersion": str(self.objects.version)},
-            "items": self.objects.listed(wanted),
+            "items": self.objects.select(query),
         }
 
-    async def _watch(self, request: web.Request, wanted: Wanted) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, query: ListQuery) -> web.StreamResponse:
         seen = int(request.query.get("resourceVersion") or 0)
-        if seen < self.objects.forgotten and not self.expires_in_stream:
-            raise Refusal(410, "Expired")
+        if seen < self.objects.compacted_version and not self.expires_by_event:
+            raise StatusError(410, "Expired")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        task = asyncio.ensure_future(self._send(response, wanted, seen))
+        task = asyncio.ensure_future(self._send(response, query, seen))
         self._streams.add(task)
         try:
             await asyncio.wait([task])
@@ -197,19 +197,19 @@ class KubeApiServer:
             self._streams.discard(task)
         return response
 
-    async def _send(self, response: web.StreamResponse, wanted: Wanted, seen: int) -> None:
+    async def _send(self, response: web.StreamResponse, query: ListQuery, seen: int) -> None:
         while True:
             changed = self.objects.changed
-            if seen < self.objects.forgotten:
-                await response.write(event_line("ERROR", Refusal(410, "Expired").status))
+            if seen < self.objects.compacted_version:
+                await response.write(event_line("ERROR", StatusError(410, "Expired").status))
                 return
             for version, kind, key, manifest, before in self.objects.history:
-                if version <= seen or key[0] != wanted.plural:
+                if version <= seen or key[0] != query.plural:
                     continue
-                if wanted.takes(manifest):
-                    await response.write(event_line(kind, wanted.shown(manifest)))
-                elif before is not None and wanted.takes(before):
-                    await response.write(event_line("DELETED", wanted.shown(manifest)))
+                if query.matches(manifest):
+                    await response.write(event_line(kind, query.rendered(manifest)))
+                elif before is not None and query.matches(before):
+                    await response.write(event_line("DELETED", query.rendered(manifest)))
             seen = self.objects.version
             await changed.wait()
 
@@ -228,7 +228,7 @@ def event_line(kind: str, manifest: Mapping[str, Any]) -> bytes:
     return json.dumps({"type": kind, "object": manifest}).encode() + b"\n"
 
 
-def as_json(content: Mapping[str, Any], status: int = 200) -> web.Response:
+def json_response(content: Mapping[str, Any], status: int = 200) -> web.Response:
     """An answer with the very content type that the API server gives."""
     return web.Response(
         body=json.dumps(content).encode(),

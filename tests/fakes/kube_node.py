@@ -18,24 +18,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from keyferry.driver.mounts import FolderMounts, Mounts
+from keyferry.driver.mounts import DirectoryMounter, Mounter
 from keyferry.proto import csi_pb2 as csi
 from keyferry.store.kube import KubeStore, open_kube_store
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.kube_api import KubeApiServer, class_manifest
 from tests.fakes.provider import ScriptedProvider
 
-PATIENCE = 20.0
-DRIVER = "secrets-store.csi.k8s.io"
+WAIT_SECONDS = 20.0
+DRIVER_NAME = "secrets-store.csi.k8s.io"
 
 
-def entry(name: str, object_name: str, kind: str = "Opaque", **more: object) -> dict[str, Any]:
+def secret_object(
+    name: str, object_name: str, kind: str = "Opaque", **more: object
+) -> dict[str, Any]:
     """An entry of `secretObjects` with one key, `value`."""
     data = [{"objectName": object_name, "key": "value"}]
     return {"secretName": name, "type": kind, "data": data, **more}
 
 
-def class_of(
+def scripted_class(
     name: str, *entries: Mapping[str, Any], parameters: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """A class of the scripted provider."""
@@ -71,12 +73,12 @@ class Node:
         *,
         owner: str = "",
         phase: str = "Pending",
-        leaving: bool = False,
+        terminating: bool = False,
         secret_ref: str = "",
     ) -> None:
         """The pod is on this node; `owner` names its ReplicaSet."""
         volume: dict[str, Any] = {
-            "driver": DRIVER,
+            "driver": DRIVER_NAME,
             "volumeAttributes": {"secretProviderClass": class_name},
         }
         if secret_ref:
@@ -85,7 +87,7 @@ class Node:
         if owner:
             reference = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner}
             metadata["ownerReferences"] = [{**reference, "uid": f"uid-of-{owner}"}]
-        if leaving:
+        if terminating:
             metadata["deletionTimestamp"] = "2030-01-01T12:00:00Z"
         self.api.put(
             "pods",
@@ -119,13 +121,13 @@ class Node:
         )
         await self.driver.call("Node/NodeUnpublishVolume", message, csi.NodeUnpublishVolumeResponse)
 
-    async def end(self, pod: str, class_name: str) -> None:
+    async def delete_pod(self, pod: str, class_name: str) -> None:
         """The pod ends and is gone, and the garbage collector takes its status along."""
         await self.unpublish(pod)
         self.api.remove("pods", NAMESPACE, pod)
-        self.collect(pod, class_name)
+        self.collect_status(pod, class_name)
 
-    def collect(self, pod: str, class_name: str) -> None:
+    def collect_status(self, pod: str, class_name: str) -> None:
         """The garbage collector takes the status of a pod along."""
         name = f"{pod}-{NAMESPACE}-{class_name}"
         self.api.remove("secretproviderclasspodstatuses", NAMESPACE, name)
@@ -155,15 +157,15 @@ class Node:
         return sorted(
             f"{event['involvedObject']['kind']} {event['involvedObject']['name']}: "
             f"{event['message']}"
-            for event in self.api.of("events")
+            for event in self.api.all_of("events")
             if event["reason"] == reason
         )
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
+async def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Waits for it."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(WAIT_SECONDS):
             while not condition():  # noqa: ASYNC110 - a server and a file tell nobody
                 await asyncio.sleep(0.01)
     except TimeoutError:
@@ -178,19 +180,19 @@ async def running_node(
     *,
     provider: ScriptedProvider | None = None,
     rotation_interval: float | None = None,
-    mounts: Mounts | None = None,
+    mounter: Mounter | None = None,
 ) -> AsyncIterator[Node]:
-    """A driver whose volumes are folders below `home`, or `mounts` there, in step with the API."""
+    """A driver whose volumes are folders below `home`, or `mounter` there, in step with the API."""
     provider = provider or ScriptedProvider()
     async with open_kube_store(
-        api.kubeconfig, node=name, clock=lambda: datetime.now(UTC), pause=lambda _: 0.05
+        api.kubeconfig, node=name, clock=lambda: datetime.now(UTC), backoff=lambda _: 0.05
     ) as store:
         await store.wait_synced()
         async with running_driver(
             home,
             built_in={"scripted": provider},
             rotation_interval=rotation_interval,
-            mounts=mounts or FolderMounts(),
+            mounter=mounter or DirectoryMounter(),
             store=store,
             node=name,
         ) as driver:

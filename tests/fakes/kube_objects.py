@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.fakes.kube_selection import Wanted
+from tests.fakes.kube_selection import ListQuery
 
-Path_ = tuple[str, ...]
-Flat = dict[Path_, Any]
-Key = tuple[str, str, str]
+KeyPath = tuple[str, ...]
+FlatObject = dict[KeyPath, Any]
+ObjectKey = tuple[str, str, str]
 """Plural, namespace and name."""
 OWNERS = ("metadata", "ownerReferences")
 SERVER_FIELDS = {("metadata", "resourceVersion"), ("metadata", "uid")}
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, no fault
+class StatusError(Exception):
     """An answer that is an error."""
 
     def __init__(self, code: int, reason: str, message: str = "", fields: tuple[str, ...] = ()):
@@ -41,20 +41,20 @@ class Refusal(Exception):  # noqa: N818 - an answer, no fault
 
 
 @dataclass
-class Stored:
+class StoredObject:
     """One object: its values, and which manager owns which."""
 
-    flat: Flat
-    owned: dict[str, set[Path_]] = field(default_factory=dict)
+    values: FlatObject
+    owned_paths: dict[str, set[KeyPath]] = field(default_factory=dict)
 
 
-class Objects:
-    """What the server holds, and everything that happened since `forgotten`."""
+class ObjectTracker:
+    """What the server holds, and everything that happened since `compacted_version`."""
 
     def __init__(self) -> None:
-        self.stored: dict[Key, Stored] = {}
-        self.history: list[tuple[int, str, Key, dict[str, Any], dict[str, Any] | None]] = []
-        self.forgotten = 0
+        self.stored: dict[ObjectKey, StoredObject] = {}
+        self.history: list[tuple[int, str, ObjectKey, dict[str, Any], dict[str, Any] | None]] = []
+        self.compacted_version = 0
         self.changed = asyncio.Event()
         self._version = 100
         self._uids = 0
@@ -64,104 +64,112 @@ class Objects:
         """The moment."""
         return self._version
 
-    def manifest(self, key: Key) -> dict[str, Any]:
+    def manifest(self, key: ObjectKey) -> dict[str, Any]:
         """The object as it is served."""
         if key not in self.stored:
-            raise Refusal(404, "NotFound", f'{key[0]} "{key[2]}" not found')
-        return self.served(self.stored[key])
+            raise StatusError(404, "NotFound", f'{key[0]} "{key[2]}" not found')
+        return self.with_managed_fields(self.stored[key])
 
-    def served(self, stored: Stored) -> dict[str, Any]:
+    def with_managed_fields(self, stored: StoredObject) -> dict[str, Any]:
         """The object, with who owns what of it."""
-        manifest = inflated(stored.flat)
+        manifest = unflatten(stored.values)
         manifest["metadata"]["managedFields"] = [
-            managed_fields(manager, paths) for manager, paths in stored.owned.items() if paths
+            managed_fields(manager, paths) for manager, paths in stored.owned_paths.items() if paths
         ]
         return manifest
 
-    def create(self, key: Key, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
+    def create(self, key: ObjectKey, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
         """POST."""
         if key in self.stored:
-            raise Refusal(409, "AlreadyExists")
-        return self._save(key, flattened(manifest), {f"{manager}:update": set()})
+            raise StatusError(409, "AlreadyExists")
+        return self._save(key, flatten(manifest), {f"{manager}:update": set()})
 
     def apply(
-        self, key: Key, manifest: Mapping[str, Any], manager: str, *, force: bool
+        self, key: ObjectKey, manifest: Mapping[str, Any], manager: str, *, force: bool
     ) -> dict[str, Any]:
         """PATCH with the whole that `manager` wants, as server-side apply merges it."""
-        wanted = flattened(manifest)
+        wanted = flatten(manifest)
         version = wanted.pop(("metadata", "resourceVersion"), None)
-        stored = self.stored.get(key, Stored({}))
-        if version not in {None, stored.flat.get(("metadata", "resourceVersion"))}:
-            raise Refusal(409, "Conflict")
-        owned = {name: set(paths) for name, paths in stored.owned.items()}
+        stored = self.stored.get(key, StoredObject({}))
+        if version not in {None, stored.values.get(("metadata", "resourceVersion"))}:
+            raise StatusError(409, "Conflict")
+        owned = {name: set(paths) for name, paths in stored.owned_paths.items()}
         theirs = {path for name, paths in owned.items() if name != manager for path in paths}
-        lost = {p for p, value in wanted.items() if p in theirs and stored.flat[p] != value}
+        lost = {p for p, value in wanted.items() if p in theirs and stored.values[p] != value}
         if lost and not force:
-            raise Refusal(409, "Conflict")
+            raise StatusError(409, "Conflict")
         dropped = owned.get(manager, set()) - wanted.keys() - theirs
         owned = {name: paths - lost for name, paths in owned.items()} | {manager: set(wanted)}
-        flat = {path: value for path, value in stored.flat.items() if path not in dropped}
+        flat = {path: value for path, value in stored.values.items() if path not in dropped}
         return self._save(key, flat | wanted, owned)
 
-    def merge(self, key: Key, patch: Mapping[str, Any], manager: str) -> dict[str, Any]:
+    def merge(self, key: ObjectKey, patch: Mapping[str, Any], manager: str) -> dict[str, Any]:
         """PATCH as strategic merge: null removes, owners are merged by uid."""
         self.manifest(key)
-        stored, changes = self.stored[key], flattened(patch)
+        stored, changes = self.stored[key], flatten(patch)
         for path, value in changes.items():
             if path[:2] == OWNERS and value.get("$patch") == "delete":
                 changes[path] = None
-        flat = {p: v for p, v in stored.flat.items() if changes.get(p, v) is not None}
+        flat = {p: v for p, v in stored.values.items() if changes.get(p, v) is not None}
         flat |= {p: v for p, v in changes.items() if v is not None}
-        touched = {p for p in flat if flat[p] != stored.flat.get(p)}
+        touched = {p for p in flat if flat[p] != stored.values.get(p)}
         name = f"{manager}:update"
-        owned = {other: paths & flat.keys() for other, paths in stored.owned.items()}
+        owned = {other: paths & flat.keys() for other, paths in stored.owned_paths.items()}
         owned = {other: paths - touched for other, paths in owned.items()}
         return self._save(key, flat, owned | {name: owned.get(name, set()) | touched})
 
-    def replace(self, key: Key, manifest: Mapping[str, Any], manager: str = "hand") -> None:
+    def replace(self, key: ObjectKey, manifest: Mapping[str, Any], manager: str = "hand") -> None:
         """What kubectl apply or edit does: the object is `manifest` and no more."""
-        there = self.stored.get(key, Stored({}))
-        flat = flattened(manifest) | {p: v for p, v in there.flat.items() if p in SERVER_FIELDS}
-        touched = {p for p in flat if flat[p] != there.flat.get(p)}
-        owned = {name: (paths & flat.keys()) - touched for name, paths in there.owned.items()}
+        there = self.stored.get(key, StoredObject({}))
+        flat = flatten(manifest) | {p: v for p, v in there.values.items() if p in SERVER_FIELDS}
+        touched = {p for p in flat if flat[p] != there.values.get(p)}
+        owned = {name: (paths & flat.keys()) - touched for name, paths in there.owned_paths.items()}
         self._save(key, flat, owned | {f"{manager}:update": touched})
 
-    def delete(self, key: Key, preconditions: Mapping[str, str] | None = None) -> None:
+    def delete(self, key: ObjectKey, preconditions: Mapping[str, str] | None = None) -> None:
         """DELETE."""
         manifest = self.manifest(key)
         for name, value in (preconditions or {}).items():
             if manifest["metadata"][name] != value:
-                raise Refusal(409, "Conflict")
+                raise StatusError(409, "Conflict")
         del self.stored[key]
-        self._happened("DELETED", key, manifest)
+        self._record_change("DELETED", key, manifest)
 
-    def listed(self, wanted: Wanted) -> list[dict[str, Any]]:
+    def select(self, query: ListQuery) -> list[dict[str, Any]]:
         """All objects of a selection."""
-        manifests = [self.served(s) for key, s in self.stored.items() if key[0] == wanted.plural]
-        return [wanted.shown(manifest) for manifest in manifests if wanted.takes(manifest)]
+        manifests = [
+            self.with_managed_fields(s) for key, s in self.stored.items() if key[0] == query.plural
+        ]
+        return [query.rendered(manifest) for manifest in manifests if query.matches(manifest)]
 
-    def forget(self) -> None:
+    def compact(self) -> None:
         """What a compaction does."""
-        self.forgotten = self._version
+        self.compacted_version = self._version
 
-    def _save(self, key: Key, flat: Flat, owned: dict[str, set[Path_]]) -> dict[str, Any]:
+    def _save(
+        self, key: ObjectKey, flat: FlatObject, owned: dict[str, set[KeyPath]]
+    ) -> dict[str, Any]:
         there = self.stored.get(key)
-        check(key, flat, there.flat if there else None)
-        if there is not None and flat == there.flat:
-            there.owned = owned
-            return self.served(there)
+        validate(key, flat, there.values if there else None)
+        if there is not None and flat == there.values:
+            there.owned_paths = owned
+            return self.with_managed_fields(there)
         if there is None:
             self._uids += 1
             flat = {("metadata", "uid"): f"uid-{self._uids}"} | flat
         flat = flat | {("metadata", "resourceVersion"): str(self._version + 1)}
         flat = flat | {("metadata", "namespace"): key[1], ("metadata", "name"): key[2]}
-        before = self.served(there) if there else None
-        self.stored[key] = Stored(flat, owned)
-        self._happened("MODIFIED" if there else "ADDED", key, self.manifest(key), before)
+        before = self.with_managed_fields(there) if there else None
+        self.stored[key] = StoredObject(flat, owned)
+        self._record_change("MODIFIED" if there else "ADDED", key, self.manifest(key), before)
         return self.manifest(key)
 
-    def _happened(
-        self, kind: str, key: Key, manifest: dict[str, Any], before: dict[str, Any] | None = None
+    def _record_change(
+        self,
+        kind: str,
+        key: ObjectKey,
+        manifest: dict[str, Any],
+        before: dict[str, Any] | None = None,
     ) -> None:
         self._version += 1
         manifest["metadata"]["resourceVersion"] = str(self._version)
@@ -170,30 +178,30 @@ class Objects:
         self.changed = asyncio.Event()
 
 
-def check(key: Key, flat: Flat, before: Flat | None) -> None:
+def validate(key: ObjectKey, flat: FlatObject, before: FlatObject | None) -> None:
     """The few rules of the API that matter here; the messages quote values, as the real ones do."""
     if before is not None and key[0] == "secrets" and before[("type",)] != flat.get(("type",)):
-        raise Refusal(422, "Invalid", f"type: Invalid value: {flat!r}: immutable", ("type",))
+        raise StatusError(422, "Invalid", f"type: Invalid value: {flat!r}: immutable", ("type",))
     for path in flat:
         if path[:2] == OWNERS and not path[2]:
-            raise Refusal(422, "Invalid", repr(flat), ("metadata.ownerReferences[0].uid",))
+            raise StatusError(422, "Invalid", repr(flat), ("metadata.ownerReferences[0].uid",))
 
 
-def flattened(value: Mapping[str, Any], at: Path_ = ()) -> Flat:
+def flatten(value: Mapping[str, Any], prefix: KeyPath = ()) -> FlatObject:
     """One value for each path."""
-    flat: Flat = {}
+    flat: FlatObject = {}
     for key, item in value.items():
-        path = (*at, key)
+        path = (*prefix, key)
         if path == OWNERS:
             flat |= {(*path, owner["uid"]): owner for owner in item}
         elif isinstance(item, dict):
-            flat |= flattened(item, path)
+            flat |= flatten(item, path)
         else:
             flat[path] = item
     return flat
 
 
-def inflated(flat: Flat) -> dict[str, Any]:
+def unflatten(flat: FlatObject) -> dict[str, Any]:
     """The object of these values."""
     result: dict[str, Any] = {}
     for path, value in flat.items():
@@ -207,7 +215,7 @@ def inflated(flat: Flat) -> dict[str, Any]:
     return result
 
 
-def managed_fields(manager: str, paths: set[Path_]) -> dict[str, Any]:
+def managed_fields(manager: str, paths: set[KeyPath]) -> dict[str, Any]:
     """One entry of managedFields."""
     name, _, operation = manager.partition(":")
     fields: dict[str, Any] = {}

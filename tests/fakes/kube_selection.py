@@ -10,7 +10,7 @@ from aiohttp import web
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ListQuery:
     """What a list or a watch selects, and how it is to be shown."""
 
     plural: str
@@ -20,39 +20,39 @@ class Wanted:
     metadata_only: bool
 
     @classmethod
-    def of(cls, request: web.Request, plural: str, namespace: str | None) -> Wanted:
+    def from_request(cls, request: web.Request, plural: str, namespace: str | None) -> ListQuery:
         """The selection that the request asks for."""
         accept = request.headers.get("Accept", "")
         kind = "PartialObjectMetadata" if "watch" in request.query else "PartialObjectMetadataList"
         return cls(
             plural,
             namespace,
-            pairs_of(request.query.get("labelSelector", "")),
-            pairs_of(request.query.get("fieldSelector", "")),
+            parse_selector(request.query.get("labelSelector", "")),
+            parse_selector(request.query.get("fieldSelector", "")),
             f"as={kind};" in accept,
         )
 
-    def takes(self, manifest: Mapping[str, Any]) -> bool:
+    def matches(self, manifest: Mapping[str, Any]) -> bool:
         """Whether the object is selected."""
         metadata = manifest["metadata"]
         labels = metadata.get("labels", {})
         return (
             self.namespace in {None, metadata["namespace"]}
             and all(labels.get(key) == value for key, value in self.labels.items())
-            and all(value_at(manifest, key) == value for key, value in self.fields.items())
+            and all(field_value(manifest, key) == value for key, value in self.fields.items())
         )
 
-    def shown(self, manifest: dict[str, Any]) -> dict[str, Any]:
+    def rendered(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """The object as it was asked for."""
         return {"metadata": manifest["metadata"]} if self.metadata_only else manifest
 
 
-def pairs_of(text: str) -> dict[str, str]:
+def parse_selector(text: str) -> dict[str, str]:
     """A selector."""
     return dict(pair.split("=", 1) for pair in text.split(",") if pair)
 
 
-def value_at(manifest: Any, path: str) -> Any:
+def field_value(manifest: Any, path: str) -> Any:
     """The value of a field such as `spec.nodeName`."""
     for step in path.split("."):
         manifest = manifest.get(step, {})

@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 
 @contextmanager
-def memory_folder() -> Iterator[Path]:
+def tmpfs_directory() -> Iterator[Path]:
     """A new folder of our own, mode 0700."""
     path = Path(mkdtemp(prefix="keyferry-test-", dir="/dev/shm"))
     try:

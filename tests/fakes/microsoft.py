@@ -35,7 +35,7 @@ class MicrosoftClients:
     certificates: CertificateClient
 
 
-class _OneAddress(AbstractResolver):
+class _FixedAddressResolver(AbstractResolver):
     """Every host name is at the address of the development vault."""
 
     def __init__(self, address: tuple[str, int]) -> None:
@@ -64,7 +64,9 @@ async def microsoft_clients(
 ) -> AsyncIterator[MicrosoftClients]:
     """Clients of the vault `name`, in their newest version of the API, signed in as an app."""
     context = ssl.create_default_context(cafile=vault.redirect.ca_file)
-    connector = aiohttp.TCPConnector(resolver=_OneAddress(vault.redirect.https), ssl=context)
+    connector = aiohttp.TCPConnector(
+        resolver=_FixedAddressResolver(vault.redirect.https), ssl=context
+    )
     url = f"https://{name}.vault.azure.net"
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))

@@ -25,14 +25,14 @@ from keyferry.contract import (
     decode_call,
     encode_result,
 )
-from keyferry.expiry import Ending
+from keyferry.expiry import ExpiringLease
 from keyferry.grpc_edge import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 
-Answer = Callable[[wire.MountRequest, Context], Awaitable[wire.MountResponse]]
+MountHandler = Callable[[wire.MountRequest, Context], Awaitable[wire.MountResponse]]
 
 
-def result(files: Mapping[str, str], version: str = "v1") -> MountResult:
+def mount_result(files: Mapping[str, str], version: str = "v1") -> MountResult:
     """Files with these texts, each an object of its own."""
     return MountResult(
         versions=tuple(ObjectVersion(f"secret/{path}", version) for path in files),
@@ -45,59 +45,59 @@ class ScriptedProvider:
 
     Attributes:
         calls: what it was asked, in order.
-        gone: the volumes that it heard are gone.
-        ends: what only a refresh replaces.
-        held: the volumes that an earlier process held something for.
-        inside: how many calls are in it now; `most_inside` is the greatest number so far.
+        removed_volumes: the volumes that it heard are gone.
+        leases: what only a refresh replaces.
+        restored_volumes: the volumes that an earlier process held something for.
+        in_flight: how many calls are in it now; `max_in_flight` is the greatest number so far.
         gate: while it is closed, calls wait in it.
     """
 
     def __init__(self) -> None:
         self.calls: list[MountCall] = []
-        self.gone: list[str] = []
-        self.held: frozenset[str] = frozenset()
-        self.ends: tuple[Ending, ...] = ()
-        self.inside = 0
-        self.most_inside = 0
+        self.removed_volumes: list[str] = []
+        self.restored_volumes: frozenset[str] = frozenset()
+        self.leases: tuple[ExpiringLease, ...] = ()
+        self.in_flight = 0
+        self.max_in_flight = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self._outcome: MountResult | BaseException = result({"a": "1"})
-        self._moved = asyncio.Condition()
+        self._outcome: MountResult | BaseException = mount_result({"a": "1"})
+        self._changed = asyncio.Condition()
 
     def serves(self, files: Mapping[str, str], version: str = "v1") -> None:
         """From now on it delivers these files."""
-        self._outcome = result(files, version)
+        self._outcome = mount_result(files, version)
 
     def fails(self, error: BaseException) -> None:
         """From now on it raises `error`."""
         self._outcome = error
 
-    async def entered(self, count: int) -> None:
+    async def wait_for_calls(self, count: int) -> None:
         """Wait until `count` calls have come in."""
-        async with asyncio.timeout(100), self._moved:
-            await self._moved.wait_for(lambda: len(self.calls) >= count)
+        async with asyncio.timeout(100), self._changed:
+            await self._changed.wait_for(lambda: len(self.calls) >= count)
 
-    async def left(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no call is in it."""
-        async with asyncio.timeout(100), self._moved:
-            await self._moved.wait_for(lambda: not self.inside)
+        async with asyncio.timeout(100), self._changed:
+            await self._changed.wait_for(lambda: not self.in_flight)
 
     async def mount(self, call: MountCall) -> MountResult:
         """Deliver what the script says."""
         self.calls.append(call)
-        self.inside += 1
-        self.most_inside = max(self.most_inside, self.inside)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            async with self._moved:
-                self._moved.notify_all()
+            async with self._changed:
+                self._changed.notify_all()
             await self.gate.wait()
             if isinstance(self._outcome, BaseException):
                 raise self._outcome
             return self._outcome
         finally:
-            self.inside -= 1
-            async with self._moved:
-                self._moved.notify_all()
+            self.in_flight -= 1
+            async with self._changed:
+                self._changed.notify_all()
 
     async def version(self) -> ProviderVersion:
         """Tell what it is."""
@@ -105,34 +105,36 @@ class ScriptedProvider:
 
     def restore(self) -> frozenset[str]:
         """What the test says."""
-        return self.held
+        return self.restored_volumes
 
-    def endings(self) -> tuple[Ending, ...]:
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
         """What the test says."""
-        return self.ends
+        return self.leases
 
-    def volume_gone(self, target_path: str) -> None:
+    def volume_removed(self, target_path: str) -> None:
         """Takes note."""
-        self.gone.append(target_path)
+        self.removed_volumes.append(target_path)
 
     async def close(self) -> None:
         """Nothing to close."""
 
 
 @asynccontextmanager
-async def external_provider(socket: Path, answer: Answer | None = None) -> AsyncIterator[None]:
+async def external_provider(
+    socket: Path, handler: MountHandler | None = None
+) -> AsyncIterator[None]:
     """A real v1alpha1 server on `socket`, as an installed provider has one.
 
     Args:
         socket: its file; made here, gone at the end.
-        answer: to Mount; one file `a` when left out.
+        handler: to Mount; one file `a` when left out.
     """
 
     async def mount(message: wire.MountRequest, context: Context) -> wire.MountResponse:
-        if answer is not None:
-            return await answer(message, context)
+        if handler is not None:
+            return await handler(message, context)
         decode_call(message)
-        return encode_result(result({"a": "external"}))
+        return encode_result(mount_result({"a": "external"}))
 
     async def version(_: wire.VersionRequest, __: Context) -> wire.VersionResponse:
         return wire.VersionResponse(version="v1alpha1", runtime_name="ext", runtime_version="9.9")
@@ -163,8 +165,8 @@ async def external_provider(socket: Path, answer: Answer | None = None) -> Async
 
 
 @asynccontextmanager
-async def recording_relay(outside: Path, inside: Path) -> AsyncIterator[bytearray]:
-    """Passes everything on from socket `outside` to socket `inside`; yields what the client says.
+async def recording_relay(listen_socket: Path, target_socket: Path) -> AsyncIterator[bytearray]:
+    """Relay `listen_socket` to `target_socket`; yields the bytes that the client sends.
 
     It shows what no server tells: the raw headers of the client, such as its authority.
     """
@@ -182,11 +184,11 @@ async def recording_relay(outside: Path, inside: Path) -> AsyncIterator[bytearra
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        their_reader, their_writer = await asyncio.open_unix_connection(str(inside))
+        their_reader, their_writer = await asyncio.open_unix_connection(str(target_socket))
         writers.extend((writer, their_writer))
         await asyncio.gather(pump(reader, their_writer, said), pump(their_reader, writer, None))
 
-    server = await asyncio.start_unix_server(serve, str(outside))
+    server = await asyncio.start_unix_server(serve, str(listen_socket))
     try:
         yield said
     finally:

@@ -17,22 +17,22 @@ from keyferry.contract import ObjectVersion
 from keyferry.errors import (
     ClassInvalidError,
     ClassNotFoundError,
-    SecretClaimedError,
-    SecretForeignError,
+    SecretConflictError,
+    SecretNotManagedError,
     StoreError,
 )
 from keyferry.store.interface import (
-    Claim,
+    ApplyOutcome,
     ClassRef,
-    Effect,
+    DesiredSecret,
     Event,
     EventType,
-    Health,
     ObjectStore,
     OwnerReference,
     PodRef,
     PodStatus,
-    SecretManifest,
+    RefreshCondition,
+    SecretClaim,
 )
 from tests.fakes.kube_api import class_manifest
 
@@ -50,37 +50,39 @@ STATUS = PodStatus(
 )
 
 
-REPLICAS = OwnerReference("apps/v1", "ReplicaSet", "web-5d8", "rs-uid")
+REPLICA_SET = OwnerReference("apps/v1", "ReplicaSet", "web-5d8", "rs-uid")
 
 
-OTHERS = OwnerReference("apps/v1", "ReplicaSet", "web-777", "rs-uid-7")
+OTHER_REPLICA_SET = OwnerReference("apps/v1", "ReplicaSet", "web-777", "rs-uid-7")
 
 
-SECRET = SecretManifest(
+SECRET = DesiredSecret(
     namespace="shop",
     name="db",
     type="Opaque",
     data={"password": b"canary\xff\n", "user": b"me"},
     labels={"environment": "test"},
     annotations={"note": "yes"},
-    owners=(REPLICAS,),
+    owners=(REPLICA_SET,),
 )
 
 
-FETCHED = datetime(2030, 1, 1, 12, tzinfo=UTC)
+FETCHED_AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-HEALTH = Health(FETCHED, FETCHED + timedelta(hours=1), "AccessDenied", "hop vault: no")
+REFRESH_CONDITION = RefreshCondition(
+    FETCHED_AT, FETCHED_AT + timedelta(hours=1), "AccessDenied", "stage vault: no"
+)
 
 
-CLAIM = Claim("web", "class-uid/3", FETCHED, rivals=frozenset({"api"}))
+CLAIM = SecretClaim("web", "class-uid/3", FETCHED_AT, contenders=frozenset({"api"}))
 
 
-CLAIMED = replace(SECRET, claim=CLAIM)
+CLAIMED_SECRET = replace(SECRET, claim=CLAIM)
 """What class `web` makes of it, which class `api` names too."""
 
 
-MANAGED = "secrets-store.csi.k8s.io/managed"
+MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 
 
 class StorePeer(Protocol):
@@ -100,13 +102,13 @@ class StorePeer(Protocol):
         """All events, once those that wait are written."""
 
 
-def owners_of(manifest: Mapping[str, Any] | None) -> list[str]:
+def owner_uids(manifest: Mapping[str, Any] | None) -> list[str]:
     """The uids of its owners."""
     assert manifest is not None
     return [owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])]
 
 
-def data_of(manifest: Mapping[str, Any] | None) -> dict[str, bytes]:
+def decoded_data(manifest: Mapping[str, Any] | None) -> dict[str, bytes]:
     """What a Secret holds."""
     assert manifest is not None
     return {key: b64decode(value) for key, value in manifest["data"].items()}
@@ -162,15 +164,15 @@ class StoreContract:
         await peer.store.apply_pod_status(again)
         manifest = await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name)
         assert manifest is not None
-        assert ["new-uid"] == owners_of(manifest)
+        assert ["new-uid"] == owner_uids(manifest)
         assert [{"id": "a", "version": "2"}] == manifest["status"]["objects"]
 
     async def test_a_pod_status_tells_how_its_volume_fares(self, peer: StorePeer) -> None:
         """Beside what upstream has; what upstream has does not wipe it out."""
-        await peer.store.apply_health("shop", STATUS.name, HEALTH)
+        await peer.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
         assert await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name) is None
         await peer.store.apply_pod_status(STATUS)
-        await peer.store.apply_health("shop", STATUS.name, HEALTH)
+        await peer.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
         await peer.store.apply_pod_status(replace(STATUS, objects=(ObjectVersion("a", "2"),)))
         manifest = await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name)
         assert manifest is not None
@@ -181,12 +183,12 @@ class StoreContract:
                 "type": "Refreshed",
                 "status": "False",
                 "reason": "AccessDenied",
-                "message": "hop vault: no",
+                "message": "stage vault: no",
                 "lastTransitionTime": "2030-01-01T13:00:00Z",
             }
         ] == manifest["status"]["conditions"]
-        again = replace(HEALTH, reason="Refreshed", message="")
-        await peer.store.apply_health("shop", STATUS.name, again)
+        again = replace(REFRESH_CONDITION, reason="Refreshed", message="")
+        await peer.store.apply_refresh_condition("shop", STATUS.name, again)
         manifest = await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name)
         assert manifest is not None
         assert ["True"] == [one["status"] for one in manifest["status"]["conditions"]]
@@ -196,10 +198,10 @@ class StoreContract:
         assert (await peer.store.apply_secret(SECRET)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
-        assert dict(SECRET.data) == data_of(manifest)
-        assert {"environment": "test", MANAGED: "true"} == manifest["metadata"]["labels"]
+        assert dict(SECRET.data) == decoded_data(manifest)
+        assert {"environment": "test", MANAGED_LABEL: "true"} == manifest["metadata"]["labels"]
         assert {"note": "yes"} == manifest["metadata"]["annotations"]
-        assert ["rs-uid"] == owners_of(manifest)
+        assert ["rs-uid"] == owner_uids(manifest)
 
     async def test_an_equal_secret_is_not_changed(self, peer: StorePeer) -> None:
         """Whoever watches for changes is not woken up."""
@@ -213,17 +215,17 @@ class StoreContract:
         assert (await peer.store.apply_secret(changed)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
-        assert {"password": b"2"} == data_of(manifest)
-        assert {MANAGED: "true"} == manifest["metadata"]["labels"]
+        assert {"password": b"2"} == decoded_data(manifest)
+        assert {MANAGED_LABEL: "true"} == manifest["metadata"]["labels"]
         assert {} == manifest["metadata"].get("annotations", {})
 
     async def test_owners_are_added_to_those_that_are_there(self, peer: StorePeer) -> None:
         """Two Deployments share a Secret; it goes when both are gone."""
         await peer.store.apply_secret(SECRET)
-        assert (await peer.store.apply_secret(replace(SECRET, owners=(OTHERS,)))).changed
+        assert (await peer.store.apply_secret(replace(SECRET, owners=(OTHER_REPLICA_SET,)))).changed
         assert not (await peer.store.apply_secret(SECRET)).changed
         found = await peer.read("Secret", "shop", "db")
-        assert ["rs-uid", "rs-uid-7"] == sorted(owners_of(found))
+        assert ["rs-uid", "rs-uid-7"] == sorted(owner_uids(found))
 
     async def test_a_secret_of_somebody_else_is_refused(self, peer: StorePeer) -> None:
         """It is left as it is."""
@@ -238,21 +240,21 @@ class StoreContract:
         with pytest.raises(StoreError) as caught:
             await peer.store.apply_secret(SECRET)
         assert "Secret shop/db was not made by Keyferry" in str(caught.value)
-        assert {"password": b"theirs"} == data_of(await peer.read("Secret", "shop", "db"))
+        assert {"password": b"theirs"} == decoded_data(await peer.read("Secret", "shop", "db"))
 
     async def test_a_secret_that_changes_its_type_keeps_its_owners(self, peer: StorePeer) -> None:
         """Where a type cannot change it is made anew, for everybody who owned it."""
         await peer.store.apply_secret(SECRET)
-        changed = replace(SECRET, type="example.com/custom", owners=(OTHERS,))
+        changed = replace(SECRET, type="example.com/custom", owners=(OTHER_REPLICA_SET,))
         assert (await peer.store.apply_secret(changed)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
         assert "example.com/custom" == manifest["type"]
-        assert ["rs-uid", "rs-uid-7"] == sorted(owners_of(manifest))
+        assert ["rs-uid", "rs-uid-7"] == sorted(owner_uids(manifest))
 
     async def test_a_secret_tells_whose_it_is(self, peer: StorePeer) -> None:
         """The class, its version and the time of the fetch stand on it; that alone is no change."""
-        assert Effect.CREATED is (await peer.store.apply_secret(CLAIMED)).effect
+        assert ApplyOutcome.CREATED is (await peer.store.apply_secret(CLAIMED_SECRET)).outcome
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
         assert {
@@ -261,22 +263,24 @@ class StoreContract:
             "keyferry.dev/class-version": "class-uid/3",
             "keyferry.dev/fetched-at": "2030-01-01T12:00:00.000000+00:00",
         } == manifest["metadata"]["annotations"]
-        later = replace(CLAIM, class_version="class-uid/4", fetched_at=FETCHED + timedelta(hours=1))
+        later = replace(
+            CLAIM, class_version="class-uid/4", fetched_at=FETCHED_AT + timedelta(hours=1)
+        )
         again = await peer.store.apply_secret(replace(SECRET, claim=later))
-        assert Effect.NONE is again.effect
+        assert ApplyOutcome.UNCHANGED is again.outcome
 
     async def test_the_class_that_has_a_secret_keeps_it(self, peer: StorePeer) -> None:
         """Until it names it no more, that is, until it is no rival."""
-        await peer.store.apply_secret(CLAIMED)
-        other = replace(CLAIM, class_name="api", rivals=frozenset({"web"}))
-        with pytest.raises(SecretClaimedError) as caught:
+        await peer.store.apply_secret(CLAIMED_SECRET)
+        other = replace(CLAIM, class_name="api", contenders=frozenset({"web"}))
+        with pytest.raises(SecretConflictError) as caught:
             await peer.store.apply_secret(replace(SECRET, data={"x": b"1"}, claim=other))
-        assert "web" == caught.value.holder
-        free = replace(other, rivals=frozenset())
+        assert "web" == caught.value.owner_class
+        free = replace(other, contenders=frozenset())
         taken = await peer.store.apply_secret(replace(SECRET, data={"x": b"1"}, claim=free))
-        assert Effect.UPDATED is taken.effect
+        assert ApplyOutcome.UPDATED is taken.outcome
         found = await peer.read("Secret", "shop", "db")
-        assert {"x": b"1"} == data_of(found)
+        assert {"x": b"1"} == decoded_data(found)
 
     async def test_a_secret_of_somebody_else_is_taken_over_if_the_class_says_so(
         self, peer: StorePeer
@@ -290,27 +294,33 @@ class StoreContract:
             "data": {"password": "dGhlaXJz", "more": "dGhlaXJz"},
         }
         await peer.put(theirs)
-        with pytest.raises(SecretForeignError):
-            await peer.store.apply_secret(CLAIMED)
+        with pytest.raises(SecretNotManagedError):
+            await peer.store.apply_secret(CLAIMED_SECRET)
         await peer.store.apply_secret(replace(SECRET, claim=replace(CLAIM, adopt=True)))
-        assert dict(SECRET.data) == data_of(await peer.read("Secret", "shop", "db"))
-        assert not (await peer.store.apply_secret(CLAIMED)).changed
+        assert dict(SECRET.data) == decoded_data(await peer.read("Secret", "shop", "db"))
+        assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
 
     async def test_a_stand_in_for_the_owners_is_taken_out(self, peer: StorePeer) -> None:
         """The pod status stood in while the pod was not known."""
-        await peer.store.apply_secret(replace(CLAIMED, owners=(OTHERS,)))
-        corrected = replace(CLAIMED, owners=(REPLICAS,), disowned=frozenset({OTHERS.uid}))
+        await peer.store.apply_secret(replace(CLAIMED_SECRET, owners=(OTHER_REPLICA_SET,)))
+        corrected = replace(
+            CLAIMED_SECRET,
+            owners=(REPLICA_SET,),
+            removed_owner_uids=frozenset({OTHER_REPLICA_SET.uid}),
+        )
         assert (await peer.store.apply_secret(corrected)).changed
-        assert ["rs-uid"] == owners_of(await peer.read("Secret", "shop", "db"))
+        assert ["rs-uid"] == owner_uids(await peer.read("Secret", "shop", "db"))
         assert not (await peer.store.apply_secret(corrected)).changed
 
     async def test_a_secret_is_deleted_as_it_was_seen(self, peer: StorePeer) -> None:
         """One that has changed since stays."""
-        await peer.store.apply_secret(CLAIMED)
+        await peer.store.apply_secret(CLAIMED_SECRET)
         seen = await peer.store.find_secret("shop", "db")
         assert seen is not None
-        assert "web" == seen.holder
-        await peer.store.apply_secret(replace(CLAIMED, data={"x": b"1"}, claim=_later()))
+        assert "web" == seen.owner_class
+        await peer.store.apply_secret(
+            replace(CLAIMED_SECRET, data={"x": b"1"}, claim=later_claim())
+        )
         assert not await peer.store.delete_secret("shop", "db", seen)
         seen = await peer.store.find_secret("shop", "db")
         assert seen is not None
@@ -353,5 +363,5 @@ class StoreContract:
             await peer.store.get_class("..", "web/x?y")
 
 
-def _later() -> Claim:
-    return replace(CLAIM, fetched_at=FETCHED + timedelta(hours=1))
+def later_claim() -> SecretClaim:
+    return replace(CLAIM, fetched_at=FETCHED_AT + timedelta(hours=1))

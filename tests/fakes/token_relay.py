@@ -16,13 +16,13 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from yarl import URL
 
-from keyferry.devvault.authority import server_certificate
+from keyferry.devvault.authority import write_server_certificate
 from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
 from tests.fakes.devvault import DevVault
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRequest:
     """One request, as the server saw it."""
 
     method: str
@@ -37,23 +37,25 @@ class TokenRelay:
     Attributes:
         redirect: sends connections here.
         requests: what came so far.
-        redirects_to: where it sends every request on; "" for nowhere.
+        redirect_location: where it sends every request on; "" for nowhere.
     """
 
     def __init__(self, upstream: HttpsClient, redirect: DevRedirect) -> None:
         self._upstream = upstream
         self.redirect = redirect
-        self.requests: list[Recorded] = []
-        self.redirects_to = ""
+        self.requests: list[RecordedRequest] = []
+        self.redirect_location = ""
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Record one request and pass it on."""
         body, url = await request.read(), f"https://{request.host}{request.raw_path}"
         pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
         assert len(dict(pairs)) == len(pairs), "a field comes twice"
-        self.requests.append(Recorded(request.method, url, dict(request.headers), dict(pairs)))
-        if self.redirects_to:
-            return web.Response(status=307, headers={"Location": self.redirects_to})
+        self.requests.append(
+            RecordedRequest(request.method, url, dict(request.headers), dict(pairs))
+        )
+        if self.redirect_location:
+            return web.Response(status=307, headers={"Location": self.redirect_location})
         target = URL(url, encoded=True)
         async with self._upstream.session(target, proxied=False).request(
             request.method,
@@ -69,7 +71,7 @@ class TokenRelay:
 async def token_relay(vault: DevVault) -> AsyncIterator[TokenRelay]:
     """Run the relay on a free port of loopback, with a certificate of the vault's CA."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(server_certificate(vault.data.folder))
+    context.load_cert_chain(write_server_certificate(vault.data.folder))
     upstream = HttpsClient(HttpsSettings(dev=vault.redirect))
     relay = TokenRelay(upstream, vault.redirect)
     runner = web.ServerRunner(web.Server(relay.handle, access_log=None))

@@ -26,7 +26,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.vault_grants import SIGNING_KEY, Lease, RefusedError, Role, Token
+from tests.fakes.vault_grants import SIGNING_KEY, FakeLease, FakeRole, FakeToken, VaultApiError
 
 WALL_START = 1_700_000_000.0
 
@@ -57,9 +57,9 @@ class VaultApi:
         audit: method and path of each request, in their order.
         headers: of the last request.
         now: seconds; tests move it.
-        trouble: a status and texts that every request gets instead, None for none.
+        fault: a status and texts that every request gets instead, None for none.
         redirect_to: where every request is sent instead, "" for nowhere.
-        script: answers that come before all others, one a request: status and body.
+        scripted_responses: answers that come before all others, one a request: status and body.
     """
 
     def __init__(self) -> None:
@@ -67,15 +67,15 @@ class VaultApi:
         self.audit: list[tuple[str, str]] = []
         self.headers: Mapping[str, str] = {}
         self.now = 0.0
-        self.trouble: tuple[int, list[str]] | None = None
+        self.fault: tuple[int, list[str]] | None = None
         self.redirect_to = ""
-        self.script: list[tuple[int, bytes]] = []
+        self.scripted_responses: list[tuple[int, bytes]] = []
         self.methods: dict[str, str] = {}
-        self.roles: dict[tuple[str, str], Role] = {}
-        self.tokens: dict[str, Token] = {}
-        self.leases: dict[str, Lease] = {}
+        self.roles: dict[tuple[str, str], FakeRole] = {}
+        self.tokens: dict[str, FakeToken] = {}
+        self.leases: dict[str, FakeLease] = {}
         self.lease_ttl = 60
-        self.lease_max = 600
+        self.lease_max_ttl = 600
         self.engines: dict[str, str] = {
             "secret": "kv2",
             "kv": "kv1",
@@ -84,7 +84,7 @@ class VaultApi:
         }
         self.values: dict[tuple[str, str], list[dict[str, Any] | None]] = {}
         self.namespace = ""
-        self.made = 0
+        self.created_count = 0
 
     # --- what a test does -------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ class VaultApi:
     ) -> None:
         """A role; the auth method is there from then on."""
         self.methods[mount] = kind or mount
-        self.roles[mount, name] = Role(accounts or [], policy=policy or {}, **fields)
+        self.roles[mount, name] = FakeRole(accounts or [], policy=policy or {}, **fields)
 
     def write(self, mount: str, path: str, value: Mapping[str, Any]) -> None:
         """A new version, for KV 1 the only one."""
@@ -110,7 +110,7 @@ class VaultApi:
         """The newest version is deleted."""
         self.values[mount, path][-1] = None
 
-    def asked(self, path: str) -> int:
+    def request_count(self, path: str) -> int:
         """How often a path was asked for."""
         return sum(1 for _, found in self.audit if found == path)
 
@@ -120,22 +120,22 @@ class VaultApi:
         return WALL_START + self.now
 
     @property
-    def users(self) -> set[str]:
+    def database_users(self) -> set[str]:
         """The database users that there are."""
-        return {lease.user for lease in self.leases.values() if self._lives(lease)}
+        return {lease.user for lease in self.leases.values() if self._is_valid(lease)}
 
     # --- what comes over the wire -----------------------------------------------------------------
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request."""
         path = request.path.removeprefix("/v1/")
         self.audit.append((request.method, path))
         self.headers = request.headers
-        if self.script:
-            status, body = self.script.pop(0)
+        if self.scripted_responses:
+            status, body = self.scripted_responses.pop(0)
             return web.Response(status=status, body=body)
-        if self.trouble is not None:
-            status, errors = self.trouble
+        if self.fault is not None:
+            status, errors = self.fault
             return web.json_response({"errors": errors}, status=status)
         if self.redirect_to:
             where = {"Location": self.redirect_to + request.path_qs}
@@ -144,7 +144,7 @@ class VaultApi:
         try:
             body = json.loads(raw) if raw else {}
             result = self._dispatch(request, path, body)
-        except RefusedError as refused:
+        except VaultApiError as refused:
             return web.json_response(refused.body, status=refused.status)
         if result is None:
             return web.Response(status=204)
@@ -156,24 +156,24 @@ class VaultApi:
         self, request: web.Request, path: str, body: dict[str, Any]
     ) -> dict[str, Any] | None:
         if request.headers.get("X-Vault-Namespace", "") != self.namespace:
-            raise RefusedError(403, "permission denied")
+            raise VaultApiError(403, "permission denied")
         parts = path.split("/")
         if parts[0] == "auth" and parts[-1] == "login":
             return self._log_in("/".join(parts[1:-1]), body, request)
         text = request.headers.get("X-Vault-Token", "")
         token = self.tokens.get(text)
         if token is None or token.expires <= self.now:
-            raise RefusedError(403, "permission denied", "invalid token")
-        self._allow(token, path, CAPABILITIES.get(request.method, ""))
+            raise VaultApiError(403, "permission denied", "invalid token")
+        self._check_policy(token, path, CAPABILITIES.get(request.method, ""))
         match parts:
             case ["auth", "token", "renew-self"]:
                 token.expires = self.now + token.ttl
-                return {"auth": self._auth(text, token)}
+                return {"auth": self._auth_block(text, token)}
             case ["auth", "token", "revoke-self"]:
                 del self.tokens[text]
                 return None
             case ["sys", "leases", "renew"]:
-                return self._renew(body["lease_id"])
+                return self._renew_lease(body["lease_id"])
             case ["sys", "leases", "revoke"]:
                 self.leases.pop(body["lease_id"], None)
                 return None
@@ -183,14 +183,14 @@ class VaultApi:
                 name = {"kv1": "kv", "kv2": "kv", "db": "database"}.get(kind, kind)
                 return {"data": {"path": f"{mount}/", "type": name, "options": options}}
             case _:
-                return self._engine(request, text, parts, body)
+                return self._read_engine(request, text, parts, body)
 
-    def _allow(self, token: Token, path: str, wanted: str) -> None:
+    def _check_policy(self, token: FakeToken, path: str, capability: str) -> None:
         rules = {**DEFAULT_POLICY, **token.policy}
-        if not any(fnmatchcase(path, rule) and wanted in caps for rule, caps in rules.items()):
-            raise RefusedError(403, "1 error occurred:\n\t* permission denied\n\n")
+        if not any(fnmatchcase(path, rule) and capability in caps for rule, caps in rules.items()):
+            raise VaultApiError(403, "1 error occurred:\n\t* permission denied\n\n")
 
-    def _engine(
+    def _read_engine(
         self, request: web.Request, token: str, parts: list[str], body: dict[str, Any]
     ) -> dict[str, Any]:
         mount, rest = parts[0], parts[1:]
@@ -198,45 +198,48 @@ class VaultApi:
             case "kv1", "GET":
                 found = self.values.get((mount, "/".join(rest)))
                 if not found or found[-1] is None:
-                    raise RefusedError(404)
+                    raise VaultApiError(404)
                 return {"data": found[-1], "lease_duration": 2764800}
             case "kv2", "GET":
-                return self._kv2(mount, rest, request.query.get("version", ""))
+                return self._read_kv2(mount, rest, request.query.get("version", ""))
             case "db", "GET":
-                return self._make_user(token, rest)
+                return self._create_user(token, rest)
             case "pki", "POST" | "PUT":
-                self.made += 1
+                self.created_count += 1
                 name = body.get("common_name")
                 if not name:
-                    raise RefusedError(400, "the common_name field is required")
-                data = {"certificate": f"{name} {self.made}", "expiration": int(self.wall) + 3600}
+                    raise VaultApiError(400, "the common_name field is required")
+                data = {
+                    "certificate": f"{name} {self.created_count}",
+                    "expiration": int(self.wall) + 3600,
+                }
                 return {"data": data}
             case (("db" | "pki" | "kv1" | "kv2"), _):
-                raise RefusedError(405, "1 error occurred:\n\t* unsupported operation\n\n")
+                raise VaultApiError(405, "1 error occurred:\n\t* unsupported operation\n\n")
             case _:
-                raise RefusedError(
+                raise VaultApiError(
                     404, f'no handler for route "{"/".join(parts)}". route entry not found.'
                 )
 
-    def _kv2(self, mount: str, rest: list[str], version: str) -> dict[str, Any]:
+    def _read_kv2(self, mount: str, rest: list[str], version: str) -> dict[str, Any]:
         if not rest or rest[0] != "data":
             text = "Invalid path for a versioned K/V secrets engine."
-            raise RefusedError(404, warnings=[text])
+            raise VaultApiError(404, warnings=[text])
         found = self.values.get((mount, "/".join(rest[1:])))
         if not found or int(version or 1) > len(found):
-            raise RefusedError(404)
+            raise VaultApiError(404)
         number = int(version or len(found))
         value = found[number - 1]
         if value is None:
-            raise RefusedError(404)
+            raise VaultApiError(404)
         return {"data": {"data": value, "metadata": {"version": number}}}
 
-    def _make_user(self, token: str, rest: list[str]) -> dict[str, Any]:
-        self.made += 1
-        user = f"v-{rest[-1]}-{self.made}"
+    def _create_user(self, token: str, rest: list[str]) -> dict[str, Any]:
+        self.created_count += 1
+        user = f"v-{rest[-1]}-{self.created_count}"
         lease_id = f"database/creds/{rest[-1]}/{secrets.token_hex(8)}"
         now, ttl = self.now, self.lease_ttl
-        self.leases[lease_id] = Lease(token, ttl, now + ttl, now + self.lease_max, user)
+        self.leases[lease_id] = FakeLease(token, ttl, now + ttl, now + self.lease_max_ttl, user)
         return {
             "lease_id": lease_id,
             "lease_duration": ttl,
@@ -244,15 +247,15 @@ class VaultApi:
             "data": {"username": user, "password": f"canary-{user}"},
         }
 
-    def _renew(self, lease_id: str) -> dict[str, Any]:
+    def _renew_lease(self, lease_id: str) -> dict[str, Any]:
         lease = self.leases.get(lease_id)
-        if lease is None or not self._lives(lease):
-            raise RefusedError(400, "lease not found")
-        lease.expires = min(self.now + lease.ttl, lease.ends)
+        if lease is None or not self._is_valid(lease):
+            raise VaultApiError(400, "lease not found")
+        lease.expires = min(self.now + lease.ttl, lease.max_expires)
         left = int(lease.expires - self.now)
         return {"lease_id": lease_id, "lease_duration": left, "renewable": True}
 
-    def _lives(self, lease: Lease) -> bool:
+    def _is_valid(self, lease: FakeLease) -> bool:
         token = self.tokens.get(lease.token)
         return lease.expires > self.now and token is not None and token.expires > self.now
 
@@ -260,65 +263,67 @@ class VaultApi:
 
     def _log_in(self, mount: str, body: dict[str, Any], request: web.Request) -> dict[str, Any]:
         kind = self.methods.get(mount)
-        role: Role | None
+        role: FakeRole | None
         match kind:
             case "kubernetes" | "jwt":
                 role, metadata = self._check_jwt(mount, kind, body)
             case "approle":
                 given = (body.get("role_id"), body.get("secret_id"))
-                role = self._first(mount, lambda role: role.secret == given)
+                role = self._find_role(mount, lambda role: role.secret == given)
                 metadata = {}
                 if role is None:
-                    raise RefusedError(400, "invalid role or secret ID")
+                    raise VaultApiError(400, "invalid role or secret ID")
             case "cert":
                 found = _peer_fingerprint(request)
-                role = self._first(mount, lambda role: role.fingerprint == found)
+                role = self._find_role(mount, lambda role: role.fingerprint == found)
                 metadata = {}
                 if role is None:
-                    raise RefusedError(400, "invalid certificate or no client certificate supplied")
+                    raise VaultApiError(
+                        400, "invalid certificate or no client certificate supplied"
+                    )
             case _:
-                raise RefusedError(403, "permission denied")
+                raise VaultApiError(403, "permission denied")
         token = f"hvs.{secrets.token_hex(12)}"
-        self.tokens[token] = Token(role.policy, role.ttl, self.now + role.ttl, role.renewable)
-        return {"auth": self._auth(token, self.tokens[token]) | {"metadata": metadata}}
+        self.tokens[token] = FakeToken(role.policy, role.ttl, self.now + role.ttl, role.renewable)
+        return {"auth": self._auth_block(token, self.tokens[token]) | {"metadata": metadata}}
 
-    def _first(self, mount: str, fits: Any) -> Role | None:
-        return next((r for (m, _), r in self.roles.items() if m == mount and fits(r)), None)
+    def _find_role(self, mount: str, matches: Any) -> FakeRole | None:
+        return next((r for (m, _), r in self.roles.items() if m == mount and matches(r)), None)
 
     def _check_jwt(
         self, mount: str, kind: str, body: dict[str, Any]
-    ) -> tuple[Role, dict[str, str]]:
+    ) -> tuple[FakeRole, dict[str, str]]:
         name = body.get("role", "")
         role = self.roles.get((mount, name))
         if role is None and kind == "kubernetes":
-            raise RefusedError(400, f'invalid role name "{name}"')
+            raise VaultApiError(400, f'invalid role name "{name}"')
         if role is None:
-            raise RefusedError(400, f'role "{name}" could not be found')
+            raise VaultApiError(400, f'role "{name}" could not be found')
         head, _, signature = body["jwt"].rpartition(".")
         expected = hmac.digest(SIGNING_KEY, head.encode(), "sha256")
-        if not hmac.compare_digest(_unb64(signature), expected):
-            raise RefusedError(403, "permission denied")
-        claims = json.loads(_unb64(head.split(".")[1]))
+        if not hmac.compare_digest(_base64url_decode(signature), expected):
+            raise VaultApiError(403, "permission denied")
+        claims = json.loads(_base64url_decode(head.split(".")[1]))
         if role.audience and role.audience not in claims["aud"]:
-            raise RefusedError(
+            raise VaultApiError(
                 403,
                 "invalid audience (aud) claim: audience claim does not match any expected audience",
             )
         _, _, namespace, account = claims["sub"].split(":")
         bound = claims["kubernetes.io"]
         if role.pod and role.pod != bound["pod"]["name"]:
-            raise RefusedError(
+            raise VaultApiError(
                 400, 'error validating claims: claim "pod" does not match any bound claim'
             )
         if f"{namespace}/{account}" not in role.accounts:
             if any(entry.startswith(f"{namespace}/") for entry in role.accounts):
-                raise RefusedError(403, "service account name not authorized")
-            raise RefusedError(403, "namespace not authorized")
+                raise VaultApiError(403, "service account name not authorized")
+            raise VaultApiError(403, "namespace not authorized")
         uid = bound["serviceaccount"]["uid"]
         extra = {"service_account_uid": uid} if kind == "kubernetes" else {}
         return role, {"role": name, **extra}
 
-    def _auth(self, text: str, token: Token) -> dict[str, Any]:
+    def _auth_block(self, text: str, token: FakeToken) -> dict[str, Any]:
         return {
             "client_token": text,
             "lease_duration": token.ttl,
@@ -339,7 +344,7 @@ async def running_vault(
     """
     vault = VaultApi()
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", vault.answer)
+    app.router.add_route("*", "/{path:.*}", vault.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -363,5 +368,5 @@ def _peer_fingerprint(request: web.Request) -> str:
     return hashlib.sha256(found).hexdigest() if found else "none"
 
 
-def _unb64(text: str) -> bytes:
+def _base64url_decode(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

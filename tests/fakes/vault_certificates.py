@@ -5,22 +5,24 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from tests.fakes.vault_peer import Issued, issue, new_ec
+from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key
 
 
-class Certificates:
+class VaultCertificates:
     """A CA, a server and a client, as files."""
 
     def __init__(self, folder: Path, *, identifiers: bool = True) -> None:
-        self.authority = issue("ca", new_ec(), authority=True, identifiers=identifiers)
-        self.server = self._file(folder, "server", identifiers=identifiers)
-        self.client = self._file(folder, "client", identifiers=identifiers)
+        self.authority = issue_certificate(
+            "ca", new_ec_key(), is_ca=True, key_identifiers=identifiers
+        )
+        self.server = self._write(folder, "server", identifiers=identifiers)
+        self.client = self._write(folder, "client", identifiers=identifiers)
         self.ca = folder / "ca.pem"
         self.ca.write_bytes(self.authority.pem)
         self.folder = folder
 
-    def _file(self, folder: Path, name: str, *, identifiers: bool) -> Issued:
-        made = issue(name, new_ec(), self.authority, identifiers=identifiers)
+    def _write(self, folder: Path, name: str, *, identifiers: bool) -> IssuedCertificate:
+        made = issue_certificate(name, new_ec_key(), self.authority, key_identifiers=identifiers)
         (folder / f"{name}.crt").write_bytes(made.pem)
         (folder / f"{name}.key").write_bytes(made.key_pem)
         return made
@@ -35,4 +37,4 @@ class Certificates:
         return context
 
 
-NAME = {"vaultTLSServerName": "test.domain.com"}
+SERVER_NAME_PARAMETER = {"vaultTLSServerName": "test.domain.com"}

@@ -28,13 +28,14 @@ def service_account_token(
         "jti": serial,
         **claims,
     }
-    body = f"{_b64(json.dumps({'alg': 'HS256'}))}.{_b64(json.dumps(payload))}"
+    header = _base64url_encode(json.dumps({"alg": "HS256"}))
+    body = f"{header}.{_base64url_encode(json.dumps(payload))}"
     signature = hmac.digest(SIGNING_KEY, body.encode(), "sha256")
     return f"{body}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 @dataclass
-class Role:
+class FakeRole:
     """What a role of an auth method asks for and gives."""
 
     accounts: list[str] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Role:
 
 
 @dataclass
-class Token:
+class FakeToken:
     """A token that was given out."""
 
     policy: Mapping[str, set[str]]
@@ -58,17 +59,17 @@ class Token:
 
 
 @dataclass
-class Lease:
+class FakeLease:
     """A lease of a secret that was made."""
 
     token: str
     ttl: int
     expires: float
-    ends: float
+    max_expires: float
     user: str
 
 
-class RefusedError(Exception):
+class VaultApiError(Exception):
     """An answer with `errors`."""
 
     def __init__(self, status: int, *errors: str, warnings: list[str] | None = None) -> None:
@@ -79,5 +80,5 @@ class RefusedError(Exception):
             self.body["warnings"] = warnings
 
 
-def _b64(text: str) -> str:
+def _base64url_encode(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()

@@ -23,15 +23,15 @@ from keyferry.contract import (
     MountCall,
     MountResult,
 )
-from keyferry.economy.hub import Economy
+from keyferry.economy.hub import Fetcher
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.vault.params import parse_mount
 from keyferry.vault.product import VAULT, Product
 from keyferry.vault.provider import VaultProvider
 from keyferry.vault.server import Server
 from keyferry.vault_settings import VaultSettings
-from tests.fakes.clock import StillClock
-from tests.fakes.economy import forgetful
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.economy import uncached_fetcher
 from tests.fakes.vault_api import VaultApi
 from tests.fakes.vault_grants import service_account_token
 
@@ -48,7 +48,7 @@ def tokens_json(**tokens: str) -> str:
 
 
 @dataclass(frozen=True)
-class TestPod:
+class FakePod:
     """Whose mounts they are."""
 
     __test__ = False
@@ -84,24 +84,28 @@ class VaultMounts:
     parameters: dict[str, str] = field(default_factory=dict)
 
     def call(
-        self, *entries: dict[str, Any], pod: TestPod | None = None, serial: int = 0, **over: str
+        self,
+        *entries: dict[str, Any],
+        pod: FakePod | None = None,
+        serial: int = 0,
+        **overrides: str,
     ) -> MountCall:
-        """A call for these entries; a parameter that is "" in `over` is left out."""
-        pod = pod or TestPod()
+        """A call for these entries; a parameter that is "" in `overrides` is left out."""
+        pod = pod or FakePod()
         attributes = {
             "roleName": "app",
             **self.vault.parameters,
             **self.parameters,
             "objects": json.dumps(entries),
             **pod.attributes(serial=serial),
-            **over,
+            **overrides,
         }
         given = {key: value for key, value in attributes.items() if value}
         return MountCall(given, target_path=pod.target)
 
-    def server(self, **over: str) -> Server:
+    def server(self, **overrides: str) -> Server:
         """The vault as such a class names it."""
-        call = self.call(entry("x", "y"), **over)  # type: ignore[arg-type]
+        call = self.call(entry("x", "y"), **overrides)  # type: ignore[arg-type]
         return parse_mount(
             call.attributes, None, target_path="/t", product=VAULT, settings=VaultSettings()
         ).login.server
@@ -109,13 +113,13 @@ class VaultMounts:
     async def mount(
         self,
         *entries: dict[str, Any],
-        pod: TestPod | None = None,
+        pod: FakePod | None = None,
         secrets: dict[str, str] | None = None,
         serial: int = 0,
-        **over: str,
+        **overrides: str,
     ) -> MountResult:
         """A mount of these entries."""
-        call = self.call(*entries, pod=pod, serial=serial, **over)
+        call = self.call(*entries, pod=pod, serial=serial, **overrides)
         return await self.provider.mount(replace(call, secrets=secrets))
 
     async def files(self, *entries: dict[str, Any], **fields: Any) -> dict[str, bytes]:
@@ -124,7 +128,7 @@ class VaultMounts:
         return {file.path: file.contents for file in result.files}
 
 
-class _ClockOf:
+class _VaultClock:
     """Implements `Clock` with the time of a vault."""
 
     def __init__(self, vault: VaultApi) -> None:
@@ -146,18 +150,18 @@ async def vault_mounts(
     *,
     product: Product = VAULT,
     settings: VaultSettings | None = None,
-    clock: StillClock | None = None,
-    economy: Economy | None = None,
+    clock: AutojumpClock | None = None,
+    fetcher: Fetcher | None = None,
     **parts: Any,
 ) -> AsyncIterator[VaultMounts]:
     """Mounts by a provider of its own, closed with the block; its time is the vault's."""
-    clock = clock or StillClock()
+    clock = clock or AutojumpClock()
     provider = VaultProvider(
         product,
         HttpsClient(HttpsSettings()),
-        economy or forgetful(clock),
+        fetcher or uncached_fetcher(clock),
         settings or VaultSettings(),
-        clock=_ClockOf(vault),
+        clock=_VaultClock(vault),
         **parts,
     )
     try:

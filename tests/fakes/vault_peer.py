@@ -25,14 +25,14 @@ from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall, MountResult
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
-class VaultPeer(Protocol):
+class KeyVaultPeer(Protocol):
     """A running vault that lets one identity do everything."""
 
     provider: AzureProvider
     """Reaches the vault."""
     parameters: Mapping[str, str]
     """What a class says of vault and identity."""
-    says_disabled: bool
+    reports_disabled: bool
     """Whether it tells a disabled version from one that is not there."""
 
     async def set_secret(self, name: str, value: str) -> str:
@@ -56,7 +56,7 @@ def entry(type_: str, name: str, **fields: str | int) -> str:
     return json.dumps({"objectType": type_, "objectName": name} | fields)
 
 
-async def mount(vault: VaultPeer, *entries: str) -> MountResult:
+async def mount_entries(vault: KeyVaultPeer, *entries: str) -> MountResult:
     """A mount of these entries."""
     pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop"}
     objects = json.dumps({"array": entries})
@@ -64,7 +64,7 @@ async def mount(vault: VaultPeer, *entries: str) -> MountResult:
 
 
 @dataclass(frozen=True)
-class Issued:
+class IssuedCertificate:
     """A certificate with its key."""
 
     certificate: x509.Certificate
@@ -86,47 +86,47 @@ class Issued:
         return base64.b64encode(content)
 
 
-def new_ec() -> PrivateKey:
+def new_ec_key() -> PrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def new_rsa() -> PrivateKey:
+def new_rsa_key() -> PrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
-def issue(
-    name: str,
+def issue_certificate(
+    common_name: str,
     key: PrivateKey,
-    signer: Issued | None = None,
+    signer: IssuedCertificate | None = None,
     *,
-    authority: bool = False,
-    identifiers: bool = True,
+    is_ca: bool = False,
+    key_identifiers: bool = True,
     hosts: Sequence[str] = ("test.domain.com",),
-    until: timedelta = timedelta(days=30),
-) -> Issued:
-    """A certificate of `name`, signed by `signer` or by itself, that ends `until` from now."""
-    issuer = signer.certificate.subject if signer else _name(name)
+    valid_for: timedelta = timedelta(days=30),
+) -> IssuedCertificate:
+    """Issue a certificate for `common_name`, signed by `signer` or self-signed."""
+    issuer = signer.certificate.subject if signer else _common_name(common_name)
     signing = signer.key if signer else key
     now = datetime.now(UTC)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(name))
+        .subject_name(_common_name(common_name))
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + until)
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+        .not_valid_after(now + valid_for)
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
     )
-    if identifiers:
+    if key_identifiers:
         own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         theirs = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
         builder = builder.add_extension(own, critical=False).add_extension(theirs, critical=False)
-    if not authority:
+    if not is_ca:
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
-    return Issued(builder.sign(signing, hashes.SHA256()), key)
+    return IssuedCertificate(builder.sign(signing, hashes.SHA256()), key)
 
 
-def _name(name: str) -> x509.Name:
+def _common_name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])

@@ -14,7 +14,14 @@ from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_certifica
 
 from keyferry.contract import ObjectVersion
 from keyferry.errors import ObjectNotFoundError
-from tests.fakes.vault_peer import VaultPeer, entry, issue, mount, new_ec, new_rsa
+from tests.fakes.vault_peer import (
+    KeyVaultPeer,
+    entry,
+    issue_certificate,
+    mount_entries,
+    new_ec_key,
+    new_rsa_key,
+)
 
 PEM = "application/x-pem-file"
 PKCS12 = "application/x-pkcs12"
@@ -26,14 +33,14 @@ CURVES = {
 }
 
 
-class VaultSuite:
+class KeyVaultSuite:
     """The behaviours."""
 
-    async def test_secrets_arrive_by_name_alias_and_version(self, vault: VaultPeer) -> None:
+    async def test_secrets_arrive_by_name_alias_and_version(self, vault: KeyVaultPeer) -> None:
         """The id keeps the name; an old version is there as long as it is asked for."""
         old = await vault.set_secret("secret1", "old")
         new = await vault.set_secret("secret1", "test")
-        result = await mount(
+        result = await mount_entries(
             vault,
             entry("secret", "secret1"),
             entry("secret", "secret1", objectAlias="SECRET_1"),
@@ -44,34 +51,36 @@ class VaultSuite:
         assert {new, old} == {version.version for version in result.versions}
 
     @pytest.mark.parametrize("kind", ["RSA", "EC"])
-    async def test_keys_arrive_as_public_pem(self, vault: VaultPeer, kind: str) -> None:
+    async def test_keys_arrive_as_public_pem(self, vault: KeyVaultPeer, kind: str) -> None:
         """The version is that of the vault."""
         version = await vault.create_key("key1", kind, "P-256")
-        result = await mount(vault, entry("key", "key1", objectAlias="KEY_1"))
+        result = await mount_entries(vault, entry("key", "key1", objectAlias="KEY_1"))
         (file,) = result.files
         expected = rsa.RSAPublicKey if kind == "RSA" else ec.EllipticCurvePublicKey
         assert isinstance(load_pem_public_key(file.contents), expected)
         assert (ObjectVersion("key/key1", version),) == result.versions
 
     @pytest.mark.parametrize("curve", list(CURVES))
-    async def test_keys_of_every_curve_arrive(self, vault: VaultPeer, curve: str) -> None:
+    async def test_keys_of_every_curve_arrive(self, vault: KeyVaultPeer, curve: str) -> None:
         """secp256k1 too, which upstream refuses."""
         await vault.create_key("key1", "EC", curve)
-        (file,) = (await mount(vault, entry("key", "key1"))).files
+        (file,) = (await mount_entries(vault, entry("key", "key1"))).files
         key = load_pem_public_key(file.contents)
         assert isinstance(key, ec.EllipticCurvePublicKey)
         assert isinstance(key.curve, CURVES[curve])
 
     @pytest.mark.parametrize("content_type", [PEM, PKCS12])
-    @pytest.mark.parametrize("make_key", [new_rsa, new_ec], ids=["RSA", "EC"])
+    @pytest.mark.parametrize("make_key", [new_rsa_key, new_ec_key], ids=["RSA", "EC"])
     async def test_a_certificate_its_key_and_its_secret_belong_together(
-        self, vault: VaultPeer, make_key: object, content_type: str
+        self, vault: KeyVaultPeer, make_key: object, content_type: str
     ) -> None:
         """One name, three types: leaf, public key, and the bundle with the private key first."""
-        made = issue("test.domain.com", new_rsa() if make_key is new_rsa else new_ec())
+        made = issue_certificate(
+            "test.domain.com", new_rsa_key() if make_key is new_rsa_key else new_ec_key()
+        )
         content = made.key_pem + made.pem if content_type == PEM else made.pkcs12()
         version = await vault.import_certificate("web", content, content_type)
-        result = await mount(
+        result = await mount_entries(
             vault,
             entry("cert", "web", objectAlias="leaf"),
             entry("key", "web", objectAlias="public"),
@@ -84,11 +93,11 @@ class VaultSuite:
         assert [made.certificate] == load_pem_x509_certificates(bundle)
         assert [version] * 3 == [found.version for found in result.versions]
 
-    async def test_pkcs12_arrives_as_text_and_as_bytes(self, vault: VaultPeer) -> None:
+    async def test_pkcs12_arrives_as_text_and_as_bytes(self, vault: KeyVaultPeer) -> None:
         """The bytes are those that the text stands for."""
-        made = issue("test.domain.com", new_ec())
+        made = issue_certificate("test.domain.com", new_ec_key())
         await vault.import_certificate("web", made.pkcs12(), PKCS12)
-        result = await mount(
+        result = await mount_entries(
             vault,
             entry("secret", "web", objectAlias="text", objectFormat="PFX"),
             entry("secret", "web", objectAlias="a", objectFormat="pfx", objectEncoding="base64"),
@@ -97,11 +106,11 @@ class VaultSuite:
         text, decoded, binary = (file.contents for file in result.files)
         assert base64.b64decode(text) == decoded == binary
 
-    async def test_a_history_is_the_newest_versions_first(self, vault: VaultPeer) -> None:
+    async def test_a_history_is_the_newest_versions_first(self, vault: KeyVaultPeer) -> None:
         """Disabled ones are left out, and it can begin at any version."""
         ids = [await vault.set_secret("secret1", text) for text in "edcba"]
         await vault.disable("secrets", "secret1", ids[3])
-        result = await mount(
+        result = await mount_entries(
             vault,
             entry("secret", "secret1", objectVersionHistory=3),
             entry(
@@ -116,54 +125,56 @@ class VaultSuite:
 
     @pytest.mark.parametrize("type_", ["key", "cert"])
     async def test_keys_and_certificates_have_a_history_too(
-        self, vault: VaultPeer, type_: str
+        self, vault: KeyVaultPeer, type_: str
     ) -> None:
         """Every file holds another version."""
         for _ in range(2):
-            made = issue("test.domain.com", new_ec())
+            made = issue_certificate("test.domain.com", new_ec_key())
             await vault.import_certificate("web", made.key_pem + made.pem, PEM)
-        result = await mount(vault, entry(type_, "web", objectVersionHistory=5))
+        result = await mount_entries(vault, entry(type_, "web", objectVersionHistory=5))
         assert ["web/0", "web/1"] == [file.path for file in result.files]
         assert 2 == len({file.contents for file in result.files})
 
-    async def test_a_history_is_read_beyond_the_first_page(self, vault: VaultPeer) -> None:
+    async def test_a_history_is_read_beyond_the_first_page(self, vault: KeyVaultPeer) -> None:
         """Vaults list 25 versions a page."""
         for number in range(60):
             await vault.set_secret("secret1", str(number))
-        result = await mount(vault, entry("secret", "secret1", objectVersionHistory=100))
+        result = await mount_entries(vault, entry("secret", "secret1", objectVersionHistory=100))
         assert [str(number) for number in reversed(range(60))] == [
             file.contents.decode() for file in result.files
         ]
 
     @pytest.mark.parametrize("collection", ["secrets", "keys"])
-    async def test_a_disabled_version_is_refused(self, vault: VaultPeer, collection: str) -> None:
+    async def test_a_disabled_version_is_refused(
+        self, vault: KeyVaultPeer, collection: str
+    ) -> None:
         """Even as the current one, and even when older ones are enabled."""
         if collection == "keys":
             version = await vault.create_key("x", "EC", "P-256")
         else:
             version = await vault.set_secret("x", "v")
         await vault.disable(collection, "x", version)
-        words = "x is disabled in vault" if vault.says_disabled else "x does not exist in vault"
+        words = "x is disabled in vault" if vault.reports_disabled else "x does not exist in vault"
         with pytest.raises(ObjectNotFoundError, match=words):
-            await mount(vault, entry(collection.removesuffix("s"), "x"))
+            await mount_entries(vault, entry(collection.removesuffix("s"), "x"))
 
-    async def test_a_deleted_secret_is_not_found(self, vault: VaultPeer) -> None:
+    async def test_a_deleted_secret_is_not_found(self, vault: KeyVaultPeer) -> None:
         """Although the vault could still bring it back."""
         await vault.set_secret("x", "v")
         await vault.delete("secrets", "x")
         with pytest.raises(ObjectNotFoundError, match="secret x does not exist in vault"):
-            await mount(vault, entry("secret", "x"))
+            await mount_entries(vault, entry("secret", "x"))
 
     @pytest.mark.parametrize("type_", ["secret", "key", "cert"])
-    async def test_what_was_never_there_is_not_found(self, vault: VaultPeer, type_: str) -> None:
+    async def test_what_was_never_there_is_not_found(self, vault: KeyVaultPeer, type_: str) -> None:
         """Whatever its type, alone and as a history."""
         for fields in ({}, {"objectVersionHistory": 2}):
             with pytest.raises(ObjectNotFoundError, match=f"{type_} nowhere does not exist"):
-                await mount(vault, entry(type_, "nowhere", **fields))
+                await mount_entries(vault, entry(type_, "nowhere", **fields))
 
-    async def test_a_history_from_an_unknown_version_is_an_error(self, vault: VaultPeer) -> None:
+    async def test_a_history_from_an_unknown_version_is_an_error(self, vault: KeyVaultPeer) -> None:
         """Upstream delivers nothing, and says nothing."""
         await vault.set_secret("x", "v")
         wanted = entry("secret", "x", objectVersionHistory=2, objectVersion="0" * 32)
         with pytest.raises(ObjectNotFoundError, match="not among its 1 enabled versions"):
-            await mount(vault, wanted)
+            await mount_entries(vault, wanted)

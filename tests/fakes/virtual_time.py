@@ -18,7 +18,7 @@ T = TypeVar("T")
 WALL_START = 1_700_000_000.0
 
 
-class _Jump(selectors.DefaultSelector):
+class _JumpingSelector(selectors.DefaultSelector):
     """Waits for nothing; the loop's time jumps instead."""
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Its time begins at 0."""
 
     def __init__(self) -> None:
-        self._jump = _Jump()
-        super().__init__(self._jump)
+        self._selector_clock = _JumpingSelector()
+        super().__init__(self._selector_clock)
 
     def time(self) -> float:
-        return self._jump.now
+        return self._selector_clock.now
 
 
 class LoopClock:
@@ -59,12 +59,12 @@ class LoopClock:
         await asyncio.sleep(seconds)
 
 
-def highest() -> float:
+def max_jitter() -> float:
     """Dice that make every pause as long as it can be."""
     return 1.0
 
 
-def run_virtually(story: Coroutine[Any, Any, T]) -> T:
-    """Run `story` to its end."""
+def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` to its end."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(story)
+        return runner.run(main)

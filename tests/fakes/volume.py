@@ -9,7 +9,7 @@ from pathlib import Path
 
 from keyferry.contract import SecretFile
 
-STAMP = re.compile(r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+")
+TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+")
 
 Content = dict[str, tuple[int, bytes]]
 """Every file of a volume: its mode and its bytes, by path."""
@@ -20,32 +20,32 @@ def content(*files: SecretFile) -> Content:
     return {file.path: (file.mode, file.contents) for file in files}
 
 
-def read_once(root: Path) -> Content:
+def read_current(root: Path) -> Content:
     """Everything behind `..data`, while nobody writes."""
-    return read_below(root / current(root))
+    return read_tree(root / current_dir(root))
 
 
-def read_whole(root: Path) -> Content:
+def read_consistent(root: Path) -> Content:
     """The same while sets are being replaced.
 
     A set that is still shown after it was read was not being removed meanwhile.
     """
     while True:
-        shown = current(root)
+        shown = current_dir(root)
         try:
-            found = read_below(root / shown)
+            found = read_tree(root / shown)
         except FileNotFoundError:
             continue
-        if current(root) == shown:
+        if current_dir(root) == shown:
             return found
 
 
-def current(root: Path) -> str:
+def current_dir(root: Path) -> str:
     """The folder that `..data` shows."""
     return str((root / "..data").readlink())
 
 
-def read_below(folder: Path) -> Content:
+def read_tree(folder: Path) -> Content:
     """Every file below a real folder."""
     found = {}
     for parent, _, names in os.walk(folder, onerror=_raise):
@@ -70,9 +70,9 @@ def read_through_links(root: Path) -> dict[str, bytes]:
 
 def layout_problems(root: Path) -> list[str]:
     """How the folder differs from the layout of driver-wire, section 4.3; nothing when it is it."""
-    shown = current(root)
-    problems = [] if STAMP.fullmatch(shown) else [f"..data leads to {shown}"]
-    tops = {path.split("/")[0] for path in read_below(root / shown)}
+    shown = current_dir(root)
+    problems = [] if TIMESTAMPED_DIR.fullmatch(shown) else [f"..data leads to {shown}"]
+    tops = {path.split("/")[0] for path in read_tree(root / shown)}
     for entry in root.iterdir():
         if entry.name in ("..data", shown):
             continue

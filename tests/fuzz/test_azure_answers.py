@@ -16,16 +16,19 @@ from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.errors import KeyferryError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
-from tests.fakes.clock import StillClock
-from tests.fakes.economy import forgetful
-from tests.fakes.hostile_vault import TOKEN, HostileAnswer, HostileVault, hostile_vault
-from tests.fakes.vault_peer import entry, issue, new_ec, new_rsa
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.economy import uncached_fetcher
+from tests.fakes.hostile_vault import TOKEN, HostileKeyVault, HostileResponse, hostile_keyvault
+from tests.fakes.vault_peer import entry, issue_certificate, new_ec_key, new_rsa_key
 
 CANARY = "canary"
 PATIENCE = 50.0
 """Seconds, within the limit of a test: nothing that hangs ends by itself."""
 
-EC, RSA = issue("test.domain.com", new_ec()), issue("test.domain.com", new_rsa())
+EC, RSA = (
+    issue_certificate("test.domain.com", new_ec_key()),
+    issue_certificate("test.domain.com", new_rsa_key()),
+)
 
 
 def mostly(*usual: object, rarely: list[object]) -> st.SearchStrategy[object]:
@@ -128,12 +131,12 @@ HEADERS = st.fixed_dictionaries(
     },
 )
 STATUSES = st.sampled_from([201, 204, 301, 302, 307, 400, 401, 403, 404, 408, 409, 429, 500, 503])
-BAD = st.builds(HostileAnswer, STATUSES | st.just(200), ANY_BODY, HEADERS)
+BAD = st.builds(HostileResponse, STATUSES | st.just(200), ANY_BODY, HEADERS)
 
 
-def good(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[HostileAnswer]:
+def good(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[HostileResponse]:
     """An answer of the right status, that may be of the right shape."""
-    return st.builds(HostileAnswer, st.just(200), st.builds(as_json, documents), HEADERS)
+    return st.builds(HostileResponse, st.just(200), st.builds(as_json, documents), HEADERS)
 
 
 LISTS = st.lists(good(PAGES) | good(PAGES) | BAD, min_size=1, max_size=4).map(tuple)
@@ -160,11 +163,11 @@ CASES = st.sampled_from(list(DOCUMENTS)).flatmap(
 class Fuzzer:
     """A provider, a server that answers as it is told, and the loop in which both run."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, vault: HostileVault) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, vault: HostileKeyVault) -> None:
         self.vault = vault
         self._loop = loop
-        self._clock = StillClock()
-        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), wall=self._clock.epoch)
+        self._clock = AutojumpClock()
+        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), clock=self._clock.epoch)
 
     def run(self, work: Coroutine[object, object, str]) -> str:
         """What `work` returns."""
@@ -177,13 +180,13 @@ class Fuzzer:
     def provider(self, *, separate: bool = False) -> AzureProvider:
         """A new one, that has no token yet and waits for nothing."""
         settings = ProviderSettings(separate_files=separate)
-        return AzureProvider(self._https, forgetful(self._clock), settings)
+        return AzureProvider(self._https, uncached_fetcher(self._clock), settings)
 
 
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzer]:
     loop = asyncio.new_event_loop()
-    running = hostile_vault(tmp_path_factory.mktemp("hostile"))
+    running = hostile_keyvault(tmp_path_factory.mktemp("hostile"))
     made = Fuzzer(loop, loop.run_until_complete(running.__aenter__()))
     try:
         yield made
@@ -221,13 +224,13 @@ MACHINE = {"useVMManagedIdentity": "true"}
 @given(CASES, LISTS, st.booleans())
 def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
     fuzzer: Fuzzer,
-    case: tuple[HostileAnswer, str],
-    versions: tuple[HostileAnswer, ...],
+    case: tuple[HostileResponse, str],
+    versions: tuple[HostileResponse, ...],
     separate: bool,
 ) -> None:
     """No other exception, no wait without end, and no text of the answer in a message."""
     single, wanted = case
-    fuzzer.vault.answers(single, versions)
+    fuzzer.vault.respond_with(single, versions)
     provider = fuzzer.provider(separate=separate)
     assert CANARY not in fuzzer.run(outcome(provider, MACHINE, wanted))
 
@@ -251,13 +254,15 @@ MODES = st.sampled_from(
 )
 
 
-@given(good(TOKENS) | st.builds(HostileAnswer, STATUSES, st.builds(as_json, TOKENS)) | BAD, MODES)
+@given(good(TOKENS) | st.builds(HostileResponse, STATUSES, st.builds(as_json, TOKENS)) | BAD, MODES)
 def test_an_answer_of_a_token_endpoint_is_a_token_or_an_error_of_ours(
-    fuzzer: Fuzzer, token: HostileAnswer, mode: dict[str, str]
+    fuzzer: Fuzzer, token: HostileResponse, mode: dict[str, str]
 ) -> None:
     """Of IMDS, NMI, the Arc agent and Entra, each in its own form."""
     fuzzer.vault.token = token
-    fuzzer.vault.answers(HostileAnswer(200, as_json({"value": "v", "id": "https://v/s/x/v1"})))
+    fuzzer.vault.respond_with(
+        HostileResponse(200, as_json({"value": "v", "id": "https://v/s/x/v1"}))
+    )
     try:
         said = fuzzer.run(outcome(fuzzer.provider(), mode, entry("secret", "x")))
         assert CANARY not in said

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.azure.files import named_files
-from keyferry.azure.objects import MAX_FILES, VaultObject, parse_objects
+from keyferry.azure.objects import MAX_FILES, KeyVaultObject, parse_objects
 from keyferry.errors import ClassInvalidError
 from keyferry.paths import path_problem
 from tests.fuzz.messages import check_message
@@ -69,7 +69,7 @@ def test_any_text_is_a_list_of_objects_or_an_error_of_its_author(text: str) -> N
     assert {path for found in objects for path in found.paths} <= {file.path for file in named}
 
 
-def check_rules(objects: tuple[VaultObject, ...]) -> None:
+def check_rules(objects: tuple[KeyVaultObject, ...]) -> None:
     """What everything behind the door relies on."""
     paths = [path for found in objects for path in found.paths]
     assert 0 < len(paths) <= MAX_FILES

@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 
 from keyferry.certs.bundle import pkcs12_to_pem, split_pem
 from keyferry.certs.chain import order_chain
-from tests.fakes.vault_peer import Issued, PrivateKey, issue, new_ec, new_rsa
+from tests.fakes.vault_peer import (
+    IssuedCertificate,
+    PrivateKey,
+    issue_certificate,
+    new_ec_key,
+    new_rsa_key,
+)
 
 LONGEST = 10
 OF_CHAINS = max(settings().max_examples // 5, 100)
@@ -24,22 +30,22 @@ OF_CHAINS = max(settings().max_examples // 5, 100)
 OF_OPENSSL = max(settings().max_examples // 50, 10)
 """Cases for the tests that start processes."""
 
-KEYS: list[PrivateKey] = [new_ec() for _ in range(LONGEST)]
-RSA_KEYS: list[PrivateKey] = [new_rsa() for _ in range(3)]
+KEYS: list[PrivateKey] = [new_ec_key() for _ in range(LONGEST)]
+RSA_KEYS: list[PrivateKey] = [new_rsa_key() for _ in range(3)]
 
 
-def line(name: str, keys: list[PrivateKey], *, identifiers: bool = True) -> list[Issued]:
+def line(name: str, keys: list[PrivateKey], *, identifiers: bool = True) -> list[IssuedCertificate]:
     """A chain from the leaf to its root, one certificate a key."""
-    made: list[Issued] = []
+    made: list[IssuedCertificate] = []
     for number, key in reversed(list(enumerate(keys))):
         signer = made[-1] if made else None
         made.append(
-            issue(
+            issue_certificate(
                 f"{name}{number}",
                 key,
                 signer,
-                authority=number > 0,
-                identifiers=identifiers or number > 0,
+                is_ca=number > 0,
+                key_identifiers=identifiers or number > 0,
             )
         )
     return made[::-1]
@@ -48,9 +54,9 @@ def line(name: str, keys: list[PrivateKey], *, identifiers: bool = True) -> list
 LONG = line("long", KEYS)
 SHORT = line("rsa", RSA_KEYS)
 BARE = line("bare", KEYS[:4], identifiers=False)
-SELF_SIGNED = issue("alone", KEYS[5])
-OTHER_ROOT = issue("other", KEYS[4], authority=True)
-CROSS = issue("long9", KEYS[9], OTHER_ROOT, authority=True)
+SELF_SIGNED = issue_certificate("alone", KEYS[5])
+OTHER_ROOT = issue_certificate("other", KEYS[4], is_ca=True)
+CROSS = issue_certificate("long9", KEYS[9], OTHER_ROOT, is_ca=True)
 """The root of the long chain once more, signed by another root."""
 STRANGERS = [SELF_SIGNED, OTHER_ROOT, CROSS, BARE[1], SHORT[2]]
 
@@ -67,11 +73,11 @@ class Held:
         chain: the line that the leaf belongs to.
     """
 
-    issued: list[Issued]
-    chain: list[Issued]
+    issued: list[IssuedCertificate]
+    chain: list[IssuedCertificate]
 
     @property
-    def leaf(self) -> Issued:
+    def leaf(self) -> IssuedCertificate:
         return self.issued[0]
 
     @property

@@ -26,9 +26,9 @@ from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.vault.product import OPENBAO, VAULT
 from keyferry.vault.provider import VaultProvider
 from keyferry.vault_settings import VaultSettings
-from tests.fakes.clock import StillClock
-from tests.fakes.economy import forgetful
-from tests.fakes.hostile_api import HostileApi, hostile_api, reply
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.economy import uncached_fetcher
+from tests.fakes.hostile_api import HostileVaultApi, hostile_vault_api, http_response
 from tests.fakes.log import captured_log
 from tests.fuzz.vault_documents import (
     CANARY,
@@ -86,7 +86,7 @@ class Fuzzer:
     """A server that answers as it is told, the loop in which all runs, and what was left over."""
 
     loop: asyncio.AbstractEventLoop
-    vault: HostileApi
+    vault: HostileVaultApi
     https: HttpsClient
     log: StringIO
 
@@ -94,12 +94,14 @@ class Fuzzer:
         """What `work` returns."""
         return self.loop.run_until_complete(asyncio.wait_for(work, PATIENCE))
 
-    def provider(self, *, openbao: bool = False, clock: StillClock | None = None) -> VaultProvider:
+    def provider(
+        self, *, openbao: bool = False, clock: AutojumpClock | None = None
+    ) -> VaultProvider:
         """A new one, that has no token yet and waits for nothing."""
-        clock = clock or StillClock()
+        clock = clock or AutojumpClock()
         product = OPENBAO if openbao else VAULT
-        settings = VaultSettings(keeps_leases=False)
-        return VaultProvider(product, self.https, forgetful(clock), settings, clock=clock)
+        settings = VaultSettings(renew_leases=False)
+        return VaultProvider(product, self.https, uncached_fetcher(clock), settings, clock=clock)
 
     def call(self, objects: str, **parameters: str) -> MountCall:
         """A call for these objects."""
@@ -125,7 +127,7 @@ def fuzzer() -> Iterator[Fuzzer]:
     loop = asyncio.new_event_loop()
     lost: list[Mapping[str, object]] = []
     loop.set_exception_handler(lambda _, context: lost.append(context))
-    running = hostile_api()
+    running = hostile_vault_api()
     vault = loop.run_until_complete(running.__aenter__())
     https = HttpsClient(HttpsSettings())
     with captured_log(as_json=True) as log:
@@ -163,7 +165,7 @@ def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
     fuzzer: Fuzzer, secret: bytes, mount: bytes, objects: str, openbao: bool
 ) -> None:
     """No other exception, no wait without end, and no text of the answer in a message."""
-    fuzzer.vault.says = {
+    fuzzer.vault.responses = {
         "auth/kubernetes/login": GOOD_LOGIN,
         "sys/internal/ui/mounts/": mount,
         "secret/": secret,
@@ -179,10 +181,10 @@ def test_an_answer_to_a_login_is_a_token_or_an_error_of_ours(
     fuzzer: Fuzzer, login: bytes, renewal: bytes, openbao: bool
 ) -> None:
     """What is no token goes into no header; a renewal that fails ends in a login."""
-    fuzzer.vault.says = {
+    fuzzer.vault.responses = {
         "auth/kubernetes/login": login,
         "auth/token/renew-self": renewal,
-        "secret/": reply(200, as_json({"data": {"a": "v"}})),
+        "secret/": http_response(200, as_json({"data": {"a": "v"}})),
     }
     provider = fuzzer.provider(openbao=openbao)
     call = fuzzer.call('[{"objectName": "a", "secretPath": "secret/x", "secretKey": "a"}]')
@@ -201,7 +203,7 @@ def test_what_is_held_for_a_pod_outlives_any_answer(
     fuzzer: Fuzzer, made: list[bytes], token: bytes, lease: bytes, revoked: bytes
 ) -> None:
     """Renewals, new secrets and revocations may be answered as they like; nothing else fails."""
-    fuzzer.vault.says = {
+    fuzzer.vault.responses = {
         "auth/kubernetes/login": GOOD_LOGIN,
         "auth/token/renew-self": token,
         "auth/token/revoke-self": revoked,
@@ -209,7 +211,7 @@ def test_what_is_held_for_a_pod_outlives_any_answer(
         "sys/leases/revoke": revoked,
         "secret/": made[0],
     }
-    clock = StillClock()
+    clock = AutojumpClock()
     provider = fuzzer.provider(clock=clock)
     call = fuzzer.call(
         '[{"objectName": "user", "secretPath": "secret/x"},'
@@ -219,12 +221,12 @@ def test_what_is_held_for_a_pod_outlives_any_answer(
     async def live() -> str:
         said = ""
         for answer in made:
-            fuzzer.vault.says = {**fuzzer.vault.says, "secret/": answer}
+            fuzzer.vault.responses = {**fuzzer.vault.responses, "secret/": answer}
             said += await outcome(provider, call)
             for _ in range(3):
                 clock.elapsed += 19
-                await provider.leases.tend()
-        provider.volume_gone(TARGET)
+                await provider.leases.renew_due()
+        provider.volume_removed(TARGET)
         await provider.leases.close()
         return said
 
@@ -251,7 +253,10 @@ def test_whatever_the_secret_of_a_pod_holds_is_sent_or_refused(
     fuzzer: Fuzzer, method: str, proofs: dict[str, str], other: str
 ) -> None:
     """A proof goes into a header or a body, never as a part of either that means something."""
-    fuzzer.vault.says = {"auth/": GOOD_LOGIN, "": reply(403, b'{"errors":["permission denied"]}')}
+    fuzzer.vault.responses = {
+        "auth/": GOOD_LOGIN,
+        "": http_response(403, b'{"errors":["permission denied"]}'),
+    }
     call = fuzzer.call(
         '[{"objectName": "a", "secretPath": "secret/x"}]',
         vaultAuthMethod=method,

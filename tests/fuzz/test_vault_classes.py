@@ -95,7 +95,7 @@ def check_rules(objects: tuple[VaultObject, ...]) -> None:
         assert found.request.method == found.request.method.upper()
         assert str(found).isprintable()
         assert str(found.request).isprintable()
-        assert isinstance(read_json(found.configuration), dict)
+        assert isinstance(read_json(found.canonical_json), dict)
         arguments = found.request.arguments
         assert arguments is None or isinstance(read_json(arguments), dict)
         check_path(found.request.path)
@@ -197,7 +197,7 @@ def test_no_class_escapes_but_as_our_error(
             assert CANARY not in said or CANARY in "".join(shown.values())
             continue
         assert CANARY not in repr(mount) or CANARY in "".join(shown.values())
-        assert mount.login.key(per_pod=True) != mount.login.key(per_pod=False)
+        assert mount.login.identity_parts(per_pod=True) != mount.login.identity_parts(per_pod=False)
 
 
 VARIABLES = [

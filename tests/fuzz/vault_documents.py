@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fakes.hostile_api import reply
+from tests.fakes.hostile_api import http_response
 
 CANARY = "canary-value"
 
@@ -170,12 +170,12 @@ WIRE = st.sampled_from(
 def bad(documents: st.SearchStrategy[Any], token: str) -> st.SearchStrategy[bytes]:
     """An answer that may be of any status and form."""
     bodies = st.builds(as_json, refusals(token)) | ODD_BODIES | st.builds(as_json, documents)
-    return st.builds(reply, STATUSES, bodies, HEADERS) | WIRE
+    return st.builds(http_response, STATUSES, bodies, HEADERS) | WIRE
 
 
 def good(documents: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
     """An answer of the right status, that may be of the right form."""
-    return st.builds(reply, st.just(200), st.builds(as_json, documents))
+    return st.builds(http_response, st.just(200), st.builds(as_json, documents))
 
 
 def either(documents: st.SearchStrategy[Any], token: str = TOKEN) -> st.SearchStrategy[bytes]:
@@ -183,7 +183,7 @@ def either(documents: st.SearchStrategy[Any], token: str = TOKEN) -> st.SearchSt
     return good(documents) | bad(documents, token)
 
 
-GOOD_LOGIN = reply(
+GOOD_LOGIN = http_response(
     200,
     as_json({"auth": {"client_token": TOKEN, "lease_duration": 60, "renewable": True}}),
 )

@@ -24,9 +24,9 @@ from keyferry.contract import (
     SecretFile,
 )
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.app_certificate import Certificate, new_certificate
+from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "azure"
@@ -77,36 +77,36 @@ class Example:
 
 
 @pytest.fixture(scope="module")
-def certificate() -> Certificate:
+def certificate() -> SelfSignedCertificate:
     """The certificate of the service principal."""
     return new_certificate()
 
 
 @pytest.fixture
-async def vault(tmp_path: Path, certificate: Certificate) -> AsyncIterator[DevVault]:
+async def vault(tmp_path: Path, certificate: SelfSignedCertificate) -> AsyncIterator[DevVault]:
     """A cloud in which somebody has done what the guides say, for the identity of one mode."""
     async with running_devvault(tmp_path) as running:
         running.set_secret("contoso", "secret1", "Hello!")
         yield running
 
 
-def _app(vault: DevVault, certificate: Certificate) -> None:
+def _app(vault: DevVault, certificate: SelfSignedCertificate) -> None:
     vault.add_app(CLIENT, tenant=DEFAULT_TENANT, secret=SECRET)
-    vault.add_app_certificate(CLIENT, certificate.public)
+    vault.add_app_certificate(CLIENT, certificate.certificate_pem)
     vault.federate(CLIENT, subject=SUBJECT)
 
 
-def _managed(vault: DevVault, _: Certificate) -> None:
+def _managed(vault: DevVault, _: SelfSignedCertificate) -> None:
     vault.add_managed_identity(CLIENT)
     vault.assign_to_pods(CLIENT, namespace="shop")
     vault.federate(CLIENT, subject=SUBJECT, audience=AUDIENCES[1])
 
 
-def _machine(vault: DevVault, _: Certificate) -> None:
+def _machine(vault: DevVault, _: SelfSignedCertificate) -> None:
     vault.add_managed_identity(CLIENT, system_assigned=True)
 
 
-PREPARE: Mapping[str, Callable[[DevVault, Certificate], None]] = {
+PREPARE: Mapping[str, Callable[[DevVault, SelfSignedCertificate], None]] = {
     "service-principal": _app,
     "service-principal-certificate": _app,
     "managed-identity-user-assigned": _managed,
@@ -118,23 +118,23 @@ PREPARE: Mapping[str, Callable[[DevVault, Certificate], None]] = {
 }
 
 
-def credentials(mode: str, certificate: Certificate) -> dict[str, str]:
+def credentials(mode: str, certificate: SelfSignedCertificate) -> dict[str, str]:
     """The Secret that the guide of a mode makes."""
     if mode == "service-principal":
         return {"clientid": CLIENT, "clientsecret": SECRET}
     key = certificate.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return {"clientid": CLIENT, "clientcertificate": key.decode() + certificate.public}
+    return {"clientid": CLIENT, "clientcertificate": key.decode() + certificate.certificate_pem}
 
 
 @pytest.mark.parametrize("mode", EXAMPLES)
 async def test_the_class_of_each_example_delivers_its_secret(
-    vault: DevVault, certificate: Certificate, mode: str
+    vault: DevVault, certificate: SelfSignedCertificate, mode: str
 ) -> None:
     """As it stands, with nothing but what the guide of its mode has prepared."""
     PREPARE[mode](vault, certificate)
     vault.grant("contoso", CLIENT)
     tokens = vault.service_account_token(SUBJECT, audience=AUDIENCES)
-    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
+    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), uncached_fetcher())
     try:
         result = await provider.mount(Example(mode).call(tokens, credentials(mode, certificate)))
     finally:
@@ -157,7 +157,7 @@ def test_the_pod_of_each_example_mounts_its_class(mode: str) -> None:
     assert namespaces == ["shop", "shop"]
 
 
-def test_each_identity_mode_has_an_example(certificate: Certificate) -> None:
+def test_each_identity_mode_has_an_example(certificate: SelfSignedCertificate) -> None:
     """A new mode needs one too."""
     entry = {"token": "a.b.c", "expirationTimestamp": "2030-01-01T00:00:00Z"}
     tokens = json.dumps(dict.fromkeys(AUDIENCES, entry))
@@ -177,7 +177,7 @@ def test_each_example_has_its_guide(mode: str) -> None:
 
 
 async def test_the_class_of_the_reference_delivers_its_secret(
-    vault: DevVault, certificate: Certificate
+    vault: DevVault, certificate: SelfSignedCertificate
 ) -> None:
     """The first example of docs/reference/azure.md: workload identity, alias in a folder, mode."""
     text = (ROOT / "docs" / "reference" / "azure.md").read_text()
@@ -189,7 +189,7 @@ async def test_the_class_of_the_reference_delivers_its_secret(
     parameters = yaml.safe_load(shown[1])["spec"]["parameters"]
     pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop", SERVICE_ACCOUNT: "web"}
     tokens = {SERVICE_ACCOUNT_TOKENS: vault.service_account_token(SUBJECT, audience=AUDIENCES)}
-    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
+    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), uncached_fetcher())
     try:
         result = await provider.mount(MountCall(parameters | pod | tokens))
     finally:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.fakes.app_certificate import Certificate, new_certificate
-from tests.fakes.guides import GUIDES, SECONDS, commands, shell, unmount
+from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
+from tests.fakes.guides import COMMAND_TIMEOUT_SECONDS, GUIDES, commands, shell, unmount
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WAIT = "while [ ! -e share/keyferry/devvault/connection.json ]; do sleep 0.05; done"
@@ -16,7 +16,7 @@ WAIT = "while [ ! -e share/keyferry/devvault/connection.json ]; do sleep 0.05; d
 
 
 @pytest.fixture(scope="module")
-def certificate() -> Certificate:
+def certificate() -> SelfSignedCertificate:
     """The certificate of the service principal."""
     return new_certificate()
 
@@ -28,19 +28,19 @@ def laptop(guide: Path) -> str:
     return block.replace("devvault run &", f"devvault run > vault.log 2>&1 &\n{WAIT}")
 
 
-def write_credentials(folder: Path, mode: str, certificate: Certificate) -> None:
+def write_credentials(folder: Path, mode: str, certificate: SelfSignedCertificate) -> None:
     """What the reader has from the step before: the certificate, and the Secret as YAML."""
     data = {"clientid": "CLIENT_ID", "clientsecret": "s3cret"}
     if mode == "service-principal-certificate":
         data = {"clientid": "CLIENT_ID", "clientcertificate": certificate.pem()}
     secret = {"apiVersion": "v1", "kind": "Secret", "stringData": data}
     (folder / "creds.yaml").write_text(yaml.safe_dump(secret | {"metadata": {"name": "creds"}}))
-    (folder / "cert.pem").write_text(certificate.public)
+    (folder / "cert.pem").write_text(certificate.certificate_pem)
 
 
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("azure-*.md")), ids=lambda guide: guide.stem)
 def test_the_commands_for_a_laptop_work_as_they_are_written(
-    tmp_path: Path, certificate: Certificate, guide: Path
+    tmp_path: Path, certificate: SelfSignedCertificate, guide: Path
 ) -> None:
     """From nothing to the file, with the class of the example."""
     write_credentials(tmp_path, guide.stem.removeprefix("azure-"), certificate)
@@ -48,7 +48,7 @@ def test_the_commands_for_a_laptop_work_as_they_are_written(
     try:
         with shell(tmp_path, script, {"XDG_DATA_HOME": str(tmp_path / "share")}) as process:
             # The client secret, where one is asked for.
-            output, _ = process.communicate("s3cret\n", timeout=SECONDS)
+            output, _ = process.communicate("s3cret\n", timeout=COMMAND_TIMEOUT_SECONDS)
     finally:
         unmount(tmp_path / "shop")
     assert output.splitlines()[-1:] == ["Hello!"]

@@ -31,14 +31,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificates
 
 from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from keyferry.devvault.model import Permission
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 from tests.fakes.microsoft import MicrosoftClients, microsoft_clients
-from tests.fakes.vault_peer import entry, issue, mount, new_rsa
-from tests.fakes.vault_suite import PEM, PKCS12, VaultSuite
+from tests.fakes.vault_peer import entry, issue_certificate, mount_entries, new_rsa_key
+from tests.fakes.vault_suite import PEM, PKCS12, KeyVaultSuite
 
 VAULT = "contoso"
 READER = "11111111-0000-4000-8000-000000000001"
@@ -54,7 +54,7 @@ class MicrosoftPeer:
         "useVMManagedIdentity": "true",
         "userAssignedIdentityID": READER,
     }
-    says_disabled = True
+    reports_disabled = True
 
     def __init__(
         self, running: DevVault, clients: MicrosoftClients, provider: AzureProvider
@@ -98,13 +98,15 @@ class MicrosoftPeer:
 async def vault(tmp_path: Path) -> AsyncIterator[MicrosoftPeer]:
     """A vault whose clock moves on with every version."""
     ticks = count(1_700_000_000)
-    async with running_devvault(tmp_path, clock=lambda: next(ticks)) as running:
+    async with running_devvault(tmp_path, wall_time=lambda: next(ticks)) as running:
         running.data.secrets.ensure_vault(VAULT)
         running.add_managed_identity(READER, tenant=DEFAULT_TENANT)
         running.grant(VAULT, READER, "get", "list")
         running.add_app(WRITER, tenant=DEFAULT_TENANT, secret=WRITER_SECRET)
         running.grant(VAULT, WRITER, *Permission)
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
+        provider = AzureProvider(
+            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+        )
         async with microsoft_clients(
             running,
             name=VAULT,
@@ -116,13 +118,13 @@ async def vault(tmp_path: Path) -> AsyncIterator[MicrosoftPeer]:
         await provider.close()
 
 
-class TestWrittenByMicrosoft(VaultSuite):
+class TestWrittenByMicrosoft(KeyVaultSuite):
     """Every object of the suite comes from Microsoft's clients."""
 
 
 async def one_file(vault: MicrosoftPeer, text: str) -> bytes:
     """What the provider makes of one entry."""
-    (file,) = (await mount(vault, text)).files
+    (file,) = (await mount_entries(vault, text)).files
     return file.contents
 
 
@@ -133,13 +135,13 @@ async def test_both_read_the_same_secret_version_and_properties(vault: Microsoft
     await secrets.set_secret(
         "db", "s3cret", content_type="text/plain", tags={"owner": "shop"}, expires_on=ends
     )
-    result = await mount(vault, entry("secret", "db", expiryWarning="1h"))
+    result = await mount_entries(vault, entry("secret", "db", expiryWarning="1h"))
     read = await secrets.get_secret("db")
     assert read.value is not None
     assert [read.value.encode()] == [file.contents for file in result.files]
     assert [read.properties.version] == [version.version for version in result.versions]
     assert [read.properties.expires_on] == [
-        datetime.fromtimestamp(expiry.at, UTC) for expiry in result.expiries
+        datetime.fromtimestamp(expiry.expires_at, UTC) for expiry in result.expiries
     ]
     assert ({"owner": "shop"}, "text/plain", ends) == (
         read.properties.tags,
@@ -156,14 +158,14 @@ async def test_tags_and_times_of_keys_and_certificates_are_kept(vault: Microsoft
     assert (tags, ends) == (made.properties.tags, made.properties.expires_on)
     changed = await keys.update_key_properties("signing", tags={"owner": "other"})
     assert ({"owner": "other"}, ends) == (changed.properties.tags, changed.properties.expires_on)
-    content = base64.b64decode(issue("test.domain.com", new_rsa()).pkcs12())
+    content = base64.b64decode(issue_certificate("test.domain.com", new_rsa_key()).pkcs12())
     imported = await certificates.import_certificate("web", content, tags=tags)
     assert imported.properties is not None
     assert tags == imported.properties.tags
     listed = [each async for each in certificates.list_properties_of_certificates()]
     assert [tags] == [each.tags for each in listed]
-    result = await mount(vault, entry("key", "signing", expiryWarning="1h"))
-    assert [ends] == [datetime.fromtimestamp(each.at, UTC) for each in result.expiries]
+    result = await mount_entries(vault, entry("key", "signing", expiryWarning="1h"))
+    assert [ends] == [datetime.fromtimestamp(each.expires_at, UTC) for each in result.expiries]
 
 
 async def test_both_page_through_the_same_versions(vault: MicrosoftPeer) -> None:
@@ -173,7 +175,7 @@ async def test_both_page_through_the_same_versions(vault: MicrosoftPeer) -> None
     listed = [each async for each in vault.clients.secrets.list_properties_of_secret_versions("db")]
     pages = vault.clients.secrets.list_properties_of_secret_versions("db").by_page()
     assert [25, 25, 10] == [len([each async for each in page]) async for page in pages]
-    result = await mount(vault, entry("secret", "db", objectVersionHistory=100))
+    result = await mount_entries(vault, entry("secret", "db", objectVersionHistory=100))
     by_age = sorted(listed, key=lambda each: each.created_on or datetime.now(UTC), reverse=True)
     assert [each.version for each in by_age] == [version.version for version in result.versions]
 
@@ -197,7 +199,7 @@ async def test_both_read_the_same_key(vault: MicrosoftPeer, kind: str) -> None:
 @pytest.mark.parametrize("content_type", [PEM, PKCS12])
 async def test_both_read_the_same_certificate(vault: MicrosoftPeer, content_type: str) -> None:
     """The leaf, the policy, and the secret behind it; all three end when the certificate does."""
-    made = issue("test.domain.com", new_rsa())
+    made = issue_certificate("test.domain.com", new_rsa_key())
     content = made.key_pem + made.pem if content_type == PEM else made.pkcs12()
     await vault.import_certificate("web", content, content_type)
     read = await vault.clients.certificates.get_certificate("web")
@@ -267,7 +269,9 @@ async def test_their_client_is_challenged_and_signs_in(tmp_path: Path) -> None:
             client_secret=WRITER_SECRET,
         ) as clients:
             assert "x" == (await clients.secrets.get_secret("db")).value
-            asked = [record.status for record in running.requests if record.kind is PathKind.SECRET]
+            asked = [
+                record.status for record in running.requests if record.kind is RequestKind.SECRET
+            ]
             assert [401, 200] == asked
             running.revoke(name, WRITER)
             with pytest.raises(HttpResponseError, match="Forbidden"):

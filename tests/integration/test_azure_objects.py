@@ -21,14 +21,14 @@ from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
-    CertificateWish,
+    CertificateSpec,
     DevVault,
     running_devvault,
 )
 from tests.fakes.driver import running_driver
-from tests.fakes.economy import forgetful
-from tests.fakes.vault_peer import entry, issue, mount, new_ec
-from tests.fakes.vault_suite import VaultSuite
+from tests.fakes.economy import uncached_fetcher
+from tests.fakes.vault_peer import entry, issue_certificate, mount_entries, new_ec_key
+from tests.fakes.vault_suite import KeyVaultSuite
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
 VAULT = "contoso"
@@ -44,11 +44,11 @@ class DevVaultPeer:
         "userAssignedIdentityID": CLIENT,
     }
 
-    says_disabled = True
+    reports_disabled = True
 
     def __init__(self, vault: DevVault, provider: AzureProvider, data: DevVaultData) -> None:
         self.provider = provider
-        self._vault = DevVault(data, vault.journal, vault.redirect)
+        self._vault = DevVault(data, vault.request_log, vault.redirect)
 
     async def set_secret(self, name: str, value: str) -> str:
         return self._vault.set_secret(VAULT, name, value)
@@ -64,7 +64,7 @@ class DevVaultPeer:
             disabled = SecretAttributes(enabled=False)
             self._vault.data.secrets.update(VAULT, name, version, disabled)
         else:
-            self._vault.data.vault_keys.enable(VAULT, name, version, enabled=False)
+            self._vault.data.vault_keys.set_enabled(VAULT, name, version, enabled=False)
 
     async def delete(self, collection: str, name: str) -> None:
         assert collection == "secrets"
@@ -79,32 +79,34 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
         running.data.secrets.ensure_vault(VAULT)
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT, "get", "list")
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
-        with DevVaultData(tmp_path / "devvault", clock=lambda: next(ticks)) as data:
+        provider = AzureProvider(
+            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+        )
+        with DevVaultData(tmp_path / "devvault", wall_time=lambda: next(ticks)) as data:
             try:
                 yield DevVaultPeer(running, provider, data)
             finally:
                 await provider.close()
 
 
-class TestDevelopmentVault(VaultSuite):
+class TestDevelopmentVault(KeyVaultSuite):
     """The suite that other vaults pass as well (tests/e2e)."""
 
 
 async def test_a_chain_of_the_development_ca_comes_in_separate_files(tmp_path: Path) -> None:
     """By flag; openssl verifies the one and finds the other's public key in it."""
     async with running_devvault(tmp_path) as running:
-        wish = CertificateWish(hosts=["web.test"], kind="EC", by_authority=True)
+        wish = CertificateSpec(hosts=["web.test"], kind="EC", signed_by_ca=True)
         running.create_certificate(VAULT, "web", wish)
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
         settings = ProviderSettings(separate_files=True)
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=running.redirect)), forgetful(), settings
+            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher(), settings
         )
         try:
             peer = DevVaultPeer(running, provider, running.data)
-            result = await mount(peer, entry("secret", "web"))
+            result = await mount_entries(peer, entry("secret", "web"))
         finally:
             await provider.close()
     for file in result.files:
@@ -129,7 +131,9 @@ async def opened(tmp_path: Path) -> AsyncIterator[tuple[DevVault, AzureProvider]
         running.set_secret(VAULT, "db", "x")
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
+        provider = AzureProvider(
+            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+        )
         try:
             yield running, provider
         finally:
@@ -166,22 +170,27 @@ async def test_a_key_that_is_not_that_of_its_certificate_reaches_no_pod(
     mount_home: Path, tmp_path: Path
 ) -> None:
     """The mount is refused before anything is written: no folder, no status, no Secret."""
-    certificate, other = issue("test.domain.com", new_ec()), issue("other", new_ec())
+    certificate, other = (
+        issue_certificate("test.domain.com", new_ec_key()),
+        issue_certificate("other", new_ec_key()),
+    )
     async with running_devvault(tmp_path) as running:
-        running.create_certificate(VAULT, "web", CertificateWish(kind="EC"))
+        running.create_certificate(VAULT, "web", CertificateSpec(kind="EC"))
         kept = SecretAttributes(content_type=PEM_TYPE)
         value = (other.key_pem + certificate.pem).decode()
         running.data.secrets.set(VAULT, "web", value, kept, certificate_version="1" * 32)
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=running.redirect)), forgetful())
+        provider = AzureProvider(
+            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+        )
         async with running_driver(mount_home, built_in={"azure": provider}) as driver:
             objects = json.dumps({"array": [entry("secret", "web")]})
             parameters = {**DevVaultPeer.parameters, "objects": objects}
             driver.write_class("web", provider="azure", parameters=parameters)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await driver.publish("web")
-            assert [] == driver.left_overs()
+            assert [] == driver.leftovers()
     said = refused.value.details() or ""
     assert "the private key in the object does not belong to any of its certificates" in said
     assert "-----BEGIN" not in said

@@ -17,13 +17,13 @@ from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall, MountResult, Purpose
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import FaultAction
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
-    CloseHalfWay,
+    CloseMidResponse,
     DevVault,
     RespondStatus,
     running_devvault,
@@ -48,7 +48,7 @@ class Node:
     folder: Path
     ahead: float = 3600.0
     provider: AzureProvider | None = None
-    economy: Economy | None = None
+    economy: Fetcher | None = None
 
     def wall(self) -> float:
         return time.time() + self.ahead
@@ -74,7 +74,7 @@ class Node:
     async def refresh(self) -> tuple[int, int]:
         """One interval later: calls for lists and for secrets that the refresh of a pod makes."""
         self.ahead += INTERVAL
-        self.vault.forget_requests()
+        self.vault.clear_requests()
         await self.mount()
         return self.calls
 
@@ -115,10 +115,12 @@ async def node_of(
             vault.set_secret("contoso", name, name)
         vault.add_managed_identity(MI)
         vault.grant("contoso", MI, *permissions)
-        limits = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=proofs)
-        economy = node.economy = Economy(limits, NodeClock(node))
+        limits = ResilienceSettings(
+            refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=proofs
+        )
+        economy = node.economy = Fetcher(limits, NodeClock(node))
         https = HttpsClient(HttpsSettings(dev=vault.redirect))
-        node.provider = AzureProvider(https, economy, wall=node.wall)
+        node.provider = AzureProvider(https, economy, clock=node.wall)
         try:
             await node.mount(Purpose.FIRST)
             yield node
@@ -140,7 +142,7 @@ async def test_what_has_changed_is_fetched_and_nothing_else(tmp_path: Path) -> N
     async with node_of(tmp_path, "get", "list") as node:
         await node.refresh()
         clock = lambda: int(node.wall())  # noqa: E731 - the vault's clock agrees with the node's
-        with DevVaultData(tmp_path / "devvault", clock=clock) as data:
+        with DevVaultData(tmp_path / "devvault", wall_time=clock) as data:
             data.secrets.set("contoso", NAMES[3], "changed")
         assert (1, 1) == await node.refresh()
         assert b"changed" == (await node.mount()).files[3].contents
@@ -153,7 +155,7 @@ async def test_one_list_serves_the_pods_of_an_identity(tmp_path: Path) -> None:
     async with node_of(tmp_path, "get", "list") as node:
         await node.mount(Purpose.FIRST, "b")
         await node.refresh()
-        node.vault.forget_requests()
+        node.vault.clear_requests()
         for _ in range(12):
             node.ahead += INTERVAL / 4
             await asyncio.gather(node.mount(pod="a"), node.mount(pod="b"))
@@ -191,7 +193,7 @@ async def test_a_list_of_some_pages_is_still_cheaper(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "tries"), [(RespondStatus(500), 2), (CloseHalfWay(), 2), (RespondStatus(400), 1)]
+    ("fault", "tries"), [(RespondStatus(500), 2), (CloseMidResponse(), 2), (RespondStatus(400), 1)]
 )
 async def test_a_list_that_fails_is_no_failure_of_the_refresh(
     tmp_path: Path, fault: FaultAction, tries: int
@@ -209,9 +211,9 @@ async def test_the_age_of_the_content_is_of_what_the_class_names_now(tmp_path: P
         assert node.economy is not None
         node.ahead += INTERVAL
         await node.mount(names=NAMES[:1])
-        assert 0 <= (node.economy.oldest_content_seconds or 0.0) < 60
+        assert 0 <= (node.economy.oldest_content_age or 0.0) < 60
         node.ahead += INTERVAL
-        assert INTERVAL <= (node.economy.oldest_content_seconds or 0.0)
+        assert INTERVAL <= (node.economy.oldest_content_age or 0.0)
 
 
 async def test_proofs_can_be_switched_off(tmp_path: Path) -> None:
@@ -224,8 +226,8 @@ async def test_who_gets_held_content_is_told_how_old_it_is(tmp_path: Path) -> No
     """So that nobody takes it for newer than what another node wrote meanwhile."""
     async with node_of(tmp_path, "get", "list") as node:
         node.ahead += 10
-        held = (await node.mount(Purpose.FIRST, "b")).held_seconds
+        held = (await node.mount(Purpose.FIRST, "b")).oldest_content_age
         assert 10 <= held < 60
         node.ahead += INTERVAL
         fresh = await node.mount(Purpose.FIRST, "c")
-        assert 0.0 == fresh.held_seconds
+        assert 0.0 == fresh.oldest_content_age

@@ -1,4 +1,4 @@
-"""Every identity mode, and every hop that may refuse it: what the message names, and its remedy."""
+"""Every identity mode and every stage that may refuse it: the message and its remedy."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from keyferry.contract import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.errors import Hop, KeyferryError
+from keyferry.errors import KeyferryError, Stage
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.app_certificate import Certificate, new_certificate
-from tests.fakes.azure_mounts import failure
+from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
+from tests.fakes.azure_mounts import mount_error
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
-    CloseHalfWay,
+    CloseMidResponse,
     DevVault,
     RespondStatus,
     running_devvault,
 )
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 
 APP = "22222222-0000-4000-8000-000000000002"
 ASSIGNED = "33333333-0000-4000-8000-000000000003"
@@ -120,7 +120,10 @@ class World:
     """A cloud in which every mode works, until a test takes something away."""
 
     def __init__(
-        self, vault: DevVault, provider: AzureProvider, certificates: tuple[Certificate, ...]
+        self,
+        vault: DevVault,
+        provider: AzureProvider,
+        certificates: tuple[SelfSignedCertificate, ...],
     ) -> None:
         self.vault = vault
         self._provider = provider
@@ -154,7 +157,7 @@ class World:
 
     async def refused(self, mode: Mode, **entry: str) -> KeyferryError:
         """The error of a mount; it has a remedy, and no value is in it or behind it."""
-        return await failure(self._provider, self.call(mode, **entry))
+        return await mount_error(self._provider, self.call(mode, **entry))
 
     async def works(self, mode: Mode) -> bool:
         """Whether the secret comes."""
@@ -163,17 +166,19 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def certificates() -> tuple[Certificate, ...]:
+def certificates() -> tuple[SelfSignedCertificate, ...]:
     """One that Entra knows, and one that it does not."""
     return new_certificate(), new_certificate()
 
 
 @pytest.fixture
-async def world(tmp_path: Path, certificates: tuple[Certificate, ...]) -> AsyncIterator[World]:
+async def world(
+    tmp_path: Path, certificates: tuple[SelfSignedCertificate, ...]
+) -> AsyncIterator[World]:
     async with running_devvault(tmp_path) as vault:
         vault.set_secret("contoso", "db", VALUE)
         vault.add_app(APP, tenant=DEFAULT_TENANT, secret=SECRET)
-        vault.add_app_certificate(APP, certificates[0].public)
+        vault.add_app_certificate(APP, certificates[0].certificate_pem)
         vault.federate(APP, subject=SUBJECT)
         vault.add_managed_identity(ASSIGNED)
         vault.assign_to_pods(ASSIGNED, namespace="shop", pod="web-*")
@@ -181,7 +186,7 @@ async def world(tmp_path: Path, certificates: tuple[Certificate, ...]) -> AsyncI
         vault.add_managed_identity(MACHINE, system_assigned=True)
         for client in (APP, ASSIGNED, MACHINE):
             vault.grant("contoso", client, "get", "list")
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
+        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), uncached_fetcher())
         yield World(vault, provider, certificates)
         await provider.close()
 
@@ -207,7 +212,7 @@ async def test_hop_identity_the_endpoint_refuses(world: World, mode: Mode) -> No
     if "" in mode.stranger:
         world.vault.data.identities.remove(MACHINE)
     error = await world.refused(mode)
-    assert Hop.IDENTITY is error.hop
+    assert Stage.IDENTITY is error.stage
     assert mode.refusal in error.problem
 
 
@@ -216,7 +221,7 @@ async def test_hop_identity_the_endpoint_is_busy(world: World, mode: Mode) -> No
     """It is named, and the next mount tries again."""
     world.vault.add_fault(mode.endpoint, RespondStatus(503), times=None)
     error = await world.refused(mode)
-    assert Hop.IDENTITY is error.hop
+    assert Stage.IDENTITY is error.stage
     assert "no token" in error.problem
     assert "503" in error.problem
     assert "tries again" in error.remedy
@@ -225,9 +230,9 @@ async def test_hop_identity_the_endpoint_is_busy(world: World, mode: Mode) -> No
 @every_mode
 async def test_hop_connect_the_endpoint_goes_away(world: World, mode: Mode) -> None:
     """The message says whose tokens were asked for, and where."""
-    world.vault.add_fault(mode.endpoint, CloseHalfWay(), times=None)
+    world.vault.add_fault(mode.endpoint, CloseMidResponse(), times=None)
     error = await world.refused(mode)
-    assert error.hop in (Hop.CONNECT, Hop.IDENTITY)
+    assert error.stage in (Stage.CONNECT, Stage.IDENTITY)
     assert mode.place in error.problem
     assert mode.who in error.problem
 
@@ -237,7 +242,7 @@ async def test_hop_vault_nobody_has_granted_it(world: World, mode: Mode) -> None
     """The command that grants it names the identity, or where to find it."""
     world.vault.revoke("contoso", mode.client)
     error = await world.refused(mode)
-    assert Hop.VAULT is error.hop
+    assert Stage.VAULT is error.stage
     assert f"vault contoso does not let {mode.who} read secret db (403)" in error.problem
     role = f'az role assignment create --role "Key Vault Secrets User" --assignee {mode.assignee}'
     assert role in error.remedy
@@ -250,7 +255,7 @@ async def test_hop_object_and_version(world: World, mode: Mode) -> None:
     version = await world.refused(mode, objectVersion="0" * 32)
     world.vault.disable("contoso", "db")
     disabled = await world.refused(mode)
-    assert [Hop.OBJECT] * 3 == [missing.hop, version.hop, disabled.hop]
+    assert [Stage.OBJECT] * 3 == [missing.stage, version.stage, disabled.stage]
     assert "secret nowhere does not exist in vault contoso" in missing.problem
     assert f"secret db version {'0' * 32} does not exist" in version.problem
     assert "secret db is disabled in vault contoso" in disabled.problem

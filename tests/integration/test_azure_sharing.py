@@ -21,13 +21,13 @@ from keyferry.contract import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.devvault.exchange import PathKind
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.devvault.exchange import RequestKind
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.app_certificate import new_certificate
-from tests.fakes.azure_mounts import call, failure
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 
 MI = "11111111-0000-4000-8000-000000000001"
@@ -57,12 +57,12 @@ class World:
 
     async def refusal(self, call: MountCall) -> KeyferryError:
         """How a mount fails."""
-        return await failure(self.provider, call)
+        return await mount_error(self.provider, call)
 
     @property
     def calls(self) -> int:
         """How often the vault was asked for a secret."""
-        return self.vault.count(PathKind.SECRET)
+        return self.vault.count(RequestKind.SECRET)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         for client in (APP, OTHER_APP):
             vault.add_app(client, tenant=DEFAULT_TENANT, secret=f"canary-{client}")
         for certificate in (FIRST, SECOND):
-            vault.add_app_certificate(APP, certificate.public)
+            vault.add_app_certificate(APP, certificate.certificate_pem)
         for subject in (WEB, ADMIN):
             vault.federate(APP, subject=subject)
         for client in (MI, OTHER_MI, BOUND):
@@ -86,7 +86,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             vault.grant("contoso", client)
             vault.grant("fabrikam", client)
         https = HttpsClient(HttpsSettings(dev=vault.redirect))
-        provider = AzureProvider(https, Economy(EconomySettings(refresh_interval=120.0)))
+        provider = AzureProvider(https, Fetcher(ResilienceSettings(refresh_interval=120.0)))
         try:
             yield World(vault, provider)
         finally:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
-from keyferry.devvault.exchange import PathKind
-from keyferry.economy.hub import Economy
+from keyferry.devvault.exchange import RequestKind
+from keyferry.economy.hub import Fetcher
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.clock import StillClock
+from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, RespondStatus, running_devvault
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 
 IDENTITIES = [f"77777777-0000-4000-8000-{number:012}" for number in range(4)]
 NAMES = [f"object-{number}" for number in range(10)]
@@ -44,7 +44,7 @@ async def test_a_vault_at_a_quarter_of_the_need_serves_all_in_the_end(tmp_path: 
             vault.add_managed_identity(identity)
             vault.grant("contoso", identity)
         vault.tune(throttle_per_second=10, retry_after_seconds=1)
-        economy = Economy()
+        economy = Fetcher()
         provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), economy)
         try:
             results = await asyncio.gather(
@@ -54,9 +54,9 @@ async def test_a_vault_at_a_quarter_of_the_need_serves_all_in_the_end(tmp_path: 
             await provider.close()
             await economy.close()
         assert {10} == {len(result.files) for result in results}
-        assert 40 == vault.count(PathKind.SECRET, status=200)
+        assert 40 == vault.count(RequestKind.SECRET, status=200)
         # The first forty go at once, because nobody knows the limit yet; then they are fewer.
-        assert vault.count(PathKind.SECRET, status=429) <= 3 * 40
+        assert vault.count(RequestKind.SECRET, status=429) <= 3 * 40
 
 
 async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Path) -> None:
@@ -67,9 +67,11 @@ async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Pa
             vault.add_managed_identity(identity)
             vault.grant("contoso", identity)
         vault.add_fault("contoso.vault.azure.net", RespondStatus(429, retry_after=7))
-        clock = StillClock()
+        clock = AutojumpClock()
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful(clock), wall=clock.epoch
+            HttpsClient(HttpsSettings(dev=vault.redirect)),
+            uncached_fetcher(clock),
+            clock=clock.epoch,
         )
         entry = json.dumps({"objectName": "db", "objectType": "secret"})
         calls = [call(identity).attributes for identity in IDENTITIES]
@@ -83,5 +85,5 @@ async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Pa
         finally:
             await provider.close()
         # One pause, by one clock, for all of them.
-        assert 7.0 == clock.pauses[0]
-        assert sum(clock.pauses) < 8.0
+        assert 7.0 == clock.sleeps[0]
+        assert sum(clock.sleeps) < 8.0

@@ -33,8 +33,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from yarl import URL
 
-from keyferry.azure.clouds import CLOUDS, Cloud, parse_environment
-from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.clouds import CLOUDS, AzureCloud, parse_environment
+from keyferry.azure.identity import AccessTokenRequest, TokenCache
 from keyferry.azure.modes import (
     CertificatePrincipal,
     Identity,
@@ -42,14 +42,14 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import EXCHANGE_AUDIENCE, ServiceAccountToken
-from keyferry.azure.token_request import ASSERTION_SECONDS
+from keyferry.azure.token_request import ASSERTION_LIFETIME_SECONDS
 from keyferry.errors import ConnectionFailedError, IdentityError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.proxies import Proxies
 from tests.fakes.devvault import DevVault, running_devvault
-from tests.fakes.economy import forgetful
-from tests.fakes.token_relay import Recorded, TokenRelay, token_relay
-from tests.fakes.vault_peer import issue, new_rsa
+from tests.fakes.economy import uncached_fetcher
+from tests.fakes.token_relay import RecordedRequest, TokenRelay, token_relay
+from tests.fakes.vault_peer import issue_certificate, new_rsa_key
 
 TENANT = "bbbbbbbb-0000-4000-8000-000000000002"
 CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -57,7 +57,7 @@ ADFS_CLIENT = "aaaaaaaa-0000-4000-8000-00000000adf5"
 SUBJECT = "system:serviceaccount:shop:web"
 SECRET = "canary s3cret/&=+%\u00e4\u20ac"
 PASSWORD = "canary-p\u00e4ss"
-ISSUED = issue("app", new_rsa())
+ISSUED = issue_certificate("app", new_rsa_key())
 
 STACK = parse_environment(
     json.dumps(
@@ -119,12 +119,12 @@ def workload(vault: DevVault) -> WorkloadIdentity:
     return WorkloadIdentity(CLIENT, ServiceAccountToken(token, "", SUBJECT))
 
 
-async def ours(relay: TokenRelay, login: Login) -> tuple[str, Recorded]:
+async def ours(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, RecordedRequest]:
     """The token that Keyferry gets, and the one request that it makes."""
     client = HttpsClient(HttpsSettings(dev=relay.redirect))
-    credentials = Credentials(client, forgetful())
+    credentials = TokenCache(client, uncached_fetcher())
     try:
-        token = await credentials.tokens(login).token()
+        token = await credentials.token_provider(login).get_token()
     finally:
         await credentials.close()
         await client.close()
@@ -133,17 +133,19 @@ async def ours(relay: TokenRelay, login: Login) -> tuple[str, Recorded]:
     return token, request
 
 
-async def theirs(relay: TokenRelay, login: Login) -> tuple[str, Recorded]:
+async def theirs(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, RecordedRequest]:
     """The token that azure-identity gets for the same, and the one request that it makes."""
     async with _microsoft(relay, login) as credential:
-        token = await credential.get_token(f"{login.audience}/.default")
+        token = await credential.get_token(f"{login.effective_resource}/.default")
     (request,) = relay.requests
     relay.requests.clear()
     return token.token, request
 
 
 @asynccontextmanager
-async def _microsoft(relay: TokenRelay, login: Login) -> AsyncIterator[AsyncTokenCredential]:
+async def _microsoft(
+    relay: TokenRelay, login: AccessTokenRequest
+) -> AsyncIterator[AsyncTokenCredential]:
     client = HttpsClient(HttpsSettings(dev=relay.redirect))
     options: dict[str, Any] = {
         "transport": AioHttpTransport(
@@ -174,7 +176,7 @@ async def _microsoft(relay: TokenRelay, login: Login) -> AsyncIterator[AsyncToke
         await client.close()
 
 
-def on_the_wire(request: Recorded) -> dict[str, object]:
+def on_the_wire(request: RecordedRequest) -> dict[str, object]:
     """Everything of a request that Entra goes by; an assertion as what it says."""
     form: dict[str, object] = dict(request.form)
     if isinstance(assertion := form.get("client_assertion"), str):
@@ -202,7 +204,7 @@ def _claims(assertion: str) -> dict[str, Any]:
 @pytest.mark.parametrize("cloud", [*CLOUDS, STACK], ids=lambda cloud: cloud.name)
 @pytest.mark.parametrize("mode", ["secret", "workload identity", "pem"])
 async def test_a_token_is_asked_for_as_by_azure_identity(
-    vault: DevVault, relay: TokenRelay, cloud: Cloud, mode: str
+    vault: DevVault, relay: TokenRelay, cloud: AzureCloud, mode: str
 ) -> None:
     """In every cloud, by every mode: one request, the same fields, and a token for both."""
     identities: dict[str, Identity] = {
@@ -210,7 +212,7 @@ async def test_a_token_is_asked_for_as_by_azure_identity(
         "workload identity": workload(vault),
         "pem": CERTIFICATES["pem"],
     }
-    login = Login(identities[mode], TENANT, cloud)
+    login = AccessTokenRequest(identities[mode], TENANT, cloud)
     (token, our_request), (their_token, their_request) = (
         await ours(relay, login),
         await theirs(relay, login),
@@ -225,7 +227,7 @@ async def test_a_token_is_asked_for_as_by_azure_identity(
 async def test_the_tenant_is_sent_as_the_class_writes_it(relay: TokenRelay, tenant: str) -> None:
     """Upper case as well; an AD FS in the place of Entra has the endpoint that it documents."""
     client = ADFS_CLIENT if tenant == "adfs" else CLIENT
-    login = Login(ServicePrincipal(client, SECRET), tenant, STACK)
+    login = AccessTokenRequest(ServicePrincipal(client, SECRET), tenant, STACK)
     _, request = await ours(relay, login)
     path = "adfs/oauth2/token" if tenant == "adfs" else f"{tenant}/oauth2/v2.0/token"
     assert request.url == f"https://login.local/{path}"
@@ -234,7 +236,7 @@ async def test_the_tenant_is_sent_as_the_class_writes_it(relay: TokenRelay, tena
 @pytest.mark.parametrize("form", sorted(CERTIFICATES))
 async def test_a_certificate_signs_as_by_azure_identity(relay: TokenRelay, form: str) -> None:
     """Whatever form it comes in: same header, same claims, and a signature that holds."""
-    login = Login(CERTIFICATES[form], TENANT, CLOUDS[0])
+    login = AccessTokenRequest(CERTIFICATES[form], TENANT, CLOUDS[0])
     requests = [(await ours(relay, login))[1], (await theirs(relay, login))[1]]
     assert on_the_wire(requests[0]) == on_the_wire(requests[1])
     claims = [
@@ -249,13 +251,13 @@ async def test_a_certificate_signs_as_by_azure_identity(relay: TokenRelay, form:
     ]
     assert claims[0].keys() == claims[1].keys()
     assert claims[0]["jti"] != claims[1]["jti"]
-    assert claims[0]["exp"] - claims[0]["nbf"] == ASSERTION_SECONDS
+    assert claims[0]["exp"] - claims[0]["nbf"] == ASSERTION_LIFETIME_SECONDS
     assert abs(claims[0]["nbf"] - time.time()) < 60
 
 
 async def test_no_assertion_is_used_twice(relay: TokenRelay) -> None:
     """Each has a name of its own, so that who sees one cannot pass it off for the next."""
-    login = Login(CERTIFICATES["pem"], TENANT, CLOUDS[0])
+    login = AccessTokenRequest(CERTIFICATES["pem"], TENANT, CLOUDS[0])
     names = {
         _claims((await ours(relay, login))[1].form["client_assertion"])["jti"] for _ in range(3)
     }
@@ -269,7 +271,7 @@ async def test_an_ad_fs_gets_the_older_signature(relay: TokenRelay) -> None:
     Go, which the original uses, reads `/adfs/oauth2/token` from its configuration.
     """
     identity = CertificatePrincipal(ADFS_CLIENT, CERTIFICATES["pem"].certificate)
-    login = Login(identity, "adfs", STACK)
+    login = AccessTokenRequest(identity, "adfs", STACK)
     _, request = await ours(relay, login)
     with pytest.raises(HttpResponseError):
         await theirs(relay, login)
@@ -295,7 +297,7 @@ async def test_what_proves_an_identity_is_in_the_body_alone(
         "secret": ServicePrincipal(CLIENT, SECRET),
         "certificate": CERTIFICATES["pem"],
     }
-    _, request = await ours(relay, Login(identities[identity], TENANT, CLOUDS[0]))
+    _, request = await ours(relay, AccessTokenRequest(identities[identity], TENANT, CLOUDS[0]))
     shown = request.url + repr(request.headers)
     assert "canary" not in shown
     assert "eyJ" not in shown
@@ -303,9 +305,9 @@ async def test_what_proves_an_identity_is_in_the_body_alone(
 
 async def test_no_redirection_is_followed(relay: TokenRelay) -> None:
     """It would take the credential to wherever it says."""
-    relay.redirects_to = "https://login.windows.net/elsewhere"
+    relay.redirect_location = "https://login.windows.net/elsewhere"
     with pytest.raises(IdentityError, match=r"refuses a token .* with status 307"):
-        await ours(relay, Login(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0]))
+        await ours(relay, AccessTokenRequest(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0]))
     assert [f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"] == [
         request.url for request in relay.requests
     ]
@@ -323,9 +325,9 @@ async def test_entra_is_asked_through_the_proxy() -> None:
     proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
     host, port = proxy.sockets[0].getsockname()
     client = HttpsClient(HttpsSettings(proxies=Proxies(https=f"http://{host}:{port}")))
-    login = Login(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0])
+    login = AccessTokenRequest(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0])
     async with proxy:
         with pytest.raises(ConnectionFailedError, match="the proxy refused to connect"):
-            await Credentials(client, forgetful()).tokens(login).token()
+            await TokenCache(client, uncached_fetcher()).token_provider(login).get_token()
     await client.close()
     assert asked == [b"CONNECT login.microsoftonline.com:443 HTTP/1.1\r\n"]

@@ -23,9 +23,15 @@ from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
-from tests.fakes.economy import forgetful
-from tests.fakes.vault_peer import Issued, entry, issue, new_ec, new_rsa
-from tests.fakes.volume import read_once, read_through_links
+from tests.fakes.economy import uncached_fetcher
+from tests.fakes.vault_peer import (
+    IssuedCertificate,
+    entry,
+    issue_certificate,
+    new_ec_key,
+    new_rsa_key,
+)
+from tests.fakes.volume import read_current, read_through_links
 
 HOST = "test.domain.com"
 VAULT = "upstream"
@@ -60,9 +66,11 @@ class Fixture:
         vault.create_key(VAULT, "rsahsmkey1", "RSA-HSM")
         vault.create_key(VAULT, "echsmkey1", "EC-HSM", curve="P-256")
         self.certificates = {
-            "pemcert1": self._imported("pemcert1", issue(HOST, new_rsa()), PEM),
-            "pkcs12cert1": self._imported("pkcs12cert1", issue(HOST, new_rsa()), PKCS12),
-            "ecccert1": self._imported("ecccert1", issue(HOST, new_ec()), PKCS12),
+            "pemcert1": self._imported("pemcert1", issue_certificate(HOST, new_rsa_key()), PEM),
+            "pkcs12cert1": self._imported(
+                "pkcs12cert1", issue_certificate(HOST, new_rsa_key()), PKCS12
+            ),
+            "ecccert1": self._imported("ecccert1", issue_certificate(HOST, new_ec_key()), PKCS12),
         }
         vault.add_app(CLIENT, tenant=DEFAULT_TENANT, secret=None)
         vault.federate(CLIENT, subject=SUBJECT)
@@ -72,7 +80,7 @@ class Fixture:
         vault.grant(VAULT, CLIENT, "get", "list")
         vault.grant(VAULT, BOUND, "get", "list")
 
-    def _imported(self, name: str, made: Issued, content_type: str) -> Issued:
+    def _imported(self, name: str, made: IssuedCertificate, content_type: str) -> IssuedCertificate:
         """From a pfx with an empty password, as upstream does."""
         self.vault.import_certificate(VAULT, name, made.pkcs12(), content_type=content_type)
         return made
@@ -81,7 +89,7 @@ class Fixture:
 @pytest.fixture
 async def upstream(tmp_path: Path) -> AsyncIterator[Fixture]:
     ticks = count(1_700_000_000)
-    async with running_devvault(tmp_path, clock=lambda: next(ticks)) as running:
+    async with running_devvault(tmp_path, wall_time=lambda: next(ticks)) as running:
         yield Fixture(running)
 
 
@@ -89,7 +97,7 @@ async def upstream(tmp_path: Path) -> AsyncIterator[Fixture]:
 async def node(home: Path, upstream: Fixture, *, separate: bool = False) -> AsyncIterator[Driver]:
     """A driver with rotation whose provider reaches the vault."""
     https = HttpsClient(HttpsSettings(dev=upstream.vault.redirect))
-    provider = AzureProvider(https, forgetful(), ProviderSettings(separate_files=separate))
+    provider = AzureProvider(https, uncached_fetcher(), ProviderSettings(separate_files=separate))
     async with running_driver(home, built_in={"azure": provider}, rotation_interval=POLL) as driver:
         yield driver
 
@@ -245,7 +253,7 @@ async def test_e2e_5_the_permission_of_a_file(mount_home: Path, upstream: Fixtur
     """0755 is what the real file behind the link has."""
     async with node(mount_home, upstream) as driver:
         target = await mounted(driver, upstream, entry("secret", "secret1", filePermission="0755"))
-        assert 0o755 == read_once(target)["secret1"][0]
+        assert 0o755 == read_current(target)["secret1"][0]
         await driver.unpublish()
 
 

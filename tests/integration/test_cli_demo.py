@@ -43,7 +43,7 @@ async def test_the_demo_walks_to_its_end_and_leaves_nothing(
     """All steps, file and Secret follow the rotation, and no process, mount or file stays."""
     done = await run_cli("demo", env=stage)
 
-    assert 0 == done.code, done.out + done.err
+    assert 0 == done.exit_code, done.stdout + done.stderr
     for step in (
         "NodePublishVolume",
         "0644  SECRET_1  ********",
@@ -52,8 +52,8 @@ async def test_the_demo_walks_to_its_end_and_leaves_nothing(
         "Nothing is left: no file, no mount, no Secret, no pod status.",
         "Done in",
     ):
-        assert step in done.out
-    assert "demo-" not in done.out.replace("keyferry-demo-", "")
+        assert step in done.stdout
+    assert "demo-" not in done.stdout.replace("keyferry-demo-", "")
     _assert_nothing_left(tmp_path)
 
 
@@ -61,13 +61,13 @@ async def test_the_demo_shows_its_values_when_asked(tmp_path: Path, stage: dict[
     """--show-values prints the demo's own values, the same in vault, file and Secret."""
     done = await run_cli("demo", "--show-values", env=stage)
 
-    values = [line.split()[-1] for line in done.out.splitlines() if line.split()[-1:] != []]
+    values = [line.split()[-1] for line in done.stdout.splitlines() if line.split()[-1:] != []]
     shown = [value for value in values if value.startswith("demo-")]
     assert 6 == len(shown)
     assert 1 == len(set(shown[:3]))
     assert 1 == len(set(shown[3:]))
     assert shown[0] != shown[3]
-    assert "********" not in done.out
+    assert "********" not in done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -102,6 +102,6 @@ async def test_a_long_temporary_folder_is_no_obstacle(
 
     done = await run_cli("demo", env={**stage, "TMPDIR": str(long)})
 
-    assert 0 == done.code, done.out + done.err
-    assert "DEMO=/tmp/keyferry-demo-" in done.out
+    assert 0 == done.exit_code, done.stdout + done.stderr
+    assert "DEMO=/tmp/keyferry-demo-" in done.stdout
     assert [] == list(long.iterdir())

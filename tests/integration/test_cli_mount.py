@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from keyferry.cli.provider_flags import PROVIDER_FLAGS
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.devvault import CertificateWish, DevVault, running_devvault
+from tests.fakes.devvault import CertificateSpec, DevVault, running_devvault
 from tests.fakes.mounts import mounted_below
 
 TENANT = "11111111-0000-4000-8000-000000000000"
@@ -78,17 +78,17 @@ async def test_mount_delivers_file_and_secret_and_unmount_takes_them_away(
 
     done = await run_cli("mount", _class(tmp_path), target, "--secrets-dir", secrets, *dev)
 
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert CANARY == (target / "SECRET_1").read_text()
     assert 0o640 == (target / "SECRET_1").stat().st_mode & 0o777
     secret = yaml.safe_load((secrets / "secrets/default/app.yaml").read_text())
     assert CANARY == base64.b64decode(secret["data"]["password"]).decode()
-    assert "SECRET_1  0640  15 bytes" in done.out
-    assert CANARY not in done.out + done.err
+    assert "SECRET_1  0640  15 bytes" in done.stdout
+    assert CANARY not in done.stdout + done.stderr
 
     done = await run_cli("unmount", target, "--secrets-dir", secrets)
 
-    assert (0, f"unmounted {target}\n") == (done.code, done.out)
+    assert (0, f"unmounted {target}\n") == (done.exit_code, done.stdout)
     assert not target.exists()
     assert [] == mounted_below(tmp_path)
     assert [] == list(secrets.rglob("*.yaml"))
@@ -110,8 +110,8 @@ async def test_a_vault_is_asked_no_faster_than_told(tmp_path: Path, vault: DevVa
 
     done = await run_cli("mount", path, tmp_path / "target", "--vault-rate=2", *dev)
 
-    assert 0 == done.code, done.err
-    assert (7, 0) == (vault.count(PathKind.SECRET, status=200), vault.count(status=429))
+    assert 0 == done.exit_code, done.stderr
+    assert (7, 0) == (vault.count(RequestKind.SECRET, status=200), vault.count(status=429))
 
 
 async def test_mount_again_brings_a_new_version(tmp_path: Path, vault: DevVault) -> None:
@@ -128,7 +128,7 @@ async def test_mount_again_brings_a_new_version(tmp_path: Path, vault: DevVault)
 
     done = await run_cli(*arguments)
 
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert "second" == (tmp_path / "target/SECRET_1").read_text()
 
 
@@ -185,7 +185,7 @@ async def test_a_service_principal_comes_from_a_secret_manifest(
         *("--dev-vault", tmp_path / "devvault"),
     )
 
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert CANARY == (tmp_path / "target/SECRET_1").read_text()
 
 
@@ -203,23 +203,23 @@ async def test_workload_identity_takes_a_minted_token(tmp_path: Path, vault: Dev
         *("--dev-vault", tmp_path / "devvault"),
     )
 
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert CANARY == (tmp_path / "target/SECRET_1").read_text()
 
 
 async def test_a_failed_mount_says_why_in_one_line_and_leaves_nothing(
     tmp_path: Path, vault: DevVault
 ) -> None:
-    """The error names hop, object and remedy, without a traceback; no folder, no mount stays."""
+    """The error names stage, object and remedy, without a traceback; no folder, no mount stays."""
     vault.delete("contoso", "db-password")
     target = tmp_path / "target"
 
     done = await run_cli("mount", _class(tmp_path), target, "--dev-vault", tmp_path / "devvault")
 
-    assert 1 == done.code
-    assert 1 == len(done.err.splitlines()), done.err
-    assert done.err.startswith("keyferry: object: failed to mount objects, error: ")
-    assert "db-password" in done.err
+    assert 1 == done.exit_code
+    assert 1 == len(done.stderr.splitlines()), done.stderr
+    assert done.stderr.startswith("keyferry: object: failed to mount objects, error: ")
+    assert "db-password" in done.stderr
     assert not target.exists()
     assert [] == mounted_below(tmp_path)
 
@@ -249,10 +249,10 @@ async def test_a_secret_that_cannot_be_made_is_an_error_beside_mounted_files(
         *("--dev-vault", tmp_path / "devvault"),
     )
 
-    assert 1 == done.code
+    assert 1 == done.exit_code
     assert (tmp_path / "target/SECRET_1").is_file()
-    assert "db-passwort" in done.err
-    assert "SECRET_1" in done.err
+    assert "db-passwort" in done.stderr
+    assert "SECRET_1" in done.stderr
 
 
 async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVault) -> None:
@@ -263,15 +263,15 @@ async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVa
     dev = ("--dev-vault", tmp_path / "devvault")
 
     done = await run_cli("mount", both, tmp_path / "target", *dev)
-    assert 1 == done.code
-    assert "default/one, default/two" in done.err
-    assert "--class" in done.err
+    assert 1 == done.exit_code
+    assert "default/one, default/two" in done.stderr
+    assert "--class" in done.stderr
 
     done = await run_cli("mount", both, tmp_path / "target", "--class", "three", *dev)
-    assert "no SecretProviderClass 'three'" in done.err
+    assert "no SecretProviderClass 'three'" in done.stderr
 
     done = await run_cli("mount", both, tmp_path / "target", "--class", "two", *dev)
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -297,10 +297,10 @@ async def test_bad_input_is_named(tmp_path: Path, arguments: tuple[str, str], me
 
     done = await run_cli("mount", cls, "target", *arguments, cwd=tmp_path)
 
-    assert done.code in (1, 2)
-    assert message in done.err
-    assert "Traceback" not in done.err
-    assert CANARY not in done.out + done.err
+    assert done.exit_code in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert CANARY not in done.stdout + done.stderr
     assert not (tmp_path / "target").exists()
 
 
@@ -312,10 +312,10 @@ async def test_unmount_touches_nothing_that_is_not_a_volume(tmp_path: Path) -> N
 
     done = await run_cli("unmount", mine)
 
-    assert 1 == done.code
+    assert 1 == done.exit_code
     assert "years of work" == (mine / "thesis.txt").read_text()
     done = await run_cli("unmount", tmp_path / "absent")
-    assert (0, f"nothing is mounted at {tmp_path / 'absent'}\n") == (done.code, done.out)
+    assert (0, f"nothing is mounted at {tmp_path / 'absent'}\n") == (done.exit_code, done.stdout)
 
 
 async def test_a_relative_target_is_that_of_the_working_folder(
@@ -324,7 +324,7 @@ async def test_a_relative_target_is_that_of_the_working_folder(
     """`keyferry mount app.yaml secrets` works where it is called."""
     _class(tmp_path)
     done = await run_cli("mount", "app.yaml", "secrets", "--dev-vault", "devvault", cwd=tmp_path)
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert (tmp_path / "secrets/SECRET_1").is_file()
     done = await run_cli("unmount", "secrets", cwd=tmp_path)
     assert not (tmp_path / "secrets").exists()
@@ -338,18 +338,18 @@ async def test_a_target_is_known_by_any_of_its_spellings(tmp_path: Path, vault: 
         *("mount", _class(tmp_path), "../files", "--secrets-dir", secrets, *dev),
         cwd=tmp_path / "below",
     )
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert [] != list(secrets.rglob("app.yaml"))
 
     done = await run_cli("unmount", "files", "--secrets-dir", secrets, cwd=tmp_path)
 
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert [] == list(secrets.rglob("*.yaml"))
 
 
 async def test_mount_takes_the_flags_of_the_provider(tmp_path: Path, vault: DevVault) -> None:
     """In the spelling that they have elsewhere: certificate and key come beside the bundle."""
-    vault.create_certificate("contoso", "web", CertificateWish(kind="EC"))
+    vault.create_certificate("contoso", "web", CertificateSpec(kind="EC"))
     class_file, target = _class(tmp_path, object_name="web"), tmp_path / "target"
     class_file.write_text(
         class_file.read_text().replace("objectName: db-password", "objectName: web")
@@ -360,9 +360,9 @@ async def test_mount_takes_the_flags_of_the_provider(tmp_path: Path, vault: DevV
         "mount", class_file, target, "--dev-vault", tmp_path / "devvault", separate
     )
 
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     assert ["SECRET_1", "SECRET_1.crt", "SECRET_1.key"] == [
-        line.split()[0] for line in done.out.splitlines() if line.startswith("  ")
+        line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")
     ]
     await run_cli("unmount", target)
 
@@ -379,11 +379,11 @@ async def test_a_wrong_flag_of_the_provider_ends_mount_before_it_starts(
 ) -> None:
     """With its name, the value, and what it takes."""
     done = await run_cli("mount", _class(tmp_path), tmp_path / "target", flag)
-    assert (code, True) == (done.code, words in done.err), done.err
+    assert (code, True) == (done.exit_code, words in done.stderr), done.stderr
     assert not (tmp_path / "target").exists()
 
 
 async def test_every_flag_of_the_provider_is_one_of_mount() -> None:
     """A new one needs no second place."""
     done = await run_cli("mount", "--help")
-    assert [] == [flag.name for flag in PROVIDER_FLAGS if f"--{flag.name} " not in done.out]
+    assert [] == [flag.name for flag in PROVIDER_FLAGS if f"--{flag.name} " not in done.stdout]

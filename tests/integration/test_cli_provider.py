@@ -17,7 +17,7 @@ from keyferry.errors import ProviderReportedError
 from keyferry.grpc_edge import serving_grpc
 from keyferry.provider_server import HealthProbe, add_provider
 from keyferry.sockets import parse_endpoint
-from keyferry.web import serving_web
+from keyferry.web import serving_status
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import running_devvault
 from tests.fakes.provider import ScriptedProvider
@@ -88,7 +88,7 @@ async def test_the_health_page_asks_the_provider_over_its_socket(tmp_path: Path)
     endpoint = parse_endpoint(f"unix://{tmp_path}/azure.sock")
     async with (
         HealthProbe(endpoint.address, 5.0) as probe,
-        serving_web(
+        serving_status(
             "127.0.0.1:0", metrics=None, checks={"/healthz": probe.problem}, flag="--healthz-port"
         ) as address,
         aiohttp.ClientSession(f"http://{address}") as session,
@@ -129,12 +129,12 @@ async def test_health_is_served_as_upstream_serves_it(tmp_path: Path) -> None:
 async def test_help_version_and_mistakes() -> None:
     """Each ends at once with a text; a mistake with exit code 2 and a hint."""
     done = await run_cli("provider", "azure", "--version")
-    assert {"version", "buildDate"} == json.loads(done.out).keys()
+    assert {"version", "buildDate"} == json.loads(done.stdout).keys()
     done = await run_cli("provider", "--help")
-    assert (0, True) == (done.code, "azure" in done.out)
+    assert (0, True) == (done.exit_code, "azure" in done.stdout)
     done = await run_cli("provider", "azure", "-h")
-    assert (0, True) == (done.code, "--endpoint" in done.out)
+    assert (0, True) == (done.exit_code, "--endpoint" in done.stdout)
     done = await run_cli("provider", "gcp")
-    assert (2, True) == (done.code, "azure" in done.err)
+    assert (2, True) == (done.exit_code, "azure" in done.stderr)
     done = await run_cli("provider", "azure", "--nonsense")
-    assert (2, True) == (done.code, "not defined: -nonsense" in done.err)
+    assert (2, True) == (done.exit_code, "not defined: -nonsense" in done.stderr)

@@ -16,8 +16,8 @@ from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.vault_api import running_vault
-from tests.fakes.vault_grants import Token
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 OBJECT = entry("db", "secret/data/app/db", secretKey="password")
 
@@ -61,7 +61,7 @@ async def _serve(
         result = await provider.mount(mounts.call(OBJECT))
         assert "vault-csi-provider" == (await provider.version()).runtime_name
         with pytest.raises(ProviderReportedError) as refused:
-            await provider.mount(mounts.call(OBJECT, pod=TestPod(account="shop/other")))
+            await provider.mount(mounts.call(OBJECT, pod=FakePod(account="shop/other")))
         await provider.close()
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(100):
@@ -78,7 +78,7 @@ async def _serve(
 async def test_help_and_version(name: str) -> None:
     """The flags are those of the original."""
     done = await run_cli("provider", name, "-h")
-    assert 0 == done.code
+    assert 0 == done.exit_code
     for flag in (
         f"--{name}-addr",
         f"--{name}-tls-ca-cert",
@@ -86,26 +86,26 @@ async def test_help_and_version(name: str) -> None:
         "--cache-size",
         "--hmac-secret-name",
     ):
-        assert flag in done.out
+        assert flag in done.stdout
     done = await run_cli("provider", name, "-version")
-    assert "v0.0.21" == json.loads(done.out)["minDriverVersion"]
+    assert "v0.0.21" == json.loads(done.stdout)["minDriverVersion"]
 
 
 async def test_the_version_has_the_forms_of_the_original() -> None:
     """JSON on one line, on many lines, YAML; another word is an error."""
     done = await run_cli("provider", "vault", "-version", "-output=json-pretty")
-    assert ["major", "minor", "patch"] == list(json.loads(done.out))[:3]
-    assert len(done.out.splitlines()) > 3
+    assert ["major", "minor", "patch"] == list(json.loads(done.stdout))[:3]
+    assert len(done.stdout.splitlines()) > 3
     done = await run_cli("provider", "vault", "-version", "-output", "yaml")
-    assert done.out.startswith("major: ")
+    assert done.stdout.startswith("major: ")
     done = await run_cli("provider", "vault", "-version", "-output", "xml")
-    assert (1, True) == (done.code, "json-pretty" in done.err)
+    assert (1, True) == (done.exit_code, "json-pretty" in done.stderr)
 
 
 async def test_a_mount_without_cluster_gives_the_same_versions_each_time(tmp_path: Path) -> None:
     """In the pod statuses, beside which the key is; without a folder for those there is none."""
     async with running_vault() as vault:
-        vault.tokens["t"] = Token({"secret/data/app/*": {"read"}}, 1200, 1e9, renewable=False)
+        vault.tokens["t"] = FakeToken({"secret/data/app/*": {"read"}}, 1200, 1e9, renewable=False)
         vault.write("secret", "app/db", {"password": "canary-value"})
         parameters = {
             **vault.parameters,
@@ -133,8 +133,8 @@ async def _mounted_version(folder: Path) -> str:
         *("mount", folder / "class.yaml", target, f"--credentials={folder / 'secret.yaml'}"),
         f"--secrets-dir={manifests}",
     )
-    assert 0 == done.code, done.err
+    assert 0 == done.exit_code, done.stderr
     (status,) = (manifests / "secretproviderclasspodstatuses").rglob("*.yaml")
     (found,) = yaml.safe_load(status.read_text())["status"]["objects"]
-    assert 0 == (await run_cli("unmount", target, f"--secrets-dir={manifests}")).code
+    assert 0 == (await run_cli("unmount", target, f"--secrets-dir={manifests}")).exit_code
     return str(found["version"])

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from keyferry.cli.devvault import devvault
-from keyferry.devvault.folder import is_held
+from keyferry.devvault.folder import is_running
 from keyferry.https import DevRedirect
 
 CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"
@@ -284,6 +284,6 @@ def test_a_killed_server_does_not_block_the_next_one(tmp_path: Path) -> None:
         process.kill()
         process.wait(timeout=WAIT_SECONDS)
     stale = DevRedirect.read(tmp_path)
-    assert not is_held(tmp_path)
+    assert not is_running(tmp_path)
     with running(tmp_path):
         assert stale != DevRedirect.read(tmp_path)

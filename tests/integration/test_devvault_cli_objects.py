@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from keyferry.cli.devvault import devvault
-from tests.fakes.vault_peer import issue, new_ec
+from tests.fakes.vault_peer import issue_certificate, new_ec_key
 
 
 def keyferry(folder: Path, *words: str, stdin: str = "", fails: bool = False) -> str:
@@ -38,7 +38,7 @@ def test_a_key_is_made_listed_and_shown(tmp_path: Path) -> None:
 
 def test_a_key_is_imported_from_stdin(tmp_path: Path) -> None:
     """Its private half is never shown."""
-    made = issue("x", new_ec())
+    made = issue_certificate("x", new_ec_key())
     keyferry(tmp_path, "key", "import", "shop", "k", "-", stdin=made.key_pem.decode())
     expected = openssl("pkey", "-pubout", given=made.key_pem.decode())
     assert expected == keyferry(tmp_path, "key", "get", "shop", "k")
@@ -55,7 +55,7 @@ def test_a_certificate_of_the_development_ca_verifies(tmp_path: Path) -> None:
 
 def test_a_certificate_is_imported_from_pkcs12_with_a_password(tmp_path: Path) -> None:
     """As people get them by mail."""
-    made = issue("test.domain.com", new_ec())
+    made = issue_certificate("test.domain.com", new_ec_key())
     (tmp_path / "all.pem").write_bytes(made.key_pem + made.pem)
     subprocess.run(
         ["openssl", "pkcs12", "-export", "-in", "all.pem", "-passout", "pass:p w", "-out", "a.pfx"],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.cli import Done, run_cli, start_cli
+from tests.fakes.cli import CommandResult, run_cli, start_cli
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "devvault.md"
 TENANT = "11111111-0000-4000-8000-000000000000"
@@ -45,10 +45,10 @@ async def home(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
         await process.communicate()
 
 
-async def run(command: list[str], home: dict[str, str]) -> Done:
+async def run(command: list[str], home: dict[str, str]) -> CommandResult:
     given = next((text for verb, text in STDIN.items() if verb in command), "")
     done = await run_cli(*command, stdin=given, env=home)
-    assert 0 == done.code, f"{command}: {done.err}"
+    assert 0 == done.exit_code, f"{command}: {done.stderr}"
     return done
 
 
@@ -66,5 +66,5 @@ async def test_the_commands_of_the_page_work(home: dict[str, str]) -> None:
         for command in row:
             one = command.replace(" ID", f" 99999999-0000-4000-8000-00000000000{number}")
             await run(words(one), home)
-    listed = (await run(["devvault", "identity", "list"], home)).out
+    listed = (await run(["devvault", "identity", "list"], home)).stdout
     assert [] == [number for number in range(5) if f"00000000000{number}" not in listed]

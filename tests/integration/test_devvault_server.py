@@ -15,12 +15,12 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import PathKind
-from keyferry.devvault.journal import NO_STATUS, Journal
+from keyferry.devvault.exchange import RequestKind
+from keyferry.devvault.journal import NO_STATUS, RequestLog
 from keyferry.devvault.server import serve
 from keyferry.errors import PlatformError, RequestInvalidError
 from keyferry.https import DevRedirect
-from tests.fakes.devvault import CloseHalfWay, DevVault, Hang, RespondStatus, running_devvault
+from tests.fakes.devvault import CloseMidResponse, DevVault, Hang, RespondStatus, running_devvault
 
 CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"
 SECRET_URL = "https://contoso.vault.azure.net/secrets/db?api-version=7.4"
@@ -94,8 +94,8 @@ async def test_a_secret_is_read_under_its_cloud_name_over_strict_tls(tmp_path: P
         assert (200, "canary-value") == (status, body["value"])
         assert body["id"].startswith("https://contoso.vault.azure.net/secrets/db/")
         (imds, read) = vault.requests
-        assert (PathKind.IMDS, 200, CLIENT) == (imds.kind, imds.status, imds.principal)
-        assert (PathKind.SECRET, 200, CLIENT) == (read.kind, read.status, read.principal)
+        assert (RequestKind.IMDS, 200, CLIENT) == (imds.kind, imds.status, imds.principal)
+        assert (RequestKind.SECRET, 200, CLIENT) == (read.kind, read.status, read.principal)
 
 
 async def test_a_vault_of_another_cloud_does_not_take_the_token(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_latency_delays_each_request_but_not_the_others(tmp_path: Path) ->
         vault.tune(latency_seconds=0.2)
         answers = await asyncio.gather(*(fetch(client) for _ in range(10)))
         assert [200] * 10 == [status for status, _ in answers]
-        assert 10 == vault.journal.peak_in_flight
+        assert 10 == vault.request_log.peak_in_flight
 
 
 async def test_a_status_fault_happens_as_often_as_asked(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ async def test_a_status_fault_happens_as_often_as_asked(tmp_path: Path) -> None:
         vault.add_fault("/secrets", RespondStatus(503, retry_after=2), times=2)
         answers = [await fetch(client) for _ in range(3)]
         assert [503, 503, 200] == [status for status, _ in answers]
-        assert 2 == vault.count(PathKind.SECRET, status=503)
+        assert 2 == vault.count(RequestKind.SECRET, status=503)
 
 
 async def test_a_connection_can_be_dropped_half_way(tmp_path: Path) -> None:
     """The headers promise more than comes; the next request is answered."""
     async with contoso(tmp_path) as (vault, client):
-        vault.add_fault("contoso.vault.azure.net", CloseHalfWay())
+        vault.add_fault("contoso.vault.azure.net", CloseMidResponse())
         with pytest.raises(aiohttp.ClientPayloadError):
             await fetch(client)
         assert 200 == (await fetch(client))[0]
@@ -161,12 +161,12 @@ async def test_a_request_can_hang_until_the_client_gives_up(tmp_path: Path) -> N
     async with contoso(tmp_path) as (vault, client):
         vault.add_fault("contoso.vault.azure.net", Hang())
         hanging = asyncio.create_task(fetch(client))
-        await until(lambda: vault.journal.in_flight == 1)
+        await until(lambda: vault.request_log.in_flight == 1)
         assert 200 == (await fetch(client))[0]
         hanging.cancel()
         with pytest.raises(asyncio.CancelledError):
             await hanging
-        await until(lambda: vault.journal.in_flight == 0)
+        await until(lambda: vault.request_log.in_flight == 0)
         assert 1 == vault.count(status=NO_STATUS)
 
 
@@ -177,7 +177,7 @@ async def test_a_hanging_request_does_not_keep_the_vault_from_stopping(tmp_path:
             client = await clients.enter_async_context(client_of(vault.redirect))
             vault.add_fault("/", Hang())
             hanging = asyncio.create_task(fetch(client))
-            await until(lambda: vault.journal.in_flight == 1)
+            await until(lambda: vault.request_log.in_flight == 1)
         with pytest.raises(aiohttp.ClientError):
             await hanging
 
@@ -194,7 +194,7 @@ async def test_a_folder_is_served_once(tmp_path: Path) -> None:
     """The second server is refused; the first one is not disturbed."""
     async with contoso(tmp_path) as (vault, client):
         with pytest.raises(PlatformError, match="already running"):
-            async with serve(vault.data, journal=Journal()):
+            async with serve(vault.data, request_log=RequestLog()):
                 pass
         assert 200 == (await fetch(client))[0]
         assert vault.redirect == DevRedirect.read(vault.data.folder)
@@ -206,7 +206,7 @@ async def test_a_folder_is_served_once(tmp_path: Path) -> None:
 async def test_it_listens_on_loopback_only(tmp_path: Path, address: str) -> None:
     """Names are refused too: somebody else decides what they mean."""
     with DevVaultData(tmp_path) as dev, pytest.raises(RequestInvalidError, match="loopback only"):
-        async with serve(dev, journal=Journal(), listen=(address, 0)):
+        async with serve(dev, request_log=RequestLog(), listen=(address, 0)):
             pass
 
 
@@ -216,7 +216,7 @@ async def test_a_port_that_is_taken_is_explained(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with DevVaultData(tmp_path) as dev, pytest.raises(PlatformError, match="cannot listen on"):
-            async with serve(dev, journal=Journal(), listen=taken.getsockname()):
+            async with serve(dev, request_log=RequestLog(), listen=taken.getsockname()):
                 pass
 
 
@@ -226,6 +226,6 @@ async def test_no_record_holds_a_value_or_a_token(tmp_path: Path) -> None:
         await fetch(client)
         await fetch(client, SECRET_URL.replace("contoso", "nowhere"))
         token = client.headers["Authorization"].removeprefix("Bearer ")
-        log = "\n".join(record.line() for record in vault.requests)
+        log = "\n".join(record.format_line() for record in vault.requests)
         assert "contoso.vault.azure.net /secrets/db 200" in log
         assert not any(text in log for text in ("canary", token, token.split(".")[2]))

@@ -1,7 +1,8 @@
 """Everything that users and vaults get wrong, through real CSI calls, and what each is told.
 
-Each case says the status, the words that must be in the message (the hop, the object, the remedy),
-and afterwards nothing is left. All messages are written to `.test-output/messages.txt`, to be read.
+Each case says the status, the words that must be in the message (the stage, the object, the
+remedy), and afterwards nothing is left. All messages are written to `.test-output/messages.txt`, to
+be read.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ import grpc
 import pytest
 
 from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.authority import CA_FILE, development_authority
+from keyferry.devvault.authority import CA_FILE, load_or_create_ca
 from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
 from keyferry.proto import csi_pb2 as csi
 from keyferry.provider_settings import ProviderSettings
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
-    CloseHalfWay,
+    CloseMidResponse,
     DevVault,
     Hang,
     RespondStatus,
     running_devvault,
 )
 from tests.fakes.driver import Driver, running_driver
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 from tests.fakes.volume import layout_problems, read_through_links
 
 MESSAGES = Path(__file__).parents[2] / ".test-output" / "messages.txt"
@@ -91,7 +92,7 @@ def clear(name: str) -> Callable[[World], None]:
     return lambda world: world.message.ClearField(name)
 
 
-def fault(match: str, action: RespondStatus | CloseHalfWay | Hang) -> Callable[[World], None]:
+def fault(match: str, action: RespondStatus | CloseMidResponse | Hang) -> Callable[[World], None]:
     """The vault, or the token endpoint, does this for ever."""
     return lambda world: world.vault.add_fault(match, action, times=None)
 
@@ -123,7 +124,7 @@ def other_ca(settings: HttpsSettings, folder: Path) -> HttpsSettings:
     """The certificate of the vault comes from a CA that is not trusted."""
     assert settings.dev is not None
     (folder / "other").mkdir()
-    development_authority(folder / "other")
+    load_or_create_ca(folder / "other")
     return replace(settings, dev=replace(settings.dev, ca_file=folder / "other" / CA_FILE))
 
 
@@ -337,7 +338,7 @@ CASES = [
     Case(
         "vault closing the connection half way",
         (f"{HOST} closed the connection before its answer was whole",),
-        change=fault(HOST, CloseHalfWay()),
+        change=fault(HOST, CloseMidResponse()),
     ),
     Case(
         "answer without a value",
@@ -405,8 +406,8 @@ async def world_of(case: Case, home: Path) -> AsyncIterator[World]:
         driver = await stack.enter_async_context(
             running_driver(
                 home,
-                built_in={"azure": AzureProvider(https, forgetful(), ProviderSettings())},
-                sockets=[home / "providers"],
+                built_in={"azure": AzureProvider(https, uncached_fetcher(), ProviderSettings())},
+                socket_folders=[home / "providers"],
                 rotation_interval=60,
             )
         )
@@ -428,7 +429,7 @@ async def test_bad_input_is_told_with_hop_object_and_remedy_and_leaves_nothing(
         messages[case.name] = f"[{caught.value.code().name}] {told}"
         assert [] == [words for words in case.words if words not in told]
         assert case.code == caught.value.code()
-        assert [] == world.driver.left_overs()
+        assert [] == world.driver.leftovers()
         assert ". " in told or case.code is INVALID
         assert "\n" not in told
         assert len(told) < 1000
@@ -476,7 +477,7 @@ async def test_a_vault_that_recovers_is_waited_for(mount_home: Path) -> None:
     """429 with Retry-After, 500 and a connection closed half way: then success is success."""
     case = Case("recovers", ())
     async with world_of(case, mount_home) as world:
-        for action in (RespondStatus(429, retry_after=2), RespondStatus(500), CloseHalfWay()):
+        for action in (RespondStatus(429, retry_after=2), RespondStatus(500), CloseMidResponse()):
             world.vault.add_fault(HOST, action, times=1)
         target = await world.driver.publish("web")
         assert {"db-password": CANARY.encode()} == read_through_links(target)
@@ -493,4 +494,4 @@ async def test_the_vault_is_followed_from_set_to_file(mount_home: Path) -> None:
         assert {"db-password": f"{CANARY}-2".encode()} == read_through_links(target)
         assert {"secret/db-password": version} == await world.driver.objects_in_status("web")
         await world.driver.unpublish()
-        assert [] == world.driver.left_overs()
+        assert [] == world.driver.leftovers()

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from keyferry.contract import Purpose
-from keyferry.driver.mounts import TmpfsMounts
+from keyferry.driver.mounts import TmpfsMounter
 from keyferry.errors import (
     ClassInvalidError,
     FilesInvalidError,
@@ -64,7 +64,7 @@ async def refused(driver: Driver, message: csi.NodePublishVolumeRequest) -> grpc
     """The status that a publish call ends with, after which nothing is left."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await driver.send_publish(message)
-    assert [] == driver.left_overs()
+    assert [] == driver.leftovers()
     return caught.value
 
 
@@ -169,7 +169,7 @@ async def test_a_class_that_is_missing_is_unknown_in_the_words_of_upstream(drive
     assert grpc.StatusCode.UNKNOWN == status.code()
     assert f"failed to get secretproviderclass {NAMESPACE}/nope" in (status.details() or "")
     assert "not found" in (status.details() or "")
-    errors = driver.series("node_publish_error_total")
+    errors = driver.metric_values("node_publish_error_total")
     assert {"error_type=SecretProviderClassNotFound provider=": 1.0} == errors
 
 
@@ -264,7 +264,7 @@ async def test_a_volume_is_published_recorded_and_taken_away(driver: Driver) -> 
     assert {"secret/a": "v1"} == await driver.objects_in_status("web")
     assert "1" == password(driver)
     await driver.unpublish()
-    assert [] == driver.left_overs()
+    assert [] == driver.leftovers()
     await driver.unpublish()
     assert [] == list(target.parent.iterdir())
 
@@ -281,7 +281,7 @@ async def test_a_repeated_publish_is_answered_without_asking_the_provider(
     await driver.send_publish(message)
     assert {"a": b"1"} == read_through_links(target)
     assert 1 == len(provider.calls)
-    assert 2.0 == sum(driver.series("node_publish_total").values())
+    assert 2.0 == sum(driver.metric_values("node_publish_total").values())
 
 
 async def test_what_the_provider_hears_is_the_class_and_the_pod(
@@ -306,7 +306,7 @@ async def test_a_file_that_cannot_be_written_is_refused_and_nothing_left(
     status = await refused(driver, driver.publish_request("web"))
     assert grpc.StatusCode.UNKNOWN == status.code()
     assert "invalid filepath" in (status.details() or "")
-    assert "FileWriteError" in next(iter(driver.series("node_publish_error_total")))
+    assert "FileWriteError" in next(iter(driver.metric_values("node_publish_error_total")))
     assert not (driver.target().parent / "escape").exists()
 
 
@@ -362,8 +362,8 @@ async def test_a_record_that_cannot_be_written_does_not_fail_a_first_mount(drive
     break_statuses(driver)
     assert {"a": b"1"} == read_through_links(await driver.publish("web"))
     assert [("Warning", "FailedToWritePodStatus")] == [event[:2] for event in driver.events()]
-    assert {} == driver.series("node_publish_error_total")
-    assert 1.0 <= driver.series("keyferry_pod_status_errors_total")["error_type=Store"]
+    assert {} == driver.metric_values("node_publish_error_total")
+    assert 1.0 <= driver.metric_values("keyferry_pod_status_errors_total")["error_type=Store"]
 
 
 async def test_a_record_that_cannot_be_written_does_not_fail_a_refresh(
@@ -420,10 +420,10 @@ async def test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted(
         mount_home, built_in={"scripted": provider}, rotation_interval=interval
     ) as driver:
         driver.write_class("web")
-        TmpfsMounts().mount(driver.target())
+        TmpfsMounter().mount(driver.target())
         assert {"a": b"1"} == read_through_links(await driver.publish("web"))
         await driver.unpublish()
-        assert [] == driver.left_overs()
+        assert [] == driver.leftovers()
 
 
 async def test_the_path_dot_is_refused_and_does_not_empty_the_volume(
@@ -482,7 +482,7 @@ async def test_an_unchanged_refresh_touches_nothing_and_says_nothing(
     await rotating.publish("web")
     assert before == (target / "..data").lstat().st_ino
     assert [] == rotating.events()
-    counted = rotating.series("rotation_reconcile_total")
+    counted = rotating.metric_values("rotation_reconcile_total")
     assert {"provider=scripted rotated=false": 1.0} == counted
     assert 2 == len(provider.calls)
 
@@ -524,8 +524,8 @@ async def test_a_failed_refresh_keeps_the_old_content_whole_and_tells_it(
     ((kind, reason, message),) = rotating.events()
     assert ("Warning", "MountRotationFailed") == (kind, reason)
     assert str(error) in message
-    assert 1.0 == sum(rotating.series("rotation_reconcile_error_total").values())
-    assert 1.0 == sum(rotating.series("node_publish_error_total").values())
+    assert 1.0 == sum(rotating.metric_values("rotation_reconcile_error_total").values())
+    assert 1.0 == sum(rotating.metric_values("node_publish_error_total").values())
     assert str(error) in rotating.log.getvalue()
     provider.serves({"a": "2"})
     await rotating.publish("web")
@@ -555,7 +555,7 @@ async def test_after_a_restart_the_volume_is_refreshed_at_once(
     async with running_driver(mount_home, built_in=settings, rotation_interval=120) as driver:
         assert {"a": b"2"} == read_through_links(await driver.publish("web"))
         await driver.unpublish()
-        assert [] == driver.left_overs()
+        assert [] == driver.leftovers()
 
 
 @pytest.mark.parametrize("other", ["pod", "target"])
@@ -606,21 +606,21 @@ async def test_two_calls_for_one_target_never_interleave(
     """The second waits, finds the work done, and asks nobody."""
     provider.gate.clear()
     calls = [asyncio.create_task(rotating.publish("web")) for _ in range(5)]
-    await provider.entered(1)
+    await provider.wait_for_calls(1)
     await asyncio.sleep(0.05)
     provider.gate.set()
     await asyncio.gather(*calls)
-    assert (1, 1) == (len(provider.calls), provider.most_inside)
+    assert (1, 1) == (len(provider.calls), provider.max_in_flight)
     await rotating.unpublish()
-    assert [] == rotating.left_overs()
+    assert [] == rotating.leftovers()
 
 
 async def test_an_unpublish_tells_the_providers(driver: Driver, provider: ScriptedProvider) -> None:
     """What they made for the volume alone can be given back."""
     await driver.publish("web")
-    assert [] == provider.gone
+    assert [] == provider.removed_volumes
     await driver.unpublish()
-    assert [str(driver.target())] == provider.gone
+    assert [str(driver.target())] == provider.removed_volumes
 
 
 async def test_an_unpublish_does_not_wait_for_a_mount_that_hangs(
@@ -629,16 +629,16 @@ async def test_an_unpublish_does_not_wait_for_a_mount_that_hangs(
     """It ends the mount, and those in line behind it; nothing is left, and a later one works."""
     provider.gate.clear()
     calls = [asyncio.create_task(driver.publish("web")) for _ in range(3)]
-    await provider.entered(1)
+    await provider.wait_for_calls(1)
     await driver.unpublish()
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert grpc.StatusCode.ABORTED == caught.value.code()
         assert "was unpublished while it was being published" in (caught.value.details() or "")
-    assert [] == driver.left_overs()
+    assert [] == driver.leftovers()
     assert [] == driver.events(), "who deleted the pod knows why it was not mounted"
-    assert 3.0 == sum(driver.series("node_publish_error_total").values())
+    assert 3.0 == sum(driver.metric_values("node_publish_error_total").values())
     provider.gate.set()
     assert {"a": b"1"} == read_through_links(await driver.publish("web"))
     assert 2 == len(provider.calls)
@@ -652,13 +652,13 @@ async def test_an_unpublish_does_not_wait_for_a_refresh_that_hangs(
     rotating.clock.now += 1000
     provider.gate.clear()
     call = asyncio.create_task(rotating.publish("web"))
-    await provider.entered(2)
+    await provider.wait_for_calls(2)
     await rotating.unpublish()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     assert grpc.StatusCode.ABORTED == caught.value.code()
-    assert [] == rotating.left_overs()
-    assert {} == rotating.series("rotation_reconcile_error_total")
+    assert [] == rotating.leftovers()
+    assert {} == rotating.metric_values("rotation_reconcile_error_total")
 
 
 async def test_calls_for_different_targets_run_side_by_side(
@@ -669,13 +669,13 @@ async def test_calls_for_different_targets_run_side_by_side(
     provider.gate.clear()
     pods = [f"web-{number}" for number in range(10)]
     calls = [asyncio.create_task(driver.publish("web", pod)) for pod in pods]
-    await provider.entered(10)
+    await provider.wait_for_calls(10)
     provider.gate.set()
     for target in await asyncio.gather(*calls):
         assert {"a": b"1"} == read_through_links(target)
-    assert 10 == provider.most_inside
+    assert 10 == provider.max_in_flight
     await asyncio.gather(*(driver.unpublish(pod) for pod in pods))
-    assert [] == [left for pod in pods for left in driver.left_overs(pod)]
+    assert [] == [left for pod in pods for left in driver.leftovers(pod)]
 
 
 async def test_a_call_that_kubelet_gave_up_on_leaves_nothing(
@@ -684,12 +684,12 @@ async def test_a_call_that_kubelet_gave_up_on_leaves_nothing(
     """And the next call does not wait for it."""
     provider.gate.clear()
     call = asyncio.create_task(driver.publish("web"))
-    await provider.entered(1)
+    await provider.wait_for_calls(1)
     call.cancel()
     await asyncio.wait([call])
-    await provider.left()
+    await provider.wait_idle()
     await driver.unpublish()
-    assert [] == driver.left_overs()
+    assert [] == driver.leftovers()
     provider.gate.set()
     assert {"a": b"1"} == read_through_links(await driver.publish("web"))
 
@@ -716,7 +716,7 @@ async def test_a_secret_that_two_pods_share_goes_with_the_last(driver: Driver) -
     await driver.unpublish("web-0")
     assert "1" == password(driver)
     await driver.unpublish("web-1")
-    assert [] == driver.left_overs("web-1")
+    assert [] == driver.leftovers("web-1")
 
 
 async def test_what_cannot_be_unmounted_is_internal_and_counted(driver: Driver) -> None:
@@ -728,4 +728,4 @@ async def test_what_cannot_be_unmounted_is_internal_and_counted(driver: Driver) 
         await driver.unpublish()
     assert grpc.StatusCode.INTERNAL == caught.value.code()
     assert str(target) in (caught.value.details() or "")
-    assert 1.0 == sum(driver.series("node_unpublish_error_total").values())
+    assert 1.0 == sum(driver.metric_values("node_unpublish_error_total").values())

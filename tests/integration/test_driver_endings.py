@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from keyferry.errors import VaultError
-from keyferry.expiry import Ending, Expiry
+from keyferry.expiry import ExpiringLease, Expiry
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 
@@ -27,7 +27,7 @@ def provider() -> ScriptedProvider:
 
 def ends(provider: ScriptedProvider, target: Path) -> None:
     """From now on the vault renews no further what is in this volume."""
-    provider.ends = (Ending(str(target), Expiry("secret database/creds/app", END, 600)),)
+    provider.leases = (ExpiringLease(str(target), Expiry("secret database/creds/app", END, 600)),)
 
 
 async def until(condition: Callable[[], bool], driver: Driver, *, step: float = 1.0) -> None:

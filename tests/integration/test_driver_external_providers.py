@@ -13,12 +13,12 @@ import pytest
 
 from keyferry.contract import MountCall, encode_result
 from keyferry.driver.external_provider import ExternalProvider
-from keyferry.driver.plugins import Plugins
+from keyferry.driver.plugins import Providers
 from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
 from keyferry.grpc_edge import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from tests.fakes.driver import Driver, running_driver
-from tests.fakes.provider import Answer, external_provider, recording_relay, result
+from tests.fakes.provider import MountHandler, external_provider, mount_result, recording_relay
 from tests.fakes.volume import read_through_links
 
 MAX_BYTES = 64 * 1024
@@ -37,7 +37,7 @@ async def driver(mount_home: Path, folder: Path) -> AsyncIterator[Driver]:
     """A driver that looks into two folders; a class `web` for the provider `ext`."""
     first = mount_home / "first"
     async with running_driver(
-        mount_home, sockets=(first, folder), max_receive_bytes=MAX_BYTES
+        mount_home, socket_folders=(first, folder), max_receive_bytes=MAX_BYTES
     ) as running:
         running.write_class("web", provider="ext")
         yield running
@@ -47,11 +47,11 @@ async def failure(driver: Driver, class_name: str = "web") -> grpc.aio.AioRpcErr
     """The status that a publish ends with; nothing is left of it."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await driver.publish(class_name)
-    assert [] == driver.left_overs()
+    assert [] == driver.leftovers()
     return caught.value
 
 
-def answers(response: wire.MountResponse) -> Answer:
+def answers(response: wire.MountResponse) -> MountHandler:
     """Always this."""
 
     async def answer(_: wire.MountRequest, __: Context) -> wire.MountResponse:
@@ -92,7 +92,7 @@ async def test_an_error_code_of_a_provider_is_the_reason_in_the_metrics(
         status = await failure(driver)
     assert grpc.StatusCode.UNKNOWN == status.code()
     assert "provider 'ext' reported error code 'QuotaExceeded'" in (status.details() or "")
-    counted = driver.series("node_publish_error_total")
+    counted = driver.metric_values("node_publish_error_total")
     assert {"error_type=QuotaExceeded provider=ext": 1.0} == counted
 
 
@@ -124,7 +124,7 @@ async def test_an_answer_that_is_too_large_tells_which_flag_to_raise(
     driver: Driver, folder: Path
 ) -> None:
     """The limit is upstream's, and so is the status."""
-    large = encode_result(result({"a": "x" * 2 * MAX_BYTES}))
+    large = encode_result(mount_result({"a": "x" * 2 * MAX_BYTES}))
     async with external_provider(folder / "ext.sock", answers(large)):
         status = await failure(driver)
     assert grpc.StatusCode.RESOURCE_EXHAUSTED == status.code()
@@ -175,7 +175,7 @@ async def test_an_unknown_provider_is_told_with_the_known_ones(
     assert "provider not found: provider 'ext'" in details
     assert "Known providers here: gcp." in details
     assert str(folder) in details
-    assert {"error_type= provider=ext": 1.0} == driver.series("node_publish_error_total")
+    assert {"error_type= provider=ext": 1.0} == driver.metric_values("node_publish_error_total")
 
 
 async def test_the_first_folder_that_has_the_socket_wins(
@@ -183,7 +183,7 @@ async def test_the_first_folder_that_has_the_socket_wins(
 ) -> None:
     """Additional folders come before the main one."""
     (mount_home / "first").mkdir()
-    first = answers(encode_result(result({"a": "first"})))
+    first = answers(encode_result(mount_result({"a": "first"})))
     async with (
         external_provider(mount_home / "first" / "ext.sock", first),
         external_provider(folder / "ext.sock"),
@@ -191,7 +191,7 @@ async def test_the_first_folder_that_has_the_socket_wins(
         assert {"a": b"first"} == read_through_links(await driver.publish("web"))
 
 
-def old_style(text: str) -> Answer:
+def old_style(text: str) -> MountHandler:
     """A provider that writes into the volume itself and returns no files."""
 
     async def answer(message: wire.MountRequest, _: Context) -> wire.MountResponse:
@@ -228,7 +228,7 @@ async def test_a_provider_of_the_old_style_writes_into_the_mount_itself(
         assert {"plain", "nested"} == {k for k, v in secret["data"].items() if b64decode(v)}
         await driver.publish("old")
         await driver.unpublish()
-    assert [] == driver.left_overs()
+    assert [] == driver.leftovers()
 
 
 @pytest.mark.mounts
@@ -261,9 +261,9 @@ async def test_a_class_that_only_the_external_provider_understands_is_mounted(
 
 async def test_health_is_told_in_the_log_for_providers_in_use(driver: Driver, folder: Path) -> None:
     """One that does not answer is a warning with its name; nobody else is asked."""
-    plugins = Plugins(built_in={}, rows=(), folders=(folder,), max_receive_bytes=MAX_BYTES)
+    plugins = Providers(built_in={}, rows=(), socket_folders=(folder,), max_receive_bytes=MAX_BYTES)
     async with external_provider(folder / "ext.sock"), external_provider(folder / "other.sock"):
-        plugins.find("ext")
+        plugins.resolve("ext")
         await plugins.check_health()
     log = driver.log.getvalue()
     assert 'provider is healthy" provider="ext" version="9.9"' in log

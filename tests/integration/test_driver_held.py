@@ -18,10 +18,10 @@ async def test_a_provider_hears_at_the_start_which_of_its_volumes_stand_no_more(
         stands = await driver.publish("web", "web-0")
         went = await driver.publish("web", "web-1")
         await driver.unpublish("web-1")
-    assert [str(went)] == first.gone
+    assert [str(went)] == first.removed_volumes
     second = ScriptedProvider()
-    second.held = frozenset({str(stands), str(went)})
+    second.restored_volumes = frozenset({str(stands), str(went)})
     async with running_driver(mount_home, built_in={"scripted": second}) as driver:
-        assert [str(went)] == second.gone
+        assert [str(went)] == second.removed_volumes
         await driver.unpublish("web-0")
-    assert [str(went), str(stands)] == second.gone
+    assert [str(went), str(stands)] == second.removed_volumes

@@ -1,4 +1,4 @@
-"""What `keyferry driver` logs of a failure: one line, with pod, class, volume, hop and object."""
+"""What `keyferry driver` logs of a failure: one line, with pod, class, volume, stage and object."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def named(driver: Driver) -> dict[str, object]:
 
 def about(error: KeyferryError, what: str) -> KeyferryError:
     """The error, about this object."""
-    error.about = what
+    error.object_name = what
     return error
 
 
@@ -73,7 +73,7 @@ async def test_a_failed_mount_is_one_line(driver: Driver, provider: ScriptedProv
             "caller": "grpc",
             "message": "publish failed",
             **named(driver),
-            "hop": "object",
+            "stage": "object",
             "object": "secret/db",
             "error": "there is no db. Make it.",
         }
@@ -93,7 +93,7 @@ async def test_a_failed_refresh_is_one_line(driver: Driver, provider: ScriptedPr
             "message": "refresh failed, the volume keeps what it had",
             **named(driver),
             "provider": "scripted",
-            "hop": "vault",
+            "stage": "vault",
             "error": "the vault is ill",
         }
     ] == failures(driver)
@@ -118,7 +118,7 @@ async def test_a_secret_that_cannot_be_made_is_one_line(driver: Driver) -> None:
         "message": "a Secret is not in step with its volume",
         **volume,
         "secret": {"namespace": "shop", "name": "cert"},
-        "hop": SecretDataError.hop.value,
+        "stage": SecretDataError.stage.value,
     } == line
 
 
@@ -141,7 +141,7 @@ async def test_a_failed_unpublish_is_one_line(driver: Driver) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         await driver.unpublish()
     (line,) = failures(driver)
-    assert ("unpublish failed", "volume") == (line["message"], line["hop"])
+    assert ("unpublish failed", "volume") == (line["message"], line["stage"])
     assert (str(driver.target()), "csi-web-0") == (line["targetPath"], line["volumeId"])
     assert "pod" not in line
 
@@ -161,11 +161,11 @@ async def test_a_call_leaves_nothing_in_the_lines_of_the_next(
 
 
 async def test_a_call_without_names_logs_no_empty_ones(driver: Driver) -> None:
-    """Only the hop and the error."""
+    """Only the stage and the error."""
     with pytest.raises(grpc.aio.AioRpcError):
         await driver.call_raw("Node/NodePublishVolume")
     (line,) = failures(driver)
-    assert ["level", "caller", "message", "hop", "error"] == list(line)
+    assert ["level", "caller", "message", "stage", "error"] == list(line)
 
 
 async def test_the_same_line_as_text(driver: Driver, provider: ScriptedProvider) -> None:
@@ -178,6 +178,6 @@ async def test_the_same_line_as_text(driver: Driver, provider: ScriptedProvider)
     (line,) = [each for each in text.getvalue().splitlines() if each.startswith("E")]
     shape = (
         r'E\S+ \S+ +\d+ grpc\] "publish failed" pod="shop/web-0" spc="shop/web" targetPath="[^"]+"'
-        r' volumeId="csi-web-0" hop="vault" error="the vault is ill"'
+        r' volumeId="csi-web-0" stage="vault" error="the vault is ill"'
     )
     assert re.fullmatch(shape, line)

@@ -22,7 +22,7 @@ from keyferry.grpc_edge import Context
 from keyferry.proto import csi_pb2 as csi
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.provider import external_provider, result
+from tests.fakes.provider import external_provider, mount_result
 
 SECONDS = 30
 CLASS = {
@@ -122,7 +122,7 @@ class Slow:
         """Answer a mount."""
         self.entered.set()
         await self.let_go.wait()
-        return encode_result(result({"a": "late"}))
+        return encode_result(mount_result({"a": "late"}))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -224,18 +224,18 @@ async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
 async def test_the_version_is_one_line_of_json() -> None:
     """Keys and order are upstream's."""
     done = await run_cli("driver", "--version")
-    assert (0, "") == (done.code, done.err)
-    assert ["BuildVersion", "GitCommit", "BuildDate"] == list(json.loads(done.out))
-    assert f"v{__version__}" == json.loads(done.out)["BuildVersion"]
-    assert 1 == len(done.out.splitlines())
+    assert (0, "") == (done.exit_code, done.stderr)
+    assert ["BuildVersion", "GitCommit", "BuildDate"] == list(json.loads(done.stdout))
+    assert f"v{__version__}" == json.loads(done.stdout)["BuildVersion"]
+    assert 1 == len(done.stdout.splitlines())
 
 
 async def test_help_is_printed_and_is_no_error() -> None:
     """With every flag that acts."""
     done = await run_cli("driver", "--help")
-    assert (0, "") == (done.code, done.err)
-    assert "--rotation-poll-interval" in done.out
-    assert "(default unix://tmp/csi.sock)" in done.out
+    assert (0, "") == (done.exit_code, done.stderr)
+    assert "--rotation-poll-interval" in done.stdout
+    assert "(default unix://tmp/csi.sock)" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -264,9 +264,9 @@ async def test_a_wrong_command_line_is_one_message_and_no_traceback(
         "--volumes=folder",
         *flags,
     )
-    assert (code, "") == (done.code, done.out)
-    assert words in done.err
-    assert "Traceback" not in done.err
+    assert (code, "") == (done.exit_code, done.stdout)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "csi.sock").exists()
 
 
@@ -282,13 +282,13 @@ async def test_a_port_in_use_and_a_file_in_the_place_of_the_socket_are_told(
     )
     server.close()
     await server.wait_closed()
-    assert 1 == done.code
-    assert f"cannot serve status pages on '127.0.0.1:{port}'" in done.err
-    assert "--metrics-addr" in done.err
+    assert 1 == done.exit_code
+    assert f"cannot serve status pages on '127.0.0.1:{port}'" in done.stderr
+    assert "--metrics-addr" in done.stderr
     (tmp_path / "s").write_text("kept")
     done = await run_cli(
         "driver", f"--endpoint=unix://{tmp_path}/s", "--metrics-addr=127.0.0.1:0", *common
     )
-    assert 1 == done.code
-    assert f"cannot listen on {tmp_path}/s: a file that is no socket stands there" in done.err
+    assert 1 == done.exit_code
+    assert f"cannot listen on {tmp_path}/s: a file that is no socket stands there" in done.stderr
     assert "kept" == (tmp_path / "s").read_text()

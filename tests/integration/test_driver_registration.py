@@ -146,5 +146,5 @@ async def test_health_is_served_on_a_port_of_its_own(short_path: Path) -> None:
 async def test_flags_that_cannot_go_together_are_told(flags: tuple[str, ...], said: str) -> None:
     """Before anything is served."""
     done = await run_cli("driver", *flags)
-    assert 0 != done.code
-    assert said in done.err
+    assert 0 != done.exit_code
+    assert said in done.stderr

@@ -15,7 +15,7 @@ import yaml
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from keyferry.devvault.model import SecretAttributes
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.grpc_edge import serving_grpc
@@ -23,9 +23,9 @@ from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_server import add_provider
 from keyferry.sockets import parse_endpoint
 from tests.fakes.cli import run_cli, start_cli
-from tests.fakes.devvault import DEFAULT_TENANT, CertificateWish, DevVault, running_devvault
+from tests.fakes.devvault import DEFAULT_TENANT, CertificateSpec, DevVault, running_devvault
 from tests.fakes.driver import running_driver
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 from tests.fakes.log import captured_log
 from tests.fakes.vault_peer import entry
 
@@ -57,7 +57,7 @@ class Ends:
         self.old, self.ending, self.lasting = now - DAY, now + DAY, now + 3100 * DAY
         for name in ("old", "ending", "lasting"):
             self.set_secret(name, getattr(self, name))
-        vault.create_certificate(VAULT, "web", CertificateWish(kind="EC"))
+        vault.create_certificate(VAULT, "web", CertificateSpec(kind="EC"))
         vault.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         vault.grant(VAULT, CLIENT, "get", "list")
 
@@ -90,7 +90,7 @@ async def ends(tmp_path: Path) -> AsyncIterator[Ends]:
 
 @pytest.fixture
 async def provider(ends: Ends) -> AsyncIterator[AzureProvider]:
-    made = AzureProvider(HttpsClient(HttpsSettings(dev=ends.vault.redirect)), forgetful())
+    made = AzureProvider(HttpsClient(HttpsSettings(dev=ends.vault.redirect)), uncached_fetcher())
     yield made
     await made.close()
 
@@ -107,15 +107,15 @@ async def test_the_driver_tells_the_pod_and_counts(
         words = "; ".join(ends.sentences)
         expected = ("Warning", "ObjectNearExpiry", f"of spc shop/web: {words}")
         assert [expected] == driver.events()
-        assert {SOON: 2.0, EXPIRED: 1.0} == driver.series(SERIES)
+        assert {SOON: 2.0, EXPIRED: 1.0} == driver.metric_values(SERIES)
 
         ends.set_secret("old", ends.lasting)
         driver.clock.now += 61
         await driver.publish("web")
-        assert {SOON: 2.0, EXPIRED: 0.0} == driver.series(SERIES)
+        assert {SOON: 2.0, EXPIRED: 0.0} == driver.metric_values(SERIES)
 
         await driver.unpublish()
-        assert {SOON: 0.0, EXPIRED: 0.0} == driver.series(SERIES)
+        assert {SOON: 0.0, EXPIRED: 0.0} == driver.metric_values(SERIES)
 
 
 def write_class(folder: Path) -> Path:
@@ -139,8 +139,8 @@ async def test_the_command_warns_and_succeeds(tmp_path: Path, ends: Ends) -> Non
         "mount", write_class(tmp_path), target, "--dev-vault", tmp_path / "devvault"
     )
     assert (0, [f"warning: {words}" for words in ends.sentences]) == (
-        done.code,
-        done.err.splitlines(),
+        done.exit_code,
+        done.stderr.splitlines(),
     )
     assert "canary" == (target / "ending").read_text()
     await run_cli("unmount", target)
@@ -160,8 +160,8 @@ async def test_the_command_does_not_repeat_a_warning_with_every_refresh(
     try:
         async with asyncio.timeout(50):
             first = [(await process.stderr.readline()).decode() for _ in ends.sentences]
-            asked = ends.vault.count(PathKind.SECRET)
-            while ends.vault.count(PathKind.SECRET) < asked + 20:  # noqa: ASYNC110
+            asked = ends.vault.count(RequestKind.SECRET)
+            while ends.vault.count(RequestKind.SECRET) < asked + 20:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # refreshes that say nothing
             ends.set_secret("lasting", ends.old)
             news = [(await process.stderr.readline()).decode() for _ in range(4)]

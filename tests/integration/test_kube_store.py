@@ -14,7 +14,7 @@ import pytest
 from keyferry.errors import StoreError
 from keyferry.store.interface import PodRef, PodStatus
 from keyferry.store.kube import KubeStore, open_kube_store
-from keyferry.store.kube_client import AT_ONCE
+from keyferry.store.kube_client import MAX_CONCURRENT_WRITES
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
 from tests.fakes.store_suite import SECRET
 
@@ -31,7 +31,7 @@ async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
 async def store(api: KubeApiServer) -> AsyncIterator[KubeStore]:
     """A store that never waits long, in step with the server."""
     async with open_kube_store(
-        api.kubeconfig, node="n", clock=lambda: datetime.now(UTC), pause=lambda _: 0.01
+        api.kubeconfig, node="n", clock=lambda: datetime.now(UTC), backoff=lambda _: 0.01
     ) as opened:
         await opened.wait_synced()
         yield opened
@@ -63,9 +63,9 @@ async def test_lost_history_is_listed_anew(
     api: KubeApiServer, store: KubeStore, in_stream: bool
 ) -> None:
     """410 as a status or as an event of the watch: the mirror begins again."""
-    api.expires_in_stream = in_stream
+    api.expires_by_event = in_stream
     api.put("secretproviderclasses", class_manifest("more"))
-    api.objects.forget()
+    api.objects.compact()
     api.break_streams()
     await follows(api, store)
 
@@ -74,19 +74,19 @@ async def test_a_node_that_starts_does_not_flood_the_api(
     api: KubeApiServer, store: KubeStore
 ) -> None:
     """However many volumes are published at once, so many statuses are written at a time."""
-    api.patches.clear()
+    api.patches_allowed.clear()
     statuses = [
         PodStatus("shop", f"s-{n}", PodRef("shop", f"web-{n}", f"uid-{n}"), "web", "/x", "n", ())
-        for n in range(3 * AT_ONCE)
+        for n in range(3 * MAX_CONCURRENT_WRITES)
     ]
     async with asyncio.TaskGroup() as group:
         for status in statuses:
             group.create_task(store.apply_pod_status(status))
-        while api.most_at_once < AT_ONCE:  # noqa: ASYNC110 - the server tells nobody
+        while api.peak_concurrent_patches < MAX_CONCURRENT_WRITES:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
-        api.patches.set()
-    assert AT_ONCE == api.most_at_once
-    assert len(statuses) == len(api.of("secretproviderclasspodstatuses"))
+        api.patches_allowed.set()
+    assert MAX_CONCURRENT_WRITES == api.peak_concurrent_patches
+    assert len(statuses) == len(api.all_of("secretproviderclasspodstatuses"))
 
 
 async def test_a_status_that_did_not_change_is_not_written(
@@ -125,7 +125,7 @@ async def test_a_secret_that_somebody_makes_just_before_us_is_left_alone(
         "type": "Opaque",
         "data": {"password": "dGhlaXJz"},
     }
-    api.before_write.append(theirs)
+    api.concurrent_writes.append(theirs)
     with pytest.raises(StoreError, match="was not made by Keyferry"):
         await store.apply_secret(SECRET)
 
@@ -135,5 +135,5 @@ async def test_the_audit_log_of_the_cluster_knows_who_calls(
 ) -> None:
     """Every call, watches too, bears product and version."""
     await store.apply_secret(SECRET)
-    (agent,) = api.agents
+    (agent,) = api.user_agents
     assert re.fullmatch(r"keyferry/\d+\.\d+\.\S+ \(linux/\w+\)", agent)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from aiohttp import web
 
-from keyferry.devvault.authority import CA_FILE, server_certificate
+from keyferry.devvault.authority import CA_FILE, write_server_certificate
 from keyferry.store.kube_transport import KubeTransport
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -131,7 +131,7 @@ async def test_a_certificate_that_is_not_trusted_is_no_connection(tmp_path: Path
     async def fine(_: web.BaseRequest) -> web.Response:
         return web.Response(text="fine")
 
-    certificate = server_certificate(tmp_path)
+    certificate = write_server_certificate(tmp_path)
     served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     served.load_cert_chain(certificate)
     trusting = ssl.create_default_context(cafile=tmp_path / CA_FILE)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from keyferry.driver.mounts import TmpfsMounts
+from keyferry.driver.mounts import TmpfsMounter
 from keyferry.errors import VaultUnavailableError
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.kube_node import Node, class_of, entry, running_node, until
+from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until
 from tests.fakes.provider import ScriptedProvider
 
 STATUSES = "secretproviderclasspodstatuses"
@@ -26,8 +26,8 @@ WRITE = f"patch {STATUSES}"
 async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
     """With a class without Secrets, and one with."""
     async with running_api(mount_home) as running:
-        running.put("secretproviderclasses", class_of("plain"))
-        running.put("secretproviderclasses", class_of("web", entry("db", "a")))
+        running.put("secretproviderclasses", scripted_class("plain"))
+        running.put("secretproviderclasses", scripted_class("web", secret_object("db", "a")))
         yield running
 
 
@@ -46,19 +46,21 @@ def status(
 
 async def known(node: Node) -> None:
     """Wait until the node has heard of web-0."""
-    await until(lambda: node.store.cluster.pod(NAMESPACE, "web-0") is not None, "the pod")
+    await wait_until(
+        lambda: node.store.cluster.local_pod(NAMESPACE, "web-0") is not None, "the pod"
+    )
 
 
 async def test_kubelet_is_answered_before_the_status_is_written(
     node: Node, api: KubeApiServer
 ) -> None:
     """The files are what the pod waits for; the API may take its time."""
-    api.patches.clear()
+    api.patches_allowed.clear()
     target = await node.publish("plain")
     assert "1" == (target / "a").read_text()
     assert status(api) is None
-    api.patches.set()
-    await until(lambda: status(api) is not None, "the status")
+    api.patches_allowed.set()
+    await wait_until(lambda: status(api) is not None, "the status")
     assert [{"id": "secret/a", "version": "v1"}] == (status(api) or {})["status"]["objects"]
 
 
@@ -92,17 +94,17 @@ async def test_a_refused_status_is_told_on_the_pod_and_written_once_it_is_allowe
     api.forbidden.add(WRITE)
     target = await node.publish("plain")
     assert "1" == (target / "a").read_text()
-    await until(lambda: WRITE in api.requests, "the refusal")
-    refused = node.driver.series
-    await until(lambda: refused("keyferry_pod_status_errors_total") != {}, "the metric")
+    await wait_until(lambda: WRITE in api.requests, "the refusal")
+    refused = node.driver.metric_values
+    await wait_until(lambda: refused("keyferry_pod_status_errors_total") != {}, "the metric")
     (told,) = await node.events("FailedToWritePodStatus")
     assert told.startswith("Pod web-0: ")
     assert "patch on secretproviderclasspodstatuses" in told
     assert "a pod status is refused" in node.driver.log.getvalue()
     api.forbidden.clear()
-    node.driver.engine.statuses.retry()
-    await until(lambda: status(api) is not None, "the status")
-    assert 0 == len(node.driver.engine.statuses)
+    node.driver.engine.status_writer.retry()
+    await wait_until(lambda: status(api) is not None, "the status")
+    assert 0 == len(node.driver.engine.status_writer)
 
 
 async def test_no_status_is_written_for_a_volume_that_is_gone(
@@ -114,9 +116,9 @@ async def test_no_status_is_written_for_a_volume_that_is_gone(
     await node.unpublish()
     api.forbidden.clear()
     asked = api.requests.count(WRITE)
-    node.driver.engine.statuses.retry()
+    node.driver.engine.status_writer.retry()
     await node.publish("plain", "web-1")
-    await until(lambda: api.requests.count(WRITE) > asked, "the status of the next pod")
+    await wait_until(lambda: api.requests.count(WRITE) > asked, "the status of the next pod")
     assert status(api) is None
 
 
@@ -130,7 +132,7 @@ async def test_after_a_kill_before_the_status_the_next_publish_makes_it_by_one_f
     provider = ScriptedProvider()
     async with running_node(mount_home, api, provider=provider, rotation_interval=interval) as node:
         await node.publish("plain")
-        await until(lambda: status(api) is not None, "the status")
+        await wait_until(lambda: status(api) is not None, "the status")
         await node.publish("plain")
         assert 1 == len(provider.calls)
 
@@ -155,7 +157,7 @@ async def test_after_a_kill_before_the_status_a_vault_that_is_away_harms_no_runn
         provider.serves({"a": "2"})
         await node.publish("web")
         assert "2" == (target / "a").read_text()
-        await until(lambda: status(api, "web") is not None, "the status")
+        await wait_until(lambda: status(api, "web") is not None, "the status")
         assert {"value": "2"} == node.secret_values("db")
 
 
@@ -164,7 +166,7 @@ async def killed_before_the_status(
 ) -> None:
     """Leave what a process leaves that is killed between its answer and the status."""
     await node.publish(class_name, pod)
-    await until(lambda: status(api, class_name, pod) is not None, "the status")
+    await wait_until(lambda: status(api, class_name, pod) is not None, "the status")
     api.remove(STATUSES, NAMESPACE, f"{pod}-{NAMESPACE}-{class_name}")
 
 
@@ -176,15 +178,15 @@ async def test_after_a_kill_before_the_status_it_comes_though_kubelet_never_call
     """Without rotation it has no reason to; the kernel knows the mount, the API the pod."""
     pod = f"left-{interval or 0:.0f}"  # tests that run beside this one see its mounts, too
     async with running_node(
-        mount_home, api, rotation_interval=interval, mounts=TmpfsMounts()
+        mount_home, api, rotation_interval=interval, mounter=TmpfsMounter()
     ) as node:
         node.schedule(pod, "plain")
         await killed_before_the_status(node, api, "plain", pod)
     provider = ScriptedProvider()
     async with running_node(
-        mount_home, api, provider=provider, rotation_interval=interval, mounts=TmpfsMounts()
+        mount_home, api, provider=provider, rotation_interval=interval, mounter=TmpfsMounter()
     ) as node:
-        await until(lambda: status(api, pod=pod) is not None, "the status")
+        await wait_until(lambda: status(api, pod=pod) is not None, "the status")
         assert [str(node.target(pod))] == [v.target_path for v in node.driver.engine.volumes]
         await node.publish("plain", pod)
         assert 1 == len(provider.calls)
@@ -197,11 +199,11 @@ async def test_the_mount_of_a_pod_that_has_no_such_volume_is_left_alone(
     mount_home: Path, api: KubeApiServer
 ) -> None:
     """It may be the one of another driver with another API."""
-    async with running_node(mount_home, api, mounts=TmpfsMounts()) as node:
+    async with running_node(mount_home, api, mounter=TmpfsMounter()) as node:
         await killed_before_the_status(node, api, "plain", "alien-0")
     provider = ScriptedProvider()
-    async with running_node(mount_home, api, provider=provider, mounts=TmpfsMounts()) as node:
-        await until(lambda: node.driver.engine.volumes.complete, "the volumes to be restored")
+    async with running_node(mount_home, api, provider=provider, mounter=TmpfsMounter()) as node:
+        await wait_until(lambda: node.driver.engine.volumes.restored, "the volumes to be restored")
         assert [] == list(node.driver.engine.volumes)
         assert [] == provider.calls
         await node.unpublish("alien-0")

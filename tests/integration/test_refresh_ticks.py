@@ -16,12 +16,12 @@ import pytest
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import Provider
-from keyferry.devvault.exchange import PathKind
-from keyferry.driver.rotation import AT_ONCE
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.devvault.exchange import RequestKind
+from keyferry.driver.rotation import MAX_CONCURRENT_REFRESHES
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.clock import VirtualClock
+from tests.fakes.clock import ManualClock
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.vault_api import VaultApi, running_vault
@@ -32,10 +32,12 @@ KUBELET_SECONDS = 25
 IDENTITIES = [f"11111111-0000-4000-8000-{number:012}" for number in range(3)]
 NAMESPACES = ("shop", "pay")
 OBJECTS = ("db", "key")
-PODS = AT_ONCE // len(NAMESPACES) + 1
+PODS = MAX_CONCURRENT_REFRESHES // len(NAMESPACES) + 1
 """Of each identity in each namespace."""
 PAIRS = len(IDENTITIES) * len(OBJECTS)
-ONE_CALL_EACH = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=False)
+ONE_CALL_EACH = ResilienceSettings(
+    refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=False
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Azure:
         return {"clientid": identity, "clientsecret": f"canary-{identity}"}
 
     def calls(self) -> int:
-        return self.vault.count(PathKind.SECRET)
+        return self.vault.count(RequestKind.SECRET)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Vault:
         return {"role_id": identity, "secret_id": f"canary-{identity}"}
 
     def calls(self) -> int:
-        return sum(self.vault.asked(f"secret/data/{name}") for name in OBJECTS)
+        return sum(self.vault.request_count(f"secret/data/{name}") for name in OBJECTS)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Node:
 
     driver: Driver
     source: Azure | Vault
-    economy: Economy
+    economy: Fetcher
 
     async def publish(self) -> None:
         """Kubelet calls once for each pod."""
@@ -119,17 +121,17 @@ class Node:
         oldest = 0.0
         for _ in range(seconds):
             await self.driver.clock.advance(1)
-            oldest = max(oldest, self.economy.oldest_content_seconds or 0)
-            await self.settle()
+            oldest = max(oldest, self.economy.oldest_content_age or 0)
+            await self.wait_idle()
             if kubelet and not self.driver.clock.now % KUBELET_SECONDS:
                 await self.publish()
         return oldest
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Until no refresh is under way, nor waits for room."""
         quiet = 0
         while quiet < 3:
-            await self.driver.clock.turn()
+            await self.driver.clock.run_ready_tasks()
             quiet = 0 if len(self.driver.engine.publisher._locks) else quiet + 1
 
     def contents(self) -> set[str]:
@@ -139,7 +141,7 @@ class Node:
 
 
 @asynccontextmanager
-async def azure(folder: Path, economy: Economy) -> AsyncIterator[Azure]:
+async def azure(folder: Path, economy: Fetcher) -> AsyncIterator[Azure]:
     async with running_devvault(folder) as vault:
         source = Azure(
             AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), economy), vault
@@ -155,8 +157,8 @@ async def azure(folder: Path, economy: Economy) -> AsyncIterator[Azure]:
 
 
 @asynccontextmanager
-async def vault_of(_: Path, economy: Economy) -> AsyncIterator[Vault]:
-    async with running_vault() as vault, vault_mounts(vault, economy=economy) as mounts:
+async def vault_of(_: Path, economy: Fetcher) -> AsyncIterator[Vault]:
+    async with running_vault() as vault, vault_mounts(vault, fetcher=economy) as mounts:
         source = Vault(mounts.provider, vault)
         source.write("first")
         for identity in IDENTITIES:
@@ -170,8 +172,8 @@ async def vault_of(_: Path, economy: Economy) -> AsyncIterator[Vault]:
 async def node(
     request: pytest.FixtureRequest, tmp_path: Path, mount_home: Path
 ) -> AsyncIterator[Node]:
-    clock = VirtualClock()
-    economy = Economy(ONE_CALL_EACH, clock)
+    clock = ManualClock()
+    economy = Fetcher(ONE_CALL_EACH, clock)
     async with (
         request.param(tmp_path, economy) as source,
         running_driver(
@@ -179,7 +181,7 @@ async def node(
             built_in={source.name: source.provider},
             rotation_interval=INTERVAL,
             clock=clock,
-            economy=economy,
+            fetcher=economy,
         ) as driver,
     ):
         for namespace in NAMESPACES:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import AccessDeniedError, IdentityError
-from keyferry.ticks import share_of
+from keyferry.ticks import phase_of
 from tests.fakes.clock import START
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.kube_node import Node, class_of, entry, running_node, until
+from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until
 from tests.fakes.provider import ScriptedProvider
 
 CLASSES = "secretproviderclasses"
@@ -25,7 +25,7 @@ TOKENS = "csi.storage.k8s.io/serviceAccount.tokens"
 @pytest.fixture
 async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
     async with running_api(mount_home) as running:
-        running.put(CLASSES, class_of("web", entry("db", "a")))
+        running.put(CLASSES, scripted_class("web", secret_object("db", "a")))
         yield running
 
 
@@ -34,7 +34,9 @@ async def node(mount_home: Path, api: KubeApiServer) -> AsyncIterator[Node]:
     """A node with rotation on, and a pod that is ready to be published."""
     async with running_node(mount_home, api, rotation_interval=INTERVAL) as running:
         running.schedule("web-0", "web")
-        await until(lambda: running.store.cluster.pod(NAMESPACE, "web-0") is not None, "the pod")
+        await wait_until(
+            lambda: running.store.cluster.local_pod(NAMESPACE, "web-0") is not None, "the pod"
+        )
         yield running
 
 
@@ -46,13 +48,13 @@ async def refreshed(node: Node, calls: int) -> None:
         await node.driver.clock.advance(1)
         while len(node.driver.engine.publisher._locks):  # noqa: ASYNC110 - files tell nobody
             await asyncio.sleep(0.001)
-    await node.provider.entered(calls)
-    await node.provider.left()
+    await node.provider.wait_for_calls(calls)
+    await node.provider.wait_idle()
 
 
 def tick_of(node: Node) -> float:
     """When the volume is due for the first time: its provider tells nothing of its identity."""
-    return INTERVAL * share_of("node-1", str(node.target("web-0")))
+    return INTERVAL * phase_of("node-1", str(node.target("web-0")))
 
 
 async def told_of(node: Node, reason: str) -> list[str]:
@@ -69,15 +71,17 @@ async def test_a_volume_is_refreshed_without_kubelet(node: Node) -> None:
     node.provider.serves({"a": "2"}, "v2")
     await refreshed(node, 2)
     assert tick_of(node) <= node.driver.clock.now <= tick_of(node) + 1
-    await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+    await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
     assert "2" == (node.target("web-0") / "a").read_text()
     (told,) = await told_of(node, "MountRotationComplete")
     assert told.endswith(
         "refreshed the objects of spc shop/web: secret/a from version v1 to v2, changed a"
     )
-    assert {"provider=scripted": 1.0} == node.driver.series("keyferry_object_rotations_total")
+    assert {"provider=scripted": 1.0} == node.driver.metric_values(
+        "keyferry_object_rotations_total"
+    )
     held = {"namespace=shop object=secret/a spc=web version=v2": 1.0}
-    assert held == node.driver.series("keyferry_object_volumes")
+    assert held == node.driver.metric_values("keyferry_object_volumes")
     before = node.driver.clock.now
     await refreshed(node, 3)
     assert INTERVAL - 1 <= node.driver.clock.now - before <= INTERVAL + 1
@@ -109,16 +113,16 @@ async def test_other_parameters_are_asked_for_at_once(node: Node, api: KubeApiSe
     """Nobody waits for an interval to see an object that was added."""
     await node.publish("web")
     node.provider.serves({"a": "1", "b": "2"})
-    api.put(CLASSES, class_of("web", entry("db", "b"), parameters={"x": "other"}))
-    await until(
+    api.put(CLASSES, scripted_class("web", secret_object("db", "b"), parameters={"x": "other"}))
+    await wait_until(
         lambda: any(
             cls.parameters == {"x": "other"} for cls in node.store.cluster.classes(NAMESPACE)
         ),
         "the class",
     )
     await node.driver.clock.advance(2)
-    await node.provider.entered(2)
-    await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+    await node.provider.wait_for_calls(2)
+    await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
 
 
 async def test_a_class_that_changes_amid_a_refresh_is_asked_for_once_more(
@@ -128,20 +132,20 @@ async def test_a_class_that_changes_amid_a_refresh_is_asked_for_once_more(
     await node.publish("web")
     node.provider.gate.clear()
     await node.driver.clock.advance(tick_of(node) + 1)
-    await node.provider.entered(2)
+    await node.provider.wait_for_calls(2)
     node.driver.clock.now += 0.1  # the class changes after the refresh began
-    api.put(CLASSES, class_of("web", entry("db", "a"), parameters={"x": "other"}))
-    await until(
+    api.put(CLASSES, scripted_class("web", secret_object("db", "a"), parameters={"x": "other"}))
+    await wait_until(
         lambda: any(
             cls.parameters == {"x": "other"} for cls in node.store.cluster.classes(NAMESPACE)
         ),
         "the class",
     )
-    await node.driver.clock.turn()
+    await node.driver.clock.run_ready_tasks()
     node.provider.gate.set()
-    await node.provider.left()
+    await node.provider.wait_idle()
     await node.driver.clock.advance(2)
-    await node.provider.entered(3)
+    await node.provider.wait_for_calls(3)
     assert "other" == node.provider.calls[2].attributes.get("x")
 
 
@@ -154,16 +158,16 @@ def condition(node: Node) -> dict[str, str]:
 
 
 async def test_a_pod_status_tells_how_its_volume_fares(node: Node) -> None:
-    """The hop and the reason since a refresh failed, and when the content was last fetched."""
+    """The stage and the reason since a refresh failed, and when the content was last fetched."""
     await node.publish("web")
     node.provider.fails(AccessDeniedError("the vault does not let it read"))
     await refreshed(node, 2)
-    await until(lambda: condition(node).get("status") == "False", "the failure to be told")
+    await wait_until(lambda: condition(node).get("status") == "False", "the failure to be told")
     assert "AccessDenied" == condition(node)["reason"]
-    assert "hop vault: the vault does not let it read" == condition(node)["message"]
+    assert "stage vault: the vault does not let it read" == condition(node)["message"]
     node.provider.serves({"a": "1"})
     await refreshed(node, 3)
-    await until(lambda: condition(node).get("status") == "True", "the success to be told")
+    await wait_until(lambda: condition(node).get("status") == "True", "the success to be told")
     assert ("Refreshed", "") == (condition(node)["reason"], condition(node)["message"])
 
 
@@ -171,7 +175,9 @@ async def test_refreshes_without_news_write_nothing(node: Node) -> None:
     """A pod status is written once an hour, whatever the interval is."""
     await node.publish("web")
     await refreshed(node, 2)
-    await until(lambda: condition(node).get("status") == "True", "the first refresh to be told")
+    await wait_until(
+        lambda: condition(node).get("status") == "True", "the first refresh to be told"
+    )
     first = node.driver.clock.now
     node.api.requests.clear()
     while node.driver.clock.now < first + 3600 - 2 * INTERVAL:
@@ -181,7 +187,7 @@ async def test_refreshes_without_news_write_nothing(node: Node) -> None:
     told = "patch secretproviderclasspodstatuses"
     while node.driver.clock.now < first + 3600 + 2 * INTERVAL:
         await refreshed(node, len(node.provider.calls) + 1)
-    await until(lambda: told in node.api.requests, "the last refresh to be told again")
+    await wait_until(lambda: told in node.api.requests, "the last refresh to be told again")
     assert 1 == node.api.requests.count(told)
 
 
@@ -208,9 +214,9 @@ async def test_tokens_that_have_ended_are_not_used(node: Node) -> None:
 async def test_the_secret_of_the_pod_is_read_anew(node: Node, api: KubeApiServer) -> None:
     """`nodePublishSecretRef` may have other credentials; without the right, the old ones serve."""
     node.schedule("web-0", "web", secret_ref="creds")
-    await until(
+    await wait_until(
         lambda: (
-            (pod := node.store.cluster.pod(NAMESPACE, "web-0")) is not None
+            (pod := node.store.cluster.local_pod(NAMESPACE, "web-0")) is not None
             and bool(pod.volumes[0].secret_ref)
         ),
         "the pod",
@@ -241,7 +247,7 @@ async def test_after_a_restart_the_call_is_rebuilt(mount_home: Path, api: KubeAp
     fresh = ScriptedProvider()
     fresh.serves({"a": "2"}, "v2")
     async with running_node(mount_home, api, provider=fresh, rotation_interval=INTERVAL) as node:
-        await until(lambda: len(node.driver.engine.volumes) == 1, "the volume to be restored")
+        await wait_until(lambda: len(node.driver.engine.volumes) == 1, "the volume to be restored")
         await refreshed(node, 1)
         assert node.driver.clock.now <= INTERVAL + 1
         asked = fresh.calls[0].attributes
@@ -249,13 +255,13 @@ async def test_after_a_restart_the_call_is_rebuilt(mount_home: Path, api: KubeAp
             asked["csi.storage.k8s.io/serviceAccount.name"],
             asked["csi.storage.k8s.io/pod.name"],
         )
-        await until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
+        await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
         (told,) = await told_of(node, "MountRotationComplete")
         assert "secret/a from version v1 to v2" in told
     lost = ScriptedProvider()
     lost.fails(IdentityError("no tokens"))
     async with running_node(mount_home, api, provider=lost, rotation_interval=INTERVAL) as node:
-        await until(lambda: len(node.driver.engine.volumes) == 1, "the volume to be restored")
+        await wait_until(lambda: len(node.driver.engine.volumes) == 1, "the volume to be restored")
         await refreshed(node, 1)
-        await node.driver.clock.turn()
+        await node.driver.clock.run_ready_tasks()
         assert [] == await node.events("MountRotationFailed")

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from keyferry.driver.podstatus import pod_status
-from keyferry.driver.statuses import MAX_WAITING
+from keyferry.driver.statuses import MAX_PENDING
 from keyferry.store.interface import PodRef
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.kube_node import Node, class_of, entry, running_node, until
+from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until
 
 CLASSES = "secretproviderclasses"
 
@@ -27,7 +27,9 @@ async def api(mount_home: Path) -> AsyncIterator[KubeApiServer]:
 @pytest.fixture
 async def node(mount_home: Path, api: KubeApiServer) -> AsyncIterator[Node]:
     """A node with a class `web` that makes Secret `db` of file `a`."""
-    api.put(CLASSES, class_of("web", entry("db", "a", labels={"environment": "test"})))
+    api.put(
+        CLASSES, scripted_class("web", secret_object("db", "a", labels={"environment": "test"}))
+    )
     home = mount_home / "1"
     home.mkdir()
     async with running_node(home, api) as running:
@@ -84,7 +86,9 @@ async def test_a_pod_that_was_not_known_at_first_is_owned_by_its_own_later(
     await node.publish("web")
     assert ["SecretProviderClassPodStatus web-0-shop-web"] == node.owners("db")
     node.schedule("web-0", "web", owner="web-5d8")
-    await until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the ReplicaSet to own it")
+    await wait_until(
+        lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the ReplicaSet to own it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,10 +109,14 @@ async def test_an_edit_by_hand_is_reverted_at_once(
     await node.publish("web")
     before = node.secret("db")
     assert before is not None
-    await until(lambda: node.store.cluster.secret_version(NAMESPACE, "db") is not None, "the watch")
+    await wait_until(
+        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
+    )
     patch(api, edit)
     reverted = "keyferry_secret_drift_reverted_total"
-    await until(lambda: node.driver.series(reverted) == {"": 1.0}, "the edit to be reverted")
+    await wait_until(
+        lambda: node.driver.metric_values(reverted) == {"": 1.0}, "the edit to be reverted"
+    )
     after = node.secret("db")
     assert after is not None
     assert before["data"] == after["data"]
@@ -123,9 +131,13 @@ async def test_a_secret_that_is_deleted_by_hand_is_made_again(
     """A pod uses it."""
     node.schedule("web-0", "web")
     await node.publish("web")
-    await until(lambda: node.store.cluster.secret_version(NAMESPACE, "db") is not None, "the watch")
+    await wait_until(
+        lambda: node.store.cluster.secret_resource_version(NAMESPACE, "db") is not None, "the watch"
+    )
     api.remove("secrets", NAMESPACE, "db")
-    await until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret to be made again")
+    await wait_until(
+        lambda: node.secret_values("db") == {"value": "1"}, "the Secret to be made again"
+    )
 
 
 async def test_the_watch_asks_for_metadata_where_secrets_are_and_nowhere_else(
@@ -135,10 +147,10 @@ async def test_the_watch_asks_for_metadata_where_secrets_are_and_nowhere_else(
     assert "watch secrets" not in api.requests
     node.schedule("web-0", "web")
     await node.publish("web")
-    await until(lambda: "watch secrets" in api.requests, "the watch")
-    await node.end("web-0", "web")
-    await until(lambda: node.secret("db") is None, "the Secret to go")
-    assert node.store.cluster.secret_version(NAMESPACE, "db") is None
+    await wait_until(lambda: "watch secrets" in api.requests, "the watch")
+    await node.delete_pod("web-0", "web")
+    await wait_until(lambda: node.secret("db") is None, "the Secret to go")
+    assert node.store.cluster.secret_resource_version(NAMESPACE, "db") is None
 
 
 async def test_nodes_that_fetched_at_different_times_do_not_fight(node: Node, other: Node) -> None:
@@ -150,22 +162,24 @@ async def test_nodes_that_fetched_at_different_times_do_not_fight(node: Node, ot
     other.schedule("web-1", "web")
     await other.publish("web", "web-1")
     assert {"value": "2"} == node.secret_values("db")
-    await until(
+    await wait_until(
         lambda: (
-            node.store.cluster.secret_version(NAMESPACE, "db")
+            node.store.cluster.secret_resource_version(NAMESPACE, "db")
             == (node.secret("db") or {})["metadata"]["resourceVersion"]
         ),
         "the first node to hear of it",
     )
-    node.driver.engine.secrets.add_all()
-    await until(lambda: not len(node.driver.engine.secrets), "the first node to have looked")
+    node.driver.engine.secret_controller.enqueue_all()
+    await wait_until(
+        lambda: not len(node.driver.engine.secret_controller), "the first node to have looked"
+    )
     version = (node.secret("db") or {})["metadata"]["resourceVersion"]
-    await node.driver.engine.secrets.settle(
+    await node.driver.engine.secret_controller.reconcile_now(
         await node.store.get_class(NAMESPACE, "web"), changed=True
     )
     assert {"value": "2"} == node.secret_values("db")
     assert version == (node.secret("db") or {})["metadata"]["resourceVersion"]
-    assert {} == node.driver.series("keyferry_secret_drift_reverted_total")
+    assert {} == node.driver.metric_values("keyferry_secret_drift_reverted_total")
 
 
 async def test_a_class_that_changes_changes_its_secrets(node: Node, api: KubeApiServer) -> None:
@@ -173,13 +187,13 @@ async def test_a_class_that_changes_changes_its_secrets(node: Node, api: KubeApi
     node.provider.serves({"a": "1", "b": "2"})
     node.schedule("web-0", "web", owner="web-5d8")
     await node.publish("web")
-    api.put(CLASSES, class_of("web", entry("db", "b"), entry("more", "a")))
-    await until(lambda: node.secret_values("db") == {"value": "2"}, "the other file")
-    await until(lambda: node.secret_values("more") == {"value": "1"}, "the other Secret")
-    api.put(CLASSES, class_of("web", entry("db", "b", "example.com/own")))
-    await until(lambda: (node.secret("db") or {}).get("type") == "example.com/own", "the type")
-    await until(lambda: node.secret("more") is None, "the dropped one to go")
-    await until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the owners to be back")
+    api.put(CLASSES, scripted_class("web", secret_object("db", "b"), secret_object("more", "a")))
+    await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the other file")
+    await wait_until(lambda: node.secret_values("more") == {"value": "1"}, "the other Secret")
+    api.put(CLASSES, scripted_class("web", secret_object("db", "b", "example.com/own")))
+    await wait_until(lambda: (node.secret("db") or {}).get("type") == "example.com/own", "the type")
+    await wait_until(lambda: node.secret("more") is None, "the dropped one to go")
+    await wait_until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the owners to be back")
     (told,) = await node.events("SecretRecreated")
     assert "changes from Opaque to example.com/own" in told
 
@@ -188,14 +202,16 @@ async def test_a_dropped_entry_that_another_class_has_too_leaves_the_secret(
     node: Node, other: Node, api: KubeApiServer
 ) -> None:
     """Whoever names it takes it over, wherever its pods are."""
-    api.put(CLASSES, class_of("heir", entry("db", "a")))
+    api.put(CLASSES, scripted_class("heir", secret_object("db", "a")))
     node.schedule("web-0", "web")
     await node.publish("web")
-    await until(lambda: len(node.store.cluster.classes(NAMESPACE)) == 2, "both classes")
+    await wait_until(lambda: len(node.store.cluster.classes(NAMESPACE)) == 2, "both classes")
     uid = (node.secret("db") or {})["metadata"]["uid"]
-    api.put(CLASSES, class_of("web", entry("own", "a")))
-    await until(lambda: node.secret("own") is not None, "the class to have changed")
-    await until(lambda: not len(node.driver.engine.secrets), "the Secret to be looked at")
+    api.put(CLASSES, scripted_class("web", secret_object("own", "a")))
+    await wait_until(lambda: node.secret("own") is not None, "the class to have changed")
+    await wait_until(
+        lambda: not len(node.driver.engine.secret_controller), "the Secret to be looked at"
+    )
     assert uid == (node.secret("db") or {})["metadata"]["uid"]
     other.schedule("heir-0", "heir")
     await other.publish("heir", "heir-0")
@@ -207,17 +223,19 @@ async def test_a_class_that_is_deleted_changes_nothing(node: Node, api: KubeApiS
     node.schedule("web-0", "web")
     await node.publish("web")
     api.remove(CLASSES, NAMESPACE, "web")
-    await until(lambda: not node.store.cluster.classes(NAMESPACE), "the class to be gone")
-    node.driver.engine.secrets.add_all()
-    await until(lambda: not len(node.driver.engine.secrets), "the Secret to be looked at")
+    await wait_until(lambda: not node.store.cluster.classes(NAMESPACE), "the class to be gone")
+    node.driver.engine.secret_controller.enqueue_all()
+    await wait_until(
+        lambda: not len(node.driver.engine.secret_controller), "the Secret to be looked at"
+    )
     assert {"value": "1"} == node.secret_values("db")
-    await node.end("web-0", "web")
-    await until(lambda: node.secret("db") is None, "the Secret to go")
+    await node.delete_pod("web-0", "web")
+    await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
 async def test_of_two_classes_the_first_keeps_the_secret(node: Node, api: KubeApiServer) -> None:
     """Both classes hear of the other; when the first lets go, the second has its turn."""
-    api.put(CLASSES, class_of("late", entry("db", "b")))
+    api.put(CLASSES, scripted_class("late", secret_object("db", "b")))
     node.provider.serves({"a": "1", "b": "2"})
     node.schedule("web-0", "web")
     node.schedule("late-0", "late")
@@ -233,8 +251,10 @@ async def test_of_two_classes_the_first_keeps_the_secret(node: Node, api: KubeAp
     )
     (refused,) = await node.events("FailedToCreateSecret")
     assert refused.startswith("Pod late-0: ")
-    api.put(CLASSES, class_of("web", entry("own", "a")))
-    await until(lambda: node.secret_values("db") == {"value": "2"}, "the second class to have it")
+    api.put(CLASSES, scripted_class("web", secret_object("own", "a")))
+    await wait_until(
+        lambda: node.secret_values("db") == {"value": "2"}, "the second class to have it"
+    )
 
 
 async def test_the_last_pod_takes_the_secret_along(node: Node, other: Node) -> None:
@@ -243,11 +263,13 @@ async def test_the_last_pod_takes_the_secret_along(node: Node, other: Node) -> N
     other.schedule("web-1", "web", owner="web-5d8")
     await node.publish("web", "web-0")
     await other.publish("web", "web-1")
-    await node.end("web-0", "web")
-    await until(lambda: not len(node.driver.engine.secrets), "the first node to have looked")
+    await node.delete_pod("web-0", "web")
+    await wait_until(
+        lambda: not len(node.driver.engine.secret_controller), "the first node to have looked"
+    )
     assert {"value": "1"} == node.secret_values("db")
-    await other.end("web-1", "web")
-    await until(lambda: node.secret("db") is None, "the Secret to go")
+    await other.delete_pod("web-1", "web")
+    await wait_until(lambda: node.secret("db") is None, "the Secret to go")
     node.schedule("web-2", "web", owner="web-5d8")
     await node.publish("web", "web-2")
     assert {"value": "1"} == node.secret_values("db")
@@ -262,12 +284,13 @@ async def test_two_last_pods_that_leave_at_once_leave_nothing(node: Node, other:
     await node.unpublish("web-0")
     await other.unpublish("web-1")
     for place in (node, other):
-        await until(lambda p=place: not len(p.driver.engine.secrets), "both to have looked")  # type: ignore[misc]
+        queue = place.driver.engine.secret_controller
+        await wait_until(lambda q=queue: not len(q), "both to have looked")  # type: ignore[misc]
     assert {"value": "1"} == node.secret_values("db")
     for place, pod in ((node, "web-0"), (other, "web-1")):
         node.api.remove("pods", NAMESPACE, pod)
-        place.collect(pod, "web")
-    await until(lambda: node.secret("db") is None, "the Secret to go")
+        place.collect_status(pod, "web")
+    await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
 async def test_a_pod_that_has_finished_elsewhere_holds_nothing(node: Node, other: Node) -> None:
@@ -277,26 +300,28 @@ async def test_a_pod_that_has_finished_elsewhere_holds_nothing(node: Node, other
     other.schedule("job-1", "web", owner="job", phase="Succeeded")
     node.schedule("web-0", "web", owner="web-5d8")
     await node.publish("web", "web-0")
-    await node.end("web-0", "web")
-    await until(lambda: node.secret("db") is None, "the Secret to go")
+    await node.delete_pod("web-0", "web")
+    await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
 async def test_a_finished_pod_costs_nothing(mount_home: Path, api: KubeApiServer) -> None:
     """No vault, no status, no Secret, however often kubelet or the timer come by."""
-    api.put(CLASSES, class_of("web", entry("db", "a")))
+    api.put(CLASSES, scripted_class("web", secret_object("db", "a")))
     async with running_node(mount_home, api, rotation_interval=60.0) as node:
         node.schedule("job-0", "web")
         await node.publish("web", "job-0")
         node.schedule("job-0", "web", phase="Succeeded")
-        await until(
-            lambda: getattr(node.store.cluster.pod(NAMESPACE, "job-0"), "finished", False),
+        await wait_until(
+            lambda: getattr(node.store.cluster.local_pod(NAMESPACE, "job-0"), "completed", False),
             "the end",
         )
         api.requests.clear()
         await node.driver.clock.advance(600)
         await node.publish("web", "job-0")
-        node.driver.engine.secrets.add_all()
-        await until(lambda: not len(node.driver.engine.secrets), "the Secret to be looked at")
+        node.driver.engine.secret_controller.enqueue_all()
+        await wait_until(
+            lambda: not len(node.driver.engine.secret_controller), "the Secret to be looked at"
+        )
         assert 1 == len(node.provider.calls)
         assert not [request for request in api.requests if request.startswith("patch")]
 
@@ -304,37 +329,41 @@ async def test_a_finished_pod_costs_nothing(mount_home: Path, api: KubeApiServer
 async def test_a_mount_goes_on_while_the_api_is_away(node: Node, api: KubeApiServer) -> None:
     """The class is known; the status, the Secret and the events are written when it is back."""
     node.schedule("web-0", "web", owner="web-5d8")
-    await until(lambda: node.store.cluster.pod(NAMESPACE, "web-0") is not None, "the pod")
+    await wait_until(
+        lambda: node.store.cluster.local_pod(NAMESPACE, "web-0") is not None, "the pod"
+    )
     await api.stop()
     target = await node.publish("web")
     assert "1" == (target / "a").read_text()
-    pending = node.driver.series("keyferry_pending_writes")
+    pending = node.driver.metric_values("keyferry_pending_writes")
     assert 1.0 == pending["kind=podstatus"]
     await api.start()
-    await until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
-    await until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "its owners")
+    await wait_until(lambda: node.secret_values("db") == {"value": "1"}, "the Secret")
+    await wait_until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "its owners")
     assert api.get("secretproviderclasspodstatuses", NAMESPACE, "web-0-shop-web")
-    assert 0.0 == node.driver.series("keyferry_pending_writes")["kind=podstatus"]
+    assert 0.0 == node.driver.metric_values("keyferry_pending_writes")["kind=podstatus"]
 
 
 async def test_after_a_restart_the_volumes_are_known(mount_home: Path, api: KubeApiServer) -> None:
     """Edits by hand are reverted, the last pod takes the Secret along, without a publish."""
-    api.put(CLASSES, class_of("web", entry("db", "a")))
+    api.put(CLASSES, scripted_class("web", secret_object("db", "a")))
     async with running_node(mount_home, api) as node:
         node.schedule("web-0", "web", owner="web-5d8")
         await node.publish("web")
     patch(api, {"data": {"value": "aGFuZA=="}})
     async with running_node(mount_home, api) as node:
-        await until(lambda: node.secret_values("db") == {"value": "1"}, "the edit to be reverted")
-        await node.end("web-0", "web")
-        await until(lambda: node.secret("db") is None, "the Secret to go")
+        await wait_until(
+            lambda: node.secret_values("db") == {"value": "1"}, "the edit to be reverted"
+        )
+        await node.delete_pod("web-0", "web")
+        await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
 async def test_a_status_that_names_the_volume_of_another_pod_is_not_believed(
     mount_home: Path, api: KubeApiServer
 ) -> None:
     """Else whoever may write a status could read the secrets of another namespace."""
-    api.put(CLASSES, class_of("web", entry("db", "a")))
+    api.put(CLASSES, scripted_class("web", secret_object("db", "a")))
     async with running_node(mount_home, api) as node:
         node.schedule("web-0", "web")
         await node.publish("web")
@@ -347,7 +376,7 @@ async def test_a_status_that_names_the_volume_of_another_pod_is_not_believed(
     api.put("secretproviderclasspodstatuses", stolen)
     api.remove("secretproviderclasspodstatuses", NAMESPACE, "web-0-shop-web")
     async with running_node(mount_home, api) as node:
-        await until(lambda: node.driver.engine.volumes.complete, "the volumes to be restored")
+        await wait_until(lambda: node.driver.engine.volumes.restored, "the volumes to be restored")
         assert [] == list(node.driver.engine.volumes)
 
 
@@ -362,8 +391,10 @@ async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_
     (told,) = await node.events("FailedToCreateSecret")
     assert "refuses to get secrets" in told
     assert "syncSecret.namespaces" in told
-    await node.end("web-0", "web")
-    await until(lambda: not len(node.driver.engine.secrets), "the Secret to be let go")
+    await node.delete_pod("web-0", "web")
+    await wait_until(
+        lambda: not len(node.driver.engine.secret_controller), "the Secret to be let go"
+    )
     assert "cannot be let go" in node.driver.log.getvalue()
 
 
@@ -371,11 +402,11 @@ async def test_the_statuses_that_wait_for_the_api_are_bounded(mount_home: Path) 
     """The newest of each volume is kept; those that were asked for longest ago are lost."""
     async with running_api(mount_home) as api, running_node(mount_home, api) as node:
         await api.stop()
-        statuses = node.driver.engine.statuses
-        for number in range(MAX_WAITING + 5):
+        statuses = node.driver.engine.status_writer
+        for number in range(MAX_PENDING + 5):
             pod = PodRef(NAMESPACE, f"web-{number}", f"uid-{number}")
-            statuses.record(pod_status(pod, "web", f"/t/{number}", "n", ()))
-        assert MAX_WAITING == len(statuses)
-        await statuses.gone(f"/t/{MAX_WAITING}")
-        assert MAX_WAITING - 1 == len(statuses)
+            statuses.enqueue(pod_status(pod, "web", f"/t/{number}", "n", ()))
+        assert MAX_PENDING == len(statuses)
+        await statuses.discard(f"/t/{MAX_PENDING}")
+        assert MAX_PENDING - 1 == len(statuses)
         assert 5 == node.driver.log.getvalue().count("a pod status is lost: too many wait")

@@ -14,7 +14,7 @@ import yaml
 from keyferry.store.kube import KubeStore, open_kube_store
 from keyferry.store.manifests import ManifestsStore
 from tests.fakes.kube_api import KubeApiServer, running_api
-from tests.fakes.store_api_suite import ApiContract, ApiPeer
+from tests.fakes.store_api_suite import ApiStoreContract, ApiStorePeer
 from tests.fakes.store_suite import StoreContract, StorePeer
 
 PLURALS = {
@@ -72,7 +72,7 @@ class Cluster:
 
     async def events(self) -> Sequence[Mapping[str, Any]]:
         await self.store.drain()
-        return self._api.of("events")
+        return self._api.all_of("events")
 
 
 class TestManifestsStore(StoreContract):
@@ -83,11 +83,11 @@ class TestManifestsStore(StoreContract):
         return Folder(tmp_path)
 
 
-class TestKubeStore(ApiContract):
+class TestKubeStore(ApiStoreContract):
     """The suite over a Kubernetes API that plays by HTTP."""
 
     @pytest.fixture
-    async def peer(self, tmp_path: Path) -> AsyncIterator[ApiPeer]:
+    async def peer(self, tmp_path: Path) -> AsyncIterator[ApiStorePeer]:
         async with (
             running_api(tmp_path) as api,
             open_kube_store(api.kubeconfig, node="node-1", clock=noon) as store,

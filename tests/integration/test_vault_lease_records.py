@@ -15,17 +15,17 @@ import pytest
 from keyferry.errors import VaultError
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.log import captured_log
-from tests.fakes.memory_folder import memory_folder
+from tests.fakes.memory_folder import tmpfs_directory
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_grants import Token
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 KEY_FILE = "identities.key"
 CREDS = "database/creds/app"
 USER = entry("user", CREDS, secretKey="username")
 OTHER = entry("other", "database/creds/other", secretKey="username")
 CERT = entry("cert", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"})
-WEB0, WEB1 = TestPod("web-0"), TestPod("web-1")
+WEB0, WEB1 = FakePod("web-0"), FakePod("web-1")
 
 
 @pytest.fixture
@@ -40,20 +40,20 @@ async def vault() -> AsyncIterator[VaultApi]:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """In memory."""
-    with memory_folder() as path:
+    with tmpfs_directory() as path:
         yield path
 
 
 @asynccontextmanager
-async def process(vault: VaultApi, folder: Path, *standing: TestPod) -> AsyncIterator[VaultMounts]:
+async def process(vault: VaultApi, folder: Path, *standing: FakePod) -> AsyncIterator[VaultMounts]:
     """One process after another, on a node where the volumes of these pods stand.
 
     Nothing runs in the background; the end writes nothing, so a kill is the same.
     """
-    settings = VaultSettings(keeps_leases=False, lease_folder=str(folder))
+    settings = VaultSettings(renew_leases=False, lease_folder=str(folder))
     async with vault_mounts(vault, settings=settings) as mounts:
         for gone in mounts.provider.restore() - {pod.target for pod in standing}:
-            mounts.provider.volume_gone(gone)
+            mounts.provider.volume_removed(gone)
         yield mounts
 
 
@@ -89,11 +89,11 @@ async def test_a_lease_is_renewed_by_the_next_process_and_the_one_after(
     for _ in range(8):
         async with process(vault, folder, WEB0) as mounts:
             vault.now += 45
-            await mounts.provider.leases.tend()
-    assert {first["user"].decode()} == vault.users
+            await mounts.provider.leases.renew_due()
+    assert {first["user"].decode()} == vault.database_users
     async with process(vault, folder, WEB0) as mounts:
         assert first == await mounts.files(USER)
-    assert 1 == vault.asked(CREDS)
+    assert 1 == vault.request_count(CREDS)
 
 
 async def test_the_last_unpublish_revokes_though_another_process_made_it(
@@ -103,11 +103,11 @@ async def test_the_last_unpublish_revokes_though_another_process_made_it(
     async with process(vault, folder) as mounts:
         await mounts.files(USER, OTHER)
     async with process(vault, folder, WEB0) as mounts:
-        assert vault.users
-        mounts.provider.volume_gone(WEB0.target)
-        await until(lambda: not vault.users)
+        assert vault.database_users
+        mounts.provider.volume_removed(WEB0.target)
+        await until(lambda: not vault.database_users)
         await until(lambda: not records(folder))
-    assert 1 == vault.asked("auth/token/revoke-self")
+    assert 1 == vault.request_count("auth/token/revoke-self")
 
 
 async def test_a_volume_that_went_meanwhile_is_given_back_and_the_other_stays(
@@ -118,8 +118,8 @@ async def test_a_volume_that_went_meanwhile_is_given_back_and_the_other_stays(
         kept = await mounts.files(USER, pod=WEB0)
         gone = await mounts.files(USER, pod=WEB1)
     async with process(vault, folder, WEB0):
-        await until(lambda: gone["user"].decode() not in vault.users)
-        assert {kept["user"].decode()} == vault.users
+        await until(lambda: gone["user"].decode() not in vault.database_users)
+        assert {kept["user"].decode()} == vault.database_users
         await until(lambda: 1 == len(records(folder)))
 
 
@@ -129,12 +129,12 @@ async def test_what_a_process_had_no_time_to_revoke_the_next_one_revokes(
     """It was killed with the unpublish just done; that nobody uses it is known from the record."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER)
-        mounts.provider.volume_gone(WEB0.target)
-        for task in mounts.provider.leases._tasks:
+        mounts.provider.volume_removed(WEB0.target)
+        for task in mounts.provider.leases._revocations:
             task.cancel()
-    assert vault.users
+    assert vault.database_users
     async with process(vault, folder, WEB0):
-        await until(lambda: not vault.users)
+        await until(lambda: not vault.database_users)
     assert [] == records(folder)
 
 
@@ -145,15 +145,15 @@ async def test_what_hangs_on_one_token_still_does_for_the_next_process(
     policy = {"database/creds/*": {"read"}, "sys/leases/revoke": {"update"}}
     vault.add_role("jwt", mount="jwt", accounts=["shop/web"], policy=policy)
     where: dict[str, Any] = {"vaultAuthMountPath": "jwt", "roleName": "jwt"}
-    second = TestPod("second-volume").target
+    second = FakePod("second-volume").target
     async with process(vault, folder) as mounts:
         first = await mounts.files(USER, **where)
         call = replace(mounts.call(OTHER, **where), target_path=second)
         await mounts.provider.mount(call)
-        assert 1 == vault.asked("auth/jwt/login")
+        assert 1 == vault.request_count("auth/jwt/login")
     async with process(vault, folder, WEB0):
-        await until(lambda: {first["user"].decode()} == vault.users)
-    assert 0 == vault.asked("auth/token/revoke-self")
+        await until(lambda: {first["user"].decode()} == vault.database_users)
+    assert 0 == vault.request_count("auth/token/revoke-self")
 
 
 async def test_how_an_auth_method_names_its_users_is_known_to_the_next_process(
@@ -167,11 +167,11 @@ async def test_how_an_auth_method_names_its_users_is_known_to_the_next_process(
     }
     async with process(vault, folder) as mounts:
         await mounts.files(USER)
-    before = vault.asked("auth/kubernetes/login")
+    before = vault.request_count("auth/kubernetes/login")
     async with process(vault, folder, WEB0) as mounts:
         wanted = entry("db", "secret/data/app/db")
-        await asyncio.gather(*(mounts.files(wanted, pod=TestPod(f"new-{n}")) for n in range(5)))
-    assert before + 1 == vault.asked("auth/kubernetes/login")
+        await asyncio.gather(*(mounts.files(wanted, pod=FakePod(f"new-{n}")) for n in range(5)))
+    assert before + 1 == vault.request_count("auth/kubernetes/login")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_a_credential_is_known_again_and_kept_nowhere(
     """By a digest under a key of the folder; another credential is another identity still."""
     policy = {"database/creds/*": {"read"}}
     vault.add_role("r", mount="approle", policy=policy, secret=("role-1", "canary-secret-id"))
-    vault.tokens["canary-own-token"] = Token(policy, 0, float("inf"), False)
+    vault.tokens["canary-own-token"] = FakeToken(policy, 0, float("inf"), False)
     told: dict[str, Any] = {"vaultAuthMethod": method, "roleName": "", "secrets": credential}
     async with process(vault, folder) as mounts:
         first = await mounts.files(USER, **told)
@@ -199,7 +199,7 @@ async def test_a_credential_is_known_again_and_kept_nowhere(
     assert 0o600 == (folder / "vault" / KEY_FILE).stat().st_mode & 0o777
     async with process(vault, folder, WEB0) as mounts:
         assert first == await mounts.files(USER, **told)
-        assert 1 == vault.asked(CREDS)
+        assert 1 == vault.request_count(CREDS)
         other = dict.fromkeys(credential, "canary-other")
         with pytest.raises(VaultError):
             await mounts.files(USER, **{**told, "secrets": other})
@@ -212,7 +212,7 @@ async def test_a_key_that_is_damaged_is_made_anew(vault: VaultApi, folder: Path)
     (folder / "vault" / KEY_FILE).write_bytes(b"short")
     async with process(vault, folder, WEB0) as mounts:
         second = await mounts.files(USER)
-        await until(lambda: {second["user"].decode()} == vault.users)
+        await until(lambda: {second["user"].decode()} == vault.database_users)
     async with process(vault, folder, WEB0) as mounts:
         assert second == await mounts.files(USER)
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.vault_settings import VaultSettings
-from tests.fakes.clock import VirtualClock
+from tests.fakes.clock import ManualClock
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_grants import Token
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 CREDS = "database/creds/app"
 USER = entry("user", CREDS, secretKey="username")
@@ -28,7 +28,7 @@ POLICY = {
     "secret/data/app/*": {"read"},
     "pki/issue/*": {"update"},
 }
-WEB0, WEB1 = TestPod("web-0"), TestPod("web-1")
+WEB0, WEB1 = FakePod("web-0"), FakePod("web-1")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def vault() -> AsyncIterator[VaultApi]:
 @pytest.fixture
 async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
     """With nothing in the background: a test says when leases are looked after."""
-    async with vault_mounts(vault, settings=VaultSettings(keeps_leases=False)) as found:
+    async with vault_mounts(vault, settings=VaultSettings(renew_leases=False)) as found:
         yield found
 
 
@@ -53,9 +53,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def tend(mounts: VaultMounts) -> None:
+async def renew_due(mounts: VaultMounts) -> None:
     """What the background does every few seconds."""
-    await mounts.provider.leases.tend()
+    await mounts.provider.leases.renew_due()
 
 
 class TestOnePod:
@@ -69,7 +69,7 @@ class TestOnePod:
         assert first["password"].endswith(first["user"])
         for _ in range(5):
             assert first == await mounts.files(USER, PASSWORD)
-        assert 1 == vault.asked(CREDS)
+        assert 1 == vault.request_count(CREDS)
 
     async def test_a_lease_is_renewed_before_it_ends(
         self, vault: VaultApi, mounts: VaultMounts
@@ -78,19 +78,19 @@ class TestOnePod:
         first = await mounts.files(USER)
         for look in range(8):
             vault.now += 45
-            await (mounts.files(USER) if look % 2 else tend(mounts))
+            await (mounts.files(USER) if look % 2 else renew_due(mounts))
         assert first == await mounts.files(USER)
-        assert {first["user"].decode()} == vault.users
+        assert {first["user"].decode()} == vault.database_users
 
     async def test_the_token_is_renewed_with_it(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """Because a lease ends with its token."""
-        vault.lease_ttl, vault.lease_max = 100_000, 100_000
+        vault.lease_ttl, vault.lease_max_ttl = 100_000, 100_000
         first = await mounts.files(USER)
         for _ in range(10):
             vault.now += 900
-            await tend(mounts)
-        assert {first["user"].decode()} == vault.users
-        assert 1 == vault.asked("auth/kubernetes/login")
+            await renew_due(mounts)
+        assert {first["user"].decode()} == vault.database_users
+        assert 1 == vault.request_count("auth/kubernetes/login")
 
     async def test_what_is_renewed_no_further_is_replaced_once(
         self, vault: VaultApi, mounts: VaultMounts
@@ -99,12 +99,12 @@ class TestOnePod:
         first = await mounts.files(USER)
         for _ in range(13):
             vault.now += 45
-            await tend(mounts)
-        assert first["user"].decode() in vault.users
+            await renew_due(mounts)
+        assert first["user"].decode() in vault.database_users
         second = await mounts.files(USER)
         assert first != second
         assert second == await mounts.files(USER)
-        assert 2 == vault.asked(CREDS)
+        assert 2 == vault.request_count(CREDS)
 
     async def test_a_refused_renewal_is_replaced_once(
         self, vault: VaultApi, mounts: VaultMounts
@@ -123,13 +123,13 @@ class TestOnePod:
         """Until it is back."""
         first = await mounts.files(USER)
         vault.now += 45
-        vault.trouble = (503, ["Vault is sealed"])
+        vault.fault = (503, ["Vault is sealed"])
         assert first == await mounts.files(USER)
-        vault.trouble = None
-        await tend(mounts)
+        vault.fault = None
+        await renew_due(mounts)
         vault.now += 10
-        await tend(mounts)
-        assert {first["user"].decode()} == vault.users
+        await renew_due(mounts)
+        assert {first["user"].decode()} == vault.database_users
 
     async def test_the_last_volume_takes_it_along(
         self, vault: VaultApi, mounts: VaultMounts
@@ -139,15 +139,15 @@ class TestOnePod:
         await mounts.provider.mount(call)
         other = replace(mounts.call(PASSWORD), target_path="/another/volume")
         await mounts.provider.mount(other)
-        assert 1 == vault.asked(CREDS)
+        assert 1 == vault.request_count(CREDS)
         vault.tokens[next(iter(vault.tokens))].policy = {
             **POLICY,
             "sys/leases/revoke": {"update"},
         }
-        mounts.provider.volume_gone("/another/volume")
-        assert vault.users
-        mounts.provider.volume_gone(call.target_path)
-        await until(lambda: not vault.users)
+        mounts.provider.volume_removed("/another/volume")
+        assert vault.database_users
+        mounts.provider.volume_removed(call.target_path)
+        await until(lambda: not vault.database_users)
 
     async def test_an_object_that_the_class_no_longer_has_is_given_back(
         self, vault: VaultApi, mounts: VaultMounts
@@ -157,7 +157,7 @@ class TestOnePod:
         where: dict[str, Any] = {"vaultAuthMountPath": "jwt", "roleName": "jwt"}
         await mounts.mount(USER, **where)
         await mounts.mount(entry("db", "secret/data/app/db"), **where)
-        await until(lambda: not vault.users)
+        await until(lambda: not vault.database_users)
 
     async def test_a_certificate_stays_until_it_nears_its_end(
         self, vault: VaultApi, mounts: VaultMounts
@@ -168,7 +168,7 @@ class TestOnePod:
         assert first == await mounts.files(CERT)
         vault.now += 1000
         assert first != await mounts.files(CERT)
-        assert 2 == vault.asked("pki/issue/r")
+        assert 2 == vault.request_count("pki/issue/r")
 
 
 class TestPods:
@@ -178,24 +178,24 @@ class TestPods:
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Also when all of them ask at the same time, and nothing is known of the path yet."""
-        pods = [TestPod(f"web-{number}") for number in range(10)]
+        pods = [FakePod(f"web-{number}") for number in range(10)]
         found = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
         again = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
         assert 10 == len({files["user"] for files in found})
         assert found == again
-        assert 10 == len(vault.users)
+        assert 10 == len(vault.database_users)
 
     async def test_a_pod_that_goes_takes_its_own_user(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """By its own token, which the default policy lets it revoke; the others stay."""
-        await mounts.files(USER, pod=TestPod("first"))
+        await mounts.files(USER, pod=FakePod("first"))
         kept = await mounts.files(USER, pod=WEB0)
         gone = await mounts.files(USER, pod=WEB1)
-        mounts.provider.volume_gone(WEB1.target)
-        await until(lambda: gone["user"].decode() not in vault.users)
-        assert kept["user"].decode() in vault.users
-        assert 0 == vault.asked("sys/leases/revoke")
+        mounts.provider.volume_removed(WEB1.target)
+        await until(lambda: gone["user"].decode() not in vault.database_users)
+        assert kept["user"].decode() in vault.database_users
+        assert 0 == vault.request_count("sys/leases/revoke")
 
     async def test_the_first_pod_takes_its_own_user_too(
         self, vault: VaultApi, mounts: VaultMounts
@@ -204,24 +204,24 @@ class TestPods:
         wanted = entry("db", "secret/data/app/db")
         await mounts.files(USER, wanted, pod=WEB0)
         await mounts.files(wanted, pod=WEB1)
-        mounts.provider.volume_gone(WEB0.target)
-        await until(lambda: not vault.users)
+        mounts.provider.volume_removed(WEB0.target)
+        await until(lambda: not vault.database_users)
         await mounts.files(wanted, pod=WEB1)
-        assert 2 == vault.asked("auth/kubernetes/login")
+        assert 2 == vault.request_count("auth/kubernetes/login")
 
     async def test_a_token_of_the_pods_secret_is_not_revoked(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """It is somebody else's; where the policy forbids to revoke a lease, the log says so."""
-        vault.tokens["own"] = Token(POLICY, 100_000, 100_000, renewable=False)
+        vault.tokens["own"] = FakeToken(POLICY, 100_000, 100_000, renewable=False)
         own: dict[str, Any] = {"vaultAuthMethod": "token"}
         await mounts.mount(USER, secrets={"token": "own"}, **own)
         with captured_log() as log:
-            mounts.provider.volume_gone(WEB0.target)
+            mounts.provider.volume_removed(WEB0.target)
             await until(lambda: "sys/leases/revoke" in log.getvalue())
-        assert vault.users
+        assert vault.database_users
         vault.now += 60
-        assert not vault.users
+        assert not vault.database_users
 
     async def test_a_pod_logs_in_once_for_all_that_is_made_for_it(
         self, vault: VaultApi, mounts: VaultMounts
@@ -229,35 +229,35 @@ class TestPods:
         """Once the paths are known."""
         wanted = [entry(str(n), f"database/creds/app{n}", secretKey="username") for n in range(4)]
         await mounts.files(*wanted, pod=WEB0)
-        before = vault.asked("auth/kubernetes/login")
+        before = vault.request_count("auth/kubernetes/login")
         await mounts.files(*wanted, pod=WEB1)
-        assert before + 1 == vault.asked("auth/kubernetes/login")
-        mounts.provider.volume_gone(WEB1.target)
-        await until(lambda: 4 == len(vault.users))
-        assert 1 == vault.asked("auth/token/revoke-self")
+        assert before + 1 == vault.request_count("auth/kubernetes/login")
+        mounts.provider.volume_removed(WEB1.target)
+        await until(lambda: 4 == len(vault.database_users))
+        assert 1 == vault.request_count("auth/token/revoke-self")
 
     async def test_what_a_given_up_mount_has_got_ends_by_itself(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Nobody would ever give it back."""
         await mounts.files(USER, pod=WEB0)
-        for lease in mounts.provider.leases._held.values():
+        for lease in mounts.provider.leases._leases.values():
             lease.volumes.clear()
         vault.now += 45
-        await tend(mounts)
+        await renew_due(mounts)
         vault.now += 15
-        await tend(mounts)
-        assert not vault.users
-        assert not mounts.provider.leases._held
+        await renew_due(mounts)
+        assert not vault.database_users
+        assert not mounts.provider.leases._leases
 
     async def test_stored_secrets_are_read_once_for_all(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Whatever else the pods read."""
-        pods = [TestPod(f"web-{number}") for number in range(10)]
+        pods = [FakePod(f"web-{number}") for number in range(10)]
         wanted = entry("db", "secret/data/app/db")
         await asyncio.gather(*(mounts.files(USER, wanted, pod=pod) for pod in pods))
-        assert 1 == vault.asked("secret/data/app/db")
+        assert 1 == vault.request_count("secret/data/app/db")
 
 
 class TestNobodyTellsWhenVolumesGo:
@@ -266,8 +266,8 @@ class TestNobodyTellsWhenVolumesGo:
     @pytest.fixture
     async def mounts(self, vault: VaultApi) -> AsyncIterator[VaultMounts]:
         """With nothing in the background, as above."""
-        vault.lease_max = 100_000
-        settings = VaultSettings(keeps_leases=False, lease_idle=600)
+        vault.lease_max_ttl = 100_000
+        settings = VaultSettings(renew_leases=False, lease_idle_seconds=600)
         async with vault_mounts(vault, settings=settings) as found:
             yield found
 
@@ -275,7 +275,7 @@ class TestNobodyTellsWhenVolumesGo:
         """With looks of the background."""
         for _ in range(seconds // 15):
             vault.now += 15
-            await tend(mounts)
+            await renew_due(mounts)
 
     async def test_polls_keep_it_alive_and_so_does_the_background_between_them(
         self, vault: VaultApi, mounts: VaultMounts
@@ -285,7 +285,7 @@ class TestNobodyTellsWhenVolumesGo:
         for _ in range(5):
             await self.pass_time(vault, mounts, 300)
             assert first == await mounts.files(USER)
-        assert 1 == vault.asked(CREDS)
+        assert 1 == vault.request_count(CREDS)
 
     async def test_what_is_polled_no_more_is_let_go_after_ten_minutes(
         self, vault: VaultApi, mounts: VaultMounts
@@ -293,22 +293,22 @@ class TestNobodyTellsWhenVolumesGo:
         """It ends by itself, and is revoked by nobody: a pod may live unpolled."""
         await mounts.files(USER)
         await self.pass_time(vault, mounts, 600)
-        assert vault.users
+        assert vault.database_users
         await self.pass_time(vault, mounts, 120)
-        assert not vault.users
-        assert not mounts.provider.leases._held
-        assert 0 == vault.asked("auth/token/revoke-self")
+        assert not vault.database_users
+        assert not mounts.provider.leases._leases
+        assert 0 == vault.request_count("auth/token/revoke-self")
 
     async def test_rare_polls_are_waited_for(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """Once it is known how rare they are: for three times as long."""
         await mounts.files(USER)
         await self.pass_time(vault, mounts, 1200)
-        assert not vault.users
+        assert not vault.database_users
         second = await mounts.files(USER)
         for _ in range(3):
             await self.pass_time(vault, mounts, 3300)
             assert second == await mounts.files(USER)
-        assert 2 == vault.asked(CREDS)
+        assert 2 == vault.request_count(CREDS)
 
 
 async def test_a_secret_that_is_renewed_no_further_is_told_until_it_is_replaced(
@@ -316,16 +316,16 @@ async def test_a_secret_that_is_renewed_no_further_is_told_until_it_is_replaced(
 ) -> None:
     """For the volume that uses it, with its path and its end, and never before."""
     await mounts.files(USER)
-    assert () == mounts.provider.endings()
+    assert () == mounts.provider.expiring_leases()
     for _ in range(13):
         vault.now += 45
-        await tend(mounts)
-    (ending,) = mounts.provider.endings()
+        await renew_due(mounts)
+    (ending,) = mounts.provider.expiring_leases()
     assert WEB0.target == ending.target_path
-    assert f"secret {CREDS}" == ending.expiry.name
-    assert vault.wall < ending.expiry.at <= vault.wall + 60
+    assert f"secret {CREDS}" == ending.expiry.object_name
+    assert vault.wall < ending.expiry.expires_at <= vault.wall + 60
     await mounts.files(USER)
-    assert () == mounts.provider.endings()
+    assert () == mounts.provider.expiring_leases()
 
 
 async def test_the_background_renews_while_something_is_held(vault: VaultApi) -> None:
@@ -333,25 +333,25 @@ async def test_the_background_renews_while_something_is_held(vault: VaultApi) ->
     async with vault_mounts(vault) as mounts:
         first = await mounts.files(USER)
         vault.now += 45
-        await until(lambda: vault.asked("sys/leases/renew") > 0)
+        await until(lambda: vault.request_count("sys/leases/renew") > 0)
         vault.now += 45
-        await until(lambda: vault.asked("sys/leases/renew") > 1)
-        assert {first["user"].decode()} == vault.users
+        await until(lambda: vault.request_count("sys/leases/renew") > 1)
+        assert {first["user"].decode()} == vault.database_users
 
 
 async def test_what_was_made_for_a_pod_is_no_content_that_the_economy_holds(
     vault: VaultApi,
 ) -> None:
     """It has an end of its own: neither its bytes nor its age are those of what is stored."""
-    clock = VirtualClock()
-    economy = Economy(EconomySettings(refresh_interval=120.0, tracks_volumes=True), clock)
-    settings = VaultSettings(keeps_leases=False)
-    async with vault_mounts(vault, settings=settings, economy=economy) as mounts:
+    clock = ManualClock()
+    economy = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True), clock)
+    settings = VaultSettings(renew_leases=False)
+    async with vault_mounts(vault, settings=settings, fetcher=economy) as mounts:
         await mounts.files(USER)
-        assert (0, None) == (economy.held_bytes, economy.oldest_content_seconds)
+        assert (0, None) == (economy.cache_bytes, economy.oldest_content_age)
         await mounts.files(USER, STORED)
         clock.now += 1000
-        assert 1000.0 == economy.oldest_content_seconds
+        assert 1000.0 == economy.oldest_content_age
         await mounts.files(USER)  # the class was edited
-        assert economy.oldest_content_seconds is None
+        assert economy.oldest_content_age is None
     await economy.close()

@@ -12,14 +12,14 @@ import pytest
 from keyferry.cli.vault_flags import vault_settings
 from keyferry.errors import VaultError
 from keyferry.https import HttpsSettings
-from keyferry.provider_parts import ProviderParts
+from keyferry.provider_parts import ProviderDependencies
 from keyferry.provider_settings import ProviderSettings
 from keyferry.vault.product import VAULT
 from keyferry.vault.provider import VaultProvider, build_vault
-from tests.fakes.clock import StillClock
-from tests.fakes.economy import forgetful
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.economy import uncached_fetcher
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_grants import Token
+from tests.fakes.vault_grants import FakeToken
 from tests.fakes.vault_mounts import VaultMounts, entry
 
 THREE = [entry(name, f"secret/data/{name}", secretKey="x") for name in ("one", "two", "three")]
@@ -28,14 +28,18 @@ THREE = [entry(name, f"secret/data/{name}", secretKey="x") for name in ("one", "
 @asynccontextmanager
 async def limited(
     vault: VaultApi,
-    clock: StillClock,
+    clock: AutojumpClock,
     environ: Mapping[str, str],
     https: HttpsSettings | None = None,
 ) -> AsyncIterator[VaultMounts]:
     """A provider as it is built in a process with these variables; it needs no login."""
-    vault.tokens["canary-token"] = Token({"secret/data/*": {"read"}}, 1200, 1e9, renewable=False)
+    vault.tokens["canary-token"] = FakeToken(
+        {"secret/data/*": {"read"}}, 1200, 1e9, renewable=False
+    )
     settings = ProviderSettings(vault=vault_settings(VAULT, environ, {}))
-    provider = build_vault(ProviderParts(https or HttpsSettings(), settings, forgetful(clock)))
+    provider = build_vault(
+        ProviderDependencies(https or HttpsSettings(), settings, uncached_fetcher(clock))
+    )
     assert isinstance(provider, VaultProvider)
     try:
         yield VaultMounts(vault, provider, {"vaultAuthMethod": "token"})
@@ -52,11 +56,11 @@ async def mount(mounts: VaultMounts) -> int:
 async def test_a_request_that_fails_is_repeated_so_often(retries: str, tries: int) -> None:
     """VAULT_MAX_RETRIES; without it as often as for all vaults."""
     async with running_vault() as vault:
-        vault.trouble = (500, ["it is ill"])
-        async with limited(vault, StillClock(), {"VAULT_MAX_RETRIES": retries}) as mounts:
+        vault.fault = (500, ["it is ill"])
+        async with limited(vault, AutojumpClock(), {"VAULT_MAX_RETRIES": retries}) as mounts:
             with pytest.raises(VaultError, match="it is ill"):
                 await mount(mounts)
-        assert tries == vault.asked("secret/data/one")
+        assert tries == vault.request_count("secret/data/one")
 
 
 @pytest.mark.parametrize(
@@ -64,13 +68,13 @@ async def test_a_request_that_fails_is_repeated_so_often(retries: str, tries: in
 )
 async def test_calls_wait_for_their_turn(rate: str, pauses: list[float]) -> None:
     """VAULT_RATE_LIMIT: three calls by rate and burst."""
-    clock = StillClock()
+    clock = AutojumpClock()
     async with running_vault() as vault:
         for name in ("one", "two", "three"):
             vault.write("secret", name, {"x": "y"})
         async with limited(vault, clock, {"VAULT_RATE_LIMIT": rate}) as mounts:
             assert 3 == await mount(mounts)
-    assert pauses == clock.pauses
+    assert pauses == clock.sleeps
 
 
 @asynccontextmanager
@@ -97,7 +101,7 @@ async def test_a_vault_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
     environ = {"VAULT_CLIENT_TIMEOUT": "100ms", "VAULT_MAX_RETRIES": "0"}
     async with (
         answering_after(60, tmp_path / "vault.sock") as vault,
-        limited(vault, StillClock(), environ) as mounts,
+        limited(vault, AutojumpClock(), environ) as mounts,
     ):
         with pytest.raises(VaultError):
             await mount(mounts)
@@ -107,8 +111,8 @@ async def test_a_slow_vault_may_take_the_whole_time_for_one_answer(tmp_path: Pat
     """VAULT_CLIENT_TIMEOUT counts before the shorter limit that one try has otherwise."""
     https = HttpsSettings(try_timeout=0.1)
     async with answering_after(0.5, tmp_path / "vault.sock") as vault:
-        async with limited(vault, StillClock(), {"VAULT_CLIENT_TIMEOUT": "30"}, https) as mounts:
+        async with limited(vault, AutojumpClock(), {"VAULT_CLIENT_TIMEOUT": "30"}, https) as mounts:
             assert 3 == await mount(mounts)
-        async with limited(vault, StillClock(), {}, https) as mounts:
+        async with limited(vault, AutojumpClock(), {}, https) as mounts:
             with pytest.raises(VaultError):
                 await mount(mounts)

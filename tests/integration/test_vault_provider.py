@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from keyferry.economy.hub import Economy
+from keyferry.economy.hub import Fetcher
 from keyferry.errors import AccessDeniedError, IdentityError
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 POLICY = {"secret/data/app/*": {"read"}, "kv/*": {"read"}, "pki/issue/*": {"update"}}
 LOGIN = "auth/kubernetes/login"
@@ -81,7 +81,7 @@ class TestReading:
             entry("a", "secret/data/app/db", secretKey="user"),
             entry("b", "/v1/secret/data/app/db", secretKey="password", method="GET"),
         )
-        assert 1 == vault.asked("secret/data/app/db")
+        assert 1 == vault.request_count("secret/data/app/db")
 
     async def test_other_arguments_are_another_answer(
         self, vault: VaultApi, mounts: VaultMounts
@@ -103,16 +103,16 @@ class TestLogins:
     ) -> None:
         """Kubernetes auth cannot tell them apart."""
         wanted = entry("a", "secret/data/app/db")
-        pods = [TestPod(f"web-{number}") for number in range(20)]
+        pods = [FakePod(f"web-{number}") for number in range(20)]
         await asyncio.gather(*(mounts.mount(wanted, pod=pod) for pod in pods))
         await mounts.mount(wanted, serial=7)
-        assert 1 == vault.asked(LOGIN)
+        assert 1 == vault.request_count(LOGIN)
 
     async def test_service_accounts_never_share(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """Each is refused or served for itself."""
         await mounts.mount(entry("a", "secret/data/app/db"))
         with pytest.raises(Exception, match="service account name not authorized"):
-            await mounts.mount(entry("a", "secret/data/app/db"), pod=TestPod(account="shop/other"))
+            await mounts.mount(entry("a", "secret/data/app/db"), pod=FakePod(account="shop/other"))
 
     async def test_jwt_auth_can_tell_pods_apart(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """So each pod logs in for itself."""
@@ -120,9 +120,9 @@ class TestLogins:
         vault.add_role("app", mount="jwt", accounts=["shop/web"], policy=policy)
         for name in ("web-0", "web-1", "web-0"):
             await mounts.mount(
-                entry("a", "secret/data/app/db"), pod=TestPod(name), vaultAuthMountPath="jwt"
+                entry("a", "secret/data/app/db"), pod=FakePod(name), vaultAuthMountPath="jwt"
             )
-        assert 2 == vault.asked("auth/jwt/login")
+        assert 2 == vault.request_count("auth/jwt/login")
 
     async def test_a_pod_that_jwt_auth_refuses_profits_from_no_other(
         self, vault: VaultApi, mounts: VaultMounts
@@ -133,9 +133,9 @@ class TestLogins:
         wanted = entry("a", "secret/data/app/db")
         where: dict[str, Any] = {"vaultAuthMountPath": "jwt"}
         for _ in range(2):
-            assert await mounts.files(wanted, pod=TestPod("web-0"), **where)
+            assert await mounts.files(wanted, pod=FakePod("web-0"), **where)
             with pytest.raises(IdentityError, match="a claim of the token"):
-                await mounts.files(wanted, pod=TestPod("web-1"), **where)
+                await mounts.files(wanted, pod=FakePod("web-1"), **where)
 
     async def test_a_first_login_that_is_refused_reads_once(
         self, vault: VaultApi, mounts: VaultMounts
@@ -143,7 +143,7 @@ class TestLogins:
         """A token that has just been got is as good as any other."""
         with pytest.raises(AccessDeniedError):
             await mounts.mount(entry("a", "secret/data/other"))
-        assert (1, 1) == (vault.asked(LOGIN), vault.asked("secret/data/other"))
+        assert (1, 1) == (vault.request_count(LOGIN), vault.request_count("secret/data/other"))
 
     async def test_a_kept_token_that_is_refused_is_replaced_once(
         self, vault: VaultApi, mounts: VaultMounts
@@ -152,10 +152,10 @@ class TestLogins:
         await mounts.mount(entry("a", "secret/data/app/db"))
         with pytest.raises(AccessDeniedError):
             await mounts.mount(entry("a", "secret/data/other"))
-        assert (2, 2) == (vault.asked(LOGIN), vault.asked("secret/data/other"))
+        assert (2, 2) == (vault.request_count(LOGIN), vault.request_count("secret/data/other"))
         vault.tokens.clear()
         await mounts.mount(entry("a", "secret/data/app/db"))
-        assert 3 == vault.asked(LOGIN)
+        assert 3 == vault.request_count(LOGIN)
 
     async def test_a_token_is_renewed_before_it_ends(
         self, vault: VaultApi, mounts: VaultMounts
@@ -164,11 +164,11 @@ class TestLogins:
         for _ in range(6):
             await mounts.mount(entry("a", "secret/data/app/db"))
             vault.now += 500
-        assert 1 == vault.asked(LOGIN)
-        assert 2 == vault.asked("auth/token/renew-self")
+        assert 1 == vault.request_count(LOGIN)
+        assert 2 == vault.request_count("auth/token/renew-self")
         vault.now += 5000
         await mounts.mount(entry("a", "secret/data/app/db"))
-        assert 2 == vault.asked(LOGIN)
+        assert 2 == vault.request_count(LOGIN)
 
 
 async def test_a_node_that_starts_asks_for_each_thing_once(vault: VaultApi) -> None:
@@ -177,32 +177,32 @@ async def test_a_node_that_starts_asks_for_each_thing_once(vault: VaultApi) -> N
         vault.add_role(f"app{number}", accounts=[f"shop/app{number}"], policy=POLICY)
         vault.write("secret", f"app/{number}", {"password": "x"})
     wanted = [entry(str(n), f"secret/data/app/{n}", secretKey="password") for n in range(10)]
-    pods = [TestPod(f"web-{n}", f"shop/app{n % 10}") for n in range(110)]
-    async with vault_mounts(vault, economy=Economy()) as mounts:
+    pods = [FakePod(f"web-{n}", f"shop/app{n % 10}") for n in range(110)]
+    async with vault_mounts(vault, fetcher=Fetcher()) as mounts:
         results = await asyncio.gather(
             *(mounts.files(*wanted, pod=pod, roleName=f"app{n % 10}") for n, pod in enumerate(pods))
         )
     assert 110 * 10 == sum(len(files) for files in results)
-    assert 10 == vault.asked(LOGIN)
+    assert 10 == vault.request_count(LOGIN)
     assert 10 + 100 == len(vault.audit)
 
 
 async def test_without_a_cache_every_mount_logs_in(vault: VaultApi) -> None:
     """As the flag asks for."""
-    async with vault_mounts(vault, settings=VaultSettings(sessions=0)) as mounts:
+    async with vault_mounts(vault, settings=VaultSettings(max_sessions=0)) as mounts:
         await mounts.mount(entry("a", "secret/data/app/db"))  # finds out what the mount is
-        before = vault.asked(LOGIN)
+        before = vault.request_count(LOGIN)
         for _ in range(3):
             await mounts.mount(entry("a", "secret/data/app/db"))
-    assert before + 3 == vault.asked(LOGIN)
+    assert before + 3 == vault.request_count(LOGIN)
 
 
 async def test_more_logins_than_are_kept_only_cost_logins(vault: VaultApi) -> None:
     """The longest unused goes."""
     for number in range(3):
         vault.add_role(f"app{number}", accounts=["shop/web"], policy=POLICY)
-    async with vault_mounts(vault, settings=VaultSettings(sessions=2)) as mounts:
+    async with vault_mounts(vault, settings=VaultSettings(max_sessions=2)) as mounts:
         for number in (0, 1, 2, 0, 2):
             wanted = entry("a", "secret/data/app/db")
             assert await mounts.files(wanted, roleName=f"app{number}")
-    assert 4 == vault.asked(LOGIN)
+    assert 4 == vault.request_count(LOGIN)

@@ -17,14 +17,14 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyferry.contract import MountCall, Purpose
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import IdentityError
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_certificates import NAME, Certificates
-from tests.fakes.vault_grants import Token
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
-from tests.fakes.vault_peer import Issued, issue, new_ec
+from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
+from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key
 
 PATH = "secret/data/app/db"
 POLICY = {"secret/data/app/*": {"read"}}
@@ -39,21 +39,25 @@ class World:
     Attributes:
         vault: it.
         mounts: make the calls.
-        made: its authority.
+        certificates: its authority.
         clients: two certificates that may log in.
     """
 
     vault: VaultApi
     mounts: VaultMounts
-    made: Certificates
-    clients: list[Issued] = field(default_factory=list)
+    certificates: VaultCertificates
+    clients: list[IssuedCertificate] = field(default_factory=list)
 
     def call(
         self, pod: str = "web-0", account: str = "shop/web", secret: Any = None, **over: str
     ) -> MountCall:
         """The mount of a pod."""
-        found = TestPod(pod, account, over.pop("token_for", "vault"))
-        parameters: dict[str, Any] = {**NAME, "vaultCACertPath": str(self.made.ca), **over}
+        found = FakePod(pod, account, over.pop("token_for", "vault"))
+        parameters: dict[str, Any] = {
+            **SERVER_NAME_PARAMETER,
+            "vaultCACertPath": str(self.certificates.ca),
+            **over,
+        }
         return replace(self.mounts.call(DB, pod=found, **parameters), secrets=secret)
 
     async def value(self, call: MountCall, purpose: Purpose = Purpose.FIRST) -> bytes:
@@ -64,16 +68,16 @@ class World:
     @property
     def calls(self) -> int:
         """How often the object was asked for."""
-        return self.vault.asked(PATH)
+        return self.vault.request_count(PATH)
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    made = Certificates(tmp_path)
-    economy = Economy(EconomySettings(refresh_interval=120.0, tracks_volumes=True))
+    made = VaultCertificates(tmp_path)
+    economy = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True))
     async with (
         running_vault(context=made.context(wants_client=True)) as vault,
-        vault_mounts(vault, economy=economy) as mounts,
+        vault_mounts(vault, fetcher=economy) as mounts,
     ):
         vault.write("secret", "app/db", {"password": VALUE.decode()})
         for mount, kind in (("kubernetes", ""), ("other", "kubernetes"), ("jwt", "")):
@@ -85,12 +89,14 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         for number in "12":
             secret = (f"role-{number}", f"canary-secret-{number}")
             vault.add_role(f"app-{number}", mount="approle", policy=POLICY, secret=secret)
-            vault.tokens[f"canary-token-{number}"] = Token(POLICY, 0, float("inf"), False)
+            vault.tokens[f"canary-token-{number}"] = FakeToken(POLICY, 0, float("inf"), False)
         for role in ("role-1", "role-3"):
             pair = (role, "canary-same")
             vault.add_role(f"same-{role}", mount="approle", policy=POLICY, secret=pair)
         vault.add_role("third", mount="approle", policy=POLICY, secret=("role-1", "canary-third"))
-        clients = [issue(f"client-{number}", new_ec(), made.authority) for number in "12"]
+        clients = [
+            issue_certificate(f"client-{number}", new_ec_key(), made.authority) for number in "12"
+        ]
         for client in clients:
             der = client.certificate.public_bytes(Encoding.DER)
             fingerprint = hashlib.sha256(der).hexdigest()

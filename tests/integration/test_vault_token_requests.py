@@ -17,35 +17,35 @@ from keyferry.vault_settings import VaultSettings
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_grants import service_account_token
 from tests.fakes.vault_mounts import entry, vault_mounts
-from tests.fakes.vault_peer import issue, new_ec
+from tests.fakes.vault_peer import issue_certificate, new_ec_key
 
 DB = entry("db", "secret/data/app/db", secretKey="password")
 NO_TOKEN: dict[str, Any] = {"csi.storage.k8s.io/serviceAccount.tokens": ""}
 
 
 @dataclass
-class KubernetesApi:
+class KubernetesApiServer:
     """Makes tokens as the real one does.
 
     Attributes:
         folder: the service account of the caller.
-        asked: path and body of each request.
+        requests: path and body of each request.
         status: of every answer.
         url: where it listens.
     """
 
     folder: Path
-    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     status: int = 201
     body: bytes = b""
     url: str = ""
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """One TokenRequest."""
         assert "Bearer canary-own" == request.headers["Authorization"]
         assert "application/json" == request.headers["Content-Type"]
         wanted = await request.json()
-        self.asked.append((request.path, wanted))
+        self.requests.append((request.path, wanted))
         if self.status != 201 or self.body:
             return web.Response(status=self.status, body=self.body)
         (audience,) = wanted["spec"]["audiences"] or ["https://kubernetes.default"]
@@ -55,18 +55,18 @@ class KubernetesApi:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[KubernetesApi]:
+async def api(tmp_path: Path) -> AsyncIterator[KubernetesApiServer]:
     """An API whose certificate is signed by `ca.crt` of the service account."""
-    authority = issue("ca", new_ec(), authority=True)
-    own = issue("api", new_ec(), authority, hosts=("localhost",))
+    authority = issue_certificate("ca", new_ec_key(), is_ca=True)
+    own = issue_certificate("api", new_ec_key(), authority, hosts=("localhost",))
     (tmp_path / "ca.crt").write_bytes(authority.pem)
     (tmp_path / "token").write_text("canary-own\n")
     (tmp_path / "pair.pem").write_bytes(own.pem + own.key_pem)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "pair.pem")
-    found = KubernetesApi(tmp_path)
+    found = KubernetesApiServer(tmp_path)
     app = web.Application()
-    app.router.add_post("/{path:.*}", found.answer)
+    app.router.add_post("/{path:.*}", found.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
@@ -75,10 +75,10 @@ async def api(tmp_path: Path) -> AsyncIterator[KubernetesApi]:
     await runner.cleanup()
 
 
-async def mounted(api: KubernetesApi, **over: str) -> dict[str, bytes]:
+async def mounted(api: KubernetesApiServer, **over: str) -> dict[str, bytes]:
     """The files of a pod that kubelet sends no token for."""
     settings = VaultSettings(
-        kubernetes_url=api.url, service_account_folder=str(api.folder), creates_pod_tokens=True
+        kubernetes_url=api.url, service_account_folder=str(api.folder), create_pod_tokens=True
     )
     async with running_vault() as vault, vault_mounts(vault, settings=settings) as mounts:
         policy = {"secret/data/app/*": {"read"}}
@@ -88,10 +88,10 @@ async def mounted(api: KubernetesApi, **over: str) -> dict[str, bytes]:
         return await mounts.files(DB, **parameters)
 
 
-async def test_a_token_is_made_for_the_pod(api: KubernetesApi) -> None:
+async def test_a_token_is_made_for_the_pod(api: KubernetesApiServer) -> None:
     """Bound to it, for the audience of the class, short-lived."""
     assert {"db": b"x"} == await mounted(api)
-    ((path, body),) = api.asked
+    ((path, body),) = api.requests
     assert "/api/v1/namespaces/shop/serviceaccounts/web/token" == path
     assert {
         "audiences": ["mine"],
@@ -105,25 +105,27 @@ async def test_a_token_is_made_for_the_pod(api: KubernetesApi) -> None:
     } == body["spec"]
 
 
-async def test_without_an_audience_it_is_the_api_servers_own(api: KubernetesApi) -> None:
+async def test_without_an_audience_it_is_the_api_servers_own(api: KubernetesApiServer) -> None:
     """As the original asks."""
     with pytest.raises(IdentityError, match="audience"):
         await mounted(api, audience="")
-    assert [] == api.asked[0][1]["spec"]["audiences"]
+    assert [] == api.requests[0][1]["spec"]["audiences"]
 
 
-async def test_kubelets_own_token_needs_none(api: KubernetesApi) -> None:
+async def test_kubelets_own_token_needs_none(api: KubernetesApiServer) -> None:
     token = service_account_token("shop/web", "mine")
     sent = json.dumps({"mine": {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}})
     await mounted(api, **{"csi.storage.k8s.io/serviceAccount.tokens": sent})
-    assert [] == api.asked
+    assert [] == api.requests
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
     [(403, "createPodTokens"), (404, "pod shop/web-0"), (400, "log of the Kubernetes API")],
 )
-async def test_a_refusal_says_what_is_missing(api: KubernetesApi, status: int, words: str) -> None:
+async def test_a_refusal_says_what_is_missing(
+    api: KubernetesApiServer, status: int, words: str
+) -> None:
     """The right, the pod, or something else; the answer is not quoted."""
     api.status, api.body = status, b'{"message": "canary"}'
     with pytest.raises(IdentityError, match=words) as caught:
@@ -132,21 +134,21 @@ async def test_a_refusal_says_what_is_missing(api: KubernetesApi, status: int, w
 
 
 @pytest.mark.parametrize("body", [b"x", b"{}", b'{"status": {"token": 1}}', b"[]"])
-async def test_an_answer_without_token_is_an_error(api: KubernetesApi, body: bytes) -> None:
+async def test_an_answer_without_token_is_an_error(api: KubernetesApiServer, body: bytes) -> None:
     api.body = body
     with pytest.raises(IdentityError, match="holds no token"):
         await mounted(api)
 
 
-async def test_a_process_without_token_says_so(api: KubernetesApi) -> None:
+async def test_a_process_without_token_says_so(api: KubernetesApiServer) -> None:
     (api.folder / "token").unlink()
     with pytest.raises(PlatformError, match="automountServiceAccountToken"):
         await mounted(api)
 
 
-async def test_an_api_that_is_not_the_clusters_gets_nothing(api: KubernetesApi) -> None:
+async def test_an_api_that_is_not_the_clusters_gets_nothing(api: KubernetesApiServer) -> None:
     """Its certificate must be signed by the CA of the service account."""
-    (api.folder / "ca.crt").write_bytes(issue("other", new_ec(), authority=True).pem)
+    (api.folder / "ca.crt").write_bytes(issue_certificate("other", new_ec_key(), is_ca=True).pem)
     with pytest.raises(KeyferryError, match="certificate"):
         await mounted(api)
-    assert [] == api.asked
+    assert [] == api.requests

@@ -16,10 +16,10 @@ from keyferry.vault_settings import VaultSettings
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 NAMESPACE = "kube-system"
-NAME = VAULT.hmac_secret
+NAME = VAULT.default_hmac_secret
 OBJECT = entry("object-one", "path/one", secretKey="the-key")
 KEY = b"a" * 32
 VERSION = "0uxNScp43Aguz265wy8cT0ZY51xzck4wZX4bovLmYTI="
@@ -48,8 +48,8 @@ class Node:
         settings = VaultSettings(
             kubernetes_url=f"http://127.0.0.1:{self.api.port}",
             service_account_folder=str(self.account),
-            hmac_secret=product.hmac_secret,
-            key_file=str(self.key_file),
+            hmac_secret=product.default_hmac_secret,
+            hmac_key_file=str(self.key_file),
         )
         async with vault_mounts(self.vault, settings=settings, product=product) as mounts:
             yield mounts
@@ -71,7 +71,7 @@ class Node:
 async def version(mounts: VaultMounts, product: Product = VAULT) -> str:
     """The version of the object in a mount."""
     role = "app" if product is VAULT else "bao"
-    result = await mounts.mount(OBJECT, pod=TestPod(audience=product.audience), roleName=role)
+    result = await mounts.mount(OBJECT, pod=FakePod(audience=product.audience), roleName=role)
     assert [b"bar"] == [file.contents for file in result.files]
     (found,) = result.versions
     assert "object-one" == found.id
@@ -129,7 +129,7 @@ async def test_the_secret_is_made_where_there_is_none(node: Node) -> None:
 
 async def test_of_two_nodes_the_first_one_makes_it(node: Node) -> None:
     """The other one finds out when it wants to, and reads again."""
-    node.api.before_write.append(manifest(key=of(KEY)))
+    node.api.concurrent_writes.append(manifest(key=of(KEY)))
     assert VERSION == await node.version()
     assert ["get secrets", "create secrets", "get secrets"] == node.api.requests
 
@@ -150,7 +150,7 @@ async def test_each_product_has_a_key_of_its_own(node: Node) -> None:
     """Both are made."""
     for product in (VAULT, OPENBAO):
         await node.version(product)
-    keys = [node.secret(product.hmac_secret) for product in (VAULT, OPENBAO)]
+    keys = [node.secret(product.default_hmac_secret) for product in (VAULT, OPENBAO)]
     assert 2 == len({str(key and key["data"]) for key in keys})
 
 

@@ -16,12 +16,10 @@ import pytest
 import keyferry
 
 ROOT = Path(keyferry.__file__).parent
-MAX_MODULE_LINES = 300
-MAX_FUNCTION_LINES = 60
-MAX_TEST_MODULE_LINES = 400
+MAX_MODULE_LINES = 500
+MAX_FUNCTION_LINES = 65
+MAX_TEST_MODULE_LINES = 500
 LONG_TEST_MODULES = {
-    "e2e/cluster/test_vault.py": "a cluster with a vault is made for each module that wants one",
-    "integration/test_driver_bad_input.py": "half of it is one table",
     "integration/test_driver_csi.py": "to be split by kind of call",
     "unit/economy/test_gate.py": "to be split by kind of trouble",
     "unit/economy/test_hub.py": "to be split by what is held",
@@ -353,8 +351,8 @@ BAD: list[tuple[Rule, str, str]] = [
     (purity_complaints, "paths", '"""Rules. [pure]"""\nnow = datetime.now(UTC)'),
     (purity_complaints, "paths", '"""Rules. [pure]"""\nprint(1)'),
     (purity_complaints, "paths", '"""Rules. [pure]"""\nopen("x")'),
-    (size_complaints, "paths", "\n" * 301),
-    (size_complaints, "paths", "def f():\n" + "    pass\n" * 60),
+    (size_complaints, "paths", "\n" * 501),
+    (size_complaints, "paths", "def f():\n" + "    pass\n" * 65),
     (edge_complaints, "paths", "print(1)"),
     (edge_complaints, "paths", "import sys\nsys.exit(1)"),
     (edge_complaints, "paths", "raise SystemExit"),

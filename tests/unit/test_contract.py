@@ -24,7 +24,7 @@ from keyferry.contract import (
     encode_result,
 )
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
-from keyferry.expiry import Ending, Expiry, ExpiryState
+from keyferry.expiry import ExpiringLease, Expiry, ExpiryState
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 
 CANARY = "canary-s3cret"
@@ -190,10 +190,10 @@ def test_the_contract_is_fulfilled_by_plain_methods() -> None:
         def restore(self) -> frozenset[str]:
             return frozenset()
 
-        def endings(self) -> tuple[Ending, ...]:
+        def expiring_leases(self) -> tuple[ExpiringLease, ...]:
             return ()
 
-        def volume_gone(self, target_path: str) -> None:
+        def volume_removed(self, target_path: str) -> None:
             pass
 
         async def close(self) -> None:
@@ -215,10 +215,10 @@ def test_the_contract_is_fulfilled_by_plain_methods() -> None:
 def test_the_end_of_an_object_comes_nearer(now: float, state: ExpiryState, sentence: str) -> None:
     """The sentence does not change with every second, so that one event can count it."""
     expiry = Expiry("secret db", 10_000, 100.0)
-    assert (state, sentence) == (expiry.state(now), expiry.sentence(now))
+    assert (state, sentence) == (expiry.state(now), expiry.warning(now))
 
 
 def test_a_named_file_keeps_all_its_names() -> None:
     """The path, the names beside it, and what a person calls the object."""
     named = NamedFile("alias", frozenset({"db"}), "secret db")
-    assert re.fullmatch(r"NamedFile\(path='alias', .*origin='secret db'\)", repr(named))
+    assert re.fullmatch(r"NamedFile\(path='alias', .*object_name='secret db'\)", repr(named))

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
+from keyferry.cli.economy_flags import RESILIENCE_FLAGS, resilience_settings
 from keyferry.cli.goflags import parse_flags
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import PlatformError
 
 
-def settings_of(*arguments: str) -> EconomySettings:
-    return economy_settings(parse_flags(arguments, ECONOMY_FLAGS))
+def settings_of(*arguments: str) -> ResilienceSettings:
+    return resilience_settings(parse_flags(arguments, RESILIENCE_FLAGS))
 
 
 def test_without_flags_all_is_as_the_settings_say() -> None:
     """The help shows the same defaults."""
-    assert EconomySettings() == settings_of()
+    assert ResilienceSettings() == settings_of()
 
 
 def test_each_flag_is_heard() -> None:
     """With its own unit."""
-    expected = EconomySettings(
-        reuse=1.0, refusals=0.5, held_bytes=7, proofs=False, rate=8, burst=9, at_once=10
+    expected = ResilienceSettings(
+        cache_ttl=1.0,
+        negative_cache_ttl=0.5,
+        cache_max_bytes=7,
+        list_revalidation=False,
+        qps=8,
+        burst=9,
+        max_concurrency=10,
     )
     assert expected == settings_of(
         "--fetch-reuse=1s",

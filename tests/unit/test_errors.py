@@ -12,12 +12,12 @@ from keyferry.errors import (
     AuthorError,
     ClassNotFoundError,
     Code,
-    Hop,
     KeyferryError,
     PlatformError,
     ProviderError,
     ProviderReportedError,
     RequestInvalidError,
+    Stage,
     VaultThrottledError,
     VolumeError,
 )
@@ -38,19 +38,19 @@ def test_the_message_is_the_problem_and_then_the_remedy() -> None:
 
 
 def test_an_error_can_say_at_which_hop_it_arose() -> None:
-    """The hop of its class stands where none is given; other errors of the class keep it."""
-    assert Hop.TLS is PlatformError("x", hop=Hop.TLS).hop
-    assert Hop.VOLUME is VolumeError("x").hop
-    assert Hop.REQUEST is PlatformError("x").hop
+    """The stage of its class stands where none is given; other errors of the class keep it."""
+    assert Stage.TLS is PlatformError("x", stage=Stage.TLS).stage
+    assert Stage.VOLUME is VolumeError("x").stage
+    assert Stage.REQUEST is PlatformError("x").stage
 
 
 @pytest.mark.parametrize("error", list(tree()), ids=lambda error: error.__name__)
 def test_every_error_is_explained_and_has_a_status(error: type[KeyferryError]) -> None:
-    """A docstring of its own, one of the known codes and hops, one word as its reason."""
+    """A docstring of its own, one of the known codes and stages, one word as its reason."""
     assert error.__doc__ is not None
     assert error.__doc__ != (error.__base__.__doc__ if error.__base__ else None)
     assert error.code in set(Code)
-    assert isinstance(error.hop, Hop)
+    assert isinstance(error.stage, Stage)
     assert error.reason == "" or error.reason.isalnum()
 
 

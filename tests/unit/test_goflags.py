@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.cli.driver import FLAGS, settings_from
+from keyferry.cli.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.goflags import (
     FlagError,
+    FlagKind,
+    FlagValue,
     GoFlag,
-    Kind,
-    Value,
     help_text,
     parse_flags,
     warn_ignored,
@@ -21,14 +21,14 @@ from keyferry.errors import PlatformError
 from tests.fakes.log import captured_log
 
 TABLE = (
-    GoFlag("name", Kind.STRING, "x", "a text"),
-    GoFlag("count", Kind.INT, "3", "a number"),
-    GoFlag("on", Kind.BOOL, "false", "a switch"),
-    GoFlag("wait", Kind.DURATION, "2m", "a while"),
-    GoFlag("old", Kind.STRING, "", "", "it was for another time"),
+    GoFlag("name", FlagKind.STRING, "x", "a text"),
+    GoFlag("count", FlagKind.INT, "3", "a number"),
+    GoFlag("on", FlagKind.BOOL, "false", "a switch"),
+    GoFlag("wait", FlagKind.DURATION, "2m", "a while"),
+    GoFlag("old", FlagKind.STRING, "", "", "it was for another time"),
 )
 
-UPSTREAM: dict[str, Value] = {
+UPSTREAM: dict[str, FlagValue] = {
     "endpoint": "unix://tmp/csi.sock",
     "drivername": "secrets-store.csi.k8s.io",
     "nodeid": "",
@@ -68,7 +68,7 @@ WITHOUT_MEANING = [
 ]  # fmt: skip
 
 
-def values(*arguments: str) -> dict[str, Value]:
+def values(*arguments: str) -> dict[str, FlagValue]:
     """What these arguments give for the table, without what stayed at its default."""
     defaults = parse_flags((), TABLE).values
     return {k: v for k, v in parse_flags(arguments, TABLE).values.items() if v != defaults[k]}
@@ -101,7 +101,7 @@ def test_without_arguments_every_flag_has_its_default() -> None:
     ],
 )
 def test_arguments_are_read_as_go_programs_read_them(
-    arguments: list[str], expected: dict[str, Value]
+    arguments: list[str], expected: dict[str, FlagValue]
 ) -> None:
     """One dash or two, with or without '='; the last of a repeated flag counts."""
     assert expected == values(*arguments)
@@ -155,7 +155,7 @@ def test_help_lists_what_acts_and_names_what_does_not() -> None:
 
 def test_every_flag_of_upstream_is_there_with_its_default() -> None:
     """A manifest that leaves a flag out gets what it got before."""
-    defaults = parse_flags((), FLAGS).values
+    defaults = parse_flags((), DRIVER_FLAGS).values
     assert {name: defaults.get(name) for name in UPSTREAM} == UPSTREAM
 
 
@@ -171,7 +171,7 @@ def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
                 "--provider-health-check-interval=1m", "--max-call-recv-msg-size=5",
                 "--volumes=folder", "--manifests=/m", "--builtin-providers=",
             ],
-            FLAGS,
+            DRIVER_FLAGS,
         )
     )  # fmt: skip
     assert "unix:///csi/csi.sock" == settings.endpoint
@@ -182,7 +182,7 @@ def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
         settings.max_receive_bytes,
     )
     assert (VolumeKind.FOLDER, (), Path("/m")) == (
-        settings.volumes,
+        settings.volume_kind,
         settings.built_in,
         settings.manifests,
     )
@@ -194,14 +194,14 @@ def test_the_proxies_of_the_environment_are_taken_at_the_start(
     """By the command line, which alone reads the environment."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "near.example")
-    proxies = settings_from(parse_flags((), FLAGS)).proxies
-    assert "http://proxy.example:3128" == proxies.of("https", "far.example")
-    assert "" == proxies.of("https", "near.example")
+    proxies = settings_from(parse_flags((), DRIVER_FLAGS)).proxies
+    assert "http://proxy.example:3128" == proxies.proxy_for("https", "far.example")
+    assert "" == proxies.proxy_for("https", "near.example")
 
 
 def test_rotation_and_health_are_off_unless_switched_on() -> None:
     """The interval alone does nothing."""
-    settings = settings_from(parse_flags(["--rotation-poll-interval=30s"], FLAGS))
+    settings = settings_from(parse_flags(["--rotation-poll-interval=30s"], DRIVER_FLAGS))
     assert (None, None) == (settings.rotation_interval, settings.health_interval)
 
 
@@ -220,18 +220,18 @@ def test_rotation_and_health_are_off_unless_switched_on() -> None:
 def test_a_value_that_the_driver_cannot_use_is_refused(arguments: list[str], words: str) -> None:
     """With the flag and what it takes."""
     with pytest.raises(PlatformError) as caught:
-        settings_from(parse_flags(arguments, FLAGS))
+        settings_from(parse_flags(arguments, DRIVER_FLAGS))
     assert words in str(caught.value)
 
 
 def test_the_metrics_backend_is_accepted_in_any_case() -> None:
     """As upstream does."""
-    settings_from(parse_flags(["--metrics-backend=PROMETHEUS"], FLAGS))
+    settings_from(parse_flags(["--metrics-backend=PROMETHEUS"], DRIVER_FLAGS))
 
 
 def test_a_flag_without_meaning_is_told_once() -> None:
     """Given twice, one warning; not given, none."""
-    flags = parse_flags(["--log_dir=/a", "--log_dir=/b", "--one_output"], FLAGS)
+    flags = parse_flags(["--log_dir=/a", "--log_dir=/b", "--one_output"], DRIVER_FLAGS)
     with captured_log() as log:
         warn_ignored(flags)
     lines = log.getvalue().splitlines()
@@ -243,10 +243,10 @@ def test_a_flag_without_meaning_is_told_once() -> None:
 @pytest.mark.parametrize("name", WITHOUT_MEANING)
 def test_each_flag_without_meaning_says_why(name: str) -> None:
     """The reason is the second half of its warning."""
-    (flag,) = [flag for flag in FLAGS if flag.name == name]
-    assert flag.without_meaning
+    (flag,) = [flag for flag in DRIVER_FLAGS if flag.name == name]
+    assert flag.ignored_because
 
 
 def test_flags_without_meaning_are_exactly_these() -> None:
     """A flag that upstream acts on is never quietly ignored."""
-    assert set(WITHOUT_MEANING) == {flag.name for flag in FLAGS if flag.without_meaning}
+    assert set(WITHOUT_MEANING) == {flag.name for flag in DRIVER_FLAGS if flag.ignored_because}

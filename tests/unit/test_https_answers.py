@@ -5,7 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from keyferry.answers import Refusal, busy_error, parse_answer, refusal
+from keyferry.answers import (
+    ErrorResponse,
+    parse_error_response,
+    parse_json_response,
+    retryable_error,
+)
 from keyferry.errors import VaultError, VaultThrottledError
 
 CANARY = "canary-5e7a"
@@ -37,8 +42,8 @@ def test_a_refusal_keeps_codes_and_drops_everything_else(
     body: bytes, codes: tuple[str, ...]
 ) -> None:
     """A code is one short word; messages and other text stay out."""
-    expected = Refusal(403, codes, "Bearer x")
-    assert refusal(403, {"WWW-Authenticate": "Bearer x"}, body) == expected
+    expected = ErrorResponse(403, codes, "Bearer x")
+    assert parse_error_response(403, {"WWW-Authenticate": "Bearer x"}, body) == expected
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_a_refusal_keeps_codes_and_drops_everything_else(
 def test_an_answer_that_cannot_be_read_is_an_error_without_its_text(body: bytes) -> None:
     """The message names the host; the answer is neither quoted nor chained."""
     with pytest.raises(VaultError, match=r"vault\.test is not the JSON") as caught:
-        parse_answer(body, Document, host="vault.test", purpose="read secret x")
+        parse_json_response(body, Document, host="vault.test", action="read secret x")
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -62,7 +67,7 @@ def test_an_answer_that_cannot_be_read_is_an_error_without_its_text(body: bytes)
 
 def test_throttling_says_how_long_the_vault_asks_to_wait() -> None:
     """429 becomes an error of its own that carries the pause."""
-    error = busy_error(429, host="vault.test", purpose="read secret x", pause=120.0)
+    error = retryable_error(429, host="vault.test", action="read secret x", retry_after=120.0)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 120.0
     assert "asks to wait 120 s" in str(error)
@@ -70,5 +75,5 @@ def test_throttling_says_how_long_the_vault_asks_to_wait() -> None:
 
 def test_a_failing_vault_is_named_with_its_status() -> None:
     """The other statuses that mean "later" are the vault's failures."""
-    error = busy_error(503, host="vault.test", purpose="read secret x", pause=None)
+    error = retryable_error(503, host="vault.test", action="read secret x", retry_after=None)
     assert error.problem == "failed to read secret x: vault.test failed with status 503"

@@ -91,7 +91,7 @@ def test_a_failed_refresh_counts_as_both_errors() -> None:
 def test_secrets_in_step_are_counted() -> None:
     """Upstream declares this metric and never counts it."""
     metrics = Metrics()
-    with metrics.secrets.bringing("azure"):
+    with metrics.secrets.timed_sync("azure"):
         pass
     shown = metrics.exposition().decode()
     assert 'sync_k8s_secret_total{os_type="linux",provider="azure"} 1.0' in shown
@@ -101,9 +101,9 @@ def test_secrets_in_step_are_counted() -> None:
 def test_a_secret_that_failed_counts_as_an_error_alone() -> None:
     """By the kind of the error."""
     metrics = Metrics()
-    with pytest.raises(VaultError), metrics.secrets.bringing("azure"):
+    with pytest.raises(VaultError), metrics.secrets.timed_sync("azure"):
         raise VaultError("x")
-    metrics.secrets.failed(VaultError("x"))
+    metrics.secrets.sync_failed(VaultError("x"))
     shown = metrics.exposition().decode()
     assert "sync_k8s_secret_total{" not in shown
     assert 'keyferry_secret_errors_total{error_type="Vault",os_type="linux"} 1.0' in shown

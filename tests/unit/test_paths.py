@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keyferry.paths import MAX_ELEMENT_BYTES, MAX_PATH_BYTES, path_clash, path_problem
+from keyferry.paths import MAX_ELEMENT_BYTES, MAX_PATH_BYTES, path_conflict, path_problem
 
 LONGEST = "/".join(["x" * 255] * 16)
 """16 elements of 255 bytes and 15 slashes: 4095 bytes; one byte more is 4096."""
@@ -102,7 +102,7 @@ def test_an_accepted_path_stays_inside_and_means_one_file(path: str) -> None:
 )
 def test_two_files_in_one_place_are_found(paths: list[str], clash: tuple[str, str] | None) -> None:
     """Equal paths clash, and a file clashes with a folder of its name; neighbours do not."""
-    assert clash == path_clash(paths)
+    assert clash == path_conflict(paths)
 
 
 elements = st.sampled_from(["a", "b", "a-", "a."])
@@ -117,6 +117,6 @@ def test_a_clash_is_found_exactly_where_one_is(names: list[str]) -> None:
         for other, second in enumerate(names)
         if index != other and (first == second or second.startswith(f"{first}/"))
     ]
-    clash = path_clash(names)
+    clash = path_conflict(names)
     assert bool(pairs) == (clash is not None)
     assert clash is None or clash in pairs

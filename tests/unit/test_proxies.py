@@ -13,27 +13,30 @@ CANARY = "canary-77aa"
 
 def test_the_scheme_of_the_url_chooses_the_variable() -> None:
     """Each has one of its own."""
-    proxies = Proxies.of_environment({"HTTPS_PROXY": PROXY, "HTTP_PROXY": "http://other:1"})
-    found = (proxies.of("https", "a.vault.azure.net"), proxies.of("http", "a.vault.azure.net"))
+    proxies = Proxies.from_environment({"HTTPS_PROXY": PROXY, "HTTP_PROXY": "http://other:1"})
+    found = (
+        proxies.proxy_for("https", "a.vault.azure.net"),
+        proxies.proxy_for("http", "a.vault.azure.net"),
+    )
     assert (PROXY, "http://other:1") == found
 
 
 def test_nothing_set_is_no_proxy() -> None:
     """Nor is an empty variable."""
-    proxies = Proxies.of_environment({"HTTPS_PROXY": " "})
-    assert "" == proxies.of("https", "a.vault.azure.net")
+    proxies = Proxies.from_environment({"HTTPS_PROXY": " "})
+    assert "" == proxies.proxy_for("https", "a.vault.azure.net")
 
 
 def test_lower_case_counts_first() -> None:
     """As everywhere."""
     environment = {"https_proxy": PROXY, "HTTPS_PROXY": "http://other:1"}
-    assert PROXY == Proxies.of_environment(environment).of("https", "a")
+    assert PROXY == Proxies.from_environment(environment).proxy_for("https", "a")
 
 
 def test_a_bare_host_is_an_http_proxy() -> None:
     """People write host:port."""
-    proxies = Proxies.of_environment({"HTTPS_PROXY": "proxy.example:3128"})
-    assert PROXY == proxies.of("https", "a")
+    proxies = Proxies.from_environment({"HTTPS_PROXY": "proxy.example:3128"})
+    assert PROXY == proxies.proxy_for("https", "a")
 
 
 @pytest.mark.parametrize(
@@ -60,8 +63,8 @@ def test_a_bare_host_is_an_http_proxy() -> None:
 )
 def test_no_proxy_means_names_domains_and_networks(without: str, host: str, bypassed: bool) -> None:
     """What is below a name too; loopback always."""
-    proxies = Proxies.of_environment({"HTTPS_PROXY": PROXY, "NO_PROXY": without})
-    assert ("" if bypassed else PROXY) == proxies.of("https", host)
+    proxies = Proxies.from_environment({"HTTPS_PROXY": PROXY, "NO_PROXY": without})
+    assert ("" if bypassed else PROXY) == proxies.proxy_for("https", host)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +73,12 @@ def test_no_proxy_means_names_domains_and_networks(without: str, host: str, bypa
 def test_what_is_no_url_of_a_proxy_is_refused(text: str) -> None:
     """Naming the variable, and nothing of what it holds."""
     with pytest.raises(PlatformError) as caught:
-        Proxies.of_environment({"HTTP_PROXY": text})
+        Proxies.from_environment({"HTTP_PROXY": text})
     assert "HTTP_PROXY is not the URL of a proxy" == caught.value.problem
     assert CANARY not in str(caught.value)
 
 
 def test_a_password_is_not_shown() -> None:
     """Settings are printed by who debugs."""
-    proxies = Proxies.of_environment({"HTTPS_PROXY": f"http://user:{CANARY}@host:1"})
+    proxies = Proxies.from_environment({"HTTPS_PROXY": f"http://user:{CANARY}@host:1"})
     assert CANARY not in repr(proxies)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.retry import GiveUp, RetryPolicy, Wait, decide, retry_after_seconds
+from keyferry.retry import GiveUp, RetryPolicy, Wait, decide_retry, retry_after_seconds
 
 POLICY = RetryPolicy(tries=4, base=0.8, cap=10.0)
 NOW = 1_700_000_000.0
@@ -15,32 +15,32 @@ NOW = 1_700_000_000.0
 @pytest.mark.parametrize(("failures", "longest"), [(1, 0.8), (2, 1.6), (3, 3.2)])
 def test_pauses_double_with_each_failure(failures: int, longest: float) -> None:
     """The longest pause is base * 2^(failures-1)."""
-    actual = decide(POLICY, failures=failures, left=60.0, jitter=1.0)
+    actual = decide_retry(POLICY, failures=failures, time_left=60.0, jitter=1.0)
     assert actual == Wait(longest)
 
 
 def test_a_pause_is_drawn_from_its_whole_length() -> None:
     """Full jitter: the dice choose anything from nothing to the longest pause."""
-    actual = decide(POLICY, failures=3, left=60.0, jitter=0.0)
+    actual = decide_retry(POLICY, failures=3, time_left=60.0, jitter=0.0)
     assert actual == Wait(0.0)
 
 
 def test_no_pause_of_our_own_is_longer_than_the_cap() -> None:
     """The cap ends the doubling."""
     policy = RetryPolicy(tries=20, base=0.8, cap=10.0)
-    actual = decide(policy, failures=15, left=60.0, jitter=1.0)
+    actual = decide_retry(policy, failures=15, time_left=60.0, jitter=1.0)
     assert actual == Wait(10.0)
 
 
 def test_the_last_try_is_followed_by_none() -> None:
     """Four tries are four tries."""
-    actual = decide(POLICY, failures=4, left=60.0, jitter=0.5)
+    actual = decide_retry(POLICY, failures=4, time_left=60.0, jitter=0.5)
     assert actual == GiveUp()
 
 
 def test_a_pause_that_does_not_fit_the_time_left_is_not_begun() -> None:
     """Waiting in vain helps nobody."""
-    actual = decide(POLICY, failures=1, left=0.7, jitter=1.0)
+    actual = decide_retry(POLICY, failures=1, time_left=0.7, jitter=1.0)
     assert actual == GiveUp()
 
 
@@ -53,7 +53,7 @@ def test_a_wait_always_ends_before_the_time_limit(
     failures: int, left: float, jitter: float
 ) -> None:
     """Whatever comes in, a pause is never negative and never outlasts the request."""
-    match decide(POLICY, failures=failures, left=left, jitter=jitter):
+    match decide_retry(POLICY, failures=failures, time_left=left, jitter=jitter):
         case Wait(seconds):
             assert 0 <= seconds < left
         case GiveUp():

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.sockets import MAX_SOCKET_BYTES, Endpoint, bind_private, parse_endpoint
+from keyferry.sockets import MAX_SOCKET_PATH_BYTES, GrpcEndpoint, bind_private, parse_endpoint
 
 
-def bound(endpoint: Endpoint) -> socket.socket:
+def bound(endpoint: GrpcEndpoint) -> socket.socket:
     """A listening socket on a unix endpoint."""
     made = socket.socket(socket.AF_UNIX)
 
@@ -46,7 +46,7 @@ def test_an_endpoint_is_read_as_upstream_reads_it(
     text: str, address: str, path: Path | None
 ) -> None:
     """The rest of a unix endpoint gets a leading slash."""
-    assert Endpoint(address, path) == parse_endpoint(text)
+    assert GrpcEndpoint(address, path) == parse_endpoint(text)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_failed_bind_leaves_nothing_and_keeps_what_is_there(tmp_path: Path) ->
 
 def test_a_longest_path_is_bound(tmp_path: Path) -> None:
     """The way over a hidden folder makes no path longer."""
-    room = MAX_SOCKET_BYTES - len(os.fsencode(tmp_path)) - 1
+    room = MAX_SOCKET_PATH_BYTES - len(os.fsencode(tmp_path)) - 1
     path = tmp_path / ("x" * room)
     with bound(parse_endpoint(f"unix://{path}")), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
@@ -137,9 +137,9 @@ def test_the_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
     first, second = bind_private(endpoint, bind), bind_private(endpoint, bind)
     assert first is not None
     assert second is not None
-    assert (False, True) == (first.stands(), second.stands())
+    assert (False, True) == (first.is_current(), second.is_current())
     first.remove()
-    assert second.stands()
+    assert second.is_current()
     second.remove()
     assert [] == list(tmp_path.iterdir())
     for each in made:

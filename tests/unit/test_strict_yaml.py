@@ -14,7 +14,7 @@ from keyferry.strict_yaml import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_NODES,
-    Style,
+    ScalarStyle,
     YamlError,
     YamlList,
     YamlMap,
@@ -43,7 +43,7 @@ def plain(node: YamlNode | None) -> object:
 )
 def test_a_plain_scalar_stays_as_it_is_written(text: str) -> None:
     """No scalar is resolved to a number, a boolean or a date."""
-    assert read_yaml(text) == YamlScalar(text, Style.PLAIN, 1)
+    assert read_yaml(text) == YamlScalar(text, ScalarStyle.PLAIN, 1)
 
 
 @pytest.mark.parametrize("text", ["a:", "a: ~", "a: null", "a: NULL", "a: Null"])
@@ -77,12 +77,12 @@ def test_nodes_know_their_line_and_style() -> None:
     root = read_yaml("a: x\nb:\n- 'y'\n- |\n  z\n- >\n  w\n")
     assert root == YamlMap(
         {
-            "a": YamlScalar("x", Style.PLAIN, 1),
+            "a": YamlScalar("x", ScalarStyle.PLAIN, 1),
             "b": YamlList(
                 (
-                    YamlScalar("y", Style.QUOTED, 3),
-                    YamlScalar("z\n", Style.LITERAL, 4),
-                    YamlScalar("w\n", Style.FOLDED, 6),
+                    YamlScalar("y", ScalarStyle.QUOTED, 3),
+                    YamlScalar("z\n", ScalarStyle.LITERAL, 4),
+                    YamlScalar("w\n", ScalarStyle.FOLDED, 6),
                 ),
                 3,
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyferry.strict_yaml import YamlScalar, read_yaml
-from keyferry.yaml_values import integer_of, value_of
+from keyferry.yaml_values import parse_integer, typed_value
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ from keyferry.yaml_values import integer_of, value_of
 def test_types_are_kept(text: str, value: object) -> None:
     """Quoted scalars are texts; so are the words that YAML 1.1 took for booleans."""
     node = read_yaml(f"x: {text}")
-    assert {"x": value} == value_of(node)  # type: ignore[arg-type]
+    assert {"x": value} == typed_value(node)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_types_are_kept(text: str, value: object) -> None:
 def test_integers_are_plain_and_octal_with_a_zero(text: str, number: int | None) -> None:
     node = read_yaml(text)
     assert isinstance(node, YamlScalar)
-    assert number == integer_of(node)
+    assert number == parse_integer(node)

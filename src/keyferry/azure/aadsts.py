@@ -32,23 +32,23 @@ class Explanation:
     remedy: str
 
 
-_FEDERATED = (
+_FEDERATED_REMEDY = (
     "Compare with: az ad app federated-credential list --id {client} (or: az identity "
     "federated-credential list --resource-group GROUP --identity-name NAME). The token has issuer "
     "{issuer}, subject {subject} and audience {audience}."
 )
-_RESET = (
+_RESET_REMEDY = (
     "Make a new one with: az ad app credential reset --id {client}, and put its value (not its "
     "id) into the key clientsecret of the nodePublishSecretRef Secret."
 )
-_CERTIFICATE = (
+_CERTIFICATE_REMEDY = (
     "Register the certificate of the key clientcertificate with: az ad app credential reset "
     "--id {client} --append --cert @certificate.pem"
 )
-_CLOUD = "Check cloudName in the class, and that the tenant belongs to that cloud."
+_CLOUD_REMEDY = "Check cloudName in the class, and that the tenant belongs to that cloud."
 
 EXPLANATIONS: Mapping[int, Explanation] = {
-    50001: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD),
+    50001: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD_REMEDY),
     50027: Explanation(
         "the service-account token is malformed or its signature is not valid",
         "Check that the issuer {issuer} publishes the keys that this cluster signs with.",
@@ -78,15 +78,15 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "Have an administrator consent: az ad app permission admin-consent --id {client}",
     ),
     70002: Explanation("its credential is wrong", "Check the key {credential} of the Secret."),
-    70011: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
+    70011: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD_REMEDY),
     70021: Explanation(
-        "none of its federated credentials matches the service-account token", _FEDERATED
+        "none of its federated credentials matches the service-account token", _FEDERATED_REMEDY
     ),
     90002: Explanation(
         "the tenant {tenant} does not exist in this cloud",
         "Set tenantID to the tenant of the identity: az account show --query tenantId.",
     ),
-    500011: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD),
+    500011: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD_REMEDY),
     700016: Explanation(
         "the tenant {tenant} has no such application",
         "Set tenantID and the client id to those of one identity: az ad sp show --id {client}.",
@@ -101,32 +101,36 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "--is-fallback-public-client false",
     ),
     700027: Explanation(
-        "the certificate of its assertion is not registered, or has expired", _CERTIFICATE
+        "the certificate of its assertion is not registered, or has expired", _CERTIFICATE_REMEDY
     ),
-    700030: Explanation("the certificate of its assertion is not valid", _CERTIFICATE),
-    700211: Explanation("none of its federated credentials has the issuer {issuer}", _FEDERATED),
+    700030: Explanation("the certificate of its assertion is not valid", _CERTIFICATE_REMEDY),
+    700211: Explanation(
+        "none of its federated credentials has the issuer {issuer}", _FEDERATED_REMEDY
+    ),
     700212: Explanation(
-        "none of its federated credentials has the audience {audience}", _FEDERATED
+        "none of its federated credentials has the audience {audience}", _FEDERATED_REMEDY
     ),
-    700213: Explanation("none of its federated credentials has the subject {subject}", _FEDERATED),
+    700213: Explanation(
+        "none of its federated credentials has the subject {subject}", _FEDERATED_REMEDY
+    ),
     900023: Explanation(
         "{tenant} is neither the id nor a domain name of a tenant",
         "Set tenantID to what this says: az account show --query tenantId.",
     ),
-    1002012: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD),
-    900382: Explanation("an application cannot sign in across clouds", _CLOUD),
+    1002012: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD_REMEDY),
+    900382: Explanation("an application cannot sign in across clouds", _CLOUD_REMEDY),
     7000112: Explanation(
         "the application is disabled",
         "Enable it: az ad sp update --id {client} --set accountEnabled=true",
     ),
-    7000215: Explanation("the client secret is wrong", _RESET),
-    7000216: Explanation("the request carried no credential", _RESET),
-    7000218: Explanation("the request carried no credential", _RESET),
+    7000215: Explanation("the client secret is wrong", _RESET_REMEDY),
+    7000216: Explanation("the request carried no credential", _RESET_REMEDY),
+    7000218: Explanation("the request carried no credential", _RESET_REMEDY),
     7000229: Explanation(
         "the application {client} has no service principal in the tenant {tenant}",
         "Make one: az ad sp create --id {client}; or set tenantID to its home tenant.",
     ),
-    7000222: Explanation("the client secret has expired", _RESET),
+    7000222: Explanation("the client secret has expired", _RESET_REMEDY),
 }
 
 
@@ -137,18 +141,18 @@ def explain(code: int, *, identity: Identity, tenant: str) -> Explanation:
         f"Look it up: https://login.microsoftonline.com/error?code={code}",
     )
     found = EXPLANATIONS.get(code, unknown)
-    fields = _fields(identity, tenant)
+    fields = _template_fields(identity, tenant)
     return Explanation(found.problem.format_map(fields), found.remedy.format_map(fields))
 
 
-def _fields(identity: Identity, tenant: str) -> dict[str, str]:
+def _template_fields(identity: Identity, tenant: str) -> dict[str, str]:
     known = profile(identity)
-    token = known.token
+    token = known.service_account_token
     return {
         "client": excerpt(known.client_id),
         "tenant": tenant,
         "issuer": excerpt(token.issuer or "(unreadable)") if token else "(none)",
         "subject": excerpt(token.subject or "(unreadable)") if token else "(none)",
         "audience": token.audience if token else "(none)",
-        "credential": known.credential or "(none)",
+        "credential": known.credential_key or "(none)",
     }

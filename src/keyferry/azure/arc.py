@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from keyferry.azure.token_source import AccessToken, TokenAnswer, TokenRefusedError, parse_token
+from keyferry.azure.token_source import AccessToken, TokenRefusedError, TokenResponse, parse_token
 from keyferry.errors import IdentityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.azure.service_account import ServiceAccountToken
-    from keyferry.azure.token_http import TokenHttp
+    from keyferry.azure.token_http import TokenHttpClient
 
 ARC_URL = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
 _MAX_KEY_BYTES = 4096
@@ -36,7 +36,7 @@ class ArcAgent:
 
     program: Path | None = Path("/opt/azcmagent/bin/himds")
     """Where it exists, a managed identity of the machine is that of Arc; None: do not look."""
-    keys: Path = Path("/var/opt/azcmagent/tokens")
+    key_directory: Path = Path("/var/opt/azcmagent/tokens")
     """The folder of its challenge files."""
 
     @property
@@ -56,26 +56,30 @@ class ArcSource:
     """
 
     def __init__(
-        self, http: TokenHttp, agent: ArcAgent, *, resource: str, clock: Callable[[], float]
+        self, http: TokenHttpClient, agent: ArcAgent, *, resource: str, clock: Callable[[], float]
     ) -> None:
         self._http = http
         self._agent = agent
         self._clock = clock
         self._url = URL(ARC_URL).with_query({"api-version": "2020-06-01", "resource": resource})
 
-    async def token(self, _proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
+    async def request_token(
+        self, _federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
         """Ask twice: for the challenge, then with its answer; see `TokenSource`."""
         headers = {"Metadata": "true"}
         challenge = await self._http.get(self._url, headers, seconds)
         if challenge.status != 401:
             return parse_token(challenge, now=self._clock())
-        key = await asyncio.to_thread(read_key, key_path(challenge), self._agent.keys)
+        key = await asyncio.to_thread(
+            read_challenge_key, challenge_key_path(challenge), self._agent.key_directory
+        )
         headers["Authorization"] = f"Basic {key}"
         answer = await self._http.get(self._url, headers, seconds)
         return parse_token(answer, now=self._clock())
 
 
-def key_path(challenge: TokenAnswer) -> str:
+def challenge_key_path(challenge: TokenResponse) -> str:
     """The file that a 401 of the agent names.
 
     Raises:
@@ -88,15 +92,15 @@ def key_path(challenge: TokenAnswer) -> str:
     return found[1]
 
 
-def read_key(path: str, folder: Path) -> str:
+def read_challenge_key(path: str, directory: Path) -> str:
     """The content of the challenge file `path`.
 
     Raises:
-        IdentityError: it does not lie in `folder`, is no small regular file, or cannot be read.
+        IdentityError: it does not lie in `directory`, is no small regular file, or cannot be read.
     """
-    if Path(path).parent != folder or ".." in path:
+    if Path(path).parent != directory or ".." in path:
         raise IdentityError(
-            f"the Azure Arc agent names a file outside of {folder}",
+            f"the Azure Arc agent names a file outside of {directory}",
             "Only the agent may answer on 127.0.0.1:40342; look at what listens there.",
         )
     try:
@@ -109,7 +113,7 @@ def read_key(path: str, folder: Path) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise IdentityError(
-            f"the challenge file of the Azure Arc agent in {folder} cannot be read: {reason}",
+            f"the challenge file of the Azure Arc agent in {directory} cannot be read: {reason}",
             "Add the user of this process to the group himds; in a container mount "
-            f"{folder} from the machine.",
+            f"{directory} from the machine.",
         ) from None

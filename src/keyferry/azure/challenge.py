@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from keyferry.errors import AccessDeniedError
 from keyferry.excerpt import excerpt
 
-_ALIASES = {
+_AUTHORITY_ALIASES = {
     "login.windows.net": "login.microsoftonline.com",
     "login.microsoft.com": "login.microsoftonline.com",
     "sts.windows.net": "login.microsoftonline.com",
@@ -39,7 +39,7 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TokenTarget:
     """The token that a vault wants.
 
     Attributes:
@@ -63,12 +63,14 @@ def parse_challenge(header: str) -> Challenge:
     return Challenge(authority, tenant, resource if _https_url(resource) else "")
 
 
-def wanted_token(challenge: Challenge, used: Wanted, *, host: str, authority: str) -> Wanted:
-    """The token to ask for after `challenge`; equal to `used` where it says nothing new.
+def token_target(
+    challenge: Challenge, rejected: TokenTarget, *, host: str, authority: str
+) -> TokenTarget:
+    """The token to ask for after `challenge`; equal to `rejected` where it says nothing new.
 
     Args:
         challenge: of the vault.
-        used: the token that it did not accept.
+        rejected: the token that it did not accept.
         host: of the vault.
         authority: the https URL of the token endpoint of the cloud.
 
@@ -76,8 +78,8 @@ def wanted_token(challenge: Challenge, used: Wanted, *, host: str, authority: st
         AccessDeniedError: it wants a token for a resource that is not around the vault's host: one
             for somebody else.
     """
-    resource = used.resource
-    if challenge.resource and challenge.resource != used.resource.casefold():
+    resource = rejected.resource
+    if challenge.resource and challenge.resource != rejected.resource.casefold():
         domain = urlsplit(challenge.resource).hostname or ""
         if not host.casefold().endswith(f".{domain}"):
             raise AccessDeniedError(
@@ -87,11 +89,13 @@ def wanted_token(challenge: Challenge, used: Wanted, *, host: str, authority: st
             )
         resource = challenge.resource
     known = urlsplit(authority).hostname or ""
-    same_cloud = _ALIASES.get(challenge.authority, challenge.authority) == known.casefold()
-    tenant = used.tenant
-    if same_cloud and challenge.tenant and challenge.tenant != used.tenant.casefold():
+    same_cloud = (
+        _AUTHORITY_ALIASES.get(challenge.authority, challenge.authority) == known.casefold()
+    )
+    tenant = rejected.tenant
+    if same_cloud and challenge.tenant and challenge.tenant != rejected.tenant.casefold():
         tenant = challenge.tenant
-    return Wanted(tenant, resource)
+    return TokenTarget(tenant, resource)
 
 
 def _https_url(text: str) -> SplitResult | None:

@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from keyferry.errors import ClassInvalidError, Hop, PlatformError
+from keyferry.errors import ClassInvalidError, PlatformError, Stage
 from keyferry.excerpt import excerpt
 
-STACK_NAME = "AzureStackCloud"
+AZURE_STACK_CLOUD = "AzureStackCloud"
 
 
 @dataclass(frozen=True, slots=True)
-class Cloud:
+class AzureCloud:
     """One cloud.
 
     Attributes:
@@ -42,16 +42,16 @@ class Cloud:
         """The host name of the vault called `vault`."""
         return f"{vault}.{self.vault_suffix}"
 
-    def resource_of(self, host: str) -> str:
+    def token_resource(self, host: str) -> str:
         """The resource that tokens for the vault at `host` are asked for.
 
         A managed HSM has its own; every other host is a vault's until its challenge says more.
         """
-        if self.hsm_suffix and _within(host.casefold(), self.hsm_suffix):
+        if self.hsm_suffix and _is_in_domain(host.casefold(), self.hsm_suffix):
             return f"https://{self.hsm_suffix}"
         return self.vault_resource
 
-    def is_own_host(self, host: str) -> bool:
+    def is_vault_host(self, host: str) -> bool:
         """Whether `host` is that of a vault or managed HSM of this cloud, private or not."""
         suffixes = (self.vault_suffix, self.hsm_suffix, self.private_suffix)
         return any(suffix and host.casefold().endswith(f".{suffix}") for suffix in suffixes)
@@ -65,7 +65,7 @@ class EnvironmentFile:
 
 
 CLOUDS = (
-    Cloud(
+    AzureCloud(
         "AzurePublicCloud",
         "vault.azure.net",
         "https://vault.azure.net",
@@ -73,7 +73,7 @@ CLOUDS = (
         "managedhsm.azure.net",
         "vaultcore.azure.net",
     ),
-    Cloud(
+    AzureCloud(
         "AzureUSGovernmentCloud",
         "vault.usgovcloudapi.net",
         "https://vault.usgovcloudapi.net",
@@ -81,7 +81,7 @@ CLOUDS = (
         "managedhsm.usgovcloudapi.net",
         "vaultcore.usgovcloudapi.net",
     ),
-    Cloud(
+    AzureCloud(
         "AzureChinaCloud",
         "vault.azure.cn",
         "https://vault.azure.cn",
@@ -89,7 +89,7 @@ CLOUDS = (
         "managedhsm.azure.cn",
         "vaultcore.azure.cn",
     ),
-    Cloud(
+    AzureCloud(
         "AzureGermanCloud",
         "vault.microsoftazure.de",
         "https://vault.microsoftazure.de",
@@ -100,7 +100,7 @@ CLOUDS = (
 )
 
 
-def find_cloud(name: str, environment_file: str) -> Cloud | EnvironmentFile:
+def find_cloud(name: str, environment_file: str) -> AzureCloud | EnvironmentFile:
     """The cloud called `name`; the public one when the name is empty.
 
     Args:
@@ -112,7 +112,7 @@ def find_cloud(name: str, environment_file: str) -> Cloud | EnvironmentFile:
     """
     if not name:
         return CLOUDS[0]
-    if name.casefold() == STACK_NAME.casefold():
+    if name.casefold() == AZURE_STACK_CLOUD.casefold():
         if environment_file:
             return EnvironmentFile(environment_file)
         raise ClassInvalidError(
@@ -122,7 +122,7 @@ def find_cloud(name: str, environment_file: str) -> Cloud | EnvironmentFile:
     for cloud in CLOUDS:
         if cloud.name.casefold() == name.casefold():
             return cloud
-    known = ", ".join([*(cloud.name for cloud in CLOUDS), STACK_NAME])
+    known = ", ".join([*(cloud.name for cloud in CLOUDS), AZURE_STACK_CLOUD])
     raise ClassInvalidError(
         f"cloudName {excerpt(name)} is not valid, error: there is no cloud environment so named",
         f"Use one of {known}, or leave it empty for {CLOUDS[0].name}.",
@@ -139,7 +139,7 @@ def check_default_cloud(name: str) -> None:
         find_cloud(name, "the file of the class")
     except ClassInvalidError as error:
         raise PlatformError(
-            f"--cloud-name: {error.problem}", error.remedy, hop=Hop.REQUEST
+            f"--cloud-name: {error.problem}", error.remedy, stage=Stage.REQUEST
         ) from None
 
 
@@ -147,10 +147,10 @@ class _EnvironmentDocument(msgspec.Struct, rename="camel"):
     active_directory_endpoint: str
     key_vault_endpoint: str
     key_vault_dns_suffix: str = msgspec.field(name="keyVaultDNSSuffix")
-    name: str = STACK_NAME
+    name: str = AZURE_STACK_CLOUD
 
 
-def parse_environment(content: bytes, *, path: str) -> Cloud:
+def parse_environment(content: bytes, *, path: str) -> AzureCloud:
     """The cloud that the file `path` describes.
 
     Raises:
@@ -160,23 +160,25 @@ def parse_environment(content: bytes, *, path: str) -> Cloud:
     try:
         document = msgspec.json.decode(content, type=_EnvironmentDocument)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise _unusable(path, "it is not a JSON object with the keys of a cloud") from None
-    cloud = Cloud(
+        raise _environment_error(path, "it is not a JSON object with the keys of a cloud") from None
+    cloud = AzureCloud(
         document.name,
         document.key_vault_dns_suffix.strip(". "),
         document.key_vault_endpoint.strip().rstrip("/"),
         document.active_directory_endpoint.strip().rstrip("/"),
     )
     if not _is_https(cloud.authority):
-        raise _unusable(path, "activeDirectoryEndpoint is not an https URL")
+        raise _environment_error(path, "activeDirectoryEndpoint is not an https URL")
     if not _is_https(cloud.vault_resource):
-        raise _unusable(path, "keyVaultEndpoint is not an https URL")
+        raise _environment_error(path, "keyVaultEndpoint is not an https URL")
     # A token must only go to hosts of the resource that it is for.
     resource = urlsplit(cloud.vault_resource).hostname or ""
-    if not re.fullmatch(r"[A-Za-z0-9.-]+", cloud.vault_suffix) or not _within(
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", cloud.vault_suffix) or not _is_in_domain(
         cloud.vault_suffix.casefold(), resource
     ):
-        raise _unusable(path, "keyVaultDNSSuffix does not lie within the host of keyVaultEndpoint")
+        raise _environment_error(
+            path, "keyVaultDNSSuffix does not lie within the host of keyVaultEndpoint"
+        )
     return cloud
 
 
@@ -186,12 +188,12 @@ def _is_https(url: str) -> bool:
     )
 
 
-def _within(host: str, domain: str) -> bool:
+def _is_in_domain(host: str, domain: str) -> bool:
     return host == domain or host.endswith(f".{domain}")
 
 
-def _unusable(path: str, reason: str) -> ClassInvalidError:
+def _environment_error(path: str, reason: str) -> ClassInvalidError:
     return ClassInvalidError(
-        f"cloudName {STACK_NAME} is not valid, error: {excerpt(path)}: {reason}",
+        f"cloudName {AZURE_STACK_CLOUD} is not valid, error: {excerpt(path)}: {reason}",
         "The file needs activeDirectoryEndpoint, keyVaultEndpoint and keyVaultDNSSuffix.",
     )

@@ -13,7 +13,7 @@ import msgspec
 
 from keyferry.errors import VaultError
 
-_LAST_TIME = 253_402_300_799
+_MAX_TIME = 253_402_300_799
 """The last second of the year 9999."""
 
 if TYPE_CHECKING:
@@ -28,36 +28,36 @@ class Properties:
         content_type: what somebody said of the value, or ""; of a certificate that of the secret
             behind it; a key has none.
         tags: as somebody set them.
-        expires: seconds since 1970, or None for an object that does not end.
+        expires_at: seconds since 1970, or None for an object that does not end.
         not_before: likewise, when it begins.
-        updated: when somebody changed anything of it last, in seconds since 1970; None where the
+        updated_at: when somebody changed anything of it last, in seconds since 1970; None where the
             vault does not tell.
     """
 
     content_type: str = ""
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
-    expires: int | None = None
+    expires_at: int | None = None
     not_before: int | None = None
-    updated: int | None = field(default=None, compare=False)
+    updated_at: int | None = field(default=None, compare=False)
 
 
 _NO_PROPERTIES = Properties()
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
+class KeyVaultSecret:
     """One version of a secret.
 
     Attributes:
         value: as it is in the vault.
         version: its version id.
-        of_certificate: whether it is the secret behind a certificate: the vault names its key.
+        backs_certificate: whether it is the secret behind a certificate: the vault names its key.
         properties: the rest.
     """
 
     value: str = field(repr=False)
     version: str
-    of_certificate: bool = False
+    backs_certificate: bool = False
     properties: Properties = _NO_PROPERTIES
 
 
@@ -66,14 +66,14 @@ class PublicKey:
     """The public half of one version of a key.
 
     Attributes:
-        kind: `kty`: RSA, RSA-HSM, EC, EC-HSM; others cannot be delivered.
+        key_type: `kty`: RSA, RSA-HSM, EC, EC-HSM; others cannot be delivered.
         curve: `crv`, "" for RSA.
         numbers: n, e, x and y as big-endian bytes, those that the vault tells.
         version: its version id.
         properties: the rest.
     """
 
-    kind: str
+    key_type: str
     curve: str
     numbers: Mapping[str, bytes] = field(hash=False)
     version: str
@@ -107,7 +107,7 @@ class LeafCertificate:
     properties: Properties = _NO_PROPERTIES
 
 
-Content = Secret | PublicKey | LeafCertificate
+Content = KeyVaultSecret | PublicKey | LeafCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,13 @@ class ListedVersion:
     Attributes:
         version: its id.
         enabled: None where the vault tells no attributes.
-        created: seconds since 1970; 0 where the vault does not tell.
+        created_at: seconds since 1970; 0 where the vault does not tell.
         properties: the rest; what a list tells of them needs no right to read values.
     """
 
     version: str
     enabled: bool | None
-    created: int
+    created_at: int
     properties: Properties = _NO_PROPERTIES
 
 
@@ -135,7 +135,7 @@ class _Attributes(msgspec.Struct):
     nbf: int | None = None
 
 
-class _Described(msgspec.Struct, rename="camel"):
+class _Document(msgspec.Struct, rename="camel"):
     """What the documents of all types share."""
 
     attributes: _Attributes | None = None
@@ -148,32 +148,32 @@ class _Described(msgspec.Struct, rename="camel"):
         return Properties(
             self.content_type or "",
             self.tags or {},
-            _time(attributes.exp),
-            _time(attributes.nbf),
+            _valid_time(attributes.exp),
+            _valid_time(attributes.nbf),
             attributes.updated,
         )
 
 
-class SecretDocument(_Described, rename="camel"):
+class SecretDocument(_Document, rename="camel"):
     """The answer to GET /secrets/NAME."""
 
     value: str | None = None
     id: str | None = None
     kid: str | None = None
 
-    def checked(self) -> Secret:
+    def checked(self) -> KeyVaultSecret:
         """What it says.
 
         Raises:
             VaultError: something is missing.
         """
         if self.value is None:
-            raise _nil("secret value")
-        version = _version(self.id, "secret id")
-        return Secret(self.value, version, bool(self.kid), self.properties())
+            raise _nil_error("secret value")
+        version = _version_from_id(self.id, "secret id")
+        return KeyVaultSecret(self.value, version, bool(self.kid), self.properties())
 
 
-class _KeyNumbers(msgspec.Struct):
+class _JsonWebKey(msgspec.Struct):
     kid: str | None = None
     kty: str | None = None
     crv: str | None = None
@@ -183,10 +183,10 @@ class _KeyNumbers(msgspec.Struct):
     y: str | None = None
 
 
-class KeyDocument(_Described):
+class KeyDocument(_Document):
     """The answer to GET /keys/NAME."""
 
-    key: _KeyNumbers | None = None
+    key: _JsonWebKey | None = None
 
     def checked(self) -> PublicKey:
         """What it says.
@@ -195,19 +195,21 @@ class KeyDocument(_Described):
             VaultError: something is missing, or a number is not base64url.
         """
         if self.key is None:
-            raise _nil("key value")
-        version = _version(self.key.kid, "key id")
+            raise _nil_error("key value")
+        version = _version_from_id(self.key.kid, "key id")
         told = {name: getattr(self.key, name) for name in ("n", "e", "x", "y")}
-        numbers = {name: _number(text, name) for name, text in told.items() if text is not None}
+        numbers = {
+            name: _decode_number(text, name) for name, text in told.items() if text is not None
+        }
         kind, curve = self.key.kty or "", self.key.crv or ""
         return PublicKey(kind, curve, numbers, version, self.properties())
 
 
 class _Policy(msgspec.Struct):
-    secret_props: _Described | None = None
+    secret_props: _Document | None = None
 
 
-class CertificateDocument(_Described, rename="camel"):
+class CertificateDocument(_Document, rename="camel"):
     """The answer to GET /certificates/NAME."""
 
     cer: bytes | None = None
@@ -221,8 +223,10 @@ class CertificateDocument(_Described, rename="camel"):
             VaultError: something is missing.
         """
         if self.cer is None:
-            raise _nil("certificate value")
-        return LeafCertificate(self.cer, _version(self.id, "certificate id"), self.properties())
+            raise _nil_error("certificate value")
+        return LeafCertificate(
+            self.cer, _version_from_id(self.id, "certificate id"), self.properties()
+        )
 
     def properties(self) -> Properties:
         """As of any object, with what its policy says of the secret behind it."""
@@ -230,12 +234,12 @@ class CertificateDocument(_Described, rename="camel"):
         return replace(super().properties(), content_type=(props and props.content_type) or "")
 
 
-class _ListedItem(_Described, rename="camel"):
+class _ListedItem(_Document, rename="camel"):
     id: str | None = None
     kid: str | None = None
 
 
-class VersionsDocument(msgspec.Struct, rename="camel"):
+class PageDocument(msgspec.Struct, rename="camel"):
     """The answer to GET /{secrets,keys,certificates}/NAME/versions: one page."""
 
     value: list[_ListedItem] | None = None
@@ -247,9 +251,9 @@ class VersionsDocument(msgspec.Struct, rename="camel"):
         Raises:
             VaultError: one has no id.
         """
-        return tuple(_listed(item) for item in self.value or ())
+        return tuple(_listed_version(item) for item in self.value or ())
 
-    def changes(self) -> dict[str, int]:
+    def last_updated(self) -> dict[str, int]:
         """Of a list of objects: when each was changed last, by name in lower case."""
         told: dict[str, int] = {}
         for item in self.value or ():
@@ -259,26 +263,26 @@ class VersionsDocument(msgspec.Struct, rename="camel"):
         return told
 
 
-def _listed(item: _ListedItem) -> ListedVersion:
+def _listed_version(item: _ListedItem) -> ListedVersion:
     attributes = item.attributes or _Attributes()
-    version = _version(item.kid or item.id, "version id")
+    version = _version_from_id(item.kid or item.id, "version id")
     return ListedVersion(version, attributes.enabled, attributes.created or 0, item.properties())
 
 
-def _time(told: int | None) -> int | None:
+def _valid_time(seconds: int | None) -> int | None:
     """A time that a calendar has; anything else is as good as none."""
-    return told if told is not None and 0 <= told <= _LAST_TIME else None
+    return seconds if seconds is not None and 0 <= seconds <= _MAX_TIME else None
 
 
-def _version(identifier: str | None, what: str) -> str:
+def _version_from_id(identifier: str | None, field_name: str) -> str:
     version = (identifier or "").rstrip("/").rpartition("/")[2]
     # It becomes part of a URL, and of messages.
     if not (version.isascii() and version.replace("-", "").isalnum() and len(version) <= 127):
-        raise _nil(what)
+        raise _nil_error(field_name)
     return version
 
 
-def _number(text: str, name: str) -> bytes:
+def _decode_number(text: str, name: str) -> bytes:
     try:
         return urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
     except ValueError:
@@ -288,5 +292,5 @@ def _number(text: str, name: str) -> bytes:
         ) from None
 
 
-def _nil(what: str) -> VaultError:
-    return VaultError(f"{what} is nil", "The vault's answer lacks it; try again.")
+def _nil_error(field_name: str) -> VaultError:
+    return VaultError(f"{field_name} is nil", "The vault's answer lacks it; try again.")

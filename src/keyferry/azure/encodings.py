@@ -8,11 +8,11 @@ from __future__ import annotations
 import binascii
 from typing import assert_never
 
-from keyferry.azure.objects import Encoding
+from keyferry.azure.objects import ObjectEncoding
 from keyferry.errors import ObjectUnusableError
 
 
-def decode(value: str, encoding: Encoding) -> bytes:
+def decode(value: str, encoding: ObjectEncoding) -> bytes:
     """The bytes that `value` stands for: nothing is added to it and nothing is cut off.
 
     Args:
@@ -25,27 +25,27 @@ def decode(value: str, encoding: Encoding) -> bytes:
     """
     # Each `from None`: the foreign exceptions quote what they could not read.
     match encoding:
-        case Encoding.UTF8:
+        case ObjectEncoding.UTF8:
             try:
                 return value.encode()
             except UnicodeEncodeError:
                 raise ObjectUnusableError("the value is not valid Unicode") from None
-        case Encoding.BASE64:
+        case ObjectEncoding.BASE64:
             compact = value.replace("\r", "").replace("\n", "")
             try:
                 return binascii.a2b_base64(compact.encode("ascii"), strict_mode=True)
             except ValueError:
-                raise _undecodable("base64") from None
-        case Encoding.HEX:
+                raise _decoding_error("base64") from None
+        case ObjectEncoding.HEX:
             try:
                 return binascii.unhexlify(value.encode("ascii"))
             except ValueError:
-                raise _undecodable("hex") from None
+                raise _decoding_error("hex") from None
         case _:
             assert_never(encoding)
 
 
-def _undecodable(encoding: str) -> ObjectUnusableError:
+def _decoding_error(encoding: str) -> ObjectUnusableError:
     return ObjectUnusableError(
         f"the value is not {encoding}, as objectEncoding says",
         f"Remove objectEncoding for the value as it is, or store it in {encoding}.",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.azure.service_account import ServiceAccountToken
-    from keyferry.azure.token_http import TokenHttp
+    from keyferry.azure.token_http import TokenHttpClient
     from keyferry.certs.client_certificate import ClientCertificate
 
 EntraIdentity = ServicePrincipal | CertificatePrincipal | WorkloadIdentity
@@ -48,7 +48,7 @@ class EntraSource:
 
     def __init__(
         self,
-        http: TokenHttp,
+        http: TokenHttpClient,
         identity: EntraIdentity,
         *,
         tenant: str,
@@ -64,41 +64,43 @@ class EntraSource:
         self._clock = clock
         self._certificate: ClientCertificate | None = None
 
-    async def token(self, proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
+    async def request_token(
+        self, federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
         """Ask once; see `TokenSource`."""
-        form = await self._form(proof)
+        form = await self._build_form(federated_token)
         asked = self._clock()
         answer = await self._http.post(URL(self._url), form, seconds)
         return parse_token(answer, now=asked)
 
-    async def _form(self, proof: ServiceAccountToken | None) -> Form:
+    async def _build_form(self, federated_token: ServiceAccountToken | None) -> Form:
         match self._identity:
             case ServicePrincipal(client_id, client_secret):
                 return secret_form(client_id, client_secret, resource=self._resource)
             case CertificatePrincipal():
                 # On a thread: importing, opening the key and signing take a while.
-                assertion = await asyncio.to_thread(self._sign, self._identity)
+                assertion = await asyncio.to_thread(self._sign_assertion, self._identity)
                 return assertion_form(self._identity.client_id, assertion, resource=self._resource)
             case WorkloadIdentity(client_id, token):
-                assertion = (proof or token).text
+                assertion = (federated_token or token).text
                 return assertion_form(client_id, assertion, resource=self._resource)
             case _:
                 assert_never(self._identity)
 
-    def _sign(self, identity: CertificatePrincipal) -> str:
+    def _sign_assertion(self, identity: CertificatePrincipal) -> str:
         if self._certificate is None:
-            self._certificate = _read(identity)
+            self._certificate = _read_certificate(identity)
         return signed_assertion(
             self._certificate,
             identity.client_id,
             url=self._url,
             adfs=self._adfs,
             now=self._clock(),
-            unique=str(uuid4()),
+            jwt_id=str(uuid4()),
         )
 
 
-def _read(identity: CertificatePrincipal) -> ClientCertificate:
+def _read_certificate(identity: CertificatePrincipal) -> ClientCertificate:
     """The certificate out of the Secret.
 
     Raises:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from keyferry.errors import ClassInvalidError
 from keyferry.strict_yaml import (
-    Style,
+    ScalarStyle,
     YamlError,
     YamlList,
     YamlMap,
@@ -30,12 +30,12 @@ class Entry:
 
     Attributes:
         index: its place in the list, from 0.
-        text: the item as it stands in the outer document.
+        item: the item as it stands in the outer document.
         fields: its mapping; None when it is empty.
     """
 
     index: int
-    text: YamlScalar
+    item: YamlScalar
     fields: YamlMap | None
 
     def string(self, field: str) -> str:
@@ -54,31 +54,31 @@ class Entry:
             ClassInvalidError: it is anything else, a number in quotes included.
         """
         scalar = self._scalar(field)
-        if scalar is None or (not scalar.text and scalar.style is Style.PLAIN):
+        if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
             return 0
-        number = _integer(scalar.text) if scalar.style is Style.PLAIN else None
+        number = _parse_integer(scalar.text) if scalar.style is ScalarStyle.PLAIN else None
         if number is None:
-            problem = f"{field} is not an integer{self._line(scalar.line)}"
+            problem = f"{field} is not an integer{self._line_note(scalar.line)}"
             raise self._error(problem, "Write a number without quotes, such as 5.")
         return number
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where it stands, for messages."""
-        return f"entry at index {self.index}, line {self.text.line} of objects"
+        return f"entry at index {self.index}, line {self.item.line} of objects"
 
     def _scalar(self, field: str) -> YamlScalar | None:
         node = self.fields.entries.get(field) if self.fields else None
         if node is None or isinstance(node, YamlScalar):
             return node
-        problem = f"{field} is a list or a mapping{self._line(node.line)}"
+        problem = f"{field} is a list or a mapping{self._line_note(node.line)}"
         raise self._error(problem, "Write one text there.")
 
-    def _line(self, inner: int) -> str:
-        return _line(self.text, inner)
+    def _line_note(self, entry_line: int) -> str:
+        return _line_note(self.item, entry_line)
 
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
-        return ClassInvalidError(f"{_where(self.index)}, error: {problem}", remedy)
+        return ClassInvalidError(f"{_entry_context(self.index)}, error: {problem}", remedy)
 
 
 def read_entries(text: str) -> tuple[Entry, ...]:
@@ -87,18 +87,20 @@ def read_entries(text: str) -> tuple[Entry, ...]:
     Raises:
         ClassInvalidError: the text, or the text of an item, is not YAML of that shape.
     """
-    return tuple(_entry(item, index) for index, item in enumerate(_items(text)))
+    return tuple(_parse_entry(item, index) for index, item in enumerate(_array_items(text)))
 
 
-def _items(text: str) -> tuple[YamlNode, ...]:
+def _array_items(text: str) -> tuple[YamlNode, ...]:
     try:
         root = read_yaml(text)
     except YamlError as error:
-        where = f"{error.bare} (line {error.line} of objects)"
+        where = f"{error.detail} (line {error.line} of objects)"
         problem = f"failed to yaml unmarshal objects, error: {where}"
         raise ClassInvalidError(problem, error.remedy) from error
     if not isinstance(root, YamlMap):
-        raise _bad_outer("it is not a mapping with the key array", line=root.line if root else 1)
+        raise _document_error(
+            "it is not a mapping with the key array", line=root.line if root else 1
+        )
     array = root.entries.get("array")
     match array:
         case YamlList(items):
@@ -106,42 +108,49 @@ def _items(text: str) -> tuple[YamlNode, ...]:
         case None | YamlScalar(text=""):
             return ()
         case _:
-            raise _bad_outer("array is not a list", line=array.line)
+            raise _document_error("array is not a list", line=array.line)
 
 
-def _bad_outer(problem: str, *, line: int) -> ClassInvalidError:
+def _document_error(problem: str, *, line: int) -> ClassInvalidError:
     return ClassInvalidError(
         f"failed to yaml unmarshal objects, error: {problem} (line {line} of objects)",
         "Write array: and under it one '- |' per object, followed by its indented fields.",
     )
 
 
-def _entry(item: YamlNode, index: int) -> Entry:
+def _parse_entry(item: YamlNode, index: int) -> Entry:
     if not isinstance(item, YamlScalar):
         problem = f"the entry at index {index} is no text; is the '|' after its '-' missing?"
-        raise _bad_outer(problem, line=item.line)
+        raise _document_error(problem, line=item.line)
     try:
         root = read_yaml(item.text)
     except YamlError as error:
-        problem = f"{_where(index)}, error: {error.bare}{_line(item, error.line)}"
+        problem = f"{_entry_context(index)}, error: {error.detail}{_line_note(item, error.line)}"
         raise ClassInvalidError(problem, error.remedy) from error
-    if root is None or isinstance(root, YamlMap) or root == YamlScalar("", Style.PLAIN, root.line):
+    if (
+        root is None
+        or isinstance(root, YamlMap)
+        or root == YamlScalar("", ScalarStyle.PLAIN, root.line)
+    ):
         return Entry(index, item, root if isinstance(root, YamlMap) else None)
-    problem = f"{_where(index)}, error: it is not a mapping{_line(item, root.line)}"
+    problem = f"{_entry_context(index)}, error: it is not a mapping{_line_note(item, root.line)}"
     raise ClassInvalidError(problem, "Write it as lines of the form field: value.")
 
 
-def _where(index: int) -> str:
+def _entry_context(index: int) -> str:
     return f"unmarshal failed for keyVaultObjects at index {index}"
 
 
-def _line(item: YamlScalar, inner: int) -> str:
-    """Where in `objects` line `inner` of an entry stands; only literal texts keep their lines."""
-    line = item.line + inner if item.style is Style.LITERAL else item.line
+def _line_note(item: YamlScalar, entry_line: int) -> str:
+    """Return the place of line `entry_line` of an entry, as ` (line N of objects)`.
+
+    Only literal block scalars keep the line numbers of their content.
+    """
+    line = item.line + entry_line if item.style is ScalarStyle.LITERAL else item.line
     return f" (line {line} of objects)"
 
 
-def _integer(text: str) -> int | None:
+def _parse_integer(text: str) -> int | None:
     if not _INTEGER.fullmatch(text):
         return None
     digits = text.lstrip("+-").lower()

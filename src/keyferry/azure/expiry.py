@@ -11,13 +11,13 @@ from keyferry.durations import parse_duration
 from keyferry.errors import ClassInvalidError
 from keyferry.excerpt import excerpt
 
-KEY = "expiryWarning"
-_DAY = 86_400.0
-_DAYS = re.compile(r"([0-9]{1,6})d")
-_LONGEST = 3650 * _DAY
+EXPIRY_WARNING_KEY = "expiryWarning"
+_DAY_SECONDS = 86_400.0
+_DAYS_PATTERN = re.compile(r"([0-9]{1,6})d")
+_MAX_WARNING_SECONDS = 3650 * _DAY_SECONDS
 
 
-def parse_warning(text: str, *, default: float = 0.0) -> float:
+def parse_expiry_warning(text: str, *, default: float = 0.0) -> float:
     """Seconds before the end; 0 for no warning.
 
     Args:
@@ -31,12 +31,12 @@ def parse_warning(text: str, *, default: float = 0.0) -> float:
     if not text:
         return default
     try:
-        days = _DAYS.fullmatch(text)
-        seconds = int(days[1]) * _DAY if days else parse_duration(text)
+        days = _DAYS_PATTERN.fullmatch(text)
+        seconds = int(days[1]) * _DAY_SECONDS if days else parse_duration(text)
     except ValueError:
-        problem = f"{KEY} is not a duration: {excerpt(text)}"
+        problem = f"{EXPIRY_WARNING_KEY} is not a duration: {excerpt(text)}"
         raise ClassInvalidError(problem, "Write it as 720h or 30d; 0 means no warning.") from None
-    if not 0 <= seconds <= _LONGEST:
-        problem = f"{KEY} is not between 0 and 3650d: {excerpt(text)}"
+    if not 0 <= seconds <= _MAX_WARNING_SECONDS:
+        problem = f"{EXPIRY_WARNING_KEY} is not between 0 and 3650d: {excerpt(text)}"
         raise ClassInvalidError(problem, "Write it as 720h or 30d; 0 means no warning.")
     return seconds

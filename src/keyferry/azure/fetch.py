@@ -13,44 +13,46 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.azure.contents import Content, ListedVersion
-    from keyferry.azure.fetch_plan import Ask, Fetched
+    from keyferry.azure.fetch_plan import FetchOutcome, ObjectRequest
     from keyferry.azure.objects import ObjectRef
 
 
-class Reader(Protocol):
+class ObjectReader(Protocol):
     """Reads one vault (`keyferry.azure.shared_vault`)."""
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
 
-    async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
+    async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """List the versions of one object."""
 
 
-async def fetch(vault: Reader, asks: Iterable[Ask]) -> Mapping[Ask, Fetched]:
+async def fetch_all(
+    vault: ObjectReader, requests: Iterable[ObjectRequest]
+) -> Mapping[ObjectRequest, FetchOutcome]:
     """Every ask with what came of it; one that fails keeps no other from being fetched.
 
     Args:
         vault: where to read.
-        asks: may repeat.
+        requests: may repeat.
     """
 
-    async def one(ask: Ask) -> tuple[Ask, Fetched]:
+    async def one(ask: ObjectRequest) -> tuple[ObjectRequest, FetchOutcome]:
         try:
             if ask.history == 1:
                 return ask, (await vault.read(ask.ref),)
-            listed = await vault.versions(ask.ref)
+            listed = await vault.list_versions(ask.ref)
             chosen = choose_versions(listed, start=ask.ref.version, count=ask.history)
             refs = [replace(ask.ref, version=version.version) for version in chosen]
             results = await asyncio.gather(*map(vault.read, refs), return_exceptions=True)
         except KeyferryError as error:
             return ask, error
-        return ask, _all_of(results)
+        return ask, _contents_or_error(results)
 
-    return dict(await asyncio.gather(*map(one, dict.fromkeys(asks))))
+    return dict(await asyncio.gather(*map(one, dict.fromkeys(requests))))
 
 
-def _all_of(results: Iterable[Content | BaseException]) -> Fetched:
+def _contents_or_error(results: Iterable[Content | BaseException]) -> FetchOutcome:
     """The contents, or the first error of ours; any other error is raised."""
     contents: list[Content] = []
     for result in results:

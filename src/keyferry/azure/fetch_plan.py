@@ -9,11 +9,11 @@ from keyferry.azure.contents import Content
 from keyferry.errors import KeyferryError
 
 if TYPE_CHECKING:
-    from keyferry.azure.objects import ObjectRef, VaultObject
+    from keyferry.azure.objects import KeyVaultObject, ObjectRef
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ObjectRequest:
     """What one entry wants of the vault; equal for entries that show the same.
 
     Attributes:
@@ -25,10 +25,10 @@ class Ask:
     history: int
 
 
-Fetched = tuple[Content, ...] | KeyferryError
+FetchOutcome = tuple[Content, ...] | KeyferryError
 """The versions that came, the newest first, or why there are none."""
 
 
-def ask_of(found: VaultObject) -> Ask:
+def request_for(vault_object: KeyVaultObject) -> ObjectRequest:
     """What an entry wants."""
-    return Ask(found.ref, found.history)
+    return ObjectRequest(vault_object.ref, vault_object.history)

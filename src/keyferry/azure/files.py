@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.azure.objects import ObjectType, VaultObject, parse_objects
+from keyferry.azure.objects import KeyVaultObject, ObjectType, parse_objects
 from keyferry.contract import NamedFile
 
 if TYPE_CHECKING:
@@ -31,18 +31,20 @@ def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
         ClassInvalidError: `objects` is malformed.
     """
     objects = parse_objects(parameters.get("objects", "").strip())
-    return tuple(file for found in objects for file in _files(found))
+    return tuple(file for found in objects for file in _object_files(found))
 
 
-def _files(found: VaultObject) -> Iterator[NamedFile]:
-    for index, path in enumerate(found.paths):
+def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
+    for index, path in enumerate(vault_object.paths):
         # The newest version of a history answers to the names of the object as a whole.
-        names = {found.ref.name} if index == 0 else set()
-        origin = str(found.ref)
-        if found.history > 1:
-            names |= {f"{found.ref.name}/{index}"} | ({found.path} if index == 0 else set())
+        names = {vault_object.ref.name} if index == 0 else set()
+        origin = str(vault_object.ref)
+        if vault_object.history > 1:
+            names |= {f"{vault_object.ref.name}/{index}"} | (
+                {vault_object.path} if index == 0 else set()
+            )
             origin += f", version {index} of its history"
-        if found.ref.type is ObjectType.SECRET:
+        if vault_object.ref.type is ObjectType.SECRET:
             for suffix in (CERTIFICATE_SUFFIX, KEY_SUFFIX):
                 spelled = frozenset(f"{name}{suffix}" for name in names)
                 yield NamedFile(path + suffix, spelled, f"{suffix} of {origin}")

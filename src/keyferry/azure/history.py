@@ -30,7 +30,7 @@ def choose_versions(
         ObjectNotFoundError: none is enabled, or `start` is not among those that are.
     """
     enabled = [version for version in listed if version.enabled]
-    enabled.sort(key=lambda version: version.created, reverse=True)
+    enabled.sort(key=lambda version: version.created_at, reverse=True)
     if not enabled:
         raise ObjectNotFoundError(
             "it has no enabled version", "Enable one in the vault, or make a new one."

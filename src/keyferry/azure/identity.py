@@ -13,133 +13,139 @@ from dataclasses import replace
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from keyferry.azure.challenge import Wanted, parse_challenge, wanted_token
-from keyferry.azure.credential import Credential
-from keyferry.azure.token_sources import Login, TokenPlaces, TokenSources
-from keyferry.economy.key import Identities
+from keyferry.azure.challenge import TokenTarget, parse_challenge, token_target
+from keyferry.azure.credential import CachedToken
+from keyferry.azure.token_sources import AccessTokenRequest, TokenEndpoints, TokenSourceFactory
+from keyferry.economy.key import IdentityHasher
 from keyferry.errors import AccessDeniedError, IdentityError
 from keyferry.provider_settings import ProviderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-    from keyferry.economy.hub import Economy
-    from keyferry.economy.key import WholeIdentity
+    from keyferry.economy.hub import Fetcher
+    from keyferry.economy.key import IdentityKey
     from keyferry.https import HttpsClient
 
-__all__ = ["Credentials", "Login", "Tokens"]
+__all__ = ["AccessTokenRequest", "TokenCache", "TokenProvider"]
 
 V = TypeVar("V")
 
 
-class _Recent(OrderedDict["Hashable", V], Generic[V]):
+class _LruDict(OrderedDict["Hashable", V], Generic[V]):
     """A mapping whose longest unused entries come first."""
 
-    def use(self, key: Hashable) -> V | None:
+    def lookup(self, key: Hashable) -> V | None:
         """The value of `key`, which is then the last used."""
         if key in self:
             self.move_to_end(key)
         return self.get(key)
 
 
-class Credentials:
+class TokenCache:
     """The credentials in use, by whole identity; the longest unused go when they are too many.
 
     Args:
         https: the connections to the token endpoints.
-        economy: spares the token endpoints.
+        fetcher: spares the token endpoints.
         settings: the token proxy.
-        places: where tokens come from; None: where the settings say.
-        limit: so many are kept.
+        endpoints: where tokens come from; None: where the settings say.
+        max_entries: so many are kept.
         clock: seconds since 1970.
     """
 
     def __init__(
         self,
         https: HttpsClient,
-        economy: Economy,
+        fetcher: Fetcher,
         settings: ProviderSettings | None = None,
         *,
-        places: TokenPlaces | None = None,
-        limit: int = 512,
+        endpoints: TokenEndpoints | None = None,
+        max_entries: int = 512,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        places = places or TokenPlaces.of(settings or ProviderSettings(), https.settings.dev)
+        endpoints = endpoints or TokenEndpoints.from_settings(
+            settings or ProviderSettings(), https.settings.dev
+        )
         self._https = https
-        self._economy = economy
-        self._limit = limit
+        self._fetcher = fetcher
+        self._max_entries = max_entries
         self._clock = clock
-        self._identities = Identities(token_bytes(32))
-        self._sources = TokenSources(https, places, clock)
-        self._credentials: _Recent[Credential] = _Recent()
-        self._followed: _Recent[Wanted] = _Recent()
+        self._identity_hasher = IdentityHasher(token_bytes(32))
+        self._source_factory = TokenSourceFactory(https, endpoints, clock)
+        self._cached_tokens: _LruDict[CachedToken] = _LruDict()
+        self._redirects: _LruDict[TokenTarget] = _LruDict()
 
-    def tokens(self, login: Login, *, host: str = "") -> Tokens:
-        """The tokens for `login`.
+    def token_provider(self, request: AccessTokenRequest, *, host: str = "") -> TokenProvider:
+        """The tokens for `request`.
 
         Args:
-            login: who, of whom, for what, as the class says it.
+            request: who, of whom, for what, as the class says it.
             host: of the vault that they are for; what it asked for before counts. "" for any.
 
         Raises:
             IdentityError: this machine cannot have such an identity.
         """
-        located = replace(login, identity=self._sources.located(login.identity))
-        return Tokens(self, located, host)
+        located = replace(request, identity=self._source_factory.resolve(request.identity))
+        return TokenProvider(self, located, host)
 
     async def close(self) -> None:
         """Give up every request for a token that is under way."""
-        for credential in self._credentials.values():
+        for credential in self._cached_tokens.values():
             await credential.close()
-        self._credentials.clear()
+        self._cached_tokens.clear()
 
-    def credential(self, login: Login) -> Credential:
+    def cached_token(self, request: AccessTokenRequest) -> CachedToken:
         """The credential for exactly this login."""
-        key = self.whole_identity(login)
-        credential = self._credentials.use(key)
+        key = self.identity_key(request)
+        credential = self._cached_tokens.lookup(key)
         if credential is None:
-            credential = Credential(self._https, self._economy, self._sources, self._clock)
-            self._credentials[key] = credential
-            self._drop_surplus()
+            credential = CachedToken(self._https, self._fetcher, self._source_factory, self._clock)
+            self._cached_tokens[key] = credential
+            self._evict_idle()
         return credential
 
-    def whole_identity(self, login: Login) -> WholeIdentity:
-        """As whom `login` asks a vault."""
-        return self._identities.of(type(login.identity).__name__, login.key)
+    def identity_key(self, request: AccessTokenRequest) -> IdentityKey:
+        """As whom `request` asks a vault."""
+        return self._identity_hasher.identity_key(
+            type(request.identity).__name__, request.identity_parts
+        )
 
-    def followed(self, login: Login, host: str) -> Login:
-        """What the vault at `host` wanted in the place of `login`, if it ever did."""
-        found = self._followed.use((self.whole_identity(login), host))
-        return replace(login, tenant=found.tenant, resource=found.resource) if found else login
+    def redirected_request(self, request: AccessTokenRequest, host: str) -> AccessTokenRequest:
+        """What the vault at `host` wanted in the place of `request`, if it ever did."""
+        found = self._redirects.lookup((self.identity_key(request), host))
+        return replace(request, tenant=found.tenant, resource=found.resource) if found else request
 
-    def remember(self, login: Login, host: str, wanted: Wanted) -> None:
-        """Keep that `wanted` is what the vault at `host` wants in the place of that of `login`."""
-        self._followed[self.whole_identity(login), host] = wanted
-        while len(self._followed) > self._limit:
-            self._followed.popitem(last=False)
+    def remember_redirect(
+        self, request: AccessTokenRequest, host: str, target: TokenTarget
+    ) -> None:
+        """Remember that the vault at `host` wants tokens for `target` instead of `request`'s."""
+        self._redirects[self.identity_key(request), host] = target
+        while len(self._redirects) > self._max_entries:
+            self._redirects.popitem(last=False)
 
-    def _drop_surplus(self) -> None:
-        idle = [key for key, credential in self._credentials.items() if credential.idle]
-        for key in idle[: max(0, len(self._credentials) - self._limit)]:
-            del self._credentials[key]
+    def _evict_idle(self) -> None:
+        idle = [key for key, credential in self._cached_tokens.items() if credential.is_idle]
+        for key in idle[: max(0, len(self._cached_tokens) - self._max_entries)]:
+            del self._cached_tokens[key]
 
 
-class Tokens:
+class TokenProvider:
     """The tokens of one identity, as one mount asks for them (`keyferry.azure.keyvault`)."""
 
-    def __init__(self, credentials: Credentials, login: Login, host: str) -> None:
-        self._credentials = credentials
-        self._stated = login
+    def __init__(self, cache: TokenCache, request: AccessTokenRequest, host: str) -> None:
+        self._cache = cache
+        self._configured_request = request
         self._host = host
-        self._login = credentials.followed(login, host)
-        self._credential: Credential | None = None
+        self._effective_request = cache.redirected_request(request, host)
+        self._cached_token: CachedToken | None = None
 
     @property
-    def identity(self) -> WholeIdentity:
+    def identity(self) -> IdentityKey:
         """Whose tokens they are, as the class says it; a vault that wants others says so itself."""
-        return self._credentials.whole_identity(self._stated)
+        return self._cache.identity_key(self._configured_request)
 
-    async def token(self) -> str:
+    async def get_token(self) -> str:
         """A token that should be good.
 
         Raises:
@@ -148,11 +154,11 @@ class Tokens:
                 of the class.
             ConnectionFailedError: the token endpoint cannot be reached.
         """
-        stated, login = self._stated, self._login
-        if self._credential is None:
-            self._credential = self._credentials.credential(login)
+        stated, login = self._configured_request, self._effective_request
+        if self._cached_token is None:
+            self._cached_token = self._cache.cached_token(login)
         try:
-            token = await self._credential.token(login)
+            token = await self._cached_token.get_token(login)
         except IdentityError as error:
             if login.tenant == stated.tenant:
                 raise
@@ -164,12 +170,12 @@ class Tokens:
                 f"az keyvault show --name {self._host.partition('.')[0]} "
                 "--query properties.tenantId",
             ) from None
-        if login is not stated and login.key != stated.key:
-            wanted = Wanted(login.tenant, login.resource)
-            self._credentials.remember(stated, self._host, wanted)
+        if login is not stated and login.identity_parts != stated.identity_parts:
+            wanted = TokenTarget(login.tenant, login.resource)
+            self._cache.remember_redirect(stated, self._host, wanted)
         return token
 
-    def refused(self, token: str, challenge: str = "") -> None:
+    def invalidate(self, token: str, challenge: str = "") -> None:
         """Hear that the vault did not accept `token`, so that the next one is better.
 
         Args:
@@ -179,16 +185,16 @@ class Tokens:
         Raises:
             AccessDeniedError: the vault wants a token that is meant for somebody else.
         """
-        stated = self._stated
-        wanted = wanted_token(
+        stated = self._configured_request
+        wanted = token_target(
             parse_challenge(challenge),
-            Wanted(stated.tenant, stated.audience),
+            TokenTarget(stated.tenant, stated.effective_resource),
             host=self._host,
             authority=stated.cloud.authority,
         )
         better = replace(stated, tenant=wanted.tenant, resource=wanted.resource)
         # A vault may have moved to another tenant, so what it wanted before does not bind us.
-        self._login, former = better, self._login
-        self._credential = None
-        if better.key == former.key:
-            self._credentials.credential(former).forget(token)
+        self._effective_request, former = better, self._effective_request
+        self._cached_token = None
+        if better.identity_parts == former.identity_parts:
+            self._cache.cached_token(former).invalidate(token)

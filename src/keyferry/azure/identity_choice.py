@@ -19,7 +19,7 @@ from keyferry.azure.modes import (
     VmManagedIdentity,
     WorkloadIdentity,
 )
-from keyferry.azure.service_account import binding_token, exchange_token
+from keyferry.azure.service_account import parse_binding_token, parse_exchange_token
 from keyferry.booleans import parse_boolean
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import ClassInvalidError, IdentityError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class Switch(Enum):
+class ModeSwitch(Enum):
     """The parameters that switch a mode on, in the order of their checks."""
 
     POD_IDENTITY = "usePodIdentity"
@@ -38,30 +38,30 @@ class Switch(Enum):
     ARC = "useArcManagedIdentity"
 
 
-_CONFLICT = (
+_MODE_CONFLICT = (
     "only one identity mode can be enabled at a time: "
     "usePodIdentity, useVMManagedIdentity, or useAzureTokenProxy"
 )
 _CLIENT_ID_KEY = "userAssignedIdentityID"
 _OBJECT_ID_KEY = "userAssignedIdentityObjectID"
 _RESOURCE_ID_KEY = "userAssignedIdentityResourceID"
-_RESOURCE_ID_START = "/subscriptions/"
+_RESOURCE_ID_PREFIX = "/subscriptions/"
 
 
-def choose_switch(parameters: Mapping[str, str]) -> Switch | None:
+def enabled_switch(parameters: Mapping[str, str]) -> ModeSwitch | None:
     """Which mode the booleans switch on; None for none.
 
     Raises:
         ClassInvalidError: one is not a boolean, or two are true.
     """
-    on = [switch for switch in Switch if _boolean(parameters, switch.value)]
+    on = [switch for switch in ModeSwitch if _boolean(parameters, switch.value)]
     if len(on) > 1:
-        _disagree(_CONFLICT, *(switch.value for switch in on))
+        _raise_conflict(_MODE_CONFLICT, *(switch.value for switch in on))
     return on[0] if on else None
 
 
 def choose_identity(
-    switch: Switch | None,
+    switch: ModeSwitch | None,
     parameters: Mapping[str, str],
     secrets: Mapping[str, str] | None,
 ) -> Identity:
@@ -78,33 +78,33 @@ def choose_identity(
     """
     _check_user_assigned(switch, parameters)
     try:
-        return _choose(switch, parameters, secrets)
+        return _build_identity(switch, parameters, secrets)
     except IdentityError as error:
         mode = switch.value.removeprefix("use") if switch else "None"
         problem = f"failed to build auth config for mode {mode}: {error.problem}"
         raise IdentityError(problem, error.remedy) from error.__cause__
 
 
-def _choose(
-    switch: Switch | None, parameters: Mapping[str, str], secrets: Mapping[str, str] | None
+def _build_identity(
+    switch: ModeSwitch | None, parameters: Mapping[str, str], secrets: Mapping[str, str] | None
 ) -> Identity:
-    client_id = _get(parameters, "clientID")
+    client_id = _parameter(parameters, "clientID")
     tokens = parameters.get(SERVICE_ACCOUNT_TOKENS, "")
     match switch:
-        case Switch.POD_IDENTITY:
-            pod = (_get(parameters, key) for key in (POD_NAMESPACE, POD_NAME, POD_UID))
+        case ModeSwitch.POD_IDENTITY:
+            pod = (_parameter(parameters, key) for key in (POD_NAMESPACE, POD_NAME, POD_UID))
             return PodIdentity(*pod)
-        case Switch.VM:
+        case ModeSwitch.VM:
             return _machine_identity(parameters)
-        case Switch.TOKEN_PROXY:
+        case ModeSwitch.TOKEN_PROXY:
             if not client_id:
                 remedy = "Set clientID to that of the managed identity which AKS has bound."
                 raise IdentityError("clientID is required for identity binding", remedy)
-            return IdentityBinding(client_id, binding_token(tokens))
-        case Switch.ARC:
+            return IdentityBinding(client_id, parse_binding_token(tokens))
+        case ModeSwitch.ARC:
             return ArcIdentity()
         case None if client_id:
-            return WorkloadIdentity(client_id, exchange_token(tokens))
+            return WorkloadIdentity(client_id, parse_exchange_token(tokens))
         case None:
             return _service_principal(secrets)
         case _:
@@ -114,45 +114,47 @@ def _choose(
 # --- a managed identity of the machine ------------------------------------------------------------
 
 
-def _check_user_assigned(switch: Switch | None, parameters: Mapping[str, str]) -> None:
+def _check_user_assigned(switch: ModeSwitch | None, parameters: Mapping[str, str]) -> None:
     """Refuse two ids at once, and ids where nothing reads them.
 
     `userAssignedIdentityID` outside of its mode is ignored, as upstream does; so that only our own
     parameters and our own mode can make an error.
     """
     keys = (_CLIENT_ID_KEY, _OBJECT_ID_KEY, _RESOURCE_ID_KEY)
-    given = [key for key in keys if _get(parameters, key)]
-    if switch is Switch.ARC and given:
-        _disagree("an Azure Arc machine has a system-assigned identity only", switch.value, *given)
+    given = [key for key in keys if _parameter(parameters, key)]
+    if switch is ModeSwitch.ARC and given:
+        _raise_conflict(
+            "an Azure Arc machine has a system-assigned identity only", switch.value, *given
+        )
     ours = [key for key in given if key != _CLIENT_ID_KEY]
-    if switch is not Switch.VM and ours:
+    if switch is not ModeSwitch.VM and ours:
         raise ClassInvalidError(
             f"{ours[0]} is set and useVMManagedIdentity is not true",
             f"Set useVMManagedIdentity to true, or remove {ours[0]}.",
         )
-    if switch is Switch.VM and len(given) > 1:
-        _disagree("a managed identity has one id in a class", *given)
-    resource_id = _get(parameters, _RESOURCE_ID_KEY)
+    if switch is ModeSwitch.VM and len(given) > 1:
+        _raise_conflict("a managed identity has one id in a class", *given)
+    resource_id = _parameter(parameters, _RESOURCE_ID_KEY)
     if resource_id and not _is_resource_id(resource_id):
         raise ClassInvalidError(
-            f"{_RESOURCE_ID_KEY} {excerpt(resource_id)} does not begin with {_RESOURCE_ID_START}",
+            f"{_RESOURCE_ID_KEY} {excerpt(resource_id)} does not begin with {_RESOURCE_ID_PREFIX}",
             "Find it with: az identity show --resource-group GROUP --name NAME --query id",
         )
 
 
 def _machine_identity(parameters: Mapping[str, str]) -> VmManagedIdentity:
-    client_id = _get(parameters, _CLIENT_ID_KEY)
+    client_id = _parameter(parameters, _CLIENT_ID_KEY)
     if _is_resource_id(client_id):
         return VmManagedIdentity("", resource_id=client_id)
     return VmManagedIdentity(
         client_id,
-        object_id=_get(parameters, _OBJECT_ID_KEY),
-        resource_id=_get(parameters, _RESOURCE_ID_KEY),
+        object_id=_parameter(parameters, _OBJECT_ID_KEY),
+        resource_id=_parameter(parameters, _RESOURCE_ID_KEY),
     )
 
 
 def _is_resource_id(text: str) -> bool:
-    return text.casefold().startswith(_RESOURCE_ID_START)
+    return text.casefold().startswith(_RESOURCE_ID_PREFIX)
 
 
 # --- a service principal --------------------------------------------------------------------------
@@ -171,7 +173,7 @@ def _service_principal(
     folded = {key.casefold(): value for key, value in secrets.items()}
     secret, certificate = folded.get("clientsecret", ""), folded.get("clientcertificate", "")
     if not folded.get("clientid"):
-        raise _missing("clientid")
+        raise _missing_key_error("clientid")
     if secret and certificate:
         raise IdentityError(
             "the nodePublishSecretRef Secret has both clientsecret and clientcertificate",
@@ -179,13 +181,13 @@ def _service_principal(
         )
     if certificate:
         password = folded.get("clientcertificatepassword", "")
-        return CertificatePrincipal(folded["clientid"], _certificate(certificate), password)
+        return CertificatePrincipal(folded["clientid"], _decode_certificate(certificate), password)
     if not secret:
-        raise _missing("clientsecret")
+        raise _missing_key_error("clientsecret")
     return ServicePrincipal(folded["clientid"], secret)
 
 
-def _missing(key: str) -> IdentityError:
+def _missing_key_error(key: str) -> IdentityError:
     also = " (or clientcertificate)" if key == "clientsecret" else ""
     return IdentityError(
         f"could not find {key} in secrets",
@@ -193,7 +195,7 @@ def _missing(key: str) -> IdentityError:
     )
 
 
-def _certificate(text: str) -> bytes:
+def _decode_certificate(text: str) -> bytes:
     if "-----BEGIN" in text:
         return text.encode()
     try:
@@ -209,12 +211,12 @@ def _certificate(text: str) -> bytes:
 # --- parameters -----------------------------------------------------------------------------------
 
 
-def _get(parameters: Mapping[str, str], key: str) -> str:
+def _parameter(parameters: Mapping[str, str], key: str) -> str:
     return parameters.get(key, "").strip()
 
 
 def _boolean(parameters: Mapping[str, str], key: str) -> bool:
-    text = _get(parameters, key)
+    text = _parameter(parameters, key)
     value = parse_boolean(text) if text else False
     if value is not None:
         return value
@@ -225,7 +227,7 @@ def _boolean(parameters: Mapping[str, str], key: str) -> bool:
     )
 
 
-def _disagree(rule: str, *keys: str) -> NoReturn:
+def _raise_conflict(rule: str, *keys: str) -> NoReturn:
     """Say which parameters contradict each other.
 
     Raises:

@@ -12,25 +12,25 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from keyferry.answers import Refusal
+from keyferry.answers import ErrorResponse
 from keyferry.azure.contents import (
     CertificateDocument,
     Content,
     KeyDocument,
     ListedVersion,
+    PageDocument,
     SecretDocument,
-    VersionsDocument,
 )
 from keyferry.azure.objects import ObjectRef, ObjectType
-from keyferry.azure.vault_refusals import Asked, refusal_error
+from keyferry.azure.vault_refusals import RequestContext, error_for_response
 from keyferry.errors import VaultError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from keyferry.economy.errand import Errand
+    from keyferry.economy.errand import RetryingCaller
     from keyferry.https import HttpsClient
-    from keyferry.retry import TryFailed
+    from keyferry.retry import RetryableFailure
 
 API_VERSION = "7.4"
 MAX_PAGES = 400
@@ -39,13 +39,13 @@ MAX_PAGES = 400
 T = TypeVar("T")
 
 
-class TokenSource(Protocol):
+class BearerTokenProvider(Protocol):
     """Gives the access tokens of one identity."""
 
-    async def token(self) -> str:
+    async def get_token(self) -> str:
         """A token that should be good."""
 
-    def refused(self, token: str, challenge: str) -> None:
+    def invalidate(self, token: str, challenge: str) -> None:
         """Hear that the vault did not accept `token`, so that the next one is better.
 
         Args:
@@ -66,7 +66,7 @@ class KeyVault:
     Args:
         https: the connections.
         tokens: who reads.
-        asked: vault, tenant and client, for messages.
+        context: vault, tenant and client, for messages.
         netloc: its host, with a port where it has an unusual one.
 
     Attributes:
@@ -74,80 +74,89 @@ class KeyVault:
     """
 
     def __init__(
-        self, https: HttpsClient, tokens: TokenSource, *, asked: Asked, netloc: str
+        self,
+        https: HttpsClient,
+        tokens: BearerTokenProvider,
+        *,
+        context: RequestContext,
+        netloc: str,
     ) -> None:
         self._https = https
         self._tokens = tokens
-        self._asked = asked
+        self._context = context
         self.netloc = netloc
         self._base = URL(f"https://{netloc}").origin()
 
-    async def read(self, ref: ObjectRef, errand: Errand) -> Content:
+    async def read(self, ref: ObjectRef, caller: RetryingCaller) -> Content:
         """Read one object."""
-        url = self._url(ref, quote(ref.version, safe=""))
-        purpose = f"read {ref} from vault {self._asked.vault}"
+        url = self._object_url(ref, quote(ref.version, safe=""))
+        purpose = f"read {ref} from vault {self._context.vault}"
         match ref.type:
             case ObjectType.SECRET:
-                return (await self._get(url, SecretDocument, ref, purpose, errand)).checked()
+                return (await self._get(url, SecretDocument, ref, purpose, caller)).checked()
             case ObjectType.KEY:
-                return (await self._get(url, KeyDocument, ref, purpose, errand)).checked()
+                return (await self._get(url, KeyDocument, ref, purpose, caller)).checked()
             case ObjectType.CERT:
-                return (await self._get(url, CertificateDocument, ref, purpose, errand)).checked()
+                return (await self._get(url, CertificateDocument, ref, purpose, caller)).checked()
             case _:
                 assert_never(ref.type)
 
-    async def versions(self, ref: ObjectRef, errand: Errand) -> tuple[ListedVersion, ...]:
+    async def list_versions(
+        self, ref: ObjectRef, caller: RetryingCaller
+    ) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
-        purpose = f"list the versions of {ref.type.value} {ref.name} in vault {self._asked.vault}"
+        purpose = f"list the versions of {ref.type.value} {ref.name} in vault {self._context.vault}"
         found: list[ListedVersion] = []
-        async for page in self._pages(self._url(ref, "versions"), ref, purpose, errand):
+        async for page in self._pages(self._object_url(ref, "versions"), ref, purpose, caller):
             found += page.checked()
         return tuple(found)
 
-    async def changes(
-        self, type_: ObjectType, errand: Errand, *, pages: int
+    async def list_last_updated(
+        self, type_: ObjectType, caller: RetryingCaller, *, max_pages: int
     ) -> dict[str, int] | None:
         """When each object of a collection was changed last, by name in lower case.
 
         Args:
             type_: of the objects.
-            errand: the way to the vault.
-            pages: at most so many are read; None is returned when there are more.
+            caller: the way to the vault.
+            max_pages: at most so many are read; None is returned when there are more.
         """
-        purpose = f"list the {_COLLECTIONS[type_]} of vault {self._asked.vault}"
-        url = self._at(f"/{_COLLECTIONS[type_]}")
+        purpose = f"list the {_COLLECTIONS[type_]} of vault {self._context.vault}"
+        url = self._url_of_path(f"/{_COLLECTIONS[type_]}")
         found: dict[str, int] = {}
         read = 0
         async with aclosing(
-            self._pages(url, ObjectRef(type_, "*", ""), purpose, errand)
+            self._pages(url, ObjectRef(type_, "*", ""), purpose, caller)
         ) as documents:
             async for page in documents:
-                found |= page.changes()
+                found |= page.last_updated()
                 read += 1
-                if read == pages and page.next_link:
+                if read == max_pages and page.next_link:
                     return None
         return found
 
     async def _pages(
-        self, first: URL, ref: ObjectRef, purpose: str, errand: Errand
-    ) -> AsyncGenerator[VersionsDocument, None]:
-        url: URL | None = first
+        self, first_url: URL, ref: ObjectRef, action: str, caller: RetryingCaller
+    ) -> AsyncGenerator[PageDocument, None]:
+        url: URL | None = first_url
         seen: set[URL] = set()
         while url is not None:
             if url in seen or len(seen) == MAX_PAGES:
                 raise VaultError(
-                    f"failed to {purpose}: its pages do not end",
+                    f"failed to {action}: its pages do not end",
                     "Check that this host is a vault and that no proxy answers instead.",
                 )
             seen.add(url)
-            document = await self._get(url, VersionsDocument, ref, purpose, errand)
+            document = await self._get(url, PageDocument, ref, action, caller)
             yield document
-            url = self._next(document.next_link, purpose)
+            url = self._next_page_url(document.next_link, action)
 
-    def _url(self, ref: ObjectRef, last: str) -> URL:
-        return self._at(f"/{_COLLECTIONS[ref.type]}/{quote(ref.name, safe='')}/{last}")
+    def _object_url(self, ref: ObjectRef, last_segment: str) -> URL:
+        return self._url_of_path(
+            f"/{_COLLECTIONS[ref.type]}/{quote(ref.name, safe='')}/{last_segment}"
+        )
 
-    def _at(self, path: str) -> URL:
+    def _url_of_path(self, path: str) -> URL:
         """The URL of an encoded path."""
         # Put together of its parts, it need not be taken apart again.
         return URL.build(
@@ -158,7 +167,7 @@ class KeyVault:
             encoded=True,
         )
 
-    def _next(self, link: str | None, purpose: str) -> URL | None:
+    def _next_page_url(self, link: str | None, action: str) -> URL | None:
         """The next page; it must be of the same vault, because the token goes there."""
         if not link:
             return None
@@ -170,32 +179,32 @@ class KeyVault:
         except ValueError:
             pass
         raise VaultError(
-            f"failed to {purpose}: its next page is on another host",
+            f"failed to {action}: its next page is on another host",
             "Check that this host is a vault and that no proxy answers instead.",
         )
 
     async def _get(
-        self, url: URL, document: type[T], ref: ObjectRef, purpose: str, errand: Errand
+        self, url: URL, document: type[T], ref: ObjectRef, action: str, caller: RetryingCaller
     ) -> T:
-        token = await self._tokens.token()
-        answer: T | Refusal = await errand.run(self._attempt(url, token, document, purpose))
-        if isinstance(answer, Refusal) and answer.status == 401:
-            self._tokens.refused(token, answer.challenge)
-            token = await self._tokens.token()
-            answer = await errand.run(self._attempt(url, token, document, purpose))
-        if isinstance(answer, Refusal):
-            raise refusal_error(answer, ref, self._asked)
+        token = await self._tokens.get_token()
+        answer: T | ErrorResponse = await caller.call(self._sender(url, token, document, action))
+        if isinstance(answer, ErrorResponse) and answer.status == 401:
+            self._tokens.invalidate(token, answer.challenge)
+            token = await self._tokens.get_token()
+            answer = await caller.call(self._sender(url, token, document, action))
+        if isinstance(answer, ErrorResponse):
+            raise error_for_response(answer, ref, self._context)
         return answer
 
-    def _attempt(
-        self, url: URL, token: str, document: type[T], purpose: str
-    ) -> Callable[[float], Awaitable[T | Refusal | TryFailed]]:
-        async def attempt(seconds: float) -> T | Refusal | TryFailed:
+    def _sender(
+        self, url: URL, token: str, document: type[T], action: str
+    ) -> Callable[[float], Awaitable[T | ErrorResponse | RetryableFailure]]:
+        async def attempt(seconds: float) -> T | ErrorResponse | RetryableFailure:
             return await self._https.get_json(
                 url,
                 headers={"Authorization": f"Bearer {token}"},
                 document=document,
-                purpose=purpose,
+                action=action,
                 seconds=seconds,
             )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from keyferry.azure.modes import PodIdentity, VmManagedIdentity
     from keyferry.azure.service_account import ServiceAccountToken
-    from keyferry.azure.token_http import TokenHttp
+    from keyferry.azure.token_http import TokenHttpClient
 
 IMDS_URL = "http://169.254.169.254/metadata/identity/oauth2/token"
 NMI_URL = "http://localhost:2579/host/token/"
@@ -36,7 +36,7 @@ class ImdsSource:
 
     def __init__(
         self,
-        http: TokenHttp,
+        http: TokenHttpClient,
         identity: VmManagedIdentity,
         *,
         resource: str,
@@ -48,7 +48,9 @@ class ImdsSource:
             {"api-version": "2018-02-01", "resource": resource} | _identity_query(identity)
         )
 
-    async def token(self, _proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
+    async def request_token(
+        self, _federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
         """Ask once; see `TokenSource`."""
         answer = await self._http.get(self._url, {"Metadata": "true"}, seconds)
         return parse_token(answer, now=self._clock())
@@ -74,7 +76,12 @@ class NmiSource:
     """
 
     def __init__(
-        self, http: TokenHttp, identity: PodIdentity, *, resource: str, clock: Callable[[], float]
+        self,
+        http: TokenHttpClient,
+        identity: PodIdentity,
+        *,
+        resource: str,
+        clock: Callable[[], float],
     ) -> None:
         self._http = http
         self._clock = clock
@@ -82,7 +89,9 @@ class NmiSource:
         # NMI expects the resource as it is, not percent-encoded.
         self._url = URL(f"{NMI_URL}?resource={resource}", encoded=True)
 
-    async def token(self, _proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
+    async def request_token(
+        self, _federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
         """Ask once; see `TokenSource`."""
         answer = await self._http.get(self._url, self._headers, seconds)
         return parse_nmi_token(answer, now=self._clock())

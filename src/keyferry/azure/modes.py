@@ -62,7 +62,7 @@ class WorkloadIdentity:
     """An application or managed identity that trusts the service account of the pod."""
 
     client_id: str
-    token: ServiceAccountToken
+    service_account_token: ServiceAccountToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class IdentityBinding:
     """A managed identity that AKS lets the service account of the pod use."""
 
     client_id: str
-    token: ServiceAccountToken
+    service_account_token: ServiceAccountToken
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ Identity = (
 )
 
 
-class Endpoint(Enum):
+class TokenService(Enum):
     """Who gives tokens."""
 
     ENTRA = "Entra"
@@ -114,7 +114,7 @@ class Profile:
     """What the rest of the code needs to know of an identity, whatever its mode.
 
     Attributes:
-        endpoint: who gives it tokens.
+        token_service: who gives it tokens.
         fingerprint: what tells it from others beside cloud and tenant; equal means interchangeable.
             A secret is part of it, so that a changed one is another identity, and it is not to be
             kept; a service account goes in by issuer and subject, because its tokens differ from
@@ -122,44 +122,52 @@ class Profile:
         name: as a person would call it.
         client_id: "" where it is not known here.
         assignee: what a role is assigned to: an id, or a placeholder that says which one.
-        token: what it proves itself by, where that is a service account.
-        credential: the key of the `nodePublishSecretRef` Secret with its credential, or "".
+        service_account_token: what it proves itself by, where that is a service account.
+        credential_key: the key of the `nodePublishSecretRef` Secret with its credential, or "".
     """
 
-    endpoint: Endpoint
+    token_service: TokenService
     fingerprint: tuple[str, ...] = field(repr=False)
     name: str
     client_id: str = ""
     assignee: str = ""
-    token: ServiceAccountToken | None = None
-    credential: str = ""
+    service_account_token: ServiceAccountToken | None = None
+    credential_key: str = ""
 
 
 def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
     """What `identity` is."""
     match identity:
         case ServicePrincipal(client, secret):
-            return _of_client(Endpoint.ENTRA, identity, client, (secret,), key="clientsecret")
+            return _client_profile(
+                TokenService.ENTRA, identity, client, (secret,), credential_key="clientsecret"
+            )
         case CertificatePrincipal(client, certificate, password):
             proof = (certificate.hex(), password)
-            return _of_client(Endpoint.ENTRA, identity, client, proof, key="clientcertificate")
+            return _client_profile(
+                TokenService.ENTRA, identity, client, proof, credential_key="clientcertificate"
+            )
         case WorkloadIdentity(client, token):
-            return _of_client(Endpoint.ENTRA, identity, client, token.fingerprint, token=token)
+            return _client_profile(
+                TokenService.ENTRA, identity, client, token.fingerprint, service_account_token=token
+            )
         case IdentityBinding(client, token):
-            endpoint = Endpoint.TOKEN_PROXY
-            return _of_client(endpoint, identity, client, token.fingerprint, token=token)
+            endpoint = TokenService.TOKEN_PROXY
+            return _client_profile(
+                endpoint, identity, client, token.fingerprint, service_account_token=token
+            )
         case VmManagedIdentity():
-            return _of_machine(identity)
+            return _machine_profile(identity)
         case ArcIdentity():
             return Profile(
-                Endpoint.ARC,
+                TokenService.ARC,
                 ("ArcIdentity",),
                 "the system-assigned identity of this Azure Arc machine",
                 assignee="<the principal id of this machine>",
             )
         case PodIdentity(namespace, pod, uid):
             return Profile(
-                Endpoint.NMI,
+                TokenService.NMI,
                 ("PodIdentity", namespace, pod, uid),
                 f"the identity of pod {excerpt(namespace)}/{excerpt(pod)}",
                 assignee="<the client id of its AzureIdentity>",
@@ -168,27 +176,35 @@ def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
             assert_never(identity)
 
 
-def client_name(identity: Identity) -> str:
+def identity_name(identity: Identity) -> str:
     """The identity as a person would call it."""
     return profile(identity).name
 
 
-def _of_client(
-    endpoint: Endpoint,
+def _client_profile(
+    token_service: TokenService,
     identity: Identity,
-    client: str,
-    proof: tuple[str, ...],
+    client_id: str,
+    credential: tuple[str, ...],
     *,
-    token: ServiceAccountToken | None = None,
-    key: str = "",
+    service_account_token: ServiceAccountToken | None = None,
+    credential_key: str = "",
 ) -> Profile:
     """The profile of an identity with a client id."""
-    shown = excerpt(client)
-    fingerprint = (type(identity).__name__, client, *proof)
-    return Profile(endpoint, fingerprint, f"client id {shown}", client, shown, token, key)
+    shown = excerpt(client_id)
+    fingerprint = (type(identity).__name__, client_id, *credential)
+    return Profile(
+        token_service,
+        fingerprint,
+        f"client id {shown}",
+        client_id,
+        shown,
+        service_account_token,
+        credential_key,
+    )
 
 
-def _of_machine(identity: VmManagedIdentity) -> Profile:
+def _machine_profile(identity: VmManagedIdentity) -> Profile:
     ids = {
         "client id": identity.client_id,
         "object id": identity.object_id,
@@ -200,9 +216,9 @@ def _of_machine(identity: VmManagedIdentity) -> Profile:
             shown = excerpt(value)
             assignee = shown if kind != "resource id" else "<its principal id>"
             name = f"{kind} {shown}"
-            return Profile(Endpoint.IMDS, fingerprint, name, identity.client_id, assignee)
+            return Profile(TokenService.IMDS, fingerprint, name, identity.client_id, assignee)
     return Profile(
-        Endpoint.IMDS,
+        TokenService.IMDS,
         fingerprint,
         "the system-assigned identity of this machine",
         assignee="<the principal id of this machine>",

@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from keyferry.azure.entries import read_entries
-from keyferry.azure.expiry import KEY as EXPIRY_WARNING
-from keyferry.azure.expiry import parse_warning
+from keyferry.azure.expiry import EXPIRY_WARNING_KEY as EXPIRY_WARNING
+from keyferry.azure.expiry import parse_expiry_warning
 from keyferry.errors import ClassInvalidError
 from keyferry.excerpt import excerpt
-from keyferry.paths import path_clash, path_problem
+from keyferry.paths import path_conflict, path_problem
 
 if TYPE_CHECKING:
     from keyferry.azure.entries import Entry
@@ -38,7 +38,7 @@ class ObjectType(Enum):
     CERT = "cert"
 
 
-class Encoding(Enum):
+class ObjectEncoding(Enum):
     """How the value of a secret stands for the bytes of the file."""
 
     UTF8 = "utf-8"
@@ -46,7 +46,7 @@ class Encoding(Enum):
     HEX = "hex"
 
 
-class Format(Enum):
+class ObjectFormat(Enum):
     """In which form a certificate with its key is delivered."""
 
     PEM = "pem"
@@ -82,7 +82,7 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, slots=True)
-class VaultObject:
+class KeyVaultObject:
     """One entry of `objects`.
 
     Attributes:
@@ -99,8 +99,8 @@ class VaultObject:
     ref: ObjectRef
     path: str
     mode: int | None
-    encoding: Encoding
-    format: Format
+    encoding: ObjectEncoding
+    format: ObjectFormat
     history: int
     expiry_warning: float = 0.0
 
@@ -119,7 +119,7 @@ class VaultObject:
         return tuple(f"{self.ref.id}/{index}" for index in range(self.history))
 
 
-def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[VaultObject, ...]:
+def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[KeyVaultObject, ...]:
     """Every object that the parameter `objects` lists, in its order, all of them checked.
 
     Args:
@@ -130,14 +130,14 @@ def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[VaultObjec
         ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
     """
     # The pods of a class bring the same text again and again.
-    parse = _parse_again if len(text) <= _REMEMBERED_LENGTH else _parse
+    parse = _parse_cached if len(text) <= _MAX_CACHED_LENGTH else _parse
     return parse(text, expiry_warning)
 
 
-def _parse(text: str, expiry_warning: float) -> tuple[VaultObject, ...]:
+def _parse(text: str, expiry_warning: float) -> tuple[KeyVaultObject, ...]:
     if not text.strip():
         raise ClassInvalidError("objects is not set", "List at least one object under array:.")
-    objects = tuple(_checked(entry, expiry_warning) for entry in read_entries(text))
+    objects = tuple(_build_object(entry, expiry_warning) for entry in read_entries(text))
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
@@ -146,18 +146,18 @@ def _parse(text: str, expiry_warning: float) -> tuple[VaultObject, ...]:
             f"objects asks for more than {MAX_FILES} files",
             "Lower objectVersionHistory, or spread the objects over several volumes.",
         )
-    clash = path_clash(path for found in objects for path in found.paths)
+    clash = path_conflict(path for found in objects for path in found.paths)
     if clash is not None:
         raise _clash_error(*clash)
     return objects
 
 
-_parse_again = lru_cache(maxsize=128)(_parse)
-_REMEMBERED_LENGTH = 1 << 15
+_parse_cached = lru_cache(maxsize=128)(_parse)
+_MAX_CACHED_LENGTH = 1 << 15
 """Longer texts are parsed each time, so that what is remembered stays small."""
 
 
-def fetch_context(object_type: str, name: str, version: str) -> str:
+def fetch_error_prefix(object_type: str, name: str, version: str) -> str:
     """What precedes the cause when one object fails, as upstream words it."""
     return (
         f"failed to get objectType:{excerpt(object_type)}, objectName:{excerpt(name)}, "
@@ -175,7 +175,7 @@ def _clash_error(first: str, second: str) -> ClassInvalidError:
     return ClassInvalidError(problem, "Give one of them another objectAlias.")
 
 
-def _checked(entry: Entry, expiry_warning: float) -> VaultObject:
+def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
     """Check one entry: format, encoding, file name as upstream does, then what only we check."""
     type_, name = entry.string("objectType"), entry.string("objectName")
     version = entry.string("objectVersion")
@@ -184,21 +184,21 @@ def _checked(entry: Entry, expiry_warning: float) -> VaultObject:
     format_, encoding = entry.string("objectFormat"), entry.string("objectEncoding")
     permission, warning = entry.string("filePermission"), entry.string(EXPIRY_WARNING)
     try:
-        checked_format = _format(format_, type_)
-        checked_encoding = _encoding(encoding, type_)
-        _check_binary(checked_format, checked_encoding)
+        checked_format = _parse_format(format_, type_)
+        checked_encoding = _parse_encoding(encoding, type_)
+        _check_binary_format(checked_format, checked_encoding)
         _check_path(path)
-        ref = ObjectRef(_type(type_), _name(name), _version(version))
-        mode = _mode(permission)
-        warn_before = parse_warning(warning, default=expiry_warning)
+        ref = ObjectRef(_parse_type(type_), _check_name(name), _parse_version(version))
+        mode = _parse_mode(permission)
+        warn_before = parse_expiry_warning(warning, default=expiry_warning)
     except ClassInvalidError as error:
-        problem = f"{fetch_context(type_, name, version)}: {error.problem} ({entry.place})"
+        problem = f"{fetch_error_prefix(type_, name, version)}: {error.problem} ({entry.location})"
         raise ClassInvalidError(problem, error.remedy) from None
     count = min(max(history, 1), MAX_HISTORY)
-    return VaultObject(ref, path, mode, checked_encoding, checked_format, count, warn_before)
+    return KeyVaultObject(ref, path, mode, checked_encoding, checked_format, count, warn_before)
 
 
-def _format(text: str, type_: str) -> Format:
+def _parse_format(text: str, type_: str) -> ObjectFormat:
     if text.casefold() not in ("", "pem", "pfx", "pkcs12"):
         raise ClassInvalidError(f"invalid objectFormat: {excerpt(text)}, should be PEM or PFX")
     is_secret = type_ == ObjectType.SECRET.value
@@ -209,25 +209,25 @@ def _format(text: str, type_: str) -> Format:
             "PFX format only supported for objectType: secret",
             "A certificate with its key is read as objectType: secret.",
         )
-    return Format(text.casefold()) if is_secret and text else Format.PEM
+    return ObjectFormat(text.casefold()) if is_secret and text else ObjectFormat.PEM
 
 
-def _check_binary(format_: Format, encoding: Encoding) -> None:
-    if format_ is Format.PKCS12 and encoding is not Encoding.UTF8:
+def _check_binary_format(format_: ObjectFormat, encoding: ObjectEncoding) -> None:
+    if format_ is ObjectFormat.PKCS12 and encoding is not ObjectEncoding.UTF8:
         raise ClassInvalidError(
             f"objectFormat: pkcs12 gives bytes, which objectEncoding: {encoding.value} cannot undo",
             "Remove objectEncoding.",
         )
 
 
-def _encoding(text: str, type_: str) -> Encoding:
+def _parse_encoding(text: str, type_: str) -> ObjectEncoding:
     if not text:
-        return Encoding.UTF8
+        return ObjectEncoding.UTF8
     if type_ != ObjectType.SECRET.value:
         problem = "objectEncoding only supported for objectType: secret"
         raise ClassInvalidError(problem, "Remove objectEncoding.")
     try:
-        return Encoding(text.casefold())
+        return ObjectEncoding(text.casefold())
     except ValueError:
         problem = f"invalid objectEncoding: {excerpt(text)}, should be hex, base64 or utf-8"
         raise ClassInvalidError(problem) from None
@@ -247,7 +247,7 @@ def _check_path(path: str) -> None:
         raise ClassInvalidError(problem, "Choose another objectAlias.")
 
 
-def _type(text: str) -> ObjectType:
+def _parse_type(text: str) -> ObjectType:
     try:
         return ObjectType(text)
     except ValueError:
@@ -257,7 +257,7 @@ def _type(text: str) -> ObjectType:
         ) from None
 
 
-def _name(text: str) -> str:
+def _check_name(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
         raise ClassInvalidError(
             "objectName cannot be the name of an object in a vault",
@@ -266,7 +266,7 @@ def _name(text: str) -> str:
     return text
 
 
-def _version(text: str) -> str:
+def _parse_version(text: str) -> str:
     if text == "latest":
         # Upstream takes this word for a history only; a single version it would ask the vault for.
         return ""
@@ -276,7 +276,7 @@ def _version(text: str) -> str:
     return text
 
 
-def _mode(text: str) -> int | None:
+def _parse_mode(text: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"0?[0-7]{1,3}", text):

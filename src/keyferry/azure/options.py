@@ -23,12 +23,12 @@ class BundleOptions:
     """How one mount wants its certificates.
 
     Attributes:
-        ordered: whether the chain out of PKCS#12 is put in order, the leaf first.
-        separate: whether certificate and key come as two more files.
+        ordered_chain: whether the chain out of PKCS#12 is put in order, the leaf first.
+        separate_files: whether certificate and key come as two more files.
     """
 
-    ordered: bool = True
-    separate: bool = False
+    ordered_chain: bool = True
+    separate_files: bool = False
 
 
 def bundle_options(parameters: Mapping[str, str], settings: ProviderSettings) -> BundleOptions:

@@ -10,16 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.azure.clouds import Cloud, EnvironmentFile, find_cloud
-from keyferry.azure.expiry import KEY as EXPIRY_WARNING
-from keyferry.azure.expiry import parse_warning
-from keyferry.azure.identity_choice import choose_identity, choose_switch
+from keyferry.azure.clouds import AzureCloud, EnvironmentFile, find_cloud
+from keyferry.azure.expiry import EXPIRY_WARNING_KEY as EXPIRY_WARNING
+from keyferry.azure.expiry import parse_expiry_warning
+from keyferry.azure.identity_choice import choose_identity, enabled_switch
 from keyferry.azure.modes import Identity, profile
-from keyferry.azure.objects import VaultObject, parse_objects
+from keyferry.azure.objects import KeyVaultObject, parse_objects
 from keyferry.azure.service_account import check_subject
-from keyferry.azure.vault_address import VaultAddress, vault_address
+from keyferry.azure.vault_address import VaultAddress, parse_vault_address
 from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
-from keyferry.errors import ClassInvalidError, Hop, PlatformError
+from keyferry.errors import ClassInvalidError, PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +39,9 @@ class AzureMount:
 
     vault: VaultAddress
     tenant: str
-    cloud: Cloud | EnvironmentFile
+    cloud: AzureCloud | EnvironmentFile
     identity: Identity
-    objects: tuple[VaultObject, ...]
+    objects: tuple[KeyVaultObject, ...]
 
 
 def parse_mount(
@@ -66,23 +66,23 @@ def parse_mount(
     for key, name in ((POD_NAME, "pod name"), (POD_NAMESPACE, "pod namespace")):
         if not get(key):
             remedy = "The CSIDriver object needs podInfoOnMount: true."
-            raise PlatformError(f"{name} is not provided", remedy, hop=Hop.REQUEST)
-    switch = choose_switch(parameters)
+            raise PlatformError(f"{name} is not provided", remedy, stage=Stage.REQUEST)
+    switch = enabled_switch(parameters)
     vault, url = get("keyvaultName"), get("keyvaultURL")
     if not (vault or url):
         raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
-    tenant = _tenant(get("tenantID") or get("tenantId"))
+    tenant = _check_tenant(get("tenantID") or get("tenantId"))
     cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
     identity = choose_identity(switch, parameters, secrets)
-    if (token := profile(identity).token) is not None:
+    if (token := profile(identity).service_account_token) is not None:
         check_subject(
             token,
             namespace=get(POD_NAMESPACE),
             service_account=get(SERVICE_ACCOUNT),
         )
-    warning = parse_warning(get(EXPIRY_WARNING))
+    warning = parse_expiry_warning(get(EXPIRY_WARNING))
     objects = parse_objects(get("objects"), expiry_warning=warning)
-    return AzureMount(vault_address(vault, url), tenant, cloud, identity, objects)
+    return AzureMount(parse_vault_address(vault, url), tenant, cloud, identity, objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,11 @@ class _Getter:
         return self.parameters.get(key, "").strip()
 
 
-def _tenant(text: str) -> str:
-    if not text:
+def _check_tenant(tenant: str) -> str:
+    if not tenant:
         remedy = "Set tenantID to the tenant of the vault: az account show --query tenantId."
         raise ClassInvalidError("tenantId is not provided", remedy)
-    if not re.fullmatch(r"[0-9A-Za-z.-]+", text):
+    if not re.fullmatch(r"[0-9A-Za-z.-]+", tenant):
         problem = "failed to get keyvault client: tenantId is neither an id nor a domain name"
         raise ClassInvalidError(problem, "Find it with: az account show --query tenantId.")
-    return text
+    return tenant

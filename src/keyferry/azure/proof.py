@@ -16,38 +16,38 @@ if TYPE_CHECKING:
 
     from keyferry.azure.contents import Content
 
-SETTLED_SECONDS = 300.0
+CLOCK_TOLERANCE_SECONDS = 300.0
 """A change is told from an earlier one of the same second, and clocks may differ by so much."""
 
 
 @dataclass(frozen=True, slots=True)
-class DatedContent:
+class TimestampedContent:
     """A content, and when it was asked for.
 
     Attributes:
         content: it.
-        asked: in seconds since 1970, by our clock.
+        requested_at: in seconds since 1970, by our clock.
     """
 
     content: Content = field(repr=False)
-    asked: float
+    requested_at: float
 
 
-def pages_worth(held: int) -> int:
+def max_list_pages(cached: int) -> int:
     """How many pages it pays to read, at the most: fewer than the objects, one call each."""
-    return max(held - 1, 0)
+    return max(cached - 1, 0)
 
 
-def has_not_changed(name: str, held: DatedContent, changes: Mapping[str, int]) -> bool:
-    """Whether a list proves that `held` is what the vault holds under `name`.
+def has_not_changed(name: str, cached: TimestampedContent, last_updated: Mapping[str, int]) -> bool:
+    """Whether a list proves that `cached` is what the vault holds under `name`.
 
     Args:
         name: of the object.
-        held: its content.
-        changes: when each object of the list was changed last, by name in lower case, in seconds
-            since 1970 by the vault's clock.
+        cached: its content.
+        last_updated: when each object of the list was changed last, by name in lower case, in
+            seconds since 1970 by the vault's clock.
     """
-    updated = held.content.properties.updated
-    if updated is None or changes.get(name.lower()) != updated:
+    updated = cached.content.properties.updated_at
+    if updated is None or last_updated.get(name.lower()) != updated:
         return False
-    return held.asked - updated >= SETTLED_SECONDS
+    return cached.requested_at - updated >= CLOCK_TOLERANCE_SECONDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keyferry.azure.proof import DatedContent, has_not_changed, pages_worth
-from keyferry.economy.key import FetchKey
+from keyferry.azure.proof import TimestampedContent, has_not_changed, max_list_pages
+from keyferry.economy.key import CacheKey
 from keyferry.economy.proofs import ListRefusedError
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from keyferry.azure.keyvault import KeyVault
     from keyferry.azure.objects import ObjectType
-    from keyferry.economy.errand import Errand
+    from keyferry.economy.errand import RetryingCaller
 
-READ = "read"
+READ_VERB = "read"
 """The first word of the items whose content is held as `DatedContent`."""
 
 
 @dataclass(frozen=True, slots=True)
-class VaultList:
+class CollectionListing:
     """Implements `Collection`: one kind of object in one vault, as one identity sees it.
 
     Attributes:
@@ -32,33 +32,35 @@ class VaultList:
     """
 
     vault: KeyVault
-    key: FetchKey
+    key: CacheKey
     type: ObjectType
 
     @property
-    def list_key(self) -> FetchKey:
+    def list_key(self) -> CacheKey:
         """Of its list."""
-        return FetchKey(self.key.vault, self.key.identity, ("list changes", self.type.value))
+        return CacheKey(self.key.vault, self.key.identity, ("list changes", self.type.value))
 
-    def has(self, key: FetchKey, value: Any) -> bool:
+    def covers(self, key: CacheKey, value: Any) -> bool:
         """Whether `key` is of the current version of an object in it."""
         same = (key.vault, key.identity) == (self.key.vault, self.key.identity)
-        here = key.item[:2] == (READ, self.type.value) and key.item[3:] == ("",)
-        return same and here and isinstance(value, DatedContent)
+        here = key.resource[:2] == (READ_VERB, self.type.value) and key.resource[3:] == ("",)
+        return same and here and isinstance(value, TimestampedContent)
 
-    def worth(self, held: int) -> int:
+    def max_length(self, cached: int) -> int:
         """In pages."""
-        return pages_worth(held)
+        return max_list_pages(cached)
 
-    async def unchanged(
-        self, held: Mapping[FetchKey, DatedContent], errand: Errand, *, most: int
-    ) -> frozenset[FetchKey] | None:
+    async def find_unchanged(
+        self, cached: Mapping[CacheKey, TimestampedContent], caller: RetryingCaller, *, limit: int
+    ) -> frozenset[CacheKey] | None:
         """Which contents are those that the vault holds now."""
         try:
-            updated = await self.vault.changes(self.type, errand, pages=most)
+            updated = await self.vault.list_last_updated(self.type, caller, max_pages=limit)
         except (AccessDeniedError, ObjectNotFoundError) as error:
             raise ListRefusedError from error
         if updated is None:
             return None
-        same = (key for key, dated in held.items() if has_not_changed(key.item[2], dated, updated))
+        same = (
+            key for key, dated in cached.items() if has_not_changed(key.resource[2], dated, updated)
+        )
         return frozenset(same)

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
 from keyferry import __version__
-from keyferry.azure.cloud_file import read_environment
-from keyferry.azure.clouds import Cloud, EnvironmentFile, check_default_cloud
-from keyferry.azure.delivery import deliver, is_quick
-from keyferry.azure.fetch import fetch
-from keyferry.azure.fetch_plan import ask_of
-from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.cloud_file import read_environment_file
+from keyferry.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
+from keyferry.azure.delivery import needs_no_crypto, render_all
+from keyferry.azure.fetch import fetch_all
+from keyferry.azure.fetch_plan import request_for
+from keyferry.azure.identity import AccessTokenRequest, TokenCache
 from keyferry.azure.keyvault import KeyVault
 from keyferry.azure.options import bundle_options
 from keyferry.azure.params import AzureMount, parse_mount
-from keyferry.azure.shared_vault import SharedVault
-from keyferry.azure.vault_refusals import Asked
+from keyferry.azure.shared_vault import CachedKeyVault
+from keyferry.azure.vault_refusals import RequestContext
 from keyferry.contract import API_VERSION, MountResult, ProviderVersion
-from keyferry.economy.proofs import Proofs
+from keyferry.economy.proofs import BulkRevalidator
 from keyferry.errors import KeyferryError
-from keyferry.failures import within
+from keyferry.failures import prefixed
 from keyferry.https import HttpsClient
 from keyferry.logs import get_logger
 from keyferry.provider_settings import ProviderSettings
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.contract import MountCall, Provider
-    from keyferry.economy.hub import Economy
-    from keyferry.expiry import Ending
-    from keyferry.provider_parts import ProviderParts
+    from keyferry.economy.hub import Fetcher
+    from keyferry.expiry import ExpiringLease
+    from keyferry.provider_parts import ProviderDependencies
 
 _log = get_logger("azure")
 
 
-def build_provider(parts: ProviderParts) -> Provider:
+def build_provider(deps: ProviderDependencies) -> Provider:
     """The provider for `spec.provider: azure`.
 
     Raises:
         PlatformError: a setting cannot be carried out.
     """
-    check_default_cloud(parts.settings.cloud_name)
-    return AzureProvider(HttpsClient(parts.https), parts.economy, parts.settings)
+    check_default_cloud(deps.settings.cloud_name)
+    return AzureProvider(HttpsClient(deps.https), deps.fetcher, deps.settings)
 
 
 class AzureProvider:
@@ -55,32 +55,32 @@ class AzureProvider:
 
     Args:
         https: its connections; closed with it.
-        economy: spares the vaults.
+        fetcher: spares the vaults.
         settings: what it was told.
-        wall: seconds since 1970.
+        clock: seconds since 1970.
     """
 
     def __init__(
         self,
         https: HttpsClient,
-        economy: Economy,
+        fetcher: Fetcher,
         settings: ProviderSettings | None = None,
         *,
-        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._https = https
-        self._economy = economy
+        self._fetcher = fetcher
         self._settings = settings or ProviderSettings()
-        self._wall = wall
-        self._credentials = Credentials(https, economy, self._settings)
-        self._proofs = Proofs(economy) if economy.proves else None
+        self._clock = clock
+        self._token_cache = TokenCache(https, fetcher, self._settings)
+        self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None
 
     async def mount(self, call: MountCall) -> MountResult:
         """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
         try:
             return await self._mount(call)
         except KeyferryError as error:
-            raise within("failed to mount objects, error", error) from error.__cause__
+            raise prefixed("failed to mount objects, error", error) from error.__cause__
 
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
@@ -91,66 +91,72 @@ class AzureProvider:
         """Nothing: it holds nothing for a volume."""
         return frozenset()
 
-    def endings(self) -> tuple[Ending, ...]:
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
         """Nothing: what ends in a Key Vault a refresh does not replace."""
         return ()
 
-    def volume_gone(self, target_path: str) -> None:
+    def volume_removed(self, target_path: str) -> None:
         """Nothing to do: Key Vault makes nothing for a volume alone."""
 
     async def close(self) -> None:
         """Release the connections."""
-        await self._credentials.close()
+        await self._token_cache.close()
         await self._https.close()
 
     async def _mount(self, call: MountCall) -> MountResult:
-        began = self._wall()
+        began = self._clock()
         mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
-        cloud = await _cloud(mount.cloud)
-        vault = await self._open(mount, cloud, call)
-        fetched = await fetch(vault, map(ask_of, mount.objects))
-        render = partial(deliver, mount.objects, fetched, mode=call.permission, options=options)
+        cloud = await _resolve_cloud(mount.cloud)
+        vault = await self._open_vault(mount, cloud, call)
+        fetched = await fetch_all(vault, map(request_for, mount.objects))
+        render = partial(
+            render_all, mount.objects, fetched, default_mode=call.permission, options=options
+        )
         # Certificates take the library for them some time; the way to a thread takes some, too.
-        delivery = render() if is_quick(fetched) else await asyncio.to_thread(render)
-        for ref in delivery.broken_chains:
+        delivery = render() if needs_no_crypto(fetched) else await asyncio.to_thread(render)
+        for ref in delivery.incomplete_chains:
             _log.warning(
                 "certificate chain is not complete due to missing intermediate/root certificates "
                 "in the cert from key vault",
                 vault=mount.vault.name,
                 object=str(ref),
             )
-        vault.settle()
-        return replace(delivery.result, held_seconds=max(0.0, began - vault.oldest))
+        vault.retain_only_used()
+        return replace(
+            delivery.result, oldest_content_age=max(0.0, began - vault.oldest_requested_at)
+        )
 
-    async def _open(self, mount: AzureMount, cloud: Cloud, call: MountCall) -> SharedVault:
+    async def _open_vault(
+        self, mount: AzureMount, cloud: AzureCloud, call: MountCall
+    ) -> CachedKeyVault:
         """The vault, once there is a token for it."""
-        netloc = mount.vault.in_cloud(cloud)
+        netloc = mount.vault.netloc_in(cloud)
         host = urlsplit(f"https://{netloc}").hostname or netloc
-        login = Login(mount.identity, mount.tenant, cloud, cloud.resource_of(host))
-        tokens = self._credentials.tokens(login, host=host)
-        await tokens.token()
+        login = AccessTokenRequest(mount.identity, mount.tenant, cloud, cloud.token_resource(host))
+        tokens = self._token_cache.token_provider(login, host=host)
+        await tokens.get_token()
         vault = KeyVault(
             self._https,
             tokens,
-            asked=Asked(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
+            context=RequestContext(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
             netloc=netloc,
         )
-        return SharedVault(
+        return CachedKeyVault(
             vault,
-            self._economy,
+            self._fetcher,
             identity=tokens.identity,
             call=call,
-            proofs=self._proofs,
-            wall=self._wall,
+            revalidator=self._revalidator,
+            clock=self._clock,
         )
 
 
-async def _cloud(found: Cloud | EnvironmentFile) -> Cloud:
-    match found:
-        case Cloud():
-            return found
+async def _resolve_cloud(cloud: AzureCloud | EnvironmentFile) -> AzureCloud:
+    match cloud:
+        case AzureCloud():
+            return cloud
         case EnvironmentFile():
-            return await asyncio.to_thread(read_environment, found)
+            return await asyncio.to_thread(read_environment_file, cloud)
         case _:
-            assert_never(found)
+            assert_never(cloud)

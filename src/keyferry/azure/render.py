@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.azure.contents import Content, LeafCertificate, PublicKey, Secret
+from keyferry.azure.contents import Content, KeyVaultSecret, LeafCertificate, PublicKey
 from keyferry.azure.encodings import decode
 from keyferry.azure.files import CERTIFICATE_SUFFIX, KEY_SUFFIX
-from keyferry.azure.objects import Encoding, Format
+from keyferry.azure.objects import ObjectEncoding, ObjectFormat
 from keyferry.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
 from keyferry.certs.jwk import ec_public_key_pem, rsa_public_key_pem
 from keyferry.certs.pem import CERTIFICATE, encode_block
@@ -20,7 +20,7 @@ from keyferry.errors import ObjectUnusableError, SecretDataError
 from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
-    from keyferry.azure.objects import VaultObject
+    from keyferry.azure.objects import KeyVaultObject
     from keyferry.azure.options import BundleOptions
 
 PEM_TYPE = "application/x-pem-file"
@@ -35,14 +35,14 @@ class Rendered:
 
     Attributes:
         files: what follows the object's path in the path of each file, and the bytes.
-        whole_chain: False where certificates are left over that the chain does not lead to.
+        complete_chain: False where certificates are left over that the chain does not lead to.
     """
 
     files: tuple[tuple[str, bytes], ...] = field(repr=False)
-    whole_chain: bool = True
+    complete_chain: bool = True
 
 
-def render(content: Content, wanted: VaultObject, options: BundleOptions) -> Rendered:
+def render(content: Content, vault_object: KeyVaultObject, options: BundleOptions) -> Rendered:
     """The files that `content` becomes.
 
     Raises:
@@ -50,57 +50,63 @@ def render(content: Content, wanted: VaultObject, options: BundleOptions) -> Ren
     """
     try:
         match content:
-            case Secret(of_certificate=True):
-                return _bundle(content, wanted, options)
-            case Secret():
-                return _single(_plain(content, wanted))
+            case KeyVaultSecret(backs_certificate=True):
+                return _render_bundle(content, vault_object, options)
+            case KeyVaultSecret():
+                return _single_file(_plain_bytes(content, vault_object))
             case PublicKey():
-                return _single(_public_key_pem(content))
+                return _single_file(_public_key_pem(content))
             case LeafCertificate(cer):
-                return _single(encode_block(CERTIFICATE, cer))
+                return _single_file(encode_block(CERTIFICATE, cer))
             case _:
                 assert_never(content)
     except SecretDataError as error:
         raise ObjectUnusableError(error.problem, error.remedy or _REMEDY) from None
 
 
-def _single(contents: bytes) -> Rendered:
+def _single_file(contents: bytes) -> Rendered:
     return Rendered((("", contents),))
 
 
-def _plain(secret: Secret, wanted: VaultObject) -> bytes:
-    if wanted.format is Format.PKCS12:
+def _plain_bytes(secret: KeyVaultSecret, vault_object: KeyVaultObject) -> bytes:
+    if vault_object.format is ObjectFormat.PKCS12:
         raise ObjectUnusableError(
             "it does not belong to a certificate, so there is no PKCS#12 of it",
             "Remove objectFormat; for base64 text that you set yourself use objectEncoding: base64",
         )
-    return decode(secret.value, wanted.encoding)
+    return decode(secret.value, vault_object.encoding)
 
 
-def _bundle(secret: Secret, wanted: VaultObject, options: BundleOptions) -> Rendered:
+def _render_bundle(
+    secret: KeyVaultSecret, vault_object: KeyVaultObject, options: BundleOptions
+) -> Rendered:
     """The secret behind a certificate: by its content type, then by the format of the class."""
-    value = decode(secret.value, Encoding.UTF8)
-    match secret.properties.content_type, wanted.format:
-        case "application/x-pem-file", Format.PEM | Format.PFX:
+    value = decode(secret.value, ObjectEncoding.UTF8)
+    match secret.properties.content_type, vault_object.format:
+        case "application/x-pem-file", ObjectFormat.PEM | ObjectFormat.PFX:
             check_pem(value, _SOURCE)
-            return _files(decode(secret.value, wanted.encoding), value, options)
+            return _with_separate_files(decode(secret.value, vault_object.encoding), value, options)
         case "application/x-pem-file", _:
             raise ObjectUnusableError(
                 "its certificate is kept as PEM, so there is no PKCS#12 of it",
                 f"Remove objectFormat, or import the certificate with content type {PKCS12_TYPE}.",
             )
-        case "application/x-pkcs12", Format.PEM:
-            made = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered)
-            contents = decode(made.pem.decode(), wanted.encoding)
-            return _files(contents, made.pem, options, whole_chain=made.complete)
+        case "application/x-pkcs12", ObjectFormat.PEM:
+            made = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
+            contents = decode(made.pem.decode(), vault_object.encoding)
+            return _with_separate_files(contents, made.pem, options, complete_chain=made.complete)
         case "application/x-pkcs12", _:
             check_pkcs12(value, _SOURCE)
-            encoding = Encoding.BASE64 if wanted.format is Format.PKCS12 else wanted.encoding
+            encoding = (
+                ObjectEncoding.BASE64
+                if vault_object.format is ObjectFormat.PKCS12
+                else vault_object.encoding
+            )
             contents = decode(secret.value, encoding)
-            if not options.separate:
-                return _single(contents)
-            made = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered)
-            return _files(contents, made.pem, options, whole_chain=made.complete)
+            if not options.separate_files:
+                return _single_file(contents)
+            made = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
+            return _with_separate_files(contents, made.pem, options, complete_chain=made.complete)
         case other, _:
             raise ObjectUnusableError(
                 f"failed to get certificate. unknown content type '{excerpt(other)}'",
@@ -108,25 +114,25 @@ def _bundle(secret: Secret, wanted: VaultObject, options: BundleOptions) -> Rend
             )
 
 
-def _files(
-    contents: bytes, pem: bytes, options: BundleOptions, *, whole_chain: bool = True
+def _with_separate_files(
+    contents: bytes, pem: bytes, options: BundleOptions, *, complete_chain: bool = True
 ) -> Rendered:
     """`contents`, and before it the parts of `pem` where they are wanted."""
-    if not options.separate:
-        return Rendered((("", contents),), whole_chain)
+    if not options.separate_files:
+        return Rendered((("", contents),), complete_chain)
     certificates, key = split_pem(pem, _SOURCE)
     parts = ((CERTIFICATE_SUFFIX, certificates), (KEY_SUFFIX, key), ("", contents))
-    return Rendered(parts, whole_chain)
+    return Rendered(parts, complete_chain)
 
 
 def _public_key_pem(key: PublicKey) -> bytes:
-    match key.kind:
+    match key.key_type:
         case "RSA" | "RSA-HSM":
             return rsa_public_key_pem(key.number("n"), key.number("e"))
         case "EC" | "EC-HSM":
             return ec_public_key_pem(key.curve, key.number("x"), key.number("y"))
         case _:
             raise ObjectUnusableError(
-                f"failed to get key. key type '{excerpt(key.kind)}' currently not supported",
+                f"failed to get key. key type '{excerpt(key.key_type)}' currently not supported",
                 "A symmetric key never leaves the vault; objectType: key is for RSA and EC keys.",
             )

@@ -40,7 +40,7 @@ class ServiceAccountToken:
         return (self.issuer, self.subject) if self.issuer and self.subject else (self.text,)
 
 
-def exchange_token(attribute: str) -> ServiceAccountToken:
+def parse_exchange_token(attribute: str) -> ServiceAccountToken:
     """The token for Entra out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
 
     Raises:
@@ -48,12 +48,12 @@ def exchange_token(attribute: str) -> ServiceAccountToken:
     """
     problem = "failed to parse workload identity tokens, error"
     if not attribute.strip():
-        remedy = _remedy(EXCHANGE_AUDIENCE)
+        remedy = _token_requests_remedy(EXCHANGE_AUDIENCE)
         raise IdentityError(f"{problem}: service account tokens not found", remedy)
     return _token_for(EXCHANGE_AUDIENCE, attribute, problem)
 
 
-def binding_token(attribute: str) -> ServiceAccountToken:
+def parse_binding_token(attribute: str) -> ServiceAccountToken:
     """The token for the token proxy of AKS, out of the same attribute.
 
     Raises:
@@ -61,7 +61,7 @@ def binding_token(attribute: str) -> ServiceAccountToken:
     """
     if not attribute.strip():
         problem = "service account tokens are required for identity binding"
-        raise IdentityError(problem, _remedy(BINDING_AUDIENCE))
+        raise IdentityError(problem, _token_requests_remedy(BINDING_AUDIENCE))
     problem = "failed to parse service account token for identity binding, error"
     return _token_for(BINDING_AUDIENCE, attribute, problem)
 
@@ -70,16 +70,16 @@ def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountTok
     tokens = parse_tokens(attribute)
     if tokens is None:
         reason = "failed to unmarshal service account tokens, error: not their JSON"
-        raise IdentityError(f"{problem}: {reason}", _remedy(audience))
+        raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
     token = tokens.get(audience)
     if token is None:
         reason = f"token for audience {audience} not found"
-        raise IdentityError(f"{problem}: {reason}", _remedy(audience))
+        raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
     claims = read_claims(token)
     return ServiceAccountToken(token, claims.iss, claims.sub, audience)
 
 
-def _remedy(audience: str) -> str:
+def _token_requests_remedy(audience: str) -> str:
     return (
         "The CSIDriver object secrets-store.csi.k8s.io needs spec.tokenRequests with the audience "
         f"{audience}; keyferry mount takes its tokens from the file of --service-account-tokens."

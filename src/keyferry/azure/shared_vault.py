@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.azure.contents import Content, LeafCertificate, PublicKey, Secret
-from keyferry.azure.proof import DatedContent
-from keyferry.azure.proofs import READ, VaultList
-from keyferry.economy.key import FetchKey
+from keyferry.azure.contents import Content, KeyVaultSecret, LeafCertificate, PublicKey
+from keyferry.azure.proof import TimestampedContent
+from keyferry.azure.proofs import READ_VERB, CollectionListing
+from keyferry.economy.key import CacheKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,107 +17,109 @@ if TYPE_CHECKING:
     from keyferry.azure.keyvault import KeyVault
     from keyferry.azure.objects import ObjectRef
     from keyferry.contract import MountCall
-    from keyferry.economy.errand import Errand
-    from keyferry.economy.hub import Economy
-    from keyferry.economy.key import WholeIdentity
-    from keyferry.economy.proofs import Proofs
+    from keyferry.economy.errand import RetryingCaller
+    from keyferry.economy.hub import Fetcher
+    from keyferry.economy.key import IdentityKey
+    from keyferry.economy.proofs import BulkRevalidator
 
-_OBJECT_BYTES = 1024
+_OVERHEAD_BYTES = 1024
 """What Python takes for an answer beside the content itself, roughly."""
 
 
-class SharedVault:
+class CachedKeyVault:
     """Reads what nobody of the same identity holds or is already asking for.
 
     Every method raises as `keyferry.azure.keyvault` does.
 
     Args:
         vault: asks.
-        economy: shares.
+        fetcher: shares.
         identity: as whom `vault` asks.
         call: for which mount, and why.
-        proofs: prove that nothing has changed; None: nobody asks for that.
-        wall: seconds since 1970.
+        revalidator: prove that nothing has changed; None: nobody asks for that.
+        clock: seconds since 1970.
 
     Attributes:
-        oldest: when the oldest of what was read was asked for, in seconds since 1970.
+        oldest_requested_at: when the oldest of what was read was asked for, in seconds since 1970.
     """
 
     def __init__(
         self,
         vault: KeyVault,
-        economy: Economy,
+        fetcher: Fetcher,
         *,
-        identity: WholeIdentity,
+        identity: IdentityKey,
         call: MountCall,
-        proofs: Proofs | None,
-        wall: Callable[[], float],
+        revalidator: BulkRevalidator | None,
+        clock: Callable[[], float],
     ) -> None:
         self._vault = vault
-        self._economy = economy
+        self._fetcher = fetcher
         self._identity = identity
         self._purpose = call.purpose
         self._volume = call.target_path
-        self._proofs = proofs
-        self._wall = wall
-        self._used: set[FetchKey] = set()
-        self.oldest = wall()
+        self._revalidator = revalidator
+        self._clock = clock
+        self._used_keys: set[CacheKey] = set()
+        self.oldest_requested_at = clock()
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
-        key = self._key(READ, ref, ref.version)
-        self._used.add(key)
+        key = self._cache_key(READ_VERB, ref, ref.version)
+        self._used_keys.add(key)
         # A list tells of current versions only.
-        proof = None if self._proofs is None or ref.version else self._has_not_changed
-        dated: DatedContent = await self._economy.fetch(
+        proof = None if self._revalidator is None or ref.version else self._has_not_changed
+        dated: TimestampedContent = await self._fetcher.fetch(
             key,
             partial(self._read, ref),
             purpose=self._purpose,
-            weigh=lambda held: weigh(held.content),
-            unchanged=proof and partial(proof, VaultList(self._vault, key, ref.type)),
+            size_of=lambda held: memory_size(held.content),
+            revalidate=proof and partial(proof, CollectionListing(self._vault, key, ref.type)),
             volume=self._volume,
         )
-        self.oldest = min(self.oldest, dated.asked)
+        self.oldest_requested_at = min(self.oldest_requested_at, dated.requested_at)
         return dated.content
 
-    async def versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
+    async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
-        key = self._key("list versions", ref)
-        self._used.add(key)
-        return await self._economy.fetch(
+        key = self._cache_key("list versions", ref)
+        self._used_keys.add(key)
+        return await self._fetcher.fetch(
             key,
-            lambda errand: self._vault.versions(ref, errand),
+            lambda errand: self._vault.list_versions(ref, errand),
             purpose=self._purpose,
-            weigh=lambda listed: _OBJECT_BYTES * (1 + len(listed)),
+            size_of=lambda listed: _OVERHEAD_BYTES * (1 + len(listed)),
             volume=self._volume,
         )
 
-    def settle(self) -> None:
+    def retain_only_used(self) -> None:
         """The volume holds what was read; what it held besides, it uses no more."""
-        self._economy.settle(self._volume, self._used)
+        self._fetcher.retain_only(self._volume, self._used_keys)
 
-    async def _read(self, ref: ObjectRef, errand: Errand) -> DatedContent:
-        asked = self._wall()
-        return DatedContent(await self._vault.read(ref, errand), asked)
+    async def _read(self, ref: ObjectRef, caller: RetryingCaller) -> TimestampedContent:
+        asked = self._clock()
+        return TimestampedContent(await self._vault.read(ref, caller), asked)
 
-    async def _has_not_changed(self, collection: VaultList, _: DatedContent, __: Errand) -> bool:
-        assert self._proofs is not None
-        return await self._proofs.has_not_changed(collection)
+    async def _has_not_changed(
+        self, listing: CollectionListing, _: TimestampedContent, __: RetryingCaller
+    ) -> bool:
+        assert self._revalidator is not None
+        return await self._revalidator.revalidate(listing)
 
-    def _key(self, verb: str, ref: ObjectRef, *rest: str) -> FetchKey:
-        item = (verb, ref.type.value, ref.name, *rest)
-        return FetchKey(self._vault.netloc, self._identity, item)
+    def _cache_key(self, verb: str, ref: ObjectRef, *extra: str) -> CacheKey:
+        item = (verb, ref.type.value, ref.name, *extra)
+        return CacheKey(self._vault.netloc, self._identity, item)
 
 
-def weigh(content: Content) -> int:
+def memory_size(content: Content) -> int:
     """About how many bytes of memory a content takes."""
     match content:
-        case Secret():
+        case KeyVaultSecret():
             # A text with a character beyond Latin takes up to four bytes for each.
-            return _OBJECT_BYTES + 4 * len(content.value)
+            return _OVERHEAD_BYTES + 4 * len(content.value)
         case PublicKey():
-            return _OBJECT_BYTES + sum(map(len, content.numbers.values()))
+            return _OVERHEAD_BYTES + sum(map(len, content.numbers.values()))
         case LeafCertificate():
-            return _OBJECT_BYTES + len(content.cer)
+            return _OVERHEAD_BYTES + len(content.cer)
         case _:
             assert_never(content)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_API_SERVER_NAME = re.compile(r"hcp-kubernetes\.([^.]+)\.svc\.cluster\.local")
+_AKS_API_SERVER_PATTERN = re.compile(r"hcp-kubernetes\.([^.]+)\.svc\.cluster\.local")
 
 
 def cluster_id(names: Iterable[str]) -> str:
@@ -21,11 +21,11 @@ def cluster_id(names: Iterable[str]) -> str:
 
     "" where no name tells it.
     """
-    found = (_API_SERVER_NAME.fullmatch(name) for name in names)
+    found = (_AKS_API_SERVER_PATTERN.fullmatch(name) for name in names)
     return next((match[1] for match in found if match), "")
 
 
-def server_name(cluster: str) -> str:
+def token_proxy_server_name(cluster: str) -> str:
     """The server name of the token proxy of the cluster with this id."""
     digest = sha256(f"identity-binding{cluster}".encode()).digest()
     label = b32hexencode(digest).decode().rstrip("=").lower()

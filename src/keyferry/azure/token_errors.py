@@ -13,20 +13,25 @@ import aiohttp
 import msgspec
 
 from keyferry.azure.aadsts import explain
-from keyferry.azure.machine_refusals import arc_refusal, imds_refusal, nmi_refusal, unreachable
-from keyferry.azure.modes import Endpoint, Identity, client_name, profile
-from keyferry.azure.token_source import NoTokenInAnswerError, TokenRefusedError
+from keyferry.azure.machine_refusals import (
+    diagnose_arc,
+    diagnose_imds,
+    diagnose_nmi,
+    diagnose_unreachable,
+)
+from keyferry.azure.modes import Identity, TokenService, identity_name, profile
+from keyferry.azure.token_source import MalformedTokenResponseError, TokenRefusedError
 from keyferry.connection_errors import ConnectionProblem, connection_problem
 from keyferry.errors import ConnectionFailedError, IdentityError
 from keyferry.excerpt import excerpt
 from keyferry.retry import RETRY_STATUSES
 
 if TYPE_CHECKING:
-    from keyferry.azure.token_source import TokenAnswer
+    from keyferry.azure.token_source import TokenResponse
 
-FAILURES = (
+TOKEN_EXCEPTIONS = (
     TokenRefusedError,
-    NoTokenInAnswerError,
+    MalformedTokenResponseError,
     aiohttp.ClientError,
     TimeoutError,
     OSError,
@@ -36,21 +41,21 @@ FAILURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class NoToken:
+class TokenFailure:
     """A failed try to get a token.
 
     Attributes:
         error: the same as an error of ours.
         transient: whether another try can end better.
-        answer: what the token endpoint said, if it said anything.
+        response: what the token endpoint said, if it said anything.
     """
 
     error: IdentityError | ConnectionFailedError
     transient: bool
-    answer: TokenAnswer | None = None
+    response: TokenResponse | None = None
 
 
-def no_token(error: Exception, *, identity: Identity, tenant: str, host: str) -> NoToken:
+def token_failure(error: Exception, *, identity: Identity, tenant: str, host: str) -> TokenFailure:
     """Translate a failed try.
 
     Args:
@@ -60,64 +65,68 @@ def no_token(error: Exception, *, identity: Identity, tenant: str, host: str) ->
         host: of the token endpoint.
     """
     if isinstance(error, TokenRefusedError):
-        return _refused(error.answer, identity=identity, tenant=tenant, host=host)
+        return _refused(error.response, identity=identity, tenant=tenant, host=host)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
         problem = connection_problem(error, host=host)
-        return _unreachable(problem, error, identity=identity, host=host)
-    return NoToken(_senseless(error, identity=identity, host=host), transient=False)
+        return _connection_failure(problem, error, identity=identity, host=host)
+    return TokenFailure(_malformed(error, identity=identity, host=host), transient=False)
 
 
-def _senseless(error: Exception, *, identity: Identity, host: str) -> IdentityError:
+def _malformed(error: Exception, *, identity: Identity, host: str) -> IdentityError:
     """The error for an answer that no token endpoint would give."""
-    if profile(identity).endpoint is Endpoint.NMI:
+    if profile(identity).token_service is TokenService.NMI:
         return IdentityError(
             "nmi did not return expected values in response: token and clientid",
             f"Check that NMI itself answers at {host}: kubectl logs -l component=nmi -A",
         )
     return IdentityError(
-        f"the answer of {host} for {client_name(identity)} is not one of a token endpoint "
+        f"the answer of {host} for {identity_name(identity)} is not one of a token endpoint "
         f"({type(error).__name__})",
         "Check cloudName in the class, and that no proxy answers instead.",
     )
 
 
-def _unreachable(
+def _connection_failure(
     problem: ConnectionProblem, error: Exception, *, identity: Identity, host: str
-) -> NoToken:
-    purpose = f"get a token for {client_name(identity)}"
+) -> TokenFailure:
+    purpose = f"get a token for {identity_name(identity)}"
     not_connected = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    absent = unreachable(profile(identity).endpoint, host=host) if not_connected else None
+    absent = (
+        diagnose_unreachable(profile(identity).token_service, host=host) if not_connected else None
+    )
     if absent is not None:
         # Where there is no such service, no patience brings one; kubelet comes back anyway.
-        return NoToken(
+        return TokenFailure(
             ConnectionFailedError(
                 f"failed to {purpose}: {absent.problem} ({problem.problem})",
                 absent.remedy,
-                hop=problem.hop,
+                stage=problem.stage,
             ),
             transient=False,
         )
-    return NoToken(problem.error(purpose), transient=problem.transient)
+    return TokenFailure(problem.error(purpose), transient=problem.transient)
 
 
-def _refused(answer: TokenAnswer, *, identity: Identity, tenant: str, host: str) -> NoToken:
-    endpoint = profile(identity).endpoint
+def _refused(
+    response: TokenResponse, *, identity: Identity, tenant: str, host: str
+) -> TokenFailure:
+    endpoint = profile(identity).token_service
     match endpoint:
-        case Endpoint.IMDS:
-            found = imds_refusal(answer.status, identity)
-        case Endpoint.ARC:
-            found = arc_refusal(answer.status)
-        case Endpoint.NMI:
-            found = nmi_refusal(answer.status, identity)
-        case Endpoint.ENTRA | Endpoint.TOKEN_PROXY:
-            return _refused_by_entra(answer, identity=identity, tenant=tenant, host=host)
+        case TokenService.IMDS:
+            found = diagnose_imds(response.status, identity)
+        case TokenService.ARC:
+            found = diagnose_arc(response.status)
+        case TokenService.NMI:
+            found = diagnose_nmi(response.status, identity)
+        case TokenService.ENTRA | TokenService.TOKEN_PROXY:
+            return _refused_by_entra(response, identity=identity, tenant=tenant, host=host)
         case _:
             assert_never(endpoint)
     error = IdentityError(found.problem, found.remedy)
-    return NoToken(error, transient=found.transient, answer=answer)
+    return TokenFailure(error, transient=found.transient, response=response)
 
 
-_ODD_ANSWER_REMEDIES = {
+_NO_AADSTS_REMEDIES = {
     False: "Check cloudName in the class, and that no proxy answers instead.",
     True: "Check that identity binding is on in this cluster, and that the pod's service account "
     "may use-managed-identity this client id (a ClusterRole of the apiGroup cid.wi.aks.azure.com).",
@@ -125,34 +134,36 @@ _ODD_ANSWER_REMEDIES = {
 """By whether the token proxy of AKS answered, which sends refusals of its own."""
 
 
-class _EntraError(msgspec.Struct):
+class _EntraErrorDocument(msgspec.Struct):
     error: str = ""
     error_description: str = ""
     error_codes: list[int] = msgspec.field(default_factory=list)
 
 
 def _refused_by_entra(
-    answer: TokenAnswer, *, identity: Identity, tenant: str, host: str
-) -> NoToken:
-    who = client_name(identity)
-    if answer.status in RETRY_STATUSES:
-        problem = f"{host} has no token for {who} (status {answer.status})"
+    response: TokenResponse, *, identity: Identity, tenant: str, host: str
+) -> TokenFailure:
+    who = identity_name(identity)
+    if response.status in RETRY_STATUSES:
+        problem = f"{host} has no token for {who} (status {response.status})"
         remedy = "The failure is on the side of Entra; the next mount or refresh tries again."
-        return NoToken(IdentityError(problem, remedy), transient=True, answer=answer)
-    code = entra_code(answer.body)
+        return TokenFailure(IdentityError(problem, remedy), transient=True, response=response)
+    code = aadsts_code(response.body)
     if code is None:
-        problem = f"{host} refuses a token for {who} with status {answer.status}"
-        remedy = _ODD_ANSWER_REMEDIES[profile(identity).endpoint is Endpoint.TOKEN_PROXY]
-        return NoToken(IdentityError(problem, remedy), transient=False, answer=answer)
+        problem = f"{host} refuses a token for {who} with status {response.status}"
+        remedy = _NO_AADSTS_REMEDIES[profile(identity).token_service is TokenService.TOKEN_PROXY]
+        return TokenFailure(IdentityError(problem, remedy), transient=False, response=response)
     explanation = explain(code, identity=identity, tenant=excerpt(tenant))
     problem = f"Entra refuses a token for {who}: {explanation.problem} (AADSTS{code})"
-    return NoToken(IdentityError(problem, explanation.remedy), transient=False, answer=answer)
+    return TokenFailure(
+        IdentityError(problem, explanation.remedy), transient=False, response=response
+    )
 
 
-def entra_code(body: bytes) -> int | None:
+def aadsts_code(body: bytes) -> int | None:
     """The number after `AADSTS` in an answer of Entra; None in any other answer."""
     try:
-        document = msgspec.json.decode(body, type=_EntraError)
+        document = msgspec.json.decode(body, type=_EntraErrorDocument)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if document.error_codes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from keyferry.azure.token_source import NoTokenInAnswerError, TokenAnswer
+from keyferry.azure.token_source import MalformedTokenResponseError, TokenResponse
 
 if TYPE_CHECKING:
     import ssl
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 MACHINE_CONNECT_SECONDS = 2.0
 """IMDS, NMI and the Arc agent are on the same machine; where nothing answers by then, is none."""
-_MAX_ANSWER_BYTES = 1 << 18
+_MAX_RESPONSE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class EndpointTls:
     """How the endpoint proves who it is, where that is not the host of its URL.
 
     Attributes:
@@ -38,7 +38,7 @@ class Tls:
     context: ssl.SSLContext | None
 
 
-class TokenHttp:
+class TokenHttpClient:
     """Makes the requests.
 
     Args:
@@ -48,7 +48,7 @@ class TokenHttp:
     def __init__(self, https: HttpsClient) -> None:
         self._https = https
 
-    async def get(self, url: URL, headers: Mapping[str, str], seconds: float) -> TokenAnswer:
+    async def get(self, url: URL, headers: Mapping[str, str], seconds: float) -> TokenResponse:
         """GET from this machine: never through a proxy, and soon given up.
 
         Args:
@@ -65,11 +65,11 @@ class TokenHttp:
         async with session.get(
             url, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
-            return await _answer(response)
+            return await _read_response(response)
 
     async def post(
-        self, url: URL, form: Mapping[str, str], seconds: float, *, tls: Tls | None = None
-    ) -> TokenAnswer:
+        self, url: URL, form: Mapping[str, str], seconds: float, *, tls: EndpointTls | None = None
+    ) -> TokenResponse:
         """POST a form, which holds a credential, so that no redirection is followed.
 
         Args:
@@ -91,13 +91,13 @@ class TokenHttp:
             server_hostname=tls.server_name if tls else None,
             ssl=(tls and tls.context) or True,
         ) as response:
-            return await _answer(response)
+            return await _read_response(response)
 
 
-async def _answer(response: aiohttp.ClientResponse) -> TokenAnswer:
+async def _read_response(response: aiohttp.ClientResponse) -> TokenResponse:
     body = bytearray()
     async for chunk in response.content.iter_chunked(1 << 14):
         body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise NoTokenInAnswerError
-    return TokenAnswer(response.status, response.headers, bytes(body))
+        if len(body) > _MAX_RESPONSE_BYTES:
+            raise MalformedTokenResponseError
+    return TokenResponse(response.status, response.headers, bytes(body))

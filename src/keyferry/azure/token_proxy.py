@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from keyferry.azure.sni import cluster_id, server_name
-from keyferry.azure.token_http import Tls, TokenHttp
+from keyferry.azure.sni import cluster_id, token_proxy_server_name
+from keyferry.azure.token_http import EndpointTls, TokenHttpClient
 from keyferry.azure.token_request import assertion_form, token_url
 from keyferry.azure.token_source import AccessToken, parse_token
-from keyferry.errors import Hop, IdentityError, PlatformError
+from keyferry.errors import IdentityError, PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ _DISCOVERY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyPlace:
+class TokenProxyEndpoint:
     """Where the token proxy is."""
 
     url: str = f"https://{API_SERVER}"
@@ -54,7 +54,7 @@ def check_proxy_url(text: str) -> str:
         PlatformError: not https, or it has more than host, port and path.
     """
     if not text:
-        return ProxyPlace().url
+        return TokenProxyEndpoint().url
     try:
         url = URL(text)
         good = url.scheme == "https" and bool(url.host) and not url.user and not url.password
@@ -64,8 +64,8 @@ def check_proxy_url(text: str) -> str:
     if not good:
         raise PlatformError(
             "--token-proxy-url is not an https URL without user, query and fragment",
-            f"Leave it out for {ProxyPlace().url}.",
-            hop=Hop.REQUEST,
+            f"Leave it out for {TokenProxyEndpoint().url}.",
+            stage=Stage.REQUEST,
         )
     return text.rstrip("/")
 
@@ -75,42 +75,42 @@ class TokenProxy:
 
     Args:
         http: makes the requests.
-        place: where it is.
+        endpoint: where it is.
     """
 
-    def __init__(self, http: TokenHttp, place: ProxyPlace) -> None:
+    def __init__(self, http: TokenHttpClient, endpoint: TokenProxyEndpoint) -> None:
         self.http = http
-        self.place = place
-        self._sni_name = place.sni_name
+        self.endpoint = endpoint
+        self._sni_name = endpoint.sni_name
 
-    async def tls(self) -> Tls:
+    async def tls(self) -> EndpointTls:
         """How the proxy proves who it is.
 
         Raises:
             IdentityError: its server name cannot be found out.
         """
-        context = await asyncio.to_thread(self._context)
+        context = await asyncio.to_thread(self._ssl_context)
         if not self._sni_name:
             try:
                 async with asyncio.timeout(_DISCOVERY_SECONDS):
-                    self._sni_name = await self._discover(context)
+                    self._sni_name = await self._discover_sni_name(context)
             except (OSError, TimeoutError) as error:
-                raise _not_available(_reason(error)) from error
-        return Tls(self._sni_name, context)
+                raise _unavailable_error(_failure_reason(error)) from error
+        return EndpointTls(self._sni_name, context)
 
-    def _context(self) -> ssl.SSLContext | None:
+    def _ssl_context(self) -> ssl.SSLContext | None:
         """Trust of the cluster's own CA, which changes while we run; None without one."""
-        ca_file = self.place.ca_file
+        ca_file = self.endpoint.ca_file
         if ca_file is None or not ca_file.exists():
             return None
         try:
             return ssl.create_default_context(cafile=ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise _not_available(f"the CA in {ca_file} cannot be read") from error
+            raise _unavailable_error(f"the CA in {ca_file} cannot be read") from error
 
-    async def _discover(self, context: ssl.SSLContext | None) -> str:
+    async def _discover_sni_name(self, context: ssl.SSLContext | None) -> str:
         """The server name, from the certificate of the API server."""
-        address, port = self.place.connect_to or (API_SERVER, 443)
+        address, port = self.endpoint.connect_to or (API_SERVER, 443)
         _, writer = await asyncio.open_connection(
             address,
             port,
@@ -124,8 +124,8 @@ class TokenProxy:
         names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
         cluster = cluster_id(names)
         if not cluster:
-            raise _not_available("the certificate of the API server names no AKS cluster")
-        return server_name(cluster)
+            raise _unavailable_error("the certificate of the API server names no AKS cluster")
+        return token_proxy_server_name(cluster)
 
 
 class BindingSource:
@@ -152,11 +152,13 @@ class BindingSource:
         self._identity = identity
         self._clock = clock
         self._resource = resource
-        self._url = URL(token_url(proxy.place.url, tenant))
+        self._url = URL(token_url(proxy.endpoint.url, tenant))
 
-    async def token(self, proof: ServiceAccountToken | None, seconds: float) -> AccessToken:
+    async def request_token(
+        self, federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
         """Ask once; see `TokenSource`."""
-        assertion = (proof or self._identity.token).text
+        assertion = (federated_token or self._identity.service_account_token).text
         form = assertion_form(self._identity.client_id, assertion, resource=self._resource)
         tls = await self._proxy.tls()
         asked = self._clock()
@@ -164,7 +166,7 @@ class BindingSource:
         return parse_token(answer, now=asked)
 
 
-def _not_available(reason: str) -> IdentityError:
+def _unavailable_error(reason: str) -> IdentityError:
     return IdentityError(
         f"proxy transport not available: {reason}",
         "useAzureTokenProxy works in AKS clusters with identity binding only; elsewhere use "
@@ -173,7 +175,7 @@ def _not_available(reason: str) -> IdentityError:
     )
 
 
-def _reason(error: Exception) -> str:
+def _failure_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {API_SERVER} is not accepted ({error.verify_message})"
     if isinstance(error, TimeoutError):

@@ -20,7 +20,7 @@ Form = dict[str, str]
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ADFS_TENANT = "adfs"
-ASSERTION_SECONDS = 600
+ASSERTION_LIFETIME_SECONDS = 600
 """So long an assertion of ours is good: as upstream's, and short, because each is used once."""
 
 
@@ -44,7 +44,7 @@ def token_url(authority: str, tenant: str) -> str:
 
 def secret_form(client_id: str, client_secret: str, *, resource: str) -> Form:
     """The form of an application with a client secret."""
-    return _form(client_id, resource) | {"client_secret": client_secret}
+    return _base_form(client_id, resource) | {"client_secret": client_secret}
 
 
 def assertion_form(client_id: str, assertion: str, *, resource: str) -> Form:
@@ -56,11 +56,11 @@ def assertion_form(client_id: str, assertion: str, *, resource: str) -> Form:
         resource: what the token is to be for.
     """
     proof = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion}
-    return _form(client_id, resource) | proof
+    return _base_form(client_id, resource) | proof
 
 
 def signed_assertion(
-    certificate: ClientCertificate, client_id: str, *, url: str, adfs: bool, now: float, unique: str
+    certificate: ClientCertificate, client_id: str, *, url: str, adfs: bool, now: float, jwt_id: str
 ) -> str:
     """The assertion of an application about itself.
 
@@ -70,7 +70,7 @@ def signed_assertion(
         url: of the token endpoint that it is meant for.
         adfs: whether that is an AD FS, which may be too old for anything but SHA-1 and RS256.
         now: seconds since 1970.
-        unique: what no other assertion is called.
+        jwt_id: what no other assertion is called.
     """
     if adfs:
         name = {"alg": "RS256", "x5t": _base64url(certificate.sha1)}
@@ -80,9 +80,9 @@ def signed_assertion(
         "aud": url,
         "iss": client_id,
         "sub": client_id,
-        "jti": unique,
+        "jti": jwt_id,
         "nbf": int(now),
-        "exp": int(now) + ASSERTION_SECONDS,
+        "exp": int(now) + ASSERTION_LIFETIME_SECONDS,
     }
     parts = (msgspec.json.encode({"typ": "JWT"} | name), msgspec.json.encode(claims))
     signed = ".".join(map(_base64url, parts))
@@ -90,7 +90,7 @@ def signed_assertion(
     return f"{signed}.{_base64url(sign(signed.encode()))}"
 
 
-def _form(client_id: str, resource: str) -> Form:
+def _base_form(client_id: str, resource: str) -> Form:
     return {
         "grant_type": "client_credentials",
         "client_id": client_id,

@@ -13,30 +13,35 @@ from keyferry.azure.machine import ImdsSource, NmiSource
 from keyferry.azure.modes import (
     ArcIdentity,
     CertificatePrincipal,
-    Endpoint,
     Identity,
     IdentityBinding,
     PodIdentity,
     ServicePrincipal,
+    TokenService,
     VmManagedIdentity,
     WorkloadIdentity,
     profile,
 )
-from keyferry.azure.token_http import TokenHttp
-from keyferry.azure.token_proxy import BindingSource, ProxyPlace, TokenProxy, check_proxy_url
+from keyferry.azure.token_http import TokenHttpClient
+from keyferry.azure.token_proxy import (
+    BindingSource,
+    TokenProxy,
+    TokenProxyEndpoint,
+    check_proxy_url,
+)
 from keyferry.errors import IdentityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.azure.clouds import Cloud
+    from keyferry.azure.clouds import AzureCloud
     from keyferry.azure.token_source import TokenSource
     from keyferry.https import DevRedirect, HttpsClient
     from keyferry.provider_settings import ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class AccessTokenRequest:
     """Who wants a token, of whom, for what.
 
     Attributes:
@@ -48,32 +53,32 @@ class Login:
 
     identity: Identity
     tenant: str
-    cloud: Cloud
+    cloud: AzureCloud
     resource: str = ""
 
     @property
-    def audience(self) -> str:
+    def effective_resource(self) -> str:
         """What the token is for."""
         return self.resource or self.cloud.vault_resource
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def identity_parts(self) -> tuple[str, ...]:
         """The whole identity: equal only where one token serves both. It is not to be kept."""
-        place = (self.cloud.authority, self.audience, self.tenant)
+        place = (self.cloud.authority, self.effective_resource, self.tenant)
         return (*place, *profile(self.identity).fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPlaces:
+class TokenEndpoints:
     """Where tokens come from on this machine and in this cluster."""
 
     arc: ArcAgent
     """The agent of Azure Arc."""
-    proxy: ProxyPlace
+    proxy: TokenProxyEndpoint
     """The token proxy of AKS."""
 
     @classmethod
-    def of(cls, settings: ProviderSettings, dev: DevRedirect | None) -> TokenPlaces:
+    def from_settings(cls, settings: ProviderSettings, dev: DevRedirect | None) -> TokenEndpoints:
         """The places that the settings mean; with a development vault they are all there.
 
         Raises:
@@ -81,36 +86,36 @@ class TokenPlaces:
         """
         url = check_proxy_url(settings.token_proxy_url)
         if dev is None:
-            return cls(ArcAgent(), ProxyPlace(url, settings.sni_name))
+            return cls(ArcAgent(), TokenProxyEndpoint(url, settings.sni_name))
         # A development machine is no Arc machine unless the class says so.
-        arc = ArcAgent(program=None, keys=dev.ca_file.parent.resolve() / "arc")
-        return cls(arc, ProxyPlace(url, settings.sni_name, dev.ca_file, dev.https))
+        arc = ArcAgent(program=None, key_directory=dev.ca_file.parent.resolve() / "arc")
+        return cls(arc, TokenProxyEndpoint(url, settings.sni_name, dev.ca_file, dev.https))
 
 
-class TokenSources:
+class TokenSourceFactory:
     """Makes the source for an identity.
 
     Args:
         https: the connections.
-        places: where tokens come from.
+        endpoints: where tokens come from.
         clock: seconds since 1970.
     """
 
     def __init__(
-        self, https: HttpsClient, places: TokenPlaces, clock: Callable[[], float] = time.time
+        self, https: HttpsClient, endpoints: TokenEndpoints, clock: Callable[[], float] = time.time
     ) -> None:
-        self._places = places
+        self._endpoints = endpoints
         self._clock = clock
-        self._http = TokenHttp(https)
-        self._proxy = TokenProxy(self._http, places.proxy)
+        self._http = TokenHttpClient(https)
+        self._proxy = TokenProxy(self._http, endpoints.proxy)
 
-    def located(self, identity: Identity) -> Identity:
+    def resolve(self, identity: Identity) -> Identity:
         """`identity` as it is on this machine: on an Arc machine the agent has it, not IMDS.
 
         Raises:
             IdentityError: a user-assigned identity on an Arc machine.
         """
-        if not isinstance(identity, VmManagedIdentity) or not self._places.arc.is_installed:
+        if not isinstance(identity, VmManagedIdentity) or not self._endpoints.arc.is_installed:
             return identity
         if identity != VmManagedIdentity(""):
             raise IdentityError(
@@ -122,44 +127,48 @@ class TokenSources:
             )
         return ArcIdentity()
 
-    def new(self, login: Login) -> TokenSource:
-        """The source of the tokens of `login`."""
-        resource, clock = login.audience, self._clock
-        match login.identity:
+    def create(self, request: AccessTokenRequest) -> TokenSource:
+        """The source of the tokens of `request`."""
+        resource, clock = request.effective_resource, self._clock
+        match request.identity:
             case ServicePrincipal() | CertificatePrincipal() | WorkloadIdentity():
                 return EntraSource(
                     self._http,
-                    login.identity,
-                    tenant=login.tenant,
-                    authority=login.cloud.authority,
+                    request.identity,
+                    tenant=request.tenant,
+                    authority=request.cloud.authority,
                     resource=resource,
                     clock=clock,
                 )
             case VmManagedIdentity():
-                return ImdsSource(self._http, login.identity, resource=resource, clock=clock)
+                return ImdsSource(self._http, request.identity, resource=resource, clock=clock)
             case ArcIdentity():
-                return ArcSource(self._http, self._places.arc, resource=resource, clock=clock)
+                return ArcSource(self._http, self._endpoints.arc, resource=resource, clock=clock)
             case PodIdentity():
-                return NmiSource(self._http, login.identity, resource=resource, clock=clock)
+                return NmiSource(self._http, request.identity, resource=resource, clock=clock)
             case IdentityBinding():
                 return BindingSource(
-                    self._proxy, login.identity, tenant=login.tenant, resource=resource, clock=clock
+                    self._proxy,
+                    request.identity,
+                    tenant=request.tenant,
+                    resource=resource,
+                    clock=clock,
                 )
             case _:
-                assert_never(login.identity)
+                assert_never(request.identity)
 
-    def host(self, login: Login) -> str:
-        """The host of the endpoint that gives the tokens of `login`, for messages."""
-        match profile(login.identity).endpoint:
-            case Endpoint.ENTRA:
-                return urlsplit(login.cloud.authority).hostname or login.cloud.authority
-            case Endpoint.TOKEN_PROXY:
-                return urlsplit(self._places.proxy.url).hostname or self._places.proxy.url
-            case Endpoint.IMDS:
+    def endpoint_host(self, request: AccessTokenRequest) -> str:
+        """The host of the endpoint that gives the tokens of `request`, for messages."""
+        match profile(request.identity).token_service:
+            case TokenService.ENTRA:
+                return urlsplit(request.cloud.authority).hostname or request.cloud.authority
+            case TokenService.TOKEN_PROXY:
+                return urlsplit(self._endpoints.proxy.url).hostname or self._endpoints.proxy.url
+            case TokenService.IMDS:
                 return "169.254.169.254"
-            case Endpoint.ARC:
+            case TokenService.ARC:
                 return "127.0.0.1:40342"
-            case Endpoint.NMI:
+            case TokenService.NMI:
                 return "localhost:2579"
             case endpoint:
                 assert_never(endpoint)

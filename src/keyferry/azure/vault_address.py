@@ -16,10 +16,10 @@ from keyferry.errors import ClassInvalidError
 from keyferry.excerpt import excerpt
 
 if TYPE_CHECKING:
-    from keyferry.azure.clouds import Cloud
+    from keyferry.azure.clouds import AzureCloud
 
-_URL = re.compile(r"https://([0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/?")
-_REMEDY = "Write it as https://NAME.managedhsm.azure.net, without path, user or query."
+_VAULT_URL = re.compile(r"https://([0-9A-Za-z.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/?")
+_VAULT_URL_REMEDY = "Write it as https://NAME.managedhsm.azure.net, without path, user or query."
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class VaultAddress:
     name: str
     netloc: str = ""
 
-    def in_cloud(self, cloud: Cloud) -> str:
+    def netloc_in(self, cloud: AzureCloud) -> str:
         """Its host, with a port where the class gives one.
 
         Raises:
@@ -44,7 +44,7 @@ class VaultAddress:
         if not self.netloc:
             return cloud.vault_host(self.name)
         host = urlsplit(f"https://{self.netloc}").hostname or ""
-        if cloud.is_own_host(host) or _is_loopback(host):
+        if cloud.is_vault_host(host) or _is_loopback(host):
             return self.netloc
         raise ClassInvalidError(
             f"failed to get vault: keyvaultURL leads to {excerpt(host)}, which is no host of "
@@ -53,7 +53,7 @@ class VaultAddress:
         )
 
 
-def vault_address(name: str, url: str) -> VaultAddress:
+def parse_vault_address(name: str, url: str) -> VaultAddress:
     """The vault that the parameters `keyvaultName` and `keyvaultURL` mean.
 
     Raises:
@@ -64,10 +64,12 @@ def vault_address(name: str, url: str) -> VaultAddress:
             "keyvaultName and keyvaultURL are both set", "Leave one of them out."
         )
     if not url:
-        return VaultAddress(_checked(name))
-    found = _URL.fullmatch(url)
+        return VaultAddress(_check_vault_name(name))
+    found = _VAULT_URL.fullmatch(url)
     if found is None or int((found[2] or ":443")[1:]) not in range(1, 1 << 16):
-        raise ClassInvalidError("failed to get vault: keyvaultURL is not an https URL", _REMEDY)
+        raise ClassInvalidError(
+            "failed to get vault: keyvaultURL is not an https URL", _VAULT_URL_REMEDY
+        )
     host = found[1].casefold()
     label, _, domain = host.partition(".")
     # An address has no first label that could be a name.
@@ -84,7 +86,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _checked(name: str) -> str:
+def _check_vault_name(name: str) -> str:
     problem = f'failed to get vault: Invalid vault name: "{excerpt(name)}"'
     remedy = "Give the bare name, without a domain."
     if not 3 <= len(name) <= 24:

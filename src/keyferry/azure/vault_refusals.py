@@ -6,16 +6,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.azure.modes import Identity, client_name, profile
+from keyferry.azure.modes import Identity, identity_name, profile
 from keyferry.azure.objects import ObjectRef, ObjectType
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
 
 if TYPE_CHECKING:
-    from keyferry.answers import Refusal
+    from keyferry.answers import ErrorResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """Who asked which vault.
 
     Attributes:
@@ -31,54 +31,57 @@ class Asked:
     identity: Identity
 
 
-def refusal_error(refusal: Refusal, ref: ObjectRef, asked: Asked) -> VaultError:
+def error_for_response(
+    response: ErrorResponse, ref: ObjectRef, context: RequestContext
+) -> VaultError:
     """The error for an answer of the vault that is neither the object nor worth another try."""
-    match refusal.status:
+    match response.status:
         case 401:
-            return _unauthorized(refusal, asked)
+            return _unauthorized(response, context)
         case 403:
-            return _forbidden(refusal, ref, asked)
+            return _forbidden(response, ref, context)
         case 404:
-            return _missing(refusal, ref, asked)
+            return _not_found(response, ref, context)
         case status:
-            codes = f" ({', '.join(refusal.codes)})" if refusal.codes else ""
+            codes = f" ({', '.join(response.codes)})" if response.codes else ""
             return VaultError(
-                f"vault {asked.vault} answers with status {status}{codes}",
+                f"vault {context.vault} answers with status {status}{codes}",
                 "Check objectName and objectVersion in the class, and that no proxy answers.",
             )
 
 
-def _unauthorized(refusal: Refusal, asked: Asked) -> AccessDeniedError:
+def _unauthorized(response: ErrorResponse, context: RequestContext) -> AccessDeniedError:
     wanted = re.search(
-        r'authorization(?:_uri)?="?(https://[A-Za-z0-9./:_-]{1,200})', refusal.challenge
+        r'authorization(?:_uri)?="?(https://[A-Za-z0-9./:_-]{1,200})', response.challenge
     )
     found = wanted[1] if wanted else "an authority that it does not name"
     return AccessDeniedError(
-        f"vault {asked.vault} does not accept the token (401): it trusts {found}, and the token "
-        f"comes from {asked.authority}/{asked.tenant}",
+        f"vault {context.vault} does not accept the token (401): it trusts {found}, and the token "
+        f"comes from {context.authority}/{context.tenant}",
         f"Set tenantID and cloudName of the class to those of the vault: "
-        f"az keyvault show --name {asked.vault} --query properties.tenantId",
+        f"az keyvault show --name {context.vault} --query properties.tenantId",
     )
 
 
-def _forbidden(refusal: Refusal, ref: ObjectRef, asked: Asked) -> VaultError:
-    inner = refusal.codes[-1] if refusal.codes else ""
+def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext) -> VaultError:
+    inner = response.codes[-1] if response.codes else ""
     if inner.endswith("Disabled"):
         return ObjectNotFoundError(
-            f"{ref} is disabled in vault {asked.vault}",
-            f"Enable it: az keyvault {_NOUNS[ref.type]} set-attributes --vault-name {asked.vault} "
+            f"{ref} is disabled in vault {context.vault}",
+            f"Enable it: az keyvault {_NOUNS[ref.type]} set-attributes --vault-name "
+            f"{context.vault} "
             f"--name {ref.name} --enabled true",
         )
-    who = client_name(asked.identity)
+    who = identity_name(context.identity)
     if inner in ("ForbiddenByFirewall", "ForbiddenByConnection"):
         return AccessDeniedError(
-            f"vault {asked.vault} refuses connections from here ({inner})",
-            f"Allow this network: az keyvault network-rule add --name {asked.vault} "
+            f"vault {context.vault} refuses connections from here ({inner})",
+            f"Allow this network: az keyvault network-rule add --name {context.vault} "
             "--ip-address ADDRESS, or use a private endpoint.",
         )
     return AccessDeniedError(
-        f"vault {asked.vault} does not let {who} read {ref} (403)",
-        _grant_remedy(ref, asked),
+        f"vault {context.vault} does not let {who} read {ref} (403)",
+        _grant_remedy(ref, context),
     )
 
 
@@ -91,24 +94,26 @@ _ROLES = {
 }
 
 
-def _grant_remedy(ref: ObjectRef, asked: Asked) -> str:
-    known = profile(asked.identity)
+def _grant_remedy(ref: ObjectRef, context: RequestContext) -> str:
+    known = profile(context.identity)
     who, noun = known.assignee, _NOUNS[ref.type]
     option = "--spn" if known.client_id else "--object-id"
     return (
         f'Grant it: az role assignment create --role "{_ROLES[ref.type]}" --assignee {who} '
-        f"--scope $(az keyvault show --name {asked.vault} --query id --output tsv); with access "
-        f"policies instead of RBAC: az keyvault set-policy --name {asked.vault} {option} {who} "
+        f"--scope $(az keyvault show --name {context.vault} --query id --output tsv); with access "
+        f"policies instead of RBAC: az keyvault set-policy --name {context.vault} {option} {who} "
         f"--{noun}-permissions get. A new grant takes some minutes to count."
     )
 
 
-def _missing(refusal: Refusal, ref: ObjectRef, asked: Asked) -> ObjectNotFoundError:
-    if "VaultNotFound" in refusal.codes:
+def _not_found(
+    response: ErrorResponse, ref: ObjectRef, context: RequestContext
+) -> ObjectNotFoundError:
+    if "VaultNotFound" in response.codes:
         return ObjectNotFoundError(
-            f"there is no vault {asked.vault}", "Check keyvaultName in the class."
+            f"there is no vault {context.vault}", "Check keyvaultName in the class."
         )
-    where = f"--vault-name {asked.vault}"
+    where = f"--vault-name {context.vault}"
     command = f"az keyvault {_NOUNS[ref.type]} list {where}"
     if ref.version:
         command = (
@@ -116,6 +121,6 @@ def _missing(refusal: Refusal, ref: ObjectRef, asked: Asked) -> ObjectNotFoundEr
             "leave objectVersion empty for the current one"
         )
     return ObjectNotFoundError(
-        f"{ref} does not exist in vault {asked.vault}",
+        f"{ref} does not exist in vault {context.vault}",
         f"See what there is: {command}",
     )

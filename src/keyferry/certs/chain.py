@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class CertificateChain:
     """Certificates in the order in which a TLS server sends them.
 
     Attributes:
@@ -32,7 +32,9 @@ class Chain:
     complete: bool
 
 
-def order_chain(certificates: Sequence[Certificate], key: PublicKeyTypes | None) -> Chain:
+def order_chain(
+    certificates: Sequence[Certificate], key: PublicKeyTypes | None
+) -> CertificateChain:
     """Put certificates in order; one that comes twice counts once.
 
     Args:
@@ -51,7 +53,7 @@ def order_chain(certificates: Sequence[Certificate], key: PublicKeyTypes | None)
     while (issuer := _issuer(chain[-1], rest)) is not None:
         chain.append(issuer)
         rest.remove(issuer)
-    return Chain((*chain, *rest), complete=not rest)
+    return CertificateChain((*chain, *rest), complete=not rest)
 
 
 def has_public_key(certificate: Certificate, key: PublicKeyTypes) -> bool | None:

@@ -64,7 +64,7 @@ def read_client_certificate(contents: bytes, password: str) -> ClientCertificate
     if not isinstance(key, RSAPrivateKey):
         kind = "no private key" if key is None else "a private key that is not RSA"
         raise SecretDataError(f"it holds {kind}", "Put certificate and RSA private key into it.")
-    certificate = _of_key(key, certificates)
+    certificate = _matching_certificate(key, certificates)
     sha1 = certificate.fingerprint(SHA1())  # noqa: S303 - a name, which AD FS knows it by
     return ClientCertificate(key, sha1, certificate.fingerprint(SHA256()))
 
@@ -82,9 +82,9 @@ def _read_pem(
         key = load_pem_private_key(contents, password)
     except TypeError:
         # Whether there is a password and whether the key is encrypted do not go together.
-        raise _password_problem(given=password is not None) from None
+        raise _password_error(has_password=password is not None) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _unreadable(given=password is not None) from None
+        raise _unreadable_error(has_password=password is not None) from None
     try:
         return key, load_pem_x509_certificates(contents)
     except ValueError:
@@ -100,11 +100,11 @@ def _read_pkcs12(
     try:
         key, certificate, others = load_key_and_certificates(contents, password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise _unreadable(given=password is not None) from None
+        raise _unreadable_error(has_password=password is not None) from None
     return key, [certificate, *others] if certificate else others
 
 
-def _of_key(key: RSAPrivateKey, certificates: Iterable[Certificate]) -> Certificate:
+def _matching_certificate(key: RSAPrivateKey, certificates: Iterable[Certificate]) -> Certificate:
     from cryptography.exceptions import UnsupportedAlgorithm
 
     public = key.public_key()
@@ -120,8 +120,8 @@ def _of_key(key: RSAPrivateKey, certificates: Iterable[Certificate]) -> Certific
     )
 
 
-def _password_problem(*, given: bool) -> SecretDataError:
-    if given:
+def _password_error(*, has_password: bool) -> SecretDataError:
+    if has_password:
         return SecretDataError(
             "its private key is not encrypted, and a password is given", "Remove the password."
         )
@@ -130,8 +130,8 @@ def _password_problem(*, given: bool) -> SecretDataError:
     )
 
 
-def _unreadable(*, given: bool) -> SecretDataError:
+def _unreadable_error(*, has_password: bool) -> SecretDataError:
     problem = "it is neither PEM nor PKCS#12 with a private key"
-    if given:
+    if has_password:
         return SecretDataError(f"{problem}, or the password does not open it", "Check both.")
     return SecretDataError(f"{problem}, or it needs a password", "Give the password, or mend it.")

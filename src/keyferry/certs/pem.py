@@ -19,7 +19,7 @@ _PEM_LINE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class PemBlock:
     """One block of PEM.
 
     Attributes:
@@ -33,7 +33,7 @@ class Block:
     der: bytes = field(repr=False)
 
 
-def pem_blocks(contents: bytes, source: str) -> list[Block]:
+def pem_blocks(contents: bytes, source: str) -> list[PemBlock]:
     """Every whole block, in order; text around the blocks is ignored.
 
     Args:
@@ -51,14 +51,14 @@ def pem_blocks(contents: bytes, source: str) -> list[Block]:
         if line.startswith(_PEM_BEGIN) and line.endswith(_PEM_DASHES):
             label, body = line[len(_PEM_BEGIN) : -len(_PEM_DASHES)], []
         elif label is not None and line == b"-----END " + label + _PEM_DASHES:
-            blocks.append(_block(label.decode("ascii", "replace")[:60], body, source))
+            blocks.append(_decode_block(label.decode("ascii", "replace")[:60], body, source))
             label = None
         elif label is not None:
             body.append(line)
     return blocks
 
 
-def _block(label: str, body: list[bytes], source: str) -> Block:
+def _decode_block(label: str, body: list[bytes], source: str) -> PemBlock:
     # Base64 holds no colon, so a line with one is a header (RFC 1421), such as `Proc-Type:
     # 4,ENCRYPTED`.
     headers = [line for line in body if b":" in line]
@@ -68,7 +68,7 @@ def _block(label: str, body: list[bytes], source: str) -> Block:
         problem = f"{source} has a PEM block {label!r} that is not base64"
         raise SecretDataError(problem, "Check the value in the vault.") from None
     encrypted = label.startswith("ENCRYPTED") or any(b"ENCRYPTED" in line for line in headers)
-    return Block(label, encrypted, der)
+    return PemBlock(label, encrypted, der)
 
 
 def encode_block(label: str, der: bytes) -> bytes:

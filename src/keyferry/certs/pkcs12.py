@@ -28,7 +28,7 @@ def read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, l
 
     try:
         # None stands for both ways of writing "no password": the empty text, and none at all.
-        key, certificate, others = load_key_and_certificates(without_base64(contents), None)
+        key, certificate, others = load_key_and_certificates(decode_if_base64(contents), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise SecretDataError(
             f"{source} holds neither PEM nor PKCS#12 that opens without a password",
@@ -37,7 +37,7 @@ def read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, l
     return key, [certificate, *others] if certificate else others
 
 
-def without_base64(contents: bytes) -> bytes:
+def decode_if_base64(contents: bytes) -> bytes:
     """The bytes behind base64 text; anything else as it is."""
     try:
         return base64.b64decode(b"".join(contents.split()), validate=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.certs.pem import CERTIFICATE, PRIVATE_KEY_SUFFIX, Block, encode_block, pem_blocks
+from keyferry.certs.pem import CERTIFICATE, PRIVATE_KEY_SUFFIX, PemBlock, encode_block, pem_blocks
 from keyferry.certs.pkcs12 import read_pkcs12
 from keyferry.errors import SecretDataError
 
@@ -127,7 +127,7 @@ def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:
     return key
 
 
-def _load_key(block: Block, source: str) -> PrivateKeyTypes:
+def _load_key(block: PemBlock, source: str) -> PrivateKeyTypes:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 

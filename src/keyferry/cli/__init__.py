@@ -38,11 +38,11 @@ class _LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, name = _COMMANDS[cmd_name]
-        command: click.Command = getattr(_import_for_good(module), name)
+        command: click.Command = getattr(_import_without_gc(module), name)
         return command
 
 
-def _import_for_good(module: str) -> ModuleType:
+def _import_without_gc(module: str) -> ModuleType:
     """Imports a module, and keeps the garbage collector from what it brings along.
 
     All of that lives as long as the process. Looking through it again and again would take a tenth
@@ -70,5 +70,5 @@ def main() -> None:
     try:
         keyferry(prog_name="keyferry")
     except KeyferryError as error:
-        click.echo(f"keyferry: {error.hop.value}: {error}", err=True)
+        click.echo(f"keyferry: {error.stage.value}: {error}", err=True)
         sys.exit(1)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID
-from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
-from keyferry.driver.request import CLASS_KEY
+from keyferry.driver.mounts import DirectoryMounter, TmpfsMounter, can_mount
+from keyferry.driver.request import SPC_ATTRIBUTE
 from keyferry.errors import InternalError, KeyferryError, ProviderReportedError
 from keyferry.proto import csi_pb2 as csi
-from keyferry.sockets import MAX_SOCKET_BYTES
+from keyferry.sockets import MAX_SOCKET_PATH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _CALL_SECONDS = 30.0
-_LONGEST_BELOW = "/keyferry-demo-12345678/csi/csi.sock"
+_LONGEST_SOCKET_PATH = "/keyferry-demo-12345678/csi/csi.sock"
 _POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
 
 
@@ -43,19 +43,19 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self._held = False
+        self._deferring = False
         self._pending = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def deferred(self) -> Iterator[None]:
         """Keeps an interrupt back until the block ends."""
-        self._held = True
+        self._deferring = True
         try:
             yield
         finally:
-            self._held = False
+            self._deferring = False
         if self._pending:
             self._pending = False
             raise KeyboardInterrupt
@@ -66,12 +66,12 @@ class Interrupts:
             signal.signal(number, signal.SIG_IGN)
 
     def _on_signal(self, _: int, __: FrameType | None) -> None:
-        if not self._held:
+        if not self._deferring:
             raise KeyboardInterrupt
         self._pending = True
 
 
-class Stage:
+class DemoEnvironment:
     """Everything that the demo makes.
 
     Args:
@@ -107,7 +107,7 @@ class Stage:
     ) -> None:
         self._interrupts.ignore()
         self.stop()
-        mounts = TmpfsMounts() if self.tmpfs else FolderMounts()
+        mounts = TmpfsMounter() if self.tmpfs else DirectoryMounter()
         mounts.unmount(self.target)
         shutil.rmtree(self.folder)
 
@@ -118,7 +118,7 @@ class Stage:
 
     def devvault(self, *arguments: str, text: str = "") -> None:
         """Runs a command on the data of the vault; `text` goes to its standard input."""
-        with self._interrupts.held():
+        with self._interrupts.deferred():
             done = subprocess.run(  # noqa: S603 - our own program
                 [*_KEYFERRY, "devvault", *arguments, "--data", str(self.vault)],
                 input=text.encode(),
@@ -162,7 +162,7 @@ class Stage:
                 volume_capability=csi.VolumeCapability(mount=csi.VolumeCapability.MountVolume()),
                 readonly=True,
                 volume_context={
-                    CLASS_KEY: class_name,
+                    SPC_ATTRIBUTE: class_name,
                     POD_NAMESPACE: "default",
                     POD_NAME: pod,
                     POD_UID: _POD_UID,
@@ -206,7 +206,7 @@ class Stage:
         self._processes.clear()
 
     def _start(self, name: str, *arguments: str) -> None:
-        with (self.folder / f"{name}.log").open("wb") as log, self._interrupts.held():
+        with (self.folder / f"{name}.log").open("wb") as log, self._interrupts.deferred():
             # Sessions of their own: a Ctrl-C is for the demo, which then stops them in order.
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program
                 [*_KEYFERRY, *arguments],
@@ -234,17 +234,17 @@ class Stage:
             try:
                 call(message.SerializeToString(), timeout=_CALL_SECONDS, wait_for_ready=True)
             except grpc.RpcError as error:
-                raise _refused(method, error) from error
+                raise _call_error(method, error) from error
 
 
 def _new_folder() -> Path:
     """A private folder; in /tmp where the usual temporary folder is too long for sockets."""
     usual = Path(tempfile.gettempdir())
-    short = len(os.fsencode(usual)) + len(_LONGEST_BELOW) <= MAX_SOCKET_BYTES
+    short = len(os.fsencode(usual)) + len(_LONGEST_SOCKET_PATH) <= MAX_SOCKET_PATH_BYTES
     return Path(tempfile.mkdtemp(prefix="keyferry-demo-", dir=usual if short else "/tmp"))  # noqa: S108
 
 
-def _refused(method: str, error: grpc.RpcError) -> KeyferryError:
+def _call_error(method: str, error: grpc.RpcError) -> KeyferryError:
     details, code = error.details(), error.code()
     return ProviderReportedError(
         f"{method} failed: {details}", code=code.value[0], reason="GRPCProviderError"

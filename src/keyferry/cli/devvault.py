@@ -24,14 +24,14 @@ from keyferry.cli.devvault_secrets import (
     set_secret,
 )
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.folder import Listening, address_text, is_held
+from keyferry.devvault.folder import BoundAddresses, format_address, is_running
 from keyferry.devvault.model import Tuning
 from keyferry.devvault.notation import (
-    fault_text,
+    format_fault,
+    format_tuning,
     parse_duration,
     parse_fault,
     parse_rate,
-    tuning_text,
 )
 from keyferry.errors import RequestInvalidError
 from keyferry.https import DevRedirect
@@ -39,7 +39,7 @@ from keyferry.https import DevRedirect
 if TYPE_CHECKING:
     from pathlib import Path
 
-_STATUS_SECONDS = 2.0
+_STATUS_TIMEOUT_SECONDS = 2.0
 
 
 @click.group(cls=CommandGroup)
@@ -58,7 +58,7 @@ def devvault() -> None:
 @data_option
 def run(listen: str, quiet: bool, data: Path) -> None:
     """Serve the vaults, the token endpoint of Entra (TLS), and IMDS (plain) until Ctrl-C."""
-    address = _address(listen)
+    address = _parse_listen_address(listen)
     with DevVaultData(data) as dev:
         dev.identities.ensure_system_assigned()
         asyncio.run(_serve(dev, address, quiet=quiet))
@@ -94,7 +94,7 @@ def tune(
     """Make the vault slow, strict or faulty, also while it runs; then show how it behaves."""
     added = [parse_fault(text) for text in faults]
     with DevVaultData(data) as dev:
-        tuning = Tuning() if clear else dev.behaviour.tuning()
+        tuning = Tuning() if clear else dev.fault_injection.tuning()
         if latency is not None:
             tuning = replace(tuning, latency=parse_duration(latency))
         if throttle is not None:
@@ -104,31 +104,31 @@ def tune(
         if token_lifetime is not None:
             tuning = replace(tuning, token_lifetime=int(parse_duration(token_lifetime)))
         if clear:
-            dev.behaviour.clear()
-        dev.behaviour.tune(tuning)
+            dev.fault_injection.clear()
+        dev.fault_injection.tune(tuning)
         for fault in added:
-            dev.behaviour.add_fault(fault)
-        _show_behaviour(dev)
+            dev.fault_injection.add_fault(fault)
+        _print_fault_injection(dev)
 
 
 @devvault.command()
 @data_option
 def status(data: Path) -> None:
     """Show where it listens, what it holds, how it behaves, and what was asked of it."""
-    redirect = DevRedirect.read(data) if is_held(data) else None
+    redirect = DevRedirect.read(data) if is_running(data) else None
     if redirect is None:
         click.echo(f"Not running, data in {data}; start it with: keyferry devvault run")
     else:
-        https, http = address_text(redirect.https), address_text(redirect.http)
+        https, http = format_address(redirect.https), format_address(redirect.http)
         click.echo(f"Running, data in {data}: https {https}, http {http}")
     with DevVaultData(data) as dev:
         for vault in dev.secrets.vaults():
             secrets, policies = dev.secrets.latest(vault), dev.policies.of_vault(vault)
             click.echo(f"vault {vault}: {len(secrets)} secrets, {len(policies)} policies")
         click.echo(f"identities: {len(dev.identities.all())}")
-        _show_behaviour(dev)
+        _print_fault_injection(dev)
     if redirect is not None:
-        for what, count in sorted(_request_counts(address_text(redirect.http)).items()):
+        for what, count in sorted(_request_counts(format_address(redirect.http)).items()):
             click.echo(f"requests: {count:6} {what}")
 
 
@@ -151,26 +151,28 @@ for _command in (
 
 async def _serve(dev: DevVaultData, address: tuple[str, int], *, quiet: bool) -> None:
     # The web server is imported by the one command that serves.
-    from keyferry.devvault.journal import Journal, RequestRecord
+    from keyferry.devvault.journal import RequestLog, RequestRecord
     from keyferry.devvault.server import serve
 
     def echo(record: RequestRecord) -> None:
-        click.echo(record.line(), err=True)
+        click.echo(record.format_line(), err=True)
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with serve(dev, journal=Journal(None if quiet else echo), listen=address) as listening:
-        _greet(dev.folder, listening)
+    async with serve(
+        dev, request_log=RequestLog(None if quiet else echo), listen=address
+    ) as listening:
+        _print_addresses(dev.folder, listening)
         await stop.wait()
     click.echo("The development vault has stopped; its data stays.")
 
 
-def _greet(folder: Path, listening: Listening) -> None:
+def _print_addresses(folder: Path, addresses: BoundAddresses) -> None:
     click.echo("The development vault listens (Ctrl-C ends it):")
-    click.echo(f"  vaults and Entra  https://{address_text(listening.https)}")
-    click.echo(f"  IMDS              http://{address_text(listening.http)}")
+    click.echo(f"  vaults and Entra  https://{format_address(addresses.https)}")
+    click.echo(f"  IMDS              http://{format_address(addresses.http)}")
     click.echo(f"  data and CA       {folder}")
     click.echo("Next, in another shell:")
     click.echo(f"  keyferry devvault set contoso db-password --data {folder}")
@@ -178,15 +180,15 @@ def _greet(folder: Path, listening: Listening) -> None:
     click.echo(f"  keyferry devvault status --data {folder}")
 
 
-def _show_behaviour(dev: DevVaultData) -> None:
-    click.echo(f"behaviour: {tuning_text(dev.behaviour.tuning())}")
-    for fault in dev.behaviour.faults():
-        click.echo(f"fault: {fault_text(fault)}")
+def _print_fault_injection(dev: DevVaultData) -> None:
+    click.echo(f"behaviour: {format_tuning(dev.fault_injection.tuning())}")
+    for fault in dev.fault_injection.faults():
+        click.echo(f"fault: {format_fault(fault)}")
 
 
 def _request_counts(http: str) -> dict[str, int]:
     try:
-        with urlopen(f"http://{http}/devvault/requests", timeout=_STATUS_SECONDS) as answer:
+        with urlopen(f"http://{http}/devvault/requests", timeout=_STATUS_TIMEOUT_SECONDS) as answer:
             return msgspec.json.decode(answer.read(), type=dict[str, int])
     except (OSError, msgspec.DecodeError) as error:
         raise RequestInvalidError(
@@ -195,7 +197,7 @@ def _request_counts(http: str) -> dict[str, int]:
         ) from error
 
 
-def _address(listen: str) -> tuple[str, int]:
+def _parse_listen_address(listen: str) -> tuple[str, int]:
     address, _, port = listen.rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port[:6]) <= 65_535):
         raise RequestInvalidError(f"{listen!r} is not ADDRESS:PORT", "Write 127.0.0.1:8443.")

@@ -10,11 +10,11 @@ import click
 from keyferry.cli.devvault_options import CommandGroup, data_option, read_secret_text
 from keyferry.devvault.cluster import kubelet_tokens, service_account_token
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.identity_proofs import AssignedPods
+from keyferry.devvault.identity_proofs import PodAssignment
 from keyferry.devvault.model import (
     CLUSTER_ISSUER,
     EXCHANGE_AUDIENCE,
-    Federation,
+    FederatedCredential,
     Permission,
 )
 from keyferry.devvault.notation import parse_duration
@@ -23,7 +23,7 @@ from keyferry.errors import RequestInvalidError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_READ = (Permission.GET, Permission.LIST)
+_READ_PERMISSIONS = (Permission.GET, Permission.LIST)
 
 _tenant_option = click.option(
     "--tenant", help="The tenantID of the class; the first one named becomes the default."
@@ -67,9 +67,9 @@ def add_app(
         secret = None if without else read_secret_text("client secret", secret_file)
         added = dev.identities.add_app(client_id, tenant=tenant, secret=secret)
         if pem is not None:
-            dev.proofs.add_certificate(client_id, pem)
+            dev.credentials.add_certificate(client_id, pem)
         click.echo(f"Added app {added.client_id} of tenant {added.tenant}.")
-        _grant_all(dev, client_id, vaults)
+        _grant_read(dev, client_id, vaults)
 
 
 @identity.command("add-managed")
@@ -95,7 +95,7 @@ def add_managed(
         else:
             raise RequestInvalidError("no identity is named", "Give a CLIENT_ID, or --system.")
         click.echo(f"This machine has the {added.kind} identity {added.client_id}.")
-        _grant_all(dev, added.client_id, vaults)
+        _grant_read(dev, added.client_id, vaults)
 
 
 @identity.command("federate")
@@ -107,7 +107,9 @@ def add_managed(
 def federate(client_id: str, subject: str, issuer: str, audience: str, data: Path) -> None:
     """Let the tokens of a service account stand for an app or a user-assigned identity."""
     with DevVaultData(data) as dev:
-        dev.identities.federate(Federation(client_id, issuer, subject, audience))
+        dev.identities.add_federated_credential(
+            FederatedCredential(client_id, issuer, subject, audience)
+        )
     click.echo(f"{subject} may sign in as {client_id}.")
 
 
@@ -119,7 +121,7 @@ def federate(client_id: str, subject: str, issuer: str, audience: str, data: Pat
 def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
     """Let NMI (AAD Pod Identity) give pods the tokens of a managed identity."""
     with DevVaultData(data) as dev:
-        dev.proofs.assign(AssignedPods(client_id, namespace, pod))
+        dev.credentials.assign_to_pods(PodAssignment(client_id, namespace, pod))
     click.echo(f"Pods {namespace}/{pod} have the identity {client_id}.")
 
 
@@ -140,7 +142,7 @@ def list_identities(data: Path) -> None:
     with DevVaultData(data) as dev:
         for row in dev.identities.all():
             click.echo(f"{row.client_id}  {row.kind}  tenant {row.tenant}")
-            for credential in dev.identities.federations(row.client_id):
+            for credential in dev.identities.federated_credentials(row.client_id):
                 click.echo(
                     f"  federated: {credential.subject} of {credential.issuer}"
                     f" for {credential.audience}"
@@ -170,7 +172,7 @@ def policy(
         raise RequestInvalidError("--allow and --revoke exclude each other")
     with DevVaultData(data) as dev:
         if principal is not None and (allow is not None or revoke):
-            dev.policies.grant(vault, principal, _permissions(allow or ""))
+            dev.policies.set_permissions(vault, principal, _parse_permissions(allow or ""))
         only = dev.identities.get(principal).client_id if principal else None
         policies = dev.policies.of_vault(vault)
     for client_id in [only] if only else policies:
@@ -228,21 +230,23 @@ def token(
         if raw:
             (audience,) = audiences
             text = service_account_token(
-                dev.keys, subject, audience=audience, now=now, lifetime=seconds
+                dev.signing_keys, subject, audience=audience, now=now, lifetime=seconds
             )
         else:
-            text = kubelet_tokens(dev.keys, subject, audiences=audiences, now=now, lifetime=seconds)
+            text = kubelet_tokens(
+                dev.signing_keys, subject, audiences=audiences, now=now, lifetime=seconds
+            )
     click.echo(text)
 
 
-def _grant_all(dev: DevVaultData, client_id: str, vaults: tuple[str, ...]) -> None:
+def _grant_read(dev: DevVaultData, client_id: str, vaults: tuple[str, ...]) -> None:
     for vault in vaults:
         dev.secrets.ensure_vault(vault)
-        dev.policies.grant(vault, client_id, _READ)
+        dev.policies.set_permissions(vault, client_id, _READ_PERMISSIONS)
         click.echo(f"{client_id} may get,list on vault {vault}.")
 
 
-def _permissions(text: str) -> list[Permission]:
+def _parse_permissions(text: str) -> list[Permission]:
     known = {permission.value for permission in Permission}
     words = [word.strip().lower() for word in text.split(",") if word.strip()]
     for word in words:

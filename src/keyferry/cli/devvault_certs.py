@@ -7,13 +7,17 @@ from pathlib import Path
 
 import click
 
-from keyferry.cli.devvault_objects import add_common, say_made, vault_for
+from keyferry.cli.devvault_objects import (
+    add_common_commands,
+    grant_access_if_created,
+    print_created,
+)
 from keyferry.cli.devvault_options import CommandGroup, data_option, read_secret_text
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import ObjectKind
 from keyferry.errors import RequestInvalidError
 
-_TYPES = {"pem": "application/x-pem-file", "pkcs12": "application/x-pkcs12"}
+_CONTENT_TYPES = {"pem": "application/x-pem-file", "pkcs12": "application/x-pkcs12"}
 
 
 @click.group(cls=CommandGroup)
@@ -33,7 +37,7 @@ def cert() -> None:
 @click.option("--curve", default="P-256", show_default=True, help="P-256, P-384, P-521 or P-256K.")
 @click.option(
     "--form",
-    type=click.Choice(list(_TYPES)),
+    type=click.Choice(list(_CONTENT_TYPES)),
     default="pkcs12",
     show_default=True,
     help="How its secret is kept.",
@@ -53,18 +57,18 @@ def create(
     data: Path,
 ) -> None:
     """Make a new version of certificate NAME, creating VAULT where it is missing."""
-    from keyferry.devvault.certificate_store import CertificateWish
+    from keyferry.devvault.certificate_store import CertificateSpec
 
-    wish = CertificateWish(
+    wish = CertificateSpec(
         hosts=hosts,
         kind=kind,
         size=size,
         curve=curve,
-        content_type=_TYPES[form],
-        by_authority=ca,
+        content_type=_CONTENT_TYPES[form],
+        signed_by_ca=ca,
     )
-    with DevVaultData(data) as dev, vault_for(dev, vault):
-        say_made(dev.certificates.create(vault, name, wish))
+    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+        print_created(dev.certificates.create(vault, name, wish))
 
 
 @cert.command("import")
@@ -73,7 +77,9 @@ def create(
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--password-file", metavar="FILE", help="Holds the password of PKCS#12; - is stdin.")
 @click.option(
-    "--form", type=click.Choice(list(_TYPES)), help="How its secret is kept; as FILE unless given."
+    "--form",
+    type=click.Choice(list(_CONTENT_TYPES)),
+    help="How its secret is kept; as FILE unless given.",
 )
 @data_option
 def import_(
@@ -87,10 +93,10 @@ def import_(
     password = None
     if password_file is not None:
         password = read_secret_text(f"password of {file}", password_file).rstrip("\n")
-    with DevVaultData(data) as dev, vault_for(dev, vault):
-        chosen = _TYPES[form] if form else None
+    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+        chosen = _CONTENT_TYPES[form] if form else None
         store = dev.certificates
-        say_made(store.import_(vault, name, content, password=password, content_type=chosen))
+        print_created(store.import_(vault, name, content, password=password, content_type=chosen))
 
 
 @cert.command("get")
@@ -107,4 +113,4 @@ def get(vault: str, name: str, version: str | None, data: Path) -> None:
     click.echo(certificate_pem(base64.b64decode(row.document["cer"])), nl=False)
 
 
-add_common(cert, ObjectKind.CERTIFICATE)
+add_common_commands(cert, ObjectKind.CERTIFICATE)

@@ -7,7 +7,11 @@ from uuid import uuid4
 
 import click
 
-from keyferry.cli.devvault_objects import add_common, say_made, vault_for
+from keyferry.cli.devvault_objects import (
+    add_common_commands,
+    grant_access_if_created,
+    print_created,
+)
 from keyferry.cli.devvault_options import CommandGroup, data_option, read_secret_text
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import ObjectKind
@@ -31,13 +35,13 @@ def key() -> None:
 @data_option
 def create(*, vault: str, name: str, kind: str, size: int, curve: str, data: Path) -> None:
     """Make a new version of key NAME, creating VAULT where it is missing."""
-    from keyferry.devvault.key_material import key_pem, new_key
+    from keyferry.devvault.key_material import generate_key, key_pem
 
-    document = {"pem": key_pem(new_key(kind, size=size, curve=curve)), "kty": kind}
-    with DevVaultData(data) as dev, vault_for(dev, vault):
+    document = {"pem": key_pem(generate_key(kind, size=size, curve=curve)), "kty": kind}
+    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
         check_object_name(name, ObjectKind.KEY)
         dev.secrets.ensure_vault(vault)
-        say_made(dev.vault_keys.put(vault, name, uuid4().hex, document))
+        print_created(dev.vault_keys.put(vault, name, uuid4().hex, document))
 
 
 @key.command("import")
@@ -51,10 +55,10 @@ def import_(vault: str, name: str, file: str, data: Path) -> None:
 
     parsed = parse_key(read_secret_text(f"key {name}", file).encode())
     document = {"pem": key_pem(parsed), "kty": key_kind(parsed)}
-    with DevVaultData(data) as dev, vault_for(dev, vault):
+    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
         check_object_name(name, ObjectKind.KEY)
         dev.secrets.ensure_vault(vault)
-        say_made(dev.vault_keys.put(vault, name, uuid4().hex, document))
+        print_created(dev.vault_keys.put(vault, name, uuid4().hex, document))
 
 
 @key.command("get")
@@ -71,4 +75,4 @@ def get(vault: str, name: str, version: str | None, data: Path) -> None:
     click.echo(public_pem(parse_key(row.document["pem"].encode())), nl=False)
 
 
-add_common(key, ObjectKind.KEY)
+add_common_commands(key, ObjectKind.KEY)

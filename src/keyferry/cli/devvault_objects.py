@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyferry.cli.devvault_options import CommandGroup, data_option, time_text
+from keyferry.cli.devvault_options import CommandGroup, data_option, format_time
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import ObjectKind, Permission
 from keyferry.errors import RequestInvalidError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.devvault.certificate_store import CertificateStore
-    from keyferry.devvault.model import ObjectVersion
+    from keyferry.devvault.model import VaultObjectVersion
     from keyferry.devvault.object_table import ObjectTable
 
 
@@ -32,25 +32,25 @@ def store_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable | CertificateSt
 
 
 @contextmanager
-def vault_for(dev: DevVaultData, vault: str) -> Iterator[None]:
+def grant_access_if_created(dev: DevVaultData, vault: str) -> Iterator[None]:
     """Let this machine read the vault when the block has made it."""
     known = vault.lower() in dev.secrets.vaults()
     yield
     if not known:
         machine = dev.identities.ensure_system_assigned()
-        dev.policies.grant(vault, machine.client_id, [Permission.GET, Permission.LIST])
+        dev.policies.set_permissions(vault, machine.client_id, [Permission.GET, Permission.LIST])
         click.echo(
             f"Made vault {vault.lower()}: the system-assigned identity of this machine may"
             " get and list."
         )
 
 
-def say_made(row: ObjectVersion) -> None:
+def print_created(row: VaultObjectVersion) -> None:
     """Tell that a version was made."""
     click.echo(f"Made {row.kind.singular} {row.name} of vault {row.vault}, version {row.version}.")
 
 
-def add_common(group: CommandGroup, kind: ObjectKind) -> None:
+def add_common_commands(group: CommandGroup, kind: ObjectKind) -> None:
     """Give `group` the commands that keys and certificates have in common."""
     noun = kind.singular
 
@@ -64,7 +64,7 @@ def add_common(group: CommandGroup, kind: ObjectKind) -> None:
             if name is not None:
                 table.get(vault, name)
             for row in table.versions(vault, name) if name else table.latest(vault):
-                click.echo(_line(row))
+                click.echo(_format_row(row))
 
     @group.command("disable", help=f"Disable a version of {noun} NAME: reading it is refused.")
     @click.argument("vault")
@@ -72,7 +72,7 @@ def add_common(group: CommandGroup, kind: ObjectKind) -> None:
     @click.option("--version", metavar="ID", help="That version instead of the latest.")
     @data_option
     def disable(vault: str, name: str, version: str | None, data: Path) -> None:
-        _enable(kind, data, vault, name, version, enabled=False)
+        _set_enabled(kind, data, vault, name, version, enabled=False)
 
     @group.command("enable", help=f"Enable a version of {noun} NAME again.")
     @click.argument("vault")
@@ -80,7 +80,7 @@ def add_common(group: CommandGroup, kind: ObjectKind) -> None:
     @click.option("--version", metavar="ID", help="That version instead of the latest.")
     @data_option
     def enable(vault: str, name: str, version: str | None, data: Path) -> None:
-        _enable(kind, data, vault, name, version, enabled=True)
+        _set_enabled(kind, data, vault, name, version, enabled=True)
 
     @group.command("delete", help=f"Delete {noun} NAME; it stays recoverable.")
     @click.argument("vault")
@@ -92,17 +92,17 @@ def add_common(group: CommandGroup, kind: ObjectKind) -> None:
         _delete(kind, data, vault, name, purge=purge, recover=recover)
 
 
-def _line(row: ObjectVersion) -> str:
+def _format_row(row: VaultObjectVersion) -> str:
     state = "enabled" if row.enabled else "disabled"
     what = row.document["kty"]
-    return f"{row.name}  {row.version}  {state}  {what}  {time_text(row.created)}"
+    return f"{row.name}  {row.version}  {state}  {what}  {format_time(row.created)}"
 
 
-def _enable(
+def _set_enabled(
     kind: ObjectKind, data: Path, vault: str, name: str, version: str | None, *, enabled: bool
 ) -> None:
     with DevVaultData(data) as dev:
-        row = store_of(dev, kind).enable(vault, name, version, enabled=enabled)
+        row = store_of(dev, kind).set_enabled(vault, name, version, enabled=enabled)
     state = "Enabled" if enabled else "Disabled"
     click.echo(f"{state} {kind.singular} {row.name} of vault {row.vault}, version {row.version}.")
 

@@ -44,7 +44,7 @@ def data_option(command: Command) -> Command:
     )(command)
 
 
-def read_secret_text(what: str, file: str | None) -> str:
+def read_secret_text(label: str, file: str | None) -> str:
     """A secret from `file` (`-`: stdin) as it stands, typed unseen, or piped in less one line end.
 
     It is never an argument: arguments can be read by every process of the machine.
@@ -53,30 +53,30 @@ def read_secret_text(what: str, file: str | None) -> str:
         RequestInvalidError: the file cannot be read, nothing was piped in, or it is not text.
     """
     if file is None and sys.stdin.isatty():
-        return str(click.prompt(what, hide_input=True, confirmation_prompt=True))
-    content = _read(file or "-")
+        return str(click.prompt(label, hide_input=True, confirmation_prompt=True))
+    content = _read_bytes(file or "-")
     try:
         text = content.decode()
     except UnicodeDecodeError:
         # The text of the exception holds the bytes.
         raise RequestInvalidError(
-            f"the {what} is not UTF-8 text", "Key Vault holds text: encode it first, as base64."
+            f"the {label} is not UTF-8 text", "Key Vault holds text: encode it first, as base64."
         ) from None
     if file is not None:
         return text
     if not text:
         raise RequestInvalidError(
-            f"no {what} came in on stdin", "Pipe it in, or name a file that holds it."
+            f"no {label} came in on stdin", "Pipe it in, or name a file that holds it."
         )
     return text.removesuffix("\n")
 
 
-def time_text(seconds: int) -> str:
+def format_time(seconds: int) -> str:
     """A moment as people read it, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def _read(file: str) -> bytes:
+def _read_bytes(file: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read()
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyferry.cli.devvault_options import data_option, read_secret_text, time_text
+from keyferry.cli.devvault_options import data_option, format_time, read_secret_text
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import Permission, SecretAttributes, SecretVersion
 from keyferry.devvault.notation import parse_duration
@@ -47,9 +47,9 @@ def set_secret(
     """
     attributes = SecretAttributes(
         enabled=not disabled,
-        expires=None if expires is None else _moment(expires),
+        expires=None if expires is None else _parse_time(expires),
         content_type=content_type,
-        tags=_tags(tags) if tags else None,
+        tags=_parse_tags(tags) if tags else None,
     )
     with DevVaultData(data) as dev:
         value = read_secret_text(f"value of {name}", value_file)
@@ -58,7 +58,9 @@ def set_secret(
         click.echo(f"Set secret {row.name} of vault {row.vault}, version {row.version}.")
         if made:
             machine = dev.identities.ensure_system_assigned()
-            dev.policies.grant(vault, machine.client_id, [Permission.GET, Permission.LIST])
+            dev.policies.set_permissions(
+                vault, machine.client_id, [Permission.GET, Permission.LIST]
+            )
             click.echo(
                 f"Made vault {row.vault}: the system-assigned identity of this machine may"
                 " get and list."
@@ -85,11 +87,11 @@ def get_secret(
     if show_value:
         click.echo(row.value)
         return
-    click.echo(_line(row))
+    click.echo(_format_row(row))
     click.echo("  value         ******** (--show-value prints it)")
-    click.echo(f"  created       {time_text(row.created)}")
+    click.echo(f"  created       {format_time(row.created)}")
     if row.expires is not None:
-        click.echo(f"  expires       {time_text(row.expires)}")
+        click.echo(f"  expires       {format_time(row.expires)}")
     if row.content_type is not None:
         click.echo(f"  content type  {row.content_type}")
     for key, value in sorted((row.tags or {}).items()):
@@ -112,7 +114,7 @@ def list_secrets(vault: str, name: str | None, data: Path) -> None:
             dev.secrets.get(vault, name)
         rows = dev.secrets.versions(vault, name) if name else dev.secrets.latest(vault)
         for row in rows:
-            click.echo(f"{_line(row)}  {time_text(row.created)}")
+            click.echo(f"{_format_row(row)}  {format_time(row.created)}")
 
 
 @click.command("disable")
@@ -122,7 +124,7 @@ def list_secrets(vault: str, name: str | None, data: Path) -> None:
 @data_option
 def disable_secret(vault: str, name: str, version: str | None, data: Path) -> None:
     """Disable a version of secret NAME: reading it is refused."""
-    _enable(data, vault, name, version, enabled=False)
+    _set_enabled(data, vault, name, version, enabled=False)
 
 
 @click.command("enable")
@@ -132,7 +134,7 @@ def disable_secret(vault: str, name: str, version: str | None, data: Path) -> No
 @data_option
 def enable_secret(vault: str, name: str, version: str | None, data: Path) -> None:
     """Enable a version of secret NAME again."""
-    _enable(data, vault, name, version, enabled=True)
+    _set_enabled(data, vault, name, version, enabled=True)
 
 
 @click.command("delete")
@@ -169,18 +171,18 @@ def delete_secret(
             click.echo(f"Deleted secret {name} of vault {vault}; --recover brings it back.")
 
 
-def _enable(data: Path, vault: str, name: str, version: str | None, *, enabled: bool) -> None:
+def _set_enabled(data: Path, vault: str, name: str, version: str | None, *, enabled: bool) -> None:
     with DevVaultData(data) as dev:
         row = dev.secrets.update(vault, name, version, SecretAttributes(enabled=enabled))
     state = "Enabled" if enabled else "Disabled"
     click.echo(f"{state} secret {row.name} of vault {row.vault}, version {row.version}.")
 
 
-def _line(row: SecretVersion) -> str:
+def _format_row(row: SecretVersion) -> str:
     return f"{row.name}  {row.version}  {'enabled' if row.enabled else 'disabled'}"
 
 
-def _tags(texts: tuple[str, ...]) -> dict[str, str]:
+def _parse_tags(texts: tuple[str, ...]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     for key, equals, _ in pairs:
         if not (key and equals):
@@ -188,7 +190,7 @@ def _tags(texts: tuple[str, ...]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _moment(text: str) -> int:
+def _parse_time(text: str) -> int:
     """Seconds since 1970 in an ISO 8601 text, or a duration from now."""
     if re.fullmatch(r"\d.*(?:ms|s|m|h|d)", text):
         return int(datetime.now(UTC).timestamp() + parse_duration(text))

@@ -4,83 +4,83 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.cli.goflags import GoFlag, Kind
-from keyferry.economy.settings import EconomySettings
-from keyferry.errors import Hop, PlatformError
+from keyferry.cli.goflags import FlagKind, GoFlag
+from keyferry.economy.settings import ResilienceSettings
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
-    from keyferry.cli.goflags import Flags
+    from keyferry.cli.goflags import ParsedFlags
 
-_DEFAULT = EconomySettings()
+_DEFAULTS = ResilienceSettings()
 
-ECONOMY_FLAGS: tuple[GoFlag, ...] = (
+RESILIENCE_FLAGS: tuple[GoFlag, ...] = (
     GoFlag(
         "fetch-reuse",
-        Kind.DURATION,
-        f"{_DEFAULT.reuse:g}s",
+        FlagKind.DURATION,
+        f"{_DEFAULTS.cache_ttl:g}s",
         "a pod takes what another one of the same identity fetched so long ago; 0: never",
     ),
     GoFlag(
         "fetch-refusals",
-        Kind.DURATION,
-        f"{_DEFAULT.refusals:g}s",
+        FlagKind.DURATION,
+        f"{_DEFAULTS.negative_cache_ttl:g}s",
         "how long it is remembered that an object is missing or refused; 0: not at all",
     ),
     GoFlag(
         "fetch-memory",
-        Kind.INT,
-        str(_DEFAULT.held_bytes),
+        FlagKind.INT,
+        str(_DEFAULTS.cache_max_bytes),
         "bytes of content that are held in memory for reuse, at the most",
     ),
     GoFlag(
         "fetch-proofs",
-        Kind.BOOL,
-        "true" if _DEFAULT.proofs else "false",
+        FlagKind.BOOL,
+        "true" if _DEFAULTS.list_revalidation else "false",
         "let one list of a vault prove that many objects have not changed, where that is cheaper",
     ),
     GoFlag(
         "vault-rate",
-        Kind.INT,
-        f"{_DEFAULT.rate:g}",
+        FlagKind.INT,
+        f"{_DEFAULTS.qps:g}",
         "calls a second from this node to one vault, at the most; 0: no limit",
     ),
     GoFlag(
         "vault-burst",
-        Kind.INT,
-        str(_DEFAULT.burst),
+        FlagKind.INT,
+        str(_DEFAULTS.burst),
         "so many calls at once after a quiet time",
     ),
     GoFlag(
         "vault-at-once",
-        Kind.INT,
-        str(_DEFAULT.at_once),
+        FlagKind.INT,
+        str(_DEFAULTS.max_concurrency),
         "calls to one vault that are under way at the same time, at the most",
     ),
 )
 
-_LOWEST = {"vault-burst": 1, "vault-at-once": 1}
+_MINIMUMS = {"vault-burst": 1, "vault-at-once": 1}
 """The least that a flag may be, where that is not 0."""
 
 
-def economy_settings(flags: Flags) -> EconomySettings:
+def resilience_settings(flags: ParsedFlags) -> ResilienceSettings:
     """The settings that `flags` ask for.
 
     Raises:
         PlatformError: a number is too low.
     """
     values = flags.values
-    for flag in ECONOMY_FLAGS:
-        value, lowest = values[flag.name], _LOWEST.get(flag.name, 0)
+    for flag in RESILIENCE_FLAGS:
+        value, lowest = values[flag.name], _MINIMUMS.get(flag.name, 0)
         if float(value) < lowest:
             raise PlatformError(
-                f"--{flag.name} is {value:g}", f"Give {lowest} or more.", hop=Hop.REQUEST
+                f"--{flag.name} is {value:g}", f"Give {lowest} or more.", stage=Stage.REQUEST
             )
-    return EconomySettings(
-        reuse=float(values["fetch-reuse"]),
-        refusals=float(values["fetch-refusals"]),
-        held_bytes=int(values["fetch-memory"]),
-        proofs=bool(values["fetch-proofs"]),
-        rate=float(values["vault-rate"]),
+    return ResilienceSettings(
+        cache_ttl=float(values["fetch-reuse"]),
+        negative_cache_ttl=float(values["fetch-refusals"]),
+        cache_max_bytes=int(values["fetch-memory"]),
+        list_revalidation=bool(values["fetch-proofs"]),
+        qps=float(values["vault-rate"]),
         burst=int(values["vault-burst"]),
-        at_once=int(values["vault-at-once"]),
+        max_concurrency=int(values["vault-at-once"]),
     )

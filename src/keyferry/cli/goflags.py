@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 _log = get_logger("flags")
 
-Value = bool | int | float | str
+FlagValue = bool | int | float | str
 
 _TRUE = {"1", "t", "T", "TRUE", "true", "True"}
 _FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
-class Kind(Enum):
+class FlagKind(Enum):
     """The types that a flag can have."""
 
     BOOL = "bool"
@@ -43,15 +43,15 @@ class GoFlag:
         name: without dashes.
         default: as a person would write it.
         help: one sentence part.
-        without_meaning: why the flag is accepted and then ignored with one warning; empty for flags
+        ignored_because: why the flag is accepted and then ignored with one warning; empty for flags
             that act.
     """
 
     name: str
-    kind: Kind
+    kind: FlagKind
     default: str
     help: str
-    without_meaning: str = ""
+    ignored_because: str = ""
 
 
 class FlagError(ValueError):
@@ -59,7 +59,7 @@ class FlagError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Flags:
+class ParsedFlags:
     """What a command line says.
 
     Attributes:
@@ -68,20 +68,20 @@ class Flags:
         wants_help: `-h` or `--help` was given.
     """
 
-    values: Mapping[str, Value]
+    values: Mapping[str, FlagValue]
     ignored: tuple[GoFlag, ...]
     wants_help: bool = False
 
 
-def parse_flags(arguments: Sequence[str], table: Sequence[GoFlag]) -> Flags:
+def parse_flags(arguments: Sequence[str], flags: Sequence[GoFlag]) -> ParsedFlags:
     """Reads `arguments` by the rules above.
 
     Raises:
         FlagError: an unknown flag, a value of the wrong type, a missing value, or a word that is no
             flag.
     """
-    known = {flag.name: flag for flag in table}
-    values = {flag.name: read_value(flag, flag.default) for flag in table}
+    known = {flag.name: flag for flag in flags}
+    values = {flag.name: read_value(flag, flag.default) for flag in flags}
     ignored: dict[str, GoFlag] = {}
     rest = list(arguments)
     while rest:
@@ -90,19 +90,19 @@ def parse_flags(arguments: Sequence[str], table: Sequence[GoFlag]) -> Flags:
         if not word.startswith("-") or word.startswith("---") or not name:
             raise FlagError(f"unexpected argument {word!r}: only flags are taken here")
         if name in ("h", "help"):
-            return Flags(values, (), wants_help=True)
+            return ParsedFlags(values, (), wants_help=True)
         if name not in known:
             raise FlagError(f"flag provided but not defined: -{name}")
         flag = known[name]
         if not separator:
-            text = "true" if flag.kind is Kind.BOOL else _next(rest, flag)
+            text = "true" if flag.kind is FlagKind.BOOL else _next_argument(rest, flag)
         values[name] = read_value(flag, text)
-        if flag.without_meaning:
+        if flag.ignored_because:
             ignored[name] = flag
-    return Flags(values, tuple(ignored.values()))
+    return ParsedFlags(values, tuple(ignored.values()))
 
 
-def read_value(flag: GoFlag, text: str) -> Value:
+def read_value(flag: GoFlag, text: str) -> FlagValue:
     """What `text` means as the value of `flag`.
 
     Raises:
@@ -110,13 +110,13 @@ def read_value(flag: GoFlag, text: str) -> Value:
     """
     try:
         match flag.kind:
-            case Kind.BOOL:
-                return _bool(text)
-            case Kind.INT:
-                return _int(text)
-            case Kind.STRING:
+            case FlagKind.BOOL:
+                return _parse_bool(text)
+            case FlagKind.INT:
+                return _parse_int(text)
+            case FlagKind.STRING:
                 return text
-            case Kind.DURATION:
+            case FlagKind.DURATION:
                 return parse_duration(text)
             case _:
                 assert_never(flag.kind)
@@ -124,38 +124,38 @@ def read_value(flag: GoFlag, text: str) -> Value:
         raise FlagError(f"invalid value {text!r} for flag -{flag.name}: {error}") from error
 
 
-def help_text(table: Sequence[GoFlag]) -> str:
+def help_text(flags: Sequence[GoFlag]) -> str:
     """One line a flag that acts, then the names of those that are accepted without meaning."""
     lines = [
         f"  --{flag.name:<34} {flag.help}" + (f" (default {flag.default})" if flag.default else "")
-        for flag in table
-        if not flag.without_meaning
+        for flag in flags
+        if not flag.ignored_because
     ]
-    silent = [f"--{flag.name}" for flag in table if flag.without_meaning]
+    silent = [f"--{flag.name}" for flag in flags if flag.ignored_because]
     if silent:
         lines += ["", "Accepted for compatibility, without effect: " + ", ".join(silent) + "."]
     return "\n".join(lines)
 
 
-def warn_ignored(flags: Flags) -> None:
+def warn_ignored(flags: ParsedFlags) -> None:
     """Logs one warning a flag that was given and has no meaning here."""
     for flag in flags.ignored:
-        _log.warning("a flag has no effect", flag=f"--{flag.name}", why=flag.without_meaning)
+        _log.warning("a flag has no effect", flag=f"--{flag.name}", why=flag.ignored_because)
 
 
-def _next(rest: list[str], flag: GoFlag) -> str:
+def _next_argument(rest: list[str], flag: GoFlag) -> str:
     if not rest:
         raise FlagError(f"flag needs an argument: -{flag.name}")
     return rest.pop(0)
 
 
-def _int(text: str) -> int:
+def _parse_int(text: str) -> int:
     if not _INT.fullmatch(text):
         raise ValueError("write a whole number")
     return int(text)
 
 
-def _bool(text: str) -> bool:
+def _parse_bool(text: str) -> bool:
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     raise ValueError("write true or false")

@@ -15,30 +15,30 @@ import click
 
 from keyferry.cli.local_engine import local_engine
 from keyferry.cli.mount_inputs import read_credentials, read_tokens
-from keyferry.cli.provider_flags import provider_options, settings_of_options
+from keyferry.cli.provider_flags import provider_options, settings_from_options
 from keyferry.cli.volume_files import visible_files
 from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
 from keyferry.driver.mounts import can_mount
-from keyferry.driver.request import CLASS_KEY, PublishRequest, UnpublishRequest
+from keyferry.driver.request import SPC_ATTRIBUTE, PublishRequest, UnpublishRequest
 from keyferry.durations import parse_duration
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
 from keyferry.grpc_edge import stop_signal
 from keyferry.logs import configure_logs
 from keyferry.providers import provider_names
-from keyferry.reminders import Reminders
+from keyferry.reminders import Deduplicator
 from keyferry.store import PodRef
 
 if TYPE_CHECKING:
-    from keyferry.cli.goflags import Value
-    from keyferry.driver.deliver import Published
+    from keyferry.cli.goflags import FlagValue
+    from keyferry.driver.deliver import PublishResult
     from keyferry.driver.publish import Publisher
     from keyferry.provider_settings import ProviderSettings
 
 _PATH = click.Path(path_type=Path)
 
 
-class _Interval(click.ParamType[float]):
+class _DurationParam(click.ParamType[float]):
     name = "duration"
 
     def convert(
@@ -54,18 +54,18 @@ class _Interval(click.ParamType[float]):
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _MountOptions:
     """One `keyferry mount`."""
 
-    class_file: Path
+    spc_file: Path
     target: Path
-    class_name: str | None
+    spc_name: str | None
     secrets_dir: Path | None
     credentials: Path | None
     tokens: Path | None
     dev_vault: Path | None
     settings: ProviderSettings
-    vault_rate: float
+    vault_qps: float
 
 
 @click.command()
@@ -79,7 +79,11 @@ class _Job:
 )
 @click.option("--watch", is_flag=True, help="Stay and refresh the files until Ctrl-C.")
 @click.option(
-    "--interval", type=_Interval(), default="2m", show_default=True, help="How often, with --watch."
+    "--interval",
+    type=_DurationParam(),
+    default="2m",
+    show_default=True,
+    help="How often, with --watch.",
 )
 @click.option(
     "--credentials",
@@ -103,7 +107,7 @@ class _Job:
 @click.option(
     "--vault-rate",
     type=click.FloatRange(min=0),
-    default=EconomySettings().rate,
+    default=ResilienceSettings().qps,
     show_default=True,
     help="Calls a second to one vault, at the most; 0: no limit.",
 )
@@ -119,7 +123,7 @@ def mount(
     tokens: Path | None,
     dev_vault: Path | None,
     vault_rate: float,
-    **values: Value,
+    **values: FlagValue,
 ) -> None:
     """Mount what the SecretProviderClass in CLASS.yaml names at TARGET, on this machine.
 
@@ -128,8 +132,8 @@ def mount(
     """
     configure_logs(as_json=False, verbosity=0, quiet=True)
     # Versions are seen in the pod status alone, which is written there.
-    settings = settings_of_options(values, os.environ, key_folder=secrets_dir)
-    job = _Job(
+    settings = settings_from_options(values, os.environ, hmac_key_folder=secrets_dir)
+    job = _MountOptions(
         class_file,
         target,
         class_name,
@@ -140,7 +144,7 @@ def mount(
         settings,
         vault_rate,
     )
-    asyncio.run(_mount(job, every=interval if watch else None))
+    asyncio.run(_mount(job, interval=interval if watch else None))
 
 
 @click.command()
@@ -156,57 +160,58 @@ def unmount(target: Path, secrets_dir: Path | None) -> None:
     click.echo(f"unmounted {target}" if there else f"nothing is mounted at {target}")
 
 
-async def _mount(job: _Job, *, every: float | None) -> None:
-    secrets = read_credentials(job.credentials) if job.credentials else {}
-    tokens = read_tokens(job.tokens) if job.tokens else None
+async def _mount(options: _MountOptions, *, interval: float | None) -> None:
+    secrets = read_credentials(options.credentials) if options.credentials else {}
+    tokens = read_tokens(options.tokens) if options.tokens else None
     stop = stop_signal()
     async with local_engine(
-        job.class_file,
-        job.secrets_dir,
+        options.spc_file,
+        options.secrets_dir,
         built_in=provider_names(),
-        settings=job.settings,
-        dev_vault=job.dev_vault,
-        vault_rate=job.vault_rate,
+        settings=options.settings,
+        dev_vault=options.dev_vault,
+        vault_qps=options.vault_qps,
     ) as (publisher, store):
-        namespace, name = _choose(await store.class_names(), job)
-        request = _request(job.target, namespace, name, secrets, tokens)
+        namespace, name = _choose_spc(await store.class_names(), options)
+        request = _publish_request(options.target, namespace, name, secrets, tokens)
         start = time.perf_counter()
         published = await publisher.publish(request)
-        reminders = Reminders()
-        _show(job, published, reminders, seconds=time.perf_counter() - start)
-        if every is not None:
-            await _watch(publisher, request, every, stop, reminders)
-    if published.secret_problems and every is None:
+        reminders = Deduplicator()
+        _print_result(options, published, reminders, seconds=time.perf_counter() - start)
+        if interval is not None:
+            await _watch(publisher, request, interval, stop, reminders)
+    if published.secret_problems and interval is None:
         raise click.exceptions.Exit(1)
 
 
 async def _watch(
     publisher: Publisher,
     request: PublishRequest,
-    every: float,
+    interval: float,
     stop: asyncio.Event,
-    reminders: Reminders,
+    reminders: Deduplicator,
 ) -> None:
-    click.echo(f"refreshing every {every:g} s; Ctrl-C ends it, the files stay")
-    while not await _stopped(stop, every):
+    click.echo(f"refreshing every {interval:g} s; Ctrl-C ends it, the files stay")
+    while not await _stopped_within(stop, interval):
         now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - for the eyes of whoever sits here
         try:
             published = await publisher.publish(request)
         except KeyferryError as error:
-            click.echo(f"{now} {error.hop.value}: {error} The files stay as they are.", err=True)
+            click.echo(f"{now} {error.stage.value}: {error} The files stay as they are.", err=True)
             continue
-        if published.stale:
+        if published.masked_error:
             click.echo(
-                f"{now} {published.stale.hop.value}: {published.stale} The files stay as they are.",
+                f"{now} {published.masked_error.stage.value}: {published.masked_error} "
+                "The files stay as they are.",
                 err=True,
             )
         for verb in ("added", "changed", "removed"):
-            for path in getattr(published.written, verb):
+            for path in getattr(published.file_changes, verb):
                 click.echo(f"{now} {verb} {path}")
-        _show_problems(published, reminders)
+        _print_problems(published, reminders)
 
 
-async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
@@ -216,45 +221,45 @@ async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
 
 async def _unmount(target: Path, secrets_dir: Path | None) -> None:
     async with local_engine(target, secrets_dir) as (publisher, _):
-        await publisher.unpublish(UnpublishRequest(_spelled_out(target)))
+        await publisher.unpublish(UnpublishRequest(_absolute_path(target)))
 
 
-def _choose(names: list[tuple[str, str]], job: _Job) -> tuple[str, str]:
+def _choose_spc(names: list[tuple[str, str]], options: _MountOptions) -> tuple[str, str]:
     """Namespace and name of the class to mount."""
-    wanted = [(ns, name) for ns, name in names if job.class_name in (None, name)]
+    wanted = [(ns, name) for ns, name in names if options.spc_name in (None, name)]
     if len(wanted) == 1:
         return wanted[0]
     listed = ", ".join(f"{ns}/{name}" for ns, name in names)
     if not names:
         raise ClassInvalidError(
-            f"there is no SecretProviderClass in {job.class_file}",
+            f"there is no SecretProviderClass in {options.spc_file}",
             "Name a file with one; `keyferry demo` shows an example.",
         )
     if not wanted:
         raise RequestInvalidError(
-            f"there is no SecretProviderClass {job.class_name!r} in {job.class_file}",
+            f"there is no SecretProviderClass {options.spc_name!r} in {options.spc_file}",
             f"It has: {listed}.",
         )
     raise RequestInvalidError(
-        f"{job.class_file} has {len(wanted)} classes: {listed}",
+        f"{options.spc_file} has {len(wanted)} classes: {listed}",
         "Choose one by its name with --class, or keep one namespace in the file.",
     )
 
 
-def _spelled_out(target: Path) -> str:
+def _absolute_path(target: Path) -> str:
     """The one spelling by which `mount` and `unmount` know a target, wherever they are called."""
     return os.path.abspath(target)  # noqa: PTH100 - resolve() would follow a link at the target
 
 
-def _request(
+def _publish_request(
     target: Path, namespace: str, name: str, secrets: dict[str, str], tokens: str | None
 ) -> PublishRequest:
     """What kubelet would ask for a pod of this machine; the pod is named after the target."""
-    absolute = _spelled_out(target)
+    absolute = _absolute_path(target)
     digest = hashlib.sha256(absolute.encode()).hexdigest()
     pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
     context = {
-        CLASS_KEY: name,
+        SPC_ATTRIBUTE: name,
         POD_NAMESPACE: pod.namespace,
         POD_NAME: pod.name,
         POD_UID: pod.uid,
@@ -271,25 +276,29 @@ def _request(
     )
 
 
-def _show(job: _Job, published: Published, reminders: Reminders, *, seconds: float) -> None:
+def _print_result(
+    options: _MountOptions, published: PublishResult, reminders: Deduplicator, *, seconds: float
+) -> None:
     where = "tmpfs" if can_mount() else "a private folder on disk, because only root can mount"
-    if published.stale:
+    if published.masked_error:
         click.echo(
-            f"{published.stale.hop.value}: {published.stale} The files stay as they are.", err=True
+            f"{published.masked_error.stage.value}: {published.masked_error} The files "
+            "stay as they are.",
+            err=True,
         )
         raise click.exceptions.Exit(1)
-    click.echo(f"mounted at {job.target} ({where}) in {seconds * 1000:.0f} ms:")
-    for file in visible_files(job.target):
+    click.echo(f"mounted at {options.target} ({where}) in {seconds * 1000:.0f} ms:")
+    for file in visible_files(options.target):
         click.echo(f"  {file.path}  {file.mode:04o}  {len(file.contents)} bytes")
-    if job.secrets_dir:
-        for manifest in sorted((job.secrets_dir / "secrets").rglob("*.yaml")):
+    if options.secrets_dir:
+        for manifest in sorted((options.secrets_dir / "secrets").rglob("*.yaml")):
             click.echo(f"  Secret {manifest.stem}  {manifest}")
-    _show_problems(published, reminders)
+    _print_problems(published, reminders)
 
 
-def _show_problems(published: Published, reminders: Reminders) -> None:
-    if published.near_expiry and reminders.due(published.near_expiry):
-        for sentence in published.near_expiry:
+def _print_problems(published: PublishResult, reminders: Deduplicator) -> None:
+    if published.expiry_warnings and reminders.should_notify(published.expiry_warnings):
+        for sentence in published.expiry_warnings:
             click.echo(f"warning: {sentence}", err=True)
     for problem in published.secret_problems:
         click.echo(f"secret: {problem.message}", err=True)

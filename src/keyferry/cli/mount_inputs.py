@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keyferry.errors import RequestInvalidError
-from keyferry.store.yaml_documents import YamlTextError, parse_documents
+from keyferry.store.yaml_documents import KubernetesYamlError, parse_documents
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def read_credentials(path: Path) -> dict[str, str]:
     """
     try:
         documents = parse_documents(_read(path), max_bytes=_MAX_BYTES)
-    except YamlTextError as error:
+    except KubernetesYamlError as error:
         raise _credentials_error(path, str(error)) from None  # its cause could quote a value
     manifests = [document.value for document in documents if document.value is not None]
     secret = manifests[0] if len(manifests) == 1 else None
@@ -37,7 +37,7 @@ def read_credentials(path: Path) -> dict[str, str]:
     data, plain = secret.get("data") or {}, secret.get("stringData") or {}
     if not isinstance(data, dict) or not isinstance(plain, dict):
         raise _credentials_error(path, "data or stringData is not a mapping")
-    texts = {str(key): _decoded(path, str(key), value) for key, value in data.items()}
+    texts = {str(key): _decode_value(path, str(key), value) for key, value in data.items()}
     for key, value in plain.items():
         if not isinstance(value, str):
             raise _credentials_error(path, f"stringData.{key} is not a text; put it in quotes")
@@ -69,7 +69,7 @@ def _read(path: Path) -> bytes:
         raise RequestInvalidError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _decoded(path: Path, key: str, value: object) -> str:
+def _decode_value(path: Path, key: str, value: object) -> str:
     try:
         return base64.b64decode(str(value), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):

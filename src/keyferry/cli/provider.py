@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from keyferry.cli.goflags import FlagError, Flags, help_text, parse_flags, warn_ignored
-from keyferry.cli.provider_fronts import Front, front_of
-from keyferry.driver.daemon import open_plugins, vault_connections
-from keyferry.economy.hub import Economy
-from keyferry.economy.metrics import EconomyMetrics
+from keyferry.cli.goflags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
+from keyferry.cli.provider_fronts import ProviderCommand, provider_command
+from keyferry.driver.daemon import open_providers, vault_http_settings
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.metrics import ResilienceMetrics
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.logs import configure_logs, get_logger
 from keyferry.metrics import Metrics
@@ -21,7 +21,7 @@ from keyferry.provider_server import HealthProbe, add_provider
 from keyferry.providers import provider_names
 from keyferry.proxies import Proxies
 from keyferry.sockets import parse_endpoint
-from keyferry.web import serving_web
+from keyferry.web import serving_status
 
 _log = get_logger("provider")
 
@@ -41,7 +41,7 @@ def provider(arguments: tuple[str, ...]) -> None:
             err=name not in ("-h", "--help"),
         )
         sys.exit(0 if name in ("-h", "--help") else 2)
-    front = front_of(name)
+    front = provider_command(name)
     try:
         given = parse_flags(rest, front.flags)
     except FlagError as error:
@@ -57,31 +57,31 @@ def provider(arguments: tuple[str, ...]) -> None:
         asyncio.run(_run(name, front, given))
 
 
-async def _run(name: str, front: Front, flags: Flags) -> None:
+async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
     configure_logs(as_json=False, verbosity=0)
-    service = front.service(flags)
-    configure_logs(as_json=service.as_json, verbosity=service.verbosity, quiet=service.quiet)
+    service = command.serve_options(flags)
+    configure_logs(as_json=service.log_as_json, verbosity=service.verbosity, quiet=service.log_off)
     warn_ignored(flags)
     stop = stop_signal()
     endpoint = parse_endpoint(service.endpoint)
     metrics = Metrics()
     probe = HealthProbe(endpoint.address, service.health_timeout)
-    web = serving_web(
-        service.pages,
+    web = serving_status(
+        service.status_address,
         metrics=metrics,
         checks={service.health_path: probe.problem},
-        flag=service.pages_flag,
+        flag=service.status_address_flag,
     )
     dev_vault = Path(service.dev_vault) if service.dev_vault else None
-    opened = open_plugins(
+    opened = open_providers(
         (name,),
-        https=vault_connections(dev_vault, Proxies.of_environment(os.environ)),
+        https=vault_http_settings(dev_vault, Proxies.from_environment(os.environ)),
         settings=service.settings,
-        economy=Economy(service.economy, metrics=EconomyMetrics(metrics.registry)),
+        fetcher=Fetcher(service.resilience, metrics=ResilienceMetrics(metrics.registry)),
         metrics=metrics,
     )
     async with opened as plugins, probe, web:
-        plugin = plugins.find(name)
+        plugin = plugins.resolve(name)
         plugins.restore()
         async with serving_grpc(endpoint, lambda server: add_provider(server, plugin.provider)):
             _log.info("ready", provider=name, endpoint=endpoint.address)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from keyferry.cli.goflags import FlagError, GoFlag, Kind, Value, read_value
+from keyferry.cli.goflags import FlagError, FlagKind, FlagValue, GoFlag, read_value
 from keyferry.cli.vault_flags import (
     hmac_flag,
     vault_flags,
@@ -26,31 +26,31 @@ F = TypeVar("F", bound="Callable[..., Any]")
 AZURE_FLAGS: tuple[GoFlag, ...] = (
     GoFlag(
         "construct-pem-chain",
-        Kind.BOOL,
+        FlagKind.BOOL,
         "true",
         "azure: put the certificates of a PEM bundle in order, the leaf first",
     ),
     GoFlag(
         "write-cert-and-key-in-separate-files",
-        Kind.BOOL,
+        FlagKind.BOOL,
         "false",
         "azure: also write certificate and key of a secret as two files, .crt and .key",
     ),
     GoFlag(
         "cloud-name",
-        Kind.STRING,
+        FlagKind.STRING,
         ProviderSettings().cloud_name,
         "azure: the cloud of classes that name none",
     ),
     GoFlag(
         "token-proxy-url",
-        Kind.STRING,
+        FlagKind.STRING,
         "",
         "azure: where AKS identity bindings exchange tokens; empty: the API server",
     ),
     GoFlag(
         "sni-name",
-        Kind.STRING,
+        FlagKind.STRING,
         "",
         "azure: TLS server name of the token proxy; empty: found out from the API server",
     ),
@@ -65,14 +65,15 @@ HMAC_FLAGS: tuple[GoFlag, ...] = tuple(
 
 
 def provider_settings(
-    values: Mapping[str, Value], environ: Mapping[str, str], *, key_folder: Path | None
+    values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
 ) -> ProviderSettings:
     """The settings that these values of flags and these environment variables ask for.
 
     Args:
         values: of the flags.
         environ: the environment variables.
-        key_folder: where a key of versions may be kept from one run to the next; None for nowhere.
+        hmac_key_folder: where a key of versions may be kept from one run to the next; None for
+            nowhere.
 
     Raises:
         PlatformError: a variable cannot be understood.
@@ -80,12 +81,12 @@ def provider_settings(
     warn_ignored_variables(environ, VAULT, OPENBAO)
     return replace(
         azure_settings(values),
-        vault=vault_settings(VAULT, environ, values, key_folder=key_folder),
-        openbao=vault_settings(OPENBAO, environ, values, key_folder=key_folder),
+        vault=vault_settings(VAULT, environ, values, hmac_key_folder=hmac_key_folder),
+        openbao=vault_settings(OPENBAO, environ, values, hmac_key_folder=hmac_key_folder),
     )
 
 
-def azure_settings(values: Mapping[str, Value]) -> ProviderSettings:
+def azure_settings(values: Mapping[str, FlagValue]) -> ProviderSettings:
     """The settings that the flags of Azure ask for."""
     return ProviderSettings(
         construct_pem_chain=bool(values["construct-pem-chain"]),
@@ -102,7 +103,7 @@ def provider_options(command: F) -> F:
         option = click.option(
             f"--{flag.name}",
             flag.name.replace("-", "_"),
-            type=_GoType(flag),
+            type=_GoFlagParam(flag),
             default=flag.default,
             show_default=bool(flag.default),
             help=f"{flag.help}.",
@@ -111,15 +112,15 @@ def provider_options(command: F) -> F:
     return command
 
 
-def settings_of_options(
-    values: Mapping[str, Value], environ: Mapping[str, str], *, key_folder: Path | None
+def settings_from_options(
+    values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
 ) -> ProviderSettings:
     """The settings that the options of `provider_options` ask for; see `provider_settings`."""
     named = {name.replace("_", "-"): value for name, value in values.items()}
-    return provider_settings(named, environ, key_folder=key_folder)
+    return provider_settings(named, environ, hmac_key_folder=hmac_key_folder)
 
 
-class _GoType(click.ParamType[Value]):
+class _GoFlagParam(click.ParamType[FlagValue]):
     """A value as the flag takes it."""
 
     def __init__(self, flag: GoFlag) -> None:
@@ -128,7 +129,7 @@ class _GoType(click.ParamType[Value]):
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Value:
+    ) -> FlagValue:
         try:
             return read_value(self._flag, str(value))
         except FlagError as error:

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
-from keyferry.cli.economy_flags import ECONOMY_FLAGS, economy_settings
-from keyferry.cli.goflags import GoFlag, Kind
+from keyferry.cli.economy_flags import RESILIENCE_FLAGS, resilience_settings
+from keyferry.cli.goflags import FlagKind, GoFlag
 from keyferry.cli.provider_flags import AZURE_FLAGS, azure_settings
 from keyferry.cli.vault_flags import (
-    LEASE_FLAG,
+    LEASE_DIR_FLAG,
     hmac_flag,
     vault_flags,
     vault_settings,
     warn_ignored_variables,
 )
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.provider_settings import ProviderSettings
 from keyferry.sockets import parse_endpoint
 from keyferry.vault.product import OPENBAO, VAULT
@@ -27,70 +27,70 @@ from keyferry.vault.product import OPENBAO, VAULT
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.cli.goflags import Flags
-    from keyferry.economy.settings import EconomySettings
+    from keyferry.cli.goflags import ParsedFlags
+    from keyferry.economy.settings import ResilienceSettings
     from keyferry.vault.product import Product
 
-_KLOG = "the log goes to standard error, in one place and one format"
-_B, _I, _S, _D = Kind.BOOL, Kind.INT, Kind.STRING, Kind.DURATION
-_MIN_DRIVER = "v0.0.21"
+_KLOG_IGNORED = "the log goes to standard error, in one place and one format"
+_BOOL, _INT, _STRING, _DURATION = FlagKind.BOOL, FlagKind.INT, FlagKind.STRING, FlagKind.DURATION
+_MIN_DRIVER_VERSION = "v0.0.21"
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServeOptions:
     """How one provider is served.
 
     Attributes:
         endpoint: of gRPC.
-        pages: the address of the health page and of the metrics.
-        pages_flag: the flag that it comes from.
+        status_address: the address of the health page and of the metrics.
+        status_address_flag: the flag that it comes from.
         health_path: of the health page.
         health_timeout: seconds that the provider may take to answer it.
         settings: of the provider.
-        economy: how vaults are spared.
-        as_json: whether the log is JSON.
+        resilience: how vaults are spared.
+        log_as_json: whether the log is JSON.
         verbosity: of the log.
-        quiet: whether nothing is logged.
+        log_off: whether nothing is logged.
         dev_vault: the data folder of a development vault, "" for none.
     """
 
     endpoint: str
-    pages: str
-    pages_flag: str
+    status_address: str
+    status_address_flag: str
     health_path: str
     settings: ProviderSettings
-    economy: EconomySettings
+    resilience: ResilienceSettings
     health_timeout: float = 5.0
-    as_json: bool = False
+    log_as_json: bool = False
     verbosity: int = 0
-    quiet: bool = False
+    log_off: bool = False
     dev_vault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class ProviderCommand:
     """The command line of one original.
 
     Attributes:
         flags: that it takes.
         version: what `--version` prints.
-        service: what the flags ask for; may raise a PlatformError.
+        serve_options: what the flags ask for; may raise a PlatformError.
     """
 
     flags: tuple[GoFlag, ...]
-    version: Callable[[Flags], str]
-    service: Callable[[Flags], Service]
+    version: Callable[[ParsedFlags], str]
+    serve_options: Callable[[ParsedFlags], ServeOptions]
 
 
-def front_of(name: str) -> Front:
+def provider_command(name: str) -> ProviderCommand:
     """The command line of the provider `name`, one of the table."""
     match name:
         case "azure":
-            return Front(_azure_flags(), _azure_version, _azure_service)
+            return ProviderCommand(_azure_flags(), _azure_version, _azure_serve_options)
         case "vault":
-            return _vault_front(VAULT)
+            return _vault_command(VAULT)
         case "openbao":
-            return _vault_front(OPENBAO)
+            return _vault_command(OPENBAO)
         case _:
             raise KeyError(name)
 
@@ -100,46 +100,50 @@ def front_of(name: str) -> Front:
 
 def _azure_flags() -> tuple[GoFlag, ...]:
     return (
-        GoFlag("endpoint", _S, "unix:///tmp/azure.sock", "where the provider is served"),
-        GoFlag("healthz-port", _I, "8989", "port of the health page, on all interfaces"),
-        GoFlag("healthz-path", _S, "/healthz", "its path"),
-        GoFlag("healthz-timeout", _D, "5s", "how long the provider may take to answer it"),
-        GoFlag("log-format-json", _B, "false", "log JSON instead of text"),
-        GoFlag("v", _I, "0", "verbosity of the log; 2 shows the details of each call"),
-        GoFlag("dev-vault", _S, "", "DEVELOPMENT: data folder of a running `keyferry devvault`"),
-        GoFlag("version", _B, "false", "print the version as JSON and exit"),
-        GoFlag("prometheus-port", _I, "8898", "", "the metrics are on the port of the health page"),
-        GoFlag("metrics-backend", _S, "Prometheus", "", "Prometheus is the only one"),
+        GoFlag("endpoint", _STRING, "unix:///tmp/azure.sock", "where the provider is served"),
+        GoFlag("healthz-port", _INT, "8989", "port of the health page, on all interfaces"),
+        GoFlag("healthz-path", _STRING, "/healthz", "its path"),
+        GoFlag("healthz-timeout", _DURATION, "5s", "how long the provider may take to answer it"),
+        GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
+        GoFlag("v", _INT, "0", "verbosity of the log; 2 shows the details of each call"),
+        GoFlag(
+            "dev-vault", _STRING, "", "DEVELOPMENT: data folder of a running `keyferry devvault`"
+        ),
+        GoFlag("version", _BOOL, "false", "print the version as JSON and exit"),
+        GoFlag(
+            "prometheus-port", _INT, "8898", "", "the metrics are on the port of the health page"
+        ),
+        GoFlag("metrics-backend", _STRING, "Prometheus", "", "Prometheus is the only one"),
         *AZURE_FLAGS,
-        *ECONOMY_FLAGS,
-        GoFlag("custom-user-agent", _S, "", "", "upstream does not send it either"),
-        GoFlag("enable-pprof", _B, "false", "", "pprof profiles Go programs; use py-spy"),
-        GoFlag("pprof-port", _I, "6060", "", "pprof profiles Go programs; use py-spy"),
-        GoFlag("logtostderr", _B, "true", "", _KLOG),
+        *RESILIENCE_FLAGS,
+        GoFlag("custom-user-agent", _STRING, "", "", "upstream does not send it either"),
+        GoFlag("enable-pprof", _BOOL, "false", "", "pprof profiles Go programs; use py-spy"),
+        GoFlag("pprof-port", _INT, "6060", "", "pprof profiles Go programs; use py-spy"),
+        GoFlag("logtostderr", _BOOL, "true", "", _KLOG_IGNORED),
     )
 
 
-def _azure_version(_: Flags) -> str:
+def _azure_version(_: ParsedFlags) -> str:
     return json.dumps({"version": f"v{__version__}", "buildDate": ""})
 
 
-def _azure_service(flags: Flags) -> Service:
+def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
     values = flags.values
     if str(values["metrics-backend"]).lower() != "prometheus":
         raise PlatformError(
             f"unsupported metrics backend {values['metrics-backend']!r}",
             "Leave --metrics-backend out.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         )
-    return Service(
+    return ServeOptions(
         endpoint=str(values["endpoint"]),
-        pages=f":{values['healthz-port']}",
-        pages_flag="--healthz-port",
+        status_address=f":{values['healthz-port']}",
+        status_address_flag="--healthz-port",
         health_path=str(values["healthz-path"]),
         settings=azure_settings(values),
-        economy=economy_settings(flags),
+        resilience=resilience_settings(flags),
         health_timeout=float(values["healthz-timeout"]),
-        as_json=bool(values["log-format-json"]),
+        log_as_json=bool(values["log-format-json"]),
         verbosity=int(values["v"]),
         dev_vault=str(values["dev-vault"]),
     )
@@ -148,30 +152,30 @@ def _azure_service(flags: Flags) -> Service:
 # --- Vault and OpenBao (vault.md, sections 1.2 and 3) ---
 
 
-def _vault_front(product: Product) -> Front:
-    def service(flags: Flags) -> Service:
-        return _vault_service(product, flags)
+def _vault_command(product: Product) -> ProviderCommand:
+    def service(flags: ParsedFlags) -> ServeOptions:
+        return _vault_serve_options(product, flags)
 
-    def version(flags: Flags) -> str:
+    def version(flags: ParsedFlags) -> str:
         return _version_text(product, str(flags.values["output"]))
 
-    return Front(_vault_table(product), version, service)
+    return ProviderCommand(_vault_command_flags(product), version, service)
 
 
-def _vault_table(product: Product) -> tuple[GoFlag, ...]:
+def _vault_command_flags(product: Product) -> tuple[GoFlag, ...]:
     name = product.name
     return (
-        GoFlag("endpoint", _S, f"/tmp/{name}.sock", "path of the socket it is served on"),  # noqa: S108
-        GoFlag("health-addr", _S, ":8080", "address of /health/ready and of /metrics"),
-        GoFlag("log-level", _S, "info", "trace, debug, info, warn, error or off"),
-        GoFlag("debug", _B, "false", "log the details of each call, as --log-level=debug does"),
-        GoFlag("cache-size", _I, "1000", "so many logins are kept; 0: every mount logs in"),
+        GoFlag("endpoint", _STRING, f"/tmp/{name}.sock", "path of the socket it is served on"),  # noqa: S108
+        GoFlag("health-addr", _STRING, ":8080", "address of /health/ready and of /metrics"),
+        GoFlag("log-level", _STRING, "info", "trace, debug, info, warn, error or off"),
+        GoFlag("debug", _BOOL, "false", "log the details of each call, as --log-level=debug does"),
+        GoFlag("cache-size", _INT, "1000", "so many logins are kept; 0: every mount logs in"),
         *vault_flags(product, creates_tokens=True),
         hmac_flag(product),
-        *ECONOMY_FLAGS,
-        LEASE_FLAG,
-        GoFlag("version", _B, "false", "print the version and exit"),
-        GoFlag("output", _S, "json", "of --version: json, json-pretty or yaml"),
+        *RESILIENCE_FLAGS,
+        LEASE_DIR_FLAG,
+        GoFlag("version", _BOOL, "false", "print the version and exit"),
+        GoFlag("output", _STRING, "json", "of --version: json, json-pretty or yaml"),
     )
 
 
@@ -180,7 +184,7 @@ _LEASE_IDLE_SECONDS = 600.0
 _VERBOSITY = {"trace": 4, "debug": 2}
 
 
-def _vault_service(product: Product, flags: Flags) -> Service:
+def _vault_serve_options(product: Product, flags: ParsedFlags) -> ServeOptions:
     values = flags.values
     level = str(values["log-level"]).lower()
     verbosity = _VERBOSITY.get(level, 2 if values["debug"] else 0)
@@ -194,28 +198,28 @@ def _vault_service(product: Product, flags: Flags) -> Service:
         os.environ,
         values,
         lease_idle=_LEASE_IDLE_SECONDS,
-        key_folder=socket.parent if socket else None,
+        hmac_key_folder=socket.parent if socket else None,
     )
-    return Service(
+    return ServeOptions(
         endpoint=endpoint,
-        pages=str(values["health-addr"]),
-        pages_flag="--health-addr",
+        status_address=str(values["health-addr"]),
+        status_address_flag="--health-addr",
         health_path="/health/ready",
         settings=(
             ProviderSettings(vault=settings)
             if product is VAULT
             else ProviderSettings(openbao=settings)
         ),
-        economy=economy_settings(flags),
+        resilience=resilience_settings(flags),
         verbosity=verbosity,
-        quiet=level == "off",
+        log_off=level == "off",
     )
 
 
 def _version_text(product: Product, output: str) -> str:
     if product is OPENBAO:
         keys = {"version": f"v{__version__}", "buildDate": "", "goVersion": ""}
-        return json.dumps({**keys, "minDriverVersion": _MIN_DRIVER})
+        return json.dumps({**keys, "minDriverVersion": _MIN_DRIVER_VERSION})
     major, minor, patch = __version__.split(".")[:3]
     found = {
         "major": major,
@@ -228,7 +232,7 @@ def _version_text(product: Product, output: str) -> str:
         "goVersion": "",
         "compiler": platform.python_implementation(),
         "platform": f"linux/{platform.machine()}",
-        "minDriverVersion": _MIN_DRIVER,
+        "minDriverVersion": _MIN_DRIVER_VERSION,
     }
     match output:
         case "json":
@@ -239,5 +243,5 @@ def _version_text(product: Product, output: str) -> str:
             return "\n".join(f"{key}: {json.dumps(value)}" for key, value in found.items())
         case _:
             raise PlatformError(
-                f"--output is {output!r}", "Write json, json-pretty or yaml.", hop=Hop.REQUEST
+                f"--output is {output!r}", "Write json, json-pretty or yaml.", stage=Stage.REQUEST
             )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.cli.goflags import GoFlag, Kind
-from keyferry.errors import Hop, PlatformError
+from keyferry.cli.goflags import FlagKind, GoFlag
+from keyferry.errors import PlatformError, Stage
 from keyferry.logs import get_logger
 from keyferry.vault.environment import read_environment
 from keyferry.vault.server import parse_address
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from keyferry.cli.goflags import Value
+    from keyferry.cli.goflags import FlagValue
     from keyferry.vault.product import Product
 
-_B, _S = Kind.BOOL, Kind.STRING
+_BOOL, _STRING = FlagKind.BOOL, FlagKind.STRING
 _log = get_logger("flags")
 
 
-LEASE_FLAG = GoFlag(
+LEASE_DIR_FLAG = GoFlag(
     "lease-dir",
-    _S,
+    _STRING,
     "",
     "vault, openbao: folder on a tmpfs where leases outlive a restart, such as /run/keyferry; "
     "empty: they do not",
@@ -42,23 +42,27 @@ def vault_flags(product: Product, *, creates_tokens: bool = False) -> tuple[GoFl
         product: whose.
         creates_tokens: whether service-account tokens are made if nothing is said about that.
     """
-    name, variable = product.name, product.environment[0]
+    name, variable = product.name, product.env_prefixes[0]
     return (
-        GoFlag(f"{name}-addr", _S, "", f"{name}: address of the vault (default ${variable}ADDR)"),
-        GoFlag(f"{name}-mount", _S, "kubernetes", f"{name}: path of the auth method"),
-        GoFlag(f"{name}-namespace", _S, "", f"{name}: namespace (default ${variable}NAMESPACE)"),
-        GoFlag(f"{name}-tls-ca-cert", _S, "", f"{name}: PEM file of CAs to trust"),
-        GoFlag(f"{name}-tls-ca-directory", _S, "", f"{name}: folder of such files"),
-        GoFlag(f"{name}-tls-server-name", _S, "", f"{name}: name that its certificate is for"),
-        GoFlag(f"{name}-tls-client-cert", _S, "", f"{name}: file of a client certificate"),
-        GoFlag(f"{name}-tls-client-key", _S, "", f"{name}: file of its key"),
+        GoFlag(
+            f"{name}-addr", _STRING, "", f"{name}: address of the vault (default ${variable}ADDR)"
+        ),
+        GoFlag(f"{name}-mount", _STRING, "kubernetes", f"{name}: path of the auth method"),
+        GoFlag(
+            f"{name}-namespace", _STRING, "", f"{name}: namespace (default ${variable}NAMESPACE)"
+        ),
+        GoFlag(f"{name}-tls-ca-cert", _STRING, "", f"{name}: PEM file of CAs to trust"),
+        GoFlag(f"{name}-tls-ca-directory", _STRING, "", f"{name}: folder of such files"),
+        GoFlag(f"{name}-tls-server-name", _STRING, "", f"{name}: name that its certificate is for"),
+        GoFlag(f"{name}-tls-client-cert", _STRING, "", f"{name}: file of a client certificate"),
+        GoFlag(f"{name}-tls-client-key", _STRING, "", f"{name}: file of its key"),
         GoFlag(
             f"{name}-create-pod-tokens",
-            _B,
+            _BOOL,
             str(creates_tokens).lower(),
             f"{name}: have Kubernetes make the service-account tokens that kubelet did not send",
         ),
-        GoFlag(f"{name}-tls-skip-verify", _B, "false", f"{name}: do NOT verify its certificate"),
+        GoFlag(f"{name}-tls-skip-verify", _BOOL, "false", f"{name}: do NOT verify its certificate"),
     )
 
 
@@ -71,8 +75,8 @@ def hmac_flag(product: Product, *, prefix: str = "") -> GoFlag:
     """
     return GoFlag(
         f"{prefix}hmac-secret-name",
-        _S,
-        product.hmac_secret,
+        _STRING,
+        product.default_hmac_secret,
         f"{product.name}: Secret with the key of versions, in the namespace of this pod; empty: a "
         "key of this node",
     )
@@ -81,10 +85,10 @@ def hmac_flag(product: Product, *, prefix: str = "") -> GoFlag:
 def vault_settings(
     product: Product,
     environ: Mapping[str, str],
-    values: Mapping[str, Value],
+    values: Mapping[str, FlagValue],
     *,
     lease_idle: float | None = None,
-    key_folder: Path | None = None,
+    hmac_key_folder: Path | None = None,
 ) -> VaultSettings:
     """What flags and environment say together.
 
@@ -94,7 +98,8 @@ def vault_settings(
         values: of the flags.
         lease_idle: seconds after which what no volume asks for is let go; None where the command
             hears when volumes go.
-        key_folder: where a key of versions may be kept from one run to the next; None for nowhere.
+        hmac_key_folder: where a key of versions may be kept from one run to the next; None for
+            nowhere.
 
     Raises:
         PlatformError: a variable cannot be understood, or a client certificate has no key.
@@ -112,7 +117,7 @@ def vault_settings(
         client_key=text("tls-client-key"),
         skip_verify=bool(values.get(f"{product.name}-tls-skip-verify")),
     )
-    variable = product.environment[0]
+    variable = product.env_prefixes[0]
     _require_pair(found.tls, f"{variable}CLIENT_CERT", f"{variable}CLIENT_KEY")
     _require_pair(given, f"--{product.name}-tls-client-cert", f"--{product.name}-tls-client-key")
     default = VaultSettings()
@@ -123,16 +128,16 @@ def vault_settings(
         auth_mount=text("mount") or default.auth_mount,
         tls=tuple(layer for layer in (found.tls, given) if layer != TlsLayer()),
         headers=found.headers,
-        redirects=found.redirects,
+        follow_redirects=found.follow_redirects,
         proxy=found.proxy,
         limits=found.limits,
-        sessions=int(values.get("cache-size", default.sessions)),
+        max_sessions=int(values.get("cache-size", default.max_sessions)),
         kubernetes_url=_kubernetes_url(environ),
-        creates_pod_tokens=bool(values.get(f"{product.name}-create-pod-tokens")),
+        create_pod_tokens=bool(values.get(f"{product.name}-create-pod-tokens")),
         hmac_secret=text("hmac-secret-name") or str(values.get("hmac-secret-name", "")),
-        key_file=str(key_folder / f"{product.name}-hmac.key") if key_folder else "",
-        lease_idle=lease_idle,
-        lease_folder=str(values.get(LEASE_FLAG.name, "")),
+        hmac_key_file=str(hmac_key_folder / f"{product.name}-hmac.key") if hmac_key_folder else "",
+        lease_idle_seconds=lease_idle,
+        lease_folder=str(values.get(LEASE_DIR_FLAG.name, "")),
     )
 
 
@@ -161,7 +166,7 @@ def _require_pair(layer: TlsLayer, cert: str, key: str) -> None:
     raise PlatformError(
         f"{given} is set and {missing} is not",
         "Set both, in the same place, or neither.",
-        hop=Hop.REQUEST,
+        stage=Stage.REQUEST,
     )
 
 
@@ -182,6 +187,6 @@ def _kubernetes_url(environ: Mapping[str, str]) -> str:
         raise PlatformError(
             "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address of an API",
             "Leave both as kubelet sets them, or unset them outside of a cluster.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         ) from error
     return url

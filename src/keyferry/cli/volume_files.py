@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.driver.atomic import DATA
+from keyferry.driver.atomic import DATA_DIR_NAME
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ class VisibleFile:
 
 def visible_files(target: Path) -> list[VisibleFile]:
     """Every file of the volume at `target`, sorted by path; none when nothing is mounted."""
-    data = target / DATA
+    data = target / DATA_DIR_NAME
     if not data.is_dir():
         return []
     root = data.resolve()

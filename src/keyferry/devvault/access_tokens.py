@@ -6,17 +6,17 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.devvault.jwt import Claims, JwtError, parse_jwt, sign_jwt, verify_jwt
-from keyferry.devvault.signing_keys import SigningKey, SigningKeys
+from keyferry.devvault.jwt import JwtClaims, JwtError, parse_jwt, sign_jwt, verify_jwt
+from keyferry.devvault.signing_keys import SigningKeyName, SigningKeys
 
 if TYPE_CHECKING:
     from keyferry.devvault.model import Identity
 
-_MAX_REMEMBERED = 10_000
+_MAX_CACHED_CLAIMS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class TokenProblem:
+class TokenRejection:
     """Why a vault does not accept a token; never a part of it.
 
     Attributes:
@@ -35,7 +35,7 @@ class AccessTokens:
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
-        self._verified: dict[bytes, Claims] = {}
+        self._verified_claims: dict[bytes, JwtClaims] = {}
 
     def issue(self, identity: Identity, resource: str, *, now: float, lifetime: int) -> str:
         """An access token of `identity` for `resource`, good from `now` (seconds since 1970) on."""
@@ -51,36 +51,40 @@ class AccessTokens:
             "tid": identity.tenant,
             "ver": "1.0",
         }
-        return sign_jwt(claims, self._keys.private(SigningKey.ENTRA))
+        return sign_jwt(claims, self._keys.private_key(SigningKeyName.ENTRA))
 
-    def check(self, token: str, *, audience: str, tenant: str, now: float) -> Claims | TokenProblem:
+    def validate(
+        self, token: str, *, audience: str, tenant: str, now: float
+    ) -> JwtClaims | TokenRejection:
         """The claims of `token`, or why it is not good for `audience` and `tenant` at `now`."""
         try:
             claims = self._claims(token)
         except JwtError as error:
-            return TokenProblem(f"AKV10046: The token is not accepted: {error}.")
+            return TokenRejection(f"AKV10046: The token is not accepted: {error}.")
         if now >= claims.exp or now < claims.nbf:
-            return TokenProblem(
+            return TokenRejection(
                 "[TokenExpired] Error validating token: lifetime validation failed."
             )
         if audience not in {text.removesuffix("/") for text in claims.audiences()}:
             found = ", ".join(claims.audiences())
-            return TokenProblem(f"AKV10022: Invalid audience. Expected {audience}, found: {found}.")
+            return TokenRejection(
+                f"AKV10022: Invalid audience. Expected {audience}, found: {found}."
+            )
         if claims.tid != tenant:
-            return TokenProblem(
+            return TokenRejection(
                 f"AKV10032: Invalid issuer. Expected one of https://sts.windows.net/{tenant}/,"
                 f" found {claims.iss}."
             )
         return claims
 
-    def _claims(self, token: str) -> Claims:
+    def _claims(self, token: str) -> JwtClaims:
         digest = hashlib.sha256(token.encode(errors="replace")).digest()
-        claims = self._verified.get(digest)
+        claims = self._verified_claims.get(digest)
         if claims is None:
             jwt = parse_jwt(token)
-            verify_jwt(jwt, self._keys.published(SigningKey.ENTRA))
+            verify_jwt(jwt, self._keys.public_jwks(SigningKeyName.ENTRA))
             claims = jwt.claims
-            if len(self._verified) >= _MAX_REMEMBERED:
-                self._verified.clear()
-            self._verified[digest] = claims
+            if len(self._verified_claims) >= _MAX_CACHED_CLAIMS:
+                self._verified_claims.clear()
+            self._verified_claims[digest] = claims
         return claims

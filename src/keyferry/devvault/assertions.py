@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.devvault.entra_errors import Aadsts, entra_error
-from keyferry.devvault.jwt import JwtError, parse_jwt, verify_jwt, verify_with_certificate
+from keyferry.devvault.jwt import JwtError, is_signed_by_certificate, parse_jwt, verify_jwt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.devvault.data import DevVaultData
-    from keyferry.devvault.exchange import Call, Refused
-    from keyferry.devvault.jwt import Claims, Jwt
-    from keyferry.devvault.model import Federation, Identity
+    from keyferry.devvault.exchange import HttpError, Request
+    from keyferry.devvault.jwt import JwtClaims, UnverifiedJwt
+    from keyferry.devvault.model import FederatedCredential, Identity
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 BINDING_AUDIENCE = "api://AKSIdentityBinding"
@@ -23,22 +23,22 @@ _CLOCK_SKEW = 300.0
 
 
 def check_assertion(
-    call: Call,
+    request: Request,
     form: Mapping[str, str],
     identity: Identity,
     data: DevVaultData,
     *,
-    bound: bool,
+    via_token_proxy: bool,
 ) -> None:
     """Check whatever assertion the form carries.
 
     Args:
-        call: the request.
+        request: the request.
         form: its fields.
         identity: whom the assertion is to stand for.
         data: federated credentials, issuers, certificates.
-        bound: whether this is the token proxy of AKS: it takes the credentials with its own
-            audience, and Entra takes all others.
+        via_token_proxy: whether this is the token proxy of AKS: it takes the credentials with its
+            own audience, and Entra takes all others.
 
     Raises:
         Refused: with the answer that says why.
@@ -46,38 +46,42 @@ def check_assertion(
     try:
         jwt = parse_jwt(form.get("client_assertion", ""))
     except JwtError:
-        raise entra_error(call, Aadsts.MALFORMED, "JWT token is invalid or malformed.") from None
+        raise entra_error(request, Aadsts.MALFORMED, "JWT token is invalid or malformed.") from None
     if form.get("client_assertion_type") != JWT_BEARER:
-        raise entra_error(call, Aadsts.GRANT, f"The client assertion type must be '{JWT_BEARER}'.")
-    if jwt.claims.iss.lower() == identity.client_id and not bound:
-        _check_own(call, jwt, identity, data)
-    else:
-        rows = data.identities.federations(identity.client_id)
-        rows = tuple(row for row in rows if (row.audience == BINDING_AUDIENCE) is bound)
-        _match_federation(call, rows, jwt.claims)
-        _check_signature(call, jwt, data)
-    _check_time(call, jwt)
-
-
-def _check_time(call: Call, jwt: Jwt) -> None:
-    if call.now >= jwt.claims.exp or call.now + _CLOCK_SKEW < jwt.claims.nbf:
         raise entra_error(
-            call,
+            request, Aadsts.GRANT, f"The client assertion type must be '{JWT_BEARER}'."
+        )
+    if jwt.claims.iss.lower() == identity.client_id and not via_token_proxy:
+        _check_app_assertion(request, jwt, identity, data)
+    else:
+        rows = data.identities.federated_credentials(identity.client_id)
+        rows = tuple(row for row in rows if (row.audience == BINDING_AUDIENCE) is via_token_proxy)
+        _match_federated_credential(request, rows, jwt.claims)
+        _check_signature(request, jwt, data)
+    _check_time(request, jwt)
+
+
+def _check_time(request: Request, jwt: UnverifiedJwt) -> None:
+    if request.received_at >= jwt.claims.exp or request.received_at + _CLOCK_SKEW < jwt.claims.nbf:
+        raise entra_error(
+            request,
             Aadsts.EXPIRED,
             "Client assertion is not within its valid time range."
-            f" Current time: {int(call.now)}, expiry: {int(jwt.claims.exp)}.",
+            f" Current time: {int(request.received_at)}, expiry: {int(jwt.claims.exp)}.",
         )
 
 
-def _check_own(call: Call, jwt: Jwt, identity: Identity, data: DevVaultData) -> None:
+def _check_app_assertion(
+    request: Request, jwt: UnverifiedJwt, identity: Identity, data: DevVaultData
+) -> None:
     """Check an assertion that the app signed itself: by a certificate that is registered."""
-    wanted = f"https://{call.host.partition(':')[0]}{call.path}"
+    wanted = f"https://{request.host.partition(':')[0]}{request.path}"
     if jwt.claims.sub != jwt.claims.iss or wanted not in jwt.claims.audiences():
-        raise entra_error(call, Aadsts.ASSERTION_AUDIENCE, "Assertion audience claim is wrong.")
-    certificates = data.proofs.certificates(identity.client_id)
-    if not any(verify_with_certificate(jwt, certificate) for certificate in certificates):
+        raise entra_error(request, Aadsts.ASSERTION_AUDIENCE, "Assertion audience claim is wrong.")
+    certificates = data.credentials.certificates(identity.client_id)
+    if not any(is_signed_by_certificate(jwt, certificate) for certificate in certificates):
         raise entra_error(
-            call,
+            request,
             Aadsts.ASSERTION_SIGNATURE,
             "The certificate with identifier used to sign the client assertion is not registered"
             " on application.",
@@ -85,11 +89,11 @@ def _check_own(call: Call, jwt: Jwt, identity: Identity, data: DevVaultData) -> 
         )
 
 
-def _check_signature(call: Call, jwt: Jwt, data: DevVaultData) -> None:
+def _check_signature(request: Request, jwt: UnverifiedJwt, data: DevVaultData) -> None:
     keys = data.identities.issuer_keys(jwt.claims.iss)
     if keys is None:
         raise entra_error(
-            call,
+            request,
             Aadsts.ISSUER_KEYS,
             f"Unable to retrieve the keys of the issuer '{jwt.claims.iss}'.",
             note="register them: keyferry devvault issuer add URL --jwks FILE",
@@ -98,30 +102,37 @@ def _check_signature(call: Call, jwt: Jwt, data: DevVaultData) -> None:
         verify_jwt(jwt, keys)
     except JwtError:
         raise entra_error(
-            call,
+            request,
             Aadsts.MALFORMED,
             "JWT token is invalid or malformed: signature validation failed.",
         ) from None
 
 
-def _match_federation(call: Call, rows: tuple[Federation, ...], claims: Claims) -> None:
+def _match_federated_credential(
+    request: Request, rows: tuple[FederatedCredential, ...], claims: JwtClaims
+) -> None:
     """Find a credential for the claims; the refusal tells how far the best one matched."""
     rows = tuple(row for row in rows if row.issuer == claims.iss)
     if not rows:
-        raise _no_federation(call, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")
+        raise _no_federated_credential(request, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")
     rows = tuple(row for row in rows if row.audience in claims.audiences())
     if not rows:
         audiences = ", ".join(claims.audiences())
-        raise _no_federation(call, Aadsts.FEDERATION_AUDIENCE, f"audience '{audiences}'")
+        raise _no_federated_credential(
+            request, Aadsts.FEDERATION_AUDIENCE, f"audience '{audiences}'"
+        )
     if not any(row.subject == claims.sub for row in rows):
-        raise _no_federation(call, Aadsts.FEDERATION_SUBJECT, f"subject '{claims.sub}'")
+        raise _no_federated_credential(
+            request, Aadsts.FEDERATION_SUBJECT, f"subject '{claims.sub}'"
+        )
 
 
-def _no_federation(call: Call, code: Aadsts, what: str) -> Refused:
+def _no_federated_credential(request: Request, code: Aadsts, mismatch: str) -> HttpError:
     return entra_error(
-        call,
+        request,
         code,
-        f"No matching federated identity record found for presented assertion {what}. Check your"
+        f"No matching federated identity record found for presented assertion {mismatch}. "
+        "Check your"
         " federated identity credential Subject, Audience and Issuer against the presented"
         " assertion.",
         note="add one: keyferry devvault identity federate CLIENT_ID --subject SUBJECT",

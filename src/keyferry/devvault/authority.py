@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from keyferry.devvault.clouds import certificate_names
+from keyferry.devvault.clouds import server_certificate_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,34 +33,34 @@ _BACKDATED = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class CertificateAuthority:
     """A CA: its certificate and its key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
 
-def server_certificate(folder: Path) -> Path:
+def write_server_certificate(folder: Path) -> Path:
     """Write a new certificate and its key, signed by the CA in `folder`; return the PEM file.
 
     The CA is made where it is missing, unreadable or near its end.
     """
     now = datetime.now(UTC)
-    authority = development_authority(folder)
+    authority = load_or_create_ca(folder)
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _server_certificate(authority, key, now)
+    certificate = _issue_server_certificate(authority, key, now)
     path = folder / _SERVER_FILE
     _write_private(path, _certificate_pem(certificate) + _key_pem(key))
     return path
 
 
-def development_authority(folder: Path) -> Pair:
+def load_or_create_ca(folder: Path) -> CertificateAuthority:
     """The CA in `folder`, made where it is missing, unreadable or near its end."""
     now = datetime.now(UTC)
-    return _load_authority(folder, now) or _make_authority(folder, now)
+    return _load_ca(folder, now) or _create_ca(folder, now)
 
 
-def _load_authority(folder: Path, now: datetime) -> Pair | None:
+def _load_ca(folder: Path, now: datetime) -> CertificateAuthority | None:
     try:
         certificate = x509.load_pem_x509_certificate((folder / CA_FILE).read_bytes())
         key = serialization.load_pem_private_key((folder / _CA_KEY_FILE).read_bytes(), None)
@@ -72,16 +72,16 @@ def _load_authority(folder: Path, now: datetime) -> Pair | None:
         return None
     if certificate.not_valid_after_utc - now < _RENEW_BEFORE:
         return None
-    return Pair(certificate, key)
+    return CertificateAuthority(certificate, key)
 
 
-def _make_authority(folder: Path, now: datetime) -> Pair:
+def _create_ca(folder: Path, now: datetime) -> CertificateAuthority:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Keyferry development vault CA")])
     certificate = (
-        _builder(name, name, key.public_key(), now, timedelta(days=_CA_DAYS))
+        _certificate_builder(name, name, key.public_key(), now, timedelta(days=_CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
         )
@@ -89,36 +89,36 @@ def _make_authority(folder: Path, now: datetime) -> Pair:
     )
     _write_private(folder / _CA_KEY_FILE, _key_pem(key))
     _write_private(folder / CA_FILE, _certificate_pem(certificate))
-    return Pair(certificate, key)
+    return CertificateAuthority(certificate, key)
 
 
-def _server_certificate(
-    authority: Pair, key: ec.EllipticCurvePrivateKey, now: datetime
+def _issue_server_certificate(
+    ca: CertificateAuthority, key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> x509.Certificate:
-    names = [x509.DNSName(name) for name in certificate_names()]
+    names = [x509.DNSName(name) for name in server_certificate_names()]
     addresses = [x509.IPAddress(ip_address(text)) for text in ("127.0.0.1", "::1")]
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Keyferry development vault")])
-    issuer_key = authority.key.public_key()
+    issuer_key = ca.key.public_key()
     return (
-        _builder(
+        _certificate_builder(
             subject,
-            authority.certificate.subject,
+            ca.certificate.subject,
             key.public_key(),
             now,
             timedelta(days=_SERVER_DAYS),
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
         )
         .add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
-        .sign(authority.key, SHA256())
+        .sign(ca.key, SHA256())
     )
 
 
-def _builder(
+def _certificate_builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
@@ -137,7 +137,7 @@ def _builder(
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from keyferry.devvault.model import (
-    CloseHalfWay,
+    CloseMidResponse,
     Fault,
     FaultAction,
     Hang,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keyferry.devvault.database import Database
 
 
-class BehaviourTable:
+class FaultInjectionTable:
     """Reads and writes the tuning and the faults."""
 
     def __init__(self, database: Database) -> None:
@@ -55,7 +55,7 @@ class BehaviourTable:
 
     def add_fault(self, fault: Fault) -> None:
         """Append a row to the table of faults."""
-        kind, status, retry_after = _columns(fault.action)
+        kind, status, retry_after = _action_columns(fault.action)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT INTO fault (match, kind, status, retry_after, remaining)"
@@ -65,14 +65,14 @@ class BehaviourTable:
 
     def faults(self) -> tuple[Fault, ...]:
         """All faults that are still to happen, in the order in which they are tried."""
-        return tuple(fault for _, fault in self._rows())
+        return tuple(fault for _, fault in self._numbered_faults())
 
-    def take_fault(self, host: str, path: str) -> FaultAction | None:
+    def consume_fault(self, host: str, path: str) -> FaultAction | None:
         """What is to go wrong with this request, counted as having happened; None for nothing."""
-        for serial, fault in self._rows():
+        for serial, fault in self._numbered_faults():
             if fault.matches(host, path):
                 if fault.remaining is not None:
-                    self._count_down(serial, fault)
+                    self._decrement(serial, fault)
                 return fault.action
         return None
 
@@ -87,17 +87,17 @@ class BehaviourTable:
         with self._database.write() as connection:
             connection.execute("DELETE FROM fault WHERE ?1 IS NULL OR match = ?1", (match,))
 
-    def _rows(self) -> tuple[tuple[int, Fault], ...]:
+    def _numbered_faults(self) -> tuple[tuple[int, Fault], ...]:
         def load(connection: sqlite3.Connection) -> tuple[tuple[int, Fault], ...]:
             rows = connection.execute(
                 "SELECT serial, match, kind, status, retry_after, remaining FROM fault"
                 " ORDER BY serial"
             )
-            return tuple((serial, _fault(values)) for serial, *values in rows)
+            return tuple((serial, _fault_from_columns(values)) for serial, *values in rows)
 
         return self._database.read(("faults",), load)
 
-    def _count_down(self, serial: int, fault: Fault) -> None:
+    def _decrement(self, serial: int, fault: Fault) -> None:
         left = replace(fault, remaining=(fault.remaining or 0) - 1)
         with self._database.write() as connection:
             if left.remaining:
@@ -108,11 +108,11 @@ class BehaviourTable:
                 connection.execute("DELETE FROM fault WHERE serial = ?", (serial,))
 
 
-def _columns(action: FaultAction) -> tuple[str, int | None, int | None]:
+def _action_columns(action: FaultAction) -> tuple[str, int | None, int | None]:
     match action:
         case RespondStatus(status, retry_after):
             return "status", status, retry_after
-        case CloseHalfWay():
+        case CloseMidResponse():
             return "close", None, None
         case Hang():
             return "hang", None, None
@@ -120,7 +120,7 @@ def _columns(action: FaultAction) -> tuple[str, int | None, int | None]:
             assert_never(action)
 
 
-def _fault(values: list[Any]) -> Fault:
+def _fault_from_columns(values: list[Any]) -> Fault:
     match, kind, status, retry_after, remaining = values
-    actions: dict[str, FaultAction] = {"close": CloseHalfWay(), "hang": Hang()}
+    actions: dict[str, FaultAction] = {"close": CloseMidResponse(), "hang": Hang()}
     return Fault(match, actions.get(kind) or RespondStatus(status or 500, retry_after), remaining)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from keyferry.devvault.key_material import Key, key_pem
+from keyferry.devvault.key_material import PrivateKey, key_pem
 from keyferry.errors import RequestInvalidError
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 PEM_TYPE = "application/x-pem-file"
 PKCS12_TYPE = "application/x-pkcs12"
-_DAYS = 365
+_VALIDITY_DAYS = 365
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class CertificateMaterial:
     """A certificate with its key and its chain.
 
     Attributes:
@@ -37,7 +37,7 @@ class Material:
         certificates: the leaf, then the others, in the order in which they came.
     """
 
-    key: Key = field(repr=False)
+    key: PrivateKey = field(repr=False)
     certificates: tuple[x509.Certificate, ...]
 
     @property
@@ -51,22 +51,22 @@ class Signer:
     """Who signs certificates: a CA."""
 
     certificate: x509.Certificate
-    key: Key = field(repr=False)
+    key: PrivateKey = field(repr=False)
 
 
-def issue(
-    name: str, key: Key, *, hosts: Sequence[str], now: datetime, signer: Signer | None
-) -> Material:
+def issue_certificate(
+    common_name: str, key: PrivateKey, *, hosts: Sequence[str], now: datetime, signer: Signer | None
+) -> CertificateMaterial:
     """A new certificate for a year.
 
     Args:
-        name: its common name.
+        common_name: its common name.
         key: its key.
         hosts: its DNS names.
         now: when it begins.
         signer: who signs it; None signs it with its own key.
     """
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
     issuer = subject if signer is None else signer.certificate.subject
     signing = key if signer is None else signer.key
     builder = (
@@ -76,7 +76,7 @@ def issue(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(minutes=10))
-        .not_valid_after(now + timedelta(days=_DAYS))
+        .not_valid_after(now + timedelta(days=_VALIDITY_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
@@ -88,10 +88,12 @@ def issue(
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         builder = builder.add_extension(names, critical=False)
     certificate = builder.sign(signing, SHA256())
-    return Material(key, (certificate,) if signer is None else (certificate, signer.certificate))
+    return CertificateMaterial(
+        key, (certificate,) if signer is None else (certificate, signer.certificate)
+    )
 
 
-def read_material(content: bytes, password: str | None) -> tuple[Material, str]:
+def parse_material(content: bytes, password: str | None) -> tuple[CertificateMaterial, str]:
     """A certificate with its key out of PEM, PKCS#12 or the base64 text of either, and which it is.
 
     Raises:
@@ -102,20 +104,20 @@ def read_material(content: bytes, password: str | None) -> tuple[Material, str]:
         with suppress(binascii.Error):
             content = base64.b64decode(b"".join(content.split()), validate=True)
     if b"-----BEGIN " in content:
-        key, certificates = _read_pem(content)
+        key, certificates = _parse_pem(content)
         kind = PEM_TYPE
     else:
-        key, certificates = _read_pkcs12(content, password)
+        key, certificates = _parse_pkcs12(content, password)
         kind = PKCS12_TYPE
-    if not isinstance(key, Key) or not certificates:
+    if not isinstance(key, PrivateKey) or not certificates:
         raise RequestInvalidError(
             "it holds no certificate with an unencrypted RSA or EC key",
             "Give PEM with the key (PKCS#8) and the certificates, or PKCS#12.",
         )
-    return Material(key, certificates), kind
+    return CertificateMaterial(key, certificates), kind
 
 
-def secret_value(material: Material, content_type: str) -> str:
+def secret_value(material: CertificateMaterial, content_type: str) -> str:
     """The secret behind a certificate: PEM with the key first, or base64 text of PKCS#12.
 
     Raises:
@@ -153,7 +155,7 @@ def thumbprint(certificate: x509.Certificate) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _read_pem(content: bytes) -> tuple[object, tuple[x509.Certificate, ...]]:
+def _parse_pem(content: bytes) -> tuple[object, tuple[x509.Certificate, ...]]:
     try:
         key = serialization.load_pem_private_key(content, None)
         return key, tuple(x509.load_pem_x509_certificates(content))
@@ -161,7 +163,7 @@ def _read_pem(content: bytes) -> tuple[object, tuple[x509.Certificate, ...]]:
         return None, ()
 
 
-def _read_pkcs12(
+def _parse_pkcs12(
     content: bytes, password: str | None
 ) -> tuple[object, tuple[x509.Certificate, ...]]:
     try:

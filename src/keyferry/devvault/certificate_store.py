@@ -12,25 +12,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyferry.devvault.certificate_material import (
     PKCS12_TYPE,
-    Material,
-    issue,
-    read_material,
+    CertificateMaterial,
+    issue_certificate,
+    parse_material,
     secret_value,
 )
-from keyferry.devvault.key_material import key_kind, key_pem, new_key
+from keyferry.devvault.key_material import generate_key, key_kind, key_pem
 from keyferry.devvault.model import SecretAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from keyferry.devvault.certificate_material import Signer
-    from keyferry.devvault.model import ObjectVersion
+    from keyferry.devvault.model import VaultObjectVersion
     from keyferry.devvault.object_table import ObjectTable
     from keyferry.devvault.secret_table import SecretTable
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateWish:
+class CertificateSpec:
     """What a new certificate is to be like.
 
     Attributes:
@@ -40,7 +40,7 @@ class CertificateWish:
         size: of an RSA key in bits.
         curve: of an EC key.
         content_type: of its secret.
-        by_authority: whether the development CA signs it instead of itself.
+        signed_by_ca: whether the development CA signs it instead of itself.
     """
 
     common_name: str = ""
@@ -49,7 +49,7 @@ class CertificateWish:
     size: int = 2048
     curve: str = "P-256"
     content_type: str = PKCS12_TYPE
-    by_authority: bool = False
+    signed_by_ca: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +61,31 @@ class CertificateStore:
         keys: where their keys go.
         certificates: where they go themselves.
         signer: gives the development CA, making it where it is missing.
-        clock: seconds since 1970.
+        wall_time: seconds since 1970.
     """
 
     secrets: SecretTable
     keys: ObjectTable
     certificates: ObjectTable
     signer: Callable[[], Signer] = field(repr=False)
-    clock: Callable[[], float] = field(repr=False)
+    wall_time: Callable[[], float] = field(repr=False)
 
-    def create(self, vault: str, name: str, wish: CertificateWish) -> ObjectVersion:
+    def create(self, vault: str, name: str, spec: CertificateSpec) -> VaultObjectVersion:
         """Make a certificate.
 
         Raises:
-            RequestInvalidError: a part of `wish` is impossible, or the name is.
+            RequestInvalidError: a part of `spec` is impossible, or the name is.
             ObjectUnusableError: a deleted object of that name can still be recovered.
         """
-        key = new_key(wish.kind, size=wish.size, curve=wish.curve)
-        material = issue(
-            wish.common_name or (wish.hosts[0] if wish.hosts else name),
+        key = generate_key(spec.kind, size=spec.size, curve=spec.curve)
+        material = issue_certificate(
+            spec.common_name or (spec.hosts[0] if spec.hosts else name),
             key,
-            hosts=wish.hosts,
-            now=datetime.fromtimestamp(self.clock(), UTC),
-            signer=self.signer() if wish.by_authority else None,
+            hosts=spec.hosts,
+            now=datetime.fromtimestamp(self.wall_time(), UTC),
+            signer=self.signer() if spec.signed_by_ca else None,
         )
-        return self._put(vault, name, material, wish.content_type, kind=wish.kind)
+        return self._put(vault, name, material, spec.content_type, kind=spec.kind)
 
     def import_(
         self,
@@ -96,7 +96,7 @@ class CertificateStore:
         password: str | None = None,
         content_type: str | None = None,
         enabled: bool = True,
-    ) -> ObjectVersion:
+    ) -> VaultObjectVersion:
         """Take a certificate with its key out of PEM or PKCS#12.
 
         Args:
@@ -111,21 +111,21 @@ class CertificateStore:
             RequestInvalidError: the content or the name is no good.
             ObjectUnusableError: a deleted object of that name can still be recovered.
         """
-        material, found = read_material(content, password)
+        material, found = parse_material(content, password)
         chosen = content_type or found
         kind = key_kind(material.key)
         return self._put(vault, name, material, chosen, kind=kind, enabled=enabled)
 
-    def enable(
+    def set_enabled(
         self, vault: str, name: str, version: str | None = None, *, enabled: bool = True
-    ) -> ObjectVersion:
+    ) -> VaultObjectVersion:
         """Enable or disable a version together with its key and its secret.
 
         Raises:
             ObjectNotFoundError: there is no such version.
         """
-        row = self.certificates.enable(vault, name, version, enabled=enabled)
-        self.keys.enable(vault, name, row.version, enabled=enabled)
+        row = self.certificates.set_enabled(vault, name, version, enabled=enabled)
+        self.keys.set_enabled(vault, name, row.version, enabled=enabled)
         self.secrets.update(vault, name, row.version, SecretAttributes(enabled=enabled))
         return row
 
@@ -154,12 +154,12 @@ class CertificateStore:
         self,
         vault: str,
         name: str,
-        material: Material,
+        material: CertificateMaterial,
         content_type: str,
         *,
         kind: str,
         enabled: bool = True,
-    ) -> ObjectVersion:
+    ) -> VaultObjectVersion:
         version = random.token_hex(16)
         attributes = SecretAttributes(
             enabled=enabled,

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 IMDS_HOST = "169.254.169.254"
-API_SERVER = "kubernetes.default.svc.cluster.local"
+API_SERVER_HOST = "kubernetes.default.svc.cluster.local"
 """Where the token proxy of AKS is, told from the API server by the TLS server name."""
-CLUSTER_NAME = "hcp-kubernetes.696995ccb303450001b31a18.svc.cluster.local"
+API_SERVER_CERTIFICATE_NAME = "hcp-kubernetes.696995ccb303450001b31a18.svc.cluster.local"
 """A name in the certificate of the API server, from which clients derive that server name."""
-PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.aks"
+TOKEN_PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.aks"  # noqa: S105 - a host name
 """The TLS server name of the token proxy of this cluster."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cloud:
+class EmulatedCloud:
     """One cloud of Azure.
 
     Attributes:
@@ -39,27 +39,29 @@ class Cloud:
         return f"https://{self.login_hosts[0]}/{tenant}"
 
 
-CLOUDS: tuple[Cloud, ...] = (
-    Cloud(
+CLOUDS: tuple[EmulatedCloud, ...] = (
+    EmulatedCloud(
         "AzurePublicCloud",
         "vault.azure.net",
         ("login.microsoftonline.com", "login.windows.net", "login.microsoft.com"),
         "managedhsm.azure.net",
     ),
-    Cloud("AzureUSGovernmentCloud", "vault.usgovcloudapi.net", ("login.microsoftonline.us",)),
-    Cloud(
+    EmulatedCloud(
+        "AzureUSGovernmentCloud", "vault.usgovcloudapi.net", ("login.microsoftonline.us",)
+    ),
+    EmulatedCloud(
         "AzureChinaCloud",
         "vault.azure.cn",
         ("login.chinacloudapi.cn", "login.partner.microsoftonline.cn"),
     ),
-    Cloud("AzureGermanCloud", "vault.microsoftazure.de", ("login.microsoftonline.de",)),
+    EmulatedCloud("AzureGermanCloud", "vault.microsoftazure.de", ("login.microsoftonline.de",)),
     # A stand-in for Azure Stack, whose hosts a class names in its own environment file.
-    Cloud("AzureStackCloud", "vault.local", ("login.local", "adfs.local")),
+    EmulatedCloud("AzureStackCloud", "vault.local", ("login.local", "adfs.local")),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class VaultStation:
+class VaultHost:
     """A vault or a managed HSM, by its name in lower case.
 
     Attributes:
@@ -68,7 +70,7 @@ class VaultStation:
         suffix: what follows it in the host.
     """
 
-    cloud: Cloud
+    cloud: EmulatedCloud
     vault: str
     suffix: str
 
@@ -79,51 +81,51 @@ class VaultStation:
 
 
 @dataclass(frozen=True, slots=True)
-class LoginStation:
+class LoginHost:
     """The token endpoint of a cloud, by the host that was asked for."""
 
-    cloud: Cloud
-    host: str
+    cloud: EmulatedCloud
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
-class ProxyStation:
+class TokenProxyHost:
     """The token proxy of AKS, by the TLS server name that it answers to."""
 
     server_name: str
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownStation:
+class UnknownHost:
     """A host that is none of ours."""
 
-    host: str
+    name: str
 
 
-Station = VaultStation | LoginStation | ProxyStation | UnknownStation
+Host = VaultHost | LoginHost | TokenProxyHost | UnknownHost
 
 
-def station_of(host_header: str) -> Station:
+def parse_host(host_header: str) -> Host:
     """The station that a `Host` header means; its port does not matter."""
-    host = bare_host(host_header)
-    if host == API_SERVER:
-        return ProxyStation(PROXY_NAME)
+    host = host_without_port(host_header)
+    if host == API_SERVER_HOST:
+        return TokenProxyHost(TOKEN_PROXY_NAME)
     for cloud in CLOUDS:
         if host in cloud.login_hosts:
-            return LoginStation(cloud, host)
+            return LoginHost(cloud, host)
         vault, dot, suffix = host.partition(".")
         if dot and vault and suffix in (cloud.vault_suffix, cloud.hsm_suffix):
-            return VaultStation(cloud, vault, suffix)
-    return UnknownStation(host)
+            return VaultHost(cloud, vault, suffix)
+    return UnknownHost(host)
 
 
-def bare_host(host_header: str) -> str:
+def host_without_port(host_header: str) -> str:
     """The host that a `Host` header names, in lower case, without port and final dot."""
     host = host_header.rpartition(":")[0] if ":" in host_header else host_header
     return host.lower().rstrip(".")
 
 
-def cloud_of_resource(resource: str) -> Cloud | None:
+def cloud_of_resource(resource: str) -> EmulatedCloud | None:
     """The cloud whose vaults or HSMs `resource` means, with or without a slash at its end."""
     host = resource.removesuffix("/").removeprefix("https://")
     if not host or not resource.startswith("https://"):
@@ -131,9 +133,9 @@ def cloud_of_resource(resource: str) -> Cloud | None:
     return next((cloud for cloud in CLOUDS if host in (cloud.vault_suffix, cloud.hsm_suffix)), None)
 
 
-def certificate_names() -> tuple[str, ...]:
+def server_certificate_names() -> tuple[str, ...]:
     """Every DNS name that the server certificate must cover."""
-    names = ["localhost", "*.local", API_SERVER, CLUSTER_NAME, PROXY_NAME]
+    names = ["localhost", "*.local", API_SERVER_HOST, API_SERVER_CERTIFICATE_NAME, TOKEN_PROXY_NAME]
     for cloud in CLOUDS:
         names += [f"*.{cloud.vault_suffix}", *cloud.login_hosts]
         if cloud.hsm_suffix:

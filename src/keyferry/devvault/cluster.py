@@ -10,13 +10,13 @@ import msgspec
 
 from keyferry.devvault.jwt import sign_jwt
 from keyferry.devvault.model import CLUSTER_ISSUER
-from keyferry.devvault.signing_keys import SigningKey, SigningKeys
+from keyferry.devvault.signing_keys import SigningKeyName, SigningKeys
 from keyferry.errors import RequestInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_PREFIX = "system:serviceaccount:"
+_SUBJECT_PREFIX = "system:serviceaccount:"
 
 
 def service_account_token(
@@ -34,11 +34,11 @@ def service_account_token(
     Raises:
         RequestInvalidError: `subject` is no service account.
     """
-    namespace, _, name = subject.removeprefix(_PREFIX).partition(":")
-    if not (subject.startswith(_PREFIX) and namespace and name):
+    namespace, _, name = subject.removeprefix(_SUBJECT_PREFIX).partition(":")
+    if not (subject.startswith(_SUBJECT_PREFIX) and namespace and name):
         raise RequestInvalidError(
             f"{subject!r} is not the subject of a service account",
-            f"Write {_PREFIX}NAMESPACE:NAME.",
+            f"Write {_SUBJECT_PREFIX}NAMESPACE:NAME.",
         )
     issued = int(min(now, now + lifetime))
     claims = {
@@ -57,7 +57,7 @@ def service_account_token(
             },
         },
     }
-    return sign_jwt(claims, keys.private(SigningKey.CLUSTER))
+    return sign_jwt(claims, keys.private_key(SigningKeyName.CLUSTER))
 
 
 def kubelet_tokens(

@@ -6,12 +6,12 @@ import stat
 import time
 from typing import TYPE_CHECKING, Self
 
-from keyferry.devvault.authority import development_authority
-from keyferry.devvault.behaviour_table import BehaviourTable
+from keyferry.devvault.authority import load_or_create_ca
+from keyferry.devvault.behaviour_table import FaultInjectionTable
 from keyferry.devvault.certificate_material import Signer
 from keyferry.devvault.certificate_store import CertificateStore
 from keyferry.devvault.database import Database
-from keyferry.devvault.identity_proofs import IdentityProofs
+from keyferry.devvault.identity_proofs import CredentialTable
 from keyferry.devvault.identity_table import IdentityTable
 from keyferry.devvault.model import ObjectKind
 from keyferry.devvault.object_table import ObjectTable
@@ -37,42 +37,42 @@ class DevVaultData:
         vault_keys: the keys of all vaults.
         certificates: the certificates of all vaults, with their keys and secrets.
         identities: who may sign in.
-        proofs: the certificates of apps, and the pods of managed identities.
+        credentials: the certificates of apps, and the pods of managed identities.
         policies: what each may do.
-        behaviour: latency, throttling, faults.
-        keys: the keys that sign tokens.
+        fault_injection: latency, throttling, faults.
+        signing_keys: the keys that sign tokens.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, wall_time: Callable[[], float] = time.time) -> None:
         """Open the data in `folder`, making the folder and the data where they are missing.
 
         Raises:
             PlatformError: the folder or the data cannot be used.
         """
-        _private_folder(folder)
+        _ensure_private_folder(folder)
         self.folder = folder
         self._database = Database(folder / _DATABASE)
-        self.secrets = SecretTable(self._database, clock)
-        self.vault_keys = ObjectTable(self._database, clock, ObjectKind.KEY)
+        self.secrets = SecretTable(self._database, wall_time)
+        self.vault_keys = ObjectTable(self._database, wall_time, ObjectKind.KEY)
         self.certificates = CertificateStore(
             self.secrets,
             self.vault_keys,
-            ObjectTable(self._database, clock, ObjectKind.CERTIFICATE),
-            signer=self._signer,
-            clock=clock,
+            ObjectTable(self._database, wall_time, ObjectKind.CERTIFICATE),
+            signer=self._ca_signer,
+            wall_time=wall_time,
         )
         self.identities = IdentityTable(self._database)
-        self.proofs = IdentityProofs(self._database, self.identities)
+        self.credentials = CredentialTable(self._database, self.identities)
         self.policies = PolicyTable(self._database, self.identities)
-        self.behaviour = BehaviourTable(self._database)
-        self.keys = SigningKeys(self._database)
+        self.fault_injection = FaultInjectionTable(self._database)
+        self.signing_keys = SigningKeys(self._database)
 
     def close(self) -> None:
         """Close the data; no call comes after this."""
         self._database.close()
 
-    def _signer(self) -> Signer:
-        authority = development_authority(self.folder)
+    def _ca_signer(self) -> Signer:
+        authority = load_or_create_ca(self.folder)
         return Signer(authority.certificate, authority.key)
 
     def __enter__(self) -> Self:
@@ -87,12 +87,12 @@ class DevVaultData:
         self.close()
 
 
-def _private_folder(folder: Path) -> None:
+def _ensure_private_folder(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         # A folder that is something else already must not be closed to its other users.
-        if _is_ours(folder):
+        if _is_devvault_folder(folder):
             folder.chmod(0o700)
             return
     except OSError as error:
@@ -107,6 +107,6 @@ def _private_folder(folder: Path) -> None:
         )
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_devvault_folder(folder: Path) -> bool:
     """Whether the folder holds a development vault or nothing."""
     return (folder / _DATABASE).exists() or not any(folder.iterdir())

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -54,7 +54,7 @@ CREATE TABLE fault (
     match TEXT NOT NULL, kind TEXT NOT NULL,
     status INTEGER, retry_after INTEGER, remaining INTEGER);
 """
-_KEYS_AND_CERTIFICATES = """
+_SECOND_SCHEMA = """
 ALTER TABLE secret_version ADD COLUMN of_certificate INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE object_version (
     serial INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -68,7 +68,7 @@ CREATE TABLE deleted_object (
     deleted INTEGER NOT NULL, purge INTEGER NOT NULL,
     PRIMARY KEY (kind, vault, name));
 """
-_SCHEMAS = (_FIRST_SCHEMA, _KEYS_AND_CERTIFICATES)
+_MIGRATIONS = (_FIRST_SCHEMA, _SECOND_SCHEMA)
 """What each version of the data adds to the one before it."""
 
 
@@ -91,9 +91,9 @@ class Database:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise self._unusable(error) from error
+            raise self._storage_error(error) from error
         try:
-            self._prepare()
+            self._migrate()
         except BaseException:
             self._connection.close()
             raise
@@ -109,7 +109,7 @@ class Database:
             key: tells this read from every other; the name of the query and its arguments.
             load: runs the query. Must return something immutable.
         """
-        with self._translated():
+        with self._translate_errors():
             (state,) = self._connection.execute("PRAGMA data_version").fetchone()
             if state != self._cached_state or len(self._cache) > _MAX_CACHED_READS:
                 self._cache.clear()
@@ -123,7 +123,7 @@ class Database:
         """A transaction that is committed at the end, or undone when the body raises."""
         # The connection's own writes do not move its data_version.
         self._cache.clear()
-        with self._translated():
+        with self._translate_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -132,35 +132,35 @@ class Database:
                 raise
             self._connection.execute("COMMIT")
 
-    def _prepare(self) -> None:
-        with self._translated():
+    def _migrate(self) -> None:
+        with self._translate_errors():
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute("PRAGMA foreign_keys = ON")
         with self.write() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(_SCHEMAS):
+            if version > len(_MIGRATIONS):
                 raise PlatformError(
                     f"{self._path} was written by a newer version of Keyferry",
                     "Upgrade Keyferry, or choose another folder with --data.",
                 )
-            if version == len(_SCHEMAS):
+            if version == len(_MIGRATIONS):
                 return
-            for schema in _SCHEMAS[version:]:
+            for schema in _MIGRATIONS[version:]:
                 for statement in filter(str.strip, schema.split(";")):
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(_SCHEMAS)}")
+            connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise self._storage_error(error) from error
 
-    def _unusable(self, error: Exception) -> PlatformError:
+    def _storage_error(self, error: Exception) -> PlatformError:
         return PlatformError(
             f"the data of the development vault in {self._path} cannot be used: {error}",
             "Check that the folder is yours and has room, or choose another one with --data.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         )

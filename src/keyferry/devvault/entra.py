@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from keyferry.devvault.assertions import check_assertion
-from keyferry.devvault.clouds import CLOUDS, LoginStation, ProxyStation, cloud_of_resource
+from keyferry.devvault.clouds import CLOUDS, LoginHost, TokenProxyHost, cloud_of_resource
 from keyferry.devvault.entra_errors import Aadsts, entra_error
-from keyferry.devvault.exchange import Answer, Call, Refused
-from keyferry.devvault.model import Identity, IdentityKind, digest_of
-from keyferry.devvault.signing_keys import SigningKey
+from keyferry.devvault.exchange import HttpError, Request, Response
+from keyferry.devvault.model import Identity, IdentityKind, hash_client_secret
+from keyferry.devvault.signing_keys import SigningKeyName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,77 +27,79 @@ class Entra:
         self._data = data
         self._tokens = tokens
 
-    def bound_answer(self, call: Call, station: ProxyStation) -> Answer:
+    def handle_token_proxy(self, request: Request, host: TokenProxyHost) -> Response:
         """Handle one request to the token proxy of AKS.
 
         Raises:
             Refused: with the answer that says why.
         """
-        if call.server_name != station.server_name:
-            note = f"the token proxy is told by the TLS server name {station.server_name}"
-            raise Refused(Answer(401, {"kind": "Status", "code": 401}, note=note))
-        match (call.method, call.path.strip("/").split("/")):
+        if request.server_name != host.server_name:
+            note = f"the token proxy is told by the TLS server name {host.server_name}"
+            raise HttpError(Response(401, {"kind": "Status", "code": 401}, note=note))
+        match (request.method, request.path.strip("/").split("/")):
             case ("POST", [tenant, "oauth2", "v2.0", "token"]):
-                return self._token(call, None, tenant)
+                return self._issue_token(request, None, tenant)
             case _:
-                raise Refused(Answer(404, note="the token proxy gives tokens only"))
+                raise HttpError(Response(404, note="the token proxy gives tokens only"))
 
-    def answer(self, call: Call, station: LoginStation) -> Answer:
+    def handle(self, request: Request, host: LoginHost) -> Response:
         """Handle one request.
 
         Raises:
             Refused: with the answer that says why.
         """
-        match (call.method, call.path.strip("/").split("/")):
+        match (request.method, request.path.strip("/").split("/")):
             case ("GET", ["common", "discovery", "instance"]):
-                return self._instances(call, station)
+                return self._instance_discovery(request, host)
             case ("GET", [tenant, "v2.0", ".well-known", "openid-configuration"]):
-                return self._configuration(call, station, tenant)
+                return self._openid_configuration(request, host, tenant)
             case ("GET", [_, "discovery", "v2.0", "keys"]):
-                return Answer(200, self._data.keys.published(SigningKey.ENTRA))
+                return Response(200, self._data.signing_keys.public_jwks(SigningKeyName.ENTRA))
             case ("POST", ["adfs" as tenant, "oauth2", "token"]):
-                return self._token(call, station, tenant)
+                return self._issue_token(request, host, tenant)
             case ("POST", [tenant, "oauth2", "v2.0", "token"]) if tenant != "adfs":
-                return self._token(call, station, tenant)
+                return self._issue_token(request, host, tenant)
             case _:
-                raise Refused(Answer(404, note="the development vault does not play this endpoint"))
+                raise HttpError(
+                    Response(404, note="the development vault does not play this endpoint")
+                )
 
-    def _token(self, call: Call, station: LoginStation | None, tenant: str) -> Answer:
+    def _issue_token(self, request: Request, host: LoginHost | None, tenant: str) -> Response:
         """A token; without a station from the token proxy, which takes bound identities only."""
-        bound = station is None
-        form = _form(call)
-        self._check_tenant(call, tenant)
+        bound = host is None
+        form = _parse_form(request)
+        self._check_tenant(request, tenant)
         if (grant := form.get("grant_type", "")) != "client_credentials":
             raise entra_error(
-                call, Aadsts.GRANT, f"The grant type '{grant[:40]}' is not played here."
+                request, Aadsts.GRANT, f"The grant type '{grant[:40]}' is not played here."
             )
-        identity = self._client(call, form, tenant)
-        resource = _resource(call, form, station)
+        identity = self._find_client(request, form, tenant)
+        resource = _requested_resource(request, form, host)
         if bound or "client_assertion" in form:
-            check_assertion(call, form, identity, self._data, bound=bound)
+            check_assertion(request, form, identity, self._data, via_token_proxy=bound)
         else:
-            _check_secret(call, form, identity)
-        lifetime = self._data.behaviour.tuning().token_lifetime
-        token = self._tokens.issue(identity, resource, now=call.now, lifetime=lifetime)
+            _check_client_secret(request, form, identity)
+        lifetime = self._data.fault_injection.tuning().token_lifetime
+        token = self._tokens.issue(identity, resource, now=request.received_at, lifetime=lifetime)
         body = {
             "token_type": "Bearer",
             "expires_in": lifetime,
             "ext_expires_in": lifetime,
             "access_token": token,
         }
-        return Answer(200, body, {"Cache-Control": "no-store"}, principal=identity.client_id)
+        return Response(200, body, {"Cache-Control": "no-store"}, principal=identity.client_id)
 
-    def _check_tenant(self, call: Call, tenant: str) -> None:
+    def _check_tenant(self, request: Request, tenant: str) -> None:
         if tenant.lower() not in self._data.identities.tenants():
             raise entra_error(
-                call,
+                request,
                 Aadsts.TENANT,
                 f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID"
                 " and are signing into the correct cloud.",
                 note="an app brings its tenant: keyferry devvault identity add-app --tenant TENANT",
             )
 
-    def _client(self, call: Call, form: Mapping[str, str], tenant: str) -> Identity:
+    def _find_client(self, request: Request, form: Mapping[str, str], tenant: str) -> Identity:
         client_id = form.get("client_id", "")
         identity = self._data.identities.find(client_id) if client_id else None
         if (
@@ -106,7 +108,7 @@ class Entra:
             or identity.kind is IdentityKind.SYSTEM_ASSIGNED
         ):
             raise entra_error(
-                call,
+                request,
                 Aadsts.CLIENT,
                 f"Application with identifier '{client_id}' was not found in the directory"
                 f" '{tenant}'. This can happen if the application has not been installed by the"
@@ -116,11 +118,11 @@ class Entra:
             )
         return identity
 
-    def _configuration(self, call: Call, station: LoginStation, tenant: str) -> Answer:
+    def _openid_configuration(self, request: Request, host: LoginHost, tenant: str) -> Response:
         if tenant not in ("common", "organizations"):
-            self._check_tenant(call, tenant)
-        base = f"https://{station.host}/{tenant}"
-        return Answer(
+            self._check_tenant(request, tenant)
+        base = f"https://{host.name}/{tenant}"
+        return Response(
             200,
             {
                 "issuer": f"{base}/v2.0",
@@ -135,12 +137,12 @@ class Entra:
         )
 
     @staticmethod
-    def _instances(call: Call, station: LoginStation) -> Answer:
-        wanted = call.query.get("authorization_endpoint", "").split("/")
+    def _instance_discovery(request: Request, host: LoginHost) -> Response:
+        wanted = request.query.get("authorization_endpoint", "").split("/")
         tenant = wanted[3] if len(wanted) > 3 else "common"
-        endpoint = f"https://{station.host}/{tenant}/v2.0/.well-known/openid-configuration"
-        hosts = station.cloud.login_hosts
-        return Answer(
+        endpoint = f"https://{host.name}/{tenant}/v2.0/.well-known/openid-configuration"
+        hosts = host.cloud.login_hosts
+        return Response(
             200,
             {
                 "tenant_discovery_endpoint": endpoint,
@@ -156,29 +158,29 @@ class Entra:
         )
 
 
-def _form(call: Call) -> dict[str, str]:
+def _parse_form(request: Request) -> dict[str, str]:
     try:
-        return dict(parse_qsl(call.body.decode(), keep_blank_values=True))
+        return dict(parse_qsl(request.body.decode(), keep_blank_values=True))
     except ValueError:
-        raise entra_error(call, Aadsts.GRANT, "The request body is not a form.") from None
+        raise entra_error(request, Aadsts.GRANT, "The request body is not a form.") from None
 
 
-def _resource(call: Call, form: Mapping[str, str], station: LoginStation | None) -> str:
+def _requested_resource(request: Request, form: Mapping[str, str], host: LoginHost | None) -> str:
     """The resource that the one scope of the form asks for."""
     ignored = {"openid", "offline_access", "profile"}
     scopes = [scope for scope in form.get("scope", "").split() if scope not in ignored]
     if len(scopes) != 1 or not scopes[0].endswith("/.default"):
         raise entra_error(
-            call,
+            request,
             Aadsts.SCOPE,
             f"The provided value for scope {' '.join(scopes)[:200]} is not valid. Client credential"
             " flows must have a scope value with /.default suffixed to the resource identifier.",
         )
     resource = scopes[0].removesuffix("/.default")
-    cloud = CLOUDS[0] if station is None else station.cloud
+    cloud = CLOUDS[0] if host is None else host.cloud
     if cloud_of_resource(resource) is not cloud:
         raise entra_error(
-            call,
+            request,
             Aadsts.RESOURCE,
             f"The resource principal named {resource[:200]} was not found in the tenant.",
             note=f"the vaults of this cloud are {cloud.vault_resource}",
@@ -186,18 +188,18 @@ def _resource(call: Call, form: Mapping[str, str], station: LoginStation | None)
     return resource
 
 
-def _check_secret(call: Call, form: Mapping[str, str], identity: Identity) -> None:
+def _check_client_secret(request: Request, form: Mapping[str, str], identity: Identity) -> None:
     if "client_secret" not in form:
         raise entra_error(
-            call,
+            request,
             Aadsts.NO_CREDENTIAL,
             "The request body must contain the following parameter: 'client_assertion' or"
             " 'client_secret'.",
         )
     kept = identity.secret_digest or b""
-    if not hmac.compare_digest(kept, digest_of(form["client_secret"])):
+    if not hmac.compare_digest(kept, hash_client_secret(form["client_secret"])):
         raise entra_error(
-            call,
+            request,
             Aadsts.SECRET,
             "Invalid client secret provided. Ensure the secret being sent in the request is the"
             " client secret value, not the client secret ID, for a secret added to app"

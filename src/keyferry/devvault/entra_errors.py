@@ -6,7 +6,7 @@ import uuid
 from datetime import UTC, datetime
 from enum import Enum
 
-from keyferry.devvault.exchange import Answer, Call, Refused
+from keyferry.devvault.exchange import HttpError, Request, Response
 
 
 class Aadsts(Enum):
@@ -29,12 +29,14 @@ class Aadsts(Enum):
     NO_CREDENTIAL = (7000216, "invalid_client", 401)
 
 
-def entra_error(call: Call, code: Aadsts, message: str, note: str = "") -> Refused:
-    """The refusal of `call` in the shape of Entra; `message` quotes no secret and no assertion."""
+def entra_error(request: Request, code: Aadsts, message: str, note: str = "") -> HttpError:
+    """Build Entra's error response to `request`; `message` quotes no secret or assertion."""
     number, error, status = code.value
-    trace = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{call.host}{call.path}{call.now}"))
-    correlation = call.headers.get("client-request-id", trace)
-    timestamp = datetime.fromtimestamp(call.now, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    trace = str(
+        uuid.uuid5(uuid.NAMESPACE_URL, f"{request.host}{request.path}{request.received_at}")
+    )
+    correlation = request.headers.get("client-request-id", trace)
+    timestamp = datetime.fromtimestamp(request.received_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     body = {
         "error": error,
         "error_description": f"AADSTS{number}: {message} Trace ID: {trace}"
@@ -43,6 +45,6 @@ def entra_error(call: Call, code: Aadsts, message: str, note: str = "") -> Refus
         "timestamp": timestamp,
         "trace_id": trace,
         "correlation_id": correlation,
-        "error_uri": f"https://{call.host}/error?code={number}",
+        "error_uri": f"https://{request.host}/error?code={number}",
     }
-    return Refused(Answer(status, body, note=note or f"AADSTS{number}"))
+    return HttpError(Response(status, body, note=note or f"AADSTS{number}"))

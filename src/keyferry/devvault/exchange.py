@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class PathKind(StrEnum):
+class RequestKind(StrEnum):
     """What a request is about, for counting."""
 
     SECRET = "secret"  # noqa: S105 - a kind
@@ -36,22 +36,22 @@ class PathKind(StrEnum):
     OTHER = "other"
 
 
-_KINDS: tuple[tuple[re.Pattern[str], PathKind], ...] = (
-    (re.compile(r"/(secrets|keys|certificates)/?"), PathKind.LIST),
-    (re.compile(r"/(secrets|keys|certificates)/[^/]+/versions/?"), PathKind.VERSIONS),
-    (re.compile(r"/secrets/[^/]+(/[^/]*)?/?"), PathKind.SECRET),
-    (re.compile(r"/keys/[^/]+(/[^/]*)?/?"), PathKind.KEY),
-    (re.compile(r"/certificates/[^/]+(/[^/]*)?/?"), PathKind.CERTIFICATE),
-    (re.compile(r"/deleted(secrets|keys|certificates)(/.*)?"), PathKind.DELETED),
-    (re.compile(r"/metadata/.*"), PathKind.IMDS),
-    (re.compile(r"/host/token/?"), PathKind.NMI),
-    (re.compile(r"/[^/]+/oauth2/(v2\.0/)?token"), PathKind.TOKEN),
-    (re.compile(r"/[^/]+/(discovery|v2\.0/\.well-known)/.*"), PathKind.DISCOVERY),
+_KIND_PATTERNS: tuple[tuple[re.Pattern[str], RequestKind], ...] = (
+    (re.compile(r"/(secrets|keys|certificates)/?"), RequestKind.LIST),
+    (re.compile(r"/(secrets|keys|certificates)/[^/]+/versions/?"), RequestKind.VERSIONS),
+    (re.compile(r"/secrets/[^/]+(/[^/]*)?/?"), RequestKind.SECRET),
+    (re.compile(r"/keys/[^/]+(/[^/]*)?/?"), RequestKind.KEY),
+    (re.compile(r"/certificates/[^/]+(/[^/]*)?/?"), RequestKind.CERTIFICATE),
+    (re.compile(r"/deleted(secrets|keys|certificates)(/.*)?"), RequestKind.DELETED),
+    (re.compile(r"/metadata/.*"), RequestKind.IMDS),
+    (re.compile(r"/host/token/?"), RequestKind.NMI),
+    (re.compile(r"/[^/]+/oauth2/(v2\.0/)?token"), RequestKind.TOKEN),
+    (re.compile(r"/[^/]+/(discovery|v2\.0/\.well-known)/.*"), RequestKind.DISCOVERY),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """One request.
 
     Attributes:
@@ -61,7 +61,7 @@ class Call:
         query: the last value of each parameter.
         headers: by name in lower case.
         body: whole.
-        now: when it came, seconds since 1970.
+        received_at: when it came, seconds since 1970.
         server_name: the TLS server name that the client asked for; "" without TLS.
     """
 
@@ -71,12 +71,12 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-    now: float
+    received_at: float
     server_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What is sent back.
 
     Attributes:
@@ -94,23 +94,25 @@ class Answer:
     note: str = ""
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not an error of the development vault
-    """Ends the handling of a request with `answer`."""
+class HttpError(Exception):
+    """Ends the handling of a request with `response`."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
-def path_kind(path: str) -> PathKind:
+def request_kind(path: str) -> RequestKind:
     """What `path` is about."""
-    kinds = (kind for pattern, kind in _KINDS if pattern.fullmatch(path))
-    return next(kinds, PathKind.OTHER)
+    kinds = (kind for pattern, kind in _KIND_PATTERNS if pattern.fullmatch(path))
+    return next(kinds, RequestKind.OTHER)
 
 
-def vault_error(status: int, code: str, message: str, inner: str | None = None) -> Answer:
+def vault_error_response(
+    status: int, code: str, message: str, inner_code: str | None = None
+) -> Response:
     """An error in the shape of Key Vault."""
     error: dict[str, object] = {"code": code, "message": message}
-    if inner:
-        error["innererror"] = {"code": inner}
-    return Answer(status, {"error": error})
+    if inner_code:
+        error["innererror"] = {"code": inner_code}
+    return Response(status, {"error": error})

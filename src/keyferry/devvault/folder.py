@@ -22,7 +22,7 @@ _LOCK_FILE = "lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class BoundAddresses:
     """Where a development vault listens, each as (address, port)."""
 
     https: tuple[str, int]
@@ -30,7 +30,7 @@ class Listening:
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold the folder; the kernel lets go of it even when the process is killed.
 
     Raises:
@@ -45,7 +45,7 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
-def is_held(folder: Path) -> bool:
+def is_running(folder: Path) -> bool:
     """Whether a development vault runs with its data in `folder`."""
     if not (folder / _LOCK_FILE).exists():
         return False
@@ -54,12 +54,12 @@ def is_held(folder: Path) -> bool:
 
 
 @contextmanager
-def announced(folder: Path, listening: Listening) -> Iterator[None]:
+def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
     """Have `connection.json` in the folder, replacing one that a killed process left."""
     path = folder / CONNECTION_FILE
     content = {
-        "https": address_text(listening.https),
-        "http": address_text(listening.http),
+        "https": format_address(addresses.https),
+        "http": format_address(addresses.http),
         "ca": CA_FILE,
     }
     new = folder / f".{CONNECTION_FILE}.new"
@@ -89,7 +89,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def address_text(listen: tuple[str, int]) -> str:
+def format_address(endpoint: tuple[str, int]) -> str:
     """`ADDRESS:PORT`, as URLs have it."""
-    address, port = listen
+    address, port = endpoint
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

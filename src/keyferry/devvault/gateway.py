@@ -13,24 +13,30 @@ from aiohttp import web
 from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.arc import ARC_HOST, Arc
 from keyferry.devvault.clouds import (
-    LoginStation,
-    ProxyStation,
-    UnknownStation,
-    VaultStation,
-    bare_host,
-    station_of,
+    LoginHost,
+    TokenProxyHost,
+    UnknownHost,
+    VaultHost,
+    host_without_port,
+    parse_host,
 )
 from keyferry.devvault.entra import Entra
-from keyferry.devvault.exchange import Answer, Call, Refused, path_kind, vault_error
+from keyferry.devvault.exchange import (
+    HttpError,
+    Request,
+    Response,
+    request_kind,
+    vault_error_response,
+)
 from keyferry.devvault.imds import Imds
-from keyferry.devvault.journal import NO_STATUS, Journal, RequestRecord
-from keyferry.devvault.model import CloseHalfWay, Hang, RespondStatus
+from keyferry.devvault.journal import NO_STATUS, RequestLog, RequestRecord
+from keyferry.devvault.model import CloseMidResponse, Hang, RespondStatus
 from keyferry.devvault.nmi import NMI_HOST, Nmi
-from keyferry.devvault.objects import VaultObjects
-from keyferry.devvault.secrets import Secrets
+from keyferry.devvault.objects import ObjectsApi
+from keyferry.devvault.secrets import SecretsApi
 from keyferry.devvault.server_names import ServerNames
 from keyferry.devvault.throttle import Throttle
-from keyferry.devvault.vault import Vault
+from keyferry.devvault.vault import KeyVaultApi
 from keyferry.errors import KeyferryError
 
 if TYPE_CHECKING:
@@ -48,93 +54,97 @@ class Gateway:
     def __init__(
         self,
         data: DevVaultData,
-        journal: Journal,
-        clock: Callable[[], float],
+        request_log: RequestLog,
+        wall_time: Callable[[], float],
         server_names: ServerNames | None = None,
     ) -> None:
-        """`clock` tells the seconds since 1970, `server_names` what TLS clients asked for."""
+        """`wall_time` tells the seconds since 1970, `server_names` what TLS clients asked for."""
         self._server_names = server_names or ServerNames()
-        tokens = AccessTokens(data.keys)
-        secrets = Secrets(data.secrets)
-        keys = VaultObjects(data.vault_keys, data.certificates)
-        certificates = VaultObjects(data.certificates.certificates, data.certificates)
-        self._behaviour = data.behaviour
-        self._journal = journal
-        self._clock = clock
+        tokens = AccessTokens(data.signing_keys)
+        secrets = SecretsApi(data.secrets)
+        keys = ObjectsApi(data.vault_keys, data.certificates)
+        certificates = ObjectsApi(data.certificates.certificates, data.certificates)
+        self._fault_injection = data.fault_injection
+        self._request_log = request_log
+        self._wall_time = wall_time
         self._throttle = Throttle()
         self._entra = Entra(data, tokens)
         self._imds = Imds(data, tokens)
         self._nmi = Nmi(data, tokens)
         self._arc = Arc(self._imds, data.folder / "arc")
-        self._vault = Vault(
+        self._vault = KeyVaultApi(
             data,
             tokens,
             {
-                "secrets": secrets.answer,
-                "deletedsecrets": secrets.answer,
-                "keys": keys.answer,
-                "deletedkeys": keys.answer,
-                "certificates": certificates.answer,
-                "deletedcertificates": certificates.answer,
+                "secrets": secrets.handle,
+                "deletedsecrets": secrets.handle,
+                "keys": keys.handle,
+                "deletedkeys": keys.handle,
+                "certificates": certificates.handle,
+                "deletedcertificates": certificates.handle,
             },
         )
 
     async def serve_https(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer on the TLS port: the vaults, the login hosts, the token proxy of AKS."""
-        return await self._serve(request, self._cloud_answer)
+        return await self._serve(request, self._https_response)
 
     async def serve_http(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer on the plain port: IMDS, the Azure Arc agent, NMI."""
-        return await self._serve(request, self._plain_answer)
+        return await self._serve(request, self._http_response)
 
     async def _serve(
-        self, request: web.BaseRequest, answer_of: Callable[[Call], Awaitable[Answer]]
+        self, request: web.BaseRequest, route: Callable[[Request], Awaitable[Response]]
     ) -> web.StreamResponse:
         """Handle one request and record it, however it ends."""
-        self._journal.begin()
-        answer = Answer(NO_STATUS)
+        self._request_log.begin()
+        answer = Response(NO_STATUS)
         try:
-            action = self._behaviour.take_fault(bare_host(request.host), request.path)
+            action = self._fault_injection.consume_fault(
+                host_without_port(request.host), request.path
+            )
             if action is not None and not isinstance(action, RespondStatus):
-                await _misbehave(request, action)
+                await _inject_fault(request, action)
             elif action is not None:
-                answer = _failing(action)
+                answer = _fault_response(action)
             else:
                 try:
-                    answer = await answer_of(await self._read(request))
-                except Refused as refusal:
-                    answer = refusal.answer
+                    answer = await route(await self._parse_request(request))
+                except HttpError as refusal:
+                    answer = refusal.response
                 except KeyferryError as error:
-                    refusal_body = vault_error(500, "InternalServerError", "See the log.").body
-                    answer = Answer(500, refusal_body, note=str(error))
-            return _response(answer)
+                    refusal_body = vault_error_response(
+                        500, "InternalServerError", "See the log."
+                    ).body
+                    answer = Response(500, refusal_body, note=str(error))
+            return _web_response(answer)
         finally:
-            self._journal.end(_record(request, answer))
+            self._request_log.end(_request_record(request, answer))
 
-    async def _cloud_answer(self, call: Call) -> Answer:
-        station = station_of(call.host)
+    async def _https_response(self, request: Request) -> Response:
+        station = parse_host(request.host)
         match station:
-            case VaultStation():
-                return await self._vault_answer(call, station)
-            case LoginStation():
-                return self._entra.answer(call, station)
-            case ProxyStation():
-                return self._entra.bound_answer(call, station)
-            case UnknownStation(host):
+            case VaultHost():
+                return await self._vault_response(request, station)
+            case LoginHost():
+                return self._entra.handle(request, station)
+            case TokenProxyHost():
+                return self._entra.handle_token_proxy(request, station)
+            case UnknownHost(host):
                 message = (
                     f"The development vault does not play the host '{host}'. Ask for a host of the"
                     " cloud and redirect the connection, for example with curl --connect-to."
                 )
-                raise Refused(vault_error(404, "HostNotFound", message))
+                raise HttpError(vault_error_response(404, "HostNotFound", message))
             case _:
                 assert_never(station)
 
-    async def _vault_answer(self, call: Call, station: VaultStation) -> Answer:
-        tuning = self._behaviour.tuning()
+    async def _vault_response(self, request: Request, host: VaultHost) -> Response:
+        tuning = self._fault_injection.tuning()
         if tuning.latency:
             await asyncio.sleep(tuning.latency)
-        if not self._throttle.admits(station.vault, limit=tuning.throttle, now=self._clock()):
-            refusal = vault_error(
+        if not self._throttle.admits(host.vault, limit=tuning.throttle, now=self._wall_time()):
+            refusal = vault_error_response(
                 429,
                 "Throttled",
                 "Request was not processed because too many requests were received."
@@ -145,53 +155,55 @@ class Gateway:
                 headers={"Retry-After": str(tuning.retry_after)},
                 note="lift it: keyferry devvault tune --throttle off",
             )
-        return self._vault.answer(call, station)
+        return self._vault.handle(request, host)
 
-    async def _plain_answer(self, call: Call) -> Answer:
-        if call.path == STATUS_PATH:
-            rows = self._journal.counts.items()
-            return Answer(200, {f"{method} {kind}": count for (method, kind), count in rows})
-        if call.host == NMI_HOST:
-            return self._nmi.answer(call)
-        if call.host == ARC_HOST:
-            return self._arc.answer(call)
-        return self._imds.answer(call)
+    async def _http_response(self, request: Request) -> Response:
+        if request.path == STATUS_PATH:
+            rows = self._request_log.counts.items()
+            return Response(200, {f"{method} {kind}": count for (method, kind), count in rows})
+        if request.host == NMI_HOST:
+            return self._nmi.handle(request)
+        if request.host == ARC_HOST:
+            return self._arc.handle(request)
+        return self._imds.handle(request)
 
-    async def _read(self, request: web.BaseRequest) -> Call:
-        return Call(
+    async def _parse_request(self, request: web.BaseRequest) -> Request:
+        return Request(
             method=request.method,
             host=request.host,
             path=request.path,
             query=dict(request.query),
             headers={name.lower(): value for name, value in request.headers.items()},
             body=await request.read() if request.can_read_body else b"",
-            now=self._clock(),
-            server_name=self._server_names.of(request.transport),
+            received_at=self._wall_time(),
+            server_name=self._server_names.get(request.transport),
         )
 
 
-def _response(answer: Answer) -> web.Response:
-    if answer.body is None:
-        return web.Response(status=answer.status, headers=answer.headers)
+def _web_response(response: Response) -> web.Response:
+    if response.body is None:
+        return web.Response(status=response.status, headers=response.headers)
     return web.Response(
-        status=answer.status,
-        body=msgspec.json.encode(answer.body),
+        status=response.status,
+        body=msgspec.json.encode(response.body),
         content_type="application/json",
         charset="utf-8",
-        headers=answer.headers,
+        headers=response.headers,
     )
 
 
-def _failing(action: RespondStatus) -> Answer:
+def _fault_response(action: RespondStatus) -> Response:
     headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
-    refusal = vault_error(action.status, "FaultInjected", "The development vault was told to fail.")
+    refusal = vault_error_response(
+        action.status, "FaultInjected", "The development vault was told to fail."
+    )
     return replace(refusal, headers=headers, note="a fault that was asked for")
 
 
-async def _misbehave(request: web.BaseRequest, action: CloseHalfWay | Hang) -> NoReturn:
+async def _inject_fault(request: web.BaseRequest, action: CloseMidResponse | Hang) -> NoReturn:
     """Never give a whole answer; ends when the connection does."""
     match action:
-        case CloseHalfWay():
+        case CloseMidResponse():
             body = b'{"value": "'
             response = web.StreamResponse()
             response.content_type = "application/json"
@@ -209,13 +221,13 @@ async def _misbehave(request: web.BaseRequest, action: CloseHalfWay | Hang) -> N
     await never
 
 
-def _record(request: web.BaseRequest, answer: Answer) -> RequestRecord:
+def _request_record(request: web.BaseRequest, response: Response) -> RequestRecord:
     return RequestRecord(
         method=request.method,
-        host=bare_host(request.host),
+        host=host_without_port(request.host),
         path=request.path,
-        kind=path_kind(request.path),
-        status=answer.status,
-        principal=answer.principal,
-        note=answer.note,
+        kind=request_kind(request.path),
+        status=response.status,
+        principal=response.principal,
+        note=response.note,
     )

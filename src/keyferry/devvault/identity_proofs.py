@@ -31,7 +31,7 @@ _SCHEMA = (
 
 
 @dataclass(frozen=True, slots=True)
-class AssignedPods:
+class PodAssignment:
     """The pods that a managed identity is assigned to.
 
     Attributes:
@@ -45,7 +45,7 @@ class AssignedPods:
     pod: str = "*"
 
 
-class IdentityProofs:
+class CredentialTable:
     """Reads and writes both."""
 
     def __init__(self, database: Database, identities: IdentityTable) -> None:
@@ -82,25 +82,25 @@ class IdentityProofs:
 
         return self._database.read(("app_certificates", client_id.lower()), load)
 
-    def assign(self, pods: AssignedPods) -> None:
+    def assign_to_pods(self, assignment: PodAssignment) -> None:
         """Let NMI give tokens of a managed identity to pods.
 
         Raises:
             RequestInvalidError: the client is unknown.
         """
-        owner = self._identities.get(pods.client_id).client_id
+        owner = self._identities.get(assignment.client_id).client_id
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO pod_identity VALUES (?, ?, ?)",
-                (owner, pods.namespace, pods.pod),
+                (owner, assignment.namespace, assignment.pod),
             )
 
-    def assigned(self, namespace: str, pod: str) -> str | None:
+    def identity_of_pod(self, namespace: str, pod: str) -> str | None:
         """The client id of the identity that a pod has; None for none."""
 
-        def load(connection: sqlite3.Connection) -> tuple[AssignedPods, ...]:
+        def load(connection: sqlite3.Connection) -> tuple[PodAssignment, ...]:
             query = "SELECT client_id, namespace, pod FROM pod_identity ORDER BY client_id, pod"
-            return tuple(AssignedPods(*row) for row in connection.execute(query))
+            return tuple(PodAssignment(*row) for row in connection.execute(query))
 
         for row in self._database.read(("pod_identities",), load):
             if row.namespace == namespace and fnmatchcase(pod, row.pod):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from keyferry.devvault.jwt import Jwks, JwtError, parse_jwks
 from keyferry.devvault.model import (
     DEFAULT_TENANT,
-    Federation,
+    FederatedCredential,
     Identity,
     IdentityKind,
-    digest_of,
+    hash_client_secret,
 )
 from keyferry.errors import RequestInvalidError
 
@@ -45,8 +45,8 @@ class IdentityTable:
 
     def add_app(self, client_id: str, *, tenant: str | None = None, secret: str | None) -> Identity:
         """Register an application with its client secret, or replace what is known of it."""
-        digest = None if secret is None else digest_of(secret)
-        return self._add(client_id, tenant, IdentityKind.APP, digest)
+        digest = None if secret is None else hash_client_secret(secret)
+        return self._upsert(client_id, tenant, IdentityKind.APP, digest)
 
     def add_managed(
         self, client_id: str, *, tenant: str | None = None, system_assigned: bool = False
@@ -56,7 +56,7 @@ class IdentityTable:
         A former system-assigned one becomes user-assigned: there is one at most.
         """
         kind = IdentityKind.SYSTEM_ASSIGNED if system_assigned else IdentityKind.USER_ASSIGNED
-        return self._add(client_id, tenant, kind, None)
+        return self._upsert(client_id, tenant, kind, None)
 
     def ensure_system_assigned(self) -> Identity:
         """The system-assigned identity of this machine, made up where there is none."""
@@ -117,13 +117,13 @@ class IdentityTable:
         """Every tenant that exists."""
         return frozenset({self.home_tenant(), *(row.tenant for row in self.all())})
 
-    def federate(self, federation: Federation) -> None:
+    def add_federated_credential(self, credential: FederatedCredential) -> None:
         """Let tokens of an issuer stand for a client.
 
         Raises:
             RequestInvalidError: the client is unknown, or is the system-assigned identity.
         """
-        if self.get(federation.client_id).kind is IdentityKind.SYSTEM_ASSIGNED:
+        if self.get(credential.client_id).kind is IdentityKind.SYSTEM_ASSIGNED:
             raise RequestInvalidError(
                 "a system-assigned identity takes no federated credential",
                 "Use a user-assigned identity or an app.",
@@ -132,22 +132,22 @@ class IdentityTable:
             connection.execute(
                 "INSERT OR IGNORE INTO federation VALUES (?, ?, ?, ?)",
                 (
-                    federation.client_id.lower(),
-                    federation.issuer,
-                    federation.subject,
-                    federation.audience,
+                    credential.client_id.lower(),
+                    credential.issuer,
+                    credential.subject,
+                    credential.audience,
                 ),
             )
 
-    def federations(self, client_id: str) -> tuple[Federation, ...]:
+    def federated_credentials(self, client_id: str) -> tuple[FederatedCredential, ...]:
         """The federated credentials of a client."""
 
-        def load(connection: sqlite3.Connection) -> tuple[Federation, ...]:
+        def load(connection: sqlite3.Connection) -> tuple[FederatedCredential, ...]:
             rows = connection.execute(
                 "SELECT client_id, issuer, subject, audience FROM federation WHERE client_id = ?",
                 (client_id.lower(),),
             )
-            return tuple(Federation(*row) for row in rows)
+            return tuple(FederatedCredential(*row) for row in rows)
 
         return self._database.read(("federations", client_id.lower()), load)
 
@@ -184,7 +184,7 @@ class IdentityTable:
             lambda c: tuple(url for (url,) in c.execute("SELECT url FROM issuer ORDER BY url")),
         )
 
-    def _add(
+    def _upsert(
         self, client_id: str, tenant: str | None, kind: IdentityKind, digest: bytes | None
     ) -> Identity:
         client_id, tenant = client_id.lower(), tenant.lower() if tenant else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.devvault.clouds import cloud_of_resource
-from keyferry.devvault.exchange import Answer, Call, Refused
+from keyferry.devvault.exchange import HttpError, Request, Response
 from keyferry.devvault.identity_table import SYSTEM
 from keyferry.devvault.model import Identity, IdentityKind
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from keyferry.devvault.access_tokens import AccessTokens
     from keyferry.devvault.data import DevVaultData
 
-TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
-_IDS: Mapping[str, Callable[[Identity], str]] = {
+IMDS_TOKEN_PATH = "/metadata/identity/oauth2/token"  # noqa: S105 - a path
+_IDENTITY_PARAMETERS: Mapping[str, Callable[[Identity], str]] = {
     "client_id": lambda row: row.client_id,
     "object_id": lambda row: row.object_id,
     "principal_id": lambda row: row.object_id,
     "msi_res_id": lambda row: row.resource_id,
 }
 """The query parameters that ask for one identity."""
-_VERSIONS = ("2018-02-01", "2019-08-01", "2020-06-01", "2021-02-01")
+_API_VERSIONS = ("2018-02-01", "2019-08-01", "2020-06-01", "2021-02-01")
 
 
 class Imds:
@@ -33,59 +33,59 @@ class Imds:
         self._data = data
         self._tokens = tokens
 
-    def answer(self, call: Call) -> Answer:
+    def handle(self, request: Request) -> Response:
         """Handle one request.
 
         Raises:
             Refused: with the answer that says why.
         """
-        if call.path.rstrip("/") != TOKEN_PATH or call.method != "GET":
-            raise Refused(Answer(404, note="IMDS is played for tokens only"))
-        if call.headers.get("metadata", "").lower() != "true":
-            raise _refusal("invalid_request", "Required metadata header not specified")
-        if call.query.get("api-version") not in _VERSIONS:
-            raise Refused(
-                Answer(
+        if request.path.rstrip("/") != IMDS_TOKEN_PATH or request.method != "GET":
+            raise HttpError(Response(404, note="IMDS is played for tokens only"))
+        if request.headers.get("metadata", "").lower() != "true":
+            raise _bad_request("invalid_request", "Required metadata header not specified")
+        if request.query.get("api-version") not in _API_VERSIONS:
+            raise HttpError(
+                Response(
                     400,
                     {
                         "error": "Bad request. api-version is invalid or was not specified.",
-                        "newest-versions": list(reversed(_VERSIONS)),
+                        "newest-versions": list(reversed(_API_VERSIONS)),
                     },
                 )
             )
-        return self.token(call)
+        return self.token_response(request)
 
-    def token(self, call: Call) -> Answer:
+    def token_response(self, request: Request) -> Response:
         """The token that the query asks for.
 
         Raises:
             Refused: with the answer that says why.
         """
-        resource = call.query.get("resource", "")
+        resource = request.query.get("resource", "")
         if not resource:
-            raise _refusal("invalid_request", "Required query variable 'resource' is missing")
-        identity = self._identity(call)
+            raise _bad_request("invalid_request", "Required query variable 'resource' is missing")
+        identity = self._requested_identity(request)
         if cloud_of_resource(resource) is None:
-            raise _refusal(
+            raise _bad_request(
                 "invalid_resource",
                 f"AADSTS500011: The resource principal named {resource[:200]} was not found in the"
                 f" tenant named {identity.tenant}.",
             )
-        lifetime = self._data.behaviour.tuning().token_lifetime
-        body = managed_token(self._tokens, call, identity, resource, lifetime=lifetime)
-        return Answer(200, body, principal=identity.client_id)
+        lifetime = self._data.fault_injection.tuning().token_lifetime
+        body = managed_identity_token(self._tokens, request, identity, resource, lifetime=lifetime)
+        return Response(200, body, principal=identity.client_id)
 
-    def _identity(self, call: Call) -> Identity:
+    def _requested_identity(self, request: Request) -> Identity:
         """The managed identity that the query names, or the system-assigned one."""
         managed = [row for row in self._data.identities.all() if row.kind is not IdentityKind.APP]
         wanted, found = SYSTEM, self._data.identities.system_assigned()
-        for parameter, id_of in _IDS.items():
-            if wanted_id := call.query.get(parameter):
+        for parameter, id_of in _IDENTITY_PARAMETERS.items():
+            if wanted_id := request.query.get(parameter):
                 wanted = wanted_id
                 found = next((row for row in managed if id_of(row).lower() == wanted.lower()), None)
         if found is None:
             hint = "--system" if wanted == SYSTEM else wanted
-            raise _refusal(
+            raise _bad_request(
                 "invalid_request",
                 "Identity not found",
                 note=f"add it: keyferry devvault identity add-managed {hint}",
@@ -93,21 +93,23 @@ class Imds:
         return found
 
 
-def managed_token(
-    tokens: AccessTokens, call: Call, identity: Identity, resource: str, *, lifetime: int
+def managed_identity_token(
+    tokens: AccessTokens, request: Request, identity: Identity, resource: str, *, lifetime: int
 ) -> dict[str, str]:
     """A token of a managed identity, as the services of a machine wrap it; lifetime in seconds."""
     return {
-        "access_token": tokens.issue(identity, resource, now=call.now, lifetime=lifetime),
+        "access_token": tokens.issue(
+            identity, resource, now=request.received_at, lifetime=lifetime
+        ),
         "client_id": identity.client_id,
         "expires_in": str(lifetime),
-        "expires_on": str(int(call.now) + lifetime),
+        "expires_on": str(int(request.received_at) + lifetime),
         "ext_expires_in": str(lifetime),
-        "not_before": str(int(call.now)),
+        "not_before": str(int(request.received_at)),
         "resource": resource,
         "token_type": "Bearer",
     }
 
 
-def _refusal(error: str, description: str, note: str = "") -> Refused:
-    return Refused(Answer(400, {"error": error, "error_description": description}, note=note))
+def _bad_request(error: str, description: str, note: str = "") -> HttpError:
+    return HttpError(Response(400, {"error": error, "error_description": description}, note=note))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keyferry.devvault.exchange import PathKind
+    from keyferry.devvault.exchange import RequestKind
 
 _MAX_RECORDS = 100_000
 NO_STATUS = 0
@@ -30,12 +30,12 @@ class RequestRecord:
     method: str
     host: str
     path: str
-    kind: PathKind
+    kind: RequestKind
     status: int
     principal: str | None
     note: str = ""
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """The line of the access log, in which no client can write control characters."""
         status = self.status or "---"
         tail = f"  # {self.note}" if self.note else ""
@@ -43,7 +43,7 @@ class RequestRecord:
         return "".join(char if char.isprintable() else "?" for char in text)
 
 
-class Journal:
+class RequestLog:
     """Keeps the records of the last requests, and counts all of them.
 
     Attributes:
@@ -53,13 +53,13 @@ class Journal:
         peak_in_flight: the most that ever were.
     """
 
-    def __init__(self, echo: Callable[[RequestRecord], None] | None = None) -> None:
-        """`echo` is told of every record."""
+    def __init__(self, on_record: Callable[[RequestRecord], None] | None = None) -> None:
+        """`on_record` is told of every record."""
         self.records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
-        self.counts: Counter[tuple[str, PathKind]] = Counter()
+        self.counts: Counter[tuple[str, RequestKind]] = Counter()
         self.in_flight = 0
         self.peak_in_flight = 0
-        self._echo = echo
+        self._on_record = on_record
 
     def begin(self) -> None:
         """A request came in."""
@@ -71,8 +71,8 @@ class Journal:
         self.in_flight -= 1
         self.records.append(record)
         self.counts[record.method, record.kind] += 1
-        if self._echo:
-            self._echo(record)
+        if self._on_record:
+            self._on_record(record)
 
     def clear(self) -> None:
         """Forget what was."""

@@ -31,7 +31,7 @@ class _Header(msgspec.Struct, frozen=True):
     sha256: str | None = msgspec.field(name="x5t#S256", default=None)
 
 
-class Claims(msgspec.Struct, frozen=True):
+class JwtClaims(msgspec.Struct, frozen=True):
     """The claims that the development vault reads; `aud` may be one text or several."""
 
     iss: str = ""
@@ -69,13 +69,13 @@ class Jwks(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Jwt:
+class UnverifiedJwt:
     """A token that was taken apart but not yet believed."""
 
     algorithm: str
     key_id: str | None
-    claims: Claims
-    signed: bytes = field(repr=False)
+    claims: JwtClaims
+    signing_input: bytes = field(repr=False)
     signature: bytes = field(repr=False)
     thumbprints: frozenset[str] = frozenset()
 
@@ -95,13 +95,18 @@ class AppCertificate:
 
 def sign_jwt(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
     """The compact form of a token with `claims`, signed with RS256."""
-    header = {"alg": "RS256", "typ": "JWT", "kid": key_id_of(key.public_key())}
-    signed = b".".join((_encode(msgspec.json.encode(header)), _encode(msgspec.json.encode(claims))))
+    header = {"alg": "RS256", "typ": "JWT", "kid": jwk_thumbprint(key.public_key())}
+    signed = b".".join(
+        (
+            _base64url_encode(msgspec.json.encode(header)),
+            _base64url_encode(msgspec.json.encode(claims)),
+        )
+    )
     signature = key.sign(signed, padding.PKCS1v15(), SHA256())
-    return b".".join((signed, _encode(signature))).decode()
+    return b".".join((signed, _base64url_encode(signature))).decode()
 
 
-def parse_jwt(token: str) -> Jwt:
+def parse_jwt(token: str) -> UnverifiedJwt:
     """Take `token` apart without believing any of it.
 
     Raises:
@@ -109,18 +114,18 @@ def parse_jwt(token: str) -> Jwt:
     """
     try:
         header_text, claims_text, signature_text = token.encode("ascii").split(b".")
-        header = msgspec.json.decode(_decode(header_text), type=_Header)
-        claims = msgspec.json.decode(_decode(claims_text), type=Claims)
-        signature = _decode(signature_text)
+        header = msgspec.json.decode(_base64url_decode(header_text), type=_Header)
+        claims = msgspec.json.decode(_base64url_decode(claims_text), type=JwtClaims)
+        signature = _base64url_decode(signature_text)
     except (ValueError, binascii.Error, msgspec.DecodeError):
         # The text of these errors can quote the token.
         raise JwtError("it is not a well-formed JWT") from None
     thumbprints = frozenset(text.rstrip("=") for text in (header.sha1, header.sha256) if text)
     signed = header_text + b"." + claims_text
-    return Jwt(header.alg, header.kid, claims, signed, signature, thumbprints)
+    return UnverifiedJwt(header.alg, header.kid, claims, signed, signature, thumbprints)
 
 
-def verify_jwt(token: Jwt, jwks: Jwks) -> None:
+def verify_jwt(token: UnverifiedJwt, jwks: Jwks) -> None:
     """Check the signature of `token` with the keys of `jwks`.
 
     Raises:
@@ -129,7 +134,7 @@ def verify_jwt(token: Jwt, jwks: Jwks) -> None:
     candidates = [key for key in jwks.keys if token.key_id is None or key.kid == token.key_id]
     if not candidates:
         raise JwtError("its key id is not in the JWKS of its issuer")
-    if not any(_signed_by(token, public_key(key)) for key in candidates):
+    if not any(_has_valid_signature(token, public_key(key)) for key in candidates):
         raise JwtError("its signature is wrong")
 
 
@@ -147,13 +152,13 @@ def parse_app_certificate(pem: str) -> AppCertificate:
     if not isinstance(key, rsa.RSAPublicKey):
         raise JwtError("its key is not RSA")
     digests = (certificate.fingerprint(SHA1()), certificate.fingerprint(SHA256()))  # noqa: S303
-    return AppCertificate(key, frozenset(_encode(digest).decode() for digest in digests))
+    return AppCertificate(key, frozenset(_base64url_encode(digest).decode() for digest in digests))
 
 
-def verify_with_certificate(token: Jwt, certificate: AppCertificate) -> bool:
+def is_signed_by_certificate(token: UnverifiedJwt, certificate: AppCertificate) -> bool:
     """Whether `token` names `certificate` and the key of that has signed it."""
     named = bool(token.thumbprints & certificate.thumbprints)
-    return named and _signed_by(token, certificate.key)
+    return named and _has_valid_signature(token, certificate.key)
 
 
 def parse_jwks(text: str | bytes) -> Jwks:
@@ -182,37 +187,39 @@ def public_key(jwk: Jwk) -> PublicKey:
     try:
         match jwk:
             case Jwk(kty="RSA", n=str(n), e=str(e)):
-                return rsa.RSAPublicNumbers(_integer(e), _integer(n)).public_key()
+                return rsa.RSAPublicNumbers(_base64url_to_int(e), _base64url_to_int(n)).public_key()
             case Jwk(kty="EC", crv="P-256", x=str(x), y=str(y)):
                 curve = ec.SECP256R1()
-                return ec.EllipticCurvePublicNumbers(_integer(x), _integer(y), curve).public_key()
+                return ec.EllipticCurvePublicNumbers(
+                    _base64url_to_int(x), _base64url_to_int(y), curve
+                ).public_key()
     except (ValueError, binascii.Error) as error:
         raise JwtError(f"the key {jwk.kid!r} is malformed: {error}") from error
     raise JwtError(f"the key {jwk.kid!r} is neither RSA nor EC P-256 (kty {jwk.kty!r})")
 
 
-def jwk_of(key: rsa.RSAPublicKey) -> Jwk:
+def to_jwk(key: rsa.RSAPublicKey) -> Jwk:
     """The published form of `key`."""
     numbers = key.public_numbers()
     return Jwk(
         kty="RSA",
-        kid=key_id_of(key),
+        kid=jwk_thumbprint(key),
         use="sig",
         alg="RS256",
-        n=_encode(_bytes(numbers.n)).decode(),
-        e=_encode(_bytes(numbers.e)).decode(),
+        n=_base64url_encode(_int_to_bytes(numbers.n)).decode(),
+        e=_base64url_encode(_int_to_bytes(numbers.e)).decode(),
     )
 
 
-def key_id_of(key: rsa.RSAPublicKey) -> str:
+def jwk_thumbprint(key: rsa.RSAPublicKey) -> str:
     """The thumbprint of `key` (RFC 7638)."""
     numbers = key.public_numbers()
     thumb = Hash(SHA256())
     thumb.update(
         b'{"e":"%s","kty":"RSA","n":"%s"}'
-        % (_encode(_bytes(numbers.e)), _encode(_bytes(numbers.n)))
+        % (_base64url_encode(_int_to_bytes(numbers.e)), _base64url_encode(_int_to_bytes(numbers.n)))
     )
-    return _encode(thumb.finalize()).decode()
+    return _base64url_encode(thumb.finalize()).decode()
 
 
 _RSA_PADDINGS: Mapping[str, padding.AsymmetricPadding] = {
@@ -221,20 +228,20 @@ _RSA_PADDINGS: Mapping[str, padding.AsymmetricPadding] = {
 }
 
 
-def _signed_by(token: Jwt, key: PublicKey) -> bool:
+def _has_valid_signature(token: UnverifiedJwt, key: PublicKey) -> bool:
     try:
         match key:
             case rsa.RSAPublicKey():
                 scheme = _RSA_PADDINGS.get(token.algorithm)
                 if scheme is None:
                     return False
-                key.verify(token.signature, token.signed, scheme, SHA256())
+                key.verify(token.signature, token.signing_input, scheme, SHA256())
             case ec.EllipticCurvePublicKey():
                 if token.algorithm != "ES256" or len(token.signature) != 64:
                     return False
                 r, s = token.signature[:32], token.signature[32:]
                 der = encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
-                key.verify(der, token.signed, ec.ECDSA(SHA256()))
+                key.verify(der, token.signing_input, ec.ECDSA(SHA256()))
             case _:
                 assert_never(key)
     except InvalidSignature:
@@ -242,17 +249,17 @@ def _signed_by(token: Jwt, key: PublicKey) -> bool:
     return True
 
 
-def _encode(data: bytes) -> bytes:
+def _base64url_encode(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def _decode(text: bytes) -> bytes:
+def _base64url_decode(text: bytes) -> bytes:
     return base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
-def _integer(text: str) -> int:
-    return int.from_bytes(_decode(text.encode("ascii")))
+def _base64url_to_int(text: str) -> int:
+    return int.from_bytes(_base64url_decode(text.encode("ascii")))
 
 
-def _bytes(number: int) -> bytes:
+def _int_to_bytes(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8)

@@ -15,7 +15,7 @@ from keyferry.errors import RequestInvalidError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 RSA_SIZES = (2048, 3072, 4096)
 CURVES: Mapping[str, type[ec.EllipticCurve]] = {
@@ -28,7 +28,7 @@ KEY_TYPES = ("RSA", "RSA-HSM", "EC", "EC-HSM")
 _REMEDY = f"Use one of {', '.join(KEY_TYPES)}."
 
 
-def new_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> Key:
+def generate_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> PrivateKey:
     """A new key.
 
     Args:
@@ -52,7 +52,7 @@ def new_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> Key:
             raise RequestInvalidError(f"there is no key type {kind!r}", _REMEDY)
 
 
-def key_pem(key: Key) -> str:
+def key_pem(key: PrivateKey) -> str:
     """PKCS#8 in PEM, as it is kept."""
     return key.private_bytes(
         serialization.Encoding.PEM,
@@ -61,18 +61,18 @@ def key_pem(key: Key) -> str:
     ).decode()
 
 
-def public_pem(key: Key) -> str:
+def public_pem(key: PrivateKey) -> str:
     """SubjectPublicKeyInfo in PEM."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
 
 
-def key_kind(key: Key) -> str:
+def key_kind(key: PrivateKey) -> str:
     """`kty` of a key that is in no HSM."""
     return "RSA" if isinstance(key, rsa.RSAPrivateKey) else "EC"
 
 
-def parse_key(pem: bytes) -> Key:
+def parse_key(pem: bytes) -> PrivateKey:
     """The key in PEM of any form.
 
     Raises:
@@ -82,13 +82,13 @@ def parse_key(pem: bytes) -> Key:
         key = serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
-    if isinstance(key, Key):
+    if isinstance(key, PrivateKey):
         return key
     # Not chained: the exception may quote the key.
     raise RequestInvalidError("it holds no unencrypted RSA or EC key in PEM", _REMEDY) from None
 
 
-def public_jwk(key: Key, kind: str) -> dict[str, object]:
+def public_jwk(key: PrivateKey, kind: str) -> dict[str, object]:
     """The public half as a vault shows it, without its id."""
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.public_key().public_numbers()
@@ -96,8 +96,8 @@ def public_jwk(key: Key, kind: str) -> dict[str, object]:
         return {
             "kty": kind,
             "key_ops": operations,
-            "n": _encode(numbers.n, (numbers.n.bit_length() + 7) // 8),
-            "e": _encode(numbers.e, 3),
+            "n": _int_to_base64url(numbers.n, (numbers.n.bit_length() + 7) // 8),
+            "e": _int_to_base64url(numbers.e, 3),
         }
     point, length = key.public_key().public_numbers(), (key.key_size + 7) // 8
     curve = next(name for name, made in CURVES.items() if isinstance(key.curve, made))
@@ -105,12 +105,12 @@ def public_jwk(key: Key, kind: str) -> dict[str, object]:
         "kty": kind,
         "key_ops": ["sign", "verify"],
         "crv": curve,
-        "x": _encode(point.x, length),
-        "y": _encode(point.y, length),
+        "x": _int_to_base64url(point.x, length),
+        "y": _int_to_base64url(point.y, length),
     }
 
 
-def private_key(jwk: Mapping[str, str]) -> Key:
+def private_key_from_jwk(jwk: Mapping[str, str]) -> PrivateKey:
     """The key in a JSON Web Key that holds its private half.
 
     Raises:
@@ -118,22 +118,24 @@ def private_key(jwk: Mapping[str, str]) -> Key:
     """
     try:
         if jwk.get("kty", "").startswith("RSA"):
-            n, e, d, p, q = (_decode(jwk[name]) for name in ("n", "e", "d", "p", "q"))
+            n, e, d, p, q = (_base64url_to_int(jwk[name]) for name in ("n", "e", "d", "p", "q"))
             public = rsa.RSAPublicNumbers(e, n)
             rest = (rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q))
             return rsa.RSAPrivateNumbers(p, q, d, *rest, public).private_key()
         curve = CURVES[jwk["crv"]]()
-        point = ec.EllipticCurvePublicNumbers(_decode(jwk["x"]), _decode(jwk["y"]), curve)
-        return ec.EllipticCurvePrivateNumbers(_decode(jwk["d"]), point).private_key()
+        point = ec.EllipticCurvePublicNumbers(
+            _base64url_to_int(jwk["x"]), _base64url_to_int(jwk["y"]), curve
+        )
+        return ec.EllipticCurvePrivateNumbers(_base64url_to_int(jwk["d"]), point).private_key()
     except (KeyError, ValueError, binascii.Error, UnsupportedAlgorithm):
         # Not chained: the exception may quote the key.
         problem = "it is no private JSON Web Key of a known type"
         raise RequestInvalidError(problem, _REMEDY) from None
 
 
-def _encode(number: int, length: int) -> str:
+def _int_to_base64url(number: int, length: int) -> str:
     return base64.urlsafe_b64encode(number.to_bytes(length)).rstrip(b"=").decode()
 
 
-def _decode(text: str) -> int:
+def _base64url_to_int(text: str) -> int:
     return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))

@@ -79,7 +79,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Federation:
+class FederatedCredential:
     """A federated credential: a token with these three claims stands for the client."""
 
     client_id: str
@@ -130,8 +130,8 @@ class DeletedSecret:
     """A secret that can still be recovered. Times in whole seconds since 1970."""
 
     latest: SecretVersion
-    deleted: int
-    purge: int
+    deleted_at: int
+    purge_at: int
 
 
 class ObjectKind(StrEnum):
@@ -147,7 +147,7 @@ class ObjectKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectVersion:
+class VaultObjectVersion:
     """One version of a key or a certificate. Times in whole seconds since 1970.
 
     Attributes:
@@ -170,9 +170,9 @@ class ObjectVersion:
 class DeletedObject:
     """A key or certificate that can still be recovered. Times in whole seconds since 1970."""
 
-    latest: ObjectVersion
-    deleted: int
-    purge: int
+    latest: VaultObjectVersion
+    deleted_at: int
+    purge_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ class RespondStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class CloseHalfWay:
+class CloseMidResponse:
     """Drop the connection in the middle of the body."""
 
 
@@ -207,7 +207,7 @@ class Hang:
     """Never answer."""
 
 
-FaultAction = RespondStatus | CloseHalfWay | Hang
+FaultAction = RespondStatus | CloseMidResponse | Hang
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +230,6 @@ class Fault:
         return subject.lower().startswith(self.match.lower())
 
 
-def digest_of(client_secret: str) -> bytes:
+def hash_client_secret(client_secret: str) -> bytes:
     """What is kept of a client secret."""
     return hashlib.sha256(client_secret.encode()).digest()

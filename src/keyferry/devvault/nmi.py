@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.devvault.clouds import cloud_of_resource
-from keyferry.devvault.exchange import Answer, Call, Refused
-from keyferry.devvault.imds import managed_token
+from keyferry.devvault.exchange import HttpError, Request, Response
+from keyferry.devvault.imds import managed_identity_token
 
 if TYPE_CHECKING:
     from keyferry.devvault.access_tokens import AccessTokens
     from keyferry.devvault.data import DevVaultData
 
 NMI_HOST = "localhost:2579"
-TOKEN_PATH = "/host/token"  # noqa: S105 - a path
+NMI_TOKEN_PATH = "/host/token"  # noqa: S105 - a path
 
 
 class Nmi:
@@ -23,27 +23,27 @@ class Nmi:
         self._data = data
         self._tokens = tokens
 
-    def answer(self, call: Call) -> Answer:
+    def handle(self, request: Request) -> Response:
         """Handle one request.
 
         Raises:
             Refused: with the answer that says why.
         """
-        if call.path.rstrip("/") != TOKEN_PATH or call.method != "GET":
-            raise Refused(Answer(404, note="NMI is played for tokens only"))
-        pod, namespace = call.headers.get("podname", ""), call.headers.get("podns", "")
+        if request.path.rstrip("/") != NMI_TOKEN_PATH or request.method != "GET":
+            raise HttpError(Response(404, note="NMI is played for tokens only"))
+        pod, namespace = request.headers.get("podname", ""), request.headers.get("podns", "")
         if not pod or not namespace:
-            raise Refused(Answer(400, "missing podname or podns header"))
-        resource = call.query.get("resource", "")
+            raise HttpError(Response(400, "missing podname or podns header"))
+        resource = request.query.get("resource", "")
         if cloud_of_resource(resource) is None:
-            raise Refused(Answer(400, f"the resource {resource[:200]} is not known"))
-        client_id = self._data.proofs.assigned(namespace, pod)
+            raise HttpError(Response(400, f"the resource {resource[:200]} is not known"))
+        client_id = self._data.credentials.identity_of_pod(namespace, pod)
         if client_id is None:
             note = f"assign one: keyferry devvault identity assign-pod CLIENT_ID -n {namespace}"
             refusal = f"getting assigned identities for pod {namespace}/{pod} failed: none found"
-            raise Refused(Answer(403, refusal, note=note))
+            raise HttpError(Response(403, refusal, note=note))
         identity = self._data.identities.get(client_id)
-        lifetime = self._data.behaviour.tuning().token_lifetime
-        token = managed_token(self._tokens, call, identity, resource, lifetime=lifetime)
+        lifetime = self._data.fault_injection.tuning().token_lifetime
+        token = managed_identity_token(self._tokens, request, identity, resource, lifetime=lifetime)
         body = {"token": token, "clientid": identity.client_id}
-        return Answer(200, body, principal=identity.client_id)
+        return Response(200, body, principal=identity.client_id)

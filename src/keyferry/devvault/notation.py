@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import assert_never
 
-from keyferry.devvault.model import CloseHalfWay, Fault, FaultAction, Hang, RespondStatus, Tuning
+from keyferry.devvault.model import (
+    CloseMidResponse,
+    Fault,
+    FaultAction,
+    Hang,
+    RespondStatus,
+    Tuning,
+)
 from keyferry.errors import RequestInvalidError
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -56,7 +63,7 @@ def parse_fault(text: str) -> Fault:
         words.pop()
     match words:
         case [match, "close"]:
-            return Fault(match, CloseHalfWay(), times)
+            return Fault(match, CloseMidResponse(), times)
         case [match, "hang"]:
             return Fault(match, Hang(), times)
         case [match, status] if _STATUS.fullmatch(status):
@@ -73,13 +80,13 @@ def parse_fault(text: str) -> Fault:
     )
 
 
-def fault_text(fault: Fault) -> str:
+def format_fault(fault: Fault) -> str:
     """The text that `parse_fault` reads."""
     times = "" if fault.remaining is None else f" x{fault.remaining}"
-    return f"{fault.match} {_action_text(fault.action)}{times}"
+    return f"{fault.match} {_format_action(fault.action)}{times}"
 
 
-def tuning_text(tuning: Tuning) -> str:
+def format_tuning(tuning: Tuning) -> str:
     """All numbers of a tuning in one line."""
     throttle = "off" if tuning.throttle is None else f"{tuning.throttle}/s"
     return (
@@ -88,13 +95,13 @@ def tuning_text(tuning: Tuning) -> str:
     )
 
 
-def _action_text(action: FaultAction) -> str:
+def _format_action(action: FaultAction) -> str:
     match action:
         case RespondStatus(status, None):
             return str(status)
         case RespondStatus(status, retry_after):
             return f"{status} retry-after={retry_after}"
-        case CloseHalfWay():
+        case CloseMidResponse():
             return "close"
         case Hang():
             return "hang"

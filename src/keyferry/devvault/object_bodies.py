@@ -9,13 +9,13 @@ import msgspec
 from cryptography import x509
 
 from keyferry.devvault.certificate_material import thumbprint
-from keyferry.devvault.exchange import Refused, vault_error
+from keyferry.devvault.exchange import HttpError, vault_error_response
 from keyferry.devvault.key_material import parse_key, public_jwk
 from keyferry.devvault.model import ObjectKind
 from keyferry.devvault.secret_bodies import RECOVERY, Json
 
 if TYPE_CHECKING:
-    from keyferry.devvault.model import DeletedObject, ObjectVersion
+    from keyferry.devvault.model import DeletedObject, VaultObjectVersion
 
 
 T = TypeVar("T")
@@ -33,11 +33,11 @@ class ChangeBody(msgspec.Struct, frozen=True):
     attributes: _Attributes = _Attributes()
     tags: dict[str, str] | None = None
 
-    def described(self) -> dict[str, str]:
+    def document_fields(self) -> dict[str, str]:
         """What it says beside the object itself, as it is kept in a document."""
         said = {"exp": self.attributes.exp, "nbf": self.attributes.nbf}
         kept = {name: str(time) for name, time in said.items() if time is not None}
-        return kept if self.tags is None else kept | {"tags": _text(self.tags)}
+        return kept if self.tags is None else kept | {"tags": _encode_tags(self.tags)}
 
     @property
     def enabled(self) -> bool:
@@ -109,13 +109,17 @@ class CertificateImportBody(ChangeBody, frozen=True, kw_only=True):
     policy: Policy = Policy()
 
 
-def object_body(host: str, row: ObjectVersion) -> Json:
+def object_body(host: str, row: VaultObjectVersion) -> Json:
     """A KeyBundle or CertificateBundle."""
     match row.kind:
         case ObjectKind.KEY:
             key = parse_key(row.document["pem"].encode())
             jwk = {"kid": _id(host, row)} | public_jwk(key, row.document["kty"])
-            return {"key": jwk, "attributes": _attributes(row)} | _tags(row) | _managed(row)
+            return (
+                {"key": jwk, "attributes": _attributes(row)}
+                | _tags_field(row)
+                | _managed_field(row)
+            )
         case ObjectKind.CERTIFICATE:
             return certificate_item(host, row, versioned=True) | {
                 "kid": f"https://{host}/keys/{row.name}/{row.version}",
@@ -127,19 +131,23 @@ def object_body(host: str, row: ObjectVersion) -> Json:
             assert_never(row.kind)
 
 
-def object_item(host: str, row: ObjectVersion, *, versioned: bool = False) -> Json:
+def object_item(host: str, row: VaultObjectVersion, *, versioned: bool = False) -> Json:
     """What lists say of a key or certificate."""
     match row.kind:
         case ObjectKind.KEY:
             kid = _id(host, row, versioned=versioned)
-            return {"kid": kid, "attributes": _attributes(row)} | _tags(row) | _managed(row)
+            return (
+                {"kid": kid, "attributes": _attributes(row)}
+                | _tags_field(row)
+                | _managed_field(row)
+            )
         case ObjectKind.CERTIFICATE:
             return certificate_item(host, row, versioned=versioned)
         case _:
             assert_never(row.kind)
 
 
-def certificate_item(host: str, row: ObjectVersion, *, versioned: bool) -> Json:
+def certificate_item(host: str, row: VaultObjectVersion, *, versioned: bool) -> Json:
     """A CertificateItem."""
     certificate = x509.load_der_x509_certificate(base64.b64decode(row.document["cer"]))
     times = {
@@ -150,10 +158,10 @@ def certificate_item(host: str, row: ObjectVersion, *, versioned: bool) -> Json:
         "id": _id(host, row, versioned=versioned),
         "x5t": thumbprint(certificate),
         "attributes": _attributes(row) | times,
-    } | _tags(row)
+    } | _tags_field(row)
 
 
-def policy_body(host: str, row: ObjectVersion) -> Json:
+def policy_body(host: str, row: VaultObjectVersion) -> Json:
     """The policy of a certificate, as far as it is known."""
     return {
         "id": f"https://{host}/certificates/{row.name}/policy",
@@ -163,7 +171,7 @@ def policy_body(host: str, row: ObjectVersion) -> Json:
     }
 
 
-def operation_body(host: str, row: ObjectVersion) -> Json:
+def operation_body(host: str, row: VaultObjectVersion) -> Json:
     """The making of a certificate, which here is always over at once."""
     return {
         "id": f"https://{host}/certificates/{row.name}/pending",
@@ -175,47 +183,47 @@ def operation_body(host: str, row: ObjectVersion) -> Json:
     }
 
 
-def deleted_body(host: str, row: DeletedObject) -> Json:
+def deleted_object_body(host: str, row: DeletedObject) -> Json:
     """A deleted KeyBundle or CertificateBundle."""
     return object_body(host, row.latest) | {
         "recoveryId": f"https://{host}/deleted{row.latest.kind}/{row.latest.name}",
-        "deletedDate": row.deleted,
-        "scheduledPurgeDate": row.purge,
+        "deletedDate": row.deleted_at,
+        "scheduledPurgeDate": row.purge_at,
     }
 
 
-def parse_body(body: bytes, kind: type[T]) -> T:
+def parse_body(body: bytes, body_type: type[T]) -> T:
     """The body of a request.
 
     Raises:
         Refused: it is not the JSON that it should be.
     """
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
+        return msgspec.json.decode(body or b"{}", type=body_type)
     except msgspec.DecodeError:
         # The text of this error can quote the body.
         problem = "The request body is not the JSON that was expected."
-        raise Refused(vault_error(400, "BadParameter", problem)) from None
+        raise HttpError(vault_error_response(400, "BadParameter", problem)) from None
 
 
-def _id(host: str, row: ObjectVersion, *, versioned: bool = True) -> str:
+def _id(host: str, row: VaultObjectVersion, *, versioned: bool = True) -> str:
     return f"https://{host}/{row.kind}/{row.name}" + (f"/{row.version}" if versioned else "")
 
 
-def _attributes(row: ObjectVersion) -> Json:
+def _attributes(row: VaultObjectVersion) -> Json:
     times = {"created": row.created, "updated": row.updated}
     times |= {name: int(row.document[name]) for name in ("exp", "nbf") if name in row.document}
     return {"enabled": row.enabled} | times | RECOVERY
 
 
-def _tags(row: ObjectVersion) -> Json:
+def _tags_field(row: VaultObjectVersion) -> Json:
     tags = row.document.get("tags")
     return {} if tags is None else {"tags": msgspec.json.decode(tags, type=dict[str, str])}
 
 
-def _text(tags: dict[str, str]) -> str:
+def _encode_tags(tags: dict[str, str]) -> str:
     return msgspec.json.encode(tags).decode()
 
 
-def _managed(row: ObjectVersion) -> Json:
+def _managed_field(row: VaultObjectVersion) -> Json:
     return {"managed": True} if "managed" in row.document else {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from keyferry.devvault.model import SECRET_NAME, DeletedObject, ObjectKind, ObjectVersion
+from keyferry.devvault.model import SECRET_NAME, DeletedObject, ObjectKind, VaultObjectVersion
 from keyferry.devvault.secret_table import RECOVERABLE_DAYS
 from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInvalidError
 
@@ -25,13 +25,15 @@ class ObjectTable:
 
     Args:
         database: where they are kept; a vault must be in it before something is put into it.
-        clock: seconds since 1970.
+        wall_time: seconds since 1970.
         kind: which objects.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float], kind: ObjectKind) -> None:
+    def __init__(
+        self, database: Database, wall_time: Callable[[], float], kind: ObjectKind
+    ) -> None:
         self._database = database
-        self._clock = clock
+        self._wall_time = wall_time
         self.kind = kind
 
     def put(
@@ -42,7 +44,7 @@ class ObjectTable:
         document: Mapping[str, str],
         *,
         enabled: bool = True,
-    ) -> ObjectVersion:
+    ) -> VaultObjectVersion:
         """Store a new version, which becomes the latest.
 
         Raises:
@@ -55,25 +57,25 @@ class ObjectTable:
                 f"{self.kind.singular} {name!r} of vault {vault!r} is deleted but recoverable",
                 "Recover or purge it first.",
             )
-        now = int(self._clock())
-        row = ObjectVersion(
+        now = int(self._wall_time())
+        row = VaultObjectVersion(
             self.kind, vault.lower(), name, version, document, enabled, created=now, updated=now
         )
         with self._database.write() as connection:
             connection.execute(
                 f"INSERT INTO object_version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608
-                _values(row),
+                _to_columns(row),
             )
         return row
 
-    def find(self, vault: str, name: str, version: str | None = None) -> ObjectVersion | None:
+    def find(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion | None:
         """That version, or the latest one; None when there is none or the object is deleted."""
         versions = self.versions(vault, name)
         if version is None:
             return versions[-1] if versions else None
         return next((row for row in versions if row.version == version.lower()), None)
 
-    def get(self, vault: str, name: str, version: str | None = None) -> ObjectVersion:
+    def get(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion:
         """As `find`, for callers that must have one.
 
         Raises:
@@ -84,16 +86,16 @@ class ObjectTable:
         what = f"{self.kind.singular} {name!r}" + (f" version {version!r}" if version else "")
         raise ObjectNotFoundError(f"vault {vault!r} has no {what}", "List what it has.")
 
-    def versions(self, vault: str, name: str) -> tuple[ObjectVersion, ...]:
+    def versions(self, vault: str, name: str) -> tuple[VaultObjectVersion, ...]:
         """All versions, the oldest first; none when the object is deleted."""
         if self.find_deleted(vault, name) is not None:
             return ()
         return self._all_versions(vault, name)
 
-    def latest(self, vault: str) -> tuple[ObjectVersion, ...]:
+    def latest(self, vault: str) -> tuple[VaultObjectVersion, ...]:
         """The latest version of each object of a vault that is not deleted, by name."""
 
-        def load(connection: sqlite3.Connection) -> tuple[ObjectVersion, ...]:
+        def load(connection: sqlite3.Connection) -> tuple[VaultObjectVersion, ...]:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM object_version WHERE serial IN"  # noqa: S608
                 " (SELECT max(serial) FROM object_version WHERE kind = ? AND vault = ?"
@@ -101,20 +103,20 @@ class ObjectTable:
                 " (SELECT name FROM deleted_object WHERE kind = ? AND vault = ?) ORDER BY name",
                 (self.kind, vault.lower()) * 2,
             )
-            return tuple(_row(values) for values in rows)
+            return tuple(_from_columns(values) for values in rows)
 
         return self._database.read(("latest", self.kind, vault.lower()), load)
 
-    def enable(
+    def set_enabled(
         self, vault: str, name: str, version: str | None = None, *, enabled: bool = True
-    ) -> ObjectVersion:
+    ) -> VaultObjectVersion:
         """Enable or disable one version (or the latest) and return it.
 
         Raises:
             ObjectNotFoundError: there is no such version.
         """
         old = self.get(vault, name, version)
-        new = replace(old, enabled=enabled, updated=int(self._clock()))
+        new = replace(old, enabled=enabled, updated=int(self._wall_time()))
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE object_version SET enabled = ?, updated = ?"
@@ -123,21 +125,21 @@ class ObjectTable:
             )
         return new
 
-    def describe(
-        self, vault: str, name: str, version: str, said: Mapping[str, str]
-    ) -> ObjectVersion:
-        """Put `said` into the document of one version, and return it.
+    def update_document(
+        self, vault: str, name: str, version: str, changes: Mapping[str, str]
+    ) -> VaultObjectVersion:
+        """Put `changes` into the document of one version, and return it.
 
         Raises:
             ObjectNotFoundError: there is no such version.
         """
         old = self.get(vault, name, version)
-        new = replace(old, document={**old.document, **said}, updated=int(self._clock()))
+        new = replace(old, document={**old.document, **changes}, updated=int(self._wall_time()))
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE object_version SET document = ?, updated = ?"
                 " WHERE kind = ? AND vault = ? AND name = ? AND version = ?",
-                (_document(new), new.updated, self.kind, old.vault, old.name, old.version),
+                (_encode_document(new), new.updated, self.kind, old.vault, old.name, old.version),
             )
         return new
 
@@ -147,12 +149,12 @@ class ObjectTable:
         Raises:
             ObjectNotFoundError: there is no such object.
         """
-        row, now = self.get(vault, name), int(self._clock())
+        row, now = self.get(vault, name), int(self._wall_time())
         deleted = DeletedObject(row, now, now + RECOVERABLE_DAYS * 86_400)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT INTO deleted_object VALUES (?, ?, ?, ?, ?)",
-                (self.kind, row.vault, row.name, deleted.deleted, deleted.purge),
+                (self.kind, row.vault, row.name, deleted.deleted_at, deleted.purge_at),
             )
         return deleted
 
@@ -197,14 +199,14 @@ class ObjectTable:
             )
         self.recover(vault, name)
 
-    def _all_versions(self, vault: str, name: str) -> tuple[ObjectVersion, ...]:
-        def load(connection: sqlite3.Connection) -> tuple[ObjectVersion, ...]:
+    def _all_versions(self, vault: str, name: str) -> tuple[VaultObjectVersion, ...]:
+        def load(connection: sqlite3.Connection) -> tuple[VaultObjectVersion, ...]:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM object_version"  # noqa: S608
                 " WHERE kind = ? AND vault = ? AND name = ? ORDER BY serial",
                 (self.kind, vault.lower(), name),
             )
-            return tuple(_row(values) for values in rows)
+            return tuple(_from_columns(values) for values in rows)
 
         return self._database.read(("versions", self.kind, vault.lower(), name.lower()), load)
 
@@ -222,19 +224,19 @@ def check_object_name(name: str, kind: ObjectKind) -> None:
         )
 
 
-def _values(row: ObjectVersion) -> tuple[object, ...]:
+def _to_columns(row: VaultObjectVersion) -> tuple[object, ...]:
     """The fields in the order of `_COLUMNS`."""
     identity = (row.kind, row.vault, row.name, row.version)
-    return (*identity, _document(row), int(row.enabled), row.created, row.updated)
+    return (*identity, _encode_document(row), int(row.enabled), row.created, row.updated)
 
 
-def _document(row: ObjectVersion) -> str:
+def _encode_document(row: VaultObjectVersion) -> str:
     return msgspec.json.encode(dict(row.document)).decode()
 
 
-def _row(values: tuple[Any, ...]) -> ObjectVersion:
+def _from_columns(values: tuple[Any, ...]) -> VaultObjectVersion:
     kind, vault, name, version, document, enabled, created, updated = values
     parsed = msgspec.json.decode(document, type=dict[str, str])
-    return ObjectVersion(
+    return VaultObjectVersion(
         ObjectKind(kind), vault, name, version, parsed, bool(enabled), created, updated
     )

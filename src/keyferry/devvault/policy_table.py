@@ -38,7 +38,9 @@ class PolicyTable:
 
         return self._database.read(("tenant", vault.lower()), load)
 
-    def grant(self, vault: str, client_id: str, permissions: Iterable[Permission]) -> None:
+    def set_permissions(
+        self, vault: str, client_id: str, permissions: Iterable[Permission]
+    ) -> None:
         """Set the policy of an identity on an existing vault to `permissions`; none revokes it.
 
         Raises:

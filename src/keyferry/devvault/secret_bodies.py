@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from keyferry.devvault.exchange import Call, Refused, vault_error
+from keyferry.devvault.exchange import HttpError, Request, vault_error_response
 from keyferry.devvault.model import DeletedSecret, SecretAttributes, SecretVersion
 
 MAX_PAGE = 25
@@ -23,13 +23,13 @@ class _Attributes(msgspec.Struct, frozen=True):
     nbf: int | None = None
 
 
-class _Patch(msgspec.Struct, frozen=True):
+class _PatchBody(msgspec.Struct, frozen=True):
     contentType: str | None = None  # noqa: N815 - a name of the wire
     tags: dict[str, str] | None = None
     attributes: _Attributes | None = None
 
 
-class _Set(_Patch, frozen=True, kw_only=True):
+class _SetBody(_PatchBody, frozen=True, kw_only=True):
     value: str
 
 
@@ -40,10 +40,10 @@ def parse_set(body: bytes) -> tuple[str, SecretAttributes]:
         Refused: it is not the JSON that it should be.
     """
     try:
-        parsed = msgspec.json.decode(body, type=_Set)
+        parsed = msgspec.json.decode(body, type=_SetBody)
     except msgspec.DecodeError:
         # The text of this error can quote the body.
-        raise _bad_body() from None
+        raise _malformed_body() from None
     return parsed.value, _attributes(parsed)
 
 
@@ -54,9 +54,9 @@ def parse_patch(body: bytes) -> SecretAttributes:
         Refused: it is not the JSON that it should be.
     """
     try:
-        return _attributes(msgspec.json.decode(body or b"{}", type=_Patch))
+        return _attributes(msgspec.json.decode(body or b"{}", type=_PatchBody))
     except msgspec.DecodeError:
-        raise _bad_body() from None
+        raise _malformed_body() from None
 
 
 def secret_body(host: str, row: SecretVersion, *, with_value: bool) -> Json:
@@ -84,57 +84,61 @@ def secret_item(host: str, row: SecretVersion, *, versioned: bool = False) -> Js
     return item
 
 
-def deleted_body(host: str, row: DeletedSecret) -> Json:
+def deleted_secret_body(host: str, row: DeletedSecret) -> Json:
     """A DeletedSecretBundle, without the value."""
     return secret_item(host, row.latest, versioned=True) | {
         "recoveryId": f"https://{host}/deletedsecrets/{row.latest.name}",
-        "deletedDate": row.deleted,
-        "scheduledPurgeDate": row.purge,
+        "deletedDate": row.deleted_at,
+        "scheduledPurgeDate": row.purge_at,
     }
 
 
-def page(call: Call, items: list[Json]) -> Json:
+def paginate(request: Request, items: list[Json]) -> Json:
     """The page of `items` that the query asks for, and the address of the next one.
 
     Raises:
         Refused: `maxresults` or the skip token is no good.
     """
-    size = _page_size(call.query.get("maxresults"))
-    start = _skip(call.query.get("$skiptoken"))
+    size = _parse_page_size(request.query.get("maxresults"))
+    start = _parse_skip_token(request.query.get("$skiptoken"))
     following = None
     if start + size < len(items):
         token = base64.urlsafe_b64encode(str(start + size).encode()).decode()
         query = urlencode(
             {
-                "api-version": call.query.get("api-version", ""),
+                "api-version": request.query.get("api-version", ""),
                 "$skiptoken": token,
                 "maxresults": size,
             }
         )
-        following = f"https://{call.host}{call.path}?{query}"
+        following = f"https://{request.host}{request.path}?{query}"
     return {"value": items[start : start + size], "nextLink": following}
 
 
-def _page_size(text: str | None) -> int:
+def _parse_page_size(text: str | None) -> int:
     if text is None:
         return MAX_PAGE
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_PAGE):
-        raise Refused(
-            vault_error(400, "BadParameter", f"maxresults must be between 1 and {MAX_PAGE}.")
+        raise HttpError(
+            vault_error_response(
+                400, "BadParameter", f"maxresults must be between 1 and {MAX_PAGE}."
+            )
         )
     return int(text)
 
 
-def _skip(token: str | None) -> int:
+def _parse_skip_token(token: str | None) -> int:
     if token is None:
         return 0
     try:
         return max(0, int(base64.urlsafe_b64decode(token)))
     except (ValueError, binascii.Error):
-        raise Refused(vault_error(400, "BadParameter", "The skip token is malformed.")) from None
+        raise HttpError(
+            vault_error_response(400, "BadParameter", "The skip token is malformed.")
+        ) from None
 
 
-def _attributes(body: _Patch) -> SecretAttributes:
+def _attributes(body: _PatchBody) -> SecretAttributes:
     given = body.attributes or _Attributes()
     return SecretAttributes(
         enabled=given.enabled,
@@ -145,7 +149,9 @@ def _attributes(body: _Patch) -> SecretAttributes:
     )
 
 
-def _bad_body() -> Refused:
-    return Refused(
-        vault_error(400, "BadParameter", "The request body is not the JSON that was expected.")
+def _malformed_body() -> HttpError:
+    return HttpError(
+        vault_error_response(
+            400, "BadParameter", "The request body is not the JSON that was expected."
+        )
     )

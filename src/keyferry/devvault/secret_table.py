@@ -34,9 +34,9 @@ _COLUMNS = (
 class SecretTable:
     """Reads and writes secrets. Case does not matter in the names of vaults and secrets."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, wall_time: Callable[[], float]) -> None:
         self._database = database
-        self._clock = clock
+        self._wall_time = wall_time
 
     def ensure_vault(self, vault: str) -> bool:
         """Make sure that `vault` exists; True when it did not.
@@ -52,7 +52,7 @@ class SecretTable:
         with self._database.write() as connection:
             created = connection.execute(
                 "INSERT OR IGNORE INTO vault (name, created) VALUES (?, ?)",
-                (vault.lower(), int(self._clock())),
+                (vault.lower(), int(self._wall_time())),
             )
             return created.rowcount == 1
 
@@ -92,7 +92,7 @@ class SecretTable:
                 f"secret {name!r} of vault {vault!r} is deleted but recoverable",
                 "Recover or purge it first.",
             )
-        given, now = attributes or SecretAttributes(), int(self._clock())
+        given, now = attributes or SecretAttributes(), int(self._wall_time())
         row = SecretVersion(
             vault=vault.lower(),
             name=name,
@@ -110,7 +110,7 @@ class SecretTable:
         with self._database.write() as connection:
             connection.execute(
                 f"INSERT INTO secret_version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
-                _values(row),
+                _to_columns(row),
             )
         return row
 
@@ -156,7 +156,7 @@ class SecretTable:
                 " AND name NOT IN (SELECT name FROM deleted_secret WHERE vault = ?) ORDER BY name",
                 (vault.lower(), vault.lower()),
             )
-            return tuple(_row(values) for values in rows)
+            return tuple(_from_columns(values) for values in rows)
 
         return self._database.read(("latest", vault.lower()), load)
 
@@ -169,12 +169,12 @@ class SecretTable:
             ObjectNotFoundError: there is no such version.
         """
         old = self.get(vault, name, version)
-        new = replace(old, updated=int(self._clock()), **_given(attributes))
+        new = replace(old, updated=int(self._wall_time()), **_changed_fields(attributes))
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE secret_version SET content_type = ?, tags = ?, enabled = ?, updated = ?,"
                 " expires = ?, not_before = ? WHERE vault = ? AND name = ? AND version = ?",
-                (*_values(new)[4:7], *_values(new)[8:11], old.vault, old.name, old.version),
+                (*_to_columns(new)[4:7], *_to_columns(new)[8:11], old.vault, old.name, old.version),
             )
         return new
 
@@ -184,12 +184,12 @@ class SecretTable:
         Raises:
             ObjectNotFoundError: there is no such secret.
         """
-        row, now = self.get(vault, name), int(self._clock())
+        row, now = self.get(vault, name), int(self._wall_time())
         deleted = DeletedSecret(row, now, now + RECOVERABLE_DAYS * 86_400)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT INTO deleted_secret VALUES (?, ?, ?, ?)",
-                (row.vault, row.name, deleted.deleted, deleted.purge),
+                (row.vault, row.name, deleted.deleted_at, deleted.purge_at),
             )
         return deleted
 
@@ -216,7 +216,7 @@ class SecretTable:
     def recover(self, vault: str, name: str) -> None:
         """Undo `delete`; nothing happens when the secret is not deleted."""
         with self._database.write() as connection:
-            _forget_deletion(connection, vault, name)
+            _undelete(connection, vault, name)
 
     def purge(self, vault: str, name: str) -> None:
         """Remove a deleted secret with all its versions; nothing happens when it is not deleted."""
@@ -226,7 +226,7 @@ class SecretTable:
             connection.execute(
                 "DELETE FROM secret_version WHERE vault = ? AND name = ?", (vault.lower(), name)
             )
-            _forget_deletion(connection, vault, name)
+            _undelete(connection, vault, name)
 
     @staticmethod
     def _all_versions(
@@ -234,7 +234,7 @@ class SecretTable:
     ) -> tuple[SecretVersion, ...]:
         query = f"SELECT {_COLUMNS} FROM secret_version WHERE vault = ? AND name = ?"  # noqa: S608
         rows = connection.execute(f"{query} ORDER BY serial", (vault.lower(), name))
-        return tuple(_row(values) for values in rows)
+        return tuple(_from_columns(values) for values in rows)
 
 
 def _check_secret(name: str, value: str) -> None:
@@ -250,18 +250,18 @@ def _check_secret(name: str, value: str) -> None:
         )
 
 
-def _given(attributes: SecretAttributes) -> dict[str, Any]:
+def _changed_fields(attributes: SecretAttributes) -> dict[str, Any]:
     named = ((field.name, getattr(attributes, field.name)) for field in fields(attributes))
     return {name: value for name, value in named if value is not None}
 
 
-def _forget_deletion(connection: sqlite3.Connection, vault: str, name: str) -> None:
+def _undelete(connection: sqlite3.Connection, vault: str, name: str) -> None:
     connection.execute(
         "DELETE FROM deleted_secret WHERE vault = ? AND name = ?", (vault.lower(), name)
     )
 
 
-def _values(row: SecretVersion) -> tuple[object, ...]:
+def _to_columns(row: SecretVersion) -> tuple[object, ...]:
     """The fields in the order of `_COLUMNS`."""
     tags = None if row.tags is None else msgspec.json.encode(dict(row.tags)).decode()
     return (
@@ -280,7 +280,7 @@ def _values(row: SecretVersion) -> tuple[object, ...]:
     )
 
 
-def _row(values: tuple[Any, ...]) -> SecretVersion:
+def _from_columns(values: tuple[Any, ...]) -> SecretVersion:
     (vault, name, version, value, content_type, tags, enabled, *times) = values
     created, updated, expires, not_before, of_certificate = times
     return SecretVersion(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.devvault.exchange import Answer, Call, Refused, vault_error
+from keyferry.devvault.exchange import HttpError, Request, Response, vault_error_response
 from keyferry.devvault.model import (
     MAX_VALUE_BYTES,
     SECRET_NAME,
@@ -14,8 +14,8 @@ from keyferry.devvault.model import (
     SecretVersion,
 )
 from keyferry.devvault.secret_bodies import (
-    deleted_body,
-    page,
+    deleted_secret_body,
+    paginate,
     parse_patch,
     parse_set,
     secret_body,
@@ -27,62 +27,66 @@ if TYPE_CHECKING:
     from keyferry.devvault.vault import Caller
 
 
-class Secrets:
+class SecretsApi:
     """Answers for `/secrets` and `/deletedsecrets` of every vault."""
 
     def __init__(self, table: SecretTable) -> None:
         self._table = table
 
-    def answer(self, call: Call, caller: Caller) -> Answer:  # noqa: PLR0911 - a routing table
+    def handle(self, request: Request, caller: Caller) -> Response:  # noqa: PLR0911 - a routing table
         """Handle one request of an authenticated caller.
 
         Raises:
             Refused: with the answer that says why.
         """
-        match (call.method, *call.path.strip("/").split("/")):
+        match (request.method, *request.path.strip("/").split("/")):
             case ("GET", "secrets"):
-                return self._list(call, caller)
+                return self._list(request, caller)
             case ("GET", "secrets", name, "versions"):
-                return self._versions(call, caller, _name(name))
+                return self._versions(request, caller, _checked_name(name))
             case ("GET", "secrets", name, *version) if len(version) < 2:
-                return self._get(call, caller, _name(name), *version)
+                return self._get(request, caller, _checked_name(name), *version)
             case ("PUT", "secrets", name):
-                return self._set(call, caller, _name(name))
+                return self._set(request, caller, _checked_name(name))
             case ("PATCH", "secrets", name, *version) if len(version) < 2:
-                return self._update(call, caller, _name(name), *version)
+                return self._update(request, caller, _checked_name(name), *version)
             case ("DELETE", "secrets", name):
-                return self._delete(call, caller, _name(name))
+                return self._delete(request, caller, _checked_name(name))
             case (_, "deletedsecrets", *rest):
-                return self._deleted(call, caller, rest)
+                return self._deleted(request, caller, rest)
             case _:
-                raise Refused(vault_error(405, "BadParameter", "The method is not allowed here."))
+                raise HttpError(
+                    vault_error_response(405, "BadParameter", "The method is not allowed here.")
+                )
 
-    def _get(self, call: Call, caller: Caller, name: str, version: str | None = None) -> Answer:
-        caller.need(Permission.GET)
-        row = self._found(self._table.find(caller.vault, name, version), name, version)
+    def _get(
+        self, request: Request, caller: Caller, name: str, version: str | None = None
+    ) -> Response:
+        caller.require(Permission.GET)
+        row = self._require_row(self._table.find(caller.vault, name, version), name, version)
         if not row.enabled:
-            raise Refused(
-                vault_error(
+            raise HttpError(
+                vault_error_response(
                     403,
                     "Forbidden",
                     "Operation get is not allowed on a disabled secret.",
                     "SecretDisabled",
                 )
             )
-        return Answer(200, secret_body(call.host, row, with_value=True))
+        return Response(200, secret_body(request.host, row, with_value=True))
 
-    def _set(self, call: Call, caller: Caller, name: str) -> Answer:
-        caller.need(Permission.SET)
-        value, attributes = parse_set(call.body)
+    def _set(self, request: Request, caller: Caller, name: str) -> Response:
+        caller.require(Permission.SET)
+        value, attributes = parse_set(request.body)
         if len(value.encode()) > MAX_VALUE_BYTES:
-            raise Refused(
-                vault_error(
+            raise HttpError(
+                vault_error_response(
                     400, "BadParameter", f"The value is longer than {MAX_VALUE_BYTES} bytes."
                 )
             )
         if self._table.find_deleted(caller.vault, name):
-            raise Refused(
-                vault_error(
+            raise HttpError(
+                vault_error_response(
                     409,
                     "Conflict",
                     f"Secret {name} is currently in a deleted but recoverable state, and its name"
@@ -91,70 +95,82 @@ class Secrets:
                 )
             )
         row = self._table.set(caller.vault, name, value, attributes)
-        return Answer(200, secret_body(call.host, row, with_value=True))
+        return Response(200, secret_body(request.host, row, with_value=True))
 
-    def _update(self, call: Call, caller: Caller, name: str, version: str | None = None) -> Answer:
-        caller.need(Permission.SET)
-        attributes: SecretAttributes = parse_patch(call.body)
-        old = self._found(self._table.find(caller.vault, name, version), name, version)
+    def _update(
+        self, request: Request, caller: Caller, name: str, version: str | None = None
+    ) -> Response:
+        caller.require(Permission.SET)
+        attributes: SecretAttributes = parse_patch(request.body)
+        old = self._require_row(self._table.find(caller.vault, name, version), name, version)
         row = self._table.update(caller.vault, name, old.version, attributes)
-        return Answer(200, secret_body(call.host, row, with_value=False))
+        return Response(200, secret_body(request.host, row, with_value=False))
 
-    def _list(self, call: Call, caller: Caller) -> Answer:
-        caller.need(Permission.LIST)
-        items = [secret_item(call.host, row) for row in self._table.latest(caller.vault)]
-        return Answer(200, page(call, items))
+    def _list(self, request: Request, caller: Caller) -> Response:
+        caller.require(Permission.LIST)
+        items = [secret_item(request.host, row) for row in self._table.latest(caller.vault)]
+        return Response(200, paginate(request, items))
 
-    def _versions(self, call: Call, caller: Caller, name: str) -> Answer:
+    def _versions(self, request: Request, caller: Caller, name: str) -> Response:
         """List the versions by id, not by age: the real vault promises no order either."""
-        caller.need(Permission.LIST)
+        caller.require(Permission.LIST)
         rows = sorted(self._table.versions(caller.vault, name), key=lambda row: row.version)
-        self._found(rows[0] if rows else None, name, None)
-        return Answer(
-            200, page(call, [secret_item(call.host, row, versioned=True) for row in rows])
+        self._require_row(rows[0] if rows else None, name, None)
+        return Response(
+            200, paginate(request, [secret_item(request.host, row, versioned=True) for row in rows])
         )
 
-    def _delete(self, call: Call, caller: Caller, name: str) -> Answer:
-        caller.need(Permission.DELETE)
-        self._found(self._table.find(caller.vault, name), name, None)
-        return Answer(200, deleted_body(call.host, self._table.delete(caller.vault, name)))
+    def _delete(self, request: Request, caller: Caller, name: str) -> Response:
+        caller.require(Permission.DELETE)
+        self._require_row(self._table.find(caller.vault, name), name, None)
+        return Response(
+            200, deleted_secret_body(request.host, self._table.delete(caller.vault, name))
+        )
 
-    def _deleted(self, call: Call, caller: Caller, rest: list[str]) -> Answer:
-        match (call.method, *rest):
+    def _deleted(self, request: Request, caller: Caller, rest: list[str]) -> Response:
+        match (request.method, *rest):
             case ("GET",):
-                caller.need(Permission.LIST)
+                caller.require(Permission.LIST)
                 rows = self._table.deleted(caller.vault)
-                return Answer(200, page(call, [deleted_body(call.host, row) for row in rows]))
+                return Response(
+                    200, paginate(request, [deleted_secret_body(request.host, row) for row in rows])
+                )
             case ("GET", name):
-                caller.need(Permission.GET)
-                return Answer(200, deleted_body(call.host, self._found_deleted(caller, name)))
+                caller.require(Permission.GET)
+                return Response(
+                    200, deleted_secret_body(request.host, self._require_deleted(caller, name))
+                )
             case ("DELETE", name):
-                caller.need(Permission.PURGE)
-                self._found_deleted(caller, name)
+                caller.require(Permission.PURGE)
+                self._require_deleted(caller, name)
                 self._table.purge(caller.vault, name)
-                return Answer(204)
+                return Response(204)
             case ("POST", name, "recover"):
-                caller.need(Permission.RECOVER)
-                row = self._found_deleted(caller, name).latest
+                caller.require(Permission.RECOVER)
+                row = self._require_deleted(caller, name).latest
                 self._table.recover(caller.vault, name)
-                return Answer(200, secret_body(call.host, row, with_value=False))
+                return Response(200, secret_body(request.host, row, with_value=False))
             case _:
-                raise Refused(vault_error(405, "BadParameter", "The method is not allowed here."))
+                raise HttpError(
+                    vault_error_response(405, "BadParameter", "The method is not allowed here.")
+                )
 
-    def _found_deleted(self, caller: Caller, name: str) -> DeletedSecret:
+    def _require_deleted(self, caller: Caller, name: str) -> DeletedSecret:
         row = self._table.find_deleted(caller.vault, name)
         if row is None:
-            raise Refused(
-                vault_error(404, "SecretNotFound", f"Deleted secret not found: {_name(name)}")
+            raise HttpError(
+                vault_error_response(
+                    404, "SecretNotFound", f"Deleted secret not found: {_checked_name(name)}"
+                )
             )
         return row
 
     @staticmethod
-    def _found(row: SecretVersion | None, name: str, version: str | None) -> SecretVersion:
+    def _require_row(row: SecretVersion | None, name: str, version: str | None) -> SecretVersion:
         if row is None:
             what = f"{name}/{version}" if version else name
-            raise Refused(
-                vault_error(
+            raise HttpError(
+                vault_error_response(
                     404,
                     "SecretNotFound",
                     f"A secret with (name/id) {what} was not found in this key vault. If you"
@@ -164,10 +180,10 @@ class Secrets:
         return row
 
 
-def _name(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not SECRET_NAME.fullmatch(name):
-        raise Refused(
-            vault_error(
+        raise HttpError(
+            vault_error_response(
                 400,
                 "BadParameter",
                 f"The request URI contains an invalid name: {name[:130]}",

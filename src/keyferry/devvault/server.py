@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from keyferry.devvault.authority import server_certificate
-from keyferry.devvault.folder import Listening, announced, held
+from keyferry.devvault.authority import write_server_certificate
+from keyferry.devvault.folder import BoundAddresses, connection_file, locked
 from keyferry.devvault.gateway import Gateway, Handler
 from keyferry.devvault.server_names import ServerNames
 from keyferry.errors import PlatformError, RequestInvalidError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from keyferry.devvault.data import DevVaultData
-    from keyferry.devvault.journal import Journal
+    from keyferry.devvault.journal import RequestLog
 
 _STOP_SECONDS = 1.0
 
@@ -29,17 +29,17 @@ _STOP_SECONDS = 1.0
 async def serve(
     data: DevVaultData,
     *,
-    journal: Journal,
+    request_log: RequestLog,
     listen: tuple[str, int] = ("127.0.0.1", 0),
-    clock: Callable[[], float] = time.time,
-) -> AsyncIterator[Listening]:
+    wall_time: Callable[[], float] = time.time,
+) -> AsyncIterator[BoundAddresses]:
     """Serve `data` until the block ends.
 
     Args:
         data: what is served.
-        journal: is told of every request.
+        request_log: is told of every request.
         listen: address and port for TLS; port 0 is a free one, as the plain port always is.
-        clock: seconds since 1970.
+        wall_time: seconds since 1970.
 
     Raises:
         RequestInvalidError: the address is not loopback.
@@ -48,16 +48,16 @@ async def serve(
     address, port = listen
     check_loopback(address)
     names = ServerNames()
-    gateway = Gateway(data, journal, clock, names)
-    with held(data.folder):
+    gateway = Gateway(data, request_log, wall_time, names)
+    with locked(data.folder):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(server_certificate(data.folder))
-        names.watch(context)
+        context.load_cert_chain(write_server_certificate(data.folder))
+        names.track(context)
         async with AsyncExitStack() as stack:
             https = await _listen(stack, gateway.serve_https, (address, port), context)
             http = await _listen(stack, gateway.serve_http, (address, 0), None)
-            listening = Listening(https, http)
-            with announced(data.folder, listening):
+            listening = BoundAddresses(https, http)
+            with connection_file(data.folder, listening):
                 yield listening
 
 

@@ -16,7 +16,7 @@ class ServerNames:
     def __init__(self) -> None:
         self._names: WeakKeyDictionary[object, str] = WeakKeyDictionary()
 
-    def watch(self, context: ssl.SSLContext) -> None:
+    def track(self, context: ssl.SSLContext) -> None:
         """Remember the names of all connections that `context` accepts from now on."""
 
         def note(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
@@ -24,7 +24,7 @@ class ServerNames:
 
         context.sni_callback = note
 
-    def of(self, transport: asyncio.BaseTransport | None) -> str:
+    def get(self, transport: asyncio.BaseTransport | None) -> str:
         """The name that the client of a connection asked for; "" for none."""
         connection = transport.get_extra_info("ssl_object") if transport else None
         return "" if connection is None else self._names.get(connection, "")

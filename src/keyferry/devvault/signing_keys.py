@@ -9,7 +9,7 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from keyferry.devvault.jwt import Jwks, jwk_of
+from keyferry.devvault.jwt import Jwks, to_jwk
 from keyferry.devvault.model import CLUSTER_ISSUER
 from keyferry.errors import InternalError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from keyferry.devvault.database import Database
 
 
-class SigningKey(StrEnum):
+class SigningKeyName(StrEnum):
     """The keys that there are."""
 
     ENTRA = "entra"
@@ -29,42 +29,44 @@ class SigningKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._loaded: dict[SigningKey, rsa.RSAPrivateKey] = {}
+        self._loaded: dict[SigningKeyName, rsa.RSAPrivateKey] = {}
 
-    def private(self, name: SigningKey) -> rsa.RSAPrivateKey:
+    def private_key(self, name: SigningKeyName) -> rsa.RSAPrivateKey:
         """The private key of that name."""
         if name not in self._loaded:
-            self._loaded[name] = _parse(self._stored(name) or self._make(name))
+            self._loaded[name] = _parse_key(self._load_pem(name) or self._create_pem(name))
         return self._loaded[name]
 
-    def published(self, name: SigningKey) -> Jwks:
+    def public_jwks(self, name: SigningKeyName) -> Jwks:
         """The public half, as its issuer serves it."""
-        return Jwks([jwk_of(self.private(name).public_key())])
+        return Jwks([to_jwk(self.private_key(name).public_key())])
 
-    def _stored(self, name: SigningKey) -> str | None:
+    def _load_pem(self, name: SigningKeyName) -> str | None:
         row = self._database.read(
             ("signing_key", name),
             lambda c: c.execute("SELECT pem FROM signing_key WHERE name = ?", (name,)).fetchone(),
         )
         return str(row[0]) if row else None
 
-    def _make(self, name: SigningKey) -> str:
+    def _create_pem(self, name: SigningKeyName) -> str:
         """Make and store the key; when another process was faster, its key stands."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         with self._database.write() as connection:
-            connection.execute("INSERT OR IGNORE INTO signing_key VALUES (?, ?)", (name, _pem(key)))
+            connection.execute(
+                "INSERT OR IGNORE INTO signing_key VALUES (?, ?)", (name, _key_pem(key))
+            )
             (pem,) = connection.execute(
                 "SELECT pem FROM signing_key WHERE name = ?", (name,)
             ).fetchone()
-            if name is SigningKey.CLUSTER:
-                jwks = msgspec.json.encode(Jwks([jwk_of(_parse(pem).public_key())])).decode()
+            if name is SigningKeyName.CLUSTER:
+                jwks = msgspec.json.encode(Jwks([to_jwk(_parse_key(pem).public_key())])).decode()
                 connection.execute(
                     "INSERT OR REPLACE INTO issuer VALUES (?, ?)", (CLUSTER_ISSUER, jwks)
                 )
         return str(pem)
 
 
-def _pem(key: rsa.RSAPrivateKey) -> str:
+def _key_pem(key: rsa.RSAPrivateKey) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -72,7 +74,7 @@ def _pem(key: rsa.RSAPrivateKey) -> str:
     ).decode()
 
 
-def _parse(pem: str) -> rsa.RSAPrivateKey:
+def _parse_key(pem: str) -> rsa.RSAPrivateKey:
     key = serialization.load_pem_private_key(pem.encode(), password=None)
     if not isinstance(key, rsa.RSAPrivateKey):
         raise InternalError("a signing key of the development vault is not an RSA key")

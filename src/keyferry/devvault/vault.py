@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from keyferry.devvault.access_tokens import AccessTokens, TokenProblem
-from keyferry.devvault.exchange import Answer, Call, Refused, vault_error
+from keyferry.devvault.access_tokens import AccessTokens, TokenRejection
+from keyferry.devvault.exchange import HttpError, Request, Response, vault_error_response
 
 if TYPE_CHECKING:
-    from keyferry.devvault.clouds import VaultStation
+    from keyferry.devvault.clouds import VaultHost
     from keyferry.devvault.data import DevVaultData
-    from keyferry.devvault.jwt import Claims
+    from keyferry.devvault.jwt import JwtClaims
     from keyferry.devvault.model import Permission
 
 API_VERSIONS = frozenset(
@@ -31,10 +31,10 @@ class Caller:
     """
 
     vault: str
-    claims: Claims
+    claims: JwtClaims
     permissions: frozenset[Permission]
 
-    def need(self, permission: Permission, kind: str = "secrets") -> None:
+    def require(self, permission: Permission, kind: str = "secrets") -> None:
         """Make sure that the caller may do this to objects of that kind.
 
         One policy stands for all kinds; the real vault has one for each.
@@ -45,7 +45,7 @@ class Caller:
         if permission in self.permissions:
             return
         who = f"appid={self.claims.appid};oid={self.claims.oid};iss={self.claims.iss}"
-        refusal = vault_error(
+        refusal = vault_error_response(
             403,
             "Forbidden",
             f"The user, group or application '{who}' does not have {kind} {permission} permission"
@@ -55,81 +55,83 @@ class Caller:
         note = (
             f"allow it: keyferry devvault policy {self.vault} {self.claims.appid} --allow get,list"
         )
-        raise Refused(replace(refusal, note=note))
+        raise HttpError(replace(refusal, note=note))
 
 
-Operation = Callable[[Call, Caller], Answer]
+CollectionHandler = Callable[[Request, Caller], Response]
 """A handler of one kind of object: secrets, keys or certificates."""
 
 
-class Vault:
+class KeyVaultApi:
     """Answers for every vault of every cloud."""
 
     def __init__(
-        self, data: DevVaultData, tokens: AccessTokens, collections: dict[str, Operation]
+        self, data: DevVaultData, tokens: AccessTokens, handlers: dict[str, CollectionHandler]
     ) -> None:
-        """`collections` maps the first part of a path to who answers for it."""
+        """`handlers` maps the first part of a path to who answers for it."""
         self._data = data
         self._tokens = tokens
-        self._collections = collections
+        self._handlers = handlers
 
-    def answer(self, call: Call, station: VaultStation) -> Answer:
+    def handle(self, request: Request, host: VaultHost) -> Response:
         """Handle one request: vault, token, API version, then the operation.
 
         Raises:
             Refused: with the answer that says why.
         """
-        tenant = self._data.policies.tenant(station.vault)
+        tenant = self._data.policies.tenant(host.vault)
         if tenant is None:
-            refusal = vault_error(
+            refusal = vault_error_response(
                 404,
                 "VaultNotFound",
-                f"There is no vault '{station.vault}' in this development vault.",
+                f"There is no vault '{host.vault}' in this development vault.",
             )
-            note = f"make it: keyferry devvault set {station.vault} NAME"
-            raise Refused(replace(refusal, note=note))
-        claims = self._authenticate(call, station, tenant)
-        _check_api_version(call)
-        collection = self._collections.get(call.path.split("/")[1])
+            note = f"make it: keyferry devvault set {host.vault} NAME"
+            raise HttpError(replace(refusal, note=note))
+        claims = self._authenticate(request, host, tenant)
+        _check_api_version(request)
+        collection = self._handlers.get(request.path.split("/")[1])
         if collection is None:
-            raise Refused(vault_error(404, "NotFound", "There is nothing at this path."))
-        allowed = self._data.policies.allowed(station.vault, claims.appid)
+            raise HttpError(vault_error_response(404, "NotFound", "There is nothing at this path."))
+        allowed = self._data.policies.allowed(host.vault, claims.appid)
         try:
-            answer = collection(call, Caller(station.vault, claims, allowed))
-        except Refused as refusal:
-            answer = refusal.answer
+            answer = collection(request, Caller(host.vault, claims, allowed))
+        except HttpError as refusal:
+            answer = refusal.response
         return replace(answer, principal=claims.appid)
 
-    def _authenticate(self, call: Call, station: VaultStation, tenant: str) -> Claims:
-        scheme, _, token = call.headers.get("authorization", "").partition(" ")
+    def _authenticate(self, request: Request, host: VaultHost, tenant: str) -> JwtClaims:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            problem = TokenProblem("AKV10000: Request is missing a Bearer or PoP token.")
-            raise _unauthorized(station, tenant, problem)
-        claims = self._tokens.check(
-            token.strip(), audience=station.resource, tenant=tenant, now=call.now
+            problem = TokenRejection("AKV10000: Request is missing a Bearer or PoP token.")
+            raise _unauthorized(host, tenant, problem)
+        claims = self._tokens.validate(
+            token.strip(), audience=host.resource, tenant=tenant, now=request.received_at
         )
-        if isinstance(claims, TokenProblem):
-            raise _unauthorized(station, tenant, claims)
+        if isinstance(claims, TokenRejection):
+            raise _unauthorized(host, tenant, claims)
         return claims
 
 
-def _unauthorized(station: VaultStation, tenant: str, problem: TokenProblem) -> Refused:
-    challenge = (
-        f'Bearer authorization="{station.cloud.authority(tenant)}", resource="{station.resource}"'
+def _unauthorized(host: VaultHost, tenant: str, problem: TokenRejection) -> HttpError:
+    challenge = f'Bearer authorization="{host.cloud.authority(tenant)}", resource="{host.resource}"'
+    refusal = vault_error_response(401, "Unauthorized", problem.message)
+    return HttpError(
+        Response(401, refusal.body, {"WWW-Authenticate": challenge}, note=problem.message)
     )
-    refusal = vault_error(401, "Unauthorized", problem.message)
-    return Refused(Answer(401, refusal.body, {"WWW-Authenticate": challenge}, note=problem.message))
 
 
-def _check_api_version(call: Call) -> None:
-    version = call.query.get("api-version", "")
+def _check_api_version(request: Request) -> None:
+    version = request.query.get("api-version", "")
     if not version:
-        raise Refused(
-            vault_error(400, "BadParameter", "The api-version parameter must be specified.")
+        raise HttpError(
+            vault_error_response(
+                400, "BadParameter", "The api-version parameter must be specified."
+            )
         )
     if version not in API_VERSIONS:
-        raise Refused(
-            vault_error(
+        raise HttpError(
+            vault_error_response(
                 400,
                 "BadParameter",
                 f"The specified version ({version[:40]}) is not recognized. Consider using 7.4.",

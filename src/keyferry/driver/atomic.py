@@ -27,18 +27,18 @@ from typing import TYPE_CHECKING
 
 from keyferry.contract import SecretFile
 from keyferry.errors import FilesInvalidError, VolumeError
-from keyferry.paths import path_clash, path_problem
+from keyferry.paths import path_conflict, path_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DATA = "..data"
-_DATA_TMP = "..data_tmp"
-_STAMP = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
+DATA_DIR_NAME = "..data"
+_NEW_DATA_DIR_NAME = "..data_tmp"
+_TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class FileChanges:
     """What a write changed, as sorted paths. All empty: the volume was left untouched."""
 
     added: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Written:
         return bool(self.added or self.changed or self.removed)
 
 
-NOTHING_WRITTEN = Written()
+NO_CHANGES = FileChanges()
 
 
 def check_files(files: Sequence[SecretFile]) -> None:
@@ -61,7 +61,7 @@ def check_files(files: Sequence[SecretFile]) -> None:
                 f"invalid filepath: the path {file.path[:100]!r} {problem}",
                 "Correct the name or alias of the object in the class.",
             )
-    if clash := path_clash(file.path for file in files):
+    if clash := path_conflict(file.path for file in files):
         first, second = clash
         what = (
             f"two objects are written to {first!r}"
@@ -71,7 +71,7 @@ def check_files(files: Sequence[SecretFile]) -> None:
         raise FilesInvalidError(what, "Give each object an alias of its own in the class.")
 
 
-def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
+def write_volume(root: Path, files: Sequence[SecretFile]) -> FileChanges:
     """Makes `files` the whole content of the volume at `root`, if it is not already.
 
     `root` must exist.
@@ -84,16 +84,16 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> Written:
     """
     check_files(files)
     try:
-        current = _current(root)
-        before = _read(root / current) if current else {}
+        current = _current_dir(root)
+        before = _read_tree(root / current) if current else {}
         after = {file.path: (file.mode & 0o777, file.contents) for file in files}
         written = _compare(before, after)
         tops = {path.split("/")[0] for path in after}
         if current is None or written:
-            current = _write_new(root, files, tops)
+            current = _write_timestamped_dir(root, files, tops)
         else:
-            _link(root, tops)
-        _remove_leftovers(root, keep=current, tops=tops)
+            _ensure_links(root, tops)
+        _remove_leftovers(root, keep=current, top_level=tops)
     except OSError as error:
         raise VolumeError(
             f"cannot write the files of {root}: {error.strerror or error}",
@@ -126,7 +126,7 @@ def read_volume(root: Path) -> tuple[SecretFile, ...]:
 
 def is_written(root: Path) -> bool:
     """Whether this module ever wrote a whole set of files to `root`."""
-    return _current(root) is not None
+    return _current_dir(root) is not None
 
 
 def written_at(root: Path) -> datetime:
@@ -136,13 +136,13 @@ def written_at(root: Path) -> datetime:
         VolumeError: it cannot be looked at.
     """
     try:
-        status = ((root / DATA) if is_written(root) else root).stat()
+        status = ((root / DATA_DIR_NAME) if is_written(root) else root).stat()
     except OSError as error:
         raise VolumeError(f"cannot look at {root}: {error.strerror or error}") from error
     return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
-def holds_foreign_files(root: Path) -> bool:
+def has_provider_written_files(root: Path) -> bool:
     """Whether `root` holds files that a provider of the old style wrote there itself."""
     return any(
         not entry.name.startswith("..") and not entry.is_symlink() for entry in _entries(root)
@@ -155,9 +155,9 @@ def looks_like_volume(root: Path) -> bool:
     That is true of an empty folder.
     """
     return all(
-        entry.name in (DATA, _DATA_TMP)
-        or _STAMP.fullmatch(entry.name)
-        or (entry.is_symlink() and os.readlink(entry.path).startswith(DATA + "/"))  # noqa: PTH115
+        entry.name in (DATA_DIR_NAME, _NEW_DATA_DIR_NAME)
+        or _TIMESTAMPED_DIR.fullmatch(entry.name)
+        or (entry.is_symlink() and os.readlink(entry.path).startswith(DATA_DIR_NAME + "/"))  # noqa: PTH115
         for entry in _entries(root)
     )
 
@@ -167,24 +167,24 @@ def _entries(root: Path) -> list[os.DirEntry[str]]:
         return list(entries)
 
 
-def _current(root: Path) -> str | None:
+def _current_dir(root: Path) -> str | None:
     """The name of the folder that `..data` shows; None when there is none, or it leads nowhere."""
     try:
-        name = os.readlink(root / DATA)  # noqa: PTH115
+        name = os.readlink(root / DATA_DIR_NAME)  # noqa: PTH115
     except OSError:
         return None
-    if not _STAMP.fullmatch(name):
+    if not _TIMESTAMPED_DIR.fullmatch(name):
         return None
     return name if (root / name).is_dir() else None
 
 
-def _is_given_to_group(root: Path) -> bool:
+def _inherits_group(root: Path) -> bool:
     """Whether what is made in `root` belongs to its group."""
     found = root.stat()
     return bool(found.st_gid) and bool(found.st_mode & stat.S_ISGID)
 
 
-def _read(folder: Path) -> dict[str, tuple[int, bytes]]:
+def _read_tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Every file below `folder` with its mode.
 
     One that its own mode locks for us is left out, hence written anew, and so is a link, which this
@@ -211,37 +211,39 @@ def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
     if not real.is_relative_to(os.path.realpath(root)):
         return {}
     if real.is_dir():
-        return {f"{name}/{path}": found for path, found in _read(real).items()}
+        return {f"{name}/{path}": found for path, found in _read_tree(real).items()}
     return {name: _read_file(real)} if real.is_file() else {}
 
 
-def _compare(before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]) -> Written:
-    return Written(
+def _compare(
+    before: dict[str, tuple[int, bytes]], after: dict[str, tuple[int, bytes]]
+) -> FileChanges:
+    return FileChanges(
         added=tuple(sorted(after.keys() - before.keys())),
         changed=tuple(sorted(p for p in after.keys() & before.keys() if after[p] != before[p])),
         removed=tuple(sorted(before.keys() - after.keys())),
     )
 
 
-def _write_new(root: Path, files: Sequence[SecretFile], tops: set[str]) -> str:
+def _write_timestamped_dir(root: Path, files: Sequence[SecretFile], top_level: set[str]) -> str:
     """Writes a new folder, links new names, swaps `..data`.
 
     Returns the folder's name. On failure it is removed again.
     """
     stamp = f"..{datetime.now(UTC):%Y_%m_%d_%H_%M_%S}.{secrets.randbelow(10**10)}"
     folder = root / stamp
-    folder_mode = 0o2755 if _is_given_to_group(root) else 0o755
+    folder_mode = 0o2755 if _inherits_group(root) else 0o755
     try:
         for parent in sorted({Path()}.union(*(Path(file.path).parents for file in files))):
             (folder / parent).mkdir(exist_ok=True)
             (folder / parent).chmod(folder_mode)  # whatever the umask of the process
         for file in files:
             _write_file(f"{folder}/{file.path}", file)
-        _link(root, tops)
-        temporary = root / _DATA_TMP
+        _ensure_links(root, top_level)
+        temporary = root / _NEW_DATA_DIR_NAME
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(stamp)
-        temporary.replace(root / DATA)
+        temporary.replace(root / DATA_DIR_NAME)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -259,37 +261,37 @@ def _write_file(path: str, file: SecretFile) -> None:
         os.close(descriptor)
 
 
-def _link(root: Path, tops: set[str]) -> None:
-    """Makes each of `tops` a link into `..data`, unless it is one.
+def _ensure_links(root: Path, top_level: set[str]) -> None:
+    """Makes each of `top_level` a link into `..data`, unless it is one.
 
     A file or folder of a provider of the old style gives way.
     """
-    for top in tops:
-        link, goal = f"{root}/{top}", f"{DATA}/{top}"
+    for top in top_level:
+        link, goal = f"{root}/{top}", f"{DATA_DIR_NAME}/{top}"
         try:
             if os.readlink(link) == goal:  # noqa: PTH115
                 continue
         except FileNotFoundError:
             pass
         except OSError:
-            _give_way(Path(link))  # it is no link
+            _remove_path(Path(link))  # it is no link
         else:
-            _give_way(Path(link))
+            _remove_path(Path(link))
         os.symlink(goal, link)  # noqa: PTH211
 
 
-def _give_way(path: Path) -> None:
+def _remove_path(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def _remove_leftovers(root: Path, *, keep: str, tops: set[str]) -> None:
+def _remove_leftovers(root: Path, *, keep: str, top_level: set[str]) -> None:
     """Removes the links of vanished names and every older or half-written folder."""
-    for name in {entry.name for entry in _entries(root)} - tops - {DATA, keep}:
+    for name in {entry.name for entry in _entries(root)} - top_level - {DATA_DIR_NAME, keep}:
         path = root / name
         if path.is_symlink():
             path.unlink()
-        elif _STAMP.fullmatch(name):
+        elif _TIMESTAMPED_DIR.fullmatch(name):
             shutil.rmtree(path)

@@ -14,7 +14,7 @@ from google.protobuf.wrappers_pb2 import BoolValue
 
 from keyferry.contract import POD_NAME, POD_NAMESPACE
 from keyferry.driver.request import (
-    CLASS_KEY,
+    SPC_ATTRIBUTE,
     parse_publish,
     parse_stage,
     parse_unpublish,
@@ -60,17 +60,17 @@ class CsiServices:
                 grpc.method_handlers_generic_handler(
                     "csi.v1.Identity",
                     {
-                        "GetPluginInfo": _method(csi.GetPluginInfoRequest, self.plugin_info),
-                        "GetPluginCapabilities": _method(
+                        "GetPluginInfo": _unary_handler(csi.GetPluginInfoRequest, self.plugin_info),
+                        "GetPluginCapabilities": _unary_handler(
                             csi.GetPluginCapabilitiesRequest, self.plugin_capabilities
                         ),
-                        "Probe": _method(csi.ProbeRequest, self.probe),
+                        "Probe": _unary_handler(csi.ProbeRequest, self.probe),
                     },
                 ),
                 grpc.method_handlers_generic_handler(
                     "csi.v1.Controller",
                     {
-                        "ControllerGetCapabilities": _method(
+                        "ControllerGetCapabilities": _unary_handler(
                             csi.ControllerGetCapabilitiesRequest, self.controller_capabilities
                         ),
                     },
@@ -78,14 +78,18 @@ class CsiServices:
                 grpc.method_handlers_generic_handler(
                     "csi.v1.Node",
                     {
-                        "NodeGetInfo": _method(csi.NodeGetInfoRequest, self.node_info),
-                        "NodeGetCapabilities": _method(
+                        "NodeGetInfo": _unary_handler(csi.NodeGetInfoRequest, self.node_info),
+                        "NodeGetCapabilities": _unary_handler(
                             csi.NodeGetCapabilitiesRequest, self.node_capabilities
                         ),
-                        "NodeStageVolume": _method(csi.NodeStageVolumeRequest, self.stage),
-                        "NodeUnstageVolume": _method(csi.NodeUnstageVolumeRequest, self.unstage),
-                        "NodePublishVolume": _method(csi.NodePublishVolumeRequest, self.publish),
-                        "NodeUnpublishVolume": _method(
+                        "NodeStageVolume": _unary_handler(csi.NodeStageVolumeRequest, self.stage),
+                        "NodeUnstageVolume": _unary_handler(
+                            csi.NodeUnstageVolumeRequest, self.unstage
+                        ),
+                        "NodePublishVolume": _unary_handler(
+                            csi.NodePublishVolumeRequest, self.publish
+                        ),
+                        "NodeUnpublishVolume": _unary_handler(
                             csi.NodeUnpublishVolumeRequest, self.unpublish
                         ),
                     },
@@ -162,22 +166,22 @@ class CsiServices:
         return csi.NodeUnpublishVolumeResponse()
 
 
-def _method(
-    request: type[Request], answer: Callable[[Request], Awaitable[Response]]
+def _unary_handler(
+    request: type[Request], method: Callable[[Request], Awaitable[Response]]
 ) -> grpc.RpcMethodHandler[Request, Response]:
-    step = answer.__name__
+    step = method.__name__
 
     async def handle(message: Request, context: Context) -> Response:
-        with log_context(**_named_in(message)):
+        with log_context(**_log_fields(message)):
             try:
-                return await answer(message)
+                return await method(message)
             except Exception as error:  # noqa: BLE001  (the edge of the process)
-                await abort(context, error, step=step)
+                await abort(context, error, operation=step)
             except asyncio.CancelledError as error:
-                if _is_cancelled():
+                if _caller_cancelled():
                     raise
                 # Else gRPC would take it for the caller's own wish, and never answer.
-                await abort(context, error, step=step)
+                await abort(context, error, operation=step)
 
     return grpc.unary_unary_rpc_method_handler(
         handle,
@@ -186,13 +190,13 @@ def _method(
     )
 
 
-def _is_cancelled() -> bool:
+def _caller_cancelled() -> bool:
     """Whether somebody cancelled this call; gRPC does when the caller is gone."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _named_in(message: Message) -> dict[str, object]:
+def _log_fields(message: Message) -> dict[str, object]:
     """What each line that is logged during this call names: the pod, its class and the volume.
 
     An unpublish names no pod; kubelet's target path holds the uid of it.
@@ -201,16 +205,16 @@ def _named_in(message: Message) -> dict[str, object]:
         case csi.NodePublishVolumeRequest():
             context = message.volume_context
             namespace = context.get(POD_NAMESPACE, "")
-            names = {"pod": context.get(POD_NAME, ""), "spc": context.get(CLASS_KEY, "")}
+            names = {"pod": context.get(POD_NAME, ""), "spc": context.get(SPC_ATTRIBUTE, "")}
             pairs = {key: ObjectName(namespace, name) for key, name in names.items() if name}
-            return pairs | _volume_of(message)
+            return pairs | _volume_fields(message)
         case csi.NodeUnpublishVolumeRequest():
-            return _volume_of(message)
+            return _volume_fields(message)
         case _:
             return {}
 
 
-def _volume_of(
+def _volume_fields(
     message: csi.NodePublishVolumeRequest | csi.NodeUnpublishVolumeRequest,
 ) -> dict[str, object]:
     pairs = {"targetPath": message.target_path, "volumeId": message.volume_id}

@@ -10,37 +10,37 @@ from typing import TYPE_CHECKING, assert_never
 from keyferry import __version__
 from keyferry.clocks import SystemClock
 from keyferry.driver.csi import CsiServices
-from keyferry.driver.engine import Surroundings, keep_running, running_engine
-from keyferry.driver.expiry_watch import ExpiryWatch
-from keyferry.driver.mounts import FolderMounts, TmpfsMounts, can_mount
-from keyferry.driver.plugins import Plugins
+from keyferry.driver.engine import EngineDependencies, running_engine, spawn
+from keyferry.driver.expiry_watch import ExpiryMonitor
+from keyferry.driver.mounts import DirectoryMounter, TmpfsMounter, can_mount
+from keyferry.driver.plugins import Providers
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
-from keyferry.economy.hub import Economy
-from keyferry.economy.metrics import EconomyMetrics
-from keyferry.errors import Hop, PlatformError, StoreError
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.metrics import ResilienceMetrics
+from keyferry.errors import PlatformError, Stage, StoreError
 from keyferry.grpc_edge import serving_grpc, stop_signal
 from keyferry.https import DevRedirect, HttpsSettings
 from keyferry.logs import get_logger
 from keyferry.metrics import Metrics
-from keyferry.provider_parts import ProviderParts
+from keyferry.provider_parts import ProviderDependencies
 from keyferry.provider_settings import ProviderSettings
 from keyferry.providers import PROVIDERS
 from keyferry.sockets import parse_endpoint
 from keyferry.store.manifests import ManifestsStore
-from keyferry.web import serving_web
+from keyferry.web import serving_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from keyferry.clocks import Clock
-    from keyferry.driver.mounts import Mounts
+    from keyferry.driver.mounts import Mounter
     from keyferry.proxies import Proxies
     from keyferry.store import ObjectStore
 
-TAINT_SECONDS = 0.5
+TAINT_CHECK_SECONDS = 0.5
 """Between two looks whether the start-up taint can go."""
 
 _log = get_logger("daemon")
@@ -57,19 +57,19 @@ async def run_driver(settings: DriverSettings) -> None:
     metrics, clock = Metrics(), SystemClock()
     async with AsyncExitStack() as stack:
         plugins = await stack.enter_async_context(
-            open_plugins(
+            open_providers(
                 settings.built_in,
-                https=vault_connections(settings.dev_vault, settings.proxies),
-                settings=settings.providers,
-                economy=_economy(settings, metrics),
+                https=vault_http_settings(settings.dev_vault, settings.proxies),
+                settings=settings.provider_settings,
+                fetcher=_fetcher(settings, metrics),
                 metrics=metrics,
-                folders=settings.provider_folders,
+                socket_folders=settings.provider_folders,
                 max_receive_bytes=settings.max_receive_bytes,
             )
         )
         store = await stack.enter_async_context(_open_store(settings, clock))
         engine = await stack.enter_async_context(
-            running_engine(_surroundings(settings, store, plugins, metrics, clock))
+            running_engine(_engine_dependencies(settings, store, plugins, metrics, clock))
         )
         services = CsiServices(
             engine.publisher,
@@ -78,19 +78,19 @@ async def run_driver(settings: DriverSettings) -> None:
             node_id=settings.node_id,
         )
         if settings.health_interval is not None:
-            keep_running(stack, _watch_health(plugins, settings.health_interval))
+            spawn(stack, _run_health_checks(plugins, settings.health_interval))
         registration = _registration(settings, metrics)
         readiness = Readiness(
             endpoint.address,
             (store.problem, *((lambda: registration.problem,) if registration else ())),
         )
         stack.push_async_callback(readiness.close)
-        web = await _serve_pages(stack, settings, metrics, readiness)
+        web = await _serve_status_pages(stack, settings, metrics, readiness)
         await stack.enter_async_context(serving_grpc(endpoint, services.add_to))
         if registration is not None:
             await stack.enter_async_context(serving_registration(registration))
         if settings.startup_taint:
-            keep_running(stack, _remove_taint(settings, store, readiness))
+            spawn(stack, _remove_taint(settings, store, readiness))
         _log.info(
             "ready",
             endpoint=endpoint.address,
@@ -102,15 +102,19 @@ async def run_driver(settings: DriverSettings) -> None:
         _log.info("stopping: calls in flight finish first; a second signal stops at once")
 
 
-def _surroundings(
-    settings: DriverSettings, store: ObjectStore, plugins: Plugins, metrics: Metrics, clock: Clock
-) -> Surroundings:
-    return Surroundings(
+def _engine_dependencies(
+    settings: DriverSettings,
+    store: ObjectStore,
+    providers: Providers,
+    metrics: Metrics,
+    clock: Clock,
+) -> EngineDependencies:
+    return EngineDependencies(
         store=store,
-        mounts=choose_mounts(settings.volumes),
-        plugins=plugins,
+        mounter=choose_mounter(settings.volume_kind),
+        providers=providers,
         metrics=metrics,
-        expiries=ExpiryWatch(store, metrics),
+        expiry_monitor=ExpiryMonitor(store, metrics),
         clock=clock,
         node=settings.node_id,
         rotation_interval=settings.rotation_interval,
@@ -118,11 +122,11 @@ def _surroundings(
     )
 
 
-def _economy(settings: DriverSettings, metrics: Metrics) -> Economy:
+def _fetcher(settings: DriverSettings, metrics: Metrics) -> Fetcher:
     """What all providers spare the vaults by."""
     interval = settings.rotation_interval
-    limits = replace(settings.economy, refresh_interval=interval, tracks_volumes=True)
-    return Economy(limits, metrics=EconomyMetrics(metrics.registry))
+    limits = replace(settings.resilience, refresh_interval=interval, tracks_volumes=True)
+    return Fetcher(limits, metrics=ResilienceMetrics(metrics.registry))
 
 
 def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | None:
@@ -138,17 +142,21 @@ def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | 
     )
 
 
-async def _serve_pages(
+async def _serve_status_pages(
     stack: AsyncExitStack, settings: DriverSettings, metrics: Metrics, readiness: Readiness
 ) -> str:
     """Serve the status pages; returns where the metrics are."""
     checks = {"/healthz": readiness.health, "/readyz": readiness.readiness}
     if settings.health_address:
         await stack.enter_async_context(
-            serving_web(settings.health_address, metrics=None, checks=checks, flag="--health-addr")
+            serving_status(
+                settings.health_address, metrics=None, checks=checks, flag="--health-addr"
+            )
         )
     return await stack.enter_async_context(
-        serving_web(settings.metrics_address, metrics=metrics, checks=checks, flag="--metrics-addr")
+        serving_status(
+            settings.metrics_address, metrics=metrics, checks=checks, flag="--metrics-addr"
+        )
     )
 
 
@@ -156,19 +164,19 @@ async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness:
     """Let pods onto this node as soon as they can be served, however often it takes."""
     while problem := await readiness.readiness():  # each look is a call
         _log.debug("the start-up taint stays", problem=problem)
-        await asyncio.sleep(TAINT_SECONDS)
+        await asyncio.sleep(TAINT_CHECK_SECONDS)
     while True:
         try:
             if await store.remove_taint(settings.node_id, settings.startup_taint):
                 _log.info("start-up taint removed", taint=settings.startup_taint)
         except StoreError as error:
             _log.error("cannot remove the start-up taint", error=str(error))
-            await asyncio.sleep(TAINT_SECONDS)
+            await asyncio.sleep(TAINT_CHECK_SECONDS)
         else:
             return
 
 
-def vault_connections(dev_vault: Path | None, proxies: Proxies) -> HttpsSettings:
+def vault_http_settings(dev_vault: Path | None, proxies: Proxies) -> HttpsSettings:
     """How vaults are reached; a warning says it when nothing goes to the cloud.
 
     Raises:
@@ -186,17 +194,17 @@ def vault_connections(dev_vault: Path | None, proxies: Proxies) -> HttpsSettings
 
 
 @asynccontextmanager
-async def open_plugins(
+async def open_providers(
     built_in: Iterable[str],
     *,
     https: HttpsSettings,
     settings: ProviderSettings | None = None,
-    economy: Economy | None = None,
+    fetcher: Fetcher | None = None,
     metrics: Metrics | None = None,
-    folders: Iterable[Path] = (),
+    socket_folders: Iterable[Path] = (),
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
-) -> AsyncIterator[Plugins]:
-    """The providers called `built_in`, and the sockets in `folders`; closed with the block.
+) -> AsyncIterator[Providers]:
+    """The providers called `built_in`, and the sockets in `socket_folders`; closed with the block.
 
     Raises:
         PlatformError: a name that is not in the table.
@@ -207,16 +215,16 @@ async def open_plugins(
         raise PlatformError(
             f"--builtin-providers names {unknown[0]!r}, which is not built in",
             f"Known: {', '.join(rows)}.",
-            hop=Hop.REQUEST,
+            stage=Stage.REQUEST,
         )
-    shared = economy or Economy()
-    parts = ProviderParts(https, settings or ProviderSettings(), shared, metrics)
-    plugins = Plugins(
+    shared = fetcher or Fetcher()
+    parts = ProviderDependencies(https, settings or ProviderSettings(), shared, metrics)
+    plugins = Providers(
         built_in={name: rows[name].build(parts) for name in built_in},
         rows=PROVIDERS,
-        folders=tuple(folders),
+        socket_folders=tuple(socket_folders),
         max_receive_bytes=max_receive_bytes,
-        economy=shared,
+        fetcher=shared,
     )
     try:
         yield plugins
@@ -225,7 +233,7 @@ async def open_plugins(
         await shared.close()
 
 
-def choose_mounts(kind: VolumeKind) -> Mounts:
+def choose_mounter(kind: VolumeKind) -> Mounter:
     """The real mounts of that kind.
 
     Raises:
@@ -238,12 +246,12 @@ def choose_mounts(kind: VolumeKind) -> Mounts:
                     "this process has no right to mount a tmpfs (CAP_SYS_ADMIN)",
                     "Run it as root, on a node in a privileged container;"
                     " to try it out without, use --volumes=folder.",
-                    hop=Hop.VOLUME,
+                    stage=Stage.VOLUME,
                 )
-            return TmpfsMounts()
+            return TmpfsMounter()
         case VolumeKind.FOLDER:
             _log.warning("volumes are private folders on disk, not tmpfs: for trying out only")
-            return FolderMounts()
+            return DirectoryMounter()
         case _:
             assert_never(kind)
 
@@ -263,7 +271,7 @@ async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[O
         yield store
 
 
-async def _watch_health(plugins: Plugins, interval: float) -> None:
+async def _run_health_checks(providers: Providers, interval: float) -> None:
     while True:
         await asyncio.sleep(interval)
-        await plugins.check_health()
+        await providers.check_health()

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.contract import Purpose
-from keyferry.driver.atomic import NOTHING_WRITTEN, Written, write_volume, written_at
+from keyferry.driver.atomic import NO_CHANGES, FileChanges, write_volume, written_at
 from keyferry.driver.plan import Refresh
 from keyferry.driver.podstatus import VersionChange, pod_status, version_changes
 from keyferry.driver.request import mount_call
-from keyferry.driver.threads import run_whole
+from keyferry.driver.threads import run_in_thread_uncancelled
 from keyferry.driver.volumes import Volume
 from keyferry.logs import get_logger
 
@@ -21,54 +21,56 @@ if TYPE_CHECKING:
 
     from keyferry.clocks import Clock
     from keyferry.contract import ObjectVersion, SecretFile
-    from keyferry.driver.expiry_watch import ExpiryWatch
-    from keyferry.driver.health import HealthKeeper
-    from keyferry.driver.mounts import Mounts
+    from keyferry.driver.expiry_watch import ExpiryMonitor
+    from keyferry.driver.health import RefreshConditionWriter
+    from keyferry.driver.mounts import Mounter
     from keyferry.driver.plan import Decision
-    from keyferry.driver.plugins import Plugin
+    from keyferry.driver.plugins import ResolvedProvider
     from keyferry.driver.request import PublishRequest
-    from keyferry.driver.secret_loop import SecretLoop
-    from keyferry.driver.statuses import StatusKeeper
+    from keyferry.driver.secret_loop import SecretController
+    from keyferry.driver.statuses import PodStatusWriter
     from keyferry.driver.sync import SecretProblem
-    from keyferry.driver.volumes import Volumes
+    from keyferry.driver.volumes import VolumeTable
     from keyferry.errors import KeyferryError
-    from keyferry.store import ClassObject, PodStatus
+    from keyferry.store import PodStatus, SecretProviderClass
 
 _log = get_logger("deliver")
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishResult:
     """How a publish ended.
 
     Attributes:
         decision: what there was to do.
-        written: which files changed.
-        changes: which objects have another version.
+        file_changes: which files changed.
+        version_changes: which objects have another version.
         secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
             fine.
-        near_expiry: a sentence for each object that has expired or soon will, if its class asks.
-        stale: why a refresh or an adoption failed, and the volume keeps what it had; else None.
+        expiry_warnings: a sentence for each object that has expired or soon will, if its class
+            asks.
+        masked_error: why a refresh or an adoption failed, and the volume keeps what it had; else
+            None.
     """
 
     decision: Decision
-    written: Written = NOTHING_WRITTEN
+    file_changes: FileChanges = NO_CHANGES
     secret_problems: tuple[SecretProblem, ...] = ()
-    near_expiry: tuple[str, ...] = ()
-    changes: tuple[VersionChange, ...] = ()
-    stale: KeyferryError | None = None
+    expiry_warnings: tuple[str, ...] = ()
+    version_changes: tuple[VersionChange, ...] = ()
+    masked_error: KeyferryError | None = None
 
 
-class Delivery:
+class ContentDelivery:
     """Brings content into volumes, and what follows from it.
 
     Args:
-        mounts: how the files of a volume are kept.
+        mounter: how the files of a volume are kept.
         volumes: what is published here.
-        statuses: writes the record of a volume.
-        secrets: the Kubernetes Secrets of a volume.
-        health: hears of refreshes.
-        expiries: who hears of objects that end.
+        status_writer: writes the record of a volume.
+        secret_controller: the Kubernetes Secrets of a volume.
+        condition_writer: hears of refreshes.
+        expiry_monitor: who hears of objects that end.
         node: the name of this node, for pod statuses.
         clock: tells when content was fetched.
     """
@@ -76,108 +78,116 @@ class Delivery:
     def __init__(
         self,
         *,
-        mounts: Mounts,
-        volumes: Volumes,
-        statuses: StatusKeeper,
-        secrets: SecretLoop,
-        health: HealthKeeper,
-        expiries: ExpiryWatch,
+        mounter: Mounter,
+        volumes: VolumeTable,
+        status_writer: PodStatusWriter,
+        secret_controller: SecretController,
+        condition_writer: RefreshConditionWriter,
+        expiry_monitor: ExpiryMonitor,
         node: str,
         clock: Clock,
     ) -> None:
-        self._mounts = mounts
+        self._mounter = mounter
         self._volumes = volumes
-        self._statuses = statuses
-        self._secrets = secrets
-        self._health = health
-        self._expiries = expiries
+        self._status_writer = status_writer
+        self._secret_controller = secret_controller
+        self._condition_writer = condition_writer
+        self._expiry_monitor = expiry_monitor
         self._node = node
         self._clock = clock
 
     async def deliver(
-        self, request: PublishRequest, cls: ClassObject, plugin: Plugin, decision: Decision
-    ) -> Published:
+        self,
+        request: PublishRequest,
+        spc: SecretProviderClass,
+        resolved: ResolvedProvider,
+        decision: Decision,
+    ) -> PublishResult:
         """Fetch, mount, write, record, make the Secrets.
 
         The content is fetched before anything is mounted, so a refused fetch has no effect at all;
         only a provider that may write the files itself needs the mount first.
         """
         target = Path(request.target_path)
-        if plugin.writes_itself:
-            await run_whole(self._mounts.mount, target, request.group)
+        if resolved.writes_files_itself:
+            await run_in_thread_uncancelled(self._mounter.mount, target, request.group)
         began, asked_at = self._clock.monotonic(), self._clock.wall()
         purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
-        result = await plugin.provider.mount(mount_call(request, cls, purpose))
-        if cls.secret_objects:
+        result = await resolved.provider.mount(mount_call(request, spc, purpose))
+        if spc.secret_objects:
             # A mistake in the names of files is found before any is written.
-            plugin.named_files(cls.parameters)
-        written = await run_whole(self._fill, target, request.group, result.files)
+            resolved.named_files(spc.parameters)
+        written = await run_in_thread_uncancelled(
+            self._mount_and_write, target, request.group, result.files
+        )
         volume = Volume(
             request.target_path,
             request.pod,
             request.class_name,
-            asked_at - timedelta(seconds=result.held_seconds),
-            provider=cls.provider,
+            asked_at - timedelta(seconds=result.oldest_content_age),
+            provider=spc.provider,
             request=request,
-            secret_names=cls.secret_names,
+            secret_names=spc.secret_names,
         )
-        status = self._status(request, result.versions)
+        status = self._pod_status(request, result.versions)
         before = self._volumes.get(request.target_path)
         changes = version_changes(before.versions if before else (), status.objects)
         changed = bool(written) or not result.files or not isinstance(decision, Refresh)
-        problems = await self._follow(
+        problems = await self._record(
             volume,
-            cls,
+            spc,
             status,
-            began=began,
+            fetch_started=began,
             changed=changed,
             refreshed=isinstance(decision, Refresh),
-            evident=bool(result.files),
+            written_atomically=bool(result.files),
         )
-        near_expiry = await self._expiries.delivered(
-            request.target_path, request.pod, cls, result.expiries
+        near_expiry = await self._expiry_monitor.update(
+            request.target_path, request.pod, spc, result.expiries
         )
         _log.info(
             "volume published",
-            provider=cls.provider,
+            provider=spc.provider,
             decision=type(decision).__name__.lower(),
             objects=len(result.versions),
             changed=len(written.added + written.changed + written.removed),
         )
-        return Published(decision, written, problems, near_expiry, changes)
+        return PublishResult(decision, written, problems, near_expiry, changes)
 
-    def _fill(self, target: Path, group: int | None, files: Sequence[SecretFile]) -> Written:
+    def _mount_and_write(
+        self, target: Path, group: int | None, files: Sequence[SecretFile]
+    ) -> FileChanges:
         """Mount and write, in one go on one thread; a provider may have written by itself."""
-        self._mounts.mount(target, group)
-        return write_volume(target, files) if files else NOTHING_WRITTEN
+        self._mounter.mount(target, group)
+        return write_volume(target, files) if files else NO_CHANGES
 
     async def adopt(
-        self, request: PublishRequest, cls: ClassObject, record: PodStatus
+        self, request: PublishRequest, spc: SecretProviderClass, record: PodStatus
     ) -> tuple[SecretProblem, ...]:
         """Makes the Secrets of a volume that an earlier process filled; no vault is asked."""
         began = self._clock.monotonic()
-        volume = await _found(request, cls)
-        return await self._follow(volume, cls, record, began=began, changed=True)
+        volume = await _existing_volume(request, spc)
+        return await self._record(volume, spc, record, fetch_started=began, changed=True)
 
-    async def take_up(self, request: PublishRequest, cls: ClassObject) -> None:
+    async def track(self, request: PublishRequest, spc: SecretProviderClass) -> None:
         """Makes the Secrets of a volume that stands, but could neither be refreshed nor recorded.
 
         It stays due.
         """
-        self._volumes.put(await _found(request, cls))
-        if cls.secret_objects:
-            await self._secrets.settle(cls, changed=True)
+        self._volumes.put(await _existing_volume(request, spc))
+        if spc.secret_objects:
+            await self._secret_controller.reconcile_now(spc, changed=True)
 
-    async def _follow(
+    async def _record(
         self,
         volume: Volume,
-        cls: ClassObject,
+        spc: SecretProviderClass,
         status: PodStatus,
         *,
-        began: float,
+        fetch_started: float,
         changed: bool,
         refreshed: bool = False,
-        evident: bool = True,
+        written_atomically: bool = True,
     ) -> tuple[SecretProblem, ...]:
         """What follows from content that stands: the record, and the Secrets.
 
@@ -189,39 +199,41 @@ class Delivery:
         volume = replace(volume, versions=status.objects, owner=before.owner if before else None)
         self._volumes.put(volume)
         try:
-            owns = bool(cls.secret_objects) and self._secrets.needs_status(volume)
-            if refreshed or owns or not evident:
-                await self._statuses.settle(status)
+            owns = bool(spc.secret_objects) and self._secret_controller.needs_status_owner(volume)
+            if refreshed or owns or not written_atomically:
+                await self._status_writer.write(status)
             else:
-                self._statuses.record(status)
+                self._status_writer.enqueue(status)
             if refreshed:
-                self._health.refreshed(status)
+                self._condition_writer.record_success(status)
             problems: tuple[SecretProblem, ...] = ()
-            if cls.secret_objects:
-                problems = await self._secrets.settle(cls, changed=changed)
+            if spc.secret_objects:
+                problems = await self._secret_controller.reconcile_now(spc, changed=changed)
         except BaseException:
             if before is None:
                 self._volumes.drop(volume.target_path)
             else:
                 self._volumes.put(before)
             raise
-        self._volumes.finished(volume.target_path, began)
+        self._volumes.mark_published(volume.target_path, fetch_started)
         return problems
 
-    def _status(self, request: PublishRequest, versions: tuple[ObjectVersion, ...]) -> PodStatus:
+    def _pod_status(
+        self, request: PublishRequest, versions: tuple[ObjectVersion, ...]
+    ) -> PodStatus:
         return pod_status(
             request.pod, request.class_name, request.target_path, self._node, versions
         )
 
 
-async def _found(request: PublishRequest, cls: ClassObject) -> Volume:
+async def _existing_volume(request: PublishRequest, spc: SecretProviderClass) -> Volume:
     """What is known of a volume that an earlier process filled."""
     return Volume(
         request.target_path,
         request.pod,
         request.class_name,
-        await run_whole(written_at, Path(request.target_path)),
-        provider=cls.provider,
+        await run_in_thread_uncancelled(written_at, Path(request.target_path)),
+        provider=spc.provider,
         request=request,
-        secret_names=cls.secret_names,
+        secret_names=spc.secret_names,
     )

@@ -9,69 +9,69 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.logs import get_logger
-from keyferry.reminders import Reminders
+from keyferry.reminders import Deduplicator
 
 if TYPE_CHECKING:
     from keyferry.clocks import Clock
-    from keyferry.driver.expiry_watch import ExpiryWatch
-    from keyferry.driver.plugins import Plugins
-    from keyferry.driver.rotation import RotationTimer
-    from keyferry.driver.volumes import Volumes
+    from keyferry.driver.expiry_watch import ExpiryMonitor
+    from keyferry.driver.plugins import Providers
+    from keyferry.driver.rotation import Rotator
+    from keyferry.driver.volumes import VolumeTable
     from keyferry.expiry import Expiry
 
-LOOK_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 """Between two looks."""
-AGAIN_SECONDS = 30.0
+RETRY_SECONDS = 30.0
 """A refresh that did not help is tried again so much later."""
 _log = get_logger("rotation")
 
 
-class EndingWatch:
+class LeaseExpiryWatcher:
     """Looks at what ends in the volumes of this node.
 
     Args:
-        plugins: know what ends.
+        providers: know what ends.
         volumes: what is published here.
-        timer: refreshes volumes; None where rotation is off.
-        expiries: tells of what nothing replaces.
+        rotator: refreshes volumes; None where rotation is off.
+        expiry_monitor: tells of what nothing replaces.
         clock: the time.
     """
 
     def __init__(
         self,
-        plugins: Plugins,
+        providers: Providers,
         *,
-        volumes: Volumes,
-        timer: RotationTimer | None,
-        expiries: ExpiryWatch,
+        volumes: VolumeTable,
+        rotator: Rotator | None,
+        expiry_monitor: ExpiryMonitor,
         clock: Clock,
     ) -> None:
-        self._plugins = plugins
+        self._providers = providers
         self._volumes = volumes
-        self._timer = timer
-        self._expiries = expiries
+        self._rotator = rotator
+        self._expiry_monitor = expiry_monitor
         self._clock = clock
-        self._hurried = Reminders(AGAIN_SECONDS, clock=clock.monotonic)
+        self._requested = Deduplicator(RETRY_SECONDS, clock=clock.monotonic)
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
         while True:
-            await self._clock.sleep(LOOK_SECONDS)
+            await self._clock.sleep(CHECK_SECONDS)
             try:
-                await self.look()
+                await self.check()
             except Exception as error:  # noqa: BLE001 - a defect of one look ends no other
                 _log.error("a defect of Keyferry", type=type(error).__name__)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Have volumes refreshed, or tell of them."""
         found: dict[tuple[str, str], list[Expiry]] = {}
-        for provider, ending in self._plugins.endings():
+        for provider, ending in self._providers.expiring_leases():
             found.setdefault((provider, ending.target_path), []).append(ending.expiry)
         for (provider, target), expiries in found.items():
             volume = self._volumes.get(target)
             if volume is None:
                 continue
-            if self._timer is None:
-                await self._expiries.ending(volume, provider, tuple(expiries))
-            elif self._hurried.due(target):
-                self._timer.hurry(target)
+            if self._rotator is None:
+                await self._expiry_monitor.report_expiring_leases(volume, provider, tuple(expiries))
+            elif self._requested.should_notify(target):
+                self._rotator.refresh_now(target)

@@ -7,20 +7,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.driver.deliver import Delivery
-from keyferry.driver.ending_watch import EndingWatch
-from keyferry.driver.health import HealthKeeper
+from keyferry.driver.deliver import ContentDelivery
+from keyferry.driver.ending_watch import LeaseExpiryWatcher
+from keyferry.driver.health import RefreshConditionWriter
 from keyferry.driver.publish import Publisher
-from keyferry.driver.release import SecretRelease
-from keyferry.driver.restore import restore_held, restore_volumes
-from keyferry.driver.rotation import RotationTimer
+from keyferry.driver.release import SecretGarbageCollector
+from keyferry.driver.restore import restore_leases, restore_volumes
+from keyferry.driver.rotation import Rotator
 from keyferry.driver.schedule import RefreshSchedule
-from keyferry.driver.secret_loop import SecretLoop
+from keyferry.driver.secret_loop import SecretController
 from keyferry.driver.settings import DRIVER_NAME
-from keyferry.driver.statuses import StatusKeeper
-from keyferry.driver.sync import SecretSync
-from keyferry.driver.volumes import Volumes
-from keyferry.driver.work_queue import backoff
+from keyferry.driver.statuses import PodStatusWriter
+from keyferry.driver.sync import SecretReconciler
+from keyferry.driver.volumes import VolumeTable
+from keyferry.driver.work_queue import exponential_backoff
 from keyferry.errors import KeyferryError
 from keyferry.logs import get_logger
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from keyferry.clocks import Clock
-    from keyferry.driver.expiry_watch import ExpiryWatch
-    from keyferry.driver.mounts import Mounts
-    from keyferry.driver.plugins import Plugins
+    from keyferry.driver.expiry_watch import ExpiryMonitor
+    from keyferry.driver.mounts import Mounter
+    from keyferry.driver.plugins import Providers
     from keyferry.metrics import Metrics
     from keyferry.store import ObjectStore
 
@@ -43,102 +43,102 @@ class Engine:
     """The parts that a composition root or a test may want to reach."""
 
     publisher: Publisher
-    volumes: Volumes
-    secrets: SecretLoop
-    statuses: StatusKeeper
+    volumes: VolumeTable
+    secret_controller: SecretController
+    status_writer: PodStatusWriter
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class EngineDependencies:
     """What the engine is given.
 
     Attributes:
         store: where classes are read and everything else is written.
-        mounts: how the files of a volume are kept.
-        plugins: the providers.
+        mounter: how the files of a volume are kept.
+        providers: the providers.
         metrics: what is counted.
-        expiries: who hears of objects that end.
+        expiry_monitor: who hears of objects that end.
         clock: the time.
         node: the name of this node.
         rotation_interval: seconds that content is left alone; None when rotation is off, 0 when
             every publish refreshes and nothing else does.
         driver_name: the name of the CSI driver.
-        pause: seconds to wait after so many failures in a row.
+        backoff: seconds to wait after so many failures in a row.
     """
 
     store: ObjectStore
-    mounts: Mounts
-    plugins: Plugins
+    mounter: Mounter
+    providers: Providers
     metrics: Metrics
-    expiries: ExpiryWatch
+    expiry_monitor: ExpiryMonitor
     clock: Clock
     node: str
     rotation_interval: float | None
     driver_name: str = DRIVER_NAME
-    pause: Callable[[int], float] = backoff
+    backoff: Callable[[int], float] = exponential_backoff
 
 
 @asynccontextmanager
-async def running_engine(given: Surroundings) -> AsyncIterator[Engine]:
+async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     """The engine; what it does beside the calls of kubelet ends with the block."""
-    volumes = Volumes()
-    statuses = StatusKeeper(
-        given.store,
+    volumes = VolumeTable()
+    statuses = PodStatusWriter(
+        deps.store,
         volumes=volumes,
-        metrics=given.metrics.volumes,
-        clock=given.clock,
-        pause=given.pause,
+        metrics=deps.metrics.volumes,
+        clock=deps.clock,
+        backoff=deps.backoff,
     )
-    health = HealthKeeper(given.store, clock=given.clock, pause=given.pause)
-    secrets = _secrets(given, volumes, statuses)
-    secrets.on_api_back.append(health.retry)
-    delivery = Delivery(
-        mounts=given.mounts,
+    health = RefreshConditionWriter(deps.store, clock=deps.clock, backoff=deps.backoff)
+    secrets = _secret_controller(deps, volumes, statuses)
+    secrets.reconnect_callbacks.append(health.retry)
+    delivery = ContentDelivery(
+        mounter=deps.mounter,
         volumes=volumes,
-        statuses=statuses,
-        secrets=secrets,
-        health=health,
-        expiries=given.expiries,
-        node=given.node,
-        clock=given.clock,
+        status_writer=statuses,
+        secret_controller=secrets,
+        condition_writer=health,
+        expiry_monitor=deps.expiry_monitor,
+        node=deps.node,
+        clock=deps.clock,
     )
-    interval = given.rotation_interval
-    schedule = None if interval is None else _schedule(given, interval)
+    interval = deps.rotation_interval
+    schedule = None if interval is None else _schedule(deps, interval)
     publisher = Publisher(
-        store=given.store,
-        mounts=given.mounts,
-        plugins=given.plugins,
+        store=deps.store,
+        mounter=deps.mounter,
+        providers=deps.providers,
         delivery=delivery,
         volumes=volumes,
-        statuses=statuses,
-        secrets=secrets,
-        health=health,
-        expiries=given.expiries,
-        metrics=given.metrics,
-        node=given.node,
+        status_writer=statuses,
+        secret_controller=secrets,
+        condition_writer=health,
+        expiry_monitor=deps.expiry_monitor,
+        metrics=deps.metrics,
+        node=deps.node,
         schedule=schedule,
-        clock=given.clock,
+        clock=deps.clock,
     )
     async with AsyncExitStack() as stack:
-        await restore_held(given.plugins, given.mounts)
+        await restore_leases(deps.providers, deps.mounter)
         await stack.enter_async_context(statuses.running())
         await stack.enter_async_context(health.running())
         await stack.enter_async_context(secrets.running())
-        keep_running(stack, _restore(given, publisher, volumes, secrets))
+        spawn(stack, _restore(deps, publisher, volumes, secrets))
         timer = None
         if schedule and interval:
-            timer = _timer(given, publisher, volumes, schedule)
-            secrets.on_class_change.append(timer.class_changed)
-            keep_running(stack, timer.run())
+            timer = _rotator(deps, publisher, volumes, schedule)
+            secrets.class_change_callbacks.append(timer.class_changed)
+            spawn(stack, timer.run())
         if interval != 0:
-            keep_running(stack, _endings(given, volumes, timer).run())
+            spawn(stack, _lease_watcher(deps, volumes, timer).run())
         yield Engine(publisher, volumes, secrets, statuses)
 
 
-def keep_running(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Runs `work` beside everything else, until the stack is unwound."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_tell_of_end)
+def spawn(stack: AsyncExitStack, coroutine: Coroutine[None, None, None]) -> None:
+    """Runs `coroutine` beside everything else, until the stack is unwound."""
+    task = asyncio.create_task(coroutine)
+    task.add_done_callback(_log_task_failure)
 
     async def end() -> None:
         task.cancel()
@@ -147,22 +147,23 @@ def keep_running(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> No
     stack.push_async_callback(end)
 
 
-def _tell_of_end(task: asyncio.Task[None]) -> None:
+def _log_task_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         _log.error("stopped by a defect of Keyferry", type=type(error).__name__)
 
 
 async def _restore(
-    given: Surroundings, publisher: Publisher, volumes: Volumes, secrets: SecretLoop
+    deps: EngineDependencies,
+    publisher: Publisher,
+    volumes: VolumeTable,
+    secret_controller: SecretController,
 ) -> None:
     """Once the cluster is known, what an earlier process published is looked after, too."""
-    cluster = given.store.cluster
+    cluster = deps.store.cluster
     await cluster.wait_synced()
-    unrecorded = await restore_volumes(
-        volumes, cluster, given.mounts, driver_name=given.driver_name
-    )
-    secrets.read_classes()
-    secrets.add_all()
+    unrecorded = await restore_volumes(volumes, cluster, deps.mounter, driver_name=deps.driver_name)
+    secret_controller.load_secret_names()
+    secret_controller.enqueue_all()
     for request in unrecorded:
         try:
             await publisher.refresh(request, rebuilt=True)
@@ -174,49 +175,60 @@ async def _restore(
             )
 
 
-def _schedule(given: Surroundings, interval: float) -> RefreshSchedule:
-    return RefreshSchedule(given.plugins, interval=interval, node=given.node, clock=given.clock)
+def _schedule(deps: EngineDependencies, interval: float) -> RefreshSchedule:
+    return RefreshSchedule(deps.providers, interval=interval, node=deps.node, clock=deps.clock)
 
 
-def _timer(
-    given: Surroundings, publisher: Publisher, volumes: Volumes, schedule: RefreshSchedule
-) -> RotationTimer:
-    return RotationTimer(
+def _rotator(
+    deps: EngineDependencies, publisher: Publisher, volumes: VolumeTable, schedule: RefreshSchedule
+) -> Rotator:
+    return Rotator(
         publisher,
         volumes=volumes,
-        cluster=given.store.cluster,
+        cluster=deps.store.cluster,
         schedule=schedule,
-        driver_name=given.driver_name,
-        clock=given.clock,
+        driver_name=deps.driver_name,
+        clock=deps.clock,
     )
 
 
-def _endings(given: Surroundings, volumes: Volumes, timer: RotationTimer | None) -> EndingWatch:
-    return EndingWatch(
-        given.plugins, volumes=volumes, timer=timer, expiries=given.expiries, clock=given.clock
-    )
-
-
-def _secrets(given: Surroundings, volumes: Volumes, statuses: StatusKeeper) -> SecretLoop:
-    sync = SecretSync(
-        store=given.store,
+def _lease_watcher(
+    deps: EngineDependencies, volumes: VolumeTable, rotator: Rotator | None
+) -> LeaseExpiryWatcher:
+    return LeaseExpiryWatcher(
+        deps.providers,
         volumes=volumes,
-        plugins=given.plugins,
-        release=SecretRelease(given.store),
-        metrics=given.metrics.secrets,
+        rotator=rotator,
+        expiry_monitor=deps.expiry_monitor,
+        clock=deps.clock,
     )
-    secrets = SecretLoop(
+
+
+def _secret_controller(
+    deps: EngineDependencies, volumes: VolumeTable, status_writer: PodStatusWriter
+) -> SecretController:
+    sync = SecretReconciler(
+        store=deps.store,
+        volumes=volumes,
+        providers=deps.providers,
+        garbage_collector=SecretGarbageCollector(deps.store),
+        metrics=deps.metrics.secrets,
+    )
+    secrets = SecretController(
         sync,
         volumes=volumes,
-        cluster=given.store.cluster,
-        statuses=statuses,
-        clock=given.clock,
-        pause=given.pause,
+        cluster=deps.store.cluster,
+        status_writer=status_writer,
+        clock=deps.clock,
+        backoff=deps.backoff,
     )
-    given.metrics.secrets.watch(queue=lambda: len(secrets), kept=lambda: len(volumes.secret_keys()))
-    given.metrics.volumes.watch(
-        oldest=lambda: volumes.oldest_age(given.clock.wall()), versions=volumes.versions
+    deps.metrics.secrets.watch(
+        queue_length=lambda: len(secrets), managed=lambda: len(volumes.secret_keys())
     )
-    given.metrics.secrets.watch_pending("podstatus", lambda: len(statuses))
-    given.metrics.secrets.watch_pending("event", lambda: given.store.events_waiting)
+    deps.metrics.volumes.watch(
+        oldest_content_age=lambda: volumes.oldest_content_age(deps.clock.wall()),
+        versions=volumes.version_counts,
+    )
+    deps.metrics.secrets.watch_pending("podstatus", lambda: len(status_writer))
+    deps.metrics.secrets.watch_pending("event", lambda: deps.store.pending_events)
     return secrets

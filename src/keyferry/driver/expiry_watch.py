@@ -10,10 +10,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keyferry.driver.events import lease_ending, near_expiry
+from keyferry.driver.events import lease_expiring, near_expiry
 from keyferry.expiry import ExpiryState
 from keyferry.logs import ObjectName, get_logger
-from keyferry.reminders import Reminders
+from keyferry.reminders import Deduplicator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes import Volume
     from keyferry.expiry import Expiry
     from keyferry.metrics import Metrics
-    from keyferry.store import ClassObject, ObjectStore, PodRef
+    from keyferry.store import ObjectStore, PodRef, SecretProviderClass
 
 _log = get_logger("rotation")
-NEAR = (ExpiryState.SOON, ExpiryState.EXPIRED)
+NEAR_EXPIRY_STATES = (ExpiryState.SOON, ExpiryState.EXPIRED)
 
 
-class ExpiryWatch:
+class ExpiryMonitor:
     """Knows the objects of all volumes whose classes ask for a warning.
 
     Args:
@@ -43,40 +43,44 @@ class ExpiryWatch:
         metrics: Metrics,
         *,
         now: Callable[[], float] = time.time,
-        reminders: Reminders | None = None,
+        reminders: Deduplicator | None = None,
     ) -> None:
         self._store = store
         self._metrics = metrics
         self._now = now
-        self._reminders = reminders or Reminders()
-        self._volumes: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
+        self._reminders = reminders or Deduplicator()
+        self._expiries: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
         """By target path: the provider, and what it told last."""
-        self._endings: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
+        self._expiring_leases: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
         """The same for what nothing will replace."""
 
-    async def delivered(
-        self, target: str, pod: PodRef, cls: ClassObject, expiries: tuple[Expiry, ...]
+    async def update(
+        self, target_path: str, pod: PodRef, spc: SecretProviderClass, expiries: tuple[Expiry, ...]
     ) -> tuple[str, ...]:
         """A volume holds these objects now; returns a sentence for each that is near its end."""
-        self.gone(target)
+        self.remove(target_path)
         if not expiries:
             return ()
-        self._volumes[target] = (cls.provider, expiries)
-        self._show(cls.provider)
+        self._expiries[target_path] = (spc.provider, expiries)
+        self._register_gauges(spc.provider)
         now = self._now()
-        sentences = tuple(expiry.sentence(now) for expiry in expiries if expiry.state(now) in NEAR)
-        if sentences and self._reminders.due((target, sentences)):
-            await self._store.record_event(near_expiry(pod, cls, sentences))
+        sentences = tuple(
+            expiry.warning(now) for expiry in expiries if expiry.state(now) in NEAR_EXPIRY_STATES
+        )
+        if sentences and self._reminders.should_notify((target_path, sentences)):
+            await self._store.record_event(near_expiry(pod, spc, sentences))
         return sentences
 
-    async def ending(self, volume: Volume, provider: str, expiries: tuple[Expiry, ...]) -> None:
+    async def report_expiring_leases(
+        self, volume: Volume, provider: str, expiries: tuple[Expiry, ...]
+    ) -> None:
         """These end in a volume, whatever its class asks, and nothing will replace them."""
-        self._endings[volume.target_path] = (provider, expiries)
-        self._show(provider)
+        self._expiring_leases[volume.target_path] = (provider, expiries)
+        self._register_gauges(provider)
         now = self._now()
-        sentences = tuple(expiry.sentence(now) for expiry in expiries)
-        if self._reminders.due((volume.target_path, sentences)):
-            event = lease_ending(volume.pod, volume.class_name, sentences)
+        sentences = tuple(expiry.warning(now) for expiry in expiries)
+        if self._reminders.should_notify((volume.target_path, sentences)):
+            event = lease_expiring(volume.pod, volume.class_name, sentences)
             _log.warning(
                 "what is in a volume ends, and is not replaced while rotation is off",
                 pod=ObjectName(volume.pod.namespace, volume.pod.name),
@@ -86,20 +90,22 @@ class ExpiryWatch:
             )
             await self._store.record_event(event)
 
-    def gone(self, target: str) -> None:
+    def remove(self, target_path: str) -> None:
         """A volume is no more, or has other content."""
-        self._volumes.pop(target, None)
-        self._endings.pop(target, None)
+        self._expiries.pop(target_path, None)
+        self._expiring_leases.pop(target_path, None)
 
-    def _show(self, provider: str) -> None:
-        for state in NEAR:
-            self._metrics.near_expiry(provider, state.value, partial(self._count, provider, state))
+    def _register_gauges(self, provider: str) -> None:
+        for state in NEAR_EXPIRY_STATES:
+            self._metrics.watch_near_expiry(
+                provider, state.value, partial(self._count, provider, state)
+            )
 
     def _count(self, provider: str, state: ExpiryState) -> int:
         now = self._now()
         return sum(
             expiry.state(now) is state
-            for of_provider, expiries in [*self._volumes.values(), *self._endings.values()]
+            for of_provider, expiries in [*self._expiries.values(), *self._expiring_leases.values()]
             if of_provider == provider
             for expiry in expiries
         )

@@ -25,7 +25,7 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyferry.expiry import Ending
+    from keyferry.expiry import ExpiringLease
 
 SERVICE = "v1alpha1.CSIDriverProvider"
 CONNECT_SECONDS = 5.0
@@ -115,11 +115,11 @@ class ExternalProvider:
         """Nothing: what it holds is its own affair."""
         return frozenset()
 
-    def endings(self) -> tuple[Ending, ...]:
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
         """Nothing is known: the protocol has no such call."""
         return ()
 
-    def volume_gone(self, target_path: str) -> None:
+    def volume_removed(self, target_path: str) -> None:
         """Nothing to do: the protocol has no such call."""
 
     async def close(self) -> None:

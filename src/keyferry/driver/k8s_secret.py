@@ -15,7 +15,7 @@ from keyferry import certs
 from keyferry.contract import NamedFile, SecretFile
 from keyferry.driver.object_names import resolve_file
 from keyferry.errors import SecretDataError
-from keyferry.store.interface import OwnerReference, SecretManifest, SecretObject
+from keyferry.store.interface import DesiredSecret, OwnerReference, SecretObject
 from keyferry.store.names import object_name_problem
 
 MAX_SECRET_BYTES = 1024 * 1024
@@ -31,9 +31,9 @@ def build_secret(
     namespace: str,
     secret_object: SecretObject,
     files: Sequence[SecretFile],
-    named: Sequence[NamedFile],
+    named_files: Sequence[NamedFile],
     owners: tuple[OwnerReference, ...],
-) -> SecretManifest:
+) -> DesiredSecret:
     """The Secret that `secret_object` asks for.
 
     A key that is given twice has its last value, as upstream.
@@ -42,7 +42,7 @@ def build_secret(
         namespace: of the class, the pod and the Secret.
         secret_object: the entry of `secretObjects`, its texts trimmed.
         files: the whole content of the volume.
-        named: the names beside the paths by which the entry may call the files.
+        named_files: the names beside the paths by which the entry may call the files.
         owners: go into the Secret as they are.
 
     Raises:
@@ -51,7 +51,8 @@ def build_secret(
     """
     _check_fields(secret_object)
     chosen = {
-        entry.key: resolve_file(entry.object_name, files, named) for entry in secret_object.data
+        entry.key: resolve_file(entry.object_name, files, named_files)
+        for entry in secret_object.data
     }
     data = _DATA_OF_TYPE.get(secret_object.type, _verbatim)(chosen)
     size = sum(map(len, data.values()))
@@ -61,7 +62,7 @@ def build_secret(
             f"and Kubernetes takes {MAX_SECRET_BYTES}",
             "Spread them over several secretObjects, or let the pod read the volume.",
         )
-    return SecretManifest(
+    return DesiredSecret(
         namespace=namespace,
         name=secret_object.name,
         type=secret_object.type,
@@ -109,8 +110,12 @@ def _tls(chosen: _Files) -> dict[str, bytes]:
             f"type kubernetes.io/tls asks for the keys tls.crt and tls.key, not {_keys(chosen)}",
             "Give both; they may name one object that holds the certificate and its key.",
         )
-    certificates = certs.certificate_pem(chosen["tls.crt"].contents, _source(chosen["tls.crt"]))
-    private_key = certs.private_key_pem(chosen["tls.key"].contents, _source(chosen["tls.key"]))
+    certificates = certs.certificate_pem(
+        chosen["tls.crt"].contents, _describe_file(chosen["tls.crt"])
+    )
+    private_key = certs.private_key_pem(
+        chosen["tls.key"].contents, _describe_file(chosen["tls.key"])
+    )
     certs.check_pair(certificates, private_key)
     return {"tls.crt": certificates, "tls.key": private_key}
 
@@ -128,7 +133,8 @@ def _ssh_auth(chosen: _Files) -> dict[str, bytes]:
     file = _required(chosen, "kubernetes.io/ssh-auth", "ssh-privatekey")
     if not file.contents:
         raise SecretDataError(
-            f"{_source(file)} is empty, and type kubernetes.io/ssh-auth asks for a private key",
+            f"{_describe_file(file)} is empty, and type kubernetes.io/ssh-auth asks for a "
+            "private key",
             "Check the value in the vault.",
         )
     return _verbatim(chosen)
@@ -159,13 +165,13 @@ def _required(chosen: _Files, secret_type: str, key: str) -> SecretFile:
     return chosen[key]
 
 
-def _check_json(file: SecretFile, form: object, expected: str) -> None:
+def _check_json(file: SecretFile, schema: object, expected: str) -> None:
     try:
-        msgspec.json.decode(file.contents, type=form)
+        msgspec.json.decode(file.contents, type=schema)
     except (msgspec.DecodeError, UnicodeError):
         # The message of the decoder may quote the value.
         raise SecretDataError(
-            f"{_source(file)} is not {expected}", "Check the value in the vault."
+            f"{_describe_file(file)} is not {expected}", "Check the value in the vault."
         ) from None
 
 
@@ -173,7 +179,7 @@ def _keys(chosen: _Files) -> str:
     return ", ".join(sorted(chosen))
 
 
-def _source(file: SecretFile) -> str:
+def _describe_file(file: SecretFile) -> str:
     return f"file {file.path!r}"
 
 

@@ -11,17 +11,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.errors import VolumeLeavingError
+from keyferry.errors import VolumeUnpublishedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
 @dataclass(slots=True)
-class _Entry:
+class _TargetLock:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-    filling: set[asyncio.Timeout] = field(default_factory=set)
+    references: int = 0
+    publish_timeouts: set[asyncio.Timeout] = field(default_factory=set)
     """The calls that fill the volume, or wait to; each ends when its time is set to now."""
 
 
@@ -29,49 +29,49 @@ class TargetLocks:
     """Locks that exist only while somebody holds or awaits them."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, _TargetLock] = {}
 
     @asynccontextmanager
-    async def to_fill(self, target_path: str) -> AsyncIterator[None]:
+    async def for_publish(self, target_path: str) -> AsyncIterator[None]:
         """Holds the lock of `target_path` while the block runs.
 
         Raises:
             VolumeLeavingError: `to_empty` was asked for meanwhile, and the block was cancelled.
         """
-        async with self._entered(target_path) as entry:
+        async with self._reference(target_path) as entry:
             ending = asyncio.timeout(None)
             try:
                 async with ending:
-                    entry.filling.add(ending)
+                    entry.publish_timeouts.add(ending)
                     async with entry.lock:
                         yield
             except TimeoutError as error:
                 if not ending.expired():
                     raise
-                raise VolumeLeavingError(target_path) from error
+                raise VolumeUnpublishedError(target_path) from error
             finally:
-                entry.filling.discard(ending)
+                entry.publish_timeouts.discard(ending)
 
     @asynccontextmanager
-    async def to_empty(self, target_path: str) -> AsyncIterator[None]:
+    async def for_unpublish(self, target_path: str) -> AsyncIterator[None]:
         """The same, after every call that came earlier to fill it has been cancelled."""
-        async with self._entered(target_path) as entry:
+        async with self._reference(target_path) as entry:
             now = asyncio.get_running_loop().time()
-            for ending in entry.filling:
+            for ending in entry.publish_timeouts:
                 if not ending.expired():
                     ending.reschedule(now)
             async with entry.lock:
                 yield
 
     @asynccontextmanager
-    async def _entered(self, target_path: str) -> AsyncIterator[_Entry]:
-        entry = self._entries.setdefault(target_path, _Entry())
-        entry.users += 1
+    async def _reference(self, target_path: str) -> AsyncIterator[_TargetLock]:
+        entry = self._entries.setdefault(target_path, _TargetLock())
+        entry.references += 1
         try:
             yield entry
         finally:
-            entry.users -= 1
-            if not entry.users:
+            entry.references -= 1
+            if not entry.references:
                 del self._entries[target_path]
 
     def __len__(self) -> int:

@@ -16,25 +16,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from keyferry.driver.atomic import holds_foreign_files, is_written, looks_like_volume
+from keyferry.driver.atomic import has_provider_written_files, is_written, looks_like_volume
 from keyferry.driver.mount_table import mount_points
 from keyferry.driver.plan import VolumeState
-from keyferry.driver.target_paths import volume_path
+from keyferry.driver.target_paths import parse_volume_path
 from keyferry.errors import VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SOURCE = "keyferry"
+MOUNT_SOURCE = "keyferry"
 """The source in /proc/mounts; it tells our mounts from those of others."""
 
 _MS_NOSUID, _MS_NODEV = 2, 4
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
-_CORRUPTED = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
-_MOST_STACKED = 16
+_CORRUPTED_ERRNOS = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
+_MAX_STACKED_MOUNTS = 16
 
 
-class Mounts(Protocol):
+class Mounter(Protocol):
     """One way of keeping the files of volumes. Every method blocks, and raises `VolumeError`."""
 
     source: str
@@ -56,13 +56,13 @@ class Mounts(Protocol):
         """
 
 
-class TmpfsMounts:
+class TmpfsMounter:
     """A tmpfs for each volume.
 
     Mounted with mount(2), which takes a twentieth of a millisecond; the mount program takes two.
     """
 
-    source = SOURCE
+    source = MOUNT_SOURCE
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
@@ -73,20 +73,20 @@ class TmpfsMounts:
         Raises:
             VolumeError: a mount of somebody else, or a folder with content that a mount would hide.
         """
-        with _translated("inspect", target):
-            if not self._is_there(target):
-                _require_room(target)
+        with _as_volume_error("inspect", target):
+            if not self._has_mount(target):
+                _require_empty(target)
                 return VolumeState.ABSENT
-            _require_ours(target)
+            _require_managed(target)
             try:
                 if is_written(target):
                     return VolumeState.WRITTEN
-                foreign = holds_foreign_files(target)
+                foreign = has_provider_written_files(target)
             except OSError as error:
-                if error.errno in _CORRUPTED:
+                if error.errno in _CORRUPTED_ERRNOS:
                     return VolumeState.BROKEN
                 raise
-        return VolumeState.FOREIGN if foreign else VolumeState.EMPTY
+        return VolumeState.PROVIDER_WRITTEN if foreign else VolumeState.EMPTY
 
     def mount(self, target: Path, group: int | None = None) -> None:
         """Makes the folder if need be and mounts a tmpfs on it, unless one is there.
@@ -94,7 +94,7 @@ class TmpfsMounts:
         A broken one is replaced.
         """
         state = self.inspect(target)
-        with _translated("mount a tmpfs at", target):
+        with _as_volume_error("mount a tmpfs at", target):
             if state is VolumeState.BROKEN:
                 self._detach(target)
             target.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -103,23 +103,23 @@ class TmpfsMounts:
 
     def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Empties the tmpfs, unmounts it and removes the folder."""
-        with _translated("clean and unmount target path", target), suppress(FileNotFoundError):
-            for _ in range(_MOST_STACKED):
-                if not self._is_there(target):
+        with _as_volume_error("clean and unmount target path", target), suppress(FileNotFoundError):
+            for _ in range(_MAX_STACKED_MOUNTS):
+                if not self._has_mount(target):
                     break
-                _require_ours(target)
-                _empty_if_readable(target)
+                _require_managed(target)
+                _clear_if_readable(target)
                 self._detach(target)
             if _is_kubelet_volume(target) and _exists_as_folder(target):
-                _empty(target)
+                _clear(target)
             if not keep_folder:
                 target.rmdir()
 
-    def _is_there(self, target: Path) -> bool:
+    def _has_mount(self, target: Path) -> bool:
         try:
             return _is_mount(target)
         except OSError as error:
-            if error.errno in _CORRUPTED:
+            if error.errno in _CORRUPTED_ERRNOS:
                 return True
             raise
 
@@ -134,27 +134,27 @@ class TmpfsMounts:
 
     def _call_mount(self, target: Path, options: str) -> None:
         result = self._libc.mount(
-            SOURCE.encode(),
+            MOUNT_SOURCE.encode(),
             os.fsencode(target),
             b"tmpfs",
             ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
             options.encode(),
         )
-        _check(result, target)
+        _check_result(result, target)
 
     def _detach(self, target: Path) -> None:
         path = os.fsencode(target)
         try:
-            _check(self._libc.umount2(path, _UMOUNT_NOFOLLOW), target)
+            _check_result(self._libc.umount2(path, _UMOUNT_NOFOLLOW), target)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             # A process still looks into it. Waiting would keep the pod in Terminating; the files
             # are gone already.
-            _check(self._libc.umount2(path, _UMOUNT_NOFOLLOW | _MNT_DETACH), target)
+            _check_result(self._libc.umount2(path, _UMOUNT_NOFOLLOW | _MNT_DETACH), target)
 
 
-class FolderMounts:
+class DirectoryMounter:
     """A private folder (0700) for each volume, for an ordinary user.
 
     The files are on disk, which the caller must say aloud.
@@ -168,28 +168,28 @@ class FolderMounts:
         Raises:
             VolumeError: a folder with content that is not a volume's.
         """
-        with _translated("inspect", target):
+        with _as_volume_error("inspect", target):
             if not _exists_as_folder(target):
                 return VolumeState.ABSENT
             if not looks_like_volume(target):
-                raise _no_room(target)
+                raise _not_empty_error(target)
         return VolumeState.WRITTEN if is_written(target) else VolumeState.ABSENT
 
     def mount(self, target: Path, group: int | None = None) -> None:
         """Makes the folder, for its owner only; a group has no part in it."""
         self.inspect(target)
-        with _translated("make", target):
+        with _as_volume_error("make", target):
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
             target.chmod(0o700)
 
     def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
         """Removes the folder with its files."""
-        with _translated("remove", target):
+        with _as_volume_error("remove", target):
             if not _exists_as_folder(target):
                 return
             if not looks_like_volume(target):
-                raise _not_ours(target)
-            _empty(target)
+                raise _not_managed_error(target)
+            _clear(target)
             if not keep_folder:
                 target.rmdir()
 
@@ -224,28 +224,28 @@ def _exists_as_folder(target: Path) -> bool:
 
 
 def _is_kubelet_volume(target: Path) -> bool:
-    return volume_path(str(target)) is not None
+    return parse_volume_path(str(target)) is not None
 
 
-def _require_ours(target: Path) -> None:
-    if not (_is_kubelet_volume(target) or _source_of(target) == SOURCE):
-        raise _not_ours(target)
+def _require_managed(target: Path) -> None:
+    if not (_is_kubelet_volume(target) or _source_of(target) == MOUNT_SOURCE):
+        raise _not_managed_error(target)
 
 
-def _require_room(target: Path) -> None:
+def _require_empty(target: Path) -> None:
     """What kubelet's own folder holds is a leftover; anywhere else it belongs to somebody."""
     if not _is_kubelet_volume(target) and _exists_as_folder(target) and any(target.iterdir()):
-        raise _no_room(target)
+        raise _not_empty_error(target)
 
 
-def _no_room(target: Path) -> VolumeError:
+def _not_empty_error(target: Path) -> VolumeError:
     return VolumeError(
         f"the folder {target} is not empty and its content is not a volume of Keyferry",
         "Name a folder that does not exist yet, or an empty one.",
     )
 
 
-def _not_ours(target: Path) -> VolumeError:
+def _not_managed_error(target: Path) -> VolumeError:
     return VolumeError(
         f"{target} is not a volume of Keyferry, so nothing in it is touched",
         "Check the path; unmount or remove it by hand if it is yours.",
@@ -258,7 +258,7 @@ def _source_of(target: Path) -> str:
     return next((point.source for point in reversed(mount_points()) if point.path == wanted), "")
 
 
-def _empty(target: Path) -> None:
+def _clear(target: Path) -> None:
     """Removes every entry below `target`; never follows a link."""
     with os.scandir(target) as scanned:
         entries = list(scanned)
@@ -269,23 +269,23 @@ def _empty(target: Path) -> None:
             os.unlink(entry.path)  # noqa: PTH108
 
 
-def _empty_if_readable(target: Path) -> None:
+def _clear_if_readable(target: Path) -> None:
     try:
-        _empty(target)
+        _clear(target)
     except OSError as error:
-        if error.errno not in _CORRUPTED:
+        if error.errno not in _CORRUPTED_ERRNOS:
             raise
 
 
-def _check(result: int, target: Path) -> None:
+def _check_result(result: int, target: Path) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(target))
 
 
 @contextmanager
-def _translated(step: str, target: Path) -> Iterator[None]:
-    """Turns what the system says into a `VolumeError`: "failed to `step` `target`"."""
+def _as_volume_error(action: str, target: Path) -> Iterator[None]:
+    """Turns what the system says into a `VolumeError`: "failed to `action` `target`"."""
     try:
         yield
     except OSError as error:
@@ -293,5 +293,5 @@ def _translated(step: str, target: Path) -> Iterator[None]:
         if error.errno in (errno.EPERM, errno.EACCES):
             remedy = "Check the permissions of the folder; the driver needs the right to mount."
         raise VolumeError(
-            f"failed to {step} {target}: {error.strerror or error}", remedy
+            f"failed to {action} {target}: {error.strerror or error}", remedy
         ) from error

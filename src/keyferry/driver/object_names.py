@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
     from keyferry.contract import NamedFile, SecretFile
 
-_LISTED = 20
+_MAX_LISTED = 20
 """How many candidates a message lists."""
 
 
 def resolve_file(
-    object_name: str, files: Sequence[SecretFile], named: Sequence[NamedFile]
+    object_name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
 ) -> SecretFile:
     """The file at that path, else the file of the object with that name.
 
     Args:
         object_name: case-sensitive, trimmed.
         files: the whole content of the volume.
-        named: the names beside the paths; one whose path is not among `files` counts for nothing.
+        named_files: the names beside the paths; one whose path is not among `files` counts for
+            nothing.
 
     Raises:
         ObjectNamesError: there is none, or the name fits several; the message lists the candidates.
@@ -40,30 +41,31 @@ def resolve_file(
         )
     if object_name in by_path:
         return by_path[object_name]
-    present = [name for name in named if name.path in by_path]
-    origins = {name.path: name.origin for name in present if object_name in name.names}
+    present = [name for name in named_files if name.path in by_path]
+    origins = {name.path: name.object_name for name in present if object_name in name.aliases}
     if not origins:
-        absent = [name for name in named if name.path not in by_path]
-        raise _unknown(object_name, by_path, present, absent)
+        absent = [name for name in named_files if name.path not in by_path]
+        raise _not_found_error(object_name, by_path, present, absent)
     if len(origins) > 1:
         raise ObjectNamesError(
-            f"objectName {object_name!r} is ambiguous: it fits {_listed(origins, origins)}",
+            f"objectName {object_name!r} is ambiguous: it fits "
+            f"{_format_candidates(origins, origins)}",
             "Use the path of the file that you mean.",
         )
     (path,) = origins
     return by_path[path]
 
 
-def _unknown(
+def _not_found_error(
     object_name: str,
     paths: Iterable[str],
     present: Sequence[NamedFile],
     absent: Iterable[NamedFile],
 ) -> ObjectNamesError:
-    listed = _listed(paths, {name.path: name.origin for name in present})
-    names = {*paths, *(alternative for name in present for alternative in name.names)}
+    listed = _format_candidates(paths, {name.path: name.object_name for name in present})
+    names = {*paths, *(alternative for name in present for alternative in name.aliases)}
     close = difflib.get_close_matches(object_name, sorted(names), n=1)
-    if any(object_name == name.path or object_name in name.names for name in absent):
+    if any(object_name == name.path or object_name in name.aliases for name in absent):
         remedy = "The class names it since; the next refresh brings it, or a restart of the pod."
     elif close:
         remedy = f"Did you mean {close[0]!r}?"
@@ -75,8 +77,8 @@ def _unknown(
     )
 
 
-def _listed(paths: Iterable[str], origins: Mapping[str, str]) -> str:
+def _format_candidates(paths: Iterable[str], origins: Mapping[str, str]) -> str:
     texts = [f"{path} ({origins[path]})" if path in origins else path for path in sorted(paths)]
-    if len(texts) > _LISTED:
-        texts[_LISTED:] = [f"{len(texts) - _LISTED} more"]
+    if len(texts) > _MAX_LISTED:
+        texts[_MAX_LISTED:] = [f"{len(texts) - _MAX_LISTED} more"]
     return ", ".join(texts) or "no file"

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from keyferry.store.cluster import PodFacts
+    from keyferry.store.cluster import Pod
     from keyferry.store.interface import OwnerReference
 
 
 def owners_of(
-    users: Iterable[tuple[PodFacts | None, OwnerReference | None]],
+    consumers: Iterable[tuple[Pod | None, OwnerReference | None]],
 ) -> tuple[tuple[OwnerReference, ...], frozenset[str]]:
     """The owners, each once, and the uids of those that stood in for them before.
 
     Args:
-        users: of each volume its pod, None while it is not known, and its pod status, None while
-            the store does not have it.
+        consumers: of each volume its pod, None while it is not known, and its pod status, None
+            while the store does not have it.
     """
     owners: dict[str, OwnerReference] = {}
     stand_ins = set()
-    for pod, status in users:
+    for pod, status in consumers:
         if pod is not None and pod.owners:
             owners |= {owner.uid: owner for owner in pod.owners}
             stand_ins |= {status.uid} if status else set()

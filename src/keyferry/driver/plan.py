@@ -23,17 +23,17 @@ class VolumeState(Enum):
     """Mounted, but no content was ever written completely."""
     WRITTEN = "written"
     """Mounted, with content that was written completely: one rename ended it."""
-    FOREIGN = "foreign"
+    PROVIDER_WRITTEN = "foreign"
     """Mounted, with files that a provider wrote itself; they do not tell whether all are there."""
     BROKEN = "broken"
     """Mounted, but not readable any more."""
 
 
-STANDING = frozenset({VolumeState.WRITTEN, VolumeState.FOREIGN})
+HAS_CONTENT = frozenset({VolumeState.WRITTEN, VolumeState.PROVIDER_WRITTEN})
 """There is content, which a failure must leave as it is."""
 
 
-class Ending(Enum):
+class Completion(Enum):
     """How it is known that a publish of a volume for this pod reached its end."""
 
     REMEMBERED = "remembered"
@@ -84,25 +84,27 @@ class Adopt:
 Decision = Skip | Mount | Resume | Refresh | Adopt
 
 
-def decide(state: VolumeState, *, ending: Ending, rotates: bool, due: bool) -> Decision:
+def decide(
+    state: VolumeState, *, completion: Completion, rotation_enabled: bool, due: bool
+) -> Decision:
     """What to do with a volume.
 
     Args:
         state: what stands at the target path.
-        ending: how it is known that a publish of this volume for this pod reached its end.
-        rotates: whether rotation is on.
+        completion: how it is known that a publish of this volume for this pod reached its end.
+        rotation_enabled: whether rotation is on.
         due: whether content that this process brought is to be refreshed.
     """
-    if state not in STANDING:
+    if state not in HAS_CONTENT:
         return Mount()
-    match ending:
-        case Ending.UNKNOWN:
+    match completion:
+        case Completion.UNKNOWN:
             return Resume()
-        case Ending.EVIDENT:
+        case Completion.EVIDENT:
             return Refresh()  # which writes the record, and keeps the content where it cannot
-        case Ending.RECORDED:
-            return Refresh() if rotates else Adopt()
-        case Ending.REMEMBERED:
-            return Refresh() if rotates and due else Skip()
+        case Completion.RECORDED:
+            return Refresh() if rotation_enabled else Adopt()
+        case Completion.REMEMBERED:
+            return Refresh() if rotation_enabled and due else Skip()
         case _:
-            assert_never(ending)
+            assert_never(completion)

@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.contract import NamedFile, Provider
-    from keyferry.economy.hub import Economy
-    from keyferry.expiry import Ending
+    from keyferry.economy.hub import Fetcher
+    from keyferry.expiry import ExpiringLease
     from keyferry.providers import ProviderRow
 
 _log = get_logger("plugins")
 
 
 @dataclass(frozen=True, slots=True)
-class Plugin:
+class ResolvedProvider:
     """A provider, ready to be called.
 
     Attributes:
         provider: it.
-        writes_itself: whether it may write into the volume instead of returning files, so that the
-            volume must be mounted before it is called.
+        writes_files_itself: whether it may write into the volume instead of returning files, so
+            that the volume must be mounted before it is called.
         row: its row in the table of built-in providers, which can tell file names from a class.
     """
 
     provider: Provider
-    writes_itself: bool
+    writes_files_itself: bool
     row: ProviderRow | None
 
     def named_files(self, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
@@ -51,20 +51,20 @@ class Plugin:
         Nothing for providers that we do not know, nor for a class that only the external provider
         behind a name of ours understands: its files then go by their paths.
         """
-        return _named_files(self.row, parameters, built_in=not self.writes_itself)
+        return _named_files(self.row, parameters, built_in=not self.writes_files_itself)
 
 
-class Plugins:
+class Providers:
     """All providers of this process.
 
     Args:
         built_in: the providers of the table that run in this process, by name.
         rows: the whole table; an external provider that bears the name of a row reads the same
             classes.
-        folders: where sockets are looked for, in order.
+        socket_folders: where sockets are looked for, in order.
         max_receive_bytes: for replies of external providers.
         connect_seconds: how long an external provider that does not answer is waited for.
-        economy: what the built-in providers share.
+        fetcher: what the built-in providers share.
     """
 
     def __init__(
@@ -72,20 +72,20 @@ class Plugins:
         *,
         built_in: Mapping[str, Provider],
         rows: Sequence[ProviderRow],
-        folders: Sequence[Path],
+        socket_folders: Sequence[Path],
         max_receive_bytes: int,
         connect_seconds: float = CONNECT_SECONDS,
-        economy: Economy | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._built_in = built_in
-        self._economy = economy
+        self._fetcher = fetcher
         self._rows = {row.name: row for row in rows}
-        self._folders = folders
+        self._socket_folders = socket_folders
         self._max_receive_bytes = max_receive_bytes
         self._connect_seconds = connect_seconds
         self._external: dict[str, ExternalProvider] = {}
 
-    def find(self, name: str) -> Plugin:
+    def resolve(self, name: str) -> ResolvedProvider:
         """The provider called `name`, which the class check has found well-formed.
 
         Raises:
@@ -94,10 +94,10 @@ class Plugins:
         """
         row = self._rows.get(name)
         if built_in := self._built_in.get(name):
-            return Plugin(built_in, writes_itself=False, row=row)
+            return ResolvedProvider(built_in, writes_files_itself=False, row=row)
         if external := self._external.get(name):
-            return Plugin(external, writes_itself=True, row=row)
-        for folder in self._folders:
+            return ResolvedProvider(external, writes_files_itself=True, row=row)
+        for folder in self._socket_folders:
             socket = folder / f"{name}.sock"
             if socket.exists():
                 external = ExternalProvider(
@@ -107,7 +107,7 @@ class Plugins:
                     connect_seconds=self._connect_seconds,
                 )
                 self._external[name] = external
-                return Plugin(external, writes_itself=True, row=row)
+                return ResolvedProvider(external, writes_files_itself=True, row=row)
         raise self._not_found(name)
 
     def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
@@ -120,40 +120,46 @@ class Plugins:
         Says in the log how it went.
         """
         await asyncio.gather(
-            *(self._check_one(name, provider) for name, provider in self._external.items())
+            *(self._check_provider(name, provider) for name, provider in self._external.items())
         )
 
     def restore(self) -> frozenset[str]:
         """Lets every provider take up what an earlier process held; returns for which volumes."""
         return frozenset().union(*(one.restore() for one in self._built_in.values()))
 
-    def endings(self) -> list[tuple[str, Ending]]:
+    def expiring_leases(self) -> list[tuple[str, ExpiringLease]]:
         """What only a refresh replaces now, with the name of its provider."""
-        return [(name, one) for name, its in self._built_in.items() for one in its.endings()]
+        return [
+            (name, one) for name, its in self._built_in.items() for one in its.expiring_leases()
+        ]
 
-    def unpublished(self, target_path: str) -> None:
+    def volume_removed(self, target_path: str) -> None:
         """Tells every provider that a volume is gone; which one filled it is no longer known."""
         for provider in (*self._built_in.values(), *self._external.values()):
-            provider.volume_gone(target_path)
+            provider.volume_removed(target_path)
 
-    def is_due(self, target_path: str, *, tried: float) -> bool | None:
-        """Whether a refresh of a volume would ask a vault for something, and did not since `tried`.
+    def is_due(self, target_path: str, *, last_attempt: float) -> bool | None:
+        """Return whether a refresh of a volume would send a request to a vault now.
 
         None when its provider does not tell: one behind a socket, or one that holds nothing of it.
         """
-        return None if self._economy is None else self._economy.is_due(target_path, tried=tried)
+        return (
+            None
+            if self._fetcher is None
+            else self._fetcher.is_due(target_path, last_attempt=last_attempt)
+        )
 
-    def volume_gone(self, target_path: str) -> None:
+    def release_cache(self, target_path: str) -> None:
         """Nothing needs to be held for this volume any more."""
-        if self._economy is not None:
-            self._economy.volume_gone(target_path)
+        if self._fetcher is not None:
+            self._fetcher.release(target_path)
 
     async def close(self) -> None:
         """Closes all providers, built-in ones too."""
         for provider in (*self._built_in.values(), *self._external.values()):
             await provider.close()
 
-    async def _check_one(self, name: str, provider: ExternalProvider) -> None:
+    async def _check_provider(self, name: str, provider: ExternalProvider) -> None:
         try:
             version = await provider.version()
         except (ProviderUnreachableError, ProviderReportedError) as error:
@@ -162,8 +168,10 @@ class Plugins:
             _log.debug("provider is healthy", provider=name, version=version.runtime_version)
 
     def _not_found(self, name: str) -> ProviderNotFoundError:
-        known = sorted({*self._built_in, *(s.stem for f in self._folders for s in _sockets(f))})
-        looked = ", ".join(str(folder) for folder in self._folders)
+        known = sorted(
+            {*self._built_in, *(s.stem for f in self._socket_folders for s in _sockets(f))}
+        )
+        looked = ", ".join(str(folder) for folder in self._socket_folders)
         beside = f", and no {name}.sock is in {looked}" if looked else ""
         return ProviderNotFoundError(
             f"provider not found: provider {name!r} is not built in{beside}",

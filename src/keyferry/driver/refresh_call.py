@@ -18,7 +18,7 @@ from keyferry.driver.request import KUBELET_PREFIX, PublishRequest
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes import Volume
-    from keyferry.store.cluster import CsiVolume, PodFacts
+    from keyferry.store.cluster import CsiVolume, Pod
 
 EPHEMERAL = "csi.storage.k8s.io/ephemeral"
 TOKEN_MARGIN = timedelta(seconds=30)
@@ -29,15 +29,15 @@ class _Token(msgspec.Struct):
     expirationTimestamp: str = ""  # noqa: N815 - the name of kubelet
 
 
-_tokens: msgspec.json.Decoder[dict[str, _Token]] = msgspec.json.Decoder(dict[str, _Token])
+_token_decoder: msgspec.json.Decoder[dict[str, _Token]] = msgspec.json.Decoder(dict[str, _Token])
 
 
-def rebuilt_request(volume: Volume, pod: PodFacts, csi: CsiVolume) -> PublishRequest:
+def rebuild_request(volume: Volume, pod: Pod, csi_volume: CsiVolume) -> PublishRequest:
     """What kubelet would ask for that volume, but for tokens and secrets, which it alone has.
 
     What only kubelet says is not taken from whoever wrote the pod.
     """
-    own = {k: v for k, v in csi.attributes.items() if not k.startswith(KUBELET_PREFIX)}
+    own = {k: v for k, v in csi_volume.attributes.items() if not k.startswith(KUBELET_PREFIX)}
     context = {
         **own,
         POD_NAME: pod.name,
@@ -55,7 +55,7 @@ def rebuilt_request(volume: Volume, pod: PodFacts, csi: CsiVolume) -> PublishReq
     )
 
 
-def has_ended(request: PublishRequest, now: datetime) -> bool:
+def has_expired_token(request: PublishRequest, now: datetime) -> bool:
     """Whether a service-account token of the call is not to be used any more."""
     text = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
         SERVICE_ACCOUNT_TOKENS
@@ -65,7 +65,7 @@ def has_ended(request: PublishRequest, now: datetime) -> bool:
     try:
         ends = [
             datetime.fromisoformat(token.expirationTimestamp)
-            for token in _tokens.decode(text).values()
+            for token in _token_decoder.decode(text).values()
             if token.expirationTimestamp
         ]
         return any(end - TOKEN_MARGIN <= now for end in ends)

@@ -16,7 +16,7 @@ import grpc
 from keyferry.grpc_edge import serving_grpc
 from keyferry.logs import get_logger
 from keyferry.proto import pluginregistration_pb2 as wire
-from keyferry.sockets import Endpoint
+from keyferry.sockets import GrpcEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PLUGIN_TYPE = "CSIPlugin"
 SUPPORTED_VERSIONS = ("1.0.0",)
-LOOK_SECONDS = 2.0
+CHECK_SECONDS = 2.0
 """How often the driver looks whether its socket still stands."""
 
 _log = get_logger("registration")
@@ -110,7 +110,7 @@ class Registration:
             )
         return wire.RegistrationStatusResponse()
 
-    def lost(self) -> None:
+    def socket_removed(self) -> None:
         """The socket went, by which kubelet forgets the driver."""
         self._metrics.registered(False)
         self._problem = "the registration socket was removed and is being made anew"
@@ -118,7 +118,7 @@ class Registration:
 
 @asynccontextmanager
 async def serving_registration(
-    registration: Registration, *, look_seconds: float = LOOK_SECONDS
+    registration: Registration, *, check_seconds: float = CHECK_SECONDS
 ) -> AsyncIterator[None]:
     """Serves `registration` while the block runs, and makes its socket anew if it goes.
 
@@ -126,7 +126,7 @@ async def serving_registration(
         PlatformError: the socket cannot be made at the start.
     """
     first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    keeper = asyncio.create_task(_keep(registration, look_seconds, first))
+    keeper = asyncio.create_task(_keep_serving(registration, check_seconds, first))
     try:
         await asyncio.wait([first, keeper], return_when=asyncio.FIRST_COMPLETED)
         if keeper.done():
@@ -137,24 +137,24 @@ async def serving_registration(
         await asyncio.gather(keeper, return_exceptions=True)
 
 
-async def _keep(
-    registration: Registration, look_seconds: float, first: asyncio.Future[None]
+async def _keep_serving(
+    registration: Registration, check_seconds: float, started: asyncio.Future[None]
 ) -> None:
-    endpoint = Endpoint(f"unix:{registration.socket}", registration.socket)
+    endpoint = GrpcEndpoint(f"unix:{registration.socket}", registration.socket)
     while True:
         try:
             async with serving_grpc(endpoint, registration.add_to, drain=0) as bound:
                 assert bound is not None
-                if not first.done():
-                    first.set_result(None)
-                while bound.stands():  # noqa: ASYNC110 - a file that goes tells nobody
-                    await asyncio.sleep(look_seconds)
-            registration.lost()
+                if not started.done():
+                    started.set_result(None)
+                while bound.is_current():  # noqa: ASYNC110 - a file that goes tells nobody
+                    await asyncio.sleep(check_seconds)
+            registration.socket_removed()
             _log.warning(
                 "the registration socket is gone; making it anew", socket=str(registration.socket)
             )
         except Exception as error:
-            if not first.done():
+            if not started.done():
                 raise
             _log.error("cannot make the registration socket", error=str(error))
-            await asyncio.sleep(look_seconds)
+            await asyncio.sleep(check_seconds)

@@ -18,14 +18,14 @@ from keyferry.contract import (
     Purpose,
 )
 from keyferry.errors import Code, RequestInvalidError
-from keyferry.store import ClassObject, PodRef
+from keyferry.store import PodRef, SecretProviderClass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.proto import csi_pb2 as csi
 
-CLASS_KEY = "secretProviderClass"
+SPC_ATTRIBUTE = "secretProviderClass"
 KUBELET_PREFIX = "csi.storage.k8s.io/"
 """Of the attributes that kubelet alone may set."""
 _MAX_GROUP_DIGITS = 10
@@ -77,11 +77,11 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
     if not message.volume_context:
         raise _missing("volume_context")
     context = dict(message.volume_context)
-    if not context.get(CLASS_KEY):
+    if not context.get(SPC_ATTRIBUTE):
         error = RequestInvalidError(
             f"the volume names no SecretProviderClass:"
-            f" volumeAttributes.{CLASS_KEY} is missing or empty",
-            f"Set volumeAttributes.{CLASS_KEY} in the csi volume of the pod.",
+            f" volumeAttributes.{SPC_ATTRIBUTE} is missing or empty",
+            f"Set volumeAttributes.{SPC_ATTRIBUTE} in the csi volume of the pod.",
         )
         error.code = Code.UNKNOWN  # upstream's code for this one
         raise error
@@ -93,7 +93,7 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
             name=context.get(POD_NAME, ""),
             uid=context.get(POD_UID, ""),
         ),
-        class_name=context[CLASS_KEY],
+        class_name=context[SPC_ATTRIBUTE],
         context=context,
         secrets=dict(message.secrets),
         group=_group(message.volume_capability.mount.volume_mount_group),
@@ -139,7 +139,7 @@ def require_readonly(request: PublishRequest) -> None:
 
 
 def mount_call(
-    request: PublishRequest, cls: ClassObject, purpose: Purpose = Purpose.FIRST
+    request: PublishRequest, spc: SecretProviderClass, purpose: Purpose = Purpose.FIRST
 ) -> MountCall:
     """What the provider is asked: the class's parameters, overlaid by all that kubelet says.
 
@@ -149,7 +149,7 @@ def mount_call(
     Service-account tokens come from the secrets first (Kubernetes 1.35 and newer can put them
     there), then from the context.
     """
-    own = {k: v for k, v in cls.parameters.items() if not k.startswith(KUBELET_PREFIX)}
+    own = {k: v for k, v in spc.parameters.items() if not k.startswith(KUBELET_PREFIX)}
     attributes = {**own, **request.context}
     tokens = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
         SERVICE_ACCOUNT_TOKENS

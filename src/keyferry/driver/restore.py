@@ -13,30 +13,30 @@ from typing import TYPE_CHECKING
 
 from keyferry.driver.atomic import written_at
 from keyferry.driver.mount_table import mount_points
-from keyferry.driver.plan import STANDING, VolumeState
-from keyferry.driver.refresh_call import rebuilt_request
-from keyferry.driver.request import CLASS_KEY
-from keyferry.driver.target_paths import volume_path
-from keyferry.driver.threads import run_whole
+from keyferry.driver.plan import HAS_CONTENT, VolumeState
+from keyferry.driver.refresh_call import rebuild_request
+from keyferry.driver.request import SPC_ATTRIBUTE
+from keyferry.driver.target_paths import parse_volume_path
+from keyferry.driver.threads import run_in_thread_uncancelled
 from keyferry.driver.volumes import Volume
 from keyferry.errors import VolumeError
 from keyferry.logs import ObjectName, get_logger
 from keyferry.store.interface import OwnerReference, PodRef
-from keyferry.store.manifest_codec import STATUS_API_VERSION, STATUS_KIND
+from keyferry.store.manifest_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 
 if TYPE_CHECKING:
-    from keyferry.driver.mounts import Mounts
-    from keyferry.driver.plugins import Plugins
+    from keyferry.driver.mounts import Mounter
+    from keyferry.driver.plugins import Providers
     from keyferry.driver.request import PublishRequest
-    from keyferry.driver.volumes import Volumes
+    from keyferry.driver.volumes import VolumeTable
     from keyferry.store import PodStatus
-    from keyferry.store.cluster import Cluster, CsiVolume, PodFacts
+    from keyferry.store.cluster import ClusterView, CsiVolume, Pod
 
 _log = get_logger("restore")
 
 
 async def restore_volumes(
-    volumes: Volumes, cluster: Cluster, mounts: Mounts, *, driver_name: str
+    volumes: VolumeTable, cluster: ClusterView, mounter: Mounter, *, driver_name: str
 ) -> list[PublishRequest]:
     """Puts into `volumes` what the pod statuses of this node tell and is really there.
 
@@ -46,110 +46,120 @@ async def restore_volumes(
         The calls by which those without a status are refreshed, and get one.
     """
     found = 0
-    for status in cluster.statuses():
-        pod = cluster.pod(status.namespace, status.pod.name)
-        if pod is None or pod.uid != status.pod.uid or pod.finished:
+    for status in cluster.local_pod_statuses():
+        pod = cluster.local_pod(status.namespace, status.pod.name)
+        if pod is None or pod.uid != status.pod.uid or pod.completed:
             continue
-        if volume_of(status.target_path, status.class_name, pod, driver_name=driver_name) is None:
+        if (
+            csi_volume_at(status.target_path, status.class_name, pod, driver_name=driver_name)
+            is None
+        ):
             _log.warning(
                 "a pod status names a volume that its pod does not have; it is not believed",
                 status=ObjectName(status.namespace, status.name),
             )
             continue
-        volume = await _look_at(status, mounts)
+        volume = await _recorded_volume(status, mounter)
         if volume is not None and volumes.get(status.target_path) is None:
             volumes.put(volume)
             found += 1
     calls = []
-    for target in await run_whole(_standing, mounts.source):
+    for target in await run_in_thread_uncancelled(_mounted_paths, mounter.source):
         if volumes.get(target) is None:
-            request = await _take_up(target, volumes, cluster, mounts, driver_name=driver_name)
+            request = await _restore_unrecorded(
+                target, volumes, cluster, mounter, driver_name=driver_name
+            )
             calls += [request] if request else []
-    volumes.complete = True
+    volumes.restored = True
     _log.info("volumes of an earlier process", count=found, withoutStatus=len(calls))
     return calls
 
 
-async def restore_held(plugins: Plugins, mounts: Mounts) -> None:
+async def restore_leases(providers: Providers, mounter: Mounter) -> None:
     """Lets the providers go on with what they held; what was for volumes that went is given back.
 
     A volume counts as gone when nothing is mounted there, whatever the cluster says of its pod: of
     one that still stands kubelet asks us to take it away. No call of kubelet may come before.
     """
-    for target in sorted(plugins.restore()):
+    for target in sorted(providers.restore()):
         try:
-            stands = await run_whole(mounts.inspect, Path(target)) is not VolumeState.ABSENT
+            stands = (
+                await run_in_thread_uncancelled(mounter.inspect, Path(target))
+                is not VolumeState.ABSENT
+            )
         except VolumeError:
             continue  # not known to be gone
         if not stands:
-            plugins.unpublished(target)
+            providers.volume_removed(target)
 
 
-def volume_of(
-    target_path: str, class_name: str, pod: PodFacts, *, driver_name: str
+def csi_volume_at(
+    target_path: str, class_name: str, pod: Pod, *, driver_name: str
 ) -> CsiVolume | None:
     """The volume of `pod` at that path with that class; None when it has none such."""
-    path = volume_path(target_path)
+    path = parse_volume_path(target_path)
     if path is None or path.pod_uid != pod.uid:
         return None
     return next(
         (
             volume
             for volume in pod.volumes
-            if volume.name == path.volume
+            if volume.name == path.volume_name
             and volume.driver == driver_name
-            and volume.attributes.get(CLASS_KEY) == class_name
+            and volume.attributes.get(SPC_ATTRIBUTE) == class_name
         ),
         None,
     )
 
 
-def _standing(source: str) -> list[str]:
+def _mounted_paths(source: str) -> list[str]:
     """The paths of our mounts for pods; a volume that is a mere folder is not among them."""
     if not source:
         return []
-    return [at.path for at in mount_points() if at.source == source and volume_path(at.path)]
+    return [at.path for at in mount_points() if at.source == source and parse_volume_path(at.path)]
 
 
-async def _take_up(
-    target: str, volumes: Volumes, cluster: Cluster, mounts: Mounts, *, driver_name: str
+async def _restore_unrecorded(
+    target: str, volumes: VolumeTable, cluster: ClusterView, mounter: Mounter, *, driver_name: str
 ) -> PublishRequest | None:
     """Puts the volume there into `volumes`, if it is whole and a pod of this node has it."""
-    path = volume_path(target)
-    pod = next((pod for pod in cluster.pods() if path and pod.uid == path.pod_uid), None)
-    if path is None or pod is None or pod.finished:
+    path = parse_volume_path(target)
+    pod = next((pod for pod in cluster.local_pods() if path and pod.uid == path.pod_uid), None)
+    if path is None or pod is None or pod.completed:
         return None
     for csi in pod.volumes:
-        if (csi.name, csi.driver) != (path.volume, driver_name):
+        if (csi.name, csi.driver) != (path.volume_name, driver_name):
             continue
         ref = PodRef(pod.namespace, pod.name, pod.uid)
-        volume = await _found(target, ref, csi.attributes.get(CLASS_KEY, ""), mounts)
+        volume = await _volume_in_state(target, ref, csi.attributes.get(SPC_ATTRIBUTE, ""), mounter)
         if volume is not None and volumes.get(target) is None:
             volumes.put(volume)
             # What kubelet hands over from a Secret is missing in a call of ours.
-            return None if csi.secret_ref else rebuilt_request(volume, pod, csi)
+            return None if csi.secret_ref else rebuild_request(volume, pod, csi)
     return None
 
 
-async def _look_at(status: PodStatus, mounts: Mounts) -> Volume | None:
-    owner = OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, status.uid)
-    found = await _found(status.target_path, status.pod, status.class_name, mounts, STANDING)
+async def _recorded_volume(status: PodStatus, mounter: Mounter) -> Volume | None:
+    owner = OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, status.uid)
+    found = await _volume_in_state(
+        status.target_path, status.pod, status.class_name, mounter, HAS_CONTENT
+    )
     return found and replace(found, versions=status.objects, owner=owner)
 
 
-async def _found(
+async def _volume_in_state(
     target_path: str,
     pod: PodRef,
     class_name: str,
-    mounts: Mounts,
+    mounter: Mounter,
     states: frozenset[VolumeState] = frozenset({VolumeState.WRITTEN}),
 ) -> Volume | None:
     """The volume at that path; None when it is in none of these states."""
     target = Path(target_path)
     try:
-        if await run_whole(mounts.inspect, target) not in states:
+        if await run_in_thread_uncancelled(mounter.inspect, target) not in states:
             return None
-        written = await run_whole(written_at, target)
+        written = await run_in_thread_uncancelled(written_at, target)
     except VolumeError:
         return None
     return Volume(target_path, pod, class_name, written)

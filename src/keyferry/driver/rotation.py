@@ -10,8 +10,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from keyferry.driver.refresh_call import has_ended, rebuilt_request
-from keyferry.driver.restore import volume_of
+from keyferry.driver.refresh_call import has_expired_token, rebuild_request
+from keyferry.driver.restore import csi_volume_at
 from keyferry.driver.secret_users import pod_of
 from keyferry.errors import KeyferryError, StoreError
 from keyferry.logs import ObjectName, get_logger
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from keyferry.driver.publish import Publisher
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.schedule import RefreshSchedule
-    from keyferry.driver.volumes import Volume, Volumes
-    from keyferry.store.cluster import Cluster
-    from keyferry.store.interface import ClassObject
+    from keyferry.driver.volumes import Volume, VolumeTable
+    from keyferry.store.cluster import ClusterView
+    from keyferry.store.interface import SecretProviderClass
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Between two looks at which volumes are due."""
-AT_ONCE = 16
+MAX_CONCURRENT_REFRESHES = 16
 """So many refreshes run side by side."""
 
 _log = get_logger("rotation")
 
 
-class RotationTimer:
+class Rotator:
     """Looks for volumes that are due.
 
     Args:
@@ -49,8 +49,8 @@ class RotationTimer:
         self,
         publisher: Publisher,
         *,
-        volumes: Volumes,
-        cluster: Cluster,
+        volumes: VolumeTable,
+        cluster: ClusterView,
         schedule: RefreshSchedule,
         driver_name: str,
         clock: Clock,
@@ -61,11 +61,11 @@ class RotationTimer:
         self._schedule = schedule
         self._driver_name = driver_name
         self._clock = clock
-        self._tried: dict[str, float] = {}
+        self._last_attempts: dict[str, float] = {}
         """When a volume was refreshed from here, well or not, or first seen without that."""
-        self._room = asyncio.Semaphore(AT_ONCE)
-        self._hurried: set[str] = set()
-        self._said: set[str] = set()
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
+        self._requested: set[str] = set()
+        self._warned: set[str] = set()
         """Targets of which it was said that they wait for kubelet."""
 
     async def run(self) -> None:
@@ -74,22 +74,24 @@ class RotationTimer:
             while True:
                 for volume in self._due():
                     tasks.create_task(self._refresh(volume))
-                await self._clock.sleep(LOOK_SECONDS)
+                await self._clock.sleep(CHECK_SECONDS)
 
-    def class_changed(self, before: ClassObject | None, after: ClassObject | None) -> None:
+    def class_changed(
+        self, before: SecretProviderClass | None, after: SecretProviderClass | None
+    ) -> None:
         """What it asks the vault for has changed: its volumes are due at once."""
         if before is None or after is None:
             return
         if (before.provider, before.parameters) == (after.provider, after.parameters):
             return
-        for volume in self._volumes.within(after.namespace):
+        for volume in self._volumes.in_namespace(after.namespace):
             if volume.class_name == after.name:
-                self.hurry(volume.target_path)
+                self.refresh_now(volume.target_path)
 
-    def hurry(self, target_path: str) -> None:
+    def refresh_now(self, target_path: str) -> None:
         """A volume is due at once, however fresh it is."""
-        self._volumes.outdated(target_path, self._clock.monotonic())
-        self._hurried.add(target_path)
+        self._volumes.invalidate(target_path, self._clock.monotonic())
+        self._requested.add(target_path)
 
     def _due(self) -> list[Volume]:
         """The volumes that are to be refreshed now."""
@@ -98,65 +100,67 @@ class RotationTimer:
         for volume in self._volumes:
             target = volume.target_path
             # What an earlier process filled is refreshed within an interval, not all of it at once.
-            unseen = now if volume.fetched is None else 0.0
-            tried[target] = self._tried.get(target, unseen)
-            if target in self._hurried or self._schedule.is_due(volume, tried=tried[target]):
+            unseen = now if volume.fetched_monotonic is None else 0.0
+            tried[target] = self._last_attempts.get(target, unseen)
+            if target in self._requested or self._schedule.is_due(
+                volume, last_attempt=tried[target]
+            ):
                 due.append(volume)
                 tried[target] = now
-        self._tried = tried
-        self._hurried.clear()
-        self._said &= tried.keys()
+        self._last_attempts = tried
+        self._requested.clear()
+        self._warned &= tried.keys()
         return due
 
     async def _refresh(self, volume: Volume) -> None:
-        async with self._room:
+        async with self._slots:
             try:
-                request = await self._request(volume)
+                request = await self._build_request(volume)
                 if request is not None:
                     rebuilt = volume.request is None
                     await self._publisher.refresh(request, rebuilt=rebuilt)
             except KeyferryError as error:
                 _log.error(
                     "a volume that is due cannot be refreshed",
-                    **_names(volume),
+                    **_log_fields(volume),
                     **error.log_pairs(),
                 )
             except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other
-                _log.error("a defect of Keyferry", **_names(volume), type=type(error).__name__)
+                _log.error("a defect of Keyferry", **_log_fields(volume), type=type(error).__name__)
 
-    async def _request(self, volume: Volume) -> PublishRequest | None:
+    async def _build_request(self, volume: Volume) -> PublishRequest | None:
         """The call that kubelet would make; None while the pod needs none or only kubelet can."""
         pod = pod_of(volume, self._cluster)
-        if pod is not None and (pod.finished or pod.leaving):
+        if pod is not None and (pod.completed or pod.terminating):
             return None
         csi = None
         if pod is not None:
-            csi = volume_of(
+            csi = csi_volume_at(
                 volume.target_path, volume.class_name, pod, driver_name=self._driver_name
             )
         request = volume.request
         if request is None:
             if pod is None or csi is None:
                 return None
-            request = rebuilt_request(volume, pod, csi)
-        if has_ended(request, self._clock.wall()):
-            if volume.target_path not in self._said:
-                self._said.add(volume.target_path)
+            request = rebuild_request(volume, pod, csi)
+        if has_expired_token(request, self._clock.wall()):
+            if volume.target_path not in self._warned:
+                self._warned.add(volume.target_path)
                 _log.warning(
                     "a refresh waits for kubelet, whose tokens have ended; is requiresRepublish"
                     " of the CSIDriver on?",
-                    **_names(volume),
+                    **_log_fields(volume),
                 )
             return None
-        self._said.discard(volume.target_path)
+        self._warned.discard(volume.target_path)
         if csi is not None and csi.secret_ref:
-            request = await self._with_secret(request, csi.secret_ref)
+            request = await self._with_publish_secret(request, csi.secret_ref)
         return request
 
-    async def _with_secret(self, request: PublishRequest, name: str) -> PublishRequest:
+    async def _with_publish_secret(self, request: PublishRequest, name: str) -> PublishRequest:
         """The same with what `nodePublishSecretRef` names now, if this driver may read it."""
         try:
-            texts = await self._cluster.secret_texts(request.pod.namespace, name)
+            texts = await self._cluster.get_node_publish_secret(request.pod.namespace, name)
         except StoreError as error:
             _log.debug(
                 "nodePublishSecretRef cannot be read anew; what kubelet gave last is used",
@@ -167,7 +171,7 @@ class RotationTimer:
         return replace(request, secrets={**request.secrets, **texts})
 
 
-def _names(volume: Volume) -> dict[str, object]:
+def _log_fields(volume: Volume) -> dict[str, object]:
     return {
         "pod": ObjectName(volume.pod.namespace, volume.pod.name),
         "spc": ObjectName(volume.pod.namespace, volume.class_name),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.provider_settings import ProviderSettings
 from keyferry.proxies import Proxies
 
@@ -47,9 +47,9 @@ class DriverSettings:
     """Where provider sockets are looked for, in order."""
     built_in: tuple[str, ...] = ()
     """The providers that run in this process."""
-    providers: ProviderSettings = field(default_factory=ProviderSettings)
+    provider_settings: ProviderSettings = field(default_factory=ProviderSettings)
     """What they can be told."""
-    economy: EconomySettings = field(default_factory=EconomySettings)
+    resilience: ResilienceSettings = field(default_factory=ResilienceSettings)
     """How they spare the vaults; the interval of refreshes is that below."""
     proxies: Proxies = field(default_factory=Proxies)
     """What lies on the way to the vaults."""
@@ -69,7 +69,7 @@ class DriverSettings:
     """The key of the taint that is taken from this node once the driver is ready; "" for none."""
     health_interval: float | None = None
     """How often external providers are asked for their version; None: never."""
-    volumes: VolumeKind = VolumeKind.TMPFS
+    volume_kind: VolumeKind = VolumeKind.TMPFS
     """How the files of volumes are kept."""
     dev_vault: Path | None = None
     """The data folder of a development vault that all vault connections are redirected to."""

@@ -13,35 +13,35 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.driver.atomic import read_volume
 from keyferry.driver.events import (
-    secret_claimed,
+    secret_conflict,
     secret_failed,
     secret_recreated,
     secret_reverted,
 )
 from keyferry.driver.k8s_secret import build_secret
 from keyferry.driver.owners import owners_of
-from keyferry.driver.secret_users import Key, Usage, User, usage_of
-from keyferry.driver.threads import run_whole
+from keyferry.driver.secret_users import Consumer, NamespacedName, Usage, usage_of
+from keyferry.driver.threads import run_in_thread_uncancelled
 from keyferry.errors import (
     KeyferryError,
-    SecretClaimedError,
-    SecretForeignError,
-    StoreAwayError,
+    SecretConflictError,
+    SecretNotManagedError,
     StoreError,
+    StoreUnavailableError,
 )
 from keyferry.logs import ObjectName, get_logger
-from keyferry.store.interface import Applied, Claim, Effect
+from keyferry.store.interface import ApplyOutcome, ApplyResult, SecretClaim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from keyferry.driver.plugins import Plugins
-    from keyferry.driver.release import SecretRelease
-    from keyferry.driver.volumes import Volumes
+    from keyferry.driver.plugins import Providers
+    from keyferry.driver.release import SecretGarbageCollector
+    from keyferry.driver.volumes import VolumeTable
     from keyferry.secret_metrics import SecretMetrics
-    from keyferry.store import ObjectStore, SecretManifest
-    from keyferry.store.cluster import PodFacts
-    from keyferry.store.interface import ClassObject
+    from keyferry.store import DesiredSecret, ObjectStore
+    from keyferry.store.cluster import Pod
+    from keyferry.store.interface import SecretProviderClass
 
 _log = get_logger("sync")
 
@@ -61,14 +61,14 @@ class SecretProblem:
     error: KeyferryError
 
 
-class SecretSync:
+class SecretReconciler:
     """Keeps the Secrets that volumes of this node name.
 
     Args:
         store: where Secrets and events go.
         volumes: what is published here.
-        plugins: tell how the files of a class may be called.
-        release: lets go what nobody uses.
+        providers: tell how the files of a class may be called.
+        garbage_collector: lets go what nobody uses.
         metrics: what is counted.
     """
 
@@ -76,49 +76,49 @@ class SecretSync:
         self,
         *,
         store: ObjectStore,
-        volumes: Volumes,
-        plugins: Plugins,
-        release: SecretRelease,
+        volumes: VolumeTable,
+        providers: Providers,
+        garbage_collector: SecretGarbageCollector,
         metrics: SecretMetrics,
     ) -> None:
         self._store = store
         self._volumes = volumes
-        self._plugins = plugins
-        self._release = release
+        self._providers = providers
+        self._garbage_collector = garbage_collector
         self._metrics = metrics
-        self._holders: dict[Key, str] = {}
-        self._problems: dict[Key, dict[str, SecretProblem]] = {}
-        self._told: dict[tuple[Key, str], str] = {}
+        self._owner_classes: dict[NamespacedName, str] = {}
+        self._problems: dict[NamespacedName, dict[str, SecretProblem]] = {}
+        self._reported: dict[tuple[NamespacedName, str], str] = {}
         """By Secret and uid of whom it is about: the text of the last event."""
-        self._versions: dict[Key, str] = {}
+        self._versions: dict[NamespacedName, str] = {}
 
-    def version(self, key: Key) -> str | None:
+    def synced_version(self, key: NamespacedName) -> str | None:
         """The resourceVersion at which the Secret was right; None while it is not."""
         return self._versions.get(key)
 
-    def problems(self, cls: ClassObject) -> tuple[SecretProblem, ...]:
-        """What is wrong with the Secrets of `cls`, in its order."""
+    def problems(self, spc: SecretProviderClass) -> tuple[SecretProblem, ...]:
+        """What is wrong with the Secrets of `spc`, in its order."""
         found = (
-            self._problems.get((cls.namespace, name), {}).get(cls.name)
-            for name in dict.fromkeys(entry.name for entry in cls.secret_objects)
+            self._problems.get((spc.namespace, name), {}).get(spc.name)
+            for name in dict.fromkeys(entry.name for entry in spc.secret_objects)
         )
         return tuple(problem for problem in found if problem is not None)
 
-    def troubled(self) -> set[Key]:
+    def failing(self) -> set[NamespacedName]:
         """The Secrets with which something is wrong."""
         return set(self._problems)
 
-    async def reconcile(self, key: Key) -> bool:
+    async def reconcile(self, key: NamespacedName) -> bool:
         """Makes one Secret right; False when it is to be tried again."""
         try:
             usage = await usage_of(key, self._volumes, self._store)
-            if usage.users:
-                return await self._keep(key, usage)
+            if usage.consumers:
+                return await self._ensure(key, usage)
             self._forget(key)
-            if usage.held:
+            if usage.pending:
                 return True
-            return self._volumes.complete and await self._release.release(key)
-        except StoreAwayError as error:
+            return self._volumes.restored and await self._garbage_collector.delete_if_unused(key)
+        except StoreUnavailableError as error:
             _log.warning(
                 "a Secret waits for the store", secret=ObjectName(*key), **error.log_pairs()
             )
@@ -131,152 +131,162 @@ class SecretSync:
             )
             return True
 
-    async def _keep(self, key: Key, usage: Usage) -> bool:
+    async def _ensure(self, key: NamespacedName, usage: Usage) -> bool:
         classes = {cls.name: cls for cls in usage.classes}
-        before = self._holders.get(key, "")
+        before = self._owner_classes.get(key, "")
         first = classes.get(before) or next(iter(classes.values()))
         error = await self._apply(key, first, usage)
-        if isinstance(error, SecretClaimedError) and error.holder in classes:
-            first = classes[error.holder]
+        if isinstance(error, SecretConflictError) and error.owner_class in classes:
+            first = classes[error.owner_class]
             error = await self._apply(key, first, usage)
-        self._holders[key] = first.name
+        self._owner_classes[key] = first.name
         problems: dict[str, KeyferryError] = {} if error is None else {first.name: error}
-        holder = error.holder if isinstance(error, SecretClaimedError) else first.name
+        holder = error.owner_class if isinstance(error, SecretConflictError) else first.name
         for other in classes.values():
             if other is not first:
-                problems[other.name] = _claimed_by(key, holder)
-        await self._tell(key, usage, problems)
+                problems[other.name] = _conflict_error(key, holder)
+        await self._report_problems(key, usage, problems)
         return not isinstance(error, StoreError) or isinstance(
-            error, SecretClaimedError | SecretForeignError
+            error, SecretConflictError | SecretNotManagedError
         )
 
-    async def _apply(self, key: Key, cls: ClassObject, usage: Usage) -> KeyferryError | None:
-        """Makes it what `cls` says; returns what hindered it."""
+    async def _apply(
+        self, key: NamespacedName, spc: SecretProviderClass, usage: Usage
+    ) -> KeyferryError | None:
+        """Makes it what `spc` says; returns what hindered it."""
         self._versions.pop(key, None)
-        users = [user for user in usage.users if user.cls.name == cls.name]
+        users = [user for user in usage.consumers if user.spc.name == spc.name]
         source = max(users, key=lambda user: user.volume.fetched_at)
         try:
-            with self._metrics.bringing(cls.provider):
-                secret = await self._wanted(cls, source, users)
-                secret = replace(secret, claim=self._claim(key, cls, source, usage))
+            with self._metrics.timed_sync(spc.provider):
+                secret = await self._desired(spc, source, users)
+                secret = replace(secret, claim=self._claim(key, spc, source, usage))
                 applied = await self._store.apply_secret(secret)
         except KeyferryError as error:
-            self._metrics.failed(error)
+            self._metrics.sync_failed(error)
             return error
-        self._versions[key] = applied.version
-        await self._tell_effect(key, source, secret, applied)
+        self._versions[key] = applied.resource_version
+        await self._report_outcome(key, source, secret, applied)
         return None
 
-    async def _wanted(
-        self, cls: ClassObject, source: User, users: Sequence[User]
-    ) -> SecretManifest:
-        files = await run_whole(read_volume, Path(source.volume.target_path))
-        named = self._plugins.named_files(cls.provider, cls.parameters)
-        pods = [(await self._pod_of(user), user.volume.owner) for user in users]
+    async def _desired(
+        self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
+    ) -> DesiredSecret:
+        files = await run_in_thread_uncancelled(read_volume, Path(source.volume.target_path))
+        named = self._providers.named_files(spc.provider, spc.parameters)
+        pods = [(await self._find_pod(user), user.volume.owner) for user in consumers]
         owners, disowned = owners_of(pods)
         # On a thread, because a TLS Secret loads the certificate library and parses private keys.
         secret = await asyncio.to_thread(
-            build_secret, cls.namespace, source.entry, files, named, owners
+            build_secret, spc.namespace, source.entry, files, named, owners
         )
-        return replace(secret, disowned=disowned)
+        return replace(secret, removed_owner_uids=disowned)
 
-    async def _pod_of(self, user: User) -> PodFacts | None:
+    async def _find_pod(self, consumer: Consumer) -> Pod | None:
         """The pod, asked for where the mirror does not have it yet."""
-        if user.pod is not None:
-            return user.pod
-        wanted = user.volume.pod
+        if consumer.pod is not None:
+            return consumer.pod
+        wanted = consumer.volume.pod
         try:
             found = await self._store.cluster.find_pod(wanted.namespace, wanted.name)
         except StoreError:
             return None
         return found if found is not None and found.uid == wanted.uid else None
 
-    def _claim(self, key: Key, cls: ClassObject, source: User, usage: Usage) -> Claim:
+    def _claim(
+        self, key: NamespacedName, spc: SecretProviderClass, source: Consumer, usage: Usage
+    ) -> SecretClaim:
         namespace, name = key
         known = (*self._store.cluster.classes(namespace), *usage.classes)
-        return Claim(
-            class_name=cls.name,
-            class_version=cls.version,
+        return SecretClaim(
+            class_name=spc.name,
+            class_version=spc.version,
             fetched_at=source.volume.fetched_at,
-            rivals=frozenset(other.name for other in known if name in other.secret_names)
-            - {cls.name},
-            adopt=name in cls.adopted,
+            contenders=frozenset(other.name for other in known if name in other.secret_names)
+            - {spc.name},
+            adopt=name in spc.adopted_secrets,
         )
 
     # --- what is told ----------------------------------------------------------------------------
 
-    async def _tell_effect(
-        self, key: Key, source: User, secret: SecretManifest, applied: Applied
+    async def _report_outcome(
+        self, key: NamespacedName, source: Consumer, secret: DesiredSecret, result: ApplyResult
     ) -> None:
-        pod, cls = source.volume.pod, source.cls
-        match applied.effect:
-            case Effect.NONE:
+        pod, cls = source.volume.pod, source.spc
+        match result.outcome:
+            case ApplyOutcome.UNCHANGED:
                 return
-            case Effect.RECREATED:
-                event = secret_recreated(pod, cls, secret, applied.earlier_type)
+            case ApplyOutcome.RECREATED:
+                event = secret_recreated(pod, cls, secret, result.previous_type)
                 await self._store.record_event(event)
-            case Effect.REVERTED:
+            case ApplyOutcome.REVERTED:
                 self._metrics.drift_reverted()
                 await self._store.record_event(secret_reverted(pod, cls, secret.name))
-            case Effect.CREATED | Effect.UPDATED:
+            case ApplyOutcome.CREATED | ApplyOutcome.UPDATED:
                 pass
             case _:
-                assert_never(applied.effect)
-        _log.info("Secret " + applied.effect.value, secret=ObjectName(*key), spc=_name(cls))
+                assert_never(result.effect)
+        _log.info("Secret " + result.outcome.value, secret=ObjectName(*key), spc=_object_name(cls))
 
-    async def _tell(self, key: Key, usage: Usage, errors: dict[str, KeyferryError]) -> None:
+    async def _report_problems(
+        self, key: NamespacedName, usage: Usage, errors: dict[str, KeyferryError]
+    ) -> None:
         """Keep the problems of a Secret, and tell whom they concern, once."""
         self._problems.pop(key, None)
-        concerned = {user.volume.pod.uid for user in usage.users if user.cls.name in errors}
-        self._told = {
-            at: text for at, text in self._told.items() if at[0] != key or at[1] in concerned
+        concerned = {user.volume.pod.uid for user in usage.consumers if user.spc.name in errors}
+        self._reported = {
+            at: text for at, text in self._reported.items() if at[0] != key or at[1] in concerned
         }
-        for user in usage.users:
-            if error := errors.get(user.cls.name):
-                event = secret_failed(user.volume.pod, user.cls, key[1], error)
+        for user in usage.consumers:
+            if error := errors.get(user.spc.name):
+                event = secret_failed(user.volume.pod, user.spc, key[1], error)
                 problem = SecretProblem(key[1], event.message, error)
-                self._problems.setdefault(key, {})[user.cls.name] = problem
-                if self._told.get((key, user.volume.pod.uid)) == event.message:
+                self._problems.setdefault(key, {})[user.spc.name] = problem
+                if self._reported.get((key, user.volume.pod.uid)) == event.message:
                     continue
-                self._told[key, user.volume.pod.uid] = event.message
+                self._reported[key, user.volume.pod.uid] = event.message
                 _log.error(
                     "a Secret is not in step with its volume",
                     secret=ObjectName(*key),
-                    spc=_name(user.cls),
+                    spc=_object_name(user.spc),
                     pod=ObjectName(user.volume.pod.namespace, user.volume.pod.name),
                     targetPath=user.volume.target_path,
                     **error.log_pairs(),
                 )
-                if not isinstance(error, StoreAwayError):
+                if not isinstance(error, StoreUnavailableError):
                     await self._store.record_event(event)
-                if isinstance(error, SecretClaimedError):
-                    await self._tell_claim(key, user.cls, error.holder, usage.classes)
+                if isinstance(error, SecretConflictError):
+                    await self._report_conflict(key, user.spc, error.owner_class, usage.classes)
 
-    async def _tell_claim(
-        self, key: Key, loser: ClassObject, holder: str, classes: Iterable[ClassObject]
+    async def _report_conflict(
+        self,
+        key: NamespacedName,
+        other_spc: SecretProviderClass,
+        owner_class: str,
+        classes: Iterable[SecretProviderClass],
     ) -> None:
         known = (*self._store.cluster.classes(key[0]), *classes)
         for cls in known:
-            if cls.name == holder:
-                for event in secret_claimed(key[1], cls, loser):
+            if cls.name == owner_class:
+                for event in secret_conflict(key[1], cls, other_spc):
                     await self._store.record_event(event)
                 return
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: NamespacedName) -> None:
         self._versions.pop(key, None)
-        self._holders.pop(key, None)
+        self._owner_classes.pop(key, None)
         self._problems.pop(key, None)
-        self._told = {at: text for at, text in self._told.items() if at[0] != key}
+        self._reported = {at: text for at, text in self._reported.items() if at[0] != key}
 
 
-def _claimed_by(key: Key, holder: str) -> SecretClaimedError:
-    return SecretClaimedError(
-        f"Secret {key[0]}/{key[1]} belongs to SecretProviderClass {key[0]}/{holder},"
+def _conflict_error(key: NamespacedName, owner_class: str) -> SecretConflictError:
+    return SecretConflictError(
+        f"Secret {key[0]}/{key[1]} belongs to SecretProviderClass {key[0]}/{owner_class},"
         " which names it too",
         "Choose another secretName in one of the two classes.",
-        holder=holder,
+        owner_class=owner_class,
     )
 
 
-def _name(cls: ClassObject) -> ObjectName:
-    return ObjectName(cls.namespace, cls.name)
+def _object_name(spc: SecretProviderClass) -> ObjectName:
+    return ObjectName(spc.namespace, spc.name)

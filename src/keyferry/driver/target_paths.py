@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TARGET = re.compile(r"/pods/(?P<uid>[^/]+)/volumes/kubernetes\.io~csi/(?P<volume>[^/]+)/mount$")
+_KUBELET_TARGET = re.compile(
+    r"/pods/(?P<uid>[^/]+)/volumes/kubernetes\.io~csi/(?P<volume>[^/]+)/mount$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +16,14 @@ class VolumePath:
 
     Attributes:
         pod_uid: of the pod, which no other pod ever has.
-        volume: its name in the pod.
+        volume_name: its name in the pod.
     """
 
     pod_uid: str
-    volume: str
+    volume_name: str
 
 
-def volume_path(target_path: str) -> VolumePath | None:
+def parse_volume_path(target_path: str) -> VolumePath | None:
     """What `target_path` tells; None when it is not in the folder of a pod."""
-    match = _TARGET.search(target_path)
+    match = _KUBELET_TARGET.search(target_path)
     return None if match is None else VolumePath(match["uid"], match["volume"])

@@ -14,7 +14,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def run_whole(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def run_in_thread_uncancelled(
+    function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Calls `function` on a thread and returns what it returns.
 
     When the caller is cancelled meanwhile (kubelet gave up on the call), however often, the

@@ -25,8 +25,8 @@ class Volume:
         pod: whose it is.
         class_name: which class fills it, in the namespace of the pod.
         fetched_at: when its content was fetched, or not before; with a time zone.
-        fetched: the same by the clock of this process; None when no publish of this process has
-            reached its end, or the class has changed since it began.
+        fetched_monotonic: the same by the clock of this process; None when no publish of this
+            process has reached its end, or the class has changed since it began.
         provider: that filled it; "" when it is not known.
         versions: of its objects.
         owner: its pod status, by which a Secret can name it; None until the store has it.
@@ -38,7 +38,7 @@ class Volume:
     pod: PodRef
     class_name: str
     fetched_at: datetime
-    fetched: float | None = None
+    fetched_monotonic: float | None = None
     provider: str = ""
     versions: tuple[ObjectVersion, ...] = ()
     owner: OwnerReference | None = None
@@ -46,13 +46,13 @@ class Volume:
     secret_names: frozenset[str] = frozenset()
 
 
-class Volumes:
+class VolumeTable:
     """The table of them, by target path."""
 
     def __init__(self) -> None:
         self._by_target: dict[str, Volume] = {}
-        self._outdated: dict[str, float] = {}
-        self.complete = False
+        self._invalidated_at: dict[str, float] = {}
+        self.restored = False
         """Whether those of an earlier process are among them."""
 
     def __iter__(self) -> Iterator[Volume]:
@@ -73,47 +73,47 @@ class Volumes:
 
     def drop(self, target_path: str) -> Volume | None:
         """It is gone; returns what was known of it."""
-        self._outdated.pop(target_path, None)
+        self._invalidated_at.pop(target_path, None)
         return self._by_target.pop(target_path, None)
 
-    def asked(self, request: PublishRequest) -> None:
+    def touch(self, request: PublishRequest) -> None:
         """Kubelet called for it once more; its tokens may be fresher."""
         if volume := self._by_target.get(request.target_path):
             self._by_target[request.target_path] = replace(volume, request=request)
 
-    def finished(self, target_path: str, began: float) -> None:
+    def mark_published(self, target_path: str, fetch_started: float) -> None:
         """A publish of it reached its end, with content as old as its beginning."""
         if (volume := self._by_target.get(target_path)) is None:
             return
-        if self._outdated.get(target_path, -math.inf) <= began:
-            self._by_target[target_path] = replace(volume, fetched=began)
+        if self._invalidated_at.get(target_path, -math.inf) <= fetch_started:
+            self._by_target[target_path] = replace(volume, fetched_monotonic=fetch_started)
 
-    def outdated(self, target_path: str, now: float) -> None:
+    def invalidate(self, target_path: str, now: float) -> None:
         """Its content is due, however fresh it is, and so is that of a publish under way."""
         if volume := self._by_target.get(target_path):
-            self._by_target[target_path] = replace(volume, fetched=None)
-            self._outdated[target_path] = now
+            self._by_target[target_path] = replace(volume, fetched_monotonic=None)
+            self._invalidated_at[target_path] = now
 
-    def owned_by(self, target_path: str, owner: OwnerReference) -> None:
+    def set_owner(self, target_path: str, owner: OwnerReference) -> None:
         """The store has its pod status."""
         if volume := self._by_target.get(target_path):
             self._by_target[target_path] = replace(volume, owner=owner)
 
-    def named(self, target_path: str, secret_names: frozenset[str]) -> None:
+    def set_secret_names(self, target_path: str, secret_names: frozenset[str]) -> None:
         """Its class names these Secrets."""
         volume = self._by_target.get(target_path)
         if volume and volume.secret_names != secret_names:
             self._by_target[target_path] = replace(volume, secret_names=secret_names)
 
-    def within(self, namespace: str) -> list[Volume]:
+    def in_namespace(self, namespace: str) -> list[Volume]:
         """Those of the pods of a namespace."""
         return [volume for volume in self if volume.pod.namespace == namespace]
 
-    def oldest_age(self, now: datetime) -> float:
+    def oldest_content_age(self, now: datetime) -> float:
         """Seconds since the fetch that is longest ago; 0 without volumes."""
         return max(((now - volume.fetched_at).total_seconds() for volume in self), default=0.0)
 
-    def versions(self) -> Counter[tuple[str, str, str, str]]:
+    def version_counts(self) -> Counter[tuple[str, str, str, str]]:
         """How many volumes hold what, by namespace, class, object and version."""
         return Counter(
             (volume.pod.namespace, volume.class_name, version.id, version.version)

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound="Hashable")
 
 WORKERS = 8
-LONGEST = 300.0
+MAX_BACKOFF_SECONDS = 300.0
 """Seconds between two tries of what fails again and again."""
 
 _log = get_logger("queue")
 
 
-def backoff(failures: int) -> float:
+def exponential_backoff(failures: int) -> float:
     """Seconds to wait after so many failures in a row: doubled up to the longest, and scattered."""
-    longest: float = min(LONGEST, 0.5 * 2.0 ** min(failures, 12))
+    longest: float = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(failures, 12))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 @dataclass(slots=True)
-class _Entry:
+class _KeyState:
     failures: int = 0
     queued: bool = False
     running: bool = False
-    again: bool = False
+    dirty: bool = False
     """It was added while it was worked on."""
     timer: asyncio.Task[None] | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
@@ -56,8 +56,8 @@ class WorkQueue(Generic[K]):
     Args:
         work: what is done for a key; False asks for another try later.
         clock: by which it waits.
-        what: the keys, for the log.
-        pause: seconds to wait after so many failures in a row.
+        name: the keys, for the log.
+        backoff: seconds to wait after so many failures in a row.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class WorkQueue(Generic[K]):
         work: Callable[[K], Awaitable[bool]],
         *,
         clock: Clock,
-        what: str,
-        pause: Callable[[int], float] = backoff,
+        name: str,
+        backoff: Callable[[int], float] = exponential_backoff,
     ) -> None:
         self._work = work
         self._clock = clock
-        self._what = what
-        self._pause = pause
-        self._entries: dict[K, _Entry] = {}
+        self._name = name
+        self._backoff = backoff
+        self._entries: dict[K, _KeyState] = {}
         self._ready: asyncio.Queue[K] = asyncio.Queue()
 
     def __len__(self) -> int:
@@ -84,9 +84,9 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, *, after: float = 0.0) -> None:
         """Work on `key` soon, or after so many seconds unless something comes earlier."""
-        entry = self._entries.setdefault(key, _Entry())
+        entry = self._entries.setdefault(key, _KeyState())
         if entry.running:
-            entry.again = True
+            entry.dirty = True
         elif after > 0:
             if not entry.queued and entry.timer is None:
                 entry.timer = asyncio.create_task(self._add_later(key, after))
@@ -99,7 +99,7 @@ class WorkQueue(Generic[K]):
             if entry.failures:
                 self.add(key)
 
-    async def settle(self, key: K) -> None:
+    async def run_and_wait(self, key: K) -> None:
         """Waits for the end of a run for `key` that begins after this call, whatever comes of it.
 
         The run goes on when the caller is cancelled.
@@ -121,7 +121,7 @@ class WorkQueue(Generic[K]):
                 task.cancel()
             await asyncio.gather(*workers, *timers, return_exceptions=True)
 
-    def _enqueue(self, key: K, entry: _Entry) -> None:
+    def _enqueue(self, key: K, entry: _KeyState) -> None:
         if entry.timer is not None:
             entry.timer.cancel()
             entry.timer = None
@@ -136,16 +136,16 @@ class WorkQueue(Generic[K]):
 
     async def _run(self) -> None:
         while True:
-            await self._run_one(await self._ready.get())
+            await self._process(await self._ready.get())
 
-    async def _run_one(self, key: K) -> None:
+    async def _process(self, key: K) -> None:
         entry = self._entries[key]
         entry.queued, entry.running = False, True
         waiters, entry.waiters = entry.waiters, []
         try:
             done = await self._work(key)
         except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other key
-            _log.error("a defect of Keyferry", what=self._what, type=type(error).__name__)
+            _log.error("a defect of Keyferry", what=self._name, type=type(error).__name__)
             done = False
         finally:
             entry.running = False
@@ -153,10 +153,10 @@ class WorkQueue(Generic[K]):
                 if not waiter.done():
                     waiter.set_result(None)
         entry.failures = 0 if done else entry.failures + 1
-        if entry.again:
-            entry.again = False
+        if entry.dirty:
+            entry.dirty = False
             self._enqueue(key, entry)
         elif not done:
-            self.add(key, after=self._pause(entry.failures))
+            self.add(key, after=self._backoff(entry.failures))
         elif entry.idle:
             del self._entries[key]

@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from keyferry.economy.errand import Errand
-    from keyferry.economy.flights import Flight
-    from keyferry.economy.metrics import How
+    from keyferry.economy.errand import RetryingCaller
+    from keyferry.economy.flights import SharedCall
+    from keyferry.economy.metrics import CacheResult
 
 
 @dataclass(frozen=True, slots=True)
-class Underway:
+class InFlight:
     """A flight, and the errand that can be hurried."""
 
-    flight: Flight[Any]
-    errand: Errand
+    call: SharedCall[Any]
+    caller: RetryingCaller
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FetchRequest:
     """How the vault is asked.
 
     Attributes:
-        call: for the answer.
-        weigh: the bytes of an answer that is held; None: none is.
-        unchanged: for the proof that an answer still holds; None: there is none.
+        load: for the answer.
+        size_of: the bytes of an answer that is held; None: none is.
+        revalidate: for the proof that an answer still holds; None: there is none.
         count: told how the answer was got.
     """
 
-    call: Callable[[Errand], Coroutine[Any, Any, Any]]
-    weigh: Callable[[Any], int | None] | None
-    unchanged: Callable[[Any, Errand], Awaitable[bool]] | None
-    count: Callable[[How], None]
+    load: Callable[[RetryingCaller], Coroutine[Any, Any, Any]]
+    size_of: Callable[[Any], int | None] | None
+    revalidate: Callable[[Any, RetryingCaller], Awaitable[bool]] | None
+    count: Callable[[CacheResult], None]

@@ -13,100 +13,100 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
 
-_UNASKED_SECONDS = 300.0
+_UNUSED_SECONDS = 300.0
 """A vault that nobody asked for so long when he might have is nobody's any more, such as one whose
 name was a slip of the pen."""
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerLimits:
+class CircuitBreakerLimits:
     """When a vault counts as failing. Times in seconds."""
 
-    failures: int = 5
+    min_failures: int = 5
     """At least so many in a row ..."""
-    seconds: float = 5.0
+    min_failing_seconds: float = 5.0
     """... over at least so long: a moment in which many connections break is not the end."""
-    first_pause: float = 5.0
+    min_open_seconds: float = 5.0
     """Until the first probe."""
-    longest_pause: float = 30.0
+    max_open_seconds: float = 30.0
     """Between probes, at the most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Go:
+class Allow:
     """A request may go; `probe` where the others wait for what becomes of it."""
 
     probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class AwaitProbe:
     """A probe is under way; what becomes of it decides."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refuse:
+class Reject:
     """The vault is left alone.
 
     Attributes:
-        since: when the first of the failures was.
-        probe: when the next probe goes.
-        last: the last failure.
+        failing_since: when the first of the failures was.
+        next_probe_at: when the next probe goes.
+        last_error: the last failure.
     """
 
-    since: float
-    probe: float
-    last: KeyferryError
+    failing_since: float
+    next_probe_at: float
+    last_error: KeyferryError
 
 
-Verdict = Go | Hold | Refuse
+Verdict = Allow | AwaitProbe | Reject
 
-_GO = Go()
+_ALLOW = Allow()
 
 
-class Breaker:
+class CircuitBreaker:
     """What is known of one vault. Times are seconds from an arbitrary start."""
 
-    def __init__(self, limits: BreakerLimits) -> None:
+    def __init__(self, limits: CircuitBreakerLimits) -> None:
         self._limits = limits
         self._failures = 0
-        self._since = 0.0
-        self._last: KeyferryError | None = None
-        self._pause = 0.0
-        self._probe = 0.0
+        self._failing_since = 0.0
+        self._last_error: KeyferryError | None = None
+        self._open_seconds = 0.0
+        self._next_probe_at = 0.0
         self._probing = False
 
     @property
     def is_open(self) -> bool:
         """Whether the vault is left alone."""
-        return self._pause > 0
+        return self._open_seconds > 0
 
-    def is_left_alone(self, now: float) -> bool:
+    def is_reported_open(self, now: float) -> bool:
         """The same, unless nobody has wanted to know for a while whether it is back."""
-        return self.is_open and now < self._probe + _UNASKED_SECONDS
+        return self.is_open and now < self._next_probe_at + _UNUSED_SECONDS
 
     def verdict(self, now: float) -> Verdict:
         """Whether a request may go; asking changes nothing."""
-        if not self._pause or self._last is None:
-            return _GO
+        if not self._open_seconds or self._last_error is None:
+            return _ALLOW
         if self._probing:
-            return Hold()
-        if now >= self._probe:
-            return Go(probe=True)
-        return Refuse(self._since, self._probe, self._last)
+            return AwaitProbe()
+        if now >= self._next_probe_at:
+            return Allow(probe=True)
+        return Reject(self._failing_since, self._next_probe_at, self._last_error)
 
-    def go(self, go: Go) -> None:
+    def on_sent(self, allowed: Allow) -> None:
         """A request goes, as its verdict said."""
-        self._probing = self._probing or go.probe
+        self._probing = self._probing or allowed.probe
 
-    def answered(self) -> None:
+    def on_success(self) -> None:
         """The vault gave an answer, whatever it said."""
         self._failures = 0
-        self._pause = 0.0
+        self._open_seconds = 0.0
         self._probing = False
-        self._last = None
+        self._last_error = None
 
-    def failed(
+    def on_failure(
         self, error: KeyferryError, *, now: float, jitter: float, probe: bool = False
     ) -> None:
         """It gave none.
@@ -118,22 +118,25 @@ class Breaker:
             probe: whether it was the probe.
         """
         if not self._failures:
-            self._since = now
+            self._failing_since = now
         self._failures += 1
-        self._last = error
+        self._last_error = error
         limits = self._limits
         if probe:
             self._probing = False
-            self._open(min(limits.longest_pause, 2 * self._pause), now, jitter)
-        elif self._pause:
+            self._open(min(limits.max_open_seconds, 2 * self._open_seconds), now, jitter)
+        elif self._open_seconds:
             return  # it was on the way when the vault was given up
-        elif self._failures >= limits.failures and now - self._since >= limits.seconds:
-            self._open(limits.first_pause, now, jitter)
+        elif (
+            self._failures >= limits.min_failures
+            and now - self._failing_since >= limits.min_failing_seconds
+        ):
+            self._open(limits.min_open_seconds, now, jitter)
 
-    def given_up(self) -> None:
+    def probe_abandoned(self) -> None:
         """Whoever was to probe has gone; somebody else will."""
         self._probing = False
 
-    def _open(self, pause: float, now: float, jitter: float) -> None:
-        self._pause = pause
-        self._probe = now + pause * (0.5 + jitter / 2)
+    def _open(self, open_seconds: float, now: float, jitter: float) -> None:
+        self._open_seconds = open_seconds
+        self._next_probe_at = now + open_seconds * (0.5 + jitter / 2)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 _RECOVERY_SECONDS = 60.0
 """So long the rate takes from nothing back to its full height."""
-_LOWEST_RATE = 1.0
+_MIN_RATE = 1.0
 """Requests a second; the rate sinks no lower, so that the vault's recovery is seen."""
 
 
-class Budget:
+class TokenBucket:
     """The budget of one vault. Times are seconds from an arbitrary start.
 
     Args:
@@ -23,59 +23,59 @@ class Budget:
     """
 
     def __init__(self, *, rate: float, burst: int, now: float) -> None:
-        self._full_rate = rate
+        self._max_rate = rate
         self._burst = burst
         self._rate = rate
         self._tokens = float(burst)
-        self._filled = now
-        self._slowed = float("-inf")
+        self._refilled_at = now
+        self._throttled_at = float("-inf")
 
-    def left(self, now: float) -> float:
+    def available(self, now: float) -> float:
         """How many requests may go at once; infinite without a limit."""
-        if not self._full_rate:
+        if not self._max_rate:
             return float("inf")
-        self._fill(now)
+        self._refill(now)
         return self._tokens
 
     def take(self, now: float) -> None:
         """One request goes."""
-        if self._full_rate:
-            self._fill(now)
+        if self._max_rate:
+            self._refill(now)
             self._tokens -= 1.0
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """One that was taken did not go after all."""
-        if self._full_rate:
+        if self._max_rate:
             self._tokens += 1.0
 
-    def wait(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         """Seconds until the next request may go."""
-        missing = 1.0 - self.left(now)
+        missing = 1.0 - self.available(now)
         return max(0.0, missing / self._rate) if missing > 0 else 0.0
 
-    def slow_down(self, *, sent: float, now: float, until: float) -> None:
+    def throttle(self, *, sent_at: float, now: float, until: float) -> None:
         """The vault throttles a request: half the rate from here on, and no request for a while.
 
         Args:
-            sent: when that request was sent; of those that were on the way together one counts.
+            sent_at: when that request was sent; of those that were on the way together one counts.
             now: the time.
             until: when the vault may be asked again; one request may go then, and others by rate.
         """
-        if not self._full_rate:
+        if not self._max_rate:
             return
-        self._fill(now)
-        if sent >= self._slowed:
-            self._slowed = now
-            self._rate = max(self._rate / 2, min(_LOWEST_RATE, self._full_rate))
+        self._refill(now)
+        if sent_at >= self._throttled_at:
+            self._throttled_at = now
+            self._rate = max(self._rate / 2, min(_MIN_RATE, self._max_rate))
             self._tokens = 1.0
-        self._filled = max(self._filled, until)
+        self._refilled_at = max(self._refilled_at, until)
 
-    def _fill(self, now: float) -> None:
-        passed = now - self._filled
+    def _refill(self, now: float) -> None:
+        passed = now - self._refilled_at
         if passed <= 0:
             return
-        self._filled = now
-        grown = self._full_rate * passed / _RECOVERY_SECONDS
-        before, self._rate = self._rate, min(self._full_rate, self._rate + grown)
-        room = max(1.0, self._burst * self._rate / self._full_rate)
+        self._refilled_at = now
+        grown = self._max_rate * passed / _RECOVERY_SECONDS
+        before, self._rate = self._rate, min(self._max_rate, self._rate + grown)
+        room = max(1.0, self._burst * self._rate / self._max_rate)
         self._tokens = min(room, self._tokens + passed * (before + self._rate) / 2)

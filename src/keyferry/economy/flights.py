@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Flight(Generic[T]):
+class SharedCall(Generic[T]):
     """One call and those who wait for it.
 
     Args:
         work: the call.
-        landed: told once, when the call is over or was given up.
+        on_done: told once, when the call is over or was given up.
     """
 
-    def __init__(self, work: Coroutine[Any, Any, T], landed: Callable[[], None]) -> None:
-        self._waiting: dict[asyncio.Future[None], None] = {}  # in the order in which they came
-        self._landed = landed
+    def __init__(self, work: Coroutine[Any, Any, T], on_done: Callable[[], None]) -> None:
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._on_done = on_done
         self._task = asyncio.create_task(work)
-        self._task.add_done_callback(self._heed)
+        self._task.add_done_callback(self._wake_waiters)
 
     async def wait(self) -> T:
         """The result of the call.
@@ -36,31 +36,31 @@ class Flight(Generic[T]):
         """
         # Not `asyncio.wait`, which takes three times as long to do the same for one task.
         end = asyncio.get_running_loop().create_future()
-        self._waiting[end] = None
+        self._waiters[end] = None
         try:
             if not self._task.done():
                 await end
         finally:
-            del self._waiting[end]
-            if not self._waiting and not self._task.done():
-                self._landed()
+            del self._waiters[end]
+            if not self._waiters and not self._task.done():
+                self._on_done()
                 self._task.cancel()
         error = None if self._task.cancelled() else self._task.exception()
         if error is not None:
-            raise fresh(error) from error.__cause__
+            raise copy_without_traceback(error) from error.__cause__
         return self._task.result()
 
-    def _heed(self, task: asyncio.Task[T]) -> None:
+    def _wake_waiters(self, task: asyncio.Task[T]) -> None:
         """Take note of the end; a failure that nobody waits for any more is no news to asyncio."""
         if not task.cancelled():
             task.exception()
-        for end in self._waiting:
+        for end in self._waiters:
             if not end.done():
                 end.set_result(None)
-        self._landed()
+        self._on_done()
 
 
-def fresh(error: BaseException) -> BaseException:
+def copy_without_traceback(error: BaseException) -> BaseException:
     """A copy of `error` without its traceback."""
     twin = type(error).__new__(type(error), *error.args)
     twin.__dict__.update(error.__dict__)

@@ -4,55 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.economy.gate import Gate
+from keyferry.economy.gate import HostLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.call_limits import CallLimits
     from keyferry.clocks import Clock
-    from keyferry.economy.settings import EconomySettings
+    from keyferry.economy.settings import ResilienceSettings
 
-_MOST = 1000
+_MAX_HOSTS = 1000
 """So many vaults are remembered; classes can name any number."""
 
 
-class Gates:
+class HostLimiters:
     """One gate for each host; when they are too many, those go that have nothing to remember.
 
     Args:
         settings: the limits of all vaults that have none of their own.
         clock: how time passes.
-        dice: shows a random number from 0 to 1.
+        random: shows a random number from 0 to 1.
     """
 
-    def __init__(self, settings: EconomySettings, clock: Clock, dice: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: ResilienceSettings, clock: Clock, random: Callable[[], float]
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._dice = dice
-        self._gates: dict[str, Gate] = {}
+        self._random = random
+        self._limiters: dict[str, HostLimiter] = {}
 
-    def of(self, vault: str) -> Gate:
+    def get(self, host: str) -> HostLimiter:
         """The gate of a vault."""
-        return self._gates.get(vault) or self._make(vault, self._settings)
+        return self._limiters.get(host) or self._create(host, self._settings)
 
-    def limit(self, vault: str, limits: CallLimits) -> None:
+    def configure(self, host: str, limits: CallLimits) -> None:
         """Have limits of its own for a vault, unless it has been asked before."""
-        if vault not in self._gates:
-            self._make(vault, self._settings.limited(limits))
+        if host not in self._limiters:
+            self._create(host, self._settings.with_limits(limits))
 
-    def all(self) -> list[Gate]:
+    def all(self) -> list[HostLimiter]:
         """All that are known."""
-        return list(self._gates.values())
+        return list(self._limiters.values())
 
     async def close(self) -> None:
         """Serve nobody any more."""
-        for gate in self._gates.values():
+        for gate in self._limiters.values():
             await gate.close()
 
-    def _make(self, vault: str, limits: EconomySettings) -> Gate:
-        if len(self._gates) >= _MOST:
-            for name in [name for name, gate in self._gates.items() if gate.is_idle]:
-                del self._gates[name]
-        made = self._gates[vault] = Gate(vault, limits, self._clock, self._dice)
+    def _create(self, host: str, settings: ResilienceSettings) -> HostLimiter:
+        if len(self._limiters) >= _MAX_HOSTS:
+            for name in [name for name, gate in self._limiters.items() if gate.is_idle]:
+                del self._limiters[name]
+        made = self._limiters[host] = HostLimiter(host, settings, self._clock, self._random)
         return made

@@ -15,141 +15,143 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from collections.abc import Set as AbstractSet
 
-    from keyferry.economy.key import FetchKey
+    from keyferry.economy.key import CacheKey
 
-_PROVABLE_SECONDS = 3600.0
+_REVALIDATABLE_SECONDS = 3600.0
 """A proof tells that a content is the same, not that its reader may still read it: a permission
 that is taken away counts after so long, even where what proves is still allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class HoldLimits:
+class CacheLimits:
     """How long and how much. Times in seconds."""
 
-    unused: float
+    unretained_ttl: float
     """An answer that no volume uses is held so long."""
-    used: float
+    retained_ttl: float
     """One that a volume uses."""
     max_bytes: int
     """All of them together."""
 
 
 @dataclass(slots=True)
-class Answer:
+class CacheEntry:
     """An answer of a vault.
 
     Attributes:
         value: it.
         size: in bytes.
-        since: when the vault was asked, or last proved that nothing has changed.
-        fetched: when it was asked.
+        validated_at: when the vault was asked, or last proved that nothing has changed.
+        fetched_at: when it was asked.
     """
 
     value: Any = field(repr=False)
     size: int
-    since: float
-    fetched: float
+    validated_at: float
+    fetched_at: float
 
 
-class HeldAnswers:
+class ResponseCache:
     """The answers that are held. Times are seconds from an arbitrary start."""
 
-    def __init__(self, limits: HoldLimits) -> None:
+    def __init__(self, limits: CacheLimits) -> None:
         self._limits = limits
-        self._answers: OrderedDict[FetchKey, Answer] = OrderedDict()
+        self._entries: OrderedDict[CacheKey, CacheEntry] = OrderedDict()
         self._bytes = 0
-        self._users: dict[FetchKey, set[str]] = {}
-        self._used: dict[str, dict[FetchKey, float]] = {}
+        self._volumes: dict[CacheKey, set[str]] = {}
+        self._retained: dict[str, dict[CacheKey, float]] = {}
 
     @property
-    def size(self) -> int:
+    def total_bytes(self) -> int:
         """The bytes that are held."""
         return self._bytes
 
-    def get(self, key: FetchKey) -> Answer | None:
+    def get(self, key: CacheKey) -> CacheEntry | None:
         """The answer, however old; it goes later than those that nobody got since."""
-        answer = self._answers.get(key)
+        answer = self._entries.get(key)
         if answer is not None:
-            self._answers.move_to_end(key)
+            self._entries.move_to_end(key)
         return answer
 
-    def put(self, key: FetchKey, value: object, *, size: int, since: float) -> None:
+    def put(self, key: CacheKey, value: object, *, size: int, fetched_at: float) -> None:
         """Hold an answer in the place of an older one, unless it is larger than all may be."""
         self.drop(key)
         if size > self._limits.max_bytes:
             return
-        self._answers[key] = Answer(value, size, since, since)
+        self._entries[key] = CacheEntry(value, size, fetched_at, fetched_at)
         self._bytes += size
         while self._bytes > self._limits.max_bytes:
-            self.drop(next(iter(self._answers)))
+            self.drop(next(iter(self._entries)))
 
-    def prove(self, key: FetchKey, *, since: float) -> None:
-        """The vault proved at `since` that nothing has changed."""
-        if answer := self._answers.get(key):
-            answer.since = max(answer.since, since)
+    def mark_validated(self, key: CacheKey, *, validated_at: float) -> None:
+        """The vault proved at `validated_at` that nothing has changed."""
+        if answer := self._entries.get(key):
+            answer.validated_at = max(answer.validated_at, validated_at)
 
-    def drop(self, key: FetchKey) -> None:
+    def drop(self, key: CacheKey) -> None:
         """Hold it no longer."""
-        if answer := self._answers.pop(key, None):
+        if answer := self._entries.pop(key, None):
             self._bytes -= answer.size
 
     def clear(self) -> None:
         """Hold nothing, for nobody."""
-        self._answers.clear()
+        self._entries.clear()
         self._bytes = 0
-        self._users.clear()
-        self._used.clear()
+        self._volumes.clear()
+        self._retained.clear()
 
-    def use(self, key: FetchKey, user: str, *, since: float) -> None:
-        """`user` has got the answer that the vault gave or proved at `since`."""
-        self._users.setdefault(key, set()).add(user)
-        self._used.setdefault(user, {})[key] = since
+    def retain(self, key: CacheKey, volume: str, *, validated_at: float) -> None:
+        """`volume` has got the answer that the vault gave or proved at `validated_at`."""
+        self._volumes.setdefault(key, set()).add(volume)
+        self._retained.setdefault(volume, {})[key] = validated_at
 
-    def settle(self, user: str, keys: AbstractSet[FetchKey]) -> None:
-        """Of all that `user` ever got it uses these alone."""
-        used = self._used.pop(user, {})
+    def retain_only(self, volume: str, keys: AbstractSet[CacheKey]) -> None:
+        """Of all that `volume` ever got it uses these alone."""
+        used = self._retained.pop(volume, {})
         for key in used.keys() - keys:
-            users = self._users[key]
-            users.discard(user)
+            users = self._volumes[key]
+            users.discard(volume)
             if not users:
-                del self._users[key]
+                del self._volumes[key]
         if kept := {key: since for key, since in used.items() if key in keys}:
-            self._used[user] = kept
+            self._retained[volume] = kept
 
-    def user_gone(self, user: str) -> None:
-        """`user` needs nothing any more."""
-        self.settle(user, frozenset())
+    def release(self, volume: str) -> None:
+        """`volume` needs nothing any more."""
+        self.retain_only(volume, frozenset())
 
-    def used_by(self, user: str) -> Mapping[FetchKey, float]:
-        """When the vault gave or proved what `user` has got."""
-        return self._used.get(user, {})
+    def retained_by(self, volume: str) -> Mapping[CacheKey, float]:
+        """When the vault gave or proved what `volume` has got."""
+        return self._retained.get(volume, {})
 
-    def oldest(self) -> float | None:
+    def oldest_retained(self) -> float | None:
         """When the oldest of what users have got was given or proved; None without users."""
-        return min((since for used in self._used.values() for since in used.values()), default=None)
+        return min(
+            (since for used in self._retained.values() for since in used.values()), default=None
+        )
 
-    def provable(self, key: FetchKey, *, now: float) -> Answer | None:
+    def revalidatable(self, key: CacheKey, *, now: float) -> CacheEntry | None:
         """The answer, however old, unless the vault is to decide about it anew."""
-        answer = self._answers.get(key)
-        return answer if answer and now - answer.fetched < _PROVABLE_SECONDS else None
+        answer = self._entries.get(key)
+        return answer if answer and now - answer.fetched_at < _REVALIDATABLE_SECONDS else None
 
-    def select_provable(
-        self, wanted: Callable[[FetchKey, Any], bool], *, now: float
-    ) -> dict[FetchKey, Any]:
+    def select_revalidatable(
+        self, predicate: Callable[[CacheKey, Any], bool], *, now: float
+    ) -> dict[CacheKey, Any]:
         """The values of the provable answers that are wanted."""
         return {
             key: answer.value
-            for key, answer in self._answers.items()
-            if self.provable(key, now=now) and wanted(key, answer.value)
+            for key, answer in self._entries.items()
+            if self.revalidatable(key, now=now) and predicate(key, answer.value)
         }
 
     def sweep(self, now: float) -> float | None:
         """Drop what is too old; returns when the next one is, or None when nothing is held."""
-        ends = {key: answer.since + self._lifetime(key) for key, answer in self._answers.items()}
+        ends = {key: answer.validated_at + self._ttl(key) for key, answer in self._entries.items()}
         for key in [key for key, end in ends.items() if end <= now]:
             self.drop(key)
             del ends[key]
         return min(ends.values(), default=None)
 
-    def _lifetime(self, key: FetchKey) -> float:
-        return self._limits.used if key in self._users else self._limits.unused
+    def _ttl(self, key: CacheKey) -> float:
+        return self._limits.retained_ttl if key in self._volumes else self._limits.unretained_ttl

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.clocks import SystemClock
 from keyferry.contract import Purpose
-from keyferry.economy.ask import Ask, Underway
-from keyferry.economy.errand import Errand
-from keyferry.economy.flights import Flight, fresh
-from keyferry.economy.freshness import Freshness
-from keyferry.economy.gates import Gates
-from keyferry.economy.held import HeldAnswers
-from keyferry.economy.metrics import EconomyMetrics
-from keyferry.economy.refusals import Refusals, is_outage
-from keyferry.economy.settings import EconomySettings
-from keyferry.economy.sweeper import Sweeper
+from keyferry.economy.ask import FetchRequest, InFlight
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.flights import SharedCall, copy_without_traceback
+from keyferry.economy.freshness import FreshnessPolicy
+from keyferry.economy.gates import HostLimiters
+from keyferry.economy.held import ResponseCache
+from keyferry.economy.metrics import ResilienceMetrics
+from keyferry.economy.refusals import NegativeCache, is_outage
+from keyferry.economy.settings import ResilienceSettings
+from keyferry.economy.sweeper import ExpirySweeper
 from keyferry.errors import KeyferryError
 from keyferry.logs import get_logger
-from keyferry.reminders import Reminders
+from keyferry.reminders import Deduplicator
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
     from keyferry.call_limits import CallLimits
     from keyferry.clocks import Clock
-    from keyferry.economy.gate import Gate
-    from keyferry.economy.held import Answer
-    from keyferry.economy.key import FetchKey
-    from keyferry.economy.metrics import How
+    from keyferry.economy.gate import HostLimiter
+    from keyferry.economy.held import CacheEntry
+    from keyferry.economy.key import CacheKey
+    from keyferry.economy.metrics import CacheResult
 
 T = TypeVar("T")
 _log = get_logger("economy")
 
-_TOLD_SECONDS = 60.0
+_OUTAGE_WARNING_SECONDS = 60.0
 """The log tells so often that a vault is away and pods get what is held."""
 
 
-class Economy:
+class Fetcher:
     """Spares the vaults of one process, for one event loop; all providers share it.
 
     Args:
         settings: the limits.
         clock: how time passes.
         metrics: what is counted.
-        dice: shows a random number from 0 to 1, for pauses.
+        random: shows a random number from 0 to 1, for pauses.
 
     Attributes:
         metrics: the same.
@@ -54,86 +54,90 @@ class Economy:
 
     def __init__(
         self,
-        settings: EconomySettings | None = None,
+        settings: ResilienceSettings | None = None,
         clock: Clock | None = None,
-        metrics: EconomyMetrics | None = None,
-        dice: Callable[[], float] = random.random,
+        metrics: ResilienceMetrics | None = None,
+        random: Callable[[], float] = random.random,
     ) -> None:
-        self._settings = settings or EconomySettings()
+        self._settings = settings or ResilienceSettings()
         self._clock = clock or SystemClock()
-        self.metrics = metrics or EconomyMetrics()
-        self._gates = Gates(self._settings, self._clock, dice)
-        self._flights: dict[FetchKey, Underway] = {}
-        self._hold = self._settings.hold
-        self._held = HeldAnswers(self._hold)
-        self._freshness = Freshness(
-            reuse=self._settings.reuse, refresh_interval=self._settings.refresh_interval
+        self.metrics = metrics or ResilienceMetrics()
+        self._limiters = HostLimiters(self._settings, self._clock, random)
+        self._in_flight: dict[CacheKey, InFlight] = {}
+        self._cache_limits = self._settings.cache_limits
+        self._cache = ResponseCache(self._cache_limits)
+        self._freshness = FreshnessPolicy(
+            cache_ttl=self._settings.cache_ttl, refresh_interval=self._settings.refresh_interval
         )
-        self._refusals = Refusals(self._settings.refusals)
-        self._told = Reminders(_TOLD_SECONDS, clock=self._clock.monotonic)
-        self._sweeper = Sweeper(self._held, self._clock)
+        self._negative_cache = NegativeCache(self._settings.negative_cache_ttl)
+        self._outage_warnings = Deduplicator(_OUTAGE_WARNING_SECONDS, clock=self._clock.monotonic)
+        self._sweeper = ExpirySweeper(self._cache, self._clock)
         self.metrics.watch(self)
 
     async def fetch(
         self,
-        key: FetchKey,
-        call: Callable[[Errand], Coroutine[Any, Any, T]],
+        key: CacheKey,
+        load: Callable[[RetryingCaller], Coroutine[Any, Any, T]],
         *,
         purpose: Purpose = Purpose.FIRST,
         max_age: float | None = None,
-        weigh: Callable[[T], int | None] | None = None,
-        unchanged: Callable[[T, Errand], Awaitable[bool]] | None = None,
+        size_of: Callable[[T], int | None] | None = None,
+        revalidate: Callable[[T, RetryingCaller], Awaitable[bool]] | None = None,
         volume: str = "",
         counted: bool = True,
     ) -> T:
-        """What `call` returns, or what it returned to somebody else with an equal key.
+        """What `load` returns, or what it returned to somebody else with an equal key.
 
         Args:
             key: what is asked for, and as whom.
-            call: asks the vault, each request through `Errand.run`. Its result is shared, so it is
+            load: asks the vault, each request through `Errand.run`. Its result is shared, so it is
                 frozen.
             purpose: why.
             max_age: seconds that an answer may have been held; None: as the settings say for a
                 first mount, and since the last tick of the identity for a refresh; 0: only an
                 answer that is still to come.
-            weigh: the bytes of an answer, secrets included; None for one that is not to be held,
+            size_of: the bytes of an answer, secrets included; None for one that is not to be held,
                 such as one with a lease. Without it none is held.
-            unchanged: asks the vault for a cheaper proof that an answer which is too old for a
+            revalidate: asks the vault for a cheaper proof that an answer which is too old for a
                 refresh still holds.
             volume: who uses the answer, until `volume_gone`; "" for nobody in particular.
             counted: whether it is an object of a mount, for the metrics.
 
         Raises:
-            KeyferryError: what `call` raised, or why it may not be made now.
+            KeyferryError: what `load` raised, or why it may not be made now.
         """
         now = self._clock.monotonic()
-        reuse = self._settings.reuse if max_age is None else max_age
-        answer = self._held.get(key)
+        reuse = self._settings.cache_ttl if max_age is None else max_age
+        answer = self._cache.get(key)
         count = self._counter(key) if counted else lambda how: None
         if answer is not None and self._freshness.is_fresh(
-            answer.since, identity=key.identity, purpose=purpose, max_age=max_age, now=now
+            answer.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
         ):
             count("reused")
             value: T = answer.value
         else:
-            refusal = self._refusals.find(key, now)
+            refusal = self._negative_cache.get(key, now)
             if refusal is not None:
                 count("refused")
-                raise fresh(refusal) from refusal.__cause__
-            proof = unchanged if purpose is Purpose.REFRESH else None
+                raise copy_without_traceback(refusal) from refusal.__cause__
+            proof = revalidate if purpose is Purpose.REFRESH else None
             try:
-                value = await self._join(key, Ask(call, weigh, proof, count), purpose)
+                value = await self._coalesce(
+                    key, FetchRequest(load, size_of, proof, count), purpose
+                )
             except KeyferryError as error:
-                kept = self._outlasting(key, error, purpose) if reuse else None
+                kept = self._stale_if_error(key, error, purpose) if reuse else None
                 if kept is None:
                     raise
                 count("stale")
                 value = kept.value
         if volume and self._settings.tracks_volumes:
-            self._held.use(key, volume, since=self._since(key, now))
+            self._cache.retain(key, volume, validated_at=self._validated_at(key, now))
         return value
 
-    def errand(self, vault: str, purpose: Purpose = Purpose.FIRST, *, mode: str = "") -> Errand:
+    def caller_for(
+        self, vault: str, purpose: Purpose = Purpose.FIRST, *, mode: str = ""
+    ) -> RetryingCaller:
         """For requests whose answers are neither shared nor kept: a login, a secret made for one.
 
         Args:
@@ -141,99 +145,109 @@ class Economy:
             purpose: why.
             mode: of the identity that asks, as in `WholeIdentity`.
         """
-        gate = self._gates.of(vault)
-        return Errand(gate, purpose, lambda how: self.metrics.requested(vault, mode, how))
+        gate = self._limiters.get(vault)
+        return RetryingCaller(
+            gate, purpose, lambda how: self.metrics.count_request(vault, mode, how)
+        )
 
-    def limit(self, vault: str, limits: CallLimits) -> None:
+    def configure(self, vault: str, limits: CallLimits) -> None:
         """Have limits of its own for a vault, unless it has been asked before.
 
         Args:
             vault: its host.
             limits: where they are not those of all vaults.
         """
-        self._gates.limit(vault, limits)
+        self._limiters.configure(vault, limits)
 
-    def provable(self, wanted: Callable[[FetchKey, Any], bool]) -> dict[FetchKey, Any]:
+    def select_revalidatable(
+        self, predicate: Callable[[CacheKey, Any], bool]
+    ) -> dict[CacheKey, Any]:
         """The answers that a proof may keep, of those that are wanted."""
-        return self._held.select_provable(wanted, now=self.now())
+        return self._cache.select_revalidatable(predicate, now=self.now())
 
-    def prove(self, keys: Iterable[FetchKey], *, since: float) -> None:
-        """The vault proved that these answers still hold; `since` is when it was asked."""
+    def mark_validated(self, keys: Iterable[CacheKey], *, validated_at: float) -> None:
+        """The vault proved that these answers still hold; `validated_at` is when it was asked."""
         for key in keys:
-            self._held.prove(key, since=since)
+            self._cache.mark_validated(key, validated_at=validated_at)
 
     @property
-    def proves(self) -> bool:
+    def revalidates_by_list(self) -> bool:
         """Whether a refresh may ask for proofs."""
-        return self._settings.proofs
+        return self._settings.list_revalidation
 
     def now(self) -> float:
         """Seconds from an arbitrary start."""
         return self._clock.monotonic()
 
-    def settle(self, volume: str, keys: AbstractSet[FetchKey]) -> None:
+    def retain_only(self, volume: str, keys: AbstractSet[CacheKey]) -> None:
         """A volume is filled, and of all that was fetched for it uses these alone."""
-        self._held.settle(volume, keys)
+        self._cache.retain_only(volume, keys)
 
-    def is_due(self, volume: str, *, tried: float) -> bool | None:
+    def is_due(self, volume: str, *, last_attempt: float) -> bool | None:
         """Whether a refresh of a volume would ask the vault for something.
 
         Args:
             volume: as in `fetch`.
-            tried: what was asked for since then, in vain or not, is not due; by `now`.
+            last_attempt: what was asked for since then, in vain or not, is not due; by `now`.
 
         Returns:
             None when nothing that the volume uses is known.
         """
-        used = self._held.used_by(volume)
-        return self._freshness.is_due(used, tried=tried, now=self.now()) if used else None
+        used = self._cache.retained_by(volume)
+        return (
+            self._freshness.is_due(used, last_attempt=last_attempt, now=self.now())
+            if used
+            else None
+        )
 
-    def volume_gone(self, volume: str) -> None:
+    def release(self, volume: str) -> None:
         """Nobody uses for `volume` any more what was fetched for it."""
-        self._held.user_gone(volume)
+        self._cache.release(volume)
         self._sweeper.sweep()
 
     async def close(self) -> None:
         """Let go of everything that is held, and of everybody who waits."""
         self._sweeper.stop()
-        await self._gates.close()
-        self._held.clear()
+        await self._limiters.close()
+        self._cache.clear()
 
     # --- for the metrics ----------------------------------------------------------------------
 
-    def gates(self) -> list[Gate]:
+    def limiters(self) -> list[HostLimiter]:
         """The vaults and token endpoints that are known."""
-        return self._gates.all()
+        return self._limiters.all()
 
     @property
-    def held_bytes(self) -> int:
+    def cache_bytes(self) -> int:
         """The answers that are held."""
-        return self._held.size
+        return self._cache.total_bytes
 
     @property
-    def oldest_content_seconds(self) -> float | None:
+    def oldest_content_age(self) -> float | None:
         """The age of the oldest answer that a volume uses."""
-        oldest = self._held.oldest()
+        oldest = self._cache.oldest_retained()
         return None if oldest is None else self._clock.monotonic() - oldest
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _counter(self, key: FetchKey) -> Callable[[How], None]:
-        return lambda how: self.metrics.fetched(key.vault, key.identity.mode, how)
+    def _counter(self, key: CacheKey) -> Callable[[CacheResult], None]:
+        return lambda how: self.metrics.count_object_request(key.vault, key.identity.mode, how)
 
-    def _since(self, key: FetchKey, now: float) -> float:
-        answer = self._held.get(key)
-        return now if answer is None else answer.since
+    def _validated_at(self, key: CacheKey, now: float) -> float:
+        answer = self._cache.get(key)
+        return now if answer is None else answer.validated_at
 
-    def _outlasting(self, key: FetchKey, error: KeyferryError, purpose: Purpose) -> Answer | None:
+    def _stale_if_error(
+        self, key: CacheKey, error: KeyferryError, purpose: Purpose
+    ) -> CacheEntry | None:
         """What running pods of the same identity use, for one that starts while the vault is away.
 
         None where there is nothing, or the vault is not away.
         """
         if purpose is not Purpose.FIRST or not is_outage(error):
             return None
-        held = self._held.provable(key, now=self._clock.monotonic())
-        if held is not None and self._told.due(key.vault):
+        held = self._cache.revalidatable(key, now=self._clock.monotonic())
+        if held is not None and self._outage_warnings.should_notify(key.vault):
             _log.warning(
                 "a pod gets what running pods use, because the vault gives no answer",
                 vault=key.vault,
@@ -241,40 +255,46 @@ class Economy:
             )
         return held
 
-    async def _join(self, key: FetchKey, ask: Ask, purpose: Purpose) -> Any:
+    async def _coalesce(self, key: CacheKey, request: FetchRequest, purpose: Purpose) -> Any:
         """Wait for who is asking already, or ask."""
-        found = self._flights.get(key)
+        found = self._in_flight.get(key)
         if found is None:
-            errand = self.errand(key.vault, purpose, mode=key.identity.mode)
-            flight = Flight(self._ask(key, ask, errand), lambda: self._landed(key, flight))
-            found = self._flights[key] = Underway(flight, errand)
+            errand = self.caller_for(key.vault, purpose, mode=key.identity.mode)
+            flight = SharedCall(
+                self._fetch(key, request, errand), lambda: self._finished(key, flight)
+            )
+            found = self._in_flight[key] = InFlight(flight, errand)
         else:
-            ask.count("coalesced")
-            found.errand.hurry(purpose)
-        return await found.flight.wait()
+            request.count("coalesced")
+            found.caller.promote(purpose)
+        return await found.call.wait()
 
-    async def _ask(self, key: FetchKey, ask: Ask, errand: Errand) -> Any:
+    async def _fetch(self, key: CacheKey, request: FetchRequest, caller: RetryingCaller) -> Any:
         asked = self._clock.monotonic()
-        held = self._held.provable(key, now=asked)
+        held = self._cache.revalidatable(key, now=asked)
         try:
-            if held and ask.unchanged and await ask.unchanged(held.value, errand):
-                ask.count("unchanged")
-                self._held.prove(key, since=asked)
+            if held and request.revalidate and await request.revalidate(held.value, caller):
+                request.count("unchanged")
+                self._cache.mark_validated(key, validated_at=asked)
                 return held.value
-            ask.count("asked")
-            value = await ask.call(errand)
+            request.count("asked")
+            value = await request.load(caller)
         except KeyferryError as error:
-            if self._refusals.remember(key, error, self._clock.monotonic()):
-                self._held.drop(key)
+            if self._negative_cache.put(key, error, self._clock.monotonic()):
+                self._cache.drop(key)
             raise
-        size = ask.weigh(value) if ask.weigh and self._hold.used > 0 else None
+        size = (
+            request.size_of(value)
+            if request.size_of and self._cache_limits.retained_ttl > 0
+            else None
+        )
         if size is not None:
-            self._held.put(key, value, size=size, since=asked)
-            self._sweeper.sweep_by(asked + self._hold.unused)
+            self._cache.put(key, value, size=size, fetched_at=asked)
+            self._sweeper.schedule_sweep(asked + self._cache_limits.unretained_ttl)
         return value
 
-    def _landed(self, key: FetchKey, flight: Flight[Any]) -> None:
+    def _finished(self, key: CacheKey, call: SharedCall[Any]) -> None:
         """A flight is over; the next one may already have taken its place."""
-        found = self._flights.get(key)
-        if found is not None and found.flight is flight:
-            del self._flights[key]
+        found = self._in_flight.get(key)
+        if found is not None and found.call is call:
+            del self._in_flight[key]

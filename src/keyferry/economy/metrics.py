@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-    from keyferry.economy.gate import Gate
-    from keyferry.economy.hub import Economy
+    from keyferry.economy.gate import HostLimiter
+    from keyferry.economy.hub import Fetcher
 
-Outcome = Literal["answered", "throttled", "failed"]
+RequestOutcome = Literal["answered", "throttled", "failed"]
 """How one request ended."""
-How = Literal["asked", "coalesced", "reused", "unchanged", "refused", "stale"]
+CacheResult = Literal["asked", "coalesced", "reused", "unchanged", "refused", "stale"]
 """How a fetch got its answer: asked the vault, joined who was asking, took what was held, took it
 after the vault proved that nothing has changed, was told a refusal that is remembered; and, after
 it asked or joined in vain, took what was held although it is older than it may be."""
-Listed = Literal["read", "too_long", "refused", "failed"]
+ListOutcome = Literal["read", "too_long", "refused", "failed"]
 """How a list ended that was to spare calls."""
 
-MOST_VAULTS = 100
+MAX_VAULT_SERIES = 100
 """So many vaults have series of their own; classes can name any number."""
 _OTHER = "other"
 
 
-class _Counts:
+class _CounterFamily:
     """One family of counters; its series are looked up once, not for each request."""
 
     def __init__(self, family: Counter) -> None:
         self._family = family
         self._series: dict[tuple[str, ...], Counter] = {}
 
-    def add_one(self, *labels: str) -> None:
+    def increment(self, *labels: str) -> None:
         """One more in the series with these labels; few of them are ever used."""
         series = self._series.get(labels)
         if series is None:
@@ -45,7 +45,7 @@ class _Counts:
         series.inc()
 
 
-class EconomyMetrics:
+class ResilienceMetrics:
     """The series of one economy.
 
     Args:
@@ -54,8 +54,8 @@ class EconomyMetrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self._known: set[str] = set()
-        self._requests = _Counts(
+        self._labelled_vaults: set[str] = set()
+        self._requests = _CounterFamily(
             Counter(
                 "keyferry_vault_requests",
                 "Requests made to vaults and token endpoints, each try counted",
@@ -63,7 +63,7 @@ class EconomyMetrics:
                 registry=self.registry,
             )
         )
-        self._fetches = _Counts(
+        self._object_requests = _CounterFamily(
             Counter(
                 "keyferry_fetches",
                 "Objects that mounts asked for, by how each was got",
@@ -71,7 +71,7 @@ class EconomyMetrics:
                 registry=self.registry,
             )
         )
-        self._lists = _Counts(
+        self._list_requests = _CounterFamily(
             Counter(
                 "keyferry_lists",
                 "Lists that were asked for to spare refreshes their calls, by how each ended",
@@ -80,33 +80,33 @@ class EconomyMetrics:
             )
         )
 
-    def requested(self, vault: str, mode: str, outcome: Outcome) -> None:
+    def count_request(self, vault: str, mode: str, outcome: RequestOutcome) -> None:
         """One request ended."""
-        self._requests.add_one(self._label(vault), mode, outcome)
+        self._requests.increment(self._label(vault), mode, outcome)
 
-    def fetched(self, vault: str, mode: str, how: How) -> None:
+    def count_object_request(self, vault: str, mode: str, result: CacheResult) -> None:
         """One fetch got its answer."""
-        self._fetches.add_one(self._label(vault), mode, how)
+        self._object_requests.increment(self._label(vault), mode, result)
 
-    def listed(self, vault: str, mode: str, outcome: Listed) -> None:
+    def count_list_request(self, vault: str, mode: str, outcome: ListOutcome) -> None:
         """One list ended."""
-        self._lists.add_one(self._label(vault), mode, outcome)
+        self._list_requests.increment(self._label(vault), mode, outcome)
 
-    def watch(self, economy: Economy) -> None:
-        """Show from now on how things stand in `economy`."""
-        self.registry.register(_Standing(economy))
+    def watch(self, fetcher: Fetcher) -> None:
+        """Show from now on how things stand in `fetcher`."""
+        self.registry.register(_StateCollector(fetcher))
 
     def _label(self, vault: str) -> str:
-        if len(self._known) < MOST_VAULTS:
-            self._known.add(vault)
-        return vault if vault in self._known else _OTHER
+        if len(self._labelled_vaults) < MAX_VAULT_SERIES:
+            self._labelled_vaults.add(vault)
+        return vault if vault in self._labelled_vaults else _OTHER
 
 
-class _Standing(Collector):
+class _StateCollector(Collector):
     """Reads how things stand when somebody looks."""
 
-    def __init__(self, economy: Economy) -> None:
-        self._economy = economy
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
 
     def describe(self) -> Iterable[Metric]:
         """Nothing is read before somebody looks."""
@@ -114,35 +114,35 @@ class _Standing(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Each series as it stands."""
-        gates = self._economy.gates()[:MOST_VAULTS]
+        gates = self._fetcher.limiters()[:MAX_VAULT_SERIES]
         yield _by_vault(
             gates,
             "keyferry_vault_waiting",
             "Requests that wait for their turn",
-            [float(gate.waiting) for gate in gates],
+            [float(gate.queue_depth) for gate in gates],
         )
         yield _by_vault(
             gates,
             "keyferry_vault_budget_left",
             "Requests that may be made at once",
-            [gate.budget_left for gate in gates],
+            [gate.rate_limit_tokens for gate in gates],
         )
         yield _by_vault(
             gates,
             "keyferry_vault_paused_seconds",
             "For how long the vault wants no request, because it throttles",
-            [max(0.0, gate.paused_until - gate.clock.monotonic()) for gate in gates],
+            [max(0.0, gate.backoff_until - gate.clock.monotonic()) for gate in gates],
         )
         yield _by_vault(
             gates,
             "keyferry_vault_left_alone",
             "1 while the vault is not asked because it fails",
-            [float(gate.is_left_alone) for gate in gates],
+            [float(gate.is_circuit_open) for gate in gates],
         )
         yield GaugeMetricFamily(
-            "keyferry_held_bytes", "Answers held in memory", value=self._economy.held_bytes
+            "keyferry_held_bytes", "Answers held in memory", value=self._fetcher.cache_bytes
         )
-        age = self._economy.oldest_content_seconds
+        age = self._fetcher.oldest_content_age
         if age is not None:
             yield GaugeMetricFamily(
                 "keyferry_oldest_content_age_seconds",
@@ -151,8 +151,10 @@ class _Standing(Collector):
             )
 
 
-def _by_vault(gates: list[Gate], name: str, text: str, values: list[float]) -> GaugeMetricFamily:
+def _by_vault(
+    limiters: list[HostLimiter], name: str, text: str, values: list[float]
+) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=["vault"])
-    for gate, value in zip(gates, values, strict=True):
-        family.add_metric([gate.vault], value)
+    for gate, value in zip(limiters, values, strict=True):
+        family.add_metric([gate.host], value)
     return family

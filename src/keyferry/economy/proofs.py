@@ -17,26 +17,26 @@ from keyferry.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.economy.errand import Errand
-    from keyferry.economy.hub import Economy
-    from keyferry.economy.key import FetchKey
-    from keyferry.economy.metrics import Listed
+    from keyferry.economy.errand import RetryingCaller
+    from keyferry.economy.hub import Fetcher
+    from keyferry.economy.key import CacheKey
+    from keyferry.economy.metrics import ListOutcome
 
-_LIST_SECONDS = 1.0
+_LIST_MAX_AGE_SECONDS = 1.0
 """The pods that are due together share one list; what it proves is fresh for the others."""
 _KEY_BYTES = 512
 """What a key takes, roughly."""
-_LEARNT_SECONDS = 3600.0
+_LIMIT_TTL_SECONDS = 3600.0
 """So long it counts that a list was refused, or is too long."""
-_FAILED_SECONDS = 300.0
+_FAILURE_TTL_SECONDS = 300.0
 """So long a list that has failed is left alone."""
-_MET_BY_ALL = (IdentityError, VaultThrottledError, VaultUnavailableError)
+_NOT_LIST_SPECIFIC = (IdentityError, VaultThrottledError, VaultUnavailableError)
 """Errors that are not of a list: who asks for the objects meets them too."""
-_MOST = 1000
+_MAX_KNOWN_LIMITS = 1000
 
 _log = get_logger("economy")
 
-Learnt = tuple[float, float]
+ListLimit = tuple[float, float]
 """How long a list is at least, and until when that counts."""
 
 
@@ -44,27 +44,27 @@ class ListRefusedError(Exception):
     """The vault gives this identity no such list."""
 
 
-class Collection(Protocol):
+class RevalidationList(Protocol):
     """The objects that one list of a vault tells of, as one identity sees them."""
 
     @property
-    def key(self) -> FetchKey:
+    def key(self) -> CacheKey:
         """Of the object that is to be proven."""
 
     @property
-    def list_key(self) -> FetchKey:
+    def list_key(self) -> CacheKey:
         """Of the list."""
 
-    def has(self, key: FetchKey, value: Any) -> bool:
+    def covers(self, key: CacheKey, value: Any) -> bool:
         """Whether the list can prove the answer `value` that is held under `key`."""
 
-    def worth(self, held: int) -> int:
+    def max_length(self, cached: int) -> int:
         """How long a list may be that spares the calls for so many answers; 0: it spares none."""
 
-    async def unchanged(
-        self, held: Mapping[FetchKey, Any], errand: Errand, *, most: int
-    ) -> frozenset[FetchKey] | None:
-        """Which answers still hold; None for a list that is longer than `most`.
+    async def find_unchanged(
+        self, cached: Mapping[CacheKey, Any], caller: RetryingCaller, *, limit: int
+    ) -> frozenset[CacheKey] | None:
+        """Which answers still hold; None for a list that is longer than `limit`.
 
         Raises:
             ListRefusedError: the vault gives no such list.
@@ -72,20 +72,20 @@ class Collection(Protocol):
         """
 
 
-class Proofs:
+class BulkRevalidator:
     """Proves with one list that the objects of an identity have not changed.
 
     A list only spares calls: where it fails, the objects are asked for, as without lists.
 
     Args:
-        economy: holds the contents, and shares the lists.
+        fetcher: holds the contents, and shares the lists.
     """
 
-    def __init__(self, economy: Economy) -> None:
-        self._economy = economy
-        self._learnt: OrderedDict[FetchKey, Learnt] = OrderedDict()
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+        self._known_limits: OrderedDict[CacheKey, ListLimit] = OrderedDict()
 
-    async def has_not_changed(self, collection: Collection) -> bool:
+    async def revalidate(self, listing: RevalidationList) -> bool:
         """Whether the object of `collection.key` is as it was; others are proven along with it.
 
         Raises:
@@ -93,29 +93,31 @@ class Proofs:
             VaultThrottledError: the vault cannot be asked now.
             VaultUnavailableError: likewise.
         """
-        proven = await self._economy.fetch(
-            collection.list_key,
-            lambda errand: self._prove(collection, errand),
+        proven = await self._fetcher.fetch(
+            listing.list_key,
+            lambda errand: self._read_list(listing, errand),
             purpose=Purpose.REFRESH,
-            max_age=_LIST_SECONDS,
-            weigh=lambda keys: _KEY_BYTES * (1 + len(keys)),
+            max_age=_LIST_MAX_AGE_SECONDS,
+            size_of=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,
         )
-        return collection.key in proven
+        return listing.key in proven
 
-    async def _prove(self, collection: Collection, errand: Errand) -> frozenset[FetchKey]:
+    async def _read_list(
+        self, listing: RevalidationList, caller: RetryingCaller
+    ) -> frozenset[CacheKey]:
         """What is held and has not changed; nothing where a list is refused or does not pay."""
-        now, key = self._economy.now(), collection.list_key
-        held = self._economy.provable(collection.has)
-        most = collection.worth(len(held))
-        shortest, until = self._learnt.get(key, (0.0, 0.0))
+        now, key = self._fetcher.now(), listing.list_key
+        held = self._fetcher.select_revalidatable(listing.covers)
+        most = listing.max_length(len(held))
+        shortest, until = self._known_limits.get(key, (0.0, 0.0))
         if most < 1 or (now < until and most < shortest):
             return frozenset()
         try:
-            proven = await collection.unchanged(held, errand.briefly(), most=most)
+            proven = await listing.find_unchanged(held, caller.with_short_deadline(), limit=most)
         except ListRefusedError:
-            return self._without(key, "refused", float("inf"), now + _LEARNT_SECONDS)
-        except _MET_BY_ALL:
+            return self._remember_limit(key, "refused", float("inf"), now + _LIMIT_TTL_SECONDS)
+        except _NOT_LIST_SPECIFIC:
             self._count(key, "failed")
             raise
         except KeyferryError as error:
@@ -124,23 +126,23 @@ class Proofs:
                 vault=key.vault,
                 **error.log_pairs(),
             )
-            return self._without(key, "failed", float("inf"), now + _FAILED_SECONDS)
+            return self._remember_limit(key, "failed", float("inf"), now + _FAILURE_TTL_SECONDS)
         if proven is None:
-            return self._without(key, "too_long", most + 1, now + _LEARNT_SECONDS)
+            return self._remember_limit(key, "too_long", most + 1, now + _LIMIT_TTL_SECONDS)
         self._count(key, "read")
-        self._economy.prove(proven, since=now)
+        self._fetcher.mark_validated(proven, validated_at=now)
         return proven
 
-    def _without(
-        self, key: FetchKey, outcome: Listed, length: float, until: float
-    ) -> frozenset[FetchKey]:
+    def _remember_limit(
+        self, key: CacheKey, outcome: ListOutcome, min_length: float, until: float
+    ) -> frozenset[CacheKey]:
         """Nothing is proven, and nobody asks again before `until` where so long a list pays."""
         self._count(key, outcome)
-        self._learnt[key] = (length, until)
-        self._learnt.move_to_end(key)
-        while len(self._learnt) > _MOST:
-            self._learnt.popitem(last=False)
+        self._known_limits[key] = (min_length, until)
+        self._known_limits.move_to_end(key)
+        while len(self._known_limits) > _MAX_KNOWN_LIMITS:
+            self._known_limits.popitem(last=False)
         return frozenset()
 
-    def _count(self, key: FetchKey, outcome: Listed) -> None:
-        self._economy.metrics.listed(key.vault, key.identity.mode, outcome)
+    def _count(self, key: CacheKey, outcome: ListOutcome) -> None:
+        self._fetcher.metrics.count_list_request(key.vault, key.identity.mode, outcome)

@@ -16,73 +16,73 @@ from keyferry.contract import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFRESH_WAITS = 20.0
+REFRESH_HEAD_START_SECONDS = 20.0
 """Seconds that refreshes stand back for first mounts, at the most."""
 
 W = TypeVar("W")
 
 
 @dataclass(slots=True)
-class Ticket(Generic[W]):
+class QueueEntry(Generic[W]):
     """One who waits.
 
     Attributes:
-        who: of whom.
-        came: when, in seconds from an arbitrary start.
+        item: of whom.
+        arrived_at: when, in seconds from an arbitrary start.
         purpose: why.
-        number: tells those apart who came at the same time.
-        gone: whether they wait no longer.
+        sequence: tells those apart who came at the same time.
+        done: whether they wait no longer.
     """
 
-    who: W
-    came: float
+    item: W
+    arrived_at: float
     purpose: Purpose
-    number: int
-    gone: bool = False
+    sequence: int
+    done: bool = False
 
     @property
     def rank(self) -> tuple[float, int]:
         """Who has the lowest is next."""
         match self.purpose:
             case Purpose.FIRST:
-                return self.came, self.number
+                return self.arrived_at, self.sequence
             case Purpose.REFRESH:
-                return self.came + REFRESH_WAITS, self.number
+                return self.arrived_at + REFRESH_HEAD_START_SECONDS, self.sequence
             case _:
                 assert_never(self.purpose)
 
 
-class TurnQueue(Generic[W]):
+class PriorityQueue(Generic[W]):
     """Those who wait for one vault."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[tuple[float, int], Ticket[W]]] = []
-        self._numbers = count()
+        self._heap: list[tuple[tuple[float, int], QueueEntry[W]]] = []
+        self._sequence = count()
 
     def __len__(self) -> int:
         """How many wait."""
-        return sum(not ticket.gone for _, ticket in self._heap)
+        return sum(not ticket.done for _, ticket in self._heap)
 
-    def __iter__(self) -> Iterator[Ticket[W]]:
+    def __iter__(self) -> Iterator[QueueEntry[W]]:
         """Those who wait, in no order."""
-        return (ticket for _, ticket in self._heap if not ticket.gone)
+        return (ticket for _, ticket in self._heap if not ticket.done)
 
-    def join(self, who: W, *, came: float, purpose: Purpose) -> Ticket[W]:
+    def enqueue(self, item: W, *, arrived_at: float, purpose: Purpose) -> QueueEntry[W]:
         """Wait from now on; who came earlier may say so, as one who failed and comes back."""
-        ticket = Ticket(who, came, purpose, next(self._numbers))
+        ticket = QueueEntry(item, arrived_at, purpose, next(self._sequence))
         heappush(self._heap, (ticket.rank, ticket))
         return ticket
 
-    def hurry(self, ticket: Ticket[W]) -> None:
+    def promote(self, entry: QueueEntry[W]) -> None:
         """What waits as a refresh has become a first mount."""
-        if ticket.purpose is Purpose.FIRST or ticket.gone:
+        if entry.purpose is Purpose.FIRST or entry.done:
             return
-        ticket.purpose = Purpose.FIRST
-        self._heap = [(kept.rank, kept) for _, kept in self._heap if not kept.gone]
+        entry.purpose = Purpose.FIRST
+        self._heap = [(kept.rank, kept) for _, kept in self._heap if not kept.done]
         heapify(self._heap)
 
-    def first(self) -> Ticket[W] | None:
+    def peek(self) -> QueueEntry[W] | None:
         """Whose turn is next; None when nobody waits."""
-        while self._heap and self._heap[0][1].gone:
+        while self._heap and self._heap[0][1].done:
             heappop(self._heap)
         return self._heap[0][1] if self._heap else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from keyferry.economy.breaker import BreakerLimits
-from keyferry.economy.held import HoldLimits
+from keyferry.economy.breaker import CircuitBreakerLimits
+from keyferry.economy.held import CacheLimits
 from keyferry.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class EconomySettings:
+class ResilienceSettings:
     """The economy of one process. All times in seconds."""
 
-    reuse: float = 15.0
+    cache_ttl: float = 15.0
     """A first mount takes an answer that another pod of the same identity got so long ago."""
     refresh_interval: float | None = None
     """Each identity has a tick once in it, and a refresh takes what was got since (`ticks`).
@@ -28,13 +28,13 @@ class EconomySettings:
     """
     tracks_volumes: bool = False
     """Whether it is told when a volume is gone, so that what it used need not be held."""
-    proofs: bool = True
+    list_revalidation: bool = True
     """Whether a refresh may ask for a proof that nothing has changed, where that is cheaper."""
-    refusals: float = 5.0
+    negative_cache_ttl: float = 5.0
     """So long it is remembered that an object is not there, or not for this identity."""
-    held_bytes: int = 16 * MEBIBYTE
+    cache_max_bytes: int = 16 * MEBIBYTE
     """All answers that are held together."""
-    rate: float = 100.0
+    qps: float = 100.0
     """Requests a second to one vault; 0: no limit.
 
     Key Vault allows 4,000 in 10 s to a vault, to all its callers together (its page "service
@@ -42,28 +42,28 @@ class EconomySettings:
     """
     burst: int = 1500
     """So many at once after a quiet time: a full node of pods that share nothing, 110 x 10."""
-    at_once: int = 64
+    max_concurrency: int = 64
     """So many requests to one vault are under way at the same time."""
-    patience: float = 60.0
+    call_timeout: float = 60.0
     """For one request with its turns and tries; kubelet gives a mount 120."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     """How often and how patiently one request is tried."""
-    breaker: BreakerLimits = field(default_factory=BreakerLimits)
+    breaker: CircuitBreakerLimits = field(default_factory=CircuitBreakerLimits)
     """When a vault that fails is left alone."""
 
-    def limited(self, limits: CallLimits) -> EconomySettings:
+    def with_limits(self, limits: CallLimits) -> ResilienceSettings:
         """The same with other limits to the calls."""
         tries = limits.tries
         return replace(
             self,
-            rate=self.rate if limits.rate is None else limits.rate,
+            qps=self.qps if limits.qps is None else limits.qps,
             burst=self.burst if limits.burst is None else limits.burst,
-            patience=self.patience if limits.seconds is None else limits.seconds,
+            call_timeout=self.call_timeout if limits.call_timeout is None else limits.call_timeout,
             retry=self.retry if tries is None else replace(self.retry, tries=tries),
         )
 
     @property
-    def hold(self) -> HoldLimits:
+    def cache_limits(self) -> CacheLimits:
         """How long answers are held: as long as a first mount or the next refresh may take them."""
-        used = self.reuse if self.refresh_interval is None else 2 * self.refresh_interval
-        return HoldLimits(self.reuse, max(self.reuse, used), self.held_bytes)
+        used = self.cache_ttl if self.refresh_interval is None else 2 * self.refresh_interval
+        return CacheLimits(self.cache_ttl, max(self.cache_ttl, used), self.cache_max_bytes)

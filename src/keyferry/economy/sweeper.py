@@ -7,40 +7,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from keyferry.clocks import Clock
-    from keyferry.economy.held import HeldAnswers
+    from keyferry.economy.held import ResponseCache
 
 _SWEEP_SECONDS = 1.0
 """What is too old is dropped so much later, at the most."""
 
 
-class Sweeper:
+class ExpirySweeper:
     """Sweeps when something may be too old, and sleeps while nothing is held.
 
     Args:
-        held: what is swept.
+        cache: what is swept.
         clock: how time passes.
     """
 
-    def __init__(self, held: HeldAnswers, clock: Clock) -> None:
-        self._held = held
+    def __init__(self, cache: ResponseCache, clock: Clock) -> None:
+        self._cache = cache
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
-        self._due = 0.0
+        self._next_sweep_at = 0.0
 
-    def sweep_by(self, moment: float) -> None:
-        """Sweeps at `moment` at the latest."""
+    def schedule_sweep(self, latest: float) -> None:
+        """Sweeps at `latest` at the latest."""
         if self._task is not None and not self._task.done():
-            if self._due <= moment:
+            if self._next_sweep_at <= latest:
                 return
             self._task.cancel()
-        self._due = moment
+        self._next_sweep_at = latest
         self._task = asyncio.create_task(self._run())
 
     def sweep(self) -> None:
         """Sweeps now, and again when the next answer is too old."""
-        end = self._held.sweep(self._clock.monotonic())
+        end = self._cache.sweep(self._clock.monotonic())
         if end is not None:
-            self.sweep_by(end)
+            self.schedule_sweep(end)
 
     def stop(self) -> None:
         """Sweeps no more."""
@@ -49,8 +49,10 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
-            await self._clock.sleep(max(_SWEEP_SECONDS, self._due - self._clock.monotonic()))
-            end = self._held.sweep(self._clock.monotonic())
+            await self._clock.sleep(
+                max(_SWEEP_SECONDS, self._next_sweep_at - self._clock.monotonic())
+            )
+            end = self._cache.sweep(self._clock.monotonic())
             if end is None:
                 return
-            self._due = end
+            self._next_sweep_at = end

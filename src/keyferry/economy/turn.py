@@ -10,33 +10,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Permit:
     """The leave to make one request.
 
     Attributes:
-        sent: when it was given, in seconds from an arbitrary start.
+        sent_at: when it was given, in seconds from an arbitrary start.
         probe: whether the others wait for what becomes of it.
     """
 
-    sent: float
+    sent_at: float
     probe: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class NotYet:
     """Not yet: in so many seconds; None: when something changes."""
 
-    seconds: float | None
+    retry_in: float | None
 
 
 @dataclass(slots=True)
-class Waiter:
+class PendingPermit:
     """Who waits for a turn.
 
     Attributes:
-        turn: where they wait.
-        end: when they have no time left, in seconds from an arbitrary start.
+        permit: where they wait.
+        deadline: when they have no time left, in seconds from an arbitrary start.
     """
 
-    turn: asyncio.Future[Turn]
-    end: float
+    permit: asyncio.Future[Permit]
+    deadline: float

@@ -8,25 +8,25 @@ driver-wire, section 3).
 from __future__ import annotations
 
 from keyferry.store.interface import (
-    ClassObject,
+    DesiredSecret,
     Event,
     ObjectStore,
     OwnerReference,
     PodRef,
     PodStatus,
-    SecretData,
-    SecretManifest,
+    SecretKeyMapping,
     SecretObject,
+    SecretProviderClass,
 )
 
 __all__ = [
-    "ClassObject",
+    "DesiredSecret",
     "Event",
     "ObjectStore",
     "OwnerReference",
     "PodRef",
     "PodStatus",
-    "SecretData",
-    "SecretManifest",
+    "SecretKeyMapping",
     "SecretObject",
+    "SecretProviderClass",
 ]

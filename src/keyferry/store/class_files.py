@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
-from keyferry.store.class_codec import KIND, parse_class
+from keyferry.store.class_codec import CLASS_KIND, parse_class
 from keyferry.store.fields import Field, FieldTypeError
-from keyferry.store.interface import ClassObject
+from keyferry.store.interface import SecretProviderClass
 from keyferry.store.yaml_documents import (
     Document,
     FieldPath,
+    KubernetesYamlError,
     Value,
-    YamlTextError,
     parse_documents,
 )
 
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1024 * 1024
 _RESOURCE = "secretproviderclasses.secrets-store.csi.x-k8s.io"
-_LISTED = 10
+_MAX_LISTED = 10
 """How many names or problems a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _ClassEntry:
     """One class of a file: its name and place, and what it says or why it says nothing."""
 
     namespace: str
     name: str
-    place: str
-    result: ClassObject | ClassInvalidError
+    location: str
+    result: SecretProviderClass | ClassInvalidError
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _ParsedFile:
     """What one file holds: its classes, and what is wrong with it as a whole."""
 
-    entries: tuple[_Entry, ...] = ()
+    entries: tuple[_ClassEntry, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -67,9 +67,9 @@ class ClassFiles:
     def __init__(self, path: Path, *, default_namespace: str) -> None:
         self._path = path
         self._default_namespace = default_namespace
-        self._read: dict[Path, tuple[_Fingerprint, _File]] = {}
+        self._cache: dict[Path, tuple[_Fingerprint, _ParsedFile]] = {}
 
-    def find(self, namespace: str, name: str) -> ClassObject:
+    def find(self, namespace: str, name: str) -> SecretProviderClass:
         """The class `name` in `namespace`.
 
         Raises:
@@ -78,22 +78,22 @@ class ClassFiles:
                 in a file that is broken.
             StoreError: the files cannot be listed.
         """
-        files = [self._file(path) for path in self._paths()]
+        files = [self._load(path) for path in self._paths()]
         entries = [entry for file in files for entry in file.entries]
         found = [e for e in entries if (e.namespace, e.name) == (namespace, name)]
         match found:
-            case [_Entry(result=ClassObject() as cls)]:
+            case [_ClassEntry(result=SecretProviderClass() as cls)]:
                 return cls
-            case [_Entry(result=ClassInvalidError() as error)]:
+            case [_ClassEntry(result=ClassInvalidError() as error)]:
                 # A new one for each call, so that no two share a traceback.
                 raise ClassInvalidError(error.problem, error.remedy)
             case []:
                 problems = [problem for file in files for problem in file.problems]
-                raise self._missing(namespace, name, entries, problems)
+                raise self._not_found_error(namespace, name, entries, problems)
             case _:
-                places = _listed(entry.place for entry in found)
+                places = _join_limited(entry.location for entry in found)
                 raise ClassInvalidError(
-                    f"{KIND} {namespace}/{name} is defined {len(found)} times: {places}",
+                    f"{CLASS_KIND} {namespace}/{name} is defined {len(found)} times: {places}",
                     "Keep one of them.",
                 )
 
@@ -104,10 +104,10 @@ class ClassFiles:
             ClassInvalidError: a file is broken, so that the list may be incomplete.
             StoreError: the files cannot be listed.
         """
-        files = [self._file(path) for path in self._paths()]
+        files = [self._load(path) for path in self._paths()]
         problems = [problem for file in files for problem in file.problems]
         if problems:
-            raise ClassInvalidError(_listed(problems), "Mend the file.")
+            raise ClassInvalidError(_join_limited(problems), "Mend the file.")
         return sorted({(entry.namespace, entry.name) for file in files for entry in file.entries})
 
     def _paths(self) -> list[Path]:
@@ -126,35 +126,37 @@ class ClassFiles:
                 "Name a file or a folder with manifests that this process may read.",
             ) from error
 
-    def _file(self, path: Path) -> _File:
+    def _load(self, path: Path) -> _ParsedFile:
         try:
             with path.open("rb") as stream:
                 fingerprint = _fingerprint(os.fstat(stream.fileno()))
-                seen, file = self._read.get(path, (None, _File()))
+                seen, file = self._cache.get(path, (None, _ParsedFile()))
                 if seen == fingerprint:
                     return file
                 text = stream.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            return _File(problems=(f"{path} cannot be read: {error.strerror}",))
+            return _ParsedFile(problems=(f"{path} cannot be read: {error.strerror}",))
         file = self._parse(path, text)
-        self._read[path] = (fingerprint, file)
+        self._cache[path] = (fingerprint, file)
         return file
 
-    def _parse(self, path: Path, text: bytes) -> _File:
+    def _parse(self, path: Path, text: bytes) -> _ParsedFile:
         entries, problems = [], []
         try:
             documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
-        except YamlTextError as error:
-            return _File(problems=(f"{path} {error}",))
+        except KubernetesYamlError as error:
+            return _ParsedFile(problems=(f"{path} {error}",))
         for document in documents:
-            for manifest, base in _classes(document):
+            for manifest, base in _classes_in(document):
                 try:
-                    entries.append(self._entry(path, document, manifest, base))
+                    entries.append(self._parse_entry(path, document, manifest, base))
                 except ClassInvalidError as error:
                     problems.append(str(error))
-        return _File(tuple(entries), tuple(problems))
+        return _ParsedFile(tuple(entries), tuple(problems))
 
-    def _entry(self, path: Path, document: Document, manifest: Value, base: FieldPath) -> _Entry:
+    def _parse_entry(
+        self, path: Path, document: Document, manifest: Value, base: FieldPath
+    ) -> _ClassEntry:
         """The class in `manifest`, which stands at `base` in `document`.
 
         Raises:
@@ -164,9 +166,9 @@ class ClassFiles:
         def place(field: FieldPath) -> str:
             return f"{path} line {document.line_of(base + field)}: "
 
-        result: ClassObject | ClassInvalidError
+        result: SecretProviderClass | ClassInvalidError
         try:
-            result = parse_class(manifest, default_namespace=self._default_namespace, place=place)
+            result = parse_class(manifest, default_namespace=self._default_namespace, locate=place)
             namespace, name = result.namespace, result.name
         except ClassInvalidError as error:
             result = error
@@ -176,40 +178,40 @@ class ClassFiles:
             except FieldTypeError:
                 raise error from None
             namespace = namespace or self._default_namespace
-        return _Entry(namespace, name, place(()).removesuffix(": "), result)
+        return _ClassEntry(namespace, name, place(()).removesuffix(": "), result)
 
-    def _missing(
-        self, namespace: str, name: str, entries: list[_Entry], problems: list[str]
+    def _not_found_error(
+        self, namespace: str, name: str, entries: list[_ClassEntry], problems: list[str]
     ) -> ClassNotFoundError | ClassInvalidError:
         prefix = f"failed to get secretproviderclass {namespace}/{name}: "
         if problems:
             return ClassInvalidError(
-                f"{prefix}{_listed(problems)}, and no other file has the class",
+                f"{prefix}{_join_limited(problems)}, and no other file has the class",
                 "Mend the file if the class is to be in it.",
             )
         elsewhere = sorted({entry.namespace for entry in entries if entry.name == name})
         here = sorted({entry.name for entry in entries if entry.namespace == namespace})
         if elsewhere:
             remedy = (
-                f"A class of that name is in namespace {_listed(elsewhere)}; "
+                f"A class of that name is in namespace {_join_limited(elsewhere)}; "
                 "it must be in the namespace of the pod."
             )
         elif here:
-            remedy = f"In {self._path}, namespace {namespace} has: {_listed(here)}."
+            remedy = f"In {self._path}, namespace {namespace} has: {_join_limited(here)}."
         else:
-            remedy = f"In {self._path}, namespace {namespace} has no {KIND} at all."
+            remedy = f"In {self._path}, namespace {namespace} has no {CLASS_KIND} at all."
         return ClassNotFoundError(f'{prefix}{_RESOURCE} "{name}" not found', remedy)
 
 
-def _classes(document: Document) -> Iterator[tuple[Value, FieldPath]]:
+def _classes_in(document: Document) -> Iterator[tuple[Value, FieldPath]]:
     """The classes in `document`, each with the way to it; other kinds are not ours."""
     match document.value:
-        case {"kind": str(kind)} if kind == KIND:
+        case {"kind": str(kind)} if kind == CLASS_KIND:
             yield document.value, ()
-        case {"kind": str(kind), "items": list(items)} if kind in {"List", f"{KIND}List"}:
+        case {"kind": str(kind), "items": list(items)} if kind in {"List", f"{CLASS_KIND}List"}:
             for at, item in enumerate(items):
                 match item:
-                    case {"kind": str(inner)} if inner == KIND:
+                    case {"kind": str(inner)} if inner == CLASS_KIND:
                         yield item, ("items", at)
                     case _:
                         pass
@@ -224,8 +226,8 @@ def _fingerprint(status: os.stat_result) -> _Fingerprint:
     return 0, 0, status.st_ino
 
 
-def _listed(texts: Iterable[str]) -> str:
+def _join_limited(texts: Iterable[str]) -> str:
     listed = list(texts)
-    if len(listed) > _LISTED:
-        listed[_LISTED:] = [f"{len(listed) - _LISTED} more"]
+    if len(listed) > _MAX_LISTED:
+        listed[_MAX_LISTED:] = [f"{len(listed) - _MAX_LISTED} more"]
     return ", ".join(listed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.store.interface import ClassObject, OwnerReference, PodStatus
+    from keyferry.store.interface import OwnerReference, PodStatus, SecretProviderClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class CsiVolume:
 
 
 @dataclass(frozen=True, slots=True)
-class PodFacts:
+class Pod:
     """What matters of a pod.
 
     Attributes:
         phase: `Running`, for example.
-        leaving: it is being deleted.
+        terminating: it is being deleted.
         owners: its ReplicaSet, for example.
         volumes: those that a CSI driver serves.
     """
@@ -47,68 +47,70 @@ class PodFacts:
     name: str
     uid: str
     phase: str = ""
-    leaving: bool = False
+    terminating: bool = False
     service_account: str = ""
     owners: tuple[OwnerReference, ...] = ()
     volumes: tuple[CsiVolume, ...] = field(default=())
 
     @property
-    def finished(self) -> bool:
+    def completed(self) -> bool:
         """Its containers have ended and will not start again."""
         return self.phase in {"Succeeded", "Failed"}
 
 
-class ClusterListener(Protocol):
+class ResourceEventHandler(Protocol):
     """Hears what happens, in the task that heard it from the API; so it must not wait."""
 
-    def class_changed(self, before: ClassObject | None, after: ClassObject | None) -> None:
+    def class_changed(
+        self, before: SecretProviderClass | None, after: SecretProviderClass | None
+    ) -> None:
         """A class was made, changed or deleted."""
 
-    def pod_changed(self, before: PodFacts | None, after: PodFacts | None) -> None:
+    def pod_changed(self, before: Pod | None, after: Pod | None) -> None:
         """A pod of this node came, changed or went."""
 
-    def status_gone(self, status: PodStatus) -> None:
+    def status_deleted(self, status: PodStatus) -> None:
         """A pod status of this node was deleted."""
 
     def secret_changed(self, namespace: str, name: str) -> None:
         """A Secret with our label changed, in a namespace that is watched."""
 
-    def api_back(self) -> None:
+    def on_reconnected(self) -> None:
         """The API answers again, or for the first time."""
 
 
-class Cluster(Protocol):
+class ClusterView(Protocol):
     """The cluster; the coroutines ask the API and may raise `StoreError`, the rest is known."""
 
-    def subscribe(self, listener: ClusterListener) -> None:
-        """Tell `listener` of everything from now on."""
+    def subscribe(self, handler: ResourceEventHandler) -> None:
+        """Tell `handler` of everything from now on."""
 
     async def wait_synced(self) -> None:
         """Wait until all that is to be known is known."""
 
-    def classes(self, namespace: str) -> tuple[ClassObject, ...]:
+    def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
         """The classes of a namespace, those that cannot be read left out."""
 
-    def statuses(self) -> tuple[PodStatus, ...]:
+    def local_pod_statuses(self) -> tuple[PodStatus, ...]:
         """The pod statuses of this node."""
 
-    def pods(self) -> tuple[PodFacts, ...]:
+    def local_pods(self) -> tuple[Pod, ...]:
         """The pods of this node."""
 
-    def pod(self, namespace: str, name: str) -> PodFacts | None:
+    def local_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod of this node."""
 
-    async def find_pod(self, namespace: str, name: str) -> PodFacts | None:
+    async def find_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod of any node; None when there is none."""
 
-    async def pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
+    async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
         """The pod statuses of all nodes."""
 
-    async def secret_texts(self, namespace: str, name: str) -> Mapping[str, str]:
+    async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """The data of a Secret that a `nodePublishSecretRef` names."""
 
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
         """Hear of Secrets in these namespaces, and in no others any more."""
 
-    def secret_version(self, namespace: str, name: str) -> str | None:
+    def secret_resource_version(self, namespace: str, name: str) -> str | None:
         """The resourceVersion of a Secret with our label; None where no watch tells."""

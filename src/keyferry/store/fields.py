@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keyferry.store.yaml_documents import FieldPath, OtherScalar, Value
+from keyferry.store.yaml_documents import FieldPath, UnsupportedScalar, Value
 
-_SHOWN = 60
+_MAX_SHOWN = 60
 """How much of a key a message shows; a damaged class may take a value for one."""
 
 
@@ -49,7 +49,7 @@ class Field:
             case str(text):
                 return text
             case _:
-                raise self._wrong("text", self._quoting())
+                raise self._type_error("text", self._quoting_hint())
 
     def number(self) -> int:
         """The whole number in this field, 0 when it is empty."""
@@ -59,14 +59,14 @@ class Field:
             case int(number) if not isinstance(number, bool):
                 return number
             case _:
-                raise self._wrong("a number", "Write a whole number.")
+                raise self._type_error("a number", "Write a whole number.")
 
-    def texts(self) -> dict[str, str]:
+    def text_mapping(self) -> dict[str, str]:
         """The mapping of texts in this field; a null in it is an error, as for the API server."""
         texts = {}
         for key in self.mapping():
             if self[key].value is None:
-                raise self[key]._wrong("text", f'Write a text, as in {key[:_SHOWN]}: "".')
+                raise self[key]._type_error("text", f'Write a text, as in {key[:_MAX_SHOWN]}: "".')
             texts[key] = self[key].text()
         return texts
 
@@ -78,7 +78,7 @@ class Field:
             case list(items):
                 return tuple(Field(item, (*self.path, at)) for at, item in enumerate(items))
             case _:
-                raise self._wrong("a list", "Begin each item on a line of its own with '- '.")
+                raise self._type_error("a list", "Begin each item on a line of its own with '- '.")
 
     def mapping(self) -> dict[str, Value]:
         """The mapping in this field."""
@@ -88,31 +88,35 @@ class Field:
             case dict(mapping):
                 return mapping
             case _:
-                raise self._wrong("a mapping", "Indent its fields below it, as 'name: value'.")
+                raise self._type_error("a mapping", "Indent its fields below it, as 'name: value'.")
 
-    def _wrong(self, wanted: str, remedy: str) -> FieldTypeError:
+    def _type_error(self, expected: str, remedy: str) -> FieldTypeError:
         return FieldTypeError(
-            self.path, f"{field_name(self.path)} is {_kind(self.value)}, not {wanted}", remedy
+            self.path,
+            f"{format_path(self.path)} is {_kind_name(self.value)}, not {expected}",
+            remedy,
         )
 
-    def _quoting(self) -> str:
-        name = str(self.path[-1])[:_SHOWN] if self.path else ""
+    def _quoting_hint(self) -> str:
+        name = str(self.path[-1])[:_MAX_SHOWN] if self.path else ""
         match self.value:
             case bool(value):
                 return f'Put it in quotes: {name}: "{str(value).lower()}".'
-            case int() | OtherScalar():
+            case int() | UnsupportedScalar():
                 return f'Put it in quotes: {name}: "...".'
             case _:
                 return "Write a text; several lines follow a '|'."
 
 
-def field_name(path: FieldPath) -> str:
+def format_path(path: FieldPath) -> str:
     """`path` as Kubernetes writes it: `spec.secretObjects[0].data`."""
-    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step[:_SHOWN]}" for step in path)
+    name = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_SHOWN]}" for step in path
+    )
     return name.removeprefix(".") or "the document"
 
 
-_KINDS: dict[type, str] = {
+_KIND_NAMES: dict[type, str] = {
     bool: "a boolean",
     int: "a number",
     str: "text",
@@ -121,5 +125,7 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _kind(value: Value) -> str:
-    return value.kind if isinstance(value, OtherScalar) else _KINDS.get(type(value), "null")
+def _kind_name(value: Value) -> str:
+    return (
+        value.kind if isinstance(value, UnsupportedScalar) else _KIND_NAMES.get(type(value), "null")
+    )

@@ -6,96 +6,98 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from keyferry.errors import StoreError
 from keyferry.store.fields import FieldTypeError
-from keyferry.store.interface import Applied, Effect
+from keyferry.store.interface import ApplyOutcome, ApplyResult
 from keyferry.store.manifest_codec import (
-    STATUS_KIND,
-    merged_owners,
+    POD_STATUS_KIND,
+    merge_owners,
+    parse_secret,
     secret_manifest,
-    stored_secret,
     with_owners,
 )
-from keyferry.store.output_folder import Kind, OutputFolder
-from keyferry.store.secret_rules import Create, Keep, Recreate, Update, judge
+from keyferry.store.output_folder import ManifestDirectory, ManifestKind
+from keyferry.store.secret_rules import Create, Keep, Recreate, Update, plan_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
-    from keyferry.store.interface import SecretManifest
-    from keyferry.store.present_secret import PresentSecret
+    from keyferry.store.interface import DesiredSecret
+    from keyferry.store.present_secret import LiveSecret
     from keyferry.store.yaml_documents import Value
 
 T = TypeVar("T")
 
 
-def find_secret(folder: OutputFolder, namespace: str, name: str) -> PresentSecret | None:
+def read_secret(directory: ManifestDirectory, namespace: str, name: str) -> LiveSecret | None:
     """The Secret as it is; None when there is none."""
-    manifest = folder.read(Kind.SECRET, namespace, name)
+    manifest = directory.read(ManifestKind.SECRET, namespace, name)
     if manifest is None:
         return None
-    return parsed(_stored_secret, manifest, f"Secret {namespace}/{name}")
+    return parse_or_raise(_parse_file_secret, manifest, f"Secret {namespace}/{name}")
 
 
-def apply_secret(folder: OutputFolder, secret: SecretManifest) -> Applied:
+def write_secret(directory: ManifestDirectory, desired: DesiredSecret) -> ApplyResult:
     """Make it what `secret_rules` decides."""
-    at = Kind.SECRET, secret.namespace, secret.name
-    with folder.locked():
-        present = find_secret(folder, secret.namespace, secret.name)
-        verdict = judge(secret, present)
+    at = ManifestKind.SECRET, desired.namespace, desired.name
+    with directory.locked():
+        present = read_secret(directory, desired.namespace, desired.name)
+        verdict = plan_secret(desired, present)
         there = present.owners if present else ()
         owners = tuple(
             owner
-            for owner in merged_owners(there, secret.owners)
-            if owner.uid not in secret.disowned
+            for owner in merge_owners(there, desired.owners)
+            if owner.uid not in desired.removed_owner_uids
         )
         if not isinstance(verdict, Keep):
-            folder.write(*at, secret_manifest(secret, owners))
+            directory.write(*at, secret_manifest(desired, owners))
         elif owners != there:
-            folder.write(*at, with_owners(folder.read(*at), owners))
-        effect = Effect.UPDATED if owners != there else Effect.NONE
+            directory.write(*at, with_owners(directory.read(*at), owners))
+        effect = ApplyOutcome.UPDATED if owners != there else ApplyOutcome.UNCHANGED
         match verdict:
             case Create():
-                effect = Effect.CREATED
+                effect = ApplyOutcome.CREATED
             case Update(reverts):
-                effect = Effect.REVERTED if reverts else Effect.UPDATED
+                effect = ApplyOutcome.REVERTED if reverts else ApplyOutcome.UPDATED
             case Recreate():
-                effect = Effect.RECREATED
+                effect = ApplyOutcome.RECREATED
             case Keep():
                 pass
             case _:
                 assert_never(verdict)
-        return Applied(effect, earlier_type=present.type if present else "")
+        return ApplyResult(effect, previous_type=present.type if present else "")
 
 
-def delete_secret(folder: OutputFolder, namespace: str, name: str, present: PresentSecret) -> bool:
+def remove_secret(
+    directory: ManifestDirectory, namespace: str, name: str, expected: LiveSecret
+) -> bool:
     """Delete it if it still is as it was; False when it has changed since."""
-    with folder.locked():
-        now = find_secret(folder, namespace, name)
-        if now == present:
-            folder.remove_one(Kind.SECRET, namespace, name)
-        return now is None or now == present
+    with directory.locked():
+        now = read_secret(directory, namespace, name)
+        if now == expected:
+            directory.delete(ManifestKind.SECRET, namespace, name)
+        return now is None or now == expected
 
 
-def collect_secrets(folder: OutputFolder, alive: Set[str]) -> None:
+def remove_orphaned_secrets(directory: ManifestDirectory, live_status_uids: Set[str]) -> None:
     """Take dead owners off our Secrets, and remove the Secrets that had no other."""
-    for path, manifest in folder.everything(Kind.SECRET):
-        secret = parsed_or_none(_stored_secret, manifest)
-        if secret is None or not secret.ours:
+    for path, manifest in directory.list_all(ManifestKind.SECRET):
+        secret = parse_or_none(_parse_file_secret, manifest)
+        if secret is None or not secret.managed:
             continue
-        left = [o for o in secret.owners if o.kind != STATUS_KIND or o.uid in alive]
+        left = [o for o in secret.owners if o.kind != POD_STATUS_KIND or o.uid in live_status_uids]
         if len(left) == len(secret.owners):
             continue
         if left:
-            folder.replace(path, with_owners(manifest, left))
+            directory.replace_file(path, with_owners(manifest, left))
         else:
-            folder.remove(path)
+            directory.remove_file(path)
 
 
-def _stored_secret(manifest: Value) -> PresentSecret:
-    return stored_secret(manifest, api=False)
+def _parse_file_secret(manifest: Value) -> LiveSecret:
+    return parse_secret(manifest, from_api=False)
 
 
-def parsed(parse: Callable[[Value], T], manifest: Value, who: str) -> T:
-    """What `parse` makes of the manifest of `who`.
+def parse_or_raise(parse: Callable[[Value], T], manifest: Value, subject: str) -> T:
+    """What `parse` makes of the manifest of `subject`.
 
     Raises:
         StoreError: somebody changed it to what it cannot be.
@@ -104,11 +106,11 @@ def parsed(parse: Callable[[Value], T], manifest: Value, who: str) -> T:
         return parse(manifest)
     except FieldTypeError as error:
         raise StoreError(
-            f"the manifest of {who} was changed: {error.problem}", "Mend the file or remove it."
+            f"the manifest of {subject} was changed: {error.problem}", "Mend the file or remove it."
         ) from error
 
 
-def parsed_or_none(parse: Callable[[Value], T], manifest: Value) -> T | None:
+def parse_or_none(parse: Callable[[Value], T], manifest: Value) -> T | None:
     """The same; None instead of an error."""
     try:
         return None if manifest is None else parse(manifest)

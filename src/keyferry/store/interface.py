@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.contract import ObjectVersion
-    from keyferry.store.cluster import Cluster
-    from keyferry.store.present_secret import PresentSecret
+    from keyferry.store.cluster import ClusterView
+    from keyferry.store.present_secret import LiveSecret
 
 
 @dataclass(frozen=True, slots=True)
-class SecretData:
+class SecretKeyMapping:
     """One `data` entry of `secretObjects`.
 
     The file called `object_name` becomes the key `key` of the Secret.
@@ -32,19 +32,19 @@ class SecretObject:
 
     name: str
     type: str
-    data: tuple[SecretData, ...]
+    data: tuple[SecretKeyMapping, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class ClassObject:
+class SecretProviderClass:
     """A SecretProviderClass as it stands in the store, texts trimmed.
 
     Nothing is checked yet beyond the types of the fields: `driver.spc` does that.
 
     Attributes:
-        adopted: names of Secrets that it takes over though Keyferry did not make them.
+        adopted_secrets: names of Secrets that it takes over though Keyferry did not make them.
         version: its uid and generation, `uid/3`; "" where there is no API that counts.
     """
 
@@ -53,7 +53,7 @@ class ClassObject:
     provider: str
     parameters: Mapping[str, str]
     secret_objects: tuple[SecretObject, ...] = ()
-    adopted: frozenset[str] = frozenset()
+    adopted_secrets: frozenset[str] = frozenset()
     version: str = field(default="", compare=False)
 
     @property
@@ -116,55 +116,55 @@ class PodStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class RefreshCondition:
     """How the last refresh of a volume ended.
 
     Attributes:
         refreshed_at: when its content was last fetched; None when that is not known.
-        since: when it became as it is.
+        transitioned_at: when it became as it is.
         reason: one word; `Refreshed` when all is well.
-        message: the hop and the error; "" when all is well.
+        message: the stage and the error; "" when all is well.
     """
 
     refreshed_at: datetime | None
-    since: datetime
+    transitioned_at: datetime
     reason: str = "Refreshed"
     message: str = ""
 
     @property
-    def well(self) -> bool:
+    def ok(self) -> bool:
         """Whether the last refresh brought what the class asks for."""
         return not self.message
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SecretClaim:
     """By what right a class has a Secret.
 
     Attributes:
         class_name: of the class.
         class_version: see `ClassObject.version`.
         fetched_at: when the content was fetched from the vault.
-        rivals: other classes of the namespace that name the Secret.
+        contenders: other classes of the namespace that name the Secret.
         adopt: take the Secret over even if Keyferry did not make it.
     """
 
     class_name: str
     class_version: str
     fetched_at: datetime
-    rivals: frozenset[str] = frozenset()
+    contenders: frozenset[str] = frozenset()
     adopt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class SecretManifest:
+class DesiredSecret:
     """A Kubernetes Secret as it is to be.
 
     The store adds what it needs to find its own Secrets again.
 
     Attributes:
         owners: are added to those that are there.
-        disowned: uids of owners that are taken out.
+        removed_owner_uids: uids of owners that are taken out.
         claim: None writes it for nobody in particular.
     """
 
@@ -175,14 +175,14 @@ class SecretManifest:
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owners: tuple[OwnerReference, ...]
-    disowned: frozenset[str] = frozenset()
-    claim: Claim | None = None
+    removed_owner_uids: frozenset[str] = frozenset()
+    claim: SecretClaim | None = None
 
 
-class Effect(Enum):
+class ApplyOutcome(Enum):
     """What making a Secret equal to its manifest came to."""
 
-    NONE = "none"
+    UNCHANGED = "none"
     CREATED = "created"
     UPDATED = "updated"
     REVERTED = "reverted"
@@ -192,23 +192,23 @@ class Effect(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyResult:
     """A Secret as it stands now.
 
     Attributes:
-        effect: what was done to it.
-        version: its resourceVersion; "" where there is no API.
-        earlier_type: before it was made anew.
+        outcome: what was done to it.
+        resource_version: its resourceVersion; "" where there is no API.
+        previous_type: before it was made anew.
     """
 
-    effect: Effect
-    version: str = ""
-    earlier_type: str = ""
+    outcome: ApplyOutcome
+    resource_version: str = ""
+    previous_type: str = ""
 
     @property
     def changed(self) -> bool:
         """Whether anything was written."""
-        return self.effect is not Effect.NONE
+        return self.outcome is not ApplyOutcome.UNCHANGED
 
 
 class EventType(Enum):
@@ -223,10 +223,10 @@ class Event:
     """Something that the reader of `kubectl describe` should know.
 
     Attributes:
-        about: what it is attached to.
+        involved_object: what it is attached to.
     """
 
-    about: PodRef | ClassRef
+    involved_object: PodRef | ClassRef
     type: EventType
     reason: str
     message: str
@@ -239,10 +239,10 @@ class ObjectStore(Protocol):
     """
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterView:
         """What is known of the cluster around, and who wants to hear of its changes."""
 
-    async def get_class(self, namespace: str, name: str) -> ClassObject:
+    async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
         """The class, or `ClassNotFoundError` / `ClassInvalidError` (a field has the wrong type)."""
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
@@ -255,10 +255,12 @@ class ObjectStore(Protocol):
             The reference by which a Secret names this pod status as its owner.
         """
 
-    async def apply_health(self, namespace: str, name: str, health: Health) -> None:
+    async def apply_refresh_condition(
+        self, namespace: str, name: str, condition: RefreshCondition
+    ) -> None:
         """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
 
-    async def apply_secret(self, secret: SecretManifest) -> Applied:
+    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
         """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
         Raises:
@@ -266,20 +268,20 @@ class ObjectStore(Protocol):
             SecretClaimedError: another class has it.
         """
 
-    async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
+    async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """The Secret as it is; None when there is none."""
 
-    async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
+    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Delete it if it still is as it was; False when it has changed since."""
 
     async def record_event(self, event: Event) -> None:
         """Record it; never raises, because an event must not decide over a mount."""
 
     @property
-    def events_waiting(self) -> int:
+    def pending_events(self) -> int:
         """How many events are recorded and not yet written."""
 
-    async def volume_gone(self, target_path: str) -> None:
+    async def volume_removed(self, target_path: str) -> None:
         """The volume is unpublished.
 
         Let go what only it kept. The Kubernetes API does this by itself.

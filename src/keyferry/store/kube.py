@@ -13,36 +13,42 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
 from keyferry.logs import get_logger
-from keyferry.store.class_codec import KIND
+from keyferry.store.class_codec import CLASS_KIND
 from keyferry.store.fields import Field, FieldTypeError
-from keyferry.store.interface import Applied, Effect, OwnerReference
+from keyferry.store.interface import ApplyOutcome, ApplyResult, OwnerReference
 from keyferry.store.kube_client import open_api
-from keyferry.store.kube_cluster import KubeCluster, class_or_problem, run_told, status_or_none
+from keyferry.store.kube_cluster import ClusterCache, class_or_error, spawn_logged, status_or_none
 from keyferry.store.kube_config import load_config
-from keyferry.store.kube_errors import ApiConflictError, ApiMissingError
+from keyferry.store.kube_errors import ApiConflictError, ApiNotFoundError
 from keyferry.store.kube_events import EventRecorder
-from keyferry.store.kube_kinds import PodStatuses, SecretProviderClasses, Secrets
-from keyferry.store.kube_secrets import applied_content, correction
+from keyferry.store.kube_kinds import PodStatusResource, SecretProviderClassResource, SecretResource
+from keyferry.store.kube_secrets import applied_content, follow_up_patch
 from keyferry.store.manifest_codec import (
-    STATUS_API_VERSION,
-    STATUS_KIND,
-    health_manifest,
-    status_manifest,
-    stored_secret,
+    POD_STATUS_API_VERSION,
+    POD_STATUS_KIND,
+    parse_secret,
+    pod_status_manifest,
+    refresh_status_manifest,
 )
-from keyferry.store.mirror import backoff
+from keyferry.store.mirror import api_backoff
 from keyferry.store.names import MAX_LABEL, namespace_problem, object_name_problem, shortened
-from keyferry.store.secret_rules import Create, Keep, Recreate, Update, judge
+from keyferry.store.secret_rules import Create, Keep, Recreate, Update, plan_secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
     from pathlib import Path
 
-    from keyferry.store.interface import ClassObject, Event, Health, PodStatus, SecretManifest
+    from keyferry.store.interface import (
+        DesiredSecret,
+        Event,
+        PodStatus,
+        RefreshCondition,
+        SecretProviderClass,
+    )
     from keyferry.store.kube_client import KubeApi
     from keyferry.store.manifest_codec import Manifest
-    from keyferry.store.present_secret import PresentSecret
+    from keyferry.store.present_secret import LiveSecret
 
 SECRET_ATTEMPTS = 5
 """How often a Secret is read anew because it changed between reading and writing."""
@@ -59,7 +65,7 @@ async def open_kube_store(
     *,
     node: str,
     clock: Callable[[], datetime],
-    pause: Callable[[int], float] = backoff,
+    backoff: Callable[[int], float] = api_backoff,
 ) -> AsyncIterator[KubeStore]:
     """The store over the API of this cluster; its mirrors run while the block does.
 
@@ -67,16 +73,16 @@ async def open_kube_store(
         kubeconfig: see `load_config`.
         node: the name of this node, whose pod statuses are mirrored.
         clock: tells the time for events.
-        pause: seconds to wait after so many failures in a row.
+        backoff: seconds to wait after so many failures in a row.
 
     Raises:
         StoreError: nothing tells where the API is, or the credentials cannot be used. An API that
             is away is no error.
     """
     async with open_api(load_config(kubeconfig)) as api:
-        events = EventRecorder(api, clock=clock, pause=pause)
-        cluster = KubeCluster(api, node=node, pause=pause)
-        writer = run_told(events.run(), "writer of events")
+        events = EventRecorder(api, clock=clock, backoff=backoff)
+        cluster = ClusterCache(api, node=node, backoff=backoff)
+        writer = spawn_logged(events.run(), "writer of events")
         try:
             cluster.start()
             store = KubeStore(api, cluster=cluster, events=events)
@@ -97,13 +103,13 @@ class KubeStore:
         events: writes events.
     """
 
-    def __init__(self, api: KubeApi, *, cluster: KubeCluster, events: EventRecorder) -> None:
+    def __init__(self, api: KubeApi, *, cluster: ClusterCache, events: EventRecorder) -> None:
         self._api = api
         self._cluster = cluster
         self._events = events
 
     @property
-    def cluster(self) -> KubeCluster:
+    def cluster(self) -> ClusterCache:
         """What is mirrored."""
         return self._cluster
 
@@ -116,15 +122,15 @@ class KubeStore:
         return self._cluster.problem()
 
     @property
-    def events_waiting(self) -> int:
+    def pending_events(self) -> int:
         """How many events are not written yet."""
-        return self._events.waiting
+        return self._events.pending
 
     async def remove_taint(self, node: str, key: str) -> bool:
         """Take the taint `key` from `node`; True when it was there."""
         return await self._api.remove_taint(node, key)
 
-    async def get_class(self, namespace: str, name: str) -> ClassObject:
+    async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
         """The class, from the mirror if it knows it, else from the API.
 
         Raises:
@@ -132,17 +138,17 @@ class KubeStore:
             ClassInvalidError: a field has the wrong type.
             StoreError: the mirror does not know it, and the API does not tell.
         """
-        found = self._cluster.class_mirror.get(namespace, name)
+        found = self._cluster.class_reflector.get(namespace, name)
         if found is None:
-            _check_names(namespace, name, KIND)
-            manifest = await self._api.find(SecretProviderClasses, namespace, name)
+            _check_names(namespace, name, CLASS_KIND)
+            manifest = await self._api.find(SecretProviderClassResource, namespace, name)
             if manifest is None:
                 raise ClassNotFoundError(
                     f"failed to get secretproviderclass {namespace}/{name}: "
                     f'{_RESOURCE} "{name}" not found',
                     "Apply it to the namespace of the pod, or mend the name in the volume.",
                 )
-            found = class_or_problem(manifest)
+            found = class_or_error(manifest)
         if isinstance(found, ClassInvalidError):
             # A new one for each call, so that no two share a traceback.
             raise ClassInvalidError(found.problem, found.remedy)
@@ -150,10 +156,10 @@ class KubeStore:
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """The pod status of that name, if there is one; of another node, too."""
-        if found := self._cluster.status_mirror.get(namespace, name):
+        if found := self._cluster.pod_status_reflector.get(namespace, name):
             return found
-        _check_names(namespace, name, STATUS_KIND)
-        manifest = await self._api.find(PodStatuses, namespace, name)
+        _check_names(namespace, name, POD_STATUS_KIND)
+        manifest = await self._api.find(PodStatusResource, namespace, name)
         return None if manifest is None else status_or_none(manifest)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
@@ -161,30 +167,36 @@ class KubeStore:
 
         One that is known to be equal is left as it is: most refreshes change nothing.
         """
-        _check_names(status.namespace, status.name, STATUS_KIND)
+        _check_names(status.namespace, status.name, POD_STATUS_KIND)
         labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
-        mirror = self._cluster.status_mirror
-        known = mirror.get(status.namespace, status.name) if mirror.synced.is_set() else None
+        mirror = self._cluster.pod_status_reflector
+        known = mirror.get(status.namespace, status.name) if mirror.in_sync.is_set() else None
         if known == labelled:
-            return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, known.uid)
+            return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, known.uid)
         answer = await self._api.apply(
-            PodStatuses, status.namespace, status.name, status_manifest(labelled, {}), force=True
+            PodStatusResource,
+            status.namespace,
+            status.name,
+            pod_status_manifest(labelled, {}),
+            force=True,
         )
-        mirror.put(answer)
-        return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, _uid(answer))
+        mirror.upsert(answer)
+        return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, _uid(answer))
 
-    async def apply_health(self, namespace: str, name: str, health: Health) -> None:
+    async def apply_refresh_condition(
+        self, namespace: str, name: str, condition: RefreshCondition
+    ) -> None:
         """Tell in a pod status how its volume fares; nothing where there is no such pod status.
 
         By a merge, of which the API drops what the CRDs of upstream do not know; an apply with such
         a field is refused as a whole.
         """
-        _check_names(namespace, name, STATUS_KIND)
-        with suppress(ApiMissingError):
-            patch: Manifest = {"status": health_manifest(health)}
-            await self._api.merge_custom(PodStatuses, namespace, name, patch)
+        _check_names(namespace, name, POD_STATUS_KIND)
+        with suppress(ApiNotFoundError):
+            patch: Manifest = {"status": refresh_status_manifest(condition)}
+            await self._api.json_merge(PodStatusResource, namespace, name, patch)
 
-    async def apply_secret(self, secret: SecretManifest) -> Applied:
+    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
         """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
         Raises:
@@ -196,52 +208,60 @@ class KubeStore:
         for _ in range(SECRET_ATTEMPTS - 1):
             try:
                 return await self._apply_secret(secret)
-            except (ApiConflictError, ApiMissingError):
+            except (ApiConflictError, ApiNotFoundError):
                 continue
         return await self._apply_secret(secret)
 
-    async def _apply_secret(self, secret: SecretManifest) -> Applied:
-        at = Secrets, secret.namespace, secret.name
-        present = await self.find_secret(secret.namespace, secret.name)
-        verdict = judge(secret, present)
+    async def _apply_secret(self, desired: DesiredSecret) -> ApplyResult:
+        at = SecretResource, desired.namespace, desired.name
+        present = await self.find_secret(desired.namespace, desired.name)
+        verdict = plan_secret(desired, present)
         earlier: tuple[OwnerReference, ...] = ()
         match verdict:
             case Keep():
                 assert present is not None
-                effect, answer = Effect.NONE, present
+                effect, answer = ApplyOutcome.UNCHANGED, present
             case Update(reverts):
                 assert present is not None
-                effect = Effect.REVERTED if reverts else Effect.UPDATED
-                content = applied_content(secret, version=present.version)
-                answer = _present(await self._api.apply(*at, content, force=True))
+                effect = ApplyOutcome.REVERTED if reverts else ApplyOutcome.UPDATED
+                content = applied_content(desired, resource_version=present.resource_version)
+                answer = _parse_live_secret(await self._api.apply(*at, content, force=True))
             case Create() | Recreate():
-                effect = Effect.CREATED
+                effect = ApplyOutcome.CREATED
                 if present is not None:
-                    effect, earlier = Effect.RECREATED, present.owners
-                    await self._api.delete(*at, uid=present.uid, version=present.version)
-                content = applied_content(secret, version=None)
-                answer = _present(await self._api.apply(*at, content, force=False))
+                    effect, earlier = ApplyOutcome.RECREATED, present.owners
+                    await self._api.delete(
+                        *at, uid=present.uid, resource_version=present.resource_version
+                    )
+                content = applied_content(desired, resource_version=None)
+                answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
             case _:
                 assert_never(verdict)
-        patch = correction(secret, answer, earlier=earlier, keep=isinstance(verdict, Keep))
+        patch = follow_up_patch(
+            desired, answer, previous_owners=earlier, keep_data=isinstance(verdict, Keep)
+        )
         if patch is not None:
-            answer = _present(await self._api.merge(*at, patch))
-            effect = Effect.UPDATED if effect is Effect.NONE else effect
-        return Applied(effect, answer.version, present.type if present else "")
+            answer = _parse_live_secret(await self._api.strategic_merge(*at, patch))
+            effect = ApplyOutcome.UPDATED if effect is ApplyOutcome.UNCHANGED else effect
+        return ApplyResult(effect, answer.resource_version, present.type if present else "")
 
-    async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
+    async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """The Secret as it is; None when there is none."""
         _check_names(namespace, name, "Secret")
-        found = await self._api.find(Secrets, namespace, name)
-        return None if found is None else _present(found)
+        found = await self._api.find(SecretResource, namespace, name)
+        return None if found is None else _parse_live_secret(found)
 
-    async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
+    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Delete it if it still is as it was; False when it has changed since."""
         try:
             await self._api.delete(
-                Secrets, namespace, name, uid=present.uid, version=present.version
+                SecretResource,
+                namespace,
+                name,
+                uid=expected.uid,
+                resource_version=expected.resource_version,
             )
-        except ApiMissingError:
+        except ApiNotFoundError:
             return True
         except ApiConflictError:
             return False
@@ -255,13 +275,13 @@ class KubeStore:
         """Waits, but not for ever, until the events so far are written."""
         await self._events.drain(seconds)
 
-    async def volume_gone(self, target_path: str) -> None:
+    async def volume_removed(self, target_path: str) -> None:
         """Nothing: the pod owns its status, and the status its Secrets."""
 
 
-def _present(manifest: Manifest) -> PresentSecret:
+def _parse_live_secret(manifest: Manifest) -> LiveSecret:
     try:
-        return stored_secret(manifest, api=True)
+        return parse_secret(manifest, from_api=True)
     except FieldTypeError as error:
         raise StoreError(
             f"the Kubernetes API gave a Secret that is none: {error.problem}",

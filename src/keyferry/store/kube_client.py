@@ -22,8 +22,8 @@ from lightkube.types import PatchType
 
 from keyferry import __version__
 from keyferry.errors import StoreError
-from keyferry.store.kube_errors import ApiGoneError, ApiMissingError, translated
-from keyferry.store.kube_kinds import Nodes, Resource, resource_of
+from keyferry.store.kube_errors import ApiGoneError, ApiNotFoundError, translate_errors
+from keyferry.store.kube_kinds import NodeResource, Resource, resource_name
 from keyferry.store.kube_transport import KubeTransport
 from keyferry.store.mirror import Change, Changed, Expired, Listing, Removed
 from keyferry.store.present_secret import FIELD_MANAGER
@@ -38,39 +38,39 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
 """By which the audit log of the cluster knows us."""
-STREAM_SECONDS = 240.0
+WATCH_SECONDS = 240.0
 """A stream is left after this long, because a dead connection looks like a quiet one."""
 
-AT_ONCE = 8
+MAX_CONCURRENT_WRITES = 8
 """So many writes are under way: a node that starts opens no hundred connections to the API."""
 
-_PAGE = 500
-_ALL = "*"
-_METADATA = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
+_PAGE_SIZE = 500
+_ALL_NAMESPACES = "*"
+_METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ListOptions:
     """Some objects of one kind.
 
     Attributes:
         kind: of the objects.
         namespace: they are in; "*" for all.
-        labels: that they have.
-        fields: that they have, such as `spec.nodeName`.
+        label_selector: that they have.
+        field_selector: that they have, such as `spec.nodeName`.
         metadata_only: leave the rest of them with the API.
     """
 
     kind: type[Resource]
-    namespace: str = _ALL
-    labels: Mapping[str, str] = field(default_factory=dict)
-    fields: Mapping[str, str] = field(default_factory=dict)
+    namespace: str = _ALL_NAMESPACES
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    field_selector: Mapping[str, str] = field(default_factory=dict)
     metadata_only: bool = False
 
     @property
-    def place(self) -> str:
+    def scope(self) -> str:
         """Where they are, for messages."""
-        return "of all namespaces" if self.namespace == _ALL else f"in/{self.namespace}"
+        return "of all namespaces" if self.namespace == _ALL_NAMESPACES else f"in/{self.namespace}"
 
 
 @asynccontextmanager
@@ -91,20 +91,20 @@ async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
         ) from error
     # lightkube has no settings for these.
     client._client._client.headers["User-Agent"] = USER_AGENT
-    client._client._client.event_hooks["request"].append(_ask_for_metadata)
+    client._client._client.event_hooks["request"].append(_set_metadata_accept)
     async with client:
         yield KubeApi(client, server=urlsplit(config.cluster.server).netloc)
 
 
-_only_metadata: ContextVar[bool] = ContextVar("only_metadata", default=False)
+_metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
 
 
-async def _ask_for_metadata(request: httpx2.Request) -> None:
+async def _set_metadata_accept(request: httpx2.Request) -> None:
     """Makes what a list or a watch gives `PartialObjectMetadata`, where it was asked for."""
-    if _only_metadata.get():
+    if _metadata_only.get():
         kind = "PartialObjectMetadata"
         suffix = "" if "watch" in request.url.params else "List"
-        request.headers["Accept"] = _METADATA.format(kind=f"{kind}{suffix}")
+        request.headers["Accept"] = _METADATA_ACCEPT.format(kind=f"{kind}{suffix}")
 
 
 class KubeApi:
@@ -118,14 +118,16 @@ class KubeApi:
     def __init__(self, client: AsyncClient, *, server: str) -> None:
         self._client = client
         self._server = server
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._write_slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
 
     async def find(self, kind: type[Resource], namespace: str, name: str) -> Manifest | None:
         """The object, None when there is none."""
         try:
-            with translated("get", resource_of(kind), f"{namespace}/{name}", server=self._server):
+            with translate_errors(
+                "get", resource_name(kind), f"{namespace}/{name}", server=self._server
+            ):
                 return dict(await self._client.get(kind, name, namespace=namespace))
-        except ApiMissingError:
+        except ApiNotFoundError:
             return None
 
     async def apply(
@@ -144,7 +146,7 @@ class KubeApi:
             kind, namespace, name, manifest, patch_type=PatchType.APPLY, force=force
         )
 
-    async def merge(
+    async def strategic_merge(
         self, kind: type[Resource], namespace: str, name: str, patch: Manifest
     ) -> Manifest:
         """Strategic merge: lists such as ownerReferences are merged by the key of their items."""
@@ -152,7 +154,7 @@ class KubeApi:
             kind, namespace, name, patch, patch_type=PatchType.STRATEGIC, force=False
         )
 
-    async def merge_custom(
+    async def json_merge(
         self, kind: type[Resource], namespace: str, name: str, patch: Manifest
     ) -> Manifest:
         """JSON merge, for the kinds of CRDs: lists are replaced as a whole."""
@@ -170,8 +172,10 @@ class KubeApi:
         patch_type: PatchType,
         force: bool,
     ) -> Manifest:
-        with translated("patch", resource_of(kind), f"{namespace}/{name}", server=self._server):
-            async with self._turns:
+        with translate_errors(
+            "patch", resource_name(kind), f"{namespace}/{name}", server=self._server
+        ):
+            async with self._write_slots:
                 return dict(
                     await self._client.patch(
                         kind, name, patch, namespace=namespace, patch_type=patch_type, force=force
@@ -180,20 +184,24 @@ class KubeApi:
 
     async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> None:
         """Make the object; `ApiConflictError` when it is there."""
-        with translated("create", resource_of(kind), f"in {namespace}", server=self._server):
+        with translate_errors(
+            "create", resource_name(kind), f"in {namespace}", server=self._server
+        ):
             await self._client.create(kind(manifest))
 
     async def delete(
-        self, kind: type[Resource], namespace: str, name: str, *, uid: str, version: str
+        self, kind: type[Resource], namespace: str, name: str, *, uid: str, resource_version: str
     ) -> None:
         """Delete the object if it still is this one.
 
         `ApiMissingError` when there is none, `ApiConflictError` when it is another or has changed.
         """
         generic = self._client._client  # lightkube's own method knows no preconditions
-        with translated("delete", resource_of(kind), f"{namespace}/{name}", server=self._server):
+        with translate_errors(
+            "delete", resource_name(kind), f"{namespace}/{name}", server=self._server
+        ):
             request = generic.prepare_request("delete", kind, name=name, namespace=namespace)
-            request.data = {"preconditions": {"uid": uid, "resourceVersion": version}}
+            request.data = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
             answer = await generic.send(  # type: ignore[no-untyped-call]
                 generic.build_adapter_request(request)
             )
@@ -204,55 +212,57 @@ class KubeApi:
 
         `ApiConflictError` when somebody else changed the node meanwhile.
         """
-        with translated("patch", "nodes", node, server=self._server):
-            found = dict(await self._client.get(Nodes, node))
+        with translate_errors("patch", "nodes", node, server=self._server):
+            found = dict(await self._client.get(NodeResource, node))
             taints = found["spec"].get("taints", [])
             kept = [taint for taint in taints if taint["key"] != key]
             if len(kept) == len(taints):
                 return False
             version = found["metadata"]["resourceVersion"]
             patch = {"metadata": {"resourceVersion": version}, "spec": {"taints": kept or None}}
-            await self._client.patch(Nodes, node, patch, patch_type=PatchType.MERGE)
+            await self._client.patch(NodeResource, node, patch, patch_type=PatchType.MERGE)
             return True
 
-    async def list(self, wanted: Selection) -> Listing:
+    async def list(self, options: ListOptions) -> Listing:
         """All objects of a selection, fetched page by page."""
-        kind = wanted.kind
-        token = _only_metadata.set(wanted.metadata_only)
+        kind = options.kind
+        token = _metadata_only.set(options.metadata_only)
         try:
-            with translated("list", resource_of(kind), wanted.place, server=self._server):
+            with translate_errors("list", resource_name(kind), options.scope, server=self._server):
                 found = self._client.list(
                     kind,
-                    namespace=wanted.namespace,
-                    chunk_size=_PAGE,
-                    labels=dict(wanted.labels) or None,
-                    fields=dict(wanted.fields) or None,
+                    namespace=options.namespace,
+                    chunk_size=_PAGE_SIZE,
+                    labels=dict(options.label_selector) or None,
+                    fields=dict(options.field_selector) or None,
                 )
                 manifests = tuple([dict(item) async for item in found])
                 return Listing(manifests, found.resourceVersion)
         finally:
-            _only_metadata.reset(token)
+            _metadata_only.reset(token)
 
-    async def watch(self, wanted: Selection, version: str) -> AsyncGenerator[Change, None]:
-        """One stream of what happened to a selection after `version`."""
-        end = asyncio.get_running_loop().time() + STREAM_SECONDS
+    async def watch(
+        self, options: ListOptions, resource_version: str
+    ) -> AsyncGenerator[Change, None]:
+        """One stream of what happened to a selection after `resource_version`."""
+        end = asyncio.get_running_loop().time() + WATCH_SECONDS
         events = cast(
             "AsyncGenerator[tuple[str, Manifest], None]",
             self._client.watch(
-                wanted.kind,
-                namespace=wanted.namespace,
-                labels=dict(wanted.labels) or None,
-                fields=dict(wanted.fields) or None,
-                resource_version=version,
+                options.kind,
+                namespace=options.namespace,
+                labels=dict(options.label_selector) or None,
+                fields=dict(options.field_selector) or None,
+                resource_version=resource_version,
             ),
         )
-        _only_metadata.set(wanted.metadata_only)  # for the task of the mirror, which does no more
+        _metadata_only.set(options.metadata_only)  # for the task of the mirror, which does no more
         async with aclosing(events):
             while True:
                 try:
                     async with asyncio.timeout_at(end):
-                        with translated(
-                            "watch", resource_of(wanted.kind), wanted.place, server=self._server
+                        with translate_errors(
+                            "watch", resource_name(options.kind), options.scope, server=self._server
                         ):
                             event, found = await anext(events)
                 except (TimeoutError, StopAsyncIteration):
@@ -263,22 +273,22 @@ class KubeApi:
                 yield Removed(dict(found)) if event == "DELETED" else Changed(dict(found))
 
 
-class ApiSource:
+class ApiListWatcher:
     """A selection as the source of a mirror.
 
     Args:
         api: the calls.
-        wanted: the objects.
+        options: the objects.
     """
 
-    def __init__(self, api: KubeApi, wanted: Selection) -> None:
+    def __init__(self, api: KubeApi, options: ListOptions) -> None:
         self._api = api
-        self._wanted = wanted
+        self._options = options
 
     async def list(self) -> Listing:
         """All of them."""
-        return await self._api.list(self._wanted)
+        return await self._api.list(self._options)
 
-    def watch(self, version: str) -> AsyncGenerator[Change, None]:
-        """One stream of what happened after `version`."""
-        return self._api.watch(self._wanted, version)
+    def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
+        """One stream of what happened after `resource_version`."""
+        return self._api.watch(self._options, resource_version)

@@ -15,134 +15,143 @@ from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.logs import get_logger
 from keyferry.store.class_codec import parse_class
 from keyferry.store.fields import Field, FieldTypeError
-from keyferry.store.interface import ClassObject
-from keyferry.store.kube_client import ApiSource, Selection
-from keyferry.store.kube_kinds import Pods, PodStatuses, SecretProviderClasses, Secrets
-from keyferry.store.manifest_codec import NODE_LABEL, stored_status
-from keyferry.store.mirror import Mirror, backoff
+from keyferry.store.interface import SecretProviderClass
+from keyferry.store.kube_client import ApiListWatcher, ListOptions
+from keyferry.store.kube_kinds import (
+    PodResource,
+    PodStatusResource,
+    SecretProviderClassResource,
+    SecretResource,
+)
+from keyferry.store.manifest_codec import NODE_LABEL, parse_pod_status
+from keyferry.store.mirror import Reflector, api_backoff
 from keyferry.store.names import MAX_LABEL, shortened
-from keyferry.store.pod_codec import pod_facts
+from keyferry.store.pod_codec import parse_pod
 from keyferry.store.present_secret import MANAGED_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from keyferry.store.cluster import ClusterListener, PodFacts
+    from keyferry.store.cluster import Pod, ResourceEventHandler
     from keyferry.store.interface import PodStatus
     from keyferry.store.kube_client import KubeApi
     from keyferry.store.manifest_codec import Manifest
 
 T = TypeVar("T")
-_Mark: TypeAlias = "tuple[str, str, str]"
+_SecretVersion: TypeAlias = "tuple[str, str, str]"
 """Namespace, name and resourceVersion of a Secret."""
 
 _log = get_logger("cluster")
 
 
-class KubeCluster:
+class ClusterCache:
     """Implements `Cluster`; its mirrors run from `start` to `stop`.
 
     Args:
         api: the calls.
         node: the name of this node.
-        pause: seconds to wait after so many failures in a row.
+        backoff: seconds to wait after so many failures in a row.
     """
 
-    def __init__(self, api: KubeApi, *, node: str, pause: Callable[[int], float] = backoff) -> None:
+    def __init__(
+        self, api: KubeApi, *, node: str, backoff: Callable[[int], float] = api_backoff
+    ) -> None:
         self._api = api
-        self._pause = pause
+        self._backoff = backoff
         mine = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
-        self.class_mirror: Mirror[ClassObject | ClassInvalidError] = self._mirror(
-            Selection(SecretProviderClasses), class_or_problem, "classes"
+        self.class_reflector: Reflector[SecretProviderClass | ClassInvalidError] = (
+            self._new_reflector(ListOptions(SecretProviderClassResource), class_or_error, "classes")
         )
-        self.status_mirror: Mirror[PodStatus] = self._mirror(
-            Selection(PodStatuses, labels=mine), status_or_none, "pod statuses"
+        self.pod_status_reflector: Reflector[PodStatus] = self._new_reflector(
+            ListOptions(PodStatusResource, label_selector=mine), status_or_none, "pod statuses"
         )
-        self.pod_mirror: Mirror[PodFacts] = self._mirror(
-            Selection(Pods, fields={"spec.nodeName": node}), pod_facts, "pods"
+        self.pod_reflector: Reflector[Pod] = self._new_reflector(
+            ListOptions(PodResource, field_selector={"spec.nodeName": node}), parse_pod, "pods"
         )
-        self._secrets: dict[str, tuple[Mirror[_Mark], asyncio.Task[None]]] = {}
-        self._listeners: list[ClusterListener] = []
+        self._secret_reflectors: dict[
+            str, tuple[Reflector[_SecretVersion], asyncio.Task[None]]
+        ] = {}
+        self._handlers: list[ResourceEventHandler] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.class_mirror.on_change.append(self._class_changed)
-        self.class_mirror.on_sync.append(self._api_back)
-        self.pod_mirror.on_change.append(self._pod_changed)
-        self.status_mirror.on_change.append(self._status_changed)
+        self.class_reflector.on_change.append(self._notify_class_changed)
+        self.class_reflector.on_sync.append(self._notify_reconnected)
+        self.pod_reflector.on_change.append(self._notify_pod_changed)
+        self.pod_status_reflector.on_change.append(self._notify_pod_status_deleted)
 
     def start(self) -> None:
         """Begin to follow the API."""
-        for mirror in (self.class_mirror, self.status_mirror, self.pod_mirror):
-            self._tasks.append(run_told(mirror.run(), f"mirror of {mirror.what}"))
+        for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
+            self._tasks.append(spawn_logged(mirror.run(), f"mirror of {mirror.name}"))
 
     async def stop(self) -> None:
         """End all mirrors."""
-        tasks = [*self._tasks, *(task for _, task in self._secrets.values())]
+        tasks = [*self._tasks, *(task for _, task in self._secret_reflectors.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait_synced(self) -> None:
         """Waits until the mirrors follow the API; the store works before that too."""
-        for mirror in (self.class_mirror, self.status_mirror, self.pod_mirror):
-            await mirror.synced.wait()
+        for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
+            await mirror.in_sync.wait()
 
     def problem(self) -> str | None:
         """Why classes or pod statuses may be unknown that are there; None once all were seen.
 
         Of the pods nothing is said: without them, owners are asked for one by one.
         """
-        for mirror in (self.class_mirror, self.status_mirror):
-            if not mirror.was_synced:
-                return f"the {mirror.what} of the cluster are not read yet"
+        for mirror in (self.class_reflector, self.pod_status_reflector):
+            if not mirror.has_synced:
+                return f"the {mirror.name} of the cluster are not read yet"
         return None
 
     # --- Cluster ---------------------------------------------------------------------------------
 
-    def subscribe(self, listener: ClusterListener) -> None:
-        """Tell `listener` of everything from now on."""
-        self._listeners.append(listener)
+    def subscribe(self, handler: ResourceEventHandler) -> None:
+        """Tell `handler` of everything from now on."""
+        self._handlers.append(handler)
 
-    def classes(self, namespace: str) -> tuple[ClassObject, ...]:
+    def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
         """The classes of a namespace, those that cannot be read left out."""
         return tuple(
             cls
-            for cls in self.class_mirror.items()
-            if isinstance(cls, ClassObject) and cls.namespace == namespace
+            for cls in self.class_reflector.items()
+            if isinstance(cls, SecretProviderClass) and cls.namespace == namespace
         )
 
-    def statuses(self) -> tuple[PodStatus, ...]:
+    def local_pod_statuses(self) -> tuple[PodStatus, ...]:
         """The pod statuses of this node."""
-        return tuple(self.status_mirror.items())
+        return tuple(self.pod_status_reflector.items())
 
-    def pods(self) -> tuple[PodFacts, ...]:
+    def local_pods(self) -> tuple[Pod, ...]:
         """The pods of this node."""
-        return tuple(self.pod_mirror.items())
+        return tuple(self.pod_reflector.items())
 
-    def pod(self, namespace: str, name: str) -> PodFacts | None:
+    def local_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod of this node."""
-        return self.pod_mirror.get(namespace, name)
+        return self.pod_reflector.get(namespace, name)
 
-    async def find_pod(self, namespace: str, name: str) -> PodFacts | None:
+    async def find_pod(self, namespace: str, name: str) -> Pod | None:
         """A pod of any node; None when there is none."""
-        manifest = await self._api.find(Pods, namespace, name)
-        return None if manifest is None else pod_facts(manifest)
+        manifest = await self._api.find(PodResource, namespace, name)
+        return None if manifest is None else parse_pod(manifest)
 
-    async def pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
+    async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
         """The pod statuses of all nodes."""
-        listing = await self._api.list(Selection(PodStatuses, namespace))
+        listing = await self._api.list(ListOptions(PodStatusResource, namespace))
         found = (status_or_none(manifest) for manifest in listing.manifests)
         return tuple(status for status in found if status is not None)
 
-    async def secret_texts(self, namespace: str, name: str) -> Mapping[str, str]:
+    async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """The data of a Secret that a `nodePublishSecretRef` names, as kubelet would send it."""
-        manifest = await self._api.find(Secrets, namespace, name)
+        manifest = await self._api.find(SecretResource, namespace, name)
         if manifest is None:
             raise StoreError(
                 f"Secret {namespace}/{name} of nodePublishSecretRef is not there",
                 "Make it anew, or mend the name in the pod.",
             )
         try:
-            data = Field(manifest)["data"].texts()
+            data = Field(manifest)["data"].text_mapping()
             return {key: base64.b64decode(text).decode() for key, text in data.items()}
         except (FieldTypeError, binascii.Error, UnicodeError):
             raise StoreError(
@@ -152,65 +161,69 @@ class KubeCluster:
 
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
         """Hear of Secrets in these namespaces, and in no others any more."""
-        for namespace in self._secrets.keys() - namespaces:
-            self._secrets.pop(namespace)[1].cancel()
-        for namespace in sorted(namespaces - self._secrets.keys()):
-            mirror: Mirror[_Mark] = self._mirror(
-                Selection(Secrets, namespace, {MANAGED_LABEL: "true"}, metadata_only=True),
-                _mark,
+        for namespace in self._secret_reflectors.keys() - namespaces:
+            self._secret_reflectors.pop(namespace)[1].cancel()
+        for namespace in sorted(namespaces - self._secret_reflectors.keys()):
+            mirror: Reflector[_SecretVersion] = self._new_reflector(
+                ListOptions(SecretResource, namespace, {MANAGED_LABEL: "true"}, metadata_only=True),
+                _secret_version,
                 f"Secrets of {namespace}",
             )
-            mirror.on_change.append(self._secret_changed)
-            task = run_told(mirror.run(), f"mirror of {mirror.what}")
-            self._secrets[namespace] = mirror, task
+            mirror.on_change.append(self._notify_secret_changed)
+            task = spawn_logged(mirror.run(), f"mirror of {mirror.name}")
+            self._secret_reflectors[namespace] = mirror, task
 
-    def secret_version(self, namespace: str, name: str) -> str | None:
+    def secret_resource_version(self, namespace: str, name: str) -> str | None:
         """The resourceVersion of a Secret with our label; None where no watch tells."""
-        mirror, _ = self._secrets.get(namespace, (None, None))
-        if mirror is None or not mirror.synced.is_set():
+        mirror, _ = self._secret_reflectors.get(namespace, (None, None))
+        if mirror is None or not mirror.in_sync.is_set():
             return None
         mark = mirror.get(namespace, name)
         return mark[2] if mark else None
 
     # --- mirrors ---------------------------------------------------------------------------------
 
-    def _mirror(
-        self, wanted: Selection, parse: Callable[[Manifest], T | None], what: str
-    ) -> Mirror[T]:
-        return Mirror(ApiSource(self._api, wanted), parse, what=what, pause=self._pause)
+    def _new_reflector(
+        self, options: ListOptions, parse: Callable[[Manifest], T | None], name: str
+    ) -> Reflector[T]:
+        return Reflector(
+            ApiListWatcher(self._api, options), parse, name=name, backoff=self._backoff
+        )
 
-    def _class_changed(
+    def _notify_class_changed(
         self,
-        before: ClassObject | ClassInvalidError | None,
-        after: ClassObject | ClassInvalidError | None,
+        before: SecretProviderClass | ClassInvalidError | None,
+        after: SecretProviderClass | ClassInvalidError | None,
     ) -> None:
-        for listener in self._listeners:
+        for listener in self._handlers:
             listener.class_changed(
-                before if isinstance(before, ClassObject) else None,
-                after if isinstance(after, ClassObject) else None,
+                before if isinstance(before, SecretProviderClass) else None,
+                after if isinstance(after, SecretProviderClass) else None,
             )
 
-    def _pod_changed(self, before: PodFacts | None, after: PodFacts | None) -> None:
-        for listener in self._listeners:
+    def _notify_pod_changed(self, before: Pod | None, after: Pod | None) -> None:
+        for listener in self._handlers:
             listener.pod_changed(before, after)
 
-    def _status_changed(self, before: PodStatus | None, after: PodStatus | None) -> None:
+    def _notify_pod_status_deleted(self, before: PodStatus | None, after: PodStatus | None) -> None:
         if before is not None and after is None:
-            for listener in self._listeners:
-                listener.status_gone(before)
+            for listener in self._handlers:
+                listener.status_deleted(before)
 
-    def _secret_changed(self, before: _Mark | None, after: _Mark | None) -> None:
+    def _notify_secret_changed(
+        self, before: _SecretVersion | None, after: _SecretVersion | None
+    ) -> None:
         mark = after or before
         assert mark is not None
-        for listener in self._listeners:
+        for listener in self._handlers:
             listener.secret_changed(mark[0], mark[1])
 
-    def _api_back(self) -> None:
-        for listener in self._listeners:
-            listener.api_back()
+    def _notify_reconnected(self) -> None:
+        for listener in self._handlers:
+            listener.on_reconnected()
 
 
-def class_or_problem(manifest: Manifest) -> ClassObject | ClassInvalidError:
+def class_or_error(manifest: Manifest) -> SecretProviderClass | ClassInvalidError:
     """The class, or why it is none."""
     try:
         return parse_class(manifest, default_namespace="")
@@ -221,12 +234,12 @@ def class_or_problem(manifest: Manifest) -> ClassObject | ClassInvalidError:
 def status_or_none(manifest: Manifest) -> PodStatus | None:
     """The pod status; None where somebody wrote something else there."""
     try:
-        return stored_status(manifest)
+        return parse_pod_status(manifest)
     except FieldTypeError:
         return None
 
 
-def _mark(manifest: Manifest) -> _Mark | None:
+def _secret_version(manifest: Manifest) -> _SecretVersion | None:
     metadata = Field(manifest)["metadata"]
     try:
         return (
@@ -238,14 +251,14 @@ def _mark(manifest: Manifest) -> _Mark | None:
         return None
 
 
-def run_told(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+def spawn_logged(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
     """Runs `work` in a task whose end by a defect is logged."""
     task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_tell_of_end)
+    task.add_done_callback(_log_failure)
     return task
 
 
-def _tell_of_end(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         _log.error(
             "stopped by a defect of Keyferry", task=task.get_name(), type=type(error).__name__

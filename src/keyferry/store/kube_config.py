@@ -10,7 +10,7 @@ from lightkube.config.kubeconfig import SERVICE_ACCOUNT, KubeConfig, SingleConfi
 from lightkube.core.exceptions import ConfigError
 
 from keyferry.errors import StoreError
-from keyferry.store.yaml_documents import YamlTextError, parse_documents
+from keyferry.store.yaml_documents import KubernetesYamlError, parse_documents
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,7 +61,7 @@ def _from_file(path: Path) -> SingleConfig:
         raise StoreError(
             f"kubeconfig {path} cannot be read: {error.strerror}", "Check --kubeconfig."
         ) from error
-    except YamlTextError as error:
+    except KubernetesYamlError as error:
         raise StoreError(f"kubeconfig {path} {error}", "Mend the file.") from None
     except (ConfigError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         # No chain: the file holds credentials.

@@ -14,41 +14,41 @@ import httpx2
 import msgspec
 from lightkube.core.exceptions import ApiError
 
-from keyferry.errors import StoreAwayError, StoreError
+from keyferry.errors import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_WORD = re.compile(r"[A-Za-z]{1,60}")
-_FIELD = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
+_REASON_PATTERN = re.compile(r"[A-Za-z]{1,60}")
+_FIELD_PATTERN = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
 
 
-class ApiRefusedError(StoreError):
+class ApiStatusError(StoreError):
     """The API server answered, and not with what was asked for."""
 
 
-class ApiMissingError(ApiRefusedError):
+class ApiNotFoundError(ApiStatusError):
     """There is no such object (404)."""
 
 
-class ApiConflictError(ApiRefusedError):
+class ApiConflictError(ApiStatusError):
     """The object changed in between, or is there already, or another manager owns a field (409)."""
 
 
-class ApiGoneError(ApiRefusedError):
+class ApiGoneError(ApiStatusError):
     """The history that a watch or a list wants to go on from is no longer kept (410)."""
 
 
-class ApiUnreachableError(StoreAwayError):
+class ApiUnreachableError(StoreUnavailableError):
     """The API server did not answer."""
 
 
-class ApiBusyError(ApiRefusedError, StoreAwayError):
+class ApiBusyError(ApiStatusError, StoreUnavailableError):
     """The API server answered that it cannot now (429, 5xx)."""
 
 
 @contextmanager
-def translated(verb: str, resource: str, name: str, *, server: str) -> Iterator[None]:
+def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Iterator[None]:
     """Turns what lightkube raises in the block into a `StoreError`.
 
     Args:
@@ -61,11 +61,11 @@ def translated(verb: str, resource: str, name: str, *, server: str) -> Iterator[
         yield
     except ApiError as error:
         # No chain: the text of the server may quote a value of a Secret.
-        raise refusal(
-            error.status.code or 0, _words(error), verb=verb, resource=resource, name=name
+        raise error_for_status(
+            error.status.code or 0, _safe_reason(error), verb=verb, resource=resource, name=name
         ) from None
     except httpx2.HTTPStatusError as error:
-        raise refusal(
+        raise error_for_status(
             error.response.status_code, "", verb=verb, resource=resource, name=name
         ) from None
     except (msgspec.MsgspecError, KeyError):
@@ -77,23 +77,25 @@ def translated(verb: str, resource: str, name: str, *, server: str) -> Iterator[
     except httpx2.HTTPError as error:
         raise ApiUnreachableError(
             f"cannot {verb} {resource} {name}: the Kubernetes API at {server} "
-            f"{_silence(error)} ({type(error).__name__})",
+            f"{_network_failure(error)} ({type(error).__name__})",
             "Check that the API server runs and that this node reaches it.",
         ) from error
 
 
-def refusal(code: int, words: str, *, verb: str, resource: str, name: str) -> ApiRefusedError:
-    """The error for an answer with status `code`; `words` is what the API says, without values."""
-    said = f"HTTP {code}{': ' if words else ''}{words}"
+def error_for_status(
+    code: int, reason: str, *, verb: str, resource: str, name: str
+) -> ApiStatusError:
+    """The error for an answer with status `code`; `reason` is what the API says, without values."""
+    said = f"HTTP {code}{': ' if reason else ''}{reason}"
     problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({said})"
     if code == 403:
-        return ApiRefusedError(problem, _right(verb, resource, name))
-    fallback = ApiBusyError if code == 429 or code >= 500 else ApiRefusedError
-    kind, remedy = _REFUSALS.get(code, (fallback, "Look into the log of the API server."))
+        return ApiStatusError(problem, _rbac_remedy(verb, resource, name))
+    fallback = ApiBusyError if code == 429 or code >= 500 else ApiStatusError
+    kind, remedy = _ERRORS_BY_STATUS.get(code, (fallback, "Look into the log of the API server."))
     return kind(problem, remedy)
 
 
-def _right(verb: str, resource: str, name: str) -> str:
+def _rbac_remedy(verb: str, resource: str, name: str) -> str:
     """What gives Keyferry the right that it lacks; Secrets have a value of the chart."""
     if resource == "secrets":
         return (
@@ -107,32 +109,33 @@ def _right(verb: str, resource: str, name: str) -> str:
     )
 
 
-_REFUSALS: Mapping[int, tuple[type[ApiRefusedError], str]] = {
+_ERRORS_BY_STATUS: Mapping[int, tuple[type[ApiStatusError], str]] = {
     401: (
-        ApiRefusedError,
+        ApiStatusError,
         "Check the token of the service account, or the user of the kubeconfig.",
     ),
-    404: (ApiMissingError, "Check that the namespace exists, and that the CRDs are installed."),
+    404: (ApiNotFoundError, "Check that the namespace exists, and that the CRDs are installed."),
     409: (ApiConflictError, "Others change it at the same time; try again."),
     410: (ApiGoneError, "List it anew."),
-    422: (ApiRefusedError, "Mend the field where it comes from: the class."),
+    422: (ApiStatusError, "Mend the field where it comes from: the class."),
 }
 
 
-def _words(error: ApiError) -> str:
+def _safe_reason(error: ApiError) -> str:
     """The reason, and which fields it is about, if they look like what the API documents."""
     status = error.status
     reason = status.reason or ""
-    words = [reason] if _WORD.fullmatch(reason) else []
+    words = [reason] if _REASON_PATTERN.fullmatch(reason) else []
     words += [
         f"{cause.field} {cause.reason}"
         for cause in (status.details.causes if status.details else None) or []
-        if _WORD.fullmatch(cause.reason or "") and _FIELD.fullmatch(cause.field or "")
+        if _REASON_PATTERN.fullmatch(cause.reason or "")
+        and _FIELD_PATTERN.fullmatch(cause.field or "")
     ]
     return ", ".join(words)
 
 
-def _silence(error: httpx2.HTTPError) -> str:
+def _network_failure(error: httpx2.HTTPError) -> str:
     match error:
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return "cannot be reached"

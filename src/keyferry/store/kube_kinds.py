@@ -24,13 +24,13 @@ class Resource(GenericNamespacedResource):
         self.update(manifest)
 
 
-class SecretProviderClasses(Resource):
+class SecretProviderClassResource(Resource):
     """The classes."""
 
     _api_info = create_api_info(_CRD_GROUP, "v1", "SecretProviderClass", "secretproviderclasses")
 
 
-class PodStatuses(Resource):
+class PodStatusResource(Resource):
     """The pod statuses."""
 
     _api_info = create_api_info(
@@ -38,31 +38,31 @@ class PodStatuses(Resource):
     )
 
 
-class Secrets(Resource):
+class SecretResource(Resource):
     """The Secrets."""
 
     _api_info = create_api_info("", "v1", "Secret", "secrets")
 
 
-class Pods(Resource):
+class PodResource(Resource):
     """The pods."""
 
     _api_info = create_api_info("", "v1", "Pod", "pods")
 
 
-class Events(Resource):
+class EventResource(Resource):
     """The events."""
 
     _api_info = create_api_info("", "v1", "Event", "events")
 
 
-class Nodes(GenericGlobalResource):
+class NodeResource(GenericGlobalResource):
     """The nodes."""
 
     _api_info = create_api_info("", "v1", "Node", "nodes")
 
 
-def resource_of(kind: type[Resource | Nodes]) -> str:
+def resource_name(kind: type[Resource | NodeResource]) -> str:
     """The resource as RBAC and the messages of Kubernetes write it."""
     info = kind._api_info
     return ".".join(part for part in (info.plural, info.resource.group) if part)

@@ -10,53 +10,55 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.store.fields import Field
-from keyferry.store.manifest_codec import merged_owners, secret_manifest, with_owners
+from keyferry.store.manifest_codec import merge_owners, secret_manifest, with_owners
 
 if TYPE_CHECKING:
-    from keyferry.store.interface import OwnerReference, SecretManifest
+    from keyferry.store.interface import DesiredSecret, OwnerReference
     from keyferry.store.manifest_codec import Manifest
-    from keyferry.store.present_secret import PresentSecret
+    from keyferry.store.present_secret import LiveSecret
 
 
-def applied_content(secret: SecretManifest, *, version: str | None) -> Manifest:
+def applied_content(desired: DesiredSecret, *, resource_version: str | None) -> Manifest:
     """What is server-side applied: everything but the owners.
 
     Args:
-        secret: as it is to be.
-        version: the resourceVersion that it must have; None when it was not there.
+        desired: as it is to be.
+        resource_version: the resourceVersion that it must have; None when it was not there.
     """
-    manifest = secret_manifest(secret, ())
-    if version is None:
+    manifest = secret_manifest(desired, ())
+    if resource_version is None:
         return manifest
-    metadata = {**Field(manifest)["metadata"].mapping(), "resourceVersion": version}
+    metadata = {**Field(manifest)["metadata"].mapping(), "resourceVersion": resource_version}
     return {**manifest, "metadata": metadata}
 
 
-def correction(
-    secret: SecretManifest,
-    applied: PresentSecret,
+def follow_up_patch(
+    desired: DesiredSecret,
+    applied: LiveSecret,
     *,
-    earlier: tuple[OwnerReference, ...] = (),
-    keep: bool = False,
+    previous_owners: tuple[OwnerReference, ...] = (),
+    keep_data: bool = False,
 ) -> Manifest | None:
     """The merge that is still missing after the apply; None when nothing is.
 
     Args:
-        secret: as it is to be.
+        desired: as it is to be.
         applied: as it is after the apply, which leaves the keys of other managers.
-        earlier: owners that it had before it was made anew, and keeps.
-        keep: its data are right as they are, even if they are not those of `secret`.
+        previous_owners: owners that it had before it was made anew, and keeps.
+        keep_data: its data are right as they are, even if they are not those of `desired`.
     """
-    wanted = merged_owners(earlier, secret.owners)
+    wanted = merge_owners(previous_owners, desired.owners)
     there = {(owner.name, owner.uid) for owner in applied.owners}
     owners = [owner for owner in wanted if (owner.name, owner.uid) not in there]
-    patch = with_owners({}, [owner for owner in owners if owner.uid not in secret.disowned])
+    patch = with_owners(
+        {}, [owner for owner in owners if owner.uid not in desired.removed_owner_uids]
+    )
     references = Field(patch)["metadata"]["ownerReferences"].value or []
-    gone = sorted({owner.uid for owner in applied.owners} & secret.disowned)
+    gone = sorted({owner.uid for owner in applied.owners} & desired.removed_owner_uids)
     assert isinstance(references, list)
     references += [{"$patch": "delete", "uid": uid} for uid in gone]
     result: Manifest = {"metadata": {"ownerReferences": references}} if references else {}
-    foreign = sorted(applied.data.keys() - secret.data.keys())
-    if foreign and not keep:
+    foreign = sorted(applied.data.keys() - desired.data.keys())
+    if foreign and not keep_data:
         result["data"] = dict.fromkeys(foreign)
     return result or None

@@ -45,8 +45,8 @@ class KubeTransport(httpx2.AsyncBaseTransport):
             sock_read=limits.get("read"),
         )
         body = await request.aread()
-        with _translated():
-            answer = await self._pool().request(
+        with _translate_aiohttp_errors():
+            answer = await self._open_session().request(
                 request.method,
                 URL(str(request.url), encoded=True),
                 headers=request.headers.multi_items(),
@@ -56,7 +56,7 @@ class KubeTransport(httpx2.AsyncBaseTransport):
                 skip_auto_headers=("Content-Type",),
             )
         return httpx2.Response(
-            answer.status, headers=list(answer.raw_headers), stream=_Body(answer)
+            answer.status, headers=list(answer.raw_headers), stream=_ResponseBody(answer)
         )
 
     async def aclose(self) -> None:
@@ -65,7 +65,7 @@ class KubeTransport(httpx2.AsyncBaseTransport):
             await self._session.close()
             self._session = None
 
-    def _pool(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=new_connector(tls=self._tls),
@@ -75,24 +75,24 @@ class KubeTransport(httpx2.AsyncBaseTransport):
         return self._session
 
 
-class _Body(httpx2.AsyncByteStream):
+class _ResponseBody(httpx2.AsyncByteStream):
     """The body of an answer as it arrives; a watch has no end."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        with _translated():
-            async for chunk in self._answer.content.iter_any():
+        with _translate_aiohttp_errors():
+            async for chunk in self._response.content.iter_any():
                 yield chunk
 
     async def aclose(self) -> None:
         """Give the connection back, or end it where the body was not read to its end."""
-        self._answer.release()
+        self._response.release()
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_aiohttp_errors() -> Iterator[None]:
     """Turns what aiohttp raises in the block into what httpx would have raised."""
     try:
         yield

@@ -14,69 +14,69 @@ from keyferry.contract import ObjectVersion
 from keyferry.store.fields import Field
 from keyferry.store.interface import (
     ClassRef,
+    DesiredSecret,
     Event,
-    Health,
     OwnerReference,
     PodRef,
     PodStatus,
-    SecretManifest,
+    RefreshCondition,
 )
-from keyferry.store.present_secret import parse_present
-from keyferry.store.secret_rules import annotations_of, data_of, labels_of
+from keyferry.store.present_secret import parse_live_secret
+from keyferry.store.secret_rules import desired_annotations, desired_data, desired_labels
 from keyferry.store.yaml_documents import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from keyferry.store.present_secret import PresentSecret
+    from keyferry.store.present_secret import LiveSecret
 
 Manifest = dict[str, Value]
 
 NODE_LABEL = "internal.secrets-store.csi.k8s.io/node-name"
-STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
+POD_STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
 REFRESHED_CONDITION = "Refreshed"
-STATUS_KIND = "SecretProviderClassPodStatus"
+POD_STATUS_KIND = "SecretProviderClassPodStatus"
 EVENT_COMPONENT = "csi-secrets-store-controller"
 
-_KINDS: dict[type[PodRef | ClassRef], tuple[str, str]] = {
+_INVOLVED_KINDS: dict[type[PodRef | ClassRef], tuple[str, str]] = {
     PodRef: ("v1", "Pod"),
     ClassRef: ("secrets-store.csi.x-k8s.io/v1", "SecretProviderClass"),
 }
-_UID_SPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
+_UID_NAMESPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
 
 
 # --- Secrets --------------------------------------------------------------------------------------
 
 
-def secret_manifest(secret: SecretManifest, owners: Iterable[OwnerReference]) -> Manifest:
+def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> Manifest:
     """The manifest of `secret` with `owners` instead of its own."""
     metadata: Manifest = {
         "name": secret.name,
         "namespace": secret.namespace,
-        "labels": dict[str, Value](labels_of(secret)),
+        "labels": dict[str, Value](desired_labels(secret)),
     }
-    if annotations := annotations_of(secret):
+    if annotations := desired_annotations(secret):
         metadata["annotations"] = dict(annotations)
     manifest: Manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
         "type": secret.type,
-        "data": dict[str, Value](data_of(secret)),
+        "data": dict[str, Value](desired_data(secret)),
     }
     return with_owners(manifest, owners)
 
 
-def stored_secret(manifest: Value, *, api: bool) -> PresentSecret:
-    """Reads a Secret of the store; `api` says that it is one of Kubernetes."""
-    return parse_present(manifest, stored_owners(Field(manifest)["metadata"]), api=api)
+def parse_secret(manifest: Value, *, from_api: bool) -> LiveSecret:
+    """Reads a Secret of the store; `from_api` says that it is one of Kubernetes."""
+    return parse_live_secret(manifest, parse_owners(Field(manifest)["metadata"]), from_api=from_api)
 
 
-def merged_owners(
-    present: Iterable[OwnerReference], added: Iterable[OwnerReference]
+def merge_owners(
+    existing: Iterable[OwnerReference], added: Iterable[OwnerReference]
 ) -> tuple[OwnerReference, ...]:
-    """All of `present`, then those of `added` that are not there yet by name and uid."""
-    merged = list(present)
+    """All of `existing`, then those of `added` that are not there yet by name and uid."""
+    merged = list(existing)
     known = {(owner.name, owner.uid) for owner in merged}
     merged += [owner for owner in added if (owner.name, owner.uid) not in known]
     return tuple(merged)
@@ -95,7 +95,7 @@ def with_owners(manifest: Value, owners: Iterable[OwnerReference]) -> Manifest:
     return {**root.mapping(), "metadata": metadata}
 
 
-def stored_owners(metadata: Field) -> tuple[OwnerReference, ...]:
+def parse_owners(metadata: Field) -> tuple[OwnerReference, ...]:
     """The owners that the metadata of any object name."""
     return tuple(
         OwnerReference(
@@ -111,17 +111,19 @@ def stored_owners(metadata: Field) -> tuple[OwnerReference, ...]:
 # --- pod statuses ---------------------------------------------------------------------------------
 
 
-def status_uid(status: PodStatus) -> str:
+def pod_status_uid(status: PodStatus) -> str:
     """A uid that the status of the same volume of the same pod always gets, and no other."""
-    return str(uuid.uuid5(_UID_SPACE, f"{status.namespace}/{status.name}/{status.pod.uid}"))
+    return str(uuid.uuid5(_UID_NAMESPACE, f"{status.namespace}/{status.name}/{status.pod.uid}"))
 
 
-def status_owner(status: PodStatus) -> OwnerReference:
+def pod_status_owner(status: PodStatus) -> OwnerReference:
     """The reference by which a Secret names `status` as its owner."""
-    return OwnerReference(STATUS_API_VERSION, STATUS_KIND, status.name, status_uid(status))
+    return OwnerReference(
+        POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, pod_status_uid(status)
+    )
 
 
-def status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
+def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
     """The manifest of `status`; of `labels`, those that are there already, all but ours stay."""
     pod = OwnerReference("v1", "Pod", status.pod.name, status.pod.uid)
     metadata: Manifest = {
@@ -130,8 +132,8 @@ def status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
         "labels": {**labels, NODE_LABEL: status.node},
     }
     manifest: Manifest = {
-        "apiVersion": STATUS_API_VERSION,
-        "kind": STATUS_KIND,
+        "apiVersion": POD_STATUS_API_VERSION,
+        "kind": POD_STATUS_KIND,
         "metadata": metadata,
         "status": {
             "podName": status.pod.name,
@@ -144,27 +146,27 @@ def status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
     return with_owners(manifest, (pod,))
 
 
-def health_manifest(health: Health) -> Manifest:
+def refresh_status_manifest(refresh: RefreshCondition) -> Manifest:
     """What is ours in the status of a pod status, beside what upstream has."""
     condition: Manifest = {
         "type": REFRESHED_CONDITION,
-        "status": "True" if health.well else "False",
-        "reason": health.reason,
-        "message": health.message,
-        "lastTransitionTime": _stamp(health.since),
+        "status": "True" if refresh.ok else "False",
+        "reason": refresh.reason,
+        "message": refresh.message,
+        "lastTransitionTime": _format_time(refresh.transitioned_at),
     }
     refreshed: Manifest = {}
-    if health.refreshed_at is not None:
-        refreshed = {"lastRefreshTime": _stamp(health.refreshed_at)}
+    if refresh.refreshed_at is not None:
+        refreshed = {"lastRefreshTime": _format_time(refresh.refreshed_at)}
     return {**refreshed, "conditions": [condition]}
 
 
-def with_health(manifest: Manifest, health: Manifest) -> Manifest:
+def with_refresh_status(manifest: Manifest, refresh_status: Manifest) -> Manifest:
     """A pod status that tells it, too."""
-    return {**manifest, "status": {**Field(manifest)["status"].mapping(), **health}}
+    return {**manifest, "status": {**Field(manifest)["status"].mapping(), **refresh_status}}
 
 
-def stored_health(manifest: Value) -> Manifest:
+def refresh_status_of(manifest: Value) -> Manifest:
     """Reads what `with_health` writes."""
     status = Field(manifest)["status"].mapping()
     return {key: status[key] for key in ("lastRefreshTime", "conditions") if key in status}
@@ -175,23 +177,23 @@ def _object_manifest(version: ObjectVersion) -> Value:
     return {"id": version.id, **({"version": version.version} if version.version else {})}
 
 
-def stored_labels(manifest: Value) -> dict[str, str]:
+def parse_labels(manifest: Value) -> dict[str, str]:
     """The labels of any object."""
-    return Field(manifest)["metadata"]["labels"].texts()
+    return Field(manifest)["metadata"]["labels"].text_mapping()
 
 
-def stored_status(manifest: Value) -> PodStatus:
+def parse_pod_status(manifest: Value) -> PodStatus:
     """Reads what `status_manifest` writes."""
     metadata, status = Field(manifest)["metadata"], Field(manifest)["status"]
     namespace, pod_name = metadata["namespace"].text(), status["podName"].text()
-    pod_uids = [o.uid for o in stored_owners(metadata) if o.kind == "Pod" and o.name == pod_name]
+    pod_uids = [o.uid for o in parse_owners(metadata) if o.kind == "Pod" and o.name == pod_name]
     return PodStatus(
         namespace=namespace,
         name=metadata["name"].text(),
         pod=PodRef(namespace, pod_name, pod_uids[0] if pod_uids else ""),
         class_name=status["secretProviderClassName"].text(),
         target_path=status["targetPath"].text(),
-        node=metadata["labels"].texts().get(NODE_LABEL, ""),
+        node=metadata["labels"].text_mapping().get(NODE_LABEL, ""),
         objects=tuple(
             ObjectVersion(item["id"].text(), item["version"].text())
             for item in status["objects"].items()
@@ -203,18 +205,18 @@ def stored_status(manifest: Value) -> PodStatus:
 # --- events ---------------------------------------------------------------------------------------
 
 
-def event_manifest(event: Event, name: str, *, now: datetime, earlier: Value) -> Manifest:
-    """The manifest of `event`, seen once more than its manifest so far, `earlier`, says.
+def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -> Manifest:
+    """The manifest of `event`, seen once more than its manifest so far, `previous`, says.
 
     Args:
         event: what happened.
         name: of the object.
         now: with a time zone.
-        earlier: None when it happened for the first time.
+        previous: None when it happened for the first time.
     """
-    stamp = _stamp(now)
-    about = event.about
-    api_version, kind = _KINDS[type(about)]
+    stamp = _format_time(now)
+    about = event.involved_object
+    api_version, kind = _INVOLVED_KINDS[type(about)]
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -230,11 +232,11 @@ def event_manifest(event: Event, name: str, *, now: datetime, earlier: Value) ->
         "reason": event.reason,
         "message": event.message,
         "source": {"component": EVENT_COMPONENT},
-        "count": Field(earlier)["count"].number() + 1,
-        "firstTimestamp": Field(earlier)["firstTimestamp"].text() or stamp,
+        "count": Field(previous)["count"].number() + 1,
+        "firstTimestamp": Field(previous)["firstTimestamp"].text() or stamp,
         "lastTimestamp": stamp,
     }
 
 
-def _stamp(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

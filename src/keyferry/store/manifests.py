@@ -15,28 +15,28 @@ from keyferry.errors import KeyferryError
 from keyferry.store.class_files import ClassFiles
 from keyferry.store.fields import FieldTypeError
 from keyferry.store.folder_secrets import (
-    apply_secret,
-    collect_secrets,
-    delete_secret,
-    find_secret,
-    parsed,
-    parsed_or_none,
+    parse_or_none,
+    parse_or_raise,
+    read_secret,
+    remove_orphaned_secrets,
+    remove_secret,
+    write_secret,
 )
-from keyferry.store.interface import Applied, Effect
+from keyferry.store.interface import ApplyOutcome, ApplyResult
 from keyferry.store.manifest_codec import (
     event_manifest,
-    health_manifest,
-    status_manifest,
-    status_owner,
-    status_uid,
-    stored_health,
-    stored_labels,
-    stored_status,
-    with_health,
+    parse_labels,
+    parse_pod_status,
+    pod_status_manifest,
+    pod_status_owner,
+    pod_status_uid,
+    refresh_status_manifest,
+    refresh_status_of,
+    with_refresh_status,
 )
 from keyferry.store.names import MAX_SUBDOMAIN, shortened
-from keyferry.store.output_folder import Kind, OutputFolder
-from keyferry.store.plain_machine import NoCluster
+from keyferry.store.output_folder import ManifestDirectory, ManifestKind
+from keyferry.store.plain_machine import NullCluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.store.interface import (
-        ClassObject,
+        DesiredSecret,
         Event,
-        Health,
         OwnerReference,
         PodStatus,
-        SecretManifest,
+        RefreshCondition,
+        SecretProviderClass,
     )
-    from keyferry.store.present_secret import PresentSecret
+    from keyferry.store.present_secret import LiveSecret
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -76,18 +76,18 @@ class ManifestsStore:
         default_namespace: str = "default",
     ) -> None:
         self._classes = ClassFiles(classes, default_namespace=default_namespace)
-        self._output = None if output is None else OutputFolder(output)
+        self._directory = None if output is None else ManifestDirectory(output)
         self._clock = clock
         # Keeps waiting writers off the threads; the lock of the folder is what makes them safe.
-        self._turn = asyncio.Lock()
-        self._cluster = NoCluster()
+        self._write_lock = asyncio.Lock()
+        self._cluster = NullCluster()
 
     @property
-    def cluster(self) -> NoCluster:
+    def cluster(self) -> NullCluster:
         """There is none."""
         return self._cluster
 
-    async def get_class(self, namespace: str, name: str) -> ClassObject:
+    async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
         """The class, or `ClassNotFoundError` or `ClassInvalidError` with file, line and field."""
         return await asyncio.to_thread(self._classes.find, namespace, name)
 
@@ -97,22 +97,24 @@ class ManifestsStore:
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
         """The pod status of that name, if there is one."""
-        if self._output is None:
+        if self._directory is None:
             return None
-        return await asyncio.to_thread(_find_pod_status, self._output, namespace, name)
+        return await asyncio.to_thread(_read_pod_status, self._directory, namespace, name)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
         """Create it, or make it equal to `status`; the labels of others stay."""
-        if self._output is not None:
-            await self._write(_apply_pod_status, self._output, status)
-        return status_owner(status)
+        if self._directory is not None:
+            await self._write(_write_pod_status, self._directory, status)
+        return pod_status_owner(status)
 
-    async def apply_health(self, namespace: str, name: str, health: Health) -> None:
+    async def apply_refresh_condition(
+        self, namespace: str, name: str, condition: RefreshCondition
+    ) -> None:
         """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
-        if self._output is not None:
-            await self._write(_apply_health, self._output, namespace, name, health)
+        if self._directory is not None:
+            await self._write(_write_refresh_condition, self._directory, namespace, name, condition)
 
-    async def apply_secret(self, secret: SecretManifest) -> Applied:
+    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
         """Create it, or make it equal to `secret`, as `secret_rules` decides.
 
         Raises:
@@ -120,37 +122,37 @@ class ManifestsStore:
             SecretClaimedError: another class has it.
             StoreError: it cannot be written.
         """
-        if self._output is None:
-            return Applied(Effect.NONE)
-        return await self._write(apply_secret, self._output, secret)
+        if self._directory is None:
+            return ApplyResult(ApplyOutcome.UNCHANGED)
+        return await self._write(write_secret, self._directory, secret)
 
-    async def find_secret(self, namespace: str, name: str) -> PresentSecret | None:
+    async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """The Secret as it is; None when there is none."""
-        if self._output is None:
+        if self._directory is None:
             return None
-        return await asyncio.to_thread(find_secret, self._output, namespace, name)
+        return await asyncio.to_thread(read_secret, self._directory, namespace, name)
 
-    async def delete_secret(self, namespace: str, name: str, present: PresentSecret) -> bool:
+    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
         """Delete it if it still is as it was; False when it has changed since."""
-        if self._output is None:
+        if self._directory is None:
             return True
-        return await self._write(delete_secret, self._output, namespace, name, present)
+        return await self._write(remove_secret, self._directory, namespace, name, expected)
 
     async def record_event(self, event: Event) -> None:
         """Record it, or count it once more; one that cannot be written is lost."""
-        if self._output is not None:
+        if self._directory is not None:
             with contextlib.suppress(KeyferryError):
-                await self._write(_record_event, self._output, event, self._clock())
+                await self._write(_write_event, self._directory, event, self._clock())
 
     @property
-    def events_waiting(self) -> int:
+    def pending_events(self) -> int:
         """None: they are written at once."""
         return 0
 
-    async def volume_gone(self, target_path: str) -> None:
+    async def volume_removed(self, target_path: str) -> None:
         """Remove the pod statuses of that volume, then our Secrets whose owners are all gone."""
-        if self._output is not None and self._output.exists():
-            await self._write(_volume_gone, self._output, target_path)
+        if self._directory is not None and self._directory.exists():
+            await self._write(_collect_garbage, self._directory, target_path)
 
     def problem(self) -> str | None:
         """Nothing: files are read when they are asked for."""
@@ -162,63 +164,72 @@ class ManifestsStore:
         return False
 
     async def _write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._turn:
+        async with self._write_lock:
             return await asyncio.to_thread(function, *args, **kwargs)
 
 
 # --- on a thread ----------------------------------------------------------------------------------
 
 
-def _find_pod_status(folder: OutputFolder, namespace: str, name: str) -> PodStatus | None:
-    manifest = folder.read(Kind.POD_STATUS, namespace, name)
+def _read_pod_status(directory: ManifestDirectory, namespace: str, name: str) -> PodStatus | None:
+    manifest = directory.read(ManifestKind.POD_STATUS, namespace, name)
     if manifest is None:
         return None
-    return parsed(stored_status, manifest, f"pod status {namespace}/{name}")
+    return parse_or_raise(parse_pod_status, manifest, f"pod status {namespace}/{name}")
 
 
-def _apply_pod_status(folder: OutputFolder, status: PodStatus) -> None:
-    with folder.locked():
-        present = folder.read(Kind.POD_STATUS, status.namespace, status.name)
-        labels = parsed(stored_labels, present, f"pod status {status.namespace}/{status.name}")
-        manifest = with_health(status_manifest(status, labels), stored_health(present))
+def _write_pod_status(directory: ManifestDirectory, status: PodStatus) -> None:
+    with directory.locked():
+        present = directory.read(ManifestKind.POD_STATUS, status.namespace, status.name)
+        labels = parse_or_raise(
+            parse_labels, present, f"pod status {status.namespace}/{status.name}"
+        )
+        manifest = with_refresh_status(
+            pod_status_manifest(status, labels), refresh_status_of(present)
+        )
         if manifest != present:
-            folder.write(Kind.POD_STATUS, status.namespace, status.name, manifest)
+            directory.write(ManifestKind.POD_STATUS, status.namespace, status.name, manifest)
 
 
-def _apply_health(folder: OutputFolder, namespace: str, name: str, health: Health) -> None:
-    with folder.locked():
-        present = folder.read(Kind.POD_STATUS, namespace, name)
+def _write_refresh_condition(
+    directory: ManifestDirectory, namespace: str, name: str, condition: RefreshCondition
+) -> None:
+    with directory.locked():
+        present = directory.read(ManifestKind.POD_STATUS, namespace, name)
         if isinstance(present, dict):
-            told = with_health(present, health_manifest(health))
-            folder.write(Kind.POD_STATUS, namespace, name, told)
+            told = with_refresh_status(present, refresh_status_manifest(condition))
+            directory.write(ManifestKind.POD_STATUS, namespace, name, told)
 
 
-def _record_event(folder: OutputFolder, event: Event, now: datetime) -> None:
-    identity = f"{event.about.name}\n{event.about.uid}\n{event.reason}\n{event.message}"
+def _write_event(directory: ManifestDirectory, event: Event, now: datetime) -> None:
+    pod = event.involved_object
+    identity = f"{pod.name}\n{pod.uid}\n{event.reason}\n{event.message}"
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
-    name = f"{shortened(event.about.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
-    with folder.locked():
-        earlier = folder.read(Kind.EVENT, event.about.namespace, name)
+    name = (
+        f"{shortened(event.involved_object.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
+    )
+    with directory.locked():
+        earlier = directory.read(ManifestKind.EVENT, event.involved_object.namespace, name)
         try:
-            manifest = event_manifest(event, name, now=now, earlier=earlier)
+            manifest = event_manifest(event, name, now=now, previous=earlier)
         except FieldTypeError:
-            manifest = event_manifest(event, name, now=now, earlier=None)
-        folder.write(Kind.EVENT, event.about.namespace, name, manifest)
+            manifest = event_manifest(event, name, now=now, previous=None)
+        directory.write(ManifestKind.EVENT, event.involved_object.namespace, name, manifest)
 
 
-def _volume_gone(folder: OutputFolder, target_path: str) -> None:
-    with folder.locked():
-        folder.sweep()
+def _collect_garbage(directory: ManifestDirectory, target_path: str) -> None:
+    with directory.locked():
+        directory.remove_temporary_files()
         alive = set()
         all_known = True
-        for path, manifest in folder.everything(Kind.POD_STATUS):
-            status = parsed_or_none(stored_status, manifest)
+        for path, manifest in directory.list_all(ManifestKind.POD_STATUS):
+            status = parse_or_none(parse_pod_status, manifest)
             if status is None:
                 all_known = False
             elif status.target_path == target_path:
-                folder.remove(path)
+                directory.remove_file(path)
             else:
-                alive.add(status_uid(status))
+                alive.add(pod_status_uid(status))
         # A Secret may belong to a status that cannot be read; then it is safer to keep too much.
         if all_known:
-            collect_secrets(folder, alive)
+            remove_orphaned_secrets(directory, alive)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keyferry.store.manifest_codec import Manifest
 
 T = TypeVar("T")
-Key = tuple[str, str]
+NamespacedName = tuple[str, str]
 """Namespace and name."""
 
 _log = get_logger("mirror")
@@ -56,58 +56,58 @@ class Listing:
 
     Attributes:
         manifests: the objects.
-        version: the moment, from which a watch goes on.
+        resource_version: the moment, from which a watch goes on.
     """
 
     manifests: tuple[Manifest, ...]
-    version: str
+    resource_version: str
 
 
-class Source(Protocol):
+class ListWatcher(Protocol):
     """Where the objects come from. Both methods may raise `StoreError`."""
 
     async def list(self) -> Listing:
         """All of them."""
 
-    def watch(self, version: str) -> AsyncGenerator[Change, None]:
-        """One stream of what happened after `version`; ends whenever the server likes."""
+    def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
+        """One stream of what happened after `resource_version`; ends whenever the server likes."""
 
 
-def backoff(failures: int) -> float:
+def api_backoff(failures: int) -> float:
     """Seconds to wait after that many failures in a row: doubled up to 30, and scattered."""
     longest: float = min(30.0, 0.5 * 2.0 ** min(failures, 10))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
-class Mirror(Generic[T]):
+class Reflector(Generic[T]):
     """The copy; it keeps what `parse` makes of each object, and nothing else of it.
 
     What it knows stays while the API server is away.
 
     Args:
-        source: where the objects come from.
+        list_watcher: where the objects come from.
         parse: of a manifest, what is kept; None leaves it out.
-        what: the objects, for the log.
-        pause: seconds to wait after so many failures in a row.
+        name: the objects, for the log.
+        backoff: seconds to wait after so many failures in a row.
     """
 
     def __init__(
         self,
-        source: Source,
+        list_watcher: ListWatcher,
         parse: Callable[[Manifest], T | None],
         *,
-        what: str,
-        pause: Callable[[int], float] = backoff,
+        name: str,
+        backoff: Callable[[int], float] = api_backoff,
     ) -> None:
-        self._source = source
+        self._list_watcher = list_watcher
         self._parse = parse
-        self.what = what
-        self._pause = pause
-        self._kept: dict[Key, T] = {}
+        self.name = name
+        self._backoff = backoff
+        self._objects: dict[NamespacedName, T] = {}
         self._failures = 0
-        self.synced = asyncio.Event()
+        self.in_sync = asyncio.Event()
         """Set while the copy follows the source."""
-        self.was_synced = False
+        self.has_synced = False
         """Whether the copy ever was whole."""
         self.on_change: list[Callable[[T | None, T | None], None]] = []
         """Called with what was kept of an object before and is now; None where there is none."""
@@ -116,20 +116,20 @@ class Mirror(Generic[T]):
 
     def get(self, namespace: str, name: str) -> T | None:
         """What is kept of that object; None when there is none that the mirror knows."""
-        return self._kept.get((namespace, name))
+        return self._objects.get((namespace, name))
 
-    def put(self, manifest: Manifest) -> None:
+    def upsert(self, manifest: Manifest) -> None:
         """Keep `manifest` before the watch tells of it: it is the answer to a write of ours."""
-        self._keep(_key(manifest), self._parse(manifest))
+        self._set(_key(manifest), self._parse(manifest))
 
     def items(self) -> list[T]:
         """All that is kept."""
-        return list(self._kept.values())
+        return list(self._objects.values())
 
-    def _keep(self, key: Key, after: T | None) -> None:
-        before = self._kept.pop(key, None)
+    def _set(self, key: NamespacedName, after: T | None) -> None:
+        before = self._objects.pop(key, None)
         if after is not None:
-            self._kept[key] = after
+            self._objects[key] = after
         if before != after:
             for tell in self.on_change:
                 tell(before, after)
@@ -138,59 +138,59 @@ class Mirror(Generic[T]):
         """Follows the source until it is cancelled, whatever happens there."""
         while True:
             try:
-                await self._follow()
+                await self._list_and_watch()
             except StoreError as error:
-                if self._failures == 0 or self.synced.is_set():
+                if self._failures == 0 or self.in_sync.is_set():
                     _log.warning(
-                        "lost sight, going on with what is known", what=self.what, error=str(error)
+                        "lost sight, going on with what is known", what=self.name, error=str(error)
                     )
-                self.synced.clear()
-                await asyncio.sleep(self._pause(self._failures))
+                self.in_sync.clear()
+                await asyncio.sleep(self._backoff(self._failures))
                 self._failures += 1
 
-    async def _follow(self) -> None:
-        listing = await self._source.list()
-        for key in self._kept.keys() - {_key(manifest) for manifest in listing.manifests}:
-            self._keep(key, None)
+    async def _list_and_watch(self) -> None:
+        listing = await self._list_watcher.list()
+        for key in self._objects.keys() - {_key(manifest) for manifest in listing.manifests}:
+            self._set(key, None)
         for manifest in listing.manifests:
-            self.put(manifest)
-        self.synced.set()
-        self.was_synced = True
+            self.upsert(manifest)
+        self.in_sync.set()
+        self.has_synced = True
         for tell in self.on_sync:
             tell()
-        _log.info("in step", what=self.what, objects=len(self._kept))
-        version: str | None = listing.version
+        _log.info("in step", what=self.name, objects=len(self._objects))
+        version: str | None = listing.resource_version
         while version is not None:
-            version = await self._stream(version)
+            version = await self._watch(version)
 
-    async def _stream(self, version: str) -> str | None:
+    async def _watch(self, resource_version: str) -> str | None:
         """Follows one stream; returns from where to go on, None when that is lost."""
-        async with aclosing(self._source.watch(version)) as changes:
+        async with aclosing(self._list_watcher.watch(resource_version)) as changes:
             async for change in changes:
                 self._failures = 0
                 match change:
                     case Changed(manifest):
-                        self.put(manifest)
+                        self.upsert(manifest)
                     case Removed(manifest):
-                        self._keep(_key(manifest), None)
+                        self._set(_key(manifest), None)
                     case Expired():
                         return None
                     case _:
                         assert_never(change)
-                version = _version(manifest) or version
+                resource_version = _resource_version(manifest) or resource_version
         self._failures = 0
-        return version
+        return resource_version
 
 
-def _key(manifest: Manifest) -> Key:
-    return _text(manifest, "namespace"), _text(manifest, "name")
+def _key(manifest: Manifest) -> NamespacedName:
+    return _metadata_text(manifest, "namespace"), _metadata_text(manifest, "name")
 
 
-def _version(manifest: Manifest) -> str:
-    return _text(manifest, "resourceVersion")
+def _resource_version(manifest: Manifest) -> str:
+    return _metadata_text(manifest, "resourceVersion")
 
 
-def _text(manifest: Manifest, field: str) -> str:
+def _metadata_text(manifest: Manifest, field: str) -> str:
     try:
         return Field(manifest)["metadata"][field].text()
     except FieldTypeError:

@@ -13,8 +13,8 @@ MAX_LABEL = 63
 MAX_SUBDOMAIN = 253
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_label = re.compile(_LABEL)
-_subdomain = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LABEL_PATTERN = re.compile(_LABEL)
+_SUBDOMAIN_PATTERN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _DIGEST_LENGTH = 16
 
 
@@ -22,7 +22,7 @@ def namespace_problem(name: str) -> str | None:
     """Why `name` cannot be a namespace, as the end of a sentence; None when it can."""
     if len(name) > MAX_LABEL:
         return f"is longer than {MAX_LABEL} characters"
-    if not _label.fullmatch(name):
+    if not _LABEL_PATTERN.fullmatch(name):
         return "must consist of a-z, 0-9 and '-', and begin and end with a letter or digit"
     return None
 
@@ -31,7 +31,7 @@ def object_name_problem(name: str) -> str | None:
     """Why `name` cannot name a Secret or a pod, as the end of a sentence; None when it can."""
     if len(name) > MAX_SUBDOMAIN:
         return f"is longer than {MAX_SUBDOMAIN} characters"
-    if not _subdomain.fullmatch(name):
+    if not _SUBDOMAIN_PATTERN.fullmatch(name):
         return "must consist of a-z, 0-9, '-' and '.', and begin and end with a letter or digit"
     return None
 

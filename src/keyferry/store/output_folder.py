@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import StoreError
 from keyferry.store.names import namespace_problem, object_name_problem
-from keyferry.store.yaml_documents import Value, YamlTextError, dump_document, parse_documents
+from keyferry.store.yaml_documents import KubernetesYamlError, Value, dump_document, parse_documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,10 +28,10 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 
 _SUFFIX = ".yaml"
 _TEMPORARY_PREFIX = ".writing-"
-_LONG_NAME = 200
+_MAX_PLAIN_NAME = 200
 
 
-class Kind(Enum):
+class ManifestKind(Enum):
     """What the folder holds; the values are its sub-folders, named as in the Kubernetes API."""
 
     SECRET = "secrets"  # noqa: S105 - a folder
@@ -39,7 +39,7 @@ class Kind(Enum):
     EVENT = "events"
 
 
-class OutputFolder:
+class ManifestDirectory:
     """Reads, writes and removes the manifests.
 
     Every method may raise `StoreError`. All that change something expect that the caller holds the
@@ -55,63 +55,65 @@ class OutputFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps all other threads and processes out of the folder."""
-        with _translated("make and lock", self._root):
+        with _translate_os_errors("make and lock", self._root):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Each opening has a lock of its own, so this one also holds between threads.
             folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with _translated("lock", self._root):
+            with _translate_os_errors("lock", self._root):
                 fcntl.flock(folder, fcntl.LOCK_EX)
             yield
         finally:
             os.close(folder)
 
-    def read(self, kind: Kind, namespace: str, name: str) -> Value:
+    def read(self, kind: ManifestKind, namespace: str, name: str) -> Value:
         """The manifest, None when there is none."""
-        return _read(self._path(kind, namespace, name))
+        return _read_manifest(self._path(kind, namespace, name))
 
-    def write(self, kind: Kind, namespace: str, name: str, manifest: Mapping[str, object]) -> None:
+    def write(
+        self, kind: ManifestKind, namespace: str, name: str, manifest: Mapping[str, object]
+    ) -> None:
         """Make the file of that object hold `manifest` and nothing else."""
-        self.replace(self._path(kind, namespace, name), manifest)
+        self.replace_file(self._path(kind, namespace, name), manifest)
 
     def exists(self) -> bool:
         """Whether anything was ever written."""
         return self._root.is_dir()
 
-    def everything(self, kind: Kind) -> Iterator[tuple[Path, Value]]:
+    def list_all(self, kind: ManifestKind) -> Iterator[tuple[Path, Value]]:
         """The files of that kind with their manifests; None stands for one that cannot be read."""
-        with _translated("list", self._root):
+        with _translate_os_errors("list", self._root):
             paths = sorted((self._root / kind.value).glob(f"[!.]*/[!.]*{_SUFFIX}"))
         for path in paths:
             try:
-                manifest = _read(path)
+                manifest = _read_manifest(path)
             except StoreError:
                 manifest = None
             yield path, manifest
 
-    def replace(self, path: Path, manifest: Mapping[str, object]) -> None:
+    def replace_file(self, path: Path, manifest: Mapping[str, object]) -> None:
         """Make a file hold `manifest` and nothing else."""
-        with _translated("write", path):
+        with _translate_os_errors("write", path):
             for folder in (path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
             # Whoever holds the lock is the only writer, so these are of one that was killed.
             for left_over in path.parent.glob(f"{_TEMPORARY_PREFIX}*"):
                 left_over.unlink(missing_ok=True)
-            _replace(path, dump_document(manifest))
+            _write_atomically(path, dump_document(manifest))
 
-    def sweep(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove what writers that were killed left half-written; it may hold secret values."""
-        with _translated("sweep", self._root):
+        with _translate_os_errors("sweep", self._root):
             for left_over in self._root.glob(f"*/*/{_TEMPORARY_PREFIX}*"):
-                self.remove(left_over)
+                self.remove_file(left_over)
 
-    def remove_one(self, kind: Kind, namespace: str, name: str) -> None:
+    def delete(self, kind: ManifestKind, namespace: str, name: str) -> None:
         """Remove the file of that object; fine when there is none."""
-        self.remove(self._path(kind, namespace, name))
+        self.remove_file(self._path(kind, namespace, name))
 
-    def remove(self, path: Path) -> None:
+    def remove_file(self, path: Path) -> None:
         """Remove a file that `everything` told of, and its folders if they are empty then."""
-        with _translated("remove", path):
+        with _translate_os_errors("remove", path):
             path.unlink(missing_ok=True)
         for folder in (path.parent, path.parent.parent):
             try:
@@ -119,7 +121,7 @@ class OutputFolder:
             except OSError:
                 return
 
-    def _path(self, kind: Kind, namespace: str, name: str) -> Path:
+    def _path(self, kind: ManifestKind, namespace: str, name: str) -> Path:
         if problem := namespace_problem(namespace):
             raise StoreError(
                 f"namespace {namespace[:80]!r} {problem}", "Kubernetes has no such name."
@@ -130,16 +132,16 @@ class OutputFolder:
 
 
 def _file_name(name: str) -> str:
-    if len(name) <= _LONG_NAME:
+    if len(name) <= _MAX_PLAIN_NAME:
         return f"{name}{_SUFFIX}"
     # A name may have 253 characters and a file name 255 with its suffix. No name of an object holds
     # a '_'.
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return f"{name[:_LONG_NAME]}_{digest}{_SUFFIX}"
+    return f"{name[:_MAX_PLAIN_NAME]}_{digest}{_SUFFIX}"
 
 
-def _read(path: Path) -> Value:
-    with _translated("read", path):
+def _read_manifest(path: Path) -> Value:
+    with _translate_os_errors("read", path):
         try:
             with path.open("rb") as stream:
                 text = stream.read(MAX_FILE_BYTES + 1)
@@ -147,12 +149,12 @@ def _read(path: Path) -> Value:
             return None
     try:
         documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
-    except YamlTextError as error:
+    except KubernetesYamlError as error:
         raise StoreError(f"{path} {error}", "Mend the file or remove it.") from None
     return documents[0].value if documents else None
 
 
-def _replace(path: Path, text: bytes) -> None:
+def _write_atomically(path: Path, text: bytes) -> None:
     temporary = path.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -167,7 +169,7 @@ def _replace(path: Path, text: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _translated(verb: str, path: Path) -> Iterator[None]:
+def _translate_os_errors(verb: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

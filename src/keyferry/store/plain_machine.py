@@ -7,48 +7,48 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.store.cluster import ClusterListener, PodFacts
-    from keyferry.store.interface import ClassObject, PodStatus
+    from keyferry.store.cluster import Pod, ResourceEventHandler
+    from keyferry.store.interface import PodStatus, SecretProviderClass
 
 
-class NoCluster:
+class NullCluster:
     """Implements `Cluster` where there is none."""
 
-    def subscribe(self, listener: ClusterListener) -> None:
+    def subscribe(self, handler: ResourceEventHandler) -> None:
         """Nothing will happen."""
 
     async def wait_synced(self) -> None:
         """Nothing is to be known."""
 
-    def classes(self, namespace: str) -> tuple[ClassObject, ...]:
+    def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
         """None is known beforehand."""
         del namespace
         return ()
 
-    def statuses(self) -> tuple[PodStatus, ...]:
+    def local_pod_statuses(self) -> tuple[PodStatus, ...]:
         """None."""
         return ()
 
-    def pods(self) -> tuple[PodFacts, ...]:
+    def local_pods(self) -> tuple[Pod, ...]:
         """None."""
         return ()
 
-    def pod(self, namespace: str, name: str) -> PodFacts | None:
+    def local_pod(self, namespace: str, name: str) -> Pod | None:
         """None."""
         del namespace, name
         return None
 
-    async def find_pod(self, namespace: str, name: str) -> PodFacts | None:
+    async def find_pod(self, namespace: str, name: str) -> Pod | None:
         """None."""
         del namespace, name
         return None
 
-    async def pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
+    async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
         """None."""
         del namespace
         return ()
 
-    async def secret_texts(self, namespace: str, name: str) -> Mapping[str, str]:
+    async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Nothing."""
         del namespace, name
         return {}
@@ -56,7 +56,7 @@ class NoCluster:
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
         """Nothing will change."""
 
-    def secret_version(self, namespace: str, name: str) -> str | None:
+    def secret_resource_version(self, namespace: str, name: str) -> str | None:
         """Nothing tells."""
         del namespace, name
         return None

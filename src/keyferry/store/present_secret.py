@@ -18,7 +18,7 @@ FIELD_MANAGER = "keyferry"
 MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 CLASS_ANNOTATION = "keyferry.dev/class"
 CLASS_VERSION_ANNOTATION = "keyferry.dev/class-version"
-FETCHED_ANNOTATION = "keyferry.dev/fetched-at"
+FETCHED_AT_ANNOTATION = "keyferry.dev/fetched-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,71 +31,71 @@ class AppliedKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class PresentSecret:
+class LiveSecret:
     """What matters of a Secret that is there.
 
     Attributes:
         uid: "" where there is no API.
-        version: its resourceVersion; "" where there is no API.
+        resource_version: its resourceVersion; "" where there is no API.
         type: of the Secret; it cannot be changed.
         immutable: neither can its data.
         data: in base64.
         owners: in their order.
-        applied: which of its keys are as Keyferry wrote them.
+        applied_keys: which of its keys are as Keyferry wrote them.
     """
 
     uid: str
-    version: str
+    resource_version: str
     type: str
     immutable: bool
     data: Mapping[str, str] = field(repr=False)
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     owners: tuple[OwnerReference, ...]
-    applied: AppliedKeys
+    applied_keys: AppliedKeys
 
     @property
-    def ours(self) -> bool:
+    def managed(self) -> bool:
         """Whether Keyferry may change it: it is labelled, or an API tells who wrote it."""
-        applied = bool(self.version) and bool(self.applied.data)
+        applied = bool(self.resource_version) and bool(self.applied_keys.data)
         return self.labels.get(MANAGED_LABEL) == "true" or applied
 
     @property
-    def holder(self) -> str:
+    def owner_class(self) -> str:
         """The class that has it; "" for none, and where somebody else wrote its name."""
-        applied = CLASS_ANNOTATION in self.applied.annotations
+        applied = CLASS_ANNOTATION in self.applied_keys.annotations
         return self.annotations.get(CLASS_ANNOTATION, "") if applied else ""
 
 
-def parse_present(
-    manifest: Value, owners: tuple[OwnerReference, ...], *, api: bool
-) -> PresentSecret:
+def parse_live_secret(
+    manifest: Value, owners: tuple[OwnerReference, ...], *, from_api: bool
+) -> LiveSecret:
     """Reads the manifest of a Secret; a field of a wrong type raises `FieldTypeError`."""
     root = Field(manifest)
     metadata = root["metadata"]
-    return PresentSecret(
+    return LiveSecret(
         uid=metadata["uid"].text(),
-        version=metadata["resourceVersion"].text(),
+        resource_version=metadata["resourceVersion"].text(),
         type=root["type"].text(),
         immutable=root["immutable"].value is True,
-        data=root["data"].texts(),
-        labels=metadata["labels"].texts(),
-        annotations=metadata["annotations"].texts(),
+        data=root["data"].text_mapping(),
+        labels=metadata["labels"].text_mapping(),
+        annotations=metadata["annotations"].text_mapping(),
         owners=owners,
-        applied=applied_fields(manifest, api=api),
+        applied_keys=parse_applied_keys(manifest, from_api=from_api),
     )
 
 
-def applied_fields(manifest: Value, *, api: bool) -> AppliedKeys:
+def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
     """The keys that Keyferry applied and nobody has changed since.
 
     Args:
         manifest: of a Secret.
-        api: `managedFields` tell; where there is no API, every key counts.
+        from_api: `managedFields` tell; where there is no API, every key counts.
     """
     root = Field(manifest)
     metadata = root["metadata"]
-    if not api:
+    if not from_api:
         return AppliedKeys(
             frozenset(root["data"].mapping()),
             frozenset(metadata["labels"].mapping()),
@@ -105,12 +105,12 @@ def applied_fields(manifest: Value, *, api: bool) -> AppliedKeys:
         if entry["manager"].text() == FIELD_MANAGER and entry["operation"].text() == "Apply":
             fields = entry["fieldsV1"]
             return AppliedKeys(
-                _keys(fields["f:data"]),
-                _keys(fields["f:metadata"]["f:labels"]),
-                _keys(fields["f:metadata"]["f:annotations"]),
+                _managed_keys(fields["f:data"]),
+                _managed_keys(fields["f:metadata"]["f:labels"]),
+                _managed_keys(fields["f:metadata"]["f:annotations"]),
             )
     return AppliedKeys()
 
 
-def _keys(fields: Field) -> frozenset[str]:
+def _managed_keys(fields: Field) -> frozenset[str]:
     return frozenset(key[2:] for key in fields.mapping() if key.startswith("f:"))

@@ -21,15 +21,15 @@ MAX_DEPTH = 32
 MAX_NODES = 100_000
 """Of one text, aliases expanded."""
 
-_TAG = "tag:yaml.org,2002:"
+_TAG_PREFIX = "tag:yaml.org,2002:"
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})")
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9./-]*")
-_WORDS = frozenset({"y", "yes", "n", "no", "true", "false", "on", "off", "null"})
+_PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9./-]*")
+_AMBIGUOUS_WORDS = frozenset({"y", "yes", "n", "no", "true", "false", "on", "off", "null"})
 """Texts that some YAML readers, kubectl's among them, do not take for text."""
 
 
 @dataclass(frozen=True, slots=True)
-class OtherScalar:
+class UnsupportedScalar:
     """A scalar that no field of ours can hold.
 
     Attributes:
@@ -39,12 +39,12 @@ class OtherScalar:
     kind: str
 
 
-Value: TypeAlias = "bool | int | str | OtherScalar | list[Value] | dict[str, Value] | None"
+Value: TypeAlias = "bool | int | str | UnsupportedScalar | list[Value] | dict[str, Value] | None"
 FieldPath: TypeAlias = tuple[str | int, ...]
 """The way from the root of a document to a value: keys of mappings and positions in lists."""
 
 
-class YamlTextError(Exception):
+class KubernetesYamlError(Exception):
     """The text is not YAML, or beyond the limits.
 
     Attributes:
@@ -92,18 +92,18 @@ def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
         YamlTextError: it is not YAML, a mapping repeats a key, or it is beyond the limits.
     """
     if len(text) > max_bytes:
-        raise YamlTextError(f"is larger than {max_bytes} bytes")
+        raise KubernetesYamlError(f"is larger than {max_bytes} bytes")
     try:
         _check_events(text)
         roots = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlTextError(
+        raise KubernetesYamlError(
             f"is not YAML: {error.problem or error.context}", mark.line + 1 if mark else None
         ) from None
     except (yaml.YAMLError, UnicodeError):
-        raise YamlTextError("is not YAML: it holds bytes that are no text") from None
-    return [Document(_value(root), root) for root in roots]
+        raise KubernetesYamlError("is not YAML: it holds bytes that are no text") from None
+    return [Document(_build_value(root), root) for root in roots]
 
 
 def dump_document(value: Mapping[str, object]) -> bytes:
@@ -114,22 +114,22 @@ def dump_document(value: Mapping[str, object]) -> bytes:
 
 
 @dataclass(slots=True)
-class _Extent:
+class _NodeSize:
     """How large a node is, aliases expanded."""
 
     anchor: str | None = None
     nodes: int = 1
     height: int = 1
 
-    def add(self, child: _Extent) -> None:
+    def add(self, child: _NodeSize) -> None:
         self.nodes += child.nodes
         self.height = max(self.height, child.height + 1)
 
 
 def _check_events(text: bytes) -> None:
     """Raise on a text that is beyond the limits; costs no more than the text is long."""
-    anchors: dict[str, _Extent] = {}
-    whole = _Extent(height=0)
+    anchors: dict[str, _NodeSize] = {}
+    whole = _NodeSize(height=0)
     stack = [whole]
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -138,17 +138,17 @@ def _check_events(text: bytes) -> None:
                 anchors = {}
                 continue
             case yaml.CollectionStartEvent():
-                stack.append(_Extent(event.anchor))
+                stack.append(_NodeSize(event.anchor))
                 _check_limits(stack, line)
                 continue
             case yaml.CollectionEndEvent():
                 done = stack.pop()
             case yaml.ScalarEvent():
-                done = _Extent(event.anchor)
+                done = _NodeSize(event.anchor)
             case yaml.AliasEvent():
                 if event.anchor not in anchors:
                     problem = "has an alias to an anchor that does not stand whole before it"
-                    raise YamlTextError(problem, line)
+                    raise KubernetesYamlError(problem, line)
                 done = anchors[event.anchor]
             case _:
                 continue
@@ -158,34 +158,34 @@ def _check_events(text: bytes) -> None:
         _check_limits(stack, line)
 
 
-def _check_limits(stack: list[_Extent], line: int) -> None:
+def _check_limits(stack: list[_NodeSize], line: int) -> None:
     # The sum over the stack is taken over at most MAX_DEPTH entries.
     if len(stack) - 1 + stack[-1].height > MAX_DEPTH + 1:
-        raise YamlTextError(f"is nested deeper than {MAX_DEPTH} levels", line)
+        raise KubernetesYamlError(f"is nested deeper than {MAX_DEPTH} levels", line)
     if sum(extent.nodes for extent in stack) > MAX_NODES:
-        raise YamlTextError(f"has more than {MAX_NODES} values, aliases expanded", line)
+        raise KubernetesYamlError(f"has more than {MAX_NODES} values, aliases expanded", line)
 
 
 # --- values ---------------------------------------------------------------------------------------
 
 
-def _value(node: yaml.Node) -> Value:
-    kind = node.tag.removeprefix(_TAG)
+def _build_value(node: yaml.Node) -> Value:
+    kind = node.tag.removeprefix(_TAG_PREFIX)
     match node:
         case yaml.ScalarNode():
-            return _scalar(kind, node.value)
+            return _build_scalar(kind, node.value)
         case yaml.SequenceNode() if kind == "seq":
-            return [_value(item) for item in node.value]
+            return [_build_value(item) for item in node.value]
         case yaml.MappingNode() if kind == "map":
-            return _mapping(node)
+            return _build_mapping(node)
         case _:
-            return OtherScalar("a value with a tag")
+            return UnsupportedScalar("a value with a tag")
 
 
-_KINDS = {"int": "a number", "float": "a number", "timestamp": "a timestamp"}
+_KIND_NAMES = {"int": "a number", "float": "a number", "timestamp": "a timestamp"}
 
 
-def _scalar(kind: str, text: str) -> Value:
+def _build_scalar(kind: str, text: str) -> Value:
     match kind:
         case "str":
             return text
@@ -196,23 +196,25 @@ def _scalar(kind: str, text: str) -> Value:
         case "int" if _DECIMAL.fullmatch(text):
             return int(text)
         case _:
-            return OtherScalar(_KINDS.get(kind, "a value with a tag"))
+            return UnsupportedScalar(_KIND_NAMES.get(kind, "a value with a tag"))
 
 
-def _mapping(node: yaml.MappingNode) -> dict[str, Value]:
+def _build_mapping(node: yaml.MappingNode) -> dict[str, Value]:
     merged: dict[str, Value] = {}
     own: dict[str, Value] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
-            raise YamlTextError("has a key that is itself a list or a mapping", line)
-        if key_node.tag == f"{_TAG}merge":
+            raise KubernetesYamlError("has a key that is itself a list or a mapping", line)
+        if key_node.tag == f"{_TAG_PREFIX}merge":
             for source in _merge_sources(value_node, line):
-                merged = _mapping(source) | merged
+                merged = _build_mapping(source) | merged
         elif key_node.value in own:
-            raise YamlTextError(f"has the key {key_node.value[:60]!r} twice in one mapping", line)
+            raise KubernetesYamlError(
+                f"has the key {key_node.value[:60]!r} twice in one mapping", line
+            )
         else:
-            own[key_node.value] = _value(value_node)
+            own[key_node.value] = _build_value(value_node)
     return merged | own
 
 
@@ -220,7 +222,7 @@ def _merge_sources(node: yaml.Node, line: int) -> list[yaml.MappingNode]:
     nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
     sources = [source for source in nodes if isinstance(source, yaml.MappingNode)]
     if len(sources) < len(nodes):
-        raise YamlTextError("merges ('<<') something that is not a mapping", line)
+        raise KubernetesYamlError("merges ('<<') something that is not a mapping", line)
     return sources
 
 
@@ -246,8 +248,8 @@ class _Dumper(yaml.CSafeDumper):
 
 
 def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
-    return dumper.represent_scalar(f"{_TAG}str", text, style=None if plain else '"')
+    plain = _PLAIN_TEXT.fullmatch(text) and text.lower() not in _AMBIGUOUS_WORDS
+    return dumper.represent_scalar(f"{_TAG_PREFIX}str", text, style=None if plain else '"')
 
 
 _Dumper.add_representer(str, _represent_text)

@@ -15,25 +15,25 @@ from keyferry.go_json import JsonNumber, NotJsonError, read_json
 if TYPE_CHECKING:
     from keyferry.go_json import Json
 
-_ENVELOPE = (
+_ENVELOPE_FIELDS = (
     "request_id", "lease_id", "lease_duration", "renewable", "data", "warnings", "auth",
     "wrap_info", "mount_type",
 )  # fmt: skip
 _ZERO = JsonNumber("0")
-_ANSWER_BYTES = 1024
+_RESPONSE_OVERHEAD_BYTES = 1024
 """What Python takes for an answer beside its data, roughly."""
-_OBJECT_BYTES = 16
+_OBJECT_OVERHEAD_BYTES = 16
 """And beside what each object in it tells of itself."""
-MAX_SECONDS = 10 * 365 * 86400.0
+MAX_TTL_SECONDS = 10 * 365 * 86400.0
 """A lease or a token that lasts longer is taken to last so long."""
 
 
-class BadAnswerError(ValueError):
+class MalformedResponseError(ValueError):
     """It is not an answer of a vault; the text says what is wrong and quotes nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VaultResponse:
     """One answer.
 
     Attributes:
@@ -57,28 +57,28 @@ class Answer:
     mount_type: str = ""
 
     @property
-    def seconds(self) -> float:
+    def lease_seconds(self) -> float:
         """How long its lease lasts."""
-        return seconds_of(self.lease_duration)
+        return ttl_or_zero(self.lease_duration)
 
 
-def read_answer(body: bytes) -> Answer:
+def parse_response(body: bytes) -> VaultResponse:
     """The answer in the body of a success.
 
     Raises:
         BadAnswerError: it is not one.
     """
     if not body.strip():
-        return Answer()
+        return VaultResponse()
     try:
         document = read_json(body)
     except NotJsonError:
-        raise BadAnswerError("it is not JSON") from None
+        raise MalformedResponseError("it is not JSON") from None
     if not isinstance(document, Mapping):
-        raise BadAnswerError("it is not a JSON object")
-    if not any(document.get(key) for key in _ENVELOPE):
-        return _bare(document)
-    return Answer(
+        raise MalformedResponseError("it is not a JSON object")
+    if not any(document.get(key) for key in _ENVELOPE_FIELDS):
+        return _without_envelope(document)
+    return VaultResponse(
         lease_id=_text(document, "lease_id"),
         lease_duration=_number(document, "lease_duration"),
         renewable=document.get("renewable") is True,
@@ -90,27 +90,27 @@ def read_answer(body: bytes) -> Answer:
     )
 
 
-def weigh(answer: Answer) -> int:
+def memory_size(response: VaultResponse) -> int:
     """About how many bytes an answer takes in memory: up to twenty times those of its JSON."""
-    total = _ANSWER_BYTES
-    left: list[Json] = [answer.data]
+    total = _RESPONSE_OVERHEAD_BYTES
+    left: list[Json] = [response.data]
     while left:
         value = left.pop()
-        total += _OBJECT_BYTES + value.__sizeof__()
+        total += _OBJECT_OVERHEAD_BYTES + value.__sizeof__()
         if isinstance(value, Mapping):
-            total += sum(_OBJECT_BYTES + key.__sizeof__() for key in value)
+            total += sum(_OBJECT_OVERHEAD_BYTES + key.__sizeof__() for key in value)
             left.extend(value.values())
         elif isinstance(value, Sequence) and not isinstance(value, str):
             left.extend(value)
     return total
 
 
-def seconds_of(value: Json) -> float:
+def ttl_or_zero(value: Json) -> float:
     """How long something lasts: a number of seconds from 0 on; 0 for anything else."""
-    return min(max(number_of(value), 0.0), MAX_SECONDS)
+    return min(max(number_or_zero(value), 0.0), MAX_TTL_SECONDS)
 
 
-def number_of(value: Json) -> float:
+def number_or_zero(value: Json) -> float:
     """A number; 0 for anything else."""
     try:
         return float(value) if isinstance(value, JsonNumber) else 0.0
@@ -118,7 +118,7 @@ def number_of(value: Json) -> float:
         return 0.0
 
 
-def errors_of(body: bytes) -> tuple[str, ...]:
+def parse_errors(body: bytes) -> tuple[str, ...]:
     """The texts in `errors` of a refusal, or of a health page what it says of itself."""
     try:
         document = read_json(body)
@@ -132,13 +132,13 @@ def errors_of(body: bytes) -> tuple[str, ...]:
     return tuple(text for text in errors if type(text) is str)
 
 
-def _bare(document: Mapping[str, Json]) -> Answer:
+def _without_envelope(document: Mapping[str, Json]) -> VaultResponse:
     """An answer without envelope: all of it is data."""
-    if not document or set(document) <= {"errors", *_ENVELOPE}:
-        return Answer()
+    if not document or set(document) <= {"errors", *_ENVELOPE_FIELDS}:
+        return VaultResponse()
     if document.get("errors"):
-        raise BadAnswerError("it is a success that tells errors")
-    return Answer(data=document)
+        raise MalformedResponseError("it is a success that tells errors")
+    return VaultResponse(data=document)
 
 
 def _text(document: Mapping[str, Json], key: str) -> str:
@@ -146,7 +146,7 @@ def _text(document: Mapping[str, Json], key: str) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise BadAnswerError(f"its {key} is not a text")
+        raise MalformedResponseError(f"its {key} is not a text")
     return value
 
 
@@ -155,7 +155,7 @@ def _number(document: Mapping[str, Json], key: str) -> JsonNumber:
     if value is None:
         return _ZERO
     if not isinstance(value, JsonNumber):
-        raise BadAnswerError(f"its {key} is not a number")
+        raise MalformedResponseError(f"its {key} is not a number")
     return value
 
 
@@ -163,7 +163,7 @@ def _mapping(document: Mapping[str, Json], key: str) -> Mapping[str, Json] | Non
     value = document.get(key)
     if value is None or isinstance(value, Mapping):
         return value
-    raise BadAnswerError(f"its {key} is not an object")
+    raise MalformedResponseError(f"its {key} is not an object")
 
 
 def _warnings(document: Mapping[str, Json]) -> tuple[str, ...] | None:
@@ -171,5 +171,5 @@ def _warnings(document: Mapping[str, Json]) -> tuple[str, ...] | None:
     if value is None:
         return None
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise BadAnswerError("its warnings are not a list")
+        raise MalformedResponseError("its warnings are not a list")
     return tuple(text for text in value if isinstance(text, str))

@@ -28,7 +28,7 @@ class ApiPath:
         path = "/v1/" + quote(self.path, safe="/:@!$&'()*+,;=~-._")
         return f"{path}?{self.query}" if self.query else path
 
-    def at(self, path: str) -> ApiPath:
+    def with_path(self, path: str) -> ApiPath:
         """Another path with the same query."""
         return ApiPath(path, self.query)
 
@@ -51,10 +51,10 @@ def parse_api_path(text: str) -> ApiPath:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("is not valid Unicode") from None
-    return ApiPath(_clean(path), _encoded_query(query))
+    return ApiPath(_normalize(path), _encoded_query(query))
 
 
-def _clean(path: str) -> str:
+def _normalize(path: str) -> str:
     """What follows `/v1/`: `x`, `/x`, `v1/x` and `/v1/x` are the same."""
     whole = "/" + path.removeprefix("/")
     whole = whole if whole.startswith("/v1/") else "/v1" + whole

@@ -12,17 +12,17 @@ from urllib.parse import quote
 from keyferry.errors import KeyferryError, VaultError
 from keyferry.go_json import JsonNumber, NotJsonError, read_json
 from keyferry.logs import get_logger
-from keyferry.vault.answer import Answer, BadAnswerError, read_answer
-from keyferry.vault.http import VaultReply, VaultRequest
-from keyferry.vault.read_refusals import Engine, read_error
-from keyferry.vault.unavailable import quotable
+from keyferry.vault.answer import MalformedResponseError, VaultResponse, parse_response
+from keyferry.vault.http import RawResponse, VaultRequest
+from keyferry.vault.read_refusals import SecretsEngine, read_error
+from keyferry.vault.unavailable import safe_to_quote
 
 if TYPE_CHECKING:
-    from keyferry.economy.errand import Errand
+    from keyferry.economy.errand import RetryingCaller
     from keyferry.vault.api_path import ApiPath
-    from keyferry.vault.grant import Grant
+    from keyferry.vault.grant import VaultToken
     from keyferry.vault.objects import ReadRequest
-    from keyferry.vault.session import Vaults
+    from keyferry.vault.session import VaultTransport
     from keyferry.vault.sessions import OpenSession
 
 _log = get_logger("vault")
@@ -32,21 +32,23 @@ class VaultClient:
     """One vault as one identity sees it.
 
     Args:
-        vaults: the way to it.
+        transport: the way to it.
         session: as whom.
-        errand: takes its requests.
+        caller: takes its requests.
 
     Attributes:
         session: the same.
     """
 
-    def __init__(self, vaults: Vaults, session: OpenSession, errand: Errand) -> None:
-        self._vaults = vaults
+    def __init__(
+        self, transport: VaultTransport, session: OpenSession, caller: RetryingCaller
+    ) -> None:
+        self._transport = transport
         self.session = session
-        self._errand = errand
+        self._caller = caller
         self._server = session.login.server
 
-    async def read(self, request: ReadRequest) -> tuple[Answer, Grant]:
+    async def read(self, request: ReadRequest) -> tuple[VaultResponse, VaultToken]:
         """Read one path; returns what is there and the token that it was read with.
 
         Raises:
@@ -60,23 +62,23 @@ class VaultClient:
             f"read {request} from {self._server}",
             request.method,
             request.arguments,
-            repeatable=request.shareable,
+            idempotent=request.cacheable,
         )
         reply, grant = await self._send(sent)
-        if not reply.good:
-            raise await self._refusal(request, grant, reply)
+        if not reply.ok:
+            raise await self._error_for(request, grant, reply)
         try:
-            answer = read_answer(reply.body)
-        except BadAnswerError as error:
+            answer = parse_response(reply.body)
+        except MalformedResponseError as error:
             raise VaultError(
                 f"the answer of {self._server} at {request} cannot be used: {error}",
                 f"Check that {self._server.host} is a vault and that no proxy answers.",
             ) from None
-        for warning in quotable(answer.warnings or (), secrets=(grant.token,)):
+        for warning in safe_to_quote(answer.warnings or (), secrets=(grant.value,)):
             _log.warning("the vault warns", vault=self._server.host, warning=warning)
         return answer, grant
 
-    async def list_folder(self, path: ApiPath) -> Answer | None:
+    async def list_folder(self, path: ApiPath) -> VaultResponse | None:
         """What a list says; None where this identity gets none, or it is no answer of a vault.
 
         Raises:
@@ -85,39 +87,41 @@ class VaultClient:
         sent = VaultRequest(path.encoded, f"list {path} of {self._server}")
         reply, _ = await self._send(sent)
         try:
-            return read_answer(reply.body) if reply.good else None
-        except BadAnswerError:
+            return parse_response(reply.body) if reply.ok else None
+        except MalformedResponseError:
             return None
 
-    async def _send(self, request: VaultRequest) -> tuple[VaultReply, Grant]:
+    async def _send(self, request: VaultRequest) -> tuple[RawResponse, VaultToken]:
         """The reply, and the token that it came to; a refusal is none of an old token's."""
-        grant = await self.session.grant(self._errand.purpose)
+        grant = await self.session.get_token(self._caller.purpose)
         reply = await self._send_with(grant, request)
-        if reply.status == 403 and self.session.may_be_stale(grant):
-            self.session.session.forget(grant)
-            grant = await self.session.grant(self._errand.purpose)
+        if reply.status == 403 and self.session.is_from_cache(grant):
+            self.session.underlying.invalidate(grant)
+            grant = await self.session.get_token(self._caller.purpose)
             reply = await self._send_with(grant, request)
         return reply, grant
 
-    async def _send_with(self, grant: Grant, request: VaultRequest) -> VaultReply:
-        sent = replace(request, token=grant.token)
-        return await self._vaults.send(self._server, sent, self._errand)
+    async def _send_with(self, token: VaultToken, request: VaultRequest) -> RawResponse:
+        sent = replace(request, token=token.value)
+        return await self._transport.send(self._server, sent, self._caller)
 
-    async def _refusal(self, request: ReadRequest, grant: Grant, reply: VaultReply) -> VaultError:
-        errors, engine = reply.errors, None
-        if reply.status == 404:
-            errors += _warnings(reply.body)
-        if reply.status in (403, 404):
-            engine = await self._find_engine(request, grant)
+    async def _error_for(
+        self, request: ReadRequest, token: VaultToken, response: RawResponse
+    ) -> VaultError:
+        errors, engine = response.errors, None
+        if response.status == 404:
+            errors += _parse_warnings(response.body)
+        if response.status in (403, 404):
+            engine = await self._find_engine(request, token)
         login = self.session.login
-        return read_error(reply.status, errors, request, login, engine=engine, token=grant.token)
+        return read_error(response.status, errors, request, login, engine=engine, token=token.value)
 
-    async def _find_engine(self, request: ReadRequest, grant: Grant) -> Engine | None:
+    async def _find_engine(self, request: ReadRequest, token: VaultToken) -> SecretsEngine | None:
         """What the path leads into; None where the vault does not say."""
         path = f"/v1/sys/internal/ui/mounts/{quote(request.path.path)}"
-        question = VaultRequest(path, f"find the engine of {request}", token=grant.token)
+        question = VaultRequest(path, f"find the engine of {request}", token=token.value)
         try:
-            reply = await self._vaults.send(self._server, question, self._errand)
+            reply = await self._transport.send(self._server, question, self._caller)
             document = read_json(reply.body) if reply.status == 200 else None
         except (KeyferryError, NotJsonError):
             return None
@@ -129,11 +133,11 @@ class VaultClient:
             return None
         version = options.get("version") if isinstance(options, dict) else None
         second = version in ("2", JsonNumber("2"))
-        return Engine(mount.strip("/"), kind, (2 if second else 1) if kind == "kv" else 0)
+        return SecretsEngine(mount.strip("/"), kind, (2 if second else 1) if kind == "kv" else 0)
 
 
-def _warnings(body: bytes) -> tuple[str, ...]:
+def _parse_warnings(body: bytes) -> tuple[str, ...]:
     try:
-        return read_answer(body).warnings or ()
-    except BadAnswerError:
+        return parse_response(body).warnings or ()
+    except MalformedResponseError:
         return ()

@@ -6,34 +6,34 @@ from typing import TYPE_CHECKING
 
 from keyferry.contract import MountResult, ObjectVersion, SecretFile
 from keyferry.errors import KeyferryError
-from keyferry.failures import first_of
+from keyferry.failures import combined
 from keyferry.vault.render import render
 from keyferry.vault.versions import content_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from keyferry.vault.answer import Answer
+    from keyferry.vault.answer import VaultResponse
     from keyferry.vault.objects import ReadRequest, VaultObject
     from keyferry.vault.product import Product
 
 
-def deliver(
+def render_all(
     objects: Sequence[VaultObject],
-    answers: Mapping[ReadRequest, Answer | KeyferryError],
+    responses: Mapping[ReadRequest, VaultResponse | KeyferryError],
     *,
-    mode: int,
+    default_mode: int,
     product: Product,
-    version_key: bytes,
+    hmac_key: bytes,
 ) -> MountResult:
     """The files of all objects, in their order.
 
     Args:
         objects: as the class lists them.
-        answers: what came for each request.
-        mode: of files whose entry names none.
+        responses: what came for each request.
+        default_mode: of files whose entry names none.
         product: whose answers they are.
-        version_key: of the hashes that are the versions.
+        hmac_key: of the hashes that are the versions.
 
     Raises:
         KeyferryError: the first failure, which names the objects that failed as well.
@@ -42,7 +42,7 @@ def deliver(
     versions: list[ObjectVersion] = []
     failures: list[tuple[str, KeyferryError]] = []
     for found in objects:
-        answer = answers[found.request]
+        answer = responses[found.request]
         if isinstance(answer, KeyferryError):
             failures.append((str(found), answer))
             continue
@@ -51,8 +51,10 @@ def deliver(
         except KeyferryError as error:
             failures.append((str(found), error))
             continue
-        files.append(SecretFile(found.name, mode if found.mode is None else found.mode, content))
-        versions.append(ObjectVersion(found.name, content_version(version_key, found, content)))
+        files.append(
+            SecretFile(found.name, default_mode if found.mode is None else found.mode, content)
+        )
+        versions.append(ObjectVersion(found.name, content_version(hmac_key, found, content)))
     if failures:
-        raise first_of(failures)
+        raise combined(failures)
     return MountResult(tuple(versions), tuple(files))

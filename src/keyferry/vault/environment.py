@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from keyferry.booleans import parse_boolean
 from keyferry.call_limits import CallLimits
 from keyferry.durations import parse_duration
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.go_json import NotJsonError, read_json
 from keyferry.vault.server import parse_address
 from keyferry.vault_settings import TlsLayer
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
     from keyferry.vault.product import Product
 
-_BY_FILE = (
+_USE_FILES_INSTEAD = (
     "a private key does not belong in the environment, where every child and every dump of the "
     "process has it. Unset both, and name files by ..._CLIENT_CERT and ..._CLIENT_KEY"
 )
-WITHOUT_MEANING: Mapping[str, str] = {
+IGNORED_VARIABLES: Mapping[str, str] = {
     "TOKEN": "every pod would read with it. Unset it; for one pod, set vaultAuthMethod of its "
     "class to token, with the token in a Secret of the pod (nodePublishSecretRef)",
     "WRAP_TTL": "answers would be wrapped, and no file would hold its secret. Unset it",
     "SRV_LOOKUP": "SRV records are not looked up. Unset it, and write host and port into the "
     "address, such as https://vault.example.com:8200",
-    "CLIENT_CERT_BYTES": _BY_FILE,
-    "CLIENT_KEY_BYTES": _BY_FILE,
+    "CLIENT_CERT_BYTES": _USE_FILES_INSTEAD,
+    "CLIENT_KEY_BYTES": _USE_FILES_INSTEAD,
 }
 """The variables that have no effect, without their prefix: why, and what to do."""
-LONGEST_SECONDS = 120.0
+MAX_CALL_SECONDS = 120.0
 """Kubelet gives a mount no more, so this is how long without a limit is."""
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?::([0-9]{1,9}))?")
 
@@ -52,7 +52,7 @@ class Environment:
         namespace: sent along.
         tls: the layer below the flags.
         headers: of every request.
-        redirects: whether one redirect is followed.
+        follow_redirects: whether one redirect is followed.
         proxy: of HTTP.
         limits: of the calls.
         ignored: the variables that are set without effect: why, and what to do.
@@ -63,7 +63,7 @@ class Environment:
     namespace: str = ""
     tls: TlsLayer = field(default_factory=TlsLayer)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    redirects: bool = True
+    follow_redirects: bool = True
     proxy: str = ""
     limits: CallLimits = field(default_factory=CallLimits)
     ignored: tuple[tuple[str, str], ...] = ()
@@ -72,7 +72,7 @@ class Environment:
 class _Variables:
     def __init__(self, environ: Mapping[str, str], product: Product) -> None:
         self._environ = environ
-        self._prefixes = product.environment
+        self._prefixes = product.env_prefixes
 
     def name(self, suffix: str) -> str:
         """The variable that counts; the weakest one where none is set."""
@@ -86,7 +86,9 @@ class _Variables:
         text = self.text(suffix)
         value = parse_boolean(text) if text else False
         if value is None:
-            raise _bad(self.name(suffix), "is neither true nor false", "Write true or false.")
+            raise _variable_error(
+                self.name(suffix), "is neither true nor false", "Write true or false."
+            )
         return value
 
 
@@ -116,13 +118,13 @@ def read_environment(environ: Mapping[str, str], product: Product) -> Environmen
             client_key=found.text("CLIENT_KEY"),
             skip_verify=found.boolean("SKIP_VERIFY"),
         ),
-        headers=_headers(found) if product.environment == ("VAULT_",) else (),
-        redirects=not found.boolean("DISABLE_REDIRECTS"),
+        headers=_headers(found) if product.env_prefixes == ("VAULT_",) else (),
+        follow_redirects=not found.boolean("DISABLE_REDIRECTS"),
         proxy=found.text("PROXY_ADDR") or found.text("HTTP_PROXY"),
-        limits=_limits(found),
+        limits=_call_limits(found),
         ignored=tuple(
             (found.name(suffix), why)
-            for suffix, why in WITHOUT_MEANING.items()
+            for suffix, why in IGNORED_VARIABLES.items()
             if (found.boolean(suffix) if suffix == "SRV_LOOKUP" else found.text(suffix))
         ),
     )
@@ -133,67 +135,73 @@ def _check_address(name: str, text: str) -> None:
         parse_address(text or "https://unset")
     except ValueError as error:
         remedy = "Write it as https://vault.example.com:8200 or unix:///path."
-        raise _bad(name, str(error), remedy) from None
+        raise _variable_error(name, str(error), remedy) from None
 
 
-def _limits(found: _Variables) -> CallLimits:
-    rate, burst = _rate(found)
-    retries = found.text("MAX_RETRIES")
+def _call_limits(variables: _Variables) -> CallLimits:
+    rate, burst = _rate_and_burst(variables)
+    retries = variables.text("MAX_RETRIES")
     if retries and not re.fullmatch("[0-9]{1,9}", retries):
-        raise _bad(found.name("MAX_RETRIES"), "is no whole number", "Write 2, or 0 for none.")
+        raise _variable_error(
+            variables.name("MAX_RETRIES"), "is no whole number", "Write 2, or 0 for none."
+        )
     return CallLimits(
-        rate=rate,
+        qps=rate,
         burst=burst,
         tries=int(retries) + 1 if retries else None,
-        seconds=_seconds(found),
+        call_timeout=_timeout_seconds(variables),
     )
 
 
-def _rate(found: _Variables) -> tuple[float, int] | tuple[None, None]:
+def _rate_and_burst(variables: _Variables) -> tuple[float, int] | tuple[None, None]:
     """Rate and burst; without a burst as many at once as in one second."""
-    text, name = found.text("RATE_LIMIT"), found.name("RATE_LIMIT")
+    text, name = variables.text("RATE_LIMIT"), variables.name("RATE_LIMIT")
     if not text:
         return None, None
     parts = _RATE.fullmatch(text)
     if parts is None:
         remedy = "Write calls a second, such as 100, or with those at once: 100:200."
-        raise _bad(name, "is neither a rate nor rate:burst", remedy)
+        raise _variable_error(name, "is neither a rate nor rate:burst", remedy)
     rate = float(parts[1])
     burst = max(int(rate), 1) if parts[2] is None else int(parts[2])
     if not rate or not burst:
-        raise _bad(name, "lets no call pass", "Write numbers above 0, or unset it.")
+        raise _variable_error(name, "lets no call pass", "Write numbers above 0, or unset it.")
     return rate, burst
 
 
-def _seconds(found: _Variables) -> float | None:
-    text, name = found.text("CLIENT_TIMEOUT"), found.name("CLIENT_TIMEOUT")
+def _timeout_seconds(variables: _Variables) -> float | None:
+    text, name = variables.text("CLIENT_TIMEOUT"), variables.name("CLIENT_TIMEOUT")
     if not text:
         return None
     try:
         seconds = float(text) if re.fullmatch("[0-9]{1,9}", text) else parse_duration(text)
     except ValueError:
-        raise _bad(name, "is no duration", "Write 60s, 2m, or a number of seconds.") from None
+        raise _variable_error(
+            name, "is no duration", "Write 60s, 2m, or a number of seconds."
+        ) from None
     if seconds < 0:
-        raise _bad(name, "is less than nothing", "Write 60s, 2m, or 0 for no limit.")
-    return seconds or LONGEST_SECONDS
+        raise _variable_error(name, "is less than nothing", "Write 60s, 2m, or 0 for no limit.")
+    return seconds or MAX_CALL_SECONDS
 
 
-def _headers(found: _Variables) -> tuple[tuple[str, str], ...]:
-    text = found.text("HEADERS")
+def _headers(variables: _Variables) -> tuple[tuple[str, str], ...]:
+    text = variables.text("HEADERS")
     if not text:
         return ()
-    name = found.name("HEADERS")
+    name = variables.name("HEADERS")
     try:
         document = read_json(text.encode(errors="replace"))
     except NotJsonError:
         document = None
     if not isinstance(document, dict):
-        raise _bad(name, "is not a JSON object", 'Write {"Name": "value"}.')
+        raise _variable_error(name, "is not a JSON object", 'Write {"Name": "value"}.')
     for key, value in document.items():
         if type(value) is not str or not _is_header(key, value):
-            raise _bad(name, "holds a header that cannot be sent", 'Write {"Name": "value"}.')
+            raise _variable_error(
+                name, "holds a header that cannot be sent", 'Write {"Name": "value"}.'
+            )
         if key.lower().startswith("x-vault-"):
-            raise _bad(name, "names a header of the vault's own", "Remove X-Vault-...")
+            raise _variable_error(name, "names a header of the vault's own", "Remove X-Vault-...")
     return tuple((key, str(value)) for key, value in document.items())
 
 
@@ -202,5 +210,5 @@ def _is_header(name: str, value: str) -> bool:
     return letters.isascii() and letters.isalnum() and value.isprintable()
 
 
-def _bad(name: str, problem: str, remedy: str) -> PlatformError:
-    return PlatformError(f"the environment variable {name} {problem}", remedy, hop=Hop.REQUEST)
+def _variable_error(name: str, problem: str, remedy: str) -> PlatformError:
+    return PlatformError(f"the environment variable {name} {problem}", remedy, stage=Stage.REQUEST)

@@ -5,66 +5,72 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keyferry.economy.key import FetchKey
+from keyferry.economy.key import CacheKey
 from keyferry.economy.proofs import ListRefusedError
-from keyferry.vault.kv_list import KvSecret, entries_of, is_provable, still_holds, worth
-from keyferry.vault.lease import Issued
+from keyferry.vault.kv_list import (
+    KvSecret,
+    is_revalidatable,
+    is_unchanged,
+    listed_entries,
+    max_list_entries,
+)
+from keyferry.vault.lease import ReadResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from keyferry.economy.errand import Errand
+    from keyferry.economy.errand import RetryingCaller
     from keyferry.vault.client import VaultClient
 
 
 @dataclass(frozen=True, slots=True)
-class FolderList:
+class KvListing:
     """Implements `Collection`.
 
     Attributes:
-        client: reads with an errand.
+        client_for: reads with an errand.
         key: of a secret in the folder.
         secret: the same.
     """
 
-    client: Callable[[Errand], VaultClient]
-    key: FetchKey
+    client_for: Callable[[RetryingCaller], VaultClient]
+    key: CacheKey
     secret: KvSecret
 
     @property
-    def list_key(self) -> FetchKey:
+    def list_key(self) -> CacheKey:
         """Of the list."""
         item = ("LIST", self.secret.data_prefix)
-        return FetchKey(self.key.vault, self.key.identity, item)
+        return CacheKey(self.key.vault, self.key.identity, item)
 
-    def has(self, key: FetchKey, value: Any) -> bool:
+    def covers(self, key: CacheKey, value: Any) -> bool:
         """Whether `key` is of the current version of a secret in the folder itself."""
         if (key.vault, key.identity) != (self.key.vault, self.key.identity):
             return False
-        if key.item != ("GET", self.secret.data_prefix + self._name(key), ""):
+        if key.resource != ("GET", self.secret.data_prefix + self._secret_name(key), ""):
             return False
-        return isinstance(value, Issued) and is_provable(value.answer)
+        return isinstance(value, ReadResult) and is_revalidatable(value.response)
 
-    def worth(self, held: int) -> int:
+    def max_length(self, cached: int) -> int:
         """In entries."""
-        return worth(held)
+        return max_list_entries(cached)
 
-    async def unchanged(
-        self, held: Mapping[FetchKey, Issued], errand: Errand, *, most: int
-    ) -> frozenset[FetchKey] | None:
+    async def find_unchanged(
+        self, cached: Mapping[CacheKey, ReadResult], caller: RetryingCaller, *, limit: int
+    ) -> frozenset[CacheKey] | None:
         """Which secrets are those that the vault holds now."""
-        answer = await self.client(errand).list_folder(self.secret.list_path(most))
-        entries = entries_of(answer) if answer else None
+        answer = await self.client_for(caller).list_folder(self.secret.list_path(limit))
+        entries = listed_entries(answer) if answer else None
         if entries is None:
             raise ListRefusedError
-        if len(entries) > most:
+        if len(entries) > limit:
             return None
         return frozenset(
             key
-            for key, issued in held.items()
-            if still_holds(issued.answer, entries.get(self._name(key)))
+            for key, issued in cached.items()
+            if is_unchanged(issued.response, entries.get(self._secret_name(key)))
         )
 
     @staticmethod
-    def _name(key: FetchKey) -> str:
-        return key.item[1].rpartition("/")[2]
+    def _secret_name(key: CacheKey) -> str:
+        return key.resource[1].rpartition("/")[2]

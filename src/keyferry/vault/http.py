@@ -12,25 +12,25 @@ from urllib.parse import urljoin
 import aiohttp
 from yarl import URL
 
-from keyferry.connection_errors import chainable
+from keyferry.connection_errors import safe_cause
 from keyferry.errors import VaultError
-from keyferry.https import MAX_ANSWER_BYTES
-from keyferry.retry import RETRY_STATUSES, TryFailed
-from keyferry.vault.answer import errors_of
+from keyferry.https import MAX_RESPONSE_BYTES
+from keyferry.retry import RETRY_STATUSES, RetryableFailure
+from keyferry.vault.answer import parse_errors
 from keyferry.vault.unavailable import unavailable_error
-from keyferry.vault.unreachable import no_tls_problem, vault_problem
+from keyferry.vault.unreachable import tls_required_problem, vault_connection_problem
 
 if TYPE_CHECKING:
     from keyferry.https import HttpsClient
     from keyferry.vault.server import Server
     from keyferry.vault.tls import TlsContexts
 
-_REDIRECTS = frozenset({301, 302, 307})
-_LATER = RETRY_STATUSES | {412}
+_REDIRECT_STATUSES = frozenset({301, 302, 307})
+_RETRYABLE_STATUSES = RETRY_STATUSES | {412}
 """412: this node has not yet seen what another one wrote."""
-_WANTS_TLS = b"HTTP request to an HTTPS server"
+_TLS_REQUIRED_TEXT = b"HTTP request to an HTTPS server"
 """How servers made with Go answer who speaks no TLS to them."""
-_NOT_BEGUN = frozenset({412, 429, 503})
+_UNPROCESSED_STATUSES = frozenset({412, 429, 503})
 """The statuses after which nothing has been done, so that anything can be tried again."""
 
 
@@ -40,25 +40,25 @@ class VaultRequest:
 
     Attributes:
         path: encoded, from `/v1/` on.
-        purpose: the end of the sentence "failed to ...", for messages.
+        action: the end of the sentence "failed to ...", for messages.
         method: of HTTP.
         body: JSON, None for none.
         token: of Vault, "" for none.
-        repeatable: whether sending it twice does no harm.
+        idempotent: whether sending it twice does no harm.
         secrets: what no message repeats, besides the token.
     """
 
     path: str
-    purpose: str
+    action: str
     method: str = "GET"
     body: bytes | None = field(default=None, repr=False)
     token: str = field(default="", repr=False)
-    repeatable: bool = True
+    idempotent: bool = True
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class VaultReply:
+class RawResponse:
     """What came back.
 
     Attributes:
@@ -70,14 +70,14 @@ class VaultReply:
     body: bytes = field(repr=False)
 
     @property
-    def good(self) -> bool:
+    def ok(self) -> bool:
         """Whether the vault did what was asked."""
         return 200 <= self.status < 400
 
     @property
     def errors(self) -> tuple[str, ...]:
         """What a refusal says."""
-        return errors_of(self.body)
+        return parse_errors(self.body)
 
 
 class VaultHttp:
@@ -85,17 +85,17 @@ class VaultHttp:
 
     Args:
         https: the connections over TCP.
-        contexts: the TLS contexts of vaults.
+        tls_contexts: the TLS contexts of vaults.
     """
 
-    def __init__(self, https: HttpsClient, contexts: TlsContexts) -> None:
+    def __init__(self, https: HttpsClient, tls_contexts: TlsContexts) -> None:
         self._https = https
-        self._contexts = contexts
-        self._sockets: dict[str, aiohttp.ClientSession] = {}
+        self._tls_contexts = tls_contexts
+        self._socket_sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def send(
         self, server: Server, request: VaultRequest, seconds: float
-    ) -> VaultReply | TryFailed:
+    ) -> RawResponse | RetryableFailure:
         """Send once.
 
         Args:
@@ -110,41 +110,41 @@ class VaultHttp:
         """
         url, sent_to = URL(server.address.base + request.path, encoded=True), None
         try:
-            reply = await self._once(server, request, url, seconds)
+            reply = await self._send_once(server, request, url, seconds)
             if isinstance(reply, URL):
                 sent_to = reply
-                reply = await self._once(server, request, sent_to, seconds)
+                reply = await self._send_once(server, request, sent_to, seconds)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            problem = vault_problem(error, server, sent_to)
+            problem = vault_connection_problem(error, server, sent_to)
             unsent = isinstance(
                 error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
             )
-            if not problem.transient or not (request.repeatable or unsent):
-                raise problem.error(request.purpose) from chainable(error)
-            return TryFailed(problem.error(request.purpose), cause=chainable(error))
+            if not problem.transient or not (request.idempotent or unsent):
+                raise problem.error(request.action) from safe_cause(error)
+            return RetryableFailure(problem.error(request.action), cause=safe_cause(error))
         if isinstance(reply, URL):
             raise VaultError(
-                f"failed to {request.purpose}: {server.host} redirects more than once",
+                f"failed to {request.action}: {server.host} redirects more than once",
                 "Set the address of the class to that of the active node or of a load balancer.",
             )
         return reply
 
     async def close(self) -> None:
         """Close the connections to Unix sockets."""
-        for session in self._sockets.values():
+        for session in self._socket_sessions.values():
             await session.close()
-        self._sockets.clear()
+        self._socket_sessions.clear()
 
-    async def _once(
+    async def _send_once(
         self, server: Server, request: VaultRequest, url: URL, seconds: float
-    ) -> VaultReply | URL | TryFailed:
+    ) -> RawResponse | URL | RetryableFailure:
         """One answer, or where it redirects to."""
         settings = self._https.settings
         timeout = aiohttp.ClientTimeout(
             total=min(seconds, settings.try_timeout), connect=settings.connect_timeout
         )
-        context = await self._contexts.of(server) if url.scheme == "https" else None
-        async with self._session(server, url).request(
+        context = await self._tls_contexts.get(server) if url.scheme == "https" else None
+        async with self._client_session(server, url).request(
             request.method,
             url,
             headers=_headers(server, request),
@@ -159,40 +159,42 @@ class VaultHttp:
             body = bytearray()
             async for chunk in response.content.iter_chunked(1 << 16):
                 body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
+                if len(body) > MAX_RESPONSE_BYTES:
                     raise VaultError(
-                        f"failed to {request.purpose}: {server.host} sends more than "
-                        f"{MAX_ANSWER_BYTES} bytes",
+                        f"failed to {request.action}: {server.host} sends more than "
+                        f"{MAX_RESPONSE_BYTES} bytes",
                         f"Check that {server.host} is a vault.",
                     )
-        reply = VaultReply(response.status, bytes(body))
-        if response.status == 400 and _WANTS_TLS in body and url.scheme == "http":
-            raise no_tls_problem(server).error(request.purpose)
-        if response.status in _LATER and (request.repeatable or response.status in _NOT_BEGUN):
+        reply = RawResponse(response.status, bytes(body))
+        if response.status == 400 and _TLS_REQUIRED_TEXT in body and url.scheme == "http":
+            raise tls_required_problem(server).error(request.action)
+        if response.status in _RETRYABLE_STATUSES and (
+            request.idempotent or response.status in _UNPROCESSED_STATUSES
+        ):
             pause = self._https.retry_after(response.headers)
             error = unavailable_error(
                 reply.status,
                 reply.errors,
                 server,
-                request.purpose,
+                request.action,
                 pause,
                 secrets=(request.token, *request.secrets),
             )
             # 500 is how engines say that their own back end refused; 412 is about this request.
-            return TryFailed(error, pause, of_server=response.status not in (412, 500))
-        if response.status in _REDIRECTS and server.redirects:
-            return _target(url, response.headers.get("Location", ""), server, request)
+            return RetryableFailure(error, pause, host_fault=response.status not in (412, 500))
+        if response.status in _REDIRECT_STATUSES and server.redirects:
+            return _redirect_target(url, response.headers.get("Location", ""), server, request)
         return reply
 
-    def _session(self, server: Server, url: URL) -> aiohttp.ClientSession:
+    def _client_session(self, server: Server, url: URL) -> aiohttp.ClientSession:
         path = server.address.socket
         if not path:
             return self._https.session(url)
-        if path not in self._sockets:
-            self._sockets[path] = aiohttp.ClientSession(
+        if path not in self._socket_sessions:
+            self._socket_sessions[path] = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(path, limit=0), cookie_jar=aiohttp.DummyCookieJar()
             )
-        return self._sockets[path]
+        return self._socket_sessions[path]
 
 
 def _headers(server: Server, request: VaultRequest) -> dict[str, str]:
@@ -204,7 +206,7 @@ def _headers(server: Server, request: VaultRequest) -> dict[str, str]:
     return headers
 
 
-def _target(url: URL, location: str, server: Server, request: VaultRequest) -> URL:
+def _redirect_target(url: URL, location: str, server: Server, request: VaultRequest) -> URL:
     """Where a standby node sends us; the token goes there, so never from TLS to none."""
     try:
         target = URL(urljoin(str(url), location), encoded=True)
@@ -212,9 +214,9 @@ def _target(url: URL, location: str, server: Server, request: VaultRequest) -> U
     except ValueError:
         target, usable = url, False
     if not location or not usable:
-        problem = f"failed to {request.purpose}: {server.host} redirects to no usable address"
+        problem = f"failed to {request.action}: {server.host} redirects to no usable address"
         raise VaultError(problem, "Set api_addr of every node of the vault.")
     if url.scheme == "https" and target.scheme != "https":
-        problem = f"failed to {request.purpose}: {server.host} redirects from https to http"
+        problem = f"failed to {request.action}: {server.host} redirects from https to http"
         raise VaultError(problem, "Set api_addr of every node of the vault to an https address.")
     return target

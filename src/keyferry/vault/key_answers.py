@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.go_json import NotJsonError, read_json, write_json
 
-KEY = "key"
+DATA_KEY = "key"
 """Of the data of the Secret."""
 
 
-def key_found(status: int, body: bytes, secret: str) -> bytes | None:
+def parse_key(status: int, body: bytes, secret: str) -> bytes | None:
     """The key in the answer to a GET; None where there is no such Secret.
 
     Args:
@@ -28,27 +28,28 @@ def key_found(status: int, body: bytes, secret: str) -> bytes | None:
     if status == 404:
         return None
     if status != 200:
-        raise _refused(status, "get", secret)
+        raise _api_error(status, "get", secret)
     try:
         document = read_json(body)
     except NotJsonError:
         document = None
     data = document.get("data") if isinstance(document, dict) else None
-    text = data.get(KEY) if isinstance(data, dict) else None
+    text = data.get(DATA_KEY) if isinstance(data, dict) else None
     try:
         key = b64decode(text, validate=True) if isinstance(text, str) else b""
     except ValueError:
         key = b""
     if not key:
         raise PlatformError(
-            f"Secret {secret} holds no key of versions: its data have no '{KEY}', or an empty one",
+            f"Secret {secret} holds no key of versions: its data have no '{DATA_KEY}', or "
+            "an empty one",
             "Delete it, and Keyferry makes it anew where it may; or make it with 32 random bytes.",
-            hop=Hop.STORE,
+            stage=Stage.STORE,
         )
     return key
 
 
-def key_made(status: int, secret: str) -> bool:
+def was_created(status: int, secret: str) -> bool:
     """Whether a POST made the Secret; not so if another node came first.
 
     Raises:
@@ -57,11 +58,11 @@ def key_made(status: int, secret: str) -> bool:
     if status == 409:
         return False
     if not 200 <= status < 300:
-        raise _refused(status, "create", secret)
+        raise _api_error(status, "create", secret)
     return True
 
 
-def new_secret(name: str, namespace: str, key: bytes) -> bytes:
+def secret_manifest(name: str, namespace: str, key: bytes) -> bytes:
     """What a POST sends."""
     return write_json(
         {
@@ -69,12 +70,12 @@ def new_secret(name: str, namespace: str, key: bytes) -> bytes:
             "kind": "Secret",
             "metadata": {"name": name, "namespace": namespace},
             "immutable": True,
-            "data": {KEY: b64encode(key).decode()},
+            "data": {DATA_KEY: b64encode(key).decode()},
         }
     )
 
 
-def _refused(status: int, verb: str, secret: str) -> PlatformError:
+def _api_error(status: int, verb: str, secret: str) -> PlatformError:
     namespace, _, name = secret.partition("/")
     match status, verb:
         case ((401 | 403), "create"):
@@ -92,5 +93,5 @@ def _refused(status: int, verb: str, secret: str) -> PlatformError:
             remedy = "Look at the log of the Kubernetes API."
     problem = f"there is no Secret {secret}, and" if verb == "create" else f"Secret {secret}:"
     return PlatformError(
-        f"{problem} the Kubernetes API refuses to {verb} it ({status})", remedy, hop=Hop.STORE
+        f"{problem} the Kubernetes API refuses to {verb} it ({status})", remedy, stage=Stage.STORE
     )

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KEY_BYTES = 32
 
 
-def key_in_file(path: Path) -> bytes:
+def load_or_create_key(path: Path) -> bytes:
     """The key in a file, which is made with a random one where there is none.
 
     Its folder may belong to others, such as /tmp: so a link, a file of another user and one that
@@ -27,21 +27,21 @@ def key_in_file(path: Path) -> bytes:
         PlatformError: the file cannot be used or made.
     """
     try:
-        found = _read(path)
+        found = _read_key_file(path)
         if found is None:
-            _make(path)
-            found = _read(path)
+            _create_key_file(path)
+            found = _read_key_file(path)
     except OSError as error:
-        raise _unusable(path, error.strerror or "it cannot be read") from error
+        raise _key_file_error(path, error.strerror or "it cannot be read") from error
     if found is None:
-        raise _unusable(path, "it was removed at once")
+        raise _key_file_error(path, "it was removed at once")
     return found
 
 
-def _read(path: Path) -> bytes | None:
+def _read_key_file(path: Path) -> bytes | None:
     """The key; None where there is no file."""
     if path.is_symlink():
-        raise _unusable(path, "it is a link")
+        raise _key_file_error(path, "it is a link")
     try:
         # A pipe does not keep us waiting, and a link that has just come is not followed.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -50,20 +50,20 @@ def _read(path: Path) -> bytes | None:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise _unusable(path, "it is no plain file")
+            raise _key_file_error(path, "it is no plain file")
         if found.st_uid != os.geteuid():
-            raise _unusable(path, "it belongs to another user")
+            raise _key_file_error(path, "it belongs to another user")
         if found.st_mode & 0o077:
-            raise _unusable(path, "others than its owner may use it")
+            raise _key_file_error(path, "others than its owner may use it")
         key = os.read(descriptor, KEY_BYTES + 1)
     finally:
         os.close(descriptor)
     if len(key) != KEY_BYTES:
-        raise _unusable(path, f"it does not hold {KEY_BYTES} bytes")
+        raise _key_file_error(path, f"it does not hold {KEY_BYTES} bytes")
     return key
 
 
-def _make(path: Path) -> None:
+def _create_key_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -79,9 +79,9 @@ def _make(path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _unusable(path: Path, problem: str) -> PlatformError:
+def _key_file_error(path: Path, problem: str) -> PlatformError:
     return PlatformError(
         f"the key of versions in {path} cannot be used: {problem}",
         "Remove the file, and let the folder belong to the user of Keyferry; it is made anew.",
-        hop=Hop.STORE,
+        stage=Stage.STORE,
     )

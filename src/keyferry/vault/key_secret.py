@@ -9,19 +9,19 @@ import secrets
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.vault.http import VaultRequest
-from keyferry.vault.key_answers import key_found, key_made, new_secret
+from keyferry.vault.key_answers import parse_key, secret_manifest, was_created
 
 if TYPE_CHECKING:
     from keyferry.vault.kubernetes_api import KubernetesApi
 
 KEY_BYTES = 32
-_ROUNDS = 2
+_ATTEMPTS = 2
 """The second one finds what another node has made during the first."""
 
 
-class KeySecret:
+class HmacKeySecret:
     """Gets the key.
 
     Args:
@@ -33,7 +33,7 @@ class KeySecret:
         self._api = api
         self._name = name
 
-    async def key(self) -> bytes:
+    async def load(self) -> bytes:
         """The key in the Secret, which is made with a random one where there is none.
 
         Raises:
@@ -44,20 +44,20 @@ class KeySecret:
         secret = f"{namespace}/{self._name}"
         folder = f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets"
         path = f"{folder}/{quote(self._name, safe='')}"
-        for _ in range(_ROUNDS):
+        for _ in range(_ATTEMPTS):
             reply = await self._api.send(VaultRequest(path, f"read Secret {secret}"))
-            found = key_found(reply.status, reply.body, secret)
+            found = parse_key(reply.status, reply.body, secret)
             if found is not None:
                 return found
             new = secrets.token_bytes(KEY_BYTES)
             # Sent twice it is no harm: the second time it is there already.
             request = VaultRequest(
-                folder, f"make Secret {secret}", "POST", new_secret(self._name, namespace, new)
+                folder, f"make Secret {secret}", "POST", secret_manifest(self._name, namespace, new)
             )
-            if key_made((await self._api.send(request)).status, secret):
+            if was_created((await self._api.send(request)).status, secret):
                 return new
         raise PlatformError(
             f"Secret {secret} comes and goes",
             "Let nobody but Keyferry make and delete it.",
-            hop=Hop.STORE,
+            stage=Stage.STORE,
         )

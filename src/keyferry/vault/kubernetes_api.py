@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.contract import Purpose
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.vault.server import Server, parse_address
 from keyferry.vault.tls_settings import TlsSettings
 from keyferry.vault_settings import TlsLayer
 
 if TYPE_CHECKING:
-    from keyferry.economy.hub import Economy
-    from keyferry.retry import TryFailed
-    from keyferry.vault.http import VaultHttp, VaultReply, VaultRequest
+    from keyferry.economy.hub import Fetcher
+    from keyferry.retry import RetryableFailure
+    from keyferry.vault.http import RawResponse, VaultHttp, VaultRequest
 
-JSON = "application/json"
-_MODE = "driver"
+JSON_CONTENT_TYPE = "application/json"
+_IDENTITY_MODE = "driver"
 """Whose identity it is: a label of the metrics."""
 
 
@@ -27,30 +27,35 @@ class KubernetesApi:
 
     Args:
         http: the connections.
-        economy: decides about turns and tries.
+        fetcher: decides about turns and tries.
         url: of the API.
-        folder: where the service account of this process is: `token`, `ca.crt` and `namespace`.
+        service_account_folder: where the service account of this process is: `token`, `ca.crt` and
+            `namespace`.
     """
 
-    def __init__(self, http: VaultHttp, economy: Economy, *, url: str, folder: str) -> None:
+    def __init__(
+        self, http: VaultHttp, fetcher: Fetcher, *, url: str, service_account_folder: str
+    ) -> None:
         self._http = http
-        self._economy = economy
+        self._fetcher = fetcher
         self._address = parse_address(url)
-        self._folder = Path(folder)
+        self._service_account_folder = Path(service_account_folder)
 
-    async def send(self, request: VaultRequest) -> VaultReply:
+    async def send(self, request: VaultRequest) -> RawResponse:
         """The answer to a request, be it a refusal.
 
         Raises:
             PlatformError: the service account of this process cannot be read.
             KeyferryError: no answer came.
         """
-        server = await asyncio.to_thread(self._server)
+        server = await asyncio.to_thread(self._api_server)
 
-        async def attempt(seconds: float) -> VaultReply | TryFailed:
+        async def attempt(seconds: float) -> RawResponse | RetryableFailure:
             return await self._http.send(server, request, seconds)
 
-        return await self._economy.errand(server.host, Purpose.FIRST, mode=_MODE).run(attempt)
+        return await self._fetcher.caller_for(server.host, Purpose.FIRST, mode=_IDENTITY_MODE).call(
+            attempt
+        )
 
     async def namespace(self) -> str:
         """The namespace that this process runs in.
@@ -58,23 +63,27 @@ class KubernetesApi:
         Raises:
             PlatformError: it cannot be read.
         """
-        return await asyncio.to_thread(self._read, "namespace")
+        return await asyncio.to_thread(self._read_file, "namespace")
 
-    def _server(self) -> Server:
+    def _api_server(self) -> Server:
         """The API, with the token of this process, which changes while it runs."""
-        ca = TlsLayer(ca_file=str(self._folder / "ca.crt"))
+        ca = TlsLayer(ca_file=str(self._service_account_folder / "ca.crt"))
         return Server(
             self._address,
             tls=TlsSettings(cas=(ca,), machine_cas=False),
-            headers=(("Authorization", f"Bearer {self._read('token')}"), ("Content-Type", JSON)),
+            headers=(
+                ("Authorization", f"Bearer {self._read_file('token')}"),
+                ("Content-Type", JSON_CONTENT_TYPE),
+            ),
         )
 
-    def _read(self, name: str) -> str:
+    def _read_file(self, name: str) -> str:
         try:
-            return (self._folder / name).read_text().strip()
+            return (self._service_account_folder / name).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise PlatformError(
-                f"the {name} of this process cannot be read from {self._folder}/{name}",
+                f"the {name} of this process cannot be read from "
+                f"{self._service_account_folder}/{name}",
                 "Set automountServiceAccountToken of the pod of Keyferry to true.",
-                hop=Hop.IDENTITY,
+                stage=Stage.IDENTITY,
             ) from error

@@ -15,11 +15,11 @@ from keyferry.vault.api_path import ApiPath
 
 if TYPE_CHECKING:
     from keyferry.go_json import Json
-    from keyferry.vault.answer import Answer
+    from keyferry.vault.answer import VaultResponse
 
 _ENTRIES_PER_CALL = 10
 """A call takes OpenBao as long as 18 entries of a list; half of that is to be a gain."""
-_MOST_ENTRIES = 400
+_MAX_ENTRIES = 400
 """Each has up to ten versions, 1.4 kB; more could be longer than an answer may be."""
 
 
@@ -42,13 +42,13 @@ class KvSecret:
         """What the paths of all secrets of the folder begin with."""
         return f"{self.mount}/data/{self.folder}"
 
-    def list_path(self, most: int) -> ApiPath:
-        """Of its folder's list, which ends with one entry more than `most`."""
+    def list_path(self, limit: int) -> ApiPath:
+        """Of its folder's list, which ends with one entry more than `limit`."""
         path = f"{self.mount}/detailed-metadata/{self.folder}".rstrip("/")
-        return ApiPath(path, f"limit={most + 1}&list=true")
+        return ApiPath(path, f"limit={limit + 1}&list=true")
 
 
-def kv_secret(path: ApiPath) -> KvSecret | None:
+def parse_kv_path(path: ApiPath) -> KvSecret | None:
     """The secret whose current version `path` reads; None where it reads something else."""
     mount, data, rest = path.path.partition("/data/")
     if path.query or not data or not rest:
@@ -57,26 +57,32 @@ def kv_secret(path: ApiPath) -> KvSecret | None:
     return KvSecret(mount, folder + slash, name)
 
 
-def is_provable(answer: Answer) -> bool:
+def is_revalidatable(response: VaultResponse) -> bool:
     """Whether a list can prove that an answer still holds.
 
     A version that will delete itself looks the same when it has done so. `mount_type` is what
     HashiCorp's Vault tells and OpenBao does not.
     """
-    if answer.lease_id or answer.auth or answer.wrap_info or answer.warnings or answer.mount_type:
+    if (
+        response.lease_id
+        or response.auth
+        or response.wrap_info
+        or response.warnings
+        or response.mount_type
+    ):
         return False
-    metadata = _metadata(answer)
+    metadata = _version_metadata(response)
     if metadata is None:
         return False
     stays = metadata["deletion_time"] == ""
     return stays and metadata["destroyed"] is False
 
 
-def still_holds(answer: Answer, entry: Json) -> bool:
+def is_unchanged(response: VaultResponse, entry: Json) -> bool:
     """Whether a provable answer is what the vault would give now.
 
     Args:
-        answer: what is held.
+        response: what is held.
         entry: what the list tells of the secret; None for nothing.
     """
     if not isinstance(entry, Mapping):
@@ -88,24 +94,24 @@ def still_holds(answer: Answer, entry: Json) -> bool:
     if not isinstance(version, Mapping):
         return False
     now = {"version": number, "custom_metadata": entry.get("custom_metadata"), **version}
-    return _metadata(answer) == now
+    return _version_metadata(response) == now
 
 
-def worth(held: int) -> int:
+def max_list_entries(cached: int) -> int:
     """How many entries a list may have that spares the calls for so many secrets; 0: none."""
-    return min(max(held - 1, 0) * _ENTRIES_PER_CALL, _MOST_ENTRIES)
+    return min(max(cached - 1, 0) * _ENTRIES_PER_CALL, _MAX_ENTRIES)
 
 
-def entries_of(answer: Answer) -> Mapping[str, Json] | None:
+def listed_entries(response: VaultResponse) -> Mapping[str, Json] | None:
     """Name -> entry of a list; None where it is none."""
-    found = answer.data.get("key_info") if answer.data else None
+    found = response.data.get("key_info") if response.data else None
     return found if isinstance(found, Mapping) else None
 
 
-def _metadata(answer: Answer) -> Mapping[str, Json] | None:
+def _version_metadata(response: VaultResponse) -> Mapping[str, Json] | None:
     """What an answer of KV version 2 tells of its version; None where it is something else."""
-    if answer.data is None or answer.data.keys() != {"data", "metadata"}:
+    if response.data is None or response.data.keys() != {"data", "metadata"}:
         return None
-    found = answer.data["metadata"]
+    found = response.data["metadata"]
     wanted = {"created_time", "custom_metadata", "deletion_time", "destroyed", "version"}
     return found if isinstance(found, Mapping) and found.keys() == wanted else None

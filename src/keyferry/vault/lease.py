@@ -11,23 +11,23 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.expiry import Expiry
-from keyferry.vault.answer import MAX_SECONDS, number_of
+from keyferry.vault.answer import MAX_TTL_SECONDS, number_or_zero
 from keyferry.vault.login import TokenLogin
 
 if TYPE_CHECKING:
-    from keyferry.economy.key import FetchKey
-    from keyferry.vault.answer import Answer
-    from keyferry.vault.grant import Grant
+    from keyferry.economy.key import CacheKey
+    from keyferry.vault.answer import VaultResponse
+    from keyferry.vault.grant import VaultToken
     from keyferry.vault.login import Login
     from keyferry.vault.objects import ReadRequest
     from keyferry.vault.server import Server
     from keyferry.vault.session import Session
 
-RENEW_BELOW = 1 / 3
+RENEW_BELOW_SHARE = 1 / 3
 """What has less than this share of its life left is renewed, or replaced."""
 
 
-class Step(Enum):
+class LeaseAction(Enum):
     """What is to be done with a secret that is held."""
 
     KEEP = "keep"
@@ -36,50 +36,50 @@ class Step(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class LeaseOrigin:
     """By whose login a secret came from where: what renewing and revoking it takes.
 
     Attributes:
         server: the vault.
-        mount: the path of the auth method.
+        auth_mount: the path of the auth method.
         mode: the kind of the login.
-        own_token: whether the token came of a login of ours, so that it may be revoked.
+        token_revocable: whether the token came of a login of ours, so that it may be revoked.
     """
 
     server: Server
-    mount: str
+    auth_mount: str
     mode: str
-    own_token: bool
+    token_revocable: bool
 
 
-def origin_of(login: Login) -> Origin:
+def origin_of(login: Login) -> LeaseOrigin:
     """The origin of what is read by a login."""
     own = not isinstance(login.method, TokenLogin)
-    return Origin(login.server, login.mount, login.mode, own_token=own)
+    return LeaseOrigin(login.server, login.auth_mount, login.mode, token_revocable=own)
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class ReadResult:
     """A secret, and what it was read with.
 
     Attributes:
-        answer: of the vault.
-        grant: the token that was used.
+        response: of the vault.
+        token: the token that was used.
         origin: where it came from.
         session: whose token it is; None where it is of a login of an earlier process.
-        shared: whether other pods use the session too.
+        session_shared: whether other pods use the session too.
     """
 
-    answer: Answer
-    grant: Grant
-    origin: Origin
+    response: VaultResponse
+    token: VaultToken
+    origin: LeaseOrigin
     session: Session | None
-    shared: bool
+    session_shared: bool
 
-    def forget_token(self) -> None:
+    def invalidate_token(self) -> None:
         """Let nobody else use the token any more."""
         if self.session is not None:
-            self.session.forget(self.grant)
+            self.session.invalidate(self.token)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,18 +88,18 @@ class Lease:
 
     Attributes:
         key: what it is the answer to, and for which pod.
-        issued: the secret.
-        life: seconds that it was made for.
-        expires: when it ends by itself.
+        result: the secret.
+        ttl: seconds that it was made for.
+        lease_expires_at: when it ends by itself.
         renewable: whether the vault would renew it still.
         volumes: the target paths that use it.
         retry_at: when a renewal that failed is tried again.
     """
 
-    key: FetchKey
-    issued: Issued
-    life: float
-    expires: float
+    key: CacheKey
+    result: ReadResult
+    ttl: float
+    lease_expires_at: float
     renewable: bool
     volumes: set[str] = field(default_factory=set)
     retry_at: float = 0.0
@@ -107,58 +107,62 @@ class Lease:
     @property
     def id(self) -> str:
         """Of the vault; "" for what only has an end."""
-        return self.issued.answer.lease_id
+        return self.result.response.lease_id
 
     @property
     def path(self) -> str:
         """Of the API that it came from, for messages."""
-        return self.key.item[1]
+        return self.key.resource[1]
 
     @property
-    def ends(self) -> float:
+    def expires_at(self) -> float:
         """When it is good no more, by itself or by its token."""
-        return min(self.expires, self.issued.grant.expires) if self.id else self.expires
+        return (
+            min(self.lease_expires_at, self.result.token.expires_at)
+            if self.id
+            else self.lease_expires_at
+        )
 
     @property
-    def due(self) -> float:
+    def renew_at(self) -> float:
         """When something is to be done with it next."""
-        own = self.expires - self.life * RENEW_BELOW
-        return min(own, self.issued.grant.renew_at) if self.id else own
+        own = self.lease_expires_at - self.ttl * RENEW_BELOW_SHARE
+        return min(own, self.result.token.renew_at) if self.id else own
 
-    def expiry(self, *, now: float, wall: float) -> Expiry:
+    def expiry(self, *, now: float, wall_time: float) -> Expiry:
         """Its end, as it is told of what is due to be replaced.
 
         Args:
             now: by the clock of the process.
-            wall: seconds since 1970.
+            wall_time: seconds since 1970.
         """
-        return Expiry(f"secret {self.path}", round(wall + self.ends - now), self.life)
+        return Expiry(f"secret {self.path}", round(wall_time + self.expires_at - now), self.ttl)
 
-    def step(self, now: float) -> Step:
+    def next_action(self, now: float) -> LeaseAction:
         """What is to be done with it now."""
-        grant = self.issued.grant
-        due = self.expires - now <= self.life * RENEW_BELOW
+        grant = self.result.token
+        due = self.lease_expires_at - now <= self.ttl * RENEW_BELOW_SHARE
         if not self.id:
-            return Step.REPLACE if due else Step.KEEP
-        if now >= self.ends:
-            return Step.REPLACE
+            return LeaseAction.REPLACE if due else LeaseAction.KEEP
+        if now >= self.expires_at:
+            return LeaseAction.REPLACE
         token_due = now >= grant.renew_at
         if (due and not self.renewable) or (token_due and not grant.renewable):
-            return Step.REPLACE
-        return Step.RENEW if due or token_due else Step.KEEP
+            return LeaseAction.REPLACE
+        return LeaseAction.RENEW if due or token_due else LeaseAction.KEEP
 
 
-def lifetime(answer: Answer, request: ReadRequest, *, wall: float) -> float | None:
+def ttl_of(response: VaultResponse, request: ReadRequest, *, wall_time: float) -> float | None:
     """Seconds that an answer is good for the pod that asked; None for what is just stored.
 
     Args:
-        answer: of the vault.
+        response: of the vault.
         request: what was asked.
-        wall: seconds since 1970.
+        wall_time: seconds since 1970.
     """
-    if answer.lease_id:
-        return answer.seconds or None
-    if request.shareable or answer.data is None or "certificate" not in answer.data:
+    if response.lease_id:
+        return response.lease_seconds or None
+    if request.cacheable or response.data is None or "certificate" not in response.data:
         return None
-    left = number_of(answer.data.get("expiration")) - wall
-    return left if 0 < left < MAX_SECONDS else None
+    left = number_or_zero(response.data.get("expiration")) - wall_time
+    return left if 0 < left < MAX_TTL_SECONDS else None

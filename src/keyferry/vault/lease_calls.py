@@ -8,27 +8,27 @@ from keyferry.contract import Purpose
 from keyferry.errors import KeyferryError
 from keyferry.go_json import write_json
 from keyferry.logs import get_logger
-from keyferry.vault.answer import BadAnswerError, read_answer
+from keyferry.vault.answer import MalformedResponseError, parse_response
 from keyferry.vault.http import VaultRequest
-from keyferry.vault.lease import RENEW_BELOW, Step
+from keyferry.vault.lease import RENEW_BELOW_SHARE, LeaseAction
 
 if TYPE_CHECKING:
     from keyferry.vault.lease import Lease
-    from keyferry.vault.session import Vaults
+    from keyferry.vault.session import VaultTransport
 
 _log = get_logger("vault")
 
 
-class LeaseCalls:
+class LeaseClient:
     """Changes leases and their tokens to what the vault makes of them.
 
     Args:
-        vaults: the way to the vaults.
+        transport: the way to the vaults.
     """
 
-    def __init__(self, vaults: Vaults) -> None:
-        self._vaults = vaults
-        self._now = vaults.now
+    def __init__(self, transport: VaultTransport) -> None:
+        self._transport = transport
+        self._now = transport.now
 
     async def renew(self, lease: Lease) -> None:
         """Renew a lease and its token, whichever is due.
@@ -36,62 +36,62 @@ class LeaseCalls:
         Raises:
             KeyferryError: the vault does not answer.
         """
-        grant, origin = lease.issued.grant, lease.issued.origin
+        grant, origin = lease.result.token, lease.result.origin
         if self._now() >= grant.renew_at:
-            renewed = await self._vaults.renew(origin, grant, Purpose.REFRESH)
+            renewed = await self._transport.renew_token(origin, grant, Purpose.REFRESH)
             grant.renewable = grant.renewable and renewed
-        if self._now() < lease.expires - lease.life * RENEW_BELOW:
+        if self._now() < lease.lease_expires_at - lease.ttl * RENEW_BELOW_SHARE:
             return
         asked_at = self._now()
-        reply = await self._vaults.send(
+        reply = await self._transport.send(
             origin.server,
             VaultRequest(
                 "/v1/sys/leases/renew",
                 f"renew a lease of {origin.server}",
                 "PUT",
                 write_json({"lease_id": lease.id}),
-                token=grant.token,
+                token=grant.value,
             ),
-            self._vaults.errand(origin, Purpose.REFRESH),
+            self._transport.caller_for(origin, Purpose.REFRESH),
         )
         try:
-            answer = read_answer(reply.body) if reply.good else None
-        except BadAnswerError:
+            answer = parse_response(reply.body) if reply.ok else None
+        except MalformedResponseError:
             answer = None
-        if answer is not None and answer.seconds:
-            lease.expires = asked_at + answer.seconds
-        if lease.step(self._now()) is not Step.KEEP:
+        if answer is not None and answer.lease_seconds:
+            lease.lease_expires_at = asked_at + answer.lease_seconds
+        if lease.next_action(self._now()) is not LeaseAction.KEEP:
             lease.renewable = False
             _log.warning(
                 "a secret cannot be renewed further; the next refresh of its volume gets a new one",
                 vault=origin.server.host,
                 path=lease.path,
-                seconds=round(lease.expires - self._now()),
+                seconds=round(lease.lease_expires_at - self._now()),
             )
 
     async def revoke(self, leases: list[Lease]) -> None:
         """Give back: the whole token where nothing else hangs on it, else each lease."""
         done = set()
         for lease in leases:
-            issued = lease.issued
+            issued = lease.result
             try:
-                if issued.origin.own_token and not issued.grant.leases:
-                    if issued.grant.token not in done:
-                        done.add(issued.grant.token)
-                        issued.forget_token()
-                        await self._put(lease, "/v1/auth/token/revoke-self", b"{}")
+                if issued.origin.token_revocable and not issued.token.lease_count:
+                    if issued.token.value not in done:
+                        done.add(issued.token.value)
+                        issued.invalidate_token()
+                        await self._send_revoke(lease, "/v1/auth/token/revoke-self", b"{}")
                 else:
                     body = write_json({"lease_id": lease.id})
-                    await self._put(lease, "/v1/sys/leases/revoke", body)
+                    await self._send_revoke(lease, "/v1/sys/leases/revoke", body)
             except KeyferryError as error:
                 _log.warning("a secret was not revoked; it ends by itself", **error.log_pairs())
 
-    async def _put(self, lease: Lease, path: str, body: bytes) -> None:
-        origin = lease.issued.origin
+    async def _send_revoke(self, lease: Lease, path: str, body: bytes) -> None:
+        origin = lease.result.origin
         why = f"revoke a secret of {origin.server}"
-        request = VaultRequest(path, why, "PUT", body, token=lease.issued.grant.token)
-        errand = self._vaults.errand(origin, Purpose.REFRESH)
-        reply = await self._vaults.send(origin.server, request, errand)
+        request = VaultRequest(path, why, "PUT", body, token=lease.result.token.value)
+        errand = self._transport.caller_for(origin, Purpose.REFRESH)
+        reply = await self._transport.send(origin.server, request, errand)
         if reply.status == 403 and "leases" in path:
             _log.warning(
                 "a secret may not be revoked; it ends by itself",

@@ -12,15 +12,15 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A larger file is none of ours."""
-_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
-_MODE = 0o600
+_IN_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
+_FILE_MODE = 0o600
 
 
-class LeaseFolder:
+class TmpfsDirectory:
     """The files of one provider, by name.
 
     Args:
@@ -34,14 +34,14 @@ class LeaseFolder:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._folder = os.open(path, flags)
+            self._descriptor = os.open(path, flags)
         except OSError as error:
             problem = "it is a link" if path.is_symlink() else error.strerror or "it has no place"
-            raise _unusable(path, problem) from error
+            raise _directory_error(path, problem) from error
         try:
-            self._check(path)
+            self._check_private(path)
         except BaseException:
-            os.close(self._folder)
+            os.close(self._descriptor)
             raise
 
     def names(self) -> list[str]:
@@ -50,7 +50,7 @@ class LeaseFolder:
         Raises:
             OSError: the folder cannot be read.
         """
-        found = sorted(os.listdir(self._folder))  # noqa: PTH208 - what is held open, whatever the path is now
+        found = sorted(os.listdir(self._descriptor))  # noqa: PTH208 - what is held open, whatever the path is now
         for name in found:
             if name.startswith("."):
                 self.remove(name)
@@ -63,11 +63,11 @@ class LeaseFolder:
             OSError: it cannot be read, or is not a plain file of ours.
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, dir_fd=self._folder), "rb") as stream:
+        with os.fdopen(os.open(name, flags, dir_fd=self._descriptor), "rb") as stream:
             found = os.fstat(stream.fileno())
             if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
                 raise PermissionError
-            if found.st_mode & 0o077 or found.st_size > MAX_BYTES:
+            if found.st_mode & 0o077 or found.st_size > MAX_RECORD_BYTES:
                 raise PermissionError
             return stream.read()
 
@@ -80,10 +80,10 @@ class LeaseFolder:
         temporary = f".{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            descriptor = os.open(temporary, flags, _MODE, dir_fd=self._folder)
+            descriptor = os.open(temporary, flags, _FILE_MODE, dir_fd=self._descriptor)
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(content)
-            os.replace(temporary, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.replace(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
         except BaseException:
             self.remove(temporary)
             raise
@@ -91,21 +91,23 @@ class LeaseFolder:
     def remove(self, name: str) -> None:
         """No such file any more."""
         with suppress(OSError):
-            os.unlink(name, dir_fd=self._folder)
+            os.unlink(name, dir_fd=self._descriptor)
 
     def close(self) -> None:
         """Let go of the folder; the files stay."""
-        os.close(self._folder)
+        os.close(self._descriptor)
 
-    def _check(self, path: Path) -> None:
-        found = os.fstat(self._folder)
+    def _check_private(self, path: Path) -> None:
+        found = os.fstat(self._descriptor)
         if found.st_uid != os.geteuid():
-            raise _unusable(path, "it belongs to another user")
+            raise _directory_error(path, "it belongs to another user")
         if found.st_mode & 0o077:
-            raise _unusable(path, "others than its owner may use it")
+            raise _directory_error(path, "others than its owner may use it")
         kind = _file_system_of(found.st_dev)
-        if kind not in _IN_MEMORY:
-            raise _unusable(path, f"it is not in memory, but on {kind or 'an unknown file system'}")
+        if kind not in _IN_MEMORY_FILE_SYSTEMS:
+            raise _directory_error(
+                path, f"it is not in memory, but on {kind or 'an unknown file system'}"
+            )
 
 
 def _file_system_of(device: int) -> str:
@@ -119,9 +121,9 @@ def _file_system_of(device: int) -> str:
     return ""
 
 
-def _unusable(path: Path, problem: str) -> PlatformError:
+def _directory_error(path: Path, problem: str) -> PlatformError:
     return PlatformError(
         f"the folder of leases {path} cannot be used: {problem}",
         "Let --lease-dir name a folder on a tmpfs, such as /run/keyferry.",
-        hop=Hop.STORE,
+        stage=Stage.STORE,
     )

@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from keyferry.economy.key import FetchKey  # noqa: TC001 - msgspec reads the annotations
+from keyferry.economy.key import CacheKey  # noqa: TC001 - msgspec reads the annotations
 from keyferry.go_json import write_json
-from keyferry.vault.answer import Answer, BadAnswerError, read_answer
-from keyferry.vault.grant import Grant
-from keyferry.vault.lease import Issued, Lease, Origin
+from keyferry.vault.answer import MalformedResponseError, VaultResponse, parse_response
+from keyferry.vault.grant import VaultToken
+from keyferry.vault.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.vault.server import Server  # noqa: TC001 - as above
 
-FORMAT = 1
+RECORD_FORMAT = 1
 """Of the records; one of another format is of no use."""
 
 
-class BadRecordError(ValueError):
+class UnusableRecordError(ValueError):
     """It is no record that can be used; the text says why and quotes nothing of it."""
 
 
@@ -52,7 +52,7 @@ class LeaseRecord:
 
     format: int
     boot: str
-    key: FetchKey = field(repr=False)
+    key: CacheKey = field(repr=False)
     server: Server = field(repr=False)
     mount: str
     mode: str
@@ -72,43 +72,43 @@ class LeaseRecord:
 _decoder = msgspec.json.Decoder(LeaseRecord)
 
 
-def write_record(lease: Lease, *, boot: str) -> bytes:
+def encode_record(lease: Lease, *, boot_id: str) -> bytes:
     """The file for a lease.
 
     Args:
         lease: it.
-        boot: of the machine.
+        boot_id: of the machine.
     """
-    issued, grant, origin = lease.issued, lease.issued.grant, lease.issued.origin
+    issued, grant, origin = lease.result, lease.result.token, lease.result.origin
     hangs = bool(lease.id)
     record = LeaseRecord(
-        FORMAT,
-        boot,
+        RECORD_FORMAT,
+        boot_id,
         lease.key,
         origin.server,
-        origin.mount,
+        origin.auth_mount,
         origin.mode,
-        origin.own_token,
-        grant.kubernetes,
-        grant.token if hangs else "",
-        grant.life if hangs else 0.0,
-        grant.since,
+        origin.token_revocable,
+        grant.from_kubernetes_auth,
+        grant.value if hangs else "",
+        grant.ttl if hangs else 0.0,
+        grant.issued_at,
         grant.renewable and hangs,
-        _answer_text(issued.answer),
-        lease.life,
-        lease.expires,
+        _response_json(issued.response),
+        lease.ttl,
+        lease.lease_expires_at,
         lease.renewable,
         tuple(sorted(lease.volumes)),
     )
     return msgspec.json.encode(record)
 
 
-def read_record(body: bytes, *, boot: str, now: float) -> Lease:
+def decode_record(body: bytes, *, boot_id: str, now: float) -> Lease:
     """The lease in a file.
 
     Args:
         body: of the file.
-        boot: of the machine.
+        boot_id: of the machine.
         now: by the clock of the machine.
 
     Raises:
@@ -116,39 +116,39 @@ def read_record(body: bytes, *, boot: str, now: float) -> Lease:
     """
     try:
         record = _decoder.decode(body)
-        answer = read_answer(record.answer.encode())
-    except (msgspec.DecodeError, UnicodeError, BadAnswerError):
-        raise BadRecordError("it is damaged, or of another format") from None
-    if record.format != FORMAT:
-        raise BadRecordError("it is of another format")
-    if record.boot != boot:
-        raise BadRecordError("it is of an earlier start of the machine")
+        answer = parse_response(record.answer.encode())
+    except (msgspec.DecodeError, UnicodeError, MalformedResponseError):
+        raise UnusableRecordError("it is damaged, or of another format") from None
+    if record.format != RECORD_FORMAT:
+        raise UnusableRecordError("it is of another format")
+    if record.boot != boot_id:
+        raise UnusableRecordError("it is of an earlier start of the machine")
     if record.token_since > now or record.expires > now + record.life or not answer.data:
-        raise BadRecordError("its times or its content cannot be")
-    grant = Grant(
+        raise UnusableRecordError("its times or its content cannot be")
+    grant = VaultToken(
         record.token,
         record.token_life,
         record.token_since,
         record.token_renewable,
-        kubernetes=record.kubernetes,
+        from_kubernetes_auth=record.kubernetes,
     )
-    origin = Origin(record.server, record.mount, record.mode, own_token=record.own_token)
-    issued = Issued(answer, grant, origin, session=None, shared=False)
+    origin = LeaseOrigin(record.server, record.mount, record.mode, token_revocable=record.own_token)
+    issued = ReadResult(answer, grant, origin, session=None, session_shared=False)
     return Lease(
         record.key, issued, record.life, record.expires, record.renewable, set(record.volumes)
     )
 
 
-def _answer_text(answer: Answer) -> str:
+def _response_json(response: VaultResponse) -> str:
     return write_json(
         {
-            "lease_id": answer.lease_id,
-            "lease_duration": answer.lease_duration,
-            "renewable": answer.renewable,
-            "data": answer.data,
-            "warnings": answer.warnings,
-            "auth": answer.auth,
-            "wrap_info": answer.wrap_info,
-            "mount_type": answer.mount_type,
+            "lease_id": response.lease_id,
+            "lease_duration": response.lease_duration,
+            "renewable": response.renewable,
+            "data": response.data,
+            "warnings": response.warnings,
+            "auth": response.auth,
+            "wrap_info": response.wrap_info,
+            "mount_type": response.mount_type,
         }
     ).decode()

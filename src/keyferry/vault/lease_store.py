@@ -12,19 +12,19 @@ from pathlib import Path
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
-from keyferry.economy.key import Identities
+from keyferry.economy.key import IdentityHasher
 from keyferry.errors import PlatformError
 from keyferry.logs import get_logger
-from keyferry.vault.lease_folder import LeaseFolder
-from keyferry.vault.lease_record import BadRecordError, read_record, write_record
+from keyferry.vault.lease_folder import TmpfsDirectory
+from keyferry.vault.lease_record import UnusableRecordError, decode_record, encode_record
 
 if TYPE_CHECKING:
-    from keyferry.vault.grant import Grant
+    from keyferry.vault.grant import VaultToken
     from keyferry.vault.lease import Lease
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_KEY_FILE = "identities.key"
-_KEY_BYTES = 32
+_HASHER_KEY_FILE = "identities.key"
+_HASHER_KEY_BYTES = 32
 _log = get_logger("vault")
 
 
@@ -35,18 +35,18 @@ class LeaseStore:
         path: of its folder; None for none.
 
     Attributes:
-        identities: those by which leases are kept. With a folder they are the same in the next
+        identity_hasher: those by which leases are kept. With a folder they are the same in the next
             process, because their key lies beside the records.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._folder: LeaseFolder | None = None
-        self._boot = ""
-        self._said = False
-        self.identities = Identities(token_bytes(_KEY_BYTES))
+        self._directory: TmpfsDirectory | None = None
+        self._boot_id = ""
+        self._warned = False
+        self.identity_hasher = IdentityHasher(token_bytes(_HASHER_KEY_BYTES))
 
-    def open(self, now: float) -> list[Lease]:
+    def load(self, now: float) -> list[Lease]:
         """Begin to keep; returns what an earlier process held and is good still.
 
         What hangs on one token has one `Grant`.
@@ -57,72 +57,72 @@ class LeaseStore:
         if self._path is None:
             return []
         try:
-            self._boot = _BOOT_ID.read_text().strip()
-            self._folder = LeaseFolder(self._path)
-            self.identities = Identities(_identity_key(self._folder))
-            found = self._good(self._read(self._folder, now), now)
+            self._boot_id = _BOOT_ID.read_text().strip()
+            self._directory = TmpfsDirectory(self._path)
+            self.identity_hasher = IdentityHasher(_load_or_create_hasher_key(self._directory))
+            found = self._unexpired(self._load_records(self._directory, now), now)
         except PlatformError as error:
             _log.error(
                 "what is held for pods will not survive a restart of this process",
                 **error.log_pairs(),
             )
         except OSError as error:
-            self._failed(error)
+            self._log_failure(error)
         else:
             return found
         return []
 
-    def put(self, lease: Lease) -> None:
+    def save(self, lease: Lease) -> None:
         """Keep a lease as it is now."""
-        if self._folder is None:
-            if self._path is None and not self._said:
-                self._said = True
+        if self._directory is None:
+            if self._path is None and not self._warned:
+                self._warned = True
                 _log.info(
                     "what is held for pods will not survive a restart of this process",
                     remedy="let --lease-dir name a folder on a tmpfs, such as /run/keyferry",
                 )
             return
         try:
-            self._folder.write(_name(lease), write_record(lease, boot=self._boot))
+            self._directory.write(_record_name(lease), encode_record(lease, boot_id=self._boot_id))
         except OSError as error:
-            self._failed(error)
+            self._log_failure(error)
         else:
-            self._said = False
+            self._warned = False
 
-    def drop(self, lease: Lease) -> None:
+    def delete(self, lease: Lease) -> None:
         """It is held no longer."""
-        if self._folder is not None:
-            self._folder.remove(_name(lease))
+        if self._directory is not None:
+            self._directory.remove(_record_name(lease))
 
     def close(self) -> None:
         """What is kept stays."""
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        if self._directory is not None:
+            self._directory.close()
+            self._directory = None
 
-    def _read(self, folder: LeaseFolder, now: float) -> list[Lease]:
+    def _load_records(self, directory: TmpfsDirectory, now: float) -> list[Lease]:
         found = []
-        for name in folder.names():
-            if name == _KEY_FILE:
+        for name in directory.names():
+            if name == _HASHER_KEY_FILE:
                 continue
             try:
-                lease = read_record(folder.read(name), boot=self._boot, now=now)
-                if _name(lease) != name:
-                    raise BadRecordError("it bears another's name")
-            except (OSError, BadRecordError) as error:
-                why = str(error) if isinstance(error, BadRecordError) else "it cannot be read"
+                lease = decode_record(directory.read(name), boot_id=self._boot_id, now=now)
+                if _record_name(lease) != name:
+                    raise UnusableRecordError("it bears another's name")
+            except (OSError, UnusableRecordError) as error:
+                why = str(error) if isinstance(error, UnusableRecordError) else "it cannot be read"
                 _log.warning("a record of a lease is dropped", file=name, why=why)
-                folder.remove(name)
+                directory.remove(name)
             else:
                 found.append(lease)
         return found
 
-    def _good(self, leases: list[Lease], now: float) -> list[Lease]:
-        grants: dict[tuple[str, str], Grant] = {}
+    def _unexpired(self, leases: list[Lease], now: float) -> list[Lease]:
+        grants: dict[tuple[str, str], VaultToken] = {}
         good = []
         for lease in leases:
-            if lease.ends <= now:
-                self.drop(lease)
+            if lease.expires_at <= now:
+                self.delete(lease)
                 _log.warning(
                     "a secret ended while nobody renewed it; the next refresh of its volume gets a"
                     " new one",
@@ -131,15 +131,15 @@ class LeaseStore:
                 )
                 continue
             if lease.id:
-                place = (lease.key.vault, lease.issued.grant.token)
-                grant = grants.setdefault(place, lease.issued.grant)
-                lease.issued = replace(lease.issued, grant=grant)
+                place = (lease.key.vault, lease.result.token.value)
+                grant = grants.setdefault(place, lease.result.token)
+                lease.result = replace(lease.result, token=grant)
             good.append(lease)
         return good
 
-    def _failed(self, error: OSError) -> None:
-        if not self._said:
-            self._said = True
+    def _log_failure(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
             _log.error(
                 "a lease could not be kept for the next process",
                 folder=str(self._path),
@@ -147,18 +147,18 @@ class LeaseStore:
             )
 
 
-def _identity_key(folder: LeaseFolder) -> bytes:
+def _load_or_create_hasher_key(directory: TmpfsDirectory) -> bytes:
     """The key in the folder, made where there is none that can be used."""
     with suppress(FileNotFoundError, PermissionError):
-        found = folder.read(_KEY_FILE)
-        if len(found) == _KEY_BYTES:
+        found = directory.read(_HASHER_KEY_FILE)
+        if len(found) == _HASHER_KEY_BYTES:
             return found
-    made = token_bytes(_KEY_BYTES)
-    folder.write(_KEY_FILE, made)
+    made = token_bytes(_HASHER_KEY_BYTES)
+    directory.write(_HASHER_KEY_FILE, made)
     return made
 
 
-def _name(lease: Lease) -> str:
+def _record_name(lease: Lease) -> str:
     key = lease.key
-    parts = (key.vault, key.identity.mode, *key.identity.proof, "", *key.item)
+    parts = (key.vault, key.identity.mode, *key.identity.digest, "", *key.resource)
     return sha256(repr(parts).encode(errors="surrogatepass")).hexdigest()

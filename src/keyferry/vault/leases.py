@@ -11,289 +11,295 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from keyferry.economy.flights import Flight
+from keyferry.economy.flights import SharedCall
 from keyferry.errors import KeyferryError
-from keyferry.expiry import Ending
+from keyferry.expiry import ExpiringLease
 from keyferry.logs import get_logger
 from keyferry.vault.grant import NEVER
-from keyferry.vault.lease import Lease, Step, lifetime
-from keyferry.vault.lease_calls import LeaseCalls
-from keyferry.vault.polls import Polls
+from keyferry.vault.lease import Lease, LeaseAction, ttl_of
+from keyferry.vault.lease_calls import LeaseClient
+from keyferry.vault.polls import VolumeLiveness
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from keyferry.clocks import Clock
-    from keyferry.economy.key import FetchKey
-    from keyferry.vault.answer import Answer
-    from keyferry.vault.grant import Grant
-    from keyferry.vault.lease import Issued
+    from keyferry.economy.key import CacheKey
+    from keyferry.vault.answer import VaultResponse
+    from keyferry.vault.grant import VaultToken
+    from keyferry.vault.lease import ReadResult
     from keyferry.vault.lease_store import LeaseStore
     from keyferry.vault.objects import ReadRequest
-    from keyferry.vault.session import Vaults
+    from keyferry.vault.session import VaultTransport
 
-TEND_SECONDS = 5.0
+MAX_RENEW_CHECK_SECONDS = 5.0
 """Between two looks whether something is to be renewed, at the most."""
-SHORTEST_TEND_SECONDS = 0.5
+MIN_RENEW_CHECK_SECONDS = 0.5
 """And at the least."""
-RETRY_SECONDS = 30.0
+RENEW_RETRY_SECONDS = 30.0
 """A renewal that failed is tried again so much later, sooner if the end is near."""
-CLOSE_SECONDS = 5.0
+CLOSE_TIMEOUT_SECONDS = 5.0
 """So long the end of the process waits for what is being given back."""
 _log = get_logger("vault")
 
 
-class Leases:
+class LeaseManager:
     """Everything that is held.
 
     Args:
-        vaults: the way to the vaults.
+        transport: the way to the vaults.
         clock: how time passes.
         store: keeps them for the next process.
-        background: whether secrets are renewed between mounts.
-        idle: see `Polls`.
+        renew_in_background: whether secrets are renewed between mounts.
+        idle_seconds: see `Polls`.
     """
 
     def __init__(
         self,
-        vaults: Vaults,
+        transport: VaultTransport,
         clock: Clock,
         store: LeaseStore,
         *,
-        background: bool,
-        idle: float | None = None,
+        renew_in_background: bool,
+        idle_seconds: float | None = None,
     ) -> None:
-        self._calls = LeaseCalls(vaults)
+        self._client = LeaseClient(transport)
         self._clock = clock
         self._store = store
-        self._background = background
-        self._polls = Polls(idle)
-        self._held: dict[FetchKey, Lease] = {}
-        self._flights: dict[FetchKey, Flight[Issued]] = {}
-        self._renewals: dict[FetchKey, Flight[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._tender: asyncio.Task[None] | None = None
+        self._renew_in_background = renew_in_background
+        self._liveness = VolumeLiveness(idle_seconds)
+        self._leases: dict[CacheKey, Lease] = {}
+        self._creations: dict[CacheKey, SharedCall[ReadResult]] = {}
+        self._renewals: dict[CacheKey, SharedCall[None]] = {}
+        self._revocations: set[asyncio.Task[None]] = set()
+        self._renew_task: asyncio.Task[None] | None = None
 
-    def __contains__(self, key: FetchKey) -> bool:
+    def __contains__(self, key: CacheKey) -> bool:
         """Whether a secret is held for exactly this question of this pod."""
-        return key in self._held
+        return key in self._leases
 
     def restore(self) -> list[Lease]:
         """Take up what an earlier process held; returns it.
 
         What no volume uses any more was about to be revoked, and is.
         """
-        found = self._store.open(self._clock.monotonic())
-        self._held = {lease.key: lease for lease in found if lease.volumes}
+        found = self._store.load(self._clock.monotonic())
+        self._leases = {lease.key: lease for lease in found if lease.volumes}
         for lease in found:
-            lease.issued.grant.leases += bool(lease.id)
+            lease.result.token.lease_count += bool(lease.id)
             for volume in lease.volumes:
-                self._polls.asked(volume, self._clock.monotonic())
-        self._give_back([lease for lease in found if not lease.volumes])
-        if self._held:
-            self._begin_to_tend()
-        return list(self._held.values())
+                self._liveness.touch(volume, self._clock.monotonic())
+        self._revoke_later([lease for lease in found if not lease.volumes])
+        if self._leases:
+            self._start_renewing()
+        return list(self._leases.values())
 
-    async def obtain(
+    async def get_or_create(
         self,
-        key: FetchKey,
+        key: CacheKey,
         request: ReadRequest,
         volume: str,
-        make: Callable[[], Coroutine[None, None, Issued]],
-    ) -> Answer:
+        create: Callable[[], Coroutine[None, None, ReadResult]],
+    ) -> VaultResponse:
         """The secret that is held, or a new one.
 
         Args:
             key: what is asked, for which pod.
             request: the same as it is sent.
             volume: the target path that uses it.
-            make: asks the vault.
+            create: asks the vault.
 
         Raises:
             KeyferryError: the vault gives none.
         """
-        self._polls.asked(volume, self._clock.monotonic())
-        lease = await self._good(key)
+        self._liveness.touch(volume, self._clock.monotonic())
+        lease = await self._valid(key)
         if lease is None:
-            flight = self._flights.get(key)
+            flight = self._creations.get(key)
             if flight is None:
-                flight = Flight(self._make(key, request, volume, make), lambda: self._made(key))
-                self._flights[key] = flight
+                flight = SharedCall(
+                    self._create(key, request, volume, create), lambda: self._creation_done(key)
+                )
+                self._creations[key] = flight
             issued = await flight.wait()
-            lease = self._held.get(key)
+            lease = self._leases.get(key)
             if lease is None:
-                return issued.answer
+                return issued.response
         if volume not in lease.volumes:
             lease.volumes.add(volume)
-            self._store.put(lease)
-        return lease.issued.answer
+            self._store.save(lease)
+        return lease.result.response
 
-    def hold(
-        self, key: FetchKey, request: ReadRequest, issued: Issued, volume: str
+    def track(
+        self, key: CacheKey, request: ReadRequest, result: ReadResult, volume: str
     ) -> Lease | None:
         """Keep what a vault has made for one pod; None where it has no end that is known."""
-        self._prune()
-        self._polls.asked(volume, self._clock.monotonic())
-        life = lifetime(issued.answer, request, wall=self._clock.wall().timestamp())
+        self._remove_expired()
+        self._liveness.touch(volume, self._clock.monotonic())
+        life = ttl_of(result.response, request, wall_time=self._clock.wall().timestamp())
         if life is None:
             return None
         expires = self._clock.monotonic() + life
-        lease = Lease(key, issued, life, expires, issued.answer.renewable, {volume})
+        lease = Lease(key, result, life, expires, result.response.renewable, {volume})
         if lease.id:
-            issued.grant.leases += 1
-            if issued.shared:
+            result.token.lease_count += 1
+            if result.session_shared:
                 # The token is now this pod's alone, to be revoked with it; others log in anew.
-                issued.forget_token()
-        former = self._held.get(key)
+                result.invalidate_token()
+        former = self._leases.get(key)
         if former is not None:
             lease.volumes |= former.volumes
-            _let_go(former)
-        self._held[key] = lease
-        self._store.put(lease)
-        self._begin_to_tend()
+            _unref_token(former)
+        self._leases[key] = lease
+        self._store.save(lease)
+        self._start_renewing()
         return lease
 
-    def settle(self, volume: str, used: Iterable[FetchKey]) -> None:
+    def retain_only(self, volume: str, used: Iterable[CacheKey]) -> None:
         """A volume is mounted and uses these; what it used besides is given back."""
-        self._release(volume, keep=frozenset(used))
+        self._release_unused(volume, keep=frozenset(used))
 
-    def volume_gone(self, volume: str) -> None:
+    def volume_removed(self, volume: str) -> None:
         """A volume is gone; what no other volume uses is revoked, without anybody waiting."""
-        self._release(volume, keep=frozenset())
+        self._release_unused(volume, keep=frozenset())
 
-    def endings(self) -> tuple[Ending, ...]:
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
         """What is renewed no further, for each volume that uses it."""
         now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
         return tuple(
-            Ending(volume, lease.expiry(now=now, wall=wall))
-            for lease in self._held.values()
-            if lease.step(now) is Step.REPLACE
+            ExpiringLease(volume, lease.expiry(now=now, wall_time=wall))
+            for lease in self._leases.values()
+            if lease.next_action(now) is LeaseAction.REPLACE
             for volume in sorted(lease.volumes)
         )
 
-    async def tend(self) -> None:
+    async def renew_due(self) -> None:
         """Renew what is due now."""
         now = self._clock.monotonic()
         # What no volume uses, because its mount was given up, ends by itself.
-        there = [one for one in self._held.values() if self._polls.is_there(one.volumes, now)]
+        there = [one for one in self._leases.values() if self._liveness.any_alive(one.volumes, now)]
         due = [lease for lease in there if lease.retry_at <= now]
-        renewals = (self._renewed(lease) for lease in due if lease.step(now) is Step.RENEW)
+        renewals = (
+            self._renew(lease) for lease in due if lease.next_action(now) is LeaseAction.RENEW
+        )
         for outcome in await asyncio.gather(*renewals, return_exceptions=True):
             if isinstance(outcome, Exception):
                 _log.error("a secret was not renewed", error=type(outcome).__name__)
-        self._prune()
+        self._remove_expired()
 
     async def close(self) -> None:
         """Stop renewing. Pods go on with what they have, so nothing is revoked."""
-        if self._tender is not None:
-            self._tender.cancel()
-            await asyncio.wait((self._tender,))
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        if self._renew_task is not None:
+            self._renew_task.cancel()
+            await asyncio.wait((self._renew_task,))
+        if self._revocations:
+            _, late = await asyncio.wait(self._revocations, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in late:
                 task.cancel()
         self._store.close()
 
-    def _begin_to_tend(self) -> None:
-        if self._background and self._tender is None:
-            self._tender = asyncio.create_task(self._tend_always())
+    def _start_renewing(self) -> None:
+        if self._renew_in_background and self._renew_task is None:
+            self._renew_task = asyncio.create_task(self._renew_loop())
 
-    async def _make(
+    async def _create(
         self,
-        key: FetchKey,
+        key: CacheKey,
         request: ReadRequest,
         volume: str,
-        make: Callable[[], Awaitable[Issued]],
-    ) -> Issued:
-        issued = await make()
-        self.hold(key, request, issued, volume)
+        create: Callable[[], Awaitable[ReadResult]],
+    ) -> ReadResult:
+        issued = await create()
+        self.track(key, request, issued, volume)
         return issued
 
-    def _made(self, key: FetchKey) -> None:
-        self._flights.pop(key, None)
+    def _creation_done(self, key: CacheKey) -> None:
+        self._creations.pop(key, None)
 
-    async def _good(self, key: FetchKey) -> Lease | None:
+    async def _valid(self, key: CacheKey) -> Lease | None:
         """The secret that is held, renewed if it must be; None where a new one is needed."""
-        lease = self._held.get(key)
+        lease = self._leases.get(key)
         if lease is None:
             return None
-        if lease.step(self._clock.monotonic()) is Step.RENEW:
-            await self._renewed(lease)
-        return None if lease.step(self._clock.monotonic()) is Step.REPLACE else lease
+        if lease.next_action(self._clock.monotonic()) is LeaseAction.RENEW:
+            await self._renew(lease)
+        return None if lease.next_action(self._clock.monotonic()) is LeaseAction.REPLACE else lease
 
-    async def _renewed(self, lease: Lease) -> None:
+    async def _renew(self, lease: Lease) -> None:
         """Renew a lease and its token; a vault that does not answer is asked again later."""
         flight = self._renewals.get(lease.key)
         if flight is None:
-            flight = Flight(self._calls.renew(lease), lambda: self._was_renewed(lease.key))
+            flight = SharedCall(self._client.renew(lease), lambda: self._renewal_done(lease.key))
             self._renewals[lease.key] = flight
         try:
             await flight.wait()
         except KeyferryError as error:
             now = self._clock.monotonic()
-            lease.retry_at = now + min(RETRY_SECONDS, (lease.expires - now) / 4)
+            lease.retry_at = now + min(RENEW_RETRY_SECONDS, (lease.lease_expires_at - now) / 4)
             _log.warning("a secret could not be renewed yet", **error.log_pairs())
         else:
-            self._keep_all_of(lease.issued.grant)
+            self._save_leases_of(lease.result.token)
 
-    def _keep_all_of(self, grant: Grant) -> None:
+    def _save_leases_of(self, token: VaultToken) -> None:
         """A token and what hangs on it have other times now."""
-        for lease in self._held.values():
-            if lease.issued.grant is grant:
-                self._store.put(lease)
+        for lease in self._leases.values():
+            if lease.result.token is token:
+                self._store.save(lease)
 
-    def _was_renewed(self, key: FetchKey) -> None:
+    def _renewal_done(self, key: CacheKey) -> None:
         self._renewals.pop(key, None)
 
-    def _prune(self) -> None:
+    def _remove_expired(self) -> None:
         """Forget what has ended."""
         now = self._clock.monotonic()
-        for lease in [lease for lease in self._held.values() if lease.expires <= now]:
-            del self._held[lease.key]
-            self._store.drop(lease)
-            _let_go(lease)
+        for lease in [lease for lease in self._leases.values() if lease.lease_expires_at <= now]:
+            del self._leases[lease.key]
+            self._store.delete(lease)
+            _unref_token(lease)
 
-    def _release(self, volume: str, *, keep: frozenset[FetchKey]) -> None:
+    def _release_unused(self, volume: str, *, keep: frozenset[CacheKey]) -> None:
         gone = []
-        for lease in list(self._held.values()):
+        for lease in list(self._leases.values()):
             if volume in lease.volumes and lease.key not in keep:
                 lease.volumes.discard(volume)
                 if not lease.volumes:
-                    del self._held[lease.key]
+                    del self._leases[lease.key]
                     gone.append(lease)
                 # What is to be revoked is known until it is, also to the next process.
-                self._store.put(lease)
-        self._give_back(gone)
+                self._store.save(lease)
+        self._revoke_later(gone)
 
-    def _give_back(self, gone: list[Lease]) -> None:
+    def _revoke_later(self, unused: list[Lease]) -> None:
         """Revoke what nobody uses any more, without anybody waiting."""
         leases = []
-        for lease in gone:
+        for lease in unused:
             if lease.id:
                 leases.append(lease)
             else:
-                self._store.drop(lease)
+                self._store.delete(lease)
         if leases:
             task = asyncio.create_task(self._revoke(leases))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._revocations.add(task)
+            task.add_done_callback(self._revocations.discard)
 
     async def _revoke(self, leases: list[Lease]) -> None:
         for lease in leases:
-            _let_go(lease)
-        await self._calls.revoke(leases)
+            _unref_token(lease)
+        await self._client.revoke(leases)
         for lease in leases:
-            if lease.key not in self._held:
-                self._store.drop(lease)
+            if lease.key not in self._leases:
+                self._store.delete(lease)
 
-    async def _tend_always(self) -> None:
+    async def _renew_loop(self) -> None:
         while True:
-            due = min((lease.due for lease in self._held.values()), default=NEVER)
+            due = min((lease.renew_at for lease in self._leases.values()), default=NEVER)
             left = due - self._clock.monotonic()
-            await self._clock.sleep(min(TEND_SECONDS, max(left, SHORTEST_TEND_SECONDS)))
-            await self.tend()
+            await self._clock.sleep(
+                min(MAX_RENEW_CHECK_SECONDS, max(left, MIN_RENEW_CHECK_SECONDS))
+            )
+            await self.renew_due()
 
 
-def _let_go(lease: Lease) -> None:
+def _unref_token(lease: Lease) -> None:
     if lease.id:
-        lease.issued.grant.leases -= 1
+        lease.result.token.lease_count -= 1

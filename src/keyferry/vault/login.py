@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
+class PodInfo:
     """Whose mount it is, as kubelet says; each may be "" where it does not."""
 
     namespace: str = ""
@@ -68,7 +68,7 @@ class TokenLogin:
     token: str = field(repr=False)
 
 
-Method = JwtLogin | AppRoleLogin | CertLogin | TokenLogin
+LoginMethod = JwtLogin | AppRoleLogin | CertLogin | TokenLogin
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +77,28 @@ class Login:
 
     Attributes:
         server: to which vault.
-        mount: the path of the auth method, below `auth/`.
+        auth_mount: the path of the auth method, below `auth/`.
         method: how, with the newest proof.
         pod: for whom.
     """
 
     server: Server
-    mount: str
-    method: Method
-    pod: Pod
+    auth_mount: str
+    method: LoginMethod
+    pod: PodInfo
 
     @property
     def path(self) -> str:
         """The path of the API that it posts to."""
-        return f"auth/{self.mount}/login"
+        return f"auth/{self.auth_mount}/login"
 
     @property
     def mode(self) -> str:
         """The kind of the login, one word."""
-        return self._proof()[0]
+        return self._mode_and_credentials()[0]
 
     @property
-    def who(self) -> str:
+    def display_name(self) -> str:
         """How messages call it."""
         match self.method:
             case JwtLogin(role):
@@ -113,7 +113,7 @@ class Login:
             case _:
                 assert_never(self.method)
 
-    def key(self, *, per_pod: bool) -> tuple[str, ...]:
+    def identity_parts(self, *, per_pod: bool) -> tuple[str, ...]:
         """The whole identity: equal for logins that the vault cannot tell apart; not to be kept.
 
         Args:
@@ -123,11 +123,11 @@ class Login:
             self.server.address.base,
             self.server.address.socket,
             self.server.namespace,
-            *self.server.tls.key,
-            self.mount,
+            *self.server.tls.identity_parts,
+            self.auth_mount,
         )
         pod = (self.pod.namespace, self.pod.name, self.pod.uid) if per_pod else ()
-        return (*where, *self._proof()[1], *pod)
+        return (*where, *self._mode_and_credentials()[1], *pod)
 
     def body(self, jwt: str) -> bytes | None:
         """What is posted; None where there is nothing to ask for.
@@ -165,10 +165,10 @@ class Login:
             case _:
                 assert_never(self.method)
 
-    def _proof(self) -> tuple[str, tuple[str, ...]]:
+    def _mode_and_credentials(self) -> tuple[str, tuple[str, ...]]:
         match self.method:
             case JwtLogin(role, audience, token):
-                return "jwt", (role, audience, *self._subject(token))
+                return "jwt", (role, audience, *self._token_subject(token))
             case AppRoleLogin(role_id, secret_id):
                 return "approle", (role_id, secret_id)
             case CertLogin(role):
@@ -178,7 +178,7 @@ class Login:
             case _:
                 assert_never(self.method)
 
-    def _subject(self, token: str) -> tuple[str, ...]:
+    def _token_subject(self, token: str) -> tuple[str, ...]:
         """What stays equal when kubelet renews a token; the token itself where it is not known."""
         if not self.pod.service_account:
             return (token,)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from keyferry.errors import IdentityError
 from keyferry.excerpt import excerpt
 from keyferry.vault.login import CertLogin, JwtLogin, Login
-from keyferry.vault.unavailable import quotable
+from keyferry.vault.unavailable import safe_to_quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class _KnownRefusal:
     """A refusal that is known.
 
     Attributes:
@@ -43,67 +43,67 @@ def login_error(
         login: what was tried.
         secrets: what was sent and is never repeated.
     """
-    quoted = quotable(errors, secrets=secrets)
+    quoted = safe_to_quote(errors, secrets=secrets)
     said = f": {'; '.join(quoted)}" if quoted else ""
     text = " ".join(errors).lower()
-    for case in _CASES:
+    for case in _KNOWN_REFUSALS:
         if all(word in text for word in case.words):
             meaning, remedy = case.meaning, case.remedy(login)
             break
     else:
-        meaning, remedy = "the login is refused", _unknown(status, login)
-    where = f"{login.server} refuses {login.who} at auth/{login.mount}"
+        meaning, remedy = "the login is refused", _general_remedy(status, login)
+    where = f"{login.server} refuses {login.display_name} at auth/{login.auth_mount}"
     return IdentityError(f"failed to login: {where}: {meaning} ({status}{said})", remedy)
 
 
-def _role(login: Login) -> str:
+def _role_name(login: Login) -> str:
     method = login.method
     return excerpt(method.role) if isinstance(method, JwtLogin | CertLogin) and method.role else "?"
 
 
-def _read_role(login: Login) -> str:
-    return f"{login.server.command} read auth/{login.mount}/role/{_role(login)}"
+def _read_role_command(login: Login) -> str:
+    return f"{login.server.command} read auth/{login.auth_mount}/role/{_role_name(login)}"
 
 
-def _write_role(login: Login) -> str:
-    return f"{login.server.command} write auth/{login.mount}/role/{_role(login)}"
+def _write_role_command(login: Login) -> str:
+    return f"{login.server.command} write auth/{login.auth_mount}/role/{_role_name(login)}"
 
 
-def _role_missing(login: Login) -> str:
+def _role_remedy(login: Login) -> str:
     return (
         "Correct the role in the class, or create it: "
-        f"{login.server.command} list auth/{login.mount}/role; "
+        f"{login.server.command} list auth/{login.auth_mount}/role; "
         "roles belong to one auth method of one namespace."
     )
 
 
-def _account(login: Login) -> str:
+def _service_account_remedy(login: Login) -> str:
     pod = login.pod
     return (
-        f"Let the role take it: {_write_role(login)} "
+        f"Let the role take it: {_write_role_command(login)} "
         f"bound_service_account_names={pod.service_account or 'NAME'} "
         f"bound_service_account_namespaces={pod.namespace or 'NAMESPACE'} (with its other fields); "
         "or set serviceAccountName of the pod."
     )
 
 
-def _subject(login: Login) -> str:
+def _subject_remedy(login: Login) -> str:
     return (
-        f"Let the role take it: {_write_role(login)} "
+        f"Let the role take it: {_write_role_command(login)} "
         f"bound_subject=system:serviceaccount:{login.pod.namespace or 'NAMESPACE'}:"
         f"{login.pod.service_account or 'NAME'} (with its other fields); or set "
         "serviceAccountName of the pod."
     )
 
 
-def _namespace(login: Login) -> str:
+def _namespace_remedy(login: Login) -> str:
     return (
         f"Correct vaultNamespace '{excerpt(login.server.namespace)}': "
         f"{login.server.command} namespace list."
     )
 
 
-def _audience(login: Login) -> str:
+def _audience_remedy(login: Login) -> str:
     sent = login.method.audience if isinstance(login.method, JwtLogin) else ""
     asked = (
         f"The class asks for a token with the audience '{excerpt(sent)}'"
@@ -111,49 +111,51 @@ def _audience(login: Login) -> str:
         else "The class names no audience, so the token is for the default one"
     )
     return (
-        f"{asked}. Set audience of the class to what the role takes: {_read_role(login)}, fields "
+        f"{asked}. Set audience of the class to what the role takes: "
+        f"{_read_role_command(login)}, fields "
         "audience or bound_audiences; the CSIDriver object needs the same in spec.tokenRequests."
     )
 
 
-def _claims(login: Login) -> str:
+def _claims_remedy(login: Login) -> str:
     return (
-        f"Compare the claims of the pod's token with bound_claims of the role: {_read_role(login)}"
+        "Compare the claims of the pod's token with bound_claims of the role: "
+        f"{_read_role_command(login)}"
     )
 
 
-def _signature(login: Login) -> str:
+def _signature_remedy(login: Login) -> str:
     return (
         "The auth method must know the keys of this cluster: "
-        f"{login.server.command} read auth/{login.mount}/config; compare with "
+        f"{login.server.command} read auth/{login.auth_mount}/config; compare with "
         "kubectl get --raw /.well-known/openid-configuration."
     )
 
 
-def _reviewer(login: Login) -> str:
+def _reviewer_remedy(login: Login) -> str:
     return (
         "The vault asks the cluster's API server about the token and is not let in: give its "
         "reviewer the ClusterRole system:auth-delegator, and check kubernetes_host and "
-        f"kubernetes_ca_cert: {login.server.command} read auth/{login.mount}/config"
+        f"kubernetes_ca_cert: {login.server.command} read auth/{login.auth_mount}/config"
     )
 
 
-def _app_role(login: Login) -> str:
+def _approle_remedy(login: Login) -> str:
     return (
         f"Make a new secret id and put it into the pod's Secret: {login.server.command} write -f "
-        f"auth/{login.mount}/role/ROLE/secret-id; it may have expired or be used up."
+        f"auth/{login.auth_mount}/role/ROLE/secret-id; it may have expired or be used up."
     )
 
 
-def _certificate(login: Login) -> str:
+def _certificate_remedy(login: Login) -> str:
     return (
         "The certificate must be signed by a CA of the role and be within its dates and names: "
-        f"{login.server.command} read auth/{login.mount}/certs/{_role(login)}; "
+        f"{login.server.command} read auth/{login.auth_mount}/certs/{_role_name(login)}; "
         "the listener of the vault must ask for client certificates."
     )
 
 
-def _unknown(status: int, login: Login) -> str:
+def _general_remedy(status: int, login: Login) -> str:
     if status == 404:
         return (
             f"There is no auth method there: {login.server.command} auth list; "
@@ -163,45 +165,63 @@ def _unknown(status: int, login: Login) -> str:
     if login.server.address.base.endswith("/v1"):
         return "The address of the vault ends with /v1, which is added by itself: leave it out."
     there = (
-        f"Check that auth/{login.mount} exists in this namespace ({login.server.command} auth list)"
+        f"Check that auth/{login.auth_mount} exists in this namespace "
+        f"({login.server.command} auth list)"
     )
     if not isinstance(login.method, JwtLogin):
         return f"{there}, and is an auth method of that kind."
     return (
-        f"{there}, that the role exists ({_read_role(login)}), and that the vault can verify the "
+        f"{there}, that the role exists ({_read_role_command(login)}), and that the vault "
+        "can verify the "
         "tokens of this cluster."
     )
 
 
-_CASES: tuple[_Case, ...] = (
-    _Case(("invalid role name",), "there is no such role", _role_missing),
-    _Case(("role", "could not be found"), "there is no such role", _role_missing),
-    _Case(
+_KNOWN_REFUSALS: tuple[_KnownRefusal, ...] = (
+    _KnownRefusal(("invalid role name",), "there is no such role", _role_remedy),
+    _KnownRefusal(("role", "could not be found"), "there is no such role", _role_remedy),
+    _KnownRefusal(
         ("service account name not authorized",),
         "the role is not for this service account",
-        _account,
+        _service_account_remedy,
     ),
-    _Case(
-        ("namespace not authorized",), "the role is not for this namespace of the cluster", _account
+    _KnownRefusal(
+        ("namespace not authorized",),
+        "the role is not for this namespace of the cluster",
+        _service_account_remedy,
     ),
-    _Case(("aud", "claim"), "the token is for another audience", _audience),
-    _Case(("audience",), "the token is for another audience", _audience),
-    _Case(("subject", "claim"), "the role is not for this service account", _subject),
-    _Case(("bound claim",), "a claim of the token is not what the role wants", _claims),
-    _Case(
-        ("issuer", "claim"), "the token comes from another cluster than the role wants", _signature
+    _KnownRefusal(("aud", "claim"), "the token is for another audience", _audience_remedy),
+    _KnownRefusal(("audience",), "the token is for another audience", _audience_remedy),
+    _KnownRefusal(
+        ("subject", "claim"), "the role is not for this service account", _subject_remedy
     ),
-    _Case(("signature",), "the vault cannot verify the token", _signature),
-    _Case(("lookup failed", "unauthorized"), "the cluster does not accept the token", _reviewer),
-    _Case(("service account unauthorized",), "the cluster does not accept the token", _reviewer),
-    _Case(("tokenreview",), "the vault cannot ask the cluster about the token", _reviewer),
-    _Case(("token is expired",), "the token has expired", _signature),
-    _Case(("secret id",), "the secret id or the role id is not valid", _app_role),
-    _Case(("secret_id",), "the secret id or the role id is not valid", _app_role),
-    _Case(("role_id",), "the secret id or the role id is not valid", _app_role),
-    _Case(("role id",), "the secret id or the role id is not valid", _app_role),
-    _Case(("certificate",), "the certificate is not accepted", _certificate),
-    _Case(("namespace not found",), "there is no such namespace", _namespace),
-    _Case(("no handler for route",), "there is no such auth method", lambda x: _unknown(404, x)),
+    _KnownRefusal(
+        ("bound claim",), "a claim of the token is not what the role wants", _claims_remedy
+    ),
+    _KnownRefusal(
+        ("issuer", "claim"),
+        "the token comes from another cluster than the role wants",
+        _signature_remedy,
+    ),
+    _KnownRefusal(("signature",), "the vault cannot verify the token", _signature_remedy),
+    _KnownRefusal(
+        ("lookup failed", "unauthorized"), "the cluster does not accept the token", _reviewer_remedy
+    ),
+    _KnownRefusal(
+        ("service account unauthorized",), "the cluster does not accept the token", _reviewer_remedy
+    ),
+    _KnownRefusal(
+        ("tokenreview",), "the vault cannot ask the cluster about the token", _reviewer_remedy
+    ),
+    _KnownRefusal(("token is expired",), "the token has expired", _signature_remedy),
+    _KnownRefusal(("secret id",), "the secret id or the role id is not valid", _approle_remedy),
+    _KnownRefusal(("secret_id",), "the secret id or the role id is not valid", _approle_remedy),
+    _KnownRefusal(("role_id",), "the secret id or the role id is not valid", _approle_remedy),
+    _KnownRefusal(("role id",), "the secret id or the role id is not valid", _approle_remedy),
+    _KnownRefusal(("certificate",), "the certificate is not accepted", _certificate_remedy),
+    _KnownRefusal(("namespace not found",), "there is no such namespace", _namespace_remedy),
+    _KnownRefusal(
+        ("no handler for route",), "there is no such auth method", lambda x: _general_remedy(404, x)
+    ),
 )
 """The first one whose words are there counts."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from keyferry.errors import ClassInvalidError
 from keyferry.excerpt import excerpt
 from keyferry.go_json import NotJsonError, write_json
-from keyferry.paths import path_clash, path_problem
-from keyferry.strict_yaml import Style, YamlError, YamlList, YamlMap, YamlScalar, read_yaml
+from keyferry.paths import path_conflict, path_problem
+from keyferry.strict_yaml import ScalarStyle, YamlError, YamlList, YamlMap, YamlScalar, read_yaml
 from keyferry.vault.api_path import ApiPath, parse_api_path
-from keyferry.yaml_values import integer_of, value_of
+from keyferry.yaml_values import parse_integer, typed_value
 
 if TYPE_CHECKING:
     from keyferry.strict_yaml import YamlNode
@@ -27,10 +27,10 @@ MAX_MODE = 0o777
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
 
 
-_MEANS = {"objectName": "the path of the file", "secretPath": "a path of the API"}
+_FIELD_MEANINGS = {"objectName": "the path of the file", "secretPath": "a path of the API"}
 
 
-class Encoding(Enum):
+class ValueEncoding(Enum):
     """How the value of a key stands for the bytes of the file."""
 
     UTF8 = "utf-8"
@@ -53,7 +53,7 @@ class ReadRequest:
     arguments: bytes | None = field(default=None, repr=False)
 
     @property
-    def shareable(self) -> bool:
+    def cacheable(self) -> bool:
         """Whether asking changes nothing, as far as the request tells."""
         return self.method == "GET" and self.arguments is None
 
@@ -72,15 +72,15 @@ class VaultObject:
         key: which part of the answer; "" for all of it.
         mode: permission bits of the file; None leaves them to the driver.
         encoding: how the value stands for the bytes.
-        configuration: the entry as the version of its content is made of it, JSON.
+        canonical_json: the entry as the version of its content is made of it, JSON.
     """
 
     name: str
     request: ReadRequest
     key: str
     mode: int | None
-    encoding: Encoding
-    configuration: bytes = field(repr=False)
+    encoding: ValueEncoding
+    canonical_json: bytes = field(repr=False)
 
     def __str__(self) -> str:
         """How a person would call it."""
@@ -93,7 +93,7 @@ def parse_objects(text: str) -> tuple[VaultObject, ...]:
     Raises:
         ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
     """
-    objects = tuple(_Entry(node, index).checked() for index, node in enumerate(_items(text)))
+    objects = tuple(_Entry(node, index).parse() for index, node in enumerate(_items(text)))
     if not objects:
         problem = "objects lists nothing, so there is nothing to read"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
@@ -104,7 +104,7 @@ def parse_objects(text: str) -> tuple[VaultObject, ...]:
             f"objectName is not unique: {', '.join(map(excerpt, repeated))}",
             "Each object becomes a file of its own; give each one its own objectName.",
         )
-    if clash := path_clash(names):
+    if clash := path_conflict(names):
         first, second = map(excerpt, clash)
         problem = f"the objectName '{first}' is a folder in the objectName '{second}'"
         raise ClassInvalidError(problem, "Rename one of them.")
@@ -115,14 +115,14 @@ def _items(text: str) -> tuple[YamlNode, ...]:
     try:
         root = read_yaml(text)
     except YamlError as error:
-        where = f"{error.bare} (line {error.line} of objects)"
+        where = f"{error.detail} (line {error.line} of objects)"
         raise ClassInvalidError(
             f"objects is not the YAML of a list: {where}", error.remedy
         ) from error
     match root:
         case YamlList(items):
             return items
-        case None | YamlScalar(text="", style=Style.PLAIN):
+        case None | YamlScalar(text="", style=ScalarStyle.PLAIN):
             return ()
         case _:
             raise ClassInvalidError(
@@ -138,7 +138,7 @@ class _Entry:
     node: YamlNode
     index: int
 
-    def checked(self) -> VaultObject:
+    def parse(self) -> VaultObject:
         """Everything it says."""
         name, path = self._text("objectName"), self._text("secretPath")
         key, method = self._text("secretKey"), self._text("method")
@@ -146,7 +146,7 @@ class _Entry:
         arguments = self._arguments()
         for field_name, value in (("objectName", name), ("secretPath", path)):
             if not value:
-                raise self._missing(field_name)
+                raise self._missing_error(field_name)
         if problem := path_problem(name):
             raise self._error(f"the objectName '{excerpt(name)}' {problem}", "Choose another one.")
         if method and not _METHOD.fullmatch(method):
@@ -161,7 +161,7 @@ class _Entry:
             key=key,
             mode=permission or None,
             encoding=self._encoding(encoding),
-            configuration=_configuration(
+            canonical_json=_canonical_json(
                 (name, path, key, method), arguments, permission, encoding
             ),
         )
@@ -170,7 +170,7 @@ class _Entry:
         match self.node:
             case YamlMap(entries):
                 return entries.get(name)
-            case YamlScalar(text="", style=Style.PLAIN):
+            case YamlScalar(text="", style=ScalarStyle.PLAIN):
                 return None
             case _:
                 raise self._error("it is not a mapping", "Write lines of the form field: value.")
@@ -189,9 +189,9 @@ class _Entry:
     def _integer(self, name: str) -> int:
         """A mode; 0 where it is absent or null."""
         scalar = self._scalar(name)
-        if scalar is None or (not scalar.text and scalar.style is Style.PLAIN):
+        if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
             return 0
-        number = integer_of(scalar)
+        number = parse_integer(scalar)
         if number is None or not 0 <= number <= MAX_MODE:
             raise self._error(
                 f"{name} is not a mode from 0 to 0777: '{excerpt(scalar.text)}'",
@@ -199,9 +199,9 @@ class _Entry:
             )
         return number
 
-    def _encoding(self, text: str) -> Encoding:
+    def _encoding(self, text: str) -> ValueEncoding:
         try:
-            return Encoding(text.casefold()) if text else Encoding.UTF8
+            return ValueEncoding(text.casefold()) if text else ValueEncoding.UTF8
         except ValueError:
             problem = f"the encoding '{excerpt(text)}' is unknown"
             raise self._error(problem, "Write utf-8, base64 or hex.") from None
@@ -209,25 +209,25 @@ class _Entry:
     def _arguments(self) -> bytes | None:
         node = self._field("secretArgs")
         match node:
-            case None | YamlScalar(text="", style=Style.PLAIN):
+            case None | YamlScalar(text="", style=ScalarStyle.PLAIN):
                 return None
             case YamlMap():
                 try:
-                    return write_json(value_of(node))
+                    return write_json(typed_value(node))
                 except NotJsonError:
                     problem = "secretArgs holds a number that is not finite"
                     raise self._error(problem, "JSON has no such number.") from None
             case _:
                 raise self._error("secretArgs is not a mapping", "Write one argument a line.")
 
-    def _missing(self, name: str) -> ClassInvalidError:
+    def _missing_error(self, name: str) -> ClassInvalidError:
         """The error for a field that must be there, which may be there in another spelling."""
         names = self.node.entries if isinstance(self.node, YamlMap) else ()
         near = next((other for other in names if other.casefold() == name.casefold()), name)
         if near != name:
             remedy = f"Write {name} instead of {excerpt(near)}: capitals count."
         else:
-            remedy = f"Set it to {_MEANS[name]}."
+            remedy = f"Set it to {_FIELD_MEANINGS[name]}."
         return self._error(f"{name} is missing", remedy)
 
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
@@ -235,7 +235,7 @@ class _Entry:
         return ClassInvalidError(f"objects: {problem} ({where})", remedy)
 
 
-def _configuration(
+def _canonical_json(
     texts: tuple[str, str, str, str], arguments: bytes | None, permission: int, encoding: str
 ) -> bytes:
     """The entry as upstream makes the version of its content out of (vault, section 1.9)."""

@@ -18,13 +18,13 @@ from keyferry.contract import (
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
 )
-from keyferry.errors import ClassInvalidError, Hop, IdentityError, PlatformError
+from keyferry.errors import ClassInvalidError, IdentityError, PlatformError, Stage
 from keyferry.excerpt import excerpt
 from keyferry.service_accounts import parse_tokens, read_claims, subject_of
-from keyferry.vault.login import JwtLogin, Login, Pod
+from keyferry.vault.login import JwtLogin, Login, PodInfo
 from keyferry.vault.objects import parse_objects
-from keyferry.vault.secret_methods import METHODS, default_mount, method_from_secret
-from keyferry.vault.server import Server, is_namespace, parse_address
+from keyferry.vault.secret_methods import AUTH_METHODS, default_auth_mount, method_from_secret
+from keyferry.vault.server import Server, is_valid_namespace, parse_address
 from keyferry.vault.tls_settings import merge_layers
 from keyferry.vault_settings import TlsLayer
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from keyferry.vault.product import Product
     from keyferry.vault_settings import VaultSettings
 
-_MOUNT = re.compile(r"[A-Za-z0-9._~@:+=-]+(/[A-Za-z0-9._~@:+=-]+)*")
+_AUTH_MOUNT_PATTERN = re.compile(r"[A-Za-z0-9._~@:+=-]+(/[A-Za-z0-9._~@:+=-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class VaultMount:
+class MountParams:
     """Everything that one mount asks for.
 
     Attributes:
@@ -51,7 +51,7 @@ class VaultMount:
     objects: tuple[VaultObject, ...]
 
 
-class Parameters:
+class ProductParams:
     """The parameters of one class, by the spellings of a product.
 
     Args:
@@ -63,23 +63,23 @@ class Parameters:
         self._attributes = attributes
         self._product = product
 
-    def given(self, suffix: str) -> str | None:
+    def spelling(self, suffix: str) -> str | None:
         """The spelling in which a parameter is given, even if empty; the strongest first."""
-        keys = self._product.keys(suffix)
+        keys = self._product.spellings(suffix)
         return next((key for key in keys if key in self._attributes), None)
 
     def get(self, suffix: str) -> str:
         """A parameter with a prefix; "" where it is absent."""
-        return self._attributes.get(self.given(suffix) or "", "").strip()
+        return self._attributes.get(self.spelling(suffix) or "", "").strip()
 
-    def plain(self, key: str) -> str:
+    def get_exact(self, key: str) -> str:
         """A parameter without prefix; "" where it is absent."""
         return self._attributes.get(key, "").strip()
 
     def role(self) -> str:
         """The role of the auth method; "" where none is named."""
         keys = self._product.role_keys
-        return self.plain(next((key for key in keys if key in self._attributes), ""))
+        return self.get_exact(next((key for key in keys if key in self._attributes), ""))
 
 
 def parse_mount(
@@ -89,7 +89,7 @@ def parse_mount(
     target_path: str,
     product: Product,
     settings: VaultSettings,
-) -> VaultMount:
+) -> MountParams:
     """The mount that a call asks for.
 
     Args:
@@ -104,23 +104,25 @@ def parse_mount(
         ClassInvalidError: a parameter is missing or malformed.
         IdentityError: the token of the pod cannot be used, or its Secret lacks something.
     """
-    given = Parameters(attributes, product)
-    mount_keys = [given.given("KubernetesMountPath"), given.given("AuthMountPath")]
+    given = ProductParams(attributes, product)
+    mount_keys = [given.spelling("KubernetesMountPath"), given.spelling("AuthMountPath")]
     if all(mount_keys):
         both = f"{mount_keys[0]} and {mount_keys[1]}"
         raise ClassInvalidError(f"{both} are both set", f"Keep {mount_keys[1]}.")
     skip_verify = _boolean(given, "SkipTLSVerify")
     listed = attributes.get("objects", "")
     objects = parse_objects(listed) if listed.strip() else ()
-    tokens = _tokens(given)
+    tokens = _service_account_tokens(given)
     if not target_path:
         problem = "the call names no target path"
-        raise PlatformError(problem, "Whoever calls the provider must send it.", hop=Hop.REQUEST)
+        raise PlatformError(
+            problem, "Whoever calls the provider must send it.", stage=Stage.REQUEST
+        )
     kind = given.get("AuthMethod") or "kubernetes"
-    if kind not in METHODS:
-        key, words = given.given("AuthMethod"), ", ".join(METHODS)
+    if kind not in AUTH_METHODS:
+        key, words = given.spelling("AuthMethod"), ", ".join(AUTH_METHODS)
         raise ClassInvalidError(f"{key} is '{excerpt(kind)}'", f"Write one of: {words}.")
-    if not given.role() and METHODS[kind].needs_role:
+    if not given.role() and AUTH_METHODS[kind].needs_role:
         key = product.role_keys[0]
         raise ClassInvalidError(f"{key} is not set", f"Set {key} to a role of the auth method.")
     if not objects:
@@ -129,39 +131,43 @@ def parse_mount(
     server = _server(given, product, settings, skip_verify=skip_verify)
     named = given.get("AuthMountPath") or given.get("KubernetesMountPath")
     key = mount_keys[1] or mount_keys[0] if named else None
-    mount = _mount_path(named or default_mount(kind) or settings.auth_mount, key, product)
-    pod = _pod(given)
-    if METHODS[kind].from_secret:
+    mount = _check_auth_mount(
+        named or default_auth_mount(kind) or settings.auth_mount, key, product
+    )
+    pod = _pod_info(given)
+    if AUTH_METHODS[kind].from_secret:
         method, client_pem = method_from_secret(kind, secrets or {}, role=given.role())
-        return VaultMount(Login(server.with_client(client_pem), mount, method, pod), objects)
-    audience = given.plain("audience")
+        return MountParams(
+            Login(server.with_client_certificate(client_pem), mount, method, pod), objects
+        )
+    audience = given.get_exact("audience")
     token = tokens.get(audience or product.audience, "")
     _check_subject(token, pod)
-    return VaultMount(Login(server, mount, JwtLogin(given.role(), audience, token), pod), objects)
+    return MountParams(Login(server, mount, JwtLogin(given.role(), audience, token), pod), objects)
 
 
-def _pod(given: Parameters) -> Pod:
-    return Pod(
-        namespace=given.plain(POD_NAMESPACE),
-        name=given.plain(POD_NAME),
-        uid=given.plain(POD_UID),
-        service_account=given.plain(SERVICE_ACCOUNT),
+def _pod_info(params: ProductParams) -> PodInfo:
+    return PodInfo(
+        namespace=params.get_exact(POD_NAMESPACE),
+        name=params.get_exact(POD_NAME),
+        uid=params.get_exact(POD_UID),
+        service_account=params.get_exact(SERVICE_ACCOUNT),
     )
 
 
-def _boolean(given: Parameters, suffix: str) -> bool:
-    key = given.given(suffix)
+def _boolean(params: ProductParams, suffix: str) -> bool:
+    key = params.spelling(suffix)
     if key is None:
         return False
-    value = parse_boolean(given.get(suffix))
+    value = parse_boolean(params.get(suffix))
     if value is None:
-        problem = f"{key} is neither true nor false: '{excerpt(given.get(suffix))}'"
+        problem = f"{key} is neither true nor false: '{excerpt(params.get(suffix))}'"
         raise ClassInvalidError(problem, 'Write "true" or "false".')
     return value
 
 
-def _tokens(given: Parameters) -> Mapping[str, str]:
-    text = given.plain(SERVICE_ACCOUNT_TOKENS)
+def _service_account_tokens(params: ProductParams) -> Mapping[str, str]:
+    text = params.get_exact(SERVICE_ACCOUNT_TOKENS)
     tokens = parse_tokens(text) if text else {}
     if tokens is None:
         raise IdentityError(
@@ -172,7 +178,7 @@ def _tokens(given: Parameters) -> Mapping[str, str]:
     return tokens
 
 
-def _check_subject(token: str, pod: Pod) -> None:
+def _check_subject(token: str, pod: PodInfo) -> None:
     """Refuse a token that says it is of another service account than the pod's.
 
     Kubelet never sends one; a class could carry one, to profit from the login of another pod.
@@ -187,29 +193,29 @@ def _check_subject(token: str, pod: Pod) -> None:
 
 
 def _server(
-    given: Parameters, product: Product, settings: VaultSettings, *, skip_verify: bool
+    params: ProductParams, product: Product, settings: VaultSettings, *, skip_verify: bool
 ) -> Server:
     layer = TlsLayer(
-        ca_file=given.get("CACertPath"),
-        ca_folder=given.get("CADirectory"),
-        server_name=given.get("TLSServerName"),
-        client_cert=given.get("TLSClientCertPath"),
-        client_key=given.get("TLSClientKeyPath"),
+        ca_file=params.get("CACertPath"),
+        ca_folder=params.get("CADirectory"),
+        server_name=params.get("TLSServerName"),
+        client_cert=params.get("TLSClientCertPath"),
+        client_key=params.get("TLSClientKeyPath"),
         skip_verify=skip_verify,
     )
     tls = merge_layers(
         (*settings.tls, layer), merges_cas=product.merges_cas, error=ClassInvalidError
     )
-    text = settings.agent_address or given.get("Address") or settings.address
-    key = given.given("Address") or f"--{product.name}-addr"
+    text = settings.agent_address or params.get("Address") or settings.address
+    key = params.spelling("Address") or f"--{product.name}-addr"
     try:
         address = parse_address(text)
     except ValueError as error:
         remedy = "Write it as https://vault.example.com:8200 or unix:///path."
         raise ClassInvalidError(f"{key}: the address {error}", remedy) from None
-    namespace = given.get("Namespace") or settings.namespace
-    if not is_namespace(namespace):
-        named = given.given("Namespace") if given.get("Namespace") else None
+    namespace = params.get("Namespace") or settings.namespace
+    if not is_valid_namespace(namespace):
+        named = params.spelling("Namespace") if params.get("Namespace") else None
         where = named or f"--{product.name}-namespace"
         problem = f"{where} '{excerpt(namespace)}' cannot be the path of a namespace"
         raise ClassInvalidError(problem, f"Write it as in `{product.command} namespace list`.")
@@ -218,17 +224,17 @@ def _server(
         namespace=namespace.strip("/"),
         tls=tls,
         headers=settings.headers,
-        redirects=settings.redirects,
+        redirects=settings.follow_redirects,
         proxy=settings.proxy,
         command=product.command,
     )
 
 
-def _mount_path(text: str, key: str | None, product: Product) -> str:
-    """The path of an auth method; `key` is the parameter that names it, None for the flag."""
+def _check_auth_mount(text: str, parameter: str | None, product: Product) -> str:
+    """The path of an auth method; `parameter` is the parameter that names it, None for the flag."""
     path = text.strip("/").removeprefix("auth/")
-    if not _MOUNT.fullmatch(path) or ".." in path.split("/"):
-        where = key or f"--{product.name}-mount"
+    if not _AUTH_MOUNT_PATTERN.fullmatch(path) or ".." in path.split("/"):
+        where = parameter or f"--{product.name}-mount"
         raise ClassInvalidError(
             f"{where} '{excerpt(text)}' cannot be the path of an auth method",
             f"Write it as in `{product.command} auth list`, without auth/.",

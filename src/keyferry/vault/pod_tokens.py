@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 from keyferry.errors import IdentityError
 
 if TYPE_CHECKING:
-    from keyferry.vault.login import Pod
+    from keyferry.vault.login import PodInfo
     from keyferry.vault.product import Product
 
 
-class PodTokens(Protocol):
+class TokenRequester(Protocol):
     """Makes tokens of service accounts, bound to pods."""
 
-    async def make(self, pod: Pod, audience: str) -> str:
+    async def request_token(self, pod: PodInfo, audience: str) -> str:
         """A token for the service account of `pod`.
 
         Args:
@@ -26,7 +26,7 @@ class PodTokens(Protocol):
         """
 
 
-class NoPodTokens:
+class DisabledTokenRequester:
     """Makes none: this process has no right to the tokens of service accounts.
 
     Args:
@@ -36,7 +36,7 @@ class NoPodTokens:
     def __init__(self, product: Product) -> None:
         self._product = product
 
-    async def make(self, pod: Pod, audience: str) -> str:
+    async def request_token(self, pod: PodInfo, audience: str) -> str:
         """See `PodTokens.make`; always raises."""
         wanted = audience or self._product.audience
         raise IdentityError(

@@ -16,57 +16,57 @@ class Product:
         name: what `spec.provider` of a class says.
         title: how a person calls it.
         command: its command line, for remedies.
-        prefixes: how parameters may begin, the first one that is there counts.
+        param_prefixes: how parameters may begin, the first one that is there counts.
         role_keys: the parameters that may name the role, likewise.
         audience: of the service-account token, for classes that name none.
-        environment: how its environment variables begin, likewise.
-        hmac_secret: the Secret with the key of versions, where no other is named.
+        env_prefixes: how its environment variables begin, likewise.
+        default_hmac_secret: the Secret with the key of versions, where no other is named.
         runtime_name: what the provider calls itself on the wire.
         merges_cas: whether all CAs that are named count together with those of the machine, instead
             of the last ones named alone.
-        tells_mount_type: whether `mount_type` is part of a whole answer.
+        has_mount_type: whether `mount_type` is part of a whole answer.
     """
 
     name: str
     title: str
     command: str
-    prefixes: tuple[str, ...]
+    param_prefixes: tuple[str, ...]
     role_keys: tuple[str, ...]
     audience: str
-    environment: tuple[str, ...]
-    hmac_secret: str
+    env_prefixes: tuple[str, ...]
+    default_hmac_secret: str
     runtime_name: str
     merges_cas: bool
-    tells_mount_type: bool
+    has_mount_type: bool
 
-    def keys(self, suffix: str) -> tuple[str, ...]:
+    def spellings(self, suffix: str) -> tuple[str, ...]:
         """The spellings of a parameter, such as `vaultAddress`, the strongest first."""
-        return tuple(prefix + suffix for prefix in self.prefixes)
+        return tuple(prefix + suffix for prefix in self.param_prefixes)
 
 
 VAULT = Product(
     name="vault",
     title="Vault",
     command="vault",
-    prefixes=("vault",),
+    param_prefixes=("vault",),
     role_keys=("roleName",),
     audience="vault",
-    environment=("VAULT_",),
-    hmac_secret="vault-csi-provider-hmac-key",  # noqa: S106 - its name
+    env_prefixes=("VAULT_",),
+    default_hmac_secret="vault-csi-provider-hmac-key",  # noqa: S106 - its name
     runtime_name="vault-csi-provider",
     merges_cas=False,
-    tells_mount_type=True,
+    has_mount_type=True,
 )
 OPENBAO = Product(
     name="openbao",
     title="OpenBao",
     command="bao",
-    prefixes=("bao", "openbao", "vault"),
+    param_prefixes=("bao", "openbao", "vault"),
     role_keys=("baoRoleName", "openbaoRoleName", "vaultRoleName", "roleName"),
     audience="openbao",
-    environment=("BAO_", "VAULT_"),
-    hmac_secret="openbao-csi-provider-hmac-key",  # noqa: S106 - its name
+    env_prefixes=("BAO_", "VAULT_"),
+    default_hmac_secret="openbao-csi-provider-hmac-key",  # noqa: S106 - its name
     runtime_name="openbao-csi-provider",
     merges_cas=True,
-    tells_mount_type=False,
+    has_mount_type=False,
 )

@@ -9,55 +9,53 @@ from typing import TYPE_CHECKING
 from keyferry import __version__
 from keyferry.clocks import SystemClock
 from keyferry.contract import API_VERSION, ProviderVersion
-from keyferry.economy.proofs import Proofs
+from keyferry.economy.proofs import BulkRevalidator
 from keyferry.errors import KeyferryError, PlatformError
-from keyferry.failures import within
+from keyferry.failures import prefixed
 from keyferry.https import HttpsClient
-from keyferry.vault.delivery import deliver
+from keyferry.vault.delivery import render_all
 from keyferry.vault.http import VaultHttp
-from keyferry.vault.key_secret import KeySecret
+from keyferry.vault.key_secret import HmacKeySecret
 from keyferry.vault.kubernetes_api import KubernetesApi
 from keyferry.vault.lease_store import LeaseStore
-from keyferry.vault.leases import Leases
+from keyferry.vault.leases import LeaseManager
 from keyferry.vault.params import parse_mount
-from keyferry.vault.pod_tokens import NoPodTokens
+from keyferry.vault.pod_tokens import DisabledTokenRequester
 from keyferry.vault.product import OPENBAO, VAULT
-from keyferry.vault.reader import LeasedPaths, Reader, VaultParts
-from keyferry.vault.session import Vaults
-from keyferry.vault.sessions import Sessions
+from keyferry.vault.reader import LeasedPathSet, ProviderServices, VaultReader
+from keyferry.vault.session import VaultTransport
+from keyferry.vault.sessions import SessionCache
 from keyferry.vault.tls import TlsContexts
-from keyferry.vault.token_requests import TokenRequests
-from keyferry.vault.version_key import VersionKey
+from keyferry.vault.token_requests import ApiTokenRequester
+from keyferry.vault.version_key import HmacKey
 
 if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.contract import MountCall, MountResult, Provider
-    from keyferry.economy.hub import Economy
-    from keyferry.expiry import Ending
+    from keyferry.economy.hub import Fetcher
+    from keyferry.expiry import ExpiringLease
     from keyferry.metrics import Metrics
-    from keyferry.provider_parts import ProviderParts
-    from keyferry.vault.pod_tokens import PodTokens
+    from keyferry.provider_parts import ProviderDependencies
+    from keyferry.vault.pod_tokens import TokenRequester
     from keyferry.vault.product import Product
     from keyferry.vault_settings import VaultSettings
 
 
-def build_vault(parts: ProviderParts) -> Provider:
+def build_vault(deps: ProviderDependencies) -> Provider:
     """The provider for `spec.provider: vault`."""
-    return _build(VAULT, parts, parts.settings.vault)
+    return _build(VAULT, deps, deps.settings.vault)
 
 
-def build_openbao(parts: ProviderParts) -> Provider:
+def build_openbao(deps: ProviderDependencies) -> Provider:
     """The provider for `spec.provider: openbao`."""
-    return _build(OPENBAO, parts, parts.settings.openbao)
+    return _build(OPENBAO, deps, deps.settings.openbao)
 
 
-def _build(product: Product, parts: ProviderParts, settings: VaultSettings) -> VaultProvider:
-    https = parts.https
-    if settings.limits.seconds is not None:
-        https = replace(https, try_timeout=settings.limits.seconds)
-    return VaultProvider(
-        product, HttpsClient(https), parts.economy, settings, metrics=parts.metrics
-    )
+def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings) -> VaultProvider:
+    https = deps.https
+    if settings.limits.call_timeout is not None:
+        https = replace(https, try_timeout=settings.limits.call_timeout)
+    return VaultProvider(product, HttpsClient(https), deps.fetcher, settings, metrics=deps.metrics)
 
 
 class VaultProvider:
@@ -66,10 +64,11 @@ class VaultProvider:
     Args:
         product: which one.
         https: its connections; closed with it.
-        economy: spares the vaults.
+        fetcher: spares the vaults.
         settings: what it was told.
         clock: how time passes.
-        tokens: makes service-account tokens where kubelet sent none; None: as the settings say.
+        token_requester: makes service-account tokens where kubelet sent none; None: as the settings
+            say.
         metrics: what is counted.
 
     Attributes:
@@ -80,47 +79,47 @@ class VaultProvider:
         self,
         product: Product,
         https: HttpsClient,
-        economy: Economy,
+        fetcher: Fetcher,
         settings: VaultSettings,
         *,
         clock: Clock | None = None,
-        tokens: PodTokens | None = None,
+        token_requester: TokenRequester | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._product = product
         self._https = https
         self._settings = settings
-        self._economy = economy
+        self._fetcher = fetcher
         self._http = VaultHttp(https, TlsContexts(metrics))
         clock = clock or SystemClock()
-        vaults = Vaults(self._http, economy, clock)
+        vaults = VaultTransport(self._http, fetcher, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
         store = LeaseStore(folder)
-        self.leases = Leases(
+        self.leases = LeaseManager(
             vaults,
             clock,
             store,
-            background=settings.keeps_leases,
-            idle=settings.lease_idle,
+            renew_in_background=settings.renew_leases,
+            idle_seconds=settings.lease_idle_seconds,
         )
         api = self._kubernetes_api()
-        self._parts = VaultParts(
+        self._services = ProviderServices(
             vaults,
-            economy,
-            Sessions(
+            fetcher,
+            SessionCache(
                 vaults,
-                tokens or self._pod_tokens(api),
-                identities=lambda: store.identities,
-                limit=settings.sessions,
+                token_requester or self._token_requester(api),
+                get_hasher=lambda: store.identity_hasher,
+                max_sessions=settings.max_sessions,
             ),
             self.leases,
-            LeasedPaths(),
-            Proofs(economy) if economy.proves else None,
+            LeasedPathSet(),
+            BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None,
         )
-        self._version_key = VersionKey(
+        self._hmac_key = HmacKey(
             product.name,
-            KeySecret(api, settings.hmac_secret) if api and settings.hmac_secret else None,
-            Path(settings.key_file) if settings.key_file else None,
+            HmacKeySecret(api, settings.hmac_secret) if api and settings.hmac_secret else None,
+            Path(settings.hmac_key_file) if settings.hmac_key_file else None,
             clock,
         )
 
@@ -129,7 +128,7 @@ class VaultProvider:
         try:
             return await self._mount(call)
         except KeyferryError as error:
-            raise within("error making mount request", error) from error.__cause__
+            raise prefixed("error making mount request", error) from error.__cause__
 
     async def version(self) -> ProviderVersion:
         """Tell the protocol and the product version."""
@@ -139,27 +138,27 @@ class VaultProvider:
         """Take up what an earlier process held; returns the target paths that it is for."""
         leases = self.leases.restore()
         for lease in leases:
-            grant, origin = lease.issued.grant, lease.issued.origin
+            grant, origin = lease.result.token, lease.result.origin
             if lease.id:
-                self._parts.leased.add(origin.server, lease.path)
-            if lease.id and origin.own_token:
-                self._parts.sessions.learn_kind(
-                    origin.server, origin.mount, kubernetes=grant.kubernetes
+                self._services.leased_paths.add(origin.server, lease.path)
+            if lease.id and origin.token_revocable:
+                self._services.sessions.remember_kind(
+                    origin.server, origin.auth_mount, kubernetes=grant.from_kubernetes_auth
                 )
         return frozenset(volume for lease in leases for volume in lease.volumes)
 
-    def endings(self) -> tuple[Ending, ...]:
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
         """The secrets that the vault renews no further."""
-        return self.leases.endings()
+        return self.leases.expiring_leases()
 
-    def volume_gone(self, target_path: str) -> None:
+    def volume_removed(self, target_path: str) -> None:
         """Give back what was made for this volume alone, without waiting for the vault."""
-        self.leases.volume_gone(target_path)
+        self.leases.volume_removed(target_path)
 
     async def close(self) -> None:
         """Release the connections; what pods use stays good."""
         await self.leases.close()
-        await self._version_key.close()
+        await self._hmac_key.close()
         await self._http.close()
         await self._https.close()
 
@@ -170,15 +169,15 @@ class VaultProvider:
             return None
         return KubernetesApi(
             self._http,
-            self._economy,
+            self._fetcher,
             url=settings.kubernetes_url,
-            folder=settings.service_account_folder,
+            service_account_folder=settings.service_account_folder,
         )
 
-    def _pod_tokens(self, api: KubernetesApi | None) -> PodTokens:
-        if api is None or not self._settings.creates_pod_tokens:
-            return NoPodTokens(self._product)
-        return TokenRequests(api)
+    def _token_requester(self, api: KubernetesApi | None) -> TokenRequester:
+        if api is None or not self._settings.create_pod_tokens:
+            return DisabledTokenRequester(self._product)
+        return ApiTokenRequester(api)
 
     async def _mount(self, call: MountCall) -> MountResult:
         mount = parse_mount(
@@ -193,17 +192,17 @@ class VaultProvider:
                 f"the development vault does not speak the API of {self._product.title}",
                 f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
             )
-        self._version_key.begin(call.purpose)
-        self._economy.limit(mount.login.server.host, self._settings.limits)
-        session = await self._parts.sessions.open(mount.login, call.purpose)
-        reader = Reader(self._parts, session, volume=call.target_path, purpose=call.purpose)
+        self._hmac_key.refresh_in_background(call.purpose)
+        self._fetcher.configure(mount.login.server.host, self._settings.limits)
+        session = await self._services.sessions.open(mount.login, call.purpose)
+        reader = VaultReader(self._services, session, volume=call.target_path, purpose=call.purpose)
         answers = await reader.read_all(found.request for found in mount.objects)
-        result = deliver(
+        result = render_all(
             mount.objects,
             answers,
-            mode=call.permission,
+            default_mode=call.permission,
             product=self._product,
-            version_key=await self._version_key.get(),
+            hmac_key=await self._hmac_key.get(),
         )
-        reader.settle(answers)
+        reader.retain_only(answers)
         return result

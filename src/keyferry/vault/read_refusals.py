@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
 from keyferry.excerpt import excerpt
 from keyferry.vault.login import TokenLogin
-from keyferry.vault.unavailable import quotable
+from keyferry.vault.unavailable import safe_to_quote
 
 if TYPE_CHECKING:
     from keyferry.vault.login import Login
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class SecretsEngine:
     """The secrets engine that a path leads into, as far as the vault tells.
 
     Attributes:
@@ -36,7 +36,7 @@ def read_error(
     request: ReadRequest,
     login: Login,
     *,
-    engine: Engine | None,
+    engine: SecretsEngine | None,
     token: str = "",
 ) -> VaultError:
     """The error for an answer that is neither the secret nor worth another try.
@@ -49,9 +49,9 @@ def read_error(
         engine: what the path leads into; None where the vault does not tell.
         token: that was sent, which is never repeated.
     """
-    quoted = quotable(errors, secrets=(token,))
+    quoted = safe_to_quote(errors, secrets=(token,))
     said = f": {'; '.join(quoted)}" if quoted else ""
-    if right := _right_path(request, engine, errors):
+    if right := _correct_kv_path(request, engine, errors):
         return ObjectNotFoundError(
             f"{request} is not a path of its engine: {login.server} keeps KV version "
             f"{right.version} at {right.mount} ({status}{said})",
@@ -59,9 +59,9 @@ def read_error(
         )
     match status:
         case 403:
-            return _denied(request, login, engine, said)
+            return _access_denied(request, login, engine, said)
         case 404:
-            return _missing(request, login, engine, said)
+            return _not_found(request, login, engine, said)
         case 405:
             return VaultError(
                 f"{login.server} does not take {request.method} at {request.path} (405{said})",
@@ -75,34 +75,38 @@ def read_error(
 
 
 @dataclass(frozen=True, slots=True)
-class _Right:
+class _KvCorrection:
     version: str
     mount: str
     path: str
 
 
-def _right_path(
-    request: ReadRequest, engine: Engine | None, errors: tuple[str, ...]
-) -> _Right | None:
+def _correct_kv_path(
+    request: ReadRequest, engine: SecretsEngine | None, errors: tuple[str, ...]
+) -> _KvCorrection | None:
     """How the path should be, where version 1 and 2 of KV are mixed up."""
     path = request.path.path
     if engine is not None and engine.type in ("kv", "generic"):
         rest = path.removeprefix(engine.path).strip("/")
         first = rest.partition("/")[0]
-        if engine.version == 2 and first not in _V2_PARTS:
-            return _Right("2", f"{engine.path}/", f"{engine.path}/data/{rest}")
+        if engine.version == 2 and first not in _KV2_SUBPATHS:
+            return _KvCorrection("2", f"{engine.path}/", f"{engine.path}/data/{rest}")
         if engine.version != 2 and first == "data":
-            return _Right("1", f"{engine.path}/", f"{engine.path}/{rest.removeprefix('data/')}")
+            return _KvCorrection(
+                "1", f"{engine.path}/", f"{engine.path}/{rest.removeprefix('data/')}"
+            )
         return None
     if any("versioned k/v" in error.lower() for error in errors):
         mount, _, rest = path.partition("/")
-        return _Right("2", f"{mount}/", f"{mount}/data/{rest}")
+        return _KvCorrection("2", f"{mount}/", f"{mount}/data/{rest}")
     return None
 
 
-_WRITING = frozenset({"pki", "ssh", "transit"})
+_GENERATING_ENGINES = frozenset({"pki", "ssh", "transit"})
 """The engines that make something of arguments."""
-_V2_PARTS = frozenset({"data", "metadata", "config", "delete", "undelete", "destroy", "subkeys"})
+_KV2_SUBPATHS = frozenset(
+    {"data", "metadata", "config", "delete", "undelete", "destroy", "subkeys"}
+)
 
 
 def policy_line(request: ReadRequest) -> str:
@@ -112,13 +116,14 @@ def policy_line(request: ReadRequest) -> str:
     return f'path "{request.path}" {{ capabilities = [{wanted}] }}'
 
 
-def _denied(
-    request: ReadRequest, login: Login, engine: Engine | None, said: str
+def _access_denied(
+    request: ReadRequest, login: Login, engine: SecretsEngine | None, vault_text: str
 ) -> AccessDeniedError:
-    if engine is not None and engine.type in _WRITING and request.method == "GET":
+    if engine is not None and engine.type in _GENERATING_ENGINES and request.method == "GET":
         return AccessDeniedError(
-            f"{login.server} does not let {login.who} (auth/{login.mount}) read {request} "
-            f"(403{said})",
+            f"{login.server} does not let {login.display_name} (auth/{login.auth_mount}) "
+            f"read {request} "
+            f"(403{vault_text})",
             f"The {engine.type} engine makes what is asked for by method: PUT, with secretArgs; "
             f"the policy then needs: {policy_line(replace(request, method='PUT'))}",
         )
@@ -126,32 +131,33 @@ def _denied(
     ended = isinstance(login.method, TokenLogin)
     token = f"See whether the token is still good: {login.server.command} token lookup. "
     return AccessDeniedError(
-        f"{login.server} does not let {login.who} (auth/{login.mount}) {verb}{request} (403{said})",
+        f"{login.server} does not let {login.display_name} (auth/{login.auth_mount}) "
+        f"{verb}{request} (403{vault_text})",
         f"{token if ended else ''}Add to a policy of {'it' if ended else 'the role'}: "
         f"{policy_line(request)}. A path that does not exist is "
         "refused in the same way; for KV version 2 it has data/ after the mount.",
     )
 
 
-def _missing(
-    request: ReadRequest, login: Login, engine: Engine | None, said: str
+def _not_found(
+    request: ReadRequest, login: Login, engine: SecretsEngine | None, vault_text: str
 ) -> ObjectNotFoundError:
-    if "no handler for route" in said:
+    if "no handler for route" in vault_text:
         return ObjectNotFoundError(
-            f"{login.server} has no secrets engine at {request} (404{said})",
+            f"{login.server} has no secrets engine at {request} (404{vault_text})",
             f"Correct secretPath: {login.server.command} secrets list; "
             f"engines belong to one namespace ({login.server.namespace or 'the root'}).",
         )
     what = f"the {engine.type} engine at {engine.path}/" if engine else "it"
     query = f"?{request.path.query}" if request.path.query else ""
     return ObjectNotFoundError(
-        f"there is nothing at {request}{excerpt(query)} in {login.server} (404{said})",
+        f"there is nothing at {request}{excerpt(query)} in {login.server} (404{vault_text})",
         f"Correct secretPath; {what} may also have had it deleted, or never had this version. See "
-        f"what there is: {_look(request, engine, login.server.command)}.",
+        f"what there is: {_inspect_commands(request, engine, login.server.command)}.",
     )
 
 
-def _look(request: ReadRequest, engine: Engine | None, command: str) -> str:
+def _inspect_commands(request: ReadRequest, engine: SecretsEngine | None, command: str) -> str:
     """The commands that show what is beside and behind a path."""
     if engine is None:
         return f"{command} list, {command} kv metadata get"

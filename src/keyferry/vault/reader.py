@@ -12,100 +12,100 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keyferry.economy.key import FetchKey
+from keyferry.economy.key import CacheKey
 from keyferry.errors import KeyferryError
-from keyferry.vault.answer import weigh
+from keyferry.vault.answer import memory_size
 from keyferry.vault.client import VaultClient
-from keyferry.vault.folder_list import FolderList
-from keyferry.vault.kv_list import is_provable, kv_secret
-from keyferry.vault.lease import Issued, origin_of
+from keyferry.vault.folder_list import KvListing
+from keyferry.vault.kv_list import is_revalidatable, parse_kv_path
+from keyferry.vault.lease import ReadResult, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.contract import Purpose
-    from keyferry.economy.errand import Errand
-    from keyferry.economy.hub import Economy
-    from keyferry.economy.proofs import Proofs
-    from keyferry.vault.answer import Answer
-    from keyferry.vault.leases import Leases
+    from keyferry.economy.errand import RetryingCaller
+    from keyferry.economy.hub import Fetcher
+    from keyferry.economy.proofs import BulkRevalidator
+    from keyferry.vault.answer import VaultResponse
+    from keyferry.vault.leases import LeaseManager
     from keyferry.vault.objects import ReadRequest
     from keyferry.vault.server import Server
-    from keyferry.vault.session import Vaults
-    from keyferry.vault.sessions import OpenSession, Sessions
+    from keyferry.vault.session import VaultTransport
+    from keyferry.vault.sessions import OpenSession, SessionCache
 
 MAX_LEASED_PATHS = 10_000
 
 
-class LeasedPaths:
+class LeasedPathSet:
     """The paths that are known to give leases; the oldest go when they are too many."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], None] = {}
+        self._paths: dict[tuple[str, str, str], None] = {}
 
     def add(self, server: Server, path: str) -> None:
         """Remember one."""
-        self._known[_place(server, path)] = None
-        if len(self._known) > MAX_LEASED_PATHS:
-            del self._known[next(iter(self._known))]
+        self._paths[_path_key(server, path)] = None
+        if len(self._paths) > MAX_LEASED_PATHS:
+            del self._paths[next(iter(self._paths))]
 
     def has(self, server: Server, path: str) -> bool:
         """Whether it is one."""
-        return _place(server, path) in self._known
+        return _path_key(server, path) in self._paths
 
 
-def _place(server: Server, path: str) -> tuple[str, str, str]:
+def _path_key(server: Server, path: str) -> tuple[str, str, str]:
     return server.host, server.namespace, path
 
 
 @dataclass(frozen=True, slots=True)
-class VaultParts:
+class ProviderServices:
     """What all mounts of one provider share.
 
     Attributes:
-        vaults: the way to the vaults.
-        economy: shares calls.
+        transport: the way to the vaults.
+        fetcher: shares calls.
         sessions: the logins.
         leases: what is held for pods.
-        leased: the paths that give leases.
-        proofs: prove that nothing has changed; None: nobody asks for that.
+        leased_paths: the paths that give leases.
+        revalidator: prove that nothing has changed; None: nobody asks for that.
     """
 
-    vaults: Vaults
-    economy: Economy
-    sessions: Sessions
-    leases: Leases
-    leased: LeasedPaths
-    proofs: Proofs | None
+    transport: VaultTransport
+    fetcher: Fetcher
+    sessions: SessionCache
+    leases: LeaseManager
+    leased_paths: LeasedPathSet
+    revalidator: BulkRevalidator | None
 
 
-class Reader:
+class VaultReader:
     """Reads for one mount.
 
     Args:
-        parts: shared with all mounts.
+        services: shared with all mounts.
         session: as whom.
         volume: the target path that it is for.
         purpose: why.
     """
 
     def __init__(
-        self, parts: VaultParts, session: OpenSession, *, volume: str, purpose: Purpose
+        self, services: ProviderServices, session: OpenSession, *, volume: str, purpose: Purpose
     ) -> None:
-        self._parts = parts
+        self._services = services
         self._session = session
         self._login = session.login
-        self._of_pod = parts.sessions.whole_identity(session.login, per_pod=True)
+        self._pod_identity = services.sessions.identity_key(session.login, per_pod=True)
         self._volume = volume
         self._purpose = purpose
-        self._stored: set[FetchKey] = set()
+        self._cached_keys: set[CacheKey] = set()
 
     async def read_all(
         self, requests: Iterable[ReadRequest]
-    ) -> Mapping[ReadRequest, Answer | KeyferryError]:
+    ) -> Mapping[ReadRequest, VaultResponse | KeyferryError]:
         """Every request with what came of it; one that fails keeps no other from being read."""
 
-        async def one(request: ReadRequest) -> Answer | KeyferryError:
+        async def one(request: ReadRequest) -> VaultResponse | KeyferryError:
             try:
                 return await self._read(request)
             except KeyferryError as error:
@@ -115,77 +115,85 @@ class Reader:
         answers = await asyncio.gather(*map(one, wanted))
         return dict(zip(wanted, answers, strict=True))
 
-    def settle(self, requests: Iterable[ReadRequest]) -> None:
+    def retain_only(self, requests: Iterable[ReadRequest]) -> None:
         """The volume holds these; what was held for others that it had is given back."""
-        self._parts.leases.settle(self._volume, map(self._own_key, requests))
-        self._parts.economy.settle(self._volume, self._stored)
+        self._services.leases.retain_only(self._volume, map(self._pod_key, requests))
+        self._services.fetcher.retain_only(self._volume, self._cached_keys)
 
-    async def _read(self, request: ReadRequest) -> Answer:
-        known = self._parts.leased.has(self._login.server, request.path.path)
-        if known or not request.shareable or self._own_key(request) in self._parts.leases:
-            return await self._obtain(request)
-        mine: list[Issued] = []
+    async def _read(self, request: ReadRequest) -> VaultResponse:
+        known = self._services.leased_paths.has(self._login.server, request.path.path)
+        if known or not request.cacheable or self._pod_key(request) in self._services.leases:
+            return await self._read_leased(request)
+        mine: list[ReadResult] = []
 
-        async def call(errand: Errand) -> Issued:
-            mine.append(await self._ask(self._session, request, errand))
+        async def call(errand: RetryingCaller) -> ReadResult:
+            mine.append(await self._read_with(self._session, request, errand))
             return mine[0]
 
-        key = self._key(request, per_pod=False)
-        issued: Issued = await self._parts.economy.fetch(
+        key = self._cache_key(request, per_pod=False)
+        issued: ReadResult = await self._services.fetcher.fetch(
             key,
             call,
             purpose=self._purpose,
-            weigh=lambda found: None if found.answer.lease_id else weigh(found.answer),
-            unchanged=partial(self._has_not_changed, request),
+            size_of=lambda found: None if found.response.lease_id else memory_size(found.response),
+            revalidate=partial(self._revalidate, request),
             volume=self._volume,
         )
-        if not issued.answer.lease_id:
-            self._stored.add(key)
-            return issued.answer
-        self._parts.leased.add(self._login.server, request.path.path)
-        if mine and self._parts.leases.hold(self._own_key(request), request, issued, self._volume):
-            return issued.answer
-        return await self._obtain(request)
+        if not issued.response.lease_id:
+            self._cached_keys.add(key)
+            return issued.response
+        self._services.leased_paths.add(self._login.server, request.path.path)
+        if mine and self._services.leases.track(
+            self._pod_key(request), request, issued, self._volume
+        ):
+            return issued.response
+        return await self._read_leased(request)
 
-    async def _has_not_changed(self, request: ReadRequest, held: Issued, _: Errand) -> bool:
+    async def _revalidate(
+        self, request: ReadRequest, cached: ReadResult, _: RetryingCaller
+    ) -> bool:
         """Whether the list of its folder proves that what is held is still there."""
-        proofs, secret = self._parts.proofs, kv_secret(request.path)
-        if proofs is None or secret is None or not is_provable(held.answer):
+        proofs, secret = self._services.revalidator, parse_kv_path(request.path)
+        if proofs is None or secret is None or not is_revalidatable(cached.response):
             return False
-        client = partial(VaultClient, self._parts.vaults, self._session)
-        key = self._key(request, per_pod=False)
-        return await proofs.has_not_changed(FolderList(client, key, secret))
+        client = partial(VaultClient, self._services.transport, self._session)
+        key = self._cache_key(request, per_pod=False)
+        return await proofs.revalidate(KvListing(client, key, secret))
 
-    async def _obtain(self, request: ReadRequest) -> Answer:
-        return await self._parts.leases.obtain(
-            self._own_key(request), request, self._volume, lambda: self._make(request)
+    async def _read_leased(self, request: ReadRequest) -> VaultResponse:
+        return await self._services.leases.get_or_create(
+            self._pod_key(request), request, self._volume, lambda: self._read_for_pod(request)
         )
 
-    async def _make(self, request: ReadRequest) -> Issued:
+    async def _read_for_pod(self, request: ReadRequest) -> ReadResult:
         """Ask for this pod alone."""
-        if not self._parts.leased.has(self._login.server, request.path.path):
-            issued = await self._ask(self._session, request, self._errand())
-            if issued.answer.lease_id:
-                self._parts.leased.add(self._login.server, request.path.path)
+        if not self._services.leased_paths.has(self._login.server, request.path.path):
+            issued = await self._read_with(self._session, request, self._new_caller())
+            if issued.response.lease_id:
+                self._services.leased_paths.add(self._login.server, request.path.path)
             return issued
-        session = await self._parts.sessions.open(self._login, self._purpose, per_pod=True)
-        return await self._ask(session, request, self._errand())
+        session = await self._services.sessions.open(self._login, self._purpose, per_pod=True)
+        return await self._read_with(session, request, self._new_caller())
 
-    def _errand(self) -> Errand:
-        return self._parts.vaults.errand(self._login, self._purpose)
+    def _new_caller(self) -> RetryingCaller:
+        return self._services.transport.caller_for(self._login, self._purpose)
 
-    async def _ask(self, session: OpenSession, request: ReadRequest, errand: Errand) -> Issued:
-        client = VaultClient(self._parts.vaults, session, errand)
+    async def _read_with(
+        self, session: OpenSession, request: ReadRequest, caller: RetryingCaller
+    ) -> ReadResult:
+        client = VaultClient(self._services.transport, session, caller)
         answer, grant = await client.read(request)
-        return Issued(answer, grant, origin_of(session.login), session.session, session.shared)
+        return ReadResult(
+            answer, grant, origin_of(session.login), session.underlying, session.shared
+        )
 
-    def _key(self, request: ReadRequest, *, per_pod: bool) -> FetchKey:
-        identity = self._of_pod if per_pod else self._session.identity
+    def _cache_key(self, request: ReadRequest, *, per_pod: bool) -> CacheKey:
+        identity = self._pod_identity if per_pod else self._session.identity
         arguments = () if request.arguments is None else (request.arguments.decode(),)
         item = (request.method, request.path.path, request.path.query, *arguments)
-        return FetchKey(self._login.server.host, identity, item)
+        return CacheKey(self._login.server.host, identity, item)
 
-    def _own_key(self, request: ReadRequest) -> FetchKey:
+    def _pod_key(self, request: ReadRequest) -> CacheKey:
         """The question as this pod asks it; where it has no name, as this volume does."""
-        key = self._key(request, per_pod=True)
-        return key if self._login.pod.uid else key._replace(item=(*key.item, self._volume))
+        key = self._cache_key(request, per_pod=True)
+        return key if self._login.pod.uid else key._replace(resource=(*key.resource, self._volume))

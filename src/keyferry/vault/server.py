@@ -59,7 +59,7 @@ class Server:
         """How messages call it."""
         return self.address.host
 
-    def with_client(self, pem: bytes) -> Server:
+    def with_client_certificate(self, pem: bytes) -> Server:
         """The same with a client certificate and its key, unless `pem` is empty."""
         if not pem:
             return self
@@ -98,6 +98,6 @@ def parse_address(text: str) -> Address:
     return Address(f"{parts.scheme}://{where}{parts.path.rstrip('/')}")
 
 
-def is_namespace(text: str) -> bool:
+def is_valid_namespace(text: str) -> bool:
     """Whether a namespace can be called so; "" is the root."""
     return not text or bool(_NAMESPACE.fullmatch(text) and text.isascii())

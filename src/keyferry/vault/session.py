@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from keyferry.economy.flights import Flight
+from keyferry.economy.flights import SharedCall
 from keyferry.errors import IdentityError, KeyferryError
-from keyferry.vault.answer import BadAnswerError, read_answer
-from keyferry.vault.grant import Grant, read_grant
-from keyferry.vault.http import VaultReply, VaultRequest
+from keyferry.vault.answer import MalformedResponseError, parse_response
+from keyferry.vault.grant import VaultToken, parse_token
+from keyferry.vault.http import RawResponse, VaultRequest
 from keyferry.vault.login import JwtLogin, Login, TokenLogin
 from keyferry.vault.login_refusals import login_error
 
 if TYPE_CHECKING:
     from keyferry.clocks import Clock
     from keyferry.contract import Purpose
-    from keyferry.economy.errand import Errand
-    from keyferry.economy.hub import Economy
-    from keyferry.retry import TryFailed
+    from keyferry.economy.errand import RetryingCaller
+    from keyferry.economy.hub import Fetcher
+    from keyferry.retry import RetryableFailure
     from keyferry.vault.http import VaultHttp
-    from keyferry.vault.pod_tokens import PodTokens
+    from keyferry.vault.pod_tokens import TokenRequester
     from keyferry.vault.server import Server
 
-RENEW_SELF = "/v1/auth/token/renew-self"
+RENEW_SELF_PATH = "/v1/auth/token/renew-self"
 
 
-class Asker(Protocol):
+class Principal(Protocol):
     """Who asks which vault."""
 
     @property
@@ -37,56 +37,58 @@ class Asker(Protocol):
         """The kind of the login, one word."""
 
 
-class Vaults:
+class VaultTransport:
     """The way to all vaults: requests in their turns, with further tries.
 
     Args:
         http: makes single requests.
-        economy: decides about turns and tries.
+        fetcher: decides about turns and tries.
         clock: how time passes.
     """
 
-    def __init__(self, http: VaultHttp, economy: Economy, clock: Clock) -> None:
+    def __init__(self, http: VaultHttp, fetcher: Fetcher, clock: Clock) -> None:
         self._http = http
-        self._economy = economy
+        self._fetcher = fetcher
         self.now = clock.monotonic
 
-    def errand(self, asker: Asker, purpose: Purpose) -> Errand:
+    def caller_for(self, principal: Principal, purpose: Purpose) -> RetryingCaller:
         """For requests that are not shared."""
-        return self._economy.errand(asker.server.host, purpose, mode=asker.mode)
+        return self._fetcher.caller_for(principal.server.host, purpose, mode=principal.mode)
 
-    async def send(self, server: Server, request: VaultRequest, errand: Errand) -> VaultReply:
+    async def send(
+        self, server: Server, request: VaultRequest, caller: RetryingCaller
+    ) -> RawResponse:
         """The answer to a request, be it a refusal.
 
         Raises:
             VaultError: none came, or the vault says "later" to the last.
         """
 
-        async def attempt(seconds: float) -> VaultReply | TryFailed:
+        async def attempt(seconds: float) -> RawResponse | RetryableFailure:
             return await self._http.send(server, request, seconds)
 
-        return await errand.run(attempt)
+        return await caller.call(attempt)
 
-    async def renew(self, asker: Asker, grant: Grant, purpose: Purpose) -> bool:
+    async def renew_token(self, principal: Principal, token: VaultToken, purpose: Purpose) -> bool:
         """Have a token renewed; whether the vault did.
 
         Raises:
             VaultError: the vault does not answer.
         """
-        why = f"renew a token of {asker.server}"
-        request = VaultRequest(RENEW_SELF, why, "PUT", b"{}", token=grant.token)
+        why = f"renew a token of {principal.server}"
+        request = VaultRequest(RENEW_SELF_PATH, why, "PUT", b"{}", token=token.value)
         now = self.now()
-        reply = await self.send(asker.server, request, self.errand(asker, purpose))
-        if not reply.good:
+        reply = await self.send(principal.server, request, self.caller_for(principal, purpose))
+        if not reply.ok:
             return False
         try:
-            renewed = read_grant(read_answer(reply.body), now)
-        except BadAnswerError:
+            renewed = parse_token(parse_response(reply.body), now)
+        except MalformedResponseError:
             return False
         # Near the greatest age that it may have, a token is renewed for ever shorter times.
-        shrinks = renewed.life and renewed.life < grant.life / 3
-        grant.life, grant.since = renewed.life, now
-        grant.renewable = renewed.renewable and not shrinks
+        shrinks = renewed.ttl and renewed.ttl < token.ttl / 3
+        token.ttl, token.issued_at = renewed.ttl, now
+        token.renewable = renewed.renewable and not shrinks
         return True
 
 
@@ -94,22 +96,22 @@ class Session:
     """The token of one identity.
 
     Args:
-        vaults: where it is asked for.
-        tokens: makes service-account tokens where kubelet sent none.
+        transport: where it is asked for.
+        token_requester: makes service-account tokens where kubelet sent none.
     """
 
-    def __init__(self, vaults: Vaults, tokens: PodTokens) -> None:
-        self._vaults = vaults
-        self._tokens = tokens
-        self._grant: Grant | None = None
-        self._flight: tuple[Login, Flight[Grant]] | None = None
+    def __init__(self, transport: VaultTransport, token_requester: TokenRequester) -> None:
+        self._transport = transport
+        self._token_requester = token_requester
+        self._token: VaultToken | None = None
+        self._in_flight: tuple[Login, SharedCall[VaultToken]] | None = None
 
     @property
-    def current(self) -> Grant | None:
+    def cached_token(self) -> VaultToken | None:
         """The token that is kept, good or not."""
-        return self._grant
+        return self._token
 
-    async def grant(self, login: Login, purpose: Purpose) -> Grant:
+    async def get_token(self, login: Login, purpose: Purpose) -> VaultToken:
         """A token that should be good.
 
         Args:
@@ -120,63 +122,67 @@ class Session:
             IdentityError: the vault refuses the login.
             VaultError: it does not answer.
         """
-        kept = self._grant
-        if kept is not None and self._vaults.now() < kept.renew_at:
+        kept = self._token
+        if kept is not None and self._transport.now() < kept.renew_at:
             return kept
-        joined = self._flight
+        joined = self._in_flight
         if joined is None:
-            return await self._start(login, purpose).wait()
+            return await self._start_login(login, purpose).wait()
         try:
             return await joined[1].wait()
         except KeyferryError:
             if joined[0].method == login.method:
                 raise
         # It failed with the proof of another pod; ours may be newer.
-        flight = self._flight[1] if self._flight else self._start(login, purpose)
+        flight = self._in_flight[1] if self._in_flight else self._start_login(login, purpose)
         return await flight.wait()
 
-    def forget(self, grant: Grant) -> None:
+    def invalidate(self, token: VaultToken) -> None:
         """Drop a token that was refused, unless there is a newer one."""
-        if self._grant is grant:
-            self._grant = None
+        if self._token is token:
+            self._token = None
 
-    def _start(self, login: Login, purpose: Purpose) -> Flight[Grant]:
-        flight = Flight(self._obtain(login, purpose), self._landed)
-        self._flight = (login, flight)
+    def _start_login(self, login: Login, purpose: Purpose) -> SharedCall[VaultToken]:
+        flight = SharedCall(self._renew_or_log_in(login, purpose), self._login_done)
+        self._in_flight = (login, flight)
         return flight
 
-    def _landed(self) -> None:
-        self._flight = None
+    def _login_done(self) -> None:
+        self._in_flight = None
 
-    async def _obtain(self, login: Login, purpose: Purpose) -> Grant:
-        kept = self._grant
-        if kept is not None and kept.renewable and self._vaults.now() < kept.expires:
-            renewed = await self._vaults.renew(login, kept, purpose)
-            if renewed and self._vaults.now() < kept.renew_at:
+    async def _renew_or_log_in(self, login: Login, purpose: Purpose) -> VaultToken:
+        kept = self._token
+        if kept is not None and kept.renewable and self._transport.now() < kept.expires_at:
+            renewed = await self._transport.renew_token(login, kept, purpose)
+            if renewed and self._transport.now() < kept.renew_at:
                 return kept
-        self._grant = await self._log_in(login, purpose)
-        return self._grant
+        self._token = await self._log_in(login, purpose)
+        return self._token
 
-    async def _log_in(self, login: Login, purpose: Purpose) -> Grant:
+    async def _log_in(self, login: Login, purpose: Purpose) -> VaultToken:
         if isinstance(login.method, TokenLogin):
-            return Grant(login.method.token, life=0, since=self._vaults.now(), renewable=False)
+            return VaultToken(
+                login.method.token, ttl=0, issued_at=self._transport.now(), renewable=False
+            )
         jwt = ""
         if isinstance(login.method, JwtLogin):
-            jwt = login.method.token or await self._tokens.make(login.pod, login.method.audience)
-        why = f"log in to {login.server} at auth/{login.mount}"
+            jwt = login.method.token or await self._token_requester.request_token(
+                login.pod, login.method.audience
+            )
+        why = f"log in to {login.server} at auth/{login.auth_mount}"
         request = VaultRequest(
             f"/v1/{login.path}", why, "POST", login.body(jwt), secrets=login.secrets(jwt)
         )
-        now = self._vaults.now()
-        errand = self._vaults.errand(login, purpose)
-        reply = await self._vaults.send(login.server, request, errand)
-        if not reply.good:
+        now = self._transport.now()
+        errand = self._transport.caller_for(login, purpose)
+        reply = await self._transport.send(login.server, request, errand)
+        if not reply.ok:
             raise login_error(reply.status, reply.errors, login, secrets=request.secrets)
         try:
-            return read_grant(read_answer(reply.body), now)
-        except BadAnswerError as error:
+            return parse_token(parse_response(reply.body), now)
+        except MalformedResponseError as error:
             raise IdentityError(
                 f"failed to {why}: the answer cannot be used: {error}",
-                f"Check that auth/{login.mount} is an auth method for machines, and that "
+                f"Check that auth/{login.auth_mount} is an auth method for machines, and that "
                 f"{login.server.host} is a vault.",
             ) from None

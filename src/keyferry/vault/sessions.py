@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from keyferry.economy.flights import Flight
+from keyferry.economy.flights import SharedCall
 from keyferry.errors import KeyferryError
 from keyferry.vault.login import JwtLogin
 from keyferry.vault.session import Session
@@ -19,76 +19,76 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keyferry.contract import Purpose
-    from keyferry.economy.key import Identities, WholeIdentity
-    from keyferry.vault.grant import Grant
+    from keyferry.economy.key import IdentityHasher, IdentityKey
+    from keyferry.vault.grant import VaultToken
     from keyferry.vault.login import Login
-    from keyferry.vault.pod_tokens import PodTokens
+    from keyferry.vault.pod_tokens import TokenRequester
     from keyferry.vault.server import Server
-    from keyferry.vault.session import Vaults
+    from keyferry.vault.session import VaultTransport
 
-_Place = tuple[str, str, str, str]
+_AuthMountKey = tuple[str, str, str, str]
 
 
 class OpenSession:
     """A session with the newest proof of who uses it.
 
     Args:
-        session: the token.
+        underlying: the token.
         login: who.
         identity: whose token it is.
-        old: the tokens that were kept before this mount began.
+        cached_tokens: the tokens that were kept before this mount began.
         shared: whether other pods use it too.
     """
 
     def __init__(
         self,
-        session: Session,
+        underlying: Session,
         login: Login,
-        identity: WholeIdentity,
+        identity: IdentityKey,
         *,
-        old: tuple[Grant, ...],
+        cached_tokens: tuple[VaultToken, ...],
         shared: bool,
     ) -> None:
-        self.session = session
+        self.underlying = underlying
         self.login = login
         self.identity = identity
         self.shared = shared
-        self._old = old
+        self._cached_tokens = cached_tokens
 
-    async def grant(self, purpose: Purpose) -> Grant:
+    async def get_token(self, purpose: Purpose) -> VaultToken:
         """A token that should be good; see `Session.grant`."""
-        return await self.session.grant(self.login, purpose)
+        return await self.underlying.get_token(self.login, purpose)
 
-    def may_be_stale(self, grant: Grant) -> bool:
+    def is_from_cache(self, token: VaultToken) -> bool:
         """Whether another token could be accepted where this one is refused."""
-        return any(grant is old for old in self._old)
+        return any(token is old for old in self._cached_tokens)
 
 
-class Sessions:
+class SessionCache:
     """All sessions of one provider.
 
     Args:
-        vaults: where tokens are asked for.
-        tokens: makes service-account tokens where kubelet sent none.
-        identities: makes whole identities.
-        limit: so many are kept; 0 for none.
+        transport: where tokens are asked for.
+        token_requester: makes service-account tokens where kubelet sent none.
+        get_hasher: makes whole identities.
+        max_sessions: so many are kept; 0 for none.
     """
 
     def __init__(
         self,
-        vaults: Vaults,
-        tokens: PodTokens,
+        transport: VaultTransport,
+        token_requester: TokenRequester,
         *,
-        identities: Callable[[], Identities],
-        limit: int,
+        get_hasher: Callable[[], IdentityHasher],
+        max_sessions: int,
     ) -> None:
-        self._vaults = vaults
-        self._identities = identities
-        self._tokens = tokens
-        self._limit = max(limit, 0)
-        self._kept: OrderedDict[WholeIdentity, Session] = OrderedDict()
-        self._kinds: OrderedDict[_Place, bool] = OrderedDict()
-        self._first: dict[_Place, Flight[Grant]] = {}
+        self._transport = transport
+        self._get_hasher = get_hasher
+        self._token_requester = token_requester
+        self._max_sessions = max(max_sessions, 0)
+        self._sessions: OrderedDict[IdentityKey, Session] = OrderedDict()
+        self._method_kinds: OrderedDict[_AuthMountKey, bool] = OrderedDict()
+        self._first_logins: dict[_AuthMountKey, SharedCall[VaultToken]] = {}
 
     async def open(self, login: Login, purpose: Purpose, *, per_pod: bool = False) -> OpenSession:
         """The session for a login; it is logged in when it is first used.
@@ -101,74 +101,82 @@ class Sessions:
         Raises:
             As `Session.grant`.
         """
-        old = self._current(login)
+        old = self._cached_tokens(login)
         shared = not isinstance(login.method, JwtLogin)
         if not shared:
-            await self._find_kind(login, purpose)
-            shared = self._kinds.get(_place(login.server, login.mount), False)
-        return self._session(login, old, per_pod=per_pod or not shared)
+            await self._detect_method(login, purpose)
+            shared = self._method_kinds.get(_auth_mount_key(login.server, login.auth_mount), False)
+        return self._open(login, old, per_pod=per_pod or not shared)
 
-    def whole_identity(self, login: Login, *, per_pod: bool) -> WholeIdentity:
+    def identity_key(self, login: Login, *, per_pod: bool) -> IdentityKey:
         """As whom `login` asks.
 
         Args:
             login: who.
             per_pod: whether the vault may tell the pods of one service account apart.
         """
-        return self._identities().of(login.mode, login.key(per_pod=per_pod))
+        return self._get_hasher().identity_key(login.mode, login.identity_parts(per_pod=per_pod))
 
-    def learn_kind(self, server: Server, mount: str, *, kubernetes: bool) -> None:
+    def remember_kind(self, server: Server, auth_mount: str, *, kubernetes: bool) -> None:
         """Take over what an earlier process found out of an auth method."""
-        self._kinds[_place(server, mount)] = kubernetes
+        self._method_kinds[_auth_mount_key(server, auth_mount)] = kubernetes
 
-    async def _find_kind(self, login: Login, purpose: Purpose) -> None:
+    async def _detect_method(self, login: Login, purpose: Purpose) -> None:
         """Let one pod log in before the others of an unknown auth method do."""
-        place = _place(login.server, login.mount)
-        if place in self._kinds:
-            self._kinds.move_to_end(place)
+        place = _auth_mount_key(login.server, login.auth_mount)
+        if place in self._method_kinds:
+            self._method_kinds.move_to_end(place)
             return
-        if place in self._first:
+        if place in self._first_logins:
             try:
-                await self._first[place].wait()
+                await self._first_logins[place].wait()
             except KeyferryError:
                 return  # the mount of that pod; ours may end better
             return
-        flight = Flight(self._log_in_first(login, purpose), lambda: self._landed(place))
-        self._first[place] = flight
+        flight = SharedCall(
+            self._log_in_first(login, purpose), lambda: self._first_login_done(place)
+        )
+        self._first_logins[place] = flight
         await flight.wait()
 
-    async def _log_in_first(self, login: Login, purpose: Purpose) -> Grant:
-        alone = self._session(login, (), per_pod=True)
-        grant = await alone.grant(purpose)
-        self._kinds[_place(login.server, login.mount)] = grant.kubernetes
-        if grant.kubernetes:
-            self._kept.pop(alone.identity, None)
-            self._keep(self.whole_identity(login, per_pod=False), alone.session)
-        while len(self._kinds) > max(self._limit, 1):
-            self._kinds.popitem(last=False)
+    async def _log_in_first(self, login: Login, purpose: Purpose) -> VaultToken:
+        alone = self._open(login, (), per_pod=True)
+        grant = await alone.get_token(purpose)
+        self._method_kinds[_auth_mount_key(login.server, login.auth_mount)] = (
+            grant.from_kubernetes_auth
+        )
+        if grant.from_kubernetes_auth:
+            self._sessions.pop(alone.identity, None)
+            self._store(self.identity_key(login, per_pod=False), alone.underlying)
+        while len(self._method_kinds) > max(self._max_sessions, 1):
+            self._method_kinds.popitem(last=False)
         return grant
 
-    def _landed(self, place: _Place) -> None:
-        self._first.pop(place, None)
+    def _first_login_done(self, mount_key: _AuthMountKey) -> None:
+        self._first_logins.pop(mount_key, None)
 
-    def _current(self, login: Login) -> tuple[Grant, ...]:
+    def _cached_tokens(self, login: Login) -> tuple[VaultToken, ...]:
         """The tokens that are kept for a login, shared and its own."""
-        both = (self.whole_identity(login, per_pod=alone) for alone in (False, True))
-        found = map(self._kept.get, both)
-        return tuple(session.current for session in found if session and session.current)
+        both = (self.identity_key(login, per_pod=alone) for alone in (False, True))
+        found = map(self._sessions.get, both)
+        return tuple(session.cached_token for session in found if session and session.cached_token)
 
-    def _session(self, login: Login, old: tuple[Grant, ...], *, per_pod: bool) -> OpenSession:
-        identity = self.whole_identity(login, per_pod=per_pod)
-        session = self._kept.get(identity) or Session(self._vaults, self._tokens)
-        self._keep(identity, session)
-        return OpenSession(session, login, identity, old=old, shared=not per_pod)
+    def _open(
+        self, login: Login, cached_tokens: tuple[VaultToken, ...], *, per_pod: bool
+    ) -> OpenSession:
+        identity = self.identity_key(login, per_pod=per_pod)
+        session = self._sessions.get(identity) or Session(self._transport, self._token_requester)
+        self._store(identity, session)
+        return OpenSession(
+            session, login, identity, cached_tokens=cached_tokens, shared=not per_pod
+        )
 
-    def _keep(self, identity: WholeIdentity, session: Session) -> None:
-        self._kept[identity] = session
-        self._kept.move_to_end(identity)
-        while len(self._kept) > self._limit:
-            self._kept.popitem(last=False)
+    def _store(self, identity: IdentityKey, session: Session) -> None:
+        self._sessions[identity] = session
+        self._sessions.move_to_end(identity)
+        while len(self._sessions) > self._max_sessions:
+            self._sessions.popitem(last=False)
 
 
-def _place(server: Server, mount: str) -> _Place:
-    return server.address.base, server.address.socket, server.namespace, mount
+def _auth_mount_key(server: Server, auth_mount: str) -> _AuthMountKey:
+    return server.address.base, server.address.socket, server.namespace, auth_mount

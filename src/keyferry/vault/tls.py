@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.errors import Hop, PlatformError
+from keyferry.errors import PlatformError, Stage
 from keyferry.excerpt import excerpt
 from keyferry.logs import get_logger
 
@@ -34,10 +34,10 @@ class TlsContexts:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
-        self._kept: OrderedDict[TlsSettings, _Kept] = OrderedDict()
-        self._making = asyncio.Lock()
+        self._cache: OrderedDict[TlsSettings, _CachedContext] = OrderedDict()
+        self._load_lock = asyncio.Lock()
 
-    async def of(self, server: Server) -> ssl.SSLContext:
+    async def get(self, server: Server) -> ssl.SSLContext:
         """The context for a vault, the same for equal settings: connections are shared by it.
 
         A file that has changed is read anew.
@@ -46,55 +46,57 @@ class TlsContexts:
             PlatformError: a file cannot be used.
         """
         settings = server.tls
-        kept = self._kept.get(settings)
+        kept = self._cache.get(settings)
         # Folders may be large, so they are looked at on a thread.
-        if kept and not any(layer.ca_folder for layer in settings.cas) and kept.stands():
+        if kept and not any(layer.ca_folder for layer in settings.cas) and kept.is_current():
             return kept.context
-        async with self._making:
+        async with self._load_lock:
             try:
-                kept = await asyncio.to_thread(_current, settings, self._kept.get(settings))
+                kept = await asyncio.to_thread(
+                    _load_if_changed, settings, self._cache.get(settings)
+                )
             except (OSError, ssl.SSLError, ValueError) as error:
-                raise _unusable(error, settings) from error
-            if settings.skip_verify and settings not in self._kept:
+                raise _tls_files_error(error, settings) from error
+            if settings.skip_verify and settings not in self._cache:
                 _log.warning("TLS of a vault is NOT verified", vault=server.host)
                 if self._metrics is not None:
-                    self._metrics.unverified(server.host)
-            self._kept[settings] = kept
-            self._kept.move_to_end(settings)
-            if len(self._kept) > MAX_CONTEXTS:
-                self._kept.popitem(last=False)
+                    self._metrics.tls_verification_disabled(server.host)
+            self._cache[settings] = kept
+            self._cache.move_to_end(settings)
+            if len(self._cache) > MAX_CONTEXTS:
+                self._cache.popitem(last=False)
         return kept.context
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _CachedContext:
     """A context, and the files that it was made of as they were then."""
 
     context: ssl.SSLContext
     files: tuple[tuple[Path, int, int], ...]
 
-    def stands(self) -> bool:
+    def is_current(self) -> bool:
         """Whether no file of it has changed."""
         try:
-            return all(_stamped(path) == (path, *stamp) for path, *stamp in self.files)
+            return all(_file_stamp(path) == (path, *stamp) for path, *stamp in self.files)
         except OSError:
             return False
 
 
-def _current(settings: TlsSettings, kept: _Kept | None) -> _Kept:
+def _load_if_changed(settings: TlsSettings, cached: _CachedContext | None) -> _CachedContext:
     """The kept context while its files are the same, else a new one."""
-    files = tuple(map(_stamped, _files(settings)))
-    if kept is not None and kept.files == files:
-        return kept
-    return _Kept(_new_context(settings), files)
+    files = tuple(map(_file_stamp, _tls_files(settings)))
+    if cached is not None and cached.files == files:
+        return cached
+    return _CachedContext(_new_context(settings), files)
 
 
-def _stamped(path: Path) -> tuple[Path, int, int]:
+def _file_stamp(path: Path) -> tuple[Path, int, int]:
     found = path.stat()
     return path, found.st_mtime_ns, found.st_size
 
 
-def _files(settings: TlsSettings) -> list[Path]:
+def _tls_files(settings: TlsSettings) -> list[Path]:
     found: list[Path] = []
     for layer in settings.cas:
         found += _ca_files(layer)
@@ -128,24 +130,24 @@ def _new_context(settings: TlsSettings) -> ssl.SSLContext:
     if settings.machine_cas:
         context.load_default_certs()
     for layer in settings.cas:
-        _trust(context, layer, passes_over=settings.machine_cas)
+        _load_cas(context, layer, skip_invalid=settings.machine_cas)
     if settings.client_cert:
         context.load_cert_chain(settings.client_cert, settings.client_key, password="")
     if settings.client_pem:
-        _load_pem(context, settings.client_pem)
+        _load_client_pem(context, settings.client_pem)
     if settings.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def _trust(context: ssl.SSLContext, layer: TlsLayer, *, passes_over: bool) -> None:
+def _load_cas(context: ssl.SSLContext, layer: TlsLayer, *, skip_invalid: bool) -> None:
     """Trust the CAs of one layer.
 
     Args:
         context: whose trust grows.
         layer: names them.
-        passes_over: whether a file of a folder that is no PEM is no error.
+        skip_invalid: whether a file of a folder that is no PEM is no error.
     """
     if layer.ca_pem:
         try:
@@ -156,12 +158,12 @@ def _trust(context: ssl.SSLContext, layer: TlsLayer, *, passes_over: bool) -> No
         try:
             context.load_verify_locations(cafile=path)
         except ssl.SSLError as error:
-            if layer.ca_folder and passes_over:
+            if layer.ca_folder and skip_invalid:
                 continue
             raise ValueError(f"{excerpt(str(path))} holds no PEM certificate") from error
 
 
-def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
+def _load_client_pem(context: ssl.SSLContext, pem: bytes) -> None:
     """Take a certificate and its key from memory: the library reads files alone."""
     number = os.memfd_create("client", os.MFD_CLOEXEC)
     try:
@@ -171,12 +173,12 @@ def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
         os.close(number)
 
 
-def _unusable(error: Exception, settings: TlsSettings) -> PlatformError:
+def _tls_files_error(error: Exception, settings: TlsSettings) -> PlatformError:
     if isinstance(error, ssl.SSLError) and settings.client_pem:
         return PlatformError(
             "tls.crt and tls.key of the pod's Secret cannot be used together",
             "Put a certificate in PEM and the key that belongs to it into the Secret, unencrypted.",
-            hop=Hop.TLS,
+            stage=Stage.TLS,
         )
     if isinstance(error, OSError) and error.filename is not None:
         reason = f"{excerpt(str(error.filename))} cannot be read ({error.strerror})"
@@ -188,5 +190,5 @@ def _unusable(error: Exception, settings: TlsSettings) -> PlatformError:
     return PlatformError(
         f"the TLS files of the class cannot be used: {reason}",
         "The paths are those in the container of Keyferry: mount the files there, in PEM.",
-        hop=Hop.TLS,
+        stage=Stage.TLS,
     )

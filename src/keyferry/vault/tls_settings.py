@@ -35,7 +35,7 @@ class TlsSettings:
     skip_verify: bool = False
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def identity_parts(self) -> tuple[str, ...]:
         """Equal for settings by which the same vault and the same client are proven.
 
         A key is part of it, so it is not to be kept.

@@ -15,12 +15,12 @@ from keyferry.vault.http import VaultRequest
 
 if TYPE_CHECKING:
     from keyferry.vault.kubernetes_api import KubernetesApi
-    from keyferry.vault.login import Pod
+    from keyferry.vault.login import PodInfo
 
-TOKEN_SECONDS = 900
+TOKEN_TTL_SECONDS = 900
 
 
-class TokenRequests:
+class ApiTokenRequester:
     """Makes tokens.
 
     Args:
@@ -30,7 +30,7 @@ class TokenRequests:
     def __init__(self, api: KubernetesApi) -> None:
         self._api = api
 
-    async def make(self, pod: Pod, audience: str) -> str:
+    async def request_token(self, pod: PodInfo, audience: str) -> str:
         """See `PodTokens.make`."""
         where = f"service account {pod.namespace}/{pod.service_account}"
         if not (pod.namespace and pod.service_account and pod.name and pod.uid):
@@ -43,13 +43,13 @@ class TokenRequests:
             f"/api/v1/namespaces/{quote(pod.namespace, safe='')}"
             f"/serviceaccounts/{quote(pod.service_account, safe='')}/token"
         )
-        reply = await self._api.send(VaultRequest(path, why, "POST", _body(pod, audience)))
-        if not reply.good:
-            raise _refused(reply.status, why, pod)
-        return _token(reply.body, why)
+        reply = await self._api.send(VaultRequest(path, why, "POST", _token_request(pod, audience)))
+        if not reply.ok:
+            raise _token_request_error(reply.status, why, pod)
+        return _parse_token_request(reply.body, why)
 
 
-def _body(pod: Pod, audience: str) -> bytes:
+def _token_request(pod: PodInfo, audience: str) -> bytes:
     return write_json(
         {
             "apiVersion": "authentication.k8s.io/v1",
@@ -62,13 +62,13 @@ def _body(pod: Pod, audience: str) -> bytes:
                     "name": pod.name,
                     "uid": pod.uid,
                 },
-                "expirationSeconds": TOKEN_SECONDS,
+                "expirationSeconds": TOKEN_TTL_SECONDS,
             },
         }
     )
 
 
-def _refused(status: int, why: str, pod: Pod) -> IdentityError:
+def _token_request_error(status: int, action: str, pod: PodInfo) -> IdentityError:
     match status:
         case 401 | 403:
             remedy = (
@@ -80,10 +80,10 @@ def _refused(status: int, why: str, pod: Pod) -> IdentityError:
             remedy = f"Check that pod {pod.namespace}/{pod.name} and its service account exist."
         case _:
             remedy = "Look at the log of the Kubernetes API."
-    return IdentityError(f"failed to {why}: the Kubernetes API refuses ({status})", remedy)
+    return IdentityError(f"failed to {action}: the Kubernetes API refuses ({status})", remedy)
 
 
-def _token(body: bytes, why: str) -> str:
+def _parse_token_request(body: bytes, action: str) -> str:
     try:
         document = read_json(body)
     except NotJsonError:
@@ -92,7 +92,7 @@ def _token(body: bytes, why: str) -> str:
     token = status.get("token") if isinstance(status, dict) else None
     if type(token) is not str or not token:
         raise IdentityError(
-            f"failed to {why}: the answer holds no token",
+            f"failed to {action}: the answer holds no token",
             "Check that the address of the Kubernetes API leads to one.",
         )
     return token

@@ -9,15 +9,15 @@ from keyferry.errors import VaultError, VaultThrottledError
 if TYPE_CHECKING:
     from keyferry.vault.server import Server
 
-_AGAIN = "Keyferry tries again with the next mount or refresh."
+_RETRY_NOTE = "Keyferry tries again with the next mount or refresh."
 
 
 def unavailable_error(
     status: int,
     errors: tuple[str, ...],
     server: Server,
-    purpose: str,
-    pause: float | None,
+    action: str,
+    retry_after: float | None,
     *,
     secrets: tuple[str, ...] = (),
 ) -> VaultError:
@@ -27,43 +27,43 @@ def unavailable_error(
         status: of HTTP.
         errors: what the vault says.
         server: who answered.
-        purpose: the end of the sentence "failed to ...".
-        pause: seconds that the answer asked to wait, if it did.
+        action: the end of the sentence "failed to ...".
+        retry_after: seconds that the answer asked to wait, if it did.
         secrets: what was sent and is never repeated.
     """
     text = " ".join(errors).lower()
     if status == 429:
-        wish = "" if pause is None else f" and asks to wait {pause:g} s"
+        wish = "" if retry_after is None else f" and asks to wait {retry_after:g} s"
         return VaultThrottledError(
-            f"failed to {purpose}: {server} throttles (429 Too Many Requests){wish}",
+            f"failed to {action}: {server} throttles (429 Too Many Requests){wish}",
             "A rate-limit quota of the vault is used up: raise it (sys/quotas/rate-limit), or "
             "ask for fewer objects.",
-            retry_after=pause,
+            retry_after=retry_after,
         )
     if "sealed" in text:
         return VaultError(
-            f"failed to {purpose}: {server} is sealed ({status})",
-            f"Unseal it: {server.command} operator unseal. {_AGAIN}",
+            f"failed to {action}: {server} is sealed ({status})",
+            f"Unseal it: {server.command} operator unseal. {_RETRY_NOTE}",
         )
     if "standby" in text or "active cluster node not found" in text or "not active" in text:
         return VaultError(
-            f"failed to {purpose}: {server} is a standby node and reaches no active one ({status})",
+            f"failed to {action}: {server} is a standby node and reaches no active one ({status})",
             f"Look at the nodes: {server.command} operator raft list-peers, or sys/ha-status. "
-            f"{_AGAIN}",
+            f"{_RETRY_NOTE}",
         )
     if status == 412:
         return VaultError(
-            f"failed to {purpose}: this node of {server} has not yet seen the newest state (412)",
-            f"Use the address of the active node, or of a load balancer. {_AGAIN}",
+            f"failed to {action}: this node of {server} has not yet seen the newest state (412)",
+            f"Use the address of the active node, or of a load balancer. {_RETRY_NOTE}",
         )
-    said = f": {'; '.join(quoted)}" if (quoted := quotable(errors, secrets=secrets)) else ""
+    said = f": {'; '.join(quoted)}" if (quoted := safe_to_quote(errors, secrets=secrets)) else ""
     return VaultError(
-        f"failed to {purpose}: {server} failed with status {status}{said}",
-        f"The failure is on the vault's side; its own log says more. {_AGAIN}",
+        f"failed to {action}: {server} failed with status {status}{said}",
+        f"The failure is on the vault's side; its own log says more. {_RETRY_NOTE}",
     )
 
 
-def quotable(errors: tuple[str, ...], *, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
+def safe_to_quote(errors: tuple[str, ...], *, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
     """The first texts of a refusal, short and on one line, without any that repeats a secret.
 
     People and tests search for the vault's own words, so they are passed on; what a vault could

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from keyferry.connection_errors import CertificateFault, ConnectionProblem, connection_problem
-from keyferry.errors import Hop
+from keyferry.errors import Stage
 from keyferry.vault.server import DEFAULT_ADDRESS
 
 if TYPE_CHECKING:
@@ -15,34 +15,38 @@ if TYPE_CHECKING:
     from keyferry.vault.server import Server
 
 
-def vault_problem(error: Exception, server: Server, sent_to: URL | None) -> ConnectionProblem:
+def vault_connection_problem(
+    error: Exception, server: Server, redirected_to: URL | None
+) -> ConnectionProblem:
     """Translate what was raised on the way to a vault.
 
     Args:
         error: of aiohttp.
         server: whom the class names.
-        sent_to: where that one had sent us, None as long as it was asked itself.
+        redirected_to: where that one had sent us, None as long as it was asked itself.
     """
-    if sent_to is None:
-        return _for_class(connection_problem(error, host=server.host), server, None)
-    host = f"{sent_to.host}:{sent_to.port}"
-    problem = _for_class(connection_problem(error, host=host), server, sent_to.host)
+    if redirected_to is None:
+        return _with_vault_remedy(connection_problem(error, host=server.host), server, None)
+    host = f"{redirected_to.host}:{redirected_to.port}"
+    problem = _with_vault_remedy(connection_problem(error, host=host), server, redirected_to.host)
     said = f"{server.host} is a standby that sends its callers to {host}, and {problem.problem}"
     return replace(problem, problem=said)
 
 
-def no_tls_problem(server: Server) -> ConnectionProblem:
+def tls_required_problem(server: Server) -> ConnectionProblem:
     """Of a class whose address begins with http://, and a listener that speaks TLS alone."""
     return ConnectionProblem(
-        Hop.TLS,
+        Stage.TLS,
         f"{server.host} speaks TLS alone",
         "Begin the address of the vault with https:// instead of http://.",
         transient=False,
     )
 
 
-def _for_class(problem: ConnectionProblem, server: Server, host: str | None) -> ConnectionProblem:
-    match problem.certificate:
+def _with_vault_remedy(
+    problem: ConnectionProblem, server: Server, host: str | None
+) -> ConnectionProblem:
+    match problem.certificate_fault:
         case CertificateFault.ISSUER:
             others = ", or those of this machine" if server.tls.machine_cas else ""
             remedy = (
@@ -61,15 +65,15 @@ def _for_class(problem: ConnectionProblem, server: Server, host: str | None) -> 
         case CertificateFault.CLIENT:
             remedy = "Set vaultTLSClientCertPath and vaultTLSClientKeyPath of the class."
             return replace(problem, remedy=remedy)
-        case CertificateFault.DATES | CertificateFault.FORM:
+        case CertificateFault.DATES | CertificateFault.NONCOMPLIANT:
             return problem
         case None:
-            return replace(problem, remedy=_reach_remedy(problem, server))
+            return replace(problem, remedy=_connection_remedy(problem, server))
 
 
-def _reach_remedy(problem: ConnectionProblem, server: Server) -> str:
+def _connection_remedy(problem: ConnectionProblem, server: Server) -> str:
     """What to look at where no connection stands, and no certificate is to blame."""
-    if problem.hop is Hop.TLS:
+    if problem.stage is Stage.TLS:
         return (
             f"If it listens without TLS, as `{server.command} server -dev` does, begin the address "
             "with http://; else check that no proxy answers instead."

@@ -14,31 +14,31 @@ from typing import TYPE_CHECKING, Protocol
 from keyferry.contract import Purpose
 from keyferry.errors import KeyferryError, PlatformError
 from keyferry.logs import get_logger
-from keyferry.vault.key_file import KEY_BYTES, key_in_file
+from keyferry.vault.key_file import KEY_BYTES, load_or_create_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.clocks import Clock
 
-LOOK_SECONDS = 2.0
+LOAD_TIMEOUT_SECONDS = 2.0
 """So long a mount waits for the Secret, at the most."""
-FIRST_SECONDS = 1.0
+FIRST_MOUNT_MAX_AGE_SECONDS = 1.0
 """A pod that starts takes a key that was read so long ago."""
-REFRESH_SECONDS = 60.0
+REFRESH_MAX_AGE_SECONDS = 60.0
 """A refresh does."""
-AWAY_SECONDS = 30.0
+UNAVAILABLE_RETRY_SECONDS = 30.0
 """An API that did not answer is left alone so long."""
-REFUSED_SECONDS = 300.0
+DENIED_RETRY_SECONDS = 300.0
 """One that refuses, likewise."""
 
 _log = get_logger("vault")
 
 
-class KeySource(Protocol):
+class HmacKeySource(Protocol):
     """Where nodes have a key in common."""
 
-    async def key(self) -> bytes:
+    async def load(self) -> bytes:
         """The key.
 
         Raises:
@@ -47,7 +47,7 @@ class KeySource(Protocol):
         """
 
 
-class VersionKey:
+class HmacKey:
     """The key of one provider.
 
     Args:
@@ -58,83 +58,87 @@ class VersionKey:
     """
 
     def __init__(
-        self, provider: str, source: KeySource | None, file: Path | None, clock: Clock
+        self, provider: str, source: HmacKeySource | None, file: Path | None, clock: Clock
     ) -> None:
         self._provider = provider
         self._source = source
         self._file = file
         self._clock = clock
-        self._shared: bytes | None = None
-        self._own: bytes | None = None
-        self._reading_own = asyncio.Lock()
-        self._due = dict.fromkeys(Purpose, float("-inf"))
-        self._looking: asyncio.Task[None] | None = None
-        self._told = ""
+        self._shared_key: bytes | None = None
+        self._node_key: bytes | None = None
+        self._node_key_lock = asyncio.Lock()
+        self._next_load = dict.fromkeys(Purpose, float("-inf"))
+        self._loading: asyncio.Task[None] | None = None
+        self._logged_problem = ""
 
-    def begin(self, purpose: Purpose) -> None:
+    def refresh_in_background(self, purpose: Purpose) -> None:
         """A mount has begun: look whether the key has changed, if it is time to."""
-        if self._source is None or self._looking is not None:
+        if self._source is None or self._loading is not None:
             return
-        if self._clock.monotonic() >= self._due[purpose]:
-            self._looking = asyncio.create_task(self._look(self._source))
-            self._looking.add_done_callback(self._looked)
+        if self._clock.monotonic() >= self._next_load[purpose]:
+            self._loading = asyncio.create_task(self._load(self._source))
+            self._loading.add_done_callback(self._load_done)
 
     async def get(self) -> bytes:
         """The key, when a look that is under way has ended; raises nothing."""
-        if self._looking is not None:
-            await asyncio.wait((self._looking,))
-        if self._shared is not None:
-            return self._shared
-        async with self._reading_own:
-            if self._own is None:
-                self._own = await self._own_key()
-        return self._own
+        if self._loading is not None:
+            await asyncio.wait((self._loading,))
+        if self._shared_key is not None:
+            return self._shared_key
+        async with self._node_key_lock:
+            if self._node_key is None:
+                self._node_key = await self._load_node_key()
+        return self._node_key
 
     async def close(self) -> None:
         """Look no further."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait((self._looking,))
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait((self._loading,))
 
-    async def _look(self, source: KeySource) -> None:
+    async def _load(self, source: HmacKeySource) -> None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                self._shared = await source.key()
+            async with asyncio.timeout(LOAD_TIMEOUT_SECONDS):
+                self._shared_key = await source.load()
         except TimeoutError:
-            self._wait(AWAY_SECONDS, AWAY_SECONDS)
-            self._tell("the Kubernetes API does not answer in time", "")
+            self._schedule_load(UNAVAILABLE_RETRY_SECONDS, UNAVAILABLE_RETRY_SECONDS)
+            self._log_problem("the Kubernetes API does not answer in time", "")
         except KeyferryError as error:
-            seconds = REFUSED_SECONDS if isinstance(error, PlatformError) else AWAY_SECONDS
-            self._wait(seconds, seconds)
-            self._tell(error.problem, error.remedy)
+            seconds = (
+                DENIED_RETRY_SECONDS
+                if isinstance(error, PlatformError)
+                else UNAVAILABLE_RETRY_SECONDS
+            )
+            self._schedule_load(seconds, seconds)
+            self._log_problem(error.problem, error.remedy)
         else:
-            self._wait(FIRST_SECONDS, REFRESH_SECONDS)
-            self._told = ""
+            self._schedule_load(FIRST_MOUNT_MAX_AGE_SECONDS, REFRESH_MAX_AGE_SECONDS)
+            self._logged_problem = ""
 
-    def _looked(self, _: asyncio.Task[None]) -> None:
-        self._looking = None
+    def _load_done(self, _: asyncio.Task[None]) -> None:
+        self._loading = None
 
-    def _wait(self, first: float, refresh: float) -> None:
+    def _schedule_load(self, first: float, refresh: float) -> None:
         """Look again after so many seconds."""
         now = self._clock.monotonic()
-        self._due = {Purpose.FIRST: now + first, Purpose.REFRESH: now + refresh}
+        self._next_load = {Purpose.FIRST: now + first, Purpose.REFRESH: now + refresh}
 
-    def _tell(self, problem: str, remedy: str) -> None:
+    def _log_problem(self, problem: str, remedy: str) -> None:
         """Log what keeps us from the Secret, once as long as it lasts."""
-        if problem != self._told:
-            self._told = problem
-            kept = "of this node" if self._shared is None else "that was read last"
+        if problem != self._logged_problem:
+            self._logged_problem = problem
+            kept = "of this node" if self._shared_key is None else "that was read last"
             _log.warning(
                 f"versions of objects are made with the key {kept}",
                 provider=self._provider,
                 error=f"{problem}. {remedy}".strip(),
             )
 
-    async def _own_key(self) -> bytes:
+    async def _load_node_key(self) -> bytes:
         """The key of this node; where its file cannot be used, of this process."""
         if self._file is not None:
             try:
-                return await asyncio.to_thread(key_in_file, self._file)
+                return await asyncio.to_thread(load_or_create_key, self._file)
             except PlatformError as error:
                 _log.warning(
                     "versions of objects are others after each start of this process",

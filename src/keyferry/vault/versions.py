@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from keyferry.vault.objects import VaultObject
 
 
-def content_version(key: bytes, found: VaultObject, content: bytes) -> str:
-    """The version of `content` as the file of `found`."""
-    digest = hmac.digest(key, found.configuration + content, "sha256")
+def content_version(hmac_key: bytes, vault_object: VaultObject, content: bytes) -> str:
+    """The version of `content` as the file of `vault_object`."""
+    digest = hmac.digest(hmac_key, vault_object.canonical_json + content, "sha256")
     return urlsafe_b64encode(digest).decode()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from keyferry.cli.driver import FLAGS
+from keyferry.cli.driver import DRIVER_FLAGS
 from tests.e2e.cluster.programs import built_programs
 
 ROOT = Path(__file__).parents[3]
@@ -278,7 +278,7 @@ async def test_the_values_of_upstream_reach_the_driver() -> None:
 async def test_every_flag_in_the_chart_is_one_of_the_driver(values: Manifest) -> None:
     """A flag that was renamed would only show when the pod does not start."""
     given = [each.lstrip("-").partition("=")[0] for each in container(await render(values))["args"]]
-    assert set(given[1:]) <= {flag.name for flag in FLAGS}
+    assert set(given[1:]) <= {flag.name for flag in DRIVER_FLAGS}
     assert "driver" == given[0]
 
 

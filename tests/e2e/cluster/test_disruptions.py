@@ -27,7 +27,7 @@ from tests.e2e.cluster.manifests import (
 )
 from tests.e2e.cluster.namespace import Namespace, new_namespace
 from tests.e2e.cluster.waiting import eventually
-from tests.fakes.devvault import CloseHalfWay
+from tests.fakes.devvault import CloseMidResponse
 from tests.fakes.mounts import mounted_below
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(400)]
@@ -120,7 +120,7 @@ async def test_the_api_server_is_away_for_a_minute(
     vault, host = installed.vault, "outage.vault.azure.net"
     vault.set_secret("outage", "file", "s3cret")
     vault.grant("outage", MACHINE, "get")
-    vault.add_fault(host, CloseHalfWay(), times=None)
+    vault.add_fault(host, CloseMidResponse(), times=None)
     waiting = pod("waiting", "late", automountServiceAccountToken=False)
     await lasting.apply(azure_class("late", {"file": ""}, vault="outage"), waiting)
     await lasting.says("FailedMount", host)

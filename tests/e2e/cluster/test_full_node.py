@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from tests.e2e.cluster.installation import Installation
 from tests.e2e.cluster.manifests import VAULT, azure_class, deployment
 from tests.e2e.cluster.namespace import new_namespace
@@ -29,12 +29,12 @@ async def test_110_pods_start_at_once(installed: Installation, show: Callable[[s
     show(f"before, the driver has {installed.driver_memory():.0f} MiB")
     async with new_namespace(installed, "full-node") as shop:
         await shop.apply(azure_class("many", dict.fromkeys(names, "")))
-        vault.forget_requests()
+        vault.clear_requests()
         start = time.monotonic()
         await shop.apply(deployment("many", "many", replicas=PODS))
         await shop.kubectl("rollout", "status", "deployment/many", "--timeout=170s")
         show(f"{PODS} pods run after {time.monotonic() - start:.1f} s")
-        asked, tokens = vault.count(PathKind.SECRET), vault.count(PathKind.IMDS)
+        asked, tokens = vault.count(RequestKind.SECRET), vault.count(RequestKind.IMDS)
         show(f"the vault was asked {asked} times, the identity endpoint {tokens} times")
         show(f"the driver has {installed.driver_memory():.0f} MiB then")
         pods = await shop.pods("many")

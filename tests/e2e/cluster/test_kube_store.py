@@ -19,8 +19,8 @@ from keyferry.store.kube import KubeStore, open_kube_store
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest
-from tests.fakes.store_api_suite import ApiContract, ApiPeer
-from tests.fakes.store_suite import CLAIMED, HEALTH, SECRET, STATUS, owners_of
+from tests.fakes.store_api_suite import ApiStoreContract, ApiStorePeer
+from tests.fakes.store_suite import CLAIMED_SECRET, REFRESH_CONDITION, SECRET, STATUS, owner_uids
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -87,11 +87,11 @@ async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
         await server.kubectl("delete", kinds, "--all", f"--namespace={namespace}")
 
 
-class TestKubeStore(ApiContract):
+class TestKubeStore(ApiStoreContract):
     """The suite over a real API."""
 
     @pytest.fixture
-    def peer(self, cluster: Cluster) -> ApiPeer:
+    def peer(self, cluster: Cluster) -> ApiStorePeer:
         return cluster
 
 
@@ -109,7 +109,7 @@ async def test_nodes_that_write_one_secret_at_once_lose_no_owner(cluster: Cluste
         *(cluster.store.apply_secret(replace(SECRET, owners=(owner,))) for owner in owners)
     )
     found = await cluster.read("Secret", "shop", "db")
-    assert sorted(owner.uid for owner in owners) == sorted(owners_of(found))
+    assert sorted(owner.uid for owner in owners) == sorted(owner_uids(found))
 
 
 async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
@@ -128,7 +128,7 @@ async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
 
         async def dropped() -> bool | None:
             await cluster.store.apply_pod_status(STATUS)
-            await cluster.store.apply_health("shop", STATUS.name, HEALTH)
+            await cluster.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
             found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
             assert found is not None
             assert "web-0" == found["status"]["podName"]
@@ -140,7 +140,7 @@ async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
         await cluster.server.kubectl("apply", f"--filename={path}")
 
     async def kept() -> bool | None:
-        await cluster.store.apply_health("shop", STATUS.name, HEALTH)
+        await cluster.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
         found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
         return (found is not None and "conditions" in found["status"]) or None
 
@@ -152,10 +152,13 @@ async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Clu
     heard: list[tuple[str, str]] = []
     cluster.store.cluster.subscribe(Heard(heard))
     cluster.store.cluster.watch_secrets(frozenset({"shop"}))
-    applied = await cluster.store.apply_secret(CLAIMED)
+    applied = await cluster.store.apply_secret(CLAIMED_SECRET)
 
     async def known() -> bool | None:
-        return cluster.store.cluster.secret_version("shop", "db") == applied.version or None
+        return (
+            cluster.store.cluster.secret_resource_version("shop", "db") == applied.resource_version
+            or None
+        )
 
     await eventually(known, "the watch to tell of the Secret")
     heard.clear()
@@ -166,7 +169,7 @@ async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Clu
         return ("shop", "db") in heard or None
 
     await eventually(told, "the watch to tell that the label went")
-    assert cluster.store.cluster.secret_version("shop", "db") is None
+    assert cluster.store.cluster.secret_resource_version("shop", "db") is None
 
 
 class Heard:
@@ -184,10 +187,10 @@ class Heard:
     def pod_changed(self, before: object, after: object) -> None:
         """Is not kept."""
 
-    def status_gone(self, status: object) -> None:
+    def status_deleted(self, status: object) -> None:
         """Is not kept."""
 
-    def api_back(self) -> None:
+    def on_reconnected(self) -> None:
         """Is not kept."""
 
 

@@ -24,9 +24,9 @@ from keyferry.errors import ProviderReportedError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.vault.http import VaultHttp
 from keyferry.vault.kubernetes_api import KubernetesApi
-from keyferry.vault.login import Pod
+from keyferry.vault.login import PodInfo
 from keyferry.vault.tls import TlsContexts
-from keyferry.vault.token_requests import TokenRequests
+from keyferry.vault.token_requests import ApiTokenRequester
 from tests.e2e.children import PATIENCE_SECONDS, ending_children
 from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
@@ -35,7 +35,7 @@ from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import class_spec, entry
 from tests.e2e.vault.engines import enable_kv, put_kv
 from tests.e2e.vault.server import VaultServer, running_server
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -68,12 +68,12 @@ class Cluster:
     account: Path
     folder: Path
 
-    async def new_pod(self, name: str) -> Pod:
+    async def new_pod(self, name: str) -> PodInfo:
         """A pod of service account shop/web."""
         wanted = pod(name, serviceAccountName="web", automountServiceAccountToken=False)
         await self.api.kubectl.apply(wanted, namespace=NAMESPACE)
         made = await self.api.kubectl.get("pod", name, f"--namespace={NAMESPACE}")
-        return Pod(NAMESPACE, name, made["metadata"]["uid"], "web")
+        return PodInfo(NAMESPACE, name, made["metadata"]["uid"], "web")
 
     @asynccontextmanager
     async def right_to_tokens(self) -> AsyncIterator[None]:
@@ -134,7 +134,7 @@ class Cluster:
             finally:
                 await provider.close()
 
-    def call(self, of: Pod) -> MountCall:
+    def call(self, of: PodInfo) -> MountCall:
         """The call for a pod; kubelet sends no token."""
         spec = class_spec(
             self.vault,
@@ -198,7 +198,7 @@ async def test_a_pod_without_a_token_of_kubelet_reads_with_one_that_is_made(
 
 async def test_none_is_made_for_a_pod_that_is_not_there(cluster: Cluster) -> None:
     """The token would be bound to it; the message names the pod."""
-    ghost = Pod(NAMESPACE, "ghost", "00000000-0000-4000-8000-000000000000", "web")
+    ghost = PodInfo(NAMESPACE, "ghost", "00000000-0000-4000-8000-000000000000", "web")
     async with cluster.right_to_tokens(), cluster.provider() as provider:
         with pytest.raises(ProviderReportedError, match="Check that pod shop/ghost"):
             await provider.mount(cluster.call(ghost))
@@ -209,10 +209,15 @@ async def test_the_token_is_the_pods_for_a_quarter_of_an_hour(cluster: Cluster) 
     shop = await cluster.new_pod("bound")
     https = HttpsClient(HttpsSettings())
     http = VaultHttp(https, TlsContexts(None))
-    api = KubernetesApi(http, forgetful(), url=cluster.api.address.url, folder=str(cluster.account))
+    api = KubernetesApi(
+        http,
+        uncached_fetcher(),
+        url=cluster.api.address.url,
+        service_account_folder=str(cluster.account),
+    )
     try:
         async with cluster.right_to_tokens():
-            claims = _claims(await TokenRequests(api).make(shop, AUDIENCE))
+            claims = _claims(await ApiTokenRequester(api).request_token(shop, AUDIENCE))
     finally:
         await http.close()
         await https.close()

@@ -24,7 +24,7 @@ from tests.e2e.cluster.versioned_pods import CONTENT, version_by, versioned_pods
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import Entry, entry
 from tests.e2e.vault.engines import database_role, enable_kv, jwt_role, put_kv
-from tests.fakes.memory_folder import memory_folder
+from tests.fakes.memory_folder import tmpfs_directory
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -158,7 +158,7 @@ async def test_6_a_user_of_the_database_logs_in_while_the_pod_lives(bao: VaultCl
 @pytest_asyncio.fixture(loop_scope="session")
 async def keeping(bao: VaultCluster) -> AsyncIterator[VaultCluster]:
     """Its driver keeps leases in memory, wherever /run of this machine is."""
-    with memory_folder() as leases:
+    with tmpfs_directory() as leases:
         await bao.install(leaseDir=str(leases))
         yield bao
         await bao.install()
@@ -182,7 +182,7 @@ async def test_a_user_of_the_database_outlives_the_driver(keeping: VaultCluster)
         mark = bao.openbao.audit.mark()
 
         async def renewed() -> bool | None:
-            asked = bao.openbao.audit.asked(after=mark)
+            asked = bao.openbao.audit.entries(after=mark)
             done = [one for one in asked if one.path.startswith("sys/leases/renew")]
             return True if len([one for one in done if not one.error]) >= 2 else None
 
@@ -347,7 +347,9 @@ async def test_11_the_secret_is_made_again_after_it_was_deleted(bao: VaultCluste
     try:
         async with versioned_pods(bao, "new-key") as pods:
             first, old = await pods.version(), await bao.hmac_key()
-            await bao.installed.kubectl("delete", f"secret/{VAULT.hmac_secret}", IN_NAMESPACE)
+            await bao.installed.kubectl(
+                "delete", f"secret/{VAULT.default_hmac_secret}", IN_NAMESPACE
+            )
             second = await pods.version_of_a_new_pod()
             new = await bao.hmac_key()
             assert old != new

@@ -94,7 +94,7 @@ class Counted:
         mark, start = self._openbao.audit.mark(), time.monotonic()
         yield seen
         seen.seconds = time.monotonic() - start
-        asked = self._openbao.audit.asked(after=mark)
+        asked = self._openbao.audit.entries(after=mark)
         seen.logins = len([one for one in asked if one.is_login])
         seen.reads = len([one for one in asked if one.path.startswith("secret/data/web-")])
         self._show(

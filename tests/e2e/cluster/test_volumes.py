@@ -9,7 +9,7 @@ from tests.e2e.cluster.manifests import MACHINE, VAULT, azure_class, pod, secret
 from tests.e2e.cluster.namespace import Namespace, new_namespace
 from tests.e2e.cluster.side_by_side import scenario
 from tests.e2e.cluster.waiting import eventually
-from tests.fakes.devvault import CloseHalfWay, Hang
+from tests.fakes.devvault import CloseMidResponse, Hang
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -153,11 +153,11 @@ async def test_a_pod_whose_class_is_missing_says_which(shop: Namespace) -> None:
 
 @scenario("vault-down")
 async def test_a_pod_starts_when_the_vault_is_back(shop: Namespace) -> None:
-    """Until then its events say which hop fails, and nothing is mounted."""
+    """Until then its events say which stage fails, and nothing is mounted."""
     vault, host = shop.installed.vault, "harbour.vault.azure.net"
     vault.set_secret("harbour", "file", "s3cret")
     vault.grant("harbour", MACHINE, "get")
-    vault.add_fault(host, CloseHalfWay(), times=None)
+    vault.add_fault(host, CloseMidResponse(), times=None)
     await shop.apply(azure_class("web", {"file": ""}, vault="harbour"), pod("web", "web"))
     await shop.says("FailedMount", host)
     status = (await shop.get("pod", "web"))["status"]
@@ -183,7 +183,7 @@ async def test_a_pod_that_is_deleted_while_its_mount_hangs_goes(shop: Namespace)
 
 
 async def _hangs(installed: Installation) -> bool | None:
-    return installed.vault.journal.in_flight > 0 or None
+    return installed.vault.request_log.in_flight > 0 or None
 
 
 @scenario("leaving")

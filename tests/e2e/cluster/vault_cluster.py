@@ -52,7 +52,9 @@ class VaultCluster:
         """Have the driver run with these values of the chart, besides those that it needs here."""
         await self.installed.install(**_values(self.installed.values, self.openbao) | changes)
 
-    async def hmac_key(self, name: str = VAULT.hmac_secret, *, namespace: str = NAMESPACE) -> bytes:
+    async def hmac_key(
+        self, name: str = VAULT.default_hmac_secret, *, namespace: str = NAMESPACE
+    ) -> bytes:
         """The key of versions in a Secret that is as the original makes it."""
         secret = await self.installed.kubectl.get("secret", name, f"--namespace={namespace}")
         assert secret["immutable"]

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Asked:
+class AuditEntry:
     """One request that the server answered.
 
     Attributes:
@@ -46,26 +46,26 @@ class AuditLog:
         """The place where it ends now, to look at what comes later."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def asked(self, *, after: int = 0) -> list[Asked]:
+    def entries(self, *, after: int = 0) -> list[AuditEntry]:
         """Every request beyond the place `after`, in the order of the answers."""
-        return list(self._asked(after))
+        return list(self._read_entries(after))
 
-    def logins(self, *, after: int = 0) -> list[Asked]:
+    def logins(self, *, after: int = 0) -> list[AuditEntry]:
         """The logins among them, refused ones too."""
-        return [one for one in self._asked(after) if one.is_login]
+        return [one for one in self._read_entries(after) if one.is_login]
 
-    def of_path(self, path: str, *, after: int = 0) -> list[Asked]:
+    def of_path(self, path: str, *, after: int = 0) -> list[AuditEntry]:
         """The requests for one path."""
-        return [one for one in self._asked(after) if one.path == path]
+        return [one for one in self._read_entries(after) if one.path == path]
 
-    def _asked(self, after: int) -> Iterator[Asked]:
+    def _read_entries(self, after: int) -> Iterator[AuditEntry]:
         with self.path.open("rb") as log:
             log.seek(after)
             for line in log:
                 entry: dict[str, Any] = json.loads(line)
                 if entry["type"] == "response":
                     request = entry["request"]
-                    yield Asked(
+                    yield AuditEntry(
                         request["operation"],
                         request["path"],
                         entry.get("auth", {}).get("display_name", ""),

@@ -23,7 +23,7 @@ from tests.e2e.vault.engines import (
 from tests.e2e.vault.postgres import Postgres
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
-from tests.fakes.memory_folder import memory_folder
+from tests.fakes.memory_folder import tmpfs_directory
 from tests.fakes.mounts import unmount_below
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
@@ -72,7 +72,7 @@ class Databases:
 
     def renewals(self, mark: int) -> int:
         """How often a lease was renewed beyond a place of the log, successfully."""
-        asked = self.vault.audit.asked(after=mark)
+        asked = self.vault.audit.entries(after=mark)
         return len(
             [one for one in asked if one.path.startswith("sys/leases/renew") and not one.error]
         )
@@ -102,7 +102,7 @@ async def databases(
 @pytest.fixture
 def leases() -> Iterator[Path]:
     """A folder in memory."""
-    with memory_folder() as path:
+    with tmpfs_directory() as path:
         yield path
 
 

@@ -32,7 +32,7 @@ from tests.e2e.vault.postgres import Postgres
 from tests.e2e.vault.programs import server_programs
 from tests.e2e.vault.server import VaultServer
 from tests.e2e.vault.tokens import TokenSigner
-from tests.fakes.guides import GUIDES, SECONDS, commands, shell, unmount
+from tests.fakes.guides import COMMAND_TIMEOUT_SECONDS, GUIDES, commands, shell, unmount
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -66,7 +66,7 @@ async def test_the_commands_for_a_laptop_work_as_they_are_written(tmp_path: Path
     def run() -> str:
         try:
             with shell(tmp_path, script, environment) as process:
-                output, _ = process.communicate(timeout=SECONDS)
+                output, _ = process.communicate(timeout=COMMAND_TIMEOUT_SECONDS)
         finally:
             unmount(tmp_path / "shop")
         return output

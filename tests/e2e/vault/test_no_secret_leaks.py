@@ -37,7 +37,7 @@ VAULT_TOKEN = re.compile(rb"\b(?:hvs|s)\.[A-Za-z0-9]{24}")
 async def test_nothing_secret_leaves_its_place(
     node: BareNode, vault: VaultServer, postgres: Postgres, signer: TokenSigner
 ) -> None:
-    """Mounts, refreshes, leases and refusals of every hop, with the loudest log."""
+    """Mounts, refreshes, leases and refusals of every stage, with the loudest log."""
     await put_kv(vault, "kv2/data/canary", password=VALUE)
     await enable_database(vault, postgres)
     await allow(vault, "canary", "kv2/data/canary", "database/creds/app")

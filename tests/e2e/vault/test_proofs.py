@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 import pytest
 
 from keyferry.contract import MountCall, Purpose
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.vault.product import OPENBAO
@@ -32,21 +32,21 @@ NAMES = [f"s{number}" for number in range(12)]
 
 
 @dataclass
-class Pod:
+class RefreshedPod:
     """A pod whose twelve secrets lie in one folder, and a clock that tests move.
 
     Attributes:
         vault: of the secrets.
         mount_call: for its volume.
         provider: asks.
-        economy: spares the vault.
+        fetcher: spares the vault.
         ahead: seconds that the clock is ahead.
     """
 
     vault: VaultServer
     mount_call: MountCall
     provider: VaultProvider | None = None
-    economy: Economy | None = None
+    fetcher: Fetcher | None = None
     ahead: float = 0.0
 
     def monotonic(self) -> float:
@@ -69,19 +69,19 @@ class Pod:
         self.ahead += INTERVAL
         mark = self.vault.audit.mark()
         await self.mount()
-        return self.asked(mark)
+        return self.requests_since(mark)
 
-    def asked(self, mark: int) -> tuple[int, int]:
+    def requests_since(self, mark: int) -> tuple[int, int]:
         """Lists and reads of its engine beyond a place of the audit log."""
-        asked = [one for one in self.vault.audit.asked(after=mark) if one.path.startswith("kv2/")]
+        asked = [one for one in self.vault.audit.entries(after=mark) if one.path.startswith("kv2/")]
         lists = sum(one.operation == "list" for one in asked)
         return lists, len(asked) - lists
 
     def fetches(self, how: str) -> float:
         """How many fetches ended so."""
-        assert self.economy is not None
+        assert self.fetcher is not None
         total = 0.0
-        for family in self.economy.metrics.registry.collect():
+        for family in self.fetcher.metrics.registry.collect():
             for sample in family.samples:
                 if sample.name == "keyferry_fetches_total" and sample.labels["how"] == how:
                     total += sample.value
@@ -96,7 +96,7 @@ async def running_pod(
     *rules: str,
     objects: Sequence[Entry] = (),
     proofs: bool = True,
-) -> AsyncIterator[Pod]:
+) -> AsyncIterator[RefreshedPod]:
     """A pod that is mounted; `rules` are paths that its role may list besides reading."""
     for name in NAMES:
         await put_kv(vault, f"kv2/data/{folder}{name}", password=f"first {name}")
@@ -106,18 +106,20 @@ async def running_pod(
     await vault.write(f"sys/policies/acl/{policy_name}", {"policy": "\n".join(policy)})
     await jwt_role(vault, "proofs", policy_name, bound_audiences=["openbao"])
     wanted = objects or [entry(name, f"kv2/data/{folder}{name}", "password") for name in NAMES]
-    pod = Pod(vault, call(vault, signer, "openbao", *wanted, roleName="proofs"))
-    settings = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, proofs=proofs)
-    pod.economy = Economy(settings, pod)
+    pod = RefreshedPod(vault, call(vault, signer, "openbao", *wanted, roleName="proofs"))
+    settings = ResilienceSettings(
+        refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=proofs
+    )
+    pod.fetcher = Fetcher(settings, pod)
     pod.provider = VaultProvider(
-        OPENBAO, HttpsClient(HttpsSettings()), pod.economy, VaultSettings(), clock=pod
+        OPENBAO, HttpsClient(HttpsSettings()), pod.fetcher, VaultSettings(), clock=pod
     )
     try:
         await pod.mount(Purpose.FIRST)
         yield pod
     finally:
         await pod.provider.close()
-        await pod.economy.close()
+        await pod.fetcher.close()
 
 
 def listing(folder: str) -> str:

@@ -11,9 +11,9 @@ from keyferry.contract import (
     SERVICE_ACCOUNT_TOKENS,
 )
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.clock import StillClock
+from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DevVault
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 
 MI = "11111111-0000-4000-8000-000000000001"
 APP = "22222222-0000-4000-8000-000000000002"
@@ -36,9 +36,11 @@ STACK = json.dumps(
 
 
 @asynccontextmanager
-async def provider_for(settings: HttpsSettings, clock: StillClock) -> AsyncIterator[AzureProvider]:
+async def provider_for(
+    settings: HttpsSettings, clock: AutojumpClock
+) -> AsyncIterator[AzureProvider]:
     """A provider that is closed at the end."""
-    made = AzureProvider(HttpsClient(settings, wall=clock.epoch), forgetful(clock))
+    made = AzureProvider(HttpsClient(settings, clock=clock.epoch), uncached_fetcher(clock))
     try:
         yield made
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.https import HttpsSettings
-from tests.fakes.clock import StillClock
+from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.integration.azure.calls import APP, CLIENT_SECRET, MI, SUBJECT, VALUE, provider_for
 
@@ -28,13 +28,13 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVault]:
 
 
 @pytest.fixture
-def clock() -> StillClock:
+def clock() -> AutojumpClock:
     """Pauses that take no time."""
-    return StillClock()
+    return AutojumpClock()
 
 
 @pytest.fixture
-async def provider(vault: DevVault, clock: StillClock) -> AsyncIterator[AzureProvider]:
+async def provider(vault: DevVault, clock: AutojumpClock) -> AsyncIterator[AzureProvider]:
     """The provider, redirected to the vault."""
     async with provider_for(HttpsSettings(dev=vault.redirect), clock) as made:
         yield made

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from keyferry.azure.clouds import CLOUDS
 from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import ClassInvalidError
-from tests.fakes.azure_mounts import call, failure
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM
 
@@ -29,7 +29,7 @@ async def test_azure_stack_is_read_from_its_file(
     """The file is read anew at each mount."""
     path = tmp_path / "cloud.json"
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
-    error = await failure(provider, call(stack))
+    error = await mount_error(provider, call(stack))
     assert f"open {path}: No such file or directory" in error.problem
     path.write_text(STACK)
     assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
@@ -50,7 +50,7 @@ async def test_mounts_of_different_clouds_run_side_by_side(
     results = await asyncio.gather(*map(provider.mount, calls))
 
     assert {VALUE.encode()} == {file.contents for result in results for file in result.files}
-    asked = {record.host for record in vault.requests if record.kind is PathKind.SECRET}
+    asked = {record.host for record in vault.requests if record.kind is RequestKind.SECRET}
     assert set(hosts.values()) == asked
     assert before == dict(os.environ)
 
@@ -68,7 +68,7 @@ async def test_a_cloud_file_that_is_no_file_does_not_hold_us_up(
         "/proc/self/environ\0": "not a path",
     }.items():
         stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": path} | VM
-        error = await failure(provider, call(stack))
+        error = await mount_error(provider, call(stack))
         assert isinstance(error, ClassInvalidError)
         assert words in error.problem
 
@@ -80,5 +80,5 @@ async def test_only_the_beginning_of_a_cloud_file_is_read(
     path = tmp_path / "cloud.json"
     path.write_text(" " * (1 << 16) + STACK)
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
-    error = await failure(provider, call(stack))
+    error = await mount_error(provider, call(stack))
     assert "it is not a JSON object with the keys of a cloud" in error.problem

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from keyferry.azure.provider import AzureProvider
-from tests.fakes.azure_mounts import call, failure
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import APP, CLIENT_SECRET, PRINCIPAL
 
@@ -18,7 +18,7 @@ async def test_neither_tokens_nor_ids_are_logged(
     """By nobody, whatever the level: what fails is written once, where the call entered."""
     with caplog.at_level(logging.DEBUG):
         await provider.mount(call({}, secrets=PRINCIPAL))
-        await failure(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"}))
+        await mount_error(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"}))
     written = " ".join(record.getMessage() for record in caplog.records)
     for secret in (CLIENT_SECRET, "canary", "eyJ", "client_secret", APP):
         assert secret not in written

@@ -10,34 +10,34 @@ from pathlib import Path
 import pytest
 
 from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import PathKind
-from keyferry.errors import ConnectionFailedError, Hop, VaultError, VaultThrottledError
+from keyferry.devvault.exchange import RequestKind
+from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultThrottledError
 from keyferry.https import DevRedirect, HttpsSettings
-from tests.fakes.azure_mounts import call, failure
-from tests.fakes.clock import StillClock
-from tests.fakes.devvault import CloseHalfWay, DevVault, Hang, RespondStatus, running_devvault
+from tests.fakes.azure_mounts import call, mount_error
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.devvault import CloseMidResponse, DevVault, Hang, RespondStatus, running_devvault
 from tests.integration.azure.calls import ENTRA, PRINCIPAL, VALUE, VAULT, VM, provider_for
 
 
 async def test_throttling_is_waited_out(
-    vault: DevVault, provider: AzureProvider, clock: StillClock
+    vault: DevVault, provider: AzureProvider, clock: AutojumpClock
 ) -> None:
     """Retry-After is obeyed to the second."""
     vault.add_fault(VAULT, RespondStatus(429, retry_after=7))
     await provider.mount(call(VM))
-    assert clock.pauses == [7.0]
+    assert clock.sleeps == [7.0]
 
 
 async def test_throttling_longer_than_a_mount_may_take_is_said_at_once(
-    vault: DevVault, provider: AzureProvider, clock: StillClock
+    vault: DevVault, provider: AzureProvider, clock: AutojumpClock
 ) -> None:
     """With the pause that was asked for."""
     vault.add_fault(VAULT, RespondStatus(429, retry_after=900))
-    error = await failure(provider, call(VM))
+    error = await mount_error(provider, call(VM))
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 900.0
     assert "asks to wait 900 s" in error.problem
-    assert clock.pauses == []
+    assert clock.sleeps == []
 
 
 async def test_a_500_and_then_success_is_a_success(
@@ -53,7 +53,7 @@ async def test_a_vault_that_goes_on_failing_is_an_error(
 ) -> None:
     """After four tries."""
     vault.add_fault(VAULT, RespondStatus(500), times=None)
-    error = await failure(provider, call(VM))
+    error = await mount_error(provider, call(VM))
     assert isinstance(error, VaultError)
     assert f"{VAULT} failed with status 500 (4 tries)" in error.problem
 
@@ -62,23 +62,23 @@ async def test_a_connection_closed_half_way_is_tried_again(
     vault: DevVault, provider: AzureProvider
 ) -> None:
     """And an error when it goes on."""
-    vault.add_fault(VAULT, CloseHalfWay())
+    vault.add_fault(VAULT, CloseMidResponse())
     assert (await provider.mount(call(VM))).files[0].contents == VALUE.encode()
-    vault.add_fault(VAULT, CloseHalfWay(), times=None)
-    error = await failure(provider, call(VM))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+    vault.add_fault(VAULT, CloseMidResponse(), times=None)
+    error = await mount_error(provider, call(VM))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert f"{VAULT} closed the connection before its answer was whole" in error.problem
 
 
 async def test_a_vault_that_does_not_answer_is_a_time_out(
-    vault: DevVault, clock: StillClock
+    vault: DevVault, clock: AutojumpClock
 ) -> None:
     """Each try is limited."""
     settings = HttpsSettings(dev=vault.redirect, try_timeout=0.2)
     vault.add_fault(VAULT, Hang(), times=None)
     async with provider_for(settings, clock) as provider:
-        error = await failure(provider, call(VM))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+        error = await mount_error(provider, call(VM))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert f"{VAULT} did not answer in time (4 tries)" in error.problem
 
 
@@ -89,43 +89,43 @@ async def test_an_imds_that_starts_is_waited_for(vault: DevVault, provider: Azur
 
 
 async def test_a_machine_without_imds_is_told_in_one_try(
-    vault: DevVault, clock: StillClock
+    vault: DevVault, clock: AutojumpClock
 ) -> None:
     """Seconds, not minutes, and the question whether this is an Azure VM."""
     closed = ("127.0.0.1", _closed_port())
     dev = DevRedirect(vault.redirect.https, closed, vault.redirect.ca_file)
     async with provider_for(HttpsSettings(dev=dev), clock) as provider:
-        error = await failure(provider, call(VM))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+        error = await mount_error(provider, call(VM))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "this machine has no IMDS" in error.problem
     assert "Are you on an Azure VM?" in error.remedy
-    assert clock.pauses == []
+    assert clock.sleeps == []
 
 
 async def test_an_entra_that_fails_is_tried_again(
-    vault: DevVault, provider: AzureProvider, clock: StillClock
+    vault: DevVault, provider: AzureProvider, clock: AutojumpClock
 ) -> None:
     """With the pause it asks for."""
     vault.add_fault(ENTRA, RespondStatus(503, retry_after=2))
-    vault.add_fault(ENTRA, CloseHalfWay())
+    vault.add_fault(ENTRA, CloseMidResponse())
     assert (await provider.mount(call({}, secrets=PRINCIPAL))).files[0].contents == VALUE.encode()
-    assert clock.pauses == [2.0, 0.8]
+    assert clock.sleeps == [2.0, 0.8]
 
 
-async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, clock: StillClock) -> None:
+async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, clock: AutojumpClock) -> None:
     """Our limit counts for tokens as well."""
     settings = HttpsSettings(dev=vault.redirect, try_timeout=0.2)
     vault.add_fault(ENTRA, Hang(), times=None)
     async with provider_for(settings, clock) as provider:
-        error = await failure(provider, call({}, secrets=PRINCIPAL))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+        error = await mount_error(provider, call({}, secrets=PRINCIPAL))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert f"{ENTRA} did not answer in time (4 tries)" in error.problem
 
 
 async def test_an_authority_that_does_not_resolve_is_a_dns_failure(
-    clock: StillClock, tmp_path: Path
+    clock: AutojumpClock, tmp_path: Path
 ) -> None:
-    """The hop and the host are named, for tokens and for vaults alike."""
+    """The stage and the host are named, for tokens and for vaults alike."""
     path = tmp_path / "cloud.json"
     cloud = {
         "activeDirectoryEndpoint": "https://login.invalid/",
@@ -135,22 +135,22 @@ async def test_an_authority_that_does_not_resolve_is_a_dns_failure(
     path.write_text(json.dumps(cloud))
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)}
     async with provider_for(HttpsSettings(), clock) as provider:
-        error = await failure(provider, call(stack, secrets=PRINCIPAL))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.DNS)
+        error = await mount_error(provider, call(stack, secrets=PRINCIPAL))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.DNS)
     assert "the host name login.invalid could not be resolved" in error.problem
 
 
 async def test_an_authority_with_an_untrusted_certificate_is_a_tls_failure(
-    vault: DevVault, clock: StillClock, tmp_path: Path
+    vault: DevVault, clock: AutojumpClock, tmp_path: Path
 ) -> None:
     """Tokens are asked for over verified TLS only."""
     async with running_devvault(tmp_path / "other") as other:
         dev = DevRedirect(vault.redirect.https, vault.redirect.http, other.redirect.ca_file)
         async with provider_for(HttpsSettings(dev=dev), clock) as provider:
-            error = await failure(provider, call({}, secrets=PRINCIPAL))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.TLS)
+            error = await mount_error(provider, call({}, secrets=PRINCIPAL))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.TLS)
     assert f"the TLS certificate of {ENTRA} is not accepted" in error.problem
-    assert vault.count(PathKind.TOKEN) == 0
+    assert vault.count(RequestKind.TOKEN) == 0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ async def test_answers_without_sense_are_errors_of_ours(
 ) -> None:
     """Whoever answers there, nothing foreign escapes."""
     break_it(vault)
-    await failure(provider, call({}, secrets=PRINCIPAL))
+    await mount_error(provider, call({}, secrets=PRINCIPAL))
 
 
 def _closed_port() -> int:

@@ -6,7 +6,7 @@ import asyncio
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import MountResult, ObjectVersion, SecretFile
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from tests.fakes.azure_mounts import call, entry
 from tests.fakes.devvault import DevVault, Hang
 from tests.integration.azure.calls import PRINCIPAL, STRANGER, VALUE, VAULT, VM, workload
@@ -84,7 +84,7 @@ async def test_one_object_in_two_files_is_fetched_once(
 ) -> None:
     """Two aliases, one call."""
     await provider.mount(call(VM, entry(), entry(objectAlias="b")))
-    assert vault.count(PathKind.SECRET) == 1
+    assert vault.count(RequestKind.SECRET) == 1
 
 
 async def test_a_slow_object_does_not_hold_up_the_others(
@@ -97,7 +97,7 @@ async def test_a_slow_object_does_not_hold_up_the_others(
     vault.add_fault(f"{VAULT}/secrets/s0", Hang(), times=None)
     running = asyncio.create_task(provider.mount(call(VM, *map(entry, names))))
     try:
-        while vault.count(PathKind.SECRET, status=200) < 9:
+        while vault.count(RequestKind.SECRET, status=200) < 9:
             assert not running.done()
             await asyncio.sleep(0.01)
     finally:

@@ -9,7 +9,7 @@ import pytest
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import IdentityError
-from tests.fakes.azure_mounts import call, failure
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, workload
 
@@ -34,7 +34,7 @@ async def test_entra_refuses_and_the_code_is_explained(
     words: str,
 ) -> None:
     """One sentence, the number, and what mends it."""
-    error = await failure(provider, call(workload(vault) | parameters))
+    error = await mount_error(provider, call(workload(vault) | parameters))
     assert isinstance(error, IdentityError)
     assert words in error.problem
     assert f"(AADSTS{code})" in error.problem
@@ -49,7 +49,7 @@ async def test_a_service_account_token_with_a_broken_signature_is_refused(
     token = tokens["api://AzureADTokenExchange"]
     token["token"] = token["token"][:-40] + "A" * 40
     parameters = {"clientID": APP, SERVICE_ACCOUNT_TOKENS: json.dumps(tokens)}
-    error = await failure(provider, call(parameters))
+    error = await mount_error(provider, call(parameters))
     assert isinstance(error, IdentityError)
     assert "AADSTS" in error.problem
 
@@ -68,7 +68,7 @@ async def test_imds_has_no_such_identity(
     provider: AzureProvider, client_id: str, words: str
 ) -> None:
     """Assigned or switched on by an az command."""
-    error = await failure(provider, call(VM | {"userAssignedIdentityID": client_id}))
+    error = await mount_error(provider, call(VM | {"userAssignedIdentityID": client_id}))
     assert isinstance(error, IdentityError)
     assert words in error.problem
     assert "az vm identity assign" in error.remedy

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from keyferry.azure.provider import AzureProvider
-from keyferry.errors import AccessDeniedError, Hop, ObjectNotFoundError, ObjectUnusableError
-from tests.fakes.azure_mounts import call, entry, failure
+from keyferry.errors import AccessDeniedError, ObjectNotFoundError, ObjectUnusableError, Stage
+from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.integration.azure.calls import CLIENT_SECRET, ENTRA, MI, STRANGER, VM
 
 
 async def test_missing_objects_are_all_named(vault: DevVault, provider: AzureProvider) -> None:
     """The first one in full, as upstream words it, the others by name; nothing is delivered."""
-    error = await failure(provider, call(VM, entry("a"), entry(), entry("b"), entry("c")))
+    error = await mount_error(provider, call(VM, entry("a"), entry(), entry("b"), entry("c")))
     assert isinstance(error, ObjectNotFoundError)
     assert error.problem == (
         "failed to mount objects, error: failed to get objectType:secret, objectName:a, "
@@ -21,13 +21,13 @@ async def test_missing_objects_are_all_named(vault: DevVault, provider: AzurePro
 
 async def test_many_failures_are_counted(provider: AzureProvider) -> None:
     """A message stays readable."""
-    error = await failure(provider, call(VM, *(entry(f"s{n}") for n in range(20))))
+    error = await mount_error(provider, call(VM, *(entry(f"s{n}") for n in range(20))))
     assert error.problem.endswith("secret s9, secret s10 and 9 more")
 
 
 async def test_a_missing_version_is_an_error(provider: AzureProvider) -> None:
     """Named with its version."""
-    error = await failure(provider, call(VM, entry(objectVersion="f" * 32)))
+    error = await mount_error(provider, call(VM, entry(objectVersion="f" * 32)))
     assert isinstance(error, ObjectNotFoundError)
     assert f"secret db-password version {'f' * 32} does not exist" in error.problem
 
@@ -35,8 +35,8 @@ async def test_a_missing_version_is_an_error(provider: AzureProvider) -> None:
 async def test_a_disabled_version_is_told_apart(vault: DevVault, provider: AzureProvider) -> None:
     """403 as for a missing permission, with another remedy."""
     vault.disable("contoso", "db-password")
-    error = await failure(provider, call(VM))
-    assert (type(error), error.hop) == (ObjectNotFoundError, Hop.OBJECT)
+    error = await mount_error(provider, call(VM))
+    assert (type(error), error.stage) == (ObjectNotFoundError, Stage.OBJECT)
     assert "is disabled in vault contoso" in error.problem
 
 
@@ -45,7 +45,7 @@ async def test_a_missing_permission_names_client_and_command(
 ) -> None:
     """What to grant to whom."""
     vault.revoke("contoso", MI)
-    error = await failure(provider, call(VM))
+    error = await mount_error(provider, call(VM))
     assert isinstance(error, AccessDeniedError)
     assert f"does not let client id {MI} read secret db-password (403)" in error.problem
     assert "az keyvault set-policy --name contoso" in error.remedy
@@ -58,7 +58,7 @@ async def test_a_token_of_the_wrong_tenant_is_refused_with_both_names(
     other = "99999999-2222-4333-8444-555555555555"
     vault.add_app(STRANGER, tenant=other, secret=CLIENT_SECRET)
     secrets = {"clientid": STRANGER, "clientsecret": CLIENT_SECRET}
-    error = await failure(provider, call({"tenantID": other}, secrets=secrets))
+    error = await mount_error(provider, call({"tenantID": other}, secrets=secrets))
     assert isinstance(error, AccessDeniedError)
     assert f"it trusts https://{ENTRA}/{DEFAULT_TENANT}" in error.problem
     assert f"comes from https://{ENTRA}/{other}" in error.problem
@@ -66,7 +66,7 @@ async def test_a_token_of_the_wrong_tenant_is_refused_with_both_names(
 
 async def test_an_unknown_vault_is_said_so(provider: AzureProvider) -> None:
     """A real one would not resolve."""
-    error = await failure(provider, call(VM | {"keyvaultName": "fabrikam"}))
+    error = await mount_error(provider, call(VM | {"keyvaultName": "fabrikam"}))
     assert "there is no vault fabrikam" in error.problem
 
 
@@ -74,7 +74,7 @@ async def test_a_value_of_the_wrong_encoding_is_not_delivered(
     vault: DevVault, provider: AzureProvider
 ) -> None:
     """Named by its object, never by its content."""
-    error = await failure(provider, call(VM, entry(objectEncoding="base64")))
+    error = await mount_error(provider, call(VM, entry(objectEncoding="base64")))
     assert isinstance(error, ObjectUnusableError)
     assert "objectName:db-password" in error.problem
     assert "the value is not base64" in error.problem

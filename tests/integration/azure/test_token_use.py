@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.identity import AccessTokenRequest, TokenCache
 from keyferry.azure.modes import ServicePrincipal, VmManagedIdentity
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import SERVICE_ACCOUNT, MountResult
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.azure_mounts import call, entry, failure
+from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 from tests.integration.azure.calls import (
     APP,
     CLIENT_SECRET,
@@ -31,7 +31,7 @@ async def test_concurrent_mounts_of_one_identity_ask_for_one_token(
     """And later ones use it too."""
     await asyncio.gather(*(provider.mount(call({}, secrets=PRINCIPAL)) for _ in range(20)))
     await provider.mount(call({}, secrets=PRINCIPAL))
-    assert vault.count(PathKind.TOKEN) == 1
+    assert vault.count(RequestKind.TOKEN) == 1
 
 
 async def test_pods_of_one_service_account_share_one_token(
@@ -40,7 +40,7 @@ async def test_pods_of_one_service_account_share_one_token(
     """Each has its own service-account token; what it proves is the same."""
     for lifetime in (3600, 3700, 3800):
         await provider.mount(call(workload(vault, lifetime=lifetime)))
-    assert vault.count(PathKind.TOKEN) == 1
+    assert vault.count(RequestKind.TOKEN) == 1
 
 
 async def test_pods_of_two_service_accounts_never_share_a_token(
@@ -49,7 +49,7 @@ async def test_pods_of_two_service_accounts_never_share_a_token(
     """The second is refused, although the first has a token of the same client."""
     await provider.mount(call(workload(vault)))
     other = workload(vault, "system:serviceaccount:shop:other")
-    error = await failure(provider, call(other | {SERVICE_ACCOUNT: "other"}))
+    error = await mount_error(provider, call(other | {SERVICE_ACCOUNT: "other"}))
     assert "(AADSTS700213)" in error.problem
 
 
@@ -58,7 +58,7 @@ async def test_a_wrong_client_secret_never_gets_the_token_of_the_right_one(
 ) -> None:
     """The secret is part of the identity."""
     await provider.mount(call({}, secrets=PRINCIPAL))
-    error = await failure(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"}))
+    error = await mount_error(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"}))
     assert "(AADSTS7000215)" in error.problem
 
 
@@ -66,7 +66,7 @@ async def test_a_changed_client_secret_counts_at_once(
     vault: DevVault, provider: AzureProvider
 ) -> None:
     """No cache stands in its way."""
-    await failure(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
+    await mount_error(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
     vault.add_app(APP, secret="canary-new")
     await provider.mount(call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
 
@@ -76,25 +76,27 @@ async def test_mounts_that_share_a_refusal_are_told_each_for_itself(
 ) -> None:
     """One request failed for all of them; the prefix of each message stands there once."""
     wanted = call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"})
-    errors = await asyncio.gather(*(failure(provider, wanted) for _ in range(3)))
-    assert vault.count(PathKind.TOKEN) == 1
+    errors = await asyncio.gather(*(mount_error(provider, wanted) for _ in range(3)))
+    assert vault.count(RequestKind.TOKEN) == 1
     assert {error.problem.count("failed to mount objects") for error in errors} == {1}
 
 
 async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None:
     """The number of identities on a node is bounded."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = Credentials(client, forgetful(), limit=2)
+    credentials = TokenCache(client, uncached_fetcher(), max_entries=2)
     app, machine = ServicePrincipal(APP, CLIENT_SECRET), VmManagedIdentity(MI)
     vault.add_app(STRANGER, secret=CLIENT_SECRET)
     stranger = ServicePrincipal(STRANGER, CLIENT_SECRET)
     try:
         for identity in (app, machine, app, stranger, app, machine):
-            await credentials.tokens(Login(identity, DEFAULT_TENANT, CLOUDS[0])).token()
+            await credentials.token_provider(
+                AccessTokenRequest(identity, DEFAULT_TENANT, CLOUDS[0])
+            ).get_token()
     finally:
         await credentials.close()
         await client.close()
-    assert (vault.count(PathKind.TOKEN), vault.count(PathKind.IMDS)) == (2, 2)
+    assert (vault.count(RequestKind.TOKEN), vault.count(RequestKind.IMDS)) == (2, 2)
 
 
 async def test_a_fresh_service_account_token_counts_at_once(
@@ -102,7 +104,7 @@ async def test_a_fresh_service_account_token_counts_at_once(
 ) -> None:
     """The expired one of another pod does not fail the mount that has a good one."""
     stale, fresh = call(workload(vault, lifetime=-60)), call(workload(vault))
-    error = await failure(provider, stale)
+    error = await mount_error(provider, stale)
     assert "(AADSTS700024)" in error.problem
     results = await asyncio.gather(
         provider.mount(stale), provider.mount(fresh), return_exceptions=True
@@ -117,7 +119,7 @@ async def test_a_token_that_the_vault_refuses_is_renewed_once(
     await provider.mount(call({}, secrets=PRINCIPAL))
     vault.add_fault(VAULT, RespondStatus(401))
     await provider.mount(call({}, secrets=PRINCIPAL))
-    assert vault.count(PathKind.TOKEN) == 2
+    assert vault.count(RequestKind.TOKEN) == 2
 
 
 async def test_many_refusals_of_one_token_renew_it_once(
@@ -132,7 +134,7 @@ async def test_many_refusals_of_one_token_renew_it_once(
     vault.add_fault(VAULT, RespondStatus(401), times=10)
     await provider.mount(call({}, *map(entry, names), secrets=PRINCIPAL))
     await provider.mount(call({}, secrets=PRINCIPAL))
-    assert vault.count(PathKind.TOKEN) == 2
+    assert vault.count(RequestKind.TOKEN) == 2
 
 
 async def test_a_cancelled_mount_does_not_take_the_token_from_the_others(
@@ -146,4 +148,4 @@ async def test_a_cancelled_mount_does_not_take_the_token_from_the_others(
     first.cancel()
     assert isinstance(await second, MountResult)
     assert first.cancelled()
-    assert vault.count(PathKind.TOKEN) == 1
+    assert vault.count(RequestKind.TOKEN) == 1

@@ -13,7 +13,7 @@ from keyferry.contract import (
 from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
 from tests.fakes.devvault import DevVault
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 
 MI = "11111111-0000-4000-8000-000000000001"
 APP = "22222222-0000-4000-8000-000000000002"
@@ -32,7 +32,7 @@ async def provider_for(
 ) -> AsyncIterator[AzureProvider]:
     """A provider that is redirected to the vault and pauses for no time."""
     https = HttpsSettings(dev=redirect or vault.redirect)
-    made = AzureProvider(HttpsClient(https), forgetful(), settings)
+    made = AzureProvider(HttpsClient(https), uncached_fetcher(), settings)
     try:
         yield made
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.azure.provider import AzureProvider
-from tests.fakes.app_certificate import Certificate, new_certificate
+from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.integration.azure_identities.calls import (
     APP,
@@ -23,18 +23,18 @@ from tests.integration.azure_identities.calls import (
 
 
 @pytest.fixture(scope="module")
-def certificate() -> Certificate:
+def certificate() -> SelfSignedCertificate:
     """The one that the app is known by."""
     return new_certificate()
 
 
 @pytest.fixture
-async def vault(tmp_path: Path, certificate: Certificate) -> AsyncIterator[DevVault]:
+async def vault(tmp_path: Path, certificate: SelfSignedCertificate) -> AsyncIterator[DevVault]:
     """A vault `contoso` that every identity of these tests may read."""
     async with running_devvault(tmp_path) as running:
         running.set_secret("contoso", "db-password", VALUE)
         running.add_app(APP, tenant=DEFAULT_TENANT, secret=None)
-        running.add_app_certificate(APP, certificate.public)
+        running.add_app_certificate(APP, certificate.certificate_pem)
         running.add_managed_identity(MI)
         running.assign_to_pods(MI, namespace="shop", pod="web-*")
         running.add_managed_identity(BOUND)

@@ -9,17 +9,17 @@ import pytest
 
 from keyferry.azure.arc import ArcAgent
 from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.identity import AccessTokenRequest, TokenCache
 from keyferry.azure.modes import ArcIdentity, VmManagedIdentity
 from keyferry.azure.provider import AzureProvider
-from keyferry.azure.token_sources import TokenPlaces
-from keyferry.devvault.exchange import PathKind
+from keyferry.azure.token_sources import TokenEndpoints
+from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import IdentityError
 from keyferry.https import HttpsClient, HttpsSettings
 from keyferry.provider_settings import ProviderSettings
-from tests.fakes.azure_mounts import call, failure
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 from tests.integration.azure_identities.calls import MI, VALUE, value
 
 
@@ -28,7 +28,7 @@ async def test_an_arc_machine_proves_itself_by_a_file(
 ) -> None:
     """Challenged once, answered once; the file is gone afterwards."""
     assert await value(provider, call({"useArcManagedIdentity": "true"})) == VALUE.encode()
-    assert [vault.count(PathKind.IMDS, status=status) for status in (401, 200)] == [1, 1]
+    assert [vault.count(RequestKind.IMDS, status=status) for status in (401, 200)] == [1, 1]
     assert list((vault.data.folder / "arc").iterdir()) == []
 
 
@@ -37,16 +37,18 @@ async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
 ) -> None:
     """Whoever listens on that port must not have us read any file for them."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    places = TokenPlaces.of(ProviderSettings(), vault.redirect)
-    elsewhere = replace(places, arc=ArcAgent(program=None, keys=tmp_path / "other"))
-    credentials = Credentials(client, forgetful(), places=elsewhere)
+    places = TokenEndpoints.from_settings(ProviderSettings(), vault.redirect)
+    elsewhere = replace(places, arc=ArcAgent(program=None, key_directory=tmp_path / "other"))
+    credentials = TokenCache(client, uncached_fetcher(), endpoints=elsewhere)
     try:
         with pytest.raises(IdentityError, match="names a file outside of"):
-            await credentials.tokens(Login(ArcIdentity(), DEFAULT_TENANT, CLOUDS[0])).token()
+            await credentials.token_provider(
+                AccessTokenRequest(ArcIdentity(), DEFAULT_TENANT, CLOUDS[0])
+            ).get_token()
     finally:
         await credentials.close()
         await client.close()
-    assert vault.count(PathKind.IMDS, status=200) == 0
+    assert vault.count(RequestKind.IMDS, status=200) == 0
 
 
 async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
@@ -55,18 +57,18 @@ async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
     """As upstream does: the class of a VM works there too, but for user-assigned identities."""
     (tmp_path / "himds").touch()
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    places = TokenPlaces.of(ProviderSettings(), vault.redirect)
+    places = TokenEndpoints.from_settings(ProviderSettings(), vault.redirect)
     arc = replace(places.arc, program=tmp_path / "himds")
-    credentials = Credentials(client, forgetful(), places=replace(places, arc=arc))
+    credentials = TokenCache(client, uncached_fetcher(), endpoints=replace(places, arc=arc))
     try:
-        login = Login(VmManagedIdentity(""), DEFAULT_TENANT, CLOUDS[0])
-        await credentials.tokens(login).token()
+        login = AccessTokenRequest(VmManagedIdentity(""), DEFAULT_TENANT, CLOUDS[0])
+        await credentials.token_provider(login).get_token()
         with pytest.raises(IdentityError, match="connected to Azure Arc"):
-            credentials.tokens(replace(login, identity=VmManagedIdentity(MI)))
+            credentials.token_provider(replace(login, identity=VmManagedIdentity(MI)))
     finally:
         await credentials.close()
         await client.close()
-    assert vault.count(PathKind.IMDS, status=401) == 1
+    assert vault.count(RequestKind.IMDS, status=401) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,6 @@ async def test_the_arc_agent_refuses(
 ) -> None:
     """Each status has its own meaning."""
     vault.add_fault("127.0.0.1/metadata", RespondStatus(status), times=None)
-    error = await failure(provider, call({"useArcManagedIdentity": "true"}))
+    error = await mount_error(provider, call({"useArcManagedIdentity": "true"}))
     assert isinstance(error, IdentityError)
     assert words in error.problem

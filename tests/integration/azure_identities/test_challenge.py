@@ -8,27 +8,29 @@ from contextlib import asynccontextmanager
 import pytest
 
 from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.contents import Secret
-from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.contents import KeyVaultSecret
+from keyferry.azure.identity import AccessTokenRequest, TokenCache
 from keyferry.azure.keyvault import KeyVault
 from keyferry.azure.modes import ServicePrincipal, VmManagedIdentity
 from keyferry.azure.objects import ObjectRef, ObjectType
-from keyferry.azure.vault_refusals import Asked
+from keyferry.azure.vault_refusals import RequestContext
 from keyferry.errors import AccessDeniedError
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
-from tests.fakes.economy import errand, forgetful
+from tests.fakes.economy import retrying_caller, uncached_fetcher
 from tests.integration.azure_identities.calls import APP, HSM, MI, VALUE
 
 
 @asynccontextmanager
-async def reader(vault: DevVault, login: Login, host: str) -> AsyncIterator[KeyVault]:
+async def reader(vault: DevVault, login: AccessTokenRequest, host: str) -> AsyncIterator[KeyVault]:
     """The vault at `host`, read as `login`."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = Credentials(client, forgetful())
-    asked = Asked("contoso", login.tenant, login.cloud.authority, login.identity)
+    credentials = TokenCache(client, uncached_fetcher())
+    asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
-        yield KeyVault(client, credentials.tokens(login, host=host), asked=asked, netloc=host)
+        yield KeyVault(
+            client, credentials.token_provider(login, host=host), context=asked, netloc=host
+        )
     finally:
         await credentials.close()
         await client.close()
@@ -39,33 +41,35 @@ SECRET = ObjectRef(ObjectType.SECRET, "db-password", "")
 
 async def test_a_challenge_tells_the_resource(vault: DevVault) -> None:
     """A managed HSM wants tokens for managed HSMs."""
-    login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
+    login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     async with reader(vault, login, HSM) as opened:
-        found = await opened.read(SECRET, errand())
-    assert isinstance(found, Secret)
+        found = await opened.read(SECRET, retrying_caller())
+    assert isinstance(found, KeyVaultSecret)
     assert found.value == VALUE
     assert [record.status for record in vault.requests] == [200, 401, 200, 200]
 
 
 async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault) -> None:
     """Its resource follows from its host name."""
-    resource = CLOUDS[0].resource_of(HSM)
-    login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0], resource)
+    resource = CLOUDS[0].token_resource(HSM)
+    login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0], resource)
     async with reader(vault, login, HSM) as opened:
-        await opened.read(SECRET, errand())
+        await opened.read(SECRET, retrying_caller())
     assert [record.status for record in vault.requests] == [200, 200]
 
 
 async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
     """The next mount spares the round trip."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = Credentials(client, forgetful())
-    login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
-    asked = Asked("contoso", login.tenant, login.cloud.authority, login.identity)
+    credentials = TokenCache(client, uncached_fetcher())
+    login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
+    asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
         for _ in range(2):
-            tokens = credentials.tokens(login, host=HSM)
-            await KeyVault(client, tokens, asked=asked, netloc=HSM).read(SECRET, errand())
+            tokens = credentials.token_provider(login, host=HSM)
+            await KeyVault(client, tokens, context=asked, netloc=HSM).read(
+                SECRET, retrying_caller()
+            )
     finally:
         await credentials.close()
         await client.close()
@@ -78,10 +82,10 @@ async def test_an_identity_of_another_tenant_is_refused_with_both_tenants(
     """The vault's tenant is tried too, because an application may be known in both."""
     other = "99999999-2222-4333-8444-555555555555"
     vault.add_app(APP, tenant=other, secret="s3cret-canary")
-    login = Login(ServicePrincipal(APP, "s3cret-canary"), other, CLOUDS[0])
+    login = AccessTokenRequest(ServicePrincipal(APP, "s3cret-canary"), other, CLOUDS[0])
     async with reader(vault, login, "contoso.vault.azure.net") as opened:
         with pytest.raises(AccessDeniedError) as caught:
-            await opened.read(SECRET, errand())
+            await opened.read(SECRET, retrying_caller())
     for tenant in (other, DEFAULT_TENANT):
         assert f"https://login.microsoftonline.com/{tenant}" in caught.value.problem
     assert "canary" not in str(caught.value)

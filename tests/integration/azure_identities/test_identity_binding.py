@@ -7,11 +7,11 @@ from pathlib import Path
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
-from keyferry.devvault.exchange import PathKind
-from keyferry.errors import ConnectionFailedError, Hop, IdentityError
+from keyferry.devvault.exchange import RequestKind
+from keyferry.errors import ConnectionFailedError, IdentityError, Stage
 from keyferry.provider_settings import ProviderSettings
-from tests.fakes.azure_mounts import call, failure
-from tests.fakes.devvault import CloseHalfWay, DevVault, RespondStatus, running_devvault
+from tests.fakes.azure_mounts import call, mount_error
+from tests.fakes.devvault import CloseMidResponse, DevVault, RespondStatus, running_devvault
 from tests.integration.azure_identities.calls import (
     APP,
     BINDING,
@@ -29,7 +29,7 @@ async def test_a_bound_identity_gets_its_token_from_the_proxy(
 ) -> None:
     """The TLS server name is found out from the certificate of the API server."""
     assert await value(provider, call(bound(vault))) == VALUE.encode()
-    hosts = [record.host for record in vault.requests if record.kind is PathKind.TOKEN]
+    hosts = [record.host for record in vault.requests if record.kind is RequestKind.TOKEN]
     assert hosts == ["kubernetes.default.svc.cluster.local"]
 
 
@@ -42,7 +42,7 @@ async def test_two_volumes_of_one_pod_use_two_modes(
     tokens = {SERVICE_ACCOUNT_TOKENS: vault.service_account_token(SUBJECT, audience=audiences)}
     await provider.mount(call(tokens | {"clientID": APP}))
     await provider.mount(call(tokens | {"clientID": BOUND, "useAzureTokenProxy": "true"}))
-    hosts = [record.host for record in vault.requests if record.kind is PathKind.TOKEN]
+    hosts = [record.host for record in vault.requests if record.kind is RequestKind.TOKEN]
     assert hosts == ["login.microsoftonline.com", "kubernetes.default.svc.cluster.local"]
 
 
@@ -51,7 +51,7 @@ async def test_a_federated_credential_of_entra_is_no_binding(
 ) -> None:
     """And the other way round: each endpoint takes tokens of its own audience."""
     vault.federate(APP, subject=SUBJECT)
-    error = await failure(provider, call(bound(vault) | {"clientID": APP}))
+    error = await mount_error(provider, call(bound(vault) | {"clientID": APP}))
     assert "(AADSTS700211)" in error.problem
 
 
@@ -60,7 +60,7 @@ async def test_a_binding_of_another_service_account_is_refused(
 ) -> None:
     """Issuer, subject and audience of the token are shown."""
     other = "system:serviceaccount:shop:other"
-    error = await failure(provider, call(bound(vault, other) | {SERVICE_ACCOUNT: "other"}))
+    error = await mount_error(provider, call(bound(vault, other) | {SERVICE_ACCOUNT: "other"}))
     assert f"has the subject {other} (AADSTS700213)" in error.problem
     assert f"audience {BINDING}" in error.remedy
 
@@ -69,7 +69,7 @@ async def test_a_wrong_server_name_does_not_reach_the_proxy(vault: DevVault) -> 
     """It names the API server, which answers in its own way."""
     settings = ProviderSettings(sni_name="kubernetes.default.svc.cluster.local")
     async with provider_for(vault, settings) as provider:
-        error = await failure(provider, call(bound(vault)))
+        error = await mount_error(provider, call(bound(vault)))
     assert "refuses a token" in error.problem
     assert "with status 401" in error.problem
     assert "use-managed-identity" in error.remedy
@@ -80,9 +80,9 @@ async def test_a_server_name_that_the_certificate_does_not_have_is_a_tls_failure
 ) -> None:
     """The proxy proves its name like any other host."""
     async with provider_for(vault, ProviderSettings(sni_name="other.ests.aks")) as provider:
-        error = await failure(provider, call(bound(vault)))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.TLS)
-    assert vault.count(PathKind.TOKEN) == 0
+        error = await mount_error(provider, call(bound(vault)))
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.TLS)
+    assert vault.count(RequestKind.TOKEN) == 0
 
 
 async def test_a_cluster_without_an_api_server_there_has_no_proxy(
@@ -92,7 +92,7 @@ async def test_a_cluster_without_an_api_server_there_has_no_proxy(
     async with running_devvault(tmp_path / "other") as other:
         trusts_another = replace(vault.redirect, ca_file=other.redirect.ca_file)
         async with provider_for(vault, redirect=trusts_another) as provider:
-            error = await failure(provider, call(bound(vault)))
+            error = await mount_error(provider, call(bound(vault)))
     assert isinstance(error, IdentityError)
     assert "proxy transport not available: the certificate of kubernetes.default" in error.problem
 
@@ -100,5 +100,5 @@ async def test_a_cluster_without_an_api_server_there_has_no_proxy(
 async def test_a_proxy_that_fails_is_tried_again(vault: DevVault, provider: AzureProvider) -> None:
     """Like every other endpoint."""
     vault.add_fault("kubernetes.default", RespondStatus(503))
-    vault.add_fault("kubernetes.default", CloseHalfWay())
+    vault.add_fault("kubernetes.default", CloseMidResponse())
     assert await value(provider, call(bound(vault))) == VALUE.encode()

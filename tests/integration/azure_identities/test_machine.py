@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyferry.azure.provider import AzureProvider
-from tests.fakes.azure_mounts import call, failure
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure_identities.calls import APP, MI, VALUE, value
 
@@ -38,5 +38,5 @@ async def test_the_environment_does_not_redirect_a_managed_identity(
 async def test_an_unknown_object_id_is_named_as_such(provider: AzureProvider) -> None:
     """So that nobody looks for a client id."""
     wanted = {"useVMManagedIdentity": "true", "userAssignedIdentityObjectID": APP}
-    error = await failure(provider, call(wanted))
+    error = await mount_error(provider, call(wanted))
     assert f"the managed identity with object id {APP} is not assigned" in error.problem

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from keyferry.azure.provider import AzureProvider
 from keyferry.contract import POD_NAME
-from keyferry.devvault.exchange import PathKind
-from tests.fakes.azure_mounts import call, failure
+from keyferry.devvault.exchange import RequestKind
+from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault, RespondStatus
 from tests.integration.azure_identities.calls import VALUE, value
 
@@ -15,13 +15,13 @@ async def test_a_pod_has_the_identity_that_is_assigned_to_it(
 ) -> None:
     """NMI knows it by the names of pod and namespace."""
     assert await value(provider, call({"usePodIdentity": "true"})) == VALUE.encode()
-    assert vault.count(PathKind.NMI) == 1
+    assert vault.count(RequestKind.NMI) == 1
 
 
 async def test_pods_never_share_a_token_of_nmi(vault: DevVault, provider: AzureProvider) -> None:
     """Another pod may have another identity, or none."""
     await provider.mount(call({"usePodIdentity": "true"}))
-    error = await failure(provider, call({"usePodIdentity": "true", POD_NAME: "db-0"}))
+    error = await mount_error(provider, call({"usePodIdentity": "true", POD_NAME: "db-0"}))
     assert "nmi response failed with status code: 403" in error.problem
     assert "the identity of pod shop/db-0" in error.problem
     assert "kubectl get azureassignedidentity" in error.remedy
@@ -40,6 +40,6 @@ async def test_an_answer_of_nmi_without_token_and_client_is_none(
 ) -> None:
     """In upstream's words, which people search for."""
     vault.add_fault("localhost/host/token", RespondStatus(200))
-    error = await failure(provider, call({"usePodIdentity": "true"}))
+    error = await mount_error(provider, call({"usePodIdentity": "true"}))
     words = "nmi did not return expected values in response: token and clientid"
     assert words in error.problem

@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import Credentials, Login
+from keyferry.azure.identity import AccessTokenRequest, TokenCache
 from keyferry.azure.modes import VmManagedIdentity
-from keyferry.devvault.exchange import PathKind
+from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import IdentityError
 from keyferry.https import HttpsClient, HttpsSettings
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
-from tests.fakes.economy import forgetful
+from tests.fakes.economy import uncached_fetcher
 from tests.integration.azure_identities.calls import MI
 
 
@@ -37,12 +37,12 @@ class Ahead:
 async def renewals(vault: DevVault, clock: Ahead) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Gets a token, and waits until nobody asks for another one any more."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = Credentials(client, forgetful(), clock=clock)
-    login = Login(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
+    credentials = TokenCache(client, uncached_fetcher(), clock=clock)
+    login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
 
     async def token() -> str:
-        got = await credentials.tokens(login).token()
-        while not credentials.credential(login).idle:  # noqa: ASYNC110 - a task tells nobody
+        got = await credentials.token_provider(login).get_token()
+        while not credentials.cached_token(login).is_idle:  # noqa: ASYNC110 - a task tells nobody
             await asyncio.sleep(0.01)
         return got
 
@@ -69,12 +69,12 @@ async def test_a_token_is_renewed_before_it_expires(
     async with renewals(vault, clock) as token:
         first = await token()
         clock.seconds = kept_until
-        assert (first, 1) == (await token(), vault.count(PathKind.IMDS))
+        assert (first, 1) == (await token(), vault.count(RequestKind.IMDS))
         clock.seconds = renewed_at
         vault.tune(token_lifetime_seconds=3 * lifetime)
-        assert (first, 2) == (await token(), vault.count(PathKind.IMDS))
+        assert (first, 2) == (await token(), vault.count(RequestKind.IMDS))
         assert await token() != first
-        assert vault.count(PathKind.IMDS) == 2
+        assert vault.count(RequestKind.IMDS) == 2
 
 
 async def test_a_failed_renewal_leaves_the_token_in_use_until_it_ends(vault: DevVault) -> None:
@@ -86,7 +86,7 @@ async def test_a_failed_renewal_leaves_the_token_in_use_until_it_ends(vault: Dev
         asked = []
         for clock.seconds in (3310, 3320, 3345, 3530):
             assert await token() == first
-            asked.append(vault.count(PathKind.IMDS, status=403))
+            asked.append(vault.count(RequestKind.IMDS, status=403))
         assert asked == [1, 1, 2, 3]
         clock.seconds = 3545
         with pytest.raises(IdentityError):

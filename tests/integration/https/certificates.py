@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from tests.fakes.vault_peer import issue, new_ec
+from tests.fakes.vault_peer import issue_certificate, new_ec_key
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ def tls_for(
     folder: Path, host: str = "*.vault.azure.net", until: timedelta = timedelta(days=1)
 ) -> Tls:
     """A server certificate, valid until now + `until`, and the CA that issued it."""
-    authority = issue("test CA", new_ec(), authority=True)
-    made = issue("server", new_ec(), authority, hosts=[host], until=until)
+    authority = issue_certificate("test CA", new_ec_key(), is_ca=True)
+    made = issue_certificate("server", new_ec_key(), authority, hosts=[host], valid_for=until)
     ca_file, server_file = folder / "ca.pem", folder / "server.pem"
     ca_file.write_bytes(authority.pem)
     server_file.write_bytes(made.key_pem + made.pem)

@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from keyferry.answers import Refusal
-from keyferry.economy.hub import Economy
+from keyferry.answers import ErrorResponse
+from keyferry.economy.hub import Fetcher
 from keyferry.errors import KeyferryError
 from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.retry import TryFailed
-from tests.fakes.clock import StillClock
-from tests.fakes.economy import forgetful
+from keyferry.retry import RetryableFailure
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.economy import uncached_fetcher
 
 CLOUD_URL = URL("https://contoso.vault.azure.net/secrets/x")
 CANARY = "canary-3b1d"
@@ -110,35 +110,35 @@ class Client:
     """Connections, and who decides about further tries."""
 
     https: HttpsClient
-    economy: Economy
+    economy: Fetcher
 
 
 @asynccontextmanager
 async def client(
-    settings: HttpsSettings | None = None, clock: StillClock | None = None
+    settings: HttpsSettings | None = None, clock: AutojumpClock | None = None
 ) -> AsyncIterator[Client]:
     """A client that pauses in no time."""
-    still = clock or StillClock()
-    https = HttpsClient(settings or HttpsSettings(), wall=still.epoch)
+    still = clock or AutojumpClock()
+    https = HttpsClient(settings or HttpsSettings(), clock=still.epoch)
     try:
-        yield Client(https, forgetful(still))
+        yield Client(https, uncached_fetcher(still))
     finally:
         await https.close()
 
 
-async def get(made: Client, url: URL) -> Document | Refusal:
+async def get(made: Client, url: URL) -> Document | ErrorResponse:
     """Read the document at `url`."""
 
-    async def attempt(seconds: float) -> Document | Refusal | TryFailed:
+    async def attempt(seconds: float) -> Document | ErrorResponse | RetryableFailure:
         return await made.https.get_json(
             url,
             headers={"Authorization": "Bearer t"},
             document=Document,
-            purpose="read secret x",
+            action="read secret x",
             seconds=seconds,
         )
 
-    return await made.economy.errand(url.host or "").run(attempt)
+    return await made.economy.caller_for(url.host or "").call(attempt)
 
 
 async def failure(made: Client, url: URL) -> KeyferryError:

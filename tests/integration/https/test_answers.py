@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from keyferry.answers import Refusal
-from keyferry.errors import ConnectionFailedError, Hop, VaultError, VaultThrottledError
-from keyferry.https import MAX_ANSWER_BYTES, HttpsSettings
-from tests.fakes.clock import WALL_START, StillClock
+from keyferry.answers import ErrorResponse
+from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultThrottledError
+from keyferry.https import MAX_RESPONSE_BYTES, HttpsSettings
+from tests.fakes.clock import WALL_START, AutojumpClock
 from tests.integration.https.serving import (
     CANARY,
     Document,
@@ -35,15 +35,15 @@ async def test_an_answer_is_parsed() -> None:
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 async def test_a_status_that_means_later_is_tried_again(code: int) -> None:
     """One failure and then success is a success."""
-    clock = StillClock()
+    clock = AutojumpClock()
     async with serving(status(code), ok) as server, client(clock=clock) as made:
         assert await get(made, server.url) == Document("fine")
-    assert clock.pauses == [0.8]
+    assert clock.sleeps == [0.8]
 
 
 async def test_the_pause_that_the_server_asks_for_is_made() -> None:
     """Seconds, a date, milliseconds."""
-    clock = StillClock()
+    clock = AutojumpClock()
     date = datetime.fromtimestamp(WALL_START + 3 + 20, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
     handlers = (
         status(429, **{"Retry-After": "3"}),
@@ -53,29 +53,29 @@ async def test_the_pause_that_the_server_asks_for_is_made() -> None:
     )
     async with serving(*handlers) as server, client(clock=clock) as made:
         assert await get(made, server.url) == Document("fine")
-    assert clock.pauses == [3.0, 20.0, 1.5]
+    assert clock.sleeps == [3.0, 20.0, 1.5]
 
 
 async def test_a_pause_longer_than_the_time_limit_ends_the_request_at_once() -> None:
     """The error says how long the vault asked to wait."""
-    clock = StillClock()
+    clock = AutojumpClock()
     throttled = status(429, **{"Retry-After": "600"})
     async with serving(throttled) as server, client(clock=clock) as made:
         error = await failure(made, server.url)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 600.0
     assert "asks to wait 600 s" in error.problem
-    assert (clock.pauses, len(server.requests)) == ([], 1)
+    assert (clock.sleeps, len(server.requests)) == ([], 1)
 
 
 async def test_four_tries_are_the_limit() -> None:
     """The message counts them."""
-    clock = StillClock()
+    clock = AutojumpClock()
     async with serving(status(500)) as server, client(clock=clock) as made:
         error = await failure(made, server.url)
     assert isinstance(error, VaultError)
     assert error.problem.endswith("127.0.0.1 failed with status 500 (4 tries)")
-    assert clock.pauses == [0.8, 1.6, 3.2]
+    assert clock.sleeps == [0.8, 1.6, 3.2]
     assert len(server.requests) == 4
 
 
@@ -84,7 +84,7 @@ async def test_a_status_that_means_no_is_handed_back(code: int) -> None:
     """With its codes and its challenge; redirects are not followed."""
     headers = {"WWW-Authenticate": "Bearer x", "Location": "https://elsewhere.test/"}
     async with serving(status(code, **headers)) as server, client() as made:
-        assert await get(made, server.url) == Refusal(code, ("Code",), "Bearer x")
+        assert await get(made, server.url) == ErrorResponse(code, ("Code",), "Bearer x")
         assert len(server.requests) == 1
 
 
@@ -98,7 +98,7 @@ async def test_half_an_answer_to_the_last_is_a_failed_connection() -> None:
     """The host is named; what came is not."""
     async with serving(half) as server, client() as made:
         error = await failure(made, server.url)
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "closed the connection before its answer was whole" in error.problem
 
 
@@ -107,7 +107,7 @@ async def test_no_answer_in_time_is_a_failed_connection() -> None:
     settings = HttpsSettings(try_timeout=0.05)
     async with serving(hang) as server, client(settings) as made:
         error = await failure(made, server.url)
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "127.0.0.1 did not answer in time (4 tries)" in error.problem
 
 
@@ -115,11 +115,11 @@ async def test_an_answer_that_does_not_end_is_cut() -> None:
     """More than a vault ever sends."""
 
     async def endless(request: web.BaseRequest) -> web.Response:
-        return web.Response(body=b"x" * (MAX_ANSWER_BYTES + 1))
+        return web.Response(body=b"x" * (MAX_RESPONSE_BYTES + 1))
 
     async with serving(endless) as server, client() as made:
         error = await failure(made, server.url)
-    assert f"sends more than {MAX_ANSWER_BYTES} bytes" in error.problem
+    assert f"sends more than {MAX_RESPONSE_BYTES} bytes" in error.problem
 
 
 async def test_an_answer_that_is_no_json_is_an_error_without_its_text() -> None:

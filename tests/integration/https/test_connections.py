@@ -8,7 +8,7 @@ from typing import Any
 from yarl import URL
 
 from keyferry.connector import TLS_READ_BYTES
-from keyferry.errors import ConnectionFailedError, Hop
+from keyferry.errors import ConnectionFailedError, Stage
 from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, get, ok, serving
@@ -20,7 +20,7 @@ async def test_a_closed_port_is_named_with_the_host() -> None:
         url = server.url
     async with client() as made:
         error = await failure(made, url)
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.CONNECT)
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "127.0.0.1 could not be reached" in error.problem
     assert error.__cause__ is not None
 
@@ -29,7 +29,7 @@ async def test_a_name_that_does_not_resolve_is_a_dns_failure() -> None:
     """`.invalid` never resolves."""
     async with client() as made:
         error = await failure(made, URL("https://contoso.vault.invalid/x"))
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.DNS)
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.DNS)
     assert "the host name contoso.vault.invalid could not be resolved" in error.problem
     assert "getent hosts contoso.vault.invalid" in error.remedy
 

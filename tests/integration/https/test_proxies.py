@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from keyferry.errors import Hop
+from keyferry.errors import Stage
 from keyferry.https import HttpsSettings
 from keyferry.proxies import Proxies
 from tests.integration.https.serving import (
@@ -32,7 +32,7 @@ async def test_a_proxy_that_is_not_there_is_named() -> None:
     proxies = Proxies(https=f"http://user:{CANARY}@{host}:{port}")
     async with client(HttpsSettings(proxies=proxies)) as made:
         error = await failure(made, CLOUD_URL)
-    assert error.hop is Hop.CONNECT
+    assert error.stage is Stage.CONNECT
     assert "the proxy 127.0.0.1 could not be reached" in error.problem
     assert "HTTPS_PROXY" in error.remedy
 
@@ -43,7 +43,7 @@ async def test_a_proxy_that_refuses_is_told_apart() -> None:
         proxies = Proxies(https="http://{}:{}".format(*server.address))
         async with client(HttpsSettings(proxies=proxies)) as made:
             error = await failure(made, CLOUD_URL)
-    assert error.hop is Hop.CONNECT
+    assert error.stage is Stage.CONNECT
     expected = "the proxy refused to connect to contoso.vault.azure.net (status 407)"
     assert expected in error.problem
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.errors import ConnectionFailedError, Hop
+from keyferry.errors import ConnectionFailedError, Stage
 from keyferry.https import DevRedirect, HttpsSettings
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, ok, serving
@@ -30,7 +30,7 @@ async def test_a_certificate_that_does_not_fit_is_a_tls_failure_with_the_reason(
         async with client(HttpsSettings(dev=dev)) as made:
             error = await failure(made, CLOUD_URL)
         assert server.requests == []
-    assert (type(error), error.hop) == (ConnectionFailedError, Hop.TLS)
+    assert (type(error), error.stage) == (ConnectionFailedError, Stage.TLS)
     expected = f"the TLS certificate of contoso.vault.azure.net is not accepted: {reason}"
     assert error.problem.endswith(expected)
 
@@ -45,7 +45,7 @@ async def test_an_issuer_that_is_not_trusted_is_a_tls_failure(tmp_path: Path) ->
         dev = DevRedirect(server.address, server.address, trusted)
         async with client(HttpsSettings(dev=dev)) as made:
             error = await failure(made, CLOUD_URL)
-    assert error.hop is Hop.TLS
+    assert error.stage is Stage.TLS
     assert "is not accepted: " in error.problem
     assert "SSL_CERT_FILE" in error.remedy
 
@@ -57,5 +57,5 @@ async def test_a_server_without_tls_is_a_tls_failure(tmp_path: Path) -> None:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
         async with client(HttpsSettings(dev=dev)) as made:
             error = await failure(made, CLOUD_URL)
-    assert error.hop is Hop.TLS
+    assert error.stage is Stage.TLS
     assert "TLS with contoso.vault.azure.net could not be agreed on" in error.problem

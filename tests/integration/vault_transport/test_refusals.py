@@ -11,9 +11,9 @@ from keyferry.errors import (
     VaultError,
     VaultThrottledError,
 )
-from tests.fakes.clock import StillClock
+from tests.fakes.clock import AutojumpClock
 from tests.fakes.vault_api import VaultApi
-from tests.fakes.vault_mounts import TestPod, VaultMounts, entry, vault_mounts
+from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 from tests.integration.vault_transport.preparation import DB
 
 
@@ -34,14 +34,14 @@ class TestRefusals:
         self, vault: VaultApi, status: int, text: str, words: str, kind: type[VaultError]
     ) -> None:
         """After some tries."""
-        clock = StillClock()
+        clock = AutojumpClock()
         async with vault_mounts(vault, clock=clock) as mounts:
             await mounts.files(DB)
-            vault.trouble = (status, [text])
+            vault.fault = (status, [text])
             with pytest.raises(kind, match=words):
                 await mounts.files(DB)
         assert len(vault.audit) > 3
-        assert clock.pauses
+        assert clock.sleeps
 
     async def test_a_write_is_not_repeated_when_it_may_have_been_done(
         self, vault: VaultApi, mounts: VaultMounts
@@ -49,7 +49,7 @@ class TestRefusals:
         """A certificate nobody gets would be issued each time."""
         await mounts.files(DB)
         before = len(vault.audit)
-        vault.trouble = (502, ["bad gateway"])
+        vault.fault = (502, ["bad gateway"])
         with pytest.raises(VaultError, match="502"):
             await mounts.files(entry("x", "pki/issue/r", method="PUT", secretArgs={"a": 1}))
         assert before + 1 == len(vault.audit)
@@ -87,11 +87,11 @@ class TestRefusals:
     ) -> None:
         """And with what mends it."""
         with pytest.raises(IdentityError, match=words):
-            await mounts.files(DB, pod=TestPod(account=account), **over)
+            await mounts.files(DB, pod=FakePod(account=account), **over)
 
     async def test_an_audience_that_is_wrong_is_told(self, mounts: VaultMounts) -> None:
         with pytest.raises(IdentityError, match="for another audience"):
-            await mounts.files(DB, pod=TestPod(audience="other"), audience="other")
+            await mounts.files(DB, pod=FakePod(audience="other"), audience="other")
 
     async def test_without_a_token_it_says_where_it_would_come_from(
         self, mounts: VaultMounts
@@ -116,7 +116,7 @@ class TestRefusals:
     ) -> None:
         """The original's process dies of some of them; nothing is quoted."""
         await mounts.files(DB)
-        vault.script = [(200, body)]
+        vault.scripted_responses = [(200, body)]
         with pytest.raises(VaultError, match=words) as caught:
             await mounts.files(DB)
         assert "canary" not in str(caught.value)
@@ -127,7 +127,7 @@ class TestRefusals:
     async def test_a_login_that_grants_nothing_is_an_error(
         self, vault: VaultApi, mounts: VaultMounts, body: bytes
     ) -> None:
-        vault.script = [(200, body)]
+        vault.scripted_responses = [(200, body)]
         with pytest.raises(IdentityError, match="cannot be used"):
             await mounts.files(DB)
 
@@ -136,6 +136,6 @@ class TestRefusals:
     ) -> None:
         """As some paths answer."""
         await mounts.files(DB)
-        vault.script = [(200, b'{"keys": [{"kty": "RSA"}]}')]
+        vault.scripted_responses = [(200, b'{"keys": [{"kty": "RSA"}]}')]
         found = await mounts.files(entry("k", "identity/oidc/keys", secretKey="/keys/0/kty"))
         assert {"k": b"RSA"} == found

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keyferry.errors import ConnectionFailedError, Hop, IdentityError, PlatformError
+from keyferry.errors import ConnectionFailedError, IdentityError, PlatformError, Stage
 from keyferry.metrics import Metrics
 from keyferry.vault.product import OPENBAO
 from keyferry.vault.tls import TlsContexts
 from keyferry.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import running_vault
-from tests.fakes.vault_certificates import NAME, Certificates
-from tests.fakes.vault_mounts import TestPod, vault_mounts
-from tests.fakes.vault_peer import issue, new_ec
+from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
+from tests.fakes.vault_mounts import FakePod, vault_mounts
+from tests.fakes.vault_peer import issue_certificate, new_ec_key
 from tests.integration.vault_transport.preparation import DB, POLICY, prepare
 
 
@@ -29,7 +29,7 @@ class TestTls:
 
     async def test_a_private_ca_is_trusted_where_it_is_named(self, tmp_path: Path) -> None:
         """By a class as a file or a folder, by a flag, by the environment as text."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         folder = tmp_path / "cas" / "deep"
         folder.mkdir(parents=True)
         (folder / "ca").write_bytes(made.authority.pem)
@@ -40,7 +40,7 @@ class TestTls:
                 {"vaultCADirectory": str(tmp_path / "cas")},
             ):
                 async with vault_mounts(vault) as mounts:
-                    assert await mounts.files(DB, **NAME, **parameters)
+                    assert await mounts.files(DB, **SERVER_NAME_PARAMETER, **parameters)
             for layer in (
                 TlsLayer(ca_file=str(made.ca), server_name="test.domain.com"),
                 TlsLayer(ca_pem=made.authority.pem.decode(), server_name="test.domain.com"),
@@ -52,25 +52,25 @@ class TestTls:
         self, tmp_path: Path
     ) -> None:
         """Python 3.13 would refuse it, Go does not."""
-        made = Certificates(tmp_path, identifiers=False)
+        made = VaultCertificates(tmp_path, identifiers=False)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             prepare(vault)
-            assert await mounts.files(DB, **NAME, vaultCACertPath=str(made.ca))
+            assert await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
 
     async def test_without_it_nothing_is_sent(self, tmp_path: Path) -> None:
         """The error names the parameter; the same with a name that is not in the certificate."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             with pytest.raises(ConnectionFailedError, match="vaultCACertPath") as caught:
-                await mounts.files(DB, **NAME)
-            assert Hop.TLS is caught.value.hop
+                await mounts.files(DB, **SERVER_NAME_PARAMETER)
+            assert Stage.TLS is caught.value.stage
             with pytest.raises(ConnectionFailedError, match="vaultTLSServerName"):
                 await mounts.files(DB, vaultCACertPath=str(made.ca))
             assert [] == vault.audit
 
     async def test_skipping_verification_is_loud(self, tmp_path: Path) -> None:
         """Once for each way of speaking to a vault."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         metrics = Metrics()
         async with (
             running_vault(context=made.context()) as vault,
@@ -87,34 +87,34 @@ class TestTls:
 
     async def test_two_server_names_never_share_a_connection(self, tmp_path: Path) -> None:
         """What was verified for one class says nothing about another."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             prepare(vault)
             ca = {"vaultCACertPath": str(made.ca)}
-            assert await mounts.files(DB, **NAME, **ca)
+            assert await mounts.files(DB, **SERVER_NAME_PARAMETER, **ca)
             with pytest.raises(ConnectionFailedError, match="another name"):
                 await mounts.files(DB, vaultTLSServerName="other.domain.com", **ca)
 
     async def test_mounts_that_start_together_share_connections(self, tmp_path: Path) -> None:
         """They speak TLS by one context."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
-            server = mounts.server(**NAME, vaultCACertPath=str(made.ca))
+            server = mounts.server(**SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
             contexts = TlsContexts()
-            found = await asyncio.gather(*(contexts.of(server) for _ in range(20)))
+            found = await asyncio.gather(*(contexts.get(server) for _ in range(20)))
             assert 1 == len(set(map(id, found)))
 
     async def test_a_changed_ca_file_counts_at_once(self, tmp_path: Path) -> None:
         """Nobody restarts anything when a CA is renewed."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         ca = tmp_path / "mounted.pem"
-        ca.write_bytes(issue("old", new_ec(), authority=True).pem)
+        ca.write_bytes(issue_certificate("old", new_ec_key(), is_ca=True).pem)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             prepare(vault)
             with pytest.raises(ConnectionFailedError):
-                await mounts.files(DB, **NAME, vaultCACertPath=str(ca))
+                await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(ca))
             ca.write_bytes(made.authority.pem + b"\n")
-            assert await mounts.files(DB, **NAME, vaultCACertPath=str(ca))
+            assert await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(ca))
 
     @pytest.mark.parametrize(
         ("parameters", "words"),
@@ -136,18 +136,18 @@ class TestTls:
         self, tmp_path: Path, parameters: dict[str, str], words: str
     ) -> None:
         """With the reason."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "hello").write_text("Hello")
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             paths = {key: value.format(tmp_path) for key, value in parameters.items()}
             with pytest.raises(PlatformError, match=words) as caught:
                 await mounts.files(DB, **paths)
-            assert Hop.TLS is caught.value.hop
+            assert Stage.TLS is caught.value.stage
 
     async def test_openbao_passes_over_what_is_no_certificate(self, tmp_path: Path) -> None:
         """In a folder."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         (tmp_path / "README").write_text("Hello")
         context = made.context()
         async with (
@@ -155,13 +155,15 @@ class TestTls:
             vault_mounts(vault, product=OPENBAO) as mounts,
         ):
             prepare(vault)
-            pod = TestPod(audience="openbao")
+            pod = FakePod(audience="openbao")
             vault.add_role("app", accounts=["shop/web"], policy=POLICY, audience="openbao")
-            assert await mounts.files(DB, pod=pod, **NAME, baoCADirectory=str(tmp_path))
+            assert await mounts.files(
+                DB, pod=pod, **SERVER_NAME_PARAMETER, baoCADirectory=str(tmp_path)
+            )
 
     async def test_a_certificate_can_log_in(self, tmp_path: Path) -> None:
         """Out of the pod's Secret, or of files; no other one is accepted."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         der = made.client.certificate.public_bytes(Encoding.DER)
         fingerprint = hashlib.sha256(der).hexdigest()
         context = made.context(wants_client=True)
@@ -170,13 +172,13 @@ class TestTls:
             vault.add_role("web", mount="cert", policy=POLICY, fingerprint=fingerprint)
             secret = {"tls.crt": made.client.pem.decode(), "tls.key": made.client.key_pem.decode()}
             cert: dict[str, Any] = {
-                **NAME,
+                **SERVER_NAME_PARAMETER,
                 "vaultCACertPath": str(made.ca),
                 "vaultAuthMethod": "cert",
             }
             call = mounts.call(DB, **cert)
             assert (await mounts.provider.mount(replace(call, secrets=secret))).files
-            other = issue("other", new_ec(), made.authority)
+            other = issue_certificate("other", new_ec_key(), made.authority)
             secret = {"tls.crt": other.pem.decode(), "tls.key": other.key_pem.decode()}
             with pytest.raises(IdentityError, match="the certificate is not accepted"):
                 await mounts.provider.mount(replace(call, secrets=secret))

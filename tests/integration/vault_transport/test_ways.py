@@ -9,7 +9,7 @@ import pytest
 from keyferry.errors import IdentityError, KeyferryError, VaultError
 from keyferry.vault_settings import VaultSettings
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_certificates import NAME, Certificates
+from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_mounts import VaultMounts, entry, vault_mounts
 from tests.integration.vault_transport.preparation import DB, POLICY, prepare
 
@@ -51,11 +51,11 @@ class TestWays:
 
     async def test_tls_is_never_left(self, tmp_path: Path, vault: VaultApi) -> None:
         """A token would travel in the open."""
-        made = Certificates(tmp_path)
+        made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as secure, vault_mounts(secure) as mounts:
             secure.redirect_to = vault.parameters["vaultAddress"]
             with pytest.raises(VaultError, match="from https to http"):
-                await mounts.files(DB, **NAME, vaultCACertPath=str(made.ca))
+                await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
         assert [] == vault.audit
 
     async def test_the_namespace_is_sent(self, vault: VaultApi, mounts: VaultMounts) -> None:

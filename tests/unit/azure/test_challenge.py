@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.azure.challenge import Challenge, Wanted, parse_challenge, wanted_token
+from keyferry.azure.challenge import Challenge, TokenTarget, parse_challenge, token_target
 from keyferry.errors import AccessDeniedError
 
 VAULT = "https://vault.azure.net"
 LOGIN = "https://login.microsoftonline.com"
 HOST = "contoso.vault.azure.net"
-USED = Wanted("tenant-1", VAULT)
+USED = TokenTarget("tenant-1", VAULT)
 
 
-def wanted(challenge: Challenge, host: str = HOST) -> Wanted:
+def wanted(challenge: Challenge, host: str = HOST) -> TokenTarget:
     """What is asked for after `challenge`."""
-    return wanted_token(challenge, USED, host=host, authority=LOGIN)
+    return token_target(challenge, USED, host=host, authority=LOGIN)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_challenge_that_says_nothing_new_changes_nothing() -> None:
 @pytest.mark.parametrize("authority", ["login.microsoftonline.com", "login.windows.net"])
 def test_the_tenant_of_the_vault_is_believed_under_every_name_of_the_cloud(authority: str) -> None:
     """The request still goes to the authority of the class."""
-    assert wanted(Challenge(authority, "tenant-2", VAULT)) == Wanted("tenant-2", VAULT)
+    assert wanted(Challenge(authority, "tenant-2", VAULT)) == TokenTarget("tenant-2", VAULT)
 
 
 @pytest.mark.parametrize("authority", ["login.evil.test", "login.microsoftonline.us", ""])
@@ -73,7 +73,7 @@ def test_the_tenant_of_another_authority_is_not_believed(authority: str) -> None
 def test_a_resource_around_the_host_is_believed() -> None:
     """A managed HSM wants tokens for managed HSMs."""
     found = wanted(Challenge("", "", "https://managedhsm.azure.net"), "x.managedhsm.azure.net")
-    assert found == Wanted("tenant-1", "https://managedhsm.azure.net")
+    assert found == TokenTarget("tenant-1", "https://managedhsm.azure.net")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from keyferry.azure.clouds import (
     CLOUDS,
-    Cloud,
+    AzureCloud,
     EnvironmentFile,
     check_default_cloud,
     find_cloud,
@@ -42,7 +42,7 @@ STACK = b"""{
 def test_each_cloud_has_its_vaults(name: str, host: str) -> None:
     """Names are compared without case; empty is the public cloud."""
     cloud = find_cloud(name, "")
-    assert isinstance(cloud, Cloud)
+    assert isinstance(cloud, AzureCloud)
     assert cloud.vault_host("testkv") == host
 
 
@@ -73,7 +73,7 @@ def test_azure_stack_without_a_file_is_an_error() -> None:
 
 def test_the_file_of_azure_stack_is_read() -> None:
     """Four keys count, others are ignored."""
-    assert parse_environment(STACK, path="/etc/cloud.json") == Cloud(
+    assert parse_environment(STACK, path="/etc/cloud.json") == AzureCloud(
         "AzureStackCloud",
         "vault.azure.net",
         "https://vault.azure.net",
@@ -118,7 +118,7 @@ def test_a_strange_file_is_an_error_that_quotes_nothing_of_it(content: bytes) ->
 )
 def test_the_resource_follows_from_the_host(host: str, resource: str) -> None:
     """A managed HSM has its own; a private endpoint has that of its vault."""
-    assert CLOUDS[0].resource_of(host) == resource
+    assert CLOUDS[0].token_resource(host) == resource
 
 
 @pytest.mark.parametrize("name", ["AzurePublicCloud", "AZURECHINACLOUD", "AzureStackCloud", ""])

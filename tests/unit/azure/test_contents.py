@@ -11,17 +11,17 @@ import pytest
 from keyferry.azure.contents import (
     CertificateDocument,
     KeyDocument,
+    KeyVaultSecret,
     LeafCertificate,
     ListedVersion,
+    PageDocument,
     Properties,
     PublicKey,
-    Secret,
     SecretDocument,
-    VersionsDocument,
 )
 from keyferry.errors import VaultError
 
-Document = SecretDocument | KeyDocument | CertificateDocument | VersionsDocument
+Document = SecretDocument | KeyDocument | CertificateDocument | PageDocument
 
 
 def read(document: type[Document], answer: object) -> object:
@@ -32,11 +32,11 @@ def read(document: type[Document], answer: object) -> object:
 def test_a_secret_is_read() -> None:
     """The version is the last part of the id; a kid tells that it is behind a certificate."""
     answer = {"value": "x", "id": "https://v/secrets/n/v1/", "kid": "k", "contentType": "t"}
-    assert Secret("x", "v1", of_certificate=True, properties=Properties("t")) == read(
+    assert KeyVaultSecret("x", "v1", backs_certificate=True, properties=Properties("t")) == read(
         SecretDocument, answer
     )
     plain = {"value": "", "id": "https://v/secrets/n/v1", "kid": ""}
-    assert Secret("", "v1") == read(SecretDocument, plain)
+    assert KeyVaultSecret("", "v1") == read(SecretDocument, plain)
 
 
 def test_a_key_is_read() -> None:
@@ -63,7 +63,7 @@ def test_a_list_is_read() -> None:
         ]
     }
     expected = (ListedVersion("v1", True, 5), ListedVersion("v2", None, 0))
-    assert expected == read(VersionsDocument, answer)
+    assert expected == read(PageDocument, answer)
 
 
 DESCRIBED = {
@@ -95,10 +95,10 @@ def test_what_is_said_beside_the_value_is_read(
     """The same of every type; a key has no content type, a certificate that of its secret."""
     said = DESCRIBED | answer | ({"contentType": "text/plain"} if "value" in answer else {})
     found = read(document, said)
-    assert isinstance(found, Secret | PublicKey | LeafCertificate)
+    assert isinstance(found, KeyVaultSecret | PublicKey | LeafCertificate)
     assert replace(PROPERTIES, content_type=content_type) == found.properties
     bare = read(document, {key: text for key, text in answer.items() if key != "policy"})
-    assert isinstance(bare, Secret | PublicKey | LeafCertificate)
+    assert isinstance(bare, KeyVaultSecret | PublicKey | LeafCertificate)
     assert Properties() == bare.properties
 
 
@@ -106,14 +106,14 @@ def test_a_list_says_it_without_values() -> None:
     """So that whoever may list and not read can know it too."""
     item = {"id": "https://v/secrets/n/v1", "contentType": "text/plain"}
     listed = ListedVersion("v1", True, 0, PROPERTIES)
-    assert (listed,) == read(VersionsDocument, {"value": [DESCRIBED | item]})
+    assert (listed,) == read(PageDocument, {"value": [DESCRIBED | item]})
 
 
 @pytest.mark.parametrize("time", [-1, 253_402_300_800, 2**62, None])
 def test_a_time_that_no_calendar_has_is_none(time: int | None) -> None:
     """An odd attribute is no reason to deliver nothing."""
     answer = {"value": "x", "id": "https://v/secrets/n/v1", "attributes": {"exp": time}}
-    assert Secret("x", "v1") == read(SecretDocument, answer)
+    assert KeyVaultSecret("x", "v1") == read(SecretDocument, answer)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_time_that_no_calendar_has_is_none(time: int | None) -> None:
         (KeyDocument, {"key": {"kty": "RSA"}}, "key id is nil"),
         (CertificateDocument, {"id": "https://v/certificates/n/v1"}, "certificate value is nil"),
         (CertificateDocument, {"cer": "dGVzdA=="}, "certificate id is nil"),
-        (VersionsDocument, {"value": [{}]}, "version id is nil"),
+        (PageDocument, {"value": [{}]}, "version id is nil"),
     ],
 )
 def test_what_is_missing_is_named(document: type[Document], answer: object, words: str) -> None:

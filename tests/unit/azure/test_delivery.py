@@ -6,32 +6,35 @@ import json
 
 import pytest
 
-from keyferry.azure.contents import LeafCertificate, Properties, PublicKey, Secret
-from keyferry.azure.delivery import Delivery, deliver, is_quick
-from keyferry.azure.fetch_plan import Ask, Fetched, ask_of
+from keyferry.azure.contents import KeyVaultSecret, LeafCertificate, Properties, PublicKey
+from keyferry.azure.delivery import RenderedVolume, needs_no_crypto, render_all
+from keyferry.azure.fetch_plan import FetchOutcome, ObjectRequest, request_for
 from keyferry.azure.objects import parse_objects
 from keyferry.azure.options import BundleOptions
 from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE
 from keyferry.contract import ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
 from keyferry.expiry import Expiry
-from tests.fakes.vault_peer import entry, issue, new_ec
+from tests.fakes.vault_peer import entry, issue_certificate, new_ec_key
 
-MADE = issue("test.domain.com", new_ec())
-BUNDLE = Secret(
-    (MADE.key_pem + MADE.pem).decode(), "v1", of_certificate=True, properties=Properties(PEM_TYPE)
+MADE = issue_certificate("test.domain.com", new_ec_key())
+BUNDLE = KeyVaultSecret(
+    (MADE.key_pem + MADE.pem).decode(),
+    "v1",
+    backs_certificate=True,
+    properties=Properties(PEM_TYPE),
 )
-SEPARATE = BundleOptions(separate=True)
+SEPARATE = BundleOptions(separate_files=True)
 
 
 def delivered(
-    *asked: tuple[str, Fetched], options: BundleOptions | None = None, mode: int = 0o644
-) -> Delivery:
+    *asked: tuple[str, FetchOutcome], options: BundleOptions | None = None, mode: int = 0o644
+) -> RenderedVolume:
     """What becomes of entries and of what came for each."""
     objects = parse_objects(json.dumps({"array": [text for text, _ in asked]}))
     came = [contents for _, contents in asked]
-    fetched = {ask_of(found): contents for found, contents in zip(objects, came, strict=True)}
-    return deliver(objects, fetched, mode=mode, options=options or BundleOptions())
+    fetched = {request_for(found): contents for found, contents in zip(objects, came, strict=True)}
+    return render_all(objects, fetched, default_mode=mode, options=options or BundleOptions())
 
 
 def test_separate_files_share_mode_id_and_version() -> None:
@@ -67,8 +70,8 @@ def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
     """The first one in whole, with what it failed for; nothing is delivered."""
     with pytest.raises(KeyferryError) as caught:
         delivered(
-            (entry("secret", "good"), (Secret("x", "v1"),)),
-            (entry("secret", "bad", objectEncoding="hex"), (Secret("x", "v1"),)),
+            (entry("secret", "good"), (KeyVaultSecret("x", "v1"),)),
+            (entry("secret", "bad", objectEncoding="hex"), (KeyVaultSecret("x", "v1"),)),
             (entry("key", "gone", objectVersion="v7"), ObjectNotFoundError("it is gone")),
         )
     assert caught.value.problem == (
@@ -80,8 +83,8 @@ def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
 
 def test_the_end_of_an_object_is_told_if_its_class_wants_to_know() -> None:
     """Of the newest version: that older ones end is no news."""
-    ends = [Secret("x", f"v{at}", properties=Properties(expires=at)) for at in (20, 10)]
-    forever = Secret("x", "v1")
+    ends = [KeyVaultSecret("x", f"v{at}", properties=Properties(expires_at=at)) for at in (20, 10)]
+    forever = KeyVaultSecret("x", "v1")
     found = delivered(
         (entry("secret", "a", objectVersionHistory=2, expiryWarning="1h"), tuple(ends)),
         (entry("secret", "b"), (ends[0],)),
@@ -93,34 +96,34 @@ def test_the_end_of_an_object_is_told_if_its_class_wants_to_know() -> None:
 
 def test_a_broken_chain_is_told_once() -> None:
     """However many versions have it."""
-    stranger = issue("other", new_ec(), authority=True)
+    stranger = issue_certificate("other", new_ec_key(), is_ca=True)
     text = MADE.pkcs12(stranger.certificate).decode()
-    content = Secret(text, "v1", of_certificate=True, properties=Properties(PKCS12_TYPE))
+    content = KeyVaultSecret(text, "v1", backs_certificate=True, properties=Properties(PKCS12_TYPE))
     asked = entry("secret", "web", objectVersionHistory=2)
     found = delivered((asked, (content, content)))
-    assert ["secret web"] == [str(ref) for ref in found.broken_chains]
-    unordered = delivered((asked, (content, content)), options=BundleOptions(ordered=False))
-    assert () == unordered.broken_chains
+    assert ["secret web"] == [str(ref) for ref in found.incomplete_chains]
+    unordered = delivered((asked, (content, content)), options=BundleOptions(ordered_chain=False))
+    assert () == unordered.incomplete_chains
 
 
 @pytest.mark.parametrize(
     ("contents", "quick"),
     [
-        ((Secret("s3cret", "v1"),), True),
+        ((KeyVaultSecret("s3cret", "v1"),), True),
         ((LeafCertificate(b"der", "v1"),), True),
         (ObjectNotFoundError("no such secret"), True),
         ((PublicKey("EC", "P-256", {}, "v1"),), False),
-        ((Secret("s3cret", "v2"), BUNDLE), False),
+        ((KeyVaultSecret("s3cret", "v2"), BUNDLE), False),
     ],
 )
 def test_what_takes_the_library_for_certificates_is_not_quick(
-    contents: Fetched, quick: bool
+    contents: FetchOutcome, quick: bool
 ) -> None:
     """Nobody else waits for it: it is made into files on a thread."""
     (other,) = parse_objects(json.dumps({"array": [entry("secret", "other")]}))
     (found,) = parse_objects(json.dumps({"array": [entry("secret", "web")]}))
-    fetched: dict[Ask, Fetched] = {
-        ask_of(other): (Secret("s3cret", "v1"),),
-        ask_of(found): contents,
+    fetched: dict[ObjectRequest, FetchOutcome] = {
+        request_for(other): (KeyVaultSecret("s3cret", "v1"),),
+        request_for(found): contents,
     }
-    assert quick == is_quick(fetched)
+    assert quick == needs_no_crypto(fetched)

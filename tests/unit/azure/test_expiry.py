@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.azure.expiry import parse_warning
+from keyferry.azure.expiry import parse_expiry_warning
 from keyferry.errors import ClassInvalidError
 
 
@@ -20,12 +20,12 @@ from keyferry.errors import ClassInvalidError
 )
 def test_a_duration_is_read(text: str, seconds: float) -> None:
     """As Go writes it, or in whole days."""
-    assert seconds == parse_warning(text, default=7.0)
+    assert seconds == parse_expiry_warning(text, default=7.0)
 
 
 def test_nothing_is_the_default() -> None:
     """And without one there is no warning."""
-    assert [7.0, 0.0] == [parse_warning(" ", default=7.0), parse_warning("")]
+    assert [7.0, 0.0] == [parse_expiry_warning(" ", default=7.0), parse_expiry_warning("")]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_nothing_is_the_default() -> None:
 def test_anything_else_is_told(text: str, problem: str) -> None:
     """With the field, the value and how to write it."""
     with pytest.raises(ClassInvalidError) as caught:
-        parse_warning(text)
+        parse_expiry_warning(text)
     assert (problem, "Write it as 720h or 30d; 0 means no warning.") == (
         caught.value.problem,
         caught.value.remedy,

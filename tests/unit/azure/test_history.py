@@ -9,7 +9,7 @@ from keyferry.azure.history import choose_versions
 from keyferry.errors import ObjectNotFoundError
 
 LISTED = tuple(
-    ListedVersion(version, enabled=True, created=created)
+    ListedVersion(version, enabled=True, created_at=created)
     for version, created in (("c", 30), ("a", 50), ("e", 10), ("d", 20), ("b", 40))
 )
 
@@ -36,21 +36,21 @@ def test_the_newest_come_first(start: str, count: int, expected: str) -> None:
 
 def test_disabled_versions_do_not_count() -> None:
     """Nor those without attributes."""
-    disabled = ListedVersion("x", enabled=False, created=60)
-    unknown = ListedVersion("y", enabled=None, created=70)
+    disabled = ListedVersion("x", enabled=False, created_at=60)
+    unknown = ListedVersion("y", enabled=None, created_at=70)
     assert "ab" == chosen(disabled, *LISTED, unknown, count=2)
 
 
 def test_equally_old_ones_keep_the_order_of_the_list() -> None:
     """So that the same list gives the same files."""
-    same = [ListedVersion(version, enabled=True, created=0) for version in "zxy"]
+    same = [ListedVersion(version, enabled=True, created_at=0) for version in "zxy"]
     assert "zxy" == chosen(*same)
 
 
 @pytest.mark.parametrize("start", ["x", "f"])
 def test_a_start_that_is_not_there_is_an_error(start: str) -> None:
     """Unknown or disabled; upstream delivers nothing then, in silence."""
-    disabled = ListedVersion("x", enabled=False, created=60)
+    disabled = ListedVersion("x", enabled=False, created_at=60)
     with pytest.raises(ObjectNotFoundError, match=f"version {start} is not among its 5 enabled"):
         chosen(disabled, *LISTED, start=start)
 
@@ -58,4 +58,4 @@ def test_a_start_that_is_not_there_is_an_error(start: str) -> None:
 def test_no_enabled_version_is_an_error() -> None:
     """There would be no file."""
     with pytest.raises(ObjectNotFoundError, match="no enabled version"):
-        chosen(ListedVersion("x", enabled=False, created=60))
+        chosen(ListedVersion("x", enabled=False, created_at=60))

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from keyferry.azure.identity_choice import Switch, choose_identity, choose_switch
+from keyferry.azure.identity_choice import ModeSwitch, choose_identity, enabled_switch
 from keyferry.azure.modes import (
     ArcIdentity,
     CertificatePrincipal,
@@ -35,7 +35,7 @@ ID_KEYS = (
 def chosen(parameters: dict[str, str], secrets: dict[str, str] | None = None) -> Identity:
     """The identity of a class with these parameters."""
     parameters = POD | parameters
-    return choose_identity(choose_switch(parameters), parameters, secrets)
+    return choose_identity(enabled_switch(parameters), parameters, secrets)
 
 
 def refusal(parameters: dict[str, str], secrets: dict[str, str] | None = None) -> KeyferryError:
@@ -52,7 +52,7 @@ def tokens(audience: str, token: str = "a.b.c") -> str:
     return json.dumps({audience: {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}})
 
 
-@pytest.mark.parametrize("keys", list(combinations([switch.value for switch in Switch], 2)))
+@pytest.mark.parametrize("keys", list(combinations([switch.value for switch in ModeSwitch], 2)))
 def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
     """Upstream's sentence, then the keys at fault."""
     found = refusal(dict.fromkeys(keys, "true"))
@@ -140,7 +140,7 @@ def test_an_identity_binding_takes_the_token_of_its_own_audience() -> None:
     }
     found = chosen(parameters)
     assert isinstance(found, IdentityBinding)
-    assert (found.client_id, found.token.audience) == ("mi", BINDING_AUDIENCE)
+    assert (found.client_id, found.service_account_token.audience) == ("mi", BINDING_AUDIENCE)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from yarl import URL
 from keyferry.azure.keyvault import MAX_PAGES, KeyVault
 from keyferry.azure.modes import VmManagedIdentity
 from keyferry.azure.objects import ObjectRef, ObjectType
-from keyferry.azure.vault_refusals import Asked
+from keyferry.azure.vault_refusals import RequestContext
 from keyferry.errors import VaultError
 from keyferry.https import HttpsClient, HttpsSettings
-from tests.fakes.economy import errand
+from tests.fakes.economy import retrying_caller
 
 T = TypeVar("T")
 REF = ObjectRef(ObjectType.SECRET, "x", "")
@@ -29,7 +29,7 @@ class Pages(HttpsClient):
         self.asked: list[str] = []
 
     async def get_json(
-        self, url: URL, *, headers: object, document: type[T], purpose: str, seconds: float
+        self, url: URL, *, headers: object, document: type[T], action: str, seconds: float
     ) -> T:
         self.asked.append(str(url))
         link = self._link.replace("%d", str(len(self.asked)))
@@ -39,16 +39,16 @@ class Pages(HttpsClient):
 class Token:
     """Any token."""
 
-    async def token(self) -> str:
+    async def get_token(self) -> str:
         return "t"
 
-    def refused(self, token: str, challenge: str) -> None:
+    def invalidate(self, token: str, challenge: str) -> None:
         raise AssertionError(token)
 
 
 def vault(pages: Pages) -> KeyVault:
-    asked = Asked("shop", "t", "https://login.microsoftonline.com", VmManagedIdentity(""))
-    return KeyVault(pages, Token(), asked=asked, netloc="shop.vault.azure.net")
+    asked = RequestContext("shop", "t", "https://login.microsoftonline.com", VmManagedIdentity(""))
+    return KeyVault(pages, Token(), context=asked, netloc="shop.vault.azure.net")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ async def test_a_page_of_another_host_is_not_asked_for(link: str) -> None:
     """The token of the vault must not go there."""
     pages = Pages(link)
     with pytest.raises(VaultError, match="its next page is on another host"):
-        await vault(pages).versions(REF, errand())
+        await vault(pages).list_versions(REF, retrying_caller())
     assert 1 == len(pages.asked)
 
 
@@ -74,7 +74,7 @@ async def test_the_usual_port_may_be_written_out() -> None:
     """As Azure does."""
     pages = Pages("https://shop.vault.azure.net:443/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).versions(REF, errand())
+        await vault(pages).list_versions(REF, retrying_caller())
     assert 2 == len(pages.asked)
 
 
@@ -82,7 +82,7 @@ async def test_pages_that_repeat_come_to_an_end() -> None:
     """The second time the same page is asked for is the last."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).versions(REF, errand())
+        await vault(pages).list_versions(REF, retrying_caller())
     assert 2 == len(pages.asked)
 
 
@@ -90,5 +90,5 @@ async def test_pages_without_end_come_to_an_end() -> None:
     """However new each one looks."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=%d")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).versions(REF, errand())
+        await vault(pages).list_versions(REF, retrying_caller())
     assert MAX_PAGES == len(pages.asked)

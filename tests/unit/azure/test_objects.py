@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from keyferry.azure.objects import (
-    Encoding,
-    Format,
+    KeyVaultObject,
+    ObjectEncoding,
+    ObjectFormat,
     ObjectRef,
     ObjectType,
-    VaultObject,
     parse_objects,
 )
 from keyferry.errors import ClassInvalidError
@@ -23,7 +23,7 @@ def listed(*entries: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def one(**fields: str) -> VaultObject:
+def one(**fields: str) -> KeyVaultObject:
     """The only object of a class with these fields of a secret called secret1."""
     written = {"objectName": "secret1", "objectType": "secret"} | fields
     text = "\n".join(f"{key}: {value}" for key, value in written.items())
@@ -41,12 +41,12 @@ def problem(**fields: str) -> str:
 
 def test_an_entry_becomes_an_object_with_its_defaults() -> None:
     """Only type and name are needed."""
-    assert one() == VaultObject(
+    assert one() == KeyVaultObject(
         ref=ObjectRef(ObjectType.SECRET, "secret1", ""),
         path="secret1",
         mode=None,
-        encoding=Encoding.UTF8,
-        format=Format.PEM,
+        encoding=ObjectEncoding.UTF8,
+        format=ObjectFormat.PEM,
         history=1,
     )
 
@@ -61,7 +61,7 @@ def test_texts_are_trimmed() -> None:
     """White space around a field never counts."""
     found = one(objectName='"  secret1  "', objectVersion='" v1 "', objectEncoding='" hex "')
     assert found.ref == ObjectRef(ObjectType.SECRET, "secret1", "v1")
-    assert found.encoding is Encoding.HEX
+    assert found.encoding is ObjectEncoding.HEX
 
 
 @pytest.mark.parametrize("version", ["0123", "12e34", "true", "2024-01-01"])
@@ -106,7 +106,7 @@ def test_an_encoding_is_for_secrets_only() -> None:
 @pytest.mark.parametrize("text", ["pem", "PEM", ""])
 def test_pem_is_the_format_that_is_delivered(text: str) -> None:
     """Compared without case."""
-    assert one(objectFormat=text).format is Format.PEM
+    assert one(objectFormat=text).format is ObjectFormat.PEM
 
 
 def test_an_unknown_format_is_an_error() -> None:
@@ -122,9 +122,9 @@ def test_pfx_is_for_secrets_only() -> None:
 
 @pytest.mark.parametrize(
     ("text", "format_"),
-    [("pfx", Format.PFX), ("PFX", Format.PFX), ("Pkcs12", Format.PKCS12)],
+    [("pfx", ObjectFormat.PFX), ("PFX", ObjectFormat.PFX), ("Pkcs12", ObjectFormat.PKCS12)],
 )
-def test_pkcs12_is_text_or_bytes(text: str, format_: Format) -> None:
+def test_pkcs12_is_text_or_bytes(text: str, format_: ObjectFormat) -> None:
     """As pfx it is what upstream gives, as pkcs12 an extension of ours."""
     assert format_ is one(objectFormat=text).format
 
@@ -132,7 +132,7 @@ def test_pkcs12_is_text_or_bytes(text: str, format_: Format) -> None:
 @pytest.mark.parametrize("type_", ["key", "cert"])
 def test_pfx_in_capitals_is_ignored_where_it_means_nothing(type_: str) -> None:
     """Upstream compares with the lower-case word alone; such classes must go on working."""
-    assert Format.PEM is one(objectType=type_, objectFormat="PFX").format
+    assert ObjectFormat.PEM is one(objectType=type_, objectFormat="PFX").format
 
 
 @pytest.mark.parametrize("type_", ["key", "cert"])

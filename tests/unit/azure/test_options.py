@@ -12,21 +12,21 @@ from keyferry.provider_settings import ProviderSettings
 @pytest.mark.parametrize(
     ("parameters", "settings", "options"),
     [
-        ({}, ProviderSettings(), BundleOptions(ordered=True, separate=False)),
+        ({}, ProviderSettings(), BundleOptions(ordered_chain=True, separate_files=False)),
         (
             {},
             ProviderSettings(construct_pem_chain=False, separate_files=True),
-            BundleOptions(ordered=False, separate=True),
+            BundleOptions(ordered_chain=False, separate_files=True),
         ),
         (
             {"constructPEMChain": " false ", "writeCertAndKeyInSeparateFiles": "T"},
             ProviderSettings(),
-            BundleOptions(ordered=False, separate=True),
+            BundleOptions(ordered_chain=False, separate_files=True),
         ),
         (
             {"constructPEMChain": "1", "writeCertAndKeyInSeparateFiles": "FALSE"},
             ProviderSettings(construct_pem_chain=False, separate_files=True),
-            BundleOptions(ordered=True, separate=False),
+            BundleOptions(ordered_chain=True, separate_files=False),
         ),
     ],
 )

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.azure.contents import Properties, Secret
+from keyferry.azure.contents import KeyVaultSecret, Properties
 from keyferry.azure.proof import (
-    SETTLED_SECONDS,
-    DatedContent,
+    CLOCK_TOLERANCE_SECONDS,
+    TimestampedContent,
     has_not_changed,
-    pages_worth,
+    max_list_pages,
 )
 
 UPDATED = 1_700_000_000
 
 
-def held(updated: int | None, asked: float) -> DatedContent:
+def held(updated: int | None, asked: float) -> TimestampedContent:
     """A secret that was changed at `updated` and asked for at `asked`."""
-    return DatedContent(Secret("canary", "v1", properties=Properties(updated=updated)), asked)
+    return TimestampedContent(
+        KeyVaultSecret("canary", "v1", properties=Properties(updated_at=updated)), asked
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "listed", "expected"),
     [
-        (held(UPDATED, UPDATED + SETTLED_SECONDS), {"db": UPDATED}, True),
+        (held(UPDATED, UPDATED + CLOCK_TOLERANCE_SECONDS), {"db": UPDATED}, True),
         # A second change in the same second would not show.
-        (held(UPDATED, UPDATED + SETTLED_SECONDS - 1), {"db": UPDATED}, False),
+        (held(UPDATED, UPDATED + CLOCK_TOLERANCE_SECONDS - 1), {"db": UPDATED}, False),
         # The vault's clock is ahead of ours.
         (held(UPDATED, UPDATED - 10), {"db": UPDATED}, False),
         (held(UPDATED, UPDATED + 1e6), {"db": UPDATED + 1}, False),
@@ -36,7 +38,7 @@ def held(updated: int | None, asked: float) -> DatedContent:
     ],
 )
 def test_only_the_same_and_settled_time_is_a_proof(
-    content: DatedContent, listed: dict[str, int], expected: bool
+    content: TimestampedContent, listed: dict[str, int], expected: bool
 ) -> None:
     """Anything else is fetched."""
     assert expected == has_not_changed("DB", content, listed)
@@ -55,7 +57,7 @@ def test_a_list_is_read_while_it_is_shorter_than_what_it_spares(
     objects: int, expected: int
 ) -> None:
     """In calls: a page is one, an object is one."""
-    assert expected == pages_worth(objects)
+    assert expected == max_list_pages(objects)
 
 
 def test_no_value_is_in_a_repr() -> None:

@@ -8,51 +8,51 @@ from typing import Any
 import pytest
 
 from keyferry.azure.objects import ObjectType
-from keyferry.azure.proof import DatedContent
-from keyferry.azure.proofs import READ, VaultList
-from keyferry.economy.key import FetchKey, WholeIdentity
+from keyferry.azure.proof import TimestampedContent
+from keyferry.azure.proofs import READ_VERB, CollectionListing
+from keyferry.economy.key import CacheKey, IdentityKey
 
-WEB = WholeIdentity("Mode", ("web",))
-ADMIN = WholeIdentity("Mode", ("admin",))
+WEB = IdentityKey("Mode", ("web",))
+ADMIN = IdentityKey("Mode", ("admin",))
 NOBODY: Any = None
-DATED = DatedContent(NOBODY, 0.0)
+DATED = TimestampedContent(NOBODY, 0.0)
 
 
 def key(
     vault: str = "contoso",
-    who: WholeIdentity = WEB,
-    item: tuple[str, ...] = (READ, "secret", "db", ""),
-) -> FetchKey:
-    return FetchKey(vault, who, item)
+    who: IdentityKey = WEB,
+    item: tuple[str, ...] = (READ_VERB, "secret", "db", ""),
+) -> CacheKey:
+    return CacheKey(vault, who, item)
 
 
-SECRETS = VaultList(NOBODY, key(), ObjectType.SECRET)
+SECRETS = CollectionListing(NOBODY, key(), ObjectType.SECRET)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
         (key(), True),
-        (key(item=(READ, "secret", "other", "")), True),
+        (key(item=(READ_VERB, "secret", "other", "")), True),
         # Each identity is answered for itself, and each vault.
         (key(who=ADMIN), False),
         (key("fabrikam"), False),
-        (key(item=(READ, "key", "db", "")), False),
-        (key(item=(READ, "secret", "db", "1")), False),
+        (key(item=(READ_VERB, "key", "db", "")), False),
+        (key(item=(READ_VERB, "secret", "db", "1")), False),
         (key(item=("list versions", "secret", "db")), False),
         (SECRETS.list_key, False),
     ],
 )
 def test_it_proves_what_the_same_identity_reads_of_the_same_kind(
-    answer: FetchKey, expected: bool
+    answer: CacheKey, expected: bool
 ) -> None:
     """The current versions, and nothing else."""
-    assert expected is SECRETS.has(answer, DATED)
+    assert expected is SECRETS.covers(answer, DATED)
 
 
 def test_it_proves_no_other_kinds_of_answers() -> None:
     """Such as a list that is held."""
-    assert not SECRETS.has(key(), frozenset({key()}))
+    assert not SECRETS.covers(key(), frozenset({key()}))
 
 
 def test_each_identity_has_its_own_list() -> None:

@@ -10,29 +10,29 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from keyferry.azure.contents import LeafCertificate, Properties, PublicKey, Secret
-from keyferry.azure.objects import VaultObject, parse_objects
+from keyferry.azure.contents import KeyVaultSecret, LeafCertificate, Properties, PublicKey
+from keyferry.azure.objects import KeyVaultObject, parse_objects
 from keyferry.azure.options import BundleOptions
 from keyferry.azure.render import PEM_TYPE, PKCS12_TYPE, Rendered, render
 from keyferry.errors import ObjectUnusableError
-from tests.fakes.vault_peer import issue, new_ec, new_rsa
+from tests.fakes.vault_peer import issue_certificate, new_ec_key, new_rsa_key
 
-ROOT = issue("root", new_rsa(), authority=True)
-LEAF = issue("test.domain.com", new_ec(), ROOT)
+ROOT = issue_certificate("root", new_rsa_key(), is_ca=True)
+LEAF = issue_certificate("test.domain.com", new_ec_key(), ROOT)
 BUNDLE = LEAF.key_pem + LEAF.pem + ROOT.pem
 PFX = LEAF.pkcs12(ROOT.certificate).decode()
-SEPARATE = BundleOptions(separate=True)
+SEPARATE = BundleOptions(separate_files=True)
 
 
-def wanted(type_: str = "secret", **fields: str) -> VaultObject:
+def wanted(type_: str = "secret", **fields: str) -> KeyVaultObject:
     """One entry."""
     entry = json.dumps({"objectName": "web", "objectType": type_} | fields)
     (found,) = parse_objects(json.dumps({"array": [entry]}))
     return found
 
 
-def behind_certificate(value: str, content_type: str) -> Secret:
-    return Secret(value, "v1", of_certificate=True, properties=Properties(content_type))
+def behind_certificate(value: str, content_type: str) -> KeyVaultSecret:
+    return KeyVaultSecret(value, "v1", backs_certificate=True, properties=Properties(content_type))
 
 
 def only(rendered: Rendered) -> bytes:
@@ -41,7 +41,7 @@ def only(rendered: Rendered) -> bytes:
     return contents
 
 
-def refused(content: Any, entry: VaultObject, options: BundleOptions | None = None) -> str:
+def refused(content: Any, entry: KeyVaultObject, options: BundleOptions | None = None) -> str:
     with pytest.raises(ObjectUnusableError) as caught:
         render(content, entry, options or BundleOptions())
     assert caught.value.__cause__ is None
@@ -53,7 +53,7 @@ def refused(content: Any, entry: VaultObject, options: BundleOptions | None = No
 @pytest.mark.parametrize("format_", ["", "pem", "pfx"])
 def test_a_plain_secret_is_its_value(content_type: str, format_: str) -> None:
     """Whatever is said of it: only the secret behind a certificate is looked into."""
-    content = Secret("te st\n", "v1", properties=Properties(content_type))
+    content = KeyVaultSecret("te st\n", "v1", properties=Properties(content_type))
     assert b"te st\n" == only(render(content, wanted(objectFormat=format_), SEPARATE))
 
 
@@ -98,7 +98,7 @@ def test_pkcs12_is_text_as_pfx_and_bytes_as_pkcs12() -> None:
     ],
 )
 def test_separate_files_are_certificate_key_and_both(
-    content: Secret, fields: dict[str, str], combined: bytes
+    content: KeyVaultSecret, fields: dict[str, str], combined: bytes
 ) -> None:
     """In this order; upstream leaves the first two empty for pfx."""
     expected = ((".crt", LEAF.pem + ROOT.pem), (".key", LEAF.key_pem), ("", combined))
@@ -115,9 +115,10 @@ def test_a_missing_part_is_an_empty_file() -> None:
 def test_a_broken_chain_is_told() -> None:
     """Not refused: some servers need no more."""
     content = behind_certificate(
-        LEAF.pkcs12(issue("other", new_ec(), authority=True).certificate).decode(), PKCS12_TYPE
+        LEAF.pkcs12(issue_certificate("other", new_ec_key(), is_ca=True).certificate).decode(),
+        PKCS12_TYPE,
     )
-    assert not render(content, wanted(), BundleOptions()).whole_chain
+    assert not render(content, wanted(), BundleOptions()).complete_chain
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/X-PEM-file", "x\nforged"])
@@ -130,7 +131,7 @@ def test_an_unknown_content_type_is_refused(content_type: str) -> None:
 
 def test_a_pair_that_does_not_fit_is_refused() -> None:
     """However it is wanted, and before anything is written."""
-    other = issue("test.domain.com", new_ec())
+    other = issue_certificate("test.domain.com", new_ec_key())
     content = behind_certificate((other.key_pem + LEAF.pem).decode(), PEM_TYPE)
     words = "the private key in the object does not belong to any of its certificates"
     assert words == refused(content, wanted())
@@ -151,11 +152,11 @@ def test_a_pair_that_does_not_fit_is_refused() -> None:
         (behind_certificate(BUNDLE.decode(), PEM_TYPE), {"objectFormat": "pkcs12"}, "kept as PEM"),
         (behind_certificate(PFX, PKCS12_TYPE), {"objectEncoding": "base64"}, "is not base64"),
         (behind_certificate(BUNDLE.decode(), PEM_TYPE), {"objectEncoding": "hex"}, "is not hex"),
-        (Secret("x", "v1"), {"objectFormat": "pkcs12"}, "does not belong to a certificate"),
+        (KeyVaultSecret("x", "v1"), {"objectFormat": "pkcs12"}, "does not belong to a certificate"),
     ],
 )
 def test_what_cannot_be_delivered_as_asked_is_refused(
-    content: Secret, fields: dict[str, str], words: str
+    content: KeyVaultSecret, fields: dict[str, str], words: str
 ) -> None:
     """PEM of a certificate is no base64 text either; upstream says the same."""
     assert words in refused(content, wanted(**fields))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.azure.sni import cluster_id, server_name
+from keyferry.azure.sni import cluster_id, token_proxy_server_name
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from keyferry.azure.sni import cluster_id, server_name
 )
 def test_the_name_follows_from_the_id_of_the_cluster(cluster: str, name: str) -> None:
     """The vectors of upstream; the first label has 53 characters."""
-    assert server_name(cluster) == name
+    assert token_proxy_server_name(cluster) == name
     assert len(name.split(".")[0]) == 53
 
 

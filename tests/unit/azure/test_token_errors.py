@@ -14,20 +14,24 @@ from keyferry.azure.modes import (
     WorkloadIdentity,
 )
 from keyferry.azure.service_account import ServiceAccountToken
-from keyferry.azure.token_errors import NoToken, entra_code, no_token
-from keyferry.azure.token_source import NoTokenInAnswerError, TokenAnswer, TokenRefusedError
-from keyferry.errors import ConnectionFailedError, Hop, IdentityError
+from keyferry.azure.token_errors import TokenFailure, aadsts_code, token_failure
+from keyferry.azure.token_source import (
+    MalformedTokenResponseError,
+    TokenRefusedError,
+    TokenResponse,
+)
+from keyferry.errors import ConnectionFailedError, IdentityError, Stage
 
 CANARY = "canary-9d2e"
 APP = ServicePrincipal("app-1", CANARY)
 POD = WorkloadIdentity("app-1", ServiceAccountToken(CANARY, "https://issuer.test", "system:x"))
 
 
-def refused(status: int, body: object, identity: Identity = APP) -> NoToken:
+def refused(status: int, body: object, identity: Identity = APP) -> TokenFailure:
     """What an answer of the token endpoint becomes."""
-    answer = TokenAnswer(status, {}, json.dumps(body).encode())
+    answer = TokenResponse(status, {}, json.dumps(body).encode())
     error = TokenRefusedError(answer)
-    return no_token(error, identity=identity, tenant="tenant-1", host="login.test")
+    return token_failure(error, identity=identity, tenant="tenant-1", host="login.test")
 
 
 def entra(code: int) -> dict[str, object]:
@@ -76,7 +80,7 @@ def test_a_federated_mismatch_shows_what_the_token_says() -> None:
 )
 def test_the_code_is_found_in_whatever_entra_sends(body: bytes, code: int | None) -> None:
     """From the list of codes, else from the beginning of the description."""
-    assert entra_code(body) == code
+    assert aadsts_code(body) == code
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -109,15 +113,15 @@ def test_imds_refuses(status: int, client_id: str, words: str) -> None:
 
 def test_an_answer_that_is_none_of_a_token_endpoint() -> None:
     """A proxy's page, for example: named by the kind of failure, not by its text."""
-    for error in (NoTokenInAnswerError(), ValueError(CANARY)):
-        found = no_token(error, identity=APP, tenant="t", host="login.test")
+    for error in (MalformedTokenResponseError(), ValueError(CANARY)):
+        found = token_failure(error, identity=APP, tenant="t", host="login.test")
         assert "the answer of login.test" in found.error.problem
         assert CANARY not in str(found.error)
 
 
 def test_a_time_out_is_a_failed_connection() -> None:
     """And worth another try."""
-    found = no_token(TimeoutError(), identity=APP, tenant="t", host="login.test")
+    found = token_failure(TimeoutError(), identity=APP, tenant="t", host="login.test")
     assert isinstance(found.error, ConnectionFailedError)
-    assert found.error.hop is Hop.CONNECT
+    assert found.error.stage is Stage.CONNECT
     assert found.transient

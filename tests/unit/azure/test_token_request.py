@@ -8,17 +8,17 @@ import json
 import pytest
 
 from keyferry.azure.token_request import (
-    ASSERTION_SECONDS,
+    ASSERTION_LIFETIME_SECONDS,
     assertion_form,
     secret_form,
     signed_assertion,
     token_url,
 )
 from keyferry.certs.client_certificate import read_client_certificate
-from tests.fakes.vault_peer import issue, new_rsa
+from tests.fakes.vault_peer import issue_certificate, new_rsa_key
 
 URL = "https://login.test/t/oauth2/v2.0/token"
-ISSUED = issue("app", new_rsa())
+ISSUED = issue_certificate("app", new_rsa_key())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_assertion_says_who_for_whom_and_how_long(
 ) -> None:
     """An AD FS may know no more than RS256 and SHA-1; no part is padded (RFC 7515, section 2)."""
     certificate = read_client_certificate(ISSUED.key_pem + ISSUED.pem, "")
-    made = signed_assertion(certificate, "app", url=URL, adfs=adfs, now=1000.9, unique="once")
+    made = signed_assertion(certificate, "app", url=URL, adfs=adfs, now=1000.9, jwt_id="once")
     assert "=" not in made
     head, claims = (json.loads(_decoded(part)) for part in made.split(".")[:2])
     algorithm, name, length = header
@@ -77,7 +77,7 @@ def test_an_assertion_says_who_for_whom_and_how_long(
         "sub": "app",
         "jti": "once",
         "nbf": 1000,
-        "exp": 1000 + ASSERTION_SECONDS,
+        "exp": 1000 + ASSERTION_LIFETIME_SECONDS,
     } == claims
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from keyferry.azure.token_proxy import check_proxy_url
 from keyferry.azure.token_source import (
     AccessToken,
-    NoTokenInAnswerError,
-    TokenAnswer,
+    MalformedTokenResponseError,
     TokenRefusedError,
+    TokenResponse,
     parse_nmi_token,
     parse_token,
 )
@@ -24,9 +24,9 @@ CANARY = "canary-31fe"
 NOW = 1000.0
 
 
-def answer(body: object, status: int = 200) -> TokenAnswer:
+def answer(body: object, status: int = 200) -> TokenResponse:
     """An answer with a JSON body."""
-    return TokenAnswer(status, {}, json.dumps(body).encode())
+    return TokenResponse(status, {}, json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_end_of_a_token_is_read_in_every_form(
 ) -> None:
     """Numbers or digits; what cannot be read counts as expired."""
     found = parse_token(answer({"access_token": CANARY} | fields), now=NOW)
-    assert (CANARY, expires) == (found.text, found.expires)
+    assert (CANARY, expires) == (found.text, found.expires_at)
     assert CANARY not in repr(found)
 
 
@@ -66,7 +66,7 @@ def test_the_end_of_a_token_is_read_in_every_form(
 )
 def test_when_a_token_is_to_be_renewed(fields: dict[str, object], renew: float | None) -> None:
     """When the endpoint says; else in the middle of a life of two hours and more."""
-    assert renew == parse_token(answer({"access_token": CANARY} | fields), now=NOW).renew
+    assert renew == parse_token(answer({"access_token": CANARY} | fields), now=NOW).renew_at
 
 
 @pytest.mark.parametrize("text", ["", " ", "a b", "a\nX-Header: b", "a\r\n", "\x7f", "t\u00f6ken"])
@@ -76,7 +76,7 @@ def test_what_no_header_can_carry_is_no_token(text: str) -> None:
         (parse_token, {"access_token": text}),
         (parse_nmi_token, {"token": {"access_token": text}, "clientid": "app"}),
     ):
-        with pytest.raises(NoTokenInAnswerError):
+        with pytest.raises(MalformedTokenResponseError):
             parse(answer(body), now=NOW)
 
 
@@ -98,7 +98,7 @@ def test_nmi_wraps_its_token() -> None:
 )
 def test_an_answer_of_nmi_without_token_or_client_is_none(body: object) -> None:
     """Both are expected."""
-    with pytest.raises(NoTokenInAnswerError) as caught:
+    with pytest.raises(MalformedTokenResponseError) as caught:
         parse_nmi_token(answer(body), now=NOW)
     assert caught.value.__cause__ is None
 
@@ -112,8 +112,8 @@ def test_a_status_is_a_refusal() -> None:
 @given(st.binary(max_size=200))
 def test_no_answer_is_too_strange(body: bytes) -> None:
     """A token, or our own exception."""
-    with suppress(NoTokenInAnswerError):
-        assert isinstance(parse_token(TokenAnswer(200, {}, body), now=NOW), AccessToken)
+    with suppress(MalformedTokenResponseError):
+        assert isinstance(parse_token(TokenResponse(200, {}, body), now=NOW), AccessToken)
 
 
 def test_the_proxy_is_the_api_server_unless_told() -> None:

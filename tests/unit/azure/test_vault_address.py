@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.vault_address import VaultAddress, vault_address
+from keyferry.azure.vault_address import VaultAddress, parse_vault_address
 from keyferry.errors import ClassInvalidError
 
 
@@ -13,7 +13,7 @@ from keyferry.errors import ClassInvalidError
 def test_a_name_is_a_host_of_each_cloud(cloud: object) -> None:
     """The suffix is the cloud's."""
     found = next(known for known in CLOUDS if known is cloud)
-    assert f"testkv.{found.vault_suffix}" == vault_address("testkv", "").in_cloud(found)
+    assert f"testkv.{found.vault_suffix}" == parse_vault_address("testkv", "").netloc_in(found)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def test_a_name_is_a_host_of_each_cloud(cloud: object) -> None:
 )
 def test_a_url_is_taken_as_it_is(url: str, address: VaultAddress) -> None:
     """Upper and lower case are the same; the first label is how messages call the vault."""
-    found = vault_address("", url)
-    assert (address, address.netloc) == (found, found.in_cloud(CLOUDS[0]))
+    found = parse_vault_address("", url)
+    assert (address, address.netloc) == (found, found.netloc_in(CLOUDS[0]))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_url_is_taken_as_it_is(url: str, address: VaultAddress) -> None:
 def test_a_url_is_https_host_and_port(url: str) -> None:
     """Anything more would change where requests go."""
     with pytest.raises(ClassInvalidError, match="keyvaultURL is not an https URL"):
-        vault_address("", url)
+        parse_vault_address("", url)
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_a_url_is_https_host_and_port(url: str) -> None:
 )
 def test_a_token_goes_to_no_other_host(host: str) -> None:
     """Whoever writes a class must not be able to send a token of the node to a host of theirs."""
-    address = vault_address("", f"https://{host}")
+    address = parse_vault_address("", f"https://{host}")
     with pytest.raises(ClassInvalidError, match="no host of AzurePublicCloud"):
-        address.in_cloud(CLOUDS[0])
+        address.netloc_in(CLOUDS[0])
 
 
 def test_a_name_and_a_url_exclude_each_other() -> None:
     """The message names both keys."""
     with pytest.raises(ClassInvalidError, match="keyvaultName and keyvaultURL are both set"):
-        vault_address("shop", "https://shop.vault.azure.net")
+        parse_vault_address("shop", "https://shop.vault.azure.net")
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_a_name_and_a_url_exclude_each_other() -> None:
 def test_a_name_has_its_own_rules(name: str, words: str) -> None:
     """The words are upstream's."""
     with pytest.raises(ClassInvalidError, match=words):
-        vault_address(name, "")
+        parse_vault_address(name, "")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.answers import Refusal
+from keyferry.answers import ErrorResponse
 from keyferry.azure.modes import Identity, ServicePrincipal, VmManagedIdentity
 from keyferry.azure.objects import ObjectRef, ObjectType
-from keyferry.azure.vault_refusals import Asked, refusal_error
+from keyferry.azure.vault_refusals import RequestContext, error_for_response
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
 
 REF = ObjectRef(ObjectType.SECRET, "db-password", "")
@@ -23,8 +23,8 @@ def error(
 ) -> VaultError:
     """The error for a refusal in vault contoso."""
     who = identity or ServicePrincipal("app-1", "hush")
-    asked = Asked("contoso", "tenant-1", "https://login.microsoftonline.com", who)
-    return refusal_error(Refusal(status, codes, challenge), ref, asked)
+    asked = RequestContext("contoso", "tenant-1", "https://login.microsoftonline.com", who)
+    return error_for_response(ErrorResponse(status, codes, challenge), ref, asked)
 
 
 def test_a_token_of_another_tenant_is_told_apart_from_the_vaults() -> None:

@@ -16,12 +16,12 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from keyferry.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
 from keyferry.errors import SecretDataError
-from tests.fakes.vault_peer import Issued, issue, new_ec, new_rsa
+from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 
-ROOT = issue("root", new_ec(), authority=True)
-MIDDLE = issue("middle", new_ec(), ROOT, authority=True)
-LEAF = issue("test.domain.com", new_ec(), MIDDLE)
-RSA = issue("test.domain.com", new_rsa())
+ROOT = issue_certificate("root", new_ec_key(), is_ca=True)
+MIDDLE = issue_certificate("middle", new_ec_key(), ROOT, is_ca=True)
+LEAF = issue_certificate("test.domain.com", new_ec_key(), MIDDLE)
+RSA = issue_certificate("test.domain.com", new_rsa_key())
 
 
 def openssl(folder: Path, *arguments: str, given: bytes = b"") -> bytes:
@@ -31,7 +31,9 @@ def openssl(folder: Path, *arguments: str, given: bytes = b"") -> bytes:
     return done.stdout
 
 
-def exported(folder: Path, issued: Issued, chain: list[Issued], *options: str) -> bytes:
+def exported(
+    folder: Path, issued: IssuedCertificate, chain: list[IssuedCertificate], *options: str
+) -> bytes:
     """PKCS#12 as openssl writes it, as base64 text."""
     (folder / "key.pem").write_bytes(issued.key_pem)
     (folder / "all.pem").write_bytes(b"".join(each.pem for each in [issued, *chain]))
@@ -71,7 +73,7 @@ def test_a_missing_intermediate_is_told() -> None:
 @pytest.mark.parametrize("options", [(), ("-legacy",)], ids=["modern", "legacy"])
 @pytest.mark.parametrize("issued", [RSA, LEAF], ids=["RSA", "EC"])
 def test_what_openssl_writes_is_read(
-    tmp_path: Path, issued: Issued, options: tuple[str, ...]
+    tmp_path: Path, issued: IssuedCertificate, options: tuple[str, ...]
 ) -> None:
     """3DES and RC2 as vaults write it, and AES; the private key is that of the leaf."""
     chain = [ROOT, MIDDLE] if issued is LEAF else []
@@ -104,7 +106,7 @@ def test_a_key_without_certificate_is_no_bundle(tmp_path: Path) -> None:
 def mismatched() -> bytes:
     """PKCS#12 whose key belongs to another certificate: openssl refuses to write it with both."""
     content = pkcs12.serialize_key_and_certificates(
-        None, new_ec(), None, [RSA.certificate, ROOT.certificate], NoEncryption()
+        None, new_ec_key(), None, [RSA.certificate, ROOT.certificate], NoEncryption()
     )
     return base64.b64encode(content)
 

@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 
 from keyferry.certs.chain import order_chain
 from keyferry.errors import SecretDataError
-from tests.fakes.vault_peer import Issued, issue, new_ec
+from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key
 
-KEYS = [new_ec() for _ in range(10)]
+KEYS = [new_ec_key() for _ in range(10)]
 
 
-def line(length: int, *, identifiers: bool = True) -> list[Issued]:
+def line(length: int, *, identifiers: bool = True) -> list[IssuedCertificate]:
     """A chain from the leaf to its root."""
-    signer: Issued | None = None
+    signer: IssuedCertificate | None = None
     made = []
     for number in reversed(range(length)):
-        signer = issue(
+        signer = issue_certificate(
             f"c{number}",
             KEYS[number],
             signer,
-            authority=number > 0,
-            identifiers=identifiers or number > 0,
+            is_ca=number > 0,
+            key_identifiers=identifiers or number > 0,
         )
         made.append(signer)
     return made[::-1]
@@ -38,26 +38,28 @@ def line(length: int, *, identifiers: bool = True) -> list[Issued]:
 CHAIN = line(10)
 NO_IDENTIFIERS = line(4, identifiers=False)
 # Two roots of one name and key: its own, and one that another root has signed.
-OTHER_ROOT = issue("other", KEYS[9], authority=True)
-ROOT = issue("root", KEYS[8], authority=True)
-CROSS = issue("root", KEYS[8], OTHER_ROOT, authority=True)
-MIDDLE = issue("middle", KEYS[7], ROOT, authority=True)
-LEAF = issue("leaf", KEYS[0], MIDDLE)
+OTHER_ROOT = issue_certificate("other", KEYS[9], is_ca=True)
+ROOT = issue_certificate("root", KEYS[8], is_ca=True)
+CROSS = issue_certificate("root", KEYS[8], OTHER_ROOT, is_ca=True)
+MIDDLE = issue_certificate("middle", KEYS[7], ROOT, is_ca=True)
+LEAF = issue_certificate("leaf", KEYS[0], MIDDLE)
 # Of the name of the middle one, but not with its key.
-FALSE_MIDDLE = issue("middle", KEYS[6], ROOT, authority=True)
+FALSE_MIDDLE = issue_certificate("middle", KEYS[6], ROOT, is_ca=True)
 
 
-def certificates(issued: list[Issued]) -> list[x509.Certificate]:
+def certificates(issued: list[IssuedCertificate]) -> list[x509.Certificate]:
     return [each.certificate for each in issued]
 
 
-def ordered(issued: list[Issued], leaf: Issued | None = None) -> list[x509.Certificate]:
+def ordered(
+    issued: list[IssuedCertificate], leaf: IssuedCertificate | None = None
+) -> list[x509.Certificate]:
     key = leaf.key.public_key() if leaf else None
     return list(order_chain(certificates(issued), key).certificates)
 
 
 @pytest.mark.parametrize("chain", [CHAIN[7:], NO_IDENTIFIERS], ids=["3", "leaf without SKI"])
-def test_every_order_becomes_leaf_to_root(chain: list[Issued]) -> None:
+def test_every_order_becomes_leaf_to_root(chain: list[IssuedCertificate]) -> None:
     """As upstream's table has it; the leaf is found without its key too."""
     for shuffled in permutations(chain):
         assert certificates(chain) == ordered(list(shuffled))
@@ -79,7 +81,7 @@ POOL = [*CHAIN, ROOT, CROSS, MIDDLE, LEAF, FALSE_MIDDLE, OTHER_ROOT]
 @given(st.lists(st.sampled_from(POOL), min_size=1, max_size=12), st.data())
 @settings(deadline=None)
 def test_whatever_comes_the_leaf_is_first_and_nothing_is_lost(
-    issued: list[Issued], data: st.DataObject
+    issued: list[IssuedCertificate], data: st.DataObject
 ) -> None:
     """Missing ones, strangers, cross-signed ones, duplicates: each certificate comes once."""
     leaf = data.draw(st.sampled_from(issued))
@@ -91,7 +93,7 @@ def test_whatever_comes_the_leaf_is_first_and_nothing_is_lost(
 
 @given(st.lists(st.sampled_from(POOL), min_size=1, max_size=12))
 @settings(deadline=None)
-def test_a_complete_chain_is_one_line_of_signatures(issued: list[Issued]) -> None:
+def test_a_complete_chain_is_one_line_of_signatures(issued: list[IssuedCertificate]) -> None:
     """Each certificate is signed by the next one."""
     chain = order_chain(certificates(issued), None)
     if chain.complete:
@@ -130,16 +132,19 @@ def test_a_cross_signed_root_leads_on() -> None:
 
 def test_two_that_signed_each_other_are_no_trap() -> None:
     """The walk ends, and the key tells the leaf."""
-    first, second = issue("a", KEYS[0], authority=True), issue("b", KEYS[1], authority=True)
-    first_by_second = issue("a", KEYS[0], second, authority=True)
-    second_by_first = issue("b", KEYS[1], first, authority=True)
+    first, second = (
+        issue_certificate("a", KEYS[0], is_ca=True),
+        issue_certificate("b", KEYS[1], is_ca=True),
+    )
+    first_by_second = issue_certificate("a", KEYS[0], second, is_ca=True)
+    second_by_first = issue_certificate("b", KEYS[1], first, is_ca=True)
     expected = certificates([second_by_first, first_by_second])
     assert expected == ordered([first_by_second, second_by_first], second_by_first)
 
 
 def test_the_key_tells_the_leaf() -> None:
     """Of several that issued no other."""
-    stranger = issue("stranger", KEYS[5])
+    stranger = issue_certificate("stranger", KEYS[5])
     assert LEAF.certificate == ordered([stranger, MIDDLE, LEAF, ROOT], LEAF)[0]
 
 

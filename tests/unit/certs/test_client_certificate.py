@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyferry.certs.client_certificate import read_client_certificate
 from keyferry.errors import SecretDataError
-from tests.fakes.vault_peer import issue, new_ec, new_rsa
+from tests.fakes.vault_peer import issue_certificate, new_ec_key, new_rsa_key
 
 CANARY = "canary-7a10"
-ROOT = issue("root", new_rsa(), authority=True)
-LEAF = issue("app", new_rsa(), ROOT)
-STRANGER = issue("stranger", new_rsa())
-EC = issue("ec", new_ec())
+ROOT = issue_certificate("root", new_rsa_key(), is_ca=True)
+LEAF = issue_certificate("app", new_rsa_key(), ROOT)
+STRANGER = issue_certificate("stranger", new_rsa_key())
+EC = issue_certificate("ec", new_ec_key())
 LOCKED = BestAvailableEncryption(CANARY.encode())
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from keyferry.devvault.exchange import Answer, Call, Refused
+from keyferry.devvault.exchange import HttpError, Request, Response
 
 NOW = 1_700_000_000.0
 PUBLIC_VAULT = "contoso.vault.azure.net"
@@ -23,24 +23,24 @@ def call(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     now: float = NOW,
-) -> Call:
+) -> Request:
     """A request."""
-    return Call(method, host, path, query or {}, headers or {}, body, now)
+    return Request(method, host, path, query or {}, headers or {}, body, now)
 
 
-def form(host: str, path: str, fields: Mapping[str, str], *, now: float = NOW) -> Call:
+def form(host: str, path: str, fields: Mapping[str, str], *, now: float = NOW) -> Request:
     """A POST of a form."""
     return call("POST", host, path, body=urlencode(fields).encode(), now=now)
 
 
-def outcome(answer_of: Callable[[], Answer]) -> Answer:
+def outcome(answer_of: Callable[[], Response]) -> Response:
     """The answer, whether it was returned or raised."""
     try:
         return answer_of()
-    except Refused as refusal:
-        return refusal.answer
+    except HttpError as refusal:
+        return refusal.response
 
 
-def json_of(answer: Answer) -> Any:
+def json_of(answer: Response) -> Any:
     """The body as a client sees it."""
     return msgspec.json.decode(msgspec.json.encode(answer.body))

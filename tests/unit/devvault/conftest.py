@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.signing_keys import SigningKey
+from keyferry.devvault.signing_keys import SigningKeyName
 from tests.unit.devvault.calls import NOW
 
 
@@ -18,8 +18,8 @@ def with_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a development vault that has its keys, which take a while to make."""
     folder = tmp_path_factory.mktemp("with-keys")
     with DevVaultData(folder) as data:
-        for name in SigningKey:
-            data.keys.private(name)
+        for name in SigningKeyName:
+            data.signing_keys.private_key(name)
     return folder
 
 
@@ -27,5 +27,5 @@ def with_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dev(tmp_path: Path, with_keys: Path) -> Iterator[DevVaultData]:
     """An empty development vault whose clock stands still."""
     shutil.copytree(with_keys, tmp_path / "dev")
-    with DevVaultData(tmp_path / "dev", clock=lambda: NOW) as data:
+    with DevVaultData(tmp_path / "dev", wall_time=lambda: NOW) as data:
         yield data

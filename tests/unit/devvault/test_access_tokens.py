@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.devvault.access_tokens import AccessTokens, TokenProblem
+from keyferry.devvault.access_tokens import AccessTokens, TokenRejection
 from keyferry.devvault.cluster import service_account_token
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.jwt import Claims
+from keyferry.devvault.jwt import JwtClaims
 from tests.unit.devvault.calls import NOW
 
 VAULT = "https://vault.azure.net"
@@ -13,7 +13,7 @@ VAULT = "https://vault.azure.net"
 
 @pytest.fixture
 def tokens(dev: DevVaultData) -> AccessTokens:
-    return AccessTokens(dev.keys)
+    return AccessTokens(dev.signing_keys)
 
 
 def issue(dev: DevVaultData, tokens: AccessTokens, resource: str = VAULT) -> str:
@@ -29,8 +29,8 @@ def test_a_token_is_good_for_its_audience_and_tenant(
     """It says who asks; a slash at the end of the resource does not matter."""
     token = issue(dev, tokens, resource)
     for _ in range(2):
-        claims = tokens.check(token, audience=VAULT, tenant="t1", now=NOW)
-        assert isinstance(claims, Claims)
+        claims = tokens.validate(token, audience=VAULT, tenant="t1", now=NOW)
+        assert isinstance(claims, JwtClaims)
         assert ("m", "t1") == (claims.appid, claims.tid)
 
 
@@ -48,17 +48,17 @@ def test_a_token_is_good_for_nothing_else(
 ) -> None:
     """These are checked on every call, also of a token that was accepted before."""
     token = issue(dev, tokens)
-    assert isinstance(tokens.check(token, audience=VAULT, tenant="t1", now=NOW), Claims)
-    found = tokens.check(token, audience=audience, tenant=tenant, now=NOW + later)
-    assert isinstance(found, TokenProblem)
+    assert isinstance(tokens.validate(token, audience=VAULT, tenant="t1", now=NOW), JwtClaims)
+    found = tokens.validate(token, audience=audience, tenant=tenant, now=NOW + later)
+    assert isinstance(found, TokenRejection)
     assert problem in found.message
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "é"])
 def test_what_is_no_token_is_refused_without_quoting_it(tokens: AccessTokens, token: str) -> None:
     """The message is that of any malformed token."""
-    found = tokens.check(token, audience=VAULT, tenant="t1", now=NOW)
-    assert found == TokenProblem(
+    found = tokens.validate(token, audience=VAULT, tenant="t1", now=NOW)
+    assert found == TokenRejection(
         "AKV10046: The token is not accepted: it is not a well-formed JWT."
     )
 
@@ -66,8 +66,8 @@ def test_what_is_no_token_is_refused_without_quoting_it(tokens: AccessTokens, to
 def test_a_token_of_another_issuer_is_refused(dev: DevVaultData, tokens: AccessTokens) -> None:
     """A service-account token opens no vault, whatever its audience."""
     token = service_account_token(
-        dev.keys, "system:serviceaccount:a:b", audience=VAULT, now=NOW, lifetime=60
+        dev.signing_keys, "system:serviceaccount:a:b", audience=VAULT, now=NOW, lifetime=60
     )
-    found = tokens.check(token, audience=VAULT, tenant="t1", now=NOW)
-    assert isinstance(found, TokenProblem)
+    found = tokens.validate(token, audience=VAULT, tenant="t1", now=NOW)
+    assert isinstance(found, TokenRejection)
     assert "key id is not in the JWKS" in found.message

@@ -4,12 +4,12 @@ import pytest
 
 from keyferry.devvault.clouds import (
     CLOUDS,
-    LoginStation,
-    UnknownStation,
-    VaultStation,
-    certificate_names,
+    LoginHost,
+    UnknownHost,
+    VaultHost,
     cloud_of_resource,
-    station_of,
+    parse_host,
+    server_certificate_names,
 )
 
 PUBLIC = CLOUDS[0]
@@ -28,8 +28,8 @@ PUBLIC = CLOUDS[0]
 )
 def test_a_vault_host_means_the_vault_of_its_cloud(host: str, cloud: str, vault: str) -> None:
     """Case, port and a final dot of the Host header do not matter."""
-    station = station_of(host)
-    assert isinstance(station, VaultStation)
+    station = parse_host(host)
+    assert isinstance(station, VaultHost)
     assert (cloud, vault) == (station.cloud.name, station.vault)
 
 
@@ -39,7 +39,7 @@ def test_every_login_host_means_the_token_endpoint_of_its_cloud(cloud: object) -
     for row in CLOUDS:
         if row is cloud:
             for host in row.login_hosts:
-                assert LoginStation(row, host) == station_of(host)
+                assert LoginHost(row, host) == parse_host(host)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_every_login_host_means_the_token_endpoint_of_its_cloud(cloud: object) -
 )
 def test_other_hosts_are_unknown(host: str) -> None:
     """A vault name is one label in front of the suffix of its cloud."""
-    assert isinstance(station_of(host), UnknownStation)
+    assert isinstance(parse_host(host), UnknownHost)
 
 
 @pytest.mark.parametrize("resource", ["https://vault.azure.net", "https://vault.azure.net/"])
@@ -63,6 +63,6 @@ def test_other_resources_belong_to_no_cloud() -> None:
 
 def test_the_certificate_covers_every_host() -> None:
     """Each login host by its name, each vault by the wildcard of its cloud."""
-    names = certificate_names()
+    names = server_certificate_names()
     for cloud in CLOUDS:
         assert {f"*.{cloud.vault_suffix}", *cloud.login_hosts} <= set(names)

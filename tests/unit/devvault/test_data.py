@@ -8,7 +8,7 @@ import pytest
 
 from keyferry.devvault import database
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.signing_keys import SigningKey
+from keyferry.devvault.signing_keys import SigningKeyName
 from keyferry.errors import PlatformError
 
 
@@ -52,17 +52,17 @@ def test_the_data_outlive_the_process(tmp_path: Path) -> None:
     """Secrets and signing keys are those of the last time."""
     with DevVaultData(tmp_path) as dev:
         row = dev.secrets.set("kv1", "db", "a")
-        key = dev.keys.published(SigningKey.ENTRA)
+        key = dev.signing_keys.public_jwks(SigningKeyName.ENTRA)
     with DevVaultData(tmp_path) as dev:
         assert row == dev.secrets.get("kv1", "db")
-        assert key == dev.keys.published(SigningKey.ENTRA)
+        assert key == dev.signing_keys.public_jwks(SigningKeyName.ENTRA)
 
 
 def test_two_openers_agree_on_a_signing_key(tmp_path: Path) -> None:
     """Whoever is first makes it."""
     with DevVaultData(tmp_path) as one, DevVaultData(tmp_path) as two:
-        keys = {one.keys.published(name).keys[0].kid for name in SigningKey}
-        assert keys == {two.keys.published(name).keys[0].kid for name in SigningKey}
+        keys = {one.signing_keys.public_jwks(name).keys[0].kid for name in SigningKeyName}
+        assert keys == {two.signing_keys.public_jwks(name).keys[0].kid for name in SigningKeyName}
         assert 2 == len(keys)
 
 

@@ -7,13 +7,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.assertions import JWT_BEARER
-from keyferry.devvault.clouds import LoginStation, station_of
+from keyferry.devvault.clouds import LoginHost, parse_host
 from keyferry.devvault.cluster import service_account_token
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.entra import Entra
-from keyferry.devvault.exchange import Answer, Call
-from keyferry.devvault.jwt import Claims, sign_jwt
-from keyferry.devvault.model import CLUSTER_ISSUER, EXCHANGE_AUDIENCE, Federation
+from keyferry.devvault.exchange import Request, Response
+from keyferry.devvault.jwt import JwtClaims, sign_jwt
+from keyferry.devvault.model import CLUSTER_ISSUER, EXCHANGE_AUDIENCE, FederatedCredential
 from tests.unit.devvault.calls import NOW, call, form, json_of, outcome
 
 HOST = "login.microsoftonline.com"
@@ -28,7 +28,7 @@ SECRET_FORM = {
 }
 OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
-Ask = Callable[[Call], Answer]
+Ask = Callable[[Request], Response]
 
 
 @pytest.fixture
@@ -36,13 +36,15 @@ def ask(dev: DevVaultData) -> Ask:
     """Entra with one app that has a secret and a federated credential."""
     dev.identities.add_app("app", tenant="t1", secret="canary-right")
     dev.identities.add_app("other", tenant="t2", secret="canary-right")
-    dev.identities.federate(Federation("app", CLUSTER_ISSUER, SUBJECT, EXCHANGE_AUDIENCE))
-    entra = Entra(dev, AccessTokens(dev.keys))
+    dev.identities.add_federated_credential(
+        FederatedCredential("app", CLUSTER_ISSUER, SUBJECT, EXCHANGE_AUDIENCE)
+    )
+    entra = Entra(dev, AccessTokens(dev.signing_keys))
 
-    def answer(request: Call) -> Answer:
-        station = station_of(request.host)
-        assert isinstance(station, LoginStation)
-        return outcome(lambda: entra.answer(request, station))
+    def answer(request: Request) -> Response:
+        station = parse_host(request.host)
+        assert isinstance(station, LoginHost)
+        return outcome(lambda: entra.handle(request, station))
 
     return answer
 
@@ -59,17 +61,19 @@ def assertion(
     audience: str = EXCHANGE_AUDIENCE,
     lifetime: int = 60,
 ) -> str:
-    return service_account_token(dev.keys, subject, audience=audience, now=NOW, lifetime=lifetime)
+    return service_account_token(
+        dev.signing_keys, subject, audience=audience, now=NOW, lifetime=lifetime
+    )
 
 
 def test_a_client_secret_buys_a_token_for_the_vaults(dev: DevVaultData, ask: Ask) -> None:
     """The vault accepts it, and it is never cached by a proxy."""
     answer = ask(form(HOST, PATH, SECRET_FORM))
     body = json_of(answer)
-    claims = AccessTokens(dev.keys).check(
+    claims = AccessTokens(dev.signing_keys).validate(
         body["access_token"], audience=VAULT, tenant="t1", now=NOW
     )
-    assert isinstance(claims, Claims)
+    assert isinstance(claims, JwtClaims)
     assert (200, "app", "app") == (answer.status, answer.principal, claims.appid)
     assert ("Bearer", 3600) == (body["token_type"], body["expires_in"])
     assert "no-store" == answer.headers["Cache-Control"]
@@ -167,7 +171,9 @@ def test_a_forged_token_is_refused(dev: DevVaultData, ask: Ask) -> None:
 def test_an_issuer_whose_keys_are_unknown_is_refused(dev: DevVaultData, ask: Ask) -> None:
     """A federated credential alone does not make its issuer trusted."""
     issuer = "https://elsewhere.example"
-    dev.identities.federate(Federation("app", issuer, SUBJECT, EXCHANGE_AUDIENCE))
+    dev.identities.add_federated_credential(
+        FederatedCredential("app", issuer, SUBJECT, EXCHANGE_AUDIENCE)
+    )
     token = sign_jwt(claims_of(issuer), OTHER_KEY)
     assert [50166] == json_of(ask(form(HOST, PATH, assertion_form(token))))["error_codes"]
 

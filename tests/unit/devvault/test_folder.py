@@ -6,27 +6,36 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.devvault.folder import CONNECTION_FILE, Listening, announced, held, is_held
+from keyferry.devvault.folder import (
+    CONNECTION_FILE,
+    BoundAddresses,
+    connection_file,
+    is_running,
+    locked,
+)
 from keyferry.errors import PlatformError
 from keyferry.https import DevRedirect
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
     """The second is refused with the remedy; afterwards the folder is free again."""
-    assert not is_held(tmp_path)
-    with held(tmp_path):
-        assert is_held(tmp_path)
-        with pytest.raises(PlatformError, match="already running with its data in"), held(tmp_path):
+    assert not is_running(tmp_path)
+    with locked(tmp_path):
+        assert is_running(tmp_path)
+        with (
+            pytest.raises(PlatformError, match="already running with its data in"),
+            locked(tmp_path),
+        ):
             pass
-    assert not is_held(tmp_path)
-    with held(tmp_path):
+    assert not is_running(tmp_path)
+    with locked(tmp_path):
         pass
 
 
 def test_the_connection_file_is_there_while_the_vault_listens(tmp_path: Path) -> None:
     """It replaces a stale one, is private, and clients can read it."""
     (tmp_path / CONNECTION_FILE).write_text("stale")
-    with announced(tmp_path, Listening(("127.0.0.1", 1), ("::1", 2))):
+    with connection_file(tmp_path, BoundAddresses(("127.0.0.1", 1), ("::1", 2))):
         path = tmp_path / CONNECTION_FILE
         assert {"https": "127.0.0.1:1", "http": "[::1]:2", "ca": "ca.pem"} == json.loads(
             path.read_text()

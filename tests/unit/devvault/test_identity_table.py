@@ -7,11 +7,11 @@ from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.model import (
     CLUSTER_ISSUER,
     DEFAULT_TENANT,
-    Federation,
+    FederatedCredential,
     IdentityKind,
     Permission,
 )
-from keyferry.devvault.signing_keys import SigningKey
+from keyferry.devvault.signing_keys import SigningKeyName
 from keyferry.errors import RequestInvalidError
 
 
@@ -75,12 +75,12 @@ def test_removing_an_identity_takes_its_rights_along(dev: DevVaultData) -> None:
     """Added again, it may do nothing."""
     dev.secrets.ensure_vault("kv1")
     dev.identities.add_app("a", secret="s")
-    dev.identities.federate(Federation("a", "iss", "sub", "aud"))
-    dev.policies.grant("kv1", "a", [Permission.GET])
+    dev.identities.add_federated_credential(FederatedCredential("a", "iss", "sub", "aud"))
+    dev.policies.set_permissions("kv1", "a", [Permission.GET])
     dev.identities.remove("A")
     assert dev.identities.find("a") is None
     dev.identities.add_app("a", secret="s")
-    assert dev.identities.federations("a") == ()
+    assert dev.identities.federated_credentials("a") == ()
     assert dev.policies.allowed("kv1", "a") == frozenset()
 
 
@@ -88,24 +88,24 @@ def test_a_federated_credential_needs_an_app_or_a_user_assigned_identity(dev: De
     """The system-assigned identity of a machine takes none."""
     dev.identities.add_managed("m")
     dev.identities.add_managed("s", system_assigned=True)
-    credential = Federation("m", "iss", "sub", "aud")
-    dev.identities.federate(credential)
-    dev.identities.federate(credential)
-    assert dev.identities.federations("M") == (credential,)
+    credential = FederatedCredential("m", "iss", "sub", "aud")
+    dev.identities.add_federated_credential(credential)
+    dev.identities.add_federated_credential(credential)
+    assert dev.identities.federated_credentials("M") == (credential,)
     with pytest.raises(RequestInvalidError, match="takes no federated credential"):
-        dev.identities.federate(Federation("s", "iss", "sub", "aud"))
+        dev.identities.add_federated_credential(FederatedCredential("s", "iss", "sub", "aud"))
 
 
 def test_the_pretend_cluster_is_a_trusted_issuer_once_it_has_a_key(dev: DevVaultData) -> None:
     """Its tokens need no registration."""
-    keys = dev.keys.published(SigningKey.CLUSTER)
+    keys = dev.signing_keys.public_jwks(SigningKeyName.CLUSTER)
     assert dev.identities.issuer_keys(CLUSTER_ISSUER) == keys
     assert dev.identities.issuers() == (CLUSTER_ISSUER,)
 
 
 def test_a_foreign_issuer_is_trusted_with_the_keys_that_it_publishes(dev: DevVaultData) -> None:
     """An unusable JWKS is refused before it is stored."""
-    keys = dev.keys.published(SigningKey.ENTRA)
+    keys = dev.signing_keys.public_jwks(SigningKeyName.ENTRA)
     dev.identities.add_issuer("https://issuer.example", msgspec.json.encode(keys).decode())
     assert dev.identities.issuer_keys("https://issuer.example") == keys
     with pytest.raises(RequestInvalidError, match=r"JWKS of issuer 'https://other\.example'"):

@@ -6,16 +6,16 @@ import pytest
 
 from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import Answer
-from keyferry.devvault.imds import TOKEN_PATH, Imds
-from keyferry.devvault.jwt import Claims
+from keyferry.devvault.exchange import Response
+from keyferry.devvault.imds import IMDS_TOKEN_PATH, Imds
+from keyferry.devvault.jwt import JwtClaims
 from tests.unit.devvault.calls import NOW, call, json_of, outcome
 
 VAULT = "https://vault.azure.net"
 QUERY = {"api-version": "2018-02-01", "resource": VAULT}
 METADATA = {"metadata": "true"}
 
-Ask = Callable[..., Answer]
+Ask = Callable[..., Response]
 
 
 @pytest.fixture
@@ -23,16 +23,16 @@ def ask(dev: DevVaultData) -> Ask:
     """IMDS of a machine with one user-assigned identity; an app is registered too."""
     dev.identities.add_managed("user", tenant="t1")
     dev.identities.add_app("app", tenant="t1", secret="s")
-    imds = Imds(dev, AccessTokens(dev.keys))
+    imds = Imds(dev, AccessTokens(dev.signing_keys))
 
     def answer(
         query: Mapping[str, str],
         headers: Mapping[str, str] = METADATA,
         method: str = "GET",
-        path: str = TOKEN_PATH,
-    ) -> Answer:
+        path: str = IMDS_TOKEN_PATH,
+    ) -> Response:
         request = call(method, "169.254.169.254", path, query=query, headers=headers)
-        return outcome(lambda: imds.answer(request))
+        return outcome(lambda: imds.handle(request))
 
     return answer
 
@@ -49,10 +49,10 @@ def test_a_user_assigned_identity_is_asked_for_by_any_of_its_ids(
     ):
         answer = ask(QUERY | query)
         body = json_of(answer)
-        claims = AccessTokens(dev.keys).check(
+        claims = AccessTokens(dev.signing_keys).validate(
             body["access_token"], audience=VAULT, tenant="t1", now=NOW
         )
-        assert isinstance(claims, Claims)
+        assert isinstance(claims, JwtClaims)
         assert ("user", "user") == (claims.appid, answer.principal)
         assert ("3600", str(int(NOW) + 3600), VAULT) == (
             body["expires_in"],

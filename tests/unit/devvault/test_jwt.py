@@ -13,16 +13,16 @@ from keyferry.devvault.jwt import (
     Jwk,
     Jwks,
     JwtError,
-    jwk_of,
     parse_jwks,
     parse_jwt,
     sign_jwt,
+    to_jwk,
     verify_jwt,
 )
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-KEYS = Jwks([jwk_of(KEY.public_key())])
+KEYS = Jwks([to_jwk(KEY.public_key())])
 
 
 def base64url(data: bytes) -> str:

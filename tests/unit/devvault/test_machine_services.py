@@ -8,12 +8,12 @@ import pytest
 
 from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.arc import ARC_HOST, Arc
-from keyferry.devvault.clouds import API_SERVER, PROXY_NAME, ProxyStation, station_of
+from keyferry.devvault.clouds import API_SERVER_HOST, TOKEN_PROXY_NAME, TokenProxyHost, parse_host
 from keyferry.devvault.data import DevVaultData
 from keyferry.devvault.entra import Entra
-from keyferry.devvault.exchange import Answer
-from keyferry.devvault.identity_proofs import AssignedPods
-from keyferry.devvault.imds import TOKEN_PATH, Imds
+from keyferry.devvault.exchange import Response
+from keyferry.devvault.identity_proofs import PodAssignment
+from keyferry.devvault.imds import IMDS_TOKEN_PATH, Imds
 from keyferry.devvault.nmi import NMI_HOST, Nmi
 from keyferry.errors import RequestInvalidError
 from tests.unit.devvault.calls import call, form, json_of, outcome
@@ -23,19 +23,19 @@ OTHER = "bbbbbbbb-0000-4000-8000-000000000002"
 RESOURCE = "https://vault.azure.net"
 
 
-def ask_nmi(dev: DevVaultData, headers: dict[str, str], resource: str = RESOURCE) -> Answer:
+def ask_nmi(dev: DevVaultData, headers: dict[str, str], resource: str = RESOURCE) -> Response:
     """The answer of NMI."""
-    nmi = Nmi(dev, AccessTokens(dev.keys))
+    nmi = Nmi(dev, AccessTokens(dev.signing_keys))
     wanted = call("GET", NMI_HOST, "/host/token/", query={"resource": resource}, headers=headers)
-    return outcome(lambda: nmi.answer(wanted))
+    return outcome(lambda: nmi.handle(wanted))
 
 
-def ask_arc(arc: Arc, authorization: str = "", **query: str) -> Answer:
+def ask_arc(arc: Arc, authorization: str = "", **query: str) -> Response:
     """The answer of the Arc agent."""
     headers = {"metadata": "true", "authorization": authorization}
     query = {"api-version": "2020-06-01", "resource": RESOURCE} | query
     return outcome(
-        lambda: arc.answer(call("GET", ARC_HOST, TOKEN_PATH, query=query, headers=headers))
+        lambda: arc.handle(call("GET", ARC_HOST, IMDS_TOKEN_PATH, query=query, headers=headers))
     )
 
 
@@ -43,13 +43,13 @@ def ask_arc(arc: Arc, authorization: str = "", **query: str) -> Answer:
 def arc(dev: DevVaultData) -> Arc:
     """The agent of a machine with an identity."""
     dev.identities.add_managed(CLIENT, system_assigned=True)
-    return Arc(Imds(dev, AccessTokens(dev.keys)), dev.folder / "arc")
+    return Arc(Imds(dev, AccessTokens(dev.signing_keys)), dev.folder / "arc")
 
 
 def test_nmi_gives_a_pod_the_token_of_its_identity(dev: DevVaultData) -> None:
     """Wrapped, with the client id beside it."""
     dev.identities.add_managed(CLIENT)
-    dev.proofs.assign(AssignedPods(CLIENT, "shop", "web-*"))
+    dev.credentials.assign_to_pods(PodAssignment(CLIENT, "shop", "web-*"))
     answer = ask_nmi(dev, {"podname": "web-0", "podns": "shop"})
     assert answer.status == 200
     assert json_of(answer)["clientid"] == CLIENT
@@ -71,18 +71,18 @@ def test_nmi_refuses(
 ) -> None:
     """Other pods, other namespaces, requests without a pod, other resources."""
     dev.identities.add_managed(CLIENT)
-    dev.proofs.assign(AssignedPods(CLIENT, "shop", "web-*"))
+    dev.credentials.assign_to_pods(PodAssignment(CLIENT, "shop", "web-*"))
     assert ask_nmi(dev, headers, resource).status == status
 
 
 def test_pods_forget_an_identity_that_is_removed(dev: DevVaultData) -> None:
     """And an identity that does not exist cannot be assigned."""
     dev.identities.add_managed(CLIENT)
-    dev.proofs.assign(AssignedPods(CLIENT, "shop"))
+    dev.credentials.assign_to_pods(PodAssignment(CLIENT, "shop"))
     dev.identities.remove(CLIENT)
-    assert dev.proofs.assigned("shop", "web-0") is None
+    assert dev.credentials.identity_of_pod("shop", "web-0") is None
     with pytest.raises(RequestInvalidError):
-        dev.proofs.assign(AssignedPods(OTHER, "shop"))
+        dev.credentials.assign_to_pods(PodAssignment(OTHER, "shop"))
 
 
 def test_the_arc_agent_takes_each_answer_once(arc: Arc) -> None:
@@ -114,11 +114,11 @@ def test_the_arc_agent_keeps_a_bounded_number_of_files(arc: Arc, dev: DevVaultDa
 
 def test_the_token_proxy_answers_to_its_server_name_only(dev: DevVaultData) -> None:
     """Otherwise it would be the API server."""
-    entra = Entra(dev, AccessTokens(dev.keys))
-    station = station_of(f"{API_SERVER}:443")
-    assert station == ProxyStation(PROXY_NAME)
-    wanted = form(API_SERVER, "/tenant/oauth2/v2.0/token", {})
-    assert outcome(lambda: entra.bound_answer(wanted, station)).status == 401
+    entra = Entra(dev, AccessTokens(dev.signing_keys))
+    station = parse_host(f"{API_SERVER_HOST}:443")
+    assert station == TokenProxyHost(TOKEN_PROXY_NAME)
+    wanted = form(API_SERVER_HOST, "/tenant/oauth2/v2.0/token", {})
+    assert outcome(lambda: entra.handle_token_proxy(wanted, station)).status == 401
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_an_app_is_known_by_real_certificates_only(dev: DevVaultData, pem: str) 
     """Said when it is added."""
     dev.identities.add_app(CLIENT, secret=None)
     with pytest.raises(RequestInvalidError, match="the certificate of app"):
-        dev.proofs.add_certificate(CLIENT, pem)
+        dev.credentials.add_certificate(CLIENT, pem)

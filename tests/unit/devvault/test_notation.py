@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.devvault.model import CloseHalfWay, Fault, Hang, RespondStatus, Tuning
+from keyferry.devvault.model import CloseMidResponse, Fault, Hang, RespondStatus, Tuning
 from keyferry.devvault.notation import (
-    fault_text,
+    format_fault,
+    format_tuning,
     parse_duration,
     parse_fault,
     parse_rate,
-    tuning_text,
 )
 from keyferry.errors import RequestInvalidError
 
@@ -51,7 +51,7 @@ def test_other_rates_are_refused(text: str) -> None:
         ),
         (
             "login.microsoftonline.com close x1",
-            Fault("login.microsoftonline.com", CloseHalfWay(), 1),
+            Fault("login.microsoftonline.com", CloseMidResponse(), 1),
         ),
         ("/metadata hang", Fault("/metadata", Hang())),
     ],
@@ -59,7 +59,7 @@ def test_other_rates_are_refused(text: str) -> None:
 def test_a_fault_is_read_and_shown_in_the_same_words(text: str, fault: Fault) -> None:
     """What `tune` shows can be given back to it."""
     assert fault == parse_fault(text)
-    assert text == fault_text(fault)
+    assert text == format_fault(fault)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ def test_other_faults_are_refused(text: str) -> None:
 
 def test_a_tuning_is_one_line() -> None:
     """Numbers are shown with their units."""
-    shown = tuning_text(Tuning(latency=0.02, throttle=10, retry_after=2, token_lifetime=60))
+    shown = format_tuning(Tuning(latency=0.02, throttle=10, retry_after=2, token_lifetime=60))
     assert shown == "latency 20ms, throttle 10/s, retry-after 2s, token-lifetime 60s"
-    assert "throttle off" in tuning_text(Tuning())
+    assert "throttle off" in format_tuning(Tuning())

@@ -14,43 +14,43 @@ from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certifica
 
 from keyferry.devvault.access_tokens import AccessTokens
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import Answer
-from keyferry.devvault.jwt import Claims
-from keyferry.devvault.key_material import CURVES, new_key
+from keyferry.devvault.exchange import Response
+from keyferry.devvault.jwt import JwtClaims
+from keyferry.devvault.key_material import CURVES, generate_key
 from keyferry.devvault.model import Permission
-from keyferry.devvault.objects import AUTHORITY_ISSUER, VaultObjects
-from keyferry.devvault.secrets import Secrets
+from keyferry.devvault.objects import DEVELOPMENT_CA_ISSUER, ObjectsApi
+from keyferry.devvault.secrets import SecretsApi
 from keyferry.devvault.vault import Caller
-from tests.fakes.vault_peer import issue, new_ec
+from tests.fakes.vault_peer import issue_certificate, new_ec_key
 from tests.unit.devvault.calls import NOW, PUBLIC_VAULT, call, json_of, outcome
 
-Ask = Callable[..., Answer]
-MADE = issue("test.domain.com", new_ec())
+Ask = Callable[..., Response]
+MADE = issue_certificate("test.domain.com", new_ec_key())
 
 
 @pytest.fixture
 def ask(dev: DevVaultData) -> Ask:
     """Vault contoso, and a caller who may do everything that `allowed` says."""
     dev.secrets.ensure_vault("contoso")
-    keys = VaultObjects(dev.vault_keys, dev.certificates)
-    certificates = VaultObjects(dev.certificates.certificates, dev.certificates)
-    secrets = Secrets(dev.secrets)
-    stations: dict[str, VaultObjects | Secrets] = {
+    keys = ObjectsApi(dev.vault_keys, dev.certificates)
+    certificates = ObjectsApi(dev.certificates.certificates, dev.certificates)
+    secrets = SecretsApi(dev.secrets)
+    stations: dict[str, ObjectsApi | SecretsApi] = {
         "keys": keys,
         "certificates": certificates,
         "secrets": secrets,
     }
     identity = dev.identities.add_managed("m")
-    tokens = AccessTokens(dev.keys)
+    tokens = AccessTokens(dev.signing_keys)
     token = tokens.issue(identity, "https://vault.azure.net", now=NOW, lifetime=60)
-    claims = tokens.check(
+    claims = tokens.validate(
         token, audience="https://vault.azure.net", tenant=identity.tenant, now=NOW
     )
-    assert isinstance(claims, Claims)
+    assert isinstance(claims, JwtClaims)
 
     def answer(
         method: str, path: str, body: object = None, allowed: frozenset[Permission] | None = None
-    ) -> Answer:
+    ) -> Response:
         request = call(
             method,
             PUBLIC_VAULT,
@@ -60,17 +60,17 @@ def ask(dev: DevVaultData) -> Ask:
         )
         caller = Caller("contoso", claims, frozenset(Permission) if allowed is None else allowed)
         station = stations[path.split("/")[1].removeprefix("deleted")]
-        return outcome(lambda: station.answer(request, caller))
+        return outcome(lambda: station.handle(request, caller))
 
     return answer
 
 
-def ok(answer: Answer) -> Any:
+def ok(answer: Response) -> Any:
     assert answer.status in (200, 202)
     return json_of(answer)
 
 
-def error_of(answer: Answer) -> tuple[int, str, str | None]:
+def error_of(answer: Response) -> tuple[int, str, str | None]:
     error = json_of(answer)["error"]
     return answer.status, error["code"], error.get("innererror", {}).get("code")
 
@@ -111,7 +111,7 @@ def jwk(key: Any) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["RSA", "EC"])
 def test_a_key_is_imported(ask: Ask, kind: str) -> None:
     """Its public numbers are those that were sent."""
-    sent = jwk(new_key(kind))
+    sent = jwk(generate_key(kind))
     got = ok(ask("PUT", "/keys/k", {"key": sent}))["key"]
     names = ("n", "e") if kind == "RSA" else ("x", "y", "crv")
     assert [sent[name] for name in names] == [got[name] for name in names]
@@ -172,7 +172,7 @@ def test_what_is_deleted_can_be_recovered_or_purged(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("form", ["application/x-pem-file", "application/x-pkcs12"])
-@pytest.mark.parametrize("issuer", ["Self", AUTHORITY_ISSUER])
+@pytest.mark.parametrize("issuer", ["Self", DEVELOPMENT_CA_ISSUER])
 def test_a_certificate_is_made_with_its_key_and_its_secret(
     ask: Ask, form: str, issuer: str
 ) -> None:

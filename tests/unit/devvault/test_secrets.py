@@ -7,15 +7,15 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from keyferry.devvault.access_tokens import AccessTokens
-from keyferry.devvault.clouds import VaultStation, station_of
+from keyferry.devvault.clouds import VaultHost, parse_host
 from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import Answer
+from keyferry.devvault.exchange import Response
 from keyferry.devvault.model import Permission, SecretAttributes
-from keyferry.devvault.secrets import Secrets
-from keyferry.devvault.vault import Vault
+from keyferry.devvault.secrets import SecretsApi
+from keyferry.devvault.vault import KeyVaultApi
 from tests.unit.devvault.calls import NOW, PUBLIC_VAULT, call, json_of, outcome
 
-Ask = Callable[..., Answer]
+Ask = Callable[..., Response]
 
 
 @pytest.fixture
@@ -23,11 +23,11 @@ def ask(dev: DevVaultData) -> Ask:
     """Vault contoso, and an identity that may do everything there; its token is the default."""
     dev.secrets.ensure_vault("contoso")
     identity = dev.identities.add_managed("m")
-    dev.policies.grant("contoso", "m", list(Permission))
-    tokens = AccessTokens(dev.keys)
+    dev.policies.set_permissions("contoso", "m", list(Permission))
+    tokens = AccessTokens(dev.signing_keys)
     token = tokens.issue(identity, "https://vault.azure.net", now=NOW, lifetime=60)
-    secrets = Secrets(dev.secrets)
-    vault = Vault(dev, tokens, {"secrets": secrets.answer, "deletedsecrets": secrets.answer})
+    secrets = SecretsApi(dev.secrets)
+    vault = KeyVaultApi(dev, tokens, {"secrets": secrets.handle, "deletedsecrets": secrets.handle})
 
     def answer(
         method: str,
@@ -38,7 +38,7 @@ def ask(dev: DevVaultData) -> Ask:
         query: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         now: float = NOW,
-    ) -> Answer:
+    ) -> Response:
         request = call(
             method,
             host,
@@ -48,14 +48,14 @@ def ask(dev: DevVaultData) -> Ask:
             body=b"" if body is None else json.dumps(body).encode(),
             now=now,
         )
-        station = station_of(host)
-        assert isinstance(station, VaultStation)
-        return outcome(lambda: vault.answer(request, station))
+        station = parse_host(host)
+        assert isinstance(station, VaultHost)
+        return outcome(lambda: vault.handle(request, station))
 
     return answer
 
 
-def error_of(answer: Answer) -> tuple[int, str, str | None]:
+def error_of(answer: Response) -> tuple[int, str, str | None]:
     error = json_of(answer)["error"]
     return answer.status, error["code"], error.get("innererror", {}).get("code")
 
@@ -223,7 +223,7 @@ def test_every_operation_needs_its_permission(
 ) -> None:
     """All the others together do not help."""
     dev.secrets.set("contoso", "db", "canary")
-    dev.policies.grant("contoso", "m", set(Permission) - {needed})
+    dev.policies.set_permissions("contoso", "m", set(Permission) - {needed})
     answer = ask(method, path, {"value": "x"})
     assert (403, "Forbidden", "AccessDenied") == error_of(answer)
     assert f"does not have secrets {needed} permission" in json_of(answer)["error"]["message"]
@@ -232,7 +232,7 @@ def test_every_operation_needs_its_permission(
 
 def test_no_policy_means_no_access(dev: DevVaultData, ask: Ask) -> None:
     """It is refused before the vault looks for the secret, so it tells nothing of what exists."""
-    dev.policies.grant("contoso", "m", [])
+    dev.policies.set_permissions("contoso", "m", [])
     dev.secrets.set("contoso", "db", "x")
     for name in ("db", "other"):
         assert (403, "Forbidden", "AccessDenied") == error_of(ask("GET", f"/secrets/{name}"))

@@ -4,10 +4,10 @@ import pytest
 
 from keyferry.driver.events import MAX_MESSAGE, secret_failed
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError, StoreError
-from keyferry.store.interface import ClassObject, Event, EventType, PodRef
+from keyferry.store.interface import Event, EventType, PodRef, SecretProviderClass
 
 POD = PodRef("shop", "web-0", "uid")
-CLASS = ClassObject("shop", "web", "azure", {})
+CLASS = SecretProviderClass("shop", "web", "azure", {})
 
 
 @pytest.mark.parametrize("kind", [ObjectNamesError, SecretDataError])

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyferry.driver.expiry_watch import ExpiryWatch
+from keyferry.driver.expiry_watch import ExpiryMonitor
 from keyferry.expiry import Expiry
 from keyferry.metrics import Metrics
-from keyferry.reminders import Reminders
-from keyferry.store.interface import ClassObject, PodRef
+from keyferry.reminders import Deduplicator
+from keyferry.store.interface import PodRef, SecretProviderClass
 from keyferry.store.manifests import ManifestsStore
-from tests.fakes.clock import VirtualClock
+from tests.fakes.clock import ManualClock
 
 POD = PodRef("shop", "web-0", "uid")
-CLASS = ClassObject("shop", "web", "azure", {"a": "b"})
+CLASS = SecretProviderClass("shop", "web", "azure", {"a": "b"})
 DAY = 86_400
 END = 1_893_456_000
 """2030-01-01."""
@@ -29,20 +29,20 @@ class Watched:
     """A watch, and what comes out of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = VirtualClock()
+        self.clock = ManualClock()
         self.clock.now = END - 31 * DAY
         self.metrics = Metrics()
         self._folder = folder
         store = ManifestsStore(folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC))
-        self.watch = ExpiryWatch(
+        self.watch = ExpiryMonitor(
             store,
             self.metrics,
             now=self.clock.monotonic,
-            reminders=Reminders(clock=self.clock.monotonic),
+            reminders=Deduplicator(clock=self.clock.monotonic),
         )
 
     async def deliver(self, *expiries: Expiry, target: str = "/t") -> tuple[str, ...]:
-        return await self.watch.delivered(target, POD, CLASS, expiries)
+        return await self.watch.update(target, POD, CLASS, expiries)
 
     def counts(self) -> list[float | None]:
         """Of objects that end soon, and of those that have ended."""
@@ -105,7 +105,7 @@ async def test_volumes_are_counted_each_until_they_are_gone(watched: Watched) ->
     assert [0, 2] == watched.counts()
     await watched.deliver(Expiry("secret db-password", END + 365 * DAY, DAY))
     assert [0, 1] == watched.counts()
-    watched.watch.gone("/u")
+    watched.watch.remove("/u")
     await watched.deliver()
     assert [0, 0] == watched.counts()
 

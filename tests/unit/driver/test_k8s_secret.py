@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
 from keyferry.contract import NamedFile, SecretFile
 from keyferry.driver.k8s_secret import MAX_SECRET_BYTES, build_secret
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
-from keyferry.store.interface import OwnerReference, SecretData, SecretManifest, SecretObject
+from keyferry.store.interface import DesiredSecret, OwnerReference, SecretKeyMapping, SecretObject
 
 OPAQUE = SecretObject(
     name="db",
     type="Opaque",
-    data=(SecretData("SECRET_1", "password"),),
+    data=(SecretKeyMapping("SECRET_1", "password"),),
     labels={"environment": "test"},
     annotations={"note": "yes"},
 )
@@ -31,14 +31,14 @@ OWNER = OwnerReference("v1", "Pod", "web", "uid")
 
 def of_type(secret_type: str, *keys: str) -> SecretObject:
     """A Secret whose keys all come from files of the same name."""
-    return SecretObject("db", secret_type, tuple(SecretData(key, key) for key in keys))
+    return SecretObject("db", secret_type, tuple(SecretKeyMapping(key, key) for key in keys))
 
 
-def build(secret_object: SecretObject, **files: bytes) -> SecretManifest:
+def build(secret_object: SecretObject, **files: bytes) -> DesiredSecret:
     return built(secret_object, files)
 
 
-def built(secret_object: SecretObject, files: dict[str, bytes]) -> SecretManifest:
+def built(secret_object: SecretObject, files: dict[str, bytes]) -> DesiredSecret:
     volume = [SecretFile(path, 0o644, contents) for path, contents in files.items()]
     return build_secret("shop", secret_object, volume, (), ())
 
@@ -56,7 +56,7 @@ class TestAnyType:
         """Bytes stay as they are, newline and all; labels, annotations and owners go along."""
         files = [SecretFile("SECRET_1", 0o644, b"canary\xff\n")]
 
-        assert SecretManifest(
+        assert DesiredSecret(
             namespace="shop",
             name="db",
             type="Opaque",
@@ -75,7 +75,7 @@ class TestAnyType:
 
     def test_takes_the_last_value_of_a_repeated_key(self) -> None:
         """As upstream."""
-        twice = replace(OPAQUE, data=(SecretData("a", "k"), SecretData("b", "k")))
+        twice = replace(OPAQUE, data=(SecretKeyMapping("a", "k"), SecretKeyMapping("b", "k")))
 
         assert {"k": b"2"} == build(twice, a=b"1", b=b"2").data
 
@@ -90,10 +90,16 @@ class TestAnyType:
             (replace(OPAQUE, name="My_Secret"), "secretName 'My_Secret' must consist of"),
             (replace(OPAQUE, type=""), "secret 'db' has no type"),
             (replace(OPAQUE, data=()), "secret 'db' has no data"),
-            (replace(OPAQUE, data=(SecretData("SECRET_1", ""),)), "key '' of secret 'db'"),
-            (replace(OPAQUE, data=(SecretData("SECRET_1", "a/b"),)), "key 'a/b' of secret 'db'"),
-            (replace(OPAQUE, data=(SecretData("SECRET_1", "..a"),)), "key '..a' of secret 'db'"),
-            (replace(OPAQUE, data=(SecretData("", "a"),)), "objectName is empty"),
+            (replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", ""),)), "key '' of secret 'db'"),
+            (
+                replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", "a/b"),)),
+                "key 'a/b' of secret 'db'",
+            ),
+            (
+                replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", "..a"),)),
+                "key '..a' of secret 'db'",
+            ),
+            (replace(OPAQUE, data=(SecretKeyMapping("", "a"),)), "objectName is empty"),
         ],
     )
     def test_is_refused_when_a_field_is_missing(self, entry: SecretObject, expected: str) -> None:
@@ -214,7 +220,7 @@ class TestTls:
     TLS = SecretObject(
         "web",
         "kubernetes.io/tls",
-        (SecretData("web", "tls.crt"), SecretData("web", "tls.key")),
+        (SecretKeyMapping("web", "tls.crt"), SecretKeyMapping("web", "tls.key")),
     )
 
     def test_is_split_from_one_object(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from keyferry.driver.locks import TargetLocks
-from keyferry.errors import Code, VolumeLeavingError
+from keyferry.errors import Code, VolumeUnpublishedError
 
 
 async def test_calls_for_one_target_come_one_after_the_other() -> None:
@@ -15,7 +15,7 @@ async def test_calls_for_one_target_come_one_after_the_other() -> None:
     locks, seen = TargetLocks(), []
 
     async def call(name: str) -> None:
-        async with locks.to_fill("/t"):
+        async with locks.for_publish("/t"):
             seen.append(f"{name} in")
             await asyncio.sleep(0)
             seen.append(f"{name} out")
@@ -29,7 +29,7 @@ async def test_calls_for_different_targets_run_side_by_side() -> None:
     locks, both = TargetLocks(), asyncio.Barrier(2)
 
     async def call(target: str) -> None:
-        async with locks.to_fill(target):
+        async with locks.for_publish(target):
             await both.wait()
 
     await asyncio.wait_for(asyncio.gather(call("/a"), call("/b")), 5)
@@ -38,13 +38,13 @@ async def test_calls_for_different_targets_run_side_by_side() -> None:
 async def test_a_lock_exists_only_while_it_is_wanted() -> None:
     """A node sees new targets for ever; none of them is remembered."""
     locks = TargetLocks()
-    async with locks.to_fill("/t"):
-        waiting = asyncio.create_task(locks.to_fill("/t").__aenter__())
+    async with locks.for_publish("/t"):
+        waiting = asyncio.create_task(locks.for_publish("/t").__aenter__())
         await asyncio.sleep(0)
         assert 1 == len(locks)
         waiting.cancel()
         await asyncio.wait([waiting])
-        async with locks.to_fill("/u"):
+        async with locks.for_publish("/u"):
             assert 2 == len(locks)
     assert 0 == len(locks)
 
@@ -53,12 +53,12 @@ async def test_an_error_and_a_cancelled_wait_give_the_lock_back() -> None:
     """The next call gets in, whatever became of the one before."""
     locks = TargetLocks()
     with pytest.raises(ZeroDivisionError):
-        async with locks.to_fill("/t"):
+        async with locks.for_publish("/t"):
             raise ZeroDivisionError
     holding = asyncio.Event()
 
     async def hold_on() -> None:
-        async with locks.to_fill("/t"):
+        async with locks.for_publish("/t"):
             holding.set()
             await asyncio.Event().wait()
 
@@ -66,7 +66,7 @@ async def test_an_error_and_a_cancelled_wait_give_the_lock_back() -> None:
     await holding.wait()
     task.cancel()
     await asyncio.wait([task])
-    async with asyncio.timeout(100), locks.to_fill("/t"):
+    async with asyncio.timeout(100), locks.for_publish("/t"):
         assert 1 == len(locks)
     assert 0 == len(locks)
 
@@ -85,7 +85,7 @@ class Filling:
         self.task = asyncio.create_task(self._run(locks, target))
 
     async def _run(self, locks: TargetLocks, target: str) -> None:
-        async with locks.to_fill(target):
+        async with locks.for_publish(target):
             self.inside.set()
             try:
                 await asyncio.Event().wait()
@@ -104,7 +104,7 @@ async def test_who_empties_a_target_ends_who_fills_it_and_waits_until_it_has_cle
     seen = []
 
     async def empty() -> None:
-        async with locks.to_empty("/t"):
+        async with locks.for_unpublish("/t"):
             seen.append(first.task.done())
 
     emptying = asyncio.create_task(empty())
@@ -114,7 +114,9 @@ async def test_who_empties_a_target_ends_who_fills_it_and_waits_until_it_has_cle
     await asyncio.wait_for(emptying, 5)
     assert [True] == seen
     for call in (first, second):
-        with pytest.raises(VolumeLeavingError, match="the volume at /t was unpublished") as caught:
+        with pytest.raises(
+            VolumeUnpublishedError, match="the volume at /t was unpublished"
+        ) as caught:
             await asyncio.wait_for(call.task, 5)
         assert Code.ABORTED == caught.value.code
     assert not second.inside.is_set()
@@ -126,7 +128,7 @@ async def test_who_empties_a_target_leaves_others_and_later_calls_alone() -> Non
     locks = TargetLocks()
     other = Filling(locks, "/u")
     await other.inside.wait()
-    async with locks.to_empty("/t"):
+    async with locks.for_unpublish("/t"):
         later = Filling(locks)
         await asyncio.sleep(0)
         assert not later.inside.is_set()
@@ -143,7 +145,7 @@ async def test_two_that_empty_one_target_do_not_end_each_other() -> None:
     locks, seen = TargetLocks(), []
 
     async def empty(name: str) -> None:
-        async with locks.to_empty("/t"):
+        async with locks.for_unpublish("/t"):
             await asyncio.sleep(0)
             seen.append(name)
 
@@ -162,7 +164,7 @@ async def test_a_caller_that_hangs_up_as_well_sees_its_own_cancellation() -> Non
     await filling.inside.wait()
 
     async def empty() -> None:
-        async with locks.to_empty("/t"):
+        async with locks.for_unpublish("/t"):
             pass
 
     emptying = asyncio.create_task(empty())
@@ -176,5 +178,5 @@ async def test_an_own_timeout_of_the_block_is_told_as_it_is() -> None:
     """It is not mistaken for a volume that leaves."""
     locks = TargetLocks()
     with pytest.raises(TimeoutError, match="mine"):
-        async with locks.to_fill("/t"):
+        async with locks.for_publish("/t"):
             raise TimeoutError("mine")

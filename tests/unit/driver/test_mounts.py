@@ -12,7 +12,7 @@ import pytest
 
 from keyferry.contract import SecretFile
 from keyferry.driver.atomic import write_volume
-from keyferry.driver.mounts import SOURCE, FolderMounts, Mounts, TmpfsMounts, can_mount
+from keyferry.driver.mounts import MOUNT_SOURCE, DirectoryMounter, Mounter, TmpfsMounter, can_mount
 from keyferry.driver.plan import VolumeState
 from keyferry.errors import VolumeError
 from tests.fakes.mounts import (
@@ -27,9 +27,9 @@ FILE = SecretFile("a", 0o644, b"x")
 
 
 @pytest.fixture(params=["folder", pytest.param("tmpfs", marks=pytest.mark.mounts)])
-def mounts(request: pytest.FixtureRequest) -> Mounts:
+def mounts(request: pytest.FixtureRequest) -> Mounter:
     """Each way of keeping the files of volumes."""
-    return FolderMounts() if request.param == "folder" else TmpfsMounts()
+    return DirectoryMounter() if request.param == "folder" else TmpfsMounter()
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def target(mount_home: Path) -> Path:
     return mount_home / "pods" / "volume"
 
 
-def written(mounts: Mounts, target: Path) -> Path:
+def written(mounts: Mounter, target: Path) -> Path:
     """A volume with one file."""
     mounts.mount(target)
     write_volume(target, (FILE,))
@@ -48,7 +48,7 @@ def written(mounts: Mounts, target: Path) -> Path:
 # --- both ways ------------------------------------------------------------------------------------
 
 
-def test_a_volume_comes_and_goes(mounts: Mounts, target: Path) -> None:
+def test_a_volume_comes_and_goes(mounts: Mounter, target: Path) -> None:
     """Absent, mounted, written, gone; nothing but the parent folder stays."""
     assert VolumeState.ABSENT is mounts.inspect(target)
     mounts.mount(target)
@@ -60,7 +60,7 @@ def test_a_volume_comes_and_goes(mounts: Mounts, target: Path) -> None:
     assert [] == list(target.parent.iterdir())
 
 
-def test_mounting_twice_keeps_the_content(mounts: Mounts, target: Path) -> None:
+def test_mounting_twice_keeps_the_content(mounts: Mounter, target: Path) -> None:
     """A repeated call finds the volume that is there."""
     written(mounts, target)
     mounts.mount(target)
@@ -69,7 +69,7 @@ def test_mounting_twice_keeps_the_content(mounts: Mounts, target: Path) -> None:
     assert not target.exists()
 
 
-def test_unmounting_twice_is_fine(mounts: Mounts, target: Path) -> None:
+def test_unmounting_twice_is_fine(mounts: Mounter, target: Path) -> None:
     """Nothing there is what was wanted."""
     mounts.unmount(target)
     written(mounts, target)
@@ -78,7 +78,7 @@ def test_unmounting_twice_is_fine(mounts: Mounts, target: Path) -> None:
     assert not target.exists()
 
 
-def test_a_folder_that_was_there_before_can_stay(mounts: Mounts, target: Path) -> None:
+def test_a_folder_that_was_there_before_can_stay(mounts: Mounter, target: Path) -> None:
     """It is left, empty."""
     target.mkdir(parents=True)
     written(mounts, target)
@@ -86,7 +86,7 @@ def test_a_folder_that_was_there_before_can_stay(mounts: Mounts, target: Path) -
     assert [] == list(target.iterdir())
 
 
-def test_an_empty_folder_is_room_for_a_volume(mounts: Mounts, target: Path) -> None:
+def test_an_empty_folder_is_room_for_a_volume(mounts: Mounter, target: Path) -> None:
     """Whoever made it need not remove it first."""
     target.mkdir(parents=True)
     assert VolumeState.ABSENT is mounts.inspect(target)
@@ -94,7 +94,7 @@ def test_an_empty_folder_is_room_for_a_volume(mounts: Mounts, target: Path) -> N
     assert VolumeState.WRITTEN is mounts.inspect(target)
 
 
-def test_a_folder_with_content_of_others_is_left_alone(mounts: Mounts, target: Path) -> None:
+def test_a_folder_with_content_of_others_is_left_alone(mounts: Mounter, target: Path) -> None:
     """It is neither hidden nor emptied nor removed, and the message says which folder it is."""
     target.mkdir(parents=True)
     (target / "thesis.txt").write_text("precious")
@@ -108,7 +108,7 @@ def test_a_folder_with_content_of_others_is_left_alone(mounts: Mounts, target: P
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
-def test_a_target_that_is_no_folder_is_refused(mounts: Mounts, target: Path, kind: str) -> None:
+def test_a_target_that_is_no_folder_is_refused(mounts: Mounter, target: Path, kind: str) -> None:
     """A link would lead a mount, or a removal, elsewhere."""
     goal = target.parent / "goal"
     goal.mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_a_target_that_is_no_folder_is_refused(mounts: Mounts, target: Path, kin
 
 @pytest.mark.parametrize("name", ["file/volume", "x" * 300])
 def test_a_target_that_cannot_be_is_an_error_of_the_volume(
-    mounts: Mounts, mount_home: Path, name: str
+    mounts: Mounter, mount_home: Path, name: str
 ) -> None:
     """The system's reason is told, whichever step meets it."""
     (mount_home / "file").write_text("x")
@@ -137,7 +137,9 @@ def test_a_target_that_cannot_be_is_an_error_of_the_volume(
             step(mount_home / name)
 
 
-def test_a_link_inside_the_volume_is_removed_and_not_followed(mounts: Mounts, target: Path) -> None:
+def test_a_link_inside_the_volume_is_removed_and_not_followed(
+    mounts: Mounter, target: Path
+) -> None:
     """What it leads to stays."""
     written(mounts, target)
     outside = target.parent / "outside"
@@ -157,10 +159,10 @@ def test_a_link_inside_the_volume_is_removed_and_not_followed(mounts: Mounts, ta
 
 def test_a_private_folder_is_for_its_owner_only(target: Path) -> None:
     """Also one that was there with other permissions."""
-    FolderMounts().mount(target)
+    DirectoryMounter().mount(target)
     assert 0o700 == stat.S_IMODE(target.stat().st_mode)
     target.chmod(0o755)
-    FolderMounts().mount(target)
+    DirectoryMounter().mount(target)
     assert 0o700 == stat.S_IMODE(target.stat().st_mode)
 
 
@@ -170,9 +172,9 @@ def test_a_private_folder_is_for_its_owner_only(target: Path) -> None:
 @pytest.mark.mounts
 def test_a_tmpfs_bears_our_name_and_takes_no_devices_or_set_user_id_files(target: Path) -> None:
     """The source tells our mounts from those of others; pods may read it whatever their user."""
-    TmpfsMounts().mount(target)
+    TmpfsMounter().mount(target)
     options, kind, source = mount_options(target)
-    assert ("tmpfs", SOURCE) == (kind, source)
+    assert ("tmpfs", MOUNT_SOURCE) == (kind, source)
     assert {"nosuid", "nodev"} <= set(options.split(","))
     assert 0o755 == stat.S_IMODE(target.stat().st_mode)
 
@@ -182,7 +184,7 @@ def test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group(target: Path) -> 
     """The fsGroup of a pod, which kubelet leaves to the driver."""
     # In a user namespace there may be no other group than one's own.
     group = 5678 if "4294967295" in Path("/proc/self/gid_map").read_text() else 0
-    TmpfsMounts().mount(target, group)
+    TmpfsMounter().mount(target, group)
     write_volume(target, (FILE,))
     assert (group, 0o2755) == (target.stat().st_gid, stat.S_IMODE(target.stat().st_mode))
     assert group == (target / FILE.path).stat().st_gid
@@ -191,19 +193,19 @@ def test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group(target: Path) -> 
 @pytest.mark.mounts
 def test_an_empty_tmpfs_is_not_a_written_volume(target: Path) -> None:
     """What a crash between mount and write leaves is mounted anew, not accepted."""
-    TmpfsMounts().mount(target)
-    assert VolumeState.EMPTY is TmpfsMounts().inspect(target)
+    TmpfsMounter().mount(target)
+    assert VolumeState.EMPTY is TmpfsMounter().inspect(target)
     (target / "..2020_01_01_00_00_00.1").mkdir()
     (target / "a").symlink_to("..data/a")
-    assert VolumeState.EMPTY is TmpfsMounts().inspect(target)
+    assert VolumeState.EMPTY is TmpfsMounter().inspect(target)
 
 
 @pytest.mark.mounts
 def test_files_that_a_provider_wrote_itself_are_no_proof_that_all_are_there(target: Path) -> None:
     """Providers of the old style leave no layout."""
-    TmpfsMounts().mount(target)
+    TmpfsMounter().mount(target)
     (target / "a").write_text("x")
-    assert VolumeState.FOREIGN is TmpfsMounts().inspect(target)
+    assert VolumeState.PROVIDER_WRITTEN is TmpfsMounter().inspect(target)
 
 
 @pytest.mark.mounts
@@ -212,7 +214,7 @@ def test_the_tmpfs_of_somebody_else_is_left_alone(target: Path) -> None:
     target.mkdir(parents=True)
     mount_foreign_tmpfs(target)
     (target / "precious").write_text("kept")
-    mounts = TmpfsMounts()
+    mounts = TmpfsMounter()
     for step in (mounts.inspect, mounts.mount, mounts.unmount):
         with pytest.raises(VolumeError, match="is not a volume of Keyferry, so nothing in it"):
             step(target)
@@ -231,8 +233,8 @@ def test_the_volume_that_another_driver_mounted_for_kubelet_is_taken_over(
     target.mkdir(parents=True)
     mount_foreign_tmpfs(target)
     write_volume(target, (FILE,))
-    assert VolumeState.WRITTEN is TmpfsMounts().inspect(target)
-    TmpfsMounts().unmount(target)
+    assert VolumeState.WRITTEN is TmpfsMounter().inspect(target)
+    TmpfsMounter().unmount(target)
     assert not target.exists()
     assert [] == mounted_below(mount_home)
 
@@ -243,9 +245,9 @@ def test_leftovers_in_a_folder_of_kubelet_go_with_the_volume(mount_home: Path) -
     target = mount_home / KUBELET
     target.mkdir(parents=True)
     (target / "leftover").write_text("x")
-    assert VolumeState.ABSENT is TmpfsMounts().inspect(target)
-    written(TmpfsMounts(), target)
-    TmpfsMounts().unmount(target)
+    assert VolumeState.ABSENT is TmpfsMounter().inspect(target)
+    written(TmpfsMounter(), target)
+    TmpfsMounter().unmount(target)
     assert not target.exists()
 
 
@@ -256,14 +258,14 @@ def test_a_path_that_only_resembles_one_of_kubelet_is_nobodys(mount_home: Path) 
     target.mkdir(parents=True)
     (target / "precious").write_text("kept")
     with pytest.raises(VolumeError):
-        TmpfsMounts().unmount(target)
+        TmpfsMounter().unmount(target)
     assert "kept" == (target / "precious").read_text()
 
 
 @pytest.mark.mounts
 def test_mounts_on_top_of_each_other_all_go(target: Path) -> None:
     """Two processes that mounted at once leave two layers."""
-    mounts = TmpfsMounts()
+    mounts = TmpfsMounter()
     written(mounts, target)
     mounts._mount_tmpfs(target, None)
     write_volume(target, (FILE,))
@@ -276,9 +278,9 @@ def test_mounts_on_top_of_each_other_all_go(target: Path) -> None:
 @pytest.mark.mounts
 def test_a_volume_in_use_goes_all_the_same(target: Path) -> None:
     """A process that still looks into it must not keep the pod in Terminating."""
-    written(TmpfsMounts(), target)
+    written(TmpfsMounter(), target)
     with (target / "a").open("rb") as held:
-        TmpfsMounts().unmount(target)
+        TmpfsMounter().unmount(target)
         assert not target.exists()
         assert b"x" == held.read()
 
@@ -286,16 +288,16 @@ def test_a_volume_in_use_goes_all_the_same(target: Path) -> None:
 @pytest.mark.fuse
 def test_a_mount_that_answers_no_more_is_broken_replaced_and_removable(target: Path) -> None:
     """Its server is gone, so every look into it fails."""
-    mounts = TmpfsMounts()
+    mounts = TmpfsMounter()
     target.mkdir(parents=True)
-    mount_broken(target, SOURCE)
+    mount_broken(target, MOUNT_SOURCE)
     assert VolumeState.BROKEN is mounts.inspect(target)
     written(mounts, target)
     assert VolumeState.WRITTEN is mounts.inspect(target)
     mounts.unmount(target)
     assert not target.exists()
     target.mkdir()
-    mount_broken(target, SOURCE)
+    mount_broken(target, MOUNT_SOURCE)
     mounts.unmount(target)
     assert not target.exists()
 
@@ -305,7 +307,7 @@ def test_a_broken_mount_of_somebody_else_is_left_alone(target: Path) -> None:
     """An absent server does not make it ours."""
     target.mkdir(parents=True)
     mount_broken(target, "somebody")
-    for step in (TmpfsMounts().inspect, TmpfsMounts().mount, TmpfsMounts().unmount):
+    for step in (TmpfsMounter().inspect, TmpfsMounter().mount, TmpfsMounter().unmount):
         with pytest.raises(VolumeError, match="is not a volume of Keyferry"):
             step(target)
     assert [str(target)] == mounted_below(target.parent)
@@ -317,9 +319,9 @@ def test_a_target_path_with_blanks_and_backslashes_is_known_by_its_name(
 ) -> None:
     """The kernel escapes them in its list of mounts."""
     target = mount_home / "a b\tc\\d\ne" / "vol ume"
-    written(TmpfsMounts(), target)
-    assert VolumeState.WRITTEN is TmpfsMounts().inspect(target)
-    TmpfsMounts().unmount(target)
+    written(TmpfsMounter(), target)
+    assert VolumeState.WRITTEN is TmpfsMounter().inspect(target)
+    TmpfsMounter().unmount(target)
     assert not target.exists()
 
 
@@ -327,9 +329,9 @@ def test_a_target_path_with_blanks_and_backslashes_is_known_by_its_name(
 def test_the_kernel_and_the_tests_agree_on_the_right_to_mount(target: Path) -> None:
     """Where the process says it can, it can."""
     assert can_mount()
-    TmpfsMounts().mount(target)
+    TmpfsMounter().mount(target)
     unmount_below(target.parent)
-    assert VolumeState.ABSENT is TmpfsMounts().inspect(target)
+    assert VolumeState.ABSENT is TmpfsMounter().inspect(target)
 
 
 @pytest.mark.namespace
@@ -346,13 +348,13 @@ def test_the_tests_of_the_tmpfs_pass_for_an_ordinary_user_in_a_namespace() -> No
 
 WITHOUT_RIGHTS = """
 import ctypes, pathlib, sys
-from keyferry.driver.mounts import TmpfsMounts, can_mount
+from keyferry.driver.mounts import TmpfsMounter, can_mount
 from keyferry.errors import VolumeError
 version, nothing = (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
 assert ctypes.CDLL(None).capset(version, nothing) == 0
 assert not can_mount()
 try:
-    TmpfsMounts().mount(pathlib.Path(sys.argv[1]))
+    TmpfsMounter().mount(pathlib.Path(sys.argv[1]))
 except VolumeError as error:
     sys.stdout.write(str(error))
 """

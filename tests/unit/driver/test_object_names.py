@@ -132,7 +132,7 @@ WORDS = st.sampled_from(["a", "b", "c", "a/b", "A"])
 def test_never_picks_a_wrong_file(name: str, paths: list[str], names: list[NamedFile]) -> None:
     """The file at the path, else the only one that bears the name, else an error; nothing else."""
     files = [file(path, path.encode()) for path in paths]
-    bearers = {n.path for n in names if name in n.names} & set(paths)
+    bearers = {n.path for n in names if name in n.aliases} & set(paths)
     expected = {name} if name in paths else bearers
 
     if len(expected) == 1:

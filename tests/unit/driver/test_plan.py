@@ -8,8 +8,8 @@ import pytest
 
 from keyferry.driver.plan import (
     Adopt,
+    Completion,
     Decision,
-    Ending,
     Mount,
     Refresh,
     Resume,
@@ -23,52 +23,54 @@ BOTH = [True, False]
 
 
 @pytest.mark.parametrize(
-    ("state", "ending", "rotates", "due"), list(product(UNUSABLE, Ending, BOTH, BOTH))
+    ("state", "ending", "rotates", "due"), list(product(UNUSABLE, Completion, BOTH, BOTH))
 )
 def test_what_is_not_a_written_volume_is_mounted_whatever_is_remembered(
-    state: VolumeState, ending: Ending, rotates: bool, due: bool
+    state: VolumeState, ending: Completion, rotates: bool, due: bool
 ) -> None:
     """An absent, empty or broken volume is never reported as published (issue 2, item 2)."""
-    assert Mount() == decide(state, ending=ending, rotates=rotates, due=due)
+    assert Mount() == decide(state, completion=ending, rotation_enabled=rotates, due=due)
 
 
 @pytest.mark.parametrize(
     ("state", "rotates", "due"),
-    list(product([VolumeState.WRITTEN, VolumeState.FOREIGN], BOTH, BOTH)),
+    list(product([VolumeState.WRITTEN, VolumeState.PROVIDER_WRITTEN], BOTH, BOTH)),
 )
 def test_content_of_which_nothing_tells_that_it_is_whole_is_resumed(
     state: VolumeState, rotates: bool, due: bool
 ) -> None:
     """A failure is reported: whoever asks may not have what is there."""
-    decision = decide(state, ending=Ending.UNKNOWN, rotates=rotates, due=due)
+    decision = decide(state, completion=Completion.UNKNOWN, rotation_enabled=rotates, due=due)
     assert Resume() == decision
 
 
 @pytest.mark.parametrize("rotates", BOTH)
 def test_whole_content_without_a_record_is_refreshed(rotates: bool) -> None:
     """The record and the Secrets may be missing, but the pod may run: nothing may fail it."""
-    decision = decide(VolumeState.WRITTEN, ending=Ending.EVIDENT, rotates=rotates, due=False)
+    decision = decide(
+        VolumeState.WRITTEN, completion=Completion.EVIDENT, rotation_enabled=rotates, due=False
+    )
     assert Refresh() == decision
 
 
 @pytest.mark.parametrize(
     ("ending", "rotates", "due", "expected"),
     [
-        (Ending.RECORDED, False, False, Adopt()),
-        (Ending.REMEMBERED, False, False, Skip()),
-        (Ending.REMEMBERED, False, True, Skip()),
-        (Ending.REMEMBERED, True, False, Skip()),
-        (Ending.REMEMBERED, True, True, Refresh()),
-        (Ending.RECORDED, True, False, Refresh()),
-        (Ending.RECORDED, True, True, Refresh()),
+        (Completion.RECORDED, False, False, Adopt()),
+        (Completion.REMEMBERED, False, False, Skip()),
+        (Completion.REMEMBERED, False, True, Skip()),
+        (Completion.REMEMBERED, True, False, Skip()),
+        (Completion.REMEMBERED, True, True, Refresh()),
+        (Completion.RECORDED, True, False, Refresh()),
+        (Completion.RECORDED, True, True, Refresh()),
     ],
 )
 def test_a_published_volume_is_refreshed_when_rotation_is_on_and_it_is_due(
-    ending: Ending, rotates: bool, due: bool, expected: Decision
+    ending: Completion, rotates: bool, due: bool, expected: Decision
 ) -> None:
     """What another process brought is of an age that this one cannot know.
 
     Without rotation it is looked after once, and then left alone.
     """
-    decision = decide(VolumeState.WRITTEN, ending=ending, rotates=rotates, due=due)
+    decision = decide(VolumeState.WRITTEN, completion=ending, rotation_enabled=rotates, due=due)
     assert expected == decision

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from keyferry.driver.refresh_call import has_ended, rebuilt_request
+from keyferry.driver.refresh_call import has_expired_token, rebuild_request
 from keyferry.driver.request import PublishRequest
-from keyferry.driver.restore import volume_of
+from keyferry.driver.restore import csi_volume_at
 from keyferry.driver.volumes import Volume
-from keyferry.store.cluster import CsiVolume, PodFacts
+from keyferry.store.cluster import CsiVolume, Pod
 from keyferry.store.interface import PodRef
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -23,7 +23,7 @@ ATTRIBUTES = {
     "csi.storage.k8s.io/serviceAccount.tokens": "forged by the author of the pod",
 }
 CSI = CsiVolume("secrets", DRIVER, ATTRIBUTES, "creds")
-POD = PodFacts("shop", "web-0", "uid-0", service_account="sa", volumes=(CSI,))
+POD = Pod("shop", "web-0", "uid-0", service_account="sa", volumes=(CSI,))
 VOLUME = Volume(TARGET, PodRef("shop", "web-0", "uid-0"), "web", NOW)
 
 
@@ -43,7 +43,7 @@ def request(tokens: str, *, in_secrets: bool = False) -> PublishRequest:
 
 def test_it_is_what_kubelet_would_ask() -> None:
     """All but tokens and secrets, which kubelet alone has."""
-    rebuilt = rebuilt_request(VOLUME, POD, CSI)
+    rebuilt = rebuild_request(VOLUME, POD, CSI)
     assert (TARGET, True, "web", {}) == (
         rebuilt.target_path,
         rebuilt.readonly,
@@ -70,7 +70,7 @@ def test_tokens_end(seconds: int, ended: bool, in_secrets: bool) -> None:
         "aud1": {"token": "canary", "expirationTimestamp": "2040-01-01T00:00:00Z"},
         "aud2": {"token": "canary", "expirationTimestamp": end},
     }
-    assert ended is has_ended(request(json.dumps(tokens), in_secrets=in_secrets), NOW)
+    assert ended is has_expired_token(request(json.dumps(tokens), in_secrets=in_secrets), NOW)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_tokens_end(seconds: int, ended: bool, in_secrets: bool) -> None:
 )
 def test_tokens_that_do_not_tell_are_left_to_who_uses_them(tokens: str) -> None:
     """There an error says what is wrong with them."""
-    assert not has_ended(request(tokens), NOW)
+    assert not has_expired_token(request(tokens), NOW)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,6 @@ def test_tokens_that_do_not_tell_are_left_to_who_uses_them(tokens: str) -> None:
 )
 def test_a_path_that_is_not_of_the_pod_names_no_volume(target: str, class_name: str) -> None:
     """Its uid, the name of its volume, its class: all must fit."""
-    assert volume_of(TARGET, "web", POD, driver_name=DRIVER) is CSI
-    assert volume_of(TARGET, "web", POD, driver_name="other.csi") is None
-    assert volume_of(target, class_name, POD, driver_name=DRIVER) is None
+    assert csi_volume_at(TARGET, "web", POD, driver_name=DRIVER) is CSI
+    assert csi_volume_at(TARGET, "web", POD, driver_name="other.csi") is None
+    assert csi_volume_at(target, class_name, POD, driver_name=DRIVER) is None

@@ -17,7 +17,7 @@ from keyferry.driver.request import (
 )
 from keyferry.errors import Code, RequestInvalidError
 from keyferry.proto import csi_pb2 as csi
-from keyferry.store import ClassObject, PodRef
+from keyferry.store import PodRef, SecretProviderClass
 
 CONTEXT = {
     "secretProviderClass": "shop-secrets",
@@ -187,7 +187,7 @@ def call_for(
     parameters: dict[str, str], *, secrets: dict[str, str] | None = None, **context: str
 ) -> dict[str, str]:
     """The attributes that the provider hears."""
-    cls = ClassObject("shop", "c", "azure", parameters)
+    cls = SecretProviderClass("shop", "c", "azure", parameters)
     wanted = request(volume_context=CONTEXT | context, secrets=secrets or {})
     return dict(mount_call(wanted, cls).attributes)
 
@@ -206,11 +206,11 @@ def test_a_class_does_not_speak_for_kubelet() -> None:
 
 def test_the_provider_hears_the_path_the_mode_and_no_versions() -> None:
     """As upstream sends them; no secrets are None, not an empty map."""
-    call = mount_call(request(), ClassObject("shop", "c", "azure", {"a": "1"}))
+    call = mount_call(request(), SecretProviderClass("shop", "c", "azure", {"a": "1"}))
     assert ("/t/mount", DEFAULT_FILE_MODE) == (call.target_path, call.permission)
     assert ((), None) == (call.current_versions, call.secrets)
     with_secrets = request(secrets={"k": "v"})
-    call = mount_call(with_secrets, ClassObject("shop", "c", "azure", {"a": "1"}))
+    call = mount_call(with_secrets, SecretProviderClass("shop", "c", "azure", {"a": "1"}))
     assert {"k": "v"} == call.secrets
 
 

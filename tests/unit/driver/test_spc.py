@@ -6,9 +6,9 @@ import pytest
 
 from keyferry.driver.spc import check_class
 from keyferry.errors import ClassInvalidError, Code
-from keyferry.store.interface import ClassObject
+from keyferry.store.interface import SecretProviderClass
 
-GOOD = ClassObject("shop", "web", "azure", {"keyvaultName": "kv"})
+GOOD = SecretProviderClass("shop", "web", "azure", {"keyvaultName": "kv"})
 
 
 @pytest.mark.parametrize("provider", ["azure", "my_provider-2", "A" * 30])

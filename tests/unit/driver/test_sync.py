@@ -13,12 +13,12 @@ import yaml
 
 from keyferry.contract import SecretFile
 from keyferry.driver.atomic import write_volume
-from keyferry.driver.plugins import Plugins
+from keyferry.driver.plugins import Providers
 from keyferry.driver.podstatus import pod_status
-from keyferry.driver.release import SecretRelease
-from keyferry.driver.sync import SecretProblem, SecretSync
-from keyferry.driver.volumes import Volume, Volumes
-from keyferry.errors import ObjectNamesError, SecretClaimedError, SecretForeignError
+from keyferry.driver.release import SecretGarbageCollector
+from keyferry.driver.sync import SecretProblem, SecretReconciler
+from keyferry.driver.volumes import Volume, VolumeTable
+from keyferry.errors import ObjectNamesError, SecretConflictError, SecretNotManagedError
 from keyferry.metrics import Metrics
 from keyferry.store.interface import PodRef
 from keyferry.store.manifests import ManifestsStore
@@ -42,14 +42,14 @@ class Node:
         self.store = ManifestsStore(
             folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC), default_namespace="shop"
         )
-        self.volumes = Volumes()
-        self.volumes.complete = True
+        self.volumes = VolumeTable()
+        self.volumes.restored = True
         self.metrics = Metrics()
-        self.sync = SecretSync(
+        self.reconciler = SecretReconciler(
             store=self.store,
             volumes=self.volumes,
-            plugins=Plugins(built_in={}, rows=(), folders=(), max_receive_bytes=1),
-            release=SecretRelease(self.store),
+            providers=Providers(built_in={}, rows=(), socket_folders=(), max_receive_bytes=1),
+            garbage_collector=SecretGarbageCollector(self.store),
             metrics=self.metrics.secrets,
         )
 
@@ -77,12 +77,12 @@ class Node:
         self.volumes.put(volume)
         return volume
 
-    async def settle(self, class_name: str) -> tuple[SecretProblem, ...]:
+    async def reconcile(self, class_name: str) -> tuple[SecretProblem, ...]:
         """Look at every Secret of a class."""
         cls = await self.store.get_class("shop", class_name)
         for item in cls.secret_objects:
-            await self.sync.reconcile(("shop", item.name))
-        return self.sync.problems(cls)
+            await self.reconciler.reconcile(("shop", item.name))
+        return self.reconciler.problems(cls)
 
     def secrets(self) -> dict[str, dict[str, Any]]:
         """All Secrets."""
@@ -105,7 +105,7 @@ async def test_each_entry_becomes_a_secret(node: Node) -> None:
     node.write_class("web", entry("one", "SECRET_1"), entry("two", "SECRET_2"))
     volume = await node.fill("web")
 
-    assert () == await node.settle("web")
+    assert () == await node.reconcile("web")
 
     assert {"one": {"value": "Y2FuYXJ5LTE="}, "two": {"value": "Y2FuYXJ5LTI="}} == {
         name: manifest["data"] for name, manifest in node.secrets().items()
@@ -128,7 +128,7 @@ async def test_a_problem_stops_no_other(node: Node) -> None:
     )
     await node.fill("web")
 
-    problems = await node.settle("web")
+    problems = await node.reconcile("web")
 
     assert {"good"} == set(node.secrets())
     assert ["bad", "worse", ""] == [problem.secret_name for problem in problems]
@@ -144,13 +144,13 @@ async def test_a_problem_is_told_once(node: Node) -> None:
     """Looking again every few minutes fills no list of events; a new problem is told."""
     node.write_class("web", entry("bad", "nothing"))
     await node.fill("web")
-    await node.settle("web")
+    await node.reconcile("web")
     for path in node.folder.glob("events/shop/*"):
         path.unlink()
-    await node.settle("web")
+    await node.reconcile("web")
     assert [] == node.events("FailedToCreateSecret")
     node.write_class("web", entry("bad", "other"))
-    await node.settle("web")
+    await node.reconcile("web")
     assert 1 == len(node.events("FailedToCreateSecret"))
 
 
@@ -164,15 +164,15 @@ async def test_a_secret_of_somebody_else_is_left_alone_unless_the_class_takes_it
     node.write_class("web", entry("one", "SECRET_1"), entry("two", "SECRET_2"))
     await node.fill("web")
 
-    (problem,) = await node.settle("web")
+    (problem,) = await node.reconcile("web")
 
-    assert isinstance(problem.error, SecretForeignError)
+    assert isinstance(problem.error, SecretNotManagedError)
     assert problem.message.startswith("failed to write secret one of spc shop/web, err: ")
     assert "kind: Secret\ntype: Opaque\n" == foreign.read_text()
     assert {"one", "two"} == set(node.secrets())
 
     node.write_class("web", entry("one", "SECRET_1"), adopt="other, one")
-    assert () == await node.settle("web")
+    assert () == await node.reconcile("web")
     assert {"value": "Y2FuYXJ5LTE="} == node.secrets()["one"]["data"]
 
 
@@ -182,7 +182,7 @@ async def test_a_rotation_reaches_the_secret(node: Node) -> None:
     await node.fill("web", {"SECRET_1": "old"})
     later = await node.fill("web", {"SECRET_1": "new"}, PodRef("shop", "web-1", "uid-1"))
     node.volumes.put(replace(later, fetched_at=START.replace(hour=13)))
-    await node.settle("web")
+    await node.reconcile("web")
     assert {"value": "bmV3"} == node.secrets()["one"]["data"]
 
 
@@ -191,20 +191,20 @@ async def test_the_class_that_had_a_secret_first_keeps_it(node: Node) -> None:
     node.write_class("first", entry("one", "SECRET_1"))
     node.write_class("second", entry("one", "SECRET_2"))
     await node.fill("first")
-    assert () == await node.settle("first")
+    assert () == await node.reconcile("first")
     await node.fill("second", pod=PodRef("shop", "late-0", "uid-late"))
 
-    (problem,) = await node.settle("second")
+    (problem,) = await node.reconcile("second")
 
-    assert isinstance(problem.error, SecretClaimedError)
-    assert () == await node.settle("first")
+    assert isinstance(problem.error, SecretConflictError)
+    assert () == await node.reconcile("first")
     assert {"value": "Y2FuYXJ5LTE="} == node.secrets()["one"]["data"]
     told = node.events("SecretClaimed")
     assert ["is named by SecretProviderClass second too" in text for text in told] == [False, True]
     assert "belongs to SecretProviderClass first, which had it first" in told[0]
 
     node.write_class("first", entry("other", "SECRET_1"))
-    assert () == await node.settle("second")
+    assert () == await node.reconcile("second")
     assert {"value": "Y2FuYXJ5LTI="} == node.secrets()["one"]["data"]
 
 
@@ -212,10 +212,10 @@ async def test_a_type_changes_by_making_it_anew(node: Node) -> None:
     """The event says so; the owners stay."""
     node.write_class("web", entry("one", "SECRET_1"))
     await node.fill("web")
-    await node.settle("web")
+    await node.reconcile("web")
     before = node.secrets()["one"]["metadata"]["ownerReferences"]
     node.write_class("web", entry("one", "SECRET_1", "example.com/own"))
-    await node.settle("web")
+    await node.reconcile("web")
     assert "example.com/own" == node.secrets()["one"]["type"]
     assert before == node.secrets()["one"]["metadata"]["ownerReferences"]
     (text,) = node.events("SecretRecreated")
@@ -226,9 +226,9 @@ async def test_an_entry_that_is_dropped_takes_its_secret_along(node: Node) -> No
     """The class is there and names it no more."""
     node.write_class("web", entry("one", "SECRET_1"), entry("two", "SECRET_2"))
     await node.fill("web")
-    await node.settle("web")
+    await node.reconcile("web")
     node.write_class("web", entry("two", "SECRET_2"))
-    assert await node.sync.reconcile(("shop", "one"))
+    assert await node.reconciler.reconcile(("shop", "one"))
     assert {"two"} == set(node.secrets())
 
 
@@ -236,9 +236,9 @@ async def test_a_class_that_is_deleted_takes_nothing_along(node: Node) -> None:
     """Its pods run on and may need the Secret."""
     node.write_class("web", entry("one", "SECRET_1"))
     await node.fill("web")
-    await node.settle("web")
+    await node.reconcile("web")
     (node.folder / "web.yaml").unlink()
-    assert await node.sync.reconcile(("shop", "one"))
+    assert await node.reconciler.reconcile(("shop", "one"))
     assert {"one"} == set(node.secrets())
 
 
@@ -247,10 +247,10 @@ async def test_the_last_volume_takes_the_secret_along(node: Node) -> None:
     node.write_class("web", entry("one", "SECRET_1"))
     first = await node.fill("web")
     second = await node.fill("web", pod=PodRef("shop", "web-1", "uid-1"))
-    await node.settle("web")
+    await node.reconcile("web")
     node.volumes.drop(first.target_path)
-    await node.sync.reconcile(("shop", "one"))
+    await node.reconciler.reconcile(("shop", "one"))
     assert {"one"} == set(node.secrets())
     node.volumes.drop(second.target_path)
-    await node.sync.reconcile(("shop", "one"))
+    await node.reconciler.reconcile(("shop", "one"))
     assert {} == node.secrets()

@@ -7,15 +7,15 @@ import threading
 
 import pytest
 
-from keyferry.driver.threads import run_whole
+from keyferry.driver.threads import run_in_thread_uncancelled
 
 
 async def test_what_the_function_returns_or_raises_comes_back() -> None:
     """With its arguments, on another thread."""
-    assert 255 == await run_whole(int, "ff", base=16)
-    assert threading.get_ident() != await run_whole(threading.get_ident)
+    assert 255 == await run_in_thread_uncancelled(int, "ff", base=16)
+    assert threading.get_ident() != await run_in_thread_uncancelled(threading.get_ident)
     with pytest.raises(ZeroDivisionError):
-        await run_whole(lambda: 1 // 0)
+        await run_in_thread_uncancelled(lambda: 1 // 0)
 
 
 async def test_a_cancelled_caller_waits_until_the_work_is_done() -> None:
@@ -27,7 +27,7 @@ async def test_a_cancelled_caller_waits_until_the_work_is_done() -> None:
         go_on.wait(10)
         done.set()
 
-    task = asyncio.create_task(run_whole(work))
+    task = asyncio.create_task(run_in_thread_uncancelled(work))
     await asyncio.to_thread(started.wait, 10)
     task.cancel()
     for _ in range(5):
@@ -48,7 +48,7 @@ async def test_a_caller_cancelled_twice_waits_all_the_same() -> None:
         go_on.wait(10)
         done.set()
 
-    task = asyncio.create_task(run_whole(work))
+    task = asyncio.create_task(run_in_thread_uncancelled(work))
     await asyncio.to_thread(started.wait, 10)
     for _ in range(3):
         task.cancel()
@@ -75,7 +75,7 @@ async def test_the_error_of_work_whose_caller_is_gone_is_not_left_unheard() -> N
         go_on.wait(10)
         raise OSError("full")
 
-    task = asyncio.create_task(run_whole(work))
+    task = asyncio.create_task(run_in_thread_uncancelled(work))
     await asyncio.to_thread(started.wait, 10)
     task.cancel()
     await asyncio.sleep(0)

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from keyferry.driver.work_queue import LONGEST, WorkQueue, backoff
-from tests.fakes.clock import VirtualClock
+from keyferry.driver.work_queue import MAX_BACKOFF_SECONDS, WorkQueue, exponential_backoff
+from tests.fakes.clock import ManualClock
 
 
 class Work:
@@ -40,14 +40,14 @@ def work() -> Work:
 
 
 @pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-async def queue(work: Work, clock: VirtualClock) -> AsyncIterator[WorkQueue[str]]:
+async def queue(work: Work, clock: ManualClock) -> AsyncIterator[WorkQueue[str]]:
     """A queue that waits 10, 20, 30 ... seconds after failures."""
-    made = WorkQueue(work, clock=clock, what="keys", pause=lambda failures: 10.0 * failures)
+    made = WorkQueue(work, clock=clock, name="keys", backoff=lambda failures: 10.0 * failures)
     async with made.running():
         yield made
 
@@ -58,7 +58,7 @@ async def test_a_key_is_in_it_once(queue: WorkQueue[str], work: Work) -> None:
         queue.add("a")
     queue.add("b")
     assert 2 == len(queue)
-    await VirtualClock.turn()
+    await ManualClock.run_ready_tasks()
     assert ["a", "b"] == work.done
     assert 0 == len(queue)
 
@@ -67,13 +67,13 @@ async def test_what_is_added_during_its_run_is_run_again(queue: WorkQueue[str], 
     """The run may have looked before the change; it never runs twice side by side."""
     work.gate.clear()
     queue.add("a")
-    await VirtualClock.turn()
+    await ManualClock.run_ready_tasks()
     queue.add("a")
     queue.add("a")
-    await VirtualClock.turn()
+    await ManualClock.run_ready_tasks()
     assert ["a"] == work.done
     work.gate.set()
-    await VirtualClock.turn()
+    await ManualClock.run_ready_tasks()
     assert ["a", "a"] == work.done
 
 
@@ -83,19 +83,19 @@ async def test_who_settles_waits_for_a_run_that_begins_later(
     """A run that is under way does not count: it may have looked too early."""
     work.gate.clear()
     queue.add("a")
-    await VirtualClock.turn()
-    settled = asyncio.create_task(queue.settle("a"))
+    await ManualClock.run_ready_tasks()
+    settled = asyncio.create_task(queue.run_and_wait("a"))
     work.gate.set()
     await settled
     assert ["a", "a"] == work.done
 
 
 async def test_a_failure_is_tried_again_later_and_later(
-    queue: WorkQueue[str], work: Work, clock: VirtualClock
+    queue: WorkQueue[str], work: Work, clock: ManualClock
 ) -> None:
     """Whoever settles hears of the first end all the same; a success begins anew."""
     work.succeeds = False
-    await queue.settle("a")
+    await queue.run_and_wait("a")
     await clock.advance(9)
     assert ["a"] == work.done
     await clock.advance(1)
@@ -108,21 +108,21 @@ async def test_a_failure_is_tried_again_later_and_later(
     await clock.advance(1000)
     assert ["a"] * 3 == work.done
     work.succeeds = False
-    await queue.settle("a")
+    await queue.run_and_wait("a")
     await clock.advance(10)
     assert ["a"] * 5 == work.done
 
 
 async def test_what_failed_can_be_tried_at_once(
-    queue: WorkQueue[str], work: Work, clock: VirtualClock
+    queue: WorkQueue[str], work: Work, clock: ManualClock
 ) -> None:
     """What hindered it is over; what did not fail is left alone."""
-    await queue.settle("fine")
+    await queue.run_and_wait("fine")
     work.succeeds = False
-    await queue.settle("a")
+    await queue.run_and_wait("a")
     work.succeeds = True
     queue.retry_failed()
-    await VirtualClock.turn()
+    await ManualClock.run_ready_tasks()
     assert ["fine", "a", "a"] == work.done
     await clock.advance(1000)
     assert ["fine", "a", "a"] == work.done
@@ -130,8 +130,8 @@ async def test_what_failed_can_be_tried_at_once(
 
 async def test_a_defect_stops_no_other_key(queue: WorkQueue[str], work: Work) -> None:
     """It counts as a failure."""
-    await queue.settle("defect")
-    await queue.settle("a")
+    await queue.run_and_wait("defect")
+    await queue.run_and_wait("a")
     assert ["defect", "a"] == work.done
     assert 1 == len(queue)
 
@@ -141,12 +141,12 @@ async def test_many_keys_are_worked_on_side_by_side(queue: WorkQueue[str], work:
     work.gate.clear()
     for key in "abcd":
         queue.add(key)
-    await VirtualClock.turn()
+    await ManualClock.run_ready_tasks()
     assert list("abcd") == work.done
 
 
 def test_the_pause_grows_up_to_a_limit() -> None:
     """Scattered, so that what failed together does not come back together."""
     for failures in range(1, 30):
-        longest = min(LONGEST, 0.5 * 2**failures)
-        assert longest / 2 <= backoff(failures) <= longest
+        longest = min(MAX_BACKOFF_SECONDS, 0.5 * 2**failures)
+        assert longest / 2 <= exponential_backoff(failures) <= longest

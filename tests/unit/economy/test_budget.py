@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.economy.budget import Budget
+from keyferry.economy.budget import TokenBucket
 
 
-def drained(budget: Budget, now: float) -> int:
+def drained(budget: TokenBucket, now: float) -> int:
     """How many requests go at once; all of them gone."""
     count = 0
-    while budget.wait(now) == 0.0:
+    while budget.delay(now) == 0.0:
         budget.take(now)
         count += 1
     return count
@@ -20,50 +20,50 @@ def drained(budget: Budget, now: float) -> int:
 
 def test_a_full_bucket_gives_its_burst_and_then_its_rate() -> None:
     """Five at once, then one in half a second."""
-    budget = Budget(rate=2.0, burst=5, now=0.0)
+    budget = TokenBucket(rate=2.0, burst=5, now=0.0)
     assert 5 == drained(budget, 0.0)
-    assert 0.5 == budget.wait(0.0)
+    assert 0.5 == budget.delay(0.0)
     assert 2 == drained(budget, 1.0)
 
 
 def test_a_quiet_time_fills_the_bucket_to_its_burst() -> None:
     """And no further."""
-    budget = Budget(rate=2.0, burst=5, now=0.0)
+    budget = TokenBucket(rate=2.0, burst=5, now=0.0)
     drained(budget, 0.0)
     assert 5 == drained(budget, 1000.0)
 
 
 def test_without_a_rate_there_is_no_limit() -> None:
     """Whatever is taken, more is left."""
-    budget = Budget(rate=0.0, burst=1, now=0.0)
+    budget = TokenBucket(rate=0.0, burst=1, now=0.0)
     for _ in range(100):
         budget.take(0.0)
-    budget.slow_down(sent=0.0, now=0.0, until=50.0)
-    assert (0.0, float("inf")) == (budget.wait(0.0), budget.left(0.0))
+    budget.throttle(sent_at=0.0, now=0.0, until=50.0)
+    assert (0.0, float("inf")) == (budget.delay(0.0), budget.available(0.0))
 
 
 def test_a_throttle_leaves_one_request_for_the_end_of_the_pause() -> None:
     """The others go by the rate, half of what it was."""
-    budget = Budget(rate=8.0, burst=100, now=0.0)
-    budget.slow_down(sent=0.0, now=0.0, until=3.0)
+    budget = TokenBucket(rate=8.0, burst=100, now=0.0)
+    budget.throttle(sent_at=0.0, now=0.0, until=3.0)
     assert 1 == drained(budget, 3.0)
-    assert 0.25 == budget.wait(3.0)
+    assert 0.25 == budget.delay(3.0)
 
 
 def test_requests_that_were_on_the_way_together_slow_down_once() -> None:
     """Sixty-four refusals of one moment are one sign."""
-    budget = Budget(rate=8.0, burst=100, now=0.0)
+    budget = TokenBucket(rate=8.0, burst=100, now=0.0)
     for _ in range(64):
-        budget.slow_down(sent=-1.0, now=0.0, until=3.0)
+        budget.throttle(sent_at=-1.0, now=0.0, until=3.0)
     drained(budget, 3.0)
-    assert 0.25 == budget.wait(3.0)
+    assert 0.25 == budget.delay(3.0)
 
 
 def test_a_shorter_pause_takes_nothing_from_a_longer_one() -> None:
     """Of two refusals the one that asks for more time counts."""
-    budget = Budget(rate=8.0, burst=100, now=0.0)
-    budget.slow_down(sent=0.0, now=0.0, until=30.0)
-    budget.slow_down(sent=-1.0, now=1.0, until=3.0)
+    budget = TokenBucket(rate=8.0, burst=100, now=0.0)
+    budget.throttle(sent_at=0.0, now=0.0, until=30.0)
+    budget.throttle(sent_at=-1.0, now=1.0, until=3.0)
     drained(budget, 3.0)
     assert 0 == drained(budget, 29.0)
     assert 0 < drained(budget, 31.0)
@@ -71,21 +71,21 @@ def test_a_shorter_pause_takes_nothing_from_a_longer_one() -> None:
 
 def test_the_rate_grows_back_in_a_minute() -> None:
     """However often the vault throttled."""
-    budget = Budget(rate=64.0, burst=64, now=0.0)
+    budget = TokenBucket(rate=64.0, burst=64, now=0.0)
     for _ in range(20):
-        budget.slow_down(sent=0.0, now=0.0, until=0.0)
+        budget.throttle(sent_at=0.0, now=0.0, until=0.0)
     drained(budget, 0.0)
-    assert pytest.approx(1.0) == budget.wait(0.0)
+    assert pytest.approx(1.0) == budget.delay(0.0)
     assert 64 == drained(budget, 61.0)
-    assert pytest.approx(1 / 64) == budget.wait(61.0)
+    assert pytest.approx(1 / 64) == budget.delay(61.0)
 
 
 def test_what_did_not_go_is_given_back() -> None:
     """A mount that was cancelled in its turn."""
-    budget = Budget(rate=1.0, burst=1, now=0.0)
+    budget = TokenBucket(rate=1.0, burst=1, now=0.0)
     budget.take(0.0)
-    budget.give_back()
-    assert 0.0 == budget.wait(0.0)
+    budget.refund()
+    assert 0.0 == budget.delay(0.0)
 
 
 @given(
@@ -99,7 +99,7 @@ def test_no_window_sees_more_than_burst_and_rate(
     rate: float, burst: int, steps: list[tuple[float, bool, float]]
 ) -> None:
     """What goes in any window fits burst + rate * window, and one for the end of each pause."""
-    budget, now, paused = Budget(rate=rate, burst=burst, now=0.0), 0.0, 0.0
+    budget, now, paused = TokenBucket(rate=rate, burst=burst, now=0.0), 0.0, 0.0
     went: list[float] = []
     throttles: list[float] = []
     for pause, throttled, until in steps:
@@ -107,11 +107,11 @@ def test_no_window_sees_more_than_burst_and_rate(
         if throttled:
             throttles.append(now)
             paused = max(paused, now + until)
-            budget.slow_down(sent=now, now=now, until=paused)
+            budget.throttle(sent_at=now, now=now, until=paused)
         if now >= paused:
             went += [now] * drained(budget, now)
         else:
-            assert budget.left(now) <= 1.0
+            assert budget.available(now) <= 1.0
     for first, start in enumerate(went):
         window = sum(start <= moment for moment in went[first:])
         after_pauses = sum(moment <= now for moment in throttles)

@@ -7,13 +7,13 @@ from traceback import walk_tb
 
 import pytest
 
-from keyferry.economy.errand import Errand
-from keyferry.economy.flights import Flight, fresh
-from keyferry.economy.key import FetchKey, WholeIdentity
-from keyferry.errors import Hop, KeyferryError, ProviderReportedError, VaultError
-from tests.fakes.economy import forgetful
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.flights import SharedCall, copy_without_traceback
+from keyferry.economy.key import CacheKey, IdentityKey
+from keyferry.errors import KeyferryError, ProviderReportedError, Stage, VaultError
+from tests.fakes.economy import uncached_fetcher
 
-KEY = FetchKey("contoso", WholeIdentity("Mode", ("a",)), ("read", "db"))
+KEY = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))
 
 
 class Call:
@@ -24,7 +24,7 @@ class Call:
         self.given_up = 0
         self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def __call__(self, errand: Errand) -> str:
+    async def __call__(self, errand: RetryingCaller) -> str:
         self.begun += 1
         try:
             return await asyncio.shield(self.answer)
@@ -41,7 +41,7 @@ async def settle() -> None:
 
 async def test_concurrent_fetches_share_one_call() -> None:
     """All get its answer; the next one asks anew."""
-    economy, call = forgetful(), Call()
+    economy, call = uncached_fetcher(), Call()
     waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(5)]
     await settle()
     call.answer.set_result("value")
@@ -53,13 +53,13 @@ async def test_concurrent_fetches_share_one_call() -> None:
 
 async def test_different_keys_share_nothing() -> None:
     """Another vault, another identity, another object: another call."""
-    economy, call = forgetful(), Call()
+    economy, call = uncached_fetcher(), Call()
     call.answer.set_result("value")
     others = [
-        FetchKey("other", KEY.identity, KEY.item),
-        FetchKey(KEY.vault, WholeIdentity("Mode", ("b",)), KEY.item),
-        FetchKey(KEY.vault, WholeIdentity("Other", ("a",)), KEY.item),
-        FetchKey(KEY.vault, KEY.identity, ("read", "other")),
+        CacheKey("other", KEY.identity, KEY.resource),
+        CacheKey(KEY.vault, IdentityKey("Mode", ("b",)), KEY.resource),
+        CacheKey(KEY.vault, IdentityKey("Other", ("a",)), KEY.resource),
+        CacheKey(KEY.vault, KEY.identity, ("read", "other")),
     ]
     await asyncio.gather(*(economy.fetch(key, call) for key in (KEY, *others)))
     assert 5 == call.begun
@@ -67,7 +67,7 @@ async def test_different_keys_share_nothing() -> None:
 
 async def test_who_is_cancelled_leaves_the_call_to_the_others() -> None:
     """Even the one who began it."""
-    economy, call = forgetful(), Call()
+    economy, call = uncached_fetcher(), Call()
     first, second = (asyncio.create_task(economy.fetch(KEY, call)) for _ in range(2))
     await settle()
     first.cancel()
@@ -80,7 +80,7 @@ async def test_who_is_cancelled_leaves_the_call_to_the_others() -> None:
 
 async def test_the_last_one_who_is_cancelled_ends_the_call() -> None:
     """Whoever comes then begins a new one, even before the old one has gone."""
-    economy, call = forgetful(), Call()
+    economy, call = uncached_fetcher(), Call()
     waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(2)]
     await settle()
     for task in waiting:
@@ -95,18 +95,18 @@ async def test_the_last_one_who_is_cancelled_ends_the_call() -> None:
 
 async def test_a_failure_is_told_to_each_as_a_copy() -> None:
     """No two share a traceback, and what one writes into its copy stays there."""
-    economy, call = forgetful(), Call()
+    economy, call = uncached_fetcher(), Call()
     waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(3)]
     await settle()
     cause = OSError("why")
-    error = VaultError("broken", "Mend it.", hop=Hop.TLS)
+    error = VaultError("broken", "Mend it.", stage=Stage.TLS)
     error.__cause__ = cause
     call.answer.set_exception(error)
     told = await asyncio.gather(*waiting, return_exceptions=True)
     copies = [copy for copy in told if isinstance(copy, VaultError)]
     assert 3 == len({id(copy) for copy in (*copies, error)} - {id(error)})
     assert [str(error)] * 3 == [str(copy) for copy in copies]
-    assert [(Hop.TLS, cause)] * 3 == [(copy.hop, copy.__cause__) for copy in copies]
+    assert [(Stage.TLS, cause)] * 3 == [(copy.stage, copy.__cause__) for copy in copies]
     frames = [id(frame) for copy in copies for frame, _ in walk_tb(copy.__traceback__)]
     assert len(frames) == len(set(frames))
     copies[0].problem += " here"
@@ -119,12 +119,12 @@ async def test_a_failure_is_told_to_each_as_a_copy() -> None:
         ProviderReportedError("p", "r", code=7, reason="why"),
         ValueError("x"),
         OSError(2, "No such file"),
-        KeyferryError("p", hop=Hop.DNS),
+        KeyferryError("p", stage=Stage.DNS),
     ],
 )
 def test_any_error_can_be_copied(error: Exception) -> None:
     """With all that it says, however it is made."""
-    copy = fresh(error)
+    copy = copy_without_traceback(error)
     assert (type(error), str(error), error.args) == (type(copy), str(copy), copy.args)
     assert vars(error) == vars(copy)
     assert copy.__traceback__ is None
@@ -132,7 +132,7 @@ def test_any_error_can_be_copied(error: Exception) -> None:
 
 async def test_a_call_that_nobody_waits_for_any_more_may_fail_in_silence() -> None:
     """A cancelled mount has no use for the error."""
-    economy, call = forgetful(), Call()
+    economy, call = uncached_fetcher(), Call()
     task = asyncio.create_task(economy.fetch(KEY, call))
     await settle()
     task.cancel()
@@ -148,7 +148,7 @@ async def test_who_comes_when_a_call_is_over_need_not_wait() -> None:
         return "value"
 
     landed: list[str] = []
-    flight = Flight(work(), lambda: landed.append("landed"))
+    flight = SharedCall(work(), lambda: landed.append("landed"))
     await asyncio.sleep(0)
     assert not landed
     assert "value" == await flight.wait()

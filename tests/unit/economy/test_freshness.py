@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 import pytest
 
 from keyferry.contract import Purpose
-from keyferry.economy.errand import Errand
-from keyferry.economy.freshness import Freshness
-from keyferry.economy.hub import Economy
-from keyferry.economy.key import FetchKey, Identities, WholeIdentity
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.freshness import FreshnessPolicy
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.key import CacheKey, IdentityHasher, IdentityKey
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import AccessDeniedError, KeyferryError, VaultThrottledError
-from keyferry.retry import TryFailed
-from tests.fakes.virtual_time import LoopClock, run_virtually
+from keyferry.retry import RetryableFailure
+from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
 
 INTERVAL = 120
-ROTATING = EconomySettings(refresh_interval=INTERVAL, tracks_volumes=True, rate=0.0)
+ROTATING = ResilienceSettings(refresh_interval=INTERVAL, tracks_volumes=True, qps=0.0)
 OBJECTS = ("db", "tls", "key")
 ANSWER_SECONDS = 0.02
 RETRY_AFTER = 7.0
@@ -41,9 +41,9 @@ class Node:
         oldest: the greatest age of content that was seen.
     """
 
-    economy: Economy
-    asked: dict[FetchKey, list[float]] = field(default_factory=lambda: defaultdict(list))
-    mounted: Counter[FetchKey] = field(default_factory=Counter)
+    economy: Fetcher
+    asked: dict[CacheKey, list[float]] = field(default_factory=lambda: defaultdict(list))
+    mounted: Counter[CacheKey] = field(default_factory=Counter)
     tried: dict[str, float] = field(default_factory=dict)
     error: KeyferryError | None = None
     throttles_until: float = 0.0
@@ -52,14 +52,14 @@ class Node:
 
     async def fill(self, volume: str, purpose: Purpose = Purpose.REFRESH) -> None:
         """Fetch what a volume holds; its identity is what stands before the slash."""
-        identity = WholeIdentity("Mode", (volume.partition("/")[0],))
-        keys = [FetchKey("contoso", identity, ("read", name)) for name in OBJECTS]
+        identity = IdentityKey("Mode", (volume.partition("/")[0],))
+        keys = [CacheKey("contoso", identity, ("read", name)) for name in OBJECTS]
 
-        async def read(key: FetchKey, errand: Errand) -> str:
-            async def attempt(seconds: float) -> str | TryFailed:
+        async def read(key: CacheKey, errand: RetryingCaller) -> str:
+            async def attempt(seconds: float) -> str | RetryableFailure:
                 if self.economy.now() < self.throttles_until:
                     self.throttled += 1
-                    return TryFailed(VaultThrottledError("later"), retry_after=RETRY_AFTER)
+                    return RetryableFailure(VaultThrottledError("later"), retry_after=RETRY_AFTER)
                 if purpose is Purpose.REFRESH:
                     self.asked[key].append(self.economy.now())
                 else:
@@ -69,14 +69,14 @@ class Node:
                     raise self.error
                 return "content"
 
-            return await errand.run(attempt)
+            return await errand.call(attempt)
 
-        async def fetch(key: FetchKey) -> None:
+        async def fetch(key: CacheKey) -> None:
             await self.economy.fetch(
                 key,
                 lambda errand: read(key, errand),
                 purpose=purpose,
-                weigh=lambda _: 10,
+                size_of=lambda _: 10,
                 volume=volume,
             )
 
@@ -91,8 +91,8 @@ class Node:
         """Look every second."""
         while (left := until - self.economy.now()) > 0:
             await asyncio.sleep(min(left, 1 - self.economy.now() % 1))
-            self.oldest = max(self.oldest, self.economy.oldest_content_seconds or 0)
-            due = [v for v in self.tried if self.economy.is_due(v, tried=self.tried[v])]
+            self.oldest = max(self.oldest, self.economy.oldest_content_age or 0)
+            due = [v for v in self.tried if self.economy.is_due(v, last_attempt=self.tried[v])]
             self.tried |= dict.fromkeys(due, self.economy.now())
             await asyncio.gather(*map(self.fill, due))
 
@@ -101,7 +101,7 @@ class Node:
 
 
 async def run_node(identities: int, pods: int, intervals: int) -> Node:
-    node = Node(Economy(ROTATING, LoopClock()))
+    node = Node(Fetcher(ROTATING, LoopClock()))
     await node.mount(f"{who}/{pod}" for who in range(identities) for pod in range(pods))
     await node.live(intervals * INTERVAL)
     await node.economy.close()
@@ -110,7 +110,7 @@ async def run_node(identities: int, pods: int, intervals: int) -> Node:
 
 def test_each_object_of_an_identity_is_asked_for_once_in_an_interval() -> None:
     """Whatever the number of pods, and content is never older than the interval."""
-    node = run_virtually(run_node(identities=40, pods=5, intervals=6))
+    node = run_in_virtual_time(run_node(identities=40, pods=5, intervals=6))
     assert 40 * len(OBJECTS) == len(node.asked)
     assert {6} == {len(times) for times in node.asked.values()}
     assert {1} == set(node.mounted.values())
@@ -120,7 +120,7 @@ def test_each_object_of_an_identity_is_asked_for_once_in_an_interval() -> None:
 
 def test_refreshes_are_spread_over_the_interval() -> None:
     """Though all pods started together: no moment has much more than its share, from the first."""
-    node = run_virtually(run_node(identities=300, pods=1, intervals=3))
+    node = run_in_virtual_time(run_node(identities=300, pods=1, intervals=3))
     tenth = INTERVAL / 10
     in_tenths = [node.asked_between(n * tenth, (n + 1) * tenth) for n in range(30)]
     assert 3 * 300 * len(OBJECTS) == sum(in_tenths)
@@ -132,7 +132,7 @@ def test_pods_that_come_in_between_ask_for_no_refresh_of_their_own() -> None:
     """They are refreshed with the others of their identity."""
 
     async def story() -> Node:
-        node = Node(Economy(ROTATING, LoopClock()))
+        node = Node(Fetcher(ROTATING, LoopClock()))
         await node.mount(f"{who}/0" for who in range(20))
         for arrival in range(1, 30):
             await node.live(arrival * 20 + 1)
@@ -141,7 +141,7 @@ def test_pods_that_come_in_between_ask_for_no_refresh_of_their_own() -> None:
         await node.economy.close()
         return node
 
-    node = run_virtually(story())
+    node = run_in_virtual_time(story())
     assert max(len(times) for times in node.asked.values()) <= 5
     assert node.oldest <= INTERVAL + 1 + ANSWER_SECONDS
 
@@ -150,14 +150,14 @@ def test_a_refresh_that_failed_is_tried_at_the_next_tick() -> None:
     """A vault that refuses is not asked every second."""
 
     async def story() -> Node:
-        node = Node(Economy(ROTATING, LoopClock()))
+        node = Node(Fetcher(ROTATING, LoopClock()))
         await node.mount(["a/0", "a/1"])
         node.error = AccessDeniedError("may not read")
         await node.live(5 * INTERVAL)
         await node.economy.close()
         return node
 
-    node = run_virtually(story())
+    node = run_in_virtual_time(story())
     assert {5} == {len(times) for times in node.asked.values()}
     assert node.oldest > 4 * INTERVAL
 
@@ -166,7 +166,7 @@ def test_a_vault_that_throttles_at_a_tick_is_asked_no_more_often() -> None:
     """Each object is answered once all the same, when the vault wants to be asked again."""
 
     async def story() -> Node:
-        node = Node(Economy(ROTATING, LoopClock()))
+        node = Node(Fetcher(ROTATING, LoopClock()))
         await node.mount(f"{who}/{pod}" for who in range(10) for pod in range(20))
         await node.live(INTERVAL)
         node.throttles_until = node.economy.now() + 20
@@ -177,20 +177,20 @@ def test_a_vault_that_throttles_at_a_tick_is_asked_no_more_often() -> None:
         await node.economy.close()
         return node
 
-    node = run_virtually(story())
+    node = run_in_virtual_time(story())
     assert {4} == {len(times) for times in node.asked.values()}
     assert node.throttled <= 10 * len(OBJECTS)
     # What was late is on time again.
     assert node.oldest <= INTERVAL + 1 + ANSWER_SECONDS
 
 
-def ticked_in_each_tenth(identities: Iterable[WholeIdentity]) -> list[int]:
+def ticked_in_each_tenth(identities: Iterable[IdentityKey]) -> list[int]:
     """How many have their tick in each tenth of the interval."""
-    rules = Freshness(reuse=15.0, refresh_interval=10.0)
-    used = [{FetchKey("contoso", identity, ("read", "db")): 0.0} for identity in identities]
+    rules = FreshnessPolicy(cache_ttl=15.0, refresh_interval=10.0)
+    used = [{CacheKey("contoso", identity, ("read", "db")): 0.0} for identity in identities]
 
     def by(moment: float) -> int:
-        return sum(rules.is_due(one, tried=0.0, now=moment) for one in used)
+        return sum(rules.is_due(one, last_attempt=0.0, now=moment) for one in used)
 
     return [by(tenth + 1.0) - by(float(tenth)) for tenth in range(10)]
 
@@ -199,10 +199,12 @@ def ticked_in_each_tenth(identities: Iterable[WholeIdentity]) -> list[int]:
 def test_ticks_are_spread_over_identities_and_over_nodes(over: str) -> None:
     """A thousand identities of a node, and one identity on a thousand nodes, each with its key."""
 
-    def identity(number: int) -> WholeIdentity:
+    def identity(number: int) -> IdentityKey:
         node, account = (0, number) if over == "identities" else (number, 0)
         key = node.to_bytes(32)
-        return Identities(key).of("WorkloadIdentity", ("issuer", f"shop:account-{account}"))
+        return IdentityHasher(key).identity_key(
+            "WorkloadIdentity", ("issuer", f"shop:account-{account}")
+        )
 
     tenths = ticked_in_each_tenth(map(identity, range(1000)))
     assert 1000 == sum(tenths)
@@ -215,14 +217,14 @@ def test_nothing_is_known_of_a_volume_that_uses_nothing() -> None:
     """Its driver has to know by itself."""
 
     async def story() -> None:
-        node = Node(Economy(ROTATING, LoopClock()))
-        assert node.economy.is_due("a/0", tried=0.0) is None
+        node = Node(Fetcher(ROTATING, LoopClock()))
+        assert node.economy.is_due("a/0", last_attempt=0.0) is None
         await node.mount(["a/0"])
-        assert node.economy.is_due("a/0", tried=0.0) is False
-        node.economy.volume_gone("a/0")
-        assert node.economy.is_due("a/0", tried=0.0) is None
+        assert node.economy.is_due("a/0", last_attempt=0.0) is False
+        node.economy.release("a/0")
+        assert node.economy.is_due("a/0", last_attempt=0.0) is None
 
-    run_virtually(story())
+    run_in_virtual_time(story())
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))
@@ -231,8 +233,8 @@ def test_an_age_that_is_asked_for_goes_before_all_rules(
     purpose: Purpose, interval: float | None
 ) -> None:
     """A login or a list knows best how long it counts."""
-    rules = Freshness(reuse=15.0, refresh_interval=interval)
-    identity = WholeIdentity("Mode", ("a",))
+    rules = FreshnessPolicy(cache_ttl=15.0, refresh_interval=interval)
+    identity = IdentityKey("Mode", ("a",))
 
     def is_fresh(max_age: float | None) -> bool:
         return rules.is_fresh(

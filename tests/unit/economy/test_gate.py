@@ -11,29 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyferry.contract import Purpose
-from keyferry.economy.errand import Errand
-from keyferry.economy.hub import Economy
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import (
     ConnectionFailedError,
-    Hop,
     ObjectNotFoundError,
+    Stage,
     VaultError,
     VaultThrottledError,
     VaultUnavailableError,
 )
-from keyferry.retry import TryFailed
-from tests.fakes.virtual_time import LoopClock, run_virtually
+from keyferry.retry import RetryableFailure
+from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
 
-PLAIN = EconomySettings(rate=0.0)
-
-
-def broken() -> TryFailed:
-    return TryFailed(ConnectionFailedError("failed to connect", "Look.", hop=Hop.CONNECT))
+PLAIN = ResilienceSettings(qps=0.0)
 
 
-def throttled(retry_after: float | None = None) -> TryFailed:
-    return TryFailed(VaultThrottledError("failed to read: throttles"), retry_after)
+def broken() -> RetryableFailure:
+    return RetryableFailure(
+        ConnectionFailedError("failed to connect", "Look.", stage=Stage.CONNECT)
+    )
+
+
+def throttled(retry_after: float | None = None) -> RetryableFailure:
+    return RetryableFailure(VaultThrottledError("failed to read: throttles"), retry_after)
 
 
 @dataclass
@@ -48,14 +50,14 @@ class Vault:
         most: the greatest number of requests at the same time.
     """
 
-    economy: Economy
-    answers: list[str | TryFailed | BaseException] = field(default_factory=lambda: ["fine"])
+    economy: Fetcher
+    answers: list[str | RetryableFailure | BaseException] = field(default_factory=lambda: ["fine"])
     takes: float = 0.0
     asked: list[float] = field(default_factory=list)
     inside: int = 0
     most: int = 0
 
-    async def attempt(self, seconds: float) -> str | TryFailed:
+    async def attempt(self, seconds: float) -> str | RetryableFailure:
         """One request."""
         self.asked.append(asyncio.get_running_loop().time())
         answer = self.answers[min(len(self.asked), len(self.answers)) - 1]
@@ -69,12 +71,12 @@ class Vault:
             raise answer
         return answer
 
-    def errand(self, purpose: Purpose = Purpose.FIRST) -> Errand:
-        return self.economy.errand("contoso", purpose)
+    def errand(self, purpose: Purpose = Purpose.FIRST) -> RetryingCaller:
+        return self.economy.caller_for("contoso", purpose)
 
     async def ask(self, purpose: Purpose = Purpose.FIRST) -> str:
         """One request through the economy."""
-        return await self.errand(purpose).run(self.attempt)
+        return await self.errand(purpose).call(self.attempt)
 
     def asking(self, purpose: Purpose = Purpose.FIRST) -> asyncio.Task[str]:
         """The same, beside everything else."""
@@ -86,19 +88,19 @@ Story = Callable[[Vault], Awaitable[None]]
 
 def play(
     story: Story,
-    *answers: str | TryFailed | BaseException,
-    limits: EconomySettings = PLAIN,
+    *answers: str | RetryableFailure | BaseException,
+    limits: ResilienceSettings = PLAIN,
     takes: float = 0.0,
     jitter: float = 1.0,
 ) -> None:
     """Run `story` with a vault of its own in virtual time."""
 
     async def run() -> None:
-        economy = Economy(limits, LoopClock(), dice=lambda: jitter)
+        economy = Fetcher(limits, LoopClock(), random=lambda: jitter)
         await story(Vault(economy, list(answers) or ["fine"], takes))
         await economy.close()
 
-    run_virtually(run())
+    run_in_virtual_time(run())
 
 
 def now() -> float:
@@ -119,7 +121,7 @@ def test_a_failure_is_tried_again_with_pauses_that_double() -> None:
 
 
 def test_the_last_of_four_failures_is_told_with_their_number() -> None:
-    """With its remedy and its hop."""
+    """With its remedy and its stage."""
 
     async def story(vault: Vault) -> None:
         with pytest.raises(ConnectionFailedError, match=r"failed to connect \(4 tries\)"):
@@ -156,7 +158,7 @@ def test_a_pause_that_the_vault_asks_for_holds_for_everybody() -> None:
         assert all(7.0 < moment < 7.9 for moment in vault.asked[2:])
         assert 6 == len(vault.asked)
 
-    play(story, throttled(7.0), "fine", limits=EconomySettings(rate=10.0))
+    play(story, throttled(7.0), "fine", limits=ResilienceSettings(qps=10.0))
 
 
 def test_without_a_pause_of_its_own_a_throttling_vault_gets_longer_and_longer_ones() -> None:
@@ -268,7 +270,7 @@ def test_so_many_requests_at_once_and_no_more() -> None:
         await asyncio.gather(*(vault.ask() for _ in range(10)))
         assert (3, 4.0) == (vault.most, now())
 
-    play(story, limits=replace(PLAIN, at_once=3), takes=1.0)
+    play(story, limits=replace(PLAIN, max_concurrency=3), takes=1.0)
 
 
 def test_first_mounts_go_before_refreshes() -> None:
@@ -291,7 +293,7 @@ def test_first_mounts_go_before_refreshes() -> None:
         expected = ["refresh0", "first0", "first1", "first2", "refresh1", "refresh2"]
         assert expected == order
 
-    play(story, limits=EconomySettings(rate=1.0, burst=1))
+    play(story, limits=ResilienceSettings(qps=1.0, burst=1))
 
 
 def test_refreshes_do_not_starve() -> None:
@@ -309,7 +311,7 @@ def test_refreshes_do_not_starve() -> None:
             pod.cancel()
         await asyncio.wait(pods)
 
-    play(story, limits=EconomySettings(rate=1.0, burst=1))
+    play(story, limits=ResilienceSettings(qps=1.0, burst=1))
 
 
 def test_who_joins_a_waiting_refresh_for_a_first_mount_hurries_it() -> None:
@@ -319,14 +321,14 @@ def test_who_joins_a_waiting_refresh_for_a_first_mount_hurries_it() -> None:
         await vault.ask()
         others = [vault.asking(Purpose.REFRESH) for _ in range(5)]
         errand = vault.errand(Purpose.REFRESH)
-        joined = asyncio.create_task(errand.run(vault.attempt))
+        joined = asyncio.create_task(errand.call(vault.attempt))
         await asyncio.sleep(0.5)
-        errand.hurry(Purpose.FIRST)
+        errand.promote(Purpose.FIRST)
         await joined
         assert [False] * 5 == [other.done() for other in others]
         await asyncio.gather(*others)
 
-    play(story, limits=EconomySettings(rate=1.0, burst=1))
+    play(story, limits=ResilienceSettings(qps=1.0, burst=1))
 
 
 def test_whose_turn_does_not_come_in_time_is_told_why() -> None:
@@ -340,7 +342,7 @@ def test_whose_turn_does_not_come_in_time_is_told_why() -> None:
         assert "--vault-rate" in errors[0].remedy
         assert 10.0 <= now() <= 12.0
 
-    play(story, limits=EconomySettings(rate=1.0, burst=1, patience=10.0))
+    play(story, limits=ResilienceSettings(qps=1.0, burst=1, call_timeout=10.0))
 
 
 def test_who_is_cancelled_while_waiting_costs_nobody_a_turn() -> None:
@@ -356,7 +358,7 @@ def test_who_is_cancelled_while_waiting_costs_nobody_a_turn() -> None:
         await asyncio.gather(first, waiting[2])
         assert [0.0, 1.0] == vault.asked
 
-    play(story, limits=EconomySettings(rate=1.0, burst=1, at_once=1))
+    play(story, limits=ResilienceSettings(qps=1.0, burst=1, max_concurrency=1))
 
 
 def test_who_comes_in_the_moment_in_which_the_queue_has_run_empty_is_served() -> None:
@@ -364,11 +366,13 @@ def test_who_comes_in_the_moment_in_which_the_queue_has_run_empty_is_served() ->
 
     async def story(vault: Vault) -> None:
         vault.errand()
-        (gate,) = vault.economy.gates()
-        turn = await gate.join(came=now(), purpose=Purpose.FIRST, end=60.0).who.turn
-        ticket = gate.join(came=now(), purpose=Purpose.FIRST, end=60.0)
-        gate.gone(turn)
-        gate.gone(await ticket.who.turn)
+        (gate,) = vault.economy.limiters()
+        turn = await gate.enqueue(
+            arrived_at=now(), purpose=Purpose.FIRST, deadline=60.0
+        ).item.permit
+        ticket = gate.enqueue(arrived_at=now(), purpose=Purpose.FIRST, deadline=60.0)
+        gate.release(turn)
+        gate.release(await ticket.item.permit)
 
     play(story)
 
@@ -378,15 +382,15 @@ def test_a_turn_that_comes_too_late_for_who_was_cancelled_is_given_back() -> Non
 
     async def story(vault: Vault) -> None:
         await vault.ask()
-        (gate,) = vault.economy.gates()
-        ticket = gate.join(came=now(), purpose=Purpose.FIRST, end=60.0)
-        await asyncio.wait((ticket.who.turn,))
-        gate.leave(ticket)
+        (gate,) = vault.economy.limiters()
+        ticket = gate.enqueue(arrived_at=now(), purpose=Purpose.FIRST, deadline=60.0)
+        await asyncio.wait((ticket.item.permit,))
+        gate.cancel(ticket)
         start = now()
         assert "fine" == await vault.ask()
         assert (start, True) == (now(), gate.is_idle)
 
-    play(story, limits=EconomySettings(rate=1.0, burst=1, at_once=1))
+    play(story, limits=ResilienceSettings(qps=1.0, burst=1, max_concurrency=1))
 
 
 # --- a vault that fails ---------------------------------------------------------------------------
@@ -401,7 +405,7 @@ async def fail(vault: Vault) -> None:
 
 
 def test_a_vault_that_fails_is_left_alone_and_the_error_says_since_and_until_when() -> None:
-    """What failed last is told with its remedy and its hop; nobody asks it."""
+    """What failed last is told with its remedy and its stage; nobody asks it."""
 
     async def story(vault: Vault) -> None:
         await fail(vault)
@@ -413,7 +417,7 @@ def test_a_vault_that_fails_is_left_alone_and_the_error_says_since_and_until_whe
             "contoso has given no answer since 22:13:20 UTC and is left alone until 22:13:30 UTC; "
             "the last call failed to connect"
         ) in caught.value.problem
-        assert ("Look.", Hop.CONNECT) == (caught.value.remedy, caught.value.hop)
+        assert ("Look.", Stage.CONNECT) == (caught.value.remedy, caught.value.stage)
 
     play(story, *[broken() for _ in range(20)])
 
@@ -456,11 +460,11 @@ def test_a_probe_whose_turn_comes_when_its_mount_has_gone_is_made_by_who_comes_n
         await fail(vault)
         vault.answers = ["fine"]
         await asyncio.sleep(10)
-        (gate,) = vault.economy.gates()
-        ticket = gate.join(came=now(), purpose=Purpose.FIRST, end=now() + 60.0)
-        await asyncio.wait((ticket.who.turn,))
-        assert ticket.who.turn.result().probe
-        gate.leave(ticket)
+        (gate,) = vault.economy.limiters()
+        ticket = gate.enqueue(arrived_at=now(), purpose=Purpose.FIRST, deadline=now() + 60.0)
+        await asyncio.wait((ticket.item.permit,))
+        assert ticket.item.permit.result().probe
+        gate.cancel(ticket)
         assert "fine" == await vault.ask()
 
     play(story, *[broken() for _ in range(20)])
@@ -483,7 +487,7 @@ def test_failures_of_one_identity_do_not_close_a_token_endpoint() -> None:
             with pytest.raises(VaultError, match=r"\(4 tries\)"):
                 await vault.ask()
 
-    play(story, *[TryFailed(VaultError("not yet"), of_server=False) for _ in range(30)])
+    play(story, *[RetryableFailure(VaultError("not yet"), host_fault=False) for _ in range(30)])
 
 
 def test_a_brief_errand_tries_twice_and_not_for_long() -> None:
@@ -492,19 +496,19 @@ def test_a_brief_errand_tries_twice_and_not_for_long() -> None:
     async def story(vault: Vault) -> None:
         for _ in range(10):
             with pytest.raises(VaultError, match="busy"):
-                await vault.errand().briefly().run(vault.attempt)
+                await vault.errand().with_short_deadline().call(vault.attempt)
         assert 20 == len(vault.asked)
-        (gate,) = vault.economy.gates()
-        assert (False, True) == (gate.is_left_alone, gate.is_idle)
+        (gate,) = vault.economy.limiters()
+        assert (False, True) == (gate.is_circuit_open, gate.is_idle)
 
-    play(story, TryFailed(VaultError("busy")))
+    play(story, RetryableFailure(VaultError("busy")))
 
 
 def test_a_brief_errand_waits_for_a_vault_that_throttles() -> None:
     """As everybody does; that is no failure."""
 
     async def story(vault: Vault) -> None:
-        assert "fine" == await vault.errand().briefly().run(vault.attempt)
+        assert "fine" == await vault.errand().with_short_deadline().call(vault.attempt)
         assert [0.0, 5.0, 10.0, 15.0] == pytest.approx(vault.asked)
 
     play(story, throttled(5.0), throttled(5.0), throttled(5.0), "fine")
@@ -516,15 +520,15 @@ def test_the_tries_of_a_brief_errand_are_short_and_so_are_all_its_requests_toget
     async def story(vault: Vault) -> None:
         given: list[float] = []
 
-        async def attempt(seconds: float) -> str | TryFailed:
+        async def attempt(seconds: float) -> str | RetryableFailure:
             given.append(seconds)
             return await vault.attempt(seconds)
 
-        errand = vault.errand().briefly()
+        errand = vault.errand().with_short_deadline()
         for _ in range(3):
-            assert "fine" == await errand.run(attempt)
+            assert "fine" == await errand.call(attempt)
         with pytest.raises(VaultError, match="take more than 20 s together"):
-            await errand.run(attempt)
+            await errand.call(attempt)
         assert [10.0] * 3 == given
 
     play(story, takes=7.0)
@@ -535,7 +539,7 @@ def test_the_tries_of_a_brief_errand_are_short_and_so_are_all_its_requests_toget
 ANSWERS = st.sampled_from(["fine", "broken", "throttled", "asks for a pause", "no", "defect"])
 
 
-def answer_of(word: str) -> str | TryFailed | BaseException:
+def answer_of(word: str) -> str | RetryableFailure | BaseException:
     match word:
         case "broken":
             return broken()
@@ -573,7 +577,7 @@ def test_whatever_happens_everybody_is_told_in_time_and_nothing_leaks(
     at_once: int,
 ) -> None:
     """Failures, pauses and cancelled mounts, mixed: an end for each, and all places free."""
-    limits = EconomySettings(rate=rate, burst=2, at_once=at_once)
+    limits = ResilienceSettings(qps=rate, burst=2, max_concurrency=at_once)
 
     async def story(vault: Vault) -> None:
         async def one(purpose: Purpose, gives_up: float | None) -> None:
@@ -584,7 +588,7 @@ def test_whatever_happens_everybody_is_told_in_time_and_nothing_leaks(
                 assert gives_up is not None
             except (VaultError, ValueError):
                 pass
-            assert now() - start <= limits.patience + 2.0
+            assert now() - start <= limits.call_timeout + 2.0
 
         tasks: list[asyncio.Task[None]] = []
         for pause, purpose, gives_up in asks:
@@ -595,7 +599,7 @@ def test_whatever_happens_everybody_is_told_in_time_and_nothing_leaks(
         vault.answers = ["fine"]
         await asyncio.sleep(120)
         assert "fine" == await vault.ask()
-        (gate,) = vault.economy.gates()
-        assert (0, True) == (gate.waiting, gate.is_idle)
+        (gate,) = vault.economy.limiters()
+        assert (0, True) == (gate.queue_depth, gate.is_idle)
 
     play(story, *map(answer_of, words), limits=limits, takes=0.25)

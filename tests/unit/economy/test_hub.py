@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyferry.contract import Purpose
-from keyferry.economy.errand import Errand
-from keyferry.economy.hub import Economy
-from keyferry.economy.key import FetchKey, WholeIdentity
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.key import CacheKey, IdentityKey
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import (
     AccessDeniedError,
     ConnectionFailedError,
@@ -27,14 +27,14 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
-from tests.fakes.virtual_time import LoopClock, highest, run_virtually
+from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
 
-ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
+ROTATING = ResilienceSettings(refresh_interval=120.0, tracks_volumes=True, qps=0.0)
 F, R = Purpose.FIRST, Purpose.REFRESH
 
 
-def key(name: str = "db", who: str = "a") -> FetchKey:
-    return FetchKey("contoso", WholeIdentity("Mode", (who,)), ("read", name))
+def key(name: str = "db", who: str = "a") -> CacheKey:
+    return CacheKey("contoso", IdentityKey("Mode", (who,)), ("read", name))
 
 
 @dataclass
@@ -42,24 +42,24 @@ class Vault:
     """A vault whose content is a number; it counts what it is asked.
 
     Attributes:
-        economy: through which it is asked.
+        fetcher: through which it is asked.
         value: what it holds.
         calls: requests for the content.
-        proofs: requests for a proof.
+        revalidations: requests for a proof.
         error: what it says instead.
         takes: seconds for an answer.
-        proof_takes: seconds for a proof.
+        revalidation_takes: seconds for a proof.
     """
 
-    economy: Economy
+    fetcher: Fetcher
     value: int = 1
     calls: int = 0
-    proofs: int = 0
+    revalidations: int = 0
     error: KeyferryError | None = None
     takes: float = 0.0
-    proof_takes: float = 0.0
+    revalidation_takes: float = 0.0
 
-    async def read(self, errand: Errand) -> int:
+    async def read(self, errand: RetryingCaller) -> int:
         async def attempt(seconds: float) -> int:
             self.calls += 1
             await asyncio.sleep(self.takes)
@@ -67,15 +67,15 @@ class Vault:
                 raise self.error
             return self.value
 
-        return await errand.run(attempt)
+        return await errand.call(attempt)
 
-    async def unchanged(self, held: int, errand: Errand) -> bool:
+    async def revalidate(self, cached: int, errand: RetryingCaller) -> bool:
         async def attempt(seconds: float) -> bool:
-            self.proofs += 1
-            await asyncio.sleep(self.proof_takes)
-            return held == self.value
+            self.revalidations += 1
+            await asyncio.sleep(self.revalidation_takes)
+            return cached == self.value
 
-        return await errand.run(attempt)
+        return await errand.call(attempt)
 
     async def fetch(
         self,
@@ -84,35 +84,35 @@ class Vault:
         who: str = "a",
         volume: str = "pod",
         max_age: float | None = None,
-        proof: bool = False,
+        revalidate: bool = False,
     ) -> int:
-        return await self.economy.fetch(
+        return await self.fetcher.fetch(
             key(who=who),
             self.read,
             purpose=purpose,
             max_age=max_age,
-            weigh=lambda _: 10,
-            unchanged=self.unchanged if proof else None,
+            size_of=lambda _: 10,
+            revalidate=self.revalidate if revalidate else None,
             volume=volume,
         )
 
-    def fetches(self, how: str) -> float:
+    def fetches(self, result: str) -> float:
         """How often a fetch got its answer in this way."""
-        labels = {"vault": "contoso", "identity": "Mode", "how": how}
-        registry = self.economy.metrics.registry
+        labels = {"vault": "contoso", "identity": "Mode", "how": result}
+        registry = self.fetcher.metrics.registry
         return registry.get_sample_value("keyferry_fetches_total", labels) or 0.0
 
 
 Story = Callable[[Vault], Awaitable[None]]
 
 
-def play(story: Story, limits: EconomySettings = ROTATING) -> None:
+def play(story: Story, limits: ResilienceSettings = ROTATING) -> None:
     async def run() -> None:
-        economy = Economy(limits, LoopClock(), dice=highest)
+        economy = Fetcher(limits, LoopClock(), random=max_jitter)
         await story(Vault(economy))
         await economy.close()
 
-    run_virtually(run())
+    run_in_virtual_time(run())
 
 
 # --- reuse ----------------------------------------------------------------------------------------
@@ -171,8 +171,8 @@ def test_only_vaults_that_do_nothing_are_forgotten() -> None:
         asking = asyncio.create_task(vault.fetch())
         await asyncio.sleep(1.0)
         for number in range(1500):
-            vault.economy.errand(f"vault-{number}")
-        gates = {gate.vault for gate in vault.economy.gates()}
+            vault.fetcher.caller_for(f"vault-{number}")
+        gates = {gate.host for gate in vault.fetcher.limiters()}
         assert "contoso" in gates
         assert len(gates) <= 1000
         await asking
@@ -190,12 +190,12 @@ def test_reuse_can_be_switched_off() -> None:
 
     async def never(vault: Vault) -> None:
         await vault.fetch()
-        assert 0 == vault.economy.held_bytes
+        assert 0 == vault.fetcher.cache_bytes
         await vault.fetch()
         assert 2 == vault.calls
 
     play(story)
-    play(never, EconomySettings(reuse=0.0))
+    play(never, ResilienceSettings(cache_ttl=0.0))
 
 
 def test_a_refresh_takes_what_another_pod_fetched_within_the_interval() -> None:
@@ -233,11 +233,11 @@ def test_without_rotation_nothing_is_held_beyond_the_moment() -> None:
 
     async def story(vault: Vault) -> None:
         await vault.fetch()
-        assert 10 == vault.economy.held_bytes
+        assert 10 == vault.fetcher.cache_bytes
         await asyncio.sleep(16.1)
-        assert 0 == vault.economy.held_bytes
+        assert 0 == vault.fetcher.cache_bytes
 
-    play(story, EconomySettings(tracks_volumes=True))
+    play(story, ResilienceSettings(tracks_volumes=True))
 
 
 def test_with_rotation_an_answer_that_is_used_is_held_for_two_intervals() -> None:
@@ -246,9 +246,9 @@ def test_with_rotation_an_answer_that_is_used_is_held_for_two_intervals() -> Non
     async def story(vault: Vault) -> None:
         await vault.fetch()
         await asyncio.sleep(239.0)
-        assert 10 == vault.economy.held_bytes
+        assert 10 == vault.fetcher.cache_bytes
         await asyncio.sleep(2.1)
-        assert 0 == vault.economy.held_bytes
+        assert 0 == vault.fetcher.cache_bytes
 
     play(story)
 
@@ -260,10 +260,10 @@ def test_what_the_last_pod_used_is_dropped_when_it_goes() -> None:
         await vault.fetch(volume="a")
         await vault.fetch(volume="b")
         await asyncio.sleep(20.0)
-        vault.economy.volume_gone("a")
-        assert 10 == vault.economy.held_bytes
-        vault.economy.volume_gone("b")
-        assert 0 == vault.economy.held_bytes
+        vault.fetcher.release("a")
+        assert 10 == vault.fetcher.cache_bytes
+        vault.fetcher.release("b")
+        assert 0 == vault.fetcher.cache_bytes
 
     play(story)
 
@@ -274,8 +274,8 @@ def test_who_cannot_tell_when_volumes_go_holds_nothing_for_them() -> None:
     async def story(vault: Vault) -> None:
         await vault.fetch()
         await asyncio.sleep(16.1)
-        assert 0 == vault.economy.held_bytes
-        assert vault.economy.oldest_content_seconds is None
+        assert 0 == vault.fetcher.cache_bytes
+        assert vault.fetcher.oldest_content_age is None
 
     play(story, replace(ROTATING, tracks_volumes=False))
 
@@ -285,8 +285,8 @@ def test_an_answer_that_says_so_is_not_held() -> None:
 
     async def story(vault: Vault) -> None:
         for _ in range(2):
-            await vault.economy.fetch(key(), vault.read, weigh=lambda _: None)
-        assert (2, 0) == (vault.calls, vault.economy.held_bytes)
+            await vault.fetcher.fetch(key(), vault.read, size_of=lambda _: None)
+        assert (2, 0) == (vault.calls, vault.fetcher.cache_bytes)
 
     play(story)
 
@@ -297,9 +297,9 @@ def test_the_age_of_the_oldest_content_is_told() -> None:
     async def story(vault: Vault) -> None:
         await vault.fetch()
         await asyncio.sleep(130.0)
-        assert 130.0 == vault.economy.oldest_content_seconds
+        assert 130.0 == vault.fetcher.oldest_content_age
         await vault.fetch(R)
-        assert 0.0 == vault.economy.oldest_content_seconds
+        assert 0.0 == vault.fetcher.oldest_content_age
 
     play(story)
 
@@ -330,7 +330,7 @@ def test_a_pod_that_waits_hurries_the_refresh_that_it_joins() -> None:
         assert [False] * 5 == [other.done() for other in others]
         await asyncio.gather(*others)
 
-    play(story, replace(ROTATING, rate=1.0, burst=1))
+    play(story, replace(ROTATING, qps=1.0, burst=1))
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -407,9 +407,9 @@ def test_a_pod_that_starts_while_the_vault_is_away_gets_what_others_use(
         vault.error = error
         assert 1 == await vault.fetch(volume="starts")
         assert (2, 1.0) == (vault.calls, vault.fetches("stale"))
-        assert 100.0 == vault.economy.oldest_content_seconds
-        vault.economy.volume_gone("runs")
-        assert 100.0 == vault.economy.oldest_content_seconds
+        assert 100.0 == vault.fetcher.oldest_content_age
+        vault.fetcher.release("runs")
+        assert 100.0 == vault.fetcher.oldest_content_age
         with pytest.raises(type(error)):
             await vault.fetch(who="b")
         await asyncio.sleep(21.0)
@@ -459,13 +459,13 @@ def test_who_wants_nothing_old_gets_nothing_old_of_a_vault_that_is_away_either()
         await vault.fetch()
         for _ in range(30):
             await asyncio.sleep(120.0)
-            vault.economy.prove([key()], since=vault.economy.now())
+            vault.fetcher.mark_validated([key()], validated_at=vault.fetcher.now())
         await asyncio.sleep(20.0)
         vault.error = VaultError("failed with status 503")
         with pytest.raises(VaultError):
             await vault.fetch()
 
-    play(none, replace(ROTATING, reuse=0.0))
+    play(none, replace(ROTATING, cache_ttl=0.0))
     play(an_hour)
 
 
@@ -492,7 +492,7 @@ def test_who_lost_the_permission_gets_nothing_that_was_held() -> None:
             await vault.fetch(max_age=0.0)
         with pytest.raises(AccessDeniedError):
             await vault.fetch()
-        assert 0 == vault.economy.held_bytes
+        assert 0 == vault.fetcher.cache_bytes
 
     play(story)
 
@@ -506,9 +506,9 @@ def test_a_proof_spares_the_content() -> None:
     async def story(vault: Vault) -> None:
         await vault.fetch()
         await asyncio.sleep(121.0)
-        assert 1 == await vault.fetch(R, proof=True)
-        assert 1 == await vault.fetch(R, proof=True, volume="other")
-        assert (1, 1, 1.0) == (vault.calls, vault.proofs, vault.fetches("unchanged"))
+        assert 1 == await vault.fetch(R, revalidate=True)
+        assert 1 == await vault.fetch(R, revalidate=True, volume="other")
+        assert (1, 1, 1.0) == (vault.calls, vault.revalidations, vault.fetches("unchanged"))
 
     play(story)
 
@@ -520,8 +520,8 @@ def test_what_has_changed_is_fetched() -> None:
         await vault.fetch()
         vault.value = 2
         await asyncio.sleep(121.0)
-        assert 2 == await vault.fetch(R, proof=True)
-        assert (2, 1) == (vault.calls, vault.proofs)
+        assert 2 == await vault.fetch(R, revalidate=True)
+        assert (2, 1) == (vault.calls, vault.revalidations)
 
     play(story)
 
@@ -532,9 +532,9 @@ def test_a_proof_is_as_old_as_its_question() -> None:
     async def story(vault: Vault) -> None:
         await vault.fetch()
         await asyncio.sleep(121.0)
-        vault.proof_takes = 10.0
-        await vault.fetch(R, proof=True)
-        assert (1, 1) == (vault.calls, vault.proofs)
+        vault.revalidation_takes = 10.0
+        await vault.fetch(R, revalidate=True)
+        assert (1, 1) == (vault.calls, vault.revalidations)
         await vault.fetch(max_age=11.0)
         assert 1 == vault.calls
         await vault.fetch(max_age=9.0)
@@ -550,15 +550,15 @@ def test_a_proof_counts_for_an_hour_at_most() -> None:
         await vault.fetch()
         for _ in range(29):
             await asyncio.sleep(121.0)
-            await vault.fetch(R, proof=True)
-        assert (1, 29) == (vault.calls, vault.proofs)
-        assert {key(): 1} == vault.economy.provable(lambda key, value: value == 1)
+            await vault.fetch(R, revalidate=True)
+        assert (1, 29) == (vault.calls, vault.revalidations)
+        assert {key(): 1} == vault.fetcher.select_revalidatable(lambda key, value: value == 1)
         await asyncio.sleep(121.0)
-        assert {} == vault.economy.provable(lambda key, value: True)
+        assert {} == vault.fetcher.select_revalidatable(lambda key, value: True)
         vault.error = AccessDeniedError("no")
         with pytest.raises(AccessDeniedError):
-            await vault.fetch(R, proof=True)
-        assert (2, 29) == (vault.calls, vault.proofs)
+            await vault.fetch(R, revalidate=True)
+        assert (2, 29) == (vault.calls, vault.revalidations)
 
     play(story)
 
@@ -567,10 +567,10 @@ def test_a_first_mount_takes_no_proof() -> None:
     """A pod that starts gets the content itself, which is as cheap."""
 
     async def story(vault: Vault) -> None:
-        await vault.fetch(proof=True)
+        await vault.fetch(revalidate=True)
         await asyncio.sleep(121.0)
-        await vault.fetch(proof=True)
-        assert (2, 0) == (vault.calls, vault.proofs)
+        await vault.fetch(revalidate=True)
+        assert (2, 0) == (vault.calls, vault.revalidations)
 
     play(story)
 
@@ -605,7 +605,7 @@ def test_no_answer_is_older_than_allowed_whatever_happens(events: list[Event]) -
         async def one(who: str, purpose: Purpose, proof: bool) -> None:
             start, limit = now(), 15.0 if purpose is F else 120.0
             try:
-                got = await vault.fetch(purpose, who=who, volume=who, proof=proof)
+                got = await vault.fetch(purpose, who=who, volume=who, revalidate=proof)
             except AccessDeniedError:
                 return
             # One second more for a call that was already under way.
@@ -625,7 +625,7 @@ def test_no_answer_is_older_than_allowed_whatever_happens(events: list[Event]) -
                 case "cancel" if tasks:
                     tasks[-1].cancel()
                 case "gone":
-                    vault.economy.volume_gone(who)
+                    vault.fetcher.release(who)
                 case "refuse":
                     vault.error = None if vault.error else AccessDeniedError("no")
                 case _:
@@ -633,9 +633,9 @@ def test_no_answer_is_older_than_allowed_whatever_happens(events: list[Event]) -
         results = await asyncio.gather(*tasks, return_exceptions=True)
         wrong = [r for r in results if r and not isinstance(r, asyncio.CancelledError)]
         assert [] == wrong
-        vault.economy.volume_gone("a")
-        vault.economy.volume_gone("b")
+        vault.fetcher.release("a")
+        vault.fetcher.release("b")
         await asyncio.sleep(20.0)
-        assert 0 == vault.economy.held_bytes
+        assert 0 == vault.fetcher.cache_bytes
 
     play(story)

@@ -6,21 +6,21 @@ import asyncio
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from keyferry.economy.errand import Errand
-from keyferry.economy.hub import Economy
-from keyferry.economy.key import FetchKey, WholeIdentity
-from keyferry.economy.metrics import MOST_VAULTS, EconomyMetrics
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.key import CacheKey, IdentityKey
+from keyferry.economy.metrics import MAX_VAULT_SERIES, ResilienceMetrics
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import ConnectionFailedError, VaultThrottledError
-from keyferry.retry import TryFailed
-from tests.fakes.virtual_time import LoopClock, highest, run_virtually
+from keyferry.retry import RetryableFailure
+from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
 
-LIMITS = EconomySettings(
-    rate=10.0, burst=5, refresh_interval=60.0, tracks_volumes=True, patience=100.0
+LIMITS = ResilienceSettings(
+    qps=10.0, burst=5, refresh_interval=60.0, tracks_volumes=True, call_timeout=100.0
 )
 
 
-def shown(metrics: EconomyMetrics, name: str, **labels: str) -> float | None:
+def shown(metrics: ResilienceMetrics, name: str, **labels: str) -> float | None:
     """The value of one series."""
     return metrics.registry.get_sample_value(name, labels)
 
@@ -29,18 +29,18 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
     """Those who wait, the budget, a pause, the bytes held, the age of the oldest content."""
 
     async def story() -> None:
-        metrics = EconomyMetrics()
-        economy = Economy(LIMITS, LoopClock(), metrics, highest)
-        key = FetchKey("contoso", WholeIdentity("WorkloadIdentity", ("canary",)), ("read", "db"))
+        metrics = ResilienceMetrics()
+        economy = Fetcher(LIMITS, LoopClock(), metrics, max_jitter)
+        key = CacheKey("contoso", IdentityKey("WorkloadIdentity", ("canary",)), ("read", "db"))
 
-        async def call(errand: Errand) -> str:
+        async def call(errand: RetryingCaller) -> str:
             async def attempt(seconds: float) -> str:
                 return "canary"
 
-            return await errand.run(attempt)
+            return await errand.call(attempt)
 
         for _ in range(2):
-            await economy.fetch(key, call, weigh=len, volume="pod")
+            await economy.fetch(key, call, size_of=len, volume="pod")
         assert (1.0, 1.0) == (
             shown(
                 metrics,
@@ -62,10 +62,12 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
         await asyncio.sleep(7.0)
         assert 7.0 == shown(metrics, "keyferry_oldest_content_age_seconds")
 
-        async def throttled(seconds: float) -> str | TryFailed:
-            return TryFailed(VaultThrottledError("later"), 30.0)
+        async def throttled(seconds: float) -> str | RetryableFailure:
+            return RetryableFailure(VaultThrottledError("later"), 30.0)
 
-        waiting = [asyncio.create_task(economy.errand("contoso").run(throttled)) for _ in range(3)]
+        waiting = [
+            asyncio.create_task(economy.caller_for("contoso").call(throttled)) for _ in range(3)
+        ]
         await asyncio.sleep(10.0)
         assert 3.0 == shown(metrics, "keyferry_vault_waiting", vault="contoso")
         assert 20.0 == shown(metrics, "keyferry_vault_paused_seconds", vault="contoso")
@@ -75,20 +77,20 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
         await economy.close()
         assert b"canary" not in generate_latest(metrics.registry)
 
-    run_virtually(story())
+    run_in_virtual_time(story())
 
 
 def test_a_vault_that_is_left_alone_is_shown() -> None:
     """For an alert; which ends some minutes after the last who wanted something of it."""
 
     async def story() -> None:
-        metrics = EconomyMetrics()
-        economy = Economy(LIMITS, LoopClock(), metrics, highest)
+        metrics = ResilienceMetrics()
+        economy = Fetcher(LIMITS, LoopClock(), metrics, max_jitter)
 
-        async def broken(seconds: float) -> str | TryFailed:
-            return TryFailed(ConnectionFailedError("failed to connect"))
+        async def broken(seconds: float) -> str | RetryableFailure:
+            return RetryableFailure(ConnectionFailedError("failed to connect"))
 
-        asks = [economy.errand("contoso").run(broken) for _ in range(2)]
+        asks = [economy.caller_for("contoso").call(broken) for _ in range(2)]
         await asyncio.gather(*asks, return_exceptions=True)
         assert 1.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
         await asyncio.sleep(300.0)
@@ -97,14 +99,14 @@ def test_a_vault_that_is_left_alone_is_shown() -> None:
         assert 0.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
         await economy.close()
 
-    run_virtually(story())
+    run_in_virtual_time(story())
 
 
 def test_classes_can_name_any_number_of_vaults() -> None:
     """The series of all beyond a hundred are one."""
-    metrics = EconomyMetrics(CollectorRegistry())
-    for number in range(MOST_VAULTS + 50):
-        metrics.fetched(f"vault-{number}", "Mode", "asked")
+    metrics = ResilienceMetrics(CollectorRegistry())
+    for number in range(MAX_VAULT_SERIES + 50):
+        metrics.count_object_request(f"vault-{number}", "Mode", "asked")
     labels = {"identity": "Mode", "how": "asked"}
     assert 50.0 == shown(metrics, "keyferry_fetches_total", vault="other", **labels)
     assert 1.0 == shown(metrics, "keyferry_fetches_total", vault="vault-99", **labels)

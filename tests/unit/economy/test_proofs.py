@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from keyferry.contract import Purpose
-from keyferry.economy.errand import Errand
-from keyferry.economy.hub import Economy
-from keyferry.economy.key import FetchKey, WholeIdentity
-from keyferry.economy.proofs import ListRefusedError, Proofs
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.hub import Fetcher
+from keyferry.economy.key import CacheKey, IdentityKey
+from keyferry.economy.proofs import BulkRevalidator, ListRefusedError
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import (
     IdentityError,
     KeyferryError,
@@ -22,18 +22,18 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
-from tests.fakes.virtual_time import LoopClock, highest, run_virtually
+from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
 
-ROTATING = EconomySettings(refresh_interval=120.0, tracks_volumes=True, rate=0.0)
-WHO = WholeIdentity("Mode", ("a",))
+ROTATING = ResilienceSettings(refresh_interval=120.0, tracks_volumes=True, qps=0.0)
+WHO = IdentityKey("Mode", ("a",))
 
 
-def key(name: str, who: WholeIdentity = WHO) -> FetchKey:
-    return FetchKey("contoso", who, ("read", name))
+def key(name: str, who: IdentityKey = WHO) -> CacheKey:
+    return CacheKey("contoso", who, ("read", name))
 
 
 @dataclass
-class Shelf:
+class ListedVault:
     """A vault with a list of its objects.
 
     Attributes:
@@ -43,7 +43,7 @@ class Shelf:
         asked: how long a list each question for it would take.
     """
 
-    economy: Economy
+    fetcher: Fetcher
     length: int = 1
     refuses: bool = False
     error: KeyferryError | None = None
@@ -51,7 +51,7 @@ class Shelf:
     reads: int = 0
 
     def __post_init__(self) -> None:
-        self.proofs = Proofs(self.economy)
+        self.revalidator = BulkRevalidator(self.fetcher)
 
     async def refresh(self, count: int) -> None:
         """Two minutes later: the refresh of a pod with so many objects."""
@@ -61,71 +61,71 @@ class Shelf:
     def lists(self, outcome: str) -> float:
         """How many lists ended so."""
         labels = {"vault": "contoso", "identity": "Mode", "outcome": outcome}
-        registry = self.economy.metrics.registry
+        registry = self.fetcher.metrics.registry
         return registry.get_sample_value("keyferry_lists_total", labels) or 0.0
 
     async def fetch(self, name: str) -> int:
-        async def read(errand: Errand) -> int:
+        async def read(errand: RetryingCaller) -> int:
             self.reads += 1
             return 1
 
-        async def unchanged(held: int, errand: Errand) -> bool:
-            return await self.proofs.has_not_changed(ListOf(self, key(name)))
+        async def unchanged(held: int, errand: RetryingCaller) -> bool:
+            return await self.revalidator.revalidate(VaultListing(self, key(name)))
 
-        return await self.economy.fetch(
+        return await self.fetcher.fetch(
             key(name),
             read,
             purpose=Purpose.REFRESH,
-            weigh=lambda _: 10,
-            unchanged=unchanged,
+            size_of=lambda _: 10,
+            revalidate=unchanged,
             volume="pod",
         )
 
 
 @dataclass(frozen=True)
-class ListOf:
+class VaultListing:
     """Implements `Collection` for all objects of a shelf."""
 
-    shelf: Shelf
-    key: FetchKey
+    vault: ListedVault
+    key: CacheKey
 
     @property
-    def list_key(self) -> FetchKey:
-        return FetchKey("contoso", WHO, ("list",))
+    def list_key(self) -> CacheKey:
+        return CacheKey("contoso", WHO, ("list",))
 
-    def has(self, key: FetchKey, value: Any) -> bool:
-        return key.item[0] == "read"
+    def covers(self, key: CacheKey, value: Any) -> bool:
+        return key.resource[0] == "read"
 
-    def worth(self, held: int) -> int:
-        return max(held - 1, 0)
+    def max_length(self, cached: int) -> int:
+        return max(cached - 1, 0)
 
-    async def unchanged(
-        self, held: Mapping[FetchKey, Any], errand: Errand, *, most: int
-    ) -> frozenset[FetchKey] | None:
-        self.shelf.asked.append(most)
-        if self.shelf.refuses:
+    async def find_unchanged(
+        self, cached: Mapping[CacheKey, Any], caller: RetryingCaller, *, limit: int
+    ) -> frozenset[CacheKey] | None:
+        self.vault.asked.append(limit)
+        if self.vault.refuses:
             raise ListRefusedError
-        if self.shelf.error:
-            raise self.shelf.error
-        return None if self.shelf.length > most else frozenset(held)
+        if self.vault.error:
+            raise self.vault.error
+        return None if self.vault.length > limit else frozenset(cached)
 
 
-Story = Callable[[Shelf], Awaitable[None]]
+Story = Callable[[ListedVault], Awaitable[None]]
 
 
 def play(story: Story) -> None:
     async def run() -> None:
-        economy = Economy(ROTATING, LoopClock(), dice=highest)
-        await story(Shelf(economy))
+        economy = Fetcher(ROTATING, LoopClock(), random=max_jitter)
+        await story(ListedVault(economy))
         await economy.close()
 
-    run_virtually(run())
+    run_in_virtual_time(run())
 
 
 def test_one_list_serves_all_objects() -> None:
     """However many ask for a proof at once."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         for _ in range(3):
             await shelf.refresh(5)
         assert ([4, 4], 5) == (shelf.asked, shelf.reads)
@@ -137,7 +137,7 @@ def test_one_list_serves_all_objects() -> None:
 def test_no_list_is_asked_for_that_spares_nothing() -> None:
     """An object alone is as cheap as the list."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         for _ in range(3):
             await shelf.refresh(1)
         assert ([], 3) == (shelf.asked, shelf.reads)
@@ -148,7 +148,7 @@ def test_no_list_is_asked_for_that_spares_nothing() -> None:
 def test_a_list_that_is_too_long_is_asked_for_again_when_it_could_spare_more() -> None:
     """Or after an hour, when it may have become shorter."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         shelf.length = 7
         for count in (5, 5, 5, 9, 9, 9):
             await shelf.refresh(count)
@@ -161,7 +161,7 @@ def test_a_list_that_is_too_long_is_asked_for_again_when_it_could_spare_more() -
 def test_a_refusal_counts_for_an_hour_however_much_it_could_spare() -> None:
     """Then it is tried once again."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         shelf.refuses = True
         for count in (2, 2, *range(2, 30)):
             await shelf.refresh(count)
@@ -177,7 +177,7 @@ def test_a_refusal_counts_for_an_hour_however_much_it_could_spare() -> None:
 def test_a_list_that_fails_is_left_alone_for_five_minutes_and_the_objects_are_read() -> None:
     """It was to spare calls; no refresh fails of it, and nobody hammers it."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         await shelf.refresh(5)
         shelf.error = VaultError("failed to list: it sends more than 1048576 bytes")
         for reads in (10, 15, 20):
@@ -195,7 +195,7 @@ def test_a_list_that_fails_is_left_alone_for_five_minutes_and_the_objects_are_re
 def test_what_the_objects_would_meet_too_is_told_at_once(kind: type[KeyferryError]) -> None:
     """A vault that throttles is not asked for each object instead; the list is tried again."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         await shelf.refresh(5)
         shelf.error = kind("not now")
         await asyncio.sleep(121.0)
@@ -212,13 +212,15 @@ def test_what_the_objects_would_meet_too_is_told_at_once(kind: type[KeyferryErro
 def test_what_is_learnt_is_bounded() -> None:
     """Classes can name any number of vaults; the longest unused go first."""
 
-    async def story(shelf: Shelf) -> None:
+    async def story(shelf: ListedVault) -> None:
         shelf.refuses = True
         await shelf.refresh(2)
         await shelf.refresh(2)
         assert 1 == len(shelf.asked)
         for number in range(1000):
-            shelf.proofs._without(key(str(number)), "too_long", 1.0, shelf.economy.now() + 3600)
+            shelf.revalidator._remember_limit(
+                key(str(number)), "too_long", 1.0, shelf.fetcher.now() + 3600
+            )
         await shelf.refresh(2)
         assert 2 == len(shelf.asked)
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from keyferry.errors import ClassInvalidError
 from keyferry.store.class_codec import parse_class
-from keyferry.store.interface import ClassObject, SecretData, SecretObject
-from keyferry.store.yaml_documents import Value, YamlTextError, parse_documents
+from keyferry.store.interface import SecretKeyMapping, SecretObject, SecretProviderClass
+from keyferry.store.yaml_documents import KubernetesYamlError, Value, parse_documents
 
 WHOLE = """
 apiVersion: secrets-store.csi.x-k8s.io/v1
@@ -32,12 +32,12 @@ status: {}
 """
 
 
-def parse(text: str) -> ClassObject:
+def parse(text: str) -> SecretProviderClass:
     (document,) = parse_documents(text.encode(), max_bytes=2**20)
     return parse_class(
         document.value,
         default_namespace="default",
-        place=lambda path: f"web.yaml line {document.line_of(path)}: ",
+        locate=lambda path: f"web.yaml line {document.line_of(path)}: ",
     )
 
 
@@ -49,7 +49,7 @@ def problem(text: str) -> ClassInvalidError:
 
 def test_a_whole_class_is_read() -> None:
     """Texts are trimmed where upstream trims them; unknown fields do not matter."""
-    assert ClassObject(
+    assert SecretProviderClass(
         namespace="shop",
         name="web",
         provider="azure",
@@ -58,7 +58,7 @@ def test_a_whole_class_is_read() -> None:
             SecretObject(
                 name="db",
                 type="Opaque",
-                data=(SecretData("SECRET_1", "password"),),
+                data=(SecretKeyMapping("SECRET_1", "password"),),
                 labels={"environment": "test"},
                 annotations={"note": " kept "},
             ),
@@ -75,8 +75,10 @@ def test_absent_and_null_fields_are_empty() -> None:
     """The reader invents nothing and requires only a name; the checks come later."""
     text = "{apiVersion: secrets-store.csi.x-k8s.io/v1, metadata: {name: web}, spec: %s}"
 
-    assert ClassObject("default", "web", "", {}) == parse(text % "null")
-    assert ClassObject("default", "web", "", {}) == parse(text % "{secretObjects: , parameters: }")
+    assert SecretProviderClass("default", "web", "", {}) == parse(text % "null")
+    assert SecretProviderClass("default", "web", "", {}) == parse(
+        text % "{secretObjects: , parameters: }"
+    )
 
 
 FLAG = "spec.parameters.usePodIdentity"
@@ -225,7 +227,7 @@ def test_a_damaged_class_is_read_or_refused(at: int, inserted: str, removed: int
     text = WHOLE[:at] + inserted + WHOLE[at + removed :]
     try:
         documents = parse_documents(text.encode(), max_bytes=2**20)
-    except YamlTextError:
+    except KubernetesYamlError:
         return
     for document in documents:
         try:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from keyferry.store.yaml_documents import (
     MAX_DEPTH,
     MAX_NODES,
-    OtherScalar,
+    KubernetesYamlError,
+    UnsupportedScalar,
     Value,
-    YamlTextError,
     dump_document,
     parse_documents,
 )
@@ -26,8 +26,8 @@ def parsed(text: str) -> Value:
     return document.value
 
 
-def problem(text: str | bytes) -> YamlTextError:
-    with pytest.raises(YamlTextError) as caught:
+def problem(text: str | bytes) -> KubernetesYamlError:
+    with pytest.raises(KubernetesYamlError) as caught:
         parse_documents(text if isinstance(text, bytes) else text.encode(), max_bytes=LIMIT)
     return caught.value
 
@@ -44,17 +44,17 @@ class TestValues:
             ("~", None),
             ("-12", -12),
             ("0", 0),
-            ("012", OtherScalar("a number")),
-            ("0x1f", OtherScalar("a number")),
-            ("9" * 5000, OtherScalar("a number")),
-            ("1.5", OtherScalar("a number")),
-            ("2024-01-01", OtherScalar("a timestamp")),
-            ("2024-99-99", OtherScalar("a timestamp")),
+            ("012", UnsupportedScalar("a number")),
+            ("0x1f", UnsupportedScalar("a number")),
+            ("9" * 5000, UnsupportedScalar("a number")),
+            ("1.5", UnsupportedScalar("a number")),
+            ("2024-01-01", UnsupportedScalar("a timestamp")),
+            ("2024-99-99", UnsupportedScalar("a timestamp")),
             ("!!str 5", "5"),
-            ("!!int x", OtherScalar("a number")),
-            ("!!python/object:os.system x", OtherScalar("a value with a tag")),
-            ("!!set {a, b}", OtherScalar("a value with a tag")),
-            ("=", OtherScalar("a value with a tag")),
+            ("!!int x", UnsupportedScalar("a number")),
+            ("!!python/object:os.system x", UnsupportedScalar("a value with a tag")),
+            ("!!set {a, b}", UnsupportedScalar("a value with a tag")),
+            ("=", UnsupportedScalar("a value with a tag")),
         ],
     )
     def test_scalars_keep_their_kind(self, text: str, expected: Value) -> None:
@@ -156,7 +156,7 @@ class TestProblems:
         """Whatever the text, it is read or it is a problem of ours."""
         try:
             parse_documents(text.encode(), max_bytes=LIMIT)
-        except YamlTextError as error:
+        except KubernetesYamlError as error:
             assert error.problem  # noqa: PT017
 
     @given(st.binary(max_size=60))
@@ -164,7 +164,7 @@ class TestProblems:
         """The same for bytes that are no text."""
         try:
             parse_documents(text, max_bytes=LIMIT)
-        except YamlTextError as error:
+        except KubernetesYamlError as error:
             assert error.problem  # noqa: PT017
 
 

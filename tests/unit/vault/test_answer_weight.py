@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from keyferry.vault.answer import read_answer, weigh
+from keyferry.vault.answer import memory_size, parse_response
 
 MANY = 50
 
@@ -31,9 +31,9 @@ def test_the_weight_is_what_python_takes(values: dict[str, Any]) -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        kept = [read_answer(body) for _ in range(MANY)]
+        kept = [parse_response(body) for _ in range(MANY)]
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     taken = (after - before) / MANY
-    assert 0.66 * taken - 1024 <= weigh(kept[0]) <= 1.5 * taken + 1024
+    assert 0.66 * taken - 1024 <= memory_size(kept[0]) <= 1.5 * taken + 1024

@@ -7,9 +7,9 @@ import pytest
 from keyferry.call_limits import CallLimits
 from keyferry.cli.goflags import parse_flags
 from keyferry.cli.vault_flags import vault_flags, vault_settings, warn_ignored_variables
-from keyferry.economy.settings import EconomySettings
+from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import PlatformError
-from keyferry.vault.environment import WITHOUT_MEANING, read_environment
+from keyferry.vault.environment import IGNORED_VARIABLES, read_environment
 from keyferry.vault.product import OPENBAO, VAULT
 from keyferry.vault_settings import TlsLayer, VaultSettings
 from tests.fakes.log import captured_log
@@ -67,14 +67,14 @@ def test_every_variable_has_its_meaning() -> None:
     )
     assert TlsLayer("", "PEM", "/cas", "name", "/c", "/k", skip_verify=True) == found.tls
     assert ("unix:///agent.sock", "http://b") == (found.agent_address, found.proxy)
-    assert (False, (("X-Team", "shop"),)) == (found.redirects, found.headers)
+    assert (False, (("X-Team", "shop"),)) == (found.follow_redirects, found.headers)
 
 
 def test_the_token_of_the_process_is_no_pods() -> None:
     """It is named with a reason, like all that has no effect; what turns nothing on is not."""
-    environ = {f"VAULT_{name}": "1" for name in WITHOUT_MEANING}
+    environ = {f"VAULT_{name}": "1" for name in IGNORED_VARIABLES}
     assert dict(read_environment(environ, VAULT).ignored) == {
-        f"VAULT_{name}": why for name, why in WITHOUT_MEANING.items()
+        f"VAULT_{name}": why for name, why in IGNORED_VARIABLES.items()
     }
     environ = {"VAULT_TOKEN": "", "VAULT_SRV_LOOKUP": "false"}
     assert () == read_environment(environ, VAULT).ignored
@@ -95,14 +95,14 @@ def test_a_variable_without_effect_is_told_once() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "limits"),
     [
-        ("CLIENT_TIMEOUT", "45", CallLimits(seconds=45)),
-        ("CLIENT_TIMEOUT", "1m30s", CallLimits(seconds=90)),
-        ("CLIENT_TIMEOUT", "0", CallLimits(seconds=120)),
+        ("CLIENT_TIMEOUT", "45", CallLimits(call_timeout=45)),
+        ("CLIENT_TIMEOUT", "1m30s", CallLimits(call_timeout=90)),
+        ("CLIENT_TIMEOUT", "0", CallLimits(call_timeout=120)),
         ("MAX_RETRIES", "0", CallLimits(tries=1)),
         ("MAX_RETRIES", "5", CallLimits(tries=6)),
-        ("RATE_LIMIT", "10", CallLimits(rate=10, burst=10)),
-        ("RATE_LIMIT", "0.5", CallLimits(rate=0.5, burst=1)),
-        ("RATE_LIMIT", "2.5:7", CallLimits(rate=2.5, burst=7)),
+        ("RATE_LIMIT", "10", CallLimits(qps=10, burst=10)),
+        ("RATE_LIMIT", "0.5", CallLimits(qps=0.5, burst=1)),
+        ("RATE_LIMIT", "2.5:7", CallLimits(qps=2.5, burst=7)),
         ("RATE_LIMIT", "", CallLimits()),
     ],
 )
@@ -118,10 +118,10 @@ def test_calls_are_limited(name: str, value: str, limits: CallLimits) -> None:
 
 def test_the_limits_of_a_provider_take_the_place_of_those_of_all() -> None:
     """What is not said stays."""
-    all_of_them = EconomySettings()
-    assert all_of_them == all_of_them.limited(CallLimits())
-    limited = all_of_them.limited(CallLimits(rate=5, burst=6, tries=7, seconds=8))
-    found = (limited.rate, limited.burst, limited.retry.tries, limited.patience)
+    all_of_them = ResilienceSettings()
+    assert all_of_them == all_of_them.with_limits(CallLimits())
+    limited = all_of_them.with_limits(CallLimits(qps=5, burst=6, tries=7, call_timeout=8))
+    found = (limited.qps, limited.burst, limited.retry.tries, limited.call_timeout)
     assert (5, 6, 7, 8) == found
     assert all_of_them.retry.base == limited.retry.base
 

@@ -6,31 +6,31 @@ from dataclasses import replace
 
 import pytest
 
-from keyferry.economy.errand import Errand
-from keyferry.economy.key import FetchKey, WholeIdentity
-from keyferry.vault.answer import Answer, read_answer
+from keyferry.economy.errand import RetryingCaller
+from keyferry.economy.key import CacheKey, IdentityKey
+from keyferry.vault.answer import VaultResponse, parse_response
 from keyferry.vault.client import VaultClient
-from keyferry.vault.folder_list import FolderList
+from keyferry.vault.folder_list import KvListing
 from keyferry.vault.kv_list import KvSecret
-from keyferry.vault.lease import Issued
+from keyferry.vault.lease import ReadResult
 
 BODY = b"""{"data": {"data": {"n": 1}, "metadata": {"created_time": "t", "custom_metadata": null,
     "deletion_time": "", "destroyed": false, "version": 1}}}"""
-WEB = WholeIdentity("jwt", ("vault", "web"))
-DB = FetchKey("vault", WEB, ("GET", "secret/data/app/db", ""))
+WEB = IdentityKey("jwt", ("vault", "web"))
+DB = CacheKey("vault", WEB, ("GET", "secret/data/app/db", ""))
 
 
-def client(errand: Errand) -> VaultClient:
+def client(caller: RetryingCaller) -> VaultClient:
     raise AssertionError("nobody is asked")
 
 
-FOLDER = FolderList(client, DB, KvSecret("secret", "app/", "db"))
+FOLDER = KvListing(client, DB, KvSecret("secret", "app/", "db"))
 
 
-def issued(answer: Answer) -> Issued:
+def read_result(response: VaultResponse) -> ReadResult:
     """An answer that is held; how it was read plays no part."""
-    found = object.__new__(Issued)
-    object.__setattr__(found, "answer", answer)
+    found = object.__new__(ReadResult)
+    object.__setattr__(found, "response", response)
     return found
 
 
@@ -38,33 +38,33 @@ def issued(answer: Answer) -> Issued:
     ("key", "expected"),
     [
         (DB, True),
-        (DB._replace(item=("GET", "secret/data/app/other", "")), True),
+        (DB._replace(resource=("GET", "secret/data/app/other", "")), True),
         # Each identity is answered for itself, and each vault.
-        (DB._replace(identity=WholeIdentity("jwt", ("vault", "admin"))), False),
+        (DB._replace(identity=IdentityKey("jwt", ("vault", "admin"))), False),
         (DB._replace(vault="elsewhere"), False),
-        (DB._replace(item=("GET", "secret/data/app/deep/db", "")), False),
-        (DB._replace(item=("GET", "secret/data/db", "")), False),
-        (DB._replace(item=("GET", "second/data/app/db", "")), False),
-        (DB._replace(item=("GET", "secret/data/app/db", "version=1")), False),
-        (DB._replace(item=("POST", "secret/data/app/db", "", "{}")), False),
+        (DB._replace(resource=("GET", "secret/data/app/deep/db", "")), False),
+        (DB._replace(resource=("GET", "secret/data/db", "")), False),
+        (DB._replace(resource=("GET", "second/data/app/db", "")), False),
+        (DB._replace(resource=("GET", "secret/data/app/db", "version=1")), False),
+        (DB._replace(resource=("POST", "secret/data/app/db", "", "{}")), False),
         (FOLDER.list_key, False),
     ],
 )
 def test_it_proves_what_the_same_identity_reads_in_the_same_folder(
-    key: FetchKey, expected: bool
+    key: CacheKey, expected: bool
 ) -> None:
     """The current versions, and nothing else."""
-    assert expected is FOLDER.has(key, issued(read_answer(BODY)))
+    assert expected is FOLDER.covers(key, read_result(parse_response(BODY)))
 
 
 def test_it_proves_no_other_kinds_of_answers() -> None:
     """A list that is held, or a secret that ends by itself."""
-    assert not FOLDER.has(DB, frozenset({DB}))
+    assert not FOLDER.covers(DB, frozenset({DB}))
     ends = BODY.replace(b'"deletion_time": ""', b'"deletion_time": "2030-01-01T00:00:00Z"')
-    assert not FOLDER.has(DB, issued(read_answer(ends)))
+    assert not FOLDER.covers(DB, read_result(parse_response(ends)))
 
 
 def test_each_identity_has_its_own_list() -> None:
     """What one may list is no proof for another."""
-    other = replace(FOLDER, key=DB._replace(identity=WholeIdentity("jwt", ("vault", "admin"))))
+    other = replace(FOLDER, key=DB._replace(identity=IdentityKey("jwt", ("vault", "admin"))))
     assert other.list_key != FOLDER.list_key

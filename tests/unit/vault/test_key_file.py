@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.vault.key_file import key_in_file
+from keyferry.vault.key_file import load_or_create_key
 
 
 def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
     """In a folder that need not be there; nothing else is left in it."""
     path = tmp_path / "plugin" / "vault-hmac.key"
-    first = key_in_file(path)
+    first = load_or_create_key(path)
     assert 32 == len(first)
-    assert first == key_in_file(path)
+    assert first == load_or_create_key(path)
     assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
     assert [path] == list(path.parent.iterdir())
-    assert first != key_in_file(tmp_path / "other.key")
+    assert first != load_or_create_key(tmp_path / "other.key")
 
 
 def test_all_who_come_at_the_same_time_get_one_key(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_all_who_come_at_the_same_time_get_one_key(tmp_path: Path) -> None:
     for number in range(20):
         path = tmp_path / f"{number}.key"
         with ThreadPoolExecutor(8) as pool:
-            assert 1 == len(set(pool.map(key_in_file, [path] * 8)))
+            assert 1 == len(set(pool.map(load_or_create_key, [path] * 8)))
 
 
 def a_link(path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_could_be_anybodys_is_refused_and_left_alone(
     make(path)
     before = facts_of(path)
     with pytest.raises(PlatformError, match=said) as caught:
-        key_in_file(path)
+        load_or_create_key(path)
     assert str(path) in str(caught.value)
     assert "Remove the file" in caught.value.remedy
     assert before == facts_of(path)
@@ -107,7 +107,7 @@ def somebody_elses(path: Path) -> Path:
     """A file of another user: only root can give one away, and root's are there for the others."""
     if os.geteuid() != 0:
         return Path("/etc/passwd")
-    key_in_file(path)
+    load_or_create_key(path)
     os.chown(path, 12345, -1)
     return path
 
@@ -115,11 +115,11 @@ def somebody_elses(path: Path) -> Path:
 def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
     path = somebody_elses(tmp_path / "vault-hmac.key")
     with pytest.raises(PlatformError, match="belongs to another user"):
-        key_in_file(path)
+        load_or_create_key(path)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     """And nothing is written."""
     (tmp_path / "file").touch()
     with pytest.raises(PlatformError, match="Not a directory"):
-        key_in_file(tmp_path / "file" / "vault-hmac.key")
+        load_or_create_key(tmp_path / "file" / "vault-hmac.key")

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.vault.answer import Answer, read_answer
+from keyferry.vault.answer import VaultResponse, parse_response
 from keyferry.vault.api_path import parse_api_path
 from keyferry.vault.kv_list import (
     KvSecret,
-    entries_of,
-    is_provable,
-    kv_secret,
-    still_holds,
-    worth,
+    is_revalidatable,
+    is_unchanged,
+    listed_entries,
+    max_list_entries,
+    parse_kv_path,
 )
 
 
 @dataclass
-class Engine:
+class KvEngine:
     """One secret of KV version 2 as OpenBao 2.7 keeps and shows it; each change takes a second.
 
     Attributes:
@@ -75,7 +75,7 @@ class Engine:
         data = {"data": {"n": version["value"]}, "metadata": metadata}
         return json.dumps({"request_id": "r", "data": data}).encode()
 
-    def list(self) -> Answer:
+    def list(self) -> VaultResponse:
         """What the list of its folder gives."""
         entry = {
             "current_version": max(self.versions, default=0),
@@ -84,7 +84,7 @@ class Engine:
             "versions": {str(n): self._shown(v) for n, v in self.versions.items()},
         }
         info: dict[str, Any] = {"sub/": {}} | ({"db": entry} if self.versions else {})
-        return read_answer(json.dumps({"data": {"key_info": info}}).encode())
+        return parse_response(json.dumps({"data": {"key_info": info}}).encode())
 
     @staticmethod
     def _time(second: int) -> str:
@@ -104,23 +104,23 @@ CHANGES = ["write", "write with an end", "delete", "undelete", "destroy", "forge
 )
 def test_a_proof_is_never_wrong(before: list[str], after: list[str]) -> None:
     """Whatever happens to a secret: what is proven is byte for byte what a read would give."""
-    engine = Engine()
+    engine = KvEngine()
     for change in ["write", *before]:
         engine.do(change)
     held = engine.read()
-    if held is None or not is_provable(read_answer(held)):
+    if held is None or not is_revalidatable(parse_response(held)):
         return
     for change in after:
         engine.do(change)
-    entries = entries_of(engine.list())
+    entries = listed_entries(engine.list())
     assert entries is not None
-    if still_holds(read_answer(held), entries.get("db")):
+    if is_unchanged(parse_response(held), entries.get("db")):
         assert held == engine.read()
     elif not set(after) - {""}:
         pytest.fail("nothing has changed, but the list proves nothing")
 
 
-def answer(**changes: Any) -> Answer:
+def kv2_response(**changes: Any) -> VaultResponse:
     """One of KV version 2; `changes` of its metadata."""
     metadata = {
         "created_time": "2026-01-01T00:00:00Z",
@@ -130,7 +130,7 @@ def answer(**changes: Any) -> Answer:
         "version": 1,
     }
     data = {"data": {"n": 1}, "metadata": metadata | changes}
-    return read_answer(json.dumps({"request_id": "r", "data": data}).encode())
+    return parse_response(json.dumps({"request_id": "r", "data": data}).encode())
 
 
 @pytest.mark.parametrize(
@@ -146,34 +146,34 @@ def answer(**changes: Any) -> Answer:
 )
 def test_what_is_no_answer_of_kv_2_is_fetched(body: dict[str, Any]) -> None:
     """Where it came from is told by its shape."""
-    assert not is_provable(read_answer(json.dumps(body).encode()))
+    assert not is_revalidatable(parse_response(json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (answer(), True),
-        (answer(deletion_time="2030-01-01T00:00:00Z"), False),  # it will delete itself
-        (answer(destroyed=True), False),
-        (answer(something="new"), False),
+        (kv2_response(), True),
+        (kv2_response(deletion_time="2030-01-01T00:00:00Z"), False),  # it will delete itself
+        (kv2_response(destroyed=True), False),
+        (kv2_response(something="new"), False),
     ],
 )
-def test_a_version_that_stays_is_provable(found: Answer, expected: bool) -> None:
+def test_a_version_that_stays_is_provable(found: VaultResponse, expected: bool) -> None:
     """One that ends by itself, or that tells more than we know, is not."""
-    assert expected is is_provable(found)
+    assert expected is is_revalidatable(found)
 
 
 @pytest.mark.parametrize(
     "found",
     [
-        replace(answer(), lease_id="secret/1"),
-        replace(answer(), warnings=("old",)),
-        replace(answer(), mount_type="kv"),
+        replace(kv2_response(), lease_id="secret/1"),
+        replace(kv2_response(), warnings=("old",)),
+        replace(kv2_response(), mount_type="kv"),
     ],
 )
-def test_an_envelope_that_no_list_shows_is_fetched(found: Answer) -> None:
+def test_an_envelope_that_no_list_shows_is_fetched(found: VaultResponse) -> None:
     """As HashiCorp's Vault, which has no such list, tells the kind of its engine."""
-    assert not is_provable(found)
+    assert not is_revalidatable(found)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_an_envelope_that_no_list_shows_is_fetched(found: Answer) -> None:
 def test_a_strange_entry_proves_nothing(entry: Any) -> None:
     """Of a hostile or a new vault; it breaks nothing either."""
     body = json.dumps({"data": {"key_info": {"db": entry}}}).encode()
-    entries = entries_of(read_answer(body))
+    entries = listed_entries(parse_response(body))
     assert entries is not None
-    assert not still_holds(answer(), entries.get("db"))
+    assert not is_unchanged(kv2_response(), entries.get("db"))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_strange_entry_proves_nothing(entry: Any) -> None:
 )
 def test_an_answer_that_is_no_list_is_told(body: bytes) -> None:
     """As names alone, which prove nothing."""
-    assert entries_of(read_answer(body)) is None
+    assert listed_entries(parse_response(body)) is None
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_an_answer_that_is_no_list_is_told(body: bytes) -> None:
 )
 def test_the_folder_is_found_in_the_path(path: str, expected: KvSecret | None) -> None:
     """A version that is asked for by its number is none of the current ones."""
-    assert expected == kv_secret(parse_api_path(path))
+    assert expected == parse_kv_path(parse_api_path(path))
 
 
 def test_a_list_is_asked_for_by_a_plain_get() -> None:
@@ -232,4 +232,4 @@ def test_a_list_is_asked_for_by_a_plain_get() -> None:
 @pytest.mark.parametrize(("held", "expected"), [(0, 0), (1, 0), (2, 10), (20, 190), (1000, 400)])
 def test_a_list_is_worth_ten_entries_for_each_call_that_it_spares(held: int, expected: int) -> None:
     """And never so many that the answer could be longer than one may be."""
-    assert expected == worth(held)
+    assert expected == max_list_entries(held)

@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.vault.lease_folder import LeaseFolder
-from tests.fakes.memory_folder import memory_folder
+from keyferry.vault.lease_folder import TmpfsDirectory
+from tests.fakes.memory_folder import tmpfs_directory
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder on a tmpfs."""
-    with memory_folder() as path:
+    with tmpfs_directory() as path:
         yield path
 
 
 def test_what_is_written_is_there_for_the_next_process(place: Path) -> None:
     """Whole, 0600 in 0700, and without anything beside it."""
-    folder = LeaseFolder(place / "vault")
+    folder = TmpfsDirectory(place / "vault")
     folder.write("a", b"old")
     folder.write("a", b"new")
     folder.close()
-    again = LeaseFolder(place / "vault")
+    again = TmpfsDirectory(place / "vault")
     assert ["a"] == again.names()
     assert b"new" == again.read("a")
     assert 0o600 == (place / "vault" / "a").stat().st_mode & 0o777
@@ -39,7 +39,7 @@ def test_what_is_written_is_there_for_the_next_process(place: Path) -> None:
 def test_what_a_killed_process_had_begun_is_removed(place: Path) -> None:
     """It is no record."""
     (place / ".half").write_bytes(b"x")
-    folder = LeaseFolder(place)
+    folder = TmpfsDirectory(place)
     assert [] == folder.names()
     assert [] == list(place.iterdir())
     folder.close()
@@ -48,7 +48,7 @@ def test_what_a_killed_process_had_begun_is_removed(place: Path) -> None:
 def test_a_folder_on_a_disk_is_refused() -> None:
     """The file system proc stands for all that are no tmpfs; the message says where to go."""
     with pytest.raises(PlatformError, match="not in memory, but on proc") as caught:
-        LeaseFolder(Path("/proc/self/fd"))
+        TmpfsDirectory(Path("/proc/self/fd"))
     assert "/run/keyferry" in str(caught.value)
 
 
@@ -57,7 +57,7 @@ def test_a_link_is_refused(place: Path) -> None:
     (place / "real").mkdir(mode=0o700)
     (place / "link").symlink_to(place / "real")
     with pytest.raises(PlatformError, match="it is a link"):
-        LeaseFolder(place / "link")
+        TmpfsDirectory(place / "link")
 
 
 def test_a_folder_that_others_may_use_is_refused(place: Path) -> None:
@@ -65,12 +65,12 @@ def test_a_folder_that_others_may_use_is_refused(place: Path) -> None:
     (place / "open").mkdir()
     (place / "open").chmod(0o755)
     with pytest.raises(PlatformError, match="others than its owner may use it"):
-        LeaseFolder(place / "open")
+        TmpfsDirectory(place / "open")
 
 
 def test_a_file_that_is_not_ours_alone_is_not_read(place: Path) -> None:
     """Be it readable for others, or a link."""
-    folder = LeaseFolder(place)
+    folder = TmpfsDirectory(place)
     (place / "open").write_bytes(b"x")
     (place / "open").chmod(0o644)
     (place / "link").symlink_to("/etc/passwd")

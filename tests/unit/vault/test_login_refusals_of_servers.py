@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.vault.login import JwtLogin, Login, Pod
+from keyferry.vault.login import JwtLogin, Login, PodInfo
 from keyferry.vault.login_refusals import login_error
 from keyferry.vault.server import Address, Server
 
@@ -12,7 +12,7 @@ LOGIN = Login(
     Server(Address("https://vault.example.com"), namespace="team"),
     "jwt",
     JwtLogin("shop", "vault"),
-    Pod("shop", "web-0", "uid", "web"),
+    PodInfo("shop", "web-0", "uid", "web"),
 )
 
 

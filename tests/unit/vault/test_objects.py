@@ -6,7 +6,7 @@ import pytest
 
 from keyferry.errors import ClassInvalidError
 from keyferry.vault.files import named_files
-from keyferry.vault.objects import Encoding, VaultObject, parse_objects
+from keyferry.vault.objects import ValueEncoding, VaultObject, parse_objects
 from keyferry.vault.versions import content_version
 
 KEY = b"a" * 32
@@ -20,7 +20,7 @@ def one(text: str) -> VaultObject:
 def test_defaults() -> None:
     """GET, the mode of the call, utf-8, all of the answer."""
     found = one("")
-    assert ("GET", None, None, Encoding.UTF8, "") == (
+    assert ("GET", None, None, ValueEncoding.UTF8, "") == (
         found.request.method,
         found.request.arguments,
         found.mode,
@@ -35,7 +35,7 @@ def test_every_field() -> None:
         "  secretKey: 0123\n  method: put\n  filePermission: 0600\n  encoding: BASE64\n"
         "  secretArgs: {zap: a string, bar: true, baz: 10, no: off}\n  unknown: 1\n"
     )
-    assert ("0123", "PUT", 0o600, Encoding.BASE64) == (
+    assert ("0123", "PUT", 0o600, ValueEncoding.BASE64) == (
         found.key,
         found.request.method,
         found.mode,
@@ -131,4 +131,4 @@ def test_every_file_is_called_by_its_path() -> None:
     (first, second) = named_files(
         {"objects": "- {objectName: a/b, secretPath: x}\n- {objectName: c, secretPath: x}"}
     )
-    assert ("a/b", "c", frozenset()) == (first.path, second.path, first.names)
+    assert ("a/b", "c", frozenset()) == (first.path, second.path, first.aliases)

@@ -11,7 +11,7 @@ import pytest
 
 from keyferry.errors import IdentityError, KeyferryError
 from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, TokenLogin
-from keyferry.vault.params import VaultMount, parse_mount
+from keyferry.vault.params import MountParams, parse_mount
 from keyferry.vault.product import OPENBAO, VAULT, Product
 from keyferry.vault.tls_settings import TlsSettings
 from keyferry.vault_settings import TlsLayer, VaultSettings
@@ -34,7 +34,7 @@ def parse(
     settings: VaultSettings | None = None,
     secrets: Mapping[str, str] | None = None,
     target_path: str = "/t",
-) -> VaultMount:
+) -> MountParams:
     return parse_mount(
         {"roleName": "app", "objects": OBJECTS, **POD, **parameters},
         secrets,
@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_settings() -> None:
     assert ("https://v:8200", "team", "k8s") == (
         login.server.address.base,
         login.server.namespace,
-        login.mount,
+        login.auth_mount,
     )
     assert ("/ca",) == tuple(found.ca_file for found in login.server.tls.cas)
     assert JwtLogin("app", "", "") == login.method
@@ -77,7 +77,7 @@ def test_a_class_counts_before_the_settings() -> None:
     assert ("https://mine/base", "a/b", "team/jwt") == (
         login.server.address.base,
         login.server.namespace,
-        login.mount,
+        login.auth_mount,
     )
     tls = login.server.tls
     assert (TlsLayer(ca_folder="/cas"),) == tls.cas
@@ -108,7 +108,7 @@ def test_openbao_takes_three_prefixes() -> None:
     assert ("https://o", "", "k") == (
         login.server.address.base,
         login.server.namespace,
-        login.mount,
+        login.auth_mount,
     )
     assert ("/env", "/ca") == tuple(layer.ca_file for layer in login.server.tls.cas)
     assert login.server.tls.machine_cas
@@ -189,7 +189,7 @@ def test_methods_of_the_pods_secret() -> None:
 
     def login_of(kind: str, **parameters: str) -> object:
         found = parse({"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=given).login
-        return found.method, found.mount, found.server.tls.client_pem
+        return found.method, found.auth_mount, found.server.tls.client_pem
 
     assert (AppRoleLogin("r", "s"), "approle", b"") == login_of("approle")
     assert (TokenLogin("t"), "token", b"") == login_of("token")
@@ -232,12 +232,12 @@ class TestIdentity:
     ) -> None:
         """Address, namespace, TLS, mount, role, audience, service account."""
         one, other = parse({}).login, parse(parameters).login
-        assert one.key(per_pod=False) != other.key(per_pod=False)
+        assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
     def test_pods_and_renewed_tokens_are_not(self) -> None:
         """Unless the auth method could tell pods apart."""
 
-        def login(uid: str, serial: int) -> VaultMount:
+        def login(uid: str, serial: int) -> MountParams:
             token = service_account_token("shop/web", serial=serial)
             tokens = tokens_json(vault=token)
             return parse(
@@ -248,18 +248,18 @@ class TestIdentity:
             )
 
         one, other = login("1", 1).login, login("2", 2).login
-        assert one.key(per_pod=False) == other.key(per_pod=False)
-        assert one.key(per_pod=True) != other.key(per_pod=True)
+        assert one.identity_parts(per_pod=False) == other.identity_parts(per_pod=False)
+        assert one.identity_parts(per_pod=True) != other.identity_parts(per_pod=True)
 
     def test_another_socket_is_another_vault(self) -> None:
         """Behind a socket there is no host."""
         one, other = (parse({"vaultAddress": f"unix:///run/{name}.sock"}).login for name in "ab")
-        assert one.key(per_pod=False) != other.key(per_pod=False)
+        assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
     def test_another_ca_is_another_identity(self) -> None:
         """Also where both say it themselves, and not where it is."""
         one, other = (TlsSettings(cas=(TlsLayer(ca_pem=pem),)) for pem in ("one", "other"))
-        assert one.key != other.key
+        assert one.identity_parts != other.identity_parts
 
     @pytest.mark.parametrize("claim", ["iss", "sub", "uid"])
     def test_each_claim_that_a_vault_may_bind_a_role_to_is_part_of_it(self, claim: str) -> None:
@@ -270,7 +270,7 @@ class TestIdentity:
             account = {"kubernetes.io": {"serviceaccount": {"uid": claims.pop("uid")}}}
             body = base64.urlsafe_b64encode(json.dumps({**claims, **account}).encode()).decode()
             method = JwtLogin("app", "", f"e30.{body.rstrip('=')}.sig")
-            keys.add(replace(parse({}).login, method=method).key(per_pod=False))
+            keys.add(replace(parse({}).login, method=method).identity_parts(per_pod=False))
         assert 2 == len(keys)
 
     @pytest.mark.parametrize("kind", ["approle", "token", "cert"])
@@ -284,4 +284,4 @@ class TestIdentity:
             ).login
             for number in range(2)
         )
-        assert one.key(per_pod=False) != other.key(per_pod=False)
+        assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)

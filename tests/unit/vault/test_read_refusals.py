@@ -5,29 +5,29 @@ from __future__ import annotations
 import pytest
 
 from keyferry.vault.api_path import parse_api_path
-from keyferry.vault.login import Login, Pod, TokenLogin
+from keyferry.vault.login import Login, PodInfo, TokenLogin
 from keyferry.vault.login_refusals import login_error
 from keyferry.vault.objects import ReadRequest
-from keyferry.vault.read_refusals import Engine, read_error
+from keyferry.vault.read_refusals import SecretsEngine, read_error
 from keyferry.vault.server import Address, Server
 
-LOGIN = Login(Server(Address("https://v/v1"), command="bao"), "token", TokenLogin("x"), Pod())
+LOGIN = Login(Server(Address("https://v/v1"), command="bao"), "token", TokenLogin("x"), PodInfo())
 
 
 @pytest.mark.parametrize(
     ("engine", "path", "look"),
     [
         (
-            Engine("team/kv", "kv", 2),
+            SecretsEngine("team/kv", "kv", 2),
             "team/kv/data/a/b",
             "bao kv list -mount=team/kv a, bao kv metadata get -mount=team/kv a/b.",
         ),
-        (Engine("kv", "kv", 1), "kv/b", "bao kv list -mount=kv /."),
+        (SecretsEngine("kv", "kv", 1), "kv/b", "bao kv list -mount=kv /."),
         (None, "kv/b", "bao list, bao kv metadata get."),
     ],
 )
 def test_where_nothing_is_the_commands_that_show_what_is_there_are_whole(
-    engine: Engine | None, path: str, look: str
+    engine: SecretsEngine | None, path: str, look: str
 ) -> None:
     """They can be pasted: product, mount and folder are those of the path."""
     request = ReadRequest(parse_api_path(path))

@@ -10,72 +10,72 @@ import pytest
 
 from keyferry.contract import Purpose
 from keyferry.errors import ConnectionFailedError, KeyferryError, PlatformError
-from keyferry.vault.version_key import VersionKey
-from tests.fakes.clock import StillClock
+from keyferry.vault.version_key import HmacKey
+from tests.fakes.clock import AutojumpClock
 from tests.fakes.log import captured_log
-from tests.fakes.virtual_time import LoopClock, run_virtually
+from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
 
 F, R = Purpose.FIRST, Purpose.REFRESH
 REFUSED = PlatformError("Secret x: refused", "Give the right.")
-AWAY = ConnectionFailedError("nobody listens")
+UNAVAILABLE = ConnectionFailedError("nobody listens")
 
 
-class Source:
+class FakeKeySource:
     """Implements `KeySource` with a key that a test changes; it counts how often it is read.
 
     Attributes:
         now: the key, or why there is none.
-        takes: seconds for an answer.
+        delay: seconds for an answer.
         reads: how often it was asked.
     """
 
     def __init__(self, now: bytes | KeyferryError) -> None:
         self.now = now
-        self.takes = 0.0
+        self.delay = 0.0
         self.reads = 0
 
-    async def key(self) -> bytes:
+    async def load(self) -> bytes:
         self.reads += 1
-        await asyncio.sleep(self.takes)
+        await asyncio.sleep(self.delay)
         if isinstance(self.now, KeyferryError):
             raise self.now
         return self.now
 
 
-async def mounted(key: VersionKey, purpose: Purpose = F) -> bytes:
+async def mounted(key: HmacKey, purpose: Purpose = F) -> bytes:
     """The key that a mount gets."""
-    key.begin(purpose)
+    key.refresh_in_background(purpose)
     return await key.get()
 
 
-def told(source: Source, story: Callable[[VersionKey], Awaitable[None]]) -> str:
+def run_and_capture_log(source: FakeKeySource, story: Callable[[HmacKey], Awaitable[None]]) -> str:
     """Run a story in virtual time; returns the log."""
 
     async def run() -> None:
-        await story(VersionKey("vault", source, None, LoopClock()))
+        await story(HmacKey("vault", source, None, LoopClock()))
 
     with captured_log() as log:
-        run_virtually(run())
+        run_in_virtual_time(run())
     return log.getvalue()
 
 
 def test_pods_that_start_together_read_it_once() -> None:
     """And all wait for it."""
-    source = Source(b"k")
-    source.takes = 0.5
+    source = FakeKeySource(b"k")
+    source.delay = 0.5
 
-    async def story(key: VersionKey) -> None:
+    async def story(key: HmacKey) -> None:
         assert [b"k"] * 110 == await asyncio.gather(*(mounted(key) for _ in range(110)))
 
-    told(source, story)
+    run_and_capture_log(source, story)
     assert 1 == source.reads
 
 
 def test_another_key_counts_with_the_next_pod_that_starts() -> None:
     """A refresh takes what was read in the last minute."""
-    source = Source(b"old")
+    source = FakeKeySource(b"old")
 
-    async def story(key: VersionKey) -> None:
+    async def story(key: HmacKey) -> None:
         assert b"old" == await mounted(key)
         source.now = b"new"
         await asyncio.sleep(1)
@@ -85,18 +85,18 @@ def test_another_key_counts_with_the_next_pod_that_starts() -> None:
         await asyncio.sleep(60)
         assert b"newest" == await mounted(key, R)
 
-    assert "" == told(source, story)
+    assert "" == run_and_capture_log(source, story)
     assert 3 == source.reads
 
 
-@pytest.mark.parametrize(("error", "seconds"), [(REFUSED, 300), (AWAY, 30)])
+@pytest.mark.parametrize(("error", "seconds"), [(REFUSED, 300), (UNAVAILABLE, 30)])
 def test_without_it_a_key_of_our_own_counts_and_it_is_asked_for_seldom(
     error: KeyferryError, seconds: float
 ) -> None:
     """The log says it once."""
-    source = Source(error)
+    source = FakeKeySource(error)
 
-    async def story(key: VersionKey) -> None:
+    async def story(key: HmacKey) -> None:
         own = await mounted(key)
         assert 32 == len(own)
         await asyncio.sleep(seconds - 1)
@@ -108,47 +108,47 @@ def test_without_it_a_key_of_our_own_counts_and_it_is_asked_for_seldom(
         await asyncio.sleep(seconds)
         assert b"k" == await mounted(key)
 
-    log = told(source, story)
+    log = run_and_capture_log(source, story)
     assert 3 == source.reads
     assert 1 == log.count("made with the key of this node")
     assert error.problem in log
 
 
-@pytest.mark.parametrize("error", [REFUSED, AWAY])
+@pytest.mark.parametrize("error", [REFUSED, UNAVAILABLE])
 def test_what_was_read_last_goes_on_to_count(error: KeyferryError) -> None:
     """A right that is taken away, or an API that is away, is no rotation."""
-    source = Source(b"k")
+    source = FakeKeySource(b"k")
 
-    async def story(key: VersionKey) -> None:
+    async def story(key: HmacKey) -> None:
         assert b"k" == await mounted(key)
         source.now = error
         await asyncio.sleep(3600)
         assert b"k" == await mounted(key)
 
-    assert "the key that was read last" in told(source, story)
+    assert "the key that was read last" in run_and_capture_log(source, story)
 
 
 def test_a_mount_does_not_wait_for_an_api_that_hangs() -> None:
     """Not longer than for one look, and those after it not at all."""
-    source = Source(b"k")
-    source.takes = 3600
+    source = FakeKeySource(b"k")
+    source.delay = 3600
 
-    async def story(key: VersionKey) -> None:
+    async def story(key: HmacKey) -> None:
         loop = asyncio.get_running_loop()
         own = await mounted(key)
         assert 2 == loop.time()
         assert own == await mounted(key)
         assert 2 == loop.time()
 
-    assert "does not answer in time" in told(source, story)
+    assert "does not answer in time" in run_and_capture_log(source, story)
 
 
 def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:
     """And the end of the provider ends the look."""
-    source = Source(b"k")
-    source.takes = 1
+    source = FakeKeySource(b"k")
+    source.delay = 1
 
-    async def story(key: VersionKey) -> None:
+    async def story(key: HmacKey) -> None:
         first = asyncio.create_task(mounted(key))
         second = asyncio.create_task(mounted(key))
         await asyncio.sleep(0.1)
@@ -156,20 +156,20 @@ def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:
         assert b"k" == await second
         await asyncio.sleep(1)
         now = asyncio.get_running_loop().time
-        key.begin(F)
+        key.refresh_in_background(F)
         before = now()
         await key.close()
         assert before == now()
         assert b"k" == await key.get()
 
-    told(source, story)
+    run_and_capture_log(source, story)
 
 
 async def test_the_key_of_a_node_outlives_the_process(tmp_path: Path) -> None:
     """Without a cluster nothing is logged."""
     path = tmp_path / "vault-hmac.key"
     with captured_log() as log:
-        keys = [VersionKey("vault", None, path, StillClock()) for _ in range(2)]
+        keys = [HmacKey("vault", None, path, AutojumpClock()) for _ in range(2)]
         found = [await mounted(key) for key in keys]
     assert [path.read_bytes()] * 2 == found
     assert "" == log.getvalue()
@@ -179,7 +179,7 @@ async def test_a_file_that_cannot_be_used_fails_no_mount(tmp_path: Path) -> None
     """A key of the process counts, and the log says why, once."""
     path = tmp_path / "vault-hmac.key"
     path.symlink_to("elsewhere")
-    key = VersionKey("vault", None, path, StillClock())
+    key = HmacKey("vault", None, path, AutojumpClock())
     with captured_log() as log:
         found = await asyncio.gather(*(mounted(key) for _ in range(5)))
     assert 1 == len(set(found))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keyferry.contract import SecretFile
-from tests.fakes.volume import content, layout_problems, read_once, read_through_links
+from tests.fakes.volume import content, layout_problems, read_current, read_through_links
 
 
 def file(path: str, text: str = "x", mode: int = 0o644) -> SecretFile:
@@ -16,7 +16,7 @@ def file(path: str, text: str = "x", mode: int = 0o644) -> SecretFile:
 
 def check(root: Path, *files: SecretFile) -> None:
     """The volume holds exactly these files, in exactly the layout."""
-    assert content(*files) == read_once(root)
+    assert content(*files) == read_current(root)
     assert {f.path: f.contents for f in files} == read_through_links(root)
     assert [] == layout_problems(root)
 

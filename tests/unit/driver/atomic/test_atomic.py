@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyferry.contract import SecretFile
-from keyferry.driver.atomic import NOTHING_WRITTEN, Written, is_written, write_volume
+from keyferry.driver.atomic import NO_CHANGES, FileChanges, is_written, write_volume
 from keyferry.errors import FilesInvalidError, VolumeError
-from keyferry.paths import path_clash
-from tests.fakes.volume import Content, content, current, read_whole
+from keyferry.paths import path_conflict
+from tests.fakes.volume import Content, content, current_dir, read_consistent
 from tests.unit.driver.atomic.sets import check, file
 
 # --- the layout -----------------------------------------------------------------------------------
@@ -25,9 +25,9 @@ from tests.unit.driver.atomic.sets import check, file
 def test_files_lie_in_a_stamped_folder_behind_one_swapped_link(root: Path) -> None:
     """The layout that upstream writes, names and link targets included."""
     files = (file("a"), file("d/e"), file("d/f/g"))
-    assert Written(added=("a", "d/e", "d/f/g")) == write_volume(root, files)
+    assert FileChanges(added=("a", "d/e", "d/f/g")) == write_volume(root, files)
     check(root, *files)
-    assert {"..data", "a", "d", current(root)} == {entry.name for entry in root.iterdir()}
+    assert {"..data", "a", "d", current_dir(root)} == {entry.name for entry in root.iterdir()}
     assert "..data/d" == str((root / "d").readlink())
 
 
@@ -58,14 +58,14 @@ def test_what_is_written_belongs_to_the_group_of_the_root(root: Path) -> None:
         )
         for folder in (root / "..data/d", root / "..data/"):
             assert (group, 0o2755) == (folder.stat().st_gid, stat.S_IMODE(folder.stat().st_mode))
-    assert NOTHING_WRITTEN == write_volume(root, (file("d/a", "new", mode=0o440),))
+    assert NO_CHANGES == write_volume(root, (file("d/a", "new", mode=0o440),))
 
 
 def test_bits_beyond_the_permissions_are_dropped(root: Path) -> None:
     """A provider cannot have a set-user-id file made."""
     write_volume(root, (file("a", mode=0o4755),))
     assert 0o755 == stat.S_IMODE((root / "a").stat().st_mode)
-    assert NOTHING_WRITTEN == write_volume(root, (file("a", mode=0o4755),))
+    assert NO_CHANGES == write_volume(root, (file("a", mode=0o4755),))
 
 
 def test_any_bytes_are_written_as_they_are(root: Path) -> None:
@@ -92,28 +92,28 @@ def test_an_unchanged_set_touches_nothing(root: Path) -> None:
     files = (file("a"), file("d/e"))
     write_volume(root, files)
     before = stamps(root)
-    assert NOTHING_WRITTEN == write_volume(root, files)
-    assert not NOTHING_WRITTEN
+    assert NO_CHANGES == write_volume(root, files)
+    assert not NO_CHANGES
     assert before == stamps(root)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "written"),
     [
-        ((file("a", "1"),), (file("a", "2"),), Written(changed=("a",))),
-        ((file("a"),), (file("a", mode=0o600),), Written(changed=("a",))),
-        ((file("a"), file("b")), (file("a"),), Written(removed=("b",))),
-        ((file("d/a"), file("d/b")), (file("d/a"),), Written(removed=("d/b",))),
-        ((file("d/a"), file("b")), (file("b"),), Written(removed=("d/a",))),
-        ((file("a"),), (file("a/b"),), Written(added=("a/b",), removed=("a",))),
-        ((file("a/b"),), (file("a"),), Written(added=("a",), removed=("a/b",))),
-        ((file("a/b"),), (file("a/b/c"),), Written(added=("a/b/c",), removed=("a/b",))),
-        ((file("a"),), (file("b"),), Written(added=("b",), removed=("a",))),
-        ((file("a"),), (file("a"), file("b")), Written(added=("b",))),
+        ((file("a", "1"),), (file("a", "2"),), FileChanges(changed=("a",))),
+        ((file("a"),), (file("a", mode=0o600),), FileChanges(changed=("a",))),
+        ((file("a"), file("b")), (file("a"),), FileChanges(removed=("b",))),
+        ((file("d/a"), file("d/b")), (file("d/a"),), FileChanges(removed=("d/b",))),
+        ((file("d/a"), file("b")), (file("b"),), FileChanges(removed=("d/a",))),
+        ((file("a"),), (file("a/b"),), FileChanges(added=("a/b",), removed=("a",))),
+        ((file("a/b"),), (file("a"),), FileChanges(added=("a",), removed=("a/b",))),
+        ((file("a/b"),), (file("a/b/c"),), FileChanges(added=("a/b/c",), removed=("a/b",))),
+        ((file("a"),), (file("b"),), FileChanges(added=("b",), removed=("a",))),
+        ((file("a"),), (file("a"), file("b")), FileChanges(added=("b",))),
     ],
 )
 def test_a_new_set_replaces_the_old_one_whole(
-    root: Path, old: tuple[SecretFile, ...], new: tuple[SecretFile, ...], written: Written
+    root: Path, old: tuple[SecretFile, ...], new: tuple[SecretFile, ...], written: FileChanges
 ) -> None:
     """Content, mode, removal, nesting, a file that becomes a folder and back."""
     write_volume(root, old)
@@ -125,13 +125,13 @@ def test_a_new_set_replaces_the_old_one_whole(
 def test_an_empty_set_empties_the_volume(root: Path) -> None:
     """No file is a set of files, too."""
     write_volume(root, (file("a"),))
-    assert Written(removed=("a",)) == write_volume(root, ())
+    assert FileChanges(removed=("a",)) == write_volume(root, ())
     check(root)
 
 
 def test_the_first_write_counts_even_when_it_is_empty(root: Path) -> None:
     """A volume of no files is written, not forgotten."""
-    assert NOTHING_WRITTEN == write_volume(root, ())
+    assert NO_CHANGES == write_volume(root, ())
     assert is_written(root)
 
 
@@ -141,7 +141,7 @@ names = st.sampled_from(["a", "b", "c/a", "c/b", "c", "b/x/y", ".h"])
 sets = st.lists(
     st.builds(SecretFile, names, st.sampled_from([0o600, 0o644]), st.binary(max_size=3)),
     max_size=5,
-).filter(lambda files: path_clash(f.path for f in files) is None)
+).filter(lambda files: path_conflict(f.path for f in files) is None)
 
 
 @settings(deadline=None, max_examples=60)
@@ -216,7 +216,7 @@ def test_a_reader_never_sees_a_mix(root: Path) -> None:
 
     def read() -> None:
         while not over.is_set():
-            seen.append(read_whole(root))
+            seen.append(read_consistent(root))
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.driver.atomic import (
-    holds_foreign_files,
+    has_provider_written_files,
     is_written,
     looks_like_volume,
     read_volume,
@@ -17,7 +17,7 @@ from keyferry.driver.atomic import (
 )
 from keyferry.errors import VolumeError
 from tests.fakes.killed_writer import SCENARIOS
-from tests.fakes.volume import content, read_below, read_once
+from tests.fakes.volume import content, read_current, read_tree
 from tests.unit.driver.atomic.sets import check, entries, file
 
 # --- what a killed process, or another writer, left behind ----------------------------------------
@@ -98,9 +98,9 @@ def test_a_writer_killed_at_any_point_leaves_one_whole_set(tmp_path: Path, scena
     for number in range(deaths + 1):
         root = tmp_path / str(number)
         if before is None and not is_written(root):
-            assert not holds_foreign_files(root)
+            assert not has_provider_written_files(root)
         else:
-            assert read_once(root) in [content(*(before or after)), content(*after)]
+            assert read_current(root) in [content(*(before or after)), content(*after)]
         assert looks_like_volume(root)
         third = (*after, file("third"))
         write_volume(root, after if number % 2 else third)
@@ -169,11 +169,11 @@ def test_what_is_ours_and_what_is_not_is_told_apart(
             (root / "..x").write_text("x")
         case _:
             pass
-    assert (ours, foreign) == (looks_like_volume(root), holds_foreign_files(root))
+    assert (ours, foreign) == (looks_like_volume(root), has_provider_written_files(root))
 
 
 def test_reading_below_a_folder_sees_modes_and_bytes(tmp_path: Path) -> None:
     """The tests' own reader is worth its salt."""
     (tmp_path / "a").write_text("x")
     (tmp_path / "a").chmod(0o641)
-    assert {"a": (0o641, b"x")} == read_below(tmp_path)
+    assert {"a": (0o641, b"x")} == read_tree(tmp_path)

@@ -9,12 +9,12 @@ import yaml
 
 from keyferry.contract import ObjectVersion
 from keyferry.store.interface import (
+    DesiredSecret,
     Event,
     EventType,
     OwnerReference,
     PodRef,
     PodStatus,
-    SecretManifest,
 )
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ STATUS = PodStatus(
     node="node-1",
     objects=(ObjectVersion("secret/a", "v1"), ObjectVersion("secret/b", "")),
 )
-SECRET = SecretManifest(
+SECRET = DesiredSecret(
     namespace="shop",
     name="db",
     type="Opaque",

@@ -63,15 +63,15 @@ class TestEvents:
         await store.record_event(event())
         await store.record_event(event(message="other"))
         await store.record_event(event(reason="Other"))
-        await store.record_event(replace(event(), about=replace(POD, uid="new")))
+        await store.record_event(replace(event(), involved_object=replace(POD, uid="new")))
 
         assert 4 == len(list(folder.iterdir()))
 
     @pytest.mark.parametrize("name", ["../x", "", "A"])
     async def test_never_raises(self, store: ManifestsStore, out: Path, name: str) -> None:
         """An event that cannot be written is lost, and nothing else happens."""
-        await store.record_event(replace(event(), about=replace(POD, name=name)))
-        await store.record_event(replace(event(), about=replace(POD, namespace=name)))
+        await store.record_event(replace(event(), involved_object=replace(POD, name=name)))
+        await store.record_event(replace(event(), involved_object=replace(POD, namespace=name)))
 
         assert [] == everything(out)
 
@@ -99,7 +99,7 @@ class TestEvents:
         self, store: ManifestsStore, folder: Path
     ) -> None:
         """The name of the event stays one that Kubernetes accepts."""
-        await store.record_event(replace(event(), about=replace(POD, name="a" * 253)))
+        await store.record_event(replace(event(), involved_object=replace(POD, name="a" * 253)))
 
         (path,) = folder.iterdir()
         manifest = read(path)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import StoreError
-from keyferry.store.interface import SecretManifest
+from keyferry.store.interface import DesiredSecret
 from keyferry.store.manifests import ManifestsStore
 from tests.unit.store.manifests.folder import DEPLOYMENT, SECRET, Clock, everything, read
 
@@ -250,7 +250,7 @@ async def test_every_secret_round_trips(
     """What is written is what PyYAML reads, and what the store finds equal again."""
     out = tmp_path_factory.mktemp("out")
     store = ManifestsStore(out, out, clock=Clock())
-    secret = SecretManifest(namespace, name, secret_type, data, texts, texts, (DEPLOYMENT,))
+    secret = DesiredSecret(namespace, name, secret_type, data, texts, texts, (DEPLOYMENT,))
 
     assert (await store.apply_secret(secret)).changed
     assert not (await store.apply_secret(secret)).changed

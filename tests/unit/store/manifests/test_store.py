@@ -39,7 +39,7 @@ class TestVolumeGone:
         await store.apply_secret(replace(SECRET, owners=(owner,)))
         await store.apply_secret(replace(SECRET, name="db-2", owners=(owner,)))
 
-        await store.volume_gone(STATUS.target_path)
+        await store.volume_removed(STATUS.target_path)
 
         assert [] == everything(out)
 
@@ -48,7 +48,7 @@ class TestVolumeGone:
         owners = [await store.apply_pod_status(s) for s in (STATUS, self.OTHER)]
         await store.apply_secret(replace(SECRET, owners=tuple(owners)))
 
-        await store.volume_gone(STATUS.target_path)
+        await store.volume_removed(STATUS.target_path)
 
         manifest = read(out / "secrets/shop/db.yaml")
         assert isinstance(manifest, dict)
@@ -56,7 +56,7 @@ class TestVolumeGone:
         assert [owners[1].uid] == [reference["uid"] for reference in references]
         assert self.OTHER == await store.find_pod_status("shop", self.OTHER.name)
 
-        await store.volume_gone(self.OTHER.target_path)
+        await store.volume_removed(self.OTHER.target_path)
 
         assert [] == everything(out)
 
@@ -73,7 +73,7 @@ class TestVolumeGone:
         await store.record_event(event())
         before = [n for n in everything(out) if not n.startswith("secretproviderclass")]
 
-        await store.volume_gone(STATUS.target_path)
+        await store.volume_removed(STATUS.target_path)
 
         assert before == everything(out)
 
@@ -83,7 +83,7 @@ class TestVolumeGone:
         await store.apply_secret(replace(SECRET, owners=(owner,)))
         (out / "secretproviderclasspodstatuses/shop/web-0-shop-web.yaml").unlink()
 
-        await store.volume_gone("/any/other/mount")
+        await store.volume_removed("/any/other/mount")
 
         assert not (out / "secrets").exists()
 
@@ -96,13 +96,13 @@ class TestVolumeGone:
         for damage in ("[", "status: 1"):
             (out / "secretproviderclasspodstatuses/shop/damaged.yaml").write_text(damage)
 
-            await store.volume_gone(STATUS.target_path)
+            await store.volume_removed(STATUS.target_path)
 
             assert (out / "secrets/shop/db.yaml").exists()
 
     async def test_of_nothing_makes_nothing(self, store: ManifestsStore, out: Path) -> None:
         """Before anything was written there is no folder, and none is made."""
-        await store.volume_gone(STATUS.target_path)
+        await store.volume_removed(STATUS.target_path)
 
         assert not out.exists()
 
@@ -119,5 +119,5 @@ class TestWithoutOutput:
         assert STATUS.name == owner.name
         assert not (await store.apply_secret(SECRET)).changed
         await store.record_event(event())
-        await store.volume_gone(STATUS.target_path)
+        await store.volume_removed(STATUS.target_path)
         assert await store.find_pod_status("shop", STATUS.name) is None
