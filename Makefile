@@ -28,6 +28,7 @@ check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stub
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python -m mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 	@scripts/proto.sh --check
 

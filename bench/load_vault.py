@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from bench.processes import ProcessUsage, process_usage
-from keyferry.devvault.authority import CA_FILE, write_server_certificate
+from keyferry_devvault.crypto.development_ca import CA_FILE, write_server_certificate
 from tests.compat.world import CLOUD_PORT
 from tests.e2e.children import Child, Children
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.cli.driver import DRIVER_FLAGS
-from keyferry.cli.provider_fronts import provider_command
+from keyferry.cli.provider_commands import provider_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from keyferry.cli.goflags import GoFlag
+    from keyferry.cli.flags.go_flags import GoFlag
 
 _HEAD = """\
 # Flags

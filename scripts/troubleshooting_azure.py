@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
-from keyferry.answers import ErrorResponse, retryable_error
-from keyferry.azure.aadsts import EXPLANATIONS
-from keyferry.azure.identity_choice import choose_identity, enabled_switch
-from keyferry.azure.modes import (
+from keyferry.errors import KeyferryError
+from keyferry.net.connection_errors import connection_problem
+from keyferry.net.http_responses import ErrorResponse, retryable_error
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.azure.auth.aadsts import EXPLANATIONS
+from keyferry.providers.azure.auth.access_token import (
+    MalformedTokenResponseError,
+    TokenRefusedError,
+    TokenResponse,
+)
+from keyferry.providers.azure.auth.identity import (
     ArcIdentity,
     Identity,
     IdentityBinding,
@@ -23,18 +30,11 @@ from keyferry.azure.modes import (
     VmManagedIdentity,
     WorkloadIdentity,
 )
-from keyferry.azure.objects import ObjectRef, ObjectType
-from keyferry.azure.service_account import ServiceAccountToken
-from keyferry.azure.token_errors import token_failure
-from keyferry.azure.token_source import (
-    MalformedTokenResponseError,
-    TokenRefusedError,
-    TokenResponse,
-)
-from keyferry.azure.vault_refusals import RequestContext, error_for_response
-from keyferry.connection_errors import connection_problem
-from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT_TOKENS
-from keyferry.errors import KeyferryError
+from keyferry.providers.azure.auth.identity_params import choose_identity, enabled_switch
+from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+from keyferry.providers.azure.auth.token_errors import token_failure
+from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
+from keyferry.providers.azure.objects import ObjectRef, ObjectType
 from scripts.troubleshooting_table import Row, cell, table
 
 if TYPE_CHECKING:

@@ -14,19 +14,19 @@ import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 
 from keyferry.errors import KeyferryError
-from keyferry.vault.answer import VaultResponse
-from keyferry.vault.login import AppRoleLogin, CertLogin, JwtLogin, Login, PodInfo
-from keyferry.vault.login_refusals import login_error
-from keyferry.vault.objects import parse_objects
-from keyferry.vault.params import parse_mount
-from keyferry.vault.pod_tokens import DisabledTokenRequester
-from keyferry.vault.product import VAULT
-from keyferry.vault.read_refusals import SecretsEngine, read_error
-from keyferry.vault.render import render
-from keyferry.vault.server import Server, parse_address
-from keyferry.vault.unavailable import unavailable_error
-from keyferry.vault.unreachable import tls_required_problem, vault_connection_problem
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogin, Login, PodInfo
+from keyferry.providers.vault.auth.login_errors import login_error
+from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
+from keyferry.providers.vault.http.http_errors import unavailable_error
+from keyferry.providers.vault.http.response import VaultResponse
+from keyferry.providers.vault.http.server import Server, parse_address
+from keyferry.providers.vault.http.unreachable import tls_required_problem, vault_connection_problem
+from keyferry.providers.vault.objects import parse_objects
+from keyferry.providers.vault.params import parse_mount
+from keyferry.providers.vault.product import VAULT
+from keyferry.providers.vault.read.content import render
+from keyferry.providers.vault.read.read_errors import SecretsEngine, read_error
+from keyferry.providers.vault_settings import VaultSettings
 from scripts.troubleshooting_table import Row, table
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, settings
 
-from keyferry.driver.mounts import can_mount
+from keyferry.driver.volumes.mounter import can_mount
 from tests.fakes.mounts import mounted_below, unmount_below
 
 MARKERS = {

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from keyferry.devvault.clouds import IMDS_HOST
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.journal import RequestLog
-from keyferry.https import DevRedirect
+from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.clouds import IMDS_HOST
+from keyferry_devvault.request_log import RequestLog
+from keyferry_devvault.storage.data import DevVaultData
 from tests.compat.world import CLOUD_PORT, relay
 from tests.e2e.children import Children
 from tests.fakes.devvault import DevVault

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyferry.store.present_secret import (
+from keyferry.kubernetes.live_secret import (
     CLASS_ANNOTATION,
     CLASS_VERSION_ANNOTATION,
     FETCHED_AT_ANNOTATION,

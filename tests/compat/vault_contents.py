@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from keyferry.devvault.model import SecretAttributes
+from keyferry_devvault.model import SecretAttributes
 from tests.compat.stacks import PAIRINGS
 from tests.fakes.devvault import DEFAULT_TENANT, CertificateSpec, DevVault
 from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key

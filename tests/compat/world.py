@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from keyferry.devvault.clouds import IMDS_HOST
+from keyferry_devvault.clouds import IMDS_HOST
 from tests.e2e.cluster.network import enter_own_network
 from tests.e2e.cluster.programs import Programs
 

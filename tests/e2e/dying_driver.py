@@ -24,10 +24,10 @@ from importlib import import_module
 from pathlib import Path
 
 from keyferry.cli.driver import DRIVER_FLAGS, settings_from
-from keyferry.cli.goflags import parse_flags
+from keyferry.cli.flags.go_flags import parse_flags
 from keyferry.driver.daemon import run_driver
-from keyferry.driver.mounts import TmpfsMounter
-from keyferry.logs import configure_logs
+from keyferry.driver.volumes.mounter import TmpfsMounter
+from keyferry.telemetry.logs import configure_logs
 
 _PATH_ARGUMENT = {
     "os.mkdir": 0,
@@ -46,7 +46,7 @@ _PATH_ARGUMENT = {
 _FOLDER_ARGUMENT = {"os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.symlink": 2, "os.rename": 3}
 """Which one is the descriptor of the folder that a relative path begins in."""
 
-_HEAVY = ("keyferry.azure.provider", "keyferry.certs")
+_HEAVY = ("keyferry.providers.azure.provider", "keyferry.formats.certs")
 """What a driver imports only when it is needed."""
 
 

@@ -27,10 +27,10 @@ from pathlib import Path
 import grpc
 import yaml
 
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.journal import RequestLog
-from keyferry.https import DevRedirect
+from keyferry.net.http_client import DevRedirect
 from keyferry.proto import csi_pb2 as csi
+from keyferry_devvault.request_log import RequestLog
+from keyferry_devvault.storage.data import DevVaultData
 from tests.e2e.children import PATIENCE_SECONDS, Child, Children, ending_children
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.fakes.mounts import mounted_below, unmount_below

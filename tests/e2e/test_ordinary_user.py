@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.journal import RequestLog
-from keyferry.https import DevRedirect
+from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.request_log import RequestLog
+from keyferry_devvault.storage.data import DevVaultData
 from tests.e2e.children import ending_children
 from tests.e2e.node import MACHINE, Node
 from tests.fakes.devvault import DevVault

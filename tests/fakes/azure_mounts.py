@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, MountCall
 from keyferry.errors import Code, KeyferryError
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, MountCall
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.devvault import DEFAULT_TENANT
 
 

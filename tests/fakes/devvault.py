@@ -17,14 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from keyferry.devvault.certificate_store import CertificateSpec
-from keyferry.devvault.cluster import kubelet_tokens
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import RequestKind
-from keyferry.devvault.identity_proofs import PodAssignment
-from keyferry.devvault.journal import RequestLog, RequestRecord
-from keyferry.devvault.key_material import generate_key, key_pem
-from keyferry.devvault.model import (
+from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.crypto.key_material import generate_key, key_pem
+from keyferry_devvault.entra.service_account_tokens import kubelet_tokens
+from keyferry_devvault.http_types import RequestKind
+from keyferry_devvault.model import (
     CLUSTER_ISSUER,
     DEFAULT_TENANT,
     EXCHANGE_AUDIENCE,
@@ -38,8 +35,11 @@ from keyferry.devvault.model import (
     SecretAttributes,
     Tuning,
 )
-from keyferry.devvault.server import serve
-from keyferry.https import DevRedirect
+from keyferry_devvault.request_log import RequestLog, RequestRecord
+from keyferry_devvault.server import serve
+from keyferry_devvault.storage.certificates import CertificateSpec
+from keyferry_devvault.storage.credentials import PodAssignment
+from keyferry_devvault.storage.data import DevVaultData
 
 __all__ = [
     "DEFAULT_TENANT",

@@ -22,22 +22,22 @@ import grpc
 import yaml
 from google.protobuf.message import Message
 
-from keyferry.contract import Provider
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import Engine, EngineDependencies, running_engine
-from keyferry.driver.expiry_watch import ExpiryMonitor
-from keyferry.driver.mounts import DirectoryMounter, Mounter, TmpfsMounter, can_mount
-from keyferry.driver.plugins import Providers
-from keyferry.economy.hub import Fetcher
-from keyferry.grpc_edge import serving_grpc
-from keyferry.logs import configure_logs
-from keyferry.metrics import Metrics
+from keyferry.driver.providers import Providers
+from keyferry.driver.status.expiry_monitor import ExpiryMonitor
+from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter, TmpfsMounter, can_mount
+from keyferry.kubernetes import ObjectStore
+from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.net.grpc_server import serving_grpc
+from keyferry.net.sockets import parse_endpoint
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers import PROVIDERS
-from keyferry.reminders import Deduplicator
-from keyferry.sockets import parse_endpoint
-from keyferry.store import ObjectStore
-from keyferry.store.manifests import ManifestsStore
+from keyferry.providers.api import Provider
+from keyferry.providers.registry import PROVIDERS
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.telemetry.deduplicator import Deduplicator
+from keyferry.telemetry.logs import configure_logs
+from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import ManualClock
 
 NODE = "node-1"

@@ -5,9 +5,9 @@ provider = AzureProvider(https, forgetful(StillClock()))
 
 from __future__ import annotations
 
-from keyferry.economy.errand import RetryingCaller
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.retrying_caller import RetryingCaller
+from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import AutojumpClock
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from keyferry.https import DevRedirect
+from keyferry.net.http_client import DevRedirect
 from tests.fakes.vault_peer import issue_certificate, new_ec_key
 
 

@@ -14,9 +14,9 @@ from itertools import count
 from pathlib import Path
 from types import FrameType
 
-from keyferry.contract import SecretFile
-from keyferry.driver import atomic
-from keyferry.driver.atomic import write_volume
+from keyferry.driver.volumes import atomic_writer
+from keyferry.driver.volumes.atomic_writer import write_volume
+from keyferry.providers.api import SecretFile
 
 Scenario = tuple[tuple[SecretFile, ...] | None, tuple[SecretFile, ...]]
 KILLED_EXIT_CODE = 9
@@ -76,7 +76,7 @@ def _die_at(number: int) -> None:
         left -= 1
 
     def trace(frame: FrameType, event: str, _: object) -> object:
-        if frame.f_code.co_filename != atomic.__file__:
+        if frame.f_code.co_filename != atomic_writer.__file__:
             return None
         if event == "line":
             step()

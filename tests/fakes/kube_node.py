@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from keyferry.driver.mounts import DirectoryMounter, Mounter
+from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter
+from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.proto import csi_pb2 as csi
-from keyferry.store.kube import KubeStore, open_kube_store
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.kube_api import KubeApiServer, class_manifest
 from tests.fakes.provider import ScriptedProvider

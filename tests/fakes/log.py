@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
 
-from keyferry.logs import configure_logs
+from keyferry.telemetry.logs import configure_logs
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from typing import Any
 
 import grpc
 
-from keyferry.contract import (
+from keyferry.net.grpc_server import Context
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.api import (
     MountCall,
     MountResult,
     ObjectVersion,
@@ -25,9 +27,7 @@ from keyferry.contract import (
     decode_call,
     encode_result,
 )
-from keyferry.expiry import ExpiringLease
-from keyferry.grpc_edge import Context
-from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.expiry import ExpiringLease
 
 MountHandler = Callable[[wire.MountRequest, Context], Awaitable[wire.MountResponse]]
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from keyferry.store.interface import ApplyOutcome
+from keyferry.kubernetes.objects import ApplyOutcome
 from tests.fakes.store_suite import (
     CLAIM,
     CLAIMED_SECRET,

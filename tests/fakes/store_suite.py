@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 import pytest
 
-from keyferry.contract import ObjectVersion
 from keyferry.errors import (
     ClassInvalidError,
     ClassNotFoundError,
@@ -21,7 +20,7 @@ from keyferry.errors import (
     SecretNotManagedError,
     StoreError,
 )
-from keyferry.store.interface import (
+from keyferry.kubernetes.objects import (
     ApplyOutcome,
     ClassRef,
     DesiredSecret,
@@ -34,6 +33,7 @@ from keyferry.store.interface import (
     RefreshCondition,
     SecretClaim,
 )
+from keyferry.providers.api import ObjectVersion
 from tests.fakes.kube_api import class_manifest
 
 POD = PodRef("shop", "web-0", "0b5c-uid")

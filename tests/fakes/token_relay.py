@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from yarl import URL
 
-from keyferry.devvault.authority import write_server_certificate
-from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
+from keyferry_devvault.crypto.development_ca import write_server_certificate
 from tests.fakes.devvault import DevVault
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from keyferry.contract import (
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -23,13 +24,12 @@ from keyferry.contract import (
     MountCall,
     MountResult,
 )
-from keyferry.economy.hub import Fetcher
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.vault.params import parse_mount
-from keyferry.vault.product import VAULT, Product
-from keyferry.vault.provider import VaultProvider
-from keyferry.vault.server import Server
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault.http.server import Server
+from keyferry.providers.vault.params import parse_mount
+from keyferry.providers.vault.product import VAULT, Product
+from keyferry.providers.vault.provider import VaultProvider
+from keyferry.providers.vault_settings import VaultSettings
+from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.vault_api import VaultApi

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall, MountResult
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult
+from keyferry.providers.azure.provider import AzureProvider
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_certificates
 
-from keyferry.contract import ObjectVersion
 from keyferry.errors import ObjectNotFoundError
+from keyferry.providers.api import ObjectVersion
 from tests.fakes.vault_peer import (
     KeyVaultPeer,
     entry,

@@ -7,7 +7,7 @@ import re
 import stat
 from pathlib import Path
 
-from keyferry.contract import SecretFile
+from keyferry.providers.api import SecretFile
 
 TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+")
 

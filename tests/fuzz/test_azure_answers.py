@@ -11,11 +11,11 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.errors import KeyferryError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.provider_settings import ProviderSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.hostile_vault import TOKEN, HostileKeyVault, HostileResponse, hostile_keyvault

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.azure.files import named_files
-from keyferry.azure.objects import MAX_FILES, KeyVaultObject, parse_objects
 from keyferry.errors import ClassInvalidError
-from keyferry.paths import path_problem
+from keyferry.formats.volume_paths import path_problem
+from keyferry.providers.azure.files import named_files
+from keyferry.providers.azure.objects import MAX_FILES, KeyVaultObject, parse_objects
 from tests.fuzz.messages import check_message
 
 FIELDS = [

@@ -14,8 +14,8 @@ from cryptography.x509 import load_pem_x509_certificates
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from keyferry.certs.bundle import pkcs12_to_pem, split_pem
-from keyferry.certs.chain import order_chain
+from keyferry.formats.certs.bundle import pkcs12_to_pem, split_pem
+from keyferry.formats.certs.chain import order_chain
 from tests.fakes.vault_peer import (
     IssuedCertificate,
     PrivateKey,

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from keyferry.contract import (
+from keyferry.errors import InternalError, KeyferryError
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -21,11 +23,9 @@ from keyferry.contract import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.errors import InternalError, KeyferryError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.vault.product import OPENBAO, VAULT
-from keyferry.vault.provider import VaultProvider
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.providers.vault.provider import VaultProvider
+from keyferry.providers.vault_settings import VaultSettings
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.hostile_api import HostileVaultApi, hostile_vault_api, http_response

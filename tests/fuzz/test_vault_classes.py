@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from keyferry.errors import ClassInvalidError, KeyferryError, PlatformError
-from keyferry.go_json import read_json
-from keyferry.paths import path_problem
-from keyferry.vault.api_path import ApiPath, parse_api_path
-from keyferry.vault.environment import read_environment
-from keyferry.vault.files import named_files
-from keyferry.vault.objects import VaultObject, parse_objects
-from keyferry.vault.params import parse_mount
-from keyferry.vault.product import OPENBAO, VAULT
-from keyferry.vault.server import Address, parse_address
-from keyferry.vault_settings import VaultSettings
+from keyferry.formats.go_json import read_json
+from keyferry.formats.volume_paths import path_problem
+from keyferry.providers.vault.api_path import ApiPath, parse_api_path
+from keyferry.providers.vault.environment import read_environment
+from keyferry.providers.vault.files import named_files
+from keyferry.providers.vault.http.server import Address, parse_address
+from keyferry.providers.vault.objects import VaultObject, parse_objects
+from keyferry.providers.vault.params import parse_mount
+from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.providers.vault_settings import VaultSettings
 from tests.fuzz.messages import check_message
 
 CANARY = "canary-value"

@@ -12,10 +12,8 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from keyferry.azure.modes import Identity, profile
-from keyferry.azure.params import parse_mount
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import (
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
@@ -23,7 +21,9 @@ from keyferry.contract import (
     MountCall,
     SecretFile,
 )
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.identity import Identity, profile
+from keyferry.providers.azure.params import parse_mount
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.economy import uncached_fetcher

@@ -30,10 +30,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificates
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import RequestKind
-from keyferry.devvault.model import Permission
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
+from keyferry_devvault.model import Permission
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.microsoft import MicrosoftClients, microsoft_clients

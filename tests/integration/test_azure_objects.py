@@ -1,4 +1,4 @@
-"""keyferry.azure reads every type of object from the development vault."""
+"""keyferry.providers.azure reads every type of object from the development vault."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.azure.render import PEM_TYPE
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.model import SecretAttributes
 from keyferry.errors import ClassInvalidError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.provider_settings import ProviderSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.azure.content import PEM_TYPE
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
+from keyferry_devvault.model import SecretAttributes
+from keyferry_devvault.storage.data import DevVaultData
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CertificateSpec,

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall, MountResult, Purpose
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.model import FaultAction
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import ObjectNotFoundError
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult, Purpose
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry_devvault.model import FaultAction
+from keyferry_devvault.storage.data import DevVaultData
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CloseMidResponse,

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.modes import Identity, profile
-from keyferry.azure.params import parse_mount
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import (
+from keyferry.errors import KeyferryError, Stage
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.errors import KeyferryError, Stage
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.identity import Identity, profile
+from keyferry.providers.azure.params import parse_mount
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.azure_mounts import mount_error
 from tests.fakes.devvault import (

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import (
+from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     POD_NAME,
     POD_UID,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.devvault.exchange import RequestKind
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
-from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.app_certificate import new_certificate
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault

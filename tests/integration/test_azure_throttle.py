@@ -6,11 +6,11 @@ import asyncio
 import json
 from pathlib import Path
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
-from keyferry.devvault.exchange import RequestKind
-from keyferry.economy.hub import Fetcher
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.resilience.fetcher import Fetcher
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, RespondStatus, running_devvault
 from tests.fakes.economy import uncached_fetcher

@@ -33,19 +33,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from yarl import URL
 
-from keyferry.azure.clouds import CLOUDS, AzureCloud, parse_environment
-from keyferry.azure.identity import AccessTokenRequest, TokenCache
-from keyferry.azure.modes import (
+from keyferry.errors import ConnectionFailedError, IdentityError
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.proxies import Proxies
+from keyferry.providers.azure.auth.entra_request import ASSERTION_LIFETIME_SECONDS
+from keyferry.providers.azure.auth.identity import (
     CertificatePrincipal,
     Identity,
     ServicePrincipal,
     WorkloadIdentity,
 )
-from keyferry.azure.service_account import EXCHANGE_AUDIENCE, ServiceAccountToken
-from keyferry.azure.token_request import ASSERTION_LIFETIME_SECONDS
-from keyferry.errors import ConnectionFailedError, IdentityError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.proxies import Proxies
+from keyferry.providers.azure.auth.service_account import EXCHANGE_AUDIENCE, ServiceAccountToken
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.clouds import CLOUDS, AzureCloud, parse_environment
 from tests.fakes.devvault import DevVault, running_devvault
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.token_relay import RecordedRequest, TokenRelay, token_relay

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import SERVICE_ACCOUNT_TOKENS
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.provider_settings import ProviderSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.economy import uncached_fetcher

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyferry.cli.provider_flags import PROVIDER_FLAGS
-from keyferry.devvault.exchange import RequestKind
+from keyferry.cli.flags.providers import PROVIDER_FLAGS
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import CertificateSpec, DevVault, running_devvault
 from tests.fakes.mounts import mounted_below

@@ -11,13 +11,13 @@ import aiohttp
 import grpc
 import pytest
 
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
-from keyferry.grpc_edge import serving_grpc
-from keyferry.provider_server import HealthProbe, add_provider
-from keyferry.sockets import parse_endpoint
-from keyferry.web import serving_status
+from keyferry.net.grpc_server import serving_grpc
+from keyferry.net.sockets import parse_endpoint
+from keyferry.net.status_server import serving_status
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.server import HealthProbe, add_provider
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import running_devvault
 from tests.fakes.provider import ScriptedProvider

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from keyferry.cli.devvault import devvault
-from keyferry.devvault.folder import is_running
-from keyferry.https import DevRedirect
+from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.cli.server import devvault
+from keyferry_devvault.folder import is_running
 
 CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"
-START = "import sys; from keyferry.cli.devvault import devvault; devvault(sys.argv[1:])"
+START = "import sys; from keyferry_devvault.cli.server import devvault; devvault(sys.argv[1:])"
 WAIT_SECONDS = 30
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from keyferry.cli.devvault import devvault
+from keyferry_devvault.cli.server import devvault
 from tests.fakes.vault_peer import issue_certificate, new_ec_key
 
 

@@ -14,12 +14,12 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.exchange import RequestKind
-from keyferry.devvault.journal import NO_STATUS, RequestLog
-from keyferry.devvault.server import serve
 from keyferry.errors import PlatformError, RequestInvalidError
-from keyferry.https import DevRedirect
+from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.http_types import RequestKind
+from keyferry_devvault.request_log import NO_STATUS, RequestLog
+from keyferry_devvault.server import serve
+from keyferry_devvault.storage.data import DevVaultData
 from tests.fakes.devvault import CloseMidResponse, DevVault, Hang, RespondStatus, running_devvault
 
 CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"

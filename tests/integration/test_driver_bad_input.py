@@ -17,11 +17,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.authority import CA_FILE, load_or_create_ca
-from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
 from keyferry.proto import csi_pb2 as csi
-from keyferry.provider_settings import ProviderSettings
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
+from keyferry_devvault.crypto.development_ca import CA_FILE, load_or_create_ca
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CloseMidResponse,

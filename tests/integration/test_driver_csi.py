@@ -10,8 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.contract import Purpose
-from keyferry.driver.mounts import TmpfsMounter
+from keyferry.driver.volumes.mounter import TmpfsMounter
 from keyferry.errors import (
     ClassInvalidError,
     FilesInvalidError,
@@ -19,6 +18,7 @@ from keyferry.errors import (
     VaultError,
 )
 from keyferry.proto import csi_pb2 as csi
+from keyferry.providers.api import Purpose
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 from tests.fakes.volume import layout_problems, read_through_links

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from keyferry.errors import VaultError
-from keyferry.expiry import ExpiringLease, Expiry
+from keyferry.providers.expiry import ExpiringLease, Expiry
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 

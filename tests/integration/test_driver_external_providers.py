@@ -11,12 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.contract import MountCall, encode_result
 from keyferry.driver.external_provider import ExternalProvider
-from keyferry.driver.plugins import Providers
+from keyferry.driver.providers import Providers
 from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
-from keyferry.grpc_edge import Context
+from keyferry.net.grpc_server import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.api import MountCall, encode_result
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import MountHandler, external_provider, mount_result, recording_relay
 from tests.fakes.volume import read_through_links

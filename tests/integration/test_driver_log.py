@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from keyferry.errors import KeyferryError, ObjectNotFoundError, SecretDataError, VaultError
-from keyferry.logs import configure_logs
+from keyferry.telemetry.logs import configure_logs
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import ScriptedProvider
 

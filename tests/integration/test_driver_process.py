@@ -17,10 +17,10 @@ import grpc
 import pytest
 
 from keyferry import __version__
-from keyferry.contract import encode_result
-from keyferry.grpc_edge import Context
+from keyferry.net.grpc_server import Context
 from keyferry.proto import csi_pb2 as csi
 from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.api import encode_result
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.provider import external_provider, mount_result
 

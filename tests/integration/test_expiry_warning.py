@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME, POD_NAMESPACE, MountCall
-from keyferry.devvault.exchange import RequestKind
-from keyferry.devvault.model import SecretAttributes
 from keyferry.driver.external_provider import ExternalProvider
-from keyferry.grpc_edge import serving_grpc
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.provider_server import add_provider
-from keyferry.sockets import parse_endpoint
+from keyferry.net.grpc_server import serving_grpc
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.sockets import parse_endpoint
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.server import add_provider
+from keyferry_devvault.http_types import RequestKind
+from keyferry_devvault.model import SecretAttributes
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import DEFAULT_TENANT, CertificateSpec, DevVault, running_devvault
 from tests.fakes.driver import running_driver

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import StoreError
-from keyferry.store.interface import PodRef, PodStatus
-from keyferry.store.kube import KubeStore, open_kube_store
-from keyferry.store.kube_client import MAX_CONCURRENT_WRITES
+from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES
+from keyferry.kubernetes.api.store import KubeStore, open_kube_store
+from keyferry.kubernetes.objects import PodRef, PodStatus
 from tests.fakes.kube_api import KubeApiServer, class_manifest, running_api
 from tests.fakes.store_suite import SECRET
 

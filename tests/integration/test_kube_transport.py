@@ -1,4 +1,4 @@
-"""keyferry.store.kube_transport under httpx, against servers on loopback: as httpx's own way."""
+"""Transport: under httpx, against servers on loopback: as httpx's own way."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import httpx2
 import pytest
 from aiohttp import web
 
-from keyferry.devvault.authority import CA_FILE, write_server_certificate
-from keyferry.store.kube_transport import KubeTransport
+from keyferry.kubernetes.api.transport import KubeTransport
+from keyferry_devvault.crypto.development_ca import CA_FILE, write_server_certificate
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 SOON = httpx2.Timeout(10.0, read=0.05)

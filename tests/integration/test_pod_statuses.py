@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from keyferry.driver.mounts import TmpfsMounter
+from keyferry.driver.volumes.mounter import TmpfsMounter
 from keyferry.errors import VaultUnavailableError
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api

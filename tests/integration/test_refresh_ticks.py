@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import Provider
-from keyferry.devvault.exchange import RequestKind
-from keyferry.driver.rotation import MAX_CONCURRENT_REFRESHES
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.driver.rotation.rotator import MAX_CONCURRENT_REFRESHES
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import Provider
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.clock import ManualClock
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.driver import Driver, running_driver

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import AccessDeniedError, IdentityError
-from keyferry.ticks import phase_of
+from keyferry.resilience.ticks import phase_of
 from tests.fakes.clock import START
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from keyferry.driver.podstatus import pod_status
-from keyferry.driver.statuses import MAX_PENDING
-from keyferry.store.interface import PodRef
+from keyferry.driver.status.pod_status_writer import MAX_PENDING
+from keyferry.kubernetes.objects import PodRef
+from keyferry.kubernetes.pod_status import pod_status
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until

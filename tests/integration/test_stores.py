@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from keyferry.store.kube import KubeStore, open_kube_store
-from keyferry.store.manifests import ManifestsStore
+from keyferry.kubernetes.api.store import KubeStore, open_kube_store
+from keyferry.kubernetes.files.store import ManifestsStore
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.store_api_suite import ApiStoreContract, ApiStorePeer
 from tests.fakes.store_suite import StoreContract, StorePeer

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from keyferry.errors import VaultError
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault_settings import VaultSettings
 from tests.fakes.log import captured_log
 from tests.fakes.memory_folder import tmpfs_directory
 from tests.fakes.vault_api import VaultApi, running_vault

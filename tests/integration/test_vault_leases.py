@@ -1,4 +1,4 @@
-"""keyferry.vault.leases against a vault on a real socket: made once, renewed, replaced, revoked."""
+"""Manager: against a vault on a real socket: made once, renewed, replaced, revoked."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault_settings import VaultSettings
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import ManualClock
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import VaultApi, running_vault

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.cli.vault_flags import vault_settings
+from keyferry.cli.flags.vault import vault_settings
 from keyferry.errors import VaultError
-from keyferry.https import HttpsSettings
-from keyferry.provider_parts import ProviderDependencies
-from keyferry.provider_settings import ProviderSettings
-from keyferry.vault.product import VAULT
-from keyferry.vault.provider import VaultProvider, build_vault
+from keyferry.net.http_client import HttpsSettings
+from keyferry.providers.provider_parts import ProviderDependencies
+from keyferry.providers.settings import ProviderSettings
+from keyferry.providers.vault.product import VAULT
+from keyferry.providers.vault.provider import VaultProvider, build_vault
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 from tests.fakes.vault_api import VaultApi, running_vault

@@ -1,4 +1,4 @@
-"""keyferry.vault against a vault on a real socket: what is read, as whom, how often."""
+"""keyferry.providers.vault against a vault on a real socket: what is read, as whom, how often."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from keyferry.economy.hub import Fetcher
 from keyferry.errors import AccessDeniedError, IdentityError
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault_settings import VaultSettings
+from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keyferry.contract import MountCall, Purpose
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import IdentityError
+from keyferry.providers.api import MountCall, Purpose
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_grants import FakeToken

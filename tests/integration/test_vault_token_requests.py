@@ -1,4 +1,4 @@
-"""keyferry.vault.token_requests against a Kubernetes API on a real socket."""
+"""keyferry.providers.vault.auth.token_requests against a Kubernetes API on a real socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from keyferry.errors import IdentityError, KeyferryError, PlatformError
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault_settings import VaultSettings
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_grants import service_account_token
 from tests.fakes.vault_mounts import entry, vault_mounts

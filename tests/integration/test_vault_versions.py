@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from keyferry.vault.product import OPENBAO, VAULT, Product
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault.product import OPENBAO, VAULT, Product
+from keyferry.providers.vault_settings import VaultSettings
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import VaultApi, running_vault

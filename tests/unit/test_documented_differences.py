@@ -25,9 +25,9 @@ HERE = "compat/test_over_time.py"
 CSI = "integration/test_driver_csi.py"
 AZURE = "integration/azure"
 IDENTITIES = "integration/azure_identities"
-PARAMS = "unit/azure/test_params.py"
+PARAMS = "unit/providers/azure/test_params.py"
 SHARING = "integration/test_azure_sharing.py"
-CHOICE = "unit/azure/test_identity_choice.py"
+CHOICE = "unit/providers/azure/auth/test_identity_params.py"
 
 ELSEWHERE = {
     "requests to a vault": f"{SHARING}::test_these_never_share_and_the_same_do",
@@ -54,7 +54,7 @@ ELSEWHERE = {
         f"{AZURE}/test_reading.py::test_one_object_in_two_files_is_fetched_once"
     ),
     "an object fetched for the same identity in the last 15 s": (
-        "unit/economy/test_hub.py::test_a_first_mount_takes_what_was_fetched_a_moment_ago"
+        "unit/resilience/test_fetcher.py::test_a_first_mount_takes_what_was_fetched_a_moment_ago"
     ),
     "a mounted but empty volume": (
         f"{CSI}::test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted"
@@ -92,32 +92,32 @@ ELSEWHERE = {
         "unit/driver/test_request.py::test_a_class_does_not_speak_for_kubelet"
     ),
     "`fsGroup` of the pod": (
-        "unit/driver/test_mounts.py::test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group"
+        "unit/driver/volumes/test_mounter.py::test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group"
     ),
     "unpublish": (
-        "unit/driver/test_mounts.py::test_a_path_that_only_resembles_one_of_kubelet_is_nobodys"
+        "unit/driver/volumes/test_mounter.py::test_a_path_that_only_resembles_one_of_kubelet_is_nobodys"
     ),
     "CSI socket": (
-        "unit/test_sockets.py::test_a_socket_is_for_its_owner_only_from_its_first_moment"
+        "unit/net/test_sockets.py::test_a_socket_is_for_its_owner_only_from_its_first_moment"
     ),
-    "how issuers are matched": "unit/certs/test_chain.py::test_a_name_is_not_enough",
+    "how issuers are matched": "unit/formats/certs/test_chain.py::test_a_name_is_not_enough",
     "an incomplete chain": (
-        "unit/certs/test_chain.py::test_whatever_comes_the_leaf_is_first_and_nothing_is_lost"
+        "unit/formats/certs/test_chain.py::test_whatever_comes_the_leaf_is_first_and_nothing_is_lost"
     ),
-    "a duplicate certificate": "unit/certs/test_chain.py::test_duplicates_count_once",
+    "a duplicate certificate": "unit/formats/certs/test_chain.py::test_duplicates_count_once",
     "versions created at the same time": (
-        "unit/azure/test_history.py::test_equally_old_ones_keep_the_order_of_the_list"
+        "unit/providers/azure/test_versions.py::test_equally_old_ones_keep_the_order_of_the_list"
     ),
     "a secret with `kid` and no content type": (
-        "unit/azure/test_render.py::test_an_unknown_content_type_is_refused"
+        "unit/providers/azure/test_content.py::test_an_unknown_content_type_is_refused"
     ),
     "a failed version list request": (
-        "unit/azure/test_delivery.py::test_every_failure_is_named_whether_it_came_or_was_made_here"
+        "unit/providers/azure/test_delivery.py::test_every_failure_is_named_whether_it_came_or_was_made_here"
     ),
     "list pages on another host, or endless pagination": (
-        "unit/azure/test_keyvault_pages.py::test_a_page_of_another_host_is_not_asked_for"
+        "unit/providers/azure/test_keyvault_pages.py::test_a_page_of_another_host_is_not_asked_for"
     ),
-    "`objectFormat: pkcs12`,": "unit/azure/test_objects.py::test_pkcs12_is_text_or_bytes",
+    "`objectFormat: pkcs12`,": "unit/providers/azure/test_objects.py::test_pkcs12_is_text_or_bytes",
     "a token of a service account other than the pod's": (
         f"{PARAMS}::test_a_token_of_another_service_account_is_refused"
     ),
@@ -138,7 +138,7 @@ ELSEWHERE = {
         f"{IDENTITIES}/test_pod_identity.py::test_an_answer_of_nmi_without_token_and_client_is_none"
     ),
     "TLS server name of the token proxy": (
-        "unit/azure/test_sni.py::test_the_id_is_in_a_name_of_the_certificate"
+        "unit/providers/azure/auth/test_sni.py::test_the_id_is_in_a_name_of_the_certificate"
     ),
     "API server used to discover that name": (
         f"{IDENTITIES}/test_identity_binding.py::test_a_wrong_server_name_does_not_reach_the_proxy"
@@ -153,7 +153,7 @@ ELSEWHERE = {
         "integration/test_azure_token_requests.py::test_a_token_is_asked_for_as_by_azure_identity"
     ),
     "a challenge from another authority": (
-        "unit/azure/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
+        "unit/providers/azure/auth/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
     ),
     "Entra errors": (
         f"{AZURE}/test_refused_identities.py::test_entra_refuses_and_the_code_is_explained"
@@ -162,10 +162,10 @@ ELSEWHERE = {
         f"{PARAMS}::test_azure_stack_names_its_file"
     ),
     "vault hosts must be within the file's `keyVaultEndpoint`": (
-        "unit/azure/test_clouds.py::test_the_file_of_azure_stack_is_read"
+        "unit/providers/azure/test_clouds.py::test_the_file_of_azure_stack_is_read"
     ),
     "a second YAML document, a merge key or a tag in `objects` is an error": (
-        "unit/test_strict_yaml.py::test_what_is_not_allowed_is_named_with_its_line"
+        "unit/formats/test_yaml_text.py::test_what_is_not_allowed_is_named_with_its_line"
     ),
 }
 """How rows begin that no case can show, and the test that does."""

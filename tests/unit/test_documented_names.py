@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.driver import events
+from keyferry.driver.status import events
 from scripts.flags_page import page
 
 ROOT = Path(__file__).parents[2]

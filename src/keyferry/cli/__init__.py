@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _COMMANDS = {
-    "demo": ("keyferry.cli.demo", "demo"),
+    "demo": ("keyferry_devvault.demo.walkthrough", "demo"),
     "mount": ("keyferry.cli.mount", "mount"),
     "unmount": ("keyferry.cli.mount", "unmount"),
-    "devvault": ("keyferry.cli.devvault", "devvault"),
+    "devvault": ("keyferry_devvault.cli.server", "devvault"),
     "driver": ("keyferry.cli.driver", "driver"),
     "provider": ("keyferry.cli.provider", "provider"),
 }

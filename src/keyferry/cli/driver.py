@@ -12,22 +12,29 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry import __version__
-from keyferry.cli.economy_flags import RESILIENCE_FLAGS, resilience_settings
-from keyferry.cli.goflags import FlagError, FlagKind, GoFlag, help_text, parse_flags, warn_ignored
-from keyferry.cli.provider_flags import HMAC_FLAGS, PROVIDER_FLAGS, provider_settings
-from keyferry.cli.vault_flags import LEASE_DIR_FLAG
+from keyferry.cli.flags.go_flags import (
+    FlagError,
+    FlagKind,
+    GoFlag,
+    help_text,
+    parse_flags,
+    warn_ignored,
+)
+from keyferry.cli.flags.providers import HMAC_FLAGS, PROVIDER_FLAGS, provider_settings
+from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
+from keyferry.cli.flags.vault import LEASE_DIR_FLAG
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import PlatformError, Stage
-from keyferry.logs import configure_logs
-from keyferry.providers import provider_names
-from keyferry.proxies import Proxies
-from keyferry.sockets import parse_endpoint
+from keyferry.net.proxies import Proxies
+from keyferry.net.sockets import parse_endpoint
+from keyferry.providers.registry import provider_names
+from keyferry.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.cli.goflags import FlagValue, ParsedFlags
+    from keyferry.cli.flags.go_flags import FlagValue, ParsedFlags
 
 _KLOG_IGNORED = "the log goes to standard error, in one place and one format"
 _BOOL, _INT, _STRING, _DURATION = FlagKind.BOOL, FlagKind.INT, FlagKind.STRING, FlagKind.DURATION

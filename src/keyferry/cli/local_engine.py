@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keyferry.clocks import SystemClock
+from keyferry.aio.clock import SystemClock
 from keyferry.driver.daemon import choose_mounter, open_providers, vault_http_settings
 from keyferry.driver.engine import EngineDependencies, running_engine
-from keyferry.driver.expiry_watch import ExpiryMonitor
-from keyferry.driver.mounts import can_mount
 from keyferry.driver.settings import VolumeKind
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
-from keyferry.metrics import Metrics
-from keyferry.proxies import Proxies
-from keyferry.store.manifests import ManifestsStore
+from keyferry.driver.status.expiry_monitor import ExpiryMonitor
+from keyferry.driver.volumes.mounter import can_mount
+from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.net.proxies import Proxies
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from keyferry.driver.publish import Publisher
-    from keyferry.provider_settings import ProviderSettings
+    from keyferry.driver.publish.publisher import Publisher
+    from keyferry.providers.settings import ProviderSettings
 
 
 @asynccontextmanager

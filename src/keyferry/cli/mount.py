@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keyferry.cli.flags.providers import provider_options, settings_from_options
 from keyferry.cli.local_engine import local_engine
+from keyferry.cli.mount_files import visible_files
 from keyferry.cli.mount_inputs import read_credentials, read_tokens
-from keyferry.cli.provider_flags import provider_options, settings_from_options
-from keyferry.cli.volume_files import visible_files
-from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
-from keyferry.driver.mounts import can_mount
 from keyferry.driver.request import SPC_ATTRIBUTE, PublishRequest, UnpublishRequest
-from keyferry.durations import parse_duration
-from keyferry.economy.settings import ResilienceSettings
+from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
-from keyferry.grpc_edge import stop_signal
-from keyferry.logs import configure_logs
-from keyferry.providers import provider_names
-from keyferry.reminders import Deduplicator
-from keyferry.store import PodRef
+from keyferry.formats.go_values import parse_duration
+from keyferry.kubernetes import PodRef
+from keyferry.net.grpc_server import stop_signal
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.registry import provider_names
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry.telemetry.deduplicator import Deduplicator
+from keyferry.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from keyferry.cli.goflags import FlagValue
-    from keyferry.driver.deliver import PublishResult
-    from keyferry.driver.publish import Publisher
-    from keyferry.provider_settings import ProviderSettings
+    from keyferry.cli.flags.go_flags import FlagValue
+    from keyferry.driver.publish.delivery import PublishResult
+    from keyferry.driver.publish.publisher import Publisher
+    from keyferry.providers.settings import ProviderSettings
 
 _PATH = click.Path(path_type=Path)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keyferry.errors import RequestInvalidError
-from keyferry.store.yaml_documents import KubernetesYamlError, parse_documents
+from keyferry.formats.kubernetes_yaml import KubernetesYamlError, parse_documents
 
 if TYPE_CHECKING:
     from pathlib import Path

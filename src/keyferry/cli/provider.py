@@ -9,19 +9,19 @@ from pathlib import Path
 
 import click
 
-from keyferry.cli.goflags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
-from keyferry.cli.provider_fronts import ProviderCommand, provider_command
+from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
+from keyferry.cli.provider_commands import ProviderCommand, provider_command
 from keyferry.driver.daemon import open_providers, vault_http_settings
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.metrics import ResilienceMetrics
-from keyferry.grpc_edge import serving_grpc, stop_signal
-from keyferry.logs import configure_logs, get_logger
-from keyferry.metrics import Metrics
-from keyferry.provider_server import HealthProbe, add_provider
-from keyferry.providers import provider_names
-from keyferry.proxies import Proxies
-from keyferry.sockets import parse_endpoint
-from keyferry.web import serving_status
+from keyferry.net.grpc_server import serving_grpc, stop_signal
+from keyferry.net.proxies import Proxies
+from keyferry.net.sockets import parse_endpoint
+from keyferry.net.status_server import serving_status
+from keyferry.providers.registry import provider_names
+from keyferry.providers.server import HealthProbe, add_provider
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.metrics import ResilienceMetrics
+from keyferry.telemetry.logs import configure_logs, get_logger
+from keyferry.telemetry.metrics import Metrics
 
 _log = get_logger("provider")
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from google.protobuf.wrappers_pb2 import BoolValue
 
-from keyferry.contract import POD_NAME, POD_NAMESPACE
 from keyferry.driver.request import (
     SPC_ATTRIBUTE,
     parse_publish,
@@ -20,16 +19,17 @@ from keyferry.driver.request import (
     parse_unpublish,
     parse_unstage,
 )
-from keyferry.grpc_edge import Context, abort
-from keyferry.logs import ObjectName, log_context
+from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import csi_pb2 as csi
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE
+from keyferry.telemetry.logs import ObjectName, log_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from google.protobuf.message import Message
 
-    from keyferry.driver.publish import Publisher
+    from keyferry.driver.publish.publisher import Publisher
 
 Request = TypeVar("Request", bound="Message")
 Response = TypeVar("Response", bound="Message")

@@ -8,37 +8,37 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
-from keyferry.clocks import SystemClock
+from keyferry.aio.clock import SystemClock
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import EngineDependencies, running_engine, spawn
-from keyferry.driver.expiry_watch import ExpiryMonitor
-from keyferry.driver.mounts import DirectoryMounter, TmpfsMounter, can_mount
-from keyferry.driver.plugins import Providers
+from keyferry.driver.providers import Providers
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.metrics import ResilienceMetrics
+from keyferry.driver.status.expiry_monitor import ExpiryMonitor
+from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
 from keyferry.errors import PlatformError, Stage, StoreError
-from keyferry.grpc_edge import serving_grpc, stop_signal
-from keyferry.https import DevRedirect, HttpsSettings
-from keyferry.logs import get_logger
-from keyferry.metrics import Metrics
-from keyferry.provider_parts import ProviderDependencies
-from keyferry.provider_settings import ProviderSettings
-from keyferry.providers import PROVIDERS
-from keyferry.sockets import parse_endpoint
-from keyferry.store.manifests import ManifestsStore
-from keyferry.web import serving_status
+from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.net.grpc_server import serving_grpc, stop_signal
+from keyferry.net.http_client import DevRedirect, HttpsSettings
+from keyferry.net.sockets import parse_endpoint
+from keyferry.net.status_server import serving_status
+from keyferry.providers.provider_parts import ProviderDependencies
+from keyferry.providers.registry import PROVIDERS
+from keyferry.providers.settings import ProviderSettings
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.metrics import ResilienceMetrics
+from keyferry.telemetry.logs import get_logger
+from keyferry.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
-    from keyferry.clocks import Clock
-    from keyferry.driver.mounts import Mounter
-    from keyferry.proxies import Proxies
-    from keyferry.store import ObjectStore
+    from keyferry.aio.clock import Clock
+    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.kubernetes import ObjectStore
+    from keyferry.net.proxies import Proxies
 
 TAINT_CHECK_SECONDS = 0.5
 """Between two looks whether the start-up taint can go."""
@@ -263,7 +263,7 @@ async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[O
         yield ManifestsStore(settings.manifests, settings.manifests, clock=clock.wall)
         return
     # Its library takes 20 MiB, which who has no cluster does without.
-    from keyferry.store.kube import open_kube_store
+    from keyferry.kubernetes.api.store import open_kube_store
 
     async with open_kube_store(
         settings.kubeconfig, node=settings.node_id, clock=clock.wall

@@ -7,32 +7,32 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.driver.deliver import ContentDelivery
-from keyferry.driver.ending_watch import LeaseExpiryWatcher
-from keyferry.driver.health import RefreshConditionWriter
-from keyferry.driver.publish import Publisher
-from keyferry.driver.release import SecretGarbageCollector
-from keyferry.driver.restore import restore_leases, restore_volumes
-from keyferry.driver.rotation import Rotator
-from keyferry.driver.schedule import RefreshSchedule
-from keyferry.driver.secret_loop import SecretController
+from keyferry.aio.work_queue import exponential_backoff
+from keyferry.driver.publish.delivery import ContentDelivery
+from keyferry.driver.publish.publisher import Publisher
+from keyferry.driver.publish.schedule import RefreshSchedule
+from keyferry.driver.rotation.lease_watch import LeaseExpiryWatcher
+from keyferry.driver.rotation.restore import restore_leases, restore_volumes
+from keyferry.driver.rotation.rotator import Rotator
+from keyferry.driver.secrets.controller import SecretController
+from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
+from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.settings import DRIVER_NAME
-from keyferry.driver.statuses import PodStatusWriter
-from keyferry.driver.sync import SecretReconciler
-from keyferry.driver.volumes import VolumeTable
-from keyferry.driver.work_queue import exponential_backoff
+from keyferry.driver.status.pod_status_writer import PodStatusWriter
+from keyferry.driver.status.refresh_condition import RefreshConditionWriter
+from keyferry.driver.volumes.volume_table import VolumeTable
 from keyferry.errors import KeyferryError
-from keyferry.logs import get_logger
+from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from keyferry.clocks import Clock
-    from keyferry.driver.expiry_watch import ExpiryMonitor
-    from keyferry.driver.mounts import Mounter
-    from keyferry.driver.plugins import Providers
-    from keyferry.metrics import Metrics
-    from keyferry.store import ObjectStore
+    from keyferry.aio.clock import Clock
+    from keyferry.driver.providers import Providers
+    from keyferry.driver.status.expiry_monitor import ExpiryMonitor
+    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.kubernetes import ObjectStore
+    from keyferry.telemetry.metrics import Metrics
 
 
 _log = get_logger("engine")

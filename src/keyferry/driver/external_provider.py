@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from keyferry.contract import (
+from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.api import (
     API_VERSION,
     MountCall,
     MountResult,
@@ -19,13 +21,11 @@ from keyferry.contract import (
     decode_result,
     encode_call,
 )
-from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableError
-from keyferry.proto import provider_v1alpha1_pb2 as wire
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyferry.expiry import ExpiringLease
+    from keyferry.providers.expiry import ExpiringLease
 
 SERVICE = "v1alpha1.CSIDriverProvider"
 CONNECT_SECONDS = 5.0

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from keyferry.grpc_edge import serving_grpc
-from keyferry.logs import get_logger
+from keyferry.net.grpc_server import serving_grpc
+from keyferry.net.sockets import GrpcEndpoint
 from keyferry.proto import pluginregistration_pb2 as wire
-from keyferry.sockets import GrpcEndpoint
+from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from keyferry.grpc_edge import Context
-    from keyferry.metrics import Metrics
+    from keyferry.net.grpc_server import Context
+    from keyferry.telemetry.metrics import Metrics
 
 PLUGIN_TYPE = "CSIPlugin"
 SUPPORTED_VERSIONS = ("1.0.0",)

@@ -9,7 +9,9 @@ import posixpath
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.contract import (
+from keyferry.errors import Code, RequestInvalidError
+from keyferry.kubernetes import PodRef, SecretProviderClass
+from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
     POD_UID,
@@ -17,8 +19,6 @@ from keyferry.contract import (
     MountCall,
     Purpose,
 )
-from keyferry.errors import Code, RequestInvalidError
-from keyferry.store import PodRef, SecretProviderClass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from keyferry.economy.settings import ResilienceSettings
-from keyferry.provider_settings import ProviderSettings
-from keyferry.proxies import Proxies
+from keyferry.net.proxies import Proxies
+from keyferry.providers.settings import ProviderSettings
+from keyferry.resilience.settings import ResilienceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from keyferry.errors import ClassInvalidError
 
 if TYPE_CHECKING:
-    from keyferry.store.interface import SecretProviderClass
+    from keyferry.kubernetes.objects import SecretProviderClass
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9_-]{1,30}")
 

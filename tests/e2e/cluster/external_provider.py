@@ -15,7 +15,9 @@ from pathlib import Path
 import grpc
 import yaml
 
-from keyferry.contract import (
+from keyferry.net.grpc_server import Context
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.api import (
     POD_NAMESPACE,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
@@ -25,8 +27,6 @@ from keyferry.contract import (
     decode_call,
     encode_result,
 )
-from keyferry.grpc_edge import Context
-from keyferry.proto import provider_v1alpha1_pb2 as wire
 from tests.fakes.provider import external_provider
 
 NAME = "e2e-provider"

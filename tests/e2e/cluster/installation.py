@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from keyferry.devvault.model import EXCHANGE_AUDIENCE
+from keyferry_devvault.model import EXCHANGE_AUDIENCE
 from tests.e2e.cluster.cgroups import processes_of
 from tests.e2e.cluster.cluster import Cluster, running_cluster
 from tests.e2e.cluster.external_provider import E2eProvider, running_e2e_provider

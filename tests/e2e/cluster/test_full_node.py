@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from keyferry.devvault.exchange import RequestKind
+from keyferry_devvault.http_types import RequestKind
 from tests.e2e.cluster.installation import Installation
 from tests.e2e.cluster.manifests import VAULT, azure_class, deployment
 from tests.e2e.cluster.namespace import new_namespace

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from keyferry.store.interface import OwnerReference
-from keyferry.store.kube import KubeStore, open_kube_store
+from keyferry.kubernetes.api.store import KubeStore, open_kube_store
+from keyferry.kubernetes.objects import OwnerReference
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.kube_api import class_manifest

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from keyferry.contract import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.vault.http import VaultHttp
-from keyferry.vault.kubernetes_api import KubernetesApi
-from keyferry.vault.login import PodInfo
-from keyferry.vault.tls import TlsContexts
-from keyferry.vault.token_requests import ApiTokenRequester
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
+from keyferry.providers.vault.auth.login import PodInfo
+from keyferry.providers.vault.auth.token_requests import ApiTokenRequester
+from keyferry.providers.vault.http.client import VaultHttp
+from keyferry.providers.vault.http.kubernetes_api import KubernetesApi
+from keyferry.providers.vault.http.tls import TlsContexts
 from tests.e2e.children import PATIENCE_SECONDS, ending_children
 from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 
-from keyferry.vault.product import VAULT
+from keyferry.providers.vault.product import VAULT
 from tests.e2e.cluster import original_manifests
 from tests.e2e.cluster.installation import NAMESPACE
 from tests.e2e.cluster.manifests import deployment, pod, secret_object

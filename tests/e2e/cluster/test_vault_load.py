@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.node import NAMESPACE, BareNode, Volume, running_bare_node

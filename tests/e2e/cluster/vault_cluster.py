@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from keyferry.vault.product import VAULT
+from keyferry.providers.vault.product import VAULT
 from tests.e2e.cluster.installation import NAMESPACE, Installation, running_installation
 from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.cluster.kubectl import Document

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from keyferry.contract import MountCall, Purpose
-from keyferry.economy.hub import Fetcher
-from keyferry.economy.settings import ResilienceSettings
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.vault.product import OPENBAO
-from keyferry.vault.provider import VaultProvider
-from keyferry.vault_settings import VaultSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import MountCall, Purpose
+from keyferry.providers.vault.product import OPENBAO
+from keyferry.providers.vault.provider import VaultProvider
+from keyferry.providers.vault_settings import VaultSettings
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.settings import ResilienceSettings
 from tests.e2e.vault.classes import Entry, entry
 from tests.e2e.vault.engines import jwt_role, put_kv
 from tests.e2e.vault.server import VaultServer

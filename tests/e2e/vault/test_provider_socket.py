@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keyferry.contract import (
+from keyferry.driver.external_provider import ExternalProvider
+from keyferry.errors import ProviderReportedError
+from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.driver.external_provider import ExternalProvider
-from keyferry.errors import ProviderReportedError
 from tests.e2e.children import PATIENCE_SECONDS
 from tests.e2e.node import BareNode
 from tests.e2e.vault.classes import Entry, class_spec, entry

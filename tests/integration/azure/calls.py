@@ -6,11 +6,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import (
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
 )
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DevVault
 from tests.fakes.economy import uncached_fetcher

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.https import HttpsSettings
+from keyferry.net.http_client import HttpsSettings
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.integration.azure.calls import APP, CLIENT_SECRET, MI, SUBJECT, VALUE, provider_for

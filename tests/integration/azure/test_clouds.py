@@ -1,4 +1,4 @@
-"""keyferry.azure in every cloud: which hosts are asked, and a cloud that a file describes."""
+"""Azure: in every cloud: which hosts are asked, and a cloud that a file describes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 import os
 from pathlib import Path
 
-from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import ClassInvalidError
+from keyferry.providers.azure.clouds import CLOUDS
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM

@@ -1,4 +1,4 @@
-"""What keyferry.azure writes into the log."""
+"""What keyferry.providers.azure writes into the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import APP, CLIENT_SECRET, PRINCIPAL

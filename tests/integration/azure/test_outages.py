@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultThrottledError
-from keyferry.https import DevRedirect, HttpsSettings
+from keyferry.net.http_client import DevRedirect, HttpsSettings
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import CloseMidResponse, DevVault, Hang, RespondStatus, running_devvault

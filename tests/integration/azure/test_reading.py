@@ -1,12 +1,12 @@
-"""keyferry.azure against the development vault: objects that become files."""
+"""keyferry.providers.azure against the development vault: objects that become files."""
 
 from __future__ import annotations
 
 import asyncio
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import MountResult, ObjectVersion, SecretFile
-from keyferry.devvault.exchange import RequestKind
+from keyferry.providers.api import MountResult, ObjectVersion, SecretFile
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, entry
 from tests.fakes.devvault import DevVault, Hang
 from tests.integration.azure.calls import PRINCIPAL, STRANGER, VALUE, VAULT, VM, workload

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import SERVICE_ACCOUNT_TOKENS
 from keyferry.errors import IdentityError
+from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, workload

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from keyferry.azure.provider import AzureProvider
 from keyferry.errors import AccessDeniedError, ObjectNotFoundError, ObjectUnusableError, Stage
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.integration.azure.calls import CLIENT_SECRET, ENTRA, MI, STRANGER, VM

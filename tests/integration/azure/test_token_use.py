@@ -1,16 +1,16 @@
-"""Tokens of keyferry.azure: who shares one, and when another is asked for."""
+"""Tokens of keyferry.providers.azure: who shares one, and when another is asked for."""
 
 from __future__ import annotations
 
 import asyncio
 
-from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import AccessTokenRequest, TokenCache
-from keyferry.azure.modes import ServicePrincipal, VmManagedIdentity
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import SERVICE_ACCOUNT, MountResult
-from keyferry.devvault.exchange import RequestKind
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.api import SERVICE_ACCOUNT, MountResult
+from keyferry.providers.azure.auth.identity import ServicePrincipal, VmManagedIdentity
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.clouds import CLOUDS
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
 from tests.fakes.economy import uncached_fetcher

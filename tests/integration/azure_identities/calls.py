@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import (
+from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
-from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
-from keyferry.provider_settings import ProviderSettings
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
 from tests.fakes.devvault import DevVault
 from tests.fakes.economy import uncached_fetcher
 

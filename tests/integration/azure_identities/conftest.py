@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.integration.azure_identities.calls import (

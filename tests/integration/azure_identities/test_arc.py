@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.azure.arc import ArcAgent
-from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import AccessTokenRequest, TokenCache
-from keyferry.azure.modes import ArcIdentity, VmManagedIdentity
-from keyferry.azure.provider import AzureProvider
-from keyferry.azure.token_sources import TokenEndpoints
-from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import IdentityError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.provider_settings import ProviderSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.arc import ArcAgent
+from keyferry.providers.azure.auth.identity import ArcIdentity, VmManagedIdentity
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.auth.token_sources import TokenEndpoints
+from keyferry.providers.azure.clouds import CLOUDS
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
 from tests.fakes.economy import uncached_fetcher

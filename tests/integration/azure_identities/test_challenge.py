@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.contents import KeyVaultSecret
-from keyferry.azure.identity import AccessTokenRequest, TokenCache
-from keyferry.azure.keyvault import KeyVault
-from keyferry.azure.modes import ServicePrincipal, VmManagedIdentity
-from keyferry.azure.objects import ObjectRef, ObjectType
-from keyferry.azure.vault_refusals import RequestContext
 from keyferry.errors import AccessDeniedError
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.identity import ServicePrincipal, VmManagedIdentity
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.clouds import CLOUDS
+from keyferry.providers.azure.keyvault import KeyVault
+from keyferry.providers.azure.keyvault_errors import RequestContext
+from keyferry.providers.azure.objects import ObjectRef, ObjectType
+from keyferry.providers.azure.responses import KeyVaultSecret
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
 from tests.fakes.economy import retrying_caller, uncached_fetcher
 from tests.integration.azure_identities.calls import APP, HSM, MI, VALUE

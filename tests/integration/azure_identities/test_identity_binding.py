@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
-from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import ConnectionFailedError, IdentityError, Stage
-from keyferry.provider_settings import ProviderSettings
+from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.settings import ProviderSettings
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import CloseMidResponse, DevVault, RespondStatus, running_devvault
 from tests.integration.azure_identities.calls import (

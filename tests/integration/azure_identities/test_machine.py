@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
+from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault
 from tests.integration.azure_identities.calls import APP, MI, VALUE, value

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.contract import POD_NAME
-from keyferry.devvault.exchange import RequestKind
+from keyferry.providers.api import POD_NAME
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault, RespondStatus
 from tests.integration.azure_identities.calls import VALUE, value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.azure.provider import AzureProvider
-from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import IdentityError
+from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DevVault

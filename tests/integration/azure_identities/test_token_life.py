@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keyferry.azure.clouds import CLOUDS
-from keyferry.azure.identity import AccessTokenRequest, TokenCache
-from keyferry.azure.modes import VmManagedIdentity
-from keyferry.devvault.exchange import RequestKind
 from keyferry.errors import IdentityError
-from keyferry.https import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.identity import VmManagedIdentity
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.clouds import CLOUDS
+from keyferry_devvault.http_types import RequestKind
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
 from tests.fakes.economy import uncached_fetcher
 from tests.integration.azure_identities.calls import MI

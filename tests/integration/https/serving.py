@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from keyferry.answers import ErrorResponse
-from keyferry.economy.hub import Fetcher
 from keyferry.errors import KeyferryError
-from keyferry.https import HttpsClient, HttpsSettings
-from keyferry.retry import RetryableFailure
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_responses import ErrorResponse
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.retry import RetryableFailure
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
 

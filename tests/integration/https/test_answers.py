@@ -1,4 +1,4 @@
-"""keyferry.https: what arrives, what is tried again, what is said."""
+"""keyferry.net.http_client: what arrives, what is tried again, what is said."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from keyferry.answers import ErrorResponse
 from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultThrottledError
-from keyferry.https import MAX_RESPONSE_BYTES, HttpsSettings
+from keyferry.net.http_client import MAX_RESPONSE_BYTES, HttpsSettings
+from keyferry.net.http_responses import ErrorResponse
 from tests.fakes.clock import WALL_START, AutojumpClock
 from tests.integration.https.serving import (
     CANARY,

@@ -1,4 +1,4 @@
-"""keyferry.https: how a connection comes about, is used again, and fails."""
+"""keyferry.net.http_client: how a connection comes about, is used again, and fails."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from yarl import URL
 
-from keyferry.connector import TLS_READ_BYTES
 from keyferry.errors import ConnectionFailedError, Stage
-from keyferry.https import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.connector import TLS_READ_BYTES
+from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, get, ok, serving
 

@@ -10,8 +10,8 @@ from aiohttp import web
 from yarl import URL
 
 from keyferry.errors import Stage
-from keyferry.https import HttpsSettings
-from keyferry.proxies import Proxies
+from keyferry.net.http_client import HttpsSettings
+from keyferry.net.proxies import Proxies
 from tests.integration.https.serving import (
     CANARY,
     CLOUD_URL,

@@ -8,8 +8,8 @@ import pytest
 from yarl import URL
 
 from keyferry.errors import PlatformError
-from keyferry.https import DevRedirect, HttpsSettings
-from keyferry.proxies import Proxies
+from keyferry.net.http_client import DevRedirect, HttpsSettings
+from keyferry.net.proxies import Proxies
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, Document, client, get, ok, serving
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import ConnectionFailedError, Stage
-from keyferry.https import DevRedirect, HttpsSettings
+from keyferry.net.http_client import DevRedirect, HttpsSettings
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, ok, serving
 

@@ -1,4 +1,4 @@
-"""keyferry.vault over TLS: who the vault is, and who we are."""
+"""keyferry.providers.vault over TLS: who the vault is, and who we are."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from keyferry.errors import ConnectionFailedError, IdentityError, PlatformError, Stage
-from keyferry.metrics import Metrics
-from keyferry.vault.product import OPENBAO
-from keyferry.vault.tls import TlsContexts
-from keyferry.vault_settings import TlsLayer, VaultSettings
+from keyferry.providers.vault.http.tls import TlsContexts
+from keyferry.providers.vault.product import OPENBAO
+from keyferry.providers.vault_settings import TlsLayer, VaultSettings
+from keyferry.telemetry.metrics import Metrics
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates

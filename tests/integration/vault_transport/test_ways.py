@@ -1,4 +1,4 @@
-"""keyferry.vault on the way: Unix sockets, redirects, namespaces, headers."""
+"""keyferry.providers.vault on the way: Unix sockets, redirects, namespaces, headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import IdentityError, KeyferryError, VaultError
-from keyferry.vault_settings import VaultSettings
+from keyferry.providers.vault_settings import VaultSettings
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_mounts import VaultMounts, entry, vault_mounts

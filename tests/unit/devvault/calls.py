@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from keyferry.devvault.exchange import HttpError, Request, Response
+from keyferry_devvault.http_types import HttpError, Request, Response
 
 NOW = 1_700_000_000.0
 PUBLIC_VAULT = "contoso.vault.azure.net"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.devvault.data import DevVaultData
-from keyferry.devvault.signing_keys import SigningKeyName
+from keyferry_devvault.storage.data import DevVaultData
+from keyferry_devvault.storage.signing_keys import SigningKeyName
 from tests.unit.devvault.calls import NOW
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.devvault.clouds import (
+from keyferry_devvault.clouds import (
     CLOUDS,
     LoginHost,
     UnknownHost,

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.devvault.folder import (
+from keyferry.errors import PlatformError
+from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.folder import (
     CONNECTION_FILE,
     BoundAddresses,
     connection_file,
     is_running,
     locked,
 )
-from keyferry.errors import PlatformError
-from keyferry.https import DevRedirect
 
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from keyferry.devvault.throttle import Throttle
+from keyferry_devvault.throttle import Throttle
 
 
 def test_a_vault_answers_up_to_its_limit_in_each_second() -> None:

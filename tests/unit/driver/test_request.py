@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.contract import DEFAULT_FILE_MODE, SERVICE_ACCOUNT_TOKENS
 from keyferry.driver.request import (
     PublishRequest,
     UnpublishRequest,
@@ -16,8 +15,9 @@ from keyferry.driver.request import (
     require_readonly,
 )
 from keyferry.errors import Code, RequestInvalidError
+from keyferry.kubernetes import PodRef, SecretProviderClass
 from keyferry.proto import csi_pb2 as csi
-from keyferry.store import PodRef, SecretProviderClass
+from keyferry.providers.api import DEFAULT_FILE_MODE, SERVICE_ACCOUNT_TOKENS
 
 CONTEXT = {
     "secretProviderClass": "shop-secrets",

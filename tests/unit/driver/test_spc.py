@@ -6,7 +6,7 @@ import pytest
 
 from keyferry.driver.spc import check_class
 from keyferry.errors import ClassInvalidError, Code
-from keyferry.store.interface import SecretProviderClass
+from keyferry.kubernetes.objects import SecretProviderClass
 
 GOOD = SecretProviderClass("shop", "web", "azure", {"keyvaultName": "kv"})
 

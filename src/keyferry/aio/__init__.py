@@ -1,0 +1,1 @@
+"""Asyncio building blocks: clock, worker threads, work queue, single flight."""

@@ -1,0 +1,162 @@
+"""A queue of keys: each is in it once, is worked on by one task at a time, and backs off by itself.
+
+queue = WorkQueue(reconcile, clock=clock, what="Secrets")
+queue.add(key)            # some time soon
+await queue.settle(key)   # after a run that begins now or later
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+
+    from keyferry.aio.clock import Clock
+
+K = TypeVar("K", bound="Hashable")
+
+WORKERS = 8
+MAX_BACKOFF_SECONDS = 300.0
+"""Seconds between two tries of what fails again and again."""
+
+_log = get_logger("queue")
+
+
+def exponential_backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: doubled up to the longest, and scattered."""
+    longest: float = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(failures, 12))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+@dataclass(slots=True)
+class _KeyState:
+    failures: int = 0
+    queued: bool = False
+    running: bool = False
+    dirty: bool = False
+    """It was added while it was worked on."""
+    timer: asyncio.Task[None] | None = None
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    @property
+    def idle(self) -> bool:
+        return not (self.queued or self.running or self.timer or self.failures)
+
+
+class WorkQueue(Generic[K]):
+    """The queue.
+
+    Args:
+        work: what is done for a key; False asks for another try later.
+        clock: by which it waits.
+        name: the keys, for the log.
+        backoff: seconds to wait after so many failures in a row.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[K], Awaitable[bool]],
+        *,
+        clock: Clock,
+        name: str,
+        backoff: Callable[[int], float] = exponential_backoff,
+    ) -> None:
+        self._work = work
+        self._clock = clock
+        self._name = name
+        self._backoff = backoff
+        self._entries: dict[K, _KeyState] = {}
+        self._ready: asyncio.Queue[K] = asyncio.Queue()
+
+    def __len__(self) -> int:
+        """How many keys are under way, or wait for their turn or for a later try."""
+        return sum(
+            entry.queued or entry.running or entry.timer is not None
+            for entry in self._entries.values()
+        )
+
+    def add(self, key: K, *, after: float = 0.0) -> None:
+        """Work on `key` soon, or after so many seconds unless something comes earlier."""
+        entry = self._entries.setdefault(key, _KeyState())
+        if entry.running:
+            entry.dirty = True
+        elif after > 0:
+            if not entry.queued and entry.timer is None:
+                entry.timer = asyncio.create_task(self._add_later(key, after))
+        elif not entry.queued:
+            self._enqueue(key, entry)
+
+    def retry_failed(self) -> None:
+        """Try at once what waits for its next try: what hindered it may be over."""
+        for key, entry in list(self._entries.items()):
+            if entry.failures:
+                self.add(key)
+
+    async def run_and_wait(self, key: K) -> None:
+        """Waits for the end of a run for `key` that begins after this call, whatever comes of it.
+
+        The run goes on when the caller is cancelled.
+        """
+        self.add(key)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._entries[key].waiters.append(ended)
+        await ended
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Works while the block runs; what is under way at its end is cancelled."""
+        workers = [asyncio.create_task(self._run()) for _ in range(WORKERS)]
+        try:
+            yield
+        finally:
+            timers = [entry.timer for entry in self._entries.values() if entry.timer]
+            for task in (*workers, *timers):
+                task.cancel()
+            await asyncio.gather(*workers, *timers, return_exceptions=True)
+
+    def _enqueue(self, key: K, entry: _KeyState) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+        entry.queued = True
+        self._ready.put_nowait(key)
+
+    async def _add_later(self, key: K, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+        entry = self._entries[key]
+        entry.timer = None
+        self._enqueue(key, entry)
+
+    async def _run(self) -> None:
+        while True:
+            await self._process(await self._ready.get())
+
+    async def _process(self, key: K) -> None:
+        entry = self._entries[key]
+        entry.queued, entry.running = False, True
+        waiters, entry.waiters = entry.waiters, []
+        try:
+            done = await self._work(key)
+        except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other key
+            _log.error("a defect of Keyferry", what=self._name, type=type(error).__name__)
+            done = False
+        finally:
+            entry.running = False
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        entry.failures = 0 if done else entry.failures + 1
+        if entry.dirty:
+            entry.dirty = False
+            self._enqueue(key, entry)
+        elif not done:
+            self.add(key, after=self._backoff(entry.failures))
+        elif entry.idle:
+            del self._entries[key]

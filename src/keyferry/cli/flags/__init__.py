@@ -1,0 +1,1 @@
+"""Flag tables and parsers of the commands."""

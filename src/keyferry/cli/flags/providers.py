@@ -1,0 +1,136 @@
+"""The flags of the built-in providers, for every command that runs one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from keyferry.cli.flags.go_flags import FlagError, FlagKind, FlagValue, GoFlag, read_value
+from keyferry.cli.flags.vault import (
+    hmac_flag,
+    vault_flags,
+    vault_settings,
+    warn_ignored_variables,
+)
+from keyferry.providers.settings import ProviderSettings
+from keyferry.providers.vault.product import OPENBAO, VAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+AZURE_FLAGS: tuple[GoFlag, ...] = (
+    GoFlag(
+        "construct-pem-chain",
+        FlagKind.BOOL,
+        "true",
+        "azure: put the certificates of a PEM bundle in order, the leaf first",
+    ),
+    GoFlag(
+        "write-cert-and-key-in-separate-files",
+        FlagKind.BOOL,
+        "false",
+        "azure: also write certificate and key of a secret as two files, .crt and .key",
+    ),
+    GoFlag(
+        "cloud-name",
+        FlagKind.STRING,
+        ProviderSettings().cloud_name,
+        "azure: the cloud of classes that name none",
+    ),
+    GoFlag(
+        "token-proxy-url",
+        FlagKind.STRING,
+        "",
+        "azure: where AKS identity bindings exchange tokens; empty: the API server",
+    ),
+    GoFlag(
+        "sni-name",
+        FlagKind.STRING,
+        "",
+        "azure: TLS server name of the token proxy; empty: found out from the API server",
+    ),
+)
+
+
+PROVIDER_FLAGS: tuple[GoFlag, ...] = (*AZURE_FLAGS, *vault_flags(VAULT), *vault_flags(OPENBAO))
+HMAC_FLAGS: tuple[GoFlag, ...] = tuple(
+    hmac_flag(product, prefix=f"{product.name}-") for product in (VAULT, OPENBAO)
+)
+"""For commands that run in a cluster."""
+
+
+def provider_settings(
+    values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
+) -> ProviderSettings:
+    """The settings that these values of flags and these environment variables ask for.
+
+    Args:
+        values: of the flags.
+        environ: the environment variables.
+        hmac_key_folder: where a key of versions may be kept from one run to the next; None for
+            nowhere.
+
+    Raises:
+        PlatformError: a variable cannot be understood.
+    """
+    warn_ignored_variables(environ, VAULT, OPENBAO)
+    return replace(
+        azure_settings(values),
+        vault=vault_settings(VAULT, environ, values, hmac_key_folder=hmac_key_folder),
+        openbao=vault_settings(OPENBAO, environ, values, hmac_key_folder=hmac_key_folder),
+    )
+
+
+def azure_settings(values: Mapping[str, FlagValue]) -> ProviderSettings:
+    """The settings that the flags of Azure ask for."""
+    return ProviderSettings(
+        construct_pem_chain=bool(values["construct-pem-chain"]),
+        separate_files=bool(values["write-cert-and-key-in-separate-files"]),
+        cloud_name=str(values["cloud-name"]),
+        token_proxy_url=str(values["token-proxy-url"]),
+        sni_name=str(values["sni-name"]),
+    )
+
+
+def provider_options(command: F) -> F:
+    """Gives a command that is made with click the same flags; they arrive as `**values`."""
+    for flag in reversed(PROVIDER_FLAGS):
+        option = click.option(
+            f"--{flag.name}",
+            flag.name.replace("-", "_"),
+            type=_GoFlagParam(flag),
+            default=flag.default,
+            show_default=bool(flag.default),
+            help=f"{flag.help}.",
+        )
+        command = option(command)
+    return command
+
+
+def settings_from_options(
+    values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
+) -> ProviderSettings:
+    """The settings that the options of `provider_options` ask for; see `provider_settings`."""
+    named = {name.replace("_", "-"): value for name, value in values.items()}
+    return provider_settings(named, environ, hmac_key_folder=hmac_key_folder)
+
+
+class _GoFlagParam(click.ParamType[FlagValue]):
+    """A value as the flag takes it."""
+
+    def __init__(self, flag: GoFlag) -> None:
+        self.name = flag.kind.value
+        self._flag = flag
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> FlagValue:
+        try:
+            return read_value(self._flag, str(value))
+        except FlagError as error:
+            self.fail(str(error), param, ctx)

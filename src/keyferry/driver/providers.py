@@ -1,0 +1,200 @@
+"""Finds the provider that a class names: built into this process, or behind a socket.
+
+Source: driver-wire, section 2.3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.driver.external_provider import CONNECT_SECONDS, ExternalProvider
+from keyferry.errors import (
+    AuthorError,
+    ProviderNotFoundError,
+    ProviderReportedError,
+    ProviderUnreachableError,
+)
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from keyferry.providers.api import NamedFile, Provider
+    from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.registry import ProviderRow
+    from keyferry.resilience.fetcher import Fetcher
+
+_log = get_logger("plugins")
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedProvider:
+    """A provider, ready to be called.
+
+    Attributes:
+        provider: it.
+        writes_files_itself: whether it may write into the volume instead of returning files, so
+            that the volume must be mounted before it is called.
+        row: its row in the table of built-in providers, which can tell file names from a class.
+    """
+
+    provider: Provider
+    writes_files_itself: bool
+    row: ProviderRow | None
+
+    def named_files(self, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+        """Which files a class makes and how they may be called.
+
+        Nothing for providers that we do not know, nor for a class that only the external provider
+        behind a name of ours understands: its files then go by their paths.
+        """
+        return _named_files(self.row, parameters, built_in=not self.writes_files_itself)
+
+
+class Providers:
+    """All providers of this process.
+
+    Args:
+        built_in: the providers of the table that run in this process, by name.
+        rows: the whole table; an external provider that bears the name of a row reads the same
+            classes.
+        socket_folders: where sockets are looked for, in order.
+        max_receive_bytes: for replies of external providers.
+        connect_seconds: how long an external provider that does not answer is waited for.
+        fetcher: what the built-in providers share.
+    """
+
+    def __init__(
+        self,
+        *,
+        built_in: Mapping[str, Provider],
+        rows: Sequence[ProviderRow],
+        socket_folders: Sequence[Path],
+        max_receive_bytes: int,
+        connect_seconds: float = CONNECT_SECONDS,
+        fetcher: Fetcher | None = None,
+    ) -> None:
+        self._built_in = built_in
+        self._fetcher = fetcher
+        self._rows = {row.name: row for row in rows}
+        self._socket_folders = socket_folders
+        self._max_receive_bytes = max_receive_bytes
+        self._connect_seconds = connect_seconds
+        self._external: dict[str, ExternalProvider] = {}
+
+    def resolve(self, name: str) -> ResolvedProvider:
+        """The provider called `name`, which the class check has found well-formed.
+
+        Raises:
+            ProviderNotFoundError: no such provider; it lists those that there are. Nothing is
+                remembered, so a socket is found as soon as it appears.
+        """
+        row = self._rows.get(name)
+        if built_in := self._built_in.get(name):
+            return ResolvedProvider(built_in, writes_files_itself=False, row=row)
+        if external := self._external.get(name):
+            return ResolvedProvider(external, writes_files_itself=True, row=row)
+        for folder in self._socket_folders:
+            socket = folder / f"{name}.sock"
+            if socket.exists():
+                external = ExternalProvider(
+                    name,
+                    socket,
+                    max_receive_bytes=self._max_receive_bytes,
+                    connect_seconds=self._connect_seconds,
+                )
+                self._external[name] = external
+                return ResolvedProvider(external, writes_files_itself=True, row=row)
+        raise self._not_found(name)
+
+    def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+        """What `Plugin.named_files` tells, though the provider called `name` may be away."""
+        return _named_files(self._rows.get(name), parameters, built_in=name in self._built_in)
+
+    async def check_health(self) -> None:
+        """Calls Version on every external provider that was used, side by side.
+
+        Says in the log how it went.
+        """
+        await asyncio.gather(
+            *(self._check_provider(name, provider) for name, provider in self._external.items())
+        )
+
+    def restore(self) -> frozenset[str]:
+        """Lets every provider take up what an earlier process held; returns for which volumes."""
+        return frozenset().union(*(one.restore() for one in self._built_in.values()))
+
+    def expiring_leases(self) -> list[tuple[str, ExpiringLease]]:
+        """What only a refresh replaces now, with the name of its provider."""
+        return [
+            (name, one) for name, its in self._built_in.items() for one in its.expiring_leases()
+        ]
+
+    def volume_removed(self, target_path: str) -> None:
+        """Tells every provider that a volume is gone; which one filled it is no longer known."""
+        for provider in (*self._built_in.values(), *self._external.values()):
+            provider.volume_removed(target_path)
+
+    def is_due(self, target_path: str, *, last_attempt: float) -> bool | None:
+        """Return whether a refresh of a volume would send a request to a vault now.
+
+        None when its provider does not tell: one behind a socket, or one that holds nothing of it.
+        """
+        return (
+            None
+            if self._fetcher is None
+            else self._fetcher.is_due(target_path, last_attempt=last_attempt)
+        )
+
+    def release_cache(self, target_path: str) -> None:
+        """Nothing needs to be held for this volume any more."""
+        if self._fetcher is not None:
+            self._fetcher.release(target_path)
+
+    async def close(self) -> None:
+        """Closes all providers, built-in ones too."""
+        for provider in (*self._built_in.values(), *self._external.values()):
+            await provider.close()
+
+    async def _check_provider(self, name: str, provider: ExternalProvider) -> None:
+        try:
+            version = await provider.version()
+        except (ProviderUnreachableError, ProviderReportedError) as error:
+            _log.warning("provider is not healthy", provider=name, error=str(error))
+        else:
+            _log.debug("provider is healthy", provider=name, version=version.runtime_version)
+
+    def _not_found(self, name: str) -> ProviderNotFoundError:
+        known = sorted(
+            {*self._built_in, *(s.stem for f in self._socket_folders for s in _sockets(f))}
+        )
+        looked = ", ".join(str(folder) for folder in self._socket_folders)
+        beside = f", and no {name}.sock is in {looked}" if looked else ""
+        return ProviderNotFoundError(
+            f"provider not found: provider {name!r} is not built in{beside}",
+            f"Known providers here: {', '.join(known) or 'none'}."
+            " Correct spec.provider, or install that provider.",
+        )
+
+
+def _sockets(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob("*.sock"))
+    except OSError:
+        return []
+
+
+def _named_files(
+    row: ProviderRow | None, parameters: Mapping[str, str], *, built_in: bool
+) -> tuple[NamedFile, ...]:
+    if row is None:
+        return ()
+    try:
+        return row.named_files(parameters)
+    except AuthorError:
+        if built_in:
+            raise
+        return ()

@@ -1,0 +1,1 @@
+"""Publishing and unpublishing one volume."""

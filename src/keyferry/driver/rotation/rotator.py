@@ -1,0 +1,179 @@
+"""Refreshes volumes that are due without waiting for kubelet (driver.md, section 5).
+
+Kubelet's repeated publishes refresh them, too, about once a minute where the CSIDriver asks for
+them; whoever comes first does it. `schedule` knows when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keyferry.driver.rotation.republish import has_expired_token, rebuild_request
+from keyferry.driver.rotation.restore import csi_volume_at
+from keyferry.driver.secrets.usage import pod_of
+from keyferry.errors import KeyferryError, StoreError
+from keyferry.telemetry.logs import ObjectName, get_logger
+
+if TYPE_CHECKING:
+    from keyferry.aio.clock import Clock
+    from keyferry.driver.publish.publisher import Publisher
+    from keyferry.driver.publish.schedule import RefreshSchedule
+    from keyferry.driver.request import PublishRequest
+    from keyferry.driver.volumes.volume_table import Volume, VolumeTable
+    from keyferry.kubernetes.cluster import ClusterView
+    from keyferry.kubernetes.objects import SecretProviderClass
+
+CHECK_SECONDS = 1.0
+"""Between two looks at which volumes are due."""
+MAX_CONCURRENT_REFRESHES = 16
+"""So many refreshes run side by side."""
+
+_log = get_logger("rotation")
+
+
+class Rotator:
+    """Looks for volumes that are due.
+
+    Args:
+        publisher: refreshes them.
+        volumes: what is published here.
+        cluster: knows the pods, and the Secrets that they hand to the driver.
+        schedule: tells when a volume is due.
+        driver_name: the name of the CSI driver.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        *,
+        volumes: VolumeTable,
+        cluster: ClusterView,
+        schedule: RefreshSchedule,
+        driver_name: str,
+        clock: Clock,
+    ) -> None:
+        self._publisher = publisher
+        self._volumes = volumes
+        self._cluster = cluster
+        self._schedule = schedule
+        self._driver_name = driver_name
+        self._clock = clock
+        self._last_attempts: dict[str, float] = {}
+        """When a volume was refreshed from here, well or not, or first seen without that."""
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
+        self._requested: set[str] = set()
+        self._warned: set[str] = set()
+        """Targets of which it was said that they wait for kubelet."""
+
+    async def run(self) -> None:
+        """Refreshes until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for volume in self._due():
+                    tasks.create_task(self._refresh(volume))
+                await self._clock.sleep(CHECK_SECONDS)
+
+    def class_changed(
+        self, before: SecretProviderClass | None, after: SecretProviderClass | None
+    ) -> None:
+        """What it asks the vault for has changed: its volumes are due at once."""
+        if before is None or after is None:
+            return
+        if (before.provider, before.parameters) == (after.provider, after.parameters):
+            return
+        for volume in self._volumes.in_namespace(after.namespace):
+            if volume.class_name == after.name:
+                self.refresh_now(volume.target_path)
+
+    def refresh_now(self, target_path: str) -> None:
+        """A volume is due at once, however fresh it is."""
+        self._volumes.invalidate(target_path, self._clock.monotonic())
+        self._requested.add(target_path)
+
+    def _due(self) -> list[Volume]:
+        """The volumes that are to be refreshed now."""
+        now = self._clock.monotonic()
+        tried, due = {}, []
+        for volume in self._volumes:
+            target = volume.target_path
+            # What an earlier process filled is refreshed within an interval, not all of it at once.
+            unseen = now if volume.fetched_monotonic is None else 0.0
+            tried[target] = self._last_attempts.get(target, unseen)
+            if target in self._requested or self._schedule.is_due(
+                volume, last_attempt=tried[target]
+            ):
+                due.append(volume)
+                tried[target] = now
+        self._last_attempts = tried
+        self._requested.clear()
+        self._warned &= tried.keys()
+        return due
+
+    async def _refresh(self, volume: Volume) -> None:
+        async with self._slots:
+            try:
+                request = await self._build_request(volume)
+                if request is not None:
+                    rebuilt = volume.request is None
+                    await self._publisher.refresh(request, rebuilt=rebuilt)
+            except KeyferryError as error:
+                _log.error(
+                    "a volume that is due cannot be refreshed",
+                    **_log_fields(volume),
+                    **error.log_pairs(),
+                )
+            except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other
+                _log.error("a defect of Keyferry", **_log_fields(volume), type=type(error).__name__)
+
+    async def _build_request(self, volume: Volume) -> PublishRequest | None:
+        """The call that kubelet would make; None while the pod needs none or only kubelet can."""
+        pod = pod_of(volume, self._cluster)
+        if pod is not None and (pod.completed or pod.terminating):
+            return None
+        csi = None
+        if pod is not None:
+            csi = csi_volume_at(
+                volume.target_path, volume.class_name, pod, driver_name=self._driver_name
+            )
+        request = volume.request
+        if request is None:
+            if pod is None or csi is None:
+                return None
+            request = rebuild_request(volume, pod, csi)
+        if has_expired_token(request, self._clock.wall()):
+            if volume.target_path not in self._warned:
+                self._warned.add(volume.target_path)
+                _log.warning(
+                    "a refresh waits for kubelet, whose tokens have ended; is requiresRepublish"
+                    " of the CSIDriver on?",
+                    **_log_fields(volume),
+                )
+            return None
+        self._warned.discard(volume.target_path)
+        if csi is not None and csi.secret_ref:
+            request = await self._with_publish_secret(request, csi.secret_ref)
+        return request
+
+    async def _with_publish_secret(self, request: PublishRequest, name: str) -> PublishRequest:
+        """The same with what `nodePublishSecretRef` names now, if this driver may read it."""
+        try:
+            texts = await self._cluster.get_node_publish_secret(request.pod.namespace, name)
+        except StoreError as error:
+            _log.debug(
+                "nodePublishSecretRef cannot be read anew; what kubelet gave last is used",
+                secret=ObjectName(request.pod.namespace, name),
+                error=str(error),
+            )
+            return request
+        return replace(request, secrets={**request.secrets, **texts})
+
+
+def _log_fields(volume: Volume) -> dict[str, object]:
+    return {
+        "pod": ObjectName(volume.pod.namespace, volume.pod.name),
+        "spc": ObjectName(volume.pod.namespace, volume.class_name),
+        "targetPath": volume.target_path,
+    }

@@ -1,0 +1,1 @@
+"""Kubernetes Secrets made from volumes."""

@@ -1,0 +1,1 @@
+"""What the driver reports: pod statuses, conditions, events, expiry."""

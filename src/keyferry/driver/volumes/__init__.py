@@ -1,0 +1,1 @@
+"""Volumes of this node: mounts, files, table."""

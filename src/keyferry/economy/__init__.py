@@ -1,4 +1,0 @@
-"""The economy of vault calls: nobody asks a vault for what somebody of the same identity holds.
-
-`keyferry.economy.hub` is the way in; docs/fetch-economy.md says how it works and how to tune it.
-"""

@@ -1,0 +1,155 @@
+"""Certificate and private key, taken out of PEM or PKCS#12 for a TLS Secret. [pure]
+
+Source: driver.md, section 4.5. The certificates keep their order and are encoded anew; the key
+becomes PKCS#1 (RSA) or SEC1 (elliptic curve), as upstream makes it. Five things differ on
+purpose: PKCS#12 of any common cipher is read, also as base64 text; bag attributes are not
+repeated as PEM headers, which many parsers refuse; Ed25519 and Ed448 keys, which have no older
+form, stay PKCS#8; a parameter block after the key does not hide it; and where upstream would
+write an empty key there is an error.
+
+No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.errors import SecretDataError
+from keyferry.formats.certs.pem import (
+    CERTIFICATE,
+    PRIVATE_KEY_SUFFIX,
+    PemBlock,
+    encode_block,
+    pem_blocks,
+)
+from keyferry.formats.certs.pkcs12 import read_pkcs12
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+
+
+def certificate_pem(contents: bytes, source: str) -> bytes:
+    """All certificates in `contents`, in their order, as PEM.
+
+    Args:
+        contents: PEM, PKCS#12 without a password, or the base64 text of that.
+        source: where they come from, for messages: `file 'web.pem'`.
+
+    Raises:
+        SecretDataError: there is no certificate in it.
+    """
+    blocks = pem_blocks(contents, source)
+    ders = [block.der for block in blocks if block.label == CERTIFICATE]
+    if not ders and not blocks:
+        ders = _pkcs12_certificates(contents, source)
+    if not ders:
+        raise SecretDataError(
+            f"{source} holds no certificate",
+            "tls.crt needs a file with PEM blocks CERTIFICATE, or with PKCS#12.",
+        )
+    return b"".join(encode_block(CERTIFICATE, der) for der in ders)
+
+
+def private_key_pem(contents: bytes, source: str) -> bytes:
+    """The private key in `contents` as PEM: the last one, when there are several.
+
+    Args:
+        contents: PEM, PKCS#12 without a password, or the base64 text of that.
+        source: where it comes from, for messages.
+
+    Raises:
+        SecretDataError: there is no private key in it, it is encrypted, or it is of a kind that TLS
+            does not use.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+    key = _private_key(contents, source)
+    match key:
+        case rsa.RSAPrivateKey() | ec.EllipticCurvePrivateKey():
+            form = serialization.PrivateFormat.TraditionalOpenSSL
+        case ed25519.Ed25519PrivateKey() | ed448.Ed448PrivateKey():
+            form = serialization.PrivateFormat.PKCS8
+        case _:
+            raise SecretDataError(
+                f"{source} holds a private key that is neither RSA, elliptic curve nor Ed25519",
+                "Use a key of a kind that TLS servers know.",
+            )
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+def check_pair(certificates: bytes, private_key: bytes) -> None:
+    """Check that one of the certificates belongs to the private key.
+
+    Both are as the functions above return them.
+
+    Raises:
+        SecretDataError: none does, or a certificate cannot be parsed.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    # `private_key_pem` has checked the key; a second time would double the cost of a TLS Secret.
+    key = load_pem_private_key(private_key, password=None, unsafe_skip_rsa_key_validation=True)
+    wanted = key.public_key()
+    unknown = False
+    for number, block in enumerate(pem_blocks(certificates, "tls.crt"), start=1):
+        try:
+            if _public_key(block.der, number) == wanted:
+                return
+        except UnsupportedAlgorithm:
+            # A key of a kind that the library cannot read: it may or may not be the one.
+            unknown = True
+    if not unknown:
+        raise SecretDataError(
+            "the private key does not belong to any of the certificates",
+            "Take tls.key and tls.crt from the same object, at the same version.",
+        )
+
+
+def _public_key(der: bytes, number: int) -> PublicKeyTypes:
+    from cryptography.x509 import load_der_x509_certificate
+
+    try:
+        return load_der_x509_certificate(der).public_key()
+    except ValueError:
+        problem = f"certificate {number} of tls.crt cannot be parsed"
+        raise SecretDataError(problem, "Check the certificate in the vault.") from None
+
+
+def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:
+    blocks = pem_blocks(contents, source)
+    candidates = [block for block in blocks if block.label.endswith(PRIVATE_KEY_SUFFIX)]
+    candidates = candidates or [block for block in blocks if block.label != CERTIFICATE]
+    if candidates:
+        return _load_key(candidates[-1], source)
+    key = None if blocks else read_pkcs12(contents, source)[0]
+    if key is None:
+        raise SecretDataError(
+            f"{source} holds no private key",
+            "tls.key needs a file with one. In Azure Key Vault that is objectType: secret of a "
+            "certificate whose key is exportable; objectType: cert gives the certificate alone.",
+        )
+    return key
+
+
+def _load_key(block: PemBlock, source: str) -> PrivateKeyTypes:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+    remedy = "Store it unencrypted, as PKCS#8, PKCS#1 or SEC1: a Secret cannot carry its password."
+    if block.encrypted:
+        raise SecretDataError(f"the private key in {source} is encrypted", remedy)
+    try:
+        return load_der_private_key(block.der, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        problem = f"the private key in {source} cannot be parsed (a PEM block {block.label!r})"
+        raise SecretDataError(problem, remedy) from None
+
+
+def _pkcs12_certificates(contents: bytes, source: str) -> list[bytes]:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return [
+        certificate.public_bytes(Encoding.DER) for certificate in read_pkcs12(contents, source)[1]
+    ]

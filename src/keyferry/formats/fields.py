@@ -1,0 +1,131 @@
+"""Reading typed fields out of a manifest. [pure]
+
+A field that is absent or null is empty, as in Kubernetes; one of the wrong type is an error that
+knows its path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from keyferry.formats.kubernetes_yaml import FieldPath, UnsupportedScalar, Value
+
+_MAX_SHOWN = 60
+"""How much of a key a message shows; a damaged class may take a value for one."""
+
+
+class FieldTypeError(Exception):
+    """A field has the wrong type.
+
+    Attributes:
+        path: of the field.
+        problem: the path in the notation of Kubernetes and what is wrong, without the value.
+        remedy: what to do about it, a sentence.
+    """
+
+    def __init__(self, path: FieldPath, problem: str, remedy: str) -> None:
+        super().__init__(path, problem, remedy)
+        self.path = path
+        self.problem = problem
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value of a manifest and the way to it. Every method may raise `FieldTypeError`."""
+
+    value: Value = field(repr=False)
+    path: FieldPath = ()
+
+    def __getitem__(self, key: str) -> Field:
+        """The field `key` of this mapping; an empty one when it is not there."""
+        return Field(self.mapping().get(key), (*self.path, key))
+
+    def text(self) -> str:
+        """The text of this field."""
+        match self.value:
+            case None:
+                return ""
+            case str(text):
+                return text
+            case _:
+                raise self._type_error("text", self._quoting_hint())
+
+    def number(self) -> int:
+        """The whole number in this field, 0 when it is empty."""
+        match self.value:
+            case None:
+                return 0
+            case int(number) if not isinstance(number, bool):
+                return number
+            case _:
+                raise self._type_error("a number", "Write a whole number.")
+
+    def text_mapping(self) -> dict[str, str]:
+        """The mapping of texts in this field; a null in it is an error, as for the API server."""
+        texts = {}
+        for key in self.mapping():
+            if self[key].value is None:
+                raise self[key]._type_error("text", f'Write a text, as in {key[:_MAX_SHOWN]}: "".')
+            texts[key] = self[key].text()
+        return texts
+
+    def items(self) -> tuple[Field, ...]:
+        """The items of the list in this field."""
+        match self.value:
+            case None:
+                return ()
+            case list(items):
+                return tuple(Field(item, (*self.path, at)) for at, item in enumerate(items))
+            case _:
+                raise self._type_error("a list", "Begin each item on a line of its own with '- '.")
+
+    def mapping(self) -> dict[str, Value]:
+        """The mapping in this field."""
+        match self.value:
+            case None:
+                return {}
+            case dict(mapping):
+                return mapping
+            case _:
+                raise self._type_error("a mapping", "Indent its fields below it, as 'name: value'.")
+
+    def _type_error(self, expected: str, remedy: str) -> FieldTypeError:
+        return FieldTypeError(
+            self.path,
+            f"{format_path(self.path)} is {_kind_name(self.value)}, not {expected}",
+            remedy,
+        )
+
+    def _quoting_hint(self) -> str:
+        name = str(self.path[-1])[:_MAX_SHOWN] if self.path else ""
+        match self.value:
+            case bool(value):
+                return f'Put it in quotes: {name}: "{str(value).lower()}".'
+            case int() | UnsupportedScalar():
+                return f'Put it in quotes: {name}: "...".'
+            case _:
+                return "Write a text; several lines follow a '|'."
+
+
+def format_path(path: FieldPath) -> str:
+    """`path` as Kubernetes writes it: `spec.secretObjects[0].data`."""
+    name = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_SHOWN]}" for step in path
+    )
+    return name.removeprefix(".") or "the document"
+
+
+_KIND_NAMES: dict[type, str] = {
+    bool: "a boolean",
+    int: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+def _kind_name(value: Value) -> str:
+    return (
+        value.kind if isinstance(value, UnsupportedScalar) else _KIND_NAMES.get(type(value), "null")
+    )

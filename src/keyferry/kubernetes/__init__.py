@@ -1,0 +1,32 @@
+"""The object store: where classes are read and Secrets, pod statuses and events are written.
+
+The engine knows only this interface. Behind it stands the Kubernetes API or a folder of YAML
+(`manifests`). The objects are the upstream ones, reduced to what Keyferry sets (reference:
+driver-wire, section 3).
+"""
+
+from __future__ import annotations
+
+from keyferry.kubernetes.objects import (
+    DesiredSecret,
+    Event,
+    ObjectStore,
+    OwnerReference,
+    PodRef,
+    PodStatus,
+    SecretKeyMapping,
+    SecretObject,
+    SecretProviderClass,
+)
+
+__all__ = [
+    "DesiredSecret",
+    "Event",
+    "ObjectStore",
+    "OwnerReference",
+    "PodRef",
+    "PodStatus",
+    "SecretKeyMapping",
+    "SecretObject",
+    "SecretProviderClass",
+]

@@ -1,0 +1,294 @@
+"""The few calls to the Kubernetes API that the store makes, over lightkube.
+
+Objects are plain manifests here; every method may raise a `StoreError` of `kube_errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import ssl
+from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from lightkube import AsyncClient
+from lightkube.config.client_adapter import verify_cluster
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+from lightkube.types import PatchType
+
+from keyferry import __version__
+from keyferry.errors import StoreError
+from keyferry.kubernetes.api.api_errors import ApiGoneError, ApiNotFoundError, translate_errors
+from keyferry.kubernetes.api.kube_kinds import NodeResource, Resource, resource_name
+from keyferry.kubernetes.api.reflector import Change, Changed, Expired, Listing, Removed
+from keyferry.kubernetes.api.transport import KubeTransport
+from keyferry.kubernetes.live_secret import FIELD_MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+    import httpx2
+    from lightkube.config.kubeconfig import SingleConfig
+
+    from keyferry.kubernetes.object_codec import Manifest
+
+USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
+"""By which the audit log of the cluster knows us."""
+WATCH_SECONDS = 240.0
+"""A stream is left after this long, because a dead connection looks like a quiet one."""
+
+MAX_CONCURRENT_WRITES = 8
+"""So many writes are under way: a node that starts opens no hundred connections to the API."""
+
+_PAGE_SIZE = 500
+_ALL_NAMESPACES = "*"
+_METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """Some objects of one kind.
+
+    Attributes:
+        kind: of the objects.
+        namespace: they are in; "*" for all.
+        label_selector: that they have.
+        field_selector: that they have, such as `spec.nodeName`.
+        metadata_only: leave the rest of them with the API.
+    """
+
+    kind: type[Resource]
+    namespace: str = _ALL_NAMESPACES
+    label_selector: Mapping[str, str] = field(default_factory=dict)
+    field_selector: Mapping[str, str] = field(default_factory=dict)
+    metadata_only: bool = False
+
+    @property
+    def scope(self) -> str:
+        """Where they are, for messages."""
+        return "of all namespaces" if self.namespace == _ALL_NAMESPACES else f"in/{self.namespace}"
+
+
+@asynccontextmanager
+async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
+    """The API that `config` names; its connections are closed with the block.
+
+    Raises:
+        StoreError: a certificate or key that it names cannot be used.
+    """
+    try:
+        tls = verify_cluster(config.cluster, config.user or User(), config.abs_file)
+        client = AsyncClient(config, field_manager=FIELD_MANAGER, transport=KubeTransport(tls))
+    except (OSError, ssl.SSLError, ConfigError, ValueError) as error:
+        raise StoreError(
+            f"the certificates or credentials for {config.cluster.server} cannot be used"
+            f" ({type(error).__name__})",
+            "Check certificate-authority, client-certificate and client-key of the kubeconfig.",
+        ) from error
+    # lightkube has no settings for these.
+    client._client._client.headers["User-Agent"] = USER_AGENT
+    client._client._client.event_hooks["request"].append(_set_metadata_accept)
+    async with client:
+        yield KubeApi(client, server=urlsplit(config.cluster.server).netloc)
+
+
+_metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
+
+
+async def _set_metadata_accept(request: httpx2.Request) -> None:
+    """Makes what a list or a watch gives `PartialObjectMetadata`, where it was asked for."""
+    if _metadata_only.get():
+        kind = "PartialObjectMetadata"
+        suffix = "" if "watch" in request.url.params else "List"
+        request.headers["Accept"] = _METADATA_ACCEPT.format(kind=f"{kind}{suffix}")
+
+
+class KubeApi:
+    """The calls.
+
+    Args:
+        client: knows the address and the credentials.
+        server: host and port, for messages.
+    """
+
+    def __init__(self, client: AsyncClient, *, server: str) -> None:
+        self._client = client
+        self._server = server
+        self._write_slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
+
+    async def find(self, kind: type[Resource], namespace: str, name: str) -> Manifest | None:
+        """The object, None when there is none."""
+        try:
+            with translate_errors(
+                "get", resource_name(kind), f"{namespace}/{name}", server=self._server
+            ):
+                return dict(await self._client.get(kind, name, namespace=namespace))
+        except ApiNotFoundError:
+            return None
+
+    async def apply(
+        self, kind: type[Resource], namespace: str, name: str, manifest: Manifest, *, force: bool
+    ) -> Manifest:
+        """Server-side apply.
+
+        Args:
+            kind: of the object.
+            namespace: of the object.
+            name: of the object.
+            manifest: what Keyferry wants of it; with a resourceVersion only if it has that one.
+            force: take fields over from other managers; else that is an `ApiConflictError`.
+        """
+        return await self._patch(
+            kind, namespace, name, manifest, patch_type=PatchType.APPLY, force=force
+        )
+
+    async def strategic_merge(
+        self, kind: type[Resource], namespace: str, name: str, patch: Manifest
+    ) -> Manifest:
+        """Strategic merge: lists such as ownerReferences are merged by the key of their items."""
+        return await self._patch(
+            kind, namespace, name, patch, patch_type=PatchType.STRATEGIC, force=False
+        )
+
+    async def json_merge(
+        self, kind: type[Resource], namespace: str, name: str, patch: Manifest
+    ) -> Manifest:
+        """JSON merge, for the kinds of CRDs: lists are replaced as a whole."""
+        return await self._patch(
+            kind, namespace, name, patch, patch_type=PatchType.MERGE, force=False
+        )
+
+    async def _patch(
+        self,
+        kind: type[Resource],
+        namespace: str,
+        name: str,
+        patch: Manifest,
+        *,
+        patch_type: PatchType,
+        force: bool,
+    ) -> Manifest:
+        with translate_errors(
+            "patch", resource_name(kind), f"{namespace}/{name}", server=self._server
+        ):
+            async with self._write_slots:
+                return dict(
+                    await self._client.patch(
+                        kind, name, patch, namespace=namespace, patch_type=patch_type, force=force
+                    )
+                )
+
+    async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> None:
+        """Make the object; `ApiConflictError` when it is there."""
+        with translate_errors(
+            "create", resource_name(kind), f"in {namespace}", server=self._server
+        ):
+            await self._client.create(kind(manifest))
+
+    async def delete(
+        self, kind: type[Resource], namespace: str, name: str, *, uid: str, resource_version: str
+    ) -> None:
+        """Delete the object if it still is this one.
+
+        `ApiMissingError` when there is none, `ApiConflictError` when it is another or has changed.
+        """
+        generic = self._client._client  # lightkube's own method knows no preconditions
+        with translate_errors(
+            "delete", resource_name(kind), f"{namespace}/{name}", server=self._server
+        ):
+            request = generic.prepare_request("delete", kind, name=name, namespace=namespace)
+            request.data = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
+            answer = await generic.send(  # type: ignore[no-untyped-call]
+                generic.build_adapter_request(request)
+            )
+            generic.handle_response("delete", answer, request)
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Take every taint with this key from the node; True when there was one.
+
+        `ApiConflictError` when somebody else changed the node meanwhile.
+        """
+        with translate_errors("patch", "nodes", node, server=self._server):
+            found = dict(await self._client.get(NodeResource, node))
+            taints = found["spec"].get("taints", [])
+            kept = [taint for taint in taints if taint["key"] != key]
+            if len(kept) == len(taints):
+                return False
+            version = found["metadata"]["resourceVersion"]
+            patch = {"metadata": {"resourceVersion": version}, "spec": {"taints": kept or None}}
+            await self._client.patch(NodeResource, node, patch, patch_type=PatchType.MERGE)
+            return True
+
+    async def list(self, options: ListOptions) -> Listing:
+        """All objects of a selection, fetched page by page."""
+        kind = options.kind
+        token = _metadata_only.set(options.metadata_only)
+        try:
+            with translate_errors("list", resource_name(kind), options.scope, server=self._server):
+                found = self._client.list(
+                    kind,
+                    namespace=options.namespace,
+                    chunk_size=_PAGE_SIZE,
+                    labels=dict(options.label_selector) or None,
+                    fields=dict(options.field_selector) or None,
+                )
+                manifests = tuple([dict(item) async for item in found])
+                return Listing(manifests, found.resourceVersion)
+        finally:
+            _metadata_only.reset(token)
+
+    async def watch(
+        self, options: ListOptions, resource_version: str
+    ) -> AsyncGenerator[Change, None]:
+        """One stream of what happened to a selection after `resource_version`."""
+        end = asyncio.get_running_loop().time() + WATCH_SECONDS
+        events = cast(
+            "AsyncGenerator[tuple[str, Manifest], None]",
+            self._client.watch(
+                options.kind,
+                namespace=options.namespace,
+                labels=dict(options.label_selector) or None,
+                fields=dict(options.field_selector) or None,
+                resource_version=resource_version,
+            ),
+        )
+        _metadata_only.set(options.metadata_only)  # for the task of the mirror, which does no more
+        async with aclosing(events):
+            while True:
+                try:
+                    async with asyncio.timeout_at(end):
+                        with translate_errors(
+                            "watch", resource_name(options.kind), options.scope, server=self._server
+                        ):
+                            event, found = await anext(events)
+                except (TimeoutError, StopAsyncIteration):
+                    return
+                except ApiGoneError:
+                    yield Expired()
+                    return
+                yield Removed(dict(found)) if event == "DELETED" else Changed(dict(found))
+
+
+class ApiListWatcher:
+    """A selection as the source of a mirror.
+
+    Args:
+        api: the calls.
+        options: the objects.
+    """
+
+    def __init__(self, api: KubeApi, options: ListOptions) -> None:
+        self._api = api
+        self._options = options
+
+    async def list(self) -> Listing:
+        """All of them."""
+        return await self._api.list(self._options)
+
+    def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
+        """One stream of what happened after `resource_version`."""
+        return self._api.watch(self._options, resource_version)

@@ -1,0 +1,265 @@
+"""What is known of the cluster, by mirrors of its API (see `store.cluster`).
+
+Memory depends on this node: of pods and pod statuses only its own are mirrored, of Secrets only the
+resourceVersion, in the namespaces that are asked for. Classes are few and small; all are mirrored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from keyferry.errors import ClassInvalidError, StoreError
+from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.kubernetes.api.client import ApiListWatcher, ListOptions
+from keyferry.kubernetes.api.kube_kinds import (
+    PodResource,
+    PodStatusResource,
+    SecretProviderClassResource,
+    SecretResource,
+)
+from keyferry.kubernetes.api.reflector import Reflector, api_backoff
+from keyferry.kubernetes.class_codec import parse_class
+from keyferry.kubernetes.live_secret import MANAGED_LABEL
+from keyferry.kubernetes.names import MAX_LABEL, shortened
+from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod_status
+from keyferry.kubernetes.objects import SecretProviderClass
+from keyferry.kubernetes.pod_codec import parse_pod
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+
+    from keyferry.kubernetes.api.client import KubeApi
+    from keyferry.kubernetes.cluster import Pod, ResourceEventHandler
+    from keyferry.kubernetes.object_codec import Manifest
+    from keyferry.kubernetes.objects import PodStatus
+
+T = TypeVar("T")
+_SecretVersion: TypeAlias = "tuple[str, str, str]"
+"""Namespace, name and resourceVersion of a Secret."""
+
+_log = get_logger("cluster")
+
+
+class ClusterCache:
+    """Implements `Cluster`; its mirrors run from `start` to `stop`.
+
+    Args:
+        api: the calls.
+        node: the name of this node.
+        backoff: seconds to wait after so many failures in a row.
+    """
+
+    def __init__(
+        self, api: KubeApi, *, node: str, backoff: Callable[[int], float] = api_backoff
+    ) -> None:
+        self._api = api
+        self._backoff = backoff
+        mine = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
+        self.class_reflector: Reflector[SecretProviderClass | ClassInvalidError] = (
+            self._new_reflector(ListOptions(SecretProviderClassResource), class_or_error, "classes")
+        )
+        self.pod_status_reflector: Reflector[PodStatus] = self._new_reflector(
+            ListOptions(PodStatusResource, label_selector=mine), status_or_none, "pod statuses"
+        )
+        self.pod_reflector: Reflector[Pod] = self._new_reflector(
+            ListOptions(PodResource, field_selector={"spec.nodeName": node}), parse_pod, "pods"
+        )
+        self._secret_reflectors: dict[
+            str, tuple[Reflector[_SecretVersion], asyncio.Task[None]]
+        ] = {}
+        self._handlers: list[ResourceEventHandler] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self.class_reflector.on_change.append(self._notify_class_changed)
+        self.class_reflector.on_sync.append(self._notify_reconnected)
+        self.pod_reflector.on_change.append(self._notify_pod_changed)
+        self.pod_status_reflector.on_change.append(self._notify_pod_status_deleted)
+
+    def start(self) -> None:
+        """Begin to follow the API."""
+        for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
+            self._tasks.append(spawn_logged(mirror.run(), f"mirror of {mirror.name}"))
+
+    async def stop(self) -> None:
+        """End all mirrors."""
+        tasks = [*self._tasks, *(task for _, task in self._secret_reflectors.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def wait_synced(self) -> None:
+        """Waits until the mirrors follow the API; the store works before that too."""
+        for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
+            await mirror.in_sync.wait()
+
+    def problem(self) -> str | None:
+        """Why classes or pod statuses may be unknown that are there; None once all were seen.
+
+        Of the pods nothing is said: without them, owners are asked for one by one.
+        """
+        for mirror in (self.class_reflector, self.pod_status_reflector):
+            if not mirror.has_synced:
+                return f"the {mirror.name} of the cluster are not read yet"
+        return None
+
+    # --- Cluster ---------------------------------------------------------------------------------
+
+    def subscribe(self, handler: ResourceEventHandler) -> None:
+        """Tell `handler` of everything from now on."""
+        self._handlers.append(handler)
+
+    def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
+        """The classes of a namespace, those that cannot be read left out."""
+        return tuple(
+            cls
+            for cls in self.class_reflector.items()
+            if isinstance(cls, SecretProviderClass) and cls.namespace == namespace
+        )
+
+    def local_pod_statuses(self) -> tuple[PodStatus, ...]:
+        """The pod statuses of this node."""
+        return tuple(self.pod_status_reflector.items())
+
+    def local_pods(self) -> tuple[Pod, ...]:
+        """The pods of this node."""
+        return tuple(self.pod_reflector.items())
+
+    def local_pod(self, namespace: str, name: str) -> Pod | None:
+        """A pod of this node."""
+        return self.pod_reflector.get(namespace, name)
+
+    async def find_pod(self, namespace: str, name: str) -> Pod | None:
+        """A pod of any node; None when there is none."""
+        manifest = await self._api.find(PodResource, namespace, name)
+        return None if manifest is None else parse_pod(manifest)
+
+    async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
+        """The pod statuses of all nodes."""
+        listing = await self._api.list(ListOptions(PodStatusResource, namespace))
+        found = (status_or_none(manifest) for manifest in listing.manifests)
+        return tuple(status for status in found if status is not None)
+
+    async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        """The data of a Secret that a `nodePublishSecretRef` names, as kubelet would send it."""
+        manifest = await self._api.find(SecretResource, namespace, name)
+        if manifest is None:
+            raise StoreError(
+                f"Secret {namespace}/{name} of nodePublishSecretRef is not there",
+                "Make it anew, or mend the name in the pod.",
+            )
+        try:
+            data = Field(manifest)["data"].text_mapping()
+            return {key: base64.b64decode(text).decode() for key, text in data.items()}
+        except (FieldTypeError, binascii.Error, UnicodeError):
+            raise StoreError(
+                f"Secret {namespace}/{name} of nodePublishSecretRef holds no texts",
+                "Its values must be text.",
+            ) from None
+
+    def watch_secrets(self, namespaces: frozenset[str]) -> None:
+        """Hear of Secrets in these namespaces, and in no others any more."""
+        for namespace in self._secret_reflectors.keys() - namespaces:
+            self._secret_reflectors.pop(namespace)[1].cancel()
+        for namespace in sorted(namespaces - self._secret_reflectors.keys()):
+            mirror: Reflector[_SecretVersion] = self._new_reflector(
+                ListOptions(SecretResource, namespace, {MANAGED_LABEL: "true"}, metadata_only=True),
+                _secret_version,
+                f"Secrets of {namespace}",
+            )
+            mirror.on_change.append(self._notify_secret_changed)
+            task = spawn_logged(mirror.run(), f"mirror of {mirror.name}")
+            self._secret_reflectors[namespace] = mirror, task
+
+    def secret_resource_version(self, namespace: str, name: str) -> str | None:
+        """The resourceVersion of a Secret with our label; None where no watch tells."""
+        mirror, _ = self._secret_reflectors.get(namespace, (None, None))
+        if mirror is None or not mirror.in_sync.is_set():
+            return None
+        mark = mirror.get(namespace, name)
+        return mark[2] if mark else None
+
+    # --- mirrors ---------------------------------------------------------------------------------
+
+    def _new_reflector(
+        self, options: ListOptions, parse: Callable[[Manifest], T | None], name: str
+    ) -> Reflector[T]:
+        return Reflector(
+            ApiListWatcher(self._api, options), parse, name=name, backoff=self._backoff
+        )
+
+    def _notify_class_changed(
+        self,
+        before: SecretProviderClass | ClassInvalidError | None,
+        after: SecretProviderClass | ClassInvalidError | None,
+    ) -> None:
+        for listener in self._handlers:
+            listener.class_changed(
+                before if isinstance(before, SecretProviderClass) else None,
+                after if isinstance(after, SecretProviderClass) else None,
+            )
+
+    def _notify_pod_changed(self, before: Pod | None, after: Pod | None) -> None:
+        for listener in self._handlers:
+            listener.pod_changed(before, after)
+
+    def _notify_pod_status_deleted(self, before: PodStatus | None, after: PodStatus | None) -> None:
+        if before is not None and after is None:
+            for listener in self._handlers:
+                listener.status_deleted(before)
+
+    def _notify_secret_changed(
+        self, before: _SecretVersion | None, after: _SecretVersion | None
+    ) -> None:
+        mark = after or before
+        assert mark is not None
+        for listener in self._handlers:
+            listener.secret_changed(mark[0], mark[1])
+
+    def _notify_reconnected(self) -> None:
+        for listener in self._handlers:
+            listener.on_reconnected()
+
+
+def class_or_error(manifest: Manifest) -> SecretProviderClass | ClassInvalidError:
+    """The class, or why it is none."""
+    try:
+        return parse_class(manifest, default_namespace="")
+    except ClassInvalidError as error:
+        return ClassInvalidError(error.problem, error.remedy)
+
+
+def status_or_none(manifest: Manifest) -> PodStatus | None:
+    """The pod status; None where somebody wrote something else there."""
+    try:
+        return parse_pod_status(manifest)
+    except FieldTypeError:
+        return None
+
+
+def _secret_version(manifest: Manifest) -> _SecretVersion | None:
+    metadata = Field(manifest)["metadata"]
+    try:
+        return (
+            metadata["namespace"].text(),
+            metadata["name"].text(),
+            metadata["resourceVersion"].text(),
+        )
+    except FieldTypeError:
+        return None
+
+
+def spawn_logged(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+    """Runs `work` in a task whose end by a defect is logged."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        _log.error(
+            "stopped by a defect of Keyferry", task=task.get_name(), type=type(error).__name__
+        )

@@ -1,0 +1,125 @@
+"""Events of the cluster: written in the background, the same one counted instead of repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING
+
+from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.kubernetes.api.api_errors import ApiNotFoundError
+from keyferry.kubernetes.api.kube_kinds import EventResource
+from keyferry.kubernetes.api.reflector import api_backoff
+from keyferry.kubernetes.names import MAX_SUBDOMAIN, shortened
+from keyferry.kubernetes.object_codec import event_manifest
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from keyferry.kubernetes.api.client import KubeApi
+    from keyferry.kubernetes.object_codec import Manifest
+    from keyferry.kubernetes.objects import Event
+
+MAX_PENDING_EVENTS = 1000
+MAX_REMEMBERED_EVENTS = 1000
+
+_log = get_logger("events")
+
+
+class EventRecorder:
+    """Takes events at once and writes them one after the other.
+
+    Args:
+        api: where to.
+        clock: tells the time, with a time zone.
+        backoff: seconds to wait after so many failures in a row while the API is away.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        *,
+        clock: Callable[[], datetime],
+        backoff: Callable[[int], float] = api_backoff,
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(MAX_PENDING_EVENTS)
+        self._written: dict[Event, tuple[str, Manifest]] = {}
+        self._backoff = backoff
+
+    @property
+    def pending(self) -> int:
+        """How many events are not written yet."""
+        return self._queue.qsize()
+
+    def record(self, event: Event) -> None:
+        """Write it soon, or when the API server is back; it is lost when too many wait."""
+        try:
+            self._queue.put_nowait(event)
+        except asyncio.QueueFull:
+            _log.warning("an event is lost: too many wait", reason=event.reason)
+
+    async def run(self) -> None:
+        """Writes until it is cancelled."""
+        while True:
+            event = await self._queue.get()
+            try:
+                await self._write_with_retry(event)
+            except StoreError as error:
+                _log.warning("an event is lost", reason=event.reason, error=str(error))
+            finally:
+                self._queue.task_done()
+
+    async def _write_with_retry(self, event: Event) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._write(event)
+            except StoreUnavailableError as error:
+                if not failures:
+                    _log.warning("events wait for the API", error=str(error))
+                await asyncio.sleep(self._backoff(failures))
+                failures += 1
+            else:
+                return
+
+    async def drain(self, seconds: float) -> None:
+        """Waits until what was recorded is written, but not for ever."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._queue.join(), seconds)
+
+    async def _write(self, event: Event) -> None:
+        name, earlier = self._written.pop(event, ("", None))
+        if earlier is not None:
+            with contextlib.suppress(ApiNotFoundError):  # they last an hour
+                await self._increment_count(event, name, earlier)
+                return
+        now = self._clock()
+        name = _event_name(event, now)
+        manifest = event_manifest(event, name, now=now, previous=None)
+        await self._api.create(EventResource, event.involved_object.namespace, manifest)
+        self._remember(event, name, manifest)
+
+    async def _increment_count(self, event: Event, name: str, previous: Manifest) -> None:
+        manifest = event_manifest(event, name, now=self._clock(), previous=previous)
+        patch = {field: manifest[field] for field in ("count", "lastTimestamp")}
+        await self._api.strategic_merge(EventResource, event.involved_object.namespace, name, patch)
+        self._remember(event, name, manifest)
+
+    def _remember(self, event: Event, name: str, manifest: Manifest) -> None:
+        self._written[event] = (name, manifest)
+        if len(self._written) > MAX_REMEMBERED_EVENTS:
+            del self._written[next(iter(self._written))]
+
+
+def _event_name(event: Event, now: datetime) -> str:
+    """A name of its own, because an earlier process may have told the same."""
+    identity = f"{event.involved_object.uid}\n{event.reason}\n{event.message}\n{now.timestamp()}"
+    digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
+    return (
+        f"{shortened(event.involved_object.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
+    )

@@ -1,0 +1,197 @@
+"""A list-then-watch copy of some objects of the Kubernetes API.
+
+Three loops, one concern each: `run` never dies, `_follow` lists and then watches until the history
+that it goes on from is lost, and the source's `watch` is one stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never
+
+from keyferry.errors import StoreError
+from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from keyferry.kubernetes.object_codec import Manifest
+
+T = TypeVar("T")
+NamespacedName = tuple[str, str]
+"""Namespace and name."""
+
+_log = get_logger("mirror")
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An object was made or changed; it now is `manifest`."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An object is gone; it last was `manifest`."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The stream cannot go on from where it is: list anew."""
+
+
+Change = Changed | Removed | Expired
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects as they were at one moment.
+
+    Attributes:
+        manifests: the objects.
+        resource_version: the moment, from which a watch goes on.
+    """
+
+    manifests: tuple[Manifest, ...]
+    resource_version: str
+
+
+class ListWatcher(Protocol):
+    """Where the objects come from. Both methods may raise `StoreError`."""
+
+    async def list(self) -> Listing:
+        """All of them."""
+
+    def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
+        """One stream of what happened after `resource_version`; ends whenever the server likes."""
+
+
+def api_backoff(failures: int) -> float:
+    """Seconds to wait after that many failures in a row: doubled up to 30, and scattered."""
+    longest: float = min(30.0, 0.5 * 2.0 ** min(failures, 10))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+
+
+class Reflector(Generic[T]):
+    """The copy; it keeps what `parse` makes of each object, and nothing else of it.
+
+    What it knows stays while the API server is away.
+
+    Args:
+        list_watcher: where the objects come from.
+        parse: of a manifest, what is kept; None leaves it out.
+        name: the objects, for the log.
+        backoff: seconds to wait after so many failures in a row.
+    """
+
+    def __init__(
+        self,
+        list_watcher: ListWatcher,
+        parse: Callable[[Manifest], T | None],
+        *,
+        name: str,
+        backoff: Callable[[int], float] = api_backoff,
+    ) -> None:
+        self._list_watcher = list_watcher
+        self._parse = parse
+        self.name = name
+        self._backoff = backoff
+        self._objects: dict[NamespacedName, T] = {}
+        self._failures = 0
+        self.in_sync = asyncio.Event()
+        """Set while the copy follows the source."""
+        self.has_synced = False
+        """Whether the copy ever was whole."""
+        self.on_change: list[Callable[[T | None, T | None], None]] = []
+        """Called with what was kept of an object before and is now; None where there is none."""
+        self.on_sync: list[Callable[[], None]] = []
+        """Called when the copy is whole, for the first time or again."""
+
+    def get(self, namespace: str, name: str) -> T | None:
+        """What is kept of that object; None when there is none that the mirror knows."""
+        return self._objects.get((namespace, name))
+
+    def upsert(self, manifest: Manifest) -> None:
+        """Keep `manifest` before the watch tells of it: it is the answer to a write of ours."""
+        self._set(_key(manifest), self._parse(manifest))
+
+    def items(self) -> list[T]:
+        """All that is kept."""
+        return list(self._objects.values())
+
+    def _set(self, key: NamespacedName, after: T | None) -> None:
+        before = self._objects.pop(key, None)
+        if after is not None:
+            self._objects[key] = after
+        if before != after:
+            for tell in self.on_change:
+                tell(before, after)
+
+    async def run(self) -> None:
+        """Follows the source until it is cancelled, whatever happens there."""
+        while True:
+            try:
+                await self._list_and_watch()
+            except StoreError as error:
+                if self._failures == 0 or self.in_sync.is_set():
+                    _log.warning(
+                        "lost sight, going on with what is known", what=self.name, error=str(error)
+                    )
+                self.in_sync.clear()
+                await asyncio.sleep(self._backoff(self._failures))
+                self._failures += 1
+
+    async def _list_and_watch(self) -> None:
+        listing = await self._list_watcher.list()
+        for key in self._objects.keys() - {_key(manifest) for manifest in listing.manifests}:
+            self._set(key, None)
+        for manifest in listing.manifests:
+            self.upsert(manifest)
+        self.in_sync.set()
+        self.has_synced = True
+        for tell in self.on_sync:
+            tell()
+        _log.info("in step", what=self.name, objects=len(self._objects))
+        version: str | None = listing.resource_version
+        while version is not None:
+            version = await self._watch(version)
+
+    async def _watch(self, resource_version: str) -> str | None:
+        """Follows one stream; returns from where to go on, None when that is lost."""
+        async with aclosing(self._list_watcher.watch(resource_version)) as changes:
+            async for change in changes:
+                self._failures = 0
+                match change:
+                    case Changed(manifest):
+                        self.upsert(manifest)
+                    case Removed(manifest):
+                        self._set(_key(manifest), None)
+                    case Expired():
+                        return None
+                    case _:
+                        assert_never(change)
+                resource_version = _resource_version(manifest) or resource_version
+        self._failures = 0
+        return resource_version
+
+
+def _key(manifest: Manifest) -> NamespacedName:
+    return _metadata_text(manifest, "namespace"), _metadata_text(manifest, "name")
+
+
+def _resource_version(manifest: Manifest) -> str:
+    return _metadata_text(manifest, "resourceVersion")
+
+
+def _metadata_text(manifest: Manifest, field: str) -> str:
+    try:
+        return Field(manifest)["metadata"][field].text()
+    except FieldTypeError:
+        return ""

@@ -1,0 +1,313 @@
+"""The object store of a cluster: the Kubernetes API.
+
+Classes, and the pods and pod statuses of this node, are mirrored (`kube_cluster`), so that a mount
+seldom asks the API, and goes on with what is known while the API is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, assert_never
+
+from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
+from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
+from keyferry.kubernetes.api.client import open_api
+from keyferry.kubernetes.api.cluster_cache import (
+    ClusterCache,
+    class_or_error,
+    spawn_logged,
+    status_or_none,
+)
+from keyferry.kubernetes.api.config import load_config
+from keyferry.kubernetes.api.events import EventRecorder
+from keyferry.kubernetes.api.kube_kinds import (
+    PodStatusResource,
+    SecretProviderClassResource,
+    SecretResource,
+)
+from keyferry.kubernetes.api.reflector import api_backoff
+from keyferry.kubernetes.api.secret_patch import applied_content, follow_up_patch
+from keyferry.kubernetes.class_codec import CLASS_KIND
+from keyferry.kubernetes.names import MAX_LABEL, namespace_problem, object_name_problem, shortened
+from keyferry.kubernetes.object_codec import (
+    POD_STATUS_API_VERSION,
+    POD_STATUS_KIND,
+    parse_secret,
+    pod_status_manifest,
+    refresh_status_manifest,
+)
+from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult, OwnerReference
+from keyferry.kubernetes.secret_plan import Create, Keep, Recreate, Update, plan_secret
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from keyferry.kubernetes.api.client import KubeApi
+    from keyferry.kubernetes.live_secret import LiveSecret
+    from keyferry.kubernetes.object_codec import Manifest
+    from keyferry.kubernetes.objects import (
+        DesiredSecret,
+        Event,
+        PodStatus,
+        RefreshCondition,
+        SecretProviderClass,
+    )
+
+SECRET_ATTEMPTS = 5
+"""How often a Secret is read anew because it changed between reading and writing."""
+DRAIN_SECONDS = 2.0
+"""How long the end waits for events."""
+
+_RESOURCE = "secretproviderclasses.secrets-store.csi.x-k8s.io"
+_log = get_logger("kube")
+
+
+@asynccontextmanager
+async def open_kube_store(
+    kubeconfig: Path | None,
+    *,
+    node: str,
+    clock: Callable[[], datetime],
+    backoff: Callable[[int], float] = api_backoff,
+) -> AsyncIterator[KubeStore]:
+    """The store over the API of this cluster; its mirrors run while the block does.
+
+    Args:
+        kubeconfig: see `load_config`.
+        node: the name of this node, whose pod statuses are mirrored.
+        clock: tells the time for events.
+        backoff: seconds to wait after so many failures in a row.
+
+    Raises:
+        StoreError: nothing tells where the API is, or the credentials cannot be used. An API that
+            is away is no error.
+    """
+    async with open_api(load_config(kubeconfig)) as api:
+        events = EventRecorder(api, clock=clock, backoff=backoff)
+        cluster = ClusterCache(api, node=node, backoff=backoff)
+        writer = spawn_logged(events.run(), "writer of events")
+        try:
+            cluster.start()
+            store = KubeStore(api, cluster=cluster, events=events)
+            yield store
+            await store.drain()
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            await cluster.stop()
+
+
+class KubeStore:
+    """Implements `ObjectStore` with the Kubernetes API.
+
+    Args:
+        api: the calls.
+        cluster: what is mirrored.
+        events: writes events.
+    """
+
+    def __init__(self, api: KubeApi, *, cluster: ClusterCache, events: EventRecorder) -> None:
+        self._api = api
+        self._cluster = cluster
+        self._events = events
+
+    @property
+    def cluster(self) -> ClusterCache:
+        """What is mirrored."""
+        return self._cluster
+
+    async def wait_synced(self) -> None:
+        """Waits until the mirrors follow the API; the store works before that too."""
+        await self._cluster.wait_synced()
+
+    def problem(self) -> str | None:
+        """Until the mirrors were in step with the API once; they go on with what they know."""
+        return self._cluster.problem()
+
+    @property
+    def pending_events(self) -> int:
+        """How many events are not written yet."""
+        return self._events.pending
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Take the taint `key` from `node`; True when it was there."""
+        return await self._api.remove_taint(node, key)
+
+    async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
+        """The class, from the mirror if it knows it, else from the API.
+
+        Raises:
+            ClassNotFoundError: there is none.
+            ClassInvalidError: a field has the wrong type.
+            StoreError: the mirror does not know it, and the API does not tell.
+        """
+        found = self._cluster.class_reflector.get(namespace, name)
+        if found is None:
+            _check_names(namespace, name, CLASS_KIND)
+            manifest = await self._api.find(SecretProviderClassResource, namespace, name)
+            if manifest is None:
+                raise ClassNotFoundError(
+                    f"failed to get secretproviderclass {namespace}/{name}: "
+                    f'{_RESOURCE} "{name}" not found',
+                    "Apply it to the namespace of the pod, or mend the name in the volume.",
+                )
+            found = class_or_error(manifest)
+        if isinstance(found, ClassInvalidError):
+            # A new one for each call, so that no two share a traceback.
+            raise ClassInvalidError(found.problem, found.remedy)
+        return found
+
+    async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
+        """The pod status of that name, if there is one; of another node, too."""
+        if found := self._cluster.pod_status_reflector.get(namespace, name):
+            return found
+        _check_names(namespace, name, POD_STATUS_KIND)
+        manifest = await self._api.find(PodStatusResource, namespace, name)
+        return None if manifest is None else status_or_none(manifest)
+
+    async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
+        """Create it, or make it equal to `status`; the labels of others stay.
+
+        One that is known to be equal is left as it is: most refreshes change nothing.
+        """
+        _check_names(status.namespace, status.name, POD_STATUS_KIND)
+        labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
+        mirror = self._cluster.pod_status_reflector
+        known = mirror.get(status.namespace, status.name) if mirror.in_sync.is_set() else None
+        if known == labelled:
+            return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, known.uid)
+        answer = await self._api.apply(
+            PodStatusResource,
+            status.namespace,
+            status.name,
+            pod_status_manifest(labelled, {}),
+            force=True,
+        )
+        mirror.upsert(answer)
+        return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, _uid(answer))
+
+    async def apply_refresh_condition(
+        self, namespace: str, name: str, condition: RefreshCondition
+    ) -> None:
+        """Tell in a pod status how its volume fares; nothing where there is no such pod status.
+
+        By a merge, of which the API drops what the CRDs of upstream do not know; an apply with such
+        a field is refused as a whole.
+        """
+        _check_names(namespace, name, POD_STATUS_KIND)
+        with suppress(ApiNotFoundError):
+            patch: Manifest = {"status": refresh_status_manifest(condition)}
+            await self._api.json_merge(PodStatusResource, namespace, name, patch)
+
+    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
+        """Create it, or make it equal to `secret`, as `secret_rules` decides.
+
+        Raises:
+            SecretForeignError: one of that name is there that Keyferry did not make.
+            SecretClaimedError: another class has it.
+            StoreError: the API refuses, or is away.
+        """
+        _check_names(secret.namespace, secret.name, "Secret")
+        for _ in range(SECRET_ATTEMPTS - 1):
+            try:
+                return await self._apply_secret(secret)
+            except (ApiConflictError, ApiNotFoundError):
+                continue
+        return await self._apply_secret(secret)
+
+    async def _apply_secret(self, desired: DesiredSecret) -> ApplyResult:
+        at = SecretResource, desired.namespace, desired.name
+        present = await self.find_secret(desired.namespace, desired.name)
+        verdict = plan_secret(desired, present)
+        earlier: tuple[OwnerReference, ...] = ()
+        match verdict:
+            case Keep():
+                assert present is not None
+                effect, answer = ApplyOutcome.UNCHANGED, present
+            case Update(reverts):
+                assert present is not None
+                effect = ApplyOutcome.REVERTED if reverts else ApplyOutcome.UPDATED
+                content = applied_content(desired, resource_version=present.resource_version)
+                answer = _parse_live_secret(await self._api.apply(*at, content, force=True))
+            case Create() | Recreate():
+                effect = ApplyOutcome.CREATED
+                if present is not None:
+                    effect, earlier = ApplyOutcome.RECREATED, present.owners
+                    await self._api.delete(
+                        *at, uid=present.uid, resource_version=present.resource_version
+                    )
+                content = applied_content(desired, resource_version=None)
+                answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
+            case _:
+                assert_never(verdict)
+        patch = follow_up_patch(
+            desired, answer, previous_owners=earlier, keep_data=isinstance(verdict, Keep)
+        )
+        if patch is not None:
+            answer = _parse_live_secret(await self._api.strategic_merge(*at, patch))
+            effect = ApplyOutcome.UPDATED if effect is ApplyOutcome.UNCHANGED else effect
+        return ApplyResult(effect, answer.resource_version, present.type if present else "")
+
+    async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
+        """The Secret as it is; None when there is none."""
+        _check_names(namespace, name, "Secret")
+        found = await self._api.find(SecretResource, namespace, name)
+        return None if found is None else _parse_live_secret(found)
+
+    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
+        """Delete it if it still is as it was; False when it has changed since."""
+        try:
+            await self._api.delete(
+                SecretResource,
+                namespace,
+                name,
+                uid=expected.uid,
+                resource_version=expected.resource_version,
+            )
+        except ApiNotFoundError:
+            return True
+        except ApiConflictError:
+            return False
+        return True
+
+    async def record_event(self, event: Event) -> None:
+        """Record it soon, or count it once more; never waits for the API."""
+        self._events.record(event)
+
+    async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Waits, but not for ever, until the events so far are written."""
+        await self._events.drain(seconds)
+
+    async def volume_removed(self, target_path: str) -> None:
+        """Nothing: the pod owns its status, and the status its Secrets."""
+
+
+def _parse_live_secret(manifest: Manifest) -> LiveSecret:
+    try:
+        return parse_secret(manifest, from_api=True)
+    except FieldTypeError as error:
+        raise StoreError(
+            f"the Kubernetes API gave a Secret that is none: {error.problem}",
+            "Check what answers at its address.",
+        ) from None
+
+
+def _uid(manifest: Manifest) -> str:
+    try:
+        return Field(manifest)["metadata"]["uid"].text()
+    except FieldTypeError:
+        return ""
+
+
+def _check_names(namespace: str, name: str, kind: str) -> None:
+    """Keeps names that are none out of the paths of URLs."""
+    if problem := namespace_problem(namespace):
+        raise StoreError(f"namespace {namespace[:80]!r} {problem}", "Kubernetes has no such name.")
+    if problem := object_name_problem(name):
+        raise StoreError(f"{kind} {name[:80]!r} {problem}", "Kubernetes has no such name.")

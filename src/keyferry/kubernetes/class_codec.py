@@ -1,0 +1,99 @@
+"""The SecretProviderClass as a manifest. [pure]
+
+Source: driver-wire, section 3.1. Unknown fields are ignored, as the API server prunes them; a wrong
+type is an error, as the API server refuses it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ClassInvalidError
+from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject, SecretProviderClass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.formats.kubernetes_yaml import FieldPath, Value
+
+CLASS_KIND = "SecretProviderClass"
+CLASS_API_VERSIONS = (
+    "secrets-store.csi.x-k8s.io/v1",
+    "secrets-store.csi.x-k8s.io/v1alpha1",
+)
+ADOPT_ANNOTATION = "keyferry.dev/adopt-secrets"
+"""Names, with commas between, of Secrets that the class takes over."""
+
+
+def _no_location(_path: FieldPath) -> str:
+    return ""
+
+
+def parse_class(
+    manifest: Value,
+    *,
+    default_namespace: str,
+    locate: Callable[[FieldPath], str] = _no_location,
+) -> SecretProviderClass:
+    """The class that `manifest` describes, its texts trimmed, its parameters as they stand.
+
+    Args:
+        manifest: the whole object, of this kind.
+        default_namespace: where it is when it says nothing.
+        locate: where a field was read, as the beginning of a message such as `web.yaml line 3: `.
+
+    Raises:
+        ClassInvalidError: a field has the wrong type, or there is no name.
+    """
+    who = CLASS_KIND
+    root = Field(manifest)
+    try:
+        metadata = root["metadata"]
+        name, namespace = metadata["name"].text(), metadata["namespace"].text()
+        if not name:
+            raise FieldTypeError(("metadata",), "metadata.name is empty", "Give the class a name.")
+        who = f"{CLASS_KIND} {namespace or default_namespace}/{name}"
+        api_version = root["apiVersion"].text()
+        if api_version not in CLASS_API_VERSIONS:
+            problem = f"apiVersion {api_version[:80]!r} is not known"
+            raise FieldTypeError(
+                ("apiVersion",), problem, f"Write apiVersion: {CLASS_API_VERSIONS[0]}."
+            )
+        spec = root["spec"]
+        return SecretProviderClass(
+            namespace=namespace or default_namespace,
+            name=name,
+            provider=spec["provider"].text().strip(),
+            parameters=spec["parameters"].text_mapping(),
+            secret_objects=tuple(
+                _parse_secret_object(item) for item in spec["secretObjects"].items()
+            ),
+            adopted_secrets=_split_names(metadata["annotations"][ADOPT_ANNOTATION].text()),
+            version=_uid_and_generation(metadata),
+        )
+    except FieldTypeError as error:
+        problem = f"{locate(error.path)}{who}: {error.problem}"
+        raise ClassInvalidError(problem, error.remedy) from error
+
+
+def _split_names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _uid_and_generation(metadata: Field) -> str:
+    uid = metadata["uid"].text()
+    return f"{uid}/{metadata['generation'].number()}" if uid else ""
+
+
+def _parse_secret_object(item: Field) -> SecretObject:
+    return SecretObject(
+        name=item["secretName"].text().strip(),
+        type=item["type"].text().strip(),
+        data=tuple(
+            SecretKeyMapping(entry["objectName"].text().strip(), entry["key"].text().strip())
+            for entry in item["data"].items()
+        ),
+        labels=item["labels"].text_mapping(),
+        annotations=item["annotations"].text_mapping(),
+    )

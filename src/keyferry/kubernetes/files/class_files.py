@@ -1,0 +1,233 @@
+"""SecretProviderClasses in YAML files.
+
+Each look-up reads what changed since the last one. A file that cannot be read breaks the classes in
+it and no others; a class with a wrong field breaks itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
+from keyferry.formats.fields import Field, FieldTypeError
+from keyferry.formats.kubernetes_yaml import (
+    Document,
+    FieldPath,
+    KubernetesYamlError,
+    Value,
+    parse_documents,
+)
+from keyferry.kubernetes.class_codec import CLASS_KIND, parse_class
+from keyferry.kubernetes.objects import SecretProviderClass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+MAX_FILE_BYTES = 1024 * 1024
+_RESOURCE = "secretproviderclasses.secrets-store.csi.x-k8s.io"
+_MAX_LISTED = 10
+"""How many names or problems a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassEntry:
+    """One class of a file: its name and place, and what it says or why it says nothing."""
+
+    namespace: str
+    name: str
+    location: str
+    result: SecretProviderClass | ClassInvalidError
+
+
+@dataclass(frozen=True, slots=True)
+class _ParsedFile:
+    """What one file holds: its classes, and what is wrong with it as a whole."""
+
+    entries: tuple[_ClassEntry, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+_Fingerprint = tuple[int, int, int]
+
+
+class ClassFiles:
+    """Finds classes in one YAML file, or in the `*.yaml` and `*.yml` files of a folder.
+
+    Calls may come from any thread.
+
+    Args:
+        path: the file or the folder.
+        default_namespace: of the classes that name none.
+    """
+
+    def __init__(self, path: Path, *, default_namespace: str) -> None:
+        self._path = path
+        self._default_namespace = default_namespace
+        self._cache: dict[Path, tuple[_Fingerprint, _ParsedFile]] = {}
+
+    def find(self, namespace: str, name: str) -> SecretProviderClass:
+        """The class `name` in `namespace`.
+
+        Raises:
+            ClassNotFoundError: no file has it.
+            ClassInvalidError: a field has the wrong type, the class is there twice, or it may stand
+                in a file that is broken.
+            StoreError: the files cannot be listed.
+        """
+        files = [self._load(path) for path in self._paths()]
+        entries = [entry for file in files for entry in file.entries]
+        found = [e for e in entries if (e.namespace, e.name) == (namespace, name)]
+        match found:
+            case [_ClassEntry(result=SecretProviderClass() as cls)]:
+                return cls
+            case [_ClassEntry(result=ClassInvalidError() as error)]:
+                # A new one for each call, so that no two share a traceback.
+                raise ClassInvalidError(error.problem, error.remedy)
+            case []:
+                problems = [problem for file in files for problem in file.problems]
+                raise self._not_found_error(namespace, name, entries, problems)
+            case _:
+                places = _join_limited(entry.location for entry in found)
+                raise ClassInvalidError(
+                    f"{CLASS_KIND} {namespace}/{name} is defined {len(found)} times: {places}",
+                    "Keep one of them.",
+                )
+
+    def names(self) -> list[tuple[str, str]]:
+        """Namespace and name of every class there is, sorted.
+
+        Raises:
+            ClassInvalidError: a file is broken, so that the list may be incomplete.
+            StoreError: the files cannot be listed.
+        """
+        files = [self._load(path) for path in self._paths()]
+        problems = [problem for file in files for problem in file.problems]
+        if problems:
+            raise ClassInvalidError(_join_limited(problems), "Mend the file.")
+        return sorted({(entry.namespace, entry.name) for file in files for entry in file.entries})
+
+    def _paths(self) -> list[Path]:
+        """The files to read, in the order of their names; hidden files are drafts of editors."""
+        try:
+            if not stat.S_ISDIR(self._path.stat().st_mode):
+                return [self._path]
+            return sorted(
+                path
+                for path in self._path.iterdir()
+                if path.suffix in {".yaml", ".yml"} and path.name[0] != "." and path.is_file()
+            )
+        except OSError as error:
+            raise StoreError(
+                f"the classes in {self._path} cannot be listed: {error.strerror}",
+                "Name a file or a folder with manifests that this process may read.",
+            ) from error
+
+    def _load(self, path: Path) -> _ParsedFile:
+        try:
+            with path.open("rb") as stream:
+                fingerprint = _fingerprint(os.fstat(stream.fileno()))
+                seen, file = self._cache.get(path, (None, _ParsedFile()))
+                if seen == fingerprint:
+                    return file
+                text = stream.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            return _ParsedFile(problems=(f"{path} cannot be read: {error.strerror}",))
+        file = self._parse(path, text)
+        self._cache[path] = (fingerprint, file)
+        return file
+
+    def _parse(self, path: Path, text: bytes) -> _ParsedFile:
+        entries, problems = [], []
+        try:
+            documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
+        except KubernetesYamlError as error:
+            return _ParsedFile(problems=(f"{path} {error}",))
+        for document in documents:
+            for manifest, base in _classes_in(document):
+                try:
+                    entries.append(self._parse_entry(path, document, manifest, base))
+                except ClassInvalidError as error:
+                    problems.append(str(error))
+        return _ParsedFile(tuple(entries), tuple(problems))
+
+    def _parse_entry(
+        self, path: Path, document: Document, manifest: Value, base: FieldPath
+    ) -> _ClassEntry:
+        """The class in `manifest`, which stands at `base` in `document`.
+
+        Raises:
+            ClassInvalidError: even its name cannot be read.
+        """
+
+        def place(field: FieldPath) -> str:
+            return f"{path} line {document.line_of(base + field)}: "
+
+        result: SecretProviderClass | ClassInvalidError
+        try:
+            result = parse_class(manifest, default_namespace=self._default_namespace, locate=place)
+            namespace, name = result.namespace, result.name
+        except ClassInvalidError as error:
+            result = error
+            metadata = Field(manifest)["metadata"]
+            try:
+                namespace, name = metadata["namespace"].text(), metadata["name"].text()
+            except FieldTypeError:
+                raise error from None
+            namespace = namespace or self._default_namespace
+        return _ClassEntry(namespace, name, place(()).removesuffix(": "), result)
+
+    def _not_found_error(
+        self, namespace: str, name: str, entries: list[_ClassEntry], problems: list[str]
+    ) -> ClassNotFoundError | ClassInvalidError:
+        prefix = f"failed to get secretproviderclass {namespace}/{name}: "
+        if problems:
+            return ClassInvalidError(
+                f"{prefix}{_join_limited(problems)}, and no other file has the class",
+                "Mend the file if the class is to be in it.",
+            )
+        elsewhere = sorted({entry.namespace for entry in entries if entry.name == name})
+        here = sorted({entry.name for entry in entries if entry.namespace == namespace})
+        if elsewhere:
+            remedy = (
+                f"A class of that name is in namespace {_join_limited(elsewhere)}; "
+                "it must be in the namespace of the pod."
+            )
+        elif here:
+            remedy = f"In {self._path}, namespace {namespace} has: {_join_limited(here)}."
+        else:
+            remedy = f"In {self._path}, namespace {namespace} has no {CLASS_KIND} at all."
+        return ClassNotFoundError(f'{prefix}{_RESOURCE} "{name}" not found', remedy)
+
+
+def _classes_in(document: Document) -> Iterator[tuple[Value, FieldPath]]:
+    """The classes in `document`, each with the way to it; other kinds are not ours."""
+    match document.value:
+        case {"kind": str(kind)} if kind == CLASS_KIND:
+            yield document.value, ()
+        case {"kind": str(kind), "items": list(items)} if kind in {"List", f"{CLASS_KIND}List"}:
+            for at, item in enumerate(items):
+                match item:
+                    case {"kind": str(inner)} if inner == CLASS_KIND:
+                        yield item, ("items", at)
+                    case _:
+                        pass
+        case _:
+            pass
+
+
+def _fingerprint(status: os.stat_result) -> _Fingerprint:
+    if stat.S_ISREG(status.st_mode):
+        return status.st_mtime_ns, status.st_size, status.st_ino
+    # A pipe, as in `mount <(envsubst < class.yaml)`, gives its content only once.
+    return 0, 0, status.st_ino
+
+
+def _join_limited(texts: Iterable[str]) -> str:
+    listed = list(texts)
+    if len(listed) > _MAX_LISTED:
+        listed[_MAX_LISTED:] = [f"{len(listed) - _MAX_LISTED} more"]
+    return ", ".join(listed)

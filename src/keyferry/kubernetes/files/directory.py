@@ -1,0 +1,184 @@
+"""A folder of manifests, one file for each object, that several threads and processes may share.
+
+`secrets/<namespace>/<name>.yaml`, `secretproviderclasspodstatuses/...` and `events/...`: folders
+that only their owner may enter, files that only their owner may read. A file appears and changes as
+a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from keyferry.errors import StoreError
+from keyferry.formats.kubernetes_yaml import (
+    KubernetesYamlError,
+    Value,
+    dump_document,
+    parse_documents,
+)
+from keyferry.kubernetes.names import namespace_problem, object_name_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+MAX_FILE_BYTES = 8 * 1024 * 1024
+"""A Secret of the greatest size in base64, and much room."""
+
+_SUFFIX = ".yaml"
+_TEMPORARY_PREFIX = ".writing-"
+_MAX_PLAIN_NAME = 200
+
+
+class ManifestKind(Enum):
+    """What the folder holds; the values are its sub-folders, named as in the Kubernetes API."""
+
+    SECRET = "secrets"  # noqa: S105 - a folder
+    POD_STATUS = "secretproviderclasspodstatuses"
+    EVENT = "events"
+
+
+class ManifestDirectory:
+    """Reads, writes and removes the manifests.
+
+    Every method may raise `StoreError`. All that change something expect that the caller holds the
+    lock.
+
+    Args:
+        root: the folder; made on the first write where it is missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps all other threads and processes out of the folder."""
+        with _translate_os_errors("make and lock", self._root):
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Each opening has a lock of its own, so this one also holds between threads.
+            folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with _translate_os_errors("lock", self._root):
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def read(self, kind: ManifestKind, namespace: str, name: str) -> Value:
+        """The manifest, None when there is none."""
+        return _read_manifest(self._path(kind, namespace, name))
+
+    def write(
+        self, kind: ManifestKind, namespace: str, name: str, manifest: Mapping[str, object]
+    ) -> None:
+        """Make the file of that object hold `manifest` and nothing else."""
+        self.replace_file(self._path(kind, namespace, name), manifest)
+
+    def exists(self) -> bool:
+        """Whether anything was ever written."""
+        return self._root.is_dir()
+
+    def list_all(self, kind: ManifestKind) -> Iterator[tuple[Path, Value]]:
+        """The files of that kind with their manifests; None stands for one that cannot be read."""
+        with _translate_os_errors("list", self._root):
+            paths = sorted((self._root / kind.value).glob(f"[!.]*/[!.]*{_SUFFIX}"))
+        for path in paths:
+            try:
+                manifest = _read_manifest(path)
+            except StoreError:
+                manifest = None
+            yield path, manifest
+
+    def replace_file(self, path: Path, manifest: Mapping[str, object]) -> None:
+        """Make a file hold `manifest` and nothing else."""
+        with _translate_os_errors("write", path):
+            for folder in (path.parent.parent, path.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            # Whoever holds the lock is the only writer, so these are of one that was killed.
+            for left_over in path.parent.glob(f"{_TEMPORARY_PREFIX}*"):
+                left_over.unlink(missing_ok=True)
+            _write_atomically(path, dump_document(manifest))
+
+    def remove_temporary_files(self) -> None:
+        """Remove what writers that were killed left half-written; it may hold secret values."""
+        with _translate_os_errors("sweep", self._root):
+            for left_over in self._root.glob(f"*/*/{_TEMPORARY_PREFIX}*"):
+                self.remove_file(left_over)
+
+    def delete(self, kind: ManifestKind, namespace: str, name: str) -> None:
+        """Remove the file of that object; fine when there is none."""
+        self.remove_file(self._path(kind, namespace, name))
+
+    def remove_file(self, path: Path) -> None:
+        """Remove a file that `everything` told of, and its folders if they are empty then."""
+        with _translate_os_errors("remove", path):
+            path.unlink(missing_ok=True)
+        for folder in (path.parent, path.parent.parent):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    def _path(self, kind: ManifestKind, namespace: str, name: str) -> Path:
+        if problem := namespace_problem(namespace):
+            raise StoreError(
+                f"namespace {namespace[:80]!r} {problem}", "Kubernetes has no such name."
+            )
+        if problem := object_name_problem(name):
+            raise StoreError(f"name {name[:80]!r} {problem}", "Kubernetes has no such name.")
+        return self._root / kind.value / namespace / _file_name(name)
+
+
+def _file_name(name: str) -> str:
+    if len(name) <= _MAX_PLAIN_NAME:
+        return f"{name}{_SUFFIX}"
+    # A name may have 253 characters and a file name 255 with its suffix. No name of an object holds
+    # a '_'.
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{name[:_MAX_PLAIN_NAME]}_{digest}{_SUFFIX}"
+
+
+def _read_manifest(path: Path) -> Value:
+    with _translate_os_errors("read", path):
+        try:
+            with path.open("rb") as stream:
+                text = stream.read(MAX_FILE_BYTES + 1)
+        except FileNotFoundError:
+            return None
+    try:
+        documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
+    except KubernetesYamlError as error:
+        raise StoreError(f"{path} {error}", "Mend the file or remove it.") from None
+    return documents[0].value if documents else None
+
+
+def _write_atomically(path: Path, text: bytes) -> None:
+    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _translate_os_errors(verb: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot {verb} {path}: {error.strerror}",
+            "Check the folder, its owner and the free space.",
+        ) from error

@@ -1,0 +1,235 @@
+"""The object store of a plain machine: classes from YAML files, everything else into a folder.
+
+The manifests in the folder are what a cluster would hold. `volume_gone` does what its garbage
+collector does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from keyferry.errors import KeyferryError
+from keyferry.formats.fields import FieldTypeError
+from keyferry.kubernetes.files.class_files import ClassFiles
+from keyferry.kubernetes.files.directory import ManifestDirectory, ManifestKind
+from keyferry.kubernetes.files.null_cluster import NullCluster
+from keyferry.kubernetes.files.secrets import (
+    parse_or_none,
+    parse_or_raise,
+    read_secret,
+    remove_orphaned_secrets,
+    remove_secret,
+    write_secret,
+)
+from keyferry.kubernetes.names import MAX_SUBDOMAIN, shortened
+from keyferry.kubernetes.object_codec import (
+    event_manifest,
+    parse_labels,
+    parse_pod_status,
+    pod_status_manifest,
+    pod_status_owner,
+    pod_status_uid,
+    refresh_status_manifest,
+    refresh_status_of,
+    with_refresh_status,
+)
+from keyferry.kubernetes.objects import ApplyOutcome, ApplyResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from keyferry.kubernetes.live_secret import LiveSecret
+    from keyferry.kubernetes.objects import (
+        DesiredSecret,
+        Event,
+        OwnerReference,
+        PodStatus,
+        RefreshCondition,
+        SecretProviderClass,
+    )
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class ManifestsStore:
+    """Implements `ObjectStore` with files. File work is done on threads, one write at a time.
+
+    Args:
+        classes: one YAML file, or a folder of them; read anew when it changed.
+        output: the folder for Secrets, pod statuses and events; None drops them.
+        default_namespace: of the classes that name none.
+        clock: tells the time for events.
+    """
+
+    def __init__(
+        self,
+        classes: Path,
+        output: Path | None,
+        *,
+        clock: Callable[[], datetime],
+        default_namespace: str = "default",
+    ) -> None:
+        self._classes = ClassFiles(classes, default_namespace=default_namespace)
+        self._directory = None if output is None else ManifestDirectory(output)
+        self._clock = clock
+        # Keeps waiting writers off the threads; the lock of the folder is what makes them safe.
+        self._write_lock = asyncio.Lock()
+        self._cluster = NullCluster()
+
+    @property
+    def cluster(self) -> NullCluster:
+        """There is none."""
+        return self._cluster
+
+    async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
+        """The class, or `ClassNotFoundError` or `ClassInvalidError` with file, line and field."""
+        return await asyncio.to_thread(self._classes.find, namespace, name)
+
+    async def class_names(self) -> list[tuple[str, str]]:
+        """Namespace and name of every class; `ClassInvalidError` when a file is broken."""
+        return await asyncio.to_thread(self._classes.names)
+
+    async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
+        """The pod status of that name, if there is one."""
+        if self._directory is None:
+            return None
+        return await asyncio.to_thread(_read_pod_status, self._directory, namespace, name)
+
+    async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
+        """Create it, or make it equal to `status`; the labels of others stay."""
+        if self._directory is not None:
+            await self._write(_write_pod_status, self._directory, status)
+        return pod_status_owner(status)
+
+    async def apply_refresh_condition(
+        self, namespace: str, name: str, condition: RefreshCondition
+    ) -> None:
+        """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
+        if self._directory is not None:
+            await self._write(_write_refresh_condition, self._directory, namespace, name, condition)
+
+    async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
+        """Create it, or make it equal to `secret`, as `secret_rules` decides.
+
+        Raises:
+            SecretForeignError: one of that name is there that Keyferry did not make.
+            SecretClaimedError: another class has it.
+            StoreError: it cannot be written.
+        """
+        if self._directory is None:
+            return ApplyResult(ApplyOutcome.UNCHANGED)
+        return await self._write(write_secret, self._directory, secret)
+
+    async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
+        """The Secret as it is; None when there is none."""
+        if self._directory is None:
+            return None
+        return await asyncio.to_thread(read_secret, self._directory, namespace, name)
+
+    async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
+        """Delete it if it still is as it was; False when it has changed since."""
+        if self._directory is None:
+            return True
+        return await self._write(remove_secret, self._directory, namespace, name, expected)
+
+    async def record_event(self, event: Event) -> None:
+        """Record it, or count it once more; one that cannot be written is lost."""
+        if self._directory is not None:
+            with contextlib.suppress(KeyferryError):
+                await self._write(_write_event, self._directory, event, self._clock())
+
+    @property
+    def pending_events(self) -> int:
+        """None: they are written at once."""
+        return 0
+
+    async def volume_removed(self, target_path: str) -> None:
+        """Remove the pod statuses of that volume, then our Secrets whose owners are all gone."""
+        if self._directory is not None and self._directory.exists():
+            await self._write(_collect_garbage, self._directory, target_path)
+
+    def problem(self) -> str | None:
+        """Nothing: files are read when they are asked for."""
+        return None
+
+    async def remove_taint(self, node: str, key: str) -> bool:
+        """Nothing: there are no nodes."""
+        del node, key
+        return False
+
+    async def _write(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._write_lock:
+            return await asyncio.to_thread(function, *args, **kwargs)
+
+
+# --- on a thread ----------------------------------------------------------------------------------
+
+
+def _read_pod_status(directory: ManifestDirectory, namespace: str, name: str) -> PodStatus | None:
+    manifest = directory.read(ManifestKind.POD_STATUS, namespace, name)
+    if manifest is None:
+        return None
+    return parse_or_raise(parse_pod_status, manifest, f"pod status {namespace}/{name}")
+
+
+def _write_pod_status(directory: ManifestDirectory, status: PodStatus) -> None:
+    with directory.locked():
+        present = directory.read(ManifestKind.POD_STATUS, status.namespace, status.name)
+        labels = parse_or_raise(
+            parse_labels, present, f"pod status {status.namespace}/{status.name}"
+        )
+        manifest = with_refresh_status(
+            pod_status_manifest(status, labels), refresh_status_of(present)
+        )
+        if manifest != present:
+            directory.write(ManifestKind.POD_STATUS, status.namespace, status.name, manifest)
+
+
+def _write_refresh_condition(
+    directory: ManifestDirectory, namespace: str, name: str, condition: RefreshCondition
+) -> None:
+    with directory.locked():
+        present = directory.read(ManifestKind.POD_STATUS, namespace, name)
+        if isinstance(present, dict):
+            told = with_refresh_status(present, refresh_status_manifest(condition))
+            directory.write(ManifestKind.POD_STATUS, namespace, name, told)
+
+
+def _write_event(directory: ManifestDirectory, event: Event, now: datetime) -> None:
+    pod = event.involved_object
+    identity = f"{pod.name}\n{pod.uid}\n{event.reason}\n{event.message}"
+    digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
+    name = (
+        f"{shortened(event.involved_object.name, limit=MAX_SUBDOMAIN - len(digest) - 1)}.{digest}"
+    )
+    with directory.locked():
+        earlier = directory.read(ManifestKind.EVENT, event.involved_object.namespace, name)
+        try:
+            manifest = event_manifest(event, name, now=now, previous=earlier)
+        except FieldTypeError:
+            manifest = event_manifest(event, name, now=now, previous=None)
+        directory.write(ManifestKind.EVENT, event.involved_object.namespace, name, manifest)
+
+
+def _collect_garbage(directory: ManifestDirectory, target_path: str) -> None:
+    with directory.locked():
+        directory.remove_temporary_files()
+        alive = set()
+        all_known = True
+        for path, manifest in directory.list_all(ManifestKind.POD_STATUS):
+            status = parse_or_none(parse_pod_status, manifest)
+            if status is None:
+                all_known = False
+            elif status.target_path == target_path:
+                directory.remove_file(path)
+            else:
+                alive.add(pod_status_uid(status))
+        # A Secret may belong to a status that cannot be read; then it is safer to keep too much.
+        if all_known:
+            remove_orphaned_secrets(directory, alive)

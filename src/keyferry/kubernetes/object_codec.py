@@ -1,0 +1,242 @@
+"""Secrets, pod statuses and events as Kubernetes manifests. [pure]
+
+Source: driver-wire, section 3.3, and driver.md, sections 4.6 and 4.9. What is read here was written
+here, but a person may have changed it since: a wrong type raises `FieldTypeError`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from keyferry.formats.fields import Field
+from keyferry.formats.kubernetes_yaml import Value
+from keyferry.kubernetes.live_secret import parse_live_secret
+from keyferry.kubernetes.objects import (
+    ClassRef,
+    DesiredSecret,
+    Event,
+    OwnerReference,
+    PodRef,
+    PodStatus,
+    RefreshCondition,
+)
+from keyferry.kubernetes.secret_plan import desired_annotations, desired_data, desired_labels
+from keyferry.providers.api import ObjectVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from keyferry.kubernetes.live_secret import LiveSecret
+
+Manifest = dict[str, Value]
+
+NODE_LABEL = "internal.secrets-store.csi.k8s.io/node-name"
+POD_STATUS_API_VERSION = "secrets-store.csi.x-k8s.io/v1"
+REFRESHED_CONDITION = "Refreshed"
+POD_STATUS_KIND = "SecretProviderClassPodStatus"
+EVENT_COMPONENT = "csi-secrets-store-controller"
+
+_INVOLVED_KINDS: dict[type[PodRef | ClassRef], tuple[str, str]] = {
+    PodRef: ("v1", "Pod"),
+    ClassRef: ("secrets-store.csi.x-k8s.io/v1", "SecretProviderClass"),
+}
+_UID_NAMESPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
+
+
+# --- Secrets --------------------------------------------------------------------------------------
+
+
+def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> Manifest:
+    """The manifest of `secret` with `owners` instead of its own."""
+    metadata: Manifest = {
+        "name": secret.name,
+        "namespace": secret.namespace,
+        "labels": dict[str, Value](desired_labels(secret)),
+    }
+    if annotations := desired_annotations(secret):
+        metadata["annotations"] = dict(annotations)
+    manifest: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": secret.type,
+        "data": dict[str, Value](desired_data(secret)),
+    }
+    return with_owners(manifest, owners)
+
+
+def parse_secret(manifest: Value, *, from_api: bool) -> LiveSecret:
+    """Reads a Secret of the store; `from_api` says that it is one of Kubernetes."""
+    return parse_live_secret(manifest, parse_owners(Field(manifest)["metadata"]), from_api=from_api)
+
+
+def merge_owners(
+    existing: Iterable[OwnerReference], added: Iterable[OwnerReference]
+) -> tuple[OwnerReference, ...]:
+    """All of `existing`, then those of `added` that are not there yet by name and uid."""
+    merged = list(existing)
+    known = {(owner.name, owner.uid) for owner in merged}
+    merged += [owner for owner in added if (owner.name, owner.uid) not in known]
+    return tuple(merged)
+
+
+def with_owners(manifest: Value, owners: Iterable[OwnerReference]) -> Manifest:
+    """`manifest` with exactly these owners."""
+    references: list[Value] = [
+        {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid}
+        for owner in owners
+    ]
+    root = Field(manifest)
+    metadata = {k: v for k, v in root["metadata"].mapping().items() if k != "ownerReferences"}
+    if references:
+        metadata["ownerReferences"] = references
+    return {**root.mapping(), "metadata": metadata}
+
+
+def parse_owners(metadata: Field) -> tuple[OwnerReference, ...]:
+    """The owners that the metadata of any object name."""
+    return tuple(
+        OwnerReference(
+            api_version=owner["apiVersion"].text(),
+            kind=owner["kind"].text(),
+            name=owner["name"].text(),
+            uid=owner["uid"].text(),
+        )
+        for owner in metadata["ownerReferences"].items()
+    )
+
+
+# --- pod statuses ---------------------------------------------------------------------------------
+
+
+def pod_status_uid(status: PodStatus) -> str:
+    """A uid that the status of the same volume of the same pod always gets, and no other."""
+    return str(uuid.uuid5(_UID_NAMESPACE, f"{status.namespace}/{status.name}/{status.pod.uid}"))
+
+
+def pod_status_owner(status: PodStatus) -> OwnerReference:
+    """The reference by which a Secret names `status` as its owner."""
+    return OwnerReference(
+        POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, pod_status_uid(status)
+    )
+
+
+def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
+    """The manifest of `status`; of `labels`, those that are there already, all but ours stay."""
+    pod = OwnerReference("v1", "Pod", status.pod.name, status.pod.uid)
+    metadata: Manifest = {
+        "name": status.name,
+        "namespace": status.namespace,
+        "labels": {**labels, NODE_LABEL: status.node},
+    }
+    manifest: Manifest = {
+        "apiVersion": POD_STATUS_API_VERSION,
+        "kind": POD_STATUS_KIND,
+        "metadata": metadata,
+        "status": {
+            "podName": status.pod.name,
+            "secretProviderClassName": status.class_name,
+            "mounted": True,
+            "targetPath": status.target_path,
+            "objects": [_object_manifest(version) for version in status.objects],
+        },
+    }
+    return with_owners(manifest, (pod,))
+
+
+def refresh_status_manifest(refresh: RefreshCondition) -> Manifest:
+    """What is ours in the status of a pod status, beside what upstream has."""
+    condition: Manifest = {
+        "type": REFRESHED_CONDITION,
+        "status": "True" if refresh.ok else "False",
+        "reason": refresh.reason,
+        "message": refresh.message,
+        "lastTransitionTime": _format_time(refresh.transitioned_at),
+    }
+    refreshed: Manifest = {}
+    if refresh.refreshed_at is not None:
+        refreshed = {"lastRefreshTime": _format_time(refresh.refreshed_at)}
+    return {**refreshed, "conditions": [condition]}
+
+
+def with_refresh_status(manifest: Manifest, refresh_status: Manifest) -> Manifest:
+    """A pod status that tells it, too."""
+    return {**manifest, "status": {**Field(manifest)["status"].mapping(), **refresh_status}}
+
+
+def refresh_status_of(manifest: Value) -> Manifest:
+    """Reads what `with_health` writes."""
+    status = Field(manifest)["status"].mapping()
+    return {key: status[key] for key in ("lastRefreshTime", "conditions") if key in status}
+
+
+def _object_manifest(version: ObjectVersion) -> Value:
+    # Go leaves an empty text out.
+    return {"id": version.id, **({"version": version.version} if version.version else {})}
+
+
+def parse_labels(manifest: Value) -> dict[str, str]:
+    """The labels of any object."""
+    return Field(manifest)["metadata"]["labels"].text_mapping()
+
+
+def parse_pod_status(manifest: Value) -> PodStatus:
+    """Reads what `status_manifest` writes."""
+    metadata, status = Field(manifest)["metadata"], Field(manifest)["status"]
+    namespace, pod_name = metadata["namespace"].text(), status["podName"].text()
+    pod_uids = [o.uid for o in parse_owners(metadata) if o.kind == "Pod" and o.name == pod_name]
+    return PodStatus(
+        namespace=namespace,
+        name=metadata["name"].text(),
+        pod=PodRef(namespace, pod_name, pod_uids[0] if pod_uids else ""),
+        class_name=status["secretProviderClassName"].text(),
+        target_path=status["targetPath"].text(),
+        node=metadata["labels"].text_mapping().get(NODE_LABEL, ""),
+        objects=tuple(
+            ObjectVersion(item["id"].text(), item["version"].text())
+            for item in status["objects"].items()
+        ),
+        uid=metadata["uid"].text(),
+    )
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -> Manifest:
+    """The manifest of `event`, seen once more than its manifest so far, `previous`, says.
+
+    Args:
+        event: what happened.
+        name: of the object.
+        now: with a time zone.
+        previous: None when it happened for the first time.
+    """
+    stamp = _format_time(now)
+    about = event.involved_object
+    api_version, kind = _INVOLVED_KINDS[type(about)]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": about.namespace},
+        "involvedObject": {
+            "apiVersion": api_version,
+            "kind": kind,
+            "name": about.name,
+            "namespace": about.namespace,
+            "uid": about.uid,
+        },
+        "type": event.type.value,
+        "reason": event.reason,
+        "message": event.message,
+        "source": {"component": EVENT_COMPONENT},
+        "count": Field(previous)["count"].number() + 1,
+        "firstTimestamp": Field(previous)["firstTimestamp"].text() or stamp,
+        "lastTimestamp": stamp,
+    }
+
+
+def _format_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

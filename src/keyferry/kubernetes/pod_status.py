@@ -1,0 +1,76 @@
+"""The SecretProviderClassPodStatus of one volume. [pure]
+
+Source: driver-wire, section 3.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.kubernetes.names import shortened
+from keyferry.kubernetes.objects import PodRef, PodStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyferry.providers.api import ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class VersionChange:
+    """An object of a volume has another version now.
+
+    Attributes:
+        id: of the object.
+        before: "" when it is new, or was not known.
+        after: "" when it is gone.
+    """
+
+    id: str
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        """As a person reads it."""
+        match bool(self.before), bool(self.after):
+            case True, True:
+                return f"{self.id} from version {self.before} to {self.after}"
+            case False, _:
+                return f"{self.id} at version {self.after}"
+            case _:
+                return f"{self.id} gone"
+
+
+def version_changes(
+    before: Iterable[ObjectVersion], after: Iterable[ObjectVersion]
+) -> tuple[VersionChange, ...]:
+    """What differs, by the id of the object."""
+    old = {version.id: version.version for version in before}
+    new = {version.id: version.version for version in after}
+    return tuple(
+        VersionChange(id_, old.get(id_, ""), new.get(id_, ""))
+        for id_ in sorted(old.keys() | new.keys())
+        if old.get(id_) != new.get(id_)
+    )
+
+
+def pod_status(
+    pod: PodRef, class_name: str, target_path: str, node: str, versions: Iterable[ObjectVersion]
+) -> PodStatus:
+    """The status of the volume that `class_name` fills for `pod` at `target_path`.
+
+    The objects are sorted by id; of a repeated id the last version stands. A name that Kubernetes
+    would refuse for its length is shortened with a digest of the whole; upstream fails the mount
+    there, so no name that works changes.
+    """
+    by_id = {version.id: version for version in versions}
+    return PodStatus(
+        namespace=pod.namespace,
+        name=shortened(f"{pod.name}-{pod.namespace}-{class_name}"),
+        pod=pod,
+        class_name=class_name,
+        target_path=target_path,
+        node=node,
+        objects=tuple(by_id[id_] for id_ in sorted(by_id)),
+    )

@@ -1,0 +1,196 @@
+"""What is to be done about one Secret, decided from the one that is there. [pure]
+
+Several nodes look after one Secret. What they agree by stands on it: whose it is, for which version
+of that class it was written, and when its content was fetched. So a node can tell an edit by hand,
+which it reverts, from the work of another node that knows more, which it leaves.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from keyferry.errors import SecretConflictError, SecretNotManagedError
+from keyferry.kubernetes.live_secret import (
+    CLASS_ANNOTATION,
+    CLASS_VERSION_ANNOTATION,
+    FETCHED_AT_ANNOTATION,
+    MANAGED_LABEL,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry.kubernetes.live_secret import LiveSecret
+    from keyferry.kubernetes.objects import DesiredSecret, SecretClaim
+
+_VOLATILE_ANNOTATIONS = {CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
+"""Annotations that are only written together with something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """There is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """It is right, or another node knows better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """It is to change.
+
+    Attributes:
+        reverts: because somebody else changed it.
+    """
+
+    reverts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recreate:
+    """What is to change cannot change, so it is deleted and made anew."""
+
+
+SecretPlan = Create | Keep | Update | Recreate
+
+
+def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
+    """What makes the Secret that is there right.
+
+    Args:
+        desired: as it is to be.
+        live: as it is; None when there is none.
+
+    Raises:
+        SecretForeignError: Keyferry did not make it, and the class does not take it over.
+        SecretClaimedError: another class has it.
+    """
+    if live is None:
+        return Create()
+    _check_ownership(desired, live)
+    claim = desired.claim
+    same_class = claim is not None and live.owner_class == claim.class_name
+    edited = _is_edited(live)
+    ahead = claim is not None and same_class and not edited and _is_newer_generation(claim, live)
+    if ahead or (desired.type == live.type and _is_equal(desired, live)):
+        return Keep()
+    if desired.type != live.type or live.immutable:
+        return Recreate()
+    if claim and same_class and not edited:
+        return _keep_or_update(desired, claim, live)
+    lost_claim = not live.owner_class and bool(live.applied_keys.data)
+    return Update(reverts=edited and (same_class or lost_claim))
+
+
+def _keep_or_update(desired: DesiredSecret, claim: SecretClaim, live: LiveSecret) -> Keep | Update:
+    """It differs, for this very class, and every value is as some node of ours wrote it."""
+    if _has_different_values(desired, live) and _has_newer_content(claim, live):
+        return Keep()
+    written_for_this = live.annotations.get(CLASS_VERSION_ANNOTATION, "") == claim.class_version
+    return Update(reverts=written_for_this and not _has_applied_keys(desired, live))
+
+
+def desired_annotations(desired: DesiredSecret) -> dict[str, str]:
+    """All that it is to have, ours among them."""
+    claim = desired.claim
+    if claim is None:
+        return dict(desired.annotations)
+    ours = {
+        CLASS_ANNOTATION: claim.class_name,
+        FETCHED_AT_ANNOTATION: claim.fetched_at.astimezone(UTC).isoformat(timespec="microseconds"),
+    }
+    if claim.class_version:
+        ours[CLASS_VERSION_ANNOTATION] = claim.class_version
+    return {**desired.annotations, **ours}
+
+
+def desired_labels(desired: DesiredSecret) -> dict[str, str]:
+    """All that it is to have, ours among them."""
+    return {**desired.labels, MANAGED_LABEL: "true"}
+
+
+def desired_data(desired: DesiredSecret) -> dict[str, str]:
+    """Its values in base64."""
+    return {key: base64.b64encode(value).decode() for key, value in desired.data.items()}
+
+
+def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
+    who = f"Secret {desired.namespace}/{desired.name}"
+    claim = desired.claim
+    if not live.managed and not (claim and claim.adopt):
+        raise SecretNotManagedError(
+            f"{who} was not made by Keyferry: it is there without label {MANAGED_LABEL}",
+            "Choose another secretName, or remove that Secret, or name it in the annotation"
+            " keyferry.dev/adopt-secrets of the class.",
+        )
+    if claim and live.owner_class != claim.class_name and live.owner_class in claim.contenders:
+        raise SecretConflictError(
+            f"{who} belongs to SecretProviderClass {desired.namespace}/{live.owner_class},"
+            f" which names it too",
+            "Choose another secretName in one of the two classes.",
+            owner_class=live.owner_class,
+        )
+
+
+def _is_equal(desired: DesiredSecret, live: LiveSecret) -> bool:
+    """Nothing is missing and nothing of ours is left over."""
+    return desired_data(desired) == live.data and all(
+        _matches(wanted, there, applied)
+        for wanted, there, applied in (
+            (desired_labels(desired), live.labels, live.applied_keys.labels),
+            (desired_annotations(desired), live.annotations, live.applied_keys.annotations),
+        )
+    )
+
+
+def _matches(
+    desired: Mapping[str, str], live: Mapping[str, str], applied_keys: frozenset[str]
+) -> bool:
+    return all(
+        key in live and (key in _VOLATILE_ANNOTATIONS or live[key] == value)
+        for key, value in desired.items()
+    ) and not (applied_keys - _VOLATILE_ANNOTATIONS - desired.keys())
+
+
+def _is_edited(live: LiveSecret) -> bool:
+    """Somebody else added or changed a value, or what tells whose it is."""
+    claimed = {CLASS_ANNOTATION, FETCHED_AT_ANNOTATION} <= live.applied_keys.annotations
+    return live.data.keys() != live.applied_keys.data or not claimed
+
+
+def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
+    """What was written for this version of the class is all there and as it was written."""
+    return (
+        live.applied_keys.data == desired.data.keys()
+        and live.applied_keys.labels == desired_labels(desired).keys()
+        and live.applied_keys.annotations
+        >= desired_annotations(desired).keys() - _VOLATILE_ANNOTATIONS
+    )
+
+
+def _has_different_values(desired: DesiredSecret, live: LiveSecret) -> bool:
+    """The same keys, so it was made for the same entry of the class, but other content."""
+    return live.data.keys() == desired.data.keys() and desired_data(desired) != live.data
+
+
+def _is_newer_generation(claim: SecretClaim, live: LiveSecret) -> bool:
+    """It was written for a later generation of this very class, which this node has yet to see."""
+    uid, _, generation = claim.class_version.partition("/")
+    their_uid, _, theirs = live.annotations.get(CLASS_VERSION_ANNOTATION, "").partition("/")
+    if uid != their_uid or not (generation.isdecimal() and theirs.isdecimal()):
+        return False
+    return int(theirs) > int(generation)
+
+
+def _has_newer_content(claim: SecretClaim, live: LiveSecret) -> bool:
+    try:
+        theirs = datetime.fromisoformat(live.annotations[FETCHED_AT_ANNOTATION])
+    except (KeyError, ValueError):
+        return False
+    # Without an API there is one writer alone, and an edit by hand looks like its own work.
+    return bool(live.resource_version) and theirs.tzinfo is not None and theirs > claim.fetched_at

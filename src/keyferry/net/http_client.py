@@ -1,0 +1,233 @@
+"""The one HTTP client: TLS, time limits, translation of foreign exceptions. One request, one try.
+
+`connection_errors` names what went wrong on the way, and `http_responses` reads what
+came back; here are the connections. Whether and when there is another try is decided for the whole
+vault in `keyferry.resilience`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, TypeVar
+
+import aiohttp
+import msgspec
+
+from keyferry.errors import PlatformError, Stage, VaultError
+from keyferry.net.connection_errors import connection_problem, safe_cause
+from keyferry.net.connector import new_connector
+from keyferry.net.http_responses import (
+    ErrorResponse,
+    parse_error_response,
+    parse_json_response,
+    retryable_error,
+)
+from keyferry.net.proxies import Proxies
+from keyferry.resilience.retry import RETRY_STATUSES, RetryableFailure, retry_after_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from yarl import URL
+
+
+class _ConnectionFile(msgspec.Struct):
+    """`connection.json` in the data folder of a running development vault."""
+
+    https: str
+    http: str
+    ca: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevRedirect:
+    """Sends every connection to a development vault on loopback, as `curl --connect-to` does.
+
+    URLs, host names and SNI stay those of the cloud; only the TCP connection goes elsewhere, and
+    the development CA is trusted instead of the public ones.
+
+    Attributes:
+        https: (address, port) for https URLs, whatever their host.
+        http: (address, port) for http URLs; IMDS is the one that matters.
+        ca_file: the PEM file of the development CA.
+    """
+
+    https: tuple[str, int]
+    http: tuple[str, int]
+    ca_file: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> DevRedirect:
+        """The redirection to the development vault whose data folder is `folder`.
+
+        Raises:
+            PlatformError: no vault runs there, or the file is not ours, or names an address that is
+                not loopback.
+        """
+        path = folder / "connection.json"
+        try:
+            connection = msgspec.json.decode(path.read_bytes(), type=_ConnectionFile)
+            redirect = cls(
+                _address(connection.https), _address(connection.http), folder / connection.ca
+            )
+        except FileNotFoundError as error:
+            raise PlatformError(
+                f"no development vault is running with its data in {folder} (no {path.name} there)",
+                f"Start it with: keyferry devvault run --data {folder}",
+                stage=Stage.REQUEST,
+            ) from error
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            raise PlatformError(
+                f"{path} cannot be used: {error}",
+                "Start the development vault anew.",
+                stage=Stage.REQUEST,
+            ) from error
+        return redirect
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not ip_address(host.strip("[]")).is_loopback:
+        raise ValueError(f"{text!r} is not a loopback address")
+    return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsSettings:
+    """How connections to vaults are made. All times in seconds."""
+
+    dev: DevRedirect | None = None
+    """Set by `--dev-vault` only."""
+    proxies: Proxies = field(default_factory=Proxies)
+    """What lies on the way; never on that to a development vault."""
+    connect_timeout: float = 5.0
+    """For DNS, TCP and TLS together."""
+    try_timeout: float = 15.0
+    """For one request and its answer."""
+
+
+T = TypeVar("T")
+
+MAX_RESPONSE_BYTES = 1 << 20
+"""An answer that is longer is no answer of a vault; a Key Vault secret has at most 25 KiB."""
+
+
+class HttpsClient:
+    """Makes requests, for one event loop; connections open on first use.
+
+    Args:
+        settings: how connections are made.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, settings: HttpsSettings, *, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._connector: aiohttp.TCPConnector | None = None
+
+    def session(self, url: URL, *, proxied: bool = True) -> aiohttp.ClientSession:
+        """The shared session for a request to `url`.
+
+        Args:
+            url: absolute.
+            proxied: whether the proxies of the environment apply. Link-local services such as IMDS
+                are never behind one.
+
+        Raises:
+            PlatformError: the CA of the development vault cannot be read.
+        """
+        proxy = ""
+        if proxied and self.settings.dev is None:
+            proxy = self.settings.proxies.proxy_for(url.scheme, url.host or "")
+        if proxy not in self._sessions:
+            if self._connector is None:
+                dev = self.settings.dev
+                self._connector = (
+                    new_connector()
+                    if dev is None
+                    else new_connector(https=dev.https, http=dev.http, ca_file=dev.ca_file)
+                )
+            # aiohttp would read the environment and ~/.netrc anew for each request, on a thread.
+            self._sessions[proxy] = aiohttp.ClientSession(
+                connector=self._connector,
+                connector_owner=False,
+                proxy=proxy or None,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._sessions[proxy]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+        if self._connector is not None:
+            await self._connector.close()
+            self._connector = None
+
+    async def get_json(
+        self,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        document: type[T],
+        action: str,
+        seconds: float,
+    ) -> T | ErrorResponse | RetryableFailure:
+        """GET `url` once and parse its JSON answer.
+
+        Args:
+            url: absolute, encoded.
+            headers: of the request.
+            document: what msgspec makes of the answer.
+            action: the end of the sentence "failed to ...", for messages.
+            seconds: the time limit; `try_timeout` counts besides.
+
+        Raises:
+            ConnectionFailedError: no connection, and another try would meet the same; its stage
+                says why.
+            VaultError: the answer is not the JSON of `document`, or has no end.
+        """
+        limit = min(seconds, self.settings.try_timeout)
+        timeout = aiohttp.ClientTimeout(total=limit, connect=self.settings.connect_timeout)
+        host = url.host or str(url)
+        try:
+            async with self.session(url).get(
+                url, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                body = await _read_limited(response, host=host, action=action)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            problem = connection_problem(error, host=host)
+            if not problem.transient:
+                raise problem.error(action) from safe_cause(error)
+            return RetryableFailure(problem.error(action), cause=safe_cause(error))
+        if response.status in RETRY_STATUSES:
+            pause = self.retry_after(response.headers)
+            return RetryableFailure(
+                retryable_error(response.status, host=host, action=action, retry_after=pause), pause
+            )
+        if response.status != 200:
+            return parse_error_response(response.status, response.headers, body)
+        return parse_json_response(body, document, host=host, action=action)
+
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """The pause in seconds that the headers of an answer ask for, if they do."""
+        return retry_after_seconds(headers, now=self._clock())
+
+
+async def _read_limited(response: aiohttp.ClientResponse, *, host: str, action: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := await response.content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_RESPONSE_BYTES:
+            raise VaultError(
+                f"failed to {action}: {host} sends more than {MAX_RESPONSE_BYTES} bytes",
+                f"Check that {host} is a vault and that no proxy answers instead.",
+            )
+    return b"".join(chunks)

@@ -1,0 +1,1 @@
+"""The provider API, its registry and the built-in providers."""

@@ -1,0 +1,184 @@
+"""Tokens from the token proxy of AKS: identity binding.
+
+Source: azure, section 2.6. The proxy stands in for Entra at the address of the API server and is
+told apart from it by the TLS server name, which is derived from a name in the API server's
+certificate. Upstream finds it out when it starts; here it is found out with the first use of the
+mode, so that no other cluster pays for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from keyferry.errors import IdentityError, PlatformError, Stage
+from keyferry.providers.azure.auth.access_token import AccessToken, parse_token
+from keyferry.providers.azure.auth.entra_request import assertion_form, token_url
+from keyferry.providers.azure.auth.sni import cluster_id, token_proxy_server_name
+from keyferry.providers.azure.auth.token_http import EndpointTls, TokenHttpClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.providers.azure.auth.identity import IdentityBinding
+    from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+
+API_SERVER = "kubernetes.default.svc.cluster.local"
+CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+_DISCOVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProxyEndpoint:
+    """Where the token proxy is."""
+
+    url: str = f"https://{API_SERVER}"
+    """Begins every request: `<url>/<tenant>/oauth2/v2.0/token`."""
+    sni_name: str = ""
+    """Its TLS server name; "" is found out."""
+    ca_file: Path | None = CLUSTER_CA
+    """Whom to trust, read anew each time; where it does not exist the roots of the machine."""
+    connect_to: tuple[str, int] | None = None
+    """(address, port) of a development vault to which its discovery goes instead."""
+
+
+def check_proxy_url(text: str) -> str:
+    """The URL of the token proxy; "" is the API server of this cluster.
+
+    Raises:
+        PlatformError: not https, or it has more than host, port and path.
+    """
+    if not text:
+        return TokenProxyEndpoint().url
+    try:
+        url = URL(text)
+        good = url.scheme == "https" and bool(url.host) and not url.user and not url.password
+        good = good and not url.query_string and not url.fragment
+    except ValueError:
+        good = False
+    if not good:
+        raise PlatformError(
+            "--token-proxy-url is not an https URL without user, query and fragment",
+            f"Leave it out for {TokenProxyEndpoint().url}.",
+            stage=Stage.REQUEST,
+        )
+    return text.rstrip("/")
+
+
+class TokenProxy:
+    """The token proxy of this cluster, for all identity bindings.
+
+    Args:
+        http: makes the requests.
+        endpoint: where it is.
+    """
+
+    def __init__(self, http: TokenHttpClient, endpoint: TokenProxyEndpoint) -> None:
+        self.http = http
+        self.endpoint = endpoint
+        self._sni_name = endpoint.sni_name
+
+    async def tls(self) -> EndpointTls:
+        """How the proxy proves who it is.
+
+        Raises:
+            IdentityError: its server name cannot be found out.
+        """
+        context = await asyncio.to_thread(self._ssl_context)
+        if not self._sni_name:
+            try:
+                async with asyncio.timeout(_DISCOVERY_SECONDS):
+                    self._sni_name = await self._discover_sni_name(context)
+            except (OSError, TimeoutError) as error:
+                raise _unavailable_error(_failure_reason(error)) from error
+        return EndpointTls(self._sni_name, context)
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        """Trust of the cluster's own CA, which changes while we run; None without one."""
+        ca_file = self.endpoint.ca_file
+        if ca_file is None or not ca_file.exists():
+            return None
+        try:
+            return ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise _unavailable_error(f"the CA in {ca_file} cannot be read") from error
+
+    async def _discover_sni_name(self, context: ssl.SSLContext | None) -> str:
+        """The server name, from the certificate of the API server."""
+        address, port = self.endpoint.connect_to or (API_SERVER, 443)
+        _, writer = await asyncio.open_connection(
+            address,
+            port,
+            ssl=context or ssl.create_default_context(),
+            server_hostname=API_SERVER,
+        )
+        try:
+            certificate = writer.get_extra_info("peercert") or {}
+        finally:
+            writer.transport.abort()
+        names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+        cluster = cluster_id(names)
+        if not cluster:
+            raise _unavailable_error("the certificate of the API server names no AKS cluster")
+        return token_proxy_server_name(cluster)
+
+
+class BindingSource:
+    """The tokens of one identity binding.
+
+    Args:
+        proxy: who gives them.
+        identity: the managed identity, and the service account that AKS has bound to it.
+        tenant: of the managed identity.
+        resource: what the tokens are for.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        proxy: TokenProxy,
+        identity: IdentityBinding,
+        *,
+        tenant: str,
+        resource: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._proxy = proxy
+        self._identity = identity
+        self._clock = clock
+        self._resource = resource
+        self._url = URL(token_url(proxy.endpoint.url, tenant))
+
+    async def request_token(
+        self, federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
+        """Ask once; see `TokenSource`."""
+        assertion = (federated_token or self._identity.service_account_token).text
+        form = assertion_form(self._identity.client_id, assertion, resource=self._resource)
+        tls = await self._proxy.tls()
+        asked = self._clock()
+        answer = await self._proxy.http.post(self._url, form, seconds, tls=tls)
+        return parse_token(answer, now=asked)
+
+
+def _unavailable_error(reason: str) -> IdentityError:
+    return IdentityError(
+        f"proxy transport not available: {reason}",
+        "useAzureTokenProxy works in AKS clusters with identity binding only; elsewhere use "
+        "workload identity (clientID alone). With another proxy set --token-proxy-url and "
+        "--sni-name.",
+    )
+
+
+def _failure_reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {API_SERVER} is not accepted ({error.verify_message})"
+    if isinstance(error, TimeoutError):
+        return f"{API_SERVER} did not answer in time"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{API_SERVER} could not be reached ({reason or type(error).__name__})"

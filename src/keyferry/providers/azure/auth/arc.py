@@ -1,0 +1,124 @@
+"""Tokens from the agent of Azure Arc: the answer to its challenge is a file of this machine.
+
+Source: azure, section 2.4. The agent names a file that only its group may read; whoever can send
+the content of that file has proven to be on the machine and in the group. The path comes from the
+answer of a local port, so it is believed only where the agent keeps such files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from keyferry.errors import IdentityError
+from keyferry.providers.azure.auth.access_token import (
+    AccessToken,
+    TokenRefusedError,
+    TokenResponse,
+    parse_token,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+    from keyferry.providers.azure.auth.token_http import TokenHttpClient
+
+ARC_URL = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
+_MAX_KEY_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ArcAgent:
+    """Where the agent of Azure Arc is on this machine."""
+
+    program: Path | None = Path("/opt/azcmagent/bin/himds")
+    """Where it exists, a managed identity of the machine is that of Arc; None: do not look."""
+    key_directory: Path = Path("/var/opt/azcmagent/tokens")
+    """The folder of its challenge files."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether this machine is connected to Azure Arc."""
+        return self.program is not None and self.program.exists()
+
+
+class ArcSource:
+    """The tokens of the system-assigned identity of an Arc machine.
+
+    Args:
+        http: makes the requests.
+        agent: where its files are.
+        resource: what the tokens are for.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, http: TokenHttpClient, agent: ArcAgent, *, resource: str, clock: Callable[[], float]
+    ) -> None:
+        self._http = http
+        self._agent = agent
+        self._clock = clock
+        self._url = URL(ARC_URL).with_query({"api-version": "2020-06-01", "resource": resource})
+
+    async def request_token(
+        self, _federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
+        """Ask twice: for the challenge, then with its answer; see `TokenSource`."""
+        headers = {"Metadata": "true"}
+        challenge = await self._http.get(self._url, headers, seconds)
+        if challenge.status != 401:
+            return parse_token(challenge, now=self._clock())
+        key = await asyncio.to_thread(
+            read_challenge_key, challenge_key_path(challenge), self._agent.key_directory
+        )
+        headers["Authorization"] = f"Basic {key}"
+        answer = await self._http.get(self._url, headers, seconds)
+        return parse_token(answer, now=self._clock())
+
+
+def challenge_key_path(challenge: TokenResponse) -> str:
+    """The file that a 401 of the agent names.
+
+    Raises:
+        TokenRefusedError: it names none.
+    """
+    header = challenge.headers.get("WWW-Authenticate", "")
+    found = re.fullmatch(r'Basic realm="?([^"]{1,1000}\.key)"?', header.strip())
+    if found is None:
+        raise TokenRefusedError(challenge)
+    return found[1]
+
+
+def read_challenge_key(path: str, directory: Path) -> str:
+    """The content of the challenge file `path`.
+
+    Raises:
+        IdentityError: it does not lie in `directory`, is no small regular file, or cannot be read.
+    """
+    if Path(path).parent != directory or ".." in path:
+        raise IdentityError(
+            f"the Azure Arc agent names a file outside of {directory}",
+            "Only the agent may answer on 127.0.0.1:40342; look at what listens there.",
+        )
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
+                raise OSError(0, "not a small regular file")
+            return file.read(_MAX_KEY_BYTES).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise IdentityError(
+            f"the challenge file of the Azure Arc agent in {directory} cannot be read: {reason}",
+            "Add the user of this process to the group himds; in a container mount "
+            f"{directory} from the machine.",
+        ) from None

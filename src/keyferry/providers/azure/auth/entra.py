@@ -1,0 +1,123 @@
+"""Tokens from Entra for applications and managed identities that prove themselves to it.
+
+Source: azure, sections 2.2 and 2.5. One POST each; `entra_request` says what is in
+it. The library for certificates is imported by the one mode that needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, assert_never
+from uuid import uuid4
+
+from yarl import URL
+
+from keyferry.errors import IdentityError, SecretDataError
+from keyferry.providers.azure.auth.access_token import AccessToken, parse_token
+from keyferry.providers.azure.auth.entra_request import (
+    Form,
+    assertion_form,
+    is_adfs,
+    secret_form,
+    signed_assertion,
+    token_url,
+)
+from keyferry.providers.azure.auth.identity import (
+    CertificatePrincipal,
+    ServicePrincipal,
+    WorkloadIdentity,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.formats.certs.client_certificate import ClientCertificate
+    from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+    from keyferry.providers.azure.auth.token_http import TokenHttpClient
+
+EntraIdentity = ServicePrincipal | CertificatePrincipal | WorkloadIdentity
+
+
+class EntraSource:
+    """The tokens of one application or managed identity.
+
+    Args:
+        http: makes the requests.
+        identity: who, and by what.
+        tenant: of the identity.
+        authority: the https URL of Entra in its cloud.
+        resource: what the tokens are for.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        http: TokenHttpClient,
+        identity: EntraIdentity,
+        *,
+        tenant: str,
+        authority: str,
+        resource: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._http = http
+        self._identity = identity
+        self._adfs = is_adfs(tenant)
+        self._url = token_url(authority, tenant)
+        self._resource = resource
+        self._clock = clock
+        self._certificate: ClientCertificate | None = None
+
+    async def request_token(
+        self, federated_token: ServiceAccountToken | None, seconds: float
+    ) -> AccessToken:
+        """Ask once; see `TokenSource`."""
+        form = await self._build_form(federated_token)
+        asked = self._clock()
+        answer = await self._http.post(URL(self._url), form, seconds)
+        return parse_token(answer, now=asked)
+
+    async def _build_form(self, federated_token: ServiceAccountToken | None) -> Form:
+        match self._identity:
+            case ServicePrincipal(client_id, client_secret):
+                return secret_form(client_id, client_secret, resource=self._resource)
+            case CertificatePrincipal():
+                # On a thread: importing, opening the key and signing take a while.
+                assertion = await asyncio.to_thread(self._sign_assertion, self._identity)
+                return assertion_form(self._identity.client_id, assertion, resource=self._resource)
+            case WorkloadIdentity(client_id, token):
+                assertion = (federated_token or token).text
+                return assertion_form(client_id, assertion, resource=self._resource)
+            case _:
+                assert_never(self._identity)
+
+    def _sign_assertion(self, identity: CertificatePrincipal) -> str:
+        if self._certificate is None:
+            self._certificate = _read_certificate(identity)
+        return signed_assertion(
+            self._certificate,
+            identity.client_id,
+            url=self._url,
+            adfs=self._adfs,
+            now=self._clock(),
+            jwt_id=str(uuid4()),
+        )
+
+
+def _read_certificate(identity: CertificatePrincipal) -> ClientCertificate:
+    """The certificate out of the Secret.
+
+    Raises:
+        IdentityError: it cannot be used; by the names that the keys of the Secret have.
+    """
+    from keyferry.formats.certs.client_certificate import read_client_certificate
+
+    try:
+        return read_client_certificate(identity.certificate, identity.password)
+    except SecretDataError as error:
+        raise IdentityError(
+            f"clientcertificate in the nodePublishSecretRef Secret cannot be used: {error.problem}",
+            f"{error.remedy} The key clientcertificate takes one PEM, as az ad sp create-for-rbac "
+            "--create-cert writes it, or PKCS#12 as base64 text; clientcertificatepassword opens "
+            "its private key.",
+        ) from None

@@ -1,0 +1,174 @@
+"""How each identity mode gets its tokens: the second of the two places that a new mode touches."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+from urllib.parse import urlsplit
+
+from keyferry.errors import IdentityError
+from keyferry.providers.azure.auth.aks_token_proxy import (
+    BindingSource,
+    TokenProxy,
+    TokenProxyEndpoint,
+    check_proxy_url,
+)
+from keyferry.providers.azure.auth.arc import ArcAgent, ArcSource
+from keyferry.providers.azure.auth.entra import EntraSource
+from keyferry.providers.azure.auth.identity import (
+    ArcIdentity,
+    CertificatePrincipal,
+    Identity,
+    IdentityBinding,
+    PodIdentity,
+    ServicePrincipal,
+    TokenService,
+    VmManagedIdentity,
+    WorkloadIdentity,
+    profile,
+)
+from keyferry.providers.azure.auth.machine import ImdsSource, NmiSource
+from keyferry.providers.azure.auth.token_http import TokenHttpClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.net.http_client import DevRedirect, HttpsClient
+    from keyferry.providers.azure.auth.access_token import TokenSource
+    from keyferry.providers.azure.clouds import AzureCloud
+    from keyferry.providers.settings import ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AccessTokenRequest:
+    """Who wants a token, of whom, for what.
+
+    Attributes:
+        identity: who.
+        tenant: the tenant to get it from.
+        cloud: the cloud whose token endpoint gives it.
+        resource: what it is for; "" for the vaults of the cloud.
+    """
+
+    identity: Identity
+    tenant: str
+    cloud: AzureCloud
+    resource: str = ""
+
+    @property
+    def effective_resource(self) -> str:
+        """What the token is for."""
+        return self.resource or self.cloud.vault_resource
+
+    @property
+    def identity_parts(self) -> tuple[str, ...]:
+        """The whole identity: equal only where one token serves both. It is not to be kept."""
+        place = (self.cloud.authority, self.effective_resource, self.tenant)
+        return (*place, *profile(self.identity).fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEndpoints:
+    """Where tokens come from on this machine and in this cluster."""
+
+    arc: ArcAgent
+    """The agent of Azure Arc."""
+    proxy: TokenProxyEndpoint
+    """The token proxy of AKS."""
+
+    @classmethod
+    def from_settings(cls, settings: ProviderSettings, dev: DevRedirect | None) -> TokenEndpoints:
+        """The places that the settings mean; with a development vault they are all there.
+
+        Raises:
+            PlatformError: --token-proxy-url is none.
+        """
+        url = check_proxy_url(settings.token_proxy_url)
+        if dev is None:
+            return cls(ArcAgent(), TokenProxyEndpoint(url, settings.sni_name))
+        # A development machine is no Arc machine unless the class says so.
+        arc = ArcAgent(program=None, key_directory=dev.ca_file.parent.resolve() / "arc")
+        return cls(arc, TokenProxyEndpoint(url, settings.sni_name, dev.ca_file, dev.https))
+
+
+class TokenSourceFactory:
+    """Makes the source for an identity.
+
+    Args:
+        https: the connections.
+        endpoints: where tokens come from.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, https: HttpsClient, endpoints: TokenEndpoints, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._endpoints = endpoints
+        self._clock = clock
+        self._http = TokenHttpClient(https)
+        self._proxy = TokenProxy(self._http, endpoints.proxy)
+
+    def resolve(self, identity: Identity) -> Identity:
+        """`identity` as it is on this machine: on an Arc machine the agent has it, not IMDS.
+
+        Raises:
+            IdentityError: a user-assigned identity on an Arc machine.
+        """
+        if not isinstance(identity, VmManagedIdentity) or not self._endpoints.arc.is_installed:
+            return identity
+        if identity != VmManagedIdentity(""):
+            raise IdentityError(
+                f"{profile(identity).name} cannot be used on this machine: it is connected to "
+                "Azure Arc, which has a system-assigned identity only",
+                "Leave userAssignedIdentityID empty, and grant the identity of the Arc machine: "
+                "az connectedmachine show --resource-group GROUP --name MACHINE "
+                "--query identity.principalId",
+            )
+        return ArcIdentity()
+
+    def create(self, request: AccessTokenRequest) -> TokenSource:
+        """The source of the tokens of `request`."""
+        resource, clock = request.effective_resource, self._clock
+        match request.identity:
+            case ServicePrincipal() | CertificatePrincipal() | WorkloadIdentity():
+                return EntraSource(
+                    self._http,
+                    request.identity,
+                    tenant=request.tenant,
+                    authority=request.cloud.authority,
+                    resource=resource,
+                    clock=clock,
+                )
+            case VmManagedIdentity():
+                return ImdsSource(self._http, request.identity, resource=resource, clock=clock)
+            case ArcIdentity():
+                return ArcSource(self._http, self._endpoints.arc, resource=resource, clock=clock)
+            case PodIdentity():
+                return NmiSource(self._http, request.identity, resource=resource, clock=clock)
+            case IdentityBinding():
+                return BindingSource(
+                    self._proxy,
+                    request.identity,
+                    tenant=request.tenant,
+                    resource=resource,
+                    clock=clock,
+                )
+            case _:
+                assert_never(request.identity)
+
+    def endpoint_host(self, request: AccessTokenRequest) -> str:
+        """The host of the endpoint that gives the tokens of `request`, for messages."""
+        match profile(request.identity).token_service:
+            case TokenService.ENTRA:
+                return urlsplit(request.cloud.authority).hostname or request.cloud.authority
+            case TokenService.TOKEN_PROXY:
+                return urlsplit(self._endpoints.proxy.url).hostname or self._endpoints.proxy.url
+            case TokenService.IMDS:
+                return "169.254.169.254"
+            case TokenService.ARC:
+                return "127.0.0.1:40342"
+            case TokenService.NMI:
+                return "localhost:2579"
+            case endpoint:
+                assert_never(endpoint)

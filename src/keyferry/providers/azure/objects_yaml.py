@@ -1,0 +1,159 @@
+"""The YAML of the parameter `objects`: a mapping whose `array` lists texts that are YAML. [pure]
+
+Source: azure, section 4.1. Every scalar stays text, so that `0755`, `12e34` and `true` arrive as
+they are written. Messages count entries from 0, as upstream does, and lines of `objects` from 1.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from keyferry.errors import ClassInvalidError
+from keyferry.formats.yaml_text import (
+    ScalarStyle,
+    YamlError,
+    YamlList,
+    YamlMap,
+    YamlNode,
+    YamlScalar,
+    read_yaml,
+)
+
+_INT32 = range(-(2**31), 2**31)
+_INTEGER = re.compile(r"[-+]?(0x[0-9a-fA-F]{1,8}|0o?[0-7]{1,11}|0|[1-9][0-9]{0,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of `array`, its fields not yet checked.
+
+    Attributes:
+        index: its place in the list, from 0.
+        item: the item as it stands in the outer document.
+        fields: its mapping; None when it is empty.
+    """
+
+    index: int
+    item: YamlScalar
+    fields: YamlMap | None
+
+    def string(self, field: str) -> str:
+        """A field as trimmed text, "" where it is absent.
+
+        Raises:
+            ClassInvalidError: it is a list or a mapping.
+        """
+        scalar = self._scalar(field)
+        return scalar.text.strip() if scalar else ""
+
+    def integer(self, field: str) -> int:
+        """A field as an integer of 32 bits, 0 where it is absent or null.
+
+        Raises:
+            ClassInvalidError: it is anything else, a number in quotes included.
+        """
+        scalar = self._scalar(field)
+        if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
+            return 0
+        number = _parse_integer(scalar.text) if scalar.style is ScalarStyle.PLAIN else None
+        if number is None:
+            problem = f"{field} is not an integer{self._line_note(scalar.line)}"
+            raise self._error(problem, "Write a number without quotes, such as 5.")
+        return number
+
+    @property
+    def location(self) -> str:
+        """Where it stands, for messages."""
+        return f"entry at index {self.index}, line {self.item.line} of objects"
+
+    def _scalar(self, field: str) -> YamlScalar | None:
+        node = self.fields.entries.get(field) if self.fields else None
+        if node is None or isinstance(node, YamlScalar):
+            return node
+        problem = f"{field} is a list or a mapping{self._line_note(node.line)}"
+        raise self._error(problem, "Write one text there.")
+
+    def _line_note(self, entry_line: int) -> str:
+        return _line_note(self.item, entry_line)
+
+    def _error(self, problem: str, remedy: str) -> ClassInvalidError:
+        return ClassInvalidError(f"{_entry_context(self.index)}, error: {problem}", remedy)
+
+
+def read_entries(text: str) -> tuple[Entry, ...]:
+    """Every item of `array` in `text`, in order; none when `array` is absent or empty.
+
+    Raises:
+        ClassInvalidError: the text, or the text of an item, is not YAML of that shape.
+    """
+    return tuple(_parse_entry(item, index) for index, item in enumerate(_array_items(text)))
+
+
+def _array_items(text: str) -> tuple[YamlNode, ...]:
+    try:
+        root = read_yaml(text)
+    except YamlError as error:
+        where = f"{error.detail} (line {error.line} of objects)"
+        problem = f"failed to yaml unmarshal objects, error: {where}"
+        raise ClassInvalidError(problem, error.remedy) from error
+    if not isinstance(root, YamlMap):
+        raise _document_error(
+            "it is not a mapping with the key array", line=root.line if root else 1
+        )
+    array = root.entries.get("array")
+    match array:
+        case YamlList(items):
+            return items
+        case None | YamlScalar(text=""):
+            return ()
+        case _:
+            raise _document_error("array is not a list", line=array.line)
+
+
+def _document_error(problem: str, *, line: int) -> ClassInvalidError:
+    return ClassInvalidError(
+        f"failed to yaml unmarshal objects, error: {problem} (line {line} of objects)",
+        "Write array: and under it one '- |' per object, followed by its indented fields.",
+    )
+
+
+def _parse_entry(item: YamlNode, index: int) -> Entry:
+    if not isinstance(item, YamlScalar):
+        problem = f"the entry at index {index} is no text; is the '|' after its '-' missing?"
+        raise _document_error(problem, line=item.line)
+    try:
+        root = read_yaml(item.text)
+    except YamlError as error:
+        problem = f"{_entry_context(index)}, error: {error.detail}{_line_note(item, error.line)}"
+        raise ClassInvalidError(problem, error.remedy) from error
+    if (
+        root is None
+        or isinstance(root, YamlMap)
+        or root == YamlScalar("", ScalarStyle.PLAIN, root.line)
+    ):
+        return Entry(index, item, root if isinstance(root, YamlMap) else None)
+    problem = f"{_entry_context(index)}, error: it is not a mapping{_line_note(item, root.line)}"
+    raise ClassInvalidError(problem, "Write it as lines of the form field: value.")
+
+
+def _entry_context(index: int) -> str:
+    return f"unmarshal failed for keyVaultObjects at index {index}"
+
+
+def _line_note(item: YamlScalar, entry_line: int) -> str:
+    """Return the place of line `entry_line` of an entry, as ` (line N of objects)`.
+
+    Only literal block scalars keep the line numbers of their content.
+    """
+    line = item.line + entry_line if item.style is ScalarStyle.LITERAL else item.line
+    return f" (line {line} of objects)"
+
+
+def _parse_integer(text: str) -> int | None:
+    if not _INTEGER.fullmatch(text):
+        return None
+    digits = text.lstrip("+-").lower()
+    base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") else 10
+    number = int(text, base)
+    return number if number in _INT32 else None

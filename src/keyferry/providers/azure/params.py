@@ -1,0 +1,105 @@
+"""The parameters of a class for Azure, checked once, before anything is done. [pure]
+
+Source: azure, section 1: the checks stand in upstream's order, so that a class with two mistakes
+is told the same first one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ClassInvalidError, PlatformError, Stage
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT
+from keyferry.providers.azure.auth.identity import Identity, profile
+from keyferry.providers.azure.auth.identity_params import choose_identity, enabled_switch
+from keyferry.providers.azure.auth.service_account import check_subject
+from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, find_cloud
+from keyferry.providers.azure.expiry import EXPIRY_WARNING_KEY as EXPIRY_WARNING
+from keyferry.providers.azure.expiry import parse_expiry_warning
+from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
+from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AzureMount:
+    """Everything that one mount asks for.
+
+    Attributes:
+        vault: which vault.
+        tenant: the Entra tenant that the identity belongs to.
+        cloud: the cloud, or the file that describes it.
+        identity: who fetches.
+        objects: what to deliver, at least one.
+    """
+
+    vault: VaultAddress
+    tenant: str
+    cloud: AzureCloud | EnvironmentFile
+    identity: Identity
+    objects: tuple[KeyVaultObject, ...]
+
+
+def parse_mount(
+    parameters: Mapping[str, str],
+    secrets: Mapping[str, str] | None,
+    *,
+    default_cloud: str = "",
+) -> AzureMount:
+    """The mount that a call asks for.
+
+    Args:
+        parameters: the attributes of the call: the class, overlaid by what kubelet says of the pod.
+        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
+        default_cloud: the cloud of classes that name none; "" for the public one.
+
+    Raises:
+        PlatformError: kubelet did not say which pod this is for.
+        ClassInvalidError: a parameter is missing or malformed.
+        IdentityError: what the identity mode needs is missing.
+    """
+    get = _Getter(parameters)
+    for key, name in ((POD_NAME, "pod name"), (POD_NAMESPACE, "pod namespace")):
+        if not get(key):
+            remedy = "The CSIDriver object needs podInfoOnMount: true."
+            raise PlatformError(f"{name} is not provided", remedy, stage=Stage.REQUEST)
+    switch = enabled_switch(parameters)
+    vault, url = get("keyvaultName"), get("keyvaultURL")
+    if not (vault or url):
+        raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
+    tenant = _check_tenant(get("tenantID") or get("tenantId"))
+    cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
+    identity = choose_identity(switch, parameters, secrets)
+    if (token := profile(identity).service_account_token) is not None:
+        check_subject(
+            token,
+            namespace=get(POD_NAMESPACE),
+            service_account=get(SERVICE_ACCOUNT),
+        )
+    warning = parse_expiry_warning(get(EXPIRY_WARNING))
+    objects = parse_objects(get("objects"), expiry_warning=warning)
+    return AzureMount(parse_vault_address(vault, url), tenant, cloud, identity, objects)
+
+
+@dataclass(frozen=True, slots=True)
+class _Getter:
+    """Reads one parameter, trimmed; "" where it is absent."""
+
+    parameters: Mapping[str, str]
+
+    def __call__(self, key: str) -> str:
+        return self.parameters.get(key, "").strip()
+
+
+def _check_tenant(tenant: str) -> str:
+    if not tenant:
+        remedy = "Set tenantID to the tenant of the vault: az account show --query tenantId."
+        raise ClassInvalidError("tenantId is not provided", remedy)
+    if not re.fullmatch(r"[0-9A-Za-z.-]+", tenant):
+        problem = "failed to get keyvault client: tenantId is neither an id nor a domain name"
+        raise ClassInvalidError(problem, "Find it with: az account show --query tenantId.")
+    return tenant

@@ -1,0 +1,162 @@
+"""One mount from Azure Key Vault: parse, get a token, fetch, render. All of it or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+from urllib.parse import urlsplit
+
+from keyferry import __version__
+from keyferry.errors import KeyferryError
+from keyferry.failures import prefixed
+from keyferry.net.http_client import HttpsClient
+from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.cloud_file import read_environment_file
+from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
+from keyferry.providers.azure.delivery import needs_no_crypto, render_all
+from keyferry.providers.azure.fetch import fetch_all
+from keyferry.providers.azure.fetch_plan import request_for
+from keyferry.providers.azure.keyvault import KeyVault
+from keyferry.providers.azure.keyvault_errors import RequestContext
+from keyferry.providers.azure.options import bundle_options
+from keyferry.providers.azure.params import AzureMount, parse_mount
+from keyferry.providers.azure.reader import CachedKeyVault
+from keyferry.providers.settings import ProviderSettings
+from keyferry.resilience.revalidation import BulkRevalidator
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.providers.api import MountCall, Provider
+    from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.provider_parts import ProviderDependencies
+    from keyferry.resilience.fetcher import Fetcher
+
+_log = get_logger("azure")
+
+
+def build_provider(deps: ProviderDependencies) -> Provider:
+    """The provider for `spec.provider: azure`.
+
+    Raises:
+        PlatformError: a setting cannot be carried out.
+    """
+    check_default_cloud(deps.settings.cloud_name)
+    return AzureProvider(HttpsClient(deps.https), deps.fetcher, deps.settings)
+
+
+class AzureProvider:
+    """Delivers secrets from Azure Key Vault.
+
+    Args:
+        https: its connections; closed with it.
+        fetcher: spares the vaults.
+        settings: what it was told.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        https: HttpsClient,
+        fetcher: Fetcher,
+        settings: ProviderSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._https = https
+        self._fetcher = fetcher
+        self._settings = settings or ProviderSettings()
+        self._clock = clock
+        self._token_cache = TokenCache(https, fetcher, self._settings)
+        self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None
+
+    async def mount(self, call: MountCall) -> MountResult:
+        """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
+        try:
+            return await self._mount(call)
+        except KeyferryError as error:
+            raise prefixed("failed to mount objects, error", error) from error.__cause__
+
+    async def version(self) -> ProviderVersion:
+        """Tell the protocol and the product version."""
+        name = "secrets-store-csi-driver-provider-azure"
+        return ProviderVersion(API_VERSION, name, __version__)
+
+    def restore(self) -> frozenset[str]:
+        """Nothing: it holds nothing for a volume."""
+        return frozenset()
+
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
+        """Nothing: what ends in a Key Vault a refresh does not replace."""
+        return ()
+
+    def volume_removed(self, target_path: str) -> None:
+        """Nothing to do: Key Vault makes nothing for a volume alone."""
+
+    async def close(self) -> None:
+        """Release the connections."""
+        await self._token_cache.close()
+        await self._https.close()
+
+    async def _mount(self, call: MountCall) -> MountResult:
+        began = self._clock()
+        mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
+        options = bundle_options(call.attributes, self._settings)
+        cloud = await _resolve_cloud(mount.cloud)
+        vault = await self._open_vault(mount, cloud, call)
+        fetched = await fetch_all(vault, map(request_for, mount.objects))
+        render = partial(
+            render_all, mount.objects, fetched, default_mode=call.permission, options=options
+        )
+        # Certificates take the library for them some time; the way to a thread takes some, too.
+        delivery = render() if needs_no_crypto(fetched) else await asyncio.to_thread(render)
+        for ref in delivery.incomplete_chains:
+            _log.warning(
+                "certificate chain is not complete due to missing intermediate/root certificates "
+                "in the cert from key vault",
+                vault=mount.vault.name,
+                object=str(ref),
+            )
+        vault.retain_only_used()
+        return replace(
+            delivery.result, oldest_content_age=max(0.0, began - vault.oldest_requested_at)
+        )
+
+    async def _open_vault(
+        self, mount: AzureMount, cloud: AzureCloud, call: MountCall
+    ) -> CachedKeyVault:
+        """The vault, once there is a token for it."""
+        netloc = mount.vault.netloc_in(cloud)
+        host = urlsplit(f"https://{netloc}").hostname or netloc
+        login = AccessTokenRequest(mount.identity, mount.tenant, cloud, cloud.token_resource(host))
+        tokens = self._token_cache.token_provider(login, host=host)
+        await tokens.get_token()
+        vault = KeyVault(
+            self._https,
+            tokens,
+            context=RequestContext(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
+            netloc=netloc,
+        )
+        return CachedKeyVault(
+            vault,
+            self._fetcher,
+            identity=tokens.identity,
+            call=call,
+            revalidator=self._revalidator,
+            clock=self._clock,
+        )
+
+
+async def _resolve_cloud(cloud: AzureCloud | EnvironmentFile) -> AzureCloud:
+    match cloud:
+        case AzureCloud():
+            return cloud
+        case EnvironmentFile():
+            return await asyncio.to_thread(read_environment_file, cloud)
+        case _:
+            assert_never(cloud)

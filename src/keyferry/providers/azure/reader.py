@@ -1,0 +1,125 @@
+"""One Key Vault as one mount reads it: through the economy, which all mounts share."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
+from keyferry.providers.azure.revalidation import READ_VERB, CollectionListing
+from keyferry.providers.azure.revalidation_rules import TimestampedContent
+from keyferry.resilience.cache_key import CacheKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from keyferry.providers.api import MountCall
+    from keyferry.providers.azure.keyvault import KeyVault
+    from keyferry.providers.azure.objects import ObjectRef
+    from keyferry.providers.azure.responses import ListedVersion
+    from keyferry.resilience.cache_key import IdentityKey
+    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.revalidation import BulkRevalidator
+
+_OVERHEAD_BYTES = 1024
+"""What Python takes for an answer beside the content itself, roughly."""
+
+
+class CachedKeyVault:
+    """Reads what nobody of the same identity holds or is already asking for.
+
+    Every method raises as `keyferry.providers.azure.keyvault` does.
+
+    Args:
+        vault: asks.
+        fetcher: shares.
+        identity: as whom `vault` asks.
+        call: for which mount, and why.
+        revalidator: prove that nothing has changed; None: nobody asks for that.
+        clock: seconds since 1970.
+
+    Attributes:
+        oldest_requested_at: when the oldest of what was read was asked for, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        vault: KeyVault,
+        fetcher: Fetcher,
+        *,
+        identity: IdentityKey,
+        call: MountCall,
+        revalidator: BulkRevalidator | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._vault = vault
+        self._fetcher = fetcher
+        self._identity = identity
+        self._purpose = call.purpose
+        self._volume = call.target_path
+        self._revalidator = revalidator
+        self._clock = clock
+        self._used_keys: set[CacheKey] = set()
+        self.oldest_requested_at = clock()
+
+    async def read(self, ref: ObjectRef) -> Content:
+        """Read one object."""
+        key = self._cache_key(READ_VERB, ref, ref.version)
+        self._used_keys.add(key)
+        # A list tells of current versions only.
+        proof = None if self._revalidator is None or ref.version else self._has_not_changed
+        dated: TimestampedContent = await self._fetcher.fetch(
+            key,
+            partial(self._read, ref),
+            purpose=self._purpose,
+            size_of=lambda held: memory_size(held.content),
+            revalidate=proof and partial(proof, CollectionListing(self._vault, key, ref.type)),
+            volume=self._volume,
+        )
+        self.oldest_requested_at = min(self.oldest_requested_at, dated.requested_at)
+        return dated.content
+
+    async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
+        """All versions of an object, whatever `ref.version` says, in the order of the vault."""
+        key = self._cache_key("list versions", ref)
+        self._used_keys.add(key)
+        return await self._fetcher.fetch(
+            key,
+            lambda errand: self._vault.list_versions(ref, errand),
+            purpose=self._purpose,
+            size_of=lambda listed: _OVERHEAD_BYTES * (1 + len(listed)),
+            volume=self._volume,
+        )
+
+    def retain_only_used(self) -> None:
+        """The volume holds what was read; what it held besides, it uses no more."""
+        self._fetcher.retain_only(self._volume, self._used_keys)
+
+    async def _read(self, ref: ObjectRef, caller: RetryingCaller) -> TimestampedContent:
+        asked = self._clock()
+        return TimestampedContent(await self._vault.read(ref, caller), asked)
+
+    async def _has_not_changed(
+        self, listing: CollectionListing, _: TimestampedContent, __: RetryingCaller
+    ) -> bool:
+        assert self._revalidator is not None
+        return await self._revalidator.revalidate(listing)
+
+    def _cache_key(self, verb: str, ref: ObjectRef, *extra: str) -> CacheKey:
+        item = (verb, ref.type.value, ref.name, *extra)
+        return CacheKey(self._vault.netloc, self._identity, item)
+
+
+def memory_size(content: Content) -> int:
+    """About how many bytes of memory a content takes."""
+    match content:
+        case KeyVaultSecret():
+            # A text with a character beyond Latin takes up to four bytes for each.
+            return _OVERHEAD_BYTES + 4 * len(content.value)
+        case PublicKey():
+            return _OVERHEAD_BYTES + sum(map(len, content.numbers.values()))
+        case LeafCertificate():
+            return _OVERHEAD_BYTES + len(content.cer)
+        case _:
+            assert_never(content)

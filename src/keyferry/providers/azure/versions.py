@@ -1,0 +1,47 @@
+"""Which versions of an object a history holds. [pure]
+
+Source: azure, section 4.3, with two differences: n gives n versions and not n + 1, and a version
+that is not there is an error and not an empty result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.errors import ObjectNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyferry.providers.azure.responses import ListedVersion
+
+
+def choose_versions(
+    listed: Iterable[ListedVersion], *, start: str, count: int
+) -> tuple[ListedVersion, ...]:
+    """The newest enabled versions from `start` on, the newest first.
+
+    Args:
+        listed: all versions, in the order of the list, which decides between equally old ones.
+        start: the version to begin with; "" is the newest.
+        count: at most so many.
+
+    Raises:
+        ObjectNotFoundError: none is enabled, or `start` is not among those that are.
+    """
+    enabled = [version for version in listed if version.enabled]
+    enabled.sort(key=lambda version: version.created_at, reverse=True)
+    if not enabled:
+        raise ObjectNotFoundError(
+            "it has no enabled version", "Enable one in the vault, or make a new one."
+        )
+    if not start:
+        return tuple(enabled[:count])
+    ids = [version.version.lower() for version in enabled]
+    if start.lower() not in ids:
+        raise ObjectNotFoundError(
+            f"version {start} is not among its {len(enabled)} enabled versions",
+            "Leave objectVersion empty for the newest ones, or name one that is enabled.",
+        )
+    first = ids.index(start.lower())
+    return tuple(enabled[first : first + count])

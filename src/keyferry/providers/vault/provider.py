@@ -1,0 +1,208 @@
+"""One mount from Vault or OpenBao: parse, log in, read, render. All of it or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry import __version__
+from keyferry.aio.clock import SystemClock
+from keyferry.errors import KeyferryError, PlatformError
+from keyferry.failures import prefixed
+from keyferry.net.http_client import HttpsClient
+from keyferry.providers.api import API_VERSION, ProviderVersion
+from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
+from keyferry.providers.vault.auth.session import VaultTransport
+from keyferry.providers.vault.auth.session_cache import SessionCache
+from keyferry.providers.vault.auth.token_requests import ApiTokenRequester
+from keyferry.providers.vault.hmac_key import HmacKey
+from keyferry.providers.vault.hmac_key_secret import HmacKeySecret
+from keyferry.providers.vault.http.client import VaultHttp
+from keyferry.providers.vault.http.kubernetes_api import KubernetesApi
+from keyferry.providers.vault.http.tls import TlsContexts
+from keyferry.providers.vault.leases.manager import LeaseManager
+from keyferry.providers.vault.leases.store import LeaseStore
+from keyferry.providers.vault.params import parse_mount
+from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.providers.vault.read.delivery import render_all
+from keyferry.providers.vault.read.reader import LeasedPathSet, ProviderServices, VaultReader
+from keyferry.resilience.revalidation import BulkRevalidator
+
+if TYPE_CHECKING:
+    from keyferry.aio.clock import Clock
+    from keyferry.providers.api import MountCall, MountResult, Provider
+    from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.provider_parts import ProviderDependencies
+    from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
+    from keyferry.providers.vault.product import Product
+    from keyferry.providers.vault_settings import VaultSettings
+    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.telemetry.metrics import Metrics
+
+
+def build_vault(deps: ProviderDependencies) -> Provider:
+    """The provider for `spec.provider: vault`."""
+    return _build(VAULT, deps, deps.settings.vault)
+
+
+def build_openbao(deps: ProviderDependencies) -> Provider:
+    """The provider for `spec.provider: openbao`."""
+    return _build(OPENBAO, deps, deps.settings.openbao)
+
+
+def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings) -> VaultProvider:
+    https = deps.https
+    if settings.limits.call_timeout is not None:
+        https = replace(https, try_timeout=settings.limits.call_timeout)
+    return VaultProvider(product, HttpsClient(https), deps.fetcher, settings, metrics=deps.metrics)
+
+
+class VaultProvider:
+    """Delivers secrets from one of the two products.
+
+    Args:
+        product: which one.
+        https: its connections; closed with it.
+        fetcher: spares the vaults.
+        settings: what it was told.
+        clock: how time passes.
+        token_requester: makes service-account tokens where kubelet sent none; None: as the settings
+            say.
+        metrics: what is counted.
+
+    Attributes:
+        leases: what is held for pods.
+    """
+
+    def __init__(
+        self,
+        product: Product,
+        https: HttpsClient,
+        fetcher: Fetcher,
+        settings: VaultSettings,
+        *,
+        clock: Clock | None = None,
+        token_requester: TokenRequester | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._product = product
+        self._https = https
+        self._settings = settings
+        self._fetcher = fetcher
+        self._http = VaultHttp(https, TlsContexts(metrics))
+        clock = clock or SystemClock()
+        vaults = VaultTransport(self._http, fetcher, clock)
+        folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
+        store = LeaseStore(folder)
+        self.leases = LeaseManager(
+            vaults,
+            clock,
+            store,
+            renew_in_background=settings.renew_leases,
+            idle_seconds=settings.lease_idle_seconds,
+        )
+        api = self._kubernetes_api()
+        self._services = ProviderServices(
+            vaults,
+            fetcher,
+            SessionCache(
+                vaults,
+                token_requester or self._token_requester(api),
+                get_hasher=lambda: store.identity_hasher,
+                max_sessions=settings.max_sessions,
+            ),
+            self.leases,
+            LeasedPathSet(),
+            BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None,
+        )
+        self._hmac_key = HmacKey(
+            product.name,
+            HmacKeySecret(api, settings.hmac_secret) if api and settings.hmac_secret else None,
+            Path(settings.hmac_key_file) if settings.hmac_key_file else None,
+            clock,
+        )
+
+    async def mount(self, call: MountCall) -> MountResult:
+        """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
+        try:
+            return await self._mount(call)
+        except KeyferryError as error:
+            raise prefixed("error making mount request", error) from error.__cause__
+
+    async def version(self) -> ProviderVersion:
+        """Tell the protocol and the product version."""
+        return ProviderVersion(API_VERSION, self._product.runtime_name, __version__)
+
+    def restore(self) -> frozenset[str]:
+        """Take up what an earlier process held; returns the target paths that it is for."""
+        leases = self.leases.restore()
+        for lease in leases:
+            grant, origin = lease.result.token, lease.result.origin
+            if lease.id:
+                self._services.leased_paths.add(origin.server, lease.path)
+            if lease.id and origin.token_revocable:
+                self._services.sessions.remember_kind(
+                    origin.server, origin.auth_mount, kubernetes=grant.from_kubernetes_auth
+                )
+        return frozenset(volume for lease in leases for volume in lease.volumes)
+
+    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
+        """The secrets that the vault renews no further."""
+        return self.leases.expiring_leases()
+
+    def volume_removed(self, target_path: str) -> None:
+        """Give back what was made for this volume alone, without waiting for the vault."""
+        self.leases.volume_removed(target_path)
+
+    async def close(self) -> None:
+        """Release the connections; what pods use stays good."""
+        await self.leases.close()
+        await self._hmac_key.close()
+        await self._http.close()
+        await self._https.close()
+
+    def _kubernetes_api(self) -> KubernetesApi | None:
+        """The cluster that this process runs in; None outside of one."""
+        settings = self._settings
+        if not settings.kubernetes_url:
+            return None
+        return KubernetesApi(
+            self._http,
+            self._fetcher,
+            url=settings.kubernetes_url,
+            service_account_folder=settings.service_account_folder,
+        )
+
+    def _token_requester(self, api: KubernetesApi | None) -> TokenRequester:
+        if api is None or not self._settings.create_pod_tokens:
+            return DisabledTokenRequester(self._product)
+        return ApiTokenRequester(api)
+
+    async def _mount(self, call: MountCall) -> MountResult:
+        mount = parse_mount(
+            call.attributes,
+            call.secrets,
+            target_path=call.target_path,
+            product=self._product,
+            settings=self._settings,
+        )
+        if self._https.settings.dev is not None:
+            raise PlatformError(
+                f"the development vault does not speak the API of {self._product.title}",
+                f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
+            )
+        self._hmac_key.refresh_in_background(call.purpose)
+        self._fetcher.configure(mount.login.server.host, self._settings.limits)
+        session = await self._services.sessions.open(mount.login, call.purpose)
+        reader = VaultReader(self._services, session, volume=call.target_path, purpose=call.purpose)
+        answers = await reader.read_all(found.request for found in mount.objects)
+        result = render_all(
+            mount.objects,
+            answers,
+            default_mode=call.permission,
+            product=self._product,
+            hmac_key=await self._hmac_key.get(),
+        )
+        reader.retain_only(answers)
+        return result

@@ -1,0 +1,1 @@
+"""Reading secrets and rendering them."""

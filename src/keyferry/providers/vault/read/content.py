@@ -1,0 +1,145 @@
+"""What an object becomes: bytes out of an answer. [pure]
+
+Source: vault, section 1.7. Two things are ours: a `secretKey` that begins with `/` and is no key
+leads into nested JSON (a JSON pointer, RFC 6901); and the `request_id` of a whole answer is empty,
+because a new one with every read would make every refresh look like a change.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, assert_never
+
+from keyferry.errors import ObjectUnusableError
+from keyferry.excerpt import excerpt
+from keyferry.formats.go_json import JsonNumber, NotJsonError, text_bytes, write_json
+from keyferry.providers.vault.objects import ValueEncoding
+
+if TYPE_CHECKING:
+    from keyferry.formats.go_json import Json
+    from keyferry.providers.vault.http.response import VaultResponse
+    from keyferry.providers.vault.objects import VaultObject
+    from keyferry.providers.vault.product import Product
+
+_AUTH_FIELDS = (
+    "client_token", "accessor", "policies", "token_policies", "identity_policies", "metadata",
+    "orphan", "entity_id", "lease_duration", "renewable", "mfa_requirement",
+)  # fmt: skip
+_WRAP_FIELDS = ("token", "accessor", "ttl", "creation_time", "creation_path", "wrapped_accessor")
+_MISSING = object()
+
+
+def render(vault_object: VaultObject, response: VaultResponse, product: Product) -> bytes:
+    """The content of the file.
+
+    Raises:
+        ObjectUnusableError: the answer has no such key, or its value is not of that encoding.
+    """
+    path = vault_object.request.path
+    if response.data is None:
+        raise ObjectUnusableError(
+            f"{vault_object}: the answer at {path} has no data",
+            f"Read it by hand: {product.command} read {path}; it may be a path for writing only.",
+        )
+    try:
+        if not vault_object.key:
+            return _whole_response(response, product)
+        value = _value_at_key(vault_object, response.data)
+        text = value if type(value) is str else None
+        raw = text_bytes(text) if text is not None else write_json(value)
+    except NotJsonError:
+        problem = f"{vault_object}: the value at {path} is nested too deeply"
+        raise ObjectUnusableError(problem, "Store it in another form.") from None
+    return _decode_value(vault_object, raw)
+
+
+def _whole_response(response: VaultResponse, product: Product) -> bytes:
+    """The answer as JSON, its fields in upstream's order."""
+    fields: list[tuple[str, bytes]] = [
+        ("request_id", b'""'),
+        ("lease_id", write_json(response.lease_id)),
+        ("lease_duration", response.lease_duration.encode()),
+        ("renewable", write_json(response.renewable)),
+        ("data", write_json(response.data)),
+        ("warnings", write_json(response.warnings)),
+    ]
+    if response.auth is not None:
+        fields.append(("auth", _ordered_object(response.auth, _AUTH_FIELDS)))
+    if response.wrap_info is not None:
+        fields.append(("wrap_info", _ordered_object(response.wrap_info, _WRAP_FIELDS)))
+    if response.mount_type and product.has_mount_type:
+        fields.append(("mount_type", write_json(response.mount_type)))
+    return b"{" + b",".join(f'"{name}":'.encode() + value for name, value in fields) + b"}"
+
+
+def _ordered_object(values: Mapping[str, Json], names: tuple[str, ...]) -> bytes:
+    pairs = (f'"{name}":'.encode() + write_json(values[name]) for name in names if name in values)
+    return b"{" + b",".join(pairs) + b"}"
+
+
+def _value_at_key(vault_object: VaultObject, data: Mapping[str, Json]) -> Json:
+    """The value of the key, where KV v2 keeps its data if it is one."""
+    inner = data.get("data")
+    level = inner if isinstance(inner, Mapping) else data
+    if vault_object.key in level:
+        return level[vault_object.key]
+    if vault_object.key.startswith("/"):
+        value = _resolve_pointer(level, vault_object.key)
+        if value is not _MISSING:
+            return value  # type: ignore[return-value]
+    raise ObjectUnusableError(
+        f"{vault_object}: {vault_object.request.path} has no key '{excerpt(vault_object.key)}'; "
+        f"its keys are: {_key_names(level)}",
+        "Correct secretKey; keys of nested JSON are written as /outer/inner.",
+    )
+
+
+def _key_names(level: Mapping[str, Json]) -> str:
+    """The first keys there are; keys are names, not values."""
+    names = [excerpt(name) for name in sorted(level)[:20]]
+    more = len(level) - len(names)
+    return (", ".join(names) or "none") + (f" and {more} more" if more else "")
+
+
+def _resolve_pointer(level: Json, pointer: str) -> object:
+    """The value that a JSON pointer leads to."""
+    value: Json = level
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif _is_list(value) and name.isascii() and name.isdigit() and len(name) < 10:
+            assert isinstance(value, Sequence)
+            if int(name) >= len(value):
+                return _MISSING
+            value = value[int(name)]
+        else:
+            return _MISSING
+    return value
+
+
+def _is_list(value: Json) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | JsonNumber)
+
+
+def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
+    try:
+        match vault_object.encoding:
+            case ValueEncoding.UTF8:
+                return raw
+            case ValueEncoding.BASE64:
+                # Go's decoder passes over line ends.
+                return base64.b64decode(raw.translate(None, b"\r\n"), validate=True)
+            case ValueEncoding.HEX:
+                return binascii.unhexlify(raw)
+            case _:
+                assert_never(vault_object.encoding)
+    except ValueError:
+        raise ObjectUnusableError(
+            f"{vault_object}: the value of '{excerpt(vault_object.key)}' at "
+            f"{vault_object.request.path} "
+            f"is not {vault_object.encoding.value}",
+            "Remove encoding, or store the value in that encoding.",
+        ) from None

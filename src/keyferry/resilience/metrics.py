@@ -1,0 +1,160 @@
+"""What vault calls were made and spared, by vault and identity mode; never by who it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.metrics_core import Metric
+
+    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.resilience.host_limiter import HostLimiter
+
+RequestOutcome = Literal["answered", "throttled", "failed"]
+"""How one request ended."""
+CacheResult = Literal["asked", "coalesced", "reused", "unchanged", "refused", "stale"]
+"""How a fetch got its answer: asked the vault, joined who was asking, took what was held, took it
+after the vault proved that nothing has changed, was told a refusal that is remembered; and, after
+it asked or joined in vain, took what was held although it is older than it may be."""
+ListOutcome = Literal["read", "too_long", "refused", "failed"]
+"""How a list ended that was to spare calls."""
+
+MAX_VAULT_SERIES = 100
+"""So many vaults have series of their own; classes can name any number."""
+_OTHER = "other"
+
+
+class _CounterFamily:
+    """One family of counters; its series are looked up once, not for each request."""
+
+    def __init__(self, family: Counter) -> None:
+        self._family = family
+        self._series: dict[tuple[str, ...], Counter] = {}
+
+    def increment(self, *labels: str) -> None:
+        """One more in the series with these labels; few of them are ever used."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self._family.labels(*labels)
+        series.inc()
+
+
+class ResilienceMetrics:
+    """The series of one economy.
+
+    Args:
+        registry: of the process; None: one of its own.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._labelled_vaults: set[str] = set()
+        self._requests = _CounterFamily(
+            Counter(
+                "keyferry_vault_requests",
+                "Requests made to vaults and token endpoints, each try counted",
+                ["vault", "identity", "outcome"],
+                registry=self.registry,
+            )
+        )
+        self._object_requests = _CounterFamily(
+            Counter(
+                "keyferry_fetches",
+                "Objects that mounts asked for, by how each was got",
+                ["vault", "identity", "how"],
+                registry=self.registry,
+            )
+        )
+        self._list_requests = _CounterFamily(
+            Counter(
+                "keyferry_lists",
+                "Lists that were asked for to spare refreshes their calls, by how each ended",
+                ["vault", "identity", "outcome"],
+                registry=self.registry,
+            )
+        )
+
+    def count_request(self, vault: str, mode: str, outcome: RequestOutcome) -> None:
+        """One request ended."""
+        self._requests.increment(self._label(vault), mode, outcome)
+
+    def count_object_request(self, vault: str, mode: str, result: CacheResult) -> None:
+        """One fetch got its answer."""
+        self._object_requests.increment(self._label(vault), mode, result)
+
+    def count_list_request(self, vault: str, mode: str, outcome: ListOutcome) -> None:
+        """One list ended."""
+        self._list_requests.increment(self._label(vault), mode, outcome)
+
+    def watch(self, fetcher: Fetcher) -> None:
+        """Show from now on how things stand in `fetcher`."""
+        self.registry.register(_StateCollector(fetcher))
+
+    def _label(self, vault: str) -> str:
+        if len(self._labelled_vaults) < MAX_VAULT_SERIES:
+            self._labelled_vaults.add(vault)
+        return vault if vault in self._labelled_vaults else _OTHER
+
+
+class _StateCollector(Collector):
+    """Reads how things stand when somebody looks."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        self._fetcher = fetcher
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is read before somebody looks."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Each series as it stands."""
+        gates = self._fetcher.limiters()[:MAX_VAULT_SERIES]
+        yield _by_vault(
+            gates,
+            "keyferry_vault_waiting",
+            "Requests that wait for their turn",
+            [float(gate.queue_depth) for gate in gates],
+        )
+        yield _by_vault(
+            gates,
+            "keyferry_vault_budget_left",
+            "Requests that may be made at once",
+            [gate.rate_limit_tokens for gate in gates],
+        )
+        yield _by_vault(
+            gates,
+            "keyferry_vault_paused_seconds",
+            "For how long the vault wants no request, because it throttles",
+            [max(0.0, gate.backoff_until - gate.clock.monotonic()) for gate in gates],
+        )
+        yield _by_vault(
+            gates,
+            "keyferry_vault_left_alone",
+            "1 while the vault is not asked because it fails",
+            [float(gate.is_circuit_open) for gate in gates],
+        )
+        yield GaugeMetricFamily(
+            "keyferry_held_bytes", "Answers held in memory", value=self._fetcher.cache_bytes
+        )
+        age = self._fetcher.oldest_content_age
+        if age is not None:
+            yield GaugeMetricFamily(
+                "keyferry_oldest_content_age_seconds",
+                "Since the vault gave or proved the oldest content of the volumes of this node",
+                value=age,
+            )
+
+
+def _by_vault(
+    limiters: list[HostLimiter], name: str, text: str, values: list[float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=["vault"])
+    for gate, value in zip(limiters, values, strict=True):
+        family.add_metric([gate.host], value)
+    return family

@@ -1,0 +1,257 @@
+"""The commands of `keyferry devvault` on who may do what: identities, policies, issuers, tokens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.cli.options import CommandGroup, data_option, read_secret_text
+from keyferry_devvault.entra.service_account_tokens import kubelet_tokens, service_account_token
+from keyferry_devvault.model import (
+    CLUSTER_ISSUER,
+    EXCHANGE_AUDIENCE,
+    FederatedCredential,
+    Permission,
+)
+from keyferry_devvault.parsing import parse_duration
+from keyferry_devvault.storage.credentials import PodAssignment
+from keyferry_devvault.storage.data import DevVaultData
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_READ_PERMISSIONS = (Permission.GET, Permission.LIST)
+
+_tenant_option = click.option(
+    "--tenant", help="The tenantID of the class; the first one named becomes the default."
+)
+_vault_option = click.option(
+    "--vault",
+    "vaults",
+    multiple=True,
+    metavar="VAULT",
+    help="Let it get and list here; repeatable.",
+)
+
+
+@click.group(cls=CommandGroup)
+def identity() -> None:
+    """Add and list apps and managed identities."""
+
+
+@identity.command("add-app")
+@click.argument("client_id")
+@_tenant_option
+@_vault_option
+@click.option("--secret-file", metavar="FILE", help="Take the client secret from FILE; - is stdin.")
+@click.option("--no-secret", is_flag=True, help="It signs in with federated tokens only.")
+@click.option("--certificate", metavar="FILE", help="It signs in with this certificate (PEM).")
+@data_option
+def add_app(
+    *,
+    client_id: str,
+    tenant: str | None,
+    vaults: tuple[str, ...],
+    secret_file: str | None,
+    no_secret: bool,
+    certificate: str | None,
+    data: Path,
+) -> None:
+    """Register an app; its client secret is asked for unseen, or read from stdin or a file."""
+    pem = read_secret_text("certificate", certificate) if certificate else None
+    with DevVaultData(data) as dev:
+        without = no_secret or pem is not None
+        secret = None if without else read_secret_text("client secret", secret_file)
+        added = dev.identities.add_app(client_id, tenant=tenant, secret=secret)
+        if pem is not None:
+            dev.credentials.add_certificate(client_id, pem)
+        click.echo(f"Added app {added.client_id} of tenant {added.tenant}.")
+        _grant_read(dev, client_id, vaults)
+
+
+@identity.command("add-managed")
+@click.argument("client_id", required=False)
+@click.option("--system", is_flag=True, help="As the system-assigned identity of this machine.")
+@_tenant_option
+@_vault_option
+@data_option
+def add_managed(
+    *,
+    client_id: str | None,
+    system: bool,
+    tenant: str | None,
+    vaults: tuple[str, ...],
+    data: Path,
+) -> None:
+    """Assign a managed identity to this machine: the one that the class names, or --system."""
+    with DevVaultData(data) as dev:
+        if client_id is not None:
+            added = dev.identities.add_managed(client_id, tenant=tenant, system_assigned=system)
+        elif system:
+            added = dev.identities.ensure_system_assigned()
+        else:
+            raise RequestInvalidError("no identity is named", "Give a CLIENT_ID, or --system.")
+        click.echo(f"This machine has the {added.kind} identity {added.client_id}.")
+        _grant_read(dev, added.client_id, vaults)
+
+
+@identity.command("federate")
+@click.argument("client_id")
+@click.option("--subject", required=True, help="system:serviceaccount:NAMESPACE:NAME")
+@click.option("--issuer", default=CLUSTER_ISSUER, show_default=True, help="The iss of the tokens.")
+@click.option("--audience", default=EXCHANGE_AUDIENCE, show_default=True)
+@data_option
+def federate(client_id: str, subject: str, issuer: str, audience: str, data: Path) -> None:
+    """Let the tokens of a service account stand for an app or a user-assigned identity."""
+    with DevVaultData(data) as dev:
+        dev.identities.add_federated_credential(
+            FederatedCredential(client_id, issuer, subject, audience)
+        )
+    click.echo(f"{subject} may sign in as {client_id}.")
+
+
+@identity.command("assign-pod")
+@click.argument("client_id")
+@click.option("-n", "--namespace", required=True, help="Of the pods.")
+@click.option("--pod", default="*", show_default=True, help="Their name; * is any text.")
+@data_option
+def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
+    """Let NMI (AAD Pod Identity) give pods the tokens of a managed identity."""
+    with DevVaultData(data) as dev:
+        dev.credentials.assign_to_pods(PodAssignment(client_id, namespace, pod))
+    click.echo(f"Pods {namespace}/{pod} have the identity {client_id}.")
+
+
+@identity.command("remove")
+@click.argument("client_id")
+@data_option
+def remove(client_id: str, data: Path) -> None:
+    """Forget an identity with its federated credentials and policies."""
+    with DevVaultData(data) as dev:
+        dev.identities.remove(client_id)
+    click.echo(f"Removed identity {client_id}.")
+
+
+@identity.command("list")
+@data_option
+def list_identities(data: Path) -> None:
+    """List all identities and who may sign in as them."""
+    with DevVaultData(data) as dev:
+        for row in dev.identities.all():
+            click.echo(f"{row.client_id}  {row.kind}  tenant {row.tenant}")
+            for credential in dev.identities.federated_credentials(row.client_id):
+                click.echo(
+                    f"  federated: {credential.subject} of {credential.issuer}"
+                    f" for {credential.audience}"
+                )
+
+
+@click.command()
+@click.argument("vault")
+@click.argument("principal", required=False)
+@click.option(
+    "--allow", metavar="LIST", help="From now on these: get,list,set,delete,recover,purge."
+)
+@click.option("--revoke", is_flag=True, help="From now on nothing.")
+@data_option
+def policy(
+    *,
+    vault: str,
+    principal: str | None,
+    allow: str | None,
+    revoke: bool,
+    data: Path,
+) -> None:
+    """Show or set what PRINCIPAL (a client id, or the word system) may do on VAULT."""
+    if (allow is not None or revoke) and principal is None:
+        raise RequestInvalidError("no principal is named", "Give a client id, or the word system.")
+    if allow is not None and revoke:
+        raise RequestInvalidError("--allow and --revoke exclude each other")
+    with DevVaultData(data) as dev:
+        if principal is not None and (allow is not None or revoke):
+            dev.policies.set_permissions(vault, principal, _parse_permissions(allow or ""))
+        only = dev.identities.get(principal).client_id if principal else None
+        policies = dev.policies.of_vault(vault)
+    for client_id in [only] if only else policies:
+        allowed = ",".join(sorted(policies.get(client_id, ()))) or "nothing"
+        click.echo(f"{client_id} may {allowed} on vault {vault}.")
+
+
+@click.group(cls=CommandGroup)
+def issuer() -> None:
+    """Trust the service-account tokens of other clusters."""
+
+
+@issuer.command("add")
+@click.argument("url")
+@click.option("--jwks", required=True, metavar="FILE", help="The public keys of the issuer.")
+@data_option
+def add_issuer(url: str, jwks: str, data: Path) -> None:
+    """Trust the keys in a JWKS file for tokens whose iss is URL."""
+    text = read_secret_text("JWKS", jwks)
+    with DevVaultData(data) as dev:
+        dev.identities.add_issuer(url, text)
+    click.echo(f"Tokens of {url} are trusted.")
+
+
+@issuer.command("list")
+@data_option
+def list_issuers(data: Path) -> None:
+    """List the issuers that are trusted."""
+    with DevVaultData(data) as dev:
+        for url in dev.identities.issuers():
+            click.echo(url)
+
+
+@click.command()
+@click.option("--subject", required=True, help="system:serviceaccount:NAMESPACE:NAME")
+@click.option(
+    "--audience", "audiences", multiple=True, default=(EXCHANGE_AUDIENCE,), show_default=True
+)
+@click.option("--lifetime", default="1h", show_default=True, metavar="DURATION")
+@click.option("--raw", is_flag=True, help="Print the token alone instead of what kubelet passes.")
+@data_option
+def token(
+    *,
+    subject: str,
+    audiences: tuple[str, ...],
+    lifetime: str,
+    raw: bool,
+    data: Path,
+) -> None:
+    """Mint a service-account token of the pretend cluster, as its API server would for kubelet."""
+    seconds, now = int(parse_duration(lifetime)), time.time()
+    if raw and len(audiences) != 1:
+        raise RequestInvalidError("--raw prints one token", "Give one --audience.")
+    with DevVaultData(data) as dev:
+        if raw:
+            (audience,) = audiences
+            text = service_account_token(
+                dev.signing_keys, subject, audience=audience, now=now, lifetime=seconds
+            )
+        else:
+            text = kubelet_tokens(
+                dev.signing_keys, subject, audiences=audiences, now=now, lifetime=seconds
+            )
+    click.echo(text)
+
+
+def _grant_read(dev: DevVaultData, client_id: str, vaults: tuple[str, ...]) -> None:
+    for vault in vaults:
+        dev.secrets.ensure_vault(vault)
+        dev.policies.set_permissions(vault, client_id, _READ_PERMISSIONS)
+        click.echo(f"{client_id} may get,list on vault {vault}.")
+
+
+def _parse_permissions(text: str) -> list[Permission]:
+    known = {permission.value for permission in Permission}
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise RequestInvalidError(
+                f"{word!r} is not a permission", f"Choose from: {', '.join(sorted(known))}."
+            )
+    return [Permission(word) for word in words]

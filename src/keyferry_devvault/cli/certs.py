@@ -1,0 +1,116 @@
+"""`keyferry devvault cert`: the certificates of the development vault, with keys and secrets."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import click
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.cli.objects import (
+    add_common_commands,
+    grant_access_if_created,
+    print_created,
+)
+from keyferry_devvault.cli.options import CommandGroup, data_option, read_secret_text
+from keyferry_devvault.model import ObjectKind
+from keyferry_devvault.storage.data import DevVaultData
+
+_CONTENT_TYPES = {"pem": "application/x-pem-file", "pkcs12": "application/x-pkcs12"}
+
+
+@click.group(cls=CommandGroup)
+def cert() -> None:
+    """Work on the certificates of a vault.
+
+    Each has a key and a secret of its name and version.
+    """
+
+
+@cert.command()
+@click.argument("vault")
+@click.argument("name")
+@click.option("--host", "hosts", multiple=True, metavar="NAME", help="DNS name; may be repeated.")
+@click.option("--kty", "kind", default="RSA", show_default=True, help="RSA or EC.")
+@click.option("--size", default=2048, show_default=True, help="Bits of an RSA key.")
+@click.option("--curve", default="P-256", show_default=True, help="P-256, P-384, P-521 or P-256K.")
+@click.option(
+    "--form",
+    type=click.Choice(list(_CONTENT_TYPES)),
+    default="pkcs12",
+    show_default=True,
+    help="How its secret is kept.",
+)
+@click.option("--ca", is_flag=True, help="Let the development CA sign it instead of itself.")
+@data_option
+def create(
+    *,
+    vault: str,
+    name: str,
+    hosts: tuple[str, ...],
+    kind: str,
+    size: int,
+    curve: str,
+    form: str,
+    ca: bool,
+    data: Path,
+) -> None:
+    """Make a new version of certificate NAME, creating VAULT where it is missing."""
+    from keyferry_devvault.storage.certificates import CertificateSpec
+
+    wish = CertificateSpec(
+        hosts=hosts,
+        kind=kind,
+        size=size,
+        curve=curve,
+        content_type=_CONTENT_TYPES[form],
+        signed_by_ca=ca,
+    )
+    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+        print_created(dev.certificates.create(vault, name, wish))
+
+
+@cert.command("import")
+@click.argument("vault")
+@click.argument("name")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--password-file", metavar="FILE", help="Holds the password of PKCS#12; - is stdin.")
+@click.option(
+    "--form",
+    type=click.Choice(list(_CONTENT_TYPES)),
+    help="How its secret is kept; as FILE unless given.",
+)
+@data_option
+def import_(
+    *, vault: str, name: str, file: Path, password_file: str | None, form: str | None, data: Path
+) -> None:
+    """Take FILE (PEM or PKCS#12, key included) as a new version of certificate NAME."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from error
+    password = None
+    if password_file is not None:
+        password = read_secret_text(f"password of {file}", password_file).rstrip("\n")
+    with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
+        chosen = _CONTENT_TYPES[form] if form else None
+        store = dev.certificates
+        print_created(store.import_(vault, name, content, password=password, content_type=chosen))
+
+
+@cert.command("get")
+@click.argument("vault")
+@click.argument("name")
+@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@data_option
+def get(vault: str, name: str, version: str | None, data: Path) -> None:
+    """Print certificate NAME as PEM, without its chain and its key."""
+    from keyferry_devvault.crypto.certificate_material import certificate_pem
+
+    with DevVaultData(data) as dev:
+        row = dev.certificates.certificates.get(vault, name, version)
+    click.echo(certificate_pem(base64.b64decode(row.document["cer"])), nl=False)
+
+
+add_common_commands(cert, ObjectKind.CERTIFICATE)

@@ -1,0 +1,203 @@
+"""The commands of `keyferry devvault` that work on secrets."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.cli.options import data_option, format_time, read_secret_text
+from keyferry_devvault.model import Permission, SecretAttributes, SecretVersion
+from keyferry_devvault.parsing import parse_duration
+from keyferry_devvault.storage.data import DevVaultData
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command("set")
+@click.argument("vault")
+@click.argument("name")
+@click.option(
+    "--value-file", metavar="FILE", help="Take the value from FILE, as it stands; - is stdin."
+)
+@click.option("--content-type", metavar="TYPE", help="For example text/plain.")
+@click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option("--disabled", is_flag=True, help="Store the version disabled.")
+@click.option("--expires", metavar="WHEN", help="In 7d, for example, or at 2030-01-31T00:00:00Z.")
+@data_option
+def set_secret(
+    *,
+    vault: str,
+    name: str,
+    value_file: str | None,
+    content_type: str | None,
+    tags: tuple[str, ...],
+    disabled: bool,
+    expires: str | None,
+    data: Path,
+) -> None:
+    """Set a new version of secret NAME, creating VAULT where it is missing.
+
+    The value is asked for unseen, or read from stdin (less one line end), or from a file; it is
+    never an argument. In a new vault the system-assigned identity of this machine may get and list.
+    """
+    attributes = SecretAttributes(
+        enabled=not disabled,
+        expires=None if expires is None else _parse_time(expires),
+        content_type=content_type,
+        tags=_parse_tags(tags) if tags else None,
+    )
+    with DevVaultData(data) as dev:
+        value = read_secret_text(f"value of {name}", value_file)
+        made = vault.lower() not in dev.secrets.vaults()
+        row = dev.secrets.set(vault, name, value, attributes)
+        click.echo(f"Set secret {row.name} of vault {row.vault}, version {row.version}.")
+        if made:
+            machine = dev.identities.ensure_system_assigned()
+            dev.policies.set_permissions(
+                vault, machine.client_id, [Permission.GET, Permission.LIST]
+            )
+            click.echo(
+                f"Made vault {row.vault}: the system-assigned identity of this machine may"
+                " get and list."
+            )
+
+
+@click.command("get")
+@click.argument("vault")
+@click.argument("name")
+@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@click.option("--show-value", is_flag=True, help="Print the value, and nothing else.")
+@data_option
+def get_secret(
+    *,
+    vault: str,
+    name: str,
+    version: str | None,
+    show_value: bool,
+    data: Path,
+) -> None:
+    """Show a version of secret NAME; its value only when asked for."""
+    with DevVaultData(data) as dev:
+        row = dev.secrets.get(vault, name, version)
+    if show_value:
+        click.echo(row.value)
+        return
+    click.echo(_format_row(row))
+    click.echo("  value         ******** (--show-value prints it)")
+    click.echo(f"  created       {format_time(row.created)}")
+    if row.expires is not None:
+        click.echo(f"  expires       {format_time(row.expires)}")
+    if row.content_type is not None:
+        click.echo(f"  content type  {row.content_type}")
+    for key, value in sorted((row.tags or {}).items()):
+        click.echo(f"  tag           {key}={value}")
+
+
+@click.command("list")
+@click.argument("vault")
+@click.argument("name", required=False)
+@data_option
+def list_secrets(vault: str, name: str | None, data: Path) -> None:
+    """List the secrets of VAULT, or the versions of one of them, the oldest first."""
+    with DevVaultData(data) as dev:
+        if vault.lower() not in dev.secrets.vaults():
+            raise RequestInvalidError(
+                f"there is no vault {vault!r}",
+                f"Put a secret into it with: keyferry devvault set {vault} NAME",
+            )
+        if name is not None:
+            dev.secrets.get(vault, name)
+        rows = dev.secrets.versions(vault, name) if name else dev.secrets.latest(vault)
+        for row in rows:
+            click.echo(f"{_format_row(row)}  {format_time(row.created)}")
+
+
+@click.command("disable")
+@click.argument("vault")
+@click.argument("name")
+@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@data_option
+def disable_secret(vault: str, name: str, version: str | None, data: Path) -> None:
+    """Disable a version of secret NAME: reading it is refused."""
+    _set_enabled(data, vault, name, version, enabled=False)
+
+
+@click.command("enable")
+@click.argument("vault")
+@click.argument("name")
+@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@data_option
+def enable_secret(vault: str, name: str, version: str | None, data: Path) -> None:
+    """Enable a version of secret NAME again."""
+    _set_enabled(data, vault, name, version, enabled=True)
+
+
+@click.command("delete")
+@click.argument("vault")
+@click.argument("name")
+@click.option("--purge", is_flag=True, help="For good: it cannot be recovered, its name is free.")
+@click.option("--recover", is_flag=True, help="Undo the deletion.")
+@data_option
+def delete_secret(
+    *,
+    vault: str,
+    name: str,
+    purge: bool,
+    recover: bool,
+    data: Path,
+) -> None:
+    """Delete secret NAME with all its versions; it stays recoverable, as in the real vault."""
+    if purge and recover:
+        raise RequestInvalidError("--purge and --recover exclude each other")
+    with DevVaultData(data) as dev:
+        deleted = dev.secrets.find_deleted(vault, name)
+        if recover:
+            if deleted is None:
+                raise RequestInvalidError(f"vault {vault!r} has no deleted secret {name!r}")
+            dev.secrets.recover(vault, name)
+            click.echo(f"Recovered secret {name} of vault {vault}.")
+            return
+        if not (deleted and purge):
+            dev.secrets.delete(vault, name)
+        if purge:
+            dev.secrets.purge(vault, name)
+            click.echo(f"Purged secret {name} of vault {vault}.")
+        else:
+            click.echo(f"Deleted secret {name} of vault {vault}; --recover brings it back.")
+
+
+def _set_enabled(data: Path, vault: str, name: str, version: str | None, *, enabled: bool) -> None:
+    with DevVaultData(data) as dev:
+        row = dev.secrets.update(vault, name, version, SecretAttributes(enabled=enabled))
+    state = "Enabled" if enabled else "Disabled"
+    click.echo(f"{state} secret {row.name} of vault {row.vault}, version {row.version}.")
+
+
+def _format_row(row: SecretVersion) -> str:
+    return f"{row.name}  {row.version}  {'enabled' if row.enabled else 'disabled'}"
+
+
+def _parse_tags(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for key, equals, _ in pairs:
+        if not (key and equals):
+            raise RequestInvalidError(f"the tag {key!r} has no value", "Write --tag KEY=VALUE.")
+    return {key: value for key, _, value in pairs}
+
+
+def _parse_time(text: str) -> int:
+    """Seconds since 1970 in an ISO 8601 text, or a duration from now."""
+    if re.fullmatch(r"\d.*(?:ms|s|m|h|d)", text):
+        return int(datetime.now(UTC).timestamp() + parse_duration(text))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RequestInvalidError(
+            f"{text!r} is not a moment", "Write 7d, or 2030-01-31T00:00:00Z."
+        ) from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -1,0 +1,1 @@
+"""The demonstration: one secret from the emulator to a pod."""

@@ -1,0 +1,254 @@
+"""The stage of the demo: a private folder, two real processes, and a client in kubelet's place.
+
+Whatever ends the story, leaving the stage takes away volume, processes and folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from keyferry.driver.request import SPC_ATTRIBUTE
+from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
+from keyferry.errors import InternalError, KeyferryError, ProviderReportedError
+from keyferry.net.sockets import MAX_SOCKET_PATH_BYTES
+from keyferry.proto import csi_pb2 as csi
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType, TracebackType
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
+_CALL_SECONDS = 30.0
+_LONGEST_SOCKET_PATH = "/keyferry-demo-12345678/csi/csi.sock"
+_POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
+
+
+class Interrupts:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt, but never while a process is started.
+
+    An exception between the fork and the line that notes the new process would leave it running.
+    """
+
+    def __init__(self) -> None:
+        self._deferring = False
+        self._pending = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Keeps an interrupt back until the block ends."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+    def ignore(self) -> None:
+        """From now on, for ever: the cleaning up is not to be stopped half way."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _on_signal(self, _: int, __: FrameType | None) -> None:
+        if not self._deferring:
+            raise KeyboardInterrupt
+        self._pending = True
+
+
+class DemoEnvironment:
+    """Everything that the demo makes.
+
+    Args:
+        interrupts: who may interrupt it, and when not.
+
+    Attributes:
+        folder: the private folder of all of it.
+        vault: the data folder of the development vault.
+        manifests: the folder of the manifests store.
+        target: where kubelet would have the volume.
+        tmpfs: whether the volume is a tmpfs.
+    """
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self._interrupts = interrupts
+        self.folder = _new_folder()
+        self.vault = self.folder / "vault"
+        self.manifests = self.folder / "manifests"
+        self.manifests.mkdir()
+        self.target = self.folder / f"pods/{_POD_UID}/volumes/kubernetes.io~csi/secrets/mount"
+        self.tmpfs = can_mount()
+        self._socket = self.folder / "csi" / "csi.sock"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._interrupts.ignore()
+        self.stop()
+        mounts = TmpfsMounter() if self.tmpfs else DirectoryMounter()
+        mounts.unmount(self.target)
+        shutil.rmtree(self.folder)
+
+    def start_vault(self) -> None:
+        """Starts the development vault and waits until it listens."""
+        self._start("vault", "devvault", "run", "--quiet", "--data", str(self.vault))
+        self._wait_for("vault", self.vault / "connection.json")
+
+    def devvault(self, *arguments: str, text: str = "") -> None:
+        """Runs a command on the data of the vault; `text` goes to its standard input."""
+        with self._interrupts.deferred():
+            done = subprocess.run(  # noqa: S603 - our own program
+                [*_KEYFERRY, "devvault", *arguments, "--data", str(self.vault)],
+                input=text.encode(),
+                capture_output=True,
+                check=False,
+                start_new_session=True,
+            )
+        if done.returncode != 0:
+            raise InternalError(f"devvault {arguments[0]} failed: {done.stderr.decode().strip()}")
+
+    def driver_arguments(self) -> tuple[str, ...]:
+        """The command line of the driver, without the program."""
+        return (
+            "driver",
+            f"--endpoint=unix://{self._socket}",
+            "--nodeid=this-machine",
+            f"--manifests={self.manifests}",
+            f"--dev-vault={self.vault}",
+            "--enable-secret-rotation",
+            "--rotation-poll-interval=0s",
+            "--metrics-addr=127.0.0.1:0",
+            *(() if self.tmpfs else ("--volumes=folder",)),
+        )
+
+    def start_driver(self) -> None:
+        """Starts the driver and waits until its socket is there."""
+        self._start("driver", *self.driver_arguments())
+        self._wait_for("driver", self._socket)
+
+    def publish(self, *, class_name: str, pod: str) -> None:
+        """Calls NodePublishVolume as kubelet does.
+
+        Raises:
+            ProviderReportedError: the driver refused; the text is the driver's.
+        """
+        self._call(
+            "NodePublishVolume",
+            csi.NodePublishVolumeRequest(
+                volume_id="csi-demo",
+                target_path=str(self.target),
+                volume_capability=csi.VolumeCapability(mount=csi.VolumeCapability.MountVolume()),
+                readonly=True,
+                volume_context={
+                    SPC_ATTRIBUTE: class_name,
+                    POD_NAMESPACE: "default",
+                    POD_NAME: pod,
+                    POD_UID: _POD_UID,
+                },
+            ),
+        )
+
+    def unpublish(self) -> None:
+        """Calls NodeUnpublishVolume as kubelet does."""
+        self._call(
+            "NodeUnpublishVolume",
+            csi.NodeUnpublishVolumeRequest(volume_id="csi-demo", target_path=str(self.target)),
+        )
+
+    def secret(self, namespace: str, name: str) -> Path:
+        """The manifest of a Kubernetes Secret."""
+        return self.manifests / "secrets" / namespace / f"{name}.yaml"
+
+    def leftovers(self) -> list[str]:
+        """What of the volume is still there: its folder, its mount, Secrets, pod statuses."""
+        there = [str(self.target)] if self.target.exists() else []
+        mounts = Path("/proc/self/mounts").read_text()
+        there += [line for line in mounts.splitlines() if str(self.folder) in line]
+        for kind in ("secrets", "secretproviderclasspodstatuses"):
+            there += [str(path) for path in (self.manifests / kind).rglob("*.yaml")]
+        return there
+
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        return [process.pid for process in self._processes.values()]
+
+    def stop(self) -> None:
+        """Ends the processes, driver first: kindly, then not."""
+        for process in reversed(self._processes.values()):
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    def _start(self, name: str, *arguments: str) -> None:
+        with (self.folder / f"{name}.log").open("wb") as log, self._interrupts.deferred():
+            # Sessions of their own: a Ctrl-C is for the demo, which then stops them in order.
+            self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program
+                [*_KEYFERRY, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _wait_for(self, name: str, path: Path) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not path.exists():
+            if self._processes[name].poll() is not None or time.monotonic() > deadline:
+                log = (self.folder / f"{name}.log").read_text().strip()
+                raise InternalError(f"the {name} did not start: {log or 'it says nothing'}")
+            time.sleep(0.01)
+
+    def _call(
+        self, method: str, message: csi.NodePublishVolumeRequest | csi.NodeUnpublishVolumeRequest
+    ) -> None:
+        with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                f"/csi.v1.Node/{method}"
+            )
+            try:
+                call(message.SerializeToString(), timeout=_CALL_SECONDS, wait_for_ready=True)
+            except grpc.RpcError as error:
+                raise _call_error(method, error) from error
+
+
+def _new_folder() -> Path:
+    """A private folder; in /tmp where the usual temporary folder is too long for sockets."""
+    usual = Path(tempfile.gettempdir())
+    short = len(os.fsencode(usual)) + len(_LONGEST_SOCKET_PATH) <= MAX_SOCKET_PATH_BYTES
+    return Path(tempfile.mkdtemp(prefix="keyferry-demo-", dir=usual if short else "/tmp"))  # noqa: S108
+
+
+def _call_error(method: str, error: grpc.RpcError) -> KeyferryError:
+    details, code = error.details(), error.code()
+    return ProviderReportedError(
+        f"{method} failed: {details}", code=code.value[0], reason="GRPCProviderError"
+    )
+
+
+_KEYFERRY = (sys.executable, "-m", "keyferry")

@@ -1,0 +1,139 @@
+"""Assertions that stand for a client secret: of a federated issuer, or of the app's own key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry_devvault.crypto.jwt import JwtError, is_signed_by_certificate, parse_jwt, verify_jwt
+from keyferry_devvault.entra.entra_errors import Aadsts, entra_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from keyferry_devvault.crypto.jwt import JwtClaims, UnverifiedJwt
+    from keyferry_devvault.http_types import HttpError, Request
+    from keyferry_devvault.model import FederatedCredential, Identity
+    from keyferry_devvault.storage.data import DevVaultData
+
+JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+BINDING_AUDIENCE = "api://AKSIdentityBinding"
+"""The audience of tokens that only the token proxy of AKS takes."""
+_CLOCK_SKEW = 300.0
+"""Seconds that the clock of an issuer may be ahead."""
+
+
+def check_assertion(
+    request: Request,
+    form: Mapping[str, str],
+    identity: Identity,
+    data: DevVaultData,
+    *,
+    via_token_proxy: bool,
+) -> None:
+    """Check whatever assertion the form carries.
+
+    Args:
+        request: the request.
+        form: its fields.
+        identity: whom the assertion is to stand for.
+        data: federated credentials, issuers, certificates.
+        via_token_proxy: whether this is the token proxy of AKS: it takes the credentials with its
+            own audience, and Entra takes all others.
+
+    Raises:
+        Refused: with the answer that says why.
+    """
+    try:
+        jwt = parse_jwt(form.get("client_assertion", ""))
+    except JwtError:
+        raise entra_error(request, Aadsts.MALFORMED, "JWT token is invalid or malformed.") from None
+    if form.get("client_assertion_type") != JWT_BEARER:
+        raise entra_error(
+            request, Aadsts.GRANT, f"The client assertion type must be '{JWT_BEARER}'."
+        )
+    if jwt.claims.iss.lower() == identity.client_id and not via_token_proxy:
+        _check_app_assertion(request, jwt, identity, data)
+    else:
+        rows = data.identities.federated_credentials(identity.client_id)
+        rows = tuple(row for row in rows if (row.audience == BINDING_AUDIENCE) is via_token_proxy)
+        _match_federated_credential(request, rows, jwt.claims)
+        _check_signature(request, jwt, data)
+    _check_time(request, jwt)
+
+
+def _check_time(request: Request, jwt: UnverifiedJwt) -> None:
+    if request.received_at >= jwt.claims.exp or request.received_at + _CLOCK_SKEW < jwt.claims.nbf:
+        raise entra_error(
+            request,
+            Aadsts.EXPIRED,
+            "Client assertion is not within its valid time range."
+            f" Current time: {int(request.received_at)}, expiry: {int(jwt.claims.exp)}.",
+        )
+
+
+def _check_app_assertion(
+    request: Request, jwt: UnverifiedJwt, identity: Identity, data: DevVaultData
+) -> None:
+    """Check an assertion that the app signed itself: by a certificate that is registered."""
+    wanted = f"https://{request.host.partition(':')[0]}{request.path}"
+    if jwt.claims.sub != jwt.claims.iss or wanted not in jwt.claims.audiences():
+        raise entra_error(request, Aadsts.ASSERTION_AUDIENCE, "Assertion audience claim is wrong.")
+    certificates = data.credentials.certificates(identity.client_id)
+    if not any(is_signed_by_certificate(jwt, certificate) for certificate in certificates):
+        raise entra_error(
+            request,
+            Aadsts.ASSERTION_SIGNATURE,
+            "The certificate with identifier used to sign the client assertion is not registered"
+            " on application.",
+            note="register it: keyferry devvault identity add-app CLIENT_ID --certificate FILE",
+        )
+
+
+def _check_signature(request: Request, jwt: UnverifiedJwt, data: DevVaultData) -> None:
+    keys = data.identities.issuer_keys(jwt.claims.iss)
+    if keys is None:
+        raise entra_error(
+            request,
+            Aadsts.ISSUER_KEYS,
+            f"Unable to retrieve the keys of the issuer '{jwt.claims.iss}'.",
+            note="register them: keyferry devvault issuer add URL --jwks FILE",
+        )
+    try:
+        verify_jwt(jwt, keys)
+    except JwtError:
+        raise entra_error(
+            request,
+            Aadsts.MALFORMED,
+            "JWT token is invalid or malformed: signature validation failed.",
+        ) from None
+
+
+def _match_federated_credential(
+    request: Request, rows: tuple[FederatedCredential, ...], claims: JwtClaims
+) -> None:
+    """Find a credential for the claims; the refusal tells how far the best one matched."""
+    rows = tuple(row for row in rows if row.issuer == claims.iss)
+    if not rows:
+        raise _no_federated_credential(request, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")
+    rows = tuple(row for row in rows if row.audience in claims.audiences())
+    if not rows:
+        audiences = ", ".join(claims.audiences())
+        raise _no_federated_credential(
+            request, Aadsts.FEDERATION_AUDIENCE, f"audience '{audiences}'"
+        )
+    if not any(row.subject == claims.sub for row in rows):
+        raise _no_federated_credential(
+            request, Aadsts.FEDERATION_SUBJECT, f"subject '{claims.sub}'"
+        )
+
+
+def _no_federated_credential(request: Request, code: Aadsts, mismatch: str) -> HttpError:
+    return entra_error(
+        request,
+        code,
+        f"No matching federated identity record found for presented assertion {mismatch}. "
+        "Check your"
+        " federated identity credential Subject, Audience and Issuer against the presented"
+        " assertion.",
+        note="add one: keyferry devvault identity federate CLIENT_ID --subject SUBJECT",
+    )

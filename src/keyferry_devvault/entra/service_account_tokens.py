@@ -1,0 +1,80 @@
+"""The pretend cluster: mints service-account tokens as the API server would for kubelet."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.crypto.jwt import sign_jwt
+from keyferry_devvault.model import CLUSTER_ISSUER
+from keyferry_devvault.storage.signing_keys import SigningKeyName, SigningKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SUBJECT_PREFIX = "system:serviceaccount:"
+
+
+def service_account_token(
+    keys: SigningKeys, subject: str, *, audience: str, now: float, lifetime: int
+) -> str:
+    """A token for the service account `subject`, good for `lifetime` seconds from `now` on.
+
+    Args:
+        keys: hold the key of the cluster's issuer.
+        subject: `system:serviceaccount:NAMESPACE:NAME`.
+        audience: the only audience of the token.
+        now: seconds since 1970.
+        lifetime: in seconds; a negative one makes a token that has expired.
+
+    Raises:
+        RequestInvalidError: `subject` is no service account.
+    """
+    namespace, _, name = subject.removeprefix(_SUBJECT_PREFIX).partition(":")
+    if not (subject.startswith(_SUBJECT_PREFIX) and namespace and name):
+        raise RequestInvalidError(
+            f"{subject!r} is not the subject of a service account",
+            f"Write {_SUBJECT_PREFIX}NAMESPACE:NAME.",
+        )
+    issued = int(min(now, now + lifetime))
+    claims = {
+        "iss": CLUSTER_ISSUER,
+        "sub": subject,
+        "aud": [audience],
+        "iat": issued,
+        "nbf": issued,
+        "exp": int(now + lifetime),
+        "jti": str(uuid.uuid4()),
+        "kubernetes.io": {
+            "namespace": namespace,
+            "serviceaccount": {
+                "name": name,
+                "uid": str(uuid.uuid5(uuid.NAMESPACE_URL, subject)),
+            },
+        },
+    }
+    return sign_jwt(claims, keys.private_key(SigningKeyName.CLUSTER))
+
+
+def kubelet_tokens(
+    keys: SigningKeys, subject: str, *, audiences: Iterable[str], now: float, lifetime: int
+) -> str:
+    """What kubelet passes to a volume: JSON of audience -> `{token, expirationTimestamp}`.
+
+    Arguments and errors are those of `service_account_token`.
+    """
+    expires = datetime.fromtimestamp(int(now + lifetime), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    tokens = {
+        audience: {
+            "token": service_account_token(
+                keys, subject, audience=audience, now=now, lifetime=lifetime
+            ),
+            "expirationTimestamp": expires,
+        }
+        for audience in audiences
+    }
+    return msgspec.json.encode(tokens).decode()

@@ -1,0 +1,95 @@
+"""The data folder of a running development vault: who holds it, and where others find the ports."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keyferry.errors import PlatformError
+from keyferry_devvault.crypto.development_ca import CA_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONNECTION_FILE = "connection.json"
+_LOCK_FILE = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class BoundAddresses:
+    """Where a development vault listens, each as (address, port)."""
+
+    https: tuple[str, int]
+    http: tuple[str, int]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder; the kernel lets go of it even when the process is killed.
+
+    Raises:
+        PlatformError: somebody else holds it.
+    """
+    with _lock_file(folder) as descriptor:
+        if not _try_lock(descriptor):
+            raise PlatformError(
+                f"a development vault is already running with its data in {folder}",
+                "Use that one, or give this one another folder with --data.",
+            )
+        yield
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a development vault runs with its data in `folder`."""
+    if not (folder / _LOCK_FILE).exists():
+        return False
+    with _lock_file(folder) as descriptor:
+        return not _try_lock(descriptor)
+
+
+@contextmanager
+def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
+    """Have `connection.json` in the folder, replacing one that a killed process left."""
+    path = folder / CONNECTION_FILE
+    content = {
+        "https": format_address(addresses.https),
+        "http": format_address(addresses.http),
+        "ca": CA_FILE,
+    }
+    new = folder / f".{CONNECTION_FILE}.new"
+    new.touch(mode=0o600)
+    new.write_bytes(msgspec.json.encode(content))
+    new.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lock_file(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def format_address(endpoint: tuple[str, int]) -> str:
+    """`ADDRESS:PORT`, as URLs have it."""
+    address, port = endpoint
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

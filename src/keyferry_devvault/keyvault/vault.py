@@ -1,0 +1,139 @@
+"""A vault as a whole: the checks that come before every operation on a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from keyferry_devvault.entra.access_tokens import AccessTokens, TokenRejection
+from keyferry_devvault.http_types import HttpError, Request, Response, vault_error_response
+
+if TYPE_CHECKING:
+    from keyferry_devvault.clouds import VaultHost
+    from keyferry_devvault.crypto.jwt import JwtClaims
+    from keyferry_devvault.model import Permission
+    from keyferry_devvault.storage.data import DevVaultData
+
+API_VERSIONS = frozenset(
+    {"2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-07-01", "2026-04-01"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller of one vault.
+
+    Attributes:
+        vault: its name.
+        claims: of the caller's token.
+        permissions: what the access policy allows.
+    """
+
+    vault: str
+    claims: JwtClaims
+    permissions: frozenset[Permission]
+
+    def require(self, permission: Permission, kind: str = "secrets") -> None:
+        """Make sure that the caller may do this to objects of that kind.
+
+        One policy stands for all kinds; the real vault has one for each.
+
+        Raises:
+            Refused: the access policy does not say so.
+        """
+        if permission in self.permissions:
+            return
+        who = f"appid={self.claims.appid};oid={self.claims.oid};iss={self.claims.iss}"
+        refusal = vault_error_response(
+            403,
+            "Forbidden",
+            f"The user, group or application '{who}' does not have {kind} {permission} permission"
+            f" on key vault '{self.vault};location=loopback'.",
+            "AccessDenied",
+        )
+        note = (
+            f"allow it: keyferry devvault policy {self.vault} {self.claims.appid} --allow get,list"
+        )
+        raise HttpError(replace(refusal, note=note))
+
+
+CollectionHandler = Callable[[Request, Caller], Response]
+"""A handler of one kind of object: secrets, keys or certificates."""
+
+
+class KeyVaultApi:
+    """Answers for every vault of every cloud."""
+
+    def __init__(
+        self, data: DevVaultData, tokens: AccessTokens, handlers: dict[str, CollectionHandler]
+    ) -> None:
+        """`handlers` maps the first part of a path to who answers for it."""
+        self._data = data
+        self._tokens = tokens
+        self._handlers = handlers
+
+    def handle(self, request: Request, host: VaultHost) -> Response:
+        """Handle one request: vault, token, API version, then the operation.
+
+        Raises:
+            Refused: with the answer that says why.
+        """
+        tenant = self._data.policies.tenant(host.vault)
+        if tenant is None:
+            refusal = vault_error_response(
+                404,
+                "VaultNotFound",
+                f"There is no vault '{host.vault}' in this development vault.",
+            )
+            note = f"make it: keyferry devvault set {host.vault} NAME"
+            raise HttpError(replace(refusal, note=note))
+        claims = self._authenticate(request, host, tenant)
+        _check_api_version(request)
+        collection = self._handlers.get(request.path.split("/")[1])
+        if collection is None:
+            raise HttpError(vault_error_response(404, "NotFound", "There is nothing at this path."))
+        allowed = self._data.policies.allowed(host.vault, claims.appid)
+        try:
+            answer = collection(request, Caller(host.vault, claims, allowed))
+        except HttpError as refusal:
+            answer = refusal.response
+        return replace(answer, principal=claims.appid)
+
+    def _authenticate(self, request: Request, host: VaultHost, tenant: str) -> JwtClaims:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            problem = TokenRejection("AKV10000: Request is missing a Bearer or PoP token.")
+            raise _unauthorized(host, tenant, problem)
+        claims = self._tokens.validate(
+            token.strip(), audience=host.resource, tenant=tenant, now=request.received_at
+        )
+        if isinstance(claims, TokenRejection):
+            raise _unauthorized(host, tenant, claims)
+        return claims
+
+
+def _unauthorized(host: VaultHost, tenant: str, problem: TokenRejection) -> HttpError:
+    challenge = f'Bearer authorization="{host.cloud.authority(tenant)}", resource="{host.resource}"'
+    refusal = vault_error_response(401, "Unauthorized", problem.message)
+    return HttpError(
+        Response(401, refusal.body, {"WWW-Authenticate": challenge}, note=problem.message)
+    )
+
+
+def _check_api_version(request: Request) -> None:
+    version = request.query.get("api-version", "")
+    if not version:
+        raise HttpError(
+            vault_error_response(
+                400, "BadParameter", "The api-version parameter must be specified."
+            )
+        )
+    if version not in API_VERSIONS:
+        raise HttpError(
+            vault_error_response(
+                400,
+                "BadParameter",
+                f"The specified version ({version[:40]}) is not recognized. Consider using 7.4.",
+            )
+        )

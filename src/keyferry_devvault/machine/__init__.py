@@ -1,0 +1,1 @@
+"""Identity endpoints of a machine: IMDS, Azure Arc, NMI."""

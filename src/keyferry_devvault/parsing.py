@@ -1,0 +1,109 @@
+"""How people write durations, rates and faults, and how these are shown again. [pure]"""
+
+from __future__ import annotations
+
+import re
+from typing import assert_never
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.model import (
+    CloseMidResponse,
+    Fault,
+    FaultAction,
+    Hang,
+    RespondStatus,
+    Tuning,
+)
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_RATE = re.compile(r"(\d+)/s")
+_TIMES = re.compile(r"x([1-9]\d{0,5})")
+_STATUS = re.compile(r"[1-5]\d\d")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `20ms`, `1.5s`, `5m`, `1h` or `7d`.
+
+    Raises:
+        RequestInvalidError: it is written in another way.
+    """
+    if found := _DURATION.fullmatch(text.strip()):
+        return float(found[1]) * _UNITS[found[2]]
+    raise RequestInvalidError(
+        f"{text!r} is not a duration", "Write it as 20ms, 1.5s, 5m, 1h or 7d."
+    )
+
+
+def parse_rate(text: str) -> int | None:
+    """Requests per second in `10/s`; None for `off`.
+
+    Raises:
+        RequestInvalidError: it is written in another way.
+    """
+    if text.strip() == "off":
+        return None
+    if found := _RATE.fullmatch(text.strip()):
+        return int(found[1])
+    raise RequestInvalidError(f"{text!r} is not a rate", "Write it as 10/s, or off.")
+
+
+def parse_fault(text: str) -> Fault:
+    """The fault in `MATCH ACTION [xTIMES]`.
+
+    ACTION is `STATUS [retry-after=SECONDS]`, `close` or `hang`.
+
+    Raises:
+        RequestInvalidError: it is written in another way.
+    """
+    words = text.split()
+    times = None
+    if len(words) > 2 and (found := _TIMES.fullmatch(words[-1])):
+        times = int(found[1])
+        words.pop()
+    match words:
+        case [match, "close"]:
+            return Fault(match, CloseMidResponse(), times)
+        case [match, "hang"]:
+            return Fault(match, Hang(), times)
+        case [match, status] if _STATUS.fullmatch(status):
+            return Fault(match, RespondStatus(int(status)), times)
+        case [match, status, option] if _STATUS.fullmatch(status):
+            name, _, seconds = option.partition("=")
+            if name == "retry-after" and re.fullmatch(r"\d{1,6}", seconds):
+                return Fault(match, RespondStatus(int(status), int(seconds)), times)
+    raise RequestInvalidError(
+        f"{text!r} is not a fault",
+        "Write MATCH ACTION [xTIMES], for example"
+        " 'contoso.vault.azure.net/secrets 429 retry-after=2 x3',"
+        " 'login.microsoftonline.com close x1' or '/metadata hang'.",
+    )
+
+
+def format_fault(fault: Fault) -> str:
+    """The text that `parse_fault` reads."""
+    times = "" if fault.remaining is None else f" x{fault.remaining}"
+    return f"{fault.match} {_format_action(fault.action)}{times}"
+
+
+def format_tuning(tuning: Tuning) -> str:
+    """All numbers of a tuning in one line."""
+    throttle = "off" if tuning.throttle is None else f"{tuning.throttle}/s"
+    return (
+        f"latency {tuning.latency * 1000:g}ms, throttle {throttle},"
+        f" retry-after {tuning.retry_after}s, token-lifetime {tuning.token_lifetime}s"
+    )
+
+
+def _format_action(action: FaultAction) -> str:
+    match action:
+        case RespondStatus(status, None):
+            return str(status)
+        case RespondStatus(status, retry_after):
+            return f"{status} retry-after={retry_after}"
+        case CloseMidResponse():
+            return "close"
+        case Hang():
+            return "hang"
+        case _:
+            assert_never(action)

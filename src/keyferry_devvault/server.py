@@ -1,0 +1,102 @@
+"""The two ports of a running development vault, and the file that tells others where they are."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from keyferry.errors import PlatformError, RequestInvalidError
+from keyferry_devvault.crypto.development_ca import write_server_certificate
+from keyferry_devvault.folder import BoundAddresses, connection_file, locked
+from keyferry_devvault.gateway import Gateway, Handler
+from keyferry_devvault.server_names import ServerNames
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from keyferry_devvault.request_log import RequestLog
+    from keyferry_devvault.storage.data import DevVaultData
+
+_STOP_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def serve(
+    data: DevVaultData,
+    *,
+    request_log: RequestLog,
+    listen: tuple[str, int] = ("127.0.0.1", 0),
+    wall_time: Callable[[], float] = time.time,
+) -> AsyncIterator[BoundAddresses]:
+    """Serve `data` until the block ends.
+
+    Args:
+        data: what is served.
+        request_log: is told of every request.
+        listen: address and port for TLS; port 0 is a free one, as the plain port always is.
+        wall_time: seconds since 1970.
+
+    Raises:
+        RequestInvalidError: the address is not loopback.
+        PlatformError: the folder is already served, or the port is taken.
+    """
+    address, port = listen
+    check_loopback(address)
+    names = ServerNames()
+    gateway = Gateway(data, request_log, wall_time, names)
+    with locked(data.folder):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(write_server_certificate(data.folder))
+        names.track(context)
+        async with AsyncExitStack() as stack:
+            https = await _listen(stack, gateway.serve_https, (address, port), context)
+            http = await _listen(stack, gateway.serve_http, (address, 0), None)
+            listening = BoundAddresses(https, http)
+            with connection_file(data.folder, listening):
+                yield listening
+
+
+def check_loopback(address: str) -> None:
+    """Refuse to listen anywhere but on this machine.
+
+    Raises:
+        RequestInvalidError: `address` is not the number of a loopback interface.
+    """
+    try:
+        loopback = ip_address(address).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise RequestInvalidError(
+            f"the development vault does not listen on {address!r}: it holds secrets and listens on"
+            " loopback only",
+            "Leave --listen out, or give an address such as 127.0.0.1:8443.",
+        )
+
+
+async def _listen(
+    stack: AsyncExitStack,
+    handler: Handler,
+    listen: tuple[str, int],
+    context: ssl.SSLContext | None,
+) -> tuple[str, int]:
+    """Open one port and close it with `stack`; return where it is."""
+    server = web.Server(handler, handler_cancellation=True, access_log=None)
+    runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    address, port = listen
+    try:
+        await web.TCPSite(runner, address, port, ssl_context=context).start()
+    except OSError as error:
+        raise PlatformError(
+            f"the development vault cannot listen on {address}:{port}: {error.strerror}",
+            "Choose another port with --listen, or 0 for a free one.",
+        ) from error
+    bound = runner.addresses[0]
+    return str(bound[0]), int(bound[1])

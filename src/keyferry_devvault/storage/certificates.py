@@ -1,0 +1,176 @@
+"""Certificates, each with the key and the secret behind it, which share its name and version."""
+
+from __future__ import annotations
+
+import base64
+import secrets as random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from keyferry_devvault.crypto.certificate_material import (
+    PKCS12_TYPE,
+    CertificateMaterial,
+    issue_certificate,
+    parse_material,
+    secret_value,
+)
+from keyferry_devvault.crypto.key_material import generate_key, key_kind, key_pem
+from keyferry_devvault.model import SecretAttributes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from keyferry_devvault.crypto.certificate_material import Signer
+    from keyferry_devvault.model import VaultObjectVersion
+    from keyferry_devvault.storage.objects import ObjectTable
+    from keyferry_devvault.storage.secrets import SecretTable
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSpec:
+    """What a new certificate is to be like.
+
+    Attributes:
+        common_name: of its subject; "" takes the first host.
+        hosts: its DNS names.
+        kind: of its key.
+        size: of an RSA key in bits.
+        curve: of an EC key.
+        content_type: of its secret.
+        signed_by_ca: whether the development CA signs it instead of itself.
+    """
+
+    common_name: str = ""
+    hosts: Sequence[str] = ()
+    kind: str = "RSA"
+    size: int = 2048
+    curve: str = "P-256"
+    content_type: str = PKCS12_TYPE
+    signed_by_ca: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStore:
+    """Makes, imports and deletes certificates with what belongs to them.
+
+    Attributes:
+        secrets: where their secrets go.
+        keys: where their keys go.
+        certificates: where they go themselves.
+        signer: gives the development CA, making it where it is missing.
+        wall_time: seconds since 1970.
+    """
+
+    secrets: SecretTable
+    keys: ObjectTable
+    certificates: ObjectTable
+    signer: Callable[[], Signer] = field(repr=False)
+    wall_time: Callable[[], float] = field(repr=False)
+
+    def create(self, vault: str, name: str, spec: CertificateSpec) -> VaultObjectVersion:
+        """Make a certificate.
+
+        Raises:
+            RequestInvalidError: a part of `spec` is impossible, or the name is.
+            ObjectUnusableError: a deleted object of that name can still be recovered.
+        """
+        key = generate_key(spec.kind, size=spec.size, curve=spec.curve)
+        material = issue_certificate(
+            spec.common_name or (spec.hosts[0] if spec.hosts else name),
+            key,
+            hosts=spec.hosts,
+            now=datetime.fromtimestamp(self.wall_time(), UTC),
+            signer=self.signer() if spec.signed_by_ca else None,
+        )
+        return self._put(vault, name, material, spec.content_type, kind=spec.kind)
+
+    def import_(
+        self,
+        vault: str,
+        name: str,
+        content: bytes,
+        *,
+        password: str | None = None,
+        content_type: str | None = None,
+        enabled: bool = True,
+    ) -> VaultObjectVersion:
+        """Take a certificate with its key out of PEM or PKCS#12.
+
+        Args:
+            vault: where.
+            name: of the certificate.
+            content: PEM, PKCS#12, or the base64 text of that.
+            password: of PKCS#12.
+            content_type: of its secret; None is the form of `content`.
+            enabled: whether it may be read.
+
+        Raises:
+            RequestInvalidError: the content or the name is no good.
+            ObjectUnusableError: a deleted object of that name can still be recovered.
+        """
+        material, found = parse_material(content, password)
+        chosen = content_type or found
+        kind = key_kind(material.key)
+        return self._put(vault, name, material, chosen, kind=kind, enabled=enabled)
+
+    def set_enabled(
+        self, vault: str, name: str, version: str | None = None, *, enabled: bool = True
+    ) -> VaultObjectVersion:
+        """Enable or disable a version together with its key and its secret.
+
+        Raises:
+            ObjectNotFoundError: there is no such version.
+        """
+        row = self.certificates.set_enabled(vault, name, version, enabled=enabled)
+        self.keys.set_enabled(vault, name, row.version, enabled=enabled)
+        self.secrets.update(vault, name, row.version, SecretAttributes(enabled=enabled))
+        return row
+
+    def delete(self, vault: str, name: str) -> None:
+        """Delete a certificate together with its key and its secret.
+
+        Raises:
+            ObjectNotFoundError: there is no such certificate.
+        """
+        self.certificates.delete(vault, name)
+        for table in (self.keys, self.secrets):
+            if table.find(vault, name):
+                table.delete(vault, name)
+
+    def recover(self, vault: str, name: str) -> None:
+        """Undo `delete`."""
+        for table in (self.certificates, self.keys, self.secrets):
+            table.recover(vault, name)
+
+    def purge(self, vault: str, name: str) -> None:
+        """Remove a deleted certificate for good, with what belongs to it."""
+        for table in (self.certificates, self.keys, self.secrets):
+            table.purge(vault, name)
+
+    def _put(
+        self,
+        vault: str,
+        name: str,
+        material: CertificateMaterial,
+        content_type: str,
+        *,
+        kind: str,
+        enabled: bool = True,
+    ) -> VaultObjectVersion:
+        version = random.token_hex(16)
+        attributes = SecretAttributes(
+            enabled=enabled,
+            content_type=content_type,
+            expires=int(material.leaf.not_valid_after_utc.timestamp()),
+            not_before=int(material.leaf.not_valid_before_utc.timestamp()),
+        )
+        value = secret_value(material, content_type)
+        self.secrets.set(vault, name, value, attributes, certificate_version=version)
+        document = {"pem": key_pem(material.key), "kty": kind, "managed": "yes"}
+        self.keys.put(vault, name, version, document, enabled=enabled)
+        cer = base64.b64encode(material.leaf.public_bytes(Encoding.DER)).decode()
+        described = {"cer": cer, "content_type": content_type, "kty": kind}
+        return self.certificates.put(vault, name, version, described, enabled=enabled)

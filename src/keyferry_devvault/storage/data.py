@@ -1,0 +1,112 @@
+"""Everything that a development vault keeps in its data folder, whether its server runs or not."""
+
+from __future__ import annotations
+
+import stat
+import time
+from typing import TYPE_CHECKING, Self
+
+from keyferry.errors import PlatformError
+from keyferry_devvault.crypto.certificate_material import Signer
+from keyferry_devvault.crypto.development_ca import load_or_create_ca
+from keyferry_devvault.model import ObjectKind
+from keyferry_devvault.storage.certificates import CertificateStore
+from keyferry_devvault.storage.credentials import CredentialTable
+from keyferry_devvault.storage.database import Database
+from keyferry_devvault.storage.faults import FaultInjectionTable
+from keyferry_devvault.storage.identities import IdentityTable
+from keyferry_devvault.storage.objects import ObjectTable
+from keyferry_devvault.storage.policies import PolicyTable
+from keyferry_devvault.storage.secrets import SecretTable
+from keyferry_devvault.storage.signing_keys import SigningKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+_DATABASE = "devvault.sqlite3"
+
+
+class DevVaultData:
+    """The tables of one development vault, for one thread; others open their own.
+
+    Attributes:
+        folder: where it all lies; mode 0700.
+        secrets: the secrets of all vaults.
+        vault_keys: the keys of all vaults.
+        certificates: the certificates of all vaults, with their keys and secrets.
+        identities: who may sign in.
+        credentials: the certificates of apps, and the pods of managed identities.
+        policies: what each may do.
+        fault_injection: latency, throttling, faults.
+        signing_keys: the keys that sign tokens.
+    """
+
+    def __init__(self, folder: Path, wall_time: Callable[[], float] = time.time) -> None:
+        """Open the data in `folder`, making the folder and the data where they are missing.
+
+        Raises:
+            PlatformError: the folder or the data cannot be used.
+        """
+        _ensure_private_folder(folder)
+        self.folder = folder
+        self._database = Database(folder / _DATABASE)
+        self.secrets = SecretTable(self._database, wall_time)
+        self.vault_keys = ObjectTable(self._database, wall_time, ObjectKind.KEY)
+        self.certificates = CertificateStore(
+            self.secrets,
+            self.vault_keys,
+            ObjectTable(self._database, wall_time, ObjectKind.CERTIFICATE),
+            signer=self._ca_signer,
+            wall_time=wall_time,
+        )
+        self.identities = IdentityTable(self._database)
+        self.credentials = CredentialTable(self._database, self.identities)
+        self.policies = PolicyTable(self._database, self.identities)
+        self.fault_injection = FaultInjectionTable(self._database)
+        self.signing_keys = SigningKeys(self._database)
+
+    def close(self) -> None:
+        """Close the data; no call comes after this."""
+        self._database.close()
+
+    def _ca_signer(self) -> Signer:
+        authority = load_or_create_ca(self.folder)
+        return Signer(authority.certificate, authority.key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _ensure_private_folder(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        # A folder that is something else already must not be closed to its other users.
+        if _is_devvault_folder(folder):
+            folder.chmod(0o700)
+            return
+    except OSError as error:
+        raise PlatformError(
+            f"the data folder {folder} of the development vault cannot be used: {error.strerror}",
+            "Choose another folder with --data.",
+        ) from error
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        raise PlatformError(
+            f"the folder {folder} holds other things and is open to other users",
+            "Choose another folder with --data; a new one is made private.",
+        )
+
+
+def _is_devvault_folder(folder: Path) -> bool:
+    """Whether the folder holds a development vault or nothing."""
+    return (folder / _DATABASE).exists() or not any(folder.iterdir())

@@ -1,0 +1,126 @@
+"""How the vault is to behave: latency, throttling and faults, which may change while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, assert_never
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.model import (
+    CloseMidResponse,
+    Fault,
+    FaultAction,
+    Hang,
+    RespondStatus,
+    Tuning,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from keyferry_devvault.storage.database import Database
+
+
+class FaultInjectionTable:
+    """Reads and writes the tuning and the faults."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def tuning(self) -> Tuning:
+        """The tuning in force."""
+
+        def load(connection: sqlite3.Connection) -> Tuning:
+            return Tuning(
+                **{
+                    name: value if name == "latency" or value is None else int(value)
+                    for name, value in connection.execute("SELECT name, value FROM tuning")
+                }
+            )
+
+        return self._database.read(("tuning",), load)
+
+    def tune(self, tuning: Tuning) -> None:
+        """Put `tuning` in force, whole.
+
+        Raises:
+            RequestInvalidError: a number is negative.
+        """
+        values = [(field.name, getattr(tuning, field.name)) for field in fields(tuning)]
+        for name, value in values:
+            if value is not None and value < 0:
+                raise RequestInvalidError(f"{name} cannot be negative ({value})")
+        with self._database.write() as connection:
+            connection.executemany("INSERT OR REPLACE INTO tuning VALUES (?, ?)", values)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Append a row to the table of faults."""
+        kind, status, retry_after = _action_columns(fault.action)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO fault (match, kind, status, retry_after, remaining)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (fault.match, kind, status, retry_after, fault.remaining),
+            )
+
+    def faults(self) -> tuple[Fault, ...]:
+        """All faults that are still to happen, in the order in which they are tried."""
+        return tuple(fault for _, fault in self._numbered_faults())
+
+    def consume_fault(self, host: str, path: str) -> FaultAction | None:
+        """What is to go wrong with this request, counted as having happened; None for nothing."""
+        for serial, fault in self._numbered_faults():
+            if fault.matches(host, path):
+                if fault.remaining is not None:
+                    self._decrement(serial, fault)
+                return fault.action
+        return None
+
+    def clear(self) -> None:
+        """Behave again as if nothing had been said: default tuning, no faults."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM tuning")
+            connection.execute("DELETE FROM fault")
+
+    def clear_faults(self, match: str | None = None) -> None:
+        """Forget all faults, or those of this `match`; the tuning stays."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM fault WHERE ?1 IS NULL OR match = ?1", (match,))
+
+    def _numbered_faults(self) -> tuple[tuple[int, Fault], ...]:
+        def load(connection: sqlite3.Connection) -> tuple[tuple[int, Fault], ...]:
+            rows = connection.execute(
+                "SELECT serial, match, kind, status, retry_after, remaining FROM fault"
+                " ORDER BY serial"
+            )
+            return tuple((serial, _fault_from_columns(values)) for serial, *values in rows)
+
+        return self._database.read(("faults",), load)
+
+    def _decrement(self, serial: int, fault: Fault) -> None:
+        left = replace(fault, remaining=(fault.remaining or 0) - 1)
+        with self._database.write() as connection:
+            if left.remaining:
+                connection.execute(
+                    "UPDATE fault SET remaining = ? WHERE serial = ?", (left.remaining, serial)
+                )
+            else:
+                connection.execute("DELETE FROM fault WHERE serial = ?", (serial,))
+
+
+def _action_columns(action: FaultAction) -> tuple[str, int | None, int | None]:
+    match action:
+        case RespondStatus(status, retry_after):
+            return "status", status, retry_after
+        case CloseMidResponse():
+            return "close", None, None
+        case Hang():
+            return "hang", None, None
+        case _:
+            assert_never(action)
+
+
+def _fault_from_columns(values: list[Any]) -> Fault:
+    match, kind, status, retry_after, remaining = values
+    actions: dict[str, FaultAction] = {"close": CloseMidResponse(), "hang": Hang()}
+    return Fault(match, actions.get(kind) or RespondStatus(status or 500, retry_after), remaining)

@@ -1,0 +1,209 @@
+"""Who may sign in, and with what: identities, federated credentials, trusted issuers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from keyferry.errors import RequestInvalidError
+from keyferry_devvault.crypto.jwt import Jwks, JwtError, parse_jwks
+from keyferry_devvault.model import (
+    DEFAULT_TENANT,
+    FederatedCredential,
+    Identity,
+    IdentityKind,
+    hash_client_secret,
+)
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from keyferry_devvault.storage.database import Database
+
+SYSTEM = "system"
+"""Stands for the system-assigned identity wherever a client id is asked for."""
+
+
+class IdentityTable:
+    """Reads and writes identities, federated credentials and issuers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def home_tenant(self) -> str:
+        """The tenant of every vault and identity that was added without one.
+
+        It is the first tenant that anybody names, so that a class with its own tenant works with
+        what was there before.
+        """
+
+        def load(connection: sqlite3.Connection) -> str:
+            row = connection.execute("SELECT tenant FROM home_tenant").fetchone()
+            return str(row[0]) if row else DEFAULT_TENANT
+
+        return self._database.read(("home",), load)
+
+    def add_app(self, client_id: str, *, tenant: str | None = None, secret: str | None) -> Identity:
+        """Register an application with its client secret, or replace what is known of it."""
+        digest = None if secret is None else hash_client_secret(secret)
+        return self._upsert(client_id, tenant, IdentityKind.APP, digest)
+
+    def add_managed(
+        self, client_id: str, *, tenant: str | None = None, system_assigned: bool = False
+    ) -> Identity:
+        """Assign a managed identity to this machine.
+
+        A former system-assigned one becomes user-assigned: there is one at most.
+        """
+        kind = IdentityKind.SYSTEM_ASSIGNED if system_assigned else IdentityKind.USER_ASSIGNED
+        return self._upsert(client_id, tenant, kind, None)
+
+    def ensure_system_assigned(self) -> Identity:
+        """The system-assigned identity of this machine, made up where there is none."""
+        return self.system_assigned() or self.add_managed(str(uuid.uuid4()), system_assigned=True)
+
+    def remove(self, client_id: str) -> None:
+        """Forget an identity with its federated credentials and policies.
+
+        Raises:
+            RequestInvalidError: there is none with this client id.
+        """
+        gone = self.get(client_id).client_id
+        with self._database.write() as connection:
+            for table in ("policy", "federation", "identity"):
+                connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (gone,))  # noqa: S608
+
+    def all(self) -> tuple[Identity, ...]:
+        """Every identity, by client id."""
+
+        def load(connection: sqlite3.Connection) -> tuple[Identity, ...]:
+            rows = connection.execute(
+                "SELECT client_id, tenant, kind, secret_digest FROM identity ORDER BY client_id"
+            )
+            return tuple(
+                Identity(client_id, tenant or home, IdentityKind(kind), digest)
+                for client_id, tenant, kind, digest in rows
+            )
+
+        home = self.home_tenant()
+
+        return self._database.read(("identities",), load)
+
+    def find(self, client_id: str) -> Identity | None:
+        """The identity with this client id; `system` is the system-assigned one."""
+        if client_id == SYSTEM:
+            return self.system_assigned()
+        return next((row for row in self.all() if row.client_id == client_id.lower()), None)
+
+    def get(self, client_id: str) -> Identity:
+        """As `find`, for callers that must have one.
+
+        Raises:
+            RequestInvalidError: there is none.
+        """
+        if identity := self.find(client_id):
+            return identity
+        raise RequestInvalidError(
+            f"no identity has the client id {client_id!r}",
+            "Add it with: keyferry devvault identity add-managed (or add-app) CLIENT_ID",
+        )
+
+    def system_assigned(self) -> Identity | None:
+        """The identity that IMDS answers for when it is asked for none in particular."""
+        kinds = IdentityKind.SYSTEM_ASSIGNED
+        return next((row for row in self.all() if row.kind is kinds), None)
+
+    def tenants(self) -> frozenset[str]:
+        """Every tenant that exists."""
+        return frozenset({self.home_tenant(), *(row.tenant for row in self.all())})
+
+    def add_federated_credential(self, credential: FederatedCredential) -> None:
+        """Let tokens of an issuer stand for a client.
+
+        Raises:
+            RequestInvalidError: the client is unknown, or is the system-assigned identity.
+        """
+        if self.get(credential.client_id).kind is IdentityKind.SYSTEM_ASSIGNED:
+            raise RequestInvalidError(
+                "a system-assigned identity takes no federated credential",
+                "Use a user-assigned identity or an app.",
+            )
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO federation VALUES (?, ?, ?, ?)",
+                (
+                    credential.client_id.lower(),
+                    credential.issuer,
+                    credential.subject,
+                    credential.audience,
+                ),
+            )
+
+    def federated_credentials(self, client_id: str) -> tuple[FederatedCredential, ...]:
+        """The federated credentials of a client."""
+
+        def load(connection: sqlite3.Connection) -> tuple[FederatedCredential, ...]:
+            rows = connection.execute(
+                "SELECT client_id, issuer, subject, audience FROM federation WHERE client_id = ?",
+                (client_id.lower(),),
+            )
+            return tuple(FederatedCredential(*row) for row in rows)
+
+        return self._database.read(("federations", client_id.lower()), load)
+
+    def add_issuer(self, url: str, jwks: str) -> None:
+        """Trust the keys of the document `jwks` for tokens whose `iss` is `url`.
+
+        Raises:
+            RequestInvalidError: `jwks` is no set of usable public keys.
+        """
+        try:
+            parse_jwks(jwks)
+        except JwtError as error:
+            raise RequestInvalidError(
+                f"the JWKS of issuer {url!r} cannot be used: {error}",
+                "Give the public keys that the issuer serves, for example those of: "
+                "kubectl get --raw /openid/v1/jwks",
+            ) from error
+        with self._database.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO issuer VALUES (?, ?)", (url, jwks))
+
+    def issuer_keys(self, url: str) -> Jwks | None:
+        """The keys of an issuer; None when it is unknown."""
+
+        def load(connection: sqlite3.Connection) -> Jwks | None:
+            row = connection.execute("SELECT jwks FROM issuer WHERE url = ?", (url,)).fetchone()
+            return parse_jwks(row[0]) if row else None
+
+        return self._database.read(("issuer", url), load)
+
+    def issuers(self) -> tuple[str, ...]:
+        """The addresses of all issuers, in order."""
+        return self._database.read(
+            ("issuers",),
+            lambda c: tuple(url for (url,) in c.execute("SELECT url FROM issuer ORDER BY url")),
+        )
+
+    def _upsert(
+        self, client_id: str, tenant: str | None, kind: IdentityKind, digest: bytes | None
+    ) -> Identity:
+        client_id, tenant = client_id.lower(), tenant.lower() if tenant else None
+        if client_id in ("", SYSTEM):
+            raise RequestInvalidError(
+                f"{client_id!r} cannot be a client id", "Give the id that the class names."
+            )
+        with self._database.write() as connection:
+            if tenant is not None:
+                connection.execute("INSERT OR IGNORE INTO home_tenant VALUES (1, ?)", (tenant,))
+            if kind is IdentityKind.SYSTEM_ASSIGNED:
+                connection.execute(
+                    "UPDATE identity SET kind = ? WHERE kind = ?",
+                    (IdentityKind.USER_ASSIGNED, IdentityKind.SYSTEM_ASSIGNED),
+                )
+            connection.execute(
+                "INSERT INTO identity VALUES (?, ?, ?, ?) ON CONFLICT (client_id) DO UPDATE SET"
+                " tenant = excluded.tenant, kind = excluded.kind,"
+                " secret_digest = excluded.secret_digest",
+                (client_id, tenant, kind, digest),
+            )
+        return self.get(client_id)

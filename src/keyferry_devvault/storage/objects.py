@@ -1,0 +1,242 @@
+"""The keys and certificates of all vaults, with every version of each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keyferry.errors import ObjectNotFoundError, ObjectUnusableError, RequestInvalidError
+from keyferry_devvault.model import SECRET_NAME, DeletedObject, ObjectKind, VaultObjectVersion
+from keyferry_devvault.storage.secrets import RECOVERABLE_DAYS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+
+    from keyferry_devvault.storage.database import Database
+
+_COLUMNS = "kind, vault, name, version, document, enabled, created, updated"
+
+
+class ObjectTable:
+    """Reads and writes objects of one kind. Case does not matter in names.
+
+    Args:
+        database: where they are kept; a vault must be in it before something is put into it.
+        wall_time: seconds since 1970.
+        kind: which objects.
+    """
+
+    def __init__(
+        self, database: Database, wall_time: Callable[[], float], kind: ObjectKind
+    ) -> None:
+        self._database = database
+        self._wall_time = wall_time
+        self.kind = kind
+
+    def put(
+        self,
+        vault: str,
+        name: str,
+        version: str,
+        document: Mapping[str, str],
+        *,
+        enabled: bool = True,
+    ) -> VaultObjectVersion:
+        """Store a new version, which becomes the latest.
+
+        Raises:
+            RequestInvalidError: no object can have this name.
+            ObjectUnusableError: a deleted object of that name can still be recovered.
+        """
+        check_object_name(name, self.kind)
+        if self.find_deleted(vault, name) is not None:
+            raise ObjectUnusableError(
+                f"{self.kind.singular} {name!r} of vault {vault!r} is deleted but recoverable",
+                "Recover or purge it first.",
+            )
+        now = int(self._wall_time())
+        row = VaultObjectVersion(
+            self.kind, vault.lower(), name, version, document, enabled, created=now, updated=now
+        )
+        with self._database.write() as connection:
+            connection.execute(
+                f"INSERT INTO object_version ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",  # noqa: S608
+                _to_columns(row),
+            )
+        return row
+
+    def find(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion | None:
+        """That version, or the latest one; None when there is none or the object is deleted."""
+        versions = self.versions(vault, name)
+        if version is None:
+            return versions[-1] if versions else None
+        return next((row for row in versions if row.version == version.lower()), None)
+
+    def get(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion:
+        """As `find`, for callers that must have one.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+        if row := self.find(vault, name, version):
+            return row
+        what = f"{self.kind.singular} {name!r}" + (f" version {version!r}" if version else "")
+        raise ObjectNotFoundError(f"vault {vault!r} has no {what}", "List what it has.")
+
+    def versions(self, vault: str, name: str) -> tuple[VaultObjectVersion, ...]:
+        """All versions, the oldest first; none when the object is deleted."""
+        if self.find_deleted(vault, name) is not None:
+            return ()
+        return self._all_versions(vault, name)
+
+    def latest(self, vault: str) -> tuple[VaultObjectVersion, ...]:
+        """The latest version of each object of a vault that is not deleted, by name."""
+
+        def load(connection: sqlite3.Connection) -> tuple[VaultObjectVersion, ...]:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM object_version WHERE serial IN"  # noqa: S608
+                " (SELECT max(serial) FROM object_version WHERE kind = ? AND vault = ?"
+                " GROUP BY name) AND name NOT IN"
+                " (SELECT name FROM deleted_object WHERE kind = ? AND vault = ?) ORDER BY name",
+                (self.kind, vault.lower()) * 2,
+            )
+            return tuple(_from_columns(values) for values in rows)
+
+        return self._database.read(("latest", self.kind, vault.lower()), load)
+
+    def set_enabled(
+        self, vault: str, name: str, version: str | None = None, *, enabled: bool = True
+    ) -> VaultObjectVersion:
+        """Enable or disable one version (or the latest) and return it.
+
+        Raises:
+            ObjectNotFoundError: there is no such version.
+        """
+        old = self.get(vault, name, version)
+        new = replace(old, enabled=enabled, updated=int(self._wall_time()))
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE object_version SET enabled = ?, updated = ?"
+                " WHERE kind = ? AND vault = ? AND name = ? AND version = ?",
+                (int(enabled), new.updated, self.kind, old.vault, old.name, old.version),
+            )
+        return new
+
+    def update_document(
+        self, vault: str, name: str, version: str, changes: Mapping[str, str]
+    ) -> VaultObjectVersion:
+        """Put `changes` into the document of one version, and return it.
+
+        Raises:
+            ObjectNotFoundError: there is no such version.
+        """
+        old = self.get(vault, name, version)
+        new = replace(old, document={**old.document, **changes}, updated=int(self._wall_time()))
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE object_version SET document = ?, updated = ?"
+                " WHERE kind = ? AND vault = ? AND name = ? AND version = ?",
+                (_encode_document(new), new.updated, self.kind, old.vault, old.name, old.version),
+            )
+        return new
+
+    def delete(self, vault: str, name: str) -> DeletedObject:
+        """Hide the object; it can be recovered until it is purged.
+
+        Raises:
+            ObjectNotFoundError: there is no such object.
+        """
+        row, now = self.get(vault, name), int(self._wall_time())
+        deleted = DeletedObject(row, now, now + RECOVERABLE_DAYS * 86_400)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO deleted_object VALUES (?, ?, ?, ?, ?)",
+                (self.kind, row.vault, row.name, deleted.deleted_at, deleted.purge_at),
+            )
+        return deleted
+
+    def deleted(self, vault: str) -> tuple[DeletedObject, ...]:
+        """The deleted objects of a vault, by name."""
+
+        def load(connection: sqlite3.Connection) -> tuple[tuple[str, int, int], ...]:
+            rows = connection.execute(
+                "SELECT name, deleted, purge FROM deleted_object"
+                " WHERE kind = ? AND vault = ? ORDER BY name",
+                (self.kind, vault.lower()),
+            )
+            return tuple(rows)
+
+        times = self._database.read(("deleted", self.kind, vault.lower()), load)
+        return tuple(
+            DeletedObject(self._all_versions(vault, name)[-1], deleted, purge)
+            for name, deleted, purge in times
+        )
+
+    def find_deleted(self, vault: str, name: str) -> DeletedObject | None:
+        """The deleted object of that name, if there is one."""
+        rows = self.deleted(vault)
+        return next((row for row in rows if row.latest.name.lower() == name.lower()), None)
+
+    def recover(self, vault: str, name: str) -> None:
+        """Undo `delete`; nothing happens when the object is not deleted."""
+        with self._database.write() as connection:
+            connection.execute(
+                "DELETE FROM deleted_object WHERE kind = ? AND vault = ? AND name = ?",
+                (self.kind, vault.lower(), name),
+            )
+
+    def purge(self, vault: str, name: str) -> None:
+        """Remove a deleted object with all its versions; nothing happens to any other."""
+        if self.find_deleted(vault, name) is None:
+            return
+        with self._database.write() as connection:
+            connection.execute(
+                "DELETE FROM object_version WHERE kind = ? AND vault = ? AND name = ?",
+                (self.kind, vault.lower(), name),
+            )
+        self.recover(vault, name)
+
+    def _all_versions(self, vault: str, name: str) -> tuple[VaultObjectVersion, ...]:
+        def load(connection: sqlite3.Connection) -> tuple[VaultObjectVersion, ...]:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM object_version"  # noqa: S608
+                " WHERE kind = ? AND vault = ? AND name = ? ORDER BY serial",
+                (self.kind, vault.lower(), name),
+            )
+            return tuple(_from_columns(values) for values in rows)
+
+        return self._database.read(("versions", self.kind, vault.lower(), name.lower()), load)
+
+
+def check_object_name(name: str, kind: ObjectKind) -> None:
+    """Refuse a name that no object can have.
+
+    Raises:
+        RequestInvalidError: it is such a name.
+    """
+    if not SECRET_NAME.fullmatch(name):
+        raise RequestInvalidError(
+            f"{name!r} cannot be the name of a {kind.singular}",
+            "It has 1 to 127 letters, digits and hyphens.",
+        )
+
+
+def _to_columns(row: VaultObjectVersion) -> tuple[object, ...]:
+    """The fields in the order of `_COLUMNS`."""
+    identity = (row.kind, row.vault, row.name, row.version)
+    return (*identity, _encode_document(row), int(row.enabled), row.created, row.updated)
+
+
+def _encode_document(row: VaultObjectVersion) -> str:
+    return msgspec.json.encode(dict(row.document)).decode()
+
+
+def _from_columns(values: tuple[Any, ...]) -> VaultObjectVersion:
+    kind, vault, name, version, document, enabled, created, updated = values
+    parsed = msgspec.json.decode(document, type=dict[str, str])
+    return VaultObjectVersion(
+        ObjectKind(kind), vault, name, version, parsed, bool(enabled), created, updated
+    )

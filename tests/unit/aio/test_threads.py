@@ -1,0 +1,86 @@
+"""keyferry.aio.threads: work on a thread runs to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from keyferry.aio.threads import run_in_thread_uncancelled
+
+
+async def test_what_the_function_returns_or_raises_comes_back() -> None:
+    """With its arguments, on another thread."""
+    assert 255 == await run_in_thread_uncancelled(int, "ff", base=16)
+    assert threading.get_ident() != await run_in_thread_uncancelled(threading.get_ident)
+    with pytest.raises(ZeroDivisionError):
+        await run_in_thread_uncancelled(lambda: 1 // 0)
+
+
+async def test_a_cancelled_caller_waits_until_the_work_is_done() -> None:
+    """A lock that it holds is not released over half-done work."""
+    started, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        go_on.wait(10)
+        done.set()
+
+    task = asyncio.create_task(run_in_thread_uncancelled(work))
+    await asyncio.to_thread(started.wait, 10)
+    task.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done.is_set()
+
+
+async def test_a_caller_cancelled_twice_waits_all_the_same() -> None:
+    """The second one, as from a server that stops, does not cut the work short either."""
+    started, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        go_on.wait(10)
+        done.set()
+
+    task = asyncio.create_task(run_in_thread_uncancelled(work))
+    await asyncio.to_thread(started.wait, 10)
+    for _ in range(3):
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+    still_waiting = not task.done()
+    go_on.set()
+    await asyncio.wait([task])
+    assert still_waiting
+    assert done.is_set()
+    assert task.cancelled()
+
+
+async def test_the_error_of_work_whose_caller_is_gone_is_not_left_unheard() -> None:
+    """The cancellation is what the caller gets; the loop does not complain about the rest."""
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: complaints.append(context["message"])
+    )
+    started, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        go_on.wait(10)
+        raise OSError("full")
+
+    task = asyncio.create_task(run_in_thread_uncancelled(work))
+    await asyncio.to_thread(started.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task
+    assert [] == complaints

@@ -1,0 +1,252 @@
+"""Go flags: flags of the driver: the arguments of existing manifests work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keyferry.cli.driver import DRIVER_FLAGS, settings_from
+from keyferry.cli.flags.go_flags import (
+    FlagError,
+    FlagKind,
+    FlagValue,
+    GoFlag,
+    help_text,
+    parse_flags,
+    warn_ignored,
+)
+from keyferry.driver.settings import VolumeKind
+from keyferry.errors import PlatformError
+from tests.fakes.log import captured_log
+
+TABLE = (
+    GoFlag("name", FlagKind.STRING, "x", "a text"),
+    GoFlag("count", FlagKind.INT, "3", "a number"),
+    GoFlag("on", FlagKind.BOOL, "false", "a switch"),
+    GoFlag("wait", FlagKind.DURATION, "2m", "a while"),
+    GoFlag("old", FlagKind.STRING, "", "", "it was for another time"),
+)
+
+UPSTREAM: dict[str, FlagValue] = {
+    "endpoint": "unix://tmp/csi.sock",
+    "drivername": "secrets-store.csi.k8s.io",
+    "nodeid": "",
+    "log-format-json": False,
+    "provider-volume": "/var/run/secrets-store-csi-providers",
+    "additional-provider-volume-paths": "/etc/kubernetes/secrets-store-csi-providers",
+    "metrics-addr": ":8095",
+    "enable-secret-rotation": False,
+    "rotation-poll-interval": 120.0,
+    "enable-pprof": False,
+    "pprof-port": 6065,
+    "max-call-recv-msg-size": 4194304,
+    "version": False,
+    "provider-health-check": False,
+    "provider-health-check-interval": 120.0,
+    "metrics-backend": "Prometheus",
+    "kubeconfig": "",
+    "v": 0,
+    "vmodule": "",
+    "logtostderr": True,
+    "alsologtostderr": False,
+    "log_dir": "",
+    "log_file": "",
+    "log_file_max_size": 1800,
+    "log_backtrace_at": "",
+    "add_dir_header": False,
+    "skip_headers": False,
+    "skip_log_headers": False,
+    "one_output": False,
+}
+"""The flags of upstream with their defaults (driver.md, section 6.1)."""
+
+WITHOUT_MEANING = [
+    "enable-pprof", "pprof-port", "metrics-backend", "vmodule", "logtostderr",
+    "alsologtostderr", "stderrthreshold", "log_dir", "log_file", "log_file_max_size",
+    "log_backtrace_at", "add_dir_header", "skip_headers", "skip_log_headers", "one_output",
+]  # fmt: skip
+
+
+def values(*arguments: str) -> dict[str, FlagValue]:
+    """What these arguments give for the table, without what stayed at its default."""
+    defaults = parse_flags((), TABLE).values
+    return {k: v for k, v in parse_flags(arguments, TABLE).values.items() if v != defaults[k]}
+
+
+def test_without_arguments_every_flag_has_its_default() -> None:
+    """In its own type; durations in seconds."""
+    expected = {"name": "x", "count": 3, "on": False, "wait": 120.0, "old": ""}
+    assert expected == dict(parse_flags((), TABLE).values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--name=y"], {"name": "y"}),
+        (["-name=y"], {"name": "y"}),
+        (["--name", "y"], {"name": "y"}),
+        (["-name", "-y"], {"name": "-y"}),
+        (["--name="], {"name": ""}),
+        (["--name=a=b"], {"name": "a=b"}),
+        (["--count", "-5"], {"count": -5}),
+        (["--count=+5"], {"count": 5}),
+        (["--on"], {"on": True}),
+        (["-on"], {"on": True}),
+        (["--on=1", "--count", "4"], {"on": True, "count": 4}),
+        (["--on=T"], {"on": True}),
+        (["--on", "--on=False"], {}),
+        (["--wait=30s"], {"wait": 30.0}),
+        (["--name=a", "--name=b"], {"name": "b"}),
+    ],
+)
+def test_arguments_are_read_as_go_programs_read_them(
+    arguments: list[str], expected: dict[str, FlagValue]
+) -> None:
+    """One dash or two, with or without '='; the last of a repeated flag counts."""
+    assert expected == values(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nme=x"], "flag provided but not defined: -nme"),
+        (["--name"], "flag needs an argument: -name"),
+        (["--on", "true"], "unexpected argument 'true'"),
+        (["word"], "unexpected argument 'word'"),
+        (["---name=x"], "unexpected argument"),
+        (["--=x"], "unexpected argument"),
+        (["-"], "unexpected argument"),
+        (["--count=x"], "invalid value 'x' for flag -count: write a whole number"),
+        (["--count=1_0"], "write a whole number"),
+        (["--count=1.5"], "write a whole number"),
+        (["--count= 1"], "write a whole number"),
+        (["--count=٣"], "write a whole number"),
+        (["--on=yes"], "invalid value 'yes' for flag -on: write true or false"),
+        (["--on="], "write true or false"),
+        (["--wait=30"], "invalid value '30' for flag -wait: write a duration such as 30s"),
+    ],
+)
+def test_what_cannot_be_understood_is_told_by_flag_and_form(
+    arguments: list[str], words: str
+) -> None:
+    """In Go's words where it has some."""
+    with pytest.raises(FlagError) as caught:
+        parse_flags(arguments, TABLE)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["-h", "--help", "-help"])
+def test_help_is_asked_for_in_any_form(word: str) -> None:
+    """Whatever else is given."""
+    assert parse_flags(["--name=x", word], TABLE).wants_help
+
+
+def test_help_lists_what_acts_and_names_what_does_not() -> None:
+    """One line a flag, with its default."""
+    text = help_text(TABLE)
+    assert "--count" in text
+    assert "a number (default 3)" in text
+    assert "Accepted for compatibility, without effect: --old." in text
+
+
+# --- the driver's own -----------------------------------------------------------------------------
+
+
+def test_every_flag_of_upstream_is_there_with_its_default() -> None:
+    """A manifest that leaves a flag out gets what it got before."""
+    defaults = parse_flags((), DRIVER_FLAGS).values
+    assert {name: defaults.get(name) for name in UPSTREAM} == UPSTREAM
+
+
+def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
+    """As the chart writes them, every option switched on."""
+    settings = settings_from(
+        parse_flags(
+            [
+                "--endpoint=unix:///csi/csi.sock", "--nodeid=node-1", "-v=5",
+                "--log-format-json=true", "--provider-volume=/p", "--metrics-addr=:9",
+                "--additional-provider-volume-paths=/a,/b", "--enable-secret-rotation=true",
+                "--rotation-poll-interval=30s", "--provider-health-check=true",
+                "--provider-health-check-interval=1m", "--max-call-recv-msg-size=5",
+                "--volumes=folder", "--manifests=/m", "--builtin-providers=",
+            ],
+            DRIVER_FLAGS,
+        )
+    )  # fmt: skip
+    assert "unix:///csi/csi.sock" == settings.endpoint
+    assert (Path("/a"), Path("/b"), Path("/p")) == settings.provider_folders
+    assert (30.0, 60.0, 5) == (
+        settings.rotation_interval,
+        settings.health_interval,
+        settings.max_receive_bytes,
+    )
+    assert (VolumeKind.FOLDER, (), Path("/m")) == (
+        settings.volume_kind,
+        settings.built_in,
+        settings.manifests,
+    )
+
+
+def test_the_proxies_of_the_environment_are_taken_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the command line, which alone reads the environment."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "near.example")
+    proxies = settings_from(parse_flags((), DRIVER_FLAGS)).proxies
+    assert "http://proxy.example:3128" == proxies.proxy_for("https", "far.example")
+    assert "" == proxies.proxy_for("https", "near.example")
+
+
+def test_rotation_and_health_are_off_unless_switched_on() -> None:
+    """The interval alone does nothing."""
+    settings = settings_from(parse_flags(["--rotation-poll-interval=30s"], DRIVER_FLAGS))
+    assert (None, None) == (settings.rotation_interval, settings.health_interval)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metrics-backend=statsd"], "unsupported metrics backend 'statsd'"),
+        (["--max-call-recv-msg-size=0"], "--max-call-recv-msg-size is 0"),
+        (["--volumes=disk"], "Write tmpfs or folder"),
+        (
+            ["--provider-health-check", "--provider-health-check-interval=0"],
+            "--provider-health-check-interval is not above 0",
+        ),
+    ],
+)
+def test_a_value_that_the_driver_cannot_use_is_refused(arguments: list[str], words: str) -> None:
+    """With the flag and what it takes."""
+    with pytest.raises(PlatformError) as caught:
+        settings_from(parse_flags(arguments, DRIVER_FLAGS))
+    assert words in str(caught.value)
+
+
+def test_the_metrics_backend_is_accepted_in_any_case() -> None:
+    """As upstream does."""
+    settings_from(parse_flags(["--metrics-backend=PROMETHEUS"], DRIVER_FLAGS))
+
+
+def test_a_flag_without_meaning_is_told_once() -> None:
+    """Given twice, one warning; not given, none."""
+    flags = parse_flags(["--log_dir=/a", "--log_dir=/b", "--one_output"], DRIVER_FLAGS)
+    with captured_log() as log:
+        warn_ignored(flags)
+    lines = log.getvalue().splitlines()
+    assert 2 == len(lines)
+    assert all(line.startswith("W") and "has no effect" in line for line in lines)
+    assert "--log_dir" in lines[0]
+
+
+@pytest.mark.parametrize("name", WITHOUT_MEANING)
+def test_each_flag_without_meaning_says_why(name: str) -> None:
+    """The reason is the second half of its warning."""
+    (flag,) = [flag for flag in DRIVER_FLAGS if flag.name == name]
+    assert flag.ignored_because
+
+
+def test_flags_without_meaning_are_exactly_these() -> None:
+    """A flag that upstream acts on is never quietly ignored."""
+    assert set(WITHOUT_MEANING) == {flag.name for flag in DRIVER_FLAGS if flag.ignored_because}

@@ -1,0 +1,58 @@
+"""keyferry.cli.flags.resilience: what the flags make of the economy."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.cli.flags.go_flags import parse_flags
+from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
+from keyferry.errors import PlatformError
+from keyferry.resilience.settings import ResilienceSettings
+
+
+def settings_of(*arguments: str) -> ResilienceSettings:
+    return resilience_settings(parse_flags(arguments, RESILIENCE_FLAGS))
+
+
+def test_without_flags_all_is_as_the_settings_say() -> None:
+    """The help shows the same defaults."""
+    assert ResilienceSettings() == settings_of()
+
+
+def test_each_flag_is_heard() -> None:
+    """With its own unit."""
+    expected = ResilienceSettings(
+        cache_ttl=1.0,
+        negative_cache_ttl=0.5,
+        cache_max_bytes=7,
+        list_revalidation=False,
+        qps=8,
+        burst=9,
+        max_concurrency=10,
+    )
+    assert expected == settings_of(
+        "--fetch-reuse=1s",
+        "--fetch-refusals=500ms",
+        "--fetch-memory=7",
+        "--fetch-proofs=false",
+        "--vault-rate=8",
+        "--vault-burst=9",
+        "--vault-at-once=10",
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--fetch-reuse=-1s", "--fetch-reuse is -1. Give 0 or more"),
+        ("--fetch-refusals=-1s", "--fetch-refusals is -1. Give 0 or more"),
+        ("--vault-rate=-1", "--vault-rate is -1. Give 0 or more"),
+        ("--vault-burst=0", "--vault-burst is 0. Give 1 or more"),
+        ("--vault-at-once=0", "--vault-at-once is 0. Give 1 or more"),
+    ],
+)
+def test_a_number_that_is_too_low_is_refused_by_name(argument: str, words: str) -> None:
+    """With the least that it may be."""
+    with pytest.raises(PlatformError) as caught:
+        settings_of(argument)
+    assert words in str(caught.value)

@@ -1,0 +1,113 @@
+"""Schedule: when a volume is due, for kubelet's calls and the timer alike."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from keyferry.driver.providers import Providers
+from keyferry.driver.publish.schedule import RefreshSchedule
+from keyferry.driver.volumes.volume_table import Volume
+from keyferry.kubernetes.objects import PodRef
+from keyferry.providers.api import Purpose
+from keyferry.resilience.cache_key import CacheKey, IdentityKey
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.retrying_caller import RetryingCaller
+from keyferry.resilience.settings import ResilienceSettings
+from keyferry.resilience.ticks import phase_of
+from tests.fakes.clock import ManualClock
+
+INTERVAL = 120.0
+TARGET = "/pods/1/mount"
+SECONDS = range(int(INTERVAL) + 1)
+
+
+def volume(fetched: float | None = 0.0, target: str = TARGET) -> Volume:
+    pod = PodRef(namespace="shop", name="web-0", uid="1")
+    return Volume(target, pod, "web", datetime(2030, 1, 1, tzinfo=UTC), fetched_monotonic=fetched)
+
+
+def schedule(
+    clock: ManualClock,
+    economy: Fetcher | None = None,
+    *,
+    interval: float = INTERVAL,
+    node: str = "node-1",
+) -> RefreshSchedule:
+    plugins = Providers(
+        built_in={}, rows=(), socket_folders=(), max_receive_bytes=1, fetcher=economy
+    )
+    return RefreshSchedule(plugins, interval=interval, node=node, clock=clock)
+
+
+async def economy_with(clock: ManualClock, *targets: str) -> Fetcher:
+    """One whose identity is used by the volumes at these targets."""
+    economy = Fetcher(ResilienceSettings(refresh_interval=INTERVAL, tracks_volumes=True), clock)
+
+    async def call(errand: RetryingCaller) -> str:
+        return "content"
+
+    key = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))
+    for target in targets:
+        await economy.fetch(
+            key, call, purpose=Purpose.FIRST, size_of=lambda _: 1, volume=target, max_age=0.0
+        )
+    return economy
+
+
+def due_at(schedule: RefreshSchedule, clock: ManualClock, one: Volume) -> int:
+    """The second in which it is due for the first time."""
+    for second in SECONDS:
+        clock.now = float(second)
+        if schedule.is_due(one):
+            return second
+    raise AssertionError("not due within an interval")
+
+
+async def test_volumes_of_one_identity_are_due_in_the_same_moment() -> None:
+    """Whatever their paths; a volume of which nothing is known has a moment of its own."""
+    clock = ManualClock()
+    economy = await economy_with(clock, "/a", "/b")
+    found = schedule(clock, economy)
+    moments = [due_at(found, clock, volume(target=target)) for target in ("/a", "/b", "/c")]
+    assert moments[0] == moments[1]
+    assert int(INTERVAL * phase_of("node-1", "/c")) + 1 == moments[2]
+    await economy.close()
+
+
+async def test_the_fetch_of_the_content_counts_not_that_of_the_volume() -> None:
+    """A pod that started with what another got earlier is due with it."""
+    clock = ManualClock()
+    economy = await economy_with(clock, TARGET)
+    found = schedule(clock, economy)
+    clock.now = float(due_at(found, clock, volume()))
+    assert found.is_due(volume(fetched=clock.now))
+    assert not found.is_due(volume(fetched=clock.now), last_attempt=clock.now)
+    await economy.close()
+
+
+async def test_what_an_earlier_process_filled_has_ticks_of_its_own() -> None:
+    """The provider is not asked: it may know what another volume at this path used."""
+    clock = ManualClock()
+    economy = await economy_with(clock, TARGET)
+    alone, told = schedule(clock), schedule(clock, economy)
+    assert due_at(alone, clock, volume(None)) == due_at(told, clock, volume(None))
+    assert due_at(told, clock, volume(0.0)) != due_at(told, clock, volume(None))
+    await economy.close()
+
+
+def test_the_same_path_is_due_at_other_moments_on_other_nodes() -> None:
+    """Names of nodes scatter them evenly."""
+    clock = ManualClock()
+    moments = [due_at(schedule(clock, node=f"node-{n}"), clock, volume()) for n in range(200)]
+    quarters = [sum(q * 30 < moment <= (q + 1) * 30 for moment in moments) for q in range(4)]
+    assert 200 == sum(quarters)
+    assert min(quarters) > 25
+
+
+async def test_without_an_interval_every_call_of_kubelet_refreshes() -> None:
+    """`--rotation-poll-interval=0`, whether or not the provider tells."""
+    clock = ManualClock()
+    economy = Fetcher(ResilienceSettings(refresh_interval=0.0, tracks_volumes=True), clock)
+    assert schedule(clock, economy, interval=0.0).is_due(volume())
+    assert schedule(clock, interval=0.0).is_due(volume())
+    await economy.close()

@@ -1,0 +1,263 @@
+"""One Kubernetes Secret from the files of a volume."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from keyferry.driver.secrets.builder import MAX_SECRET_BYTES, build_secret
+from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
+from keyferry.kubernetes.objects import (
+    DesiredSecret,
+    OwnerReference,
+    SecretKeyMapping,
+    SecretObject,
+)
+from keyferry.providers.api import NamedFile, SecretFile
+
+OPAQUE = SecretObject(
+    name="db",
+    type="Opaque",
+    data=(SecretKeyMapping("SECRET_1", "password"),),
+    labels={"environment": "test"},
+    annotations={"note": "yes"},
+)
+OWNER = OwnerReference("v1", "Pod", "web", "uid")
+
+
+def of_type(secret_type: str, *keys: str) -> SecretObject:
+    """A Secret whose keys all come from files of the same name."""
+    return SecretObject("db", secret_type, tuple(SecretKeyMapping(key, key) for key in keys))
+
+
+def build(secret_object: SecretObject, **files: bytes) -> DesiredSecret:
+    return built(secret_object, files)
+
+
+def built(secret_object: SecretObject, files: dict[str, bytes]) -> DesiredSecret:
+    volume = [SecretFile(path, 0o644, contents) for path, contents in files.items()]
+    return build_secret("shop", secret_object, volume, (), ())
+
+
+def problem(secret_object: SecretObject, files: dict[str, bytes]) -> KeyferryError:
+    with pytest.raises(KeyferryError) as caught:
+        built(secret_object, files)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return caught.value
+
+
+class TestAnyType:
+    def test_holds_the_bytes_of_the_files(self) -> None:
+        """Bytes stay as they are, newline and all; labels, annotations and owners go along."""
+        files = [SecretFile("SECRET_1", 0o644, b"canary\xff\n")]
+
+        assert DesiredSecret(
+            namespace="shop",
+            name="db",
+            type="Opaque",
+            data={"password": b"canary\xff\n"},
+            labels={"environment": "test"},
+            annotations={"note": "yes"},
+            owners=(OWNER,),
+        ) == build_secret("shop", OPAQUE, files, (), (OWNER,))
+
+    def test_finds_files_by_the_name_of_their_object(self) -> None:
+        """The names that the provider knows count."""
+        files = [SecretFile("alias", 0o644, b"x")]
+        names = [NamedFile("alias", frozenset({"SECRET_1"}), "secret SECRET_1")]
+
+        assert {"password": b"x"} == build_secret("shop", OPAQUE, files, names, ()).data
+
+    def test_takes_the_last_value_of_a_repeated_key(self) -> None:
+        """As upstream."""
+        twice = replace(OPAQUE, data=(SecretKeyMapping("a", "k"), SecretKeyMapping("b", "k")))
+
+        assert {"k": b"2"} == build(twice, a=b"1", b=b"2").data
+
+    def test_says_which_file_is_missing(self) -> None:
+        """An unknown objectName is an error of the names."""
+        assert isinstance(problem(OPAQUE, {}), ObjectNamesError)
+
+    @pytest.mark.parametrize(
+        ("entry", "expected"),
+        [
+            (replace(OPAQUE, name=""), "an entry of spec.secretObjects has no secretName"),
+            (replace(OPAQUE, name="My_Secret"), "secretName 'My_Secret' must consist of"),
+            (replace(OPAQUE, type=""), "secret 'db' has no type"),
+            (replace(OPAQUE, data=()), "secret 'db' has no data"),
+            (replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", ""),)), "key '' of secret 'db'"),
+            (
+                replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", "a/b"),)),
+                "key 'a/b' of secret 'db'",
+            ),
+            (
+                replace(OPAQUE, data=(SecretKeyMapping("SECRET_1", "..a"),)),
+                "key '..a' of secret 'db'",
+            ),
+            (replace(OPAQUE, data=(SecretKeyMapping("", "a"),)), "objectName is empty"),
+        ],
+    )
+    def test_is_refused_when_a_field_is_missing(self, entry: SecretObject, expected: str) -> None:
+        """What the API server would refuse is said with the name of the field."""
+        assert problem(entry, {"SECRET_1": b"canary"}).problem.startswith(expected)
+
+    def test_is_refused_when_it_is_too_large(self) -> None:
+        """1 MiB is the limit of Kubernetes, over all values."""
+        pair = of_type("Opaque", "a", "b")
+
+        assert build(pair, a=b"x" * (MAX_SECRET_BYTES - 1), b=b"y").data["b"] == b"y"
+        error = problem(pair, {"a": b"x" * MAX_SECRET_BYTES, "b": b"y"})
+        assert "secret 'db' are 1048577 bytes together, and Kubernetes takes 1048576" in (
+            error.problem
+        )
+
+    def test_of_an_unknown_type_passes(self) -> None:
+        """A type that Kubernetes does not check is the author's own."""
+        assert {"a": b"x"} == build(of_type("example.com/mine", "a"), a=b"x").data
+
+
+class TestBasicAuth:
+    @pytest.mark.parametrize("keys", [("username",), ("password",), ("username", "password", "x")])
+    def test_has_a_user_or_a_password(self, keys: tuple[str, ...]) -> None:
+        """One of the two is enough, and other keys may come along."""
+        files = dict.fromkeys(keys, b"v")
+
+        assert files == built(of_type("kubernetes.io/basic-auth", *keys), files).data
+
+    def test_is_refused_without_either(self) -> None:
+        """The API server asks for one of them."""
+        error = problem(of_type("kubernetes.io/basic-auth", "user"), {"user": b"canary"})
+
+        assert "asks for username or password, not user" in error.problem
+
+
+class TestSshAuth:
+    def test_has_a_private_key(self) -> None:
+        """The key is taken as it is."""
+        files = {"ssh-privatekey": b"-----BEGIN OPENSSH PRIVATE KEY-----", "known_hosts": b""}
+
+        assert files == built(of_type("kubernetes.io/ssh-auth", *files), files).data
+
+    def test_is_refused_without_one(self) -> None:
+        """The key of the Secret must be there, and must not be empty."""
+        missing = problem(of_type("kubernetes.io/ssh-auth", "id_rsa"), {"id_rsa": b"canary"})
+        empty = problem(
+            of_type("kubernetes.io/ssh-auth", "ssh-privatekey"), {"ssh-privatekey": b""}
+        )
+
+        assert "asks for the key ssh-privatekey, not id_rsa" in missing.problem
+        assert "file 'ssh-privatekey' is empty" in empty.problem
+
+
+class TestDockerConfig:
+    JSON = "kubernetes.io/dockerconfigjson"
+    OLD = "kubernetes.io/dockercfg"
+
+    @pytest.mark.parametrize(
+        ("secret_type", "key", "content"),
+        [
+            (JSON, ".dockerconfigjson", {"auths": {"r.io": {"auth": "x"}}, "credHelpers": {}}),
+            (JSON, ".dockerconfigjson", {"auths": {}}),
+            (OLD, ".dockercfg", {"r.io": {"auth": "x"}}),
+        ],
+    )
+    def test_is_json_of_its_form(self, secret_type: str, key: str, content: object) -> None:
+        """The bytes are kept as they are."""
+        files = {key: json.dumps(content, indent=3).encode()}
+
+        assert files == built(of_type(secret_type, key), files).data
+
+    @pytest.mark.parametrize(
+        ("secret_type", "key"), [(JSON, ".dockerconfigjson"), (OLD, ".dockercfg")]
+    )
+    def test_is_refused_without_its_key(self, secret_type: str, key: str) -> None:
+        """The kubelet looks for exactly that key."""
+        error = problem(of_type(secret_type, "config.json"), {"config.json": b"{}"})
+
+        assert f"type {secret_type} asks for the key {key}, not config.json" == error.problem
+
+    @pytest.mark.parametrize(
+        ("secret_type", "key", "content"),
+        [
+            (JSON, ".dockerconfigjson", b"canary"),
+            (JSON, ".dockerconfigjson", b'{"r.io": {"auth": "canary"}}'),
+            (JSON, ".dockerconfigjson", b'{"auths": "canary"}'),
+            (JSON, ".dockerconfigjson", b'{"auths": {"a": canary}}'),
+            (JSON, ".dockerconfigjson", b"\xff\xfe"),
+            (OLD, ".dockercfg", b'["canary"]'),
+        ],
+    )
+    def test_is_refused_in_another_form(self, secret_type: str, key: str, content: bytes) -> None:
+        """A pull would fail much later and further away; the value is not repeated."""
+        error = problem(of_type(secret_type, key), {key: content})
+
+        assert isinstance(error, SecretDataError)
+        assert f"file {key!r} is not the JSON" in error.problem
+
+
+def certificate_with_key() -> bytes:
+    """A self-signed certificate and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "web")])
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1)
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    return key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    ) + certificate.public_bytes(Encoding.PEM)
+
+
+class TestTls:
+    TLS = SecretObject(
+        "web",
+        "kubernetes.io/tls",
+        (SecretKeyMapping("web", "tls.crt"), SecretKeyMapping("web", "tls.key")),
+    )
+
+    def test_is_split_from_one_object(self) -> None:
+        """One object with certificate and key fills both keys."""
+        data = build(self.TLS, web=certificate_with_key()).data
+
+        assert {"tls.crt", "tls.key"} == set(data)
+        assert data["tls.crt"].startswith(b"-----BEGIN CERTIFICATE-----\n")
+        assert data["tls.key"].startswith(b"-----BEGIN EC PRIVATE KEY-----\n")
+
+    @pytest.mark.parametrize("keys", [("tls.crt",), ("tls.key",), ("tls.crt", "tls.key", "ca.crt")])
+    def test_has_both_keys_and_no_other(self, keys: tuple[str, ...]) -> None:
+        """The API server asks for both, and upstream refuses others."""
+        error = problem(of_type("kubernetes.io/tls", *keys), dict.fromkeys(keys, b"canary"))
+
+        assert "asks for the keys tls.crt and tls.key, not " + ", ".join(sorted(keys)) in (
+            error.problem
+        )
+
+    def test_is_refused_when_key_and_certificate_differ(self) -> None:
+        """Two objects that do not belong together make no server start."""
+        entry = of_type("kubernetes.io/tls", "tls.crt", "tls.key")
+
+        error = problem(
+            entry, {"tls.crt": certificate_with_key(), "tls.key": certificate_with_key()}
+        )
+
+        assert "does not belong to any of the certificates" in error.problem
+
+    def test_names_the_file_that_is_wrong(self) -> None:
+        """The message names the file in the volume."""
+        assert (
+            "file 'web' holds neither PEM nor PKCS#12"
+            in problem(self.TLS, {"web": b"canary"}).problem
+        )

@@ -1,0 +1,179 @@
+"""Atomic writer: stands there already: of a killed writer, of others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keyferry.driver.volumes.atomic_writer import (
+    has_provider_written_files,
+    is_written,
+    looks_like_volume,
+    read_volume,
+    write_volume,
+)
+from keyferry.errors import VolumeError
+from tests.fakes.killed_writer import SCENARIOS
+from tests.fakes.volume import content, read_current, read_tree
+from tests.unit.driver.volumes.atomic.sets import check, entries, file
+
+# --- what a killed process, or another writer, left behind ----------------------------------------
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+def test_what_a_killed_writer_left_is_mended(root: Path, unchanged: bool) -> None:
+    """A stray ..data_tmp, a half-written folder, a missing link and a link too many."""
+    files = (file("a", "1"), file("b/c", "1"))
+    write_volume(root, files)
+    (root / "..data_tmp").symlink_to("..2020_01_01_00_00_00.1")
+    half = root / "..2020_01_01_00_00_00.1"
+    half.mkdir()
+    (half / "a").write_text("half")
+    (root / "b").unlink()
+    (root / "gone").symlink_to("..data/gone")
+    new = files if unchanged else (file("a", "2"), file("b/c", "2"))
+    write_volume(root, new)
+    check(root, *new)
+
+
+def test_a_data_link_that_leads_nowhere_is_replaced(root: Path) -> None:
+    """The folder behind it was lost; the next write is a first one."""
+    (root / "..data").symlink_to("..2020_01_01_00_00_00.1")
+    assert not is_written(root)
+    write_volume(root, (file("a"),))
+    check(root, file("a"))
+
+
+@pytest.mark.parametrize("goal", ["/etc", "../outside", "a", "..data_tmp"])
+def test_a_data_link_out_of_the_layout_is_not_followed(root: Path, goal: str) -> None:
+    """Whoever planted it can make us neither read nor remove what it leads to."""
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("kept")
+    (root / "..data").symlink_to(goal)
+    assert not is_written(root)
+    write_volume(root, (file("a"),))
+    check(root, file("a"))
+    assert "kept" == (outside / "precious").read_text()
+
+
+def test_files_of_a_provider_of_the_old_style_give_way(root: Path) -> None:
+    """Regular files and folders that stand where links belong are replaced."""
+    (root / "a").write_text("legacy")
+    (root / "d").mkdir()
+    (root / "d" / "e").write_text("legacy")
+    write_volume(root, (file("a"), file("d/e")))
+    check(root, file("a"), file("d/e"))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_something_else_in_the_place_of_a_link_gives_way_though_nothing_changed(
+    root: Path, kind: str
+) -> None:
+    """The set is the same, but the pod would not see it."""
+    write_volume(root, (file("a"),))
+    (root / "a").unlink()
+    match kind:
+        case "file":
+            (root / "a").write_text("planted")
+        case "folder":
+            (root / "a").mkdir()
+        case _:
+            (root / "a").symlink_to("/etc/hostname")
+    write_volume(root, (file("a"),))
+    check(root, file("a"))
+
+
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_a_writer_killed_at_any_point_leaves_one_whole_set(tmp_path: Path, scenario: str) -> None:
+    """At every line and every call into the file system: old or new, and the next write mends."""
+    command = [sys.executable, "-m", "tests.fakes.killed_writer", str(tmp_path), scenario]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+    deaths = int(done.stdout)
+    assert deaths > 20
+    before, after = SCENARIOS[scenario]
+    for number in range(deaths + 1):
+        root = tmp_path / str(number)
+        if before is None and not is_written(root):
+            assert not has_provider_written_files(root)
+        else:
+            assert read_current(root) in [content(*(before or after)), content(*after)]
+        assert looks_like_volume(root)
+        third = (*after, file("third"))
+        write_volume(root, after if number % 2 else third)
+        check(root, *(after if number % 2 else third))
+
+
+# --- what stands there ----------------------------------------------------------------------------
+
+
+def test_what_an_old_style_provider_wrote_is_read_as_the_pod_sees_it(root: Path) -> None:
+    """Plain files, nested ones, and its own layout of links with a folder behind one."""
+    (root / "plain").write_text("p")
+    (root / "d").mkdir()
+    (root / "d" / "nested").write_text("n")
+    (root / "..stamp" / "dir").mkdir(parents=True)
+    (root / "..stamp" / "a").write_text("a")
+    (root / "..stamp" / "dir" / "b").write_text("b")
+    (root / "..data").symlink_to("..stamp")
+    (root / "a").symlink_to("..data/a")
+    (root / "dir").symlink_to("..data/dir")
+    found = {found.path: found.contents for found in read_volume(root)}
+    assert {"plain": b"p", "d/nested": b"n", "a": b"a", "dir/b": b"b"} == found
+
+
+def test_what_was_written_is_read_back(root: Path) -> None:
+    """Secrets can be made from a volume whose provider was not asked."""
+    files = (file("a", "1", 0o600), file("d/e", "2"))
+    write_volume(root, files)
+    assert files == read_volume(root)
+
+
+def test_a_link_of_a_provider_out_of_the_volume_is_not_read(root: Path) -> None:
+    """A Secret never holds a file of the node."""
+    (root / "host").symlink_to("/etc/hostname")
+    (root / "etc").symlink_to("/etc")
+    (root / "nowhere").symlink_to("..data/nowhere")
+    (root / "own").write_text("x")
+    assert ["own"] == [found.path for found in read_volume(root)]
+
+
+def test_a_volume_that_is_gone_cannot_be_read(tmp_path: Path) -> None:
+    """The message names the volume."""
+    with pytest.raises(VolumeError, match="cannot read the files of"):
+        read_volume(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(("kind", "ours", "foreign"), list(entries()))
+def test_what_is_ours_and_what_is_not_is_told_apart(
+    root: Path, kind: str, ours: bool, foreign: bool
+) -> None:
+    """A folder with anything but the layout is not a volume, and never emptied."""
+    match kind:
+        case "stamp":
+            (root / "..2020_01_01_00_00_00.1").mkdir()
+        case "link into data":
+            (root / "a").symlink_to("..data/a")
+        case "data link":
+            (root / "..data").symlink_to("..2020_01_01_00_00_00.1")
+        case "file":
+            (root / "a").write_text("x")
+        case "folder":
+            (root / "a").mkdir()
+        case "link elsewhere":
+            (root / "a").symlink_to("/etc")
+        case "dotted file":
+            (root / "..x").write_text("x")
+        case _:
+            pass
+    assert (ours, foreign) == (looks_like_volume(root), has_provider_written_files(root))
+
+
+def test_reading_below_a_folder_sees_modes_and_bytes(tmp_path: Path) -> None:
+    """The tests' own reader is worth its salt."""
+    (tmp_path / "a").write_text("x")
+    (tmp_path / "a").chmod(0o641)
+    assert {"a": (0o641, b"x")} == read_tree(tmp_path)

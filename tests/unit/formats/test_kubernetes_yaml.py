@@ -1,0 +1,229 @@
+"""YAML as plain values, within limits, and back."""
+
+import string
+from collections.abc import Mapping
+
+import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from keyferry.formats.kubernetes_yaml import (
+    MAX_DEPTH,
+    MAX_NODES,
+    KubernetesYamlError,
+    UnsupportedScalar,
+    Value,
+    dump_document,
+    parse_documents,
+)
+
+LIMIT = 1024 * 1024
+
+
+def parsed(text: str) -> Value:
+    (document,) = parse_documents(text.encode(), max_bytes=LIMIT)
+    return document.value
+
+
+def problem(text: str | bytes) -> KubernetesYamlError:
+    with pytest.raises(KubernetesYamlError) as caught:
+        parse_documents(text if isinstance(text, bytes) else text.encode(), max_bytes=LIMIT)
+    return caught.value
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("a", "a"),
+            ('"1"', "1"),
+            ("|\n  x\n  y\n", "x\ny\n"),
+            ("true", True),
+            ("No", False),
+            ("~", None),
+            ("-12", -12),
+            ("0", 0),
+            ("012", UnsupportedScalar("a number")),
+            ("0x1f", UnsupportedScalar("a number")),
+            ("9" * 5000, UnsupportedScalar("a number")),
+            ("1.5", UnsupportedScalar("a number")),
+            ("2024-01-01", UnsupportedScalar("a timestamp")),
+            ("2024-99-99", UnsupportedScalar("a timestamp")),
+            ("!!str 5", "5"),
+            ("!!int x", UnsupportedScalar("a number")),
+            ("!!python/object:os.system x", UnsupportedScalar("a value with a tag")),
+            ("!!set {a, b}", UnsupportedScalar("a value with a tag")),
+            ("=", UnsupportedScalar("a value with a tag")),
+        ],
+    )
+    def test_scalars_keep_their_kind(self, text: str, expected: Value) -> None:
+        """A text is a text; what no field can hold is only known by its kind, however odd it is."""
+        value = parsed(f"a: {text}")
+
+        assert {"a": expected} == value
+        assert isinstance(value, dict)
+        assert type(expected) is type(value["a"])
+
+    def test_keys_are_texts(self) -> None:
+        """A key is taken as it is written, as JSON has no other keys."""
+        assert {"1": "a", "true": "b"} == parsed("1: a\ntrue: b")
+
+    def test_aliases_and_merges_are_written_out(self) -> None:
+        """What an alias stands for is repeated; own keys win over merged ones, first over last."""
+        text = "x: &x {a: '1', b: '1'}\ny: &y {b: '2', c: '2'}\nz: {<<: [*x, *y], a: '3'}\nw: *x"
+
+        assert {
+            "x": {"a": "1", "b": "1"},
+            "y": {"b": "2", "c": "2"},
+            "z": {"a": "3", "b": "1", "c": "2"},
+            "w": {"a": "1", "b": "1"},
+        } == parsed(text)
+
+    def test_every_document_is_one(self) -> None:
+        """Documents are separated by '---'; empty ones are there and say nothing."""
+        documents = parse_documents(b"---\na: b\n---\n---\nc\n", max_bytes=LIMIT)
+
+        assert [{"a": "b"}, None, "c"] == [document.value for document in documents]
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("text", "expected", "line"),
+        [
+            ("a: b\nc: [canary\nd: e", "is not YAML: did not find expected ',' or ']'", 3),
+            ("a: b\n\tc: d", "is not YAML: found a tab character that violates indentation", 2),
+            ("a: canary: c", "is not YAML: mapping values are not allowed in this context", 1),
+            ("a: 1\nb: 2\na: 3", "has the key 'a' twice in one mapping", 3),
+            ("\n? [a, b]\n: c", "has a key that is itself a list or a mapping", 2),
+            ("a: *canary", "has an alias to an anchor that does not stand whole before it", 1),
+            ("a: &a [1, *a]", "has an alias to an anchor that does not stand whole before it", 1),
+            ("- &a b\n---\n*a", "has an alias to an anchor that does not stand whole before it", 3),
+            ("a:\n  <<: canary", "merges ('<<') something that is not a mapping", 2),
+            (b"a: \xff", "is not YAML: it holds bytes that are no text", None),
+            (b"a: \x00", "is not YAML: it holds bytes that are no text", None),
+        ],
+    )
+    def test_are_named_with_their_line(
+        self, text: str | bytes, expected: str, line: int | None
+    ) -> None:
+        """A problem says what is wrong and where, and repeats no value."""
+        error = problem(text)
+
+        assert (expected, line) == (error.problem, error.line)
+
+    def test_size_is_limited(self) -> None:
+        """A text that is too large is not even parsed."""
+        error = problem(b"[" * (10 * LIMIT))
+
+        assert "is larger than 1048576 bytes" == error.problem
+
+    @pytest.mark.parametrize("text", ["[" * 500_000, "a: " + "{a: " * 1000, "- " * 100_000])
+    def test_depth_is_limited(self, text: str) -> None:
+        """Deep nesting ends before it costs the stack."""
+        assert f"is nested deeper than {MAX_DEPTH} levels" == problem(text).problem
+
+    def test_depth_through_aliases_is_limited(self) -> None:
+        """A chain of aliases is as deep as what it stands for."""
+        lines = ["x0: &x0 [a]"]
+        lines += [f"x{n}: &x{n} [[[[*x{n - 1}]]]]" for n in range(1, 20)]
+
+        assert f"is nested deeper than {MAX_DEPTH} levels" == problem("\n".join(lines)).problem
+
+    def test_the_deepest_allowed_is_read(self) -> None:
+        """The limit itself is within it."""
+        value = parsed("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+
+        assert isinstance(value, list)
+        assert problem("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)).line == 1
+
+    @pytest.mark.parametrize(
+        "link", ["[{}]", "{{<<: [{}]}}"], ids=["billion laughs", "merged laughs"]
+    )
+    def test_alias_bombs_are_counted_as_they_explode(self, link: str) -> None:
+        """Nine levels of ten aliases stand for a billion values, and are refused as such."""
+        lines = ["x0: &x0 {a: b}"]
+        lines += [
+            f"x{n}: &x{n} " + link.format(", ".join([f"*x{n - 1}"] * 10)) for n in range(1, 10)
+        ]
+
+        error = problem("\n".join(lines))
+
+        assert f"has more than {MAX_NODES} values, aliases expanded" == error.problem
+
+    @given(st.text(alphabet="ab&*:-[]{}!<>?|'\"\n #,%~01.y", max_size=60))
+    def test_nothing_foreign_escapes(self, text: str) -> None:
+        """Whatever the text, it is read or it is a problem of ours."""
+        try:
+            parse_documents(text.encode(), max_bytes=LIMIT)
+        except KubernetesYamlError as error:
+            assert error.problem  # noqa: PT017
+
+    @given(st.binary(max_size=60))
+    def test_nothing_foreign_escapes_from_bytes(self, text: bytes) -> None:
+        """The same for bytes that are no text."""
+        try:
+            parse_documents(text, max_bytes=LIMIT)
+        except KubernetesYamlError as error:
+            assert error.problem  # noqa: PT017
+
+
+class TestLines:
+    TEXT = "---\nother\n---\nspec:\n  items:\n  - a: 1\n    b: 2\n  -\n    a: 3\n"
+
+    @pytest.mark.parametrize(
+        ("path", "line"),
+        [
+            ((), 4),
+            (("spec",), 4),
+            (("spec", "items"), 5),
+            (("spec", "items", 0, "b"), 7),
+            (("spec", "items", 1, "a"), 9),
+            (("spec", "missing", "x"), 4),
+            (("spec", "items", 7), 5),
+        ],
+    )
+    def test_a_field_is_found_by_its_path(self, path: tuple[str | int, ...], line: int) -> None:
+        """The line is that of the field's name, or of the last thing on the way that is there."""
+        document = parse_documents(self.TEXT.encode(), max_bytes=LIMIT)[1]
+
+        assert line == document.line_of(path)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.sampled_from(
+    ["y", "No", "on", "null", "~", "1e3", "0x1f", "012", "1_000", "1:30", ".inf", "<<", "=", ""]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**17), 10**17) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+class TestDumping:
+    @given(st.dictionaries(TEXTS, VALUES, max_size=4))
+    @example({"a": "line\nline\n", "b": "\x85\u2028\ufeff\x7f\x00"})
+    @example({"a": ["\U0001f600"]})
+    def test_what_is_written_reads_back(self, value: Mapping[str, Value]) -> None:
+        """Our reader and PyYAML's find again what was written."""
+        text = dump_document(value)
+
+        assert [value] == [d.value for d in parse_documents(text, max_bytes=LIMIT)]
+        assert value == yaml.safe_load(text)
+
+    @pytest.mark.parametrize("text", ["y", "N", "on", "1e3", "0x1f", "0o7", "1_0", "null", "~", ""])
+    def test_quotes_what_other_readers_take_for_no_text(self, text: str) -> None:
+        """The reader of kubectl knows words and numbers that PyYAML does not."""
+        assert f'a: "{text}"\n'.encode() == dump_document({"a": text})
+
+    def test_leaves_names_plain(self) -> None:
+        """What is plainly a name stays readable."""
+        name = f"{string.ascii_letters}.x-1/v1"
+
+        assert f"a: {name}\n".encode() == dump_document({"a": name})
+
+    def test_repeats_what_is_repeated(self) -> None:
+        """No anchors: a list that occurs twice is written twice."""
+        shared: list[Value] = ["x"]
+
+        assert b"a:\n- x\nb:\n- x\n" == dump_document({"a": shared, "b": shared})

@@ -1,0 +1,79 @@
+"""keyferry.net.http_responses: what the answers of a vault say, and that nothing of them leaks."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from keyferry.errors import VaultError, VaultThrottledError
+from keyferry.net.http_responses import (
+    ErrorResponse,
+    parse_error_response,
+    parse_json_response,
+    retryable_error,
+)
+
+CANARY = "canary-5e7a"
+
+
+class Document(msgspec.Struct):
+    value: str
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        (
+            b'{"error":{"code":"Forbidden","innererror":{"code":"SecretDisabled"}}}',
+            ("Forbidden", "SecretDisabled"),
+        ),
+        (b'{"error":{"code":"SecretNotFound","message":"canary-5e7a"}}', ("SecretNotFound",)),
+        (b'{"error":{"code":"a","innererror":null}}', ("a",)),
+        (b'{"error":{"code":"with spaces, canary-5e7a"}}', ()),
+        (b'{"error":"text"}', ()),
+        (b"<html>", ()),
+        (b"", ()),
+        (b"\xff\xfe", ()),
+        (b"[" * 100_000, ()),
+        (b'{"x": ' + b"[" * 100_000, ()),
+    ],
+)
+def test_a_refusal_keeps_codes_and_drops_everything_else(
+    body: bytes, codes: tuple[str, ...]
+) -> None:
+    """A code is one short word; messages and other text stay out."""
+    expected = ErrorResponse(403, codes, "Bearer x")
+    assert parse_error_response(403, {"WWW-Authenticate": "Bearer x"}, body) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"value": 5, "x": "canary-5e7a"}',
+        b'{"value": "canary-5e7a"',
+        b"canary-5e7a",
+        b"",
+        b'{"x":' + b"[" * 100_000,
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_an_error_without_its_text(body: bytes) -> None:
+    """The message names the host; the answer is neither quoted nor chained."""
+    with pytest.raises(VaultError, match=r"vault\.test is not the JSON") as caught:
+        parse_json_response(body, Document, host="vault.test", action="read secret x")
+    assert CANARY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_throttling_says_how_long_the_vault_asks_to_wait() -> None:
+    """429 becomes an error of its own that carries the pause."""
+    error = retryable_error(429, host="vault.test", action="read secret x", retry_after=120.0)
+    assert isinstance(error, VaultThrottledError)
+    assert error.retry_after == 120.0
+    assert "asks to wait 120 s" in str(error)
+
+
+def test_a_failing_vault_is_named_with_its_status() -> None:
+    """The other statuses that mean "later" are the vault's failures."""
+    error = retryable_error(503, host="vault.test", action="read secret x", retry_after=None)
+    assert error.problem == "failed to read secret x: vault.test failed with status 503"

@@ -1,0 +1,55 @@
+"""Arc: the challenge of the Azure Arc agent, answered from one folder only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from keyferry.errors import IdentityError
+from keyferry.providers.azure.auth.access_token import TokenRefusedError, TokenResponse
+from keyferry.providers.azure.auth.arc import challenge_key_path, read_challenge_key
+
+
+def challenge(header: str) -> TokenResponse:
+    """A 401 of the agent."""
+    return TokenResponse(401, {"WWW-Authenticate": header}, b"")
+
+
+@pytest.mark.parametrize("header", ["Basic realm=/a/b.key", 'Basic realm="/a/b.key"'])
+def test_the_challenge_names_a_file(header: str) -> None:
+    """With or without quotes."""
+    assert challenge_key_path(challenge(header)) == "/a/b.key"
+
+
+@pytest.mark.parametrize("header", ["", "Bearer x", "Basic realm=/etc/shadow", "Basic realm="])
+def test_a_challenge_without_a_key_file_is_a_refusal(header: str) -> None:
+    """Nothing is read then."""
+    with pytest.raises(TokenRefusedError):
+        challenge_key_path(challenge(header))
+
+
+def test_the_key_is_read(tmp_path: Path) -> None:
+    """Its content is what the agent wants to see."""
+    (tmp_path / "x.key").write_text("abc\n")
+    assert read_challenge_key(str(tmp_path / "x.key"), tmp_path) == "abc"
+
+
+@pytest.mark.parametrize("path", ["/etc/x.key", "{folder}/../x.key", "{folder}/a/x.key", "x.key"])
+def test_no_file_outside_of_the_folder_is_read(tmp_path: Path, path: str) -> None:
+    """Whoever answers on the port of the agent could name any."""
+    with pytest.raises(IdentityError, match="names a file outside of"):
+        read_challenge_key(path.replace("{folder}", str(tmp_path)), tmp_path)
+
+
+def test_what_is_no_small_regular_file_is_not_read(tmp_path: Path) -> None:
+    """A link, a pipe that nobody writes to, something big, something missing."""
+    (tmp_path / "target.key").write_text("abc")
+    (tmp_path / "link.key").symlink_to(tmp_path / "target.key")
+    os.mkfifo(tmp_path / "pipe.key")
+    (tmp_path / "big.key").write_bytes(bytes(4097))
+    for name in ("link.key", "pipe.key", "big.key", "missing.key"):
+        with pytest.raises(IdentityError, match="cannot be read") as caught:
+            read_challenge_key(str(tmp_path / name), tmp_path)
+        assert "group himds" in caught.value.remedy

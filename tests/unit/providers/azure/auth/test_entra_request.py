@@ -1,0 +1,85 @@
+"""keyferry.providers.azure.auth.entra_request: where a token is asked for, and with what."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from keyferry.formats.certs.client_certificate import read_client_certificate
+from keyferry.providers.azure.auth.entra_request import (
+    ASSERTION_LIFETIME_SECONDS,
+    assertion_form,
+    secret_form,
+    signed_assertion,
+    token_url,
+)
+from tests.fakes.vault_peer import issue_certificate, new_rsa_key
+
+URL = "https://login.test/t/oauth2/v2.0/token"
+ISSUED = issue_certificate("app", new_rsa_key())
+
+
+@pytest.mark.parametrize(
+    ("authority", "tenant", "url"),
+    [
+        ("https://login.test", "t", URL),
+        ("https://login.test/", "t", URL),
+        ("https://login.test:8443/a/b", "t", "https://login.test:8443/a/b/t/oauth2/v2.0/token"),
+        ("https://login.test", "T.Example", "https://login.test/T.Example/oauth2/v2.0/token"),
+        ("https://adfs.test", "adfs", "https://adfs.test/adfs/oauth2/token"),
+        ("https://adfs.test/adfs", "ADFS", "https://adfs.test/adfs/oauth2/token"),
+        ("https://adfs.test:444/adfs", "adfs", "https://adfs.test:444/adfs/oauth2/token"),
+    ],
+)
+def test_the_endpoint_follows_from_authority_and_tenant(
+    authority: str, tenant: str, url: str
+) -> None:
+    """Nothing is discovered before; an AD FS is described with its path or without."""
+    assert url == token_url(authority, tenant)
+
+
+def test_a_form_holds_what_the_grant_needs_and_no_more() -> None:
+    """RFC 6749, section 4.4.2, and RFC 7523, section 2.2."""
+    common = {
+        "grant_type": "client_credentials",
+        "client_id": "app",
+        "scope": "https://vault.test/.default",
+    }
+    assert {**common, "client_secret": "s"} == secret_form(
+        "app", "s", resource="https://vault.test"
+    )
+    assert {
+        **common,
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": "a.b.c",
+    } == assertion_form("app", "a.b.c", resource="https://vault.test")
+
+
+@pytest.mark.parametrize(
+    ("adfs", "header"), [(False, ("PS256", "x5t#S256", 32)), (True, ("RS256", "x5t", 20))]
+)
+def test_an_assertion_says_who_for_whom_and_how_long(
+    adfs: bool, header: tuple[str, str, int]
+) -> None:
+    """An AD FS may know no more than RS256 and SHA-1; no part is padded (RFC 7515, section 2)."""
+    certificate = read_client_certificate(ISSUED.key_pem + ISSUED.pem, "")
+    made = signed_assertion(certificate, "app", url=URL, adfs=adfs, now=1000.9, jwt_id="once")
+    assert "=" not in made
+    head, claims = (json.loads(_decoded(part)) for part in made.split(".")[:2])
+    algorithm, name, length = header
+    assert {"typ", "alg", name} == head.keys()
+    assert (algorithm, length) == (head["alg"], len(_decoded(head[name])))
+    assert {
+        "aud": URL,
+        "iss": "app",
+        "sub": "app",
+        "jti": "once",
+        "nbf": 1000,
+        "exp": 1000 + ASSERTION_LIFETIME_SECONDS,
+    } == claims
+
+
+def _decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

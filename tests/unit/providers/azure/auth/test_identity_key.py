@@ -1,0 +1,106 @@
+"""Key: who may share a token, and who never does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.azure.auth.challenge import TokenTarget
+from keyferry.providers.azure.auth.identity import (
+    ArcIdentity,
+    CertificatePrincipal,
+    Identity,
+    IdentityBinding,
+    PodIdentity,
+    ServicePrincipal,
+    VmManagedIdentity,
+    WorkloadIdentity,
+)
+from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.clouds import CLOUDS
+from tests.fakes.economy import uncached_fetcher
+
+ISSUER = "https://issuer.test"
+
+
+def pod(subject: str, text: str = "a.b.c", client: str = "x", issuer: str = ISSUER) -> Identity:
+    """The workload identity of a pod."""
+    return WorkloadIdentity(client, ServiceAccountToken(text, issuer, subject))
+
+
+SUBJECT = "system:serviceaccount:ns:a"
+LOGINS = [
+    AccessTokenRequest(CertificatePrincipal("x", b"one"), "t", CLOUDS[0]),
+    AccessTokenRequest(CertificatePrincipal("x", b"two"), "t", CLOUDS[0]),
+    AccessTokenRequest(CertificatePrincipal("x", b"one", "password"), "t", CLOUDS[0]),
+    AccessTokenRequest(VmManagedIdentity("", object_id="x"), "t", CLOUDS[0]),
+    AccessTokenRequest(VmManagedIdentity("", resource_id="x"), "t", CLOUDS[0]),
+    AccessTokenRequest(ArcIdentity(), "t", CLOUDS[0]),
+    AccessTokenRequest(PodIdentity("ns", "a"), "t", CLOUDS[0]),
+    AccessTokenRequest(PodIdentity("ns", "b"), "t", CLOUDS[0]),
+    AccessTokenRequest(PodIdentity("ns", "a", "uid-2"), "t", CLOUDS[0]),
+    AccessTokenRequest(PodIdentity("other", "a"), "t", CLOUDS[0]),
+    AccessTokenRequest(
+        IdentityBinding("x", ServiceAccountToken("a", ISSUER, SUBJECT)), "t", CLOUDS[0]
+    ),
+    AccessTokenRequest(
+        ServicePrincipal("x", "one"), "t", CLOUDS[0], "https://managedhsm.azure.net"
+    ),
+    AccessTokenRequest(ServicePrincipal("x", "one"), "t", CLOUDS[0]),
+    AccessTokenRequest(ServicePrincipal("x", "two"), "t", CLOUDS[0]),
+    AccessTokenRequest(ServicePrincipal("y", "one"), "t", CLOUDS[0]),
+    AccessTokenRequest(ServicePrincipal("x", "one"), "u", CLOUDS[0]),
+    AccessTokenRequest(ServicePrincipal("x", "one"), "t", CLOUDS[1]),
+    AccessTokenRequest(ServicePrincipal("x", "one"), "t", CLOUDS[1], CLOUDS[0].vault_resource),
+    AccessTokenRequest(VmManagedIdentity("x"), "t", CLOUDS[0]),
+    AccessTokenRequest(VmManagedIdentity(""), "t", CLOUDS[0]),
+    AccessTokenRequest(pod("system:serviceaccount:ns:a"), "t", CLOUDS[0]),
+    AccessTokenRequest(pod("system:serviceaccount:ns:b"), "t", CLOUDS[0]),
+    AccessTokenRequest(pod("system:serviceaccount:ns:a", client="y"), "t", CLOUDS[0]),
+    AccessTokenRequest(
+        pod("system:serviceaccount:ns:a", issuer="https://other.test"), "t", CLOUDS[0]
+    ),
+    AccessTokenRequest(pod("", "unreadable-1", issuer=""), "t", CLOUDS[0]),
+    AccessTokenRequest(pod("", "unreadable-2", issuer=""), "t", CLOUDS[0]),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), list(combinations(LOGINS, 2)))
+def test_two_identities_never_share_a_token(
+    first: AccessTokenRequest, second: AccessTokenRequest
+) -> None:
+    """Whatever could bring another answer is part of the key."""
+    assert first.identity_parts != second.identity_parts
+
+
+def test_pods_of_one_service_account_share_a_token() -> None:
+    """Their tokens differ, what they prove does not."""
+    first = AccessTokenRequest(pod("system:serviceaccount:ns:a", "one.pod.token"), "t", CLOUDS[0])
+    second = AccessTokenRequest(
+        pod("system:serviceaccount:ns:a", "other.pod.token"), "t", CLOUDS[0]
+    )
+    assert first.identity_parts == second.identity_parts
+
+
+async def test_what_is_kept_as_a_key_is_a_keyed_digest() -> None:
+    """Equal for one identity, another in each process: no secret can be tried against it."""
+    client = HttpsClient(HttpsSettings())
+    ours, others = (TokenCache(client, uncached_fetcher()) for _ in range(2))
+    for login in LOGINS:
+        assert ours.cached_token(login) is ours.cached_token(login)
+        ours.remember_redirect(login, "vault.test", TokenTarget("u", "https://vault.test"))
+        assert ours.redirected_request(login, "vault.test") == replace(
+            login, tenant="u", resource="https://vault.test"
+        )
+        assert ours.identity_key(login) != others.identity_key(login)
+    assert len({ours.identity_key(login) for login in LOGINS}) == len(LOGINS)
+    kept = {ours.identity_key(login) for login in LOGINS}
+    assert kept == set(ours._cached_tokens)
+    assert {(key, "vault.test") for key in kept} == set(ours._redirects)
+    for login in LOGINS:
+        assert all(set(key.digest).isdisjoint(login.identity_parts) for key in kept)
+    await client.close()

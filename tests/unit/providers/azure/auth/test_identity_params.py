@@ -1,0 +1,202 @@
+"""Identity params: which identity a class asks for, and what contradicts it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import combinations
+
+import pytest
+
+from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.azure.auth.identity import (
+    ArcIdentity,
+    CertificatePrincipal,
+    Identity,
+    IdentityBinding,
+    PodIdentity,
+    VmManagedIdentity,
+)
+from keyferry.providers.azure.auth.identity_params import (
+    ModeSwitch,
+    choose_identity,
+    enabled_switch,
+)
+from keyferry.providers.azure.auth.service_account import BINDING_AUDIENCE
+
+CANARY = "canary-55aa"
+RESOURCE_ID = "/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/x/y"
+POD = {POD_NAME: "web-0", POD_NAMESPACE: "shop", POD_UID: "uid-1"}
+PEM = f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----\n"
+ID_KEYS = (
+    "userAssignedIdentityID",
+    "userAssignedIdentityObjectID",
+    "userAssignedIdentityResourceID",
+)
+
+
+def chosen(parameters: dict[str, str], secrets: dict[str, str] | None = None) -> Identity:
+    """The identity of a class with these parameters."""
+    parameters = POD | parameters
+    return choose_identity(enabled_switch(parameters), parameters, secrets)
+
+
+def refusal(parameters: dict[str, str], secrets: dict[str, str] | None = None) -> KeyferryError:
+    """The error that the choice ends with; it shows nothing secret."""
+    with pytest.raises(KeyferryError) as caught:
+        chosen(parameters, secrets)
+    assert CANARY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return caught.value
+
+
+def tokens(audience: str, token: str = "a.b.c") -> str:
+    """What kubelet sends for one audience."""
+    return json.dumps({audience: {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}})
+
+
+@pytest.mark.parametrize("keys", list(combinations([switch.value for switch in ModeSwitch], 2)))
+def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
+    """Upstream's sentence, then the keys at fault."""
+    found = refusal(dict.fromkeys(keys, "true"))
+    assert isinstance(found, ClassInvalidError)
+    assert found.problem == (
+        "only one identity mode can be enabled at a time: usePodIdentity, useVMManagedIdentity, "
+        f"or useAzureTokenProxy; set are {keys[0]} and {keys[1]}"
+    )
+    assert found.remedy == f"Keep one of {keys[0]} and {keys[1]}."
+
+
+def test_pod_identity_is_that_of_the_pod() -> None:
+    """Whatever Secret or client id stands beside it."""
+    found = chosen({"usePodIdentity": "true", "clientID": "app"}, {"clientid": "x"})
+    assert found == PodIdentity("shop", "web-0", "uid-1")
+
+
+def test_an_arc_machine_has_no_id() -> None:
+    """Its identity is the system-assigned one."""
+    assert chosen({"useArcManagedIdentity": "true"}) == ArcIdentity()
+
+
+@pytest.mark.parametrize("key", ID_KEYS)
+def test_an_id_contradicts_an_arc_machine(key: str) -> None:
+    """Both keys are named."""
+    found = refusal({"useArcManagedIdentity": "true", key: RESOURCE_ID})
+    assert found.problem.endswith(f"set are useArcManagedIdentity and {key}")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, VmManagedIdentity("")),
+        ({"userAssignedIdentityID": " mi "}, VmManagedIdentity("mi")),
+        (
+            {"userAssignedIdentityID": RESOURCE_ID},
+            VmManagedIdentity("", resource_id=RESOURCE_ID),
+        ),
+        ({"userAssignedIdentityObjectID": "oid"}, VmManagedIdentity("", object_id="oid")),
+        (
+            {"userAssignedIdentityResourceID": RESOURCE_ID},
+            VmManagedIdentity("", resource_id=RESOURCE_ID),
+        ),
+    ],
+)
+def test_a_managed_identity_by_each_of_its_ids(
+    parameters: dict[str, str], expected: VmManagedIdentity
+) -> None:
+    """A resource id is told from a client id by its beginning."""
+    assert chosen({"useVMManagedIdentity": "true"} | parameters) == expected
+
+
+@pytest.mark.parametrize("keys", list(combinations(ID_KEYS, 2)))
+def test_two_ids_disagree_by_name(keys: tuple[str, str]) -> None:
+    """Even if they meant the same identity, the second would be read by nobody."""
+    found = refusal({"useVMManagedIdentity": "true"} | dict.fromkeys(keys, RESOURCE_ID))
+    assert found.problem.endswith(f"set are {keys[0]} and {keys[1]}")
+
+
+@pytest.mark.parametrize("key", ID_KEYS[1:])
+def test_our_own_id_parameters_need_their_mode(key: str) -> None:
+    """They would be ignored in silence otherwise."""
+    found = refusal({"usePodIdentity": "true", key: RESOURCE_ID})
+    assert found.problem == f"{key} is set and useVMManagedIdentity is not true"
+
+
+def test_upstreams_id_parameter_without_its_mode_is_left_alone() -> None:
+    """Classes that work upstream work here."""
+    parameters = {"usePodIdentity": "true", "userAssignedIdentityID": "mi"}
+    assert isinstance(chosen(parameters), PodIdentity)
+
+
+def test_a_resource_id_looks_like_one() -> None:
+    """A name is not enough for IMDS."""
+    found = refusal({"useVMManagedIdentity": "true", "userAssignedIdentityResourceID": "my-mi"})
+    assert "does not begin with /subscriptions/" in found.problem
+
+
+def test_an_identity_binding_takes_the_token_of_its_own_audience() -> None:
+    """Not that of workload identity, which AKS would refuse."""
+    parameters = {
+        "useAzureTokenProxy": "true",
+        "clientID": "mi",
+        SERVICE_ACCOUNT_TOKENS: tokens(BINDING_AUDIENCE),
+    }
+    found = chosen(parameters)
+    assert isinstance(found, IdentityBinding)
+    assert (found.client_id, found.service_account_token.audience) == ("mi", BINDING_AUDIENCE)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({}, "clientID is required for identity binding"),
+        ({"clientID": "mi"}, "service account tokens are required for identity binding"),
+        (
+            {"clientID": "mi", SERVICE_ACCOUNT_TOKENS: CANARY},
+            (
+                "failed to parse service account token for identity binding, error: failed to "
+                "unmarshal service account tokens, error: not their JSON"
+            ),
+        ),
+        (
+            {"clientID": "mi", SERVICE_ACCOUNT_TOKENS: tokens("api://AzureADTokenExchange")},
+            (
+                "failed to parse service account token for identity binding, error: token for "
+                "audience api://AKSIdentityBinding not found"
+            ),
+        ),
+    ],
+)
+def test_what_an_identity_binding_needs(parameters: dict[str, str], words: str) -> None:
+    """Upstream's words, in upstream's order."""
+    found = refusal({"useAzureTokenProxy": "true"} | parameters)
+    assert isinstance(found, IdentityError)
+    assert found.problem == f"failed to build auth config for mode AzureTokenProxy: {words}"
+
+
+def test_a_certificate_as_pem() -> None:
+    """With or without a password; key names are compared without case."""
+    secrets = {"clientid": "app", "ClientCertificate": PEM, "CLIENTCERTIFICATEPASSWORD": CANARY}
+    found = chosen({}, secrets)
+    assert found == CertificatePrincipal("app", PEM.encode(), CANARY)
+    assert CANARY not in repr(found)
+
+
+def test_a_certificate_as_base64_of_pkcs12() -> None:
+    """A Secret carries text here; line breaks in it do not count."""
+    text = base64.encodebytes(b"\x30\x82" + bytes(100)).decode()
+    found = chosen({}, {"clientid": "app", "clientcertificate": text})
+    assert found == CertificatePrincipal("app", b"\x30\x82" + bytes(100))
+
+
+def test_a_certificate_that_is_neither() -> None:
+    """Said without a byte of it."""
+    found = refusal({}, {"clientid": "app", "clientcertificate": f"{CANARY}!"})
+    assert "clientcertificate is neither PEM nor the base64 text of PKCS#12" in found.problem
+
+
+def test_a_secret_and_a_certificate_disagree_by_name() -> None:
+    """Which one would count is for the author to say."""
+    found = refusal({}, {"clientid": "a", "clientsecret": CANARY, "clientcertificate": PEM})
+    assert found.remedy == "Keep one of clientsecret and clientcertificate in it."

@@ -1,0 +1,127 @@
+"""Token errors: why there is no token, in our words only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyferry.errors import ConnectionFailedError, IdentityError, Stage
+from keyferry.providers.azure.auth.aadsts import EXPLANATIONS, explain
+from keyferry.providers.azure.auth.access_token import (
+    MalformedTokenResponseError,
+    TokenRefusedError,
+    TokenResponse,
+)
+from keyferry.providers.azure.auth.identity import (
+    Identity,
+    ServicePrincipal,
+    VmManagedIdentity,
+    WorkloadIdentity,
+)
+from keyferry.providers.azure.auth.service_account import ServiceAccountToken
+from keyferry.providers.azure.auth.token_errors import TokenFailure, aadsts_code, token_failure
+
+CANARY = "canary-9d2e"
+APP = ServicePrincipal("app-1", CANARY)
+POD = WorkloadIdentity("app-1", ServiceAccountToken(CANARY, "https://issuer.test", "system:x"))
+
+
+def refused(status: int, body: object, identity: Identity = APP) -> TokenFailure:
+    """What an answer of the token endpoint becomes."""
+    answer = TokenResponse(status, {}, json.dumps(body).encode())
+    error = TokenRefusedError(answer)
+    return token_failure(error, identity=identity, tenant="tenant-1", host="login.test")
+
+
+def entra(code: int) -> dict[str, object]:
+    """An answer of Entra."""
+    return {"error": "e", "error_description": f"AADSTS{code}: {CANARY}", "error_codes": [code]}
+
+
+@pytest.mark.parametrize("code", sorted(EXPLANATIONS))
+@pytest.mark.parametrize("identity", [APP, POD])
+def test_each_known_code_is_explained_without_the_words_of_entra(
+    code: int, identity: Identity
+) -> None:
+    """A sentence, a remedy, the number; every template can be filled in."""
+    found = refused(401, entra(code), identity)
+    assert isinstance(found.error, IdentityError)
+    assert not found.transient
+    assert f"(AADSTS{code})" in found.error.problem
+    assert found.error.remedy
+    assert CANARY not in str(found.error)
+    assert "{" not in str(found.error)
+
+
+def test_an_unknown_code_says_where_to_look_it_up() -> None:
+    """The number is never lost."""
+    assert "error?code=4711000" in explain(4711000, identity=APP, tenant="t").remedy
+
+
+def test_a_federated_mismatch_shows_what_the_token_says() -> None:
+    """Issuer, subject and audience are what must be compared."""
+    remedy = explain(700213, identity=POD, tenant="t").remedy
+    for claim in ("https://issuer.test", "system:x", "api://AzureADTokenExchange"):
+        assert claim in remedy
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (json.dumps(entra(700016)).encode(), 700016),
+        (b'{"error_description": "AADSTS90002: no such tenant"}', 90002),
+        (b'{"error_description": "something else AADSTS90002"}', None),
+        (b'{"error": "invalid_client"}', None),
+        (b"<html>", None),
+        (b"\xff", None),
+        (b'{"x": ' + b"[" * 100_000, None),
+    ],
+)
+def test_the_code_is_found_in_whatever_entra_sends(body: bytes, code: int | None) -> None:
+    """From the list of codes, else from the beginning of the description."""
+    assert aadsts_code(body) == code
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_overloaded_entra_is_worth_another_try(status: int) -> None:
+    """Its status says later, not no."""
+    assert refused(status, {}).transient
+
+
+@pytest.mark.parametrize("status", [404, 410, 429, 503])
+def test_an_imds_that_starts_is_worth_another_try(status: int) -> None:
+    """404 and 410 come while it starts or is updated."""
+    assert refused(status, {}, VmManagedIdentity("mi-1")).transient
+
+
+@pytest.mark.parametrize(
+    ("status", "client_id", "words"),
+    [
+        (400, "mi-1", "the managed identity with client id mi-1 is not assigned to this machine"),
+        (400, "", "this machine has no system-assigned managed identity"),
+        (403, "mi-1", "IMDS refuses a token for client id mi-1"),
+    ],
+)
+def test_imds_refuses(status: int, client_id: str, words: str) -> None:
+    """User-assigned and system-assigned identities are mended differently."""
+    found = refused(status, {"error_description": CANARY}, VmManagedIdentity(client_id))
+    assert words in found.error.problem
+    assert not found.transient
+    assert CANARY not in str(found.error)
+
+
+def test_an_answer_that_is_none_of_a_token_endpoint() -> None:
+    """A proxy's page, for example: named by the kind of failure, not by its text."""
+    for error in (MalformedTokenResponseError(), ValueError(CANARY)):
+        found = token_failure(error, identity=APP, tenant="t", host="login.test")
+        assert "the answer of login.test" in found.error.problem
+        assert CANARY not in str(found.error)
+
+
+def test_a_time_out_is_a_failed_connection() -> None:
+    """And worth another try."""
+    found = token_failure(TimeoutError(), identity=APP, tenant="t", host="login.test")
+    assert isinstance(found.error, ConnectionFailedError)
+    assert found.error.stage is Stage.CONNECT
+    assert found.transient

@@ -1,0 +1,134 @@
+"""keyferry.providers.azure.delivery: all files of a volume, or the reasons why there are none."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
+from keyferry.providers.api import ObjectVersion, SecretFile
+from keyferry.providers.azure.content import PEM_TYPE, PKCS12_TYPE
+from keyferry.providers.azure.delivery import RenderedVolume, needs_no_crypto, render_all
+from keyferry.providers.azure.fetch_plan import FetchOutcome, ObjectRequest, request_for
+from keyferry.providers.azure.objects import parse_objects
+from keyferry.providers.azure.options import BundleOptions
+from keyferry.providers.azure.responses import (
+    KeyVaultSecret,
+    LeafCertificate,
+    Properties,
+    PublicKey,
+)
+from keyferry.providers.expiry import Expiry
+from tests.fakes.vault_peer import entry, issue_certificate, new_ec_key
+
+MADE = issue_certificate("test.domain.com", new_ec_key())
+BUNDLE = KeyVaultSecret(
+    (MADE.key_pem + MADE.pem).decode(),
+    "v1",
+    backs_certificate=True,
+    properties=Properties(PEM_TYPE),
+)
+SEPARATE = BundleOptions(separate_files=True)
+
+
+def delivered(
+    *asked: tuple[str, FetchOutcome], options: BundleOptions | None = None, mode: int = 0o644
+) -> RenderedVolume:
+    """What becomes of entries and of what came for each."""
+    objects = parse_objects(json.dumps({"array": [text for text, _ in asked]}))
+    came = [contents for _, contents in asked]
+    fetched = {request_for(found): contents for found, contents in zip(objects, came, strict=True)}
+    return render_all(objects, fetched, default_mode=mode, options=options or BundleOptions())
+
+
+def test_separate_files_share_mode_id_and_version() -> None:
+    """Certificate, key, and both together, in this order, as upstream has it."""
+    text = entry("secret", "web", objectAlias="tls", filePermission="0600")
+    result = delivered((text, (BUNDLE,)), options=SEPARATE).result
+    assert (
+        SecretFile("tls.crt", 0o600, MADE.pem),
+        SecretFile("tls.key", 0o600, MADE.key_pem),
+        SecretFile("tls", 0o600, MADE.key_pem + MADE.pem),
+    ) == result.files
+    assert (ObjectVersion("secret/web", "v1"),) * 3 == result.versions
+
+
+def test_separate_files_of_a_history_lie_beside_each_version() -> None:
+    """`web/0.crt`, `web/0.key`, `web/0`."""
+    text = entry("secret", "web", objectVersionHistory=5)
+    result = delivered((text, (BUNDLE, BUNDLE)), options=SEPARATE).result
+    paths = [f"web/{number}{end}" for number in (0, 1) for end in (".crt", ".key", "")]
+    assert paths == [file.path for file in result.files]
+    ids = [f"secret/web/{number}" for number in (0, 0, 0, 1, 1, 1)]
+    assert ids == [version.id for version in result.versions]
+
+
+def test_separate_files_must_not_meet_another_object() -> None:
+    """Which secrets have such files only the vault can say."""
+    other = (entry("cert", "web", objectAlias="web.crt"), (LeafCertificate(b"x", "v1"),))
+    with pytest.raises(ClassInvalidError, match=r"two files have the path 'web\.crt'"):
+        delivered((entry("secret", "web"), (BUNDLE,)), other, options=SEPARATE)
+
+
+def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
+    """The first one in whole, with what it failed for; nothing is delivered."""
+    with pytest.raises(KeyferryError) as caught:
+        delivered(
+            (entry("secret", "good"), (KeyVaultSecret("x", "v1"),)),
+            (entry("secret", "bad", objectEncoding="hex"), (KeyVaultSecret("x", "v1"),)),
+            (entry("key", "gone", objectVersion="v7"), ObjectNotFoundError("it is gone")),
+        )
+    assert caught.value.problem == (
+        "failed to get objectType:secret, objectName:bad, objectVersion:: "
+        "the value is not hex, as objectEncoding says; also failed: key gone version v7"
+    )
+    assert "secret bad" == caught.value.log_pairs()["object"]
+
+
+def test_the_end_of_an_object_is_told_if_its_class_wants_to_know() -> None:
+    """Of the newest version: that older ones end is no news."""
+    ends = [KeyVaultSecret("x", f"v{at}", properties=Properties(expires_at=at)) for at in (20, 10)]
+    forever = KeyVaultSecret("x", "v1")
+    found = delivered(
+        (entry("secret", "a", objectVersionHistory=2, expiryWarning="1h"), tuple(ends)),
+        (entry("secret", "b"), (ends[0],)),
+        (entry("secret", "c", expiryWarning="1h"), (forever,)),
+        (entry("secret", "a", objectAlias="again", expiryWarning="1h"), (ends[0],)),
+    )
+    assert (Expiry("secret a", 20, 3600.0),) == found.result.expiries
+
+
+def test_a_broken_chain_is_told_once() -> None:
+    """However many versions have it."""
+    stranger = issue_certificate("other", new_ec_key(), is_ca=True)
+    text = MADE.pkcs12(stranger.certificate).decode()
+    content = KeyVaultSecret(text, "v1", backs_certificate=True, properties=Properties(PKCS12_TYPE))
+    asked = entry("secret", "web", objectVersionHistory=2)
+    found = delivered((asked, (content, content)))
+    assert ["secret web"] == [str(ref) for ref in found.incomplete_chains]
+    unordered = delivered((asked, (content, content)), options=BundleOptions(ordered_chain=False))
+    assert () == unordered.incomplete_chains
+
+
+@pytest.mark.parametrize(
+    ("contents", "quick"),
+    [
+        ((KeyVaultSecret("s3cret", "v1"),), True),
+        ((LeafCertificate(b"der", "v1"),), True),
+        (ObjectNotFoundError("no such secret"), True),
+        ((PublicKey("EC", "P-256", {}, "v1"),), False),
+        ((KeyVaultSecret("s3cret", "v2"), BUNDLE), False),
+    ],
+)
+def test_what_takes_the_library_for_certificates_is_not_quick(
+    contents: FetchOutcome, quick: bool
+) -> None:
+    """Nobody else waits for it: it is made into files on a thread."""
+    (other,) = parse_objects(json.dumps({"array": [entry("secret", "other")]}))
+    (found,) = parse_objects(json.dumps({"array": [entry("secret", "web")]}))
+    fetched: dict[ObjectRequest, FetchOutcome] = {
+        request_for(other): (KeyVaultSecret("s3cret", "v1"),),
+        request_for(found): contents,
+    }
+    assert quick == needs_no_crypto(fetched)

@@ -1,0 +1,99 @@
+"""keyferry.providers.azure.keyvault_errors: what a vault's "no" means."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
+from keyferry.net.http_responses import ErrorResponse
+from keyferry.providers.azure.auth.identity import Identity, ServicePrincipal, VmManagedIdentity
+from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
+from keyferry.providers.azure.objects import ObjectRef, ObjectType
+
+REF = ObjectRef(ObjectType.SECRET, "db-password", "")
+OLD = ObjectRef(ObjectType.SECRET, "db-password", "abc")
+
+
+def error(
+    status: int,
+    *codes: str,
+    ref: ObjectRef = REF,
+    challenge: str = "",
+    identity: Identity | None = None,
+) -> VaultError:
+    """The error for a refusal in vault contoso."""
+    who = identity or ServicePrincipal("app-1", "hush")
+    asked = RequestContext("contoso", "tenant-1", "https://login.microsoftonline.com", who)
+    return error_for_response(ErrorResponse(status, codes, challenge), ref, asked)
+
+
+def test_a_token_of_another_tenant_is_told_apart_from_the_vaults() -> None:
+    """Both tenants stand side by side, and how to find the right one."""
+    challenge = 'Bearer authorization="https://login.microsoftonline.com/tenant-2", resource="x"'
+    found = error(401, challenge=challenge)
+    assert isinstance(found, AccessDeniedError)
+    assert "trusts https://login.microsoftonline.com/tenant-2" in found.problem
+    assert "comes from https://login.microsoftonline.com/tenant-1" in found.problem
+    assert "az keyvault show --name contoso" in found.remedy
+
+
+def test_a_missing_permission_names_the_client_and_both_ways_to_grant_it() -> None:
+    """RBAC and access policies."""
+    found = error(403, "Forbidden", "AccessDenied")
+    assert isinstance(found, AccessDeniedError)
+    assert (
+        found.problem == "vault contoso does not let client id app-1 read secret db-password (403)"
+    )
+    assert '"Key Vault Secrets User" --assignee app-1' in found.remedy
+    assert "az keyvault set-policy --name contoso --spn app-1" in found.remedy
+
+
+def test_a_system_assigned_identity_has_no_client_id_to_grant_to() -> None:
+    """It is granted to by its principal id."""
+    found = error(403, "Forbidden", identity=VmManagedIdentity(""))
+    assert "the system-assigned identity of this machine" in found.problem
+    assert "--object-id <the principal id of this machine>" in found.remedy
+
+
+def test_a_firewall_is_not_a_missing_permission() -> None:
+    """Granting a role would not help."""
+    found = error(403, "Forbidden", "ForbiddenByFirewall")
+    assert isinstance(found, AccessDeniedError)
+    assert "refuses connections from here" in found.problem
+    assert "network-rule" in found.remedy
+
+
+def test_a_disabled_version_is_told_apart() -> None:
+    """403 too, but the object is what must be mended."""
+    found = error(403, "Forbidden", "SecretDisabled")
+    assert isinstance(found, ObjectNotFoundError)
+    assert found.problem == "secret db-password is disabled in vault contoso"
+
+
+@pytest.mark.parametrize(
+    ("ref", "words"),
+    [
+        (REF, "secret db-password does not exist in vault contoso"),
+        (OLD, "secret db-password version abc does not exist in vault contoso"),
+    ],
+)
+def test_a_missing_object_is_named_with_version_and_vault(ref: ObjectRef, words: str) -> None:
+    """And how to see what there is."""
+    found = error(404, "SecretNotFound", ref=ref)
+    assert isinstance(found, ObjectNotFoundError)
+    assert found.problem == words
+    assert "az keyvault secret list" in found.remedy
+
+
+def test_a_vault_that_the_development_vault_does_not_have() -> None:
+    """A real one would not resolve."""
+    found = error(404, "VaultNotFound")
+    assert found.problem == "there is no vault contoso"
+
+
+def test_any_other_status_is_shown_with_its_codes() -> None:
+    """A redirect or a 400 must not look like a success."""
+    assert (
+        error(400, "BadParameter").problem == "vault contoso answers with status 400 (BadParameter)"
+    )
+    assert error(302).problem == "vault contoso answers with status 302"

@@ -1,0 +1,45 @@
+"""keyferry.providers.azure.options: the class has the word before the flags."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.errors import ClassInvalidError
+from keyferry.providers.azure.options import BundleOptions, bundle_options
+from keyferry.providers.settings import ProviderSettings
+
+
+@pytest.mark.parametrize(
+    ("parameters", "settings", "options"),
+    [
+        ({}, ProviderSettings(), BundleOptions(ordered_chain=True, separate_files=False)),
+        (
+            {},
+            ProviderSettings(construct_pem_chain=False, separate_files=True),
+            BundleOptions(ordered_chain=False, separate_files=True),
+        ),
+        (
+            {"constructPEMChain": " false ", "writeCertAndKeyInSeparateFiles": "T"},
+            ProviderSettings(),
+            BundleOptions(ordered_chain=False, separate_files=True),
+        ),
+        (
+            {"constructPEMChain": "1", "writeCertAndKeyInSeparateFiles": "FALSE"},
+            ProviderSettings(construct_pem_chain=False, separate_files=True),
+            BundleOptions(ordered_chain=True, separate_files=False),
+        ),
+    ],
+)
+def test_the_class_comes_before_the_flags(
+    parameters: dict[str, str], settings: ProviderSettings, options: BundleOptions
+) -> None:
+    """Where it says nothing, the flags count."""
+    assert options == bundle_options(parameters, settings)
+
+
+@pytest.mark.parametrize("key", ["constructPEMChain", "writeCertAndKeyInSeparateFiles"])
+@pytest.mark.parametrize("text", ["yes", "on", "tRuE", "2"])
+def test_a_word_that_is_no_boolean_is_an_error(key: str, text: str) -> None:
+    """The grammar is that of the other booleans."""
+    with pytest.raises(ClassInvalidError, match=f"{key} is neither true nor false: {text}"):
+        bundle_options({key: text}, ProviderSettings())

@@ -1,0 +1,224 @@
+"""keyferry.providers.api: the wire form of calls and results, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
+from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.api import (
+    DEFAULT_FILE_MODE,
+    MountCall,
+    MountResult,
+    NamedFile,
+    ObjectVersion,
+    Provider,
+    ProviderVersion,
+    SecretFile,
+    decode_call,
+    decode_result,
+    encode_call,
+    encode_result,
+)
+from keyferry.providers.expiry import ExpiringLease, Expiry, ExpiryState
+
+CANARY = "canary-s3cret"
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+maps = st.dictionaries(texts, texts, max_size=5)
+versions = st.lists(st.builds(ObjectVersion, texts, texts), max_size=4).map(tuple)
+calls = st.builds(
+    MountCall,
+    attributes=maps,
+    secrets=st.none() | maps,
+    target_path=texts,
+    permission=st.integers(0, 0o777),
+    current_versions=versions,
+)
+files = st.builds(SecretFile, texts, st.integers(0, 0o777), st.binary(max_size=60))
+results = st.builds(
+    MountResult,
+    versions=versions.filter(bool),
+    files=st.lists(files, max_size=4).map(tuple),
+)
+
+
+@given(calls)
+def test_a_call_arrives_as_it_was_sent(call: MountCall) -> None:
+    """What the driver says and what a provider hears are equal, whatever the characters."""
+    received = wire.MountRequest.FromString(encode_call(call).SerializeToString())
+    assert call == decode_call(received)
+
+
+@given(results)
+def test_a_result_arrives_as_it_was_sent(result: MountResult) -> None:
+    """What a provider answers and what the driver hears are equal, whatever the bytes."""
+    received = wire.MountResponse.FromString(encode_result(result).SerializeToString())
+    assert result == decode_result(received, provider="any")
+
+
+def test_no_representation_shows_a_secret() -> None:
+    """A value that strays into a log as an object shows neither contents nor attributes."""
+    call = MountCall({"a": CANARY}, {"b": CANARY}, "/t")
+    result = MountResult((ObjectVersion("i", "v"),), (SecretFile("a", 0o644, CANARY.encode()),))
+    assert CANARY not in repr(call) + repr(result)
+
+
+def test_the_representation_of_a_file_still_tells_which_one_it_is() -> None:
+    """Path and mode are no secrets and help whoever debugs."""
+    assert "SecretFile(path='a', mode=420)" == repr(SecretFile("a", 0o644, CANARY.encode()))
+
+
+def test_the_bytes_of_a_call_are_those_of_the_protocol() -> None:
+    """Field numbers 1 to 5; JSON with sorted keys and no spaces; 0644 as the number 420."""
+    call = MountCall(
+        attributes={"b": "2", "a": "1"},
+        secrets={"k": "v"},
+        target_path="/t",
+        permission=0o644,
+        current_versions=(ObjectVersion("i", "v"),),
+    )
+    expected = (
+        b'\x0a\x11{"a":"1","b":"2"}\x12\x09{"k":"v"}\x1a\x02/t\x22\x03420\x2a\x06\x0a\x01i\x12\x01v'
+    )
+    assert expected == encode_call(call).SerializeToString()
+
+
+def test_the_bytes_of_a_result_are_those_of_the_protocol() -> None:
+    """Versions are field 1, files field 3 with path, mode and contents."""
+    result = MountResult((ObjectVersion("i", "v"),), (SecretFile("p", 0o600, b"c"),))
+    expected = b"\x0a\x06\x0a\x01i\x12\x01v\x1a\x09\x0a\x01p\x10\x80\x03\x1a\x01c"
+    assert expected == encode_result(result).SerializeToString()
+
+
+def test_a_call_without_secrets_says_null() -> None:
+    """Upstream's empty map arrives as nil, so providers know the text `null`, not `{}`."""
+    assert "null" == encode_call(MountCall({}, None)).secrets
+    assert "{}" == encode_call(MountCall({}, {})).secrets
+    assert decode_call(encode_call(MountCall({}, None))).secrets is None
+
+
+def test_the_mode_proposed_for_files_is_the_number_that_upstream_sends() -> None:
+    """A provider reads `420`, never an octal text."""
+    assert "420" == encode_call(MountCall({})).permission
+    assert 0o644 == DEFAULT_FILE_MODE
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '"x"', '{"a": 1}', '{"a": null}', f'{{"{CANARY}": [1]}}', "\x00"],
+)
+def test_attributes_that_are_no_json_map_of_strings_are_refused(text: str) -> None:
+    """The words are upstream's, and nothing of the text is repeated: it may hold tokens."""
+    with pytest.raises(RequestInvalidError) as caught:
+        decode_call(wire.MountRequest(attributes=text, secrets="null", permission="420"))
+    assert "failed to unmarshal attributes" in str(caught.value)
+    assert CANARY not in str(caught.value)
+    assert (None, True) == (caught.value.__cause__, caught.value.__suppress_context__)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", f'"{CANARY}"', f'{{"a": ["{CANARY}"]}}'])
+def test_secrets_that_are_neither_null_nor_a_map_are_refused(text: str) -> None:
+    """Nothing of the text is repeated: it holds credentials."""
+    with pytest.raises(RequestInvalidError) as caught:
+        decode_call(wire.MountRequest(attributes="{}", secrets=text, permission="420"))
+    assert "failed to unmarshal secrets" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0644", "-1", "512", "420.5", '"420"', "true", "1e99", "x" * 99]
+)
+def test_a_permission_that_is_no_mode_is_refused(text: str) -> None:
+    """The message shows the beginning of the text, and how to write a mode."""
+    with pytest.raises(RequestInvalidError) as caught:
+        decode_call(wire.MountRequest(attributes="{}", secrets="null", permission=text))
+    assert "failed to unmarshal file permission" in str(caught.value)
+    assert "decimal JSON number from 0 to 511" in str(caught.value)
+    assert "x" * 21 not in str(caught.value)
+
+
+def test_a_call_is_decoded_in_the_order_attributes_secrets_permission() -> None:
+    """A message with three faults is told the first, as upstream's providers do."""
+    with pytest.raises(RequestInvalidError, match="attributes"):
+        decode_call(wire.MountRequest(attributes="x", secrets="x", permission="x"))
+    with pytest.raises(RequestInvalidError, match="secrets"):
+        decode_call(wire.MountRequest(attributes="{}", secrets="x", permission="x"))
+
+
+def test_an_error_code_in_the_answer_fails_the_mount_and_names_itself() -> None:
+    """The code is the metric's reason; files and versions beside it are ignored."""
+    message = wire.MountResponse(
+        error=wire.Error(code="Quota"), object_version=[wire.ObjectVersion(id="i", version="v")]
+    )
+    with pytest.raises(ProviderReportedError, match="'gcp' reported error code 'Quota'") as caught:
+        decode_result(message, provider="gcp")
+    assert ("Quota", Code.UNKNOWN) == (caught.value.reason, caught.value.code)
+
+
+def test_an_error_without_a_code_is_a_success() -> None:
+    """Some providers always send the message, filled or not."""
+    message = wire.MountResponse(
+        error=wire.Error(), object_version=[wire.ObjectVersion(id="i", version="v")]
+    )
+    assert MountResult((ObjectVersion("i", "v"),)) == decode_result(message, provider="gcp")
+
+
+def test_an_answer_without_versions_fails_the_mount() -> None:
+    """Without a version there is nothing that a rotation could compare."""
+    message = wire.MountResponse(files=[wire.File(path="a", mode=1, contents=b"c")])
+    with pytest.raises(ProviderReportedError, match="missing object versions") as caught:
+        decode_result(message, provider="gcp")
+    assert "GRPCProviderError" == caught.value.reason
+
+
+def test_the_contract_is_fulfilled_by_plain_methods() -> None:
+    """A provider needs no base class."""
+
+    class Echo:
+        async def mount(self, call: MountCall) -> MountResult:
+            return MountResult((ObjectVersion("i", call.target_path),))
+
+        async def version(self) -> ProviderVersion:
+            return ProviderVersion("v1alpha1", "echo", "1")
+
+        def restore(self) -> frozenset[str]:
+            return frozenset()
+
+        def expiring_leases(self) -> tuple[ExpiringLease, ...]:
+            return ()
+
+        def volume_removed(self, target_path: str) -> None:
+            pass
+
+        async def close(self) -> None:
+            pass
+
+    provider: Provider = Echo()
+    assert "/t" == asyncio.run(provider.mount(MountCall({}, target_path="/t"))).versions[0].version
+
+
+@pytest.mark.parametrize(
+    ("now", "state", "sentence"),
+    [
+        (9_899.9, ExpiryState.FAR, "secret db expires on 1970-01-01 02:46 UTC"),
+        (9_900.0, ExpiryState.SOON, "secret db expires on 1970-01-01 02:46 UTC"),
+        (9_999.9, ExpiryState.SOON, "secret db expires on 1970-01-01 02:46 UTC"),
+        (10_000.0, ExpiryState.EXPIRED, "secret db expired on 1970-01-01 02:46 UTC"),
+    ],
+)
+def test_the_end_of_an_object_comes_nearer(now: float, state: ExpiryState, sentence: str) -> None:
+    """The sentence does not change with every second, so that one event can count it."""
+    expiry = Expiry("secret db", 10_000, 100.0)
+    assert (state, sentence) == (expiry.state(now), expiry.warning(now))
+
+
+def test_a_named_file_keeps_all_its_names() -> None:
+    """The path, the names beside it, and what a person calls the object."""
+    named = NamedFile("alias", frozenset({"db"}), "secret db")
+    assert re.fullmatch(r"NamedFile\(path='alias', .*object_name='secret db'\)", repr(named))

@@ -1,0 +1,70 @@
+"""keyferry.providers.vault.read.revalidation: which answers the list of a folder may prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from keyferry.providers.vault.http.response import VaultResponse, parse_response
+from keyferry.providers.vault.leases.lease import ReadResult
+from keyferry.providers.vault.read.client import VaultClient
+from keyferry.providers.vault.read.kv_list import KvSecret
+from keyferry.providers.vault.read.revalidation import KvListing
+from keyferry.resilience.cache_key import CacheKey, IdentityKey
+from keyferry.resilience.retrying_caller import RetryingCaller
+
+BODY = b"""{"data": {"data": {"n": 1}, "metadata": {"created_time": "t", "custom_metadata": null,
+    "deletion_time": "", "destroyed": false, "version": 1}}}"""
+WEB = IdentityKey("jwt", ("vault", "web"))
+DB = CacheKey("vault", WEB, ("GET", "secret/data/app/db", ""))
+
+
+def client(caller: RetryingCaller) -> VaultClient:
+    raise AssertionError("nobody is asked")
+
+
+FOLDER = KvListing(client, DB, KvSecret("secret", "app/", "db"))
+
+
+def read_result(response: VaultResponse) -> ReadResult:
+    """An answer that is held; how it was read plays no part."""
+    found = object.__new__(ReadResult)
+    object.__setattr__(found, "response", response)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (DB, True),
+        (DB._replace(resource=("GET", "secret/data/app/other", "")), True),
+        # Each identity is answered for itself, and each vault.
+        (DB._replace(identity=IdentityKey("jwt", ("vault", "admin"))), False),
+        (DB._replace(vault="elsewhere"), False),
+        (DB._replace(resource=("GET", "secret/data/app/deep/db", "")), False),
+        (DB._replace(resource=("GET", "secret/data/db", "")), False),
+        (DB._replace(resource=("GET", "second/data/app/db", "")), False),
+        (DB._replace(resource=("GET", "secret/data/app/db", "version=1")), False),
+        (DB._replace(resource=("POST", "secret/data/app/db", "", "{}")), False),
+        (FOLDER.list_key, False),
+    ],
+)
+def test_it_proves_what_the_same_identity_reads_in_the_same_folder(
+    key: CacheKey, expected: bool
+) -> None:
+    """The current versions, and nothing else."""
+    assert expected is FOLDER.covers(key, read_result(parse_response(BODY)))
+
+
+def test_it_proves_no_other_kinds_of_answers() -> None:
+    """A list that is held, or a secret that ends by itself."""
+    assert not FOLDER.covers(DB, frozenset({DB}))
+    ends = BODY.replace(b'"deletion_time": ""', b'"deletion_time": "2030-01-01T00:00:00Z"')
+    assert not FOLDER.covers(DB, read_result(parse_response(ends)))
+
+
+def test_each_identity_has_its_own_list() -> None:
+    """What one may list is no proof for another."""
+    other = replace(FOLDER, key=DB._replace(identity=IdentityKey("jwt", ("vault", "admin"))))
+    assert other.list_key != FOLDER.list_key

@@ -1,0 +1,185 @@
+"""keyferry.providers.vault.environment and the flags beside it."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.cli.flags.go_flags import parse_flags
+from keyferry.cli.flags.vault import vault_flags, vault_settings, warn_ignored_variables
+from keyferry.errors import PlatformError
+from keyferry.providers.vault.environment import IGNORED_VARIABLES, read_environment
+from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.providers.vault_settings import TlsLayer, VaultSettings
+from keyferry.resilience.call_limits import CallLimits
+from keyferry.resilience.settings import ResilienceSettings
+from tests.fakes.log import captured_log
+
+FLAG = "--vault-tls-client"
+
+
+def test_without_variables_and_flags_everything_is_the_default() -> None:
+    """That of the client library."""
+    assert VaultSettings() == vault_settings(VAULT, {}, parse_flags([], vault_flags(VAULT)).values)
+
+
+def test_flags_count_before_variables() -> None:
+    """And what only one of them says counts."""
+    environ = {"VAULT_ADDR": "https://env:8200", "VAULT_NAMESPACE": "team", "VAULT_CACERT": "/ca"}
+    flags = parse_flags(
+        ["-vault-addr=https://flag:8200", "--vault-tls-server-name=x", "-vault-mount", "k8s"],
+        vault_flags(VAULT),
+    )
+    found = vault_settings(VAULT, environ, flags.values)
+    assert ("https://flag:8200", "team", "k8s") == (
+        found.address,
+        found.namespace,
+        found.auth_mount,
+    )
+    assert (TlsLayer(ca_file="/ca"), TlsLayer(server_name="x")) == found.tls
+
+
+def test_openbao_reads_its_own_variables_first() -> None:
+    """Even empty ones; Vault's count where it has none."""
+    environ = {"BAO_ADDR": "", "VAULT_ADDR": "https://v", "VAULT_NAMESPACE": "n"}
+    assert "" == read_environment(environ, OPENBAO).address
+    assert "n" == read_environment(environ, OPENBAO).namespace
+    assert "https://v" == read_environment(environ, VAULT).address
+    assert "" == read_environment({"BAO_ADDR": "https://b"}, VAULT).address
+
+
+def test_every_variable_has_its_meaning() -> None:
+    """The proxy of PROXY_ADDR counts before the other."""
+    found = read_environment(
+        {
+            "VAULT_AGENT_ADDR": "unix:///agent.sock",
+            "VAULT_CACERT_BYTES": "PEM",
+            "VAULT_CAPATH": "/cas",
+            "VAULT_CLIENT_CERT": "/c",
+            "VAULT_CLIENT_KEY": "/k",
+            "VAULT_TLS_SERVER_NAME": "name",
+            "VAULT_SKIP_VERIFY": "T",
+            "VAULT_HTTP_PROXY": "http://a",
+            "VAULT_PROXY_ADDR": "http://b",
+            "VAULT_DISABLE_REDIRECTS": "1",
+            "VAULT_HEADERS": '{"X-Team": "shop"}',
+        },
+        VAULT,
+    )
+    assert TlsLayer("", "PEM", "/cas", "name", "/c", "/k", skip_verify=True) == found.tls
+    assert ("unix:///agent.sock", "http://b") == (found.agent_address, found.proxy)
+    assert (False, (("X-Team", "shop"),)) == (found.follow_redirects, found.headers)
+
+
+def test_the_token_of_the_process_is_no_pods() -> None:
+    """It is named with a reason, like all that has no effect; what turns nothing on is not."""
+    environ = {f"VAULT_{name}": "1" for name in IGNORED_VARIABLES}
+    assert dict(read_environment(environ, VAULT).ignored) == {
+        f"VAULT_{name}": why for name, why in IGNORED_VARIABLES.items()
+    }
+    environ = {"VAULT_TOKEN": "", "VAULT_SRV_LOOKUP": "false"}
+    assert () == read_environment(environ, VAULT).ignored
+
+
+def test_a_variable_without_effect_is_told_once() -> None:
+    """Although OpenBao reads those of Vault, too; its own ones are others."""
+    environ = {"VAULT_TOKEN": "canary", "BAO_WRAP_TTL": "5m", "BAO_CLIENT_KEY_BYTES": "canary"}
+    with captured_log() as log:
+        warn_ignored_variables(environ, VAULT, OPENBAO)
+    assert 1 == log.getvalue().count("VAULT_TOKEN")
+    assert "nodePublishSecretRef" in log.getvalue()
+    assert 1 == log.getvalue().count("BAO_WRAP_TTL")
+    assert 1 == log.getvalue().count("BAO_CLIENT_KEY_BYTES")
+    assert "canary" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limits"),
+    [
+        ("CLIENT_TIMEOUT", "45", CallLimits(call_timeout=45)),
+        ("CLIENT_TIMEOUT", "1m30s", CallLimits(call_timeout=90)),
+        ("CLIENT_TIMEOUT", "0", CallLimits(call_timeout=120)),
+        ("MAX_RETRIES", "0", CallLimits(tries=1)),
+        ("MAX_RETRIES", "5", CallLimits(tries=6)),
+        ("RATE_LIMIT", "10", CallLimits(qps=10, burst=10)),
+        ("RATE_LIMIT", "0.5", CallLimits(qps=0.5, burst=1)),
+        ("RATE_LIMIT", "2.5:7", CallLimits(qps=2.5, burst=7)),
+        ("RATE_LIMIT", "", CallLimits()),
+    ],
+)
+def test_calls_are_limited(name: str, value: str, limits: CallLimits) -> None:
+    """As the client library reads it; OpenBao's own variable counts before Vault's."""
+    assert limits == read_environment({f"VAULT_{name}": value}, VAULT).limits
+    assert limits == read_environment({f"VAULT_{name}": value}, OPENBAO).limits
+    both = {f"BAO_{name}": value, f"VAULT_{name}": "3"}
+    assert limits == read_environment(both, OPENBAO).limits
+    settings = vault_settings(VAULT, {f"VAULT_{name}": value}, {})
+    assert limits == settings.limits
+
+
+def test_the_limits_of_a_provider_take_the_place_of_those_of_all() -> None:
+    """What is not said stays."""
+    all_of_them = ResilienceSettings()
+    assert all_of_them == all_of_them.with_limits(CallLimits())
+    limited = all_of_them.with_limits(CallLimits(qps=5, burst=6, tries=7, call_timeout=8))
+    found = (limited.qps, limited.burst, limited.retry.tries, limited.call_timeout)
+    assert (5, 6, 7, 8) == found
+    assert all_of_them.retry.base == limited.retry.base
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VAULT_ADDR", "canary:8200"),
+        ("VAULT_AGENT_ADDR", "unix://canary"),
+        ("VAULT_SKIP_VERIFY", "canary"),
+        ("VAULT_DISABLE_REDIRECTS", "canary"),
+        ("VAULT_SRV_LOOKUP", "canary"),
+        ("VAULT_CLIENT_TIMEOUT", "canary"),
+        ("VAULT_CLIENT_TIMEOUT", "1.5"),
+        ("VAULT_CLIENT_TIMEOUT", "-5s"),
+        ("VAULT_MAX_RETRIES", "canary"),
+        ("VAULT_MAX_RETRIES", "-1"),
+        ("VAULT_MAX_RETRIES", "1.0"),
+        ("VAULT_RATE_LIMIT", "canary"),
+        ("VAULT_RATE_LIMIT", "10:canary"),
+        ("VAULT_RATE_LIMIT", "-1"),
+        ("VAULT_RATE_LIMIT", "nan"),
+        ("VAULT_RATE_LIMIT", "0"),
+        ("VAULT_RATE_LIMIT", "10:0"),
+        ("VAULT_HEADERS", "canary"),
+        ("VAULT_HEADERS", '{"X-Vault-Token": "canary"}'),
+        ("VAULT_HEADERS", '{"A": 1}'),
+        ("VAULT_HEADERS", '{"A": "canary\\n"}'),
+    ],
+)
+def test_what_cannot_be_understood_is_named_and_not_quoted(name: str, value: str) -> None:
+    """At the start, not with each mount."""
+    with pytest.raises(PlatformError, match=name) as caught:
+        read_environment({name: value}, VAULT)
+    assert "canary" not in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "given", "missing"),
+    [
+        (["-vault-tls-client-cert=/c"], {}, f"{FLAG}-cert", f"{FLAG}-key"),
+        (["-vault-tls-client-key=/k"], {}, f"{FLAG}-key", f"{FLAG}-cert"),
+        ([], {"VAULT_CLIENT_CERT": "/c"}, "VAULT_CLIENT_CERT", "VAULT_CLIENT_KEY"),
+        (
+            ["-vault-tls-client-cert=/c"],
+            {"VAULT_CLIENT_KEY": "/k"},
+            "VAULT_CLIENT_KEY",
+            "VAULT_CLIENT_CERT",
+        ),
+    ],
+)
+def test_a_client_certificate_without_its_key_ends_the_start(
+    words: list[str], environ: dict[str, str], given: str, missing: str
+) -> None:
+    """Not each mount, later; also where the other half stands in the other place."""
+    values = parse_flags(words, vault_flags(VAULT)).values
+    with pytest.raises(PlatformError) as caught:
+        vault_settings(VAULT, environ, values)
+    assert f"{given} is set and {missing} is not" == caught.value.problem
+    assert "both, in the same place" in caught.value.remedy

@@ -1,0 +1,186 @@
+"""Hmac key: when the Secret is read, and what counts while it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from keyferry.errors import ConnectionFailedError, KeyferryError, PlatformError
+from keyferry.providers.api import Purpose
+from keyferry.providers.vault.hmac_key import HmacKey
+from tests.fakes.clock import AutojumpClock
+from tests.fakes.log import captured_log
+from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
+
+F, R = Purpose.FIRST, Purpose.REFRESH
+REFUSED = PlatformError("Secret x: refused", "Give the right.")
+UNAVAILABLE = ConnectionFailedError("nobody listens")
+
+
+class FakeKeySource:
+    """Implements `KeySource` with a key that a test changes; it counts how often it is read.
+
+    Attributes:
+        now: the key, or why there is none.
+        delay: seconds for an answer.
+        reads: how often it was asked.
+    """
+
+    def __init__(self, now: bytes | KeyferryError) -> None:
+        self.now = now
+        self.delay = 0.0
+        self.reads = 0
+
+    async def load(self) -> bytes:
+        self.reads += 1
+        await asyncio.sleep(self.delay)
+        if isinstance(self.now, KeyferryError):
+            raise self.now
+        return self.now
+
+
+async def mounted(key: HmacKey, purpose: Purpose = F) -> bytes:
+    """The key that a mount gets."""
+    key.refresh_in_background(purpose)
+    return await key.get()
+
+
+def run_and_capture_log(source: FakeKeySource, story: Callable[[HmacKey], Awaitable[None]]) -> str:
+    """Run a story in virtual time; returns the log."""
+
+    async def run() -> None:
+        await story(HmacKey("vault", source, None, LoopClock()))
+
+    with captured_log() as log:
+        run_in_virtual_time(run())
+    return log.getvalue()
+
+
+def test_pods_that_start_together_read_it_once() -> None:
+    """And all wait for it."""
+    source = FakeKeySource(b"k")
+    source.delay = 0.5
+
+    async def story(key: HmacKey) -> None:
+        assert [b"k"] * 110 == await asyncio.gather(*(mounted(key) for _ in range(110)))
+
+    run_and_capture_log(source, story)
+    assert 1 == source.reads
+
+
+def test_another_key_counts_with_the_next_pod_that_starts() -> None:
+    """A refresh takes what was read in the last minute."""
+    source = FakeKeySource(b"old")
+
+    async def story(key: HmacKey) -> None:
+        assert b"old" == await mounted(key)
+        source.now = b"new"
+        await asyncio.sleep(1)
+        assert b"old" == await mounted(key, R)
+        assert b"new" == await mounted(key)
+        source.now = b"newest"
+        await asyncio.sleep(60)
+        assert b"newest" == await mounted(key, R)
+
+    assert "" == run_and_capture_log(source, story)
+    assert 3 == source.reads
+
+
+@pytest.mark.parametrize(("error", "seconds"), [(REFUSED, 300), (UNAVAILABLE, 30)])
+def test_without_it_a_key_of_our_own_counts_and_it_is_asked_for_seldom(
+    error: KeyferryError, seconds: float
+) -> None:
+    """The log says it once."""
+    source = FakeKeySource(error)
+
+    async def story(key: HmacKey) -> None:
+        own = await mounted(key)
+        assert 32 == len(own)
+        await asyncio.sleep(seconds - 1)
+        assert {own} == {await mounted(key), await mounted(key, R)}
+        assert 1 == source.reads
+        await asyncio.sleep(1)
+        assert own == await mounted(key)
+        source.now = b"k"
+        await asyncio.sleep(seconds)
+        assert b"k" == await mounted(key)
+
+    log = run_and_capture_log(source, story)
+    assert 3 == source.reads
+    assert 1 == log.count("made with the key of this node")
+    assert error.problem in log
+
+
+@pytest.mark.parametrize("error", [REFUSED, UNAVAILABLE])
+def test_what_was_read_last_goes_on_to_count(error: KeyferryError) -> None:
+    """A right that is taken away, or an API that is away, is no rotation."""
+    source = FakeKeySource(b"k")
+
+    async def story(key: HmacKey) -> None:
+        assert b"k" == await mounted(key)
+        source.now = error
+        await asyncio.sleep(3600)
+        assert b"k" == await mounted(key)
+
+    assert "the key that was read last" in run_and_capture_log(source, story)
+
+
+def test_a_mount_does_not_wait_for_an_api_that_hangs() -> None:
+    """Not longer than for one look, and those after it not at all."""
+    source = FakeKeySource(b"k")
+    source.delay = 3600
+
+    async def story(key: HmacKey) -> None:
+        loop = asyncio.get_running_loop()
+        own = await mounted(key)
+        assert 2 == loop.time()
+        assert own == await mounted(key)
+        assert 2 == loop.time()
+
+    assert "does not answer in time" in run_and_capture_log(source, story)
+
+
+def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:
+    """And the end of the provider ends the look."""
+    source = FakeKeySource(b"k")
+    source.delay = 1
+
+    async def story(key: HmacKey) -> None:
+        first = asyncio.create_task(mounted(key))
+        second = asyncio.create_task(mounted(key))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        assert b"k" == await second
+        await asyncio.sleep(1)
+        now = asyncio.get_running_loop().time
+        key.refresh_in_background(F)
+        before = now()
+        await key.close()
+        assert before == now()
+        assert b"k" == await key.get()
+
+    run_and_capture_log(source, story)
+
+
+async def test_the_key_of_a_node_outlives_the_process(tmp_path: Path) -> None:
+    """Without a cluster nothing is logged."""
+    path = tmp_path / "vault-hmac.key"
+    with captured_log() as log:
+        keys = [HmacKey("vault", None, path, AutojumpClock()) for _ in range(2)]
+        found = [await mounted(key) for key in keys]
+    assert [path.read_bytes()] * 2 == found
+    assert "" == log.getvalue()
+
+
+async def test_a_file_that_cannot_be_used_fails_no_mount(tmp_path: Path) -> None:
+    """A key of the process counts, and the log says why, once."""
+    path = tmp_path / "vault-hmac.key"
+    path.symlink_to("elsewhere")
+    key = HmacKey("vault", None, path, AutojumpClock())
+    with captured_log() as log:
+        found = await asyncio.gather(*(mounted(key) for _ in range(5)))
+    assert 1 == len(set(found))
+    assert 1 == log.getvalue().count("it is a link")

@@ -1,0 +1,85 @@
+"""keyferry.providers.vault.key_answers."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from keyferry.errors import PlatformError
+from keyferry.providers.vault.key_answers import parse_key, secret_manifest, was_created
+
+SECRET = "kube-system/vault-csi-provider-hmac-key"
+KEY = b"a" * 32
+
+
+def secret(**data: Any) -> bytes:
+    return json.dumps({"kind": "Secret", "data": data}).encode()
+
+
+def test_a_key_of_any_length_is_read() -> None:
+    """Upstream takes every length but none."""
+    for key in (KEY, b"k", bytes(range(256))):
+        assert key == parse_key(200, secret(key=b64encode(key).decode()), SECRET)
+
+
+def test_a_secret_that_is_missing_is_no_error() -> None:
+    assert parse_key(404, b'{"reason": "NotFound"}', SECRET) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        secret(),
+        secret(key=""),
+        secret(key="!canary!"),
+        secret(key=1),
+        secret(key=None),
+        secret(other="Y2FuYXJ5"),
+        b'{"data": null}',
+        b'{"data": ["canary"]}',
+        b"[]",
+        b"canary",
+    ],
+)
+def test_a_secret_without_key_is_named(body: bytes) -> None:
+    """And nothing of it is repeated."""
+    with pytest.raises(PlatformError, match=f"Secret {SECRET} holds no key") as caught:
+        parse_key(200, body, SECRET)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(403, "versionKeys.enabled"), (401, "versionKeys.enabled"), (500, "log of the Kubernetes")],
+)
+def test_a_refusal_to_get_says_which_right_is_missing(status: int, said: str) -> None:
+    with pytest.raises(PlatformError, match=rf"Secret {SECRET}: .* get it \({status}\)") as caught:
+        parse_key(status, b"", SECRET)
+    assert said in caught.value.remedy
+
+
+def test_a_refusal_to_create_says_how_to_make_it() -> None:
+    """By hand, or by the right to; of two nodes that make it one comes first."""
+    assert was_created(201, SECRET)
+    assert not was_created(409, SECRET)
+    with pytest.raises(PlatformError, match=f"there is no Secret {SECRET}") as caught:
+        was_created(403, SECRET)
+    assert (
+        "kubectl create secret generic vault-csi-provider-hmac-key --namespace kube-system"
+        in caught.value.remedy
+    )
+    assert "versionKeys.create" in caught.value.remedy
+
+
+def test_the_secret_is_that_of_the_original() -> None:
+    """Immutable, without labels, 32 bytes under `key`."""
+    assert json.loads(secret_manifest("n", "ns", KEY)) == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "n", "namespace": "ns"},
+        "immutable": True,
+        "data": {"key": b64encode(KEY).decode()},
+    }

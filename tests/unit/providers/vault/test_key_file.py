@@ -1,0 +1,125 @@
+"""keyferry.providers.vault.key_file: one key for all who come, and nothing of anybody else."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from keyferry.errors import PlatformError
+from keyferry.providers.vault.key_file import load_or_create_key
+
+
+def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
+    """In a folder that need not be there; nothing else is left in it."""
+    path = tmp_path / "plugin" / "vault-hmac.key"
+    first = load_or_create_key(path)
+    assert 32 == len(first)
+    assert first == load_or_create_key(path)
+    assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
+    assert [path] == list(path.parent.iterdir())
+    assert first != load_or_create_key(tmp_path / "other.key")
+
+
+def test_all_who_come_at_the_same_time_get_one_key(tmp_path: Path) -> None:
+    """Of a driver that goes and one that comes the first one counts."""
+    for number in range(20):
+        path = tmp_path / f"{number}.key"
+        with ThreadPoolExecutor(8) as pool:
+            assert 1 == len(set(pool.map(load_or_create_key, [path] * 8)))
+
+
+def a_link(path: Path) -> None:
+    (path.parent / "real").write_bytes(b"k" * 32)
+    (path.parent / "real").chmod(0o600)
+    path.symlink_to("real")
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir(mode=0o700)
+
+
+def readable_by_others(path: Path) -> None:
+    path.write_bytes(b"k" * 32)
+    path.chmod(0o604)
+
+
+def readable_by_a_group(path: Path) -> None:
+    path.write_bytes(b"k" * 32)
+    path.chmod(0o640)
+
+
+def too_short(path: Path) -> None:
+    path.touch(mode=0o600)
+
+
+def too_long(path: Path) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(b"k" * 33)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (a_link, "it is a link"),
+        (a_dangling_link, "it is a link"),
+        (a_pipe, "it is no plain file"),
+        (a_folder, "it is no plain file"),
+        (readable_by_others, "others than its owner may use it"),
+        (readable_by_a_group, "others than its owner may use it"),
+        (too_short, "it does not hold 32 bytes"),
+        (too_long, "it does not hold 32 bytes"),
+    ],
+)
+def test_what_could_be_anybodys_is_refused_and_left_alone(
+    make: object, said: str, tmp_path: Path
+) -> None:
+    """The message names the file, what is wrong with it, and what to do."""
+    path = tmp_path / "vault-hmac.key"
+    assert callable(make)
+    make(path)
+    before = facts_of(path)
+    with pytest.raises(PlatformError, match=said) as caught:
+        load_or_create_key(path)
+    assert str(path) in str(caught.value)
+    assert "Remove the file" in caught.value.remedy
+    assert before == facts_of(path)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def facts_of(path: Path) -> tuple[int, ...]:
+    """Everything but when it was last read, which reading may change."""
+    found = path.lstat()
+    return found.st_ino, found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns
+
+
+def somebody_elses(path: Path) -> Path:
+    """A file of another user: only root can give one away, and root's are there for the others."""
+    if os.geteuid() != 0:
+        return Path("/etc/passwd")
+    load_or_create_key(path)
+    os.chown(path, 12345, -1)
+    return path
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    path = somebody_elses(tmp_path / "vault-hmac.key")
+    with pytest.raises(PlatformError, match="belongs to another user"):
+        load_or_create_key(path)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """And nothing is written."""
+    (tmp_path / "file").touch()
+    with pytest.raises(PlatformError, match="Not a directory"):
+        load_or_create_key(tmp_path / "file" / "vault-hmac.key")

@@ -1,0 +1,134 @@
+"""keyferry.providers.vault.objects: the YAML list of a class."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyferry.errors import ClassInvalidError
+from keyferry.providers.vault.files import named_files
+from keyferry.providers.vault.objects import ValueEncoding, VaultObject, parse_objects
+from keyferry.providers.vault.read.versions import content_version
+
+KEY = b"a" * 32
+
+
+def one(text: str) -> VaultObject:
+    (found,) = parse_objects(f"- objectName: x\n  secretPath: a/b\n{text}")
+    return found
+
+
+def test_defaults() -> None:
+    """GET, the mode of the call, utf-8, all of the answer."""
+    found = one("")
+    assert ("GET", None, None, ValueEncoding.UTF8, "") == (
+        found.request.method,
+        found.request.arguments,
+        found.mode,
+        found.encoding,
+        found.key,
+    )
+
+
+def test_every_field() -> None:
+    """Types of arguments are kept; their order does not count."""
+    found = one(
+        "  secretKey: 0123\n  method: put\n  filePermission: 0600\n  encoding: BASE64\n"
+        "  secretArgs: {zap: a string, bar: true, baz: 10, no: off}\n  unknown: 1\n"
+    )
+    assert ("0123", "PUT", 0o600, ValueEncoding.BASE64) == (
+        found.key,
+        found.request.method,
+        found.mode,
+        found.encoding,
+    )
+    assert b'{"bar":true,"baz":10,"no":"off","zap":"a string"}' == found.request.arguments
+    assert b"{}" == one("  secretArgs: {}\n").request.arguments
+    assert one("  filePermission: 0\n").mode is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("objects", "not the YAML of a list"),
+        ("array:\n- a", "no array:"),
+        ("- a: [", "not the YAML"),
+        ("[]", "lists nothing"),
+        ("", "lists nothing"),
+        ("- text", "not a mapping"),
+        ("- secretPath: a", "objectName is missing"),
+        ("- {objectname: a, secretPath: a}", "Write objectName instead of objectname"),
+        ("- {objectName: a, SecretPath: a}", "Write secretPath instead of SecretPath"),
+        ("- {objectName: ../x, secretPath: a}", "leads out of the volume"),
+        ("- {objectName: /x, secretPath: a}", "is absolute"),
+        ("- objectName: x", "secretPath is missing"),
+        ("- {objectName: x, secretPath: ../../sys}", "leads out of the API"),
+        ("- {objectName: x, secretPath: 'a?b=%zz'}", "bad percent escape"),
+        ("- {objectName: x, secretPath: [a]}", "secretPath is a list or a mapping"),
+        ("- {objectName: x, secretPath: a, filePermission: '0644'}", "not a mode"),
+        ("- {objectName: x, secretPath: a, filePermission: 644}", "not a mode"),
+        ("- {objectName: x, secretPath: a, encoding: rot13}", "encoding 'rot13' is unknown"),
+        ("- {objectName: x, secretPath: a, method: 'A B'}", "no method of HTTP"),
+        ("- {objectName: x, secretPath: a, secretArgs: [a]}", "secretArgs is not a mapping"),
+        ("- {objectName: x, secretPath: a, secretArgs: {a: 1, a: 2}}", "stands twice"),
+        ("- &a {objectName: x, secretPath: a}\n- *a\n- *a", "not unique: x, x"),
+        ("- {objectName: x, secretPath: a}\n- {objectName: x/y, secretPath: a}", "is a folder"),
+    ],
+)
+def test_what_cannot_be_carried_out_is_an_error_of_the_class(text: str, words: str) -> None:
+    """Before any call, with the place."""
+    with pytest.raises(ClassInvalidError, match=words):
+        parse_objects(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("secret/foo", "/v1/secret/foo"),
+        ("/secret/foo", "/v1/secret/foo"),
+        ("v1/secret/foo", "/v1/secret/foo"),
+        ("/v1/secret/foo", "/v1/secret/foo"),
+        ("1/secret/foo", "/v1/1/secret/foo"),
+        ("/v1/v1/x", "/v1/v1/x"),
+        ("/v2/secret/foo", "/v1/v2/secret/foo"),
+        ("a//b/./c/../d/", "/v1/a/b/d"),
+        ("kv/data/x?version=3", "/v1/kv/data/x?version=3"),
+        ("x?b=2&a=1&a=%20", "/v1/x?a=1&a=+&b=2"),
+        ("x?", "/v1/x"),
+        ("a b/ü", "/v1/a%20b/%C3%BC"),
+    ],
+)
+def test_paths_are_sent_in_one_spelling(written: str, sent: str) -> None:
+    """With or without v1, cleaned, the query sorted."""
+    (found,) = parse_objects(f"- objectName: x\n  secretPath: '{written}'")
+    assert sent == found.request.path.encoded
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        (
+            "- {objectName: object-one, secretPath: path/one, secretKey: the-key}",
+            "0uxNScp43Aguz265wy8cT0ZY51xzck4wZX4bovLmYTI=",
+        ),
+        (
+            (
+                "- objectName: certs\n  secretPath: pki/issue/example-dot-com\n  method: PUT\n"
+                "  secretArgs: {ttl: 24h, common_name: test.example.com}\n"
+                "  filePermission: 0624\n  encoding: base64"
+            ),
+            "6iq36MCqcxxTbKuDRQACvyD00KfyTHq2ONDOHDmnq8s=",
+        ),
+    ],
+)
+def test_versions_are_those_of_the_original(text: str, version: str) -> None:
+    """Byte for byte, with the same key."""
+    (found,) = parse_objects(text)
+    assert version == content_version(KEY, found, b"bar")
+
+
+def test_every_file_is_called_by_its_path() -> None:
+    """There is no other name in the vault."""
+    (first, second) = named_files(
+        {"objects": "- {objectName: a/b, secretPath: x}\n- {objectName: c, secretPath: x}"}
+    )
+    assert ("a/b", "c", frozenset()) == (first.path, second.path, first.aliases)

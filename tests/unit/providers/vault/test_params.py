@@ -1,0 +1,287 @@
+"""keyferry.providers.vault.params: the parameters of a class, by both products."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from keyferry.errors import IdentityError, KeyferryError
+from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogin, TokenLogin
+from keyferry.providers.vault.http.tls_settings import TlsSettings
+from keyferry.providers.vault.params import MountParams, parse_mount
+from keyferry.providers.vault.product import OPENBAO, VAULT, Product
+from keyferry.providers.vault_settings import TlsLayer, VaultSettings
+from tests.fakes.vault_grants import service_account_token
+from tests.fakes.vault_mounts import tokens_json
+
+OBJECTS = "- {objectName: a, secretPath: b}"
+POD = {
+    "csi.storage.k8s.io/pod.name": "web-0",
+    "csi.storage.k8s.io/pod.namespace": "shop",
+    "csi.storage.k8s.io/pod.uid": "u",
+    "csi.storage.k8s.io/serviceAccount.name": "web",
+}
+
+
+def parse(
+    parameters: Mapping[str, str],
+    *,
+    product: Product = VAULT,
+    settings: VaultSettings | None = None,
+    secrets: Mapping[str, str] | None = None,
+    target_path: str = "/t",
+) -> MountParams:
+    return parse_mount(
+        {"roleName": "app", "objects": OBJECTS, **POD, **parameters},
+        secrets,
+        target_path=target_path,
+        product=product,
+        settings=settings or VaultSettings(),
+    )
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    """A class needs a role and objects."""
+    layer = TlsLayer(ca_file="/ca")
+    settings = VaultSettings("https://v:8200", "", "team", "k8s", (layer,))
+    login = parse({}, settings=settings).login
+    assert ("https://v:8200", "team", "k8s") == (
+        login.server.address.base,
+        login.server.namespace,
+        login.auth_mount,
+    )
+    assert ("/ca",) == tuple(found.ca_file for found in login.server.tls.cas)
+    assert JwtLogin("app", "", "") == login.method
+
+
+def test_a_class_counts_before_the_settings() -> None:
+    """An agent before both; skipping verification cannot be taken back."""
+    settings = VaultSettings(
+        "https://v", "", "team", "k8s", (TlsLayer(ca_file="/ca", skip_verify=True),)
+    )
+    parameters = {
+        "vaultAddress": "https://mine/base/",
+        "vaultNamespace": "/a/b/",
+        "vaultAuthMountPath": "auth/team/jwt/",
+        "vaultCADirectory": "/cas",
+        "vaultTLSServerName": "name",
+        "vaultTLSClientCertPath": "/c",
+        "vaultTLSClientKeyPath": "/k",
+        "vaultSkipTLSVerify": "false",
+    }
+    login = parse(parameters, settings=settings).login
+    assert ("https://mine/base", "a/b", "team/jwt") == (
+        login.server.address.base,
+        login.server.namespace,
+        login.auth_mount,
+    )
+    tls = login.server.tls
+    assert (TlsLayer(ca_folder="/cas"),) == tls.cas
+    assert ("name", "/c", "/k", True, False) == (
+        tls.server_name,
+        tls.client_cert,
+        tls.client_key,
+        tls.skip_verify,
+        tls.machine_cas,
+    )
+    agent = VaultSettings(agent_address="unix:///agent.sock")
+    assert "/agent.sock" == parse(parameters, settings=agent).login.server.address.socket
+
+
+def test_openbao_takes_three_prefixes() -> None:
+    """The strongest that is there counts, even if it is empty; all CAs count together."""
+    parameters = {
+        "vaultAddress": "https://v",
+        "openbaoAddress": "https://o",
+        "baoNamespace": "",
+        "vaultNamespace": "n",
+        "baoRoleName": "bao",
+        "vaultCACertPath": "/ca",
+        "vaultKubernetesMountPath": "k",
+    }
+    settings = VaultSettings(tls=(TlsLayer(ca_file="/env"),))
+    login = parse(parameters, product=OPENBAO, settings=settings).login
+    assert ("https://o", "", "k") == (
+        login.server.address.base,
+        login.server.namespace,
+        login.auth_mount,
+    )
+    assert ("/env", "/ca") == tuple(layer.ca_file for layer in login.server.tls.cas)
+    assert login.server.tls.machine_cas
+    assert isinstance(login.method, JwtLogin)
+    assert "bao" == login.method.role
+
+
+@pytest.mark.parametrize(
+    ("product", "audience", "token"),
+    [(VAULT, "", "for vault"), (VAULT, "mine", "for mine"), (OPENBAO, "", "for openbao")],
+)
+def test_the_token_is_that_of_the_audience(product: Product, audience: str, token: str) -> None:
+    """Of all that kubelet sends."""
+    given = {name: f"for {name}" for name in ("vault", "openbao", "mine", "other")}
+    tokens = tokens_json(**given)
+    parameters = {"audience": audience, "csi.storage.k8s.io/serviceAccount.tokens": tokens}
+    method = parse(parameters, product=product).login.method
+    assert JwtLogin("app", audience, token) == method
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),
+        ({"vaultSkipTLSVerify": ""}, "vaultSkipTLSVerify is neither"),
+        ({"vaultSkipTLSVerify": "yes"}, "vaultSkipTLSVerify is neither"),
+        ({"objects": "a: b"}, "not the YAML of a list"),
+        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
+        ({"roleName": ""}, "roleName is not set"),
+        ({"objects": " "}, "objects is not set"),
+        ({"vaultAddress": "vault:8200"}, "does not begin with https://"),
+        ({"vaultAddress": "https://u:p@v"}, "user name"),
+        ({"vaultAddress": "unix://x"}, "no absolute path"),
+        ({"vaultNamespace": "a\nb"}, "cannot be the path of a namespace"),
+        ({"vaultAuthMountPath": "a/../b"}, "cannot be the path of an auth method"),
+        ({"vaultTLSClientCertPath": "/c"}, "no file with its key"),
+        ({"vaultTLSClientKeyPath": "/c"}, "no file with its certificate"),
+        ({"vaultKubernetesMountPath": "a b"}, "vaultKubernetesMountPath 'a b'"),
+        ({"vaultNamespace": "a b"}, "vaultNamespace 'a b'"),
+        ({"vaultAuthMethod": "github"}, "vaultAuthMethod is 'github'"),
+    ],
+)
+def test_mistakes_are_named(parameters: dict[str, str], words: str) -> None:
+    """Before any call."""
+    with pytest.raises(KeyferryError, match=words):
+        parse(parameters)
+
+
+def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
+    """Mount paths, booleans, YAML, tokens, target, role, objects."""
+    steps: list[tuple[dict[str, str], str]] = [
+        ({"objects": ""}, "objects is not set"),
+        ({"roleName": ""}, "roleName is not set"),
+        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
+        ({"objects": "{"}, "not the YAML"),
+        ({"vaultSkipTLSVerify": "x"}, "neither true nor false"),
+        ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),
+    ]
+    wrong: dict[str, str] = {}
+    for parameters, words in steps:
+        wrong |= parameters
+        with pytest.raises(KeyferryError, match=words):
+            parse(wrong)
+    with pytest.raises(KeyferryError, match="no target path"):
+        parse({"roleName": ""}, target_path="")
+
+
+def test_a_token_of_another_service_account_is_refused() -> None:
+    """A class may carry one, to profit from the login of another pod."""
+    token = tokens_json(vault=service_account_token("shop/admin"))
+    with pytest.raises(IdentityError, match="belongs to system:serviceaccount:shop:admin"):
+        parse({"csi.storage.k8s.io/serviceAccount.tokens": token})
+
+
+def test_methods_of_the_pods_secret() -> None:
+    """Each with its keys; the role is needed by none of them."""
+    given = {"role_id": "r", "secret_id": "s", "token": "t", "tls.crt": "CERT", "tls.key": "KEY"}
+
+    def login_of(kind: str, **parameters: str) -> object:
+        found = parse({"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=given).login
+        return found.method, found.auth_mount, found.server.tls.client_pem
+
+    assert (AppRoleLogin("r", "s"), "approle", b"") == login_of("approle")
+    assert (TokenLogin("t"), "token", b"") == login_of("token")
+    expected = (CertLogin("web"), "certs", b"CERT\nKEY\n")
+    assert expected == login_of("cert", roleName="web", vaultAuthMountPath="certs")
+    with pytest.raises(IdentityError, match="has no secret_id"):
+        parse({"vaultAuthMethod": "approle"}, secrets={"role_id": "r"})
+
+
+def test_nothing_secret_is_in_a_representation() -> None:
+    """Of a login, whatever its method."""
+    given = {"role_id": "r", "secret_id": "canary", "token": "canary"}
+    given |= {"tls.crt": "canary", "tls.key": "canary"}
+    for kind in ("approle", "token", "cert"):
+        assert "canary" not in repr(parse({"vaultAuthMethod": kind}, secrets=given))
+    token = tokens_json(vault="canary")
+    assert "canary" not in repr(parse({"csi.storage.k8s.io/serviceAccount.tokens": token}))
+
+
+class TestIdentity:
+    """What tells logins apart, for every cache."""
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"roleName": "other"},
+            {"audience": "other"},
+            {"vaultAddress": "https://other"},
+            {"vaultNamespace": "other"},
+            {"vaultAuthMountPath": "other"},
+            {"vaultSkipTLSVerify": "true"},
+            {"vaultCACertPath": "/other"},
+            {"vaultTLSServerName": "other"},
+            {"csi.storage.k8s.io/pod.namespace": "other"},
+            {"csi.storage.k8s.io/serviceAccount.name": "other"},
+        ],
+    )
+    def test_whatever_could_bring_another_answer_is_part_of_it(
+        self, parameters: dict[str, str]
+    ) -> None:
+        """Address, namespace, TLS, mount, role, audience, service account."""
+        one, other = parse({}).login, parse(parameters).login
+        assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
+
+    def test_pods_and_renewed_tokens_are_not(self) -> None:
+        """Unless the auth method could tell pods apart."""
+
+        def login(uid: str, serial: int) -> MountParams:
+            token = service_account_token("shop/web", serial=serial)
+            tokens = tokens_json(vault=token)
+            return parse(
+                {
+                    "csi.storage.k8s.io/pod.uid": uid,
+                    "csi.storage.k8s.io/serviceAccount.tokens": tokens,
+                }
+            )
+
+        one, other = login("1", 1).login, login("2", 2).login
+        assert one.identity_parts(per_pod=False) == other.identity_parts(per_pod=False)
+        assert one.identity_parts(per_pod=True) != other.identity_parts(per_pod=True)
+
+    def test_another_socket_is_another_vault(self) -> None:
+        """Behind a socket there is no host."""
+        one, other = (parse({"vaultAddress": f"unix:///run/{name}.sock"}).login for name in "ab")
+        assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
+
+    def test_another_ca_is_another_identity(self) -> None:
+        """Also where both say it themselves, and not where it is."""
+        one, other = (TlsSettings(cas=(TlsLayer(ca_pem=pem),)) for pem in ("one", "other"))
+        assert one.identity_parts != other.identity_parts
+
+    @pytest.mark.parametrize("claim", ["iss", "sub", "uid"])
+    def test_each_claim_that_a_vault_may_bind_a_role_to_is_part_of_it(self, claim: str) -> None:
+        """Two clusters, or a service account that was made anew under its name."""
+        keys = set()
+        for value in ("one", "other"):
+            claims = {"iss": "i", "sub": "s", "uid": "u", claim: value}
+            account = {"kubernetes.io": {"serviceaccount": {"uid": claims.pop("uid")}}}
+            body = base64.urlsafe_b64encode(json.dumps({**claims, **account}).encode()).decode()
+            method = JwtLogin("app", "", f"e30.{body.rstrip('=')}.sig")
+            keys.add(replace(parse({}).login, method=method).identity_parts(per_pod=False))
+        assert 2 == len(keys)
+
+    @pytest.mark.parametrize("kind", ["approle", "token", "cert"])
+    def test_another_credential_is_another_identity(self, kind: str) -> None:
+        """What is kept of it is a digest (`keyferry.resilience.cache_key`)."""
+        keys = ("secret_id", "token", "tls.crt", "tls.key")
+        one, other = (
+            parse(
+                {"vaultAuthMethod": kind},
+                secrets={"role_id": "r", **dict.fromkeys(keys, f"canary{number}")},
+            ).login
+            for number in range(2)
+        )
+        assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)

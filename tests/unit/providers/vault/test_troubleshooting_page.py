@@ -1,0 +1,14 @@
+"""docs/operations/troubleshooting-vault.md is generated from the code and up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.troubleshooting_vault import page
+
+PAGE = Path(__file__).parents[4] / "docs" / "operations" / "troubleshooting-vault.md"
+
+
+def test_the_page_is_in_step_with_the_code() -> None:
+    """To update the page, run the command in the docstring of scripts/troubleshooting_vault.py."""
+    assert page() == PAGE.read_text()

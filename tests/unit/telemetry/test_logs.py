@@ -1,0 +1,77 @@
+"""keyferry.telemetry.logs: the shapes that people's tools know (driver.md, section 6.2)."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from keyferry.telemetry.logs import ObjectName, get_logger, log_context
+from tests.fakes.log import captured_log
+
+LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E"}
+
+
+@pytest.mark.parametrize(("level", "letter"), list(LETTERS.items()))
+def test_a_line_of_text_has_the_shape_of_klog(level: str, letter: str) -> None:
+    """Letter, date, time with microseconds, process, caller, message, pairs."""
+    with captured_log(verbosity=2) as log:
+        getattr(get_logger("publish"), level)("it happened", pod="shop/web-0")
+    shape = rf"{letter}\d{{4}} \d\d:\d\d:\d\d\.\d{{6}} +\d+ publish\] (.*)\n"
+    found = re.fullmatch(shape, log.getvalue())
+    assert found is not None
+    assert '"it happened" pod="shop/web-0"' == found[1]
+
+
+def test_json_has_the_keys_of_upstream_and_then_the_pairs() -> None:
+    """level, timestamp, caller, message, in this order."""
+    with captured_log(as_json=True) as log:
+        get_logger("publish").error("it broke", pod="shop/web-0", objects=3)
+    line = json.loads(log.getvalue())
+    assert ["level", "timestamp", "caller", "message", "pod", "objects"] == list(line)
+    assert ("error", "publish", "it broke", "3") == (
+        line["level"],
+        line["caller"],
+        line["message"],
+        line["objects"],
+    )
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", line["timestamp"])
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_one_event_is_one_line_whatever_it_says(as_json: bool) -> None:
+    """A name from a class cannot forge a line, or the colours of a terminal."""
+    with captured_log(as_json=as_json) as log:
+        get_logger("publish").info('a\nE0101 "forged"', name="b\r\n\x1b[31m\u2028")
+    assert 1 == len(log.getvalue().splitlines())
+    assert "\x1b" not in log.getvalue()
+
+
+@pytest.mark.parametrize(("verbosity", "shown"), [(0, False), (1, False), (2, True), (10, True)])
+def test_details_are_shown_from_verbosity_two(verbosity: int, shown: bool) -> None:
+    """As klog's -v."""
+    with captured_log(verbosity=verbosity) as log:
+        get_logger("publish").debug("detail")
+    assert shown == ("detail" in log.getvalue())
+
+
+def test_an_object_of_kubernetes_is_one_word_in_text_and_two_fields_in_json() -> None:
+    """As klog does; a cluster-wide one has no namespace."""
+    with captured_log() as text:
+        get_logger("x").info("m", pod=ObjectName("shop", "web"), node=ObjectName("", "node-1"))
+    assert ' pod="shop/web" node="node-1"\n' in text.getvalue()
+    with captured_log(as_json=True) as log:
+        get_logger("x").info("m", pod=ObjectName("shop", "web"))
+    assert {"namespace": "shop", "name": "web"} == json.loads(log.getvalue())["pod"]
+
+
+def test_a_context_is_in_each_line_of_its_block_and_in_no_other() -> None:
+    """What a line says itself takes the place of what the context says."""
+    with captured_log() as log:
+        with log_context(pod="a", spc="b"):
+            get_logger("x").info("in", spc="c")
+        get_logger("x").info("out")
+    inside, outside = log.getvalue().splitlines()
+    assert inside.endswith('x] "in" pod="a" spc="c"')
+    assert outside.endswith('x] "out"')
