@@ -11,6 +11,7 @@ from bench.loads import COUNTS, Figures
 
 Results = Mapping[str, Mapping[str, Figures]]
 
+_LABELS = {"originals": "upstream"}
 _COLOURS = {"keyferry": "#1f6f8b", "before": "#8fbcc8", "originals": "#c2703d"}
 _PANEL_WIDTH, _PANEL_HEIGHT, _PLOT_HEIGHT = 460, 250, 170
 _LEFT, _TOP = 50, 40
@@ -53,7 +54,7 @@ def _panels(results: Results) -> list[Panel]:
     first, node = results.get("first_mounts", {}), results.get("nodes", {})
     throttled, shared = results.get("throttled", {}), results.get("shared_objects", {})
     kinds = [f"{what}_ids10" for what in ("cold", "refresh_same", "refresh_changed")]
-    names = ["cold", "refresh, same", "refresh, changed"]
+    names = ["cold", "refresh, unchanged", "refresh, changed"]
     counts = [str(count) for count in COUNTS]
 
     def bars(of: Mapping[str, Figures], keys: Sequence[str]) -> dict[str, list[float | None]]:
@@ -61,25 +62,25 @@ def _panels(results: Results) -> list[Panel]:
 
     return [
         Panel(
-            "Objects of one mount, vault 20 ms away: milliseconds",
+            "First mount of n objects, round trip 20 ms: milliseconds",
             counts,
             bars(first, [f"at_work_n{count}_rtt20_ms" for count in counts]),
             limit=20,
         ),
         Panel(
-            "Node of 110 pods x 10 objects, 10 identities: calls to the vault",
+            "Node, 110 pods x 10 objects, 10 identities: vault requests",
             names,
             bars(node, [f"{kind}_calls" for kind in kinds]),
             limit=100,
         ),
         Panel(
-            "The same: seconds until all are mounted",
+            "The same node: seconds until all are mounted",
             names,
             bars(node, [f"{kind}_wall_s" for kind in kinds]),
         ),
         Panel(
-            "Held objects (ms); throttled node (s until mounted, calls)",
-            ["p50 of a mount", "seconds at 110/s", "calls at 110/s"],
+            "Cached objects (ms); throttled node (s until mounted, requests)",
+            ["p50 of a mount", "seconds at 110/s", "requests at 110/s"],
             {
                 name: [
                     shared.get(name, {}).get("p50_ms"),
@@ -97,8 +98,8 @@ def _vault_panels(found: Mapping[str, Figures]) -> list[Panel]:
     """What the Vault provider was measured by."""
     nodes = {
         "cold": "cold_roles10_proofs",
-        "same": "refresh_same_roles10_proofs",
-        "same, no proofs": "refresh_same_roles10_no_proofs",
+        "unchanged": "refresh_same_roles10_proofs",
+        "unchanged, no lists": "refresh_same_roles10_no_proofs",
         "changed": "refresh_changed_roles10_proofs",
     }
 
@@ -109,13 +110,13 @@ def _vault_panels(found: Mapping[str, Figures]) -> list[Panel]:
 
     return [
         Panel(
-            "OpenBao: secrets of one mount, 20 ms away: milliseconds",
+            "OpenBao: first mount of n secrets, round trip 20 ms: milliseconds",
             [str(count) for count in COUNTS],
             bars([f"n{count}_at_work_ms" for count in COUNTS]),
             limit=20,
         ),
         Panel(
-            "OpenBao: node of 110 pods x 10 secrets, 10 roles: calls",
+            "OpenBao: node, 110 pods x 10 secrets, 10 roles: requests",
             list(nodes),
             bars([f"{key}_calls" for key in nodes.values()]),
         ),
@@ -184,7 +185,10 @@ def _legend(panel: Panel) -> list[str]:
     parts = []
     for number, name in enumerate(panel.bars):
         x = _LEFT + 90 * number
-        parts += [_rectangle(x, 22, 10, 10, _COLOURS[name]), _text(x + 14, 31, name)]
+        parts += [
+            _rectangle(x, 22, 10, 10, _COLOURS[name]),
+            _text(x + 14, 31, _LABELS.get(name, name)),
+        ]
     if panel.limit:
         x = _LEFT + 90 * len(panel.bars)
         parts += [_line(x, 27, 12, _DASHED), _text(x + 16, 31, "limit")]

@@ -1,6 +1,6 @@
-"""Puts the figures of a run into docs/performance.md, in words.
+"""Write the figures of a benchmark run into docs/operations/performance.md.
 
-python -m bench.readable .bench-output docs
+python -m bench.readable .bench-output docs/operations
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from pathlib import Path
 from bench.loads import COUNTS, RTTS_MS, Figures
 
 Results = Mapping[str, Mapping[str, Figures]]
-"""By load, then by contender."""
+"""Figures by load, then by contender."""
 
 IDENTITIES = (1, 10, 110)
 CONNECT_ROUND_TRIPS = 4
-"""Of a process that has no connection and no token: TCP, TLS, token, object; the token endpoint's
-own connection is made meanwhile."""
+"""Round trips of a process without connection and token: TCP, TLS, token, object. The connection
+to the token endpoint is opened concurrently."""
 REFRESHES = (("same", "nothing changed"), ("changed", "all changed"))
 
 
 def key_vault_table(results: Results) -> str:
-    """Ours beside the originals, as a Markdown table."""
-    head = "| what | limit | Keyferry | originals | ratio |\n|---|---:|---:|---:|---:|\n"
+    """Return Keyferry compared with upstream, as a Markdown table."""
+    head = "| load | limit | Keyferry | upstream | ratio |\n|---|---:|---:|---:|---:|\n"
     return head + "\n".join([*_mount_rows(results), *_node_rows(results), *_other_rows(results)])
 
 
 def vault_table(results: Results) -> str:
-    """Ours beside a bare loop of the same requests to OpenBao."""
-    head = "| what | limit | Keyferry | to the limit |\n|---|---:|---:|---:|\n"
+    """Return Keyferry compared with a bare loop of the same requests to OpenBao."""
+    head = "| load | limit | Keyferry | ratio to limit |\n|---|---:|---:|---:|\n"
     return head + "\n".join(_open_bao_rows(results["open_bao"]["keyferry"]))
 
 
 def with_tables(page: str, results: Results) -> str:
-    """The page with the tables of these results in the place of those that stand there.
+    """Return the page with its tables replaced by those of these results.
 
     Raises:
         ValueError: the page has no place for one.
@@ -55,67 +55,69 @@ def _mount_rows(results: Results) -> Iterator[str]:
     load = results["first_mounts"]
     for rtt in RTTS_MS:
         for count in COUNTS:
-            what = f"first mount of {_pluralize(count, 'object')}, vault {rtt} ms away"
+            what = f"first mount of {_pluralize(count, 'object')}, round trip {rtt} ms"
             yield _comparison_row(what, load, f"at_work_n{count}_rtt{rtt}_ms", " ms", f"{rtt} ms")
     for count in COUNTS:
-        what = (
-            f"the same, {_pluralize(count, 'object')} at 20 ms, by a process that has just started"
-        )
+        what = f"first mount of {_pluralize(count, 'object')}, round trip 20 ms, new process"
         limit = f"{CONNECT_ROUND_TRIPS * 20} ms"
         yield _comparison_row(what, load, f"fresh_n{count}_rtt20_ms", " ms", limit)
     load = results["shared_objects"]
-    what = "mount of 10 objects that another pod of the identity has just got, p50"
+    what = "mount of 10 objects cached for another pod of the identity, p50"
     yield _comparison_row(what, load, "p50_ms", " ms")
-    yield _comparison_row("calls to the vault of 50 such mounts", load, "calls", "", "0")
-    yield _comparison_row("processor time of one", load, "cpu_ms_per_mount", " ms")
+    yield _comparison_row("... vault requests of 50 such mounts", load, "calls", "", "0")
+    yield _comparison_row("... CPU time of one mount", load, "cpu_ms_per_mount", " ms")
 
 
 def _node_rows(results: Results) -> Iterator[str]:
     load = results["nodes"]
-    kinds = [("cold", "cold node of 110 pods x 10 objects", "all are mounted")]
+    kinds = [("cold", "cold node, 110 pods x 10 objects", "all are mounted")]
     kinds += [
-        (f"refresh_{what}", f"its refresh, {words}", "all publishes are answered")
+        (f"refresh_{what}", f"refresh of this node, {words}", "all publishes have returned")
         for what, words in REFRESHES
     ]
     for identities in IDENTITIES:
         for kind, what, done in kinds:
             key = f"{kind}_ids{identities}"
-            name = f"{what}, {_pluralize(identities, 'identity', 'identities')}: calls"
+            name = f"{what}, {_pluralize(identities, 'identity', 'identities')}: vault requests"
             yield _comparison_row(name, load, f"{key}_calls", "", _format_value(identities * 10))
-            yield _comparison_row(f"... seconds until {done}", load, f"{key}_wall_s", " s")
-            yield _comparison_row("... processor time", load, f"{key}_cpu_s", " s")
-    what = "memory after the cold node of 10 identities"
+            yield _comparison_row(f"... time until {done}", load, f"{key}_wall_s", " s")
+            yield _comparison_row("... CPU time", load, f"{key}_cpu_s", " s")
+    what = "memory after the cold node with 10 identities"
     yield _comparison_row(what, load, "cold_ids10_loaded_mib", " MiB")
     load = results["throttled"]
     for rate in (110, 10):
         key = f"limit{rate}"
-        what = f"the cold node, 10 identities, a vault that answers {rate} times a second"
+        what = f"cold node, 10 identities, vault limited to {rate} requests per second"
         yield _comparison_row(f"{what}: pods mounted", load, f"{key}_mounted", "", "110")
-        yield _comparison_row("... seconds", load, f"{key}_wall_s", " s")
-        yield _comparison_row("... calls, refused ones included", load, f"{key}_calls", "", "100")
-        yield _comparison_row("... refused", load, f"{key}_refused", "", "0")
+        yield _comparison_row("... time", load, f"{key}_wall_s", " s")
+        yield _comparison_row(
+            "... requests, including throttled ones", load, f"{key}_calls", "", "100"
+        )
+        yield _comparison_row("... throttled requests", load, f"{key}_refused", "", "0")
 
 
 def _other_rows(results: Results) -> Iterator[str]:
     load = results["big_content"]
-    what = "20 MB in one volume (800 objects of 25 kB, 5 ms): seconds"
+    what = "20 MB in one volume (800 objects of 25 kB, round trip 5 ms): time"
     yield _comparison_row(what, load, "mount_s", " s")
-    yield _comparison_row("... processor time", load, "cpu_s", " s")
+    yield _comparison_row("... CPU time", load, "cpu_s", " s")
     yield _comparison_row("... memory afterwards", load, "mib_after", " MiB")
     load = results["churn"]
     bare = _format_value(load["keyferry"]["bare_ms_per_cycle"], " ms")
     yield _comparison_row(
-        "1,000 pods come and go: publish, p50", load, "publish_p50_ms", " ms", bare
+        "1,000 pods created and deleted: publish, p50", load, "publish_p50_ms", " ms", bare
     )
     yield _comparison_row("... unpublish, p50", load, "unpublish_p50_ms", " ms")
-    yield _comparison_row("... processor time of both", load, "cpu_ms_per_cycle", " ms")
+    yield _comparison_row("... CPU time of both", load, "cpu_ms_per_cycle", " ms")
     load = results["long_run"]
-    yield _comparison_row("10,000 pods come and go: memory before", load, "mib_before", " MiB")
-    yield _comparison_row("... and after", load, "mib_after", " MiB")
+    yield _comparison_row(
+        "10,000 pods created and deleted: memory before", load, "mib_before", " MiB"
+    )
+    yield _comparison_row("... memory after", load, "mib_after", " MiB")
     yield _comparison_row("... open files before", load, "descriptors_before")
-    yield _comparison_row("... and after", load, "descriptors_after")
+    yield _comparison_row("... open files after", load, "descriptors_after")
     load = results["starts"]
-    yield _comparison_row("start until ready", load, "start_s", " s")
+    yield _comparison_row("start to ready", load, "start_s", " s")
     yield _comparison_row("memory when ready", load, "ready_mib", " MiB")
 
 
@@ -124,30 +126,29 @@ def _open_bao_rows(figures: Figures) -> Iterator[str]:
         what = f"first mount of {_pluralize(count, 'secret')}"
         yield _limit_row(what, figures[f"n{count}_at_work_ms"], " ms", figures[f"n{count}_bare_ms"])
         its = _format_value(figures[f"n{count}_bao_cpu_ms"], " ms")
-        yield _limit_row(
-            f"... processor time; OpenBao's own: {its}", figures[f"n{count}_cpu_ms"], " ms"
-        )
-        what = "... by a process that has just started"
+        yield _limit_row(f"... CPU time (OpenBao: {its})", figures[f"n{count}_cpu_ms"], " ms")
+        what = "... new process"
         yield _limit_row(what, figures[f"n{count}_fresh_ms"], " ms")
     for roles in IDENTITIES:
         key, role = f"cold_roles{roles}_proofs", _pluralize(roles, "role")
-        what = f"cold node of 110 pods x 10 secrets, {role}: reads"
+        what = f"cold node, 110 pods x 10 secrets, {role}: reads"
         yield _limit_row(what, figures[f"{key}_calls"], "", roles * 10)
         yield _limit_row("... logins", figures[f"{key}_tokens"], "", roles)
-        yield _limit_row("... seconds until all are mounted", figures[f"{key}_wall_s"], " s")
+        yield _limit_row("... time until all are mounted", figures[f"{key}_wall_s"], " s")
         its = _format_value(figures[f"{key}_vault_cpu_s"], " s")
-        yield _limit_row(f"... processor time; OpenBao's own: {its}", figures[f"{key}_cpu_s"], " s")
+        yield _limit_row(f"... CPU time (OpenBao: {its})", figures[f"{key}_cpu_s"], " s")
         yield _limit_row("... memory afterwards", figures[f"{key}_loaded_mib"], " MiB")
         for what, words in REFRESHES:
             for how, lists in (("proofs", roles), ("no_proofs", 0)):
                 key = f"refresh_{what}_roles{roles}_{how}"
                 reads = 0 if lists and what == "same" else roles * 10
-                name = f"its refresh, {words}, {role}, {how.replace('_', ' ')}: calls"
+                listing = "with lists" if lists else "without lists"
+                name = f"refresh of this node, {words}, {role}, {listing}: requests"
                 yield _limit_row(name, figures[f"{key}_calls"], "", reads + lists)
                 yield _limit_row(
-                    "... seconds until all publishes are answered", figures[f"{key}_wall_s"], " s"
+                    "... time until all publishes have returned", figures[f"{key}_wall_s"], " s"
                 )
-                yield _limit_row("... processor time", figures[f"{key}_cpu_s"], " s")
+                yield _limit_row("... CPU time", figures[f"{key}_cpu_s"], " s")
 
 
 def _comparison_row(
@@ -174,7 +175,7 @@ def _format_value(value: float, unit: str = "") -> str:
 
 
 def main() -> None:
-    """Rewrite the page, and put the figures and the plot beside it."""
+    """Rewrite the page, and copy the figures and the plot next to it."""
     output, docs = map(Path, sys.argv[1:])
     results: Results = json.loads((output / "results.json").read_text())["results"]
     page = docs / "performance.md"

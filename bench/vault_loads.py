@@ -1,7 +1,7 @@
 """The loads of the Vault provider, on a real OpenBao.
 
-Those whom it would be compared with are not to be had (docs/compatibility-vault.md), so ours
-carries them alone.
+Only Keyferry runs them: the upstream providers cannot be built here
+(docs/reference/compatibility-vault.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Our Vault provider in each place where it can be: behind the original driver, behind ours, in it.
 
-The originals of the provider are not to be had (docs/compatibility-vault.md), so the one behind the
-original driver is what the other two are compared with.
+The upstream provider cannot be built here (docs/reference/compatibility-vault.md), so the one
+behind the upstream driver is what the other two are compared with.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def identity_cases(contents: Contents) -> tuple[Case, ...]:
             secrets={},
             differs=[
                 Difference(
-                    "`clientID` beside `usePodIdentity` or `useVMManagedIdentity`",
+                    "`clientID` with `usePodIdentity` or `useVMManagedIdentity`",
                     delivered("client-id-beside-machine", contents, plain=b"s3cret"),
                 )
             ],
@@ -183,8 +183,10 @@ def _bad_objects() -> tuple[Case, ...]:
             "one-path-twice",
             [secret("plain", objectAlias="a"), secret("other", objectAlias="a")],
             differs=[
-                Difference("two objects on one path, or one inside the other's, are", refused()),
-                Difference("paths that clash", refused(), driver=True),
+                Difference(
+                    "two objects on one path, or one below the other's path, are", refused()
+                ),
+                Difference("conflicting paths", refused(), driver=True),
             ],
         ),
         Case(
@@ -194,9 +196,7 @@ def _bad_objects() -> tuple[Case, ...]:
         Case(
             "pem-lonely",
             [secret("pem-lonely")],
-            differs=[
-                Difference("a private key that belongs to no certificate beside it", refused())
-            ],
+            differs=[Difference("a private key that matches none of its certificates", refused())],
         ),
         Case("backed-oddly", [secret("backed-oddly")], says="unknown content type"),
     )

@@ -153,7 +153,7 @@ def _bad_kubernetes_secrets() -> tuple[Case, ...]:
             ],
             differs=[
                 Difference(
-                    "`kubernetes.io/tls` from a key that cannot be read",
+                    "`kubernetes.io/tls` from an unreadable key",
                     lambda it: replace(it, secrets={}, complaints=True),
                     driver=True,
                 )

@@ -107,7 +107,9 @@ def _histories(contents: Contents) -> tuple[Case, ...]:
         Case(
             "history-from-nowhere",
             [secret("plain"), secret("history", objectVersionHistory=2, objectVersion="0" * 32)],
-            differs=[Difference("`objectVersion` of a history that is unknown", refused())],
+            differs=[
+                Difference("an unknown or disabled `objectVersion` with a history", refused())
+            ],
         ),
         Case("history-of-keys", [key("key-rsa", objectVersionHistory=5)]),
         Case("history-forbidden", [secret("nowhere", objectVersionHistory=5)], says="nowhere|404"),
@@ -177,14 +179,14 @@ def _certificates(contents: Contents) -> tuple[Case, ...]:
         Case(
             "pfx",
             [secret("pfx-rsa", objectFormat="pfx")],
-            differs=[Difference("`.crt` and `.key` beside pfx", _with_parts("pfx-rsa", contents))],
+            differs=[Difference("`.crt` and `.key` with pfx", _with_parts("pfx-rsa", contents))],
         ),
         Case(
             "pfx-base64",
             [secret("pfx-rsa", objectFormat="PFX", objectEncoding="base64")],
             differs=[
                 Difference(
-                    "`.crt` and `.key` beside pfx with `objectEncoding: base64`",
+                    "`.crt` and `.key` with pfx and `objectEncoding: base64`",
                     _with_parts("pfx-rsa", contents),
                 )
             ],
@@ -194,7 +196,7 @@ def _certificates(contents: Contents) -> tuple[Case, ...]:
             [secret("pfx-modern")],
             differs=[
                 Difference(
-                    "PKCS#12 of modern ciphers",
+                    "PKCS#12 with modern ciphers",
                     delivered("pfx-modern", contents, **_pem_files("pfx-modern", contents)),
                 )
             ],

@@ -14,7 +14,7 @@ from tests.e2e.sanity_relay import relaying
 from tests.fakes.mounts import mounted_below
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "conformance.md"
+PAGE = ROOT / "docs" / "development" / "conformance.md"
 BUILD_SECONDS = 1800
 
 
@@ -30,7 +30,7 @@ def csi_sanity() -> str:
 
 @pytest.mark.timeout(BUILD_SECONDS)
 async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_sanity: str) -> None:
-    """Passed and skipped specs are those of docs/conformance.md, and none fails."""
+    """Passed and skipped specs are those of docs/development/conformance.md, and none fails."""
     node.vault.set_secret("contoso", "db-password", "s3cret")
     node.vault.grant("contoso", MACHINE)
     node.write_class("sanity", {"db-password": "db/password"})
@@ -74,7 +74,7 @@ async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_s
 
 
 def test_every_skipped_spec_has_a_reason() -> None:
-    """docs/conformance.md says why, for each group of skipped specs."""
+    """docs/development/conformance.md says why, for each group of skipped specs."""
     groups = f"\n{section('Skipped')}".split("\n### ")[1:]
     assert groups
     for group in groups:

@@ -179,8 +179,8 @@ def test_each_example_has_its_guide(mode: str) -> None:
 async def test_the_class_of_the_reference_delivers_its_secret(
     vault: DevVault, certificate: SelfSignedCertificate
 ) -> None:
-    """docs/azure.md begins with it; workload identity, an alias in a folder, and its mode."""
-    text = (ROOT / "docs" / "azure.md").read_text()
+    """The first example of docs/reference/azure.md: workload identity, alias in a folder, mode."""
+    text = (ROOT / "docs" / "reference" / "azure.md").read_text()
     shown = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert shown is not None
     _app(vault, certificate)

@@ -1,8 +1,8 @@
 """The suite of objects once more, with Microsoft's own clients as the writer and as the judge.
 
-No Key Vault that is not ours can be had from the package registries (docs/compatibility-azure.md
-tells what was asked). So that we do not test ourselves against ourselves only, what the provider
-reads here was written by the clients that Microsoft ships, and they read the same.
+No independent Key Vault emulator is available from package registries
+(docs/reference/compatibility-azure.md). Therefore Microsoft's own clients write what the provider
+reads here, and read the same values back.
 """
 
 from __future__ import annotations

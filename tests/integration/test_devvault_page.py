@@ -1,4 +1,4 @@
-"""docs/devvault.md: its commands, run as they are written, in their order."""
+"""docs/guides/devvault.md: its commands, run as they are written, in their order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from tests.fakes.cli import CommandResult, run_cli, start_cli
 
-PAGE = Path(__file__).parents[2] / "docs" / "devvault.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "devvault.md"
 TENANT = "11111111-0000-4000-8000-000000000000"
-CONSOLE = re.compile(r"^\$ keyferry (devvault .*)$", re.MULTILINE)
+CONSOLE = re.compile(r"^ *\$ keyferry (devvault .*)$", re.MULTILINE)
 TABLE = re.compile(r"`keyferry (devvault identity [^`]*)`")
 STDIN = {"set": "s3cret\n", "add-app": "s3cret\n"}
 

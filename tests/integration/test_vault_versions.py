@@ -166,7 +166,7 @@ async def test_without_the_right_versions_are_the_same_from_restart_to_restart(
     assert node.secret() is None
     assert 32 == len(node.key_file.read_bytes())
     assert f"{NAMESPACE}/{NAME}" in log.getvalue()
-    assert "versionKeys" in log.getvalue()
+    assert "versionHmac" in log.getvalue()
     assert "canary" not in log.getvalue()
     node.api.forbidden.clear()
     assert first != await node.version()

@@ -13,12 +13,12 @@ from tests.compat.vault_contents import UNKNOWN
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
-    "docs/compatibility.md": ("## Different on purpose",),
-    "docs/compatibility-azure.md": (
-        "## Objects: different on purpose",
-        "## Identities: different on purpose",
+    "docs/reference/compatibility.md": ("## Intentional differences",),
+    "docs/reference/compatibility-azure.md": (
+        "## Intentional differences: objects",
+        "## Intentional differences: authentication",
     ),
-    "docs/azure.md": ("## What differs from the upstream provider",),
+    "docs/reference/azure.md": ("## Differences from upstream",),
 }
 
 HERE = "compat/test_over_time.py"
@@ -30,15 +30,15 @@ SHARING = "integration/test_azure_sharing.py"
 CHOICE = "unit/providers/azure/auth/test_identity_params.py"
 
 ELSEWHERE = {
-    "calls to a vault": f"{SHARING}::test_these_never_share_and_the_same_do",
+    "requests to a vault": f"{SHARING}::test_these_never_share_and_the_same_do",
     "a vault that throttles or fails": (
         "integration/test_azure_throttle.py::test_one_identity_that_is_throttled_makes_the_others_wait"
     ),
-    "an object that is missing or refused": (
+    "an object that is missing or forbidden": (
         f"{SHARING}::test_one_bad_object_is_asked_for_once_however_many_pods_want_it"
     ),
-    "a change of a file's mode alone": f"{HERE}::test_a_mode_alone_is_written_by_ours",
-    "a repeated publish, rotation on": (
+    "a change of only a file's mode": f"{HERE}::test_a_mode_alone_is_written_by_ours",
+    "a repeated NodePublishVolume with rotation enabled": (
         f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours"
     ),
     "`providerName: mock_provider`, target `/tmp/csi/mount`": (
@@ -47,26 +47,28 @@ ELSEWHERE = {
     "a SecretProviderClassPodStatus": (f"{HERE}::test_a_status_of_ours_also_tells_of_the_refresh"),
     "after a failed first mount": f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours",
     "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
-    "a Secret that somebody else made": (
+    "a Secret created by someone else": (
         f"{HERE}::test_a_secret_of_somebody_else_is_left_alone_by_ours"
     ),
-    "repeated objects are fetched once, all at the same time": (
+    "duplicate objects are fetched once, and all objects concurrently": (
         f"{AZURE}/test_reading.py::test_one_object_in_two_files_is_fetched_once"
     ),
-    "an object that a pod of the same identity got in the last 15 s": (
+    "an object fetched for the same identity in the last 15 s": (
         "unit/resilience/test_fetcher.py::test_a_first_mount_takes_what_was_fetched_a_moment_ago"
     ),
-    "a mount without content": (
+    "a mounted but empty volume": (
         f"{CSI}::test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted"
     ),
-    "after a restart, the first repeat of a publish": (
+    "the first NodePublishVolume after a driver restart": (
         f"{CSI}::test_after_a_restart_the_volume_is_refreshed_at_once"
     ),
     "the path `.` from a provider": (
         f"{CSI}::test_the_path_dot_is_refused_and_does_not_empty_the_volume"
     ),
-    "two calls for one target": f"{CSI}::test_two_calls_for_one_target_never_interleave",
-    "an unpublish while a publish of the same target hangs": (
+    "concurrent calls for one target path": (
+        f"{CSI}::test_two_calls_for_one_target_never_interleave"
+    ),
+    "NodeUnpublishVolume while a publish of the same target hangs": (
         f"{CSI}::test_an_unpublish_does_not_wait_for_a_mount_that_hangs"
     ),
     "order of a first mount": (
@@ -75,18 +77,18 @@ ELSEWHERE = {
     "when the pod status is written": (
         "integration/test_pod_statuses.py::test_kubelet_is_answered_before_the_status_is_written"
     ),
-    "a pod status that the API refuses": (
+    "a pod status that the API server rejects": (
         f"{CSI}::test_a_record_that_cannot_be_written_does_not_fail_a_first_mount"
     ),
     "events": f"{CSI}::test_a_failed_first_mount_leaves_nothing_but_an_event",
-    "what a killed writer left (`..data_tmp`, a half-written folder)": (
+    "leftovers of an interrupted write (`..data_tmp`, a partial directory)": (
         "e2e/test_crash.py::test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm"
     ),
-    "a provider's socket where nobody listens": (
+    "a provider socket without a listener": (
         "integration/test_driver_external_providers.py"
         "::test_a_dead_socket_is_named_instead_of_waited_for"
     ),
-    "parameters of a class that begin with `csi.storage.k8s.io/`": (
+    "SecretProviderClass parameters that begin with `csi.storage.k8s.io/`": (
         "unit/driver/test_request.py::test_a_class_does_not_speak_for_kubelet"
     ),
     "`fsGroup` of the pod": (
@@ -98,27 +100,25 @@ ELSEWHERE = {
     "CSI socket": (
         "unit/net/test_sockets.py::test_a_socket_is_for_its_owner_only_from_its_first_moment"
     ),
-    "who issued whom": "unit/formats/certs/test_chain.py::test_a_name_is_not_enough",
-    "a chain that is not whole": (
+    "how issuers are matched": "unit/formats/certs/test_chain.py::test_a_name_is_not_enough",
+    "an incomplete chain": (
         "unit/formats/certs/test_chain.py::test_whatever_comes_the_leaf_is_first_and_nothing_is_lost"
     ),
-    "a certificate that comes twice": (
-        "unit/formats/certs/test_chain.py::test_duplicates_count_once"
-    ),
-    "versions of equal age": (
+    "a duplicate certificate": "unit/formats/certs/test_chain.py::test_duplicates_count_once",
+    "versions created at the same time": (
         "unit/providers/azure/test_versions.py::test_equally_old_ones_keep_the_order_of_the_list"
     ),
     "a secret with `kid` and no content type": (
         "unit/providers/azure/test_content.py::test_an_unknown_content_type_is_refused"
     ),
-    "a failed list of versions": (
+    "a failed version list request": (
         "unit/providers/azure/test_delivery.py::test_every_failure_is_named_whether_it_came_or_was_made_here"
     ),
-    "pages of a list on another host, or without end": (
+    "list pages on another host, or endless pagination": (
         "unit/providers/azure/test_keyvault_pages.py::test_a_page_of_another_host_is_not_asked_for"
     ),
     "`objectFormat: pkcs12`,": "unit/providers/azure/test_objects.py::test_pkcs12_is_text_or_bytes",
-    "a token of another service account than the pod's": (
+    "a token of a service account other than the pod's": (
         f"{PARAMS}::test_a_token_of_another_service_account_is_refused"
     ),
     "the environment (`IDENTITY_ENDPOINT`, `MSI_ENDPOINT`, ...)": (
@@ -128,19 +128,19 @@ ELSEWHERE = {
         f"{IDENTITIES}/test_arc.py::test_a_machine_with_the_arc_agent_asks_it_and_not_imds"
     ),
     "user-assigned identity on an Arc machine": f"{CHOICE}::test_an_arc_machine_has_no_id",
-    "two ids of a managed identity; a client secret beside a certificate": (
+    "two IDs of a managed identity, or a client secret and a certificate": (
         f"{CHOICE}::test_two_ids_disagree_by_name"
     ),
     "`userAssignedIdentityID` with a resource id": (
         f"{CHOICE}::test_a_managed_identity_by_each_of_its_ids"
     ),
-    "a failed answer of NMI": (
+    "a failed NMI response": (
         f"{IDENTITIES}/test_pod_identity.py::test_an_answer_of_nmi_without_token_and_client_is_none"
     ),
-    "server name of the token proxy": (
+    "TLS server name of the token proxy": (
         "unit/providers/azure/auth/test_sni.py::test_the_id_is_in_a_name_of_the_certificate"
     ),
-    "API server asked for that name": (
+    "API server used to discover that name": (
         f"{IDENTITIES}/test_identity_binding.py::test_a_wrong_server_name_does_not_reach_the_proxy"
     ),
     "first request to a vault": (
@@ -149,19 +149,19 @@ ELSEWHERE = {
     "a challenge for another tenant": (
         f"{IDENTITIES}/test_challenge.py::test_an_identity_of_another_tenant_is_refused_with_both_tenants"
     ),
-    "before the first token of an application": (
+    "requests before the first token of an application": (
         "integration/test_azure_token_requests.py::test_a_token_is_asked_for_as_by_azure_identity"
     ),
-    "a challenge of another authority": (
+    "a challenge from another authority": (
         "unit/providers/azure/auth/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
     ),
-    "Entra's refusals": (
+    "Entra errors": (
         f"{AZURE}/test_refused_identities.py::test_entra_refuses_and_the_code_is_explained"
     ),
-    "`AzureStackCloud` needs `cloudEnvFileName` in the class": (
+    "`AzureStackCloud` needs `cloudEnvFileName` in the SecretProviderClass": (
         f"{PARAMS}::test_azure_stack_names_its_file"
     ),
-    "the hosts of vaults must lie within `keyVaultEndpoint` of the file": (
+    "vault hosts must be within the file's `keyVaultEndpoint`": (
         "unit/providers/azure/test_clouds.py::test_the_file_of_azure_stack_is_read"
     ),
     "a second YAML document, a merge key or a tag in `objects` is an error": (
@@ -172,10 +172,10 @@ ELSEWHERE = {
 
 # Both sides refuse these with the same code; only ours does so before any call.
 SAME_END = {
-    "an empty `array` is an error of the class": "empty-array",
-    "an unknown `objectType` is an error before any call": "unknown-type",
-    "a name or version that no vault can hold is an error before any call": "impossible-name",
-    "`useVMManagedIdentity` beside `clientID` needs no service-account token": (
+    "an empty `array` is an error in the SecretProviderClass": "empty-array",
+    "an unknown `objectType` is an error before any request": "unknown-type",
+    "an impossible object name or version is an error before any request": "impossible-name",
+    "`useVMManagedIdentity` with `clientID` needs no service account token": (
         "client-id-beside-machine"
     ),
     "Kubernetes Secrets": "opaque",

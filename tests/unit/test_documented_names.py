@@ -13,8 +13,9 @@ from scripts.flags_page import page
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+OPERATIONS = DOCS / "operations"
 PAGES = (*ROOT.glob("*.md"), *DOCS.rglob("*.md"))
-MONITORING = (DOCS / "monitoring.md").read_text()
+MONITORING = (DOCS / "reference" / "metrics-and-events.md").read_text()
 _SERIES = re.compile(
     r"\b(Counter|Gauge|Histogram|GaugeMetricFamily|_by_vault)\(\s*(?:gates,\s*)?\"(\w+)\""
 )
@@ -30,8 +31,8 @@ def series() -> set[str]:
 
 
 def test_the_page_of_flags_is_in_step_with_the_code() -> None:
-    """Else: .venv/bin/python -m scripts.flags_page > docs/flags.md"""
-    assert page() == (DOCS / "flags.md").read_text()
+    """Else: .venv/bin/python -m scripts.flags_page > docs/reference/flags.md"""
+    assert page() == (DOCS / "reference" / "flags.md").read_text()
 
 
 def test_every_metric_is_on_the_page() -> None:
@@ -81,7 +82,7 @@ def test_every_heading_that_a_link_names_is_there(path: Path) -> None:
 
 def said() -> str:
     """All texts of the code, and the pages that are made of its messages."""
-    texts = [(DOCS / f"troubleshooting-{name}.md").read_text() for name in ("azure", "vault")]
+    texts = [(OPERATIONS / f"troubleshooting-{name}.md").read_text() for name in ("azure", "vault")]
     for module in (ROOT / "src" / "keyferry").rglob("*.py"):
         texts += [
             node.value
@@ -93,7 +94,7 @@ def said() -> str:
 
 def test_every_message_that_the_first_page_of_troubleshooting_quotes_is_said() -> None:
     """Words in capitals and dots stand for what differs."""
-    tables = (DOCS / "troubleshooting.md").read_text().partition("\n## A new version")[0]
+    tables = (OPERATIONS / "troubleshooting.md").read_text().partition("\n## A new version")[0]
     rows = re.findall(r"^\| (`.+?) \|", tables, re.MULTILINE)
     messages = [message for row in rows for message in re.findall(r"`([^`]{20,})`", row)]
     parts = {

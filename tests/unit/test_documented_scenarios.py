@@ -1,4 +1,4 @@
-"""The table of upstream's end-to-end list in docs/compatibility.md is whole, its tests real."""
+"""The table of upstream's end-to-end tests in docs/reference/compatibility.md is complete."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "compatibility.md"
+PAGE = ROOT / "docs" / "reference" / "compatibility.md"
 TESTS = ROOT / "tests" / "e2e" / "cluster"
-HEADING = "## Upstream's own end-to-end list"
+HEADING = "## Upstream's end-to-end tests"
 ENDS = {"passes", "not applicable"}
 
 

@@ -1,4 +1,4 @@
-"""docs/performance.md shows the figures of docs/performance.json, and no others."""
+"""docs/operations/performance.md shows the figures of performance.json, and no others."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from bench.readable import with_tables
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "operations"
 
 
 def test_the_tables_are_those_of_the_figures_beside_them() -> None:
-    """After `make bench`: python -m bench.readable .bench-output docs."""
+    """After `make bench`: python -m bench.readable .bench-output docs/operations."""
     page = (DOCS / "performance.md").read_text()
     results = json.loads((DOCS / "performance.json").read_text())["results"]
     assert page == with_tables(page, results)

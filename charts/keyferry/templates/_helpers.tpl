@@ -29,46 +29,46 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{- /* What cannot be meant is refused before anything is installed. */ -}}
+{{- /* Rejects invalid combinations of values before anything is installed. */ -}}
 {{- define "keyferry.check" -}}
 {{- if and .Values.syncSecret.enabled (not .Values.syncSecret.namespaces) (not .Values.syncSecret.clusterWide) -}}
-{{- fail "syncSecret.enabled: say where Secrets may be written: list the namespaces in syncSecret.namespaces, or set syncSecret.clusterWide=true for a right to every Secret of the cluster, as the upstream chart gives." -}}
+{{- fail "syncSecret.enabled: no namespace is permitted: list the namespaces in syncSecret.namespaces, or set syncSecret.clusterWide=true to grant access to every Secret of the cluster, like upstream's chart." -}}
 {{- end -}}
 {{- if and .Values.syncSecret.namespaces .Values.syncSecret.clusterWide -}}
-{{- fail "syncSecret.clusterWide gives a right to every Secret of the cluster, whatever syncSecret.namespaces lists: leave out syncSecret.namespaces, or syncSecret.clusterWide." -}}
+{{- fail "syncSecret.clusterWide grants access to every Secret of the cluster, so syncSecret.namespaces has no effect: remove syncSecret.namespaces or syncSecret.clusterWide." -}}
 {{- end -}}
-{{- if and .Values.versionKeys.create (not .Values.versionKeys.enabled) -}}
-{{- fail "versionKeys.create has no effect without versionKeys.enabled=true: leave out one of them." -}}
+{{- if and .Values.versionHmac.create (not .Values.versionHmac.enabled) -}}
+{{- fail "versionHmac.create has no effect without versionHmac.enabled=true: set versionHmac.enabled=true, or remove versionHmac.create." -}}
 {{- end -}}
 {{- if and (or .Values.syncSecret.namespaces .Values.syncSecret.clusterWide) (not .Values.syncSecret.enabled) -}}
-{{- fail "syncSecret.namespaces and syncSecret.clusterWide have no effect: set syncSecret.enabled=true too." -}}
+{{- fail "syncSecret.namespaces and syncSecret.clusterWide have no effect without syncSecret.enabled: also set syncSecret.enabled=true." -}}
 {{- end -}}
 {{- include "keyferry.checkMoved" . -}}
 {{- end -}}
 
-{{- /* Values of the charts of the original providers would have no effect here, or another one. */ -}}
+{{- /* Rejects values of upstream's provider charts that would have no effect or a different effect here. */ -}}
 {{- define "keyferry.checkMoved" -}}
 {{- if index .Values "secrets-store-csi-driver" -}}
-{{- fail "secrets-store-csi-driver: this is where the chart of the Azure provider has the values of the driver; here they are at the top: move what is below it there (docs/migrate.md)." -}}
+{{- fail "secrets-store-csi-driver: upstream's chart of the Azure provider nests the values of the driver; this chart has them at the top level: move the values below it there (docs/operations/migrate.md)." -}}
 {{- end -}}
 {{- if .Values.csi -}}
-{{- fail "csi: this is a value of the charts of Vault and OpenBao, whose provider runs in the driver here: leave it out, and write csi.extraArgs to linux.extraArgs (docs/migrate.md)." -}}
+{{- fail "csi: a value of upstream's charts of Vault and OpenBao; here their provider runs in the driver: remove it, and move csi.extraArgs to linux.extraArgs (docs/operations/migrate.md)." -}}
 {{- end -}}
 {{- if hasKey .Values "constructPEMChain" -}}
-{{- fail "constructPEMChain: a value of the chart of the Azure provider; here write linux.extraArgs: [--construct-pem-chain=false] or leave it out, for true is the default." -}}
+{{- fail "constructPEMChain: a value of upstream's chart of the Azure provider: set linux.extraArgs: [--construct-pem-chain=false] instead, or remove it (default: true)." -}}
 {{- end -}}
 {{- if hasKey .Values "writeCertAndKeyInSeparateFiles" -}}
-{{- fail "writeCertAndKeyInSeparateFiles: a value of the chart of the Azure provider; here write linux.extraArgs: [--write-cert-and-key-in-separate-files=true] or leave it out, for false is the default." -}}
+{{- fail "writeCertAndKeyInSeparateFiles: a value of upstream's chart of the Azure provider: set linux.extraArgs: [--write-cert-and-key-in-separate-files=true] instead, or remove it (default: false)." -}}
 {{- end -}}
 {{- if regexMatch "(provider-azure|csi-secrets-store/driver|vault-csi-provider|openbao-csi-provider)$" (.Values.linux.image.repository | default "") -}}
-{{- fail (printf "linux.image.repository: %s is the image of an original, which does not know the flags of Keyferry: leave linux.image out, or name an image of Keyferry." .Values.linux.image.repository) -}}
+{{- fail (printf "linux.image.repository: %s is an upstream image, which does not support Keyferry's flags: remove linux.image, or name a Keyferry image." .Values.linux.image.repository) -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* The Secrets with the keys of versions, of the providers that are built in, one a line. */ -}}
-{{- define "keyferry.versionKeys" -}}
-{{- if .Values.versionKeys.enabled -}}
-{{- range $provider, $name := .Values.versionKeys.secretNames -}}
+{{- /* Names of the Secrets with the HMAC keys of the built-in providers, one per line. */ -}}
+{{- define "keyferry.versionHmacSecrets" -}}
+{{- if .Values.versionHmac.enabled -}}
+{{- range $provider, $name := .Values.versionHmac.secretNames -}}
 {{- if has $provider $.Values.builtinProviders }}
 {{ $name }}
 {{- end }}

@@ -89,7 +89,7 @@ KEYS = ["openbao-csi-provider-hmac-key", "vault-csi-provider-hmac-key"]
 
 
 async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of_versions() -> None:
-    """By their names, in the namespace of the driver. Reasons are in docs/security.md."""
+    """By name, in the namespace of the driver. Reasons: docs/concepts/security-model.md."""
     manifests = await render({})
     assert rights(manifests, "ClusterRole", "secretproviderclasses-role") == {
         "secretproviderclasses": ["get", "list", "watch"],
@@ -106,7 +106,7 @@ async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of
     ("values", "rules", "flags"),
     [
         (
-            {"versionKeys": {"create": True, "secretNames": {"vault": "x"}}},
+            {"versionHmac": {"create": True, "secretNames": {"vault": "x"}}},
             [
                 {**SECRETS, "resourceNames": [KEYS[0], "x"], "verbs": ["get"]},
                 {**SECRETS, "verbs": ["create"]},
@@ -120,7 +120,7 @@ async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of
         ),
         ({"builtinProviders": ["azure"]}, [], set()),
         (
-            {"versionKeys": {"enabled": False}},
+            {"versionHmac": {"enabled": False}},
             [],
             {"--vault-hmac-secret-name=", "--openbao-hmac-secret-name="},
         ),
@@ -141,7 +141,7 @@ async def test_secrets_are_written_in_the_listed_namespaces_only() -> None:
     manifests = await render(
         {
             "syncSecret": {"enabled": True, "namespaces": ["shop", "web"]},
-            "versionKeys": {"enabled": False},
+            "versionHmac": {"enabled": False},
         }
     )
     assert [("Role", "shop"), ("Role", "web")] == [
@@ -165,7 +165,7 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
     ("values", "said"),
     [
         ({"syncSecret": {"enabled": True}}, "list the namespaces in syncSecret.namespaces"),
-        ({"syncSecret": {"namespaces": ["shop"]}}, "set syncSecret.enabled=true too"),
+        ({"syncSecret": {"namespaces": ["shop"]}}, "also set syncSecret.enabled=true"),
         ({"syncSecret": {"namespace": ["shop"]}}, "namespace"),
         (
             {"syncSecret": {"enabled": True, "namespaces": ["shop", "shop"]}},
@@ -173,20 +173,20 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
         ),
         (
             {"syncSecret": {"enabled": True, "namespaces": ["shop"], "clusterWide": True}},
-            "leave out syncSecret.namespaces, or syncSecret.clusterWide",
+            "remove syncSecret.namespaces or syncSecret.clusterWide",
         ),
         ({"linux": {"metricsAddr": 8095}}, "/linux/metricsAddr"),
         ({"linux": {"metricsAddr": "8095"}}, "/linux/metricsAddr"),
         ({"rotationPollInterval": "often"}, "rotationPollInterval"),
-        ({"fetch": {"reuse": "often"}}, "/fetch/reuse"),
-        ({"fetch": {"reused": "5s"}}, "reused"),
-        ({"vaults": {"burst": 0}}, "/vaults/burst"),
-        ({"versionKeys": {"enabled": False, "create": True}}, "leave out one of them"),
-        ({"versionKeys": {"secretNames": {"vault": "A_b"}}}, "/versionKeys/secretNames/vault"),
+        ({"cache": {"ttl": "often"}}, "/cache/ttl"),
+        ({"cache": {"ttls": "5s"}}, "ttls"),
+        ({"vaultLimits": {"burst": 0}}, "/vaultLimits/burst"),
+        ({"versionHmac": {"enabled": False, "create": True}}, "remove versionHmac.create"),
+        ({"versionHmac": {"secretNames": {"vault": "A_b"}}}, "/versionHmac/secretNames/vault"),
         ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
         ({"tokenRequests": ["aud"]}, "tokenRequests"),
-        ({"secrets-store-csi-driver": {"enableSecretRotation": True}}, "move what is below it"),
-        ({"csi": {"enabled": True}}, "write csi.extraArgs to linux.extraArgs"),
+        ({"secrets-store-csi-driver": {"enableSecretRotation": True}}, "move the values below it"),
+        ({"csi": {"enabled": True}}, "move csi.extraArgs to linux.extraArgs"),
         ({"constructPEMChain": False}, "[--construct-pem-chain=false]"),
         ({"writeCertAndKeyInSeparateFiles": True}, "--write-cert-and-key-in-separate-files=true"),
         (
@@ -203,20 +203,24 @@ async def test_values_that_cannot_be_meant_are_refused(values: Manifest, said: s
 async def test_how_vaults_are_spared_reaches_the_driver() -> None:
     """As flags; what says nothing leaves the flag out."""
     plain = container(await render({}))["args"]
-    assert [] == [flag for flag in plain if flag.startswith(("--fetch-", "--vault-"))]
+    assert [] == [
+        flag
+        for flag in plain
+        if flag.startswith(("--cache-", "--negative-", "--list-", "--vault-"))
+    ]
     values = {
-        "fetch": {"reuse": "5s", "refusals": "0", "memory": 16777216, "proofs": False},
-        "vaults": {"rate": 0, "burst": 7, "atOnce": 8},
+        "cache": {"ttl": "5s", "negativeTTL": "0", "maxBytes": 16777216, "listRevalidation": False},
+        "vaultLimits": {"qps": 0, "burst": 7, "maxConcurrency": 8},
     }
     given = container(await render(values))["args"]
     assert {
-        "--fetch-reuse=5s",
-        "--fetch-refusals=0",
-        "--fetch-memory=16777216",
-        "--fetch-proofs=false",
-        "--vault-rate=0",
+        "--cache-ttl=5s",
+        "--negative-cache-ttl=0",
+        "--cache-max-bytes=16777216",
+        "--list-revalidation=false",
+        "--vault-qps=0",
         "--vault-burst=7",
-        "--vault-at-once=8",
+        "--vault-max-concurrency=8",
     } == set(given) - set(plain)
 
 

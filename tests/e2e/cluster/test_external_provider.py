@@ -1,4 +1,4 @@
-"""Upstream's own end-to-end list, through a provider behind a socket (docs/compatibility.md).
+"""Upstream's end-to-end tests with an external provider (docs/reference/compatibility.md).
 
 The numbers are those of that page. Every call of every scenario must bring a token for each
 audience that the CSIDriver object asks for, else the provider refuses it.

@@ -1,6 +1,6 @@
 """Service-account tokens that a real API server makes for a pod, and a real server that takes them.
 
-Behaviour 10 of docs/compatibility-vault.md: an audience that kubelet sends no token for.
+Behaviour 10 of docs/reference/compatibility-vault.md: an audience that kubelet sends no token for.
 """
 
 from __future__ import annotations

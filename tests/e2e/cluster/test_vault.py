@@ -1,6 +1,6 @@
 """The end-to-end behaviours of the original Vault provider, on a real cluster with a real server.
 
-Numbered as in docs/compatibility-vault.md, which says what each of them is.
+Numbered as in docs/reference/compatibility-vault.md, which says what each of them is.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ async def test_11_versions_are_by_the_key_in_a_secret(bao: VaultCluster) -> None
 
 async def test_11_the_secret_is_made_again_after_it_was_deleted(bao: VaultCluster) -> None:
     """With another key, and so other versions; by a driver that may."""
-    await bao.install(versionKeys={"create": True}, **NO_OTHER_SECRETS)
+    await bao.install(versionHmac={"create": True}, **NO_OTHER_SECRETS)
     try:
         async with versioned_pods(bao, "new-key") as pods:
             first, old = await pods.version(), await bao.hmac_key()
@@ -365,7 +365,7 @@ async def test_11_without_a_right_to_the_secret_versions_outlive_the_driver(
     bao: VaultCluster,
 ) -> None:
     """By a key of the node, without an error of a mount."""
-    binding = "rolebinding/secretprovider-version-keys-rolebinding"
+    binding = "rolebinding/secretprovider-version-hmac-rolebinding"
     await bao.install(**NO_OTHER_SECRETS)
     await bao.installed.kubectl("delete", binding, IN_NAMESPACE)
     await bao.installed.restart_driver()

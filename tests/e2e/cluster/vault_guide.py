@@ -15,12 +15,12 @@ from tests.fakes.guides import GUIDES, commands, shell
 EXAMPLES = Path(__file__).parents[3] / "examples" / "vault"
 STEPS = (
     "1. Start a server",
-    "2. Let it know the cluster",
-    "3. A secret, a policy, a role",
-    "4. Class and pod",
-    "Other ways to log in",
-    "A user of a database for each pod",
-    "A certificate for each pod",
+    "2. Configure Kubernetes auth",
+    "3. Create a secret, a policy and a role",
+    "4. Create the SecretProviderClass and the pod",
+    "Other auth methods",
+    "Dynamic database credentials",
+    "Certificates",
 )
 PATIENT = "for i in $(seq 300); do bao status > /dev/null 2>&1 && break; sleep 0.1; done"
 """A person is slower than a server that starts; a script is not."""

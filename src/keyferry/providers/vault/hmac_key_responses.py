@@ -82,12 +82,12 @@ def _api_error(status: int, verb: str, secret: str) -> PlatformError:
             remedy = (
                 f"Make it once: head -c 32 /dev/urandom | kubectl create secret generic {name} "
                 f"--namespace {namespace} --from-file=key=/dev/stdin; or give the right to create "
-                "Secrets there (of the chart: versionKeys.create: true)."
+                "Secrets there (of the chart: versionHmac.create: true)."
             )
         case ((401 | 403), _):
             remedy = (
                 "Give the service account of Keyferry the right to get this Secret (of the chart: "
-                "versionKeys.enabled: true)."
+                "versionHmac.enabled: true)."
             )
         case _:
             remedy = "Look at the log of the Kubernetes API."

@@ -1,4 +1,4 @@
-"""docs/compatibility-azure.md: each check of upstream has an answer, and tests that exist."""
+"""docs/reference/compatibility-azure.md: each upstream check has an answer and existing tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[3]
-PAGE = TESTS.parent / "docs" / "compatibility-azure.md"
+PAGE = TESTS.parent / "docs" / "reference" / "compatibility-azure.md"
 ANSWERS = ("same", "differs: ", "not applicable: ", "not applicable to ")
 UNIT_LINES, E2E_LINES = 45, 12
 """How many lines upstream's tables have at least (azure, section 9)."""
@@ -15,7 +15,7 @@ UNIT_LINES, E2E_LINES = 45, 12
 
 def rows() -> Iterator[tuple[str, str, str]]:
     """Check, answer and tests of each row of the tables that compare tests."""
-    section = PAGE.read_text().partition("## What upstream tests")[2].partition("\n## ")[0]
+    section = PAGE.read_text().partition("## Upstream's tests")[2].partition("\n## ")[0]
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("|") and len(cells) == 3 and not line.startswith(("|---", "| upstream")):

@@ -1,4 +1,4 @@
-"""docs/troubleshooting-azure.md: made from the code, so that no message of it is out of date."""
+"""docs/operations/troubleshooting-azure.md is generated from the code and up to date."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from keyferry.providers.azure.auth.aadsts import EXPLANATIONS
 from scripts.troubleshooting_azure import page
 
-PAGE = Path(__file__).parents[4] / "docs" / "troubleshooting-azure.md"
+PAGE = Path(__file__).parents[4] / "docs" / "operations" / "troubleshooting-azure.md"
 
 
 def test_the_page_is_in_step_with_the_code() -> None:
-    """Else: .venv/bin/python -m scripts.troubleshooting_azure > docs/troubleshooting-azure.md"""
+    """To update the page, run the command in the docstring of scripts/troubleshooting_azure.py."""
     assert page() == PAGE.read_text()
 
 

@@ -53,7 +53,7 @@ def test_a_secret_without_key_is_named(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(403, "versionKeys.enabled"), (401, "versionKeys.enabled"), (500, "log of the Kubernetes")],
+    [(403, "versionHmac.enabled"), (401, "versionHmac.enabled"), (500, "log of the Kubernetes")],
 )
 def test_a_refusal_to_get_says_which_right_is_missing(status: int, said: str) -> None:
     with pytest.raises(PlatformError, match=rf"Secret {SECRET}: .* get it \({status}\)") as caught:
@@ -71,7 +71,7 @@ def test_a_refusal_to_create_says_how_to_make_it() -> None:
         "kubectl create secret generic vault-csi-provider-hmac-key --namespace kube-system"
         in caught.value.remedy
     )
-    assert "versionKeys.create" in caught.value.remedy
+    assert "versionHmac.create" in caught.value.remedy
 
 
 def test_the_secret_is_that_of_the_original() -> None:

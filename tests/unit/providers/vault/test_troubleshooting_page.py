@@ -1,4 +1,4 @@
-"""docs/troubleshooting-vault.md: made from the code, so that no message of it is out of date."""
+"""docs/operations/troubleshooting-vault.md is generated from the code and up to date."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from scripts.troubleshooting_vault import page
 
-PAGE = Path(__file__).parents[4] / "docs" / "troubleshooting-vault.md"
+PAGE = Path(__file__).parents[4] / "docs" / "operations" / "troubleshooting-vault.md"
 
 
 def test_the_page_is_in_step_with_the_code() -> None:
-    """Else: .venv/bin/python -m scripts.troubleshooting_vault > docs/troubleshooting-vault.md"""
+    """To update the page, run the command in the docstring of scripts/troubleshooting_vault.py."""
     assert page() == PAGE.read_text()
