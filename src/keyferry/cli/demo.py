@@ -91,7 +91,7 @@ class _Walk:
         self._unpublish()
         self._stop()
         self._say(f"\nDone in {time.perf_counter() - start:.1f} s.")
-        self._say('Next: "Try it by hand" in README.md.')
+        self._say('Next: "Mount a secret on your machine" in docs/getting-started.md.')
 
     def _start_vault(self) -> None:
         stage = self._stage
