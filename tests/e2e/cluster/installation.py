@@ -32,7 +32,7 @@ NAMESPACE = "kube-system"
 DRIVER = "app=secrets-store-csi-driver"
 ROTATION_SECONDS = 5
 REUSE_SECONDS = 15
-"""How old an answer of the vault may be with which a pod starts (docs/fetch-economy.md)."""
+"""The cache TTL of starting Pods (docs/concepts/caching-and-rate-limiting.md)."""
 AUDIENCES = (EXCHANGE_AUDIENCE, "aud1", "aud2")
 """Of the tokens that kubelet hands over with each call."""
 

@@ -1,4 +1,4 @@
-"""Kubernetes Secrets are kept as their class says, whatever happens (docs/secret-objects.md)."""
+"""Secrets are kept in sync with their SecretProviderClass (docs/concepts/secret-sync.md)."""
 
 from __future__ import annotations
 
