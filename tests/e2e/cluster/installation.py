@@ -32,7 +32,7 @@ NAMESPACE = "kube-system"
 DRIVER = "app=secrets-store-csi-driver"
 ROTATION_SECONDS = 5
 REUSE_SECONDS = 15
-"""The cache TTL of starting Pods (docs/concepts/caching-and-rate-limiting.md)."""
+"""Maximum age of cached content for a new pod (docs/concepts/caching-and-rate-limiting.md)."""
 AUDIENCES = (EXCHANGE_AUDIENCE, "aud1", "aud2")
 """Of the tokens that kubelet hands over with each call."""
 

@@ -91,7 +91,7 @@ KEYS = ["openbao-csi-provider-hmac-key", "vault-csi-provider-hmac-key"]
 
 
 async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of_versions() -> None:
-    """By name, in the namespace of the driver (docs/concepts/security-model.md)."""
+    """By name, in the namespace of the driver. Reasons: docs/concepts/security-model.md."""
     manifests = await render({})
     assert rights(manifests, "ClusterRole", "secretproviderclasses-role") == {
         "secretproviderclasses": ["get", "list", "watch"],

@@ -1,4 +1,4 @@
-"""Secrets are kept in sync with their SecretProviderClass (docs/concepts/secret-sync.md)."""
+"""Kubernetes Secrets stay in sync with their SecretProviderClass (docs/concepts/secret-sync.md)."""
 
 from __future__ import annotations
 
