@@ -78,7 +78,7 @@ def linked_files(text: str, source: str) -> set[str]:
 
 
 def expanded(nav: list[Any], pages: Iterable[str]) -> list[Any]:
-    """The navigation with each `folder/*` replaced by the other pages of that folder."""
+    """The navigation with each `folder/*` replaced by the pages of the folder without an entry."""
     named = set(_paths(nav))
     rest = sorted(set(pages) - named)
     return _expanded(nav, rest)
@@ -113,7 +113,7 @@ def _is_file(path: str) -> bool:
 
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages and files from outside docs/ (called by MkDocs)."""
-    from mkdocs.structure.files import File
+    from mkdocs.structure.files import File  # type: ignore[import-not-found]
 
     for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))

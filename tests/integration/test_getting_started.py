@@ -29,7 +29,7 @@ class Command:
 
     Attributes:
         line: the command.
-        output: the lines that the page shows below it; `...` stands for any text.
+        output: the lines that the page shows below it; `...` matches any text.
     """
 
     line: str

@@ -37,8 +37,8 @@ def test_linked_files_of_the_repository_are_found() -> None:
     assert {"deploy/x.yaml"} == linked_files(text, PAGE)
 
 
-def test_a_folder_in_the_navigation_stands_for_its_other_pages() -> None:
-    """In the order of their names; a page that is named elsewhere is not repeated."""
+def test_folder_pattern_expands_to_pages_without_an_entry() -> None:
+    """Sorted by name; a page with an entry of its own is not repeated."""
     pages = ["index.md", "adr/0002.md", "adr/0001.md", "adr/README.md", "guides/a.md"]
     nav = ["index.md", {"Guides": ["guides/*"]}, {"Decisions": ["adr/README.md", "adr/*"]}]
     assert [
