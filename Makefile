@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## Run the unit, integration and short fuzz tests. Needs only
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
 docs: $(DOCS_VENV)/.docs ## Build the documentation site in site/. Needs only Python.
-	@$(DOCS_VENV)/bin/mkdocs build --strict # without --quiet, which also hides the warnings from --strict
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # without --quiet, which also hides the warnings from --strict
 
 fuzz: $(VENV)/.dev ## Run the fuzz tests with 10,000 cases per test (fewer for slow tests) instead of 100.
 	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=$(FUZZ_PROFILE) -o timeout=1200 $(TEST_FLAGS)
