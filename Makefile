@@ -1,30 +1,35 @@
-# Every target does all of its own set-up. Python 3.11 or newer is the only thing needed for demo, test and check.
+# Each target installs what it needs. demo, test, docs and check need only Python 3.11 or newer.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SIDE_BY_SIDE := --numprocesses=auto --dist=worksteal
-# More than there are processors, because these mostly wait; the tests of a module share its servers.
+# More workers than CPUs, because these tests mostly wait. The tests of a module share its servers.
 MODULES_SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile
 FUZZ_PROFILE ?= thorough
+# The documentation tools have an environment of their own, because their pinned versions differ from those of the driver.
+DOCS_VENV := .venv-docs
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
+.PHONY: help demo test docs fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
-help: ## Show the targets.
+help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.runtime ## Walk through the whole system on this machine, in seconds.
+demo: $(VENV)/.runtime ## Run the complete flow on this machine: vault emulator, driver, volume, Secret, rotation.
 	@$(BIN)/keyferry demo $(DEMO_FLAGS)
 
-test: $(VENV)/.dev ## Run the tests that need Python alone.
+test: $(VENV)/.dev ## Run the unit, integration and short fuzz tests. Needs only Python.
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
-fuzz: $(VENV)/.dev ## Try what a hostile vault or class may say, 10,000 cases a test (fewer of the slow ones) instead of 100.
+docs: $(DOCS_VENV)/.docs ## Build the documentation site in site/. Needs only Python.
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # without --quiet, which also hides the warnings from --strict
+
+fuzz: $(VENV)/.dev ## Run the fuzz tests with 10,000 cases per test (fewer for slow tests) instead of 100.
 	@$(BIN)/python -m pytest tests/fuzz $(SIDE_BY_SIDE) --hypothesis-profile=$(FUZZ_PROFILE) -o timeout=1200 $(TEST_FLAGS)
 
-check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stubs. Changes nothing.
+check: $(VENV)/.dev docs ## Check formatting, lint, types, import layers, generated stubs and the documentation.
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/python -m mypy --no-error-summary
@@ -32,49 +37,49 @@ check: $(VENV)/.dev ## Format, lint, strict types, import layers, generated stub
 	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 	@scripts/proto.sh --check
 
-fix: $(VENV)/.dev ## Format, and mend what the linter can mend.
+fix: $(VENV)/.dev ## Format the code and apply the fixes of the linter.
 	@$(BIN)/ruff check --quiet --fix . || true
 	@$(BIN)/ruff format --quiet .
 
 proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.proto.
 	@scripts/proto.sh
 
-lock: $(VENV)/.dev ## Pin the dependencies anew.
+lock: $(VENV)/.dev ## Update the lock files.
 	@scripts/lock.sh
 
-e2e: e2e-machine e2e-cluster ## Run against real components (root, Debian and Go needed): conformance, kill -9, load, OpenBao, a Kubernetes.
+e2e: e2e-machine e2e-cluster ## Run the end-to-end tests with real components. Needs root, Debian or Ubuntu, and Go.
 
-e2e-machine: $(VENV)/.dev ## Run the part of it that needs no Kubernetes.
+e2e-machine: $(VENV)/.dev ## Run the end-to-end tests without Kubernetes: conformance, crashes, load, OpenBao.
 	@$(BIN)/python -m pytest tests/e2e $(MODULES_SIDE_BY_SIDE) $(TEST_FLAGS)
 
-e2e-cluster: e2e-kubernetes e2e-scenarios ## Run the part of it that needs a Kubernetes, which is built on the first use.
+e2e-cluster: e2e-kubernetes e2e-scenarios ## Run the end-to-end tests with Kubernetes, which is built on first use.
 
-e2e-kubernetes: $(VENV)/.dev ## Of these, run what needs parts of a Kubernetes, or one of its own: the store, the chart, Vault.
+e2e-kubernetes: $(VENV)/.dev ## Run the Kubernetes tests that start their own cluster or parts of it.
 	@$(BIN)/python -m pytest tests/e2e/cluster --cluster=own $(TEST_FLAGS)
 
-e2e-scenarios: $(VENV)/.dev ## Of these, run the scenarios on one cluster with Keyferry installed.
+e2e-scenarios: $(VENV)/.dev ## Run the Kubernetes tests that share one cluster with Keyferry installed.
 	@$(BIN)/python -m pytest tests/e2e/cluster --cluster=common $(TEST_FLAGS)
 
-cluster: $(VENV)/.dev ## Leave such a Kubernetes up for work by hand, until Ctrl-C.
+cluster: $(VENV)/.dev ## Start a single-node cluster with Keyferry and keep it running until Ctrl-C.
 	@$(BIN)/python -m tests.e2e.cluster
 
-compat: $(VENV)/.dev ## Run the Go originals and ours side by side on the same vault and API (root, Debian and Go needed).
+compat: $(VENV)/.dev ## Compare with upstream on the same vault and API. Needs the same as e2e.
 	@$(BIN)/python -m pytest tests/compat $(TEST_FLAGS)
 
-bench: $(VENV)/.dev ## Measure ours and the Go originals under the same loads (QUICK=1: three minutes; needs what compat needs).
+bench: $(VENV)/.dev ## Measure Keyferry and upstream under the same loads. QUICK=1: three minutes. Needs the same as e2e.
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(BENCH_FLAGS)
 
-soak: $(VENV)/.dev ## Rotate, fail and churn for MINUTES=30, and see whether anything grows.
+soak: $(VENV)/.dev ## Run a mixed load with failures for MINUTES=30 and check for growth.
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
-clean: ## Remove the local environment and every cache.
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output
+clean: ## Remove the local environments, the documentation site and all caches.
+	@rm -rf $(VENV) $(DOCS_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Keyferry needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
-	  { rm -rf $(VENV); echo "Could not make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	  { rm -rf $(VENV); echo "Could not create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runtime: requirements/runtime.lock pyproject.toml | $(BIN)/python
 	@echo "Installing Keyferry into $(VENV) ..."
@@ -83,6 +88,14 @@ $(VENV)/.runtime: requirements/runtime.lock pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.runtime
-	@echo "Installing the tools for development into $(VENV) ..."
+	@echo "Installing the development tools into $(VENV) ..."
 	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(DOCS_VENV)/.docs: requirements/docs.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "The documentation needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 docs"; exit 1; }
+	@echo "Installing the documentation tools into $(DOCS_VENV) ..."
+	@$(PYTHON) -m venv --clear $(DOCS_VENV)
+	@scripts/retry.sh $(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.lock
 	@touch $@

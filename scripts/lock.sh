@@ -9,3 +9,4 @@ compile() {
 compile --output-file requirements/runtime.lock pyproject.toml requirements/build.in
 compile --output-file requirements/dev.lock requirements/dev.in
 compile --output-file requirements/openbao.lock requirements/openbao.in
+compile --output-file requirements/docs.lock requirements/docs.in

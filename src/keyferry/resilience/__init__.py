@@ -1,4 +1,4 @@
-"""The economy of vault calls: nobody asks a vault for what somebody of the same identity holds.
+"""Resilience of vault calls: cache, single flight, rate limit, circuit breaker, retry. [pure]
 
-`fetcher` is the way in; docs/fetch-economy.md says how it works and how to tune it.
+`fetcher` is the entry point; docs/concepts/caching-and-rate-limiting.md explains the behaviour.
 """

@@ -97,7 +97,7 @@ class _Walkthrough:
         self._unpublish()
         self._stop()
         self._print(f"\nDone in {time.perf_counter() - start:.1f} s.")
-        self._print('Next: "Try it by hand" in README.md.')
+        self._print('Next: "Mount a secret on your machine" in docs/getting-started.md.')
 
     def _start_vault(self) -> None:
         stage = self._environment

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -311,3 +313,29 @@ async def test_the_plain_manifests_are_the_chart(tmp_path: Path) -> None:
     made = tmp_path / "keyferry.yaml"
     await asyncio.to_thread(subprocess.run, [ROOT / "scripts" / "deploy.sh", made], check=True)
     assert made.read_text() == (ROOT / "deploy" / "keyferry.yaml").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
+async def test_the_installation_commands_of_the_documentation_render(
+    page: str, tmp_path: Path
+) -> None:
+    """With the values file that the page shows, if there is one; the image is the one to build."""
+    text = (ROOT / page).read_text()
+    (command,) = re.findall(r"^ *\$ helm install (.*)$", text, re.MULTILINE)
+    values = re.findall(r"^( *)```yaml\n( *linux:\n.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    for _, block in values:
+        (tmp_path / "values.yaml").write_text(dedent(block))
+    helm = (await built_programs()).helm
+    arguments = command.replace("--values values.yaml", f"--values={tmp_path}/values.yaml").split()
+    run = await asyncio.to_thread(
+        subprocess.run,
+        [str(helm), "template", *arguments, "--kube-version=1.34.0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == run.returncode, run.stderr
+    manifests = [each for each in yaml.safe_load_all(run.stdout) if each]
+    (image,) = re.findall(r"podman push (\S+)", text)
+    assert image == container(manifests)["image"]
