@@ -36,7 +36,7 @@ PODS = 110
 """As many as kubelet lets onto a node."""
 ROTATION_SECONDS = 2
 ROTATION = ("--enable-secret-rotation", f"--rotation-poll-interval={ROTATION_SECONDS}s")
-FULL_RATE_LIMIT = ("--vault-rate=6000",)
+FULL_RATE_LIMIT = ("--vault-qps=6000",)
 """Two seconds stand for the two minutes of an interval, in which a vault's budget of 100 calls a
 second, the default, gains 12,000."""
 BIG_MESSAGES = ("--max-call-recv-msg-size=67108864",)

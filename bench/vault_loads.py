@@ -21,7 +21,7 @@ from tests.e2e.cluster.waiting import eventually
 
 RTT_MS = 20
 NODE_SECRETS = [f"node/s{number}" for number in range(NODE_OBJECTS)]
-LIST_REVALIDATION = {"proofs": (), "no_proofs": ("--fetch-proofs=false",)}
+LIST_REVALIDATION = {"proofs": (), "no_proofs": ("--list-revalidation=false",)}
 """What the figures are called with and without proofs, and the flags."""
 
 

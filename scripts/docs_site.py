@@ -30,7 +30,7 @@ def site_path(source: str, target: str) -> str | None:
     """Where the site has a file of the repository.
 
     Args:
-        source: path of the page in the site, such as `concepts/rotation.md`.
+        source: path of the page in the site, relative to the folder of the docs.
         target: link, relative to the file of the page in the repository.
 
     Returns:

@@ -68,7 +68,7 @@ async def running_bao_comparison(folder: Path) -> AsyncIterator[BaoComparison]:
                     f"--rotation-poll-interval={ROTATION_SECONDS}s",
                 ),
                 # The provider protocol does not tell a refresh from a first mount.
-                our_provider_flags=(f"--fetch-reuse={ROTATION_SECONDS * 500}ms",),
+                our_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
             )
             share_version_keys(folder)
             stacks = {pairing: await start_stack(pairing, ground) for pairing in BAO_PAIRINGS}

@@ -191,7 +191,7 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
                     "--max-call-recv-msg-size=67108864",
                 ),
                 # The provider protocol does not tell a refresh from a first mount.
-                our_provider_flags=(f"--fetch-reuse={ROTATION_SECONDS * 500}ms",),
+                our_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
                 provider_flags=("--write-cert-and-key-in-separate-files",),
             )
             started = [await start_stack(pairing, ground) for pairing in PAIRINGS]

@@ -55,8 +55,8 @@ async def test_no_canary_leaves_its_place(watched: Node, log_format: str) -> Non
         f"--log-format-json={'true' if log_format == 'json' else 'false'}",
         "--enable-secret-rotation",
         "--rotation-poll-interval=0",
-        "--fetch-reuse=0",  # each failure is the vault's
-        "--fetch-refusals=0",
+        "--cache-ttl=0",  # each failure is the vault's
+        "--negative-cache-ttl=0",
     )
     volumes = volumes_of_each_identity(node)
     for volume in volumes:

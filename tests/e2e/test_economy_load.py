@@ -129,7 +129,7 @@ async def test_a_mount_of_what_is_held_asks_nobody(node: Node, show: Show) -> No
 async def test_a_first_mount_takes_one_round_trip(node: Node, show: Show, objects: int) -> None:
     """All objects at once; the token and the connections are there."""
     prepare(node, objects, 1)
-    driver = await node.start_driver("--fetch-reuse=0s")
+    driver = await node.start_driver("--cache-ttl=0s")
     await driver.publish(node.volume("class-0"))
     seconds = []
     for number in range(20):

@@ -38,10 +38,10 @@ class Page:
                     return sample.value
         return None
 
-    async def fetches(self, how: str) -> float:
+    async def fetches(self, result: str) -> float:
         """How many fetches ended so."""
-        labels = {"vault": VAULT, "identity": "VmManagedIdentity", "how": how}
-        return await self.get("keyferry_fetches_total", **labels) or 0.0
+        labels = {"vault": VAULT, "identity": "VmManagedIdentity", "result": result}
+        return await self.get("keyferry_object_requests_total", **labels) or 0.0
 
     async def requests(self, outcome: str) -> float:
         """How many requests to the vault ended so."""
@@ -67,52 +67,53 @@ async def test_what_is_asked_shared_refused_and_given_back_is_told(node: Node) -
     """Two pods at once, one later, one that fails; with the last one nothing is held."""
     prepare(node)
     node.write_class("bad", {NAMES[0]: "good", "missing": "bad"})
-    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--fetch-reuse=3s")
+    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--cache-ttl=3s")
     page = Page(driver := await node.start_driver(*flags))
     assert (0.0, None) == (
-        await page.get("keyferry_held_bytes"),
+        await page.get("keyferry_cache_bytes"),
         await page.get("keyferry_oldest_content_age_seconds"),
     )
     volumes = [node.volume("app", pod=f"web-{number}") for number in range(3)]
     await asyncio.gather(*map(driver.publish, volumes[:2]))
-    assert 5.0 == await page.fetches("coalesced") + await page.fetches("reused")
+    assert 5.0 == await page.fetches("coalesced") + await page.fetches("hit")
     await driver.publish(volumes[2])
     assert (5.0, 10.0) == (
-        await page.fetches("asked"),
-        await page.fetches("coalesced") + await page.fetches("reused"),
+        await page.fetches("miss"),
+        await page.fetches("coalesced") + await page.fetches("hit"),
     )
     assert 5.0 == await page.requests("answered")
     await page.becomes(lambda age: (age or 0.0) > 1.0, "keyferry_oldest_content_age_seconds")
     for _ in range(2):
         with pytest.raises(grpc.aio.AioRpcError, match="missing"):
             await driver.publish(node.volume("bad", pod="bad"))
-    assert 1.0 == await page.fetches("refused")
+    assert 1.0 == await page.fetches("negative_hit")
     for volume in volumes:
         await driver.unpublish(volume)
     # The pods that failed use nothing either.
     assert await page.get("keyferry_oldest_content_age_seconds") is None
-    await page.becomes(lambda held: held == 0.0, "keyferry_held_bytes")
+    await page.becomes(lambda held: held == 0.0, "keyferry_cache_bytes")
     await driver.stop()
 
 
 async def test_a_vault_that_throttles_is_told_until_it_is_over(node: Node) -> None:
     """Who waits, for how long, and what is left."""
     prepare(node)
-    page = Page(driver := await node.start_driver("--fetch-reuse=0s"))
+    page = Page(driver := await node.start_driver("--cache-ttl=0s"))
     await driver.publish(node.volume("app", pod="first"))
-    assert 1400 < (await page.get("keyferry_vault_budget_left", vault=VAULT) or 0.0) <= 1500
+    assert 1400 < (await page.get("keyferry_vault_rate_limit_tokens", vault=VAULT) or 0.0) <= 1500
     node.vault.tune(throttle_per_second=1, retry_after_seconds=2)
     waits = asyncio.create_task(driver.publish(node.volume("app", pod="second")))
     await page.becomes(
-        lambda paused: 0 < (paused or 0) <= 2, "keyferry_vault_paused_seconds", vault=VAULT
+        lambda paused: 0 < (paused or 0) <= 2, "keyferry_vault_backoff_seconds", vault=VAULT
     )
-    await page.becomes(lambda waiting: (waiting or 0) >= 1, "keyferry_vault_waiting", vault=VAULT)
-    assert (await page.get("keyferry_vault_budget_left", vault=VAULT) or 0.0) <= 1.0
+    name = "keyferry_vault_queue_depth"
+    await page.becomes(lambda depth: (depth or 0) >= 1, name, vault=VAULT)
+    assert (await page.get("keyferry_vault_rate_limit_tokens", vault=VAULT) or 0.0) <= 1.0
     assert 1 <= await page.requests("throttled")
     node.vault.tune()
     await waits
-    await page.becomes(lambda paused: paused == 0, "keyferry_vault_paused_seconds", vault=VAULT)
-    assert 0.0 == await page.get("keyferry_vault_waiting", vault=VAULT)
+    await page.becomes(lambda paused: paused == 0, "keyferry_vault_backoff_seconds", vault=VAULT)
+    assert 0.0 == await page.get("keyferry_vault_queue_depth", vault=VAULT)
     assert (10.0, 0.0) == (await page.requests("answered"), await page.requests("failed"))
     await driver.stop()
 
@@ -120,7 +121,7 @@ async def test_a_vault_that_throttles_is_told_until_it_is_over(node: Node) -> No
 async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(node: Node) -> None:
     """Those of the same identity; the other one is told until when the vault is left alone."""
     prepare(node)
-    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--fetch-reuse=1s")
+    flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--cache-ttl=1s")
     page = Page(driver := await node.start_driver(*flags))
     runs = node.volume("app", pod="runs")
     await driver.publish(runs)
@@ -130,7 +131,7 @@ async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(no
     await driver.publish(starts)
     assert runs.files() == starts.files()
     assert 5.0 == await page.fetches("stale")
-    while (await page.get("keyferry_vault_left_alone", vault=VAULT)) != 1.0:
+    while (await page.get("keyferry_vault_circuit_breaker_open", vault=VAULT)) != 1.0:
         await driver.publish(node.volume("app", pod="starts"))
     assert 5 <= await page.requests("failed")
     node.vault.clear_faults()
@@ -147,5 +148,5 @@ async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(no
                 told.add(error.details() or "")
                 await asyncio.sleep(0.5)
     assert all(f"{VAULT} has given no answer since" in text for text in told)
-    assert 0.0 == await page.get("keyferry_vault_left_alone", vault=VAULT)
+    assert 0.0 == await page.get("keyferry_vault_circuit_breaker_open", vault=VAULT)
     await driver.stop()

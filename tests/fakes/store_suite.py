@@ -331,7 +331,7 @@ class StoreContract:
     async def test_an_event_can_be_about_a_class(self, peer: StorePeer) -> None:
         """`kubectl describe secretproviderclass` shows it."""
         about = ClassRef("shop", "web", "class-uid")
-        await peer.store.record_event(Event(about, EventType.WARNING, "SecretClaimed", "x"))
+        await peer.store.record_event(Event(about, EventType.WARNING, "SecretConflict", "x"))
         [found] = await peer.events()
         assert {
             "apiVersion": "secrets-store.csi.x-k8s.io/v1",

@@ -69,7 +69,10 @@ def read_through_links(root: Path) -> dict[str, bytes]:
 
 
 def layout_problems(root: Path) -> list[str]:
-    """How the folder differs from the layout of driver-wire, section 4.3; nothing when it is it."""
+    """How the folder differs from upstream's layout; nothing when it is it.
+
+    Source: docs/reference/upstream-driver.md#volume-layout
+    """
     shown = current_dir(root)
     problems = [] if TIMESTAMPED_DIR.fullmatch(shown) else [f"..data leads to {shown}"]
     tops = {path.split("/")[0] for path in read_tree(root / shown)}

@@ -218,7 +218,7 @@ async def test_the_age_of_the_content_is_of_what_the_class_names_now(tmp_path: P
 
 
 async def test_proofs_can_be_switched_off(tmp_path: Path) -> None:
-    """By --fetch-proofs=false."""
+    """By --list-revalidation=false."""
     async with node_of(tmp_path, "get", "list", proofs=False) as node:
         assert (0, 20) == await node.refresh()
 

@@ -1,8 +1,11 @@
-"""The end-to-end checks of the upstream provider, through the whole driver (azure, section 9).
+"""The end-to-end checks of the upstream provider, through the whole driver.
 
 The vault, the classes and what is expected are those of upstream's suite: the driver with rotation
 and Secrets, workload identity unless a check says otherwise. What only a cluster can show is in
 tests/e2e/cluster.
+
+Source: https://github.com/Azure/secrets-store-csi-driver-provider-azure/tree/v1.8.2/test/e2e
+Source: docs/reference/upstream-azure-provider.md#upstream-tests
 """
 
 from __future__ import annotations

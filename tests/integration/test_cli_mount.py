@@ -108,7 +108,7 @@ async def test_a_vault_is_asked_no_faster_than_told(tmp_path: Path, vault: DevVa
     path.write_text(head + entries)
     dev = ("--dev-vault", tmp_path / "devvault")
 
-    done = await run_cli("mount", path, tmp_path / "target", "--vault-rate=2", *dev)
+    done = await run_cli("mount", path, tmp_path / "target", "--vault-qps=2", *dev)
 
     assert 0 == done.exit_code, done.stderr
     assert (7, 0) == (vault.count(RequestKind.SECRET, status=200), vault.count(status=429))

@@ -1,4 +1,8 @@
-"""The driver over its CSI socket: each row of driver-wire 1.4 to 1.7, and the story of a volume."""
+"""The driver over its CSI socket: each step of upstream's node service, and the story of a volume.
+
+Source: docs/reference/upstream-driver.md#nodepublishvolume
+Source: docs/reference/upstream-driver.md#nodeunpublishvolume
+"""
 
 from __future__ import annotations
 

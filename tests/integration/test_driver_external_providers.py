@@ -1,4 +1,7 @@
-"""Providers behind sockets, as they are installed for the upstream driver (driver-wire, 2)."""
+"""Providers behind sockets, as they are installed for the upstream driver.
+
+Source: docs/reference/upstream-provider-protocol.md#messages
+"""
 
 from __future__ import annotations
 

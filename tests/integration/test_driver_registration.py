@@ -62,7 +62,10 @@ async def page(driver: Process, path: str) -> tuple[int, str]:
 
 
 async def test_kubelet_learns_name_socket_and_version(short_path: Path) -> None:
-    """The values that kubelet needs of a CSI driver (driver-wire, section 5.2)."""
+    """The values that kubelet needs of a CSI driver.
+
+    Source: docs/reference/upstream-driver.md#plugin-registration
+    """
     flags = "--kubelet-registration-path=/var/lib/kubelet/plugins/csi-secrets-store/csi.sock"
     async with registering(short_path, flags) as (_, kubelet):
         assert (

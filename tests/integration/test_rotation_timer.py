@@ -81,7 +81,7 @@ async def test_a_volume_is_refreshed_without_kubelet(node: Node) -> None:
         "keyferry_object_rotations_total"
     )
     held = {"namespace=shop object=secret/a spc=web version=v2": 1.0}
-    assert held == node.driver.metric_values("keyferry_object_volumes")
+    assert held == node.driver.metric_values("keyferry_object_version_volumes")
     before = node.driver.clock.now
     await refreshed(node, 3)
     assert INTERVAL - 1 <= node.driver.clock.now - before <= INTERVAL + 1

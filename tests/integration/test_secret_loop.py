@@ -242,7 +242,7 @@ async def test_of_two_classes_the_first_keeps_the_secret(node: Node, api: KubeAp
     await node.publish("web")
     await node.publish("late", "late-0")
     assert {"value": "1"} == node.secret_values("db")
-    told = await node.events("SecretClaimed")
+    told = await node.events("SecretConflict")
     assert told[0].startswith(
         "SecretProviderClass late: Secret db belongs to SecretProviderClass w"
     )

@@ -23,7 +23,10 @@ NAME = VAULT.default_hmac_secret
 OBJECT = entry("object-one", "path/one", secretKey="the-key")
 KEY = b"a" * 32
 VERSION = "0uxNScp43Aguz265wy8cT0ZY51xzck4wZX4bovLmYTI="
-"""Of `OBJECT` with the content `bar` by `KEY` (vault.md, section 1.9)."""
+"""Of `OBJECT` with the content `bar` by `KEY`.
+
+Source: docs/reference/upstream-vault-provider.md#object-versions
+"""
 
 
 @dataclass

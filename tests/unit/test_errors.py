@@ -61,7 +61,10 @@ def test_the_codes_bear_the_names_and_numbers_of_grpc(code: Code) -> None:
 
 
 def test_the_reasons_are_those_that_dashboards_of_upstream_know() -> None:
-    """The `error_type` labels of driver-wire, section 2.7, and the one of secretObjects."""
+    """The `error_type` labels of upstream, and the one of secretObjects.
+
+    Source: docs/reference/upstream-driver.md#error-types
+    """
     assert {
         "FailedToMount",
         "FailedToEnsureMountPoint",

@@ -105,7 +105,7 @@ class _MountOptions:
     help="DEVELOPMENT: use the running `keyferry devvault` with its data in DIR, not the cloud.",
 )
 @click.option(
-    "--vault-rate",
+    "--vault-qps",
     type=click.FloatRange(min=0),
     default=ResilienceSettings().qps,
     show_default=True,
@@ -122,7 +122,7 @@ def mount(
     credentials: Path | None,
     tokens: Path | None,
     dev_vault: Path | None,
-    vault_rate: float,
+    vault_qps: float,
     **values: FlagValue,
 ) -> None:
     """Mount what the SecretProviderClass in CLASS.yaml names at TARGET, on this machine.
@@ -142,7 +142,7 @@ def mount(
         tokens,
         dev_vault,
         settings,
-        vault_rate,
+        vault_qps,
     )
     asyncio.run(_mount(job, interval=interval if watch else None))
 

@@ -95,7 +95,7 @@ def provider_command(name: str) -> ProviderCommand:
             raise KeyError(name)
 
 
-# --- Azure (azure.md, section 6.1) ---
+# --- Azure (docs/reference/upstream-azure-provider.md#flags) ---
 
 
 def _azure_flags() -> tuple[GoFlag, ...]:
@@ -149,7 +149,7 @@ def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
     )
 
 
-# --- Vault and OpenBao (vault.md, sections 1.2 and 3) ---
+# --- Vault and OpenBao (docs/reference/upstream-vault-provider.md#flags) ---
 
 
 def _vault_command(product: Product) -> ProviderCommand:

@@ -1,7 +1,11 @@
-"""The CSI services Identity, Controller and Node (driver-wire, sections 1.2 to 1.7).
+"""The CSI services Identity, Controller and Node.
 
 Here calls enter and leave: messages become requests, errors become statuses, and each failure is
 logged once.
+
+Source: docs/reference/upstream-driver.md#csi-services
+Source: docs/reference/upstream-driver.md#nodepublishvolume
+Source: docs/reference/upstream-driver.md#nodeunpublishvolume
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 """A provider behind a socket, which speaks the v1alpha1 protocol.
 
-Source: driver-wire, sections 2.3 to 2.8.
+Source: docs/reference/upstream-provider-protocol.md#provider-lookup
+Source: docs/reference/upstream-provider-protocol.md#client-settings
+Source: docs/reference/upstream-provider-protocol.md#mount-request
+Source: docs/reference/upstream-provider-protocol.md#mount-response
+Source: docs/reference/upstream-provider-protocol.md#version-and-health
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Finds the provider that a class names: built into this process, or behind a socket.
 
-Source: driver-wire, section 2.3.
+Source: docs/reference/upstream-provider-protocol.md#provider-lookup
 """
 
 from __future__ import annotations

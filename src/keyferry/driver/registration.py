@@ -1,8 +1,10 @@
-"""Registration with kubelet, by the driver itself (driver-wire, section 5.2).
+"""Registration with kubelet, by the driver itself.
 
 Kubelet watches a folder for sockets of plugins, asks each what it is, and tells it whether it took
 it. A socket that goes is a plugin that goes. Kubelet looks through the folder anew when it starts,
 so a socket that stays is found again; one that was swept away is made anew.
+
+Source: docs/reference/upstream-driver.md#plugin-registration
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A publish call, parsed once, and the provider call that it becomes. [pure]
 
-Source: driver-wire, sections 1.3 and 1.4 (steps 1 to 5 and 14).
+Source: docs/reference/upstream-driver.md#publish-request
+Source: docs/reference/upstream-driver.md#nodepublishvolume
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What `keyferry driver` can be told (driver.md, section 6.1). [pure]"""
+"""What `keyferry driver` can be told. [pure]
+
+Source: docs/reference/upstream-driver.md#flags
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The rules for a file path inside a volume. [pure]
 
-Source: driver-wire, section 4.1. Two rules are ours: the path `.` and a NUL byte are refused,
-    because upstream lets the first through and it then empties the mount, and the second fails only
-    in the middle of writing.
+Two rules are ours: the path `.` and a NUL byte are refused, because upstream lets the first through
+and it then empties the mount, and the second fails only in the middle of writing.
+
+Source: docs/reference/upstream-driver.md#file-paths
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What plain scalars of YAML mean where a format keeps their types. [pure]
 
-Source: vault, section 1.5 (the rules of Go's yaml.v3). `yes`, `no`, `on` and `off` are texts, so
-are numbers of base sixty; a date is the text of its moment; a number in quotes is a text.
+The rules are those of Go's yaml.v3. `yes`, `no`, `on` and `off` are texts, so are numbers of base
+sixty; a date is the text of its moment; a number in quotes is a text.
+
+Source: docs/reference/upstream-vault-provider.md#yaml-scalars
 """
 
 from __future__ import annotations

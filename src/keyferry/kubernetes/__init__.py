@@ -1,8 +1,9 @@
 """The object store: where classes are read and Secrets, pod statuses and events are written.
 
 The engine knows only this interface. Behind it stands the Kubernetes API or a folder of YAML
-(`manifests`). The objects are the upstream ones, reduced to what Keyferry sets (reference:
-driver-wire, section 3).
+(`manifests`). The objects are the upstream ones, reduced to what Keyferry sets.
+
+Source: docs/reference/upstream-driver.md#custom-resources
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The SecretProviderClass as a manifest. [pure]
 
-Source: driver-wire, section 3.1. Unknown fields are ignored, as the API server prunes them; a wrong
-type is an error, as the API server refuses it.
+Unknown fields are ignored, as the API server prunes them; a wrong type is an error, as the API
+server refuses it.
+
+Source: docs/reference/upstream-driver.md#secretproviderclass
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The rules for the names of Kubernetes objects, which are also safe as names of files. [pure]
 
-Source: Kubernetes, "Object Names and IDs": a DNS-1123 label for namespaces, a DNS-1123 subdomain
-for the rest.
+A DNS-1123 label for namespaces, a DNS-1123 subdomain for the rest.
+
+Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """Secrets, pod statuses and events as Kubernetes manifests. [pure]
 
-Source: driver-wire, section 3.3, and driver.md, sections 4.6 and 4.9. What is read here was written
-here, but a person may have changed it since: a wrong type raises `FieldTypeError`.
+What is read here was written here, but a person may have changed it since: a wrong type raises
+`FieldTypeError`.
+
+Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
+Source: docs/reference/upstream-driver.md#secret-writes
+Source: docs/reference/upstream-driver.md#events
 """
 
 from __future__ import annotations

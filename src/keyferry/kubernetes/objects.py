@@ -101,7 +101,7 @@ class OwnerReference:
 class PodStatus:
     """A SecretProviderClassPodStatus: which versions one volume of one pod holds.
 
-    Source: driver-wire, section 3.3.
+    Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 
     Attributes:
         uid: of the object; "" before the store gave one.

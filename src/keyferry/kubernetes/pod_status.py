@@ -1,6 +1,6 @@
 """The SecretProviderClassPodStatus of one volume. [pure]
 
-Source: driver-wire, section 3.3.
+Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 `MountCall` goes in, `MountResult` comes out; a provider is anything with `async mount(call) ->
 result`. A built-in provider takes and returns these values as they are. Over a socket they travel
 as the v1alpha1 provider protocol; the four codec functions below are the only place that knows that
-form (reference: driver-wire, section 2).
+form.
 
 Nothing secret is in a `repr`: the contents of files, the attributes (they hold service-account
 tokens) and the secrets are left out of it.
+
+Source: docs/reference/upstream-provider-protocol.md#messages
 """
 
 from __future__ import annotations
@@ -188,7 +190,9 @@ def encode_result(result: MountResult) -> wire.MountResponse:
 
 
 def decode_result(message: wire.MountResponse, *, provider: str) -> MountResult:
-    """The result in `message`, checked in the order of driver-wire, section 2.6.
+    """The result in `message`, checked in upstream's order.
+
+    Source: docs/reference/upstream-provider-protocol.md#mount-response
 
     Args:
         message: the reply of a provider.

@@ -1,7 +1,9 @@
 """The gRPC front of any built-in provider, for clusters that run another driver.
 
 Beside the provider protocol there is the health service that upstream's providers have
-(grpc.health.v1, azure, section 0): Check says SERVING, Watch and List are not there.
+(grpc.health.v1): Check says SERVING, Watch and List are not there.
+
+Source: docs/reference/upstream-azure-provider.md#grpc-services
 """
 
 from __future__ import annotations

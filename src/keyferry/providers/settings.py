@@ -1,6 +1,10 @@
 """What the built-in providers can be told by flags. [pure]
 
-Source: azure, sections 2.6, 3 and 6.1. A provider reads what concerns it and ignores the rest.
+A provider reads what concerns it and ignores the rest.
+
+Source: docs/reference/upstream-azure-provider.md#identity-binding
+Source: docs/reference/upstream-azure-provider.md#clouds
+Source: docs/reference/upstream-azure-provider.md#flags
 """
 
 from __future__ import annotations

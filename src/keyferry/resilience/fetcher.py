@@ -188,12 +188,12 @@ class Fetcher:
         if answer is not None and self._freshness.is_fresh(
             answer.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
         ):
-            count("reused")
+            count("hit")
             value: T = answer.value
         else:
             refusal = self._negative_cache.get(key, now)
             if refusal is not None:
-                count("refused")
+                count("negative_hit")
                 raise copy_without_traceback(refusal) from refusal.__cause__
             proof = revalidate if purpose is Purpose.REFRESH else None
             try:
@@ -349,10 +349,10 @@ class Fetcher:
         held = self._cache.revalidatable(key, now=asked)
         try:
             if held and request.revalidate and await request.revalidate(held.value, caller):
-                request.count("unchanged")
+                request.count("revalidated")
                 self._cache.mark_validated(key, validated_at=asked)
                 return held.value
-            request.count("asked")
+            request.count("miss")
             value = await request.load(caller)
         except KeyferryError as error:
             if self._negative_cache.put(key, error, self._clock.monotonic()):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RequestOutcome = Literal["answered", "throttled", "failed"]
 """How one request ended."""
-CacheResult = Literal["asked", "coalesced", "reused", "unchanged", "refused", "stale"]
+CacheResult = Literal["miss", "coalesced", "hit", "revalidated", "negative_hit", "stale"]
 """How a fetch got its answer: asked the vault, joined who was asking, took what was held, took it
 after the vault proved that nothing has changed, was told a refusal that is remembered; and, after
 it asked or joined in vain, took what was held although it is older than it may be."""
@@ -64,15 +64,15 @@ class ResilienceMetrics:
         )
         self._object_requests = _CounterFamily(
             Counter(
-                "keyferry_fetches",
+                "keyferry_object_requests",
                 "Objects that mounts asked for, by how each was got",
-                ["vault", "identity", "how"],
+                ["vault", "identity", "result"],
                 registry=self.registry,
             )
         )
         self._list_requests = _CounterFamily(
             Counter(
-                "keyferry_lists",
+                "keyferry_vault_list_requests",
                 "Lists that were asked for to spare refreshes their calls, by how each ended",
                 ["vault", "identity", "outcome"],
                 registry=self.registry,
@@ -131,30 +131,30 @@ class _StateCollector(Collector):
         gates = self._fetcher.limiters()[:MAX_VAULT_SERIES]
         yield _by_vault(
             gates,
-            "keyferry_vault_waiting",
+            "keyferry_vault_queue_depth",
             "Requests that wait for their turn",
             [float(gate.queue_depth) for gate in gates],
         )
         yield _by_vault(
             gates,
-            "keyferry_vault_budget_left",
+            "keyferry_vault_rate_limit_tokens",
             "Requests that may be made at once",
             [gate.rate_limit_tokens for gate in gates],
         )
         yield _by_vault(
             gates,
-            "keyferry_vault_paused_seconds",
+            "keyferry_vault_backoff_seconds",
             "For how long the vault wants no request, because it throttles",
             [max(0.0, gate.backoff_until - gate.clock.monotonic()) for gate in gates],
         )
         yield _by_vault(
             gates,
-            "keyferry_vault_left_alone",
+            "keyferry_vault_circuit_breaker_open",
             "1 while the vault is not asked because it fails",
             [float(gate.is_circuit_open) for gate in gates],
         )
         yield GaugeMetricFamily(
-            "keyferry_held_bytes", "Answers held in memory", value=self._fetcher.cache_bytes
+            "keyferry_cache_bytes", "Answers held in memory", value=self._fetcher.cache_bytes
         )
         age = self._fetcher.oldest_content_age
         if age is not None:

@@ -95,7 +95,7 @@ def permit_timeout_error(
     """The turn of a call did not come in `call_timeout` seconds."""
     return VaultThrottledError(
         f"a call to {host} waited {call_timeout:g} s for its turn and {others} others still wait",
-        f"This node makes {qps:g} calls a second to one vault at the most (--vault-rate), and "
+        f"This node makes {qps:g} calls a second to one vault at the most (--vault-qps), and "
         "fewer while the vault throttles: ask for fewer objects or spread them over vaults.",
     )
 

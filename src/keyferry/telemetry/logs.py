@@ -1,10 +1,12 @@
 """Logs: one line an event on standard error, as text in the shape of klog or as JSON.
 
 Upstream's tooling greps for lines that begin with `E`, and log pipelines know the JSON keys
-`level`, `timestamp`, `caller` and `message` (driver.md, section 6.2). What is logged are names,
-versions, durations and stages: the callers hand over nothing else, and nothing in Keyferry logs a
-request or a file as a whole. The keys are upstream's where it has one: `pod`, `spc`, `secret`,
-`targetPath`, `volumeId`, `provider`; `stage`, `object` and `error` say where and why a call failed.
+`level`, `timestamp`, `caller` and `message`. What is logged are names, versions, durations and
+stages: the callers hand over nothing else, and nothing in Keyferry logs a request or a file as a
+whole. The keys are upstream's where it has one: `pod`, `spc`, `secret`, `targetPath`, `volumeId`,
+`provider`; `stage`, `object` and `error` say where and why a call failed.
+
+Source: docs/reference/upstream-driver.md#logs
 """
 
 from __future__ import annotations

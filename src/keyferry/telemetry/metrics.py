@@ -1,4 +1,7 @@
-"""The metrics, under the names and labels of the upstream driver (driver.md, section 6.3)."""
+"""The metrics, under the names and labels of the upstream driver.
+
+Source: docs/reference/upstream-driver.md#metrics
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ class SecretMetrics:
             registry=registry,
         )
         self._managed = Gauge(
-            "keyferry_secrets_kept",
+            "keyferry_managed_secrets",
             "Kubernetes Secrets that this node looks after",
             ["os_type"],
             registry=registry,
@@ -196,7 +199,7 @@ class _ObjectVersionVolumes(Collector):
     @staticmethod
     def _family() -> GaugeMetricFamily:
         return GaugeMetricFamily(
-            "keyferry_object_volumes",
+            "keyferry_object_version_volumes",
             "Volumes of this node that hold a version of an object",
             labels=["os_type", "namespace", "spc", "object", "version"],
         )
@@ -274,7 +277,7 @@ class Metrics:
             registry=registry,
         )
         self._tls_verification_disabled = Gauge(
-            "keyferry_unverified_vault",
+            "keyferry_vault_tls_verification_disabled",
             "1 for each vault whose TLS certificate was not verified, as its class asks",
             ["os_type", "vault"],
             registry=registry,

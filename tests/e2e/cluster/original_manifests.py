@@ -1,7 +1,9 @@
 """What the plain manifests of the original Vault provider install, with our image in their place.
 
-Source: vault, section 1.12. Names, rights, arguments and probes are theirs; changed are the
-image, the folders of this machine, and what the server of the test needs to be trusted.
+Names, rights, arguments and probes are theirs; changed are the image, the folders of this machine,
+and what the server of the test needs to be trusted.
+
+Source: docs/reference/upstream-vault-provider.md#plain-manifests
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ async def test_of_two_classes_that_claim_one_secret_the_first_keeps_it(shop: Nam
 
 async def _claimed(shop: Namespace, name: str, other: str) -> None:
     async def told() -> bool | None:
-        events = (await shop.get("events", "--field-selector=reason=SecretClaimed"))["items"]
+        events = (await shop.get("events", "--field-selector=reason=SecretConflict"))["items"]
         about = [(each["involvedObject"]["name"], each["message"]) for each in events]
         assert any(name == named and other in said for named, said in about), f"{about}"
         return True

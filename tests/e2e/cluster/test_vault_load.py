@@ -44,7 +44,7 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
         driver = await node.start_driver(
             "--enable-secret-rotation",
             f"--rotation-poll-interval={INTERVAL_SECONDS}s",
-            "--fetch-proofs=false",
+            "--list-revalidation=false",
         )
         volumes = [_volume(node, number, tokens[number % ROLES]) for number in range(PODS)]
 

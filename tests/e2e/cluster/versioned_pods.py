@@ -63,7 +63,10 @@ async def versioned_pods(bao: VaultCluster, name: str) -> AsyncIterator[Versione
 
 
 def version_by(key: bytes, wanted: Entry, content: str) -> str:
-    """The version that the original gives (vault.md, section 1.9)."""
+    """The version that the original gives.
+
+    Source: docs/reference/upstream-vault-provider.md#object-versions
+    """
     configuration = {
         "ObjectName": wanted["objectName"],
         "SecretPath": wanted["secretPath"],

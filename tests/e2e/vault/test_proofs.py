@@ -78,13 +78,15 @@ class RefreshedPod:
         lists = sum(one.operation == "list" for one in asked)
         return lists, len(asked) - lists
 
-    def fetches(self, how: str) -> float:
+    def fetches(self, result: str) -> float:
         """How many fetches ended so."""
         assert self.fetcher is not None
         total = 0.0
         for family in self.fetcher.metrics.registry.collect():
             for sample in family.samples:
-                if sample.name == "keyferry_fetches_total" and sample.labels["how"] == how:
+                if sample.name != "keyferry_object_requests_total":
+                    continue
+                if sample.labels["result"] == result:
                     total += sample.value
         return total
 
@@ -135,8 +137,8 @@ async def test_one_list_proves_that_nothing_has_changed(
     async with running_pod(vault, signer, "same/", listing("same/")) as pod:
         assert [(1, 0)] * 4 == [await pod.refresh() for _ in range(4)]
         assert [f"first {name}".encode() for name in NAMES] == await pod.mount()
-        assert 48 == pod.fetches("unchanged") + pod.fetches("reused") - len(NAMES)
-        assert 12 == pod.fetches("asked")
+        assert 48 == pod.fetches("revalidated") + pod.fetches("hit") - len(NAMES)
+        assert 12 == pod.fetches("miss")
 
 
 async def test_every_kind_of_change_is_seen_at_the_next_refresh(
@@ -254,6 +256,6 @@ async def test_one_secret_and_a_given_version_are_read(
 
 
 async def test_proofs_can_be_switched_off(vault: VaultServer, signer: TokenSigner) -> None:
-    """By --fetch-proofs=false."""
+    """By --list-revalidation=false."""
     async with running_pod(vault, signer, "off/", listing("off/"), proofs=False) as pod:
         assert (0, 12) == await pod.refresh()

@@ -82,7 +82,7 @@ class TestTls:
                     assert await mounts.files(DB, vaultSkipTLSVerify="true")
             assert 1 == log.getvalue().count("NOT verified")
         host = vault.parameters["vaultAddress"].removeprefix("https://")
-        series = f'keyferry_unverified_vault{{os_type="linux",vault="{host}"}} 1.0'
+        series = f'keyferry_vault_tls_verification_disabled{{os_type="linux",vault="{host}"}} 1.0'
         assert series in metrics.exposition().decode()
 
     async def test_two_server_names_never_share_a_connection(self, tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""keyferry.driver.request: what a call says, or what it lacks (driver-wire, 1.3 and 1.4)."""
+"""keyferry.driver.request: what a call says, or what it lacks.
+
+Source: docs/reference/upstream-driver.md#publish-request
+Source: docs/reference/upstream-driver.md#nodepublishvolume
+"""
 
 from __future__ import annotations
 

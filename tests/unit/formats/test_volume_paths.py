@@ -1,4 +1,7 @@
-"""keyferry.formats.volume_paths: which paths a volume can hold (driver-wire, section 4.1)."""
+"""keyferry.formats.volume_paths: which paths a volume can hold.
+
+Source: docs/reference/upstream-driver.md#file-paths
+"""
 
 from __future__ import annotations
 

@@ -98,9 +98,9 @@ class Vault:
 
     def fetches(self, result: str) -> float:
         """How often a fetch got its answer in this way."""
-        labels = {"vault": "contoso", "identity": "Mode", "how": result}
+        labels = {"vault": "contoso", "identity": "Mode", "result": result}
         registry = self.fetcher.metrics.registry
-        return registry.get_sample_value("keyferry_fetches_total", labels) or 0.0
+        return registry.get_sample_value("keyferry_object_requests_total", labels) or 0.0
 
 
 Story = Callable[[Vault], Awaitable[None]]
@@ -128,7 +128,7 @@ def test_a_first_mount_takes_what_was_fetched_a_moment_ago() -> None:
         assert 1 == await vault.fetch()
         await asyncio.sleep(0.2)
         assert 2 == await vault.fetch()
-        assert (2, 1.0, 2.0) == (vault.calls, vault.fetches("reused"), vault.fetches("asked"))
+        assert (2, 1.0, 2.0) == (vault.calls, vault.fetches("hit"), vault.fetches("miss"))
 
     play(story)
 
@@ -347,7 +347,7 @@ def test_a_refusal_is_remembered_for_a_moment(error: KeyferryError) -> None:
             with pytest.raises(type(error)) as caught:
                 await vault.fetch()
             told.append(caught.value)
-        assert (1, 2.0) == (vault.calls, vault.fetches("refused"))
+        assert (1, 2.0) == (vault.calls, vault.fetches("negative_hit"))
         assert 3 == len({id(one) for one in told})
         vault.error = None
         await asyncio.sleep(5.0)
@@ -447,7 +447,7 @@ def test_what_is_refused_is_not_replaced_by_what_others_use(error: KeyferryError
 
 
 def test_who_wants_nothing_old_gets_nothing_old_of_a_vault_that_is_away_either() -> None:
-    """By --fetch-reuse=0s; nor does anybody what no vault has been asked about for an hour."""
+    """By --cache-ttl=0s; nor does anybody what no vault has been asked about for an hour."""
 
     async def none(vault: Vault) -> None:
         await vault.fetch()
@@ -508,7 +508,7 @@ def test_a_proof_spares_the_content() -> None:
         await asyncio.sleep(121.0)
         assert 1 == await vault.fetch(R, revalidate=True)
         assert 1 == await vault.fetch(R, revalidate=True, volume="other")
-        assert (1, 1, 1.0) == (vault.calls, vault.revalidations, vault.fetches("unchanged"))
+        assert (1, 1, 1.0) == (vault.calls, vault.revalidations, vault.fetches("revalidated"))
 
     play(story)
 

@@ -339,7 +339,7 @@ def test_whose_turn_does_not_come_in_time_is_told_why() -> None:
         errors = [error for error in results if isinstance(error, VaultThrottledError)]
         assert 10 == len(errors)
         assert "a call to contoso waited 10 s for its turn" in errors[0].problem
-        assert "--vault-rate" in errors[0].remedy
+        assert "--vault-qps" in errors[0].remedy
         assert 10.0 <= now() <= 12.0
 
     play(story, limits=ResilienceSettings(qps=1.0, burst=1, call_timeout=10.0))

@@ -51,14 +51,14 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
             ),
             shown(
                 metrics,
-                "keyferry_fetches_total",
+                "keyferry_object_requests_total",
                 vault="contoso",
                 identity="WorkloadIdentity",
-                how="reused",
+                result="hit",
             ),
         )
-        assert 4.0 == shown(metrics, "keyferry_vault_budget_left", vault="contoso")
-        assert 6.0 == shown(metrics, "keyferry_held_bytes")
+        assert 4.0 == shown(metrics, "keyferry_vault_rate_limit_tokens", vault="contoso")
+        assert 6.0 == shown(metrics, "keyferry_cache_bytes")
         await asyncio.sleep(7.0)
         assert 7.0 == shown(metrics, "keyferry_oldest_content_age_seconds")
 
@@ -69,8 +69,8 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
             asyncio.create_task(economy.caller_for("contoso").call(throttled)) for _ in range(3)
         ]
         await asyncio.sleep(10.0)
-        assert 3.0 == shown(metrics, "keyferry_vault_waiting", vault="contoso")
-        assert 20.0 == shown(metrics, "keyferry_vault_paused_seconds", vault="contoso")
+        assert 3.0 == shown(metrics, "keyferry_vault_queue_depth", vault="contoso")
+        assert 20.0 == shown(metrics, "keyferry_vault_backoff_seconds", vault="contoso")
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
@@ -92,11 +92,11 @@ def test_a_vault_that_is_left_alone_is_shown() -> None:
 
         asks = [economy.caller_for("contoso").call(broken) for _ in range(2)]
         await asyncio.gather(*asks, return_exceptions=True)
-        assert 1.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
+        assert 1.0 == shown(metrics, "keyferry_vault_circuit_breaker_open", vault="contoso")
         await asyncio.sleep(300.0)
-        assert 1.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
+        assert 1.0 == shown(metrics, "keyferry_vault_circuit_breaker_open", vault="contoso")
         await asyncio.sleep(10.0)
-        assert 0.0 == shown(metrics, "keyferry_vault_left_alone", vault="contoso")
+        assert 0.0 == shown(metrics, "keyferry_vault_circuit_breaker_open", vault="contoso")
         await economy.close()
 
     run_in_virtual_time(story())
@@ -106,7 +106,7 @@ def test_classes_can_name_any_number_of_vaults() -> None:
     """The series of all beyond a hundred are one."""
     metrics = ResilienceMetrics(CollectorRegistry())
     for number in range(MAX_VAULT_SERIES + 50):
-        metrics.count_object_request(f"vault-{number}", "Mode", "asked")
-    labels = {"identity": "Mode", "how": "asked"}
-    assert 50.0 == shown(metrics, "keyferry_fetches_total", vault="other", **labels)
-    assert 1.0 == shown(metrics, "keyferry_fetches_total", vault="vault-99", **labels)
+        metrics.count_object_request(f"vault-{number}", "Mode", "miss")
+    labels = {"identity": "Mode", "result": "miss"}
+    assert 50.0 == shown(metrics, "keyferry_object_requests_total", vault="other", **labels)
+    assert 1.0 == shown(metrics, "keyferry_object_requests_total", vault="vault-99", **labels)

@@ -62,7 +62,7 @@ class ListedVault:
         """How many lists ended so."""
         labels = {"vault": "contoso", "identity": "Mode", "outcome": outcome}
         registry = self.fetcher.metrics.registry
-        return registry.get_sample_value("keyferry_lists_total", labels) or 0.0
+        return registry.get_sample_value("keyferry_vault_list_requests_total", labels) or 0.0
 
     async def fetch(self, name: str) -> int:
         async def read(errand: RetryingCaller) -> int:

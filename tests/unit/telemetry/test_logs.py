@@ -1,4 +1,7 @@
-"""keyferry.telemetry.logs: the shapes that people's tools know (driver.md, section 6.2)."""
+"""keyferry.telemetry.logs: the shapes that people's tools know.
+
+Source: docs/reference/upstream-driver.md#logs
+"""
 
 from __future__ import annotations
 

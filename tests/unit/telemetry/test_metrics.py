@@ -1,4 +1,7 @@
-"""Metrics: names and labels that the dashboards of upstream know (driver.md, 6.3)."""
+"""Metrics: names and labels that the dashboards of upstream know.
+
+Source: docs/reference/upstream-driver.md#metrics
+"""
 
 from __future__ import annotations
 

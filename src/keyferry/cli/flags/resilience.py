@@ -15,31 +15,31 @@ _DEFAULTS = ResilienceSettings()
 
 RESILIENCE_FLAGS: tuple[GoFlag, ...] = (
     GoFlag(
-        "fetch-reuse",
+        "cache-ttl",
         FlagKind.DURATION,
         f"{_DEFAULTS.cache_ttl:g}s",
         "a pod takes what another one of the same identity fetched so long ago; 0: never",
     ),
     GoFlag(
-        "fetch-refusals",
+        "negative-cache-ttl",
         FlagKind.DURATION,
         f"{_DEFAULTS.negative_cache_ttl:g}s",
         "how long it is remembered that an object is missing or refused; 0: not at all",
     ),
     GoFlag(
-        "fetch-memory",
+        "cache-max-bytes",
         FlagKind.INT,
         str(_DEFAULTS.cache_max_bytes),
         "bytes of content that are held in memory for reuse, at the most",
     ),
     GoFlag(
-        "fetch-proofs",
+        "list-revalidation",
         FlagKind.BOOL,
         "true" if _DEFAULTS.list_revalidation else "false",
         "let one list of a vault prove that many objects have not changed, where that is cheaper",
     ),
     GoFlag(
-        "vault-rate",
+        "vault-qps",
         FlagKind.INT,
         f"{_DEFAULTS.qps:g}",
         "calls a second from this node to one vault, at the most; 0: no limit",
@@ -51,14 +51,14 @@ RESILIENCE_FLAGS: tuple[GoFlag, ...] = (
         "so many calls at once after a quiet time",
     ),
     GoFlag(
-        "vault-at-once",
+        "vault-max-concurrency",
         FlagKind.INT,
         str(_DEFAULTS.max_concurrency),
         "calls to one vault that are under way at the same time, at the most",
     ),
 )
 
-_MINIMUMS = {"vault-burst": 1, "vault-at-once": 1}
+_MINIMUMS = {"vault-burst": 1, "vault-max-concurrency": 1}
 """The least that a flag may be, where that is not 0."""
 
 
@@ -76,11 +76,11 @@ def resilience_settings(flags: ParsedFlags) -> ResilienceSettings:
                 f"--{flag.name} is {value:g}", f"Give {lowest} or more.", stage=Stage.REQUEST
             )
     return ResilienceSettings(
-        cache_ttl=float(values["fetch-reuse"]),
-        negative_cache_ttl=float(values["fetch-refusals"]),
-        cache_max_bytes=int(values["fetch-memory"]),
-        list_revalidation=bool(values["fetch-proofs"]),
-        qps=float(values["vault-rate"]),
+        cache_ttl=float(values["cache-ttl"]),
+        negative_cache_ttl=float(values["negative-cache-ttl"]),
+        cache_max_bytes=int(values["cache-max-bytes"]),
+        list_revalidation=bool(values["list-revalidation"]),
+        qps=float(values["vault-qps"]),
         burst=int(values["vault-burst"]),
-        max_concurrency=int(values["vault-at-once"]),
+        max_concurrency=int(values["vault-max-concurrency"]),
     )

@@ -1,6 +1,8 @@
 """The flags of the providers `vault` and `openbao`, and the settings that they ask for.
 
-Flags count before environment variables, and a class before both (vault.md, section 1.3).
+Flags count before environment variables, and a class before both.
+
+Source: docs/reference/upstream-vault-provider.md#environment-variables
 """
 
 from __future__ import annotations

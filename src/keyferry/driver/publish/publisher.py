@@ -2,8 +2,10 @@
 
 Every arrow goes out from here to a leaf and comes back: what is there (`mounts`), what is to be
 done (`plan`), the class (`store`, `spc`), the provider (`plugins`), and all that a fetch brings
-with it (`deliver`). Source: driver.md, sections 1.5 and 1.6; where it differs on purpose, `plan`
-and docs/compatibility.md say so.
+with it (`deliver`). Where it differs on purpose, `plan` and docs/reference/compatibility.md say so.
+
+Source: docs/reference/upstream-driver.md#nodepublishvolume
+Source: docs/reference/upstream-driver.md#nodeunpublishvolume
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Finds, after a restart, the volumes that an earlier process published.
 
 A pod status says where a volume is; but whoever may write one could name the volume of another pod.
-So it is believed only where the pod of this node, by its uid, has such a volume with that class
-(driver.md, section 4.2, step 7).
+So it is believed only where the pod of this node, by its uid, has such a volume with that class.
+
+Source: docs/reference/upstream-driver.md#secret-sync
 """
 
 from __future__ import annotations

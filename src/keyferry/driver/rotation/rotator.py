@@ -1,7 +1,9 @@
-"""Refreshes volumes that are due without waiting for kubelet (driver.md, section 5).
+"""Refreshes volumes that are due without waiting for kubelet.
 
 Kubelet's repeated publishes refresh them, too, about once a minute where the CSIDriver asks for
 them; whoever comes first does it. `schedule` knows when.
+
+Source: docs/reference/upstream-driver.md#rotation
 """
 
 from __future__ import annotations

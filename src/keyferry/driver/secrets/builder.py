@@ -1,7 +1,11 @@
 """One Kubernetes Secret, built from the files of a volume. [pure]
 
-Source: driver.md, sections 4.3 to 4.5. What the API server would refuse (a name, a missing key, a
-form, a size) is said here, where the object can be named.
+What the API server would refuse (a name, a missing key, a form, a size) is said here, where the
+object can be named.
+
+Source: docs/reference/upstream-driver.md#secret-validation
+Source: docs/reference/upstream-driver.md#object-names
+Source: docs/reference/upstream-driver.md#tls-secrets
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """The hub of one Secret: who uses it, what it is to be, and how it comes to be that.
 
-Source: driver.md, sections 4.2, 4.7 and 4.9. A Secret that cannot be made keeps no other from being
-made, and never fails a mount: it becomes a warning on the pod, and a value for whoever asked.
+A Secret that cannot be made keeps no other from being made, and never fails a mount: it becomes a
+warning on the pod, and a value for whoever asked.
+
+Source: docs/reference/upstream-driver.md#secret-sync
+Source: docs/reference/upstream-driver.md#owner-references
+Source: docs/reference/upstream-driver.md#events
 """
 
 from __future__ import annotations

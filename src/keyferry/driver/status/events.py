@@ -1,6 +1,8 @@
 """The events that Keyferry records on pods and classes. [pure]
 
-Source: driver.md, section 4.9: the first reason, and the beginning of its text.
+The reason `FailedToCreateSecret` and the beginning of its text are upstream's.
+
+Source: docs/reference/upstream-driver.md#events
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.pod_status import VersionChange
 
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
-SECRET_CONFLICT = "SecretClaimed"  # noqa: S105 - as above
+SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - as above
 SECRET_RECREATED = "SecretRecreated"  # noqa: S105 - as above
 SECRET_REVERTED = "SecretReverted"  # noqa: S105 - as above
 FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"

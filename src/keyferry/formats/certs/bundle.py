@@ -1,6 +1,7 @@
 """A private key with its certificates, as PEM or PKCS#12. [pure]
 
-Source: azure, sections 5.6 and 5.7.
+Source: docs/reference/upstream-azure-provider.md#pkcs12-conversion
+Source: docs/reference/upstream-azure-provider.md#separate-certificate-and-key-files
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The order of a chain of certificates: the leaf first, then each one's issuer. [pure]
 
 Who issued whom is told by names and signatures, because key identifiers are optional and prove
-nothing. Upstream goes by key identifiers (azure, section 5.6).
+nothing. Upstream goes by key identifiers.
+
+Source: docs/reference/upstream-azure-provider.md#certificate-chain-order
 """
 
 from __future__ import annotations

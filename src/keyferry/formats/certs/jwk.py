@@ -1,6 +1,8 @@
 """Public keys, from the numbers of a JSON Web Key (RFC 7517, 7518) to PEM. [pure]
 
-Source: azure, section 5.4. Beyond upstream, the curve secp256k1 (P-256K) is known.
+Beyond upstream, the curve secp256k1 (P-256K) is known.
+
+Source: docs/reference/upstream-azure-provider.md#keys
 """
 
 from __future__ import annotations

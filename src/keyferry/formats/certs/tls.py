@@ -1,13 +1,14 @@
 """Certificate and private key, taken out of PEM or PKCS#12 for a TLS Secret. [pure]
 
-Source: driver.md, section 4.5. The certificates keep their order and are encoded anew; the key
-becomes PKCS#1 (RSA) or SEC1 (elliptic curve), as upstream makes it. Five things differ on
-purpose: PKCS#12 of any common cipher is read, also as base64 text; bag attributes are not
-repeated as PEM headers, which many parsers refuse; Ed25519 and Ed448 keys, which have no older
-form, stay PKCS#8; a parameter block after the key does not hide it; and where upstream would
-write an empty key there is an error.
+The certificates keep their order and are encoded anew; the key becomes PKCS#1 (RSA) or SEC1
+(elliptic curve), as upstream makes it. Five things differ on purpose: PKCS#12 of any common cipher
+is read, also as base64 text; bag attributes are not repeated as PEM headers, which many parsers
+refuse; Ed25519 and Ed448 keys, which have no older form, stay PKCS#8; a parameter block after the
+key does not hide it; and where upstream would write an empty key there is an error.
 
 No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
+
+Source: docs/reference/upstream-driver.md#tls-secrets
 """
 
 from __future__ import annotations

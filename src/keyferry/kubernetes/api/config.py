@@ -1,4 +1,7 @@
-"""Which Kubernetes API to talk to, and as whom (driver.md, section 6.1)."""
+"""Which Kubernetes API to talk to, and as whom.
+
+Source: docs/reference/upstream-driver.md#kubernetes-api
+"""
 
 from __future__ import annotations
 

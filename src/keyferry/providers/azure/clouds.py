@@ -1,7 +1,9 @@
 """The clouds of Azure: where vaults live and who issues their tokens. [pure]
 
-Source: azure, section 3. One cloud has no fixed place: AzureStackCloud is described by a JSON file
-that the class names; whoever reads that file hands its bytes to `parse_environment`.
+One cloud has no fixed place: AzureStackCloud is described by a JSON file that the class names;
+whoever reads that file hands its bytes to `parse_environment`.
+
+Source: docs/reference/upstream-azure-provider.md#clouds
 """
 
 from __future__ import annotations

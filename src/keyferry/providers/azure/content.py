@@ -1,7 +1,9 @@
 """From what a vault holds to the bytes of files. [pure]
 
-Source: azure, sections 5.3 to 5.7. Beyond upstream: a private key must belong to a certificate
-beside it, PKCS#12 can come as bytes, and the separate files of PKCS#12 are not empty.
+Beyond upstream: a private key must belong to a certificate beside it, PKCS#12 can come as bytes,
+and the separate files of PKCS#12 are not empty.
+
+Source: docs/reference/upstream-azure-provider.md#content-of-files
 """
 
 from __future__ import annotations

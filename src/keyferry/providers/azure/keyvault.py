@@ -1,7 +1,9 @@
 """The data plane of one Key Vault, as one identity sees it.
 
-Source: azure, sections 5.1 and 5.2. One GET per object and version; what the answers mean is
-decided in `keyferry.providers.azure.responses` and `keyferry.providers.azure.keyvault_errors`.
+One GET per object and version; what the answers mean is decided in
+`keyferry.providers.azure.responses` and `keyferry.providers.azure.keyvault_errors`.
+
+Source: docs/reference/upstream-azure-provider.md#key-vault-requests
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The objects that a class asks for, and the files that they become. [pure]
 
-Source: azure, section 4. Messages that people and tests search for are upstream's. What upstream
-accepts in silence and then does wrong is an error here: an unknown type, a bad permission, a path
-that the volume cannot hold, two objects on one path, a name that no vault can hold.
+Messages that people and tests search for are upstream's. What upstream accepts in silence and then
+does wrong is an error here: an unknown type, a bad permission, a path that the volume cannot hold,
+two objects on one path, a name that no vault can hold.
+
+Source: docs/reference/upstream-azure-provider.md#objects
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The YAML of the parameter `objects`: a mapping whose `array` lists texts that are YAML. [pure]
 
-Source: azure, section 4.1. Every scalar stays text, so that `0755`, `12e34` and `true` arrive as
-they are written. Messages count entries from 0, as upstream does, and lines of `objects` from 1.
+Every scalar stays text, so that `0755`, `12e34` and `true` arrive as they are written. Messages
+count entries from 0, as upstream does, and lines of `objects` from 1.
+
+Source: docs/reference/upstream-azure-provider.md#encoding-of-objects
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The parameters of a class for Azure, checked once, before anything is done. [pure]
 
-Source: azure, section 1: the checks stand in upstream's order, so that a class with two mistakes
-is told the same first one.
+The checks stand in upstream's order, so that a class with two mistakes is told the same first one.
+
+Source: docs/reference/upstream-azure-provider.md#secretproviderclass-parameters
+Source: docs/reference/upstream-azure-provider.md#order-of-checks
 """
 
 from __future__ import annotations

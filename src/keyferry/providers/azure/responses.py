@@ -1,6 +1,9 @@
 """What comes out of a vault: the documents of its API, and what they mean once checked. [pure]
 
-Source: azure, sections 5.1, 5.2 and 7. Words such as `secret value is nil` are upstream's.
+Words such as `secret value is nil` are upstream's.
+
+Source: docs/reference/upstream-azure-provider.md#key-vault-requests
+Source: docs/reference/upstream-azure-provider.md#fetching-and-errors
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """Where a vault is: by its name in a cloud, or by a whole URL, an extension of ours. [pure]
 
-Source: azure, sections 1 and 3. A URL serves managed HSMs, private endpoints with a name of their
-own, and vaults on loopback. A token goes to hosts of the cloud and to this machine only.
+A URL serves managed HSMs, private endpoints with a name of their own, and vaults on loopback. A
+token goes to hosts of the cloud and to this machine only.
+
+Source: docs/reference/upstream-azure-provider.md#secretproviderclass-parameters
+Source: docs/reference/upstream-azure-provider.md#clouds
 """
 
 from __future__ import annotations

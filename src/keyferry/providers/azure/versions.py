@@ -1,7 +1,9 @@
 """Which versions of an object a history holds. [pure]
 
-Source: azure, section 4.3, with two differences: n gives n versions and not n + 1, and a version
-that is not there is an error and not an empty result.
+Two things differ from upstream: n gives n versions and not n + 1, and a version that is not there
+is an error and not an empty result.
+
+Source: docs/reference/upstream-azure-provider.md#file-names-and-versions
 """
 
 from __future__ import annotations

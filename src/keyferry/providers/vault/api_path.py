@@ -1,6 +1,8 @@
 """A path of the Vault API, as a class may write it. [pure]
 
-Source: vault, section 1.7: with or without `/v1/`, with or without a query, lexically cleaned.
+With or without `/v1/`, with or without a query, lexically cleaned.
+
+Source: docs/reference/upstream-vault-provider.md#api-path
 """
 
 from __future__ import annotations

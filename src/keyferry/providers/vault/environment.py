@@ -1,7 +1,10 @@
 """What the environment variables of Vault and OpenBao say. [pure]
 
-Source: vault, sections 1.3 and 3. A variable of the stronger prefix counts even if it is empty.
-Those that would give every pod the same token, or wrap every answer, are not heard.
+A variable of the stronger prefix counts even if it is empty. Those that would give every pod the
+same token, or wrap every answer, are not heard.
+
+Source: docs/reference/upstream-vault-provider.md#environment-variables
+Source: docs/reference/upstream-vault-provider.md#openbao
 """
 
 from __future__ import annotations

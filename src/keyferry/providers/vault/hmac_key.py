@@ -1,8 +1,10 @@
 """THE STORY of the key that versions are made with: in the Secret, else of this node. Never none.
 
-Source: vault, section 1.9. Upstream reads the Secret with each mount. Here the pods that start
-together read it once, a refresh takes what was read a minute ago, and whoever is refused asks
-seldom. A mount neither fails nor waits long for it: what was read last goes on to count.
+Upstream reads the Secret with each mount. Here the pods that start together read it once, a refresh
+takes what was read a minute ago, and whoever is refused asks seldom. A mount neither fails nor
+waits long for it: what was read last goes on to count.
+
+Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the Kubernetes API says about the Secret that holds the key of versions. [pure]
 
-Source: vault, section 1.9.
+Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The Kubernetes Secret that holds the key of versions: read, or made by whoever comes first.
 
-Source: vault, section 1.9. All nodes have the same key by it, and so the same versions.
+All nodes have the same key by it, and so the same versions.
+
+Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """The objects that a class asks for: the YAML list in its parameter `objects`. [pure]
 
-Source: vault, section 1.5. What upstream notices only when the vault has answered, or never, is an
-error here before any call: a path that the volume cannot hold, an unknown encoding, a mode that is
-none, arguments that no JSON can hold.
+What upstream notices only when the vault has answered, or never, is an error here before any call:
+a path that the volume cannot hold, an unknown encoding, a mode that is none, arguments that no JSON
+can hold.
+
+Source: docs/reference/upstream-vault-provider.md#objects
 """
 
 from __future__ import annotations
@@ -247,7 +249,10 @@ class _Entry:
 def _canonical_json(
     texts: tuple[str, str, str, str], arguments: bytes | None, permission: int, encoding: str
 ) -> bytes:
-    """The entry as upstream makes the version of its content out of (vault, section 1.9)."""
+    """The entry as upstream makes the version of its content out of.
+
+    Source: docs/reference/upstream-vault-provider.md#object-versions
+    """
     keys = ("ObjectName", "SecretPath", "SecretKey", "Method")
     pairs = [f'"{key}":'.encode() + write_json(text) for key, text in zip(keys, texts, strict=True)]
     pairs += [b'"SecretArgs":' + (arguments or b"null"), f'"FilePermission":{permission}'.encode()]

@@ -1,7 +1,10 @@
 """The parameters of a class for Vault or OpenBao, checked once, before anything is done. [pure]
 
-Source: vault, section 1.5: the checks stand in upstream's order, so that a class with two mistakes
-is told the same first one; those of our own come after them.
+The checks stand in upstream's order, so that a class with two mistakes is told the same first one;
+those of our own come after them.
+
+Source: docs/reference/upstream-vault-provider.md#secretproviderclass-parameters
+Source: docs/reference/upstream-vault-provider.md#order-of-checks
 """
 
 from __future__ import annotations

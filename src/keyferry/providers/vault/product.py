@@ -1,6 +1,7 @@
 """The two products that speak the Vault API, and where they differ for a class. [pure]
 
-Source: vault, sections 1.5 and 3 (OpenBao).
+Source: docs/reference/upstream-vault-provider.md#secretproviderclass-parameters
+Source: docs/reference/upstream-vault-provider.md#openbao
 """
 
 from __future__ import annotations

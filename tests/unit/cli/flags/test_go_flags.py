@@ -59,7 +59,10 @@ UPSTREAM: dict[str, FlagValue] = {
     "skip_log_headers": False,
     "one_output": False,
 }
-"""The flags of upstream with their defaults (driver.md, section 6.1)."""
+"""The flags of upstream with their defaults.
+
+Source: docs/reference/upstream-driver.md#flags
+"""
 
 WITHOUT_MEANING = [
     "enable-pprof", "pprof-port", "metrics-backend", "vmodule", "logtostderr",

@@ -31,24 +31,24 @@ def test_each_flag_is_heard() -> None:
         max_concurrency=10,
     )
     assert expected == settings_of(
-        "--fetch-reuse=1s",
-        "--fetch-refusals=500ms",
-        "--fetch-memory=7",
-        "--fetch-proofs=false",
-        "--vault-rate=8",
+        "--cache-ttl=1s",
+        "--negative-cache-ttl=500ms",
+        "--cache-max-bytes=7",
+        "--list-revalidation=false",
+        "--vault-qps=8",
         "--vault-burst=9",
-        "--vault-at-once=10",
+        "--vault-max-concurrency=10",
     )
 
 
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--fetch-reuse=-1s", "--fetch-reuse is -1. Give 0 or more"),
-        ("--fetch-refusals=-1s", "--fetch-refusals is -1. Give 0 or more"),
-        ("--vault-rate=-1", "--vault-rate is -1. Give 0 or more"),
+        ("--cache-ttl=-1s", "--cache-ttl is -1. Give 0 or more"),
+        ("--negative-cache-ttl=-1s", "--negative-cache-ttl is -1. Give 0 or more"),
+        ("--vault-qps=-1", "--vault-qps is -1. Give 0 or more"),
         ("--vault-burst=0", "--vault-burst is 0. Give 1 or more"),
-        ("--vault-at-once=0", "--vault-at-once is 0. Give 1 or more"),
+        ("--vault-max-concurrency=0", "--vault-max-concurrency is 0. Give 1 or more"),
     ],
 )
 def test_a_number_that_is_too_low_is_refused_by_name(argument: str, words: str) -> None:

@@ -199,7 +199,7 @@ async def test_the_class_that_had_a_secret_first_keeps_it(node: Node) -> None:
     assert isinstance(problem.error, SecretConflictError)
     assert () == await node.reconcile("first")
     assert {"value": "Y2FuYXJ5LTE="} == node.secrets()["one"]["data"]
-    told = node.events("SecretClaimed")
+    told = node.events("SecretConflict")
     assert ["is named by SecretProviderClass second too" in text for text in told] == [False, True]
     assert "belongs to SecretProviderClass first, which had it first" in told[0]
 

@@ -10,7 +10,10 @@ TESTS = Path(__file__).parents[3]
 PAGE = TESTS.parent / "docs" / "reference" / "compatibility-azure.md"
 ANSWERS = ("same", "differs: ", "not applicable: ", "not applicable to ")
 UNIT_LINES, E2E_LINES = 45, 12
-"""How many lines upstream's tables have at least (azure, section 9)."""
+"""How many lines upstream's tables have at least.
+
+Source: docs/reference/upstream-azure-provider.md#upstream-tests
+"""
 
 
 def rows() -> Iterator[tuple[str, str, str]]:

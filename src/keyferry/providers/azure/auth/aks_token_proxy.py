@@ -1,9 +1,11 @@
 """Tokens from the token proxy of AKS: identity binding.
 
-Source: azure, section 2.6. The proxy stands in for Entra at the address of the API server and is
-told apart from it by the TLS server name, which is derived from a name in the API server's
-certificate. Upstream finds it out when it starts; here it is found out with the first use of the
-mode, so that no other cluster pays for it.
+The proxy stands in for Entra at the address of the API server and is told apart from it by the TLS
+server name, which is derived from a name in the API server's certificate. Upstream finds it out
+when it starts; here it is found out with the first use of the mode, so that no other cluster pays
+for it.
+
+Source: docs/reference/upstream-azure-provider.md#identity-binding
 """
 
 from __future__ import annotations

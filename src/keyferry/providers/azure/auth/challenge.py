@@ -1,8 +1,10 @@
 """What a vault says with a 401: whose tokens it trusts, and for which resource. [pure]
 
-Source: azure, section 2.7. A challenge comes before anybody has proven to be the vault, so it is
-believed within limits: a resource must lie around the vault's host, and of the authority only the
-tenant is taken, and only when the authority is that of the cloud of the class.
+A challenge comes before anybody has proven to be the vault, so it is believed within limits: a
+resource must lie around the vault's host, and of the authority only the tenant is taken, and only
+when the authority is that of the cloud of the class.
+
+Source: docs/reference/upstream-azure-provider.md#vault-challenge
 """
 
 from __future__ import annotations

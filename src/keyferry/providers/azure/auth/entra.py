@@ -1,7 +1,10 @@
 """Tokens from Entra for applications and managed identities that prove themselves to it.
 
-Source: azure, sections 2.2 and 2.5. One POST each; `entra_request` says what is in
-it. The library for certificates is imported by the one mode that needs it.
+One POST each; `entra_request` says what is in it. The library for certificates is imported by the
+one mode that needs it.
+
+Source: docs/reference/upstream-azure-provider.md#service-principal
+Source: docs/reference/upstream-azure-provider.md#workload-identity
 """
 
 from __future__ import annotations

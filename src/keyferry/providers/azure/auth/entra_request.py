@@ -1,8 +1,14 @@
 """What is asked of the token endpoint of Entra and of AD FS: URL, form, signed assertion. [pure]
 
-Source: azure, sections 2.2, 2.5, 2.6 and 2.8; RFC 6749, section 4.4, and RFC 7523. Nothing is
-discovered before: the endpoint follows from the authority, which is one of the table of clouds or
-of a file of the platform, and from the tenant.
+Nothing is discovered before: the endpoint follows from the authority, which is one of the table of
+clouds or of a file of the platform, and from the tenant.
+
+Source: docs/reference/upstream-azure-provider.md#authority-and-tenant
+Source: docs/reference/upstream-azure-provider.md#service-principal
+Source: docs/reference/upstream-azure-provider.md#workload-identity
+Source: docs/reference/upstream-azure-provider.md#identity-binding
+Source: https://www.rfc-editor.org/rfc/rfc6749#section-4.4
+Source: https://www.rfc-editor.org/rfc/rfc7523
 """
 
 from __future__ import annotations

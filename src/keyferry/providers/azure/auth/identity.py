@@ -1,8 +1,10 @@
 """The identity that a class fetches with, one union of its modes. [pure]
 
-Source: azure, section 2. A new mode is one more dataclass in `Identity`; the type checker then
-names the two places that must learn of it: `profile` here says what the mode is, and
-`keyferry.providers.azure.auth.token_sources` how it gets its tokens.
+A new mode is one more dataclass in `Identity`; the type checker then names the two places that must
+learn of it: `profile` here says what the mode is, and `keyferry.providers.azure.auth.token_sources`
+how it gets its tokens.
+
+Source: docs/reference/upstream-azure-provider.md#identity-modes
 """
 
 from __future__ import annotations

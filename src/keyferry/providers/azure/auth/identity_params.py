@@ -1,6 +1,9 @@
 """Which identity a class asks for: the mode, what it needs, what contradicts it. [pure]
 
-Source: azure, sections 1 and 2.1 to 2.6. The checks stand in upstream's order.
+The checks stand in upstream's order.
+
+Source: docs/reference/upstream-azure-provider.md#order-of-checks
+Source: docs/reference/upstream-azure-provider.md#identity-modes
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Tokens from services of the machine itself: IMDS, and NMI of AAD Pod Identity.
 
-Source: azure, sections 2.3 and 2.4. Whose token it is, both know by themselves or by an id; no
-credential is sent. The environment of this process, which other clients let redirect them, does
-not count here.
+Whose token it is, both know by themselves or by an id; no credential is sent. The environment of
+this process, which other clients let redirect them, does not count here.
+
+Source: docs/reference/upstream-azure-provider.md#pod-identity
+Source: docs/reference/upstream-azure-provider.md#managed-identity
 """
 
 from __future__ import annotations

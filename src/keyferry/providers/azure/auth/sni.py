@@ -1,6 +1,6 @@
 """The TLS server name of the token proxy of AKS, derived from the id of the cluster. [pure]
 
-Source: azure, section 2.6.
+Source: docs/reference/upstream-azure-provider.md#identity-binding
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Who logs in to a vault, how, and what tells one from another. [pure]
 
-Source: vault, section 1.6. `kubernetes` and `jwt` are one method, because their login is one call;
-AppRole, certificate and token are extensions of ours.
+`kubernetes` and `jwt` are one method, because their login is one call; AppRole, certificate and
+token are extensions of ours.
+
+Source: docs/reference/upstream-vault-provider.md#login
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Single requests to a vault: one try each, over TCP or a Unix socket.
 
-Source: vault, sections 1.7 and 1.11. Whether there is another try is decided in
-`keyferry.resilience`.
+Whether there is another try is decided in `keyferry.resilience`.
+
+Source: docs/reference/upstream-vault-provider.md#requests
+Source: docs/reference/upstream-vault-provider.md#vault-agent
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What a vault answers, read once. [pure]
 
-Source: vault, section 1.7. Numbers stay as they are written. An answer without anything in it is
-an error here, where upstream's process dies of it.
+Numbers stay as they are written. An answer without anything in it is an error here, where
+upstream's process dies of it.
+
+Source: docs/reference/upstream-vault-provider.md#responses
 """
 
 from __future__ import annotations

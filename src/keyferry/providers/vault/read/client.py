@@ -1,6 +1,6 @@
 """Asks a vault as one identity: with one new login where a token that was kept is refused.
 
-Source: vault, section 1.6.
+Source: docs/reference/upstream-vault-provider.md#renewed-login
 """
 
 from __future__ import annotations

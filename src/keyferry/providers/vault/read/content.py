@@ -1,8 +1,10 @@
 """What an object becomes: bytes out of an answer. [pure]
 
-Source: vault, section 1.7. Two things are ours: a `secretKey` that begins with `/` and is no key
-leads into nested JSON (a JSON pointer, RFC 6901); and the `request_id` of a whole answer is empty,
-because a new one with every read would make every refresh look like a change.
+Two things are ours: a `secretKey` that begins with `/` and is no key leads into nested JSON (a JSON
+pointer, RFC 6901); and the `request_id` of a whole answer is empty, because a new one with every
+read would make every refresh look like a change.
+
+Source: docs/reference/upstream-vault-provider.md#content-of-files
 """
 
 from __future__ import annotations
