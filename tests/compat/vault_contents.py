@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyferry_devvault.model import SecretAttributes
 from tests.compat.stacks import PAIRINGS
+from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.devvault import DEFAULT_TENANT, CertificateSpec, DevVault
-from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 
 VAULT = "contoso"
 LOAD_VAULT = "fabrikam"

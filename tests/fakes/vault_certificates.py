@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key
+from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key
 
 
 class VaultCertificates:

@@ -16,10 +16,11 @@ from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
+from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.economy import uncached_fetcher
-from tests.fakes.hostile_vault import TOKEN, HostileKeyVault, HostileResponse, hostile_keyvault
-from tests.fakes.vault_peer import entry, issue_certificate, new_ec_key, new_rsa_key
+from tests.fakes.hostile_keyvault import TOKEN, HostileKeyVault, HostileResponse, hostile_keyvault
+from tests.fakes.keyvault_peer import entry
 
 CANARY = "canary"
 PATIENCE = 50.0

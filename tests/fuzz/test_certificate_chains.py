@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from keyferry.formats.certs.bundle import pkcs12_to_pem, split_pem
 from keyferry.formats.certs.chain import order_chain
-from tests.fakes.vault_peer import (
+from tests.fakes.certificates import (
     IssuedCertificate,
     PrivateKey,
     issue_certificate,

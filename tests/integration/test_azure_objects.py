@@ -19,6 +19,7 @@ from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
 from keyferry_devvault.model import SecretAttributes
 from keyferry_devvault.storage.data import DevVaultData
+from tests.fakes.certificates import issue_certificate, new_ec_key
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CertificateSpec,
@@ -27,8 +28,8 @@ from tests.fakes.devvault import (
 )
 from tests.fakes.driver import running_driver
 from tests.fakes.economy import uncached_fetcher
-from tests.fakes.vault_peer import entry, issue_certificate, mount_entries, new_ec_key
-from tests.fakes.vault_suite import KeyVaultSuite
+from tests.fakes.keyvault_peer import entry, mount_entries
+from tests.fakes.keyvault_suite import KeyVaultSuite
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
 VAULT = "contoso"

@@ -24,16 +24,11 @@ from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
+from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
 from tests.fakes.economy import uncached_fetcher
-from tests.fakes.vault_peer import (
-    IssuedCertificate,
-    entry,
-    issue_certificate,
-    new_ec_key,
-    new_rsa_key,
-)
+from tests.fakes.keyvault_peer import entry
 from tests.fakes.volume import read_current, read_through_links
 
 HOST = "test.domain.com"

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from keyferry_devvault.cli.server import devvault
-from tests.fakes.vault_peer import issue_certificate, new_ec_key
+from tests.fakes.certificates import issue_certificate, new_ec_key
 
 
 def keyferry(folder: Path, *words: str, stdin: str = "", fails: bool = False) -> str:

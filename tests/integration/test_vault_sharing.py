@@ -21,11 +21,11 @@ from keyferry.providers.api import MountCall
 from keyferry.resilience.call_context import Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
+from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_grants import FakeToken
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
-from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key
 
 PATH = "secret/data/app/db"
 POLICY = {"secret/data/app/*": {"read"}}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from tests.fakes.vault_peer import issue_certificate, new_ec_key
+from tests.fakes.certificates import issue_certificate, new_ec_key
 
 
 @dataclass(frozen=True)

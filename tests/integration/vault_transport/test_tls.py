@@ -16,11 +16,11 @@ from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.http.tls import TlsContexts
 from keyferry.providers.vault.product import OPENBAO
 from keyferry.telemetry.metrics import Metrics
+from tests.fakes.certificates import issue_certificate, new_ec_key
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
 from tests.fakes.vault_mounts import FakePod, vault_mounts
-from tests.fakes.vault_peer import issue_certificate, new_ec_key
 from tests.integration.vault_transport.preparation import DB, POLICY, prepare
 
 

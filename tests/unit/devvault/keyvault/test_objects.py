@@ -21,7 +21,7 @@ from keyferry_devvault.keyvault.secrets import SecretsApi
 from keyferry_devvault.keyvault.vault import Caller
 from keyferry_devvault.model import Permission
 from keyferry_devvault.storage.data import DevVaultData
-from tests.fakes.vault_peer import issue_certificate, new_ec_key
+from tests.fakes.certificates import issue_certificate, new_ec_key
 from tests.unit.devvault.calls import NOW, PUBLIC_VAULT, call, json_of, outcome
 
 Ask = Callable[..., Response]

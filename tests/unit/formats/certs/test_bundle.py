@@ -16,7 +16,7 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
-from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
+from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 
 ROOT = issue_certificate("root", new_ec_key(), is_ca=True)
 MIDDLE = issue_certificate("middle", new_ec_key(), ROOT, is_ca=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.chain import order_chain
-from tests.fakes.vault_peer import IssuedCertificate, issue_certificate, new_ec_key
+from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key
 
 KEYS = [new_ec_key() for _ in range(10)]
 

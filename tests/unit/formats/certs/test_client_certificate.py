@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.client_certificate import read_client_certificate
-from tests.fakes.vault_peer import issue_certificate, new_ec_key, new_rsa_key
+from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
 
 CANARY = "canary-7a10"
 ROOT = issue_certificate("root", new_rsa_key(), is_ca=True)

@@ -20,7 +20,7 @@ from keyferry.providers.azure.responses import (
     Properties,
     PublicKey,
 )
-from tests.fakes.vault_peer import issue_certificate, new_ec_key, new_rsa_key
+from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
 
 ROOT = issue_certificate("root", new_rsa_key(), is_ca=True)
 LEAF = issue_certificate("test.domain.com", new_ec_key(), ROOT)

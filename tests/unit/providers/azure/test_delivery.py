@@ -25,7 +25,8 @@ from keyferry.providers.azure.responses import (
 )
 from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest, request_for
 from keyferry.providers.expiry import Expiry
-from tests.fakes.vault_peer import entry, issue_certificate, new_ec_key
+from tests.fakes.certificates import issue_certificate, new_ec_key
+from tests.fakes.keyvault_peer import entry
 
 MADE = issue_certificate("test.domain.com", new_ec_key())
 BUNDLE = KeyVaultSecret(

@@ -15,7 +15,7 @@ from keyferry.providers.azure.auth.entra_request import (
     signed_assertion,
     token_url,
 )
-from tests.fakes.vault_peer import issue_certificate, new_rsa_key
+from tests.fakes.certificates import issue_certificate, new_rsa_key
 
 URL = "https://login.test/t/oauth2/v2.0/token"
 ISSUED = issue_certificate("app", new_rsa_key())

@@ -14,14 +14,8 @@ from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_certifica
 
 from keyferry.content import ObjectVersion
 from keyferry.errors import ObjectNotFoundError
-from tests.fakes.vault_peer import (
-    KeyVaultPeer,
-    entry,
-    issue_certificate,
-    mount_entries,
-    new_ec_key,
-    new_rsa_key,
-)
+from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
+from tests.fakes.keyvault_peer import KeyVaultPeer, entry, mount_entries
 
 PEM = "application/x-pem-file"
 PKCS12 = "application/x-pkcs12"

@@ -1,13 +1,11 @@
-"""What a test suite does to a vault, whichever vault it is; and certificates to put into it."""
+"""X.509 certificates and keys for tests."""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -19,53 +17,12 @@ from cryptography.hazmat.primitives.serialization import (
     pkcs12,
 )
 
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult
-from keyferry.providers.azure.provider import AzureProvider
-
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-
-
-class KeyVaultPeer(Protocol):
-    """A running vault that lets one identity do everything."""
-
-    provider: AzureProvider
-    """Reaches the vault."""
-    parameters: Mapping[str, str]
-    """What a class says of vault and identity."""
-    reports_disabled: bool
-    """Whether it tells a disabled version from one that is not there."""
-
-    async def set_secret(self, name: str, value: str) -> str:
-        """Store a new version, a second later than the last one; return its id."""
-
-    async def create_key(self, name: str, kind: str, curve: str) -> str:
-        """Make a new version of a key; return its id."""
-
-    async def import_certificate(self, name: str, content: bytes, content_type: str) -> str:
-        """Take a self-signed certificate out of PEM or PKCS#12; return its id."""
-
-    async def disable(self, collection: str, name: str, version: str) -> None:
-        """Disable one version of a secret or key."""
-
-    async def delete(self, collection: str, name: str) -> None:
-        """Delete an object."""
-
-
-def entry(type_: str, name: str, **fields: str | int) -> str:
-    """One item of `objects`."""
-    return json.dumps({"objectType": type_, "objectName": name} | fields)
-
-
-async def mount_entries(vault: KeyVaultPeer, *entries: str) -> MountResult:
-    """A mount of these entries."""
-    pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop"}
-    objects = json.dumps({"array": entries})
-    return await vault.provider.mount(MountCall({**pod, "objects": objects, **vault.parameters}))
 
 
 @dataclass(frozen=True)
 class IssuedCertificate:
-    """A certificate with its key."""
+    """A certificate and its private key."""
 
     certificate: x509.Certificate
     key: PrivateKey
@@ -79,7 +36,11 @@ class IssuedCertificate:
         return self.certificate.public_bytes(Encoding.PEM)
 
     def pkcs12(self, *others: x509.Certificate) -> bytes:
-        """With these certificates, base64 as vaults keep it."""
+        """Return a PKCS #12 bundle in base64, as Key Vault stores it.
+
+        Args:
+            others: further certificates to add to the bundle.
+        """
         content = pkcs12.serialize_key_and_certificates(
             None, self.key, self.certificate, others, NoEncryption()
         )

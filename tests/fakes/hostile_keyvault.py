@@ -1,6 +1,6 @@
 """A server that answers for a whole cloud what a test tells it to, over TLS and in the clear.
 
-async with hostile_vault(tmp_path) as vault:
+async with hostile_keyvault(tmp_path) as vault:
     vault.secret = HostileAnswer(200, b"{")
     provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 from keyferry.net.http_client import DevRedirect
-from tests.fakes.vault_peer import issue_certificate, new_ec_key
+from tests.fakes.certificates import issue_certificate, new_ec_key
 
 
 @dataclass(frozen=True)
