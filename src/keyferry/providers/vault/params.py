@@ -236,7 +236,7 @@ def _server(
         namespace=namespace.strip("/"),
         tls=tls,
         headers=settings.headers,
-        redirects=settings.follow_redirects,
+        follow_redirects=settings.follow_redirects,
         proxy=settings.proxy,
         command=product.command,
     )

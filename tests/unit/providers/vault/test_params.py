@@ -86,7 +86,7 @@ def test_a_class_counts_before_the_settings() -> None:
         tls.client_cert,
         tls.client_key,
         tls.skip_verify,
-        tls.machine_cas,
+        tls.system_cas,
     )
     agent = VaultSettings(agent_address="unix:///agent.sock")
     assert "/agent.sock" == parse(parameters, settings=agent).login.server.address.socket
@@ -111,7 +111,7 @@ def test_openbao_takes_three_prefixes() -> None:
         login.auth_mount,
     )
     assert ("/env", "/ca") == tuple(layer.ca_file for layer in login.server.tls.cas)
-    assert login.server.tls.machine_cas
+    assert login.server.tls.system_cas
     assert isinstance(login.method, JwtLogin)
     assert "bao" == login.method.role
 
@@ -141,11 +141,11 @@ def test_the_token_is_that_of_the_audience(product: Product, audience: str, toke
         ({"objects": " "}, "objects is not set"),
         ({"vaultAddress": "vault:8200"}, "does not begin with https://"),
         ({"vaultAddress": "https://u:p@v"}, "user name"),
-        ({"vaultAddress": "unix://x"}, "no absolute path"),
+        ({"vaultAddress": "unix://x"}, "not an absolute path"),
         ({"vaultNamespace": "a\nb"}, "cannot be the path of a namespace"),
         ({"vaultAuthMountPath": "a/../b"}, "cannot be the path of an auth method"),
-        ({"vaultTLSClientCertPath": "/c"}, "no file with its key"),
-        ({"vaultTLSClientKeyPath": "/c"}, "no file with its certificate"),
+        ({"vaultTLSClientCertPath": "/c"}, "its key file is not set"),
+        ({"vaultTLSClientKeyPath": "/c"}, "its certificate file is not set"),
         ({"vaultKubernetesMountPath": "a b"}, "vaultKubernetesMountPath 'a b'"),
         ({"vaultNamespace": "a b"}, "vaultNamespace 'a b'"),
         ({"vaultAuthMethod": "github"}, "vaultAuthMethod is 'github'"),

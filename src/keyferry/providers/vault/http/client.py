@@ -188,7 +188,7 @@ class VaultHttp:
             )
             # 500 is how engines say that their own back end refused; 412 is about this request.
             return RetryableFailure(error, pause, host_fault=response.status not in (412, 500))
-        if response.status in _REDIRECT_STATUSES and server.redirects:
+        if response.status in _REDIRECT_STATUSES and server.follow_redirects:
             return _redirect_target(url, response.headers.get("Location", ""), server, request)
         return reply
 

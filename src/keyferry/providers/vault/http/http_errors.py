@@ -119,7 +119,7 @@ def _with_vault_remedy(
 ) -> ConnectionProblem:
     match problem.certificate_fault:
         case CertificateFault.ISSUER:
-            others = ", or those of this machine" if server.tls.machine_cas else ""
+            others = ", or those of this machine" if server.tls.system_cas else ""
             remedy = (
                 "Set vaultCACertPath or vaultCADirectory of the class to the CA that signed it; "
                 f"the CAs named there count{others}."

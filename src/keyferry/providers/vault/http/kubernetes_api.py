@@ -69,7 +69,7 @@ class KubernetesApi:
         ca = TlsLayer(ca_file=str(self._service_account_folder / "ca.crt"))
         return Server(
             self._address,
-            tls=TlsSettings(cas=(ca,), machine_cas=False),
+            tls=TlsSettings(cas=(ca,), system_cas=False),
             headers=(
                 ("Authorization", f"Bearer {self._read_file('token')}"),
                 ("Content-Type", JSON_CONTENT_TYPE),

@@ -1,4 +1,4 @@
-"""One vault as a class names it: where, in which namespace, how it proves who it is. [pure]"""
+"""Address, namespace and TLS settings of one vault, as a SecretProviderClass sets them. [pure]"""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from keyferry.providers.settings import TlsLayer
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """How one vault is talked to; the key by which contexts are kept.
+    """The TLS settings of one vault, and the cache key of TLS contexts.
+
+    A lease record stores these fields by name: see `RECORD_FORMAT`.
 
     Attributes:
-        cas: the layers that name a CA and count; none means the CAs of the machine.
-        machine_cas: whether those of the machine count beside them.
-        server_name: "" for the host of the address.
-        client_cert: file of the client's certificate, "" for none.
-        client_key: file of its key.
-        client_pem: certificate and key themselves, PEM, instead of files.
+        cas: the layers whose CAs are trusted; none to trust only those of the system.
+        system_cas: whether the CAs of the system are trusted in addition to `cas`.
+        server_name: name sent as SNI and expected in the certificate; "" for the address's host.
+        client_cert: path of the client certificate; "" for none.
+        client_key: path of its private key.
+        client_pem: certificate and key in PEM, instead of the two files.
         skip_verify: whether the vault's certificate is not verified.
     """
 
     cas: tuple[TlsLayer, ...] = ()
-    machine_cas: bool = True
+    system_cas: bool = True
     server_name: str = ""
     client_cert: str = ""
     client_key: str = ""
@@ -34,9 +36,9 @@ class TlsSettings:
 
     @property
     def identity_parts(self) -> tuple[str, ...]:
-        """Equal for settings by which the same vault and the same client are proven.
+        """Parts that are equal for settings that authenticate the same vault and the same client.
 
-        A key is part of it, so it is not to be kept.
+        They contain the client's private key, so they must be hashed and not stored.
         """
         return (repr(self), self.client_pem.hex(), *(layer.ca_pem for layer in self.cas))
 
@@ -44,42 +46,43 @@ class TlsSettings:
 def merge_layers(
     layers: tuple[TlsLayer, ...], *, merges_cas: bool, error: type[KeyferryError] = PlatformError
 ) -> TlsSettings:
-    """What the layers say together, the strongest last.
+    """Merge the TLS settings of several layers; later layers take precedence.
 
     Args:
-        layers: environment, flags, class.
-        merges_cas: whether all CAs count, those of the machine too, instead of the last alone.
-        error: what to raise.
+        layers: environment, flags and SecretProviderClass, in this order.
+        merges_cas: whether the CAs of all layers and of the system are trusted, instead of only
+            those of the last layer that names a CA.
+        error: exception type for invalid settings.
 
     Raises:
         KeyferryError: a layer names a client certificate without its key, or the reverse.
     """
     server_name = client_cert = client_key = ""
-    skip = False
+    skip_verify = False
     for layer in layers:
         if bool(layer.client_cert) != bool(layer.client_key):
             raise error(
-                "the client certificate of TLS has no file with its "
-                f"{'key' if layer.client_cert else 'certificate'}",
+                "the TLS client certificate is incomplete: its "
+                f"{'key' if layer.client_cert else 'certificate'} file is not set",
                 "Set both in the same place: vaultTLSClientCertPath and vaultTLSClientKeyPath.",
             )
         server_name = layer.server_name or server_name
         if layer.client_cert:
             client_cert, client_key = layer.client_cert, layer.client_key
-        skip = skip or layer.skip_verify
-    named = tuple(layer for layer in layers if layer.ca_file or layer.ca_pem or layer.ca_folder)
+        skip_verify = skip_verify or layer.skip_verify
+    with_cas = tuple(layer for layer in layers if layer.ca_file or layer.ca_pem or layer.ca_folder)
     return TlsSettings(
-        cas=_only_ca(named if merges_cas else named[-1:]),
-        machine_cas=merges_cas or not named,
+        cas=_only_cas(with_cas if merges_cas else with_cas[-1:]),
+        system_cas=merges_cas or not with_cas,
         server_name=server_name,
         client_cert=client_cert,
         client_key=client_key,
-        skip_verify=skip,
+        skip_verify=skip_verify,
     )
 
 
-def _only_ca(layers: tuple[TlsLayer, ...]) -> tuple[TlsLayer, ...]:
-    """The layers without what does not concern trust, so that equal trust is equal."""
+def _only_cas(layers: tuple[TlsLayer, ...]) -> tuple[TlsLayer, ...]:
+    """Reduce layers to the CA that takes effect, so that equal trust compares equal."""
     return tuple(
         TlsLayer(
             ca_file=layer.ca_file,
@@ -100,8 +103,8 @@ class Address:
     """Where a vault listens.
 
     Attributes:
-        base: scheme, host, port and path, without a slash at its end.
-        socket: the Unix socket to connect to instead; "" for the host.
+        base: scheme, host, port and path, without a trailing slash.
+        socket: path of the Unix socket to connect to instead; "" to connect to the host.
     """
 
     base: str
@@ -109,76 +112,82 @@ class Address:
 
     @property
     def host(self) -> str:
-        """What shares one budget of requests, and what messages call it."""
+        """Host and port, or the socket: the scope of rate limits, and the name in messages."""
         return f"unix:{self.socket}" if self.socket else self.base.partition("://")[2].lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Whom to ask.
+    """One vault and how to send requests to it.
+
+    A lease record stores these fields by name: see `RECORD_FORMAT`.
 
     Attributes:
         address: where it listens.
-        namespace: sent along; "" for the root.
-        tls: how it is talked to.
-        headers: further ones for every request.
-        redirects: whether one redirect is followed.
-        proxy: of HTTP, for this vault; "" for those of the environment.
-        command: its command line, for remedies.
+        namespace: namespace that is sent with each request; "" for the root namespace.
+        tls: TLS settings.
+        headers: further headers of each request.
+        follow_redirects: whether one redirect is followed.
+        proxy: URL of the HTTP proxy for this vault; "" to use the environment.
+        command: name of the vault's command line tool, for remedies.
     """
 
     address: Address
     namespace: str = ""
     tls: TlsSettings = field(default_factory=TlsSettings)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    redirects: bool = True
+    follow_redirects: bool = True
     proxy: str = ""
     command: str = "vault"
 
     @property
     def host(self) -> str:
-        """How messages call it."""
+        """The host and port, or the socket, as messages name the vault."""
         return self.address.host
 
     def with_client_certificate(self, pem: bytes) -> Server:
-        """The same with a client certificate and its key, unless `pem` is empty."""
+        """Return a copy that authenticates with a client certificate.
+
+        Args:
+            pem: certificate and private key; empty to return this server unchanged.
+        """
         if not pem:
             return self
         return replace(self, tls=replace(self.tls, client_cert="", client_key="", client_pem=pem))
 
     def __str__(self) -> str:
-        """How a person would call it."""
-        where = f"vault {self.host}"
-        return f"{where}, namespace {excerpt(self.namespace)}" if self.namespace else where
+        """Return the name of the vault for messages, with its namespace."""
+        name = f"vault {self.host}"
+        return f"{name}, namespace {excerpt(self.namespace)}" if self.namespace else name
 
 
 def parse_address(text: str) -> Address:
-    """The address that `text` means.
+    """Parse the address of a vault.
 
     Raises:
-        ValueError: it is none; the text says why, as the end of "the address ...".
+        ValueError: the address is invalid; the text completes "the address ...".
     """
     if text.startswith("unix://"):
         path = text.removeprefix("unix://")
         if not path.startswith("/") or "\0" in path:
-            raise ValueError("names no absolute path of a socket")
+            raise ValueError("is not an absolute path of a Unix socket")
         return Address("http://localhost", path)
     try:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a valid URL") from None
     if parts.scheme not in ("http", "https"):
         raise ValueError("does not begin with https://, http:// or unix://")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("holds a user name, a query or a fragment")
+        raise ValueError("contains a user name, a query or a fragment")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     if not _HOST.fullmatch(host) or not re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path):
-        raise ValueError("has no usable host name or path")
-    where = host if port is None else f"{host}:{port}"
-    return Address(f"{parts.scheme}://{where}{parts.path.rstrip('/')}")
+        raise ValueError("has an invalid host name or path")
+    host_and_port = host if port is None else f"{host}:{port}"
+    return Address(f"{parts.scheme}://{host_and_port}{parts.path.rstrip('/')}")
 
 
 def is_valid_namespace(text: str) -> bool:
-    """Whether a namespace can be called so; "" is the root."""
+    """Return whether `text` can be the path of a namespace; "" is the root namespace."""
     return not text or bool(_NAMESPACE.fullmatch(text) and text.isascii())

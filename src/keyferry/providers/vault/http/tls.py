@@ -125,10 +125,10 @@ def _new_context(settings: TlsSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Private CAs often miss what RFC 5280 demands, and Go, for which classes are made, accepts it.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if settings.machine_cas:
+    if settings.system_cas:
         context.load_default_certs()
     for layer in settings.cas:
-        _load_cas(context, layer, skip_invalid=settings.machine_cas)
+        _load_cas(context, layer, skip_invalid=settings.system_cas)
     if settings.client_cert:
         context.load_cert_chain(settings.client_cert, settings.client_key, password="")
     if settings.client_pem:

@@ -1,8 +1,8 @@
-"""What is kept of a held secret for the next process, and its form in a file. [pure]
+"""The file format in which a lease survives a restart of the process. [pure]
 
-It holds the secret and the token that it hangs on, so it belongs into memory alone (see
-`lease_folder`). Times are those of the machine's clock that only goes forward, which every process
-of one boot reads alike: a clock on the wall that is put right makes no secret live longer.
+A record holds a secret and the token that it was created with, so it is stored in memory only
+(`TmpfsDirectory`). Its times are those of the machine's monotonic clock, which all processes of one
+boot share. A corrected wall clock therefore never extends the life of a secret.
 """
 
 from __future__ import annotations
@@ -18,57 +18,57 @@ from keyferry.providers.vault.http.response import (
     VaultResponse,
     parse_response,
 )
-from keyferry.providers.vault.http.server import Server  # noqa: TC001 - as above
+from keyferry.providers.vault.http.server import Server  # noqa: TC001 - as below
 from keyferry.providers.vault.leases.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.resilience.cache_key import CacheKey  # noqa: TC001 - msgspec reads the annotations
 
-RECORD_FORMAT = 1
-"""Of the records; one of another format is of no use."""
+RECORD_FORMAT = 2
+"""Raised whenever a field is renamed, also in `Server` and `TlsSettings`; others are dropped."""
 
 
 class UnusableRecordError(ValueError):
-    """It is no record that can be used; the text says why and quotes nothing of it."""
+    """The file is not a usable record; the text says why and quotes none of its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """One file. Times as in `Lease` and `Grant`.
+    """The content of one file. Times are in seconds of the machine's monotonic clock.
 
     Attributes:
-        format: see `FORMAT`.
-        boot: of the machine, which started the clock.
-        key: what the secret is the answer to, and for which pod.
-        server: whom it came from.
-        mount: of the auth method.
-        mode: the kind of the login.
-        own_token: whether the token came of a login of ours.
-        kubernetes: whether that was by Kubernetes auth.
-        token: that the secret hangs on; "" for what hangs on none.
-        token_life: seconds.
-        token_since: when it was granted or last renewed.
-        token_renewable: whether it would be renewed.
-        answer: of the vault, JSON.
-        life: seconds that the secret was made for.
-        expires: when it ends.
-        renewable: whether it would be renewed still.
-        volumes: the target paths that use it; none for what is to be revoked.
+        format: the value of `RECORD_FORMAT` when the record was written.
+        boot_id: identifies the boot of the machine, and thereby the origin of its clock.
+        key: the request that the secret answers, and the pod that it was created for.
+        server: the vault that issued the secret.
+        auth_mount: path of the auth method.
+        mode: kind of the login.
+        token_revocable: whether the token came from a login of Keyferry.
+        from_kubernetes_auth: whether that login used Kubernetes auth.
+        token: token that the lease depends on; "" for a secret without a lease.
+        token_ttl: lifetime of the token in seconds; 0 for unlimited.
+        token_issued_at: when the token was issued or last renewed.
+        token_renewable: whether the vault would renew the token.
+        response: response of the vault, JSON.
+        ttl: lifetime in seconds with which the secret was created.
+        expires_at: when the lease expires.
+        renewable: whether the vault would still renew the lease.
+        volumes: target paths of the volumes that use the secret; none if it is to be revoked.
     """
 
     format: int
-    boot: str
+    boot_id: str
     key: CacheKey = field(repr=False)
     server: Server = field(repr=False)
-    mount: str
+    auth_mount: str
     mode: str
-    own_token: bool
-    kubernetes: bool
+    token_revocable: bool
+    from_kubernetes_auth: bool
     token: str = field(repr=False)
-    token_life: float
-    token_since: float
+    token_ttl: float
+    token_issued_at: float
     token_renewable: bool
-    answer: str = field(repr=False)
-    life: float
-    expires: float
+    response: str = field(repr=False)
+    ttl: float
+    expires_at: float
     renewable: bool
     volumes: tuple[str, ...]
 
@@ -77,69 +77,71 @@ _decoder = msgspec.json.Decoder(LeaseRecord)
 
 
 def encode_record(lease: Lease, *, boot_id: str) -> bytes:
-    """The file for a lease.
+    """Return the content of the file for `lease`.
 
     Args:
-        lease: it.
-        boot_id: of the machine.
+        lease: the lease to store.
+        boot_id: identifies the boot of the machine.
     """
-    issued, grant, origin = lease.result, lease.result.token, lease.result.origin
-    hangs = bool(lease.id)
+    result, token, origin = lease.result, lease.result.token, lease.result.origin
+    needs_token = bool(lease.id)
     record = LeaseRecord(
-        RECORD_FORMAT,
-        boot_id,
-        lease.key,
-        origin.server,
-        origin.auth_mount,
-        origin.mode,
-        origin.token_revocable,
-        grant.from_kubernetes_auth,
-        grant.value if hangs else "",
-        grant.ttl if hangs else 0.0,
-        grant.issued_at,
-        grant.renewable and hangs,
-        _response_json(issued.response),
-        lease.ttl,
-        lease.lease_expires_at,
-        lease.renewable,
-        tuple(sorted(lease.volumes)),
+        format=RECORD_FORMAT,
+        boot_id=boot_id,
+        key=lease.key,
+        server=origin.server,
+        auth_mount=origin.auth_mount,
+        mode=origin.mode,
+        token_revocable=origin.token_revocable,
+        from_kubernetes_auth=token.from_kubernetes_auth,
+        token=token.value if needs_token else "",
+        token_ttl=token.ttl if needs_token else 0.0,
+        token_issued_at=token.issued_at,
+        token_renewable=token.renewable and needs_token,
+        response=_response_json(result.response),
+        ttl=lease.ttl,
+        expires_at=lease.lease_expires_at,
+        renewable=lease.renewable,
+        volumes=tuple(sorted(lease.volumes)),
     )
     return msgspec.json.encode(record)
 
 
 def decode_record(body: bytes, *, boot_id: str, now: float) -> Lease:
-    """The lease in a file.
+    """Return the lease that a file holds.
 
     Args:
-        body: of the file.
-        boot_id: of the machine.
-        now: by the clock of the machine.
+        body: content of the file.
+        boot_id: identifies the current boot of the machine.
+        now: current time in seconds of the machine's monotonic clock.
 
     Raises:
-        BadRecordError: there is none that can be used.
+        UnusableRecordError: the file is damaged, of another format or boot, or implausible.
     """
     try:
         record = _decoder.decode(body)
-        answer = parse_response(record.answer.encode())
+        response = parse_response(record.response.encode())
     except (msgspec.DecodeError, UnicodeError, MalformedResponseError):
-        raise UnusableRecordError("it is damaged, or of another format") from None
+        raise UnusableRecordError("it is damaged or has another format") from None
     if record.format != RECORD_FORMAT:
-        raise UnusableRecordError("it is of another format")
-    if record.boot != boot_id:
-        raise UnusableRecordError("it is of an earlier start of the machine")
-    if record.token_since > now or record.expires > now + record.life or not answer.data:
-        raise UnusableRecordError("its times or its content cannot be")
-    grant = VaultToken(
+        raise UnusableRecordError("it has another format")
+    if record.boot_id != boot_id:
+        raise UnusableRecordError("it was written before the machine was restarted")
+    if record.token_issued_at > now or record.expires_at > now + record.ttl or not response.data:
+        raise UnusableRecordError("its times or its content are implausible")
+    token = VaultToken(
         record.token,
-        record.token_life,
-        record.token_since,
+        record.token_ttl,
+        record.token_issued_at,
         record.token_renewable,
-        from_kubernetes_auth=record.kubernetes,
+        from_kubernetes_auth=record.from_kubernetes_auth,
     )
-    origin = LeaseOrigin(record.server, record.mount, record.mode, token_revocable=record.own_token)
-    issued = ReadResult(answer, grant, origin, session=None, session_shared=False)
+    origin = LeaseOrigin(
+        record.server, record.auth_mount, record.mode, token_revocable=record.token_revocable
+    )
+    result = ReadResult(response, token, origin, session=None, session_shared=False)
     return Lease(
-        record.key, issued, record.life, record.expires, record.renewable, set(record.volumes)
+        record.key, result, record.ttl, record.expires_at, record.renewable, set(record.volumes)
     )
 
 

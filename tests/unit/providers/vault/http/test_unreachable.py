@@ -29,14 +29,14 @@ def bad_certificate(code: int) -> aiohttp.ClientConnectorCertificateError:
     return aiohttp.ClientConnectorCertificateError(KEY, error)
 
 
-@pytest.mark.parametrize("machine_cas", [True, False])
-def test_an_unknown_authority_is_told_where_to_name_it(machine_cas: bool) -> None:
+@pytest.mark.parametrize("system_cas", [True, False])
+def test_an_unknown_authority_is_told_where_to_name_it(system_cas: bool) -> None:
     """And whether those of the machine count as well."""
-    server = Server(STANDBY, tls=TlsSettings(machine_cas=machine_cas))
+    server = Server(STANDBY, tls=TlsSettings(system_cas=system_cas))
     problem = vault_connection_problem(bad_certificate(20), server, None)
     assert "its issuer is not trusted here" in problem.problem
     assert "vaultCACertPath" in problem.remedy
-    assert machine_cas == ("this machine" in problem.remedy)
+    assert system_cas == ("this machine" in problem.remedy)
 
 
 def test_another_name_is_told_with_the_one_that_was_wanted() -> None:

@@ -1,4 +1,4 @@
-"""Record: what one process writes the next one reads, and nothing else."""
+"""Lease records: a restarted process reads what its predecessor wrote, and rejects the rest."""
 
 from __future__ import annotations
 
@@ -32,45 +32,49 @@ NOW = 1000.0
 
 
 def make_lease(**fields: Any) -> Lease:
-    """One of a user that was made 40 s ago for 60 s."""
-    answer = VaultResponse(
+    """Return the lease of a database user that was created 40 s ago for 60 s."""
+    response = VaultResponse(
         lease_id="database/creds/app/x",
         lease_duration=JsonNumber("60"),
         renewable=True,
         data={"username": "u", "big": JsonNumber("1e400"), "nested": {"a": [None, True]}},
     )
-    grant = VaultToken("hvs.token", 3600, NOW - 50, renewable=True, from_kubernetes_auth=True)
+    token = VaultToken("hvs.token", 3600, NOW - 50, renewable=True, from_kubernetes_auth=True)
     origin = LeaseOrigin(SERVER, "kubernetes", "jwt", token_revocable=True)
-    issued = ReadResult(answer, grant, origin, session=None, session_shared=False)
-    given: dict[str, Any] = {"ttl": 60.0, "lease_expires_at": NOW + 20, "volumes": {"/a", "/b"}}
-    return Lease(KEY, issued, renewable=True, **{**given, **fields})
+    result = ReadResult(response, token, origin, session=None, session_shared=False)
+    defaults: dict[str, Any] = {"ttl": 60.0, "lease_expires_at": NOW + 20, "volumes": {"/a", "/b"}}
+    return Lease(KEY, result, renewable=True, **{**defaults, **fields})
 
 
 def round_trip(lease: Lease, *, now: float = NOW, boot_id: str = "b1") -> Lease:
-    """What the next process makes of it."""
+    """Encode `lease` and decode it as the next process would."""
     return decode_record(encode_record(lease, boot_id="b1"), boot_id=boot_id, now=now)
 
 
-def test_everything_that_renewing_and_delivering_takes_comes_back() -> None:
-    """Numbers as they are written, certificates, headers, times."""
-    lease, found = make_lease(), round_trip(make_lease())
+def test_record_restores_everything_that_delivery_and_renewal_need() -> None:
+    """Includes numbers as written, certificates, headers and times."""
+    lease, restored = make_lease(), round_trip(make_lease())
     assert (KEY, 60.0, NOW + 20, True, {"/a", "/b"}) == (
-        found.key, found.ttl, found.lease_expires_at, found.renewable, found.volumes,
-    )  # fmt: skip
-    assert lease.result.origin == found.result.origin
-    assert lease.result.response == found.result.response
-    grant = found.result.token
+        restored.key,
+        restored.ttl,
+        restored.lease_expires_at,
+        restored.renewable,
+        restored.volumes,
+    )
+    assert lease.result.origin == restored.result.origin
+    assert lease.result.response == restored.result.response
+    token = restored.result.token
     assert ("hvs.token", 3600, NOW - 50, True, True) == (
-        grant.value, grant.ttl, grant.issued_at, grant.renewable, grant.from_kubernetes_auth,
+        token.value, token.ttl, token.issued_at, token.renewable, token.from_kubernetes_auth,
     )  # fmt: skip
-    assert lease.renew_at == found.renew_at
+    assert lease.renew_at == restored.renew_at
 
 
-def test_a_certificate_is_kept_without_a_token() -> None:
-    """It hangs on none, so none is to lie about."""
+def test_record_of_a_certificate_contains_no_token() -> None:
+    """A certificate does not depend on the token, so the token is not written to the file."""
     lease = make_lease()
-    answer = VaultResponse(data={"certificate": "PEM", "private_key": "KEY"})
-    lease.result = replace(lease.result, response=answer)
+    response = VaultResponse(data={"certificate": "PEM", "private_key": "KEY"})
+    lease.result = replace(lease.result, response=response)
     body = encode_record(lease, boot_id="b1")
     assert b"hvs.token" not in body
     assert NEVER == decode_record(body, boot_id="b1", now=NOW).result.token.expires_at
@@ -79,27 +83,26 @@ def test_a_certificate_is_kept_without_a_token() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"format": 2}, "another format"),
-        ({"boot": "b0"}, "earlier start"),
-        ({"token_since": NOW + 1}, "times"),
-        ({"expires": NOW + 61}, "times"),
-        ({"answer": "{}"}, "content"),
-        ({"answer": "x"}, "damaged"),
-        ({"life": "x"}, "damaged"),
+        ({"format": 1}, "another format"),
+        ({"boot_id": "b0"}, "machine was restarted"),
+        ({"token_issued_at": NOW + 1}, "times"),
+        ({"expires_at": NOW + 61}, "times"),
+        ({"response": "{}"}, "content"),
+        ({"response": "x"}, "damaged"),
+        ({"ttl": "x"}, "damaged"),
         ({"volumes": None}, "damaged"),
         ({"server": {}}, "damaged"),
     ],
 )
-def test_what_cannot_be_used_is_refused(change: dict[str, Any], why: str) -> None:
-    """With a reason that quotes nothing."""
+def test_unusable_record_is_rejected(change: dict[str, Any], why: str) -> None:
+    """The error gives the reason and quotes no content."""
     record = {**json.loads(encode_record(make_lease(), boot_id="b1")), **change}
     with pytest.raises(UnusableRecordError, match=why) as caught:
         decode_record(json.dumps(record).encode(), boot_id="b1", now=NOW)
     assert "hvs" not in str(caught.value)
 
 
-@pytest.mark.parametrize("cut", [0, 1, 50, -1])
-def test_half_a_record_is_refused(cut: int) -> None:
-    """Whatever is left of it."""
+@pytest.mark.parametrize("length", [0, 1, 50, -1])
+def test_truncated_record_is_rejected(length: int) -> None:
     with pytest.raises(UnusableRecordError):
-        decode_record(encode_record(make_lease(), boot_id="b1")[:cut], boot_id="b1", now=NOW)
+        decode_record(encode_record(make_lease(), boot_id="b1")[:length], boot_id="b1", now=NOW)
