@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keyferry.errors import PlatformError
+from keyferry.formats.private_files import write_private_file
 from keyferry_devvault.crypto.development_ca import CA_FILE
 
 if TYPE_CHECKING:
@@ -62,10 +63,7 @@ def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
         "http": format_address(addresses.http),
         "ca": CA_FILE,
     }
-    new = folder / f".{CONNECTION_FILE}.new"
-    new.touch(mode=0o600)
-    new.write_bytes(msgspec.json.encode(content))
-    new.replace(path)
+    write_private_file(path, msgspec.json.encode(content))
     try:
         yield
     finally:

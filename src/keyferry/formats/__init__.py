@@ -1,1 +1,1 @@
-"""Text and binary formats: JSON and values as Go reads them, YAML, paths, certificates. [pure]"""
+"""Formats and files: JSON and values of Go, YAML, paths, certificates, private files. [pure]"""

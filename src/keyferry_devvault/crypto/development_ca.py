@@ -6,7 +6,6 @@ identifiers and critical basic constraints.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from keyferry.formats.private_files import write_private_file
 from keyferry_devvault.clouds import server_certificate_names
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def write_server_certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _issue_server_certificate(authority, key, now)
     path = folder / _SERVER_FILE
-    _write_private(path, _certificate_pem(certificate) + _key_pem(key))
+    write_private_file(path, _certificate_pem(certificate) + _key_pem(key))
     return path
 
 
@@ -87,8 +87,8 @@ def _create_ca(folder: Path, now: datetime) -> CertificateAuthority:
         )
         .sign(key, SHA256())
     )
-    _write_private(folder / _CA_KEY_FILE, _key_pem(key))
-    _write_private(folder / CA_FILE, _certificate_pem(certificate))
+    write_private_file(folder / _CA_KEY_FILE, _key_pem(key))
+    write_private_file(folder / CA_FILE, _certificate_pem(certificate))
     return CertificateAuthority(certificate, key)
 
 
@@ -161,13 +161,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Replace `path` as a whole, with mode 0600 from the first byte on."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - opens a descriptor
-        file.write(content)
-    new.replace(path)

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import secrets
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,11 @@ from keyferry.formats.kubernetes_yaml import (
     Value,
     dump_document,
     parse_documents,
+)
+from keyferry.formats.private_files import (
+    TEMPORARY_PREFIX,
+    read_regular_file,
+    write_private_file,
 )
 from keyferry.kubernetes.names import namespace_problem, object_name_problem
 
@@ -32,7 +36,6 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 """A Secret of the greatest size in base64, and much room."""
 
 _SUFFIX = ".yaml"
-_TEMPORARY_PREFIX = ".writing-"
 _MAX_PLAIN_NAME = 200
 
 
@@ -102,14 +105,14 @@ class ManifestDirectory:
             for folder in (path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
             # Whoever holds the lock is the only writer, so these are of one that was killed.
-            for left_over in path.parent.glob(f"{_TEMPORARY_PREFIX}*"):
+            for left_over in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
                 left_over.unlink(missing_ok=True)
-            _write_atomically(path, dump_document(manifest))
+            write_private_file(path, dump_document(manifest))
 
     def remove_temporary_files(self) -> None:
         """Remove what writers that were killed left half-written; it may hold secret values."""
         with _translate_os_errors("sweep", self._root):
-            for left_over in self._root.glob(f"*/*/{_TEMPORARY_PREFIX}*"):
+            for left_over in self._root.glob(f"*/*/{TEMPORARY_PREFIX}*"):
                 self.remove_file(left_over)
 
     def delete(self, kind: ManifestKind, namespace: str, name: str) -> None:
@@ -148,8 +151,7 @@ def _file_name(name: str) -> str:
 def _read_manifest(path: Path) -> Value:
     with _translate_os_errors("read", path):
         try:
-            with path.open("rb") as stream:
-                text = stream.read(MAX_FILE_BYTES + 1)
+            text = read_regular_file(path, max_bytes=MAX_FILE_BYTES, follow_links=True)
         except FileNotFoundError:
             return None
     try:
@@ -157,20 +159,6 @@ def _read_manifest(path: Path) -> Value:
     except KubernetesYamlError as error:
         raise StoreError(f"{path} {error}", "Mend the file or remove it.") from None
     return documents[0].value if documents else None
-
-
-def _write_atomically(path: Path, text: bytes) -> None:
-    temporary = path.with_name(f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
+from keyferry.formats.private_files import read_regular_file
 from keyferry.providers.azure.clouds import AZURE_STACK_CLOUD, parse_environment
 
 if TYPE_CHECKING:
@@ -22,7 +21,9 @@ def read_environment_file(file: EnvironmentFile) -> AzureCloud:
         ClassInvalidError: it cannot be read, is no regular file, or is not of the right form.
     """
     try:
-        content = _read_regular_file(file.path)
+        content = read_regular_file(
+            file.path, max_bytes=_MAX_ENVIRONMENT_FILE_BYTES, follow_links=True
+        )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise ClassInvalidError(
@@ -31,12 +32,3 @@ def read_environment_file(file: EnvironmentFile) -> AzureCloud:
             "cloudEnvFileName must be a file that the driver can read on every node.",
         ) from error
     return parse_environment(content, path=file.path)
-
-
-def _read_regular_file(path: str) -> bytes:
-    """The beginning of a regular file; a pipe or device, named by a class, must not hold us up."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "not a regular file")
-        return file.read(_MAX_ENVIRONMENT_FILE_BYTES)

@@ -10,13 +10,12 @@ Source: docs/reference/upstream-vault-provider.md#hmac-key
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from keyferry.errors import KeyferryError, PlatformError, Stage
+from keyferry.formats.private_files import read_private_file, write_private_file
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
@@ -52,24 +51,10 @@ def load_or_create_key(path: Path) -> bytes:
 
 def _read_key_file(path: Path) -> bytes | None:
     """The key; None where there is no file."""
-    if path.is_symlink():
-        raise _key_file_error(path, "it is a link")
     try:
-        # A pipe does not keep us waiting, and a link that has just come is not followed.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        key = read_private_file(path, max_bytes=KEY_BYTES)
     except FileNotFoundError:
         return None
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise _key_file_error(path, "it is no plain file")
-        if found.st_uid != os.geteuid():
-            raise _key_file_error(path, "it belongs to another user")
-        if found.st_mode & 0o077:
-            raise _key_file_error(path, "others than its owner may use it")
-        key = os.read(descriptor, KEY_BYTES + 1)
-    finally:
-        os.close(descriptor)
     if len(key) != KEY_BYTES:
         raise _key_file_error(path, f"it does not hold {KEY_BYTES} bytes")
     return key
@@ -77,18 +62,9 @@ def _read_key_file(path: Path) -> bytes | None:
 
 def _create_key_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:
-        try:
-            stream.write(secrets.token_bytes(KEY_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
-            # A link, unlike a rename, never takes the place of what another process has made.
-            with suppress(FileExistsError):
-                os.link(temporary, path, follow_symlinks=False)
-        finally:
-            temporary.unlink(missing_ok=True)
+    # Another process may have created it first; its key counts.
+    with suppress(FileExistsError):
+        write_private_file(path, secrets.token_bytes(KEY_BYTES), replace=False)
 
 
 def _key_file_error(path: Path, problem: str) -> PlatformError:

@@ -183,4 +183,4 @@ async def test_a_file_that_cannot_be_used_fails_no_mount(tmp_path: Path) -> None
     with captured_log() as log:
         found = await asyncio.gather(*(mounted(key) for _ in range(5)))
     assert 1 == len(set(found))
-    assert 1 == log.getvalue().count("it is a link")
+    assert 1 == log.getvalue().count("it is a symbolic link")

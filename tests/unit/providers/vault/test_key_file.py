@@ -71,14 +71,14 @@ def too_long(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (a_link, "it is a link"),
-        (a_dangling_link, "it is a link"),
-        (a_pipe, "it is no plain file"),
-        (a_folder, "it is no plain file"),
-        (readable_by_others, "others than its owner may use it"),
-        (readable_by_a_group, "others than its owner may use it"),
+        (a_link, "it is a symbolic link"),
+        (a_dangling_link, "it is a symbolic link"),
+        (a_pipe, "it is not a regular file"),
+        (a_folder, "it is not a regular file"),
+        (readable_by_others, "it is accessible to other users"),
+        (readable_by_a_group, "it is accessible to other users"),
         (too_short, "it does not hold 32 bytes"),
-        (too_long, "it does not hold 32 bytes"),
+        (too_long, "it is larger than 32 bytes"),
     ],
 )
 def test_what_could_be_anybodys_is_refused_and_left_alone(

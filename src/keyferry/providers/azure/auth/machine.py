@@ -10,9 +10,7 @@ Source: docs/reference/upstream-azure-provider.md#managed-identity
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from keyferry.errors import IdentityError
+from keyferry.formats.private_files import read_regular_file
 from keyferry.providers.azure.auth.access_token import (
     AccessToken,
     TokenRefusedError,
@@ -195,12 +194,7 @@ def read_challenge_key(path: str, directory: Path) -> str:
             "Only the agent may answer on 127.0.0.1:40342; look at what listens there.",
         )
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
-                raise OSError(0, "not a small regular file")
-            return file.read(_MAX_KEY_BYTES).decode("ascii").strip()
+        return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("ascii").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise IdentityError(

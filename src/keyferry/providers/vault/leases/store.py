@@ -6,8 +6,6 @@ Without one, or with one that does not do, everything works, but the next proces
 from __future__ import annotations
 
 import os
-import secrets
-import stat
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -16,6 +14,11 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from keyferry.errors import PlatformError, Stage
+from keyferry.formats.private_files import (
+    UnusableFileError,
+    read_private_file,
+    write_private_file,
+)
 from keyferry.providers.vault.leases.record import UnusableRecordError, decode_record, encode_record
 from keyferry.resilience.cache_key import IdentityHasher
 from keyferry.telemetry.logs import get_logger
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A larger file is none of ours."""
 _IN_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
-_FILE_MODE = 0o600
 
 
 class TmpfsDirectory:
@@ -72,14 +74,7 @@ class TmpfsDirectory:
         Raises:
             OSError: it cannot be read, or is not a plain file of ours.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, dir_fd=self._descriptor), "rb") as stream:
-            found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-                raise PermissionError
-            if found.st_mode & 0o077 or found.st_size > MAX_RECORD_BYTES:
-                raise PermissionError
-            return stream.read()
+        return read_private_file(name, max_bytes=MAX_RECORD_BYTES, dir_fd=self._descriptor)
 
     def write(self, name: str, content: bytes) -> None:
         """A file, whole or as it was before.
@@ -87,16 +82,7 @@ class TmpfsDirectory:
         Raises:
             OSError: there is no room.
         """
-        temporary = f".{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(temporary, flags, _FILE_MODE, dir_fd=self._descriptor)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-            os.replace(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        except BaseException:
-            self.remove(temporary)
-            raise
+        write_private_file(name, content, dir_fd=self._descriptor)
 
     def remove(self, name: str) -> None:
         """No such file any more."""
@@ -266,7 +252,7 @@ class LeaseStore:
 
 def _load_or_create_hasher_key(directory: TmpfsDirectory) -> bytes:
     """The key in the folder, made where there is none that can be used."""
-    with suppress(FileNotFoundError, PermissionError):
+    with suppress(FileNotFoundError, PermissionError, UnusableFileError):
         found = directory.read(_HASHER_KEY_FILE)
         if len(found) == _HASHER_KEY_BYTES:
             return found
