@@ -14,6 +14,7 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
+from keyferry.formats.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
@@ -32,7 +33,9 @@ class NegativeCache:
 
     def __init__(self, ttl: float) -> None:
         self._ttl = ttl
-        self._entries: dict[CacheKey, tuple[KeyferryError, float]] = {}
+        self._entries: BoundedDict[CacheKey, tuple[KeyferryError, float]] = BoundedDict(
+            _MAX_ENTRIES
+        )
 
     def get(self, key: CacheKey, now: float) -> KeyferryError | None:
         """The refusal, if it is remembered."""
@@ -46,11 +49,7 @@ class NegativeCache:
         """Remember `error` if it is a refusal; returns whether it is."""
         if not isinstance(error, AccessDeniedError | ObjectNotFoundError):
             return False
-        # In the order in which they came, so that the oldest go first.
-        self._entries.pop(key, None)
         self._entries[key] = (error.with_traceback(None), now)
-        if len(self._entries) > _MAX_ENTRIES:
-            del self._entries[next(iter(self._entries))]
         return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Protocol
 
 from keyferry.errors import (
@@ -11,6 +10,7 @@ from keyferry.errors import (
     VaultThrottledError,
     VaultUnavailableError,
 )
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
@@ -83,7 +83,7 @@ class BulkRevalidator:
 
     def __init__(self, fetcher: Fetcher) -> None:
         self._fetcher = fetcher
-        self._known_limits: OrderedDict[CacheKey, ListLimit] = OrderedDict()
+        self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(_MAX_KNOWN_LIMITS)
 
     async def revalidate(self, listing: RevalidationList) -> bool:
         """Whether the object of `collection.key` is as it was; others are proven along with it.
@@ -139,9 +139,6 @@ class BulkRevalidator:
         """Nothing is proven, and nobody asks again before `until` where so long a list pays."""
         self._count(key, outcome)
         self._known_limits[key] = (min_length, until)
-        self._known_limits.move_to_end(key)
-        while len(self._known_limits) > _MAX_KNOWN_LIMITS:
-            self._known_limits.popitem(last=False)
         return frozenset()
 
     def _count(self, key: CacheKey, outcome: ListOutcome) -> None:

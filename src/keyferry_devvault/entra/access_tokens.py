@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry_devvault.crypto.jwt import JwtClaims, JwtError, parse_jwt, sign_jwt, verify_jwt
 from keyferry_devvault.storage.signing_keys import SigningKeyName, SigningKeys
 
@@ -35,7 +36,7 @@ class AccessTokens:
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
-        self._verified_claims: dict[bytes, JwtClaims] = {}
+        self._verified_claims: BoundedDict[bytes, JwtClaims] = BoundedDict(_MAX_CACHED_CLAIMS)
 
     def issue(self, identity: Identity, resource: str, *, now: float, lifetime: int) -> str:
         """An access token of `identity` for `resource`, good from `now` (seconds since 1970) on."""
@@ -84,7 +85,5 @@ class AccessTokens:
             jwt = parse_jwt(token)
             verify_jwt(jwt, self._keys.public_jwks(SigningKeyName.ENTRA))
             claims = jwt.claims
-            if len(self._verified_claims) >= _MAX_CACHED_CLAIMS:
-                self._verified_claims.clear()
             self._verified_claims[digest] = claims
         return claims

@@ -8,6 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.kubernetes.api.api_errors import ApiNotFoundError
 from keyferry.kubernetes.api.client import EventResource
 from keyferry.kubernetes.api.reflector import api_backoff
@@ -48,7 +49,7 @@ class EventRecorder:
         self._api = api
         self._clock = clock
         self._queue: asyncio.Queue[Event] = asyncio.Queue(MAX_PENDING_EVENTS)
-        self._written: dict[Event, tuple[str, Manifest]] = {}
+        self._written: BoundedDict[Event, tuple[str, Manifest]] = BoundedDict(MAX_REMEMBERED_EVENTS)
         self._backoff = backoff
 
     @property
@@ -102,18 +103,13 @@ class EventRecorder:
         name = _event_name(event, now)
         manifest = event_manifest(event, name, now=now, previous=None)
         await self._api.create(EventResource, event.involved_object.namespace, manifest)
-        self._remember(event, name, manifest)
+        self._written[event] = (name, manifest)
 
     async def _increment_count(self, event: Event, name: str, previous: Manifest) -> None:
         manifest = event_manifest(event, name, now=self._clock(), previous=previous)
         patch = {field: manifest[field] for field in ("count", "lastTimestamp")}
         await self._api.strategic_merge(EventResource, event.involved_object.namespace, name, patch)
-        self._remember(event, name, manifest)
-
-    def _remember(self, event: Event, name: str, manifest: Manifest) -> None:
         self._written[event] = (name, manifest)
-        if len(self._written) > MAX_REMEMBERED_EVENTS:
-            del self._written[next(iter(self._written))]
 
 
 def _event_name(event: Event, now: datetime) -> str:

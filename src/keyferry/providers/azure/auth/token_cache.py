@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.net.retryable import RetryableFailure
 from keyferry.providers.azure.auth.challenge import TokenTarget, parse_challenge, token_target
 from keyferry.providers.azure.auth.identity import profile
@@ -180,18 +180,6 @@ def _consume_exception(task: asyncio.Task[str]) -> None:
 
 __all__ = ["AccessTokenRequest", "TokenCache", "TokenProvider"]
 
-V = TypeVar("V")
-
-
-class _LruDict(OrderedDict["Hashable", V], Generic[V]):
-    """A mapping whose longest unused entries come first."""
-
-    def lookup(self, key: Hashable) -> V | None:
-        """The value of `key`, which is then the last used."""
-        if key in self:
-            self.move_to_end(key)
-        return self.get(key)
-
 
 class TokenCache:
     """The credentials in use, by whole identity; the longest unused go when they are too many.
@@ -220,12 +208,13 @@ class TokenCache:
         )
         self._https = https
         self._fetcher = fetcher
-        self._max_entries = max_entries
         self._clock = clock
         self._identity_hasher = IdentityHasher(token_bytes(32))
         self._source_factory = TokenSourceFactory(https, endpoints, clock)
-        self._cached_tokens: _LruDict[CachedToken] = _LruDict()
-        self._redirects: _LruDict[TokenTarget] = _LruDict()
+        self._cached_tokens: BoundedDict[Hashable, CachedToken] = BoundedDict(
+            max_entries, is_evictable=lambda credential: credential.is_idle
+        )
+        self._redirects: BoundedDict[Hashable, TokenTarget] = BoundedDict(max_entries)
 
     def token_provider(self, request: AccessTokenRequest, *, host: str = "") -> TokenProvider:
         """The tokens for `request`.
@@ -249,11 +238,10 @@ class TokenCache:
     def cached_token(self, request: AccessTokenRequest) -> CachedToken:
         """The credential for exactly this login."""
         key = self.identity_key(request)
-        credential = self._cached_tokens.lookup(key)
+        credential = self._cached_tokens.touch(key)
         if credential is None:
             credential = CachedToken(self._https, self._fetcher, self._source_factory, self._clock)
             self._cached_tokens[key] = credential
-            self._evict_idle()
         return credential
 
     def identity_key(self, request: AccessTokenRequest) -> IdentityKey:
@@ -264,7 +252,7 @@ class TokenCache:
 
     def redirected_request(self, request: AccessTokenRequest, host: str) -> AccessTokenRequest:
         """What the vault at `host` wanted in the place of `request`, if it ever did."""
-        found = self._redirects.lookup((self.identity_key(request), host))
+        found = self._redirects.touch((self.identity_key(request), host))
         return replace(request, tenant=found.tenant, resource=found.resource) if found else request
 
     def remember_redirect(
@@ -272,13 +260,6 @@ class TokenCache:
     ) -> None:
         """Remember that the vault at `host` wants tokens for `target` instead of `request`'s."""
         self._redirects[self.identity_key(request), host] = target
-        while len(self._redirects) > self._max_entries:
-            self._redirects.popitem(last=False)
-
-    def _evict_idle(self) -> None:
-        idle = [key for key, credential in self._cached_tokens.items() if credential.is_idle]
-        for key in idle[: max(0, len(self._cached_tokens) - self._max_entries)]:
-            del self._cached_tokens[key]
 
 
 class TokenProvider:

@@ -7,11 +7,11 @@ every other kind that takes service-account tokens, each pod logs in for itself.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from keyferry.aio.single_flight import SharedCall
 from keyferry.errors import KeyferryError
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.providers.vault.auth.login import JwtLogin
 from keyferry.providers.vault.auth.session import Session
 
@@ -85,9 +85,8 @@ class SessionCache:
         self._transport = transport
         self._get_hasher = get_hasher
         self._token_requester = token_requester
-        self._max_sessions = max(max_sessions, 0)
-        self._sessions: OrderedDict[IdentityKey, Session] = OrderedDict()
-        self._method_kinds: OrderedDict[_AuthMountKey, bool] = OrderedDict()
+        self._sessions: BoundedDict[IdentityKey, Session] = BoundedDict(max(max_sessions, 0))
+        self._method_kinds: BoundedDict[_AuthMountKey, bool] = BoundedDict(max(max_sessions, 1))
         self._first_logins: dict[_AuthMountKey, SharedCall[VaultToken]] = {}
 
     async def open(self, login: Login, purpose: Purpose, *, per_pod: bool = False) -> OpenSession:
@@ -124,8 +123,7 @@ class SessionCache:
     async def _detect_method(self, login: Login, purpose: Purpose) -> None:
         """Let one pod log in before the others of an unknown auth method do."""
         place = _auth_mount_key(login.server, login.auth_mount)
-        if place in self._method_kinds:
-            self._method_kinds.move_to_end(place)
+        if self._method_kinds.touch(place) is not None:
             return
         if place in self._first_logins:
             try:
@@ -147,9 +145,7 @@ class SessionCache:
         )
         if grant.from_kubernetes_auth:
             self._sessions.pop(alone.identity, None)
-            self._store(self.identity_key(login, per_pod=False), alone.underlying)
-        while len(self._method_kinds) > max(self._max_sessions, 1):
-            self._method_kinds.popitem(last=False)
+            self._sessions[self.identity_key(login, per_pod=False)] = alone.underlying
         return grant
 
     def _first_login_done(self, mount_key: _AuthMountKey) -> None:
@@ -166,16 +162,10 @@ class SessionCache:
     ) -> OpenSession:
         identity = self.identity_key(login, per_pod=per_pod)
         session = self._sessions.get(identity) or Session(self._transport, self._token_requester)
-        self._store(identity, session)
+        self._sessions[identity] = session
         return OpenSession(
             session, login, identity, cached_tokens=cached_tokens, shared=not per_pod
         )
-
-    def _store(self, identity: IdentityKey, session: Session) -> None:
-        self._sessions[identity] = session
-        self._sessions.move_to_end(identity)
-        while len(self._sessions) > self._max_sessions:
-            self._sessions.popitem(last=False)
 
 
 def _auth_mount_key(server: Server, auth_mount: str) -> _AuthMountKey:

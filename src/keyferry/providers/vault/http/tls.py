@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.errors import PlatformError, Stage, excerpt
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TlsContexts:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
-        self._cache: OrderedDict[TlsSettings, _CachedContext] = OrderedDict()
+        self._cache: BoundedDict[TlsSettings, _CachedContext] = BoundedDict(MAX_CONTEXTS)
         self._load_lock = asyncio.Lock()
 
     async def get(self, server: Server) -> ssl.SSLContext:
@@ -60,9 +60,6 @@ class TlsContexts:
                 if self._metrics is not None:
                     self._metrics.tls_verification_disabled(server.host)
             self._cache[settings] = kept
-            self._cache.move_to_end(settings)
-            if len(self._cache) > MAX_CONTEXTS:
-                self._cache.popitem(last=False)
         return kept.context
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.formats.bounded_dict import BoundedDict
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -29,16 +31,14 @@ class VolumeLiveness:
 
     def __init__(self, idle_seconds: float | None) -> None:
         self._idle_seconds = idle_seconds
-        self._last_requests: dict[str, _LastRequest] = {}
+        self._last_requests: BoundedDict[str, _LastRequest] = BoundedDict(MAX_VOLUMES)
 
     def touch(self, volume: str, now: float) -> None:
         """Somebody asks for what is in a volume."""
         if self._idle_seconds is None:
             return
-        last = self._last_requests.pop(volume, _LastRequest(now, 0.0))
+        last = self._last_requests.get(volume, _LastRequest(now, 0.0))
         self._last_requests[volume] = _LastRequest(now, max(last.longest_gap, now - last.at))
-        if len(self._last_requests) > MAX_VOLUMES:
-            del self._last_requests[next(iter(self._last_requests))]
 
     def any_alive(self, volumes: Iterable[str], now: float) -> bool:
         """Whether one of these counts as there."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from keyferry.errors import KeyferryError
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.providers.vault.http.response import memory_size
 from keyferry.providers.vault.leases.lease import ReadResult, origin_of
 from keyferry.providers.vault.read.client import VaultClient
@@ -41,13 +42,11 @@ class LeasedPathSet:
     """The paths that are known to give leases; the oldest go when they are too many."""
 
     def __init__(self) -> None:
-        self._paths: dict[tuple[str, str, str], None] = {}
+        self._paths: BoundedDict[tuple[str, str, str], None] = BoundedDict(MAX_LEASED_PATHS)
 
     def add(self, server: Server, path: str) -> None:
         """Remember one."""
         self._paths[_path_key(server, path)] = None
-        if len(self._paths) > MAX_LEASED_PATHS:
-            del self._paths[next(iter(self._paths))]
 
     def has(self, server: Server, path: str) -> bool:
         """Whether it is one."""
