@@ -14,6 +14,7 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import keyferry
+import keyferry_devvault
 from keyferry.cli import main
 
 _ON_FIRST_USE = (
@@ -27,9 +28,10 @@ _ON_FIRST_USE = (
 
 def become_nobody() -> None:
     """Import everything, then give up all rights for good."""
-    for module in walk_packages(keyferry.__path__, "keyferry."):
-        if not module.name.endswith("__main__"):
-            import_module(module.name)
+    for package in (keyferry, keyferry_devvault):
+        for module in walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                import_module(module.name)
     for name in _ON_FIRST_USE:
         import_module(name)
     nobody = pwd.getpwnam("nobody")

@@ -182,7 +182,7 @@ async def test_uninstalling_leaves_the_files_of_running_pods(
 ) -> None:
     """Classes, Secrets and files stay, as the notes of the chart say, and a new driver goes on."""
     notes = await installed.helm("get", "notes", "keyferry")
-    said = "the classes, the running pods' files and the Secrets stay"
+    said = "Secrets and the files of running pods remain after an uninstall"
     assert said in " ".join(notes.split())
     uid = (await lasting.get("pod", "lasting"))["metadata"]["uid"]
     value = await lasting.read("lasting", "/mnt/web/file")
