@@ -86,7 +86,7 @@ async def test_without_rotation_the_pod_is_told_what_to_do(
         assert "secret database/creds/app expires on " in message
         assert "--enable-secret-rotation" in message
         assert "max_ttl" in message
-        assert 1 == driver.log.getvalue().count("is not replaced while rotation is off")
+        assert 1 == driver.log.getvalue().count("leases expire and rotation is off")
         assert 1 == len(provider.calls)
         gauge = driver.metrics.registry.get_sample_value
         labels = {"os_type": "linux", "provider": "scripted"}

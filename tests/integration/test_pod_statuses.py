@@ -13,6 +13,7 @@ import pytest
 
 from keyferry.driver.volumes.mounter import TmpfsMounter
 from keyferry.errors import VaultUnavailableError
+from keyferry.kubernetes.cluster import Reconnected
 from tests.fakes.driver import NAMESPACE
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.kube_node import Node, running_node, scripted_class, secret_object, wait_until
@@ -102,7 +103,7 @@ async def test_a_refused_status_is_told_on_the_pod_and_written_once_it_is_allowe
     assert "patch on secretproviderclasspodstatuses" in told
     assert "a pod status is refused" in node.driver.log.getvalue()
     api.forbidden.clear()
-    node.driver.engine.status_writer.retry()
+    node.driver.engine.status_writer.on_cluster_event(Reconnected())
     await wait_until(lambda: status(api) is not None, "the status")
     assert 0 == len(node.driver.engine.status_writer)
 
@@ -116,7 +117,7 @@ async def test_no_status_is_written_for_a_volume_that_is_gone(
     await node.unpublish()
     api.forbidden.clear()
     asked = api.requests.count(WRITE)
-    node.driver.engine.status_writer.retry()
+    node.driver.engine.status_writer.on_cluster_event(Reconnected())
     await node.publish("plain", "web-1")
     await wait_until(lambda: api.requests.count(WRITE) > asked, "the status of the next pod")
     assert status(api) is None

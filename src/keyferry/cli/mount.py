@@ -24,6 +24,7 @@ from keyferry.formats.go_values import parse_duration
 from keyferry.kubernetes import PodRef
 from keyferry.net.grpc_server import stop_signal
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.providers.registry import provider_names
 from keyferry.resilience.settings import ResilienceSettings
 from keyferry.telemetry.deduplicator import Deduplicator
@@ -297,8 +298,9 @@ def _print_result(
 
 
 def _print_problems(published: PublishResult, reminders: Deduplicator) -> None:
-    if published.expiry_warnings and reminders.should_notify(published.expiry_warnings):
-        for sentence in published.expiry_warnings:
+    warnings = near_expiry_warnings(published.expiries, time.time())
+    if warnings and reminders.should_notify(warnings):
+        for sentence in warnings:
             click.echo(f"warning: {sentence}", err=True)
     for problem in published.secret_problems:
         click.echo(f"secret: {problem.message}", err=True)

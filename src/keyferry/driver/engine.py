@@ -1,4 +1,4 @@
-"""Puts the parts of the engine together; the composition roots give it what is outside."""
+"""Builds the parts of the engine and connects them; composition roots supply its dependencies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.work_queue import exponential_backoff
 from keyferry.driver.publish.delivery import ContentDelivery
+from keyferry.driver.publish.planner import PublishHistory, PublishPlanner
 from keyferry.driver.publish.publisher import Publisher
 from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.rotation.lease_watch import LeaseExpiryWatcher
@@ -20,6 +21,7 @@ from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
+from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
 from keyferry.driver.volumes.volume_table import VolumeTable
 from keyferry.errors import KeyferryError
 from keyferry.telemetry.logs import get_logger
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from keyferry.driver.providers import Providers
     from keyferry.driver.status.expiry_monitor import ExpiryMonitor
     from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.kubernetes import ObjectStore
     from keyferry.telemetry.metrics import Metrics
 
@@ -40,7 +43,7 @@ _log = get_logger("engine")
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The parts that a composition root or a test may want to reach."""
+    """The parts that a composition root or a test needs."""
 
     publisher: Publisher
     volumes: VolumeTable
@@ -50,20 +53,20 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class EngineDependencies:
-    """What the engine is given.
+    """What a composition root supplies.
 
     Attributes:
-        store: where classes are read and everything else is written.
-        mounter: how the files of a volume are kept.
-        providers: the providers.
-        metrics: what is counted.
-        expiry_monitor: who hears of objects that end.
-        clock: the time.
+        store: reads SecretProviderClasses; writes Secrets, pod statuses and Kubernetes events.
+        mounter: mounts and unmounts volumes.
+        providers: the built-in and external providers.
+        metrics: the metrics of the process.
+        expiry_monitor: reports objects that are about to expire.
+        clock: timestamps and delays.
         node: the name of this node.
-        rotation_interval: seconds that content is left alone; None when rotation is off, 0 when
-            every publish refreshes and nothing else does.
+        rotation_interval: seconds between two refreshes of a volume; None when rotation is off, 0
+            when every publish refreshes and nothing else does.
         driver_name: the name of the CSI driver.
-        backoff: seconds to wait after so many failures in a row.
+        backoff: seconds to wait after this number of consecutive failures.
     """
 
     store: ObjectStore
@@ -80,63 +83,58 @@ class EngineDependencies:
 
 @asynccontextmanager
 async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
-    """The engine; what it does beside the calls of kubelet ends with the block."""
-    volumes = VolumeTable()
-    statuses = PodStatusWriter(
+    """Build the engine and run its background tasks while the block runs."""
+    volumes, events = VolumeTable(), VolumeEvents()
+    status_writer = PodStatusWriter(
         deps.store,
         volumes=volumes,
+        events=events,
         metrics=deps.metrics.volumes,
         clock=deps.clock,
         backoff=deps.backoff,
     )
-    health = RefreshConditionWriter(deps.store, clock=deps.clock, backoff=deps.backoff)
-    secrets = _secret_controller(deps, volumes, statuses)
-    secrets.reconnect_callbacks.append(health.retry)
-    delivery = ContentDelivery(
-        mounter=deps.mounter,
-        volumes=volumes,
-        status_writer=statuses,
-        secret_controller=secrets,
-        condition_writer=health,
-        expiry_monitor=deps.expiry_monitor,
-        node=deps.node,
-        clock=deps.clock,
+    condition_writer = RefreshConditionWriter(deps.store, clock=deps.clock, backoff=deps.backoff)
+    secret_controller = _secret_controller(deps, volumes)
+    schedule = None
+    if deps.rotation_interval is not None:
+        schedule = RefreshSchedule(
+            deps.providers, interval=deps.rotation_interval, node=deps.node, clock=deps.clock
+        )
+    publisher = _publisher(deps, volumes, events, secret_controller, schedule)
+    rotator = None
+    if schedule and deps.rotation_interval:
+        rotator = Rotator(
+            publisher,
+            volumes=volumes,
+            cluster=deps.store.cluster,
+            schedule=schedule,
+            driver_name=deps.driver_name,
+            clock=deps.clock,
+        )
+    _subscribe(
+        deps,
+        events,
+        status_writer=status_writer,
+        condition_writer=condition_writer,
+        secret_controller=secret_controller,
+        rotator=rotator,
     )
-    interval = deps.rotation_interval
-    schedule = None if interval is None else _schedule(deps, interval)
-    publisher = Publisher(
-        store=deps.store,
-        mounter=deps.mounter,
-        providers=deps.providers,
-        delivery=delivery,
-        volumes=volumes,
-        status_writer=statuses,
-        secret_controller=secrets,
-        condition_writer=health,
-        expiry_monitor=deps.expiry_monitor,
-        metrics=deps.metrics,
-        node=deps.node,
-        schedule=schedule,
-        clock=deps.clock,
-    )
+    _watch_metrics(deps, volumes, secret_controller, status_writer)
     async with AsyncExitStack() as stack:
         await restore_leases(deps.providers, deps.mounter)
-        await stack.enter_async_context(statuses.running())
-        await stack.enter_async_context(health.running())
-        await stack.enter_async_context(secrets.running())
-        spawn(stack, _restore(deps, publisher, volumes, secrets))
-        timer = None
-        if schedule and interval:
-            timer = _rotator(deps, publisher, volumes, schedule)
-            secrets.class_change_callbacks.append(timer.class_changed)
-            spawn(stack, timer.run())
-        if interval != 0:
-            spawn(stack, _lease_watcher(deps, volumes, timer).run())
-        yield Engine(publisher, volumes, secrets, statuses)
+        await stack.enter_async_context(status_writer.running())
+        await stack.enter_async_context(condition_writer.running())
+        await stack.enter_async_context(secret_controller.running())
+        spawn(stack, _restore(deps, publisher, volumes, secret_controller))
+        if rotator:
+            spawn(stack, rotator.run())
+        if deps.rotation_interval != 0:
+            spawn(stack, _lease_watcher(deps, volumes, rotator).run())
+        yield Engine(publisher, volumes, secret_controller, status_writer)
 
 
 def spawn(stack: AsyncExitStack, coroutine: Coroutine[None, None, None]) -> None:
-    """Runs `coroutine` beside everything else, until the stack is unwound."""
+    """Run `coroutine` in a task that is cancelled when `stack` is unwound."""
     task = asyncio.create_task(coroutine)
     task.add_done_callback(_log_task_failure)
 
@@ -152,13 +150,68 @@ def _log_task_failure(task: asyncio.Task[None]) -> None:
         _log.error("stopped by a defect of Keyferry", type=type(error).__name__)
 
 
+def _subscribe(
+    deps: EngineDependencies,
+    events: VolumeEvents,
+    *,
+    status_writer: PodStatusWriter,
+    condition_writer: RefreshConditionWriter,
+    secret_controller: SecretController,
+    rotator: Rotator | None,
+) -> None:
+    """Connect every subscriber of volume events and cluster events. The order matters.
+
+    1. The pod status writer comes first: a Secret needs the written pod status as its owner, the
+       `Refreshed` condition needs the pod status, and no pod status may be written after the store
+       has deleted those of a removed volume.
+    2. The Secret controller comes last: it deletes Secrets that the store did not delete.
+    """
+
+    async def remove_from_store(event: VolumeEvent) -> None:
+        if isinstance(event, VolumeRemoved) and event.unpublished:
+            await deps.store.volume_removed(event.target_path)
+
+    events.subscribe(status_writer.on_volume_event)
+    events.subscribe(condition_writer.on_volume_event)
+    events.subscribe(deps.expiry_monitor.on_volume_event)
+    events.subscribe(deps.providers.on_volume_event)
+    events.subscribe(remove_from_store)
+    events.subscribe(secret_controller.on_volume_event)
+
+    cluster = deps.store.cluster
+    if rotator is not None:
+        cluster.subscribe(rotator.on_cluster_event)
+    cluster.subscribe(status_writer.on_cluster_event)
+    cluster.subscribe(condition_writer.on_cluster_event)
+    cluster.subscribe(secret_controller.on_cluster_event)
+
+
+def _watch_metrics(
+    deps: EngineDependencies,
+    volumes: VolumeTable,
+    secret_controller: SecretController,
+    status_writer: PodStatusWriter,
+) -> None:
+    """Register the gauges that are computed when metrics are read."""
+    secrets = deps.metrics.secrets
+    secrets.watch(
+        queue_length=lambda: len(secret_controller), managed=lambda: len(volumes.secret_keys())
+    )
+    secrets.watch_pending("podstatus", lambda: len(status_writer))
+    secrets.watch_pending("event", lambda: deps.store.pending_events)
+    deps.metrics.volumes.watch(
+        oldest_content_age=lambda: volumes.oldest_content_age(deps.clock.wall()),
+        versions=volumes.version_counts,
+    )
+
+
 async def _restore(
     deps: EngineDependencies,
     publisher: Publisher,
     volumes: VolumeTable,
     secret_controller: SecretController,
 ) -> None:
-    """Once the cluster is known, what an earlier process published is looked after, too."""
+    """Take over the volumes of an earlier process, once the cluster is known."""
     cluster = deps.store.cluster
     await cluster.wait_synced()
     unrecorded = await restore_volumes(volumes, cluster, deps.mounter, driver_name=deps.driver_name)
@@ -169,26 +222,38 @@ async def _restore(
             await publisher.refresh(request, rebuilt=True)
         except KeyferryError as error:
             _log.error(
-                "a volume without a pod status is left as it is",
+                "restored volume has no pod status and was not refreshed",
                 targetPath=request.target_path,
                 **error.log_pairs(),
             )
 
 
-def _schedule(deps: EngineDependencies, interval: float) -> RefreshSchedule:
-    return RefreshSchedule(deps.providers, interval=interval, node=deps.node, clock=deps.clock)
-
-
-def _rotator(
-    deps: EngineDependencies, publisher: Publisher, volumes: VolumeTable, schedule: RefreshSchedule
-) -> Rotator:
-    return Rotator(
-        publisher,
+def _publisher(
+    deps: EngineDependencies,
+    volumes: VolumeTable,
+    events: VolumeEvents,
+    secret_controller: SecretController,
+    schedule: RefreshSchedule | None,
+) -> Publisher:
+    history = PublishHistory(deps.store, node=deps.node)
+    return Publisher(
+        store=deps.store,
+        mounter=deps.mounter,
+        providers=deps.providers,
+        planner=PublishPlanner(
+            mounter=deps.mounter, history=history, store=deps.store, schedule=schedule
+        ),
+        delivery=ContentDelivery(
+            mounter=deps.mounter,
+            volumes=volumes,
+            events=events,
+            secret_controller=secret_controller,
+            history=history,
+            clock=deps.clock,
+        ),
         volumes=volumes,
-        cluster=deps.store.cluster,
-        schedule=schedule,
-        driver_name=deps.driver_name,
-        clock=deps.clock,
+        events=events,
+        metrics=deps.metrics,
     )
 
 
@@ -204,31 +269,18 @@ def _lease_watcher(
     )
 
 
-def _secret_controller(
-    deps: EngineDependencies, volumes: VolumeTable, status_writer: PodStatusWriter
-) -> SecretController:
-    sync = SecretReconciler(
+def _secret_controller(deps: EngineDependencies, volumes: VolumeTable) -> SecretController:
+    reconciler = SecretReconciler(
         store=deps.store,
         volumes=volumes,
         providers=deps.providers,
         garbage_collector=SecretGarbageCollector(deps.store),
         metrics=deps.metrics.secrets,
     )
-    secrets = SecretController(
-        sync,
+    return SecretController(
+        reconciler,
         volumes=volumes,
         cluster=deps.store.cluster,
-        status_writer=status_writer,
         clock=deps.clock,
         backoff=deps.backoff,
     )
-    deps.metrics.secrets.watch(
-        queue_length=lambda: len(secrets), managed=lambda: len(volumes.secret_keys())
-    )
-    deps.metrics.volumes.watch(
-        oldest_content_age=lambda: volumes.oldest_content_age(deps.clock.wall()),
-        versions=volumes.version_counts,
-    )
-    deps.metrics.secrets.watch_pending("podstatus", lambda: len(status_writer))
-    deps.metrics.secrets.watch_pending("event", lambda: deps.store.pending_events)
-    return secrets

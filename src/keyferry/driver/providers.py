@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.driver.external_provider import CONNECT_SECONDS, ExternalProvider
+from keyferry.driver.volumes.volume_events import VolumeRemoved
 from keyferry.errors import (
     AuthorError,
     ProviderNotFoundError,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.providers.api import NamedFile, Provider
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.registry import ProviderRow
@@ -133,8 +135,19 @@ class Providers:
             (name, one) for name, its in self._built_in.items() for one in its.expiring_leases()
         ]
 
+    async def on_volume_event(self, event: VolumeEvent) -> None:
+        """Release what the providers hold for a removed volume.
+
+        Leases outlive a failed first mount: kubelet retries it, and the retry uses them.
+        """
+        if isinstance(event, VolumeRemoved):
+            if self._fetcher is not None:
+                self._fetcher.release(event.target_path)
+            if event.unpublished:
+                self.volume_removed(event.target_path)
+
     def volume_removed(self, target_path: str) -> None:
-        """Tells every provider that a volume is gone; which one filled it is no longer known."""
+        """Notify every provider that a volume is removed; which one filled it is not known."""
         for provider in (*self._built_in.values(), *self._external.values()):
             provider.volume_removed(target_path)
 
@@ -148,11 +161,6 @@ class Providers:
             if self._fetcher is None
             else self._fetcher.is_due(target_path, last_attempt=last_attempt)
         )
-
-    def release_cache(self, target_path: str) -> None:
-        """Nothing needs to be held for this volume any more."""
-        if self._fetcher is not None:
-            self._fetcher.release(target_path)
 
     async def close(self) -> None:
         """Closes all providers, built-in ones too."""

@@ -6,6 +6,8 @@ cluster (`plain_machine`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,32 +16,62 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
-class ResourceEventHandler(Protocol):
-    """Hears what happens, in the task that heard it from the API; so it must not wait."""
+@dataclass(frozen=True, slots=True)
+class SpcChanged:
+    """A SecretProviderClass was created, changed or deleted.
 
-    def class_changed(
-        self, before: SecretProviderClass | None, after: SecretProviderClass | None
-    ) -> None:
-        """A class was made, changed or deleted."""
+    Attributes:
+        before: None when it was created, or could not be parsed before.
+        after: None when it was deleted, or can no longer be parsed.
+    """
 
-    def pod_changed(self, before: Pod | None, after: Pod | None) -> None:
-        """A pod of this node came, changed or went."""
+    before: SecretProviderClass | None
+    after: SecretProviderClass | None
 
-    def status_deleted(self, status: PodStatus) -> None:
-        """A pod status of this node was deleted."""
 
-    def secret_changed(self, namespace: str, name: str) -> None:
-        """A Secret with our label changed, in a namespace that is watched."""
+@dataclass(frozen=True, slots=True)
+class PodChanged:
+    """A pod of this node was created, changed or deleted.
 
-    def on_reconnected(self) -> None:
-        """The API answers again, or for the first time."""
+    Attributes:
+        before: None when it was created.
+        after: None when it was deleted.
+    """
+
+    before: Pod | None
+    after: Pod | None
+
+
+@dataclass(frozen=True, slots=True)
+class PodStatusDeleted:
+    """A pod status of this node was deleted."""
+
+    status: PodStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChanged:
+    """A managed Secret changed in a watched namespace, or lost its label."""
+
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The Kubernetes API responds again, or for the first time."""
+
+
+ClusterEvent = SpcChanged | PodChanged | PodStatusDeleted | SecretChanged | Reconnected
+ClusterEventHandler = Callable[[ClusterEvent], None]
+"""Runs in the task of the watch, so it must not wait."""
 
 
 class ClusterView(Protocol):
     """The cluster; the coroutines ask the API and may raise `StoreError`, the rest is known."""
 
-    def subscribe(self, handler: ResourceEventHandler) -> None:
-        """Tell `handler` of everything from now on."""
+    def subscribe(self, handler: ClusterEventHandler) -> None:
+        """Call `handler` with every later event; handlers run in the order of subscription."""
 
     async def wait_synced(self) -> None:
         """Wait until all that is to be known is known."""

@@ -55,19 +55,26 @@ def version_changes(
     )
 
 
+def pod_status_name(pod: PodRef, class_name: str) -> str:
+    """Return the name of the pod status of `pod` and a SecretProviderClass.
+
+    A name that is too long for Kubernetes is shortened with a digest of the whole name. Upstream
+    fails the mount in that case, so no name that works changes.
+    """
+    return shortened(f"{pod.name}-{pod.namespace}-{class_name}")
+
+
 def pod_status(
     pod: PodRef, class_name: str, target_path: str, node: str, versions: Iterable[ObjectVersion]
 ) -> PodStatus:
     """The status of the volume that `class_name` fills for `pod` at `target_path`.
 
-    The objects are sorted by id; of a repeated id the last version stands. A name that Kubernetes
-    would refuse for its length is shortened with a digest of the whole; upstream fails the mount
-    there, so no name that works changes.
+    The objects are sorted by id; of a repeated id the last version stands.
     """
     by_id = {version.id: version for version in versions}
     return PodStatus(
         namespace=pod.namespace,
-        name=shortened(f"{pod.name}-{pod.namespace}-{class_name}"),
+        name=pod_status_name(pod, class_name),
         pod=pod,
         class_name=class_name,
         target_path=target_path,

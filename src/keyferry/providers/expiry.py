@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class ExpiryState(Enum):
@@ -42,6 +46,16 @@ class Expiry:
             f"{self.object_name} {verb} on "
             f"{datetime.fromtimestamp(self.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
         )
+
+
+NEAR_EXPIRY_STATES = (ExpiryState.SOON, ExpiryState.EXPIRED)
+
+
+def near_expiry_warnings(expiries: Iterable[Expiry], now: float) -> tuple[str, ...]:
+    """Return a warning for each object that has expired or soon will, at `now` (Unix seconds)."""
+    return tuple(
+        expiry.warning(now) for expiry in expiries if expiry.state(now) in NEAR_EXPIRY_STATES
+    )
 
 
 @dataclass(frozen=True, slots=True)

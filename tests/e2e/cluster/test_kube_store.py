@@ -15,6 +15,7 @@ import pytest_asyncio
 import yaml
 
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
+from keyferry.kubernetes.cluster import ClusterEvent, SecretChanged
 from keyferry.kubernetes.objects import OwnerReference
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.waiting import eventually
@@ -149,8 +150,8 @@ async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
 
 async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Cluster) -> None:
     """In the namespaces that are asked for, with our label; one that loses it is heard of, too."""
-    heard: list[tuple[str, str]] = []
-    cluster.store.cluster.subscribe(Heard(heard))
+    heard: list[ClusterEvent] = []
+    cluster.store.cluster.subscribe(heard.append)
     cluster.store.cluster.watch_secrets(frozenset({"shop"}))
     applied = await cluster.store.apply_secret(CLAIMED_SECRET)
 
@@ -166,32 +167,10 @@ async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Clu
     await cluster.patch_secret("shop", "db", unlabelled)
 
     async def told() -> bool | None:
-        return ("shop", "db") in heard or None
+        return SecretChanged("shop", "db") in heard or None
 
     await eventually(told, "the watch to tell that the label went")
     assert cluster.store.cluster.secret_resource_version("shop", "db") is None
-
-
-class Heard:
-    """Keeps what it hears of Secrets."""
-
-    def __init__(self, secrets: list[tuple[str, str]]) -> None:
-        self._secrets = secrets
-
-    def secret_changed(self, namespace: str, name: str) -> None:
-        self._secrets.append((namespace, name))
-
-    def class_changed(self, before: object, after: object) -> None:
-        """Is not kept."""
-
-    def pod_changed(self, before: object, after: object) -> None:
-        """Is not kept."""
-
-    def status_deleted(self, status: object) -> None:
-        """Is not kept."""
-
-    def on_reconnected(self) -> None:
-        """Is not kept."""
 
 
 async def test_the_store_goes_on_while_the_api_server_is_away(cluster: Cluster) -> None:

@@ -1,78 +1,81 @@
-"""The steps that every publish with a fetch shares: fetch, mount, write, record, Secrets."""
+"""Fetches the content of a volume, writes it, and records the result.
+
+Shared by first mounts, resumed mounts, refreshes and adoptions.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.aio.threads import run_in_thread_uncancelled
-from keyferry.driver.publish.plan import Refresh
+from keyferry.driver.publish.plan import Adopt, Refresh
 from keyferry.driver.request import mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges, write_volume, written_at
+from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
-from keyferry.kubernetes.pod_status import VersionChange, pod_status, version_changes
+from keyferry.kubernetes.pod_status import VersionChange, version_changes
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from keyferry.aio.clock import Clock
     from keyferry.content import ObjectVersion, SecretFile
     from keyferry.driver.providers import ResolvedProvider
     from keyferry.driver.publish.plan import Decision
+    from keyferry.driver.publish.planner import PublishHistory
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.secrets.controller import SecretController
     from keyferry.driver.secrets.reconciler import SecretProblem
-    from keyferry.driver.status.expiry_monitor import ExpiryMonitor
-    from keyferry.driver.status.pod_status_writer import PodStatusWriter
-    from keyferry.driver.status.refresh_condition import RefreshConditionWriter
     from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
+    from keyferry.providers.expiry import Expiry
 
 _log = get_logger("deliver")
 
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """How a publish ended.
+    """The result of a publish.
 
     Attributes:
-        decision: what there was to do.
-        file_changes: which files changed.
-        version_changes: which objects have another version.
-        secret_problems: Kubernetes Secrets that could not be brought in step; the volume itself is
-            fine.
-        expiry_warnings: a sentence for each object that has expired or soon will, if its class
-            asks.
-        masked_error: why a refresh or an adoption failed, and the volume keeps what it had; else
-            None.
+        decision: what the publish had to do.
+        file_changes: the files that changed.
+        version_changes: the objects whose version changed.
+        secret_problems: the Kubernetes Secrets that could not be synced; the volume is mounted.
+        expiries: when its objects expire, where the SecretProviderClass asks for a warning.
+        masked_error: why a refresh or an adoption failed; the volume retains its previous content.
+            None after a success.
+        seconds: the duration of the delivery.
     """
 
     decision: Decision
     file_changes: FileChanges = NO_CHANGES
-    secret_problems: tuple[SecretProblem, ...] = ()
-    expiry_warnings: tuple[str, ...] = ()
     version_changes: tuple[VersionChange, ...] = ()
+    secret_problems: tuple[SecretProblem, ...] = ()
+    expiries: tuple[Expiry, ...] = ()
     masked_error: KeyferryError | None = None
+    seconds: float = 0.0
 
 
 class ContentDelivery:
-    """Brings content into volumes, and what follows from it.
+    """Brings content into volumes and makes it known.
 
     Args:
-        mounter: how the files of a volume are kept.
-        volumes: what is published here.
-        status_writer: writes the record of a volume.
-        secret_controller: the Kubernetes Secrets of a volume.
-        condition_writer: hears of refreshes.
-        expiry_monitor: who hears of objects that end.
-        node: the name of this node, for pod statuses.
-        clock: tells when content was fetched.
+        mounter: mounts volumes.
+        volumes: the published volumes of this node.
+        events: notifies the pod status writer and others.
+        secret_controller: syncs the Kubernetes Secrets of a volume.
+        history: builds and finds pod statuses.
+        clock: measures the age of content.
     """
 
     def __init__(
@@ -80,20 +83,16 @@ class ContentDelivery:
         *,
         mounter: Mounter,
         volumes: VolumeTable,
-        status_writer: PodStatusWriter,
+        events: VolumeEvents,
         secret_controller: SecretController,
-        condition_writer: RefreshConditionWriter,
-        expiry_monitor: ExpiryMonitor,
-        node: str,
+        history: PublishHistory,
         clock: Clock,
     ) -> None:
         self._mounter = mounter
         self._volumes = volumes
-        self._status_writer = status_writer
+        self._events = events
         self._secret_controller = secret_controller
-        self._condition_writer = condition_writer
-        self._expiry_monitor = expiry_monitor
-        self._node = node
+        self._history = history
         self._clock = clock
 
     async def deliver(
@@ -102,81 +101,94 @@ class ContentDelivery:
         spc: SecretProviderClass,
         resolved: ResolvedProvider,
         decision: Decision,
+        *,
+        volume: Volume | None,
     ) -> PublishResult:
-        """Fetch, mount, write, record, make the Secrets.
+        """Fetch, mount, write, record, sync the Secrets.
 
-        The content is fetched before anything is mounted, so a refused fetch has no effect at all;
-        only a provider that may write the files itself needs the mount first.
+        The content is fetched before anything is mounted, so a failed fetch has no effect. Only a
+        provider that may write the files itself needs the mount first.
+
+        Args:
+            request: the call of kubelet, or of a refresh.
+            spc: the checked SecretProviderClass.
+            resolved: its provider.
+            decision: `Mount`, `Resume` or `Refresh`.
+            volume: the volume in the table before this call.
+
+        Raises:
+            KeyferryError: the content could not be fetched or written, or the caller was cancelled
+                before it was recorded.
         """
+        started, started_at = self._clock.monotonic(), self._clock.wall()
         target = Path(request.target_path)
         if resolved.writes_files_itself:
             await run_in_thread_uncancelled(self._mounter.mount, target, request.group)
-        began, asked_at = self._clock.monotonic(), self._clock.wall()
-        purpose = Purpose.REFRESH if isinstance(decision, Refresh) else Purpose.FIRST
+        is_refresh = isinstance(decision, Refresh)
+        purpose = Purpose.REFRESH if is_refresh else Purpose.FIRST
         result = await resolved.provider.mount(mount_call(request, spc, purpose))
         if spc.secret_objects:
-            # A mistake in the names of files is found before any is written.
+            # Reports an invalid file name before any file is written.
             resolved.named_files(spc.parameters)
-        written = await run_in_thread_uncancelled(
+        file_changes = await run_in_thread_uncancelled(
             self._mount_and_write, target, request.group, result.files
         )
-        volume = Volume(
-            request.target_path,
-            request.pod,
-            request.class_name,
-            asked_at - timedelta(seconds=result.oldest_content_age),
-            provider=spc.provider,
-            request=request,
-            secret_names=spc.secret_names,
-        )
-        status = self._pod_status(request, result.versions)
-        before = self._volumes.get(request.target_path)
-        changes = version_changes(before.versions if before else (), status.objects)
-        changed = bool(written) or not result.files or not isinstance(decision, Refresh)
+        status = self._history.status_for(request, result.versions)
+        fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
         problems = await self._record(
-            volume,
+            _new_volume(request, spc, fetched_at, status.objects),
             spc,
             status,
-            fetch_started=began,
-            changed=changed,
-            refreshed=isinstance(decision, Refresh),
+            fetch_started=started,
+            expiries=result.expiries,
+            changed=bool(file_changes) or not result.files or not is_refresh,
+            is_refresh=is_refresh,
             written_atomically=bool(result.files),
-        )
-        near_expiry = await self._expiry_monitor.update(
-            request.target_path, request.pod, spc, result.expiries
         )
         _log.info(
             "volume published",
             provider=spc.provider,
             decision=type(decision).__name__.lower(),
             objects=len(result.versions),
-            changed=len(written.added + written.changed + written.removed),
+            changed=len(file_changes.added + file_changes.changed + file_changes.removed),
         )
-        return PublishResult(decision, written, problems, near_expiry, changes)
+        return PublishResult(
+            decision,
+            file_changes,
+            version_changes(volume.versions if volume else (), status.objects),
+            problems,
+            result.expiries,
+            seconds=self._clock.monotonic() - started,
+        )
 
-    def _mount_and_write(
-        self, target: Path, group: int | None, files: Sequence[SecretFile]
-    ) -> FileChanges:
-        """Mount and write, in one go on one thread; a provider may have written by itself."""
-        self._mounter.mount(target, group)
-        return write_volume(target, files) if files else NO_CHANGES
+    async def adopt(self, request: PublishRequest, spc: SecretProviderClass) -> PublishResult:
+        """Take over a volume that an earlier process filled and recorded, without a vault request.
 
-    async def adopt(
-        self, request: PublishRequest, spc: SecretProviderClass, record: PodStatus
-    ) -> tuple[SecretProblem, ...]:
-        """Makes the Secrets of a volume that an earlier process filled; no vault is asked."""
-        began = self._clock.monotonic()
-        volume = await _existing_volume(request, spc)
-        return await self._record(volume, spc, record, fetch_started=began, changed=True)
+        Its Secrets may be missing, because they are made after the pod status.
+
+        Raises:
+            KeyferryError: the pod status or the files cannot be read.
+        """
+        status = await self._history.find(request)
+        if status is None:
+            return PublishResult(Adopt())
+        started = self._clock.monotonic()
+        volume = _new_volume(request, spc, await _written_at(request), status.objects)
+        problems = await self._record(
+            volume, spc, status, fetch_started=started, expiries=None, changed=True
+        )
+        return PublishResult(Adopt(), secret_problems=problems)
 
     async def track(self, request: PublishRequest, spc: SecretProviderClass) -> None:
-        """Makes the Secrets of a volume that stands, but could neither be refreshed nor recorded.
+        """Sync the Secrets of a volume that has content, but no pod status, and failed to refresh.
 
-        It stays due.
+        The volume stays due for a refresh.
+
+        Raises:
+            VolumeError: its files cannot be read.
         """
-        self._volumes.put(await _existing_volume(request, spc))
-        if spc.secret_objects:
-            await self._secret_controller.reconcile_now(spc, changed=True)
+        self._volumes.put(_new_volume(request, spc, await _written_at(request)))
+        await self._sync_secrets(spc, changed=True)
 
     async def _record(
         self,
@@ -185,55 +197,69 @@ class ContentDelivery:
         status: PodStatus,
         *,
         fetch_started: float,
+        expiries: tuple[Expiry, ...] | None,
         changed: bool,
-        refreshed: bool = False,
+        is_refresh: bool = False,
         written_atomically: bool = True,
     ) -> tuple[SecretProblem, ...]:
-        """What follows from content that stands: the record, and the Secrets.
+        """Make the content of a volume known: in the table, in its pod status, in its Secrets.
 
-        The record is awaited only where it is needed at once: where nothing else would tell a later
-        process that the content is whole, where a Secret can have no other owner, and after a
-        refresh, whose outcome is told in it.
+        The pod status is written in the background, so that no pod waits for the Kubernetes API,
+        with three exceptions:
+
+        1. A refresh: its outcome is written to the pod status, which must exist.
+        2. A Secret of the volume can have no other owner than the pod status.
+        3. The provider wrote the files itself. They do not show whether they are complete, so after
+           a crash only the pod status does.
+
+        Returns:
+            The Secrets that could not be synced.
         """
-        before = self._volumes.get(volume.target_path)
-        volume = replace(volume, versions=status.objects, owner=before.owner if before else None)
-        self._volumes.put(volume)
-        try:
-            owns = bool(spc.secret_objects) and self._secret_controller.needs_status_owner(volume)
-            if refreshed or owns or not written_atomically:
-                await self._status_writer.write(status)
+        with self._volumes.publishing(volume, fetch_started=fetch_started) as entry:
+            if is_refresh:
+                await self._events.publish(VolumeRefreshed(entry, spc, status, expiries or ()))
             else:
-                self._status_writer.enqueue(status)
-            if refreshed:
-                self._condition_writer.record_success(status)
-            problems: tuple[SecretProblem, ...] = ()
-            if spc.secret_objects:
-                problems = await self._secret_controller.reconcile_now(spc, changed=changed)
-        except BaseException:
-            if before is None:
-                self._volumes.drop(volume.target_path)
-            else:
-                self._volumes.put(before)
-            raise
-        self._volumes.mark_published(volume.target_path, fetch_started)
-        return problems
+                is_owner = bool(spc.secret_objects) and self._secret_controller.needs_status_owner(
+                    entry
+                )
+                required = is_owner or not written_atomically
+                await self._events.publish(VolumePublished(entry, spc, status, required, expiries))
+            return await self._sync_secrets(spc, changed=changed)
 
-    def _pod_status(
-        self, request: PublishRequest, versions: tuple[ObjectVersion, ...]
-    ) -> PodStatus:
-        return pod_status(
-            request.pod, request.class_name, request.target_path, self._node, versions
-        )
+    async def _sync_secrets(
+        self, spc: SecretProviderClass, *, changed: bool
+    ) -> tuple[SecretProblem, ...]:
+        # A call, not a subscriber: the pod may read its Secrets as soon as kubelet has its answer,
+        # and the problems are part of the result.
+        if not spc.secret_objects:
+            return ()
+        return await self._secret_controller.reconcile_now(spc, changed=changed)
+
+    def _mount_and_write(
+        self, target: Path, group: int | None, files: Sequence[SecretFile]
+    ) -> FileChanges:
+        """Mount and write on one thread; without `files`, the provider wrote them itself."""
+        self._mounter.mount(target, group)
+        return write_volume(target, files) if files else NO_CHANGES
 
 
-async def _existing_volume(request: PublishRequest, spc: SecretProviderClass) -> Volume:
-    """What is known of a volume that an earlier process filled."""
+async def _written_at(request: PublishRequest) -> datetime:
+    return await run_in_thread_uncancelled(written_at, Path(request.target_path))
+
+
+def _new_volume(
+    request: PublishRequest,
+    spc: SecretProviderClass,
+    fetched_at: datetime,
+    versions: tuple[ObjectVersion, ...] = (),
+) -> Volume:
     return Volume(
         request.target_path,
         request.pod,
         request.class_name,
-        await run_in_thread_uncancelled(written_at, Path(request.target_path)),
+        fetched_at,
         provider=spc.provider,
+        versions=versions,
         request=request,
         secret_names=spc.secret_names,
     )

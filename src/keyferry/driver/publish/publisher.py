@@ -1,8 +1,8 @@
-"""The story of one volume: publish and unpublish.
+"""Entry point: publishes, refreshes and unpublishes one volume.
 
-Every arrow goes out from here to a leaf and comes back: what is there (`mounts`), what is to be
-done (`plan`), the class (`store`, `spc`), the provider (`plugins`), and all that a fetch brings
-with it (`deliver`). Where it differs on purpose, `plan` and docs/reference/compatibility.md say so.
+A publish reads from top to bottom: decide what to do (`planner`, `plan`), read the
+SecretProviderClass, find its provider, deliver the content (`delivery`). Where this differs from
+upstream on purpose, `plan` and docs/reference/compatibility.md say so.
 
 Source: docs/reference/upstream-driver.md#nodepublishvolume
 Source: docs/reference/upstream-driver.md#nodeunpublishvolume
@@ -15,28 +15,23 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.publish.delivery import PublishResult
-from keyferry.driver.publish.history import PublishHistory
-from keyferry.driver.publish.plan import Adopt, Completion, Mount, Refresh, Resume, Skip, decide
-from keyferry.driver.request import PublishRequest, UnpublishRequest, check_class, require_readonly
+from keyferry.driver.publish.plan import Adopt, Mount, Refresh, Resume, Skip
+from keyferry.driver.request import check_class, require_readonly
 from keyferry.driver.status.events import mount_failed, rotation_completed, rotation_failed
 from keyferry.driver.volumes.locks import TargetLocks
-from keyferry.driver.volumes.volume_table import pod_of
+from keyferry.driver.volumes.volume_events import VolumeRefreshFailed, VolumeRemoved
 from keyferry.errors import IdentityError, KeyferryError, StoreUnavailableError
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import PublishLabels
 
 if TYPE_CHECKING:
-    from keyferry.aio.clock import Clock
     from keyferry.driver.providers import Providers, ResolvedProvider
     from keyferry.driver.publish.delivery import ContentDelivery
-    from keyferry.driver.publish.plan import Decision
-    from keyferry.driver.publish.schedule import RefreshSchedule
-    from keyferry.driver.secrets.controller import SecretController
-    from keyferry.driver.status.expiry_monitor import ExpiryMonitor
-    from keyferry.driver.status.pod_status_writer import PodStatusWriter
-    from keyferry.driver.status.refresh_condition import RefreshConditionWriter
+    from keyferry.driver.publish.planner import PublishPlanner
+    from keyferry.driver.request import PublishRequest, UnpublishRequest
     from keyferry.driver.volumes.mounter import Mounter
-    from keyferry.driver.volumes.volume_table import VolumeTable
+    from keyferry.driver.volumes.volume_events import VolumeEvents
+    from keyferry.driver.volumes.volume_table import Volume, VolumeTable
     from keyferry.kubernetes import ObjectStore, SecretProviderClass
     from keyferry.telemetry.metrics import Metrics
 
@@ -44,22 +39,17 @@ _log = get_logger("publish")
 
 
 class Publisher:
-    """Publishes and unpublishes volumes.
+    """Publishes, refreshes and unpublishes volumes; one call at a time for each mount point.
 
     Args:
-        store: where classes are read and events go.
-        mounter: how the files of a volume are kept.
-        providers: the providers.
-        delivery: fetches, writes, records, makes the Secrets.
-        volumes: what is published here.
-        status_writer: hears of volumes that go.
-        secret_controller: the same.
-        condition_writer: hears of refreshes that fail.
-        expiry_monitor: hears of volumes that go.
-        metrics: what is counted.
-        node: the name of this node, for pod statuses.
-        schedule: tells when a repeated publish refreshes content; None when rotation is off.
-        clock: the time.
+        store: reads SecretProviderClasses and records Kubernetes events.
+        mounter: unmounts volumes.
+        providers: finds the provider that a SecretProviderClass names.
+        planner: decides what a publish has to do.
+        delivery: brings content into volumes.
+        volumes: the published volumes of this node.
+        events: notifies subscribers of failed refreshes and removed volumes.
+        metrics: counts calls.
     """
 
     def __init__(
@@ -68,189 +58,154 @@ class Publisher:
         store: ObjectStore,
         mounter: Mounter,
         providers: Providers,
+        planner: PublishPlanner,
         delivery: ContentDelivery,
         volumes: VolumeTable,
-        status_writer: PodStatusWriter,
-        secret_controller: SecretController,
-        condition_writer: RefreshConditionWriter,
-        expiry_monitor: ExpiryMonitor,
+        events: VolumeEvents,
         metrics: Metrics,
-        node: str,
-        schedule: RefreshSchedule | None,
-        clock: Clock,
     ) -> None:
         self._store = store
         self._mounter = mounter
         self._providers = providers
+        self._planner = planner
         self._delivery = delivery
         self._volumes = volumes
-        self._status_writer = status_writer
-        self._secret_controller = secret_controller
-        self._condition_writer = condition_writer
-        self._expiry_monitor = expiry_monitor
+        self._events = events
         self._metrics = metrics
-        self._history = PublishHistory(store, node=node)
-        self._schedule = schedule
-        self._clock = clock
         self._locks = TargetLocks()
 
     async def publish(self, request: PublishRequest) -> PublishResult:
-        """Makes the volume hold what its class says; repeatable.
+        """Make the volume hold the content that its SecretProviderClass names; idempotent.
 
         Raises:
-            KeyferryError: the volume is not usable. A failed first mount has left nothing behind. A
-                failed refresh of a published volume is no error of this call (see
-                `Published.stale`). An unpublish of the same volume ends this call, so that
-                nothing is written into a volume that goes.
+            KeyferryError: the volume is not usable. A failed first mount leaves nothing behind. A
+                failed refresh of a published volume is not an error (see
+                `PublishResult.masked_error`). An unpublish of the volume ends this call with
+                `VolumeUnpublishedError`.
         """
-        with self._metrics.publish() as observed:
+        with self._metrics.publish() as labels:
             async with self._locks.for_publish(request.target_path):
-                self._volumes.touch(request)
-                return await self._publish(request, observed)
+                volume = self._volumes.touch(request)
+                return await self._publish(request, volume, labels)
 
     async def refresh(self, request: PublishRequest, *, rebuilt: bool) -> PublishResult:
-        """Does what a publish would, without kubelet, to a volume that is due.
+        """Refresh a published volume without a call of kubelet, if it is due.
 
         Args:
-            request: as kubelet would ask.
-            rebuilt: it was made without kubelet, so that tokens may be missing in it.
+            request: the call that kubelet would make.
+            rebuilt: the request was built without kubelet, so it may lack tokens.
 
         Raises:
-            KeyferryError: the class cannot be read.
+            KeyferryError: the SecretProviderClass cannot be read.
         """
         async with self._locks.for_publish(request.target_path):
-            if self._volumes.get(request.target_path) is None:
-                return PublishResult(Skip())  # unpublished meanwhile
-            return await self._publish(request, PublishLabels(), rebuilt=rebuilt)
+            volume = self._volumes.get(request.target_path)
+            if volume is None:
+                return PublishResult(Skip())  # unpublished while this call waited
+            return await self._publish(request, volume, PublishLabels(), rebuilt=rebuilt)
 
     async def unpublish(self, request: UnpublishRequest) -> None:
-        """Takes the volume away; fine when nothing is there.
+        """Unmount the volume; a no-op if nothing is mounted.
 
         Raises:
-            VolumeError: it cannot be unmounted.
-            StoreError: what only it kept in the store cannot be let go.
+            VolumeError: the volume cannot be unmounted.
+            StoreError: objects that only this volume used cannot be deleted.
         """
+        target = request.target_path
         with self._metrics.unpublish():
-            async with self._locks.for_unpublish(request.target_path):
-                # First, so that nobody reads the files of a volume that is about to go.
-                volume = self._volumes.drop(request.target_path)
-                try:
-                    await run_in_thread_uncancelled(
-                        self._mounter.unmount, Path(request.target_path)
-                    )
-                except BaseException:
-                    if volume is not None:
-                        self._volumes.put(volume)
-                    raise
-                await self._remove_state(request.target_path)
-                self._providers.volume_removed(request.target_path)
-                await self._store.volume_removed(request.target_path)
-                if volume is not None:
-                    self._secret_controller.volume_removed(volume)
+            async with self._locks.for_unpublish(target):
+                # Removed from the table first, so that no Secret is built from files that vanish.
+                with self._volumes.removing(target) as volume:
+                    await run_in_thread_uncancelled(self._mounter.unmount, Path(target))
+                await self._events.publish(VolumeRemoved(target, volume, unpublished=True))
         _log.info("volume unpublished")
 
     async def _publish(
-        self, request: PublishRequest, observed: PublishLabels, *, rebuilt: bool = False
+        self,
+        request: PublishRequest,
+        volume: Volume | None,
+        labels: PublishLabels,
+        *,
+        rebuilt: bool = False,
     ) -> PublishResult:
-        decision = await self._decide(request, Path(request.target_path))
-        if isinstance(decision, Skip) or self._needs_no_update(request, decision):
-            return PublishResult(Skip())
+        decision = await self._planner.decide(request, volume)
+        if isinstance(decision, Skip):
+            return PublishResult(decision)
         if isinstance(decision, Adopt):
             return await self._adopt(request)
         try:
-            cls = await self._read_class(request)
+            spc = await self._read_class(request)
         except StoreUnavailableError as error:
             if not isinstance(decision, Refresh):
                 raise
             _log.warning("the class is not known while the API is away", **error.log_pairs())
             return PublishResult(decision, masked_error=error)
-        observed.provider = cls.provider
+        labels.provider = spc.provider
         require_readonly(request)
-        plugin = self._providers.resolve(cls.provider)
+        resolved = self._providers.resolve(spc.provider)
         match decision:
             case Mount():
-                return await self._mount(request, cls, plugin)
+                return await self._mount(request, spc, resolved, volume)
             case Resume():
-                return await self._delivery.deliver(request, cls, plugin, decision)
+                return await self._delivery.deliver(request, spc, resolved, decision, volume=volume)
             case Refresh():
-                return await self._refresh(request, cls, plugin, rebuilt=rebuilt)
+                return await self._refresh(request, spc, resolved, volume, rebuilt=rebuilt)
             case _:
                 assert_never(decision)
-
-    async def _decide(self, request: PublishRequest, target: Path) -> Decision:
-        state = await run_in_thread_uncancelled(self._mounter.inspect, target)
-        volume = self._volumes.get(request.target_path)
-        ending = Completion.REMEMBERED
-        if volume is None or volume.fetched_monotonic is None:
-            ending = await self._history.completion(request, state)
-        return decide(
-            state,
-            completion=ending,
-            rotation_enabled=self._schedule is not None,
-            due=bool(volume and self._schedule and self._schedule.is_due(volume)),
-        )
-
-    def _needs_no_update(self, request: PublishRequest, decision: Decision) -> bool:
-        """The pod needs nothing more: it has ended, or is about to, with a volume that is whole."""
-        volume = self._volumes.get(request.target_path)
-        pod = None if volume is None else pod_of(volume, self._store.cluster)
-        over = pod is not None and (pod.completed or pod.terminating)
-        return over and isinstance(decision, Refresh | Adopt)
 
     async def _read_class(self, request: PublishRequest) -> SecretProviderClass:
         return check_class(await self._store.get_class(request.pod.namespace, request.class_name))
 
     async def _mount(
-        self, request: PublishRequest, spc: SecretProviderClass, resolved: ResolvedProvider
+        self,
+        request: PublishRequest,
+        spc: SecretProviderClass,
+        resolved: ResolvedProvider,
+        volume: Volume | None,
     ) -> PublishResult:
-        """The first mount: when anything fails, a cancelled call included, nothing is left."""
+        """Mount for the first time; a failed or cancelled call leaves nothing behind."""
         target = Path(request.target_path)
-        folder_was_there = target.is_dir()
+        folder_existed = target.is_dir()
         try:
-            return await self._delivery.deliver(request, spc, resolved, Mount())
+            return await self._delivery.deliver(request, spc, resolved, Mount(), volume=volume)
         except BaseException as error:
-            volume = self._volumes.drop(request.target_path)
+            removed = self._volumes.drop(request.target_path)
             await run_in_thread_uncancelled(
-                self._mounter.unmount, target, keep_folder=folder_was_there
+                self._mounter.unmount, target, keep_folder=folder_existed
             )
-            await self._remove_state(request.target_path)
-            if volume is not None:
-                self._secret_controller.volume_removed(volume)
+            await self._events.publish(
+                VolumeRemoved(request.target_path, removed, unpublished=False)
+            )
             if isinstance(error, KeyferryError):
                 await self._store.record_event(mount_failed(request.pod, spc, error))
             raise
 
     async def _adopt(self, request: PublishRequest) -> PublishResult:
-        """Makes the Secrets that an earlier process may not have come to; no vault is asked."""
         try:
-            cls = await self._read_class(request)
-            if record := await self._history.find(request):
-                problems = await self._delivery.adopt(request, cls, record)
-                return PublishResult(Adopt(), secret_problems=problems)
+            return await self._delivery.adopt(request, await self._read_class(request))
         except KeyferryError as error:
             _log.error(
                 "Secrets of a volume that was there at start are not looked after",
                 **error.log_pairs(),
             )
             return PublishResult(Adopt(), masked_error=error)
-        return PublishResult(Adopt())
 
     async def _refresh(
         self,
         request: PublishRequest,
         spc: SecretProviderClass,
         resolved: ResolvedProvider,
+        volume: Volume | None,
         *,
         rebuilt: bool,
     ) -> PublishResult:
-        """A published volume is due: from the provider on, failures are told, not returned.
+        """Refresh a published volume; report failures of the provider instead of raising them.
 
-        Kubelet would answer an error by failing the running pod's volume, which still is whole. A
-        provider that finds a mistake in the class (an `AuthorError`) is no exception.
+        Kubelet would answer an error by failing the volume of a running pod, although its content
+        is complete. This includes mistakes in the SecretProviderClass (`AuthorError`).
         """
-        start = self._clock.monotonic()
         try:
-            published = await self._delivery.deliver(request, spc, resolved, Refresh())
+            result = await self._delivery.deliver(request, spc, resolved, Refresh(), volume=volume)
         except KeyferryError as error:
             if rebuilt and isinstance(error, IdentityError):
                 _log.info("a refresh waits for kubelet, which has tokens", **error.log_pairs())
@@ -261,24 +216,18 @@ class Publisher:
                 **error.log_pairs(),
             )
             self._metrics.refresh_failed(spc.provider, error)
-            self._condition_writer.record_failure(self._history.empty_status(request), error)
+            await self._events.publish(VolumeRefreshFailed(request, error))
             await self._store.record_event(rotation_failed(request.pod, spc, error))
+            # Looked up again: the volumes of an earlier process may have been restored meanwhile.
             if self._volumes.get(request.target_path) is None:
                 await self._delivery.track(request, spc)
             return PublishResult(Refresh(), masked_error=error)
-        rotated = bool(published.file_changes)
-        seconds = self._clock.monotonic() - start
-        self._metrics.refreshed(spc.provider, rotated=rotated, seconds=seconds)
-        self._metrics.volumes.objects_rotated(spc.provider, len(published.version_changes))
+        rotated = bool(result.file_changes)
+        self._metrics.refreshed(spc.provider, rotated=rotated, seconds=result.seconds)
+        self._metrics.volumes.objects_rotated(spc.provider, len(result.version_changes))
         if rotated:
             event = rotation_completed(
-                request.pod, spc, published.file_changes, published.version_changes
+                request.pod, spc, result.file_changes, result.version_changes
             )
             await self._store.record_event(event)
-        return published
-
-    async def _remove_state(self, target_path: str) -> None:
-        await self._status_writer.discard(target_path)
-        self._condition_writer.remove(target_path)
-        self._expiry_monitor.remove(target_path)
-        self._providers.release_cache(target_path)
+        return result

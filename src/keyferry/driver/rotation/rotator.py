@@ -16,6 +16,7 @@ from keyferry.driver.rotation.republish import has_expired_token, rebuild_reques
 from keyferry.driver.rotation.restore import csi_volume_at
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.errors import KeyferryError, StoreError
+from keyferry.kubernetes.cluster import SpcChanged
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
     from keyferry.driver.publish.schedule import RefreshSchedule
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
-    from keyferry.kubernetes.cluster import ClusterView
-    from keyferry.kubernetes.objects import SecretProviderClass
+    from keyferry.kubernetes.cluster import ClusterEvent, ClusterView
 
 CHECK_SECONDS = 1.0
 """Between two looks at which volumes are due."""
@@ -78,10 +78,11 @@ class Rotator:
                     tasks.create_task(self._refresh(volume))
                 await self._clock.sleep(CHECK_SECONDS)
 
-    def class_changed(
-        self, before: SecretProviderClass | None, after: SecretProviderClass | None
-    ) -> None:
-        """What it asks the vault for has changed: its volumes are due at once."""
+    def on_cluster_event(self, event: ClusterEvent) -> None:
+        """Refresh volumes at once when their SecretProviderClass names other content."""
+        if not isinstance(event, SpcChanged):
+            return
+        before, after = event.before, event.after
         if before is None or after is None:
             return
         if (before.provider, before.parameters) == (after.provider, after.parameters):

@@ -1,42 +1,49 @@
-"""What makes the Secrets of this node be looked at: publishes, the cluster, and time.
+"""Queues the Secrets of this node for reconciliation: after publishes, cluster events, and time.
 
-Everything only adds keys to the queue; what is done for a key is decided by `sync` alone.
+It only adds keys to a work queue; `reconciler` alone decides what is done for a key.
 """
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from keyferry.aio.work_queue import WorkQueue, exponential_backoff
+from keyferry.driver.volumes.volume_events import PodStatusWritten, VolumeRemoved
 from keyferry.driver.volumes.volume_table import pod_of
+from keyferry.kubernetes.cluster import (
+    PodChanged,
+    PodStatusDeleted,
+    Reconnected,
+    SecretChanged,
+    SpcChanged,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from keyferry.aio.clock import Clock
     from keyferry.driver.secrets.reconciler import SecretProblem, SecretReconciler
-    from keyferry.driver.status.pod_status_writer import PodStatusWriter
+    from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
-    from keyferry.kubernetes.cluster import ClusterView
+    from keyferry.kubernetes.cluster import ClusterEvent, ClusterView
     from keyferry.kubernetes.names import NamespacedName
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 RESYNC_SECONDS = 300.0
-"""How often every Secret is looked at though nothing has happened, as upstream."""
+"""How often every Secret is reconciled without an event, as in upstream."""
 
 
 class SecretController:
-    """Feeds the queue of Secrets; hears the cluster (`ClusterListener`).
+    """Feeds the work queue of Secrets.
 
     Args:
-        reconciler: does the work.
-        volumes: what is published here.
-        cluster: tells what happens.
-        status_writer: hear that the API is back, and tell of a pod status that was late.
-        clock: by which it waits.
-        backoff: seconds to wait after so many failures in a row.
+        reconciler: reconciles one Secret.
+        volumes: the published volumes of this node.
+        cluster: the pods, pod statuses and SecretProviderClasses of the cluster.
+        clock: delays.
+        backoff: seconds to wait after this number of consecutive failures.
     """
 
     def __init__(
@@ -45,7 +52,6 @@ class SecretController:
         *,
         volumes: VolumeTable,
         cluster: ClusterView,
-        status_writer: PodStatusWriter,
         clock: Clock,
         backoff: Callable[[int], float] = exponential_backoff,
     ) -> None:
@@ -56,66 +62,59 @@ class SecretController:
         self._queue: WorkQueue[NamespacedName] = WorkQueue(
             reconciler.reconcile, clock=clock, name="Secrets", backoff=backoff
         )
-        self.class_change_callbacks: list[
-            Callable[[SecretProviderClass | None, SecretProviderClass | None], None]
-        ] = []
-        """Called with what a class was and is."""
-        self.reconnect_callbacks: list[Callable[[], None]] = [status_writer.retry]
-        """Called when the API answers again."""
-        status_writer.on_background_write = self.status_written
-        cluster.subscribe(self)
 
     def __len__(self) -> int:
-        """How many Secrets wait."""
+        """The number of Secrets in the queue."""
         return len(self._queue)
 
     async def reconcile_now(
         self, spc: SecretProviderClass, *, changed: bool
     ) -> tuple[SecretProblem, ...]:
-        """Makes the Secrets of `spc` right, now; returns what could not be made.
+        """Reconcile every Secret of `spc` and wait.
 
         Args:
-            spc: the class of a volume that was published.
-            changed: the volume is new or its files have changed; else Secrets that are known to
-                stand as they were left are not looked at.
+            spc: the SecretProviderClass of a volume that was published.
+            changed: the volume is new or its files changed. If not, Secrets that are known to be
+                unchanged since the last reconciliation are skipped.
+
+        Returns:
+            One problem for each Secret that could not be synced.
         """
         self.update_watch()
         keys = [(spc.namespace, name) for name in spc.secret_names]
-        wanted = [key for key in keys if changed or not self._is_unchanged(key)]
-        await asyncio.gather(*(self._queue.run_and_wait(key) for key in wanted))
+        stale = [key for key in keys if changed or not self._is_unchanged(key)]
+        await asyncio.gather(*(self._queue.run_and_wait(key) for key in stale))
         return self._reconciler.problems(spc)
 
     def needs_status_owner(self, volume: Volume) -> bool:
-        """Whether a Secret of it can be owned by nothing but its pod status, as far as is known."""
+        """Return whether only the pod status of `volume` can own its Secrets.
+
+        True for a pod without owners, and while the pod is unknown.
+        """
         pod = pod_of(volume, self._cluster)
         return pod is None or not pod.owners
 
-    def volume_removed(self, volume: Volume) -> None:
-        """A volume is gone, and maybe the last one that used its Secrets."""
-        self._enqueue(volume.pod.namespace, volume.secret_names)
-        self.update_watch()
-
     def enqueue_all(self) -> None:
-        """Look at every Secret of this node."""
+        """Queue every Secret of this node."""
         for key in self._volumes.secret_keys() | self._reconciler.failing():
             self._queue.add(key)
 
     def load_secret_names(self) -> None:
-        """Learn what the classes of restored volumes name."""
+        """Set the Secret names of restored volumes from their SecretProviderClasses."""
         for volume in self._volumes:
-            for cls in self._cluster.classes(volume.pod.namespace):
-                if cls.name == volume.class_name:
-                    self._volumes.set_secret_names(volume.target_path, cls.secret_names)
+            for spc in self._cluster.classes(volume.pod.namespace):
+                if spc.name == volume.class_name:
+                    self._volumes.set_secret_names(volume.target_path, spc.secret_names)
         self.update_watch()
 
     def update_watch(self) -> None:
-        """Hear of edits by hand where this node has Secrets, and nowhere else."""
+        """Watch Secrets in the namespaces where this node has some, and in no others."""
         keys = self._volumes.secret_keys()
         self._cluster.watch_secrets(frozenset(namespace for namespace, _ in keys))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Looks after the Secrets while the block runs."""
+        """Reconcile Secrets while the block runs."""
         async with self._queue.running():
             resync = asyncio.create_task(self._resync())
             try:
@@ -129,27 +128,60 @@ class SecretController:
             await self._clock.sleep(RESYNC_SECONDS)
             self.enqueue_all()
 
-    # --- ClusterListener -------------------------------------------------------------------------
+    # --- events ----------------------------------------------------------------------------------
 
-    def class_changed(
+    async def on_volume_event(self, event: VolumeEvent) -> None:
+        """Queue the Secrets of a removed volume, and those that can have an owner now.
+
+        New content of a volume is not handled here: `publish.delivery` calls `reconcile_now`.
+        """
+        match event:
+            case VolumeRemoved(volume=volume) if volume is not None:
+                # It may have been the last volume that used its Secrets.
+                self._enqueue(volume.pod.namespace, volume.secret_names)
+                self.update_watch()
+            case PodStatusWritten(status=status):
+                volume = self._volumes.get(status.target_path)
+                if volume is not None and self.needs_status_owner(volume):
+                    self._enqueue(volume.pod.namespace, volume.secret_names)
+            case _:
+                pass
+
+    def on_cluster_event(self, event: ClusterEvent) -> None:
+        """Queue the Secrets that `event` affects."""
+        match event:
+            case SpcChanged(before=before, after=after):
+                self._on_spc_changed(before, after)
+            case PodChanged(before=before, after=after):
+                self._on_pod_changed(before, after)
+            case PodStatusDeleted(status=status):
+                self._on_pod_status_deleted(status)
+            case SecretChanged(namespace=namespace, name=name):
+                key = (namespace, name)
+                if key in self._volumes.secret_keys() and not self._is_unchanged(key):
+                    self._queue.add(key)
+            case Reconnected():
+                self._queue.retry_failed()
+            case _:
+                assert_never(event)
+
+    def _on_spc_changed(
         self, before: SecretProviderClass | None, after: SecretProviderClass | None
     ) -> None:
-        """What it names now and did before, if a pod of this node has it or waits for its place."""
-        for tell in self.class_change_callbacks:
-            tell(before, after)
-        cls = after or before
-        assert cls is not None
+        spc = after or before
+        assert spc is not None
         names = set[str]()
-        for each in (before, after):
-            names |= each.secret_names if each else frozenset()
-        used = {volume.class_name for volume in self._volumes.in_namespace(cls.namespace)}
-        troubled = {
-            name for namespace, name in self._reconciler.failing() if namespace == cls.namespace
+        for version in (before, after):
+            names |= version.secret_names if version else frozenset()
+        in_use = {volume.class_name for volume in self._volumes.in_namespace(spc.namespace)}
+        failing = {
+            name for namespace, name in self._reconciler.failing() if namespace == spc.namespace
         }
-        self._enqueue(cls.namespace, names if cls.name in used else names & troubled)
+        # A SecretProviderClass that no pod of this node uses still matters to a Secret that could
+        # not be synced because of it.
+        self._enqueue(spc.namespace, names if spc.name in in_use else names & failing)
 
-    def pod_changed(self, before: Pod | None, after: Pod | None) -> None:
-        """Its owners became known, or it has finished, or is about to."""
+    def _on_pod_changed(self, before: Pod | None, after: Pod | None) -> None:
         pod = after or before
         assert pod is not None
         if before and after and _relevant_fields(before) == _relevant_fields(after):
@@ -158,32 +190,14 @@ class SecretController:
             if volume.pod.name == pod.name:
                 self._enqueue(pod.namespace, volume.secret_names)
 
-    def status_deleted(self, status: PodStatus) -> None:
-        """Nobody counts that pod any more."""
-        for cls in self._cluster.classes(status.namespace):
-            if cls.name == status.class_name:
-                self._enqueue(cls.namespace, cls.secret_names)
-
-    def secret_changed(self, namespace: str, name: str) -> None:
-        """By hand, by another node, or by this one."""
-        key = (namespace, name)
-        if key in self._volumes.secret_keys() and not self._is_unchanged(key):
-            self._queue.add(key)
-
-    def on_reconnected(self) -> None:
-        """What could not be done may be possible now."""
-        for tell in self.reconnect_callbacks:
-            tell()
-        self._queue.retry_failed()
-
-    def status_written(self, status: PodStatus) -> None:
-        """A Secret can be owned by it now."""
-        volume = self._volumes.get(status.target_path)
-        if volume is not None and self.needs_status_owner(volume):
-            self._enqueue(volume.pod.namespace, volume.secret_names)
+    def _on_pod_status_deleted(self, status: PodStatus) -> None:
+        # Its pod no longer counts as a user of the Secrets.
+        for spc in self._cluster.classes(status.namespace):
+            if spc.name == status.class_name:
+                self._enqueue(spc.namespace, spc.secret_names)
 
     def _is_unchanged(self, key: NamespacedName) -> bool:
-        """The watch tells that the Secret is as it was left."""
+        """Whether the watch shows the Secret at the version of its last reconciliation."""
         version = self._reconciler.synced_version(key)
         return version is not None and version == self._cluster.secret_resource_version(*key)
 

@@ -1,7 +1,7 @@
-"""Watches when the objects in the volumes of this node end, and tells of those that are near.
+"""Reports objects of volumes that are about to expire, in a metric and in Kubernetes events.
 
-The gauge is computed when it is read, so it is right without a refresh; the event comes with a
-delivery, at once and then every hour for as long as it holds. What ends for good is told without.
+The metric is computed when it is read, so it is correct between refreshes. An event is recorded
+with a delivery, and repeated at most hourly.
 """
 
 from __future__ import annotations
@@ -11,30 +11,31 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from keyferry.driver.status.events import lease_expiring, near_expiry
-from keyferry.providers.expiry import ExpiryState
+from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed, VolumeRemoved
+from keyferry.providers.expiry import NEAR_EXPIRY_STATES, near_expiry_warnings
 from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.driver.volumes.volume_table import Volume
-    from keyferry.kubernetes import ObjectStore, PodRef, SecretProviderClass
-    from keyferry.providers.expiry import Expiry
+    from keyferry.kubernetes import ObjectStore, SecretProviderClass
+    from keyferry.providers.expiry import Expiry, ExpiryState
     from keyferry.telemetry.metrics import Metrics
 
 _log = get_logger("rotation")
-NEAR_EXPIRY_STATES = (ExpiryState.SOON, ExpiryState.EXPIRED)
 
 
 class ExpiryMonitor:
-    """Knows the objects of all volumes whose classes ask for a warning.
+    """Knows when the objects in the volumes of this node expire.
 
     Args:
-        store: takes the events.
-        metrics: shows how many objects are near their end.
-        now: seconds since 1970.
-        reminders: how often an event is repeated.
+        store: where Kubernetes events are recorded.
+        metrics: exposes the number of objects that are about to expire.
+        now: Unix time in seconds.
+        reminders: limits how often an event is repeated.
     """
 
     def __init__(
@@ -50,48 +51,62 @@ class ExpiryMonitor:
         self._now = now
         self._reminders = reminders or Deduplicator()
         self._expiries: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
-        """By target path: the provider, and what it told last."""
+        """By target path: the provider, and the expiries of its last delivery."""
         self._expiring_leases: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
-        """The same for what nothing will replace."""
+        """By target path: the provider, and the leases that nothing will replace."""
 
-    async def update(
-        self, target_path: str, pod: PodRef, spc: SecretProviderClass, expiries: tuple[Expiry, ...]
-    ) -> tuple[str, ...]:
-        """A volume holds these objects now; returns a sentence for each that is near its end."""
-        self.remove(target_path)
-        if not expiries:
-            return ()
-        self._expiries[target_path] = (spc.provider, expiries)
-        self._register_gauges(spc.provider)
-        now = self._now()
-        sentences = tuple(
-            expiry.warning(now) for expiry in expiries if expiry.state(now) in NEAR_EXPIRY_STATES
-        )
-        if sentences and self._reminders.should_notify((target_path, sentences)):
-            await self._store.record_event(near_expiry(pod, spc, sentences))
-        return sentences
+    async def on_volume_event(self, event: VolumeEvent) -> None:
+        """Record the expiries of a volume with new content; forget those of a removed volume."""
+        match event:
+            case VolumePublished(expiries=None):
+                pass  # fetched by an earlier process, so nothing is known
+            case VolumePublished(volume, spc, expiries=expiries) | VolumeRefreshed(
+                volume, spc, expiries=expiries
+            ):
+                await self._update(volume, spc, expiries or ())
+            case VolumeRemoved(target_path=target_path):
+                self._remove(target_path)
+            case _:
+                pass
 
     async def report_expiring_leases(
         self, volume: Volume, provider: str, expiries: tuple[Expiry, ...]
     ) -> None:
-        """These end in a volume, whatever its class asks, and nothing will replace them."""
+        """Report leases that expire without replacement, as rotation is off.
+
+        Args:
+            volume: the volume with the secrets.
+            provider: the provider that holds the leases.
+            expiries: when they expire; reported whether or not the SecretProviderClass asks.
+        """
         self._expiring_leases[volume.target_path] = (provider, expiries)
         self._register_gauges(provider)
         now = self._now()
-        sentences = tuple(expiry.warning(now) for expiry in expiries)
-        if self._reminders.should_notify((volume.target_path, sentences)):
-            event = lease_expiring(volume.pod, volume.class_name, sentences)
+        warnings = tuple(expiry.warning(now) for expiry in expiries)
+        if self._reminders.should_notify((volume.target_path, warnings)):
+            event = lease_expiring(volume.pod, volume.class_name, warnings)
             _log.warning(
-                "what is in a volume ends, and is not replaced while rotation is off",
+                "leases expire and rotation is off",
                 pod=ObjectName(volume.pod.namespace, volume.pod.name),
                 spc=ObjectName(volume.pod.namespace, volume.class_name),
-                ends="; ".join(sentences),
-                remedy="--enable-secret-rotation, or a higher max_ttl and a restart of the pod",
+                leases="; ".join(warnings),
+                remedy="set --enable-secret-rotation, or raise max_ttl and restart the pod",
             )
             await self._store.record_event(event)
 
-    def remove(self, target_path: str) -> None:
-        """A volume is no more, or has other content."""
+    async def _update(
+        self, volume: Volume, spc: SecretProviderClass, expiries: tuple[Expiry, ...]
+    ) -> None:
+        self._remove(volume.target_path)
+        if not expiries:
+            return
+        self._expiries[volume.target_path] = (spc.provider, expiries)
+        self._register_gauges(spc.provider)
+        warnings = near_expiry_warnings(expiries, self._now())
+        if warnings and self._reminders.should_notify((volume.target_path, warnings)):
+            await self._store.record_event(near_expiry(volume.pod, spc, warnings))
+
+    def _remove(self, target_path: str) -> None:
         self._expiries.pop(target_path, None)
         self._expiring_leases.pop(target_path, None)
 

@@ -12,15 +12,24 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.work_queue import WorkQueue, exponential_backoff
 from keyferry.driver.status.events import pod_status_failed
+from keyferry.driver.volumes.volume_events import (
+    PodStatusWritten,
+    VolumePublished,
+    VolumeRefreshed,
+    VolumeRemoved,
+)
 from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.kubernetes.cluster import Reconnected
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from keyferry.aio.clock import Clock
+    from keyferry.driver.volumes.volume_events import VolumeEvent, VolumeEvents
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import ObjectStore, PodStatus
+    from keyferry.kubernetes.cluster import ClusterEvent
     from keyferry.telemetry.metrics import VolumeMetrics
 
 MAX_PENDING = 1000
@@ -39,8 +48,9 @@ class PodStatusWriter:
 
     Args:
         store: where to.
-        volumes: hear of the pod statuses that they can be owned by.
-        metrics: count what is refused.
+        volumes: records each written pod status as the owner of the Secrets of its volume.
+        events: notified of pod statuses that are written in the background.
+        metrics: counts rejected pod statuses.
         clock: by which it waits.
         backoff: seconds to wait after so many failures in a row.
     """
@@ -50,12 +60,14 @@ class PodStatusWriter:
         store: ObjectStore,
         *,
         volumes: VolumeTable,
+        events: VolumeEvents,
         metrics: VolumeMetrics,
         clock: Clock,
         backoff: Callable[[int], float] = exponential_backoff,
     ) -> None:
         self._store = store
         self._volumes = volumes
+        self._events = events
         self._metrics = metrics
         self._queue: WorkQueue[_Key] = WorkQueue(
             self._apply, clock=clock, name="pod statuses", backoff=backoff
@@ -66,8 +78,6 @@ class PodStatusWriter:
         """The target paths of the volumes whose statuses are under way to the store."""
         self._reported: dict[_Key, str] = {}
         """What was last told of one that is refused."""
-        self.on_background_write: Callable[[PodStatus], None] = lambda _: None
-        """Called with a pod status that was written while nobody waited for it."""
 
     def __len__(self) -> int:
         """How many are not written yet."""
@@ -82,9 +92,22 @@ class PodStatusWriter:
             finally:
                 await self._wait_for_attempt(self._pending, seconds=DRAIN_SECONDS)
 
-    def retry(self) -> None:
-        """The API may be back."""
-        self._queue.retry_failed()
+    def on_cluster_event(self, event: ClusterEvent) -> None:
+        """Retry failed writes when the Kubernetes API responds again."""
+        if isinstance(event, Reconnected):
+            self._queue.retry_failed()
+
+    async def on_volume_event(self, event: VolumeEvent) -> None:
+        """Write the pod status of a volume with new content; discard that of a removed volume."""
+        match event:
+            case VolumePublished(status=status, status_required=False):
+                self.enqueue(status)
+            case VolumePublished(status=status) | VolumeRefreshed(status=status):
+                await self.write(status)
+            case VolumeRemoved(target_path=target_path):
+                await self.discard(target_path)
+            case _:
+                pass
 
     def enqueue(self, status: PodStatus) -> None:
         """Have `status` written soon, in place of an earlier one of its name."""
@@ -144,7 +167,7 @@ class PodStatusWriter:
         self._reported.pop(key, None)
         self._volumes.set_owner(status.target_path, owner)
         if self._awaited.get(key) is not status:
-            self.on_background_write(status)
+            await self._events.publish(PodStatusWritten(status))
         if self._pending.get(key) is status:
             del self._pending[key]
         return True

@@ -1,4 +1,4 @@
-"""Tells in the pod statuses how the volumes fare, and seldom: what changed, and once an hour."""
+"""Writes the `Refreshed` condition of pod statuses: on every change, and at least hourly."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from keyferry.aio.work_queue import WorkQueue, exponential_backoff
+from keyferry.driver.volumes.volume_events import (
+    VolumeRefreshed,
+    VolumeRefreshFailed,
+    VolumeRemoved,
+)
 from keyferry.errors import StoreError, StoreUnavailableError
+from keyferry.kubernetes.cluster import Reconnected
 from keyferry.kubernetes.objects import RefreshCondition
+from keyferry.kubernetes.pod_status import pod_status_name
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
@@ -17,24 +24,29 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.aio.clock import Clock
+    from keyferry.driver.request import PublishRequest
+    from keyferry.driver.volumes.volume_events import VolumeEvent
+    from keyferry.driver.volumes.volume_table import Volume
     from keyferry.errors import KeyferryError
-    from keyferry.kubernetes import ObjectStore, PodStatus
+    from keyferry.kubernetes import ObjectStore
+    from keyferry.kubernetes.cluster import ClusterEvent
 
 REWRITE_INTERVAL = timedelta(hours=1)
-"""How old the last refresh that is told may be while nothing else changes."""
+"""A repeated success is written when the written one is at least this old."""
 MAX_MESSAGE = 1024
 
 _Key = tuple[str, str]
+"""Namespace and name of a pod status."""
 _log = get_logger("health")
 
 
 class RefreshConditionWriter:
-    """Knows how the refreshes of each volume end.
+    """Keeps the `Refreshed` condition of each volume and writes it to its pod status.
 
     Args:
-        store: where it is told.
-        clock: the time.
-        backoff: seconds to wait after so many failures in a row.
+        store: where pod statuses are written.
+        clock: timestamps and delays.
+        backoff: seconds to wait after this number of consecutive failures.
     """
 
     def __init__(
@@ -47,77 +59,95 @@ class RefreshConditionWriter:
         self._store = store
         self._clock = clock
         self._queue: WorkQueue[_Key] = WorkQueue(
-            self._write, clock=clock, name="health of volumes", backoff=backoff
+            self._write, clock=clock, name="refresh conditions", backoff=backoff
         )
         self._conditions: dict[_Key, tuple[str, RefreshCondition]] = {}
-        """By pod status: the target path, and how the volume there fares."""
+        """By pod status: the target path and the condition of the volume."""
         self._written_at: dict[_Key, datetime] = {}
 
     def __len__(self) -> int:
-        """How many pod statuses are to be written."""
+        """The number of pod statuses to write."""
         return len(self._queue)
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Writes while the block runs."""
+        """Write conditions while the block runs."""
         return self._queue.running()
 
-    def retry(self) -> None:
-        """The API may be back."""
-        self._queue.retry_failed()
+    def on_cluster_event(self, event: ClusterEvent) -> None:
+        """Retry failed writes when the Kubernetes API responds again."""
+        if isinstance(event, Reconnected):
+            self._queue.retry_failed()
 
-    def record_success(self, status: PodStatus) -> None:
-        """A refresh of the volume of `status` succeeded."""
-        now = self._clock.wall()
-        self._update(status, RefreshCondition(refreshed_at=now, transitioned_at=now))
+    async def on_volume_event(self, event: VolumeEvent) -> None:
+        """Update the condition of the volume of `event`."""
+        match event:
+            case VolumeRefreshed(volume=volume):
+                now = self._clock.wall()
+                self._update(volume, RefreshCondition(refreshed_at=now, transitioned_at=now))
+            case VolumeRefreshFailed(request=request, error=error):
+                self._update(request, self._failed_condition(request, error))
+            case VolumeRemoved(target_path=target_path):
+                self._remove(target_path)
+            case _:
+                pass
 
-    def record_failure(self, status: PodStatus, error: KeyferryError) -> None:
-        """A refresh of the volume of `status` failed, and it keeps what it had."""
-        key = (status.namespace, status.name)
-        before = self._conditions[key][1] if key in self._conditions else None
+    def _failed_condition(self, request: PublishRequest, error: KeyferryError) -> RefreshCondition:
+        _, before = self._conditions.get(_key_of(request), ("", None))
         message = f"stage {error.stage.value}: {error}"
-        health = RefreshCondition(
+        return RefreshCondition(
             refreshed_at=before.refreshed_at if before else None,
             transitioned_at=self._clock.wall(),
             reason=type(error).__name__.removesuffix("Error"),
             message=message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}...",
         )
-        self._update(status, health)
 
-    def remove(self, target_path: str) -> None:
-        """The volume is gone."""
+    def _remove(self, target_path: str) -> None:
         for key, (target, _) in list(self._conditions.items()):
             if target == target_path:
                 del self._conditions[key]
                 self._written_at.pop(key, None)
 
-    def _update(self, status: PodStatus, health: RefreshCondition) -> None:
-        key = (status.namespace, status.name)
+    def _update(self, volume: Volume | PublishRequest, condition: RefreshCondition) -> None:
+        key = _key_of(volume)
         _, before = self._conditions.get(key, ("", None))
-        same = before is not None and _comparison_key(before) == _comparison_key(health)
-        if before is not None and before.ok == health.ok:
-            health = replace(health, transitioned_at=before.transitioned_at)
-        self._conditions[key] = status.target_path, health
-        told = self._written_at.get(key)
-        if not same or told is None or self._clock.wall() - told >= REWRITE_INTERVAL:
+        unchanged = before is not None and _comparison_key(before) == _comparison_key(condition)
+        if before is not None and before.ok == condition.ok:
+            condition = replace(condition, transitioned_at=before.transitioned_at)
+        self._conditions[key] = volume.target_path, condition
+        written_at = self._written_at.get(key)
+        if (
+            not unchanged
+            or written_at is None
+            or self._clock.wall() - written_at >= REWRITE_INTERVAL
+        ):
             self._queue.add(key)
 
     async def _write(self, key: _Key) -> bool:
         if key not in self._conditions:
             return True
-        _, health = self._conditions[key]
+        _, condition = self._conditions[key]
         try:
-            await self._store.apply_refresh_condition(*key, health)
+            await self._store.apply_refresh_condition(*key, condition)
         except StoreUnavailableError:
             return False
         except StoreError as error:
             _log.warning(
-                "cannot tell how a volume fares", status=ObjectName(*key), error=str(error)
+                "cannot update the Refreshed condition of a pod status",
+                status=ObjectName(*key),
+                error=str(error),
             )
         self._written_at[key] = self._clock.wall()
         return True
 
 
-def _comparison_key(health: RefreshCondition) -> tuple[str, str]:
-    """What makes a difference; the text of an error may hold a time or a number of the call."""
-    stage, _, _ = health.message.partition(":")
-    return health.reason, stage
+def _key_of(volume: Volume | PublishRequest) -> _Key:
+    return volume.pod.namespace, pod_status_name(volume.pod, volume.class_name)
+
+
+def _comparison_key(condition: RefreshCondition) -> tuple[str, str]:
+    """Return what makes two conditions different.
+
+    The rest of the message may contain a time or a request id, and change with every refresh.
+    """
+    stage, _, _ = condition.message.partition(":")
+    return condition.reason, stage

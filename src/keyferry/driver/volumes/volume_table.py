@@ -1,9 +1,10 @@
-"""The volumes that are published on this node, as far as this process knows."""
+"""The volumes that this process knows to be published on this node."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,30 +14,27 @@ if TYPE_CHECKING:
 
     from keyferry.content import ObjectVersion
     from keyferry.driver.request import PublishRequest
-    from keyferry.kubernetes.objects import OwnerReference, PodRef
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from keyferry.kubernetes.cluster import ClusterView
-    from keyferry.kubernetes.objects import Pod
+    from keyferry.kubernetes.objects import OwnerReference, Pod, PodRef
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume that holds what its class said.
+    """A published volume: it has the content that its SecretProviderClass names.
 
     Attributes:
-        target_path: where it is.
-        pod: whose it is.
-        class_name: which class fills it, in the namespace of the pod.
-        fetched_at: when its content was fetched, or not before; with a time zone.
-        fetched_monotonic: the same by the clock of this process; None when no publish of this
-            process has reached its end, or the class has changed since it began.
-        provider: that filled it; "" when it is not known.
-        versions: of its objects.
-        owner: its pod status, by which a Secret can name it; None until the store has it.
-        request: the last call of kubelet for it; None when an earlier process had it.
-        secret_names: what its class named when it was last seen.
+        target_path: its mount point.
+        pod: the pod that it belongs to.
+        class_name: its SecretProviderClass, in the namespace of the pod.
+        fetched_at: wall time with a zone; its content is not older than this.
+        fetched_monotonic: `fetched_at` by the monotonic clock of this process, in seconds. None
+            when no publish of this process has completed, or when the SecretProviderClass changed
+            after the publish began.
+        provider: the provider that filled it; "" when unknown.
+        versions: the versions of its objects.
+        owner: its pod status as an owner of Secrets; None until the pod status is written.
+        request: kubelet's last call for it; None when only an earlier process received one.
+        secret_names: the Secrets that its SecretProviderClass named when it was last read.
     """
 
     target_path: str
@@ -52,74 +50,124 @@ class Volume:
 
 
 class VolumeTable:
-    """The table of them, by target path."""
+    """The published volumes of this node by target path."""
 
     def __init__(self) -> None:
         self._by_target: dict[str, Volume] = {}
         self._invalidated_at: dict[str, float] = {}
         self.restored = False
-        """Whether those of an earlier process are among them."""
+        """Whether the volumes of an earlier process have been added."""
 
     def __iter__(self) -> Iterator[Volume]:
-        """All of them, those first that were published first."""
+        """All volumes, in the order of their first publish."""
         return iter(list(self._by_target.values()))
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of volumes."""
         return len(self._by_target)
 
     def get(self, target_path: str) -> Volume | None:
-        """The volume at that path."""
+        """Return the volume at `target_path`."""
         return self._by_target.get(target_path)
 
     def put(self, volume: Volume) -> None:
-        """It stands there now, in place of what was known of it."""
+        """Add `volume`, or replace the entry at its target path."""
         self._by_target[volume.target_path] = volume
 
     def drop(self, target_path: str) -> Volume | None:
-        """It is gone; returns what was known of it."""
+        """Remove the volume at `target_path` and return its last entry."""
         self._invalidated_at.pop(target_path, None)
         return self._by_target.pop(target_path, None)
 
-    def touch(self, request: PublishRequest) -> None:
-        """Kubelet called for it once more; its tokens may be fresher."""
-        if volume := self._by_target.get(request.target_path):
-            self._by_target[request.target_path] = replace(volume, request=request)
+    @contextmanager
+    def publishing(self, volume: Volume, *, fetch_started: float) -> Iterator[Volume]:
+        """Enter `volume` for the block, in which its pod status and its Secrets are written.
 
-    def mark_published(self, target_path: str, fetch_started: float) -> None:
-        """A publish of it reached its end, with content as old as its beginning."""
-        if (volume := self._by_target.get(target_path)) is None:
+        They are written from the table, so the entry must exist before they are.
+
+        1. The block succeeds: the volume counts as fetched at `fetch_started`, unless it was
+           invalidated since then.
+        2. The block fails or is cancelled: the earlier entry is put back.
+        3. The block fails and there was no earlier entry: the volume is removed.
+
+        Args:
+            volume: the new entry; it takes over the owner of the earlier one.
+            fetch_started: monotonic seconds at which the fetch of its content began.
+
+        Yields:
+            The entry as it is in the table.
+        """
+        target = volume.target_path
+        before = self._by_target.get(target)
+        entry = replace(volume, owner=before.owner if before else None)
+        self.put(entry)
+        try:
+            yield entry
+        except BaseException:
+            if before is None:
+                self.drop(target)
+            else:
+                self.put(before)
+            raise
+        if (current := self._by_target.get(target)) is None:
             return
-        if self._invalidated_at.get(target_path, -math.inf) <= fetch_started:
-            self._by_target[target_path] = replace(volume, fetched_monotonic=fetch_started)
+        if self._invalidated_at.get(target, -math.inf) <= fetch_started:
+            self.put(replace(current, fetched_monotonic=fetch_started))
+
+    @contextmanager
+    def removing(self, target_path: str) -> Iterator[Volume | None]:
+        """Remove the volume at `target_path` for the block; a failed block puts it back.
+
+        Yields:
+            The last entry of the volume, or None when it has none.
+        """
+        volume = self.drop(target_path)
+        try:
+            yield volume
+        except BaseException:
+            if volume is not None:
+                self.put(volume)
+            raise
+
+    def touch(self, request: PublishRequest) -> Volume | None:
+        """Record kubelet's repeated call, whose tokens may be newer, and return the volume."""
+        if volume := self._by_target.get(request.target_path):
+            volume = replace(volume, request=request)
+            self.put(volume)
+        return volume
 
     def invalidate(self, target_path: str, now: float) -> None:
-        """Its content is due, however fresh it is, and so is that of a publish under way."""
+        """Make a refresh due, also when a publish is in flight.
+
+        Args:
+            target_path: the mount point of the volume.
+            now: monotonic seconds; a fetch that began earlier does not make the content fresh.
+        """
         if volume := self._by_target.get(target_path):
-            self._by_target[target_path] = replace(volume, fetched_monotonic=None)
+            self.put(replace(volume, fetched_monotonic=None))
             self._invalidated_at[target_path] = now
 
     def set_owner(self, target_path: str, owner: OwnerReference) -> None:
-        """The store has its pod status."""
+        """Record the pod status of a volume as the owner of its Secrets."""
         if volume := self._by_target.get(target_path):
-            self._by_target[target_path] = replace(volume, owner=owner)
+            self.put(replace(volume, owner=owner))
 
     def set_secret_names(self, target_path: str, secret_names: frozenset[str]) -> None:
-        """Its class names these Secrets."""
+        """Record the Secrets that the SecretProviderClass of a volume names."""
         volume = self._by_target.get(target_path)
         if volume and volume.secret_names != secret_names:
-            self._by_target[target_path] = replace(volume, secret_names=secret_names)
+            self.put(replace(volume, secret_names=secret_names))
 
     def in_namespace(self, namespace: str) -> list[Volume]:
-        """Those of the pods of a namespace."""
+        """Return the volumes of pods in `namespace`."""
         return [volume for volume in self if volume.pod.namespace == namespace]
 
     def oldest_content_age(self, now: datetime) -> float:
-        """Seconds since the fetch that is longest ago; 0 without volumes."""
+        """Return the age of the oldest content in seconds; 0 without volumes."""
         return max(((now - volume.fetched_at).total_seconds() for volume in self), default=0.0)
 
     def version_counts(self) -> Counter[tuple[str, str, str, str]]:
-        """How many volumes hold what, by namespace, class, object and version."""
+        """Count volumes by (namespace, SecretProviderClass, object id, object version)."""
         return Counter(
             (volume.pod.namespace, volume.class_name, version.id, version.version)
             for volume in self
@@ -127,11 +175,11 @@ class VolumeTable:
         )
 
     def secret_keys(self) -> set[tuple[str, str]]:
-        """Namespace and name of every Secret that a class of theirs names."""
+        """Return (namespace, name) of every Secret that a volume's SecretProviderClass names."""
         return {(volume.pod.namespace, name) for volume in self for name in volume.secret_names}
 
 
 def pod_of(volume: Volume, cluster: ClusterView) -> Pod | None:
-    """The pod of a volume; None while it is not known, or another one has its name."""
+    """Return the pod of `volume`; None while it is unknown, or when its name has another uid."""
     pod = cluster.local_pod(volume.pod.namespace, volume.pod.name)
     return pod if pod is not None and pod.uid == volume.pod.uid else None

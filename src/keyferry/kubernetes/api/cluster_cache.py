@@ -23,6 +23,13 @@ from keyferry.kubernetes.api.client import (
 )
 from keyferry.kubernetes.api.reflector import Reflector, api_backoff
 from keyferry.kubernetes.class_codec import parse_class
+from keyferry.kubernetes.cluster import (
+    PodChanged,
+    PodStatusDeleted,
+    Reconnected,
+    SecretChanged,
+    SpcChanged,
+)
 from keyferry.kubernetes.live_secret import MANAGED_LABEL
 from keyferry.kubernetes.names import MAX_LABEL, shortened
 from keyferry.kubernetes.object_codec import NODE_LABEL, parse_pod, parse_pod_status
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from keyferry.kubernetes.api.client import KubeApi
-    from keyferry.kubernetes.cluster import ResourceEventHandler
+    from keyferry.kubernetes.cluster import ClusterEvent, ClusterEventHandler
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import Pod, PodStatus
 
@@ -71,7 +78,7 @@ class ClusterCache:
         self._secret_reflectors: dict[
             str, tuple[Reflector[_SecretVersion], asyncio.Task[None]]
         ] = {}
-        self._handlers: list[ResourceEventHandler] = []
+        self._handlers: list[ClusterEventHandler] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.class_reflector.on_change.append(self._notify_class_changed)
         self.class_reflector.on_sync.append(self._notify_reconnected)
@@ -107,8 +114,8 @@ class ClusterCache:
 
     # --- Cluster ---------------------------------------------------------------------------------
 
-    def subscribe(self, handler: ResourceEventHandler) -> None:
-        """Tell `handler` of everything from now on."""
+    def subscribe(self, handler: ClusterEventHandler) -> None:
+        """Call `handler` with every later event; handlers run in the order of subscription."""
         self._handlers.append(handler)
 
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
@@ -195,32 +202,33 @@ class ClusterCache:
         before: SecretProviderClass | ClassInvalidError | None,
         after: SecretProviderClass | ClassInvalidError | None,
     ) -> None:
-        for listener in self._handlers:
-            listener.class_changed(
+        self._notify(
+            SpcChanged(
                 before if isinstance(before, SecretProviderClass) else None,
                 after if isinstance(after, SecretProviderClass) else None,
             )
+        )
 
     def _notify_pod_changed(self, before: Pod | None, after: Pod | None) -> None:
-        for listener in self._handlers:
-            listener.pod_changed(before, after)
+        self._notify(PodChanged(before, after))
 
     def _notify_pod_status_deleted(self, before: PodStatus | None, after: PodStatus | None) -> None:
         if before is not None and after is None:
-            for listener in self._handlers:
-                listener.status_deleted(before)
+            self._notify(PodStatusDeleted(before))
 
     def _notify_secret_changed(
         self, before: _SecretVersion | None, after: _SecretVersion | None
     ) -> None:
         mark = after or before
         assert mark is not None
-        for listener in self._handlers:
-            listener.secret_changed(mark[0], mark[1])
+        self._notify(SecretChanged(mark[0], mark[1]))
 
     def _notify_reconnected(self) -> None:
-        for listener in self._handlers:
-            listener.on_reconnected()
+        self._notify(Reconnected())
+
+    def _notify(self, event: ClusterEvent) -> None:
+        for handler in self._handlers:
+            handler(event)
 
 
 def class_or_error(manifest: Manifest) -> SecretProviderClass | ClassInvalidError:

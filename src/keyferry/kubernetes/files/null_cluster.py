@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from keyferry.kubernetes.cluster import ResourceEventHandler
+    from keyferry.kubernetes.cluster import ClusterEventHandler
     from keyferry.kubernetes.objects import Pod, PodStatus, SecretProviderClass
 
 
 class NullCluster:
     """Implements `Cluster` where there is none."""
 
-    def subscribe(self, handler: ResourceEventHandler) -> None:
-        """Nothing will happen."""
+    def subscribe(self, handler: ClusterEventHandler) -> None:
+        """Ignore `handler`: there is no cluster, hence no event."""
 
     async def wait_synced(self) -> None:
         """Nothing is to be known."""

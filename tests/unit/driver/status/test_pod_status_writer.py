@@ -1,4 +1,4 @@
-"""Pod statuses over a store that is slow, away, or refuses for a while."""
+"""keyferry.driver.status.pod_status_writer: a slow, unavailable or rejecting Kubernetes API."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
+from keyferry.driver.volumes.volume_events import PodStatusWritten, VolumeEvent, VolumeEvents
 from keyferry.driver.volumes.volume_table import Volume, VolumeTable
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.kubernetes import Event, OwnerReference, PodStatus
+from keyferry.kubernetes.cluster import Reconnected
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
@@ -25,7 +27,7 @@ SUCCESSOR = pod_status(PodRef("shop", "web-0", "uid-2"), "web", "/t2", "node-1",
 
 
 class FaultyStore(ManifestsStore):
-    """A folder that fails as long as it is told to, and takes as long."""
+    """A folder store whose pod status writes block and fail as the test decides."""
 
     error: StoreError | None = None
 
@@ -48,29 +50,34 @@ class FaultyStore(ManifestsStore):
 
 
 class World:
-    """A keeper, and what it is given."""
+    """A writer with its store, volumes and metrics."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self.store = FaultyStore(folder, self.clock)
-        self.volumes = VolumeTable()
+        self.volumes, events = VolumeTable(), VolumeEvents()
         self.volumes.put(Volume("/t", POD, "web", START))
         self.registry = CollectorRegistry()
         self.writer = PodStatusWriter(
             self.store,
             volumes=self.volumes,
+            events=events,
             metrics=VolumeMetrics(self.registry, os_type="linux"),
             clock=self.clock,
         )
         self.background_writes: list[PodStatus] = []
-        self.writer.on_background_write = self.background_writes.append
+        events.subscribe(self._collect)
 
-    async def found(self) -> PodStatus | None:
-        """The status as the store has it."""
+    async def _collect(self, event: VolumeEvent) -> None:
+        assert isinstance(event, PodStatusWritten)
+        self.background_writes.append(event.status)
+
+    async def written_status(self) -> PodStatus | None:
+        """Return the pod status in the store."""
         return await self.store.find_pod_status("shop", STATUS.name)
 
-    def refusals(self) -> float:
-        """What the metric says."""
+    def rejections(self) -> float:
+        """Return the number of rejected writes in the metrics."""
         labels = {"os_type": "linux", "error_type": "Store"}
         return self.registry.get_sample_value("keyferry_pod_status_errors_total", labels) or 0.0
 
@@ -82,31 +89,31 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def until(true: Callable[[], bool]) -> None:
-    """Let others work until it is so."""
-    while not true():
+async def until(condition: Callable[[], bool]) -> None:
+    """Run other tasks until `condition` holds."""
+    while not condition():
         await ManualClock.run_ready_tasks()
 
 
 async def written(world: World) -> None:
-    """Wait until nothing waits any more."""
+    """Run other tasks until every pod status is written."""
     await until(lambda: not len(world.writer))
 
 
-async def test_nobody_waits_for_a_status_that_is_recorded(world: World) -> None:
-    """It is written while its publish goes on, and told when it is there."""
+async def test_enqueued_status_is_written_in_the_background(world: World) -> None:
+    """The publish continues; subscribers are notified after the write."""
     world.store.unblocked.clear()
     world.writer.enqueue(STATUS)
     await until(lambda: world.store.attempts == [STATUS])
-    assert await world.found() is None
+    assert await world.written_status() is None
     world.store.unblocked.set()
     await written(world)
-    assert STATUS == await world.found()
+    assert STATUS == await world.written_status()
     assert [STATUS] == world.background_writes
 
 
-async def test_a_status_that_was_waited_for_owns_at_once(world: World) -> None:
-    """Nobody is called later."""
+async def test_awaited_status_is_the_owner_when_the_write_returns(world: World) -> None:
+    """No subscriber is notified later."""
     await world.writer.write(STATUS)
     volume = world.volumes.get("/t")
     assert volume is not None
@@ -114,13 +121,13 @@ async def test_a_status_that_was_waited_for_owns_at_once(world: World) -> None:
     assert [] == world.background_writes
 
 
-async def test_a_status_that_is_late_is_told(world: World) -> None:
-    """Secrets can be owned by it now; the volume knows it, too."""
-    world.store.error = StoreUnavailableError("the API is away")
+async def test_status_written_after_an_outage_notifies_subscribers(world: World) -> None:
+    """It becomes the owner of the volume, so that Secrets can be made."""
+    world.store.error = StoreUnavailableError("the Kubernetes API is unavailable")
     await world.writer.write(STATUS)
     assert 1 == len(world.writer)
     world.store.error = None
-    world.writer.retry()
+    world.writer.on_cluster_event(Reconnected())
     await written(world)
     assert [STATUS] == world.background_writes
     volume = world.volumes.get("/t")
@@ -128,36 +135,36 @@ async def test_a_status_that_is_late_is_told(world: World) -> None:
     assert volume.owner is not None
 
 
-async def test_a_status_that_is_refused_is_told_once_and_tried_again(world: World) -> None:
-    """On the pod and in a metric: nobody's call fails by it, and a right may be granted."""
+async def test_rejected_status_is_reported_once_and_retried(world: World) -> None:
+    """As an event on the pod and in a metric; a missing permission may be granted later."""
     world.store.error = StoreError("no right")
     await world.writer.write(STATUS)
-    world.writer.retry()
+    world.writer.on_cluster_event(Reconnected())
     await until(lambda: len(world.store.attempts) == 2)
-    ((event,), refusals) = world.store.events, world.refusals()
+    ((event,), rejections) = world.store.events, world.rejections()
     assert (POD, "FailedToWritePodStatus") == (event.involved_object, event.reason)
     assert "no right" in event.message
-    assert 2.0 == refusals
+    assert 2.0 == rejections
     world.store.error = None
     await world.clock.advance(300)
     await written(world)
-    assert STATUS == await world.found()
+    assert STATUS == await world.written_status()
 
 
-async def test_a_volume_that_is_gone_needs_no_status(world: World) -> None:
-    """It would stay behind."""
-    world.store.error = StoreUnavailableError("the API is away")
+async def test_removed_volume_discards_its_pending_status(world: World) -> None:
+    """Else the pod status would be left behind."""
+    world.store.error = StoreUnavailableError("the Kubernetes API is unavailable")
     await world.writer.write(STATUS)
     await world.writer.discard("/t")
     world.store.error = None
-    world.writer.retry()
+    world.writer.on_cluster_event(Reconnected())
     await ManualClock.run_ready_tasks()
     assert [] == world.background_writes
-    assert await world.found() is None
+    assert await world.written_status() is None
 
 
-async def test_the_end_of_a_volume_waits_for_the_write_that_is_under_way(world: World) -> None:
-    """Else the status would be written after whoever takes it away was there."""
+async def test_discard_waits_for_the_write_in_flight(world: World) -> None:
+    """Else the pod status would be written after the store has deleted it."""
     world.store.unblocked.clear()
     world.writer.enqueue(STATUS)
     await until(lambda: world.store.attempts == [STATUS])
@@ -166,12 +173,12 @@ async def test_the_end_of_a_volume_waits_for_the_write_that_is_under_way(world: 
     assert not end.done()
     world.store.unblocked.set()
     await end
-    assert STATUS == await world.found()
+    assert STATUS == await world.written_status()
     assert 0 == len(world.writer)
 
 
-async def test_the_status_of_the_next_pod_of_a_name_comes_last(world: World) -> None:
-    """A StatefulSet makes its pods anew; the end of the old one takes nothing of the new one."""
+async def test_discard_keeps_the_status_of_the_next_pod_with_the_same_name(world: World) -> None:
+    """A StatefulSet recreates its pods with the same names."""
     world.store.unblocked.clear()
     world.writer.enqueue(STATUS)
     await until(lambda: world.store.attempts == [STATUS])
@@ -182,19 +189,19 @@ async def test_the_status_of_the_next_pod_of_a_name_comes_last(world: World) -> 
     await end
     await written(world)
     assert [STATUS, SUCCESSOR] == world.store.attempts
-    assert SUCCESSOR == await world.found()
+    assert SUCCESSOR == await world.written_status()
 
 
-async def test_what_still_waits_at_the_end_of_the_process_is_written(tmp_path: Path) -> None:
-    """A publish that was answered a moment before leaves its record."""
+async def test_pending_status_is_written_at_shutdown(tmp_path: Path) -> None:
+    """A publish may have been answered just before."""
     world = World(tmp_path)
     async with world.writer.running():
         world.writer.enqueue(STATUS)
-    assert STATUS == await world.found()
+    assert STATUS == await world.written_status()
 
 
-async def test_an_api_that_does_not_answer_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    """The end comes all the same."""
+async def test_unresponsive_api_does_not_block_shutdown(tmp_path: Path) -> None:
+    """The pod status stays unwritten."""
     world = World(tmp_path)
     world.store.unblocked.clear()
     async with world.writer.running():

@@ -1,0 +1,134 @@
+"""Gathers the facts about a volume that decide what a publish has to do.
+
+`plan` decides from them. The facts are the state of the mount point, what this process remembers,
+and the pod status, by which it is known that an earlier process published the volume.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyferry.aio.threads import run_in_thread_uncancelled
+from keyferry.driver.publish.plan import Adopt, Completion, Refresh, Skip, decide
+from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
+from keyferry.driver.volumes.target_paths import parse_volume_path
+from keyferry.driver.volumes.volume_table import pod_of
+from keyferry.errors import StoreUnavailableError
+from keyferry.kubernetes.pod_status import pod_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from keyferry.content import ObjectVersion
+    from keyferry.driver.publish.plan import Decision
+    from keyferry.driver.publish.schedule import RefreshSchedule
+    from keyferry.driver.request import PublishRequest
+    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.volume_table import Volume
+    from keyferry.kubernetes import ObjectStore, PodStatus
+
+
+class PublishHistory:
+    """The pod statuses of volumes, as evidence of earlier publishes.
+
+    Args:
+        store: where pod statuses are read.
+        node: the name of this node, for new pod statuses.
+    """
+
+    def __init__(self, store: ObjectStore, *, node: str) -> None:
+        self._store = store
+        self._node = node
+
+    def status_for(
+        self, request: PublishRequest, versions: Iterable[ObjectVersion] = ()
+    ) -> PodStatus:
+        """Return the pod status that records a publish of these object versions."""
+        return pod_status(
+            request.pod, request.class_name, request.target_path, self._node, versions
+        )
+
+    async def find(self, request: PublishRequest) -> PodStatus | None:
+        """Return the pod status that an earlier publish of this volume wrote.
+
+        A pod status of another pod with the same name, or of another volume, does not count.
+
+        Raises:
+            StoreError: the pod status cannot be read.
+        """
+        expected = self.status_for(request)
+        status = await self._store.find_pod_status(expected.namespace, expected.name)
+        if status is None or status.pod.uid != request.pod.uid:
+            return None
+        return status if status.target_path == request.target_path else None
+
+    async def completion(self, request: PublishRequest, state: VolumeState) -> Completion:
+        """Find out whether an earlier process completed a publish of this volume.
+
+        Raises:
+            StoreError: the pod status cannot be read although the Kubernetes API is available.
+        """
+        if state not in HAS_CONTENT:
+            return Completion.UNKNOWN
+        try:
+            if await self.find(request) is not None:
+                return Completion.RECORDED
+        except StoreUnavailableError:
+            return Completion.RECORDED  # there may be a pod status, and the content stays usable
+        path = parse_volume_path(request.target_path)
+        own = path is not None and path.pod_uid == request.pod.uid
+        return Completion.EVIDENT if own and state is VolumeState.WRITTEN else Completion.UNKNOWN
+
+
+class PublishPlanner:
+    """Decides what a publish has to do.
+
+    Args:
+        mounter: inspects mount points.
+        history: knows what earlier processes published.
+        store: its cluster view knows the pods of this node.
+        schedule: knows when a volume is due for a refresh; None when rotation is off.
+    """
+
+    def __init__(
+        self,
+        *,
+        mounter: Mounter,
+        history: PublishHistory,
+        store: ObjectStore,
+        schedule: RefreshSchedule | None,
+    ) -> None:
+        self._mounter = mounter
+        self._history = history
+        self._store = store
+        self._schedule = schedule
+
+    async def decide(self, request: PublishRequest, volume: Volume | None) -> Decision:
+        """Return what to do for `request`.
+
+        Args:
+            request: the call of kubelet, or of a refresh.
+            volume: the volume in the table; None when this process does not know it.
+
+        Raises:
+            VolumeError: the mount point cannot be inspected.
+            StoreError: the pod status cannot be read although the Kubernetes API is available.
+        """
+        state = await run_in_thread_uncancelled(self._mounter.inspect, Path(request.target_path))
+        completion = Completion.REMEMBERED
+        if volume is None or volume.fetched_monotonic is None:
+            completion = await self._history.completion(request, state)
+        decision = decide(
+            state,
+            completion=completion,
+            rotation_enabled=self._schedule is not None,
+            due=bool(volume and self._schedule and self._schedule.is_due(volume)),
+        )
+        if isinstance(decision, Refresh | Adopt) and self._is_pod_ending(volume):
+            return Skip()  # the volume has content, and nobody will read newer content
+        return decision
+
+    def _is_pod_ending(self, volume: Volume | None) -> bool:
+        pod = None if volume is None else pod_of(volume, self._store.cluster)
+        return pod is not None and (pod.completed or pod.terminating)
