@@ -1,1 +1,1 @@
-"""Asyncio building blocks: clock, worker threads, work queue, single flight."""
+"""Asyncio building blocks: clock, tasks, threads, backoff, work queue, single flight."""

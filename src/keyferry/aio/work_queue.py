@@ -8,11 +8,11 @@ await queue.settle(key)   # after a run that begins now or later
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from keyferry.aio.backoff import exponential_backoff
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -23,16 +23,8 @@ if TYPE_CHECKING:
 K = TypeVar("K", bound="Hashable")
 
 WORKERS = 8
-MAX_BACKOFF_SECONDS = 300.0
-"""Seconds between two tries of what fails again and again."""
 
 _log = get_logger("queue")
-
-
-def exponential_backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubled up to the longest, and scattered."""
-    longest: float = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0 ** min(failures, 12))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 @dataclass(slots=True)

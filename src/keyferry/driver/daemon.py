@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.tasks import spawn_until_exit
 from keyferry.driver.csi import CsiServices
-from keyferry.driver.engine import EngineDependencies, running_engine, spawn
+from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
@@ -77,7 +78,8 @@ async def run_driver(settings: DriverSettings) -> None:
             node_id=settings.node_id,
         )
         if settings.health_interval is not None:
-            spawn(stack, _run_health_checks(plugins, settings.health_interval))
+            checking = _run_health_checks(plugins, settings.health_interval)
+            spawn_until_exit(stack, checking, name="provider health")
         registration = _registration(settings, metrics)
         readiness = Readiness(
             endpoint.address,
@@ -89,7 +91,8 @@ async def run_driver(settings: DriverSettings) -> None:
         if registration is not None:
             await stack.enter_async_context(serving_registration(registration))
         if settings.startup_taint:
-            spawn(stack, _remove_taint(settings, store, readiness))
+            removing = _remove_taint(settings, store, readiness)
+            spawn_until_exit(stack, removing, name="remove taint")
         _log.info(
             "ready",
             endpoint=endpoint.address,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.aio.work_queue import exponential_backoff
+from keyferry.aio.backoff import exponential_backoff
+from keyferry.aio.tasks import spawn_until_exit
 from keyferry.driver.publish.delivery import ContentDelivery
 from keyferry.driver.publish.planner import PublishHistory, PublishPlanner
 from keyferry.driver.publish.publisher import Publisher
@@ -27,7 +27,7 @@ from keyferry.errors import KeyferryError
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable
 
     from keyferry.aio.clock import Clock
     from keyferry.driver.providers import Providers
@@ -125,29 +125,14 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         await stack.enter_async_context(status_writer.running())
         await stack.enter_async_context(condition_writer.running())
         await stack.enter_async_context(secret_controller.running())
-        spawn(stack, _restore(deps, publisher, volumes, secret_controller))
+        restoring = _restore(deps, publisher, volumes, secret_controller)
+        spawn_until_exit(stack, restoring, name="restore volumes")
         if rotator:
-            spawn(stack, rotator.run())
+            spawn_until_exit(stack, rotator.run(), name="rotation")
         if deps.rotation_interval != 0:
-            spawn(stack, _lease_watcher(deps, volumes, rotator).run())
+            watching = _lease_watcher(deps, volumes, rotator).run()
+            spawn_until_exit(stack, watching, name="lease watch")
         yield Engine(publisher, volumes, secret_controller, status_writer)
-
-
-def spawn(stack: AsyncExitStack, coroutine: Coroutine[None, None, None]) -> None:
-    """Run `coroutine` in a task that is cancelled when `stack` is unwound."""
-    task = asyncio.create_task(coroutine)
-    task.add_done_callback(_log_task_failure)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
-
-
-def _log_task_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        _log.error("stopped by a defect of Keyferry", type=type(error).__name__)
 
 
 def _subscribe(

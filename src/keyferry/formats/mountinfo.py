@@ -1,4 +1,4 @@
-"""What is mounted where, as the kernel tells it (proc(5), mountinfo)."""
+"""The mount table of the kernel (proc(5), /proc/PID/mountinfo)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,34 @@ class MountPoint:
     """One mount.
 
     Attributes:
-        path: where it is.
-        source: what it was mounted from, as whoever mounted it said.
+        path: where it is mounted.
+        source: the name of its source, chosen by whoever mounted it.
+        device: major and minor number of its file system.
+        file_system: its type, such as `tmpfs`.
     """
 
     path: str
     source: str
+    device: tuple[int, int]
+    file_system: str
 
 
 def mount_points() -> list[MountPoint]:
-    """All mounts that this process sees, those first that were mounted first.
+    """Return all mounts that this process sees, in the order in which they were mounted.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: /proc cannot be read.
     """
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")  # field 5 is the mount point
-        found.append(MountPoint(_unescape(fields.split(" ")[4]), rest.split(" ")[1]))
-    return found
+    return [_parse(line) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def _parse(line: str) -> MountPoint:
+    # A variable number of fields comes before the hyphen.
+    before, _, after = line.partition(" - ")
+    _, _, device, _, path, *_ = before.split(" ")
+    file_system, source, *_ = after.split(" ")
+    major, _, minor = device.partition(":")
+    return MountPoint(_unescape(path), source, (int(major), int(minor)), file_system)
 
 
 def _unescape(path: str) -> str:

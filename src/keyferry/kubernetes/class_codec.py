@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError
+from keyferry.errors import ClassInvalidError, ClassNotFoundError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.objects import SecretKeyMapping, SecretObject, SecretProviderClass
 
@@ -26,6 +26,15 @@ CLASS_API_VERSIONS = (
 )
 ADOPT_ANNOTATION = "keyferry.dev/adopt-secrets"
 """Names, with commas between, of Secrets that the class takes over."""
+
+
+def class_not_found_error(namespace: str, name: str, remedy: str) -> ClassNotFoundError:
+    """Return the error for a missing SecretProviderClass, in the words of upstream."""
+    return ClassNotFoundError(
+        f"failed to get secretproviderclass {namespace}/{name}: "
+        f'secretproviderclasses.secrets-store.csi.x-k8s.io "{name}" not found',
+        remedy,
+    )
 
 
 def _no_location(_path: FieldPath) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from keyferry.errors import StoreError
+
 MAX_LABEL = 63
 MAX_SUBDOMAIN = 253
 
@@ -35,6 +37,26 @@ def object_name_problem(name: str) -> str | None:
     if not _SUBDOMAIN_PATTERN.fullmatch(name):
         return "must consist of a-z, 0-9, '-' and '.', and begin and end with a letter or digit"
     return None
+
+
+def check_names(namespace: str, name: str, kind: str) -> None:
+    """Check the names of an object before they become part of a URL or of a path.
+
+    Args:
+        namespace: its namespace.
+        name: its name.
+        kind: its kind, for the message.
+
+    Raises:
+        StoreError: Kubernetes would not accept one of them.
+    """
+    remedy = "Correct the name where the volume or the SecretProviderClass gives it."
+    if problem := namespace_problem(namespace):
+        problem = f"namespace {namespace[:80]!r} is not a valid Kubernetes name: it {problem}"
+        raise StoreError(problem, remedy)
+    if problem := object_name_problem(name):
+        problem = f"{kind} {name[:80]!r} is not a valid Kubernetes name: it {problem}"
+        raise StoreError(problem, remedy)
 
 
 def shortened(name: str, *, limit: int = MAX_SUBDOMAIN) -> str:

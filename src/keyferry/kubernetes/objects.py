@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.content import ObjectVersion
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+MAX_MESSAGE = 1024
+"""Characters that Kubernetes accepts in the message of an event or a condition."""
+
+
+def truncate_message(message: str) -> str:
+    """Return `message`, cut to MAX_MESSAGE characters."""
+    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ decides by them whether access is granted: whoever gets the token verifies its s
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
 from datetime import datetime  # noqa: TC003 - msgspec needs it at run time
 
 import msgspec
+
+from keyferry.formats.base64url import decode_base64url
 
 
 class BoundObjectClaim(msgspec.Struct, frozen=True):
@@ -64,8 +65,7 @@ def read_claims(token: str) -> ServiceAccountClaims:
     """The claims of a JWT, unverified; empty ones where it is none."""
     payload = token.split(".")[1] if token.count(".") == 2 else ""
     try:
-        decoded = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        return msgspec.json.decode(decoded, type=ServiceAccountClaims)
+        return msgspec.json.decode(decode_base64url(payload), type=ServiceAccountClaims)
     except (ValueError, msgspec.DecodeError, RecursionError):
         return ServiceAccountClaims()
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from keyferry.errors import RequestInvalidError
+from keyferry.formats.base64url import encode_base64url
 from keyferry_devvault.crypto.key_material import PrivateKey, key_pem
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def certificate_pem(der: bytes) -> str:
 def thumbprint(certificate: x509.Certificate) -> str:
     """`x5t`: SHA-1 of the DER as base64url, which Key Vault shows and nobody relies on."""
     digest = certificate.fingerprint(SHA1())  # noqa: S303 - the API says so
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return encode_base64url(digest)
 
 
 def _parse_pem(content: bytes) -> tuple[object, tuple[x509.Certificate, ...]]:

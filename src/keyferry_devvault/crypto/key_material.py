@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from keyferry.errors import RequestInvalidError
+from keyferry.formats.base64url import decode_base64url, encode_base64url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,8 +134,8 @@ def private_key_from_jwk(jwk: Mapping[str, str]) -> PrivateKey:
 
 
 def _int_to_base64url(number: int, length: int) -> str:
-    return base64.urlsafe_b64encode(number.to_bytes(length)).rstrip(b"=").decode()
+    return encode_base64url(number.to_bytes(length))
 
 
 def _base64url_to_int(text: str) -> int:
-    return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    return int.from_bytes(decode_base64url(text))

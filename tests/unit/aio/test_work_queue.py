@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from keyferry.aio.work_queue import MAX_BACKOFF_SECONDS, WorkQueue, exponential_backoff
+from keyferry.aio.work_queue import WorkQueue
 from tests.fakes.clock import ManualClock
 
 
@@ -143,10 +143,3 @@ async def test_many_keys_are_worked_on_side_by_side(queue: WorkQueue[str], work:
         queue.add(key)
     await ManualClock.run_ready_tasks()
     assert list("abcd") == work.done
-
-
-def test_the_pause_grows_up_to_a_limit() -> None:
-    """Scattered, so that what failed together does not come back together."""
-    for failures in range(1, 30):
-        longest = min(MAX_BACKOFF_SECONDS, 0.5 * 2**failures)
-        assert longest / 2 <= exponential_backoff(failures) <= longest

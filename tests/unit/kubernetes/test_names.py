@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.kubernetes.names import namespace_problem, object_name_problem, shortened
+from keyferry.errors import StoreError
+from keyferry.kubernetes.names import (
+    check_names,
+    namespace_problem,
+    object_name_problem,
+    shortened,
+)
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,200}[a-z0-9])?(\.[a-z0-9]{1,60}){0,3}", fullmatch=True)
 
@@ -63,3 +69,17 @@ def test_a_short_name_stays() -> None:
     """What fits is not touched."""
     assert "a" * 253 == shortened("a" * 253)
     assert shortened("a" * 254) != "a" * 254
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "problem"),
+    [
+        ("../etc", "a", "namespace '../etc' is not a valid Kubernetes name: it must consist"),
+        ("shop", "a/b", "Secret 'a/b' is not a valid Kubernetes name: it must consist"),
+        ("shop", "a" * 254, "is not a valid Kubernetes name: it is longer than 253 characters"),
+    ],
+)
+def test_an_invalid_name_gets_into_no_path(namespace: str, name: str, problem: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        check_names(namespace, name, "Secret")
+    assert problem in refused.value.problem

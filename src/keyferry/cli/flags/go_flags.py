@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.formats.go_values import parse_duration
+from keyferry.formats.go_values import parse_boolean, parse_duration
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ _log = get_logger("flags")
 
 FlagValue = bool | int | float | str
 
-_TRUE = {"1", "t", "T", "TRUE", "true", "True"}
-_FALSE = {"0", "f", "F", "FALSE", "false", "False"}
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
@@ -156,6 +154,7 @@ def _parse_int(text: str) -> int:
 
 
 def _parse_bool(text: str) -> bool:
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    raise ValueError("write true or false")
+    value = parse_boolean(text)
+    if value is None:
+        raise ValueError("write true or false")
+    return value

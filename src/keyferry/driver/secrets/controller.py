@@ -9,7 +9,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.aio.work_queue import WorkQueue, exponential_backoff
+from keyferry.aio.backoff import exponential_backoff
+from keyferry.aio.work_queue import WorkQueue
 from keyferry.driver.volumes.volume_events import PodStatusWritten, VolumeRemoved
 from keyferry.driver.volumes.volume_table import pod_of
 from keyferry.kubernetes.cluster import (

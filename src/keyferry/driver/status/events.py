@@ -10,7 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, KeyferryError
-from keyferry.kubernetes.objects import ClassRef, Event, EventType, PodRef, SecretProviderClass
+from keyferry.kubernetes.objects import (
+    ClassRef,
+    Event,
+    EventType,
+    PodRef,
+    SecretProviderClass,
+    truncate_message,
+)
 
 if TYPE_CHECKING:
     from keyferry.driver.volumes.atomic_writer import FileChanges
@@ -26,8 +33,6 @@ MOUNT_ROTATION_FAILED = "MountRotationFailed"
 MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
 OBJECT_NEAR_EXPIRY = "ObjectNearExpiry"
 FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
-MAX_MESSAGE = 1024
-"""Characters; what Kubernetes accepts as the note of an event."""
 
 
 def secret_failed(
@@ -39,7 +44,7 @@ def secret_failed(
         message = f"failed to get data in {spc} for secret {secret_name}, err: {error}"
     else:
         message = f"failed to write secret {secret_name} of {spc}, err: {error}"
-    return Event(pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, _truncated(message))
+    return Event(pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, truncate_message(message))
 
 
 def secret_conflict(
@@ -56,13 +61,13 @@ def secret_conflict(
             _class_ref(owner_spc),
             EventType.WARNING,
             SECRET_CONFLICT,
-            _truncated(f"{kept}; {remedy}"),
+            truncate_message(f"{kept}; {remedy}"),
         ),
         Event(
             _class_ref(other_spc),
             EventType.WARNING,
             SECRET_CONFLICT,
-            _truncated(f"{lost}; {remedy}"),
+            truncate_message(f"{lost}; {remedy}"),
         ),
     )
 
@@ -75,7 +80,7 @@ def secret_recreated(
     if previous_type == secret.type:
         why = "it was immutable"
     message = f"made secret {secret.name} of spc {spc.namespace}/{spc.name} anew, because {why}"
-    return Event(pod, EventType.NORMAL, SECRET_RECREATED, _truncated(message))
+    return Event(pod, EventType.NORMAL, SECRET_RECREATED, truncate_message(message))
 
 
 def secret_reverted(pod: PodRef, spc: SecretProviderClass, name: str) -> Event:
@@ -84,13 +89,13 @@ def secret_reverted(pod: PodRef, spc: SecretProviderClass, name: str) -> Event:
         f"reverted what was edited by hand in secret {name},"
         f" which spc {spc.namespace}/{spc.name} keeps"
     )
-    return Event(pod, EventType.NORMAL, SECRET_REVERTED, _truncated(message))
+    return Event(pod, EventType.NORMAL, SECRET_REVERTED, truncate_message(message))
 
 
 def mount_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:
     """The warning that the first mount of `pod` failed, which kubelet will try again."""
     message = f"failed to mount the objects of spc {spc.namespace}/{spc.name}, err: {error}"
-    return Event(pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, _truncated(message))
+    return Event(pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, truncate_message(message))
 
 
 def pod_status_failed(status: PodStatus, error: KeyferryError) -> Event:
@@ -99,7 +104,9 @@ def pod_status_failed(status: PodStatus, error: KeyferryError) -> Event:
         f"failed to write secretproviderclasspodstatus {status.namespace}/{status.name}, the volume"
         f" is mounted and this is tried again, err: {error}"
     )
-    return Event(status.pod, EventType.WARNING, FAILED_TO_WRITE_POD_STATUS, _truncated(message))
+    return Event(
+        status.pod, EventType.WARNING, FAILED_TO_WRITE_POD_STATUS, truncate_message(message)
+    )
 
 
 def rotation_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:
@@ -108,7 +115,7 @@ def rotation_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError)
         f"failed to refresh the objects of spc {spc.namespace}/{spc.name}, the volume keeps what"
         f" it had, err: {error}"
     )
-    return Event(pod, EventType.WARNING, MOUNT_ROTATION_FAILED, _truncated(message))
+    return Event(pod, EventType.WARNING, MOUNT_ROTATION_FAILED, truncate_message(message))
 
 
 def rotation_completed(
@@ -129,13 +136,13 @@ def rotation_completed(
         for path in paths
     ]
     message = f"refreshed the objects of spc {spc.namespace}/{spc.name}: {', '.join(parts)}"
-    return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, _truncated(message))
+    return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, truncate_message(message))
 
 
 def near_expiry(pod: PodRef, spc: SecretProviderClass, sentences: tuple[str, ...]) -> Event:
     """The warning that objects in a volume of `pod` have expired or soon will."""
     message = f"of spc {spc.namespace}/{spc.name}: {'; '.join(sentences)}"
-    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, _truncated(message))
+    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, truncate_message(message))
 
 
 def lease_expiring(pod: PodRef, class_name: str, sentences: tuple[str, ...]) -> Event:
@@ -145,12 +152,8 @@ def lease_expiring(pod: PodRef, class_name: str, sentences: tuple[str, ...]) -> 
         " further, and rotation is off: turn --enable-secret-rotation on, or raise max_ttl of the"
         " role and restart the pod"
     )
-    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, _truncated(message))
+    return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, truncate_message(message))
 
 
 def _class_ref(spc: SecretProviderClass) -> ClassRef:
     return ClassRef(spc.namespace, spc.name, spc.uid)
-
-
-def _truncated(message: str) -> str:
-    return message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}..."

@@ -10,7 +10,8 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from keyferry.aio.work_queue import WorkQueue, exponential_backoff
+from keyferry.aio.backoff import exponential_backoff
+from keyferry.aio.work_queue import WorkQueue
 from keyferry.driver.status.events import pod_status_failed
 from keyferry.driver.volumes.volume_events import (
     PodStatusWritten,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from keyferry.aio.work_queue import WorkQueue, exponential_backoff
+from keyferry.aio.backoff import exponential_backoff
+from keyferry.aio.work_queue import WorkQueue
 from keyferry.driver.volumes.volume_events import (
     VolumeRefreshed,
     VolumeRefreshFailed,
@@ -14,7 +15,7 @@ from keyferry.driver.volumes.volume_events import (
 )
 from keyferry.errors import StoreError, StoreUnavailableError
 from keyferry.kubernetes.cluster import Reconnected
-from keyferry.kubernetes.objects import RefreshCondition
+from keyferry.kubernetes.objects import RefreshCondition, truncate_message
 from keyferry.kubernetes.pod_status import pod_status_name
 from keyferry.telemetry.logs import ObjectName, get_logger
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 REWRITE_INTERVAL = timedelta(hours=1)
 """A repeated success is written when the written one is at least this old."""
-MAX_MESSAGE = 1024
 
 _Key = tuple[str, str]
 """Namespace and name of a pod status."""
@@ -98,7 +98,7 @@ class RefreshConditionWriter:
             refreshed_at=before.refreshed_at if before else None,
             transitioned_at=self._clock.wall(),
             reason=type(error).__name__.removesuffix("Error"),
-            message=message if len(message) <= MAX_MESSAGE else f"{message[: MAX_MESSAGE - 3]}...",
+            message=truncate_message(message),
         )
 
     def _remove(self, target_path: str) -> None:

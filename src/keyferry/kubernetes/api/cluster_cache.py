@@ -11,6 +11,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from keyferry.aio.tasks import spawn
 from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.client import (
@@ -37,7 +38,7 @@ from keyferry.kubernetes.objects import SecretProviderClass
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.cluster import ClusterEvent, ClusterEventHandler
@@ -88,7 +89,7 @@ class ClusterCache:
     def start(self) -> None:
         """Begin to follow the API."""
         for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
-            self._tasks.append(spawn_logged(mirror.run(), f"mirror of {mirror.name}"))
+            self._tasks.append(spawn(mirror.run(), name=f"watch {mirror.name}"))
 
     async def stop(self) -> None:
         """End all mirrors."""
@@ -177,7 +178,7 @@ class ClusterCache:
                 f"Secrets of {namespace}",
             )
             mirror.on_change.append(self._notify_secret_changed)
-            task = spawn_logged(mirror.run(), f"mirror of {mirror.name}")
+            task = spawn(mirror.run(), name=f"watch {mirror.name}")
             self._secret_reflectors[namespace] = mirror, task
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
@@ -257,17 +258,3 @@ def _secret_version(manifest: Manifest) -> _SecretVersion | None:
         )
     except FieldTypeError:
         return None
-
-
-def spawn_logged(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-    """Runs `work` in a task whose end by a defect is logged."""
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_log_failure)
-    return task
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        _log.error(
-            "stopped by a defect of Keyferry", task=task.get_name(), type=type(error).__name__
-        )

@@ -7,11 +7,11 @@ that it goes on from is lost, and the source's `watch` is one stream.
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never
 
+from keyferry.aio.backoff import exponential_backoff
 from keyferry.errors import StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.telemetry.logs import get_logger
@@ -74,9 +74,8 @@ class ListWatcher(Protocol):
 
 
 def api_backoff(failures: int) -> float:
-    """Seconds to wait after that many failures in a row: doubled up to 30, and scattered."""
-    longest: float = min(30.0, 0.5 * 2.0 ** min(failures, 10))
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    """Return the seconds to wait after `failures` failed calls in a row, at most 30."""
+    return exponential_backoff(failures, max_seconds=30.0)
 
 
 class Reflector(Generic[T]):

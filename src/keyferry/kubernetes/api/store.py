@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.errors import ClassInvalidError, ClassNotFoundError, StoreError
+from keyferry.aio.tasks import spawn
+from keyferry.errors import ClassInvalidError, StoreError
 from keyferry.formats.fields import Field, FieldTypeError
 from keyferry.kubernetes.api.api_errors import ApiConflictError, ApiNotFoundError
 from keyferry.kubernetes.api.client import (
@@ -23,15 +24,18 @@ from keyferry.kubernetes.api.client import (
 from keyferry.kubernetes.api.cluster_cache import (
     ClusterCache,
     class_or_error,
-    spawn_logged,
     status_or_none,
 )
 from keyferry.kubernetes.api.config import load_config
 from keyferry.kubernetes.api.events import EventRecorder
 from keyferry.kubernetes.api.reflector import api_backoff
 from keyferry.kubernetes.api.secret_patch import applied_content, follow_up_patch
-from keyferry.kubernetes.class_codec import CLASS_KIND
-from keyferry.kubernetes.names import MAX_LABEL, namespace_problem, object_name_problem, shortened
+from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error
+from keyferry.kubernetes.names import (
+    MAX_LABEL,
+    check_names,
+    shortened,
+)
 from keyferry.kubernetes.object_codec import (
     POD_STATUS_API_VERSION,
     POD_STATUS_KIND,
@@ -64,7 +68,6 @@ SECRET_ATTEMPTS = 5
 DRAIN_SECONDS = 2.0
 """How long the end waits for events."""
 
-_RESOURCE = "secretproviderclasses.secrets-store.csi.x-k8s.io"
 _log = get_logger("kube")
 
 
@@ -91,7 +94,7 @@ async def open_kube_store(
     async with open_api(load_config(kubeconfig)) as api:
         events = EventRecorder(api, clock=clock, backoff=backoff)
         cluster = ClusterCache(api, node=node, backoff=backoff)
-        writer = spawn_logged(events.run(), "writer of events")
+        writer = spawn(events.run(), name="event recorder")
         try:
             cluster.start()
             store = KubeStore(api, cluster=cluster, events=events)
@@ -149,13 +152,13 @@ class KubeStore:
         """
         found = self._cluster.class_reflector.get(namespace, name)
         if found is None:
-            _check_names(namespace, name, CLASS_KIND)
+            check_names(namespace, name, CLASS_KIND)
             manifest = await self._api.find(SecretProviderClassResource, namespace, name)
             if manifest is None:
-                raise ClassNotFoundError(
-                    f"failed to get secretproviderclass {namespace}/{name}: "
-                    f'{_RESOURCE} "{name}" not found',
-                    "Apply it to the namespace of the pod, or mend the name in the volume.",
+                raise class_not_found_error(
+                    namespace,
+                    name,
+                    "Apply it to the namespace of the pod, or correct the name in the volume.",
                 )
             found = class_or_error(manifest)
         if isinstance(found, ClassInvalidError):
@@ -167,7 +170,7 @@ class KubeStore:
         """The pod status of that name, if there is one; of another node, too."""
         if found := self._cluster.pod_status_reflector.get(namespace, name):
             return found
-        _check_names(namespace, name, POD_STATUS_KIND)
+        check_names(namespace, name, POD_STATUS_KIND)
         manifest = await self._api.find(PodStatusResource, namespace, name)
         return None if manifest is None else status_or_none(manifest)
 
@@ -176,7 +179,7 @@ class KubeStore:
 
         One that is known to be equal is left as it is: most refreshes change nothing.
         """
-        _check_names(status.namespace, status.name, POD_STATUS_KIND)
+        check_names(status.namespace, status.name, POD_STATUS_KIND)
         labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
         mirror = self._cluster.pod_status_reflector
         known = mirror.get(status.namespace, status.name) if mirror.in_sync.is_set() else None
@@ -200,7 +203,7 @@ class KubeStore:
         By a merge, of which the API drops what the CRDs of upstream do not know; an apply with such
         a field is refused as a whole.
         """
-        _check_names(namespace, name, POD_STATUS_KIND)
+        check_names(namespace, name, POD_STATUS_KIND)
         with suppress(ApiNotFoundError):
             patch: Manifest = {"status": refresh_status_manifest(condition)}
             await self._api.json_merge(PodStatusResource, namespace, name, patch)
@@ -213,7 +216,7 @@ class KubeStore:
             SecretClaimedError: another class has it.
             StoreError: the API refuses, or is away.
         """
-        _check_names(secret.namespace, secret.name, "Secret")
+        check_names(secret.namespace, secret.name, "Secret")
         for _ in range(SECRET_ATTEMPTS - 1):
             try:
                 return await self._apply_secret(secret)
@@ -256,7 +259,7 @@ class KubeStore:
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """The Secret as it is; None when there is none."""
-        _check_names(namespace, name, "Secret")
+        check_names(namespace, name, "Secret")
         found = await self._api.find(SecretResource, namespace, name)
         return None if found is None else _parse_live_secret(found)
 
@@ -303,11 +306,3 @@ def _uid(manifest: Manifest) -> str:
         return Field(manifest)["metadata"]["uid"].text()
     except FieldTypeError:
         return ""
-
-
-def _check_names(namespace: str, name: str, kind: str) -> None:
-    """Keeps names that are none out of the paths of URLs."""
-    if problem := namespace_problem(namespace):
-        raise StoreError(f"namespace {namespace[:80]!r} {problem}", "Kubernetes has no such name.")
-    if problem := object_name_problem(name):
-        raise StoreError(f"{kind} {name[:80]!r} {problem}", "Kubernetes has no such name.")

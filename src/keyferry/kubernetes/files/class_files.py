@@ -20,7 +20,7 @@ from keyferry.formats.kubernetes_yaml import (
     Value,
     parse_documents,
 )
-from keyferry.kubernetes.class_codec import CLASS_KIND, parse_class
+from keyferry.kubernetes.class_codec import CLASS_KIND, class_not_found_error, parse_class
 from keyferry.kubernetes.objects import SecretProviderClass
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE_BYTES = 1024 * 1024
-_RESOURCE = "secretproviderclasses.secrets-store.csi.x-k8s.io"
 _MAX_LISTED = 10
 """How many names or problems a message lists."""
 
@@ -200,7 +199,7 @@ class ClassFiles:
             remedy = f"In {self._path}, namespace {namespace} has: {_join_limited(here)}."
         else:
             remedy = f"In {self._path}, namespace {namespace} has no {CLASS_KIND} at all."
-        return ClassNotFoundError(f'{prefix}{_RESOURCE} "{name}" not found', remedy)
+        return class_not_found_error(namespace, name, remedy)
 
 
 def _classes_in(document: Document) -> Iterator[tuple[Value, FieldPath]]:

@@ -26,7 +26,7 @@ from keyferry.formats.private_files import (
     read_regular_file,
     write_private_file,
 )
-from keyferry.kubernetes.names import namespace_problem, object_name_problem
+from keyferry.kubernetes.names import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,12 +130,7 @@ class ManifestDirectory:
                 return
 
     def _path(self, kind: ManifestKind, namespace: str, name: str) -> Path:
-        if problem := namespace_problem(namespace):
-            raise StoreError(
-                f"namespace {namespace[:80]!r} {problem}", "Kubernetes has no such name."
-            )
-        if problem := object_name_problem(name):
-            raise StoreError(f"name {name[:80]!r} {problem}", "Kubernetes has no such name.")
+        check_names(namespace, name, kind.value)
         return self._root / kind.value / namespace / _file_name(name)
 
 

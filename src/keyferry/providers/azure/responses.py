@@ -8,13 +8,13 @@ Source: docs/reference/upstream-azure-provider.md#fetching-and-errors
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from keyferry.errors import VaultError
+from keyferry.formats.base64url import decode_base64url
 
 _MAX_TIME = 253_402_300_799
 """The last second of the year 9999."""
@@ -287,7 +287,7 @@ def _version_from_id(identifier: str | None, field_name: str) -> str:
 
 def _decode_number(text: str, name: str) -> bytes:
     try:
-        return urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
+        return decode_base64url(text)
     except ValueError:
         raise VaultError(
             f"the number {name} of the key is not base64url",

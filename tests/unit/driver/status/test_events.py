@@ -2,9 +2,9 @@
 
 import pytest
 
-from keyferry.driver.status.events import MAX_MESSAGE, secret_failed
+from keyferry.driver.status.events import secret_failed
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError, StoreError
-from keyferry.kubernetes.objects import Event, EventType, PodRef, SecretProviderClass
+from keyferry.kubernetes.objects import MAX_MESSAGE, Event, EventType, PodRef, SecretProviderClass
 
 POD = PodRef("shop", "web-0", "uid")
 CLASS = SecretProviderClass("shop", "web", "azure", {})

@@ -13,11 +13,12 @@ Source: https://www.rfc-editor.org/rfc/rfc7523
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
+
+from keyferry.formats.base64url import encode_base64url
 
 if TYPE_CHECKING:
     from keyferry.formats.certs.client_certificate import ClientCertificate
@@ -79,9 +80,9 @@ def signed_assertion(
         jwt_id: what no other assertion is called.
     """
     if adfs:
-        name = {"alg": "RS256", "x5t": _base64url(certificate.sha1)}
+        name = {"alg": "RS256", "x5t": encode_base64url(certificate.sha1)}
     else:
-        name = {"alg": "PS256", "x5t#S256": _base64url(certificate.sha256)}
+        name = {"alg": "PS256", "x5t#S256": encode_base64url(certificate.sha256)}
     claims = {
         "aud": url,
         "iss": client_id,
@@ -91,9 +92,9 @@ def signed_assertion(
         "exp": int(now) + ASSERTION_LIFETIME_SECONDS,
     }
     parts = (msgspec.json.encode({"typ": "JWT"} | name), msgspec.json.encode(claims))
-    signed = ".".join(map(_base64url, parts))
+    signed = ".".join(map(encode_base64url, parts))
     sign = certificate.sign_rs256 if adfs else certificate.sign_ps256
-    return f"{signed}.{_base64url(sign(signed.encode()))}"
+    return f"{signed}.{encode_base64url(sign(signed.encode()))}"
 
 
 def _base_form(client_id: str, resource: str) -> Form:
@@ -102,7 +103,3 @@ def _base_form(client_id: str, resource: str) -> Form:
         "client_id": client_id,
         "scope": f"{resource}/.default",
     }
-
-
-def _base64url(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -14,6 +14,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from keyferry.errors import PlatformError, Stage
+from keyferry.formats.mountinfo import mount_points
 from keyferry.formats.private_files import (
     UnusableFileError,
     read_private_file,
@@ -107,14 +108,12 @@ class TmpfsDirectory:
 
 
 def _file_system_of(device: int) -> str:
-    """The kind of file system of a device (proc(5): fields 3 and, after the hyphen, 1)."""
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with suppress(OSError):
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            before, _, after = line.partition(" - ")
-            if before.split()[2] == wanted:
-                return after.split()[0]
-    return ""
+    """Return the type of the file system of a device, "" if it is unknown."""
+    numbers = os.major(device), os.minor(device)
+    try:
+        return next((at.file_system for at in mount_points() if at.device == numbers), "")
+    except OSError:
+        return ""
 
 
 def _directory_error(path: Path, problem: str) -> PlatformError:

@@ -1,0 +1,45 @@
+"""Background tasks whose failure is logged instead of lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextlib import AsyncExitStack
+
+_log = get_logger("tasks")
+
+
+def spawn(work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
+    """Run `work` in a task and log an error if it raises.
+
+    Args:
+        work: what to run; it handles the errors that it expects.
+        name: of the task, for the log.
+    """
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def spawn_until_exit(
+    stack: AsyncExitStack, work: Coroutine[None, None, None], *, name: str
+) -> None:
+    """Run `work` as `spawn` does; it is cancelled when `stack` is unwound."""
+    task = spawn(work, name=name)
+
+    async def cancel() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(cancel)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        # The text of an unexpected exception may hold a secret value.
+        _log.error("task stopped: internal error", task=task.get_name(), type=type(error).__name__)
