@@ -31,7 +31,7 @@ from keyferry.providers.vault.product import VAULT, Product
 from keyferry.providers.vault.provider import VaultProvider
 from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.vault_api import VaultApi
 from tests.fakes.vault_grants import service_account_token
 

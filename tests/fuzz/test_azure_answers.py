@@ -18,9 +18,9 @@ from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.certificates import issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.clock import AutojumpClock
-from tests.fakes.economy import uncached_fetcher
 from tests.fakes.hostile_keyvault import TOKEN, HostileKeyVault, HostileResponse, hostile_keyvault
 from tests.fakes.keyvault_peer import entry
+from tests.fakes.resilience import uncached_fetcher
 
 CANARY = "canary"
 PATIENCE = 50.0

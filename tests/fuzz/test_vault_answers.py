@@ -27,9 +27,9 @@ from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.provider import VaultProvider
 from tests.fakes.clock import AutojumpClock
-from tests.fakes.economy import uncached_fetcher
 from tests.fakes.hostile_api import HostileVaultApi, hostile_vault_api, http_response
 from tests.fakes.log import captured_log
+from tests.fakes.resilience import uncached_fetcher
 from tests.fuzz.vault_documents import (
     CANARY,
     GOOD_LOGIN,

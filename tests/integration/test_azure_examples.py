@@ -26,7 +26,7 @@ from keyferry.providers.azure.params import parse_mount
 from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "azure"

@@ -36,10 +36,10 @@ from keyferry_devvault.http_types import RequestKind
 from keyferry_devvault.model import Permission
 from tests.fakes.certificates import issue_certificate, new_rsa_key
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
-from tests.fakes.economy import uncached_fetcher
 from tests.fakes.keyvault_peer import entry, mount_entries
 from tests.fakes.keyvault_suite import PEM, PKCS12, KeyVaultSuite
 from tests.fakes.microsoft import MicrosoftClients, microsoft_clients
+from tests.fakes.resilience import uncached_fetcher
 
 VAULT = "contoso"
 READER = "11111111-0000-4000-8000-000000000001"

@@ -27,9 +27,9 @@ from tests.fakes.devvault import (
     running_devvault,
 )
 from tests.fakes.driver import running_driver
-from tests.fakes.economy import uncached_fetcher
 from tests.fakes.keyvault_peer import entry, mount_entries
 from tests.fakes.keyvault_suite import KeyVaultSuite
+from tests.fakes.resilience import uncached_fetcher
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
 VAULT = "contoso"

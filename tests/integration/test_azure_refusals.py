@@ -30,7 +30,7 @@ from tests.fakes.devvault import (
     RespondStatus,
     running_devvault,
 )
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 APP = "22222222-0000-4000-8000-000000000002"
 ASSIGNED = "33333333-0000-4000-8000-000000000003"

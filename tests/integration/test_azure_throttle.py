@@ -13,7 +13,7 @@ from keyferry.resilience.fetcher import Fetcher
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, RespondStatus, running_devvault
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 IDENTITIES = [f"77777777-0000-4000-8000-{number:012}" for number in range(4)]
 NAMES = [f"object-{number}" for number in range(10)]

@@ -49,7 +49,7 @@ from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenC
 from keyferry.providers.azure.clouds import CLOUDS, AzureCloud, parse_environment
 from tests.fakes.certificates import issue_certificate, new_rsa_key
 from tests.fakes.devvault import DevVault, running_devvault
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.token_relay import RecordedRequest, TokenRelay, token_relay
 
 TENANT = "bbbbbbbb-0000-4000-8000-000000000002"

@@ -27,8 +27,8 @@ from keyferry.providers.settings import ProviderSettings
 from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
 from tests.fakes.driver import NAMESPACE, Driver, running_driver
-from tests.fakes.economy import uncached_fetcher
 from tests.fakes.keyvault_peer import entry
+from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.volume import read_current, read_through_links
 
 HOST = "test.domain.com"

@@ -31,7 +31,7 @@ from tests.fakes.devvault import (
     running_devvault,
 )
 from tests.fakes.driver import Driver, running_driver
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.volume import layout_problems, read_through_links
 
 MESSAGES = Path(__file__).parents[2] / ".test-output" / "messages.txt"

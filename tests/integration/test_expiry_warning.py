@@ -25,9 +25,9 @@ from keyferry_devvault.model import SecretAttributes
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.devvault import DEFAULT_TENANT, CertificateSpec, DevVault, running_devvault
 from tests.fakes.driver import running_driver
-from tests.fakes.economy import uncached_fetcher
 from tests.fakes.keyvault_peer import entry
 from tests.fakes.log import captured_log
+from tests.fakes.resilience import uncached_fetcher
 
 CLIENT = "11111111-0000-4000-8000-000000000001"
 VAULT = "contoso"

@@ -16,7 +16,7 @@ from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.providers.vault.product import VAULT
 from keyferry.providers.vault.provider import VaultProvider, build_vault
 from tests.fakes.clock import AutojumpClock
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.vault_api import VaultApi, running_vault
 from tests.fakes.vault_grants import FakeToken
 from tests.fakes.vault_mounts import VaultMounts, entry

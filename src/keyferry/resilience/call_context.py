@@ -1,14 +1,90 @@
-"""Why a vault is called. [pure]"""
+"""What travels with a call to a vault: its host, identity mode, priority and deadline. [pure]"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BEST_EFFORT_SECONDS = 20.0
+"""After this time a best-effort call starts no further request."""
 
 
 class Purpose(Enum):
-    """Why a vault is asked."""
+    """Why a vault is called. First mounts have priority over refreshes."""
 
     FIRST = "first"
     """A pod waits to start."""
     REFRESH = "refresh"
-    """A pod runs, with content that may have grown old."""
+    """A pod runs with content that may be outdated."""
+
+
+class CallPriority:
+    """The priority of one call, shared by all requests that the call sends.
+
+    Args:
+        purpose: the initial priority.
+
+    Attributes:
+        purpose: the current priority.
+    """
+
+    __slots__ = ("_on_promote", "purpose")
+
+    def __init__(self, purpose: Purpose) -> None:
+        self.purpose = purpose
+        self._on_promote: list[Callable[[], None]] = []
+
+    def promote(self) -> None:
+        """Turn a refresh into a first mount, also for requests that already wait for a permit."""
+        if self.purpose is Purpose.REFRESH:
+            self.purpose = Purpose.FIRST
+            for callback in self._on_promote:
+                callback()
+
+    def subscribe(self, on_promote: Callable[[], None]) -> None:
+        """Call `on_promote` if the call is promoted."""
+        self._on_promote.append(on_promote)
+
+    def unsubscribe(self, on_promote: Callable[[], None]) -> None:
+        """Undo `subscribe`."""
+        self._on_promote.remove(on_promote)
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """Passed unchanged from `Fetcher` to the transport.
+
+    Attributes:
+        vault: the host that is called, which has its own rate limit; a metric label.
+        mode: the identity mode that calls, a metric label.
+        priority: whether a pod waits to start; only `keyferry.resilience` changes it.
+        deadline: set for a best-effort call: the time in seconds of the fetcher's clock after which
+            the call starts no further request.
+    """
+
+    vault: str
+    mode: str
+    priority: CallPriority
+    deadline: float | None = None
+
+    @classmethod
+    def new(cls, vault: str, purpose: Purpose = Purpose.FIRST, *, mode: str = "") -> CallContext:
+        """Return the context of a new call."""
+        return cls(vault, mode, CallPriority(purpose))
+
+    @property
+    def purpose(self) -> Purpose:
+        """Why the vault is called, as of now."""
+        return self.priority.purpose
+
+    def best_effort(self, now: float) -> CallContext:
+        """Return the context for an optional call, such as a list that saves other requests.
+
+        Args:
+            now: the time in seconds of the fetcher's clock.
+        """
+        return replace(self, deadline=now + BEST_EFFORT_SECONDS)

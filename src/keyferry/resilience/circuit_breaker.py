@@ -95,9 +95,9 @@ class CircuitBreaker:
             return Allow(probe=True)
         return Reject(self._failing_since, self._next_probe_at, self._last_error)
 
-    def on_sent(self, allowed: Allow) -> None:
-        """A request goes, as its verdict said."""
-        self._probing = self._probing or allowed.probe
+    def probe_sent(self) -> None:
+        """The probe is in flight; other requests wait for its outcome."""
+        self._probing = True
 
     def on_success(self) -> None:
         """The vault gave an answer, whatever it said."""

@@ -1,23 +1,31 @@
-"""THE STORY of one fetch: held fresh, or already under way, or asked for in its turn."""
+"""Entry point of every shared request to a vault: cache, single flight, revalidation, transport.
+
+The layers, outermost first; a request goes down once and its result comes back once:
+
+1. `Fetcher.fetch`: the response cache, the negative cache, and stale content during an outage.
+2. `_SingleFlight`: concurrent fetches of one key share one call.
+3. `_Loader`: revalidates a cached value or loads a new one, and updates the caches.
+4. `RetryingTransport`: retries; each attempt waits for a permit (`HostLimiter`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import KeyferryError
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.freshness import FreshnessPolicy
 from keyferry.resilience.host_limiter import HostLimiters
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.resilience.negative_cache import NegativeCache, is_outage
-from keyferry.resilience.response_cache import ResponseCache
-from keyferry.resilience.retrying_caller import RetryingCaller
+from keyferry.resilience.response_cache import CacheEntry, ResponseCache
 from keyferry.resilience.settings import ResilienceSettings
+from keyferry.resilience.transport import RetryingTransport
 from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger
 
@@ -29,45 +37,62 @@ if TYPE_CHECKING:
     from keyferry.resilience.cache_key import CacheKey
     from keyferry.resilience.host_limiter import HostLimiter
     from keyferry.resilience.metrics import CacheResult
-    from keyferry.resilience.response_cache import CacheEntry
     from keyferry.resilience.settings import CallLimits
 
+T = TypeVar("T")
+_log = get_logger("economy")
+
+_SWEEP_SECONDS = 1.0
+"""The time between two removals of expired cache entries, at least."""
+_OUTAGE_WARNING_SECONDS = 60.0
+"""How often a vault outage is logged while pods get stale content."""
+
 
 @dataclass(frozen=True, slots=True)
-class InFlight:
-    """A flight, and the errand that can be hurried."""
-
-    call: SharedCall[Any]
-    caller: RetryingCaller
-
-
-@dataclass(frozen=True, slots=True)
-class FetchRequest:
-    """How the vault is asked.
+class Fetched(Generic[T]):
+    """A value of a vault and its age.
 
     Attributes:
-        load: for the answer.
-        size_of: the bytes of an answer that is held; None: none is.
-        revalidate: for the proof that an answer still holds; None: there is none.
-        count: told how the answer was got.
+        value: what the vault returned.
+        fetched_at: when the vault was asked for it, in seconds of the fetcher's clock.
+        age: seconds between the last time that the vault was asked whether the value is current and
+            the call of `fetch`; 0 for a value that was requested or revalidated for this call.
     """
 
-    load: Callable[[RetryingCaller], Coroutine[Any, Any, Any]]
+    value: T = field(repr=False)
+    fetched_at: float
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One fetch on its way down the layers.
+
+    Attributes:
+        key: the object and the identity.
+        load: requests the value from the vault.
+        size_of: returns the size of a value in bytes, or None for a value that is not cached.
+        revalidate: asks the vault whether a cached value is current; None where this is impossible.
+        purpose: the priority.
+        started_at: when `fetch` was called, in seconds of the clock.
+        count: counts how the value was obtained.
+    """
+
+    key: CacheKey
+    load: Callable[[CallContext], Coroutine[Any, Any, Any]]
     size_of: Callable[[Any], int | None] | None
-    revalidate: Callable[[Any, RetryingCaller], Awaitable[bool]] | None
+    revalidate: Callable[[Any, CallContext], Awaitable[bool]] | None
+    purpose: Purpose
+    started_at: float
     count: Callable[[CacheResult], None]
 
 
-_SWEEP_SECONDS = 1.0
-"""What is too old is dropped so much later, at the most."""
-
-
 class ExpirySweeper:
-    """Sweeps when something may be too old, and sleeps while nothing is held.
+    """Removes expired cache entries. Sleeps while the cache is empty.
 
     Args:
-        cache: what is swept.
-        clock: how time passes.
+        cache: the cache to sweep.
+        clock: the time.
     """
 
     def __init__(self, cache: ResponseCache, clock: Clock) -> None:
@@ -77,7 +102,7 @@ class ExpirySweeper:
         self._next_sweep_at = 0.0
 
     def schedule_sweep(self, latest: float) -> None:
-        """Sweeps at `latest` at the latest."""
+        """Sweep at `latest`, in seconds of the clock, or earlier."""
         if self._task is not None and not self._task.done():
             if self._next_sweep_at <= latest:
                 return
@@ -86,13 +111,13 @@ class ExpirySweeper:
         self._task = asyncio.create_task(self._run())
 
     def sweep(self) -> None:
-        """Sweeps now, and again when the next answer is too old."""
-        end = self._cache.sweep(self._clock.monotonic())
-        if end is not None:
-            self.schedule_sweep(end)
+        """Sweep now and again when the next entry expires."""
+        next_expiry = self._cache.sweep(self._clock.monotonic())
+        if next_expiry is not None:
+            self.schedule_sweep(next_expiry)
 
     def stop(self) -> None:
-        """Sweeps no more."""
+        """Stop sweeping."""
         if self._task is not None:
             self._task.cancel()
 
@@ -101,30 +126,118 @@ class ExpirySweeper:
             await self._clock.sleep(
                 max(_SWEEP_SECONDS, self._next_sweep_at - self._clock.monotonic())
             )
-            end = self._cache.sweep(self._clock.monotonic())
-            if end is None:
+            next_expiry = self._cache.sweep(self._clock.monotonic())
+            if next_expiry is None:
                 return
-            self._next_sweep_at = end
+            self._next_sweep_at = next_expiry
 
 
-T = TypeVar("T")
-_log = get_logger("economy")
-
-_OUTAGE_WARNING_SECONDS = 60.0
-"""The log tells so often that a vault is away and pods get what is held."""
-
-
-class Fetcher:
-    """Spares the vaults of one process, for one event loop; all providers share it.
+class _Loader:
+    """Gets a value from the vault and updates the caches.
 
     Args:
         settings: the limits.
-        clock: how time passes.
+        cache: holds the values.
+        negative_cache: holds errors that say "not found" or "denied".
+        sweeper: removes expired values.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        settings: ResilienceSettings,
+        cache: ResponseCache,
+        negative_cache: NegativeCache,
+        sweeper: ExpirySweeper,
+        clock: Clock,
+    ) -> None:
+        self._cache_limits = settings.cache_limits
+        self._cache = cache
+        self._negative_cache = negative_cache
+        self._sweeper = sweeper
+        self._clock = clock
+
+    async def fetch(self, request: _Request, context: CallContext) -> CacheEntry:
+        """Return the value. The first case that applies decides:
+
+        1. A refresh, and the vault confirms that the cached value is current: that value.
+        2. The vault returns a value: it is cached if `size_of` gives it a size.
+        3. The vault says "not found" or "denied": the error is remembered, and the cached value is
+           dropped.
+        4. Any other error is raised; the cached value stays.
+        """
+        key, asked_at = request.key, request.started_at
+        try:
+            if request.revalidate is not None:
+                cached = self._cache.revalidatable(key, now=asked_at)
+                if cached and await request.revalidate(cached.value, context):
+                    request.count("revalidated")
+                    cached.validated_at = max(cached.validated_at, asked_at)
+                    return cached
+            request.count("miss")
+            value = await request.load(context)
+        except KeyferryError as error:
+            if self._negative_cache.put(key, error, self._clock.monotonic()):
+                self._cache.drop(key)
+            raise
+        entry = CacheEntry(value, 0, validated_at=asked_at, fetched_at=asked_at)
+        if request.size_of and self._cache_limits.retained_ttl > 0:
+            size = request.size_of(value)
+            if size is not None:
+                entry.size = size
+                self._cache.put(key, entry)
+                self._sweeper.schedule_sweep(asked_at + self._cache_limits.unretained_ttl)
+        return entry
+
+
+class _SingleFlight:
+    """Lets concurrent fetches of one key share one call.
+
+    Args:
+        loader: makes the call.
+    """
+
+    def __init__(self, loader: _Loader) -> None:
+        self._loader = loader
+        self._in_flight: dict[CacheKey, tuple[SharedCall[CacheEntry], CallContext]] = {}
+
+    async def fetch(self, request: _Request) -> CacheEntry:
+        """Join the call for this key, or start one.
+
+        A first mount that joins a refresh raises the priority of the call.
+        """
+        key = request.key
+        if key in self._in_flight:
+            request.count("coalesced")
+            call, context = self._in_flight[key]
+            if request.purpose is Purpose.FIRST:
+                context.priority.promote()
+        else:
+            context = CallContext.new(key.vault, request.purpose, mode=key.identity.mode)
+            call = SharedCall(
+                self._loader.fetch(request, context), lambda: self._finished(key, call)
+            )
+            self._in_flight[key] = (call, context)
+        return await call.wait()
+
+    def _finished(self, key: CacheKey, call: SharedCall[CacheEntry]) -> None:
+        """Forget a call that has ended; a newer one for the key may have replaced it."""
+        if key in self._in_flight and self._in_flight[key][0] is call:
+            del self._in_flight[key]
+
+
+class Fetcher:
+    """Fetches values from vaults for all providers of one process, on one event loop.
+
+    Args:
+        settings: the limits.
+        clock: the time.
         metrics: what is counted.
-        random: shows a random number from 0 to 1, for pauses.
+        random: returns a number from 0 to 1, for jitter.
 
     Attributes:
         metrics: the same.
+        transport: for requests whose responses are not shared, such as logins.
     """
 
     def __init__(
@@ -137,93 +250,90 @@ class Fetcher:
         self._settings = settings or ResilienceSettings()
         self._clock = clock or SystemClock()
         self.metrics = metrics or ResilienceMetrics()
-        self._limiters = HostLimiters(self._settings, self._clock, random)
-        self._in_flight: dict[CacheKey, InFlight] = {}
-        self._cache_limits = self._settings.cache_limits
-        self._cache = ResponseCache(self._cache_limits)
+        self._limiters = HostLimiters(self._settings, self._clock, random, self.metrics)
+        self.transport = RetryingTransport(self._limiters)
+        self._cache = ResponseCache(self._settings.cache_limits)
+        self._negative_cache = NegativeCache(self._settings.negative_cache_ttl)
+        self._sweeper = ExpirySweeper(self._cache, self._clock)
+        self._single_flight = _SingleFlight(
+            _Loader(
+                self._settings,
+                self._cache,
+                self._negative_cache,
+                self._sweeper,
+                self._clock,
+            )
+        )
         self._freshness = FreshnessPolicy(
             cache_ttl=self._settings.cache_ttl, refresh_interval=self._settings.refresh_interval
         )
-        self._negative_cache = NegativeCache(self._settings.negative_cache_ttl)
         self._outage_warnings = Deduplicator(_OUTAGE_WARNING_SECONDS, clock=self._clock.monotonic)
-        self._sweeper = ExpirySweeper(self._cache, self._clock)
         self.metrics.watch(self)
 
     async def fetch(
         self,
         key: CacheKey,
-        load: Callable[[RetryingCaller], Coroutine[Any, Any, T]],
+        load: Callable[[CallContext], Coroutine[Any, Any, T]],
         *,
         purpose: Purpose = Purpose.FIRST,
         max_age: float | None = None,
         size_of: Callable[[T], int | None] | None = None,
-        revalidate: Callable[[T, RetryingCaller], Awaitable[bool]] | None = None,
+        revalidate: Callable[[T, CallContext], Awaitable[bool]] | None = None,
         volume: str = "",
         counted: bool = True,
-    ) -> T:
-        """What `load` returns, or what it returned to somebody else with an equal key.
+    ) -> Fetched[T]:
+        """Return the value for `key`, from the cache or from the vault, with its age.
+
+        The first case that applies decides:
+
+        1. The cached value is fresh enough: return it.
+        2. The vault said "not found" or "denied" a moment ago: raise that error again.
+        3. A call for the key is in flight: join it. Otherwise start one.
+        4. The call fails because the vault is unavailable, a pod waits to start, and running pods
+           of the same identity use a cached value: return that value, however old.
+        5. The call fails otherwise: raise.
 
         Args:
-            key: what is asked for, and as whom.
-            load: asks the vault, each request through `Errand.run`. Its result is shared, so it is
-                frozen.
-            purpose: why.
-            max_age: seconds that an answer may have been held; None: as the settings say for a
-                first mount, and since the last tick of the identity for a refresh; 0: only an
-                answer that is still to come.
-            size_of: the bytes of an answer, secrets included; None for one that is not to be held,
-                such as one with a lease. Without it none is held.
-            revalidate: asks the vault for a cheaper proof that an answer which is too old for a
-                refresh still holds.
-            volume: who uses the answer, until `volume_gone`; "" for nobody in particular.
-            counted: whether it is an object of a mount, for the metrics.
+            key: the object and the identity.
+            load: requests the value from the vault. Values are shared, so they must be immutable.
+            purpose: the priority.
+            max_age: seconds since the vault was last asked that a cached value may have. None: the
+                cache TTL for a first mount, back to the last refresh slot for a refresh.
+            size_of: returns the bytes of a value, or None to keep it out of the cache, for example
+                because it has a lease. Without `size_of` nothing is cached.
+            revalidate: asks the vault whether a value that is too old for a refresh is current.
+            volume: the volume that uses the value until `release`; "" for none.
+            counted: whether the metrics count an object request.
 
         Raises:
-            KeyferryError: what `load` raised, or why it may not be made now.
+            KeyferryError: from `load`, from the transport or from the negative cache.
         """
         now = self._clock.monotonic()
-        reuse = self._settings.cache_ttl if max_age is None else max_age
-        answer = self._cache.get(key)
-        count = self._counter(key) if counted else lambda how: None
-        if answer is not None and self._freshness.is_fresh(
-            answer.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
+        count = self._counter(key) if counted else _ignore
+        entry = self._cache.get(key)
+        if entry is not None and self._freshness.is_fresh(
+            entry.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
         ):
             count("hit")
-            value: T = answer.value
         else:
             refusal = self._negative_cache.get(key, now)
             if refusal is not None:
                 count("negative_hit")
                 raise copy_without_traceback(refusal) from refusal.__cause__
-            proof = revalidate if purpose is Purpose.REFRESH else None
+            if purpose is not Purpose.REFRESH:
+                revalidate = None
+            request = _Request(key, load, size_of, revalidate, purpose, now, count)
             try:
-                value = await self._coalesce(
-                    key, FetchRequest(load, size_of, proof, count), purpose
-                )
+                entry = await self._single_flight.fetch(request)
             except KeyferryError as error:
-                kept = self._stale_if_error(key, error, purpose) if reuse else None
-                if kept is None:
+                cacheable = max_age > 0 if max_age is not None else self._settings.cache_ttl > 0
+                entry = self._stale_if_error(key, error, purpose) if cacheable else None
+                if entry is None:
                     raise
                 count("stale")
-                value = kept.value
         if volume and self._settings.tracks_volumes:
-            self._cache.retain(key, volume, validated_at=self._validated_at(key, now))
-        return value
-
-    def caller_for(
-        self, vault: str, purpose: Purpose = Purpose.FIRST, *, mode: str = ""
-    ) -> RetryingCaller:
-        """For requests whose answers are neither shared nor kept: a login, a secret made for one.
-
-        Args:
-            vault: the host that is asked, as in `FetchKey`.
-            purpose: why.
-            mode: of the identity that asks, as in `WholeIdentity`.
-        """
-        gate = self._limiters.get(vault)
-        return RetryingCaller(
-            gate, purpose, lambda how: self.metrics.count_request(vault, mode, how)
-        )
+            self._cache.retain(key, volume, validated_at=entry.validated_at)
+        return Fetched(entry.value, entry.fetched_at, max(0.0, now - entry.validated_at))
 
     def configure(self, vault: str, limits: CallLimits) -> None:
         """Have limits of its own for a vault, unless it has been asked before.
@@ -303,14 +413,12 @@ class Fetcher:
         oldest = self._cache.oldest_retained()
         return None if oldest is None else self._clock.monotonic() - oldest
 
-    # --- inside -------------------------------------------------------------------------------
+    # --- internals ----------------------------------------------------------------------------
 
     def _counter(self, key: CacheKey) -> Callable[[CacheResult], None]:
-        return lambda how: self.metrics.count_object_request(key.vault, key.identity.mode, how)
-
-    def _validated_at(self, key: CacheKey, now: float) -> float:
-        answer = self._cache.get(key)
-        return now if answer is None else answer.validated_at
+        return lambda result: self.metrics.count_object_request(
+            key.vault, key.identity.mode, result
+        )
 
     def _stale_if_error(
         self, key: CacheKey, error: KeyferryError, purpose: Purpose
@@ -330,46 +438,6 @@ class Fetcher:
             )
         return held
 
-    async def _coalesce(self, key: CacheKey, request: FetchRequest, purpose: Purpose) -> Any:
-        """Wait for who is asking already, or ask."""
-        found = self._in_flight.get(key)
-        if found is None:
-            errand = self.caller_for(key.vault, purpose, mode=key.identity.mode)
-            flight = SharedCall(
-                self._fetch(key, request, errand), lambda: self._finished(key, flight)
-            )
-            found = self._in_flight[key] = InFlight(flight, errand)
-        else:
-            request.count("coalesced")
-            found.caller.promote(purpose)
-        return await found.call.wait()
 
-    async def _fetch(self, key: CacheKey, request: FetchRequest, caller: RetryingCaller) -> Any:
-        asked = self._clock.monotonic()
-        held = self._cache.revalidatable(key, now=asked)
-        try:
-            if held and request.revalidate and await request.revalidate(held.value, caller):
-                request.count("revalidated")
-                self._cache.mark_validated(key, validated_at=asked)
-                return held.value
-            request.count("miss")
-            value = await request.load(caller)
-        except KeyferryError as error:
-            if self._negative_cache.put(key, error, self._clock.monotonic()):
-                self._cache.drop(key)
-            raise
-        size = (
-            request.size_of(value)
-            if request.size_of and self._cache_limits.retained_ttl > 0
-            else None
-        )
-        if size is not None:
-            self._cache.put(key, value, size=size, fetched_at=asked)
-            self._sweeper.schedule_sweep(asked + self._cache_limits.unretained_ttl)
-        return value
-
-    def _finished(self, key: CacheKey, call: SharedCall[Any]) -> None:
-        """A flight is over; the next one may already have taken its place."""
-        found = self._in_flight.get(key)
-        if found is not None and found.call is call:
-            del self._in_flight[key]
+def _ignore(_: CacheResult) -> None:
+    """Count nothing."""

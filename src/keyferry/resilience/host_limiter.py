@@ -1,12 +1,14 @@
-"""The way to one vault: who goes when, and what the vault has said to all of them."""
+"""Limits the requests to one host: rate, concurrency, backoff when throttled, circuit breaker."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from keyferry.errors import ConnectionFailedError, InternalError, KeyferryError
+from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.circuit_breaker import Allow, AwaitProbe, CircuitBreaker, Reject
 from keyferry.resilience.negative_cache import (
     circuit_open_error,
@@ -17,21 +19,23 @@ from keyferry.resilience.priority_queue import PriorityQueue, QueueEntry
 from keyferry.resilience.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from keyferry.aio.clock import Clock
-    from keyferry.net.retryable import RetryableFailure
-    from keyferry.resilience.call_context import Purpose
+    from keyferry.resilience.call_context import CallContext, Purpose
+    from keyferry.resilience.metrics import RequestOutcome, ResilienceMetrics
     from keyferry.resilience.settings import CallLimits, ResilienceSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The leave to make one request.
+    """Allows one attempt. Whoever holds a permit must report the outcome or release it.
 
     Attributes:
-        sent_at: when it was given, in seconds from an arbitrary start.
-        probe: whether the others wait for what becomes of it.
+        sent_at: when the permit was given, in seconds of the limiter's clock.
+        probe: whether this attempt is the probe of a half-open circuit breaker.
     """
 
     sent_at: float
@@ -40,18 +44,22 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Not yet: in so many seconds; None: when something changes."""
+    """No permit now.
+
+    Attributes:
+        retry_in: seconds until one may be available; None: when a slot is released.
+    """
 
     retry_in: float | None
 
 
 @dataclass(slots=True)
 class PendingPermit:
-    """Who waits for a turn.
+    """A request that waits for a permit.
 
     Attributes:
-        permit: where they wait.
-        deadline: when they have no time left, in seconds from an arbitrary start.
+        permit: resolves to the permit, or to the error that explains why there is none.
+        deadline: when the request gives up, in seconds of the limiter's clock.
     """
 
     permit: asyncio.Future[Permit]
@@ -59,32 +67,43 @@ class PendingPermit:
 
 
 _MIN_RETRY_AFTER_SECONDS = 0.1
-"""A vault that wants to be asked again so soon has no idea when."""
+"""A shorter Retry-After is replaced by a backoff of our own."""
 _MAX_BACKOFF_SECONDS = 600.0
-"""A vault that wants a longer pause is asked again then: the wish may be a mistake of a proxy."""
+"""A longer Retry-After is cut, because it may be a mistake of a proxy."""
 _MIN_SLEEP_SECONDS = 0.001
-"""A shorter pause may be none at all: a clock is not that fine."""
+"""The resolution of the clock: a shorter sleep may not advance the time."""
+_MIN_ATTEMPT_SECONDS = 0.001
+"""An attempt whose permit came at the deadline still gets a positive time limit."""
+_BEST_EFFORT_ATTEMPT_SECONDS = 10.0
+"""The time limit of one attempt of a best-effort call."""
 _EXPIRY_CHECK_SECONDS = 1.0
-"""Between two looks whether somebody has waited too long."""
+"""Between two checks for pending requests whose deadline has passed."""
 
 
 class HostLimiter:
-    """One vault, or one token endpoint.
+    """Gives permits for requests to one vault or token endpoint.
 
     Args:
-        host: its host, for messages.
+        host: shown in messages and metrics.
         settings: the limits.
-        clock: how time passes.
-        random: shows a random number from 0 to 1.
+        clock: the time.
+        random: returns a number from 0 to 1, for jitter.
+        metrics: counts attempts.
     """
 
     def __init__(
-        self, host: str, settings: ResilienceSettings, clock: Clock, random: Callable[[], float]
+        self,
+        host: str,
+        settings: ResilienceSettings,
+        clock: Clock,
+        random: Callable[[], float],
+        metrics: ResilienceMetrics,
     ) -> None:
         self.host = host
         self.settings = settings
         self.clock = clock
         self.random = random
+        self._metrics = metrics
         now = clock.monotonic()
         self._bucket = TokenBucket(rate=settings.qps, burst=settings.burst, now=now)
         self._breaker = CircuitBreaker(settings.breaker)
@@ -96,124 +115,151 @@ class HostLimiter:
         self._slot_released = asyncio.Event()
         self._dispatcher: asyncio.Task[None] | None = None
 
-    # --- for the one who asks -----------------------------------------------------------------
+    # --- requests -----------------------------------------------------------------------------
 
-    def try_acquire(self, deadline: float) -> Permit | None:
-        """A turn at once, if nobody is before; else None.
+    async def send(
+        self,
+        attempt: Callable[[float], Awaitable[T | RetryableFailure]],
+        context: CallContext,
+        *,
+        arrived_at: float,
+        deadline: float,
+    ) -> T | RetryableFailure:
+        """Wait for a permit, make one attempt, and learn from its outcome.
 
         Args:
-            deadline: when whoever asks has no time left.
+            attempt: sends the request once, within the seconds that are its argument.
+            context: of the call.
+            arrived_at: when the request first asked for a permit, in seconds of the clock. A retry
+                keeps its place in the queue.
+            deadline: when the request gives up.
 
         Raises:
-            VaultUnavailableError: the vault is left alone because it fails.
-            VaultThrottledError: it wants to be left alone until after `deadline`.
+            VaultUnavailableError: the circuit breaker is open.
+            VaultThrottledError: no permit before the deadline.
+            Exception: whatever `attempt` raises.
         """
-        now = self.clock.monotonic()
-        if self.backoff_until >= deadline:
-            raise throttled_error(self.host, until=self._to_epoch(self.backoff_until))
-        if self._queue.peek() is not None:
-            return None
-        found = self._acquire(now)
-        return found if isinstance(found, Permit) else None
+        permit = self._try_acquire(deadline) or await self._wait_for_permit(
+            context, arrived_at, deadline
+        )
+        left = max(deadline - permit.sent_at, _MIN_ATTEMPT_SECONDS)
+        if context.deadline is not None:
+            left = min(left, _BEST_EFFORT_ATTEMPT_SECONDS)
+        try:
+            outcome = await attempt(left)
+        except BaseException as error:
+            self._on_error(permit, error)
+            self._metrics.count_request(self.host, context.mode, "failed")
+            raise
+        if isinstance(outcome, RetryableFailure):
+            self._on_failure(permit, outcome, best_effort=context.deadline is not None)
+            result: RequestOutcome = "throttled" if outcome.is_throttled else "failed"
+        else:
+            self._on_success()
+            result = "answered"
+        self._metrics.count_request(self.host, context.mode, result)
+        return outcome
 
     def enqueue(
         self, *, arrived_at: float, purpose: Purpose, deadline: float
     ) -> QueueEntry[PendingPermit]:
-        """Wait for a turn: `ticket.who.turn`, which fails as `try_turn` does, or for want of time.
+        """Add a request to the queue; `entry.item.permit` resolves to its permit or an error.
 
         Args:
-            arrived_at: since when.
-            purpose: why.
-            deadline: when whoever waits has no time left.
+            arrived_at: when the request first asked, in seconds of the clock.
+            purpose: the priority.
+            deadline: when the request gives up, in seconds of the clock.
         """
         waiter = PendingPermit(asyncio.get_running_loop().create_future(), deadline)
-        ticket = self._queue.enqueue(waiter, arrived_at=arrived_at, purpose=purpose)
+        entry = self._queue.enqueue(waiter, arrived_at=arrived_at, purpose=purpose)
         if self._dispatcher is None or self._dispatcher.done():
             self._dispatcher = asyncio.create_task(self._dispatch())
             self._dispatcher.add_done_callback(self._fail_waiters)
-        return ticket
+        return entry
 
     def cancel(self, entry: QueueEntry[PendingPermit]) -> None:
-        """Whoever waited has gone, perhaps with a turn already."""
+        """Remove a request from the queue and return the permit that it may already have."""
         entry.done = True
-        turn = entry.item.permit
-        if turn.done() and not turn.cancelled() and turn.exception() is None:
+        permit = entry.item.permit
+        if permit.done() and not permit.cancelled() and permit.exception() is None:
             self._bucket.refund()
-            self.release(turn.result())
-        turn.cancel()
-
-    def promote(self, entry: QueueEntry[PendingPermit]) -> None:
-        """A pod waits to start for what was a refresh."""
-        self._queue.promote(entry)
-
-    # --- what became of a turn ----------------------------------------------------------------
-
-    def on_success(self) -> None:
-        """The vault gave an answer."""
-        self._throttle_count = 0
-        self._breaker.on_success()
-        self._release_slot()
-
-    def on_failure(self, permit: Permit, failure: RetryableFailure) -> None:
-        """It gave none, or "later"."""
-        now = self.clock.monotonic()
-        if failure.is_throttled:
-            self._breaker.on_success()
-            self._back_off(permit, failure.retry_after, now)
-        elif failure.host_fault:
-            self._record_failure(permit, failure.error)
-        else:
-            self._breaker.on_success()
-        self._release_slot()
-
-    def on_error(self, permit: Permit, error: BaseException) -> None:
-        """The request ended in an error that no other try can mend."""
-        if isinstance(error, ConnectionFailedError):
-            self._record_failure(permit, error)
-            self._release_slot()
-        elif isinstance(error, KeyferryError):
-            self.on_success()
-        else:
-            self.release(permit)
+            self.release(permit.result())
+        permit.cancel()
 
     def release(self, permit: Permit) -> None:
-        """Whoever had the turn has left it."""
+        """Return a permit without an outcome."""
         if permit.probe:
             self._breaker.probe_abandoned()
         self._release_slot()
 
-    # --- for the metrics ----------------------------------------------------------------------
+    # --- state for the metrics ----------------------------------------------------------------
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing would be lost if it were made anew."""
+        """Whether the limiter has no state that a new one would lack."""
         quiet = not self._in_flight and self._queue.peek() is None
-        return quiet and not self._breaker.is_open and self.backoff_until <= self.clock.monotonic()
+        return quiet and not self._breaker.is_open and self.backoff_seconds == 0
 
     @property
     def queue_depth(self) -> int:
-        """How many wait for their turn."""
+        """The number of requests that wait for a permit."""
         return len(self._queue)
 
     @property
     def rate_limit_tokens(self) -> float:
-        """How many requests may go at once."""
+        """The number of requests that the rate limit allows now."""
         return self._bucket.available(self.clock.monotonic())
 
     @property
+    def backoff_seconds(self) -> float:
+        """Seconds until the host may be called again after it throttled; 0 when it may be now."""
+        return max(0.0, self.backoff_until - self.clock.monotonic())
+
+    @property
     def is_circuit_open(self) -> bool:
-        """Whether the vault is left alone because it fails, and somebody wants to ask it."""
+        """Whether the circuit breaker is open and the host was used recently."""
         return self._breaker.is_reported_open(self.clock.monotonic())
 
     async def close(self) -> None:
-        """Serve nobody any more."""
+        """Cancel all pending requests."""
         if self._dispatcher is not None:
             self._dispatcher.cancel()
             await asyncio.wait((self._dispatcher,))
 
-    # --- inside -------------------------------------------------------------------------------
+    # --- permits ------------------------------------------------------------------------------
+
+    def _try_acquire(self, deadline: float) -> Permit | None:
+        """Return a permit if one is available and no other request waits."""
+        if self.backoff_until >= deadline:
+            raise throttled_error(self.host, until=self._to_epoch(self.backoff_until))
+        if self._queue.peek() is not None:
+            return None
+        permit = self._acquire(self.clock.monotonic())
+        return permit if isinstance(permit, Permit) else None
+
+    async def _wait_for_permit(
+        self, context: CallContext, arrived_at: float, deadline: float
+    ) -> Permit:
+        entry = self.enqueue(arrived_at=arrived_at, purpose=context.purpose, deadline=deadline)
+        promote = partial(self._queue.promote, entry)
+        context.priority.subscribe(promote)
+        try:
+            return await entry.item.permit
+        except BaseException:
+            self.cancel(entry)
+            raise
+        finally:
+            context.priority.unsubscribe(promote)
 
     def _acquire(self, now: float) -> Permit | NotYet:
+        """Take a permit. The first case that applies decides:
+
+        1. The circuit breaker is open: raise.
+        2. A probe of the circuit breaker is in flight: wait for its outcome.
+        3. The maximum number of requests is in flight: wait for a released slot.
+        4. The host throttles or the token bucket is empty: wait for that time.
+        5. Otherwise: take a token and a slot.
+        """
         verdict = self._breaker.verdict(now)
         match verdict:
             case Allow():
@@ -222,8 +268,9 @@ class HostLimiter:
                 wait = max(self._bucket.delay(now), self.backoff_until - now)
                 if wait > 0:
                     return NotYet(wait)
-                self._breaker.on_sent(verdict)
                 self._bucket.take(now)
+                if verdict.probe:
+                    self._breaker.probe_sent()
                 self._in_flight += 1
                 return Permit(now, verdict.probe)
             case AwaitProbe():
@@ -239,74 +286,121 @@ class HostLimiter:
                 assert_never(verdict)
 
     async def _dispatch(self) -> None:
-        """Give turns until nobody waits."""
-        looked = self.clock.monotonic()
-        while (ticket := self._queue.peek()) is not None:
+        """Give permits to pending requests in order of priority until the queue is empty.
+
+        In each round the first case that applies decides about the head of the queue:
+
+        1. It was cancelled: remove it.
+        2. Its deadline has passed: fail it, and all others whose deadline has passed.
+        3. A permit is available: give it.
+        4. The circuit breaker is open: fail the request with the reason.
+        5. Too many requests are in flight, or a probe is: sleep until a slot is released.
+        6. The host throttles or the rate limit is reached: sleep until then, or until the earliest
+           deadline if that comes first.
+        """
+        checked_at = self.clock.monotonic()
+        while (head := self._queue.peek()) is not None:
             now = self.clock.monotonic()
-            if now - looked >= _EXPIRY_CHECK_SECONDS:
-                looked = now
+            if now - checked_at >= _EXPIRY_CHECK_SECONDS:
+                checked_at = now
                 self._expire_waiters(now)
-            if ticket.item.permit.done():
-                ticket.done = True  # cancelled; it has not come to say so yet
+            if head.item.permit.done():
+                head.done = True
                 continue
-            if ticket.item.deadline <= now:
+            if head.item.deadline <= now:
                 self._expire_waiters(now)
                 continue
             self._slot_released.clear()
             try:
-                found = self._acquire(now)
+                permit = self._acquire(now)
             except KeyferryError as error:
-                ticket.done = True
-                ticket.item.permit.set_exception(error)
+                head.done = True
+                head.item.permit.set_exception(error)
                 continue
-            if isinstance(found, Permit):
-                ticket.done = True
-                ticket.item.permit.set_result(found)
-            elif found.retry_in is None:
+            if isinstance(permit, Permit):
+                head.done = True
+                head.item.permit.set_result(permit)
+            elif permit.retry_in is None:
                 await self._slot_released.wait()
             else:
-                await self.clock.sleep(self._sleep_seconds(found.retry_in, now))
-                if found.retry_in > _EXPIRY_CHECK_SECONDS:
+                await self.clock.sleep(self._sleep_seconds(permit.retry_in, now))
+                if permit.retry_in > _EXPIRY_CHECK_SECONDS:
                     self._expire_waiters(self.clock.monotonic())
 
     def _fail_waiters(self, dispatcher: asyncio.Task[None]) -> None:
-        """Whoever still waits when nobody serves any more is sent away."""
+        """Fail the requests that still wait when the dispatcher was cancelled or broke down."""
         if dispatcher is not self._dispatcher:
-            return  # who came since it had nobody left is served by another one
+            return  # a newer dispatcher serves the queue
         error = None if dispatcher.cancelled() else dispatcher.exception()
-        for ticket in list(self._queue):
-            ticket.done = True
+        for entry in list(self._queue):
+            entry.done = True
             if error is None:
-                ticket.item.permit.cancel()
-            elif not ticket.item.permit.done():
-                defect = InternalError(f"the queue of {self.host} broke down")
-                defect.__cause__ = error
-                ticket.item.permit.set_exception(defect)
+                entry.item.permit.cancel()
+            elif not entry.item.permit.done():
+                failure = InternalError(f"the queue of {self.host} broke down")
+                failure.__cause__ = error
+                entry.item.permit.set_exception(failure)
 
     def _sleep_seconds(self, seconds: float, now: float) -> float:
-        """The pause until the next turn, or until somebody has no time left."""
+        """Return `seconds`, or the time to the earliest deadline if that is shorter."""
         if seconds > _EXPIRY_CHECK_SECONDS:
-            ends = (ticket.item.deadline for ticket in self._queue)
-            seconds = min(seconds, min(ends, default=now) - now)
+            deadlines = (entry.item.deadline for entry in self._queue)
+            seconds = min(seconds, min(deadlines, default=now) - now)
         return max(seconds, _MIN_SLEEP_SECONDS)
 
     def _expire_waiters(self, now: float) -> None:
-        """Tell those who have no time left."""
+        """Fail the pending requests whose deadline has passed."""
         settings, others = self.settings, len(self._queue) - 1
-        for ticket in list(self._queue):
-            if ticket.item.deadline <= now and not ticket.item.permit.done():
-                ticket.done = True
+        for entry in list(self._queue):
+            if entry.item.deadline <= now and not entry.item.permit.done():
+                entry.done = True
                 error = permit_timeout_error(
                     self.host, settings.call_timeout, others=others, qps=settings.qps
                 )
-                ticket.item.permit.set_exception(error)
+                entry.item.permit.set_exception(error)
 
-    def _back_off(self, permit: Permit, retry_after: float | None, now: float) -> None:
+    # --- outcomes -----------------------------------------------------------------------------
+
+    def _on_success(self) -> None:
+        """The host responded."""
+        self._throttle_count = 0
+        self._breaker.on_success()
+        self._release_slot()
+
+    def _on_failure(self, permit: Permit, failure: RetryableFailure, *, best_effort: bool) -> None:
+        """The host throttled, or did not respond.
+
+        A best-effort request may simply be too expensive, so its failure says nothing about the
+        host unless there was no connection.
+        """
+        if failure.is_throttled:
+            self._breaker.on_success()
+            self._back_off(permit, failure.retry_after)
+        elif failure.host_fault and (
+            not best_effort or isinstance(failure.error, ConnectionFailedError)
+        ):
+            self._record_failure(permit, failure.error)
+        else:
+            self._breaker.on_success()
+        self._release_slot()
+
+    def _on_error(self, permit: Permit, error: BaseException) -> None:
+        """The attempt raised an error that is not retried."""
+        if isinstance(error, ConnectionFailedError):
+            self._record_failure(permit, error)
+            self._release_slot()
+        elif isinstance(error, KeyferryError):
+            self._on_success()
+        else:
+            self.release(permit)
+
+    def _back_off(self, permit: Permit, retry_after: float | None) -> None:
+        now = self.clock.monotonic()
         if permit.sent_at >= self._throttled_at:
             self._throttled_at = now
             self._throttle_count += 1
         if retry_after is None or retry_after < _MIN_RETRY_AFTER_SECONDS:
-            # "Later, at once" would be a request after the other without an end.
+            # A Retry-After of zero would cause requests in a tight loop.
             retry_after = self.settings.retry.max_delay(self._throttle_count) * self.random()
         retry_after = min(retry_after, _MAX_BACKOFF_SECONDS)
         self.backoff_until = max(self.backoff_until, now + retry_after)
@@ -321,54 +415,61 @@ class HostLimiter:
         self._slot_released.set()
 
     def _to_epoch(self, monotonic: float) -> float:
-        """`monotonic` as seconds since 1970."""
+        """Return `monotonic` as seconds since 1970."""
         return self.clock.wall().timestamp() + monotonic - self.clock.monotonic()
 
 
-# --- The gates of all vaults and token endpoints, by host -----------------------------------------
+# --- The limiters of all hosts --------------------------------------------------------------------
 
 _MAX_HOSTS = 1000
-"""So many vaults are remembered; classes can name any number."""
+"""The number of limiters that are kept; SecretProviderClasses can name any number of hosts."""
 
 
 class HostLimiters:
-    """One gate for each host; when they are too many, those go that have nothing to remember.
+    """One limiter for each host. When there are too many, idle ones are dropped.
 
     Args:
-        settings: the limits of all vaults that have none of their own.
-        clock: how time passes.
-        random: shows a random number from 0 to 1.
+        settings: the limits of hosts without limits of their own.
+        clock: the time.
+        random: returns a number from 0 to 1, for jitter.
+        metrics: counts attempts.
     """
 
     def __init__(
-        self, settings: ResilienceSettings, clock: Clock, random: Callable[[], float]
+        self,
+        settings: ResilienceSettings,
+        clock: Clock,
+        random: Callable[[], float],
+        metrics: ResilienceMetrics,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._random = random
+        self._metrics = metrics
         self._limiters: dict[str, HostLimiter] = {}
 
     def get(self, host: str) -> HostLimiter:
-        """The gate of a vault."""
+        """Return the limiter of a host."""
         return self._limiters.get(host) or self._create(host, self._settings)
 
     def configure(self, host: str, limits: CallLimits) -> None:
-        """Have limits of its own for a vault, unless it has been asked before."""
+        """Set limits for one host. No effect after the first request to the host."""
         if host not in self._limiters:
             self._create(host, self._settings.with_limits(limits))
 
     def all(self) -> list[HostLimiter]:
-        """All that are known."""
+        """Return the limiters of all known hosts."""
         return list(self._limiters.values())
 
     async def close(self) -> None:
-        """Serve nobody any more."""
-        for gate in self._limiters.values():
-            await gate.close()
+        """Cancel all pending requests."""
+        for limiter in self._limiters.values():
+            await limiter.close()
 
     def _create(self, host: str, settings: ResilienceSettings) -> HostLimiter:
         if len(self._limiters) >= _MAX_HOSTS:
-            for name in [name for name, gate in self._limiters.items() if gate.is_idle]:
+            for name in [name for name, limiter in self._limiters.items() if limiter.is_idle]:
                 del self._limiters[name]
-        made = self._limiters[host] = HostLimiter(host, settings, self._clock, self._random)
-        return made
+        limiter = HostLimiter(host, settings, self._clock, self._random, self._metrics)
+        self._limiters[host] = limiter
+        return limiter

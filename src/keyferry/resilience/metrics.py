@@ -9,11 +9,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from prometheus_client.metrics_core import Metric
-
-    from keyferry.resilience.host_limiter import HostLimiter
 
 RequestOutcome = Literal["answered", "throttled", "failed"]
 """How one request ended."""
@@ -101,10 +99,34 @@ class ResilienceMetrics:
         return vault if vault in self._labelled_vaults else _OTHER
 
 
-class FetcherState(Protocol):
-    """What the state gauges show."""
+class LimiterState(Protocol):
+    """The state of one host that the gauges show."""
 
-    def limiters(self) -> list[HostLimiter]:
+    @property
+    def host(self) -> str:
+        """The host of the vault or token endpoint."""
+
+    @property
+    def queue_depth(self) -> int:
+        """The number of requests that wait for a permit."""
+
+    @property
+    def rate_limit_tokens(self) -> float:
+        """The number of requests that the rate limit allows now."""
+
+    @property
+    def backoff_seconds(self) -> float:
+        """Seconds until the host may be called again after it throttled."""
+
+    @property
+    def is_circuit_open(self) -> bool:
+        """Whether the circuit breaker is open."""
+
+
+class FetcherState(Protocol):
+    """The state of a fetcher that the gauges show."""
+
+    def limiters(self) -> Sequence[LimiterState]:
         """Return the limiters of all known vaults and token endpoints."""
 
     @property
@@ -145,7 +167,7 @@ class _StateCollector(Collector):
             gates,
             "keyferry_vault_backoff_seconds",
             "For how long the vault wants no request, because it throttles",
-            [max(0.0, gate.backoff_until - gate.clock.monotonic()) for gate in gates],
+            [gate.backoff_seconds for gate in gates],
         )
         yield _by_vault(
             gates,
@@ -166,7 +188,7 @@ class _StateCollector(Collector):
 
 
 def _by_vault(
-    limiters: list[HostLimiter], name: str, text: str, values: list[float]
+    limiters: Sequence[LimiterState], name: str, text: str, values: list[float]
 ) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=["vault"])
     for gate, value in zip(limiters, values, strict=True):

@@ -73,13 +73,13 @@ class ResponseCache:
             self._entries.move_to_end(key)
         return answer
 
-    def put(self, key: CacheKey, value: object, *, size: int, fetched_at: float) -> None:
-        """Hold an answer in the place of an older one, unless it is larger than all may be."""
+    def put(self, key: CacheKey, entry: CacheEntry) -> None:
+        """Cache an entry, unless it alone is larger than the cache."""
         self.drop(key)
-        if size > self._limits.max_bytes:
+        if entry.size > self._limits.max_bytes:
             return
-        self._entries[key] = CacheEntry(value, size, fetched_at, fetched_at)
-        self._bytes += size
+        self._entries[key] = entry
+        self._bytes += entry.size
         while self._bytes > self._limits.max_bytes:
             self.drop(next(iter(self._entries)))
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from keyferry.resilience.cache_key import CacheKey
+    from keyferry.resilience.call_context import CallContext
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.resilience.metrics import ListOutcome
-    from keyferry.resilience.retrying_caller import RetryingCaller
 
 _LIST_MAX_AGE_SECONDS = 1.0
 """The pods that are due together share one list; what it proves is fresh for the others."""
@@ -62,7 +62,7 @@ class RevalidationList(Protocol):
         """How long a list may be that spares the calls for so many answers; 0: it spares none."""
 
     async def find_unchanged(
-        self, cached: Mapping[CacheKey, Any], caller: RetryingCaller, *, limit: int
+        self, cached: Mapping[CacheKey, Any], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
         """Which answers still hold; None for a list that is longer than `limit`.
 
@@ -95,16 +95,16 @@ class BulkRevalidator:
         """
         proven = await self._fetcher.fetch(
             listing.list_key,
-            lambda errand: self._read_list(listing, errand),
+            lambda context: self._read_list(listing, context),
             purpose=Purpose.REFRESH,
             max_age=_LIST_MAX_AGE_SECONDS,
             size_of=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,
         )
-        return listing.key in proven
+        return listing.key in proven.value
 
     async def _read_list(
-        self, listing: RevalidationList, caller: RetryingCaller
+        self, listing: RevalidationList, context: CallContext
     ) -> frozenset[CacheKey]:
         """What is held and has not changed; nothing where a list is refused or does not pay."""
         now, key = self._fetcher.now(), listing.list_key
@@ -114,7 +114,7 @@ class BulkRevalidator:
         if most < 1 or (now < until and most < shortest):
             return frozenset()
         try:
-            proven = await listing.find_unchanged(held, caller.with_short_deadline(), limit=most)
+            proven = await listing.find_unchanged(held, context.best_effort(now), limit=most)
         except ListRefusedError:
             return self._remember_limit(key, "refused", float("inf"), now + _LIMIT_TTL_SECONDS)
         except _NOT_LIST_SPECIFIC:

@@ -35,7 +35,7 @@ from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import class_spec, entry
 from tests.e2e.vault.engines import enable_kv, put_kv
 from tests.e2e.vault.server import VaultServer, running_server
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 

@@ -13,7 +13,7 @@ from keyferry.providers.azure.provider import AzureProvider
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, entry, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.integration.azure.calls import (
     APP,
     CLIENT_SECRET,

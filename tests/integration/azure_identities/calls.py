@@ -13,7 +13,7 @@ from keyferry.providers.api import (
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.devvault import DevVault
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 MI = "11111111-0000-4000-8000-000000000001"
 APP = "22222222-0000-4000-8000-000000000002"

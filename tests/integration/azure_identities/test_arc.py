@@ -19,7 +19,7 @@ from keyferry.providers.settings import ProviderSettings
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.integration.azure_identities.calls import MI, VALUE, value
 
 

@@ -12,12 +12,13 @@ from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.azure.auth.identity import ServicePrincipal, VmManagedIdentity
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
-from keyferry.providers.azure.keyvault import KeyVault
+from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
 from keyferry.providers.azure.keyvault_errors import RequestContext
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 from keyferry.providers.azure.responses import KeyVaultSecret
+from keyferry.resilience.call_context import CallContext
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault
-from tests.fakes.economy import retrying_caller, uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.integration.azure_identities.calls import APP, HSM, MI, VALUE
 
 
@@ -29,7 +30,10 @@ async def reader(vault: DevVault, login: AccessTokenRequest, host: str) -> Async
     asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
         yield KeyVault(
-            client, credentials.token_provider(login, host=host), context=asked, netloc=host
+            KeyVaultTransport(client, uncached_fetcher().transport),
+            credentials.token_provider(login, host=host),
+            context=asked,
+            netloc=host,
         )
     finally:
         await credentials.close()
@@ -43,7 +47,7 @@ async def test_a_challenge_tells_the_resource(vault: DevVault) -> None:
     """A managed HSM wants tokens for managed HSMs."""
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     async with reader(vault, login, HSM) as opened:
-        found = await opened.read(SECRET, retrying_caller())
+        found = await opened.read(SECRET, CallContext.new(HSM))
     assert isinstance(found, KeyVaultSecret)
     assert found.value == VALUE
     assert [record.status for record in vault.requests] == [200, 401, 200, 200]
@@ -54,7 +58,7 @@ async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault
     resource = CLOUDS[0].token_resource(HSM)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0], resource)
     async with reader(vault, login, HSM) as opened:
-        await opened.read(SECRET, retrying_caller())
+        await opened.read(SECRET, CallContext.new(HSM))
     assert [record.status for record in vault.requests] == [200, 200]
 
 
@@ -62,13 +66,14 @@ async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
     """The next mount spares the round trip."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
     credentials = TokenCache(client, uncached_fetcher())
+    transport = KeyVaultTransport(client, uncached_fetcher().transport)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
         for _ in range(2):
             tokens = credentials.token_provider(login, host=HSM)
-            await KeyVault(client, tokens, context=asked, netloc=HSM).read(
-                SECRET, retrying_caller()
+            await KeyVault(transport, tokens, context=asked, netloc=HSM).read(
+                SECRET, CallContext.new(HSM)
             )
     finally:
         await credentials.close()
@@ -85,7 +90,7 @@ async def test_an_identity_of_another_tenant_is_refused_with_both_tenants(
     login = AccessTokenRequest(ServicePrincipal(APP, "s3cret-canary"), other, CLOUDS[0])
     async with reader(vault, login, "contoso.vault.azure.net") as opened:
         with pytest.raises(AccessDeniedError) as caught:
-            await opened.read(SECRET, retrying_caller())
+            await opened.read(SECRET, CallContext.new(HSM))
     for tenant in (other, DEFAULT_TENANT):
         assert f"https://login.microsoftonline.com/{tenant}" in caught.value.problem
     assert "canary" not in str(caught.value)

@@ -16,7 +16,7 @@ from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenC
 from keyferry.providers.azure.clouds import CLOUDS
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, RespondStatus
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 from tests.integration.azure_identities.calls import MI
 
 

@@ -17,9 +17,10 @@ from keyferry.errors import KeyferryError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.net.retryable import RetryableFailure
+from keyferry.resilience.call_context import CallContext
 from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 CLOUD_URL = URL("https://contoso.vault.azure.net/secrets/x")
 CANARY = "canary-3b1d"
@@ -138,7 +139,7 @@ async def get(made: Client, url: URL) -> Document | ErrorResponse:
             seconds=seconds,
         )
 
-    return await made.economy.caller_for(url.host or "").call(attempt)
+    return await made.economy.transport.send(attempt, CallContext.new(url.host or ""))
 
 
 async def failure(made: Client, url: URL) -> KeyferryError:

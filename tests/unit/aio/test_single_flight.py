@@ -10,8 +10,8 @@ import pytest
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import KeyferryError, ProviderReportedError, Stage, VaultError
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.retrying_caller import RetryingCaller
-from tests.fakes.economy import uncached_fetcher
+from keyferry.resilience.call_context import CallContext
+from tests.fakes.resilience import uncached_fetcher
 
 KEY = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))
 
@@ -24,7 +24,7 @@ class Call:
         self.given_up = 0
         self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def __call__(self, errand: RetryingCaller) -> str:
+    async def __call__(self, context: CallContext) -> str:
         self.begun += 1
         try:
             return await asyncio.shield(self.answer)
@@ -45,9 +45,9 @@ async def test_concurrent_fetches_share_one_call() -> None:
     waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(5)]
     await settle()
     call.answer.set_result("value")
-    assert ["value"] * 5 == await asyncio.gather(*waiting)
+    assert ["value"] * 5 == [one.value for one in await asyncio.gather(*waiting)]
     assert 1 == call.begun
-    assert "value" == await economy.fetch(KEY, call)
+    assert "value" == (await economy.fetch(KEY, call)).value
     assert 2 == call.begun
 
 
@@ -73,7 +73,7 @@ async def test_who_is_cancelled_leaves_the_call_to_the_others() -> None:
     first.cancel()
     await settle()
     call.answer.set_result("value")
-    assert "value" == await second
+    assert "value" == (await second).value
     assert first.cancelled()
     assert (1, 0) == (call.begun, call.given_up)
 
@@ -90,7 +90,7 @@ async def test_the_last_one_who_is_cancelled_ends_the_call() -> None:
     await settle()
     assert (2, 1) == (call.begun, call.given_up)
     call.answer.set_result("value")
-    assert "value" == await late
+    assert "value" == (await late).value
 
 
 async def test_a_failure_is_told_to_each_as_a_copy() -> None:

@@ -75,14 +75,14 @@ def test_one_probe_goes_and_the_others_wait_for_it() -> None:
     breaker = opened()
     verdict = breaker.verdict(19.0)
     assert Allow(probe=True) == verdict
-    breaker.on_sent(Allow(probe=True))
+    breaker.probe_sent()
     assert AwaitProbe() == breaker.verdict(19.0)
 
 
 def test_a_probe_that_is_answered_closes_it() -> None:
     """Nobody waits any more."""
     breaker = opened()
-    breaker.on_sent(Allow(probe=True))
+    breaker.probe_sent()
     breaker.on_success()
     assert (Allow(), False) == (breaker.verdict(19.0), breaker.is_open)
 
@@ -91,7 +91,7 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     """4, 8, 10, 10; since stays."""
     breaker, now = opened(), 19.0
     for pause in (8.0, 10.0, 10.0):
-        breaker.on_sent(Allow(probe=True))
+        breaker.probe_sent()
         breaker.on_failure(ERROR, now=now, jitter=1.0, probe=True)
         assert Reject(
             failing_since=10.0, next_probe_at=now + pause, last_error=ERROR
@@ -110,7 +110,7 @@ def test_nodes_do_not_probe_in_step() -> None:
 def test_a_probe_that_was_given_up_is_made_by_somebody_else() -> None:
     """A mount that was cancelled must not leave the vault alone for ever."""
     breaker = opened()
-    breaker.on_sent(Allow(probe=True))
+    breaker.probe_sent()
     breaker.probe_abandoned()
     assert Allow(probe=True) == breaker.verdict(19.0)
 
@@ -130,8 +130,9 @@ def test_there_is_always_a_way_back(events: list[str]) -> None:
         now += 1.0
         verdict = breaker.verdict(now)
         if event == "go" and isinstance(verdict, Allow):
-            breaker.on_sent(verdict)
-            probing = probing or verdict.probe
+            if verdict.probe:
+                breaker.probe_sent()
+                probing = True
         elif event == "fail":
             breaker.on_failure(ERROR, now=now, jitter=1.0, probe=probing)
             probing = False

@@ -23,9 +23,8 @@ from keyferry.errors import (
     VaultUnavailableError,
 )
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
 
@@ -59,7 +58,7 @@ class Vault:
     takes: float = 0.0
     revalidation_takes: float = 0.0
 
-    async def read(self, errand: RetryingCaller) -> int:
+    async def read(self, context: CallContext) -> int:
         async def attempt(seconds: float) -> int:
             self.calls += 1
             await asyncio.sleep(self.takes)
@@ -67,15 +66,15 @@ class Vault:
                 raise self.error
             return self.value
 
-        return await errand.call(attempt)
+        return await self.fetcher.transport.send(attempt, context)
 
-    async def revalidate(self, cached: int, errand: RetryingCaller) -> bool:
+    async def revalidate(self, cached: int, context: CallContext) -> bool:
         async def attempt(seconds: float) -> bool:
             self.revalidations += 1
             await asyncio.sleep(self.revalidation_takes)
             return cached == self.value
 
-        return await errand.call(attempt)
+        return await self.fetcher.transport.send(attempt, context)
 
     async def fetch(
         self,
@@ -86,7 +85,7 @@ class Vault:
         max_age: float | None = None,
         revalidate: bool = False,
     ) -> int:
-        return await self.fetcher.fetch(
+        fetched = await self.fetcher.fetch(
             key(who=who),
             self.read,
             purpose=purpose,
@@ -95,6 +94,7 @@ class Vault:
             revalidate=self.revalidate if revalidate else None,
             volume=volume,
         )
+        return fetched.value
 
     def fetches(self, result: str) -> float:
         """How often a fetch got its answer in this way."""
@@ -167,11 +167,14 @@ def test_only_vaults_that_do_nothing_are_forgotten() -> None:
     """Classes can name any number; what one of them has said to wait is not lost."""
 
     async def story(vault: Vault) -> None:
+        async def answer(seconds: float) -> str:
+            return "fine"
+
         vault.takes = 10.0
         asking = asyncio.create_task(vault.fetch())
         await asyncio.sleep(1.0)
         for number in range(1500):
-            vault.fetcher.caller_for(f"vault-{number}")
+            await vault.fetcher.transport.send(answer, CallContext.new(f"vault-{number}"))
         gates = {gate.host for gate in vault.fetcher.limiters()}
         assert "contoso" in gates
         assert len(gates) <= 1000

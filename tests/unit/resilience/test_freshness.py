@@ -12,10 +12,9 @@ import pytest
 from keyferry.errors import AccessDeniedError, KeyferryError, VaultThrottledError
 from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityHasher, IdentityKey
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.freshness import FreshnessPolicy
-from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
 
@@ -55,7 +54,7 @@ class Node:
         identity = IdentityKey("Mode", (volume.partition("/")[0],))
         keys = [CacheKey("contoso", identity, ("read", name)) for name in OBJECTS]
 
-        async def read(key: CacheKey, errand: RetryingCaller) -> str:
+        async def read(key: CacheKey, context: CallContext) -> str:
             async def attempt(seconds: float) -> str | RetryableFailure:
                 if self.economy.now() < self.throttles_until:
                     self.throttled += 1
@@ -69,12 +68,12 @@ class Node:
                     raise self.error
                 return "content"
 
-            return await errand.call(attempt)
+            return await self.economy.transport.send(attempt, context)
 
         async def fetch(key: CacheKey) -> None:
             await self.economy.fetch(
                 key,
-                lambda errand: read(key, errand),
+                lambda context: read(key, context),
                 purpose=purpose,
                 size_of=lambda _: 10,
                 volume=volume,

@@ -19,9 +19,8 @@ from keyferry.errors import (
     VaultUnavailableError,
 )
 from keyferry.net.retryable import RetryableFailure
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
 
@@ -71,12 +70,12 @@ class Vault:
             raise answer
         return answer
 
-    def errand(self, purpose: Purpose = Purpose.FIRST) -> RetryingCaller:
-        return self.economy.caller_for("contoso", purpose)
+    async def send(self, context: CallContext) -> str:
+        return await self.economy.transport.send(self.attempt, context)
 
     async def ask(self, purpose: Purpose = Purpose.FIRST) -> str:
         """One request through the economy."""
-        return await self.errand(purpose).call(self.attempt)
+        return await self.send(CallContext.new("contoso", purpose))
 
     def asking(self, purpose: Purpose = Purpose.FIRST) -> asyncio.Task[str]:
         """The same, beside everything else."""
@@ -320,10 +319,10 @@ def test_who_joins_a_waiting_refresh_for_a_first_mount_hurries_it() -> None:
     async def story(vault: Vault) -> None:
         await vault.ask()
         others = [vault.asking(Purpose.REFRESH) for _ in range(5)]
-        errand = vault.errand(Purpose.REFRESH)
-        joined = asyncio.create_task(errand.call(vault.attempt))
+        context = CallContext.new("contoso", Purpose.REFRESH)
+        joined = asyncio.create_task(vault.send(context))
         await asyncio.sleep(0.5)
-        errand.promote(Purpose.FIRST)
+        context.priority.promote()
         await joined
         assert [False] * 5 == [other.done() for other in others]
         await asyncio.gather(*others)
@@ -365,7 +364,7 @@ def test_who_comes_in_the_moment_in_which_the_queue_has_run_empty_is_served() ->
     """Serving ends with the last one who waits; it takes nobody along who comes then."""
 
     async def story(vault: Vault) -> None:
-        vault.errand()
+        await vault.ask()
         (gate,) = vault.economy.limiters()
         turn = await gate.enqueue(
             arrived_at=now(), purpose=Purpose.FIRST, deadline=60.0
@@ -496,7 +495,7 @@ def test_a_brief_errand_tries_twice_and_not_for_long() -> None:
     async def story(vault: Vault) -> None:
         for _ in range(10):
             with pytest.raises(VaultError, match="busy"):
-                await vault.errand().with_short_deadline().call(vault.attempt)
+                await vault.send(CallContext.new("contoso").best_effort(now()))
         assert 20 == len(vault.asked)
         (gate,) = vault.economy.limiters()
         assert (False, True) == (gate.is_circuit_open, gate.is_idle)
@@ -508,7 +507,7 @@ def test_a_brief_errand_waits_for_a_vault_that_throttles() -> None:
     """As everybody does; that is no failure."""
 
     async def story(vault: Vault) -> None:
-        assert "fine" == await vault.errand().with_short_deadline().call(vault.attempt)
+        assert "fine" == await vault.send(CallContext.new("contoso").best_effort(now()))
         assert [0.0, 5.0, 10.0, 15.0] == pytest.approx(vault.asked)
 
     play(story, throttled(5.0), throttled(5.0), throttled(5.0), "fine")
@@ -524,11 +523,11 @@ def test_the_tries_of_a_brief_errand_are_short_and_so_are_all_its_requests_toget
             given.append(seconds)
             return await vault.attempt(seconds)
 
-        errand = vault.errand().with_short_deadline()
+        context = CallContext.new("contoso").best_effort(now())
         for _ in range(3):
-            assert "fine" == await errand.call(attempt)
+            assert "fine" == await vault.economy.transport.send(attempt, context)
         with pytest.raises(VaultError, match="take more than 20 s together"):
-            await errand.call(attempt)
+            await vault.economy.transport.send(attempt, context)
         assert [10.0] * 3 == given
 
     play(story, takes=7.0)

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from keyferry.errors import ConnectionFailedError, VaultThrottledError
 from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
+from keyferry.resilience.call_context import CallContext
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import MAX_VAULT_SERIES, ResilienceMetrics
-from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
 
@@ -33,11 +33,11 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
         economy = Fetcher(LIMITS, LoopClock(), metrics, max_jitter)
         key = CacheKey("contoso", IdentityKey("WorkloadIdentity", ("canary",)), ("read", "db"))
 
-        async def call(errand: RetryingCaller) -> str:
+        async def call(context: CallContext) -> str:
             async def attempt(seconds: float) -> str:
                 return "canary"
 
-            return await errand.call(attempt)
+            return await economy.transport.send(attempt, context)
 
         for _ in range(2):
             await economy.fetch(key, call, size_of=len, volume="pod")
@@ -66,7 +66,8 @@ def test_how_things_stand_is_read_when_somebody_looks() -> None:
             return RetryableFailure(VaultThrottledError("later"), 30.0)
 
         waiting = [
-            asyncio.create_task(economy.caller_for("contoso").call(throttled)) for _ in range(3)
+            asyncio.create_task(economy.transport.send(throttled, CallContext.new("contoso")))
+            for _ in range(3)
         ]
         await asyncio.sleep(10.0)
         assert 3.0 == shown(metrics, "keyferry_vault_queue_depth", vault="contoso")
@@ -90,7 +91,7 @@ def test_a_vault_that_is_left_alone_is_shown() -> None:
         async def broken(seconds: float) -> str | RetryableFailure:
             return RetryableFailure(ConnectionFailedError("failed to connect"))
 
-        asks = [economy.caller_for("contoso").call(broken) for _ in range(2)]
+        asks = [economy.transport.send(broken, CallContext.new("contoso")) for _ in range(2)]
         await asyncio.gather(*asks, return_exceptions=True)
         assert 1.0 == shown(metrics, "keyferry_vault_circuit_breaker_open", vault="contoso")
         await asyncio.sleep(300.0)

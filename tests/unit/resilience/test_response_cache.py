@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.response_cache import CacheLimits, ResponseCache
+from keyferry.resilience.response_cache import CacheEntry, CacheLimits, ResponseCache
 
 LIMITS = CacheLimits(unretained_ttl=15.0, retained_ttl=240.0, max_bytes=100)
 
@@ -15,10 +15,14 @@ def key(name: str) -> CacheKey:
     return CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", name))
 
 
+def entry(value: str = "v", *, size: int = 1, fetched_at: float) -> CacheEntry:
+    return CacheEntry(value, size, validated_at=fetched_at, fetched_at=fetched_at)
+
+
 def test_an_answer_is_held_under_its_own_key() -> None:
     """With when it came."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "v", size=1, fetched_at=10.0)
+    held.put(key("a"), entry("v", size=1, fetched_at=10.0))
     answer = held.get(key("a"))
     assert answer is not None
     assert ("v", 10.0) == (answer.value, answer.validated_at)
@@ -28,19 +32,19 @@ def test_an_answer_is_held_under_its_own_key() -> None:
 def test_nothing_is_left_once_it_is_cleared() -> None:
     """Neither values nor users."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "v", size=1, fetched_at=10.0)
+    held.put(key("a"), entry("v", size=1, fetched_at=10.0))
     held.retain(key("a"), "pod", validated_at=10.0)
     held.clear()
     assert (0, None, None) == (held.total_bytes, held.get(key("a")), held.oldest_retained())
     assert {} == held.retained_by("pod")
-    held.put(key("a"), "v", size=1, fetched_at=10.0)
+    held.put(key("a"), entry("v", size=1, fetched_at=10.0))
     assert 25.0 == held.sweep(10.0)
 
 
 def test_an_answer_without_user_goes_after_the_short_time() -> None:
     """Its bytes too."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "v", size=7, fetched_at=10.0)
+    held.put(key("a"), entry("v", size=7, fetched_at=10.0))
     assert 25.0 == held.sweep(24.9)
     assert 7 == held.total_bytes
     assert held.sweep(25.0) is None
@@ -50,7 +54,7 @@ def test_an_answer_without_user_goes_after_the_short_time() -> None:
 def test_an_answer_with_a_user_stays_for_the_next_refresh() -> None:
     """Until the last user has gone."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "v", size=7, fetched_at=0.0)
+    held.put(key("a"), entry("v", size=7, fetched_at=0.0))
     held.retain(key("a"), "pod-1", validated_at=0.0)
     held.retain(key("a"), "pod-2", validated_at=0.0)
     assert 240.0 == held.sweep(100.0)
@@ -64,7 +68,7 @@ def test_an_answer_with_a_user_stays_for_the_next_refresh() -> None:
 def test_a_proof_makes_an_answer_young() -> None:
     """From when the proof was asked for; never older."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "v", size=1, fetched_at=10.0)
+    held.put(key("a"), entry("v", size=1, fetched_at=10.0))
     held.mark_validated(key("a"), validated_at=50.0)
     held.mark_validated(key("a"), validated_at=20.0)
     answer = held.get(key("a"))
@@ -75,12 +79,12 @@ def test_a_proof_makes_an_answer_young() -> None:
 def test_the_longest_unused_goes_when_there_is_no_room() -> None:
     """And what is larger than all the room is not held."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "v", size=50, fetched_at=0.0)
-    held.put(key("b"), "v", size=50, fetched_at=0.0)
+    held.put(key("a"), entry("v", size=50, fetched_at=0.0))
+    held.put(key("b"), entry("v", size=50, fetched_at=0.0))
     held.get(key("a"))
-    held.put(key("c"), "v", size=40, fetched_at=0.0)
+    held.put(key("c"), entry("v", size=40, fetched_at=0.0))
     assert [True, False, True] == [held.get(key(name)) is not None for name in "abc"]
-    held.put(key("a"), "v", size=101, fetched_at=0.0)
+    held.put(key("a"), entry("v", size=101, fetched_at=0.0))
     assert held.get(key("a")) is None
     assert 40 == held.total_bytes
 
@@ -103,7 +107,7 @@ def test_what_a_user_needs_no_more_is_no_content_of_the_node() -> None:
     """A class that was edited: of two objects one is left, and the other's age counts no more."""
     held = ResponseCache(LIMITS)
     for name, since in (("a", 5.0), ("b", 9.0)):
-        held.put(key(name), "v", size=1, fetched_at=since)
+        held.put(key(name), entry("v", size=1, fetched_at=since))
         held.retain(key(name), "pod-1", validated_at=since)
     held.retain_only("pod-1", {key("b"), key("never")})
     assert 9.0 == held.oldest_retained()
@@ -116,7 +120,7 @@ def test_what_a_user_needs_no_more_is_no_content_of_the_node() -> None:
 def test_no_value_is_in_a_repr() -> None:
     """Nor does the key show who it is."""
     held = ResponseCache(LIMITS)
-    held.put(key("a"), "canary", size=1, fetched_at=0.0)
+    held.put(key("a"), entry("canary", size=1, fetched_at=0.0))
     answer = held.get(key("a"))
     assert "canary" not in repr(answer)
     shown = repr(CacheKey("contoso", IdentityKey("Mode", ("canary",)), ("read", "a")))
@@ -144,7 +148,7 @@ def test_bytes_and_ages_are_bounded_whatever_happens(steps: list[Step]) -> None:
         now += 7.0
         match verb:
             case "put":
-                held.put(key(str(number)), "v", size=size, fetched_at=now)
+                held.put(key(str(number)), entry("v", size=size, fetched_at=now))
             case "use":
                 held.retain(key(str(number)), user, validated_at=now)
             case "settle":

@@ -17,9 +17,8 @@ from keyferry.errors import (
     VaultUnavailableError,
 )
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.revalidation import BulkRevalidator, ListRefusedError
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
@@ -65,14 +64,14 @@ class ListedVault:
         return registry.get_sample_value("keyferry_vault_list_requests_total", labels) or 0.0
 
     async def fetch(self, name: str) -> int:
-        async def read(errand: RetryingCaller) -> int:
+        async def read(context: CallContext) -> int:
             self.reads += 1
             return 1
 
-        async def unchanged(held: int, errand: RetryingCaller) -> bool:
+        async def unchanged(held: int, context: CallContext) -> bool:
             return await self.revalidator.revalidate(VaultListing(self, key(name)))
 
-        return await self.fetcher.fetch(
+        fetched = await self.fetcher.fetch(
             key(name),
             read,
             purpose=Purpose.REFRESH,
@@ -80,6 +79,7 @@ class ListedVault:
             revalidate=unchanged,
             volume="pod",
         )
+        return fetched.value
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class VaultListing:
         return max(cached - 1, 0)
 
     async def find_unchanged(
-        self, cached: Mapping[CacheKey, Any], caller: RetryingCaller, *, limit: int
+        self, cached: Mapping[CacheKey, Any], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
         self.vault.asked.append(limit)
         if self.vault.refuses:

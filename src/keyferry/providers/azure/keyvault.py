@@ -9,7 +9,8 @@ Source: docs/reference/upstream-azure-provider.md#key-vault-requests
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never
 from urllib.parse import quote
 
 from yarl import URL
@@ -28,11 +29,11 @@ from keyferry.providers.azure.responses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Mapping
 
     from keyferry.net.http_client import HttpsClient
-    from keyferry.net.retryable import RetryableFailure
-    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.call_context import CallContext
+    from keyferry.resilience.transport import RetryingTransport
 
 API_VERSION = "7.4"
 MAX_PAGES = 400
@@ -56,6 +57,56 @@ class BearerTokenProvider(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class JsonRequest(Generic[T]):
+    """A GET request for a JSON document.
+
+    Attributes:
+        url: absolute, encoded.
+        headers: of the request.
+        document: the msgspec type of the response body.
+        action: completes the sentence "failed to ...", for messages.
+    """
+
+    url: URL
+    headers: Mapping[str, str] = field(repr=False)
+    document: type[T]
+    action: str
+
+
+class JsonTransport(Protocol):
+    """Sends requests to a vault."""
+
+    def send(self, request: JsonRequest[T], context: CallContext) -> Awaitable[T | ErrorResponse]:
+        """Return the document, or the error response of the vault."""
+
+
+class KeyVaultTransport:
+    """Implements `JsonTransport` over HTTPS, with rate limit and retries.
+
+    Args:
+        https: the connections.
+        transport: waits for permits and retries.
+    """
+
+    def __init__(self, https: HttpsClient, transport: RetryingTransport) -> None:
+        self._https = https
+        self._transport = transport
+
+    def send(self, request: JsonRequest[T], context: CallContext) -> Awaitable[T | ErrorResponse]:
+        """Return the document, or the error response of the vault."""
+        return self._transport.send(
+            lambda seconds: self._https.get_json(
+                request.url,
+                headers=request.headers,
+                document=request.document,
+                action=request.action,
+                seconds=seconds,
+            ),
+            context,
+        )
+
+
 class KeyVault:
     """Reads the objects of one vault.
 
@@ -66,7 +117,7 @@ class KeyVault:
         VaultError: the way to the vault or the vault itself fails, or its answer lacks something.
 
     Args:
-        https: the connections.
+        transport: sends the requests.
         tokens: who reads.
         context: vault, tenant and client, for messages.
         netloc: its host, with a port where it has an unusual one.
@@ -77,58 +128,58 @@ class KeyVault:
 
     def __init__(
         self,
-        https: HttpsClient,
+        transport: JsonTransport,
         tokens: BearerTokenProvider,
         *,
         context: RequestContext,
         netloc: str,
     ) -> None:
-        self._https = https
+        self._transport = transport
         self._tokens = tokens
         self._context = context
         self.netloc = netloc
         self._base = URL(f"https://{netloc}").origin()
 
-    async def read(self, ref: ObjectRef, caller: RetryingCaller) -> Content:
+    async def read(self, ref: ObjectRef, context: CallContext) -> Content:
         """Read one object."""
         url = self._object_url(ref, quote(ref.version, safe=""))
-        purpose = f"read {ref} from vault {self._context.vault}"
+        action = f"read {ref} from vault {self._context.vault}"
         match ref.type:
             case ObjectType.SECRET:
-                return (await self._get(url, SecretDocument, ref, purpose, caller)).checked()
+                return (await self._get(url, SecretDocument, ref, action, context)).checked()
             case ObjectType.KEY:
-                return (await self._get(url, KeyDocument, ref, purpose, caller)).checked()
+                return (await self._get(url, KeyDocument, ref, action, context)).checked()
             case ObjectType.CERT:
-                return (await self._get(url, CertificateDocument, ref, purpose, caller)).checked()
+                return (await self._get(url, CertificateDocument, ref, action, context)).checked()
             case _:
                 assert_never(ref.type)
 
     async def list_versions(
-        self, ref: ObjectRef, caller: RetryingCaller
+        self, ref: ObjectRef, context: CallContext
     ) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
-        purpose = f"list the versions of {ref.type.value} {ref.name} in vault {self._context.vault}"
+        action = f"list the versions of {ref.type.value} {ref.name} in vault {self._context.vault}"
         found: list[ListedVersion] = []
-        async for page in self._pages(self._object_url(ref, "versions"), ref, purpose, caller):
+        async for page in self._pages(self._object_url(ref, "versions"), ref, action, context):
             found += page.checked()
         return tuple(found)
 
     async def list_last_updated(
-        self, type_: ObjectType, caller: RetryingCaller, *, max_pages: int
+        self, type_: ObjectType, context: CallContext, *, max_pages: int
     ) -> dict[str, int] | None:
         """When each object of a collection was changed last, by name in lower case.
 
         Args:
             type_: of the objects.
-            caller: the way to the vault.
+            context: of the call.
             max_pages: at most so many are read; None is returned when there are more.
         """
-        purpose = f"list the {_COLLECTIONS[type_]} of vault {self._context.vault}"
+        action = f"list the {_COLLECTIONS[type_]} of vault {self._context.vault}"
         url = self._url_of_path(f"/{_COLLECTIONS[type_]}")
         found: dict[str, int] = {}
         read = 0
         async with aclosing(
-            self._pages(url, ObjectRef(type_, "*", ""), purpose, caller)
+            self._pages(url, ObjectRef(type_, "*", ""), action, context)
         ) as documents:
             async for page in documents:
                 found |= page.last_updated()
@@ -138,7 +189,7 @@ class KeyVault:
         return found
 
     async def _pages(
-        self, first_url: URL, ref: ObjectRef, action: str, caller: RetryingCaller
+        self, first_url: URL, ref: ObjectRef, action: str, context: CallContext
     ) -> AsyncGenerator[PageDocument, None]:
         url: URL | None = first_url
         seen: set[URL] = set()
@@ -149,7 +200,7 @@ class KeyVault:
                     "Check that this host is a vault and that no proxy answers instead.",
                 )
             seen.add(url)
-            document = await self._get(url, PageDocument, ref, action, caller)
+            document = await self._get(url, PageDocument, ref, action, context)
             yield document
             url = self._next_page_url(document.next_link, action)
 
@@ -186,31 +237,21 @@ class KeyVault:
         )
 
     async def _get(
-        self, url: URL, document: type[T], ref: ObjectRef, action: str, caller: RetryingCaller
+        self, url: URL, document: type[T], ref: ObjectRef, action: str, context: CallContext
     ) -> T:
         token = await self._tokens.get_token()
-        answer: T | ErrorResponse = await caller.call(self._sender(url, token, document, action))
+        answer = await self._transport.send(_request(url, token, document, action), context)
         if isinstance(answer, ErrorResponse) and answer.status == 401:
             self._tokens.invalidate(token, answer.challenge)
             token = await self._tokens.get_token()
-            answer = await caller.call(self._sender(url, token, document, action))
+            answer = await self._transport.send(_request(url, token, document, action), context)
         if isinstance(answer, ErrorResponse):
             raise error_for_response(answer, ref, self._context)
         return answer
 
-    def _sender(
-        self, url: URL, token: str, document: type[T], action: str
-    ) -> Callable[[float], Awaitable[T | ErrorResponse | RetryableFailure]]:
-        async def attempt(seconds: float) -> T | ErrorResponse | RetryableFailure:
-            return await self._https.get_json(
-                url,
-                headers={"Authorization": f"Bearer {token}"},
-                document=document,
-                action=action,
-                seconds=seconds,
-            )
 
-        return attempt
+def _request(url: URL, token: str, document: type[T], action: str) -> JsonRequest[T]:
+    return JsonRequest(url, {"Authorization": f"Bearer {token}"}, document, action)
 
 
 _COLLECTIONS = {

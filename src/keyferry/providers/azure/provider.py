@@ -17,7 +17,7 @@ from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenC
 from keyferry.providers.azure.cloud_file import read_environment_file
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
 from keyferry.providers.azure.content import needs_no_crypto, render_all
-from keyferry.providers.azure.keyvault import KeyVault
+from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
 from keyferry.providers.azure.keyvault_errors import RequestContext
 from keyferry.providers.azure.params import AzureMount, bundle_options, parse_mount
 from keyferry.providers.azure.reader import CachedKeyVault, fetch_all
@@ -69,6 +69,7 @@ class AzureProvider:
         self._fetcher = fetcher
         self._settings = settings or ProviderSettings()
         self._clock = clock
+        self._transport = KeyVaultTransport(https, fetcher.transport)
         self._token_cache = TokenCache(https, fetcher, self._settings)
         self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None
 
@@ -101,7 +102,6 @@ class AzureProvider:
         await self._https.close()
 
     async def _mount(self, call: MountCall) -> MountResult:
-        began = self._clock()
         mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
         cloud = await _resolve_cloud(mount.cloud)
@@ -120,9 +120,7 @@ class AzureProvider:
                 object=str(ref),
             )
         vault.retain_only_used()
-        return replace(
-            delivery.result, oldest_content_age=max(0.0, began - vault.oldest_requested_at)
-        )
+        return replace(delivery.result, oldest_content_age=vault.oldest_age)
 
     async def _open_vault(
         self, mount: AzureMount, cloud: AzureCloud, call: MountCall
@@ -134,7 +132,7 @@ class AzureProvider:
         tokens = self._token_cache.token_provider(login, host=host)
         await tokens.get_token()
         vault = KeyVault(
-            self._https,
+            self._transport,
             tokens,
             context=RequestContext(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
             netloc=netloc,

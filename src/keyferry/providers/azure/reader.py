@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, assert_never
+from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 
 from keyferry.errors import KeyferryError
 from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.responses import ListedVersion
     from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest
     from keyferry.resilience.cache_key import IdentityKey
-    from keyferry.resilience.fetcher import Fetcher
-    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.call_context import CallContext
+    from keyferry.resilience.fetcher import Fetched, Fetcher
     from keyferry.resilience.revalidation import BulkRevalidator
+
+T = TypeVar("T")
 
 _OVERHEAD_BYTES = 1024
 """What Python takes for an answer beside the content itself, roughly."""
@@ -45,7 +47,8 @@ class CachedKeyVault:
         clock: seconds since 1970.
 
     Attributes:
-        oldest_requested_at: when the oldest of what was read was asked for, in seconds since 1970.
+        oldest_age: the age in seconds of the oldest content that was read, 0 if nothing came from
+            the cache.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class CachedKeyVault:
         self._revalidator = revalidator
         self._clock = clock
         self._used_keys: set[CacheKey] = set()
-        self.oldest_requested_at = clock()
+        self.oldest_age = 0.0
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
@@ -74,7 +77,7 @@ class CachedKeyVault:
         self._used_keys.add(key)
         # A list tells of current versions only.
         proof = None if self._revalidator is None or ref.version else self._has_not_changed
-        dated: TimestampedContent = await self._fetcher.fetch(
+        fetched: Fetched[TimestampedContent] = await self._fetcher.fetch(
             key,
             partial(self._read, ref),
             purpose=self._purpose,
@@ -82,31 +85,35 @@ class CachedKeyVault:
             revalidate=proof and partial(proof, CollectionListing(self._vault, key, ref.type)),
             volume=self._volume,
         )
-        self.oldest_requested_at = min(self.oldest_requested_at, dated.requested_at)
-        return dated.content
+        return self._use(fetched).content
 
     async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """All versions of an object, whatever `ref.version` says, in the order of the vault."""
         key = self._cache_key("list versions", ref)
         self._used_keys.add(key)
-        return await self._fetcher.fetch(
+        fetched = await self._fetcher.fetch(
             key,
-            lambda errand: self._vault.list_versions(ref, errand),
+            partial(self._vault.list_versions, ref),
             purpose=self._purpose,
             size_of=lambda listed: _OVERHEAD_BYTES * (1 + len(listed)),
             volume=self._volume,
         )
+        return self._use(fetched)
 
     def retain_only_used(self) -> None:
         """The volume holds what was read; what it held besides, it uses no more."""
         self._fetcher.retain_only(self._volume, self._used_keys)
 
-    async def _read(self, ref: ObjectRef, caller: RetryingCaller) -> TimestampedContent:
+    def _use(self, fetched: Fetched[T]) -> T:
+        self.oldest_age = max(self.oldest_age, fetched.age)
+        return fetched.value
+
+    async def _read(self, ref: ObjectRef, context: CallContext) -> TimestampedContent:
         asked = self._clock()
-        return TimestampedContent(await self._vault.read(ref, caller), asked)
+        return TimestampedContent(await self._vault.read(ref, context), asked)
 
     async def _has_not_changed(
-        self, listing: CollectionListing, _: TimestampedContent, __: RetryingCaller
+        self, listing: CollectionListing, _: TimestampedContent, __: CallContext
     ) -> bool:
         assert self._revalidator is not None
         return await self._revalidator.revalidate(listing)

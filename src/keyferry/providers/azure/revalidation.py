@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from keyferry.providers.azure.keyvault import KeyVault
     from keyferry.providers.azure.objects import ObjectType
-    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.call_context import CallContext
 
 READ_VERB = "read"
 """The first word of the items whose content is held as `DatedContent`."""
@@ -55,11 +55,11 @@ class CollectionListing:
         return max_list_pages(cached)
 
     async def find_unchanged(
-        self, cached: Mapping[CacheKey, TimestampedContent], caller: RetryingCaller, *, limit: int
+        self, cached: Mapping[CacheKey, TimestampedContent], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
         """Which contents are those that the vault holds now."""
         try:
-            updated = await self.vault.list_last_updated(self.type, caller, max_pages=limit)
+            updated = await self.vault.list_last_updated(self.type, context, max_pages=limit)
         except (AccessDeniedError, ObjectNotFoundError) as error:
             raise ListRefusedError from error
         if updated is None:

@@ -205,4 +205,4 @@ class VaultProvider:
             hmac_key=await self._hmac_key.get(),
         )
         reader.retain_only(answers)
-        return result
+        return replace(result, oldest_content_age=reader.oldest_age)

@@ -9,10 +9,9 @@ from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.objects import PodRef
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.freshness import phase_of
-from keyferry.resilience.retrying_caller import RetryingCaller
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import ManualClock
 
@@ -43,7 +42,7 @@ async def economy_with(clock: ManualClock, *targets: str) -> Fetcher:
     """One whose identity is used by the volumes at these targets."""
     economy = Fetcher(ResilienceSettings(refresh_interval=INTERVAL, tracks_volumes=True), clock)
 
-    async def call(errand: RetryingCaller) -> str:
+    async def call(context: CallContext) -> str:
         return "content"
 
     key = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))

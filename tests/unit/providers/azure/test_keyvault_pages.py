@@ -6,34 +6,30 @@ from typing import TypeVar
 
 import msgspec
 import pytest
-from yarl import URL
 
 from keyferry.errors import VaultError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.azure.auth.identity import VmManagedIdentity
-from keyferry.providers.azure.keyvault import MAX_PAGES, KeyVault
+from keyferry.providers.azure.keyvault import MAX_PAGES, JsonRequest, KeyVault
 from keyferry.providers.azure.keyvault_errors import RequestContext
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
-from tests.fakes.economy import retrying_caller
+from keyferry.resilience.call_context import CallContext
 
 T = TypeVar("T")
 REF = ObjectRef(ObjectType.SECRET, "x", "")
 
 
-class Pages(HttpsClient):
-    """Answers with pages that go on as `link` says; `%d` is the number of the page."""
+class Pages:
+    """Implements `JsonTransport`: returns pages whose next link is `link` with the page number."""
 
     def __init__(self, link: str) -> None:
-        super().__init__(HttpsSettings())
         self._link = link
         self.asked: list[str] = []
 
-    async def get_json(
-        self, url: URL, *, headers: object, document: type[T], action: str, seconds: float
-    ) -> T:
-        self.asked.append(str(url))
+    async def send(self, request: JsonRequest[T], context: CallContext) -> T:
+        """Return the next page."""
+        self.asked.append(str(request.url))
         link = self._link.replace("%d", str(len(self.asked)))
-        return msgspec.json.decode(msgspec.json.encode({"nextLink": link}), type=document)
+        return msgspec.json.decode(msgspec.json.encode({"nextLink": link}), type=request.document)
 
 
 class Token:
@@ -66,7 +62,7 @@ async def test_a_page_of_another_host_is_not_asked_for(link: str) -> None:
     """The token of the vault must not go there."""
     pages = Pages(link)
     with pytest.raises(VaultError, match="its next page is on another host"):
-        await vault(pages).list_versions(REF, retrying_caller())
+        await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert 1 == len(pages.asked)
 
 
@@ -74,7 +70,7 @@ async def test_the_usual_port_may_be_written_out() -> None:
     """As Azure does."""
     pages = Pages("https://shop.vault.azure.net:443/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).list_versions(REF, retrying_caller())
+        await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert 2 == len(pages.asked)
 
 
@@ -82,7 +78,7 @@ async def test_pages_that_repeat_come_to_an_end() -> None:
     """The second time the same page is asked for is the last."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).list_versions(REF, retrying_caller())
+        await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert 2 == len(pages.asked)
 
 
@@ -90,5 +86,5 @@ async def test_pages_without_end_come_to_an_end() -> None:
     """However new each one looks."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=%d")
     with pytest.raises(VaultError, match="its pages do not end"):
-        await vault(pages).list_versions(REF, retrying_caller())
+        await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert MAX_PAGES == len(pages.asked)

@@ -26,6 +26,7 @@ from keyferry.providers.azure.auth.token_sources import (
 )
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.cache_key import IdentityHasher
+from keyferry.resilience.call_context import CallContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -139,7 +140,8 @@ class CachedToken:
             limit = min(seconds, self._https.settings.try_timeout)
             return await self._try_once(source, request, limit)
 
-        kept = await self._fetcher.caller_for(host, mode=mode).call(attempt)
+        context = CallContext.new(host, mode=mode)
+        kept = await self._fetcher.transport.send(attempt, context)
         left = max(kept.expires_at - self._clock(), 0.0)
         renew_at = kept.expires_at - min(_RENEW_BEFORE_SECONDS, left * _RENEW_BEFORE_SHARE)
         self._renew_at = renew_at if kept.renew_at is None else min(renew_at, kept.renew_at)

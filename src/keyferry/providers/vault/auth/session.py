@@ -11,16 +11,17 @@ from keyferry.providers.vault.auth.login_errors import login_error
 from keyferry.providers.vault.auth.token import VaultToken, parse_token
 from keyferry.providers.vault.http.client import RawResponse, VaultRequest
 from keyferry.providers.vault.http.response import MalformedResponseError, parse_response
+from keyferry.resilience.call_context import CallContext
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from keyferry.aio.clock import Clock
-    from keyferry.net.retryable import RetryableFailure
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.http.client import VaultHttp
     from keyferry.providers.vault.http.server import Server
     from keyferry.resilience.call_context import Purpose
     from keyferry.resilience.fetcher import Fetcher
-    from keyferry.resilience.retrying_caller import RetryingCaller
 
 RENEW_SELF_PATH = "/v1/auth/token/renew-self"
 
@@ -37,6 +38,11 @@ class Principal(Protocol):
         """The kind of the login, one word."""
 
 
+def context_for(principal: Principal, purpose: Purpose) -> CallContext:
+    """Return the context of a call whose response is not shared."""
+    return CallContext.new(principal.server.host, purpose, mode=principal.mode)
+
+
 class VaultTransport:
     """The way to all vaults: requests in their turns, with further tries.
 
@@ -48,26 +54,20 @@ class VaultTransport:
 
     def __init__(self, http: VaultHttp, fetcher: Fetcher, clock: Clock) -> None:
         self._http = http
-        self._fetcher = fetcher
+        self._transport = fetcher.transport
         self.now = clock.monotonic
 
-    def caller_for(self, principal: Principal, purpose: Purpose) -> RetryingCaller:
-        """For requests that are not shared."""
-        return self._fetcher.caller_for(principal.server.host, purpose, mode=principal.mode)
-
-    async def send(
-        self, server: Server, request: VaultRequest, caller: RetryingCaller
-    ) -> RawResponse:
+    def send(
+        self, server: Server, request: VaultRequest, context: CallContext
+    ) -> Awaitable[RawResponse]:
         """The answer to a request, be it a refusal.
 
         Raises:
             VaultError: none came, or the vault says "later" to the last.
         """
-
-        async def attempt(seconds: float) -> RawResponse | RetryableFailure:
-            return await self._http.send(server, request, seconds)
-
-        return await caller.call(attempt)
+        return self._transport.send(
+            lambda seconds: self._http.send(server, request, seconds), context
+        )
 
     async def renew_token(self, principal: Principal, token: VaultToken, purpose: Purpose) -> bool:
         """Have a token renewed; whether the vault did.
@@ -78,7 +78,7 @@ class VaultTransport:
         why = f"renew a token of {principal.server}"
         request = VaultRequest(RENEW_SELF_PATH, why, "PUT", b"{}", token=token.value)
         now = self.now()
-        reply = await self.send(principal.server, request, self.caller_for(principal, purpose))
+        reply = await self.send(principal.server, request, context_for(principal, purpose))
         if not reply.ok:
             return False
         try:
@@ -174,8 +174,8 @@ class Session:
             f"/v1/{login.path}", why, "POST", login.body(jwt), secrets=login.secrets(jwt)
         )
         now = self._transport.now()
-        errand = self._transport.caller_for(login, purpose)
-        reply = await self._transport.send(login.server, request, errand)
+        context = context_for(login, purpose)
+        reply = await self._transport.send(login.server, request, context)
         if not reply.ok:
             raise login_error(reply.status, reply.errors, login, secrets=request.secrets)
         try:

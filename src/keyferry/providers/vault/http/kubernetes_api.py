@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from keyferry.errors import PlatformError, Stage
 from keyferry.providers.settings import TlsLayer
 from keyferry.providers.vault.http.server import Server, TlsSettings, parse_address
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import CallContext
 
 if TYPE_CHECKING:
-    from keyferry.net.retryable import RetryableFailure
     from keyferry.providers.vault.http.client import RawResponse, VaultHttp, VaultRequest
     from keyferry.resilience.fetcher import Fetcher
 
@@ -48,12 +47,9 @@ class KubernetesApi:
             KeyferryError: no answer came.
         """
         server = await asyncio.to_thread(self._api_server)
-
-        async def attempt(seconds: float) -> RawResponse | RetryableFailure:
-            return await self._http.send(server, request, seconds)
-
-        return await self._fetcher.caller_for(server.host, Purpose.FIRST, mode=_IDENTITY_MODE).call(
-            attempt
+        return await self._fetcher.transport.send(
+            lambda seconds: self._http.send(server, request, seconds),
+            CallContext.new(server.host, mode=_IDENTITY_MODE),
         )
 
     async def namespace(self) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import KeyferryError
 from keyferry.formats.go_json import write_json
+from keyferry.providers.vault.auth.session import context_for
 from keyferry.providers.vault.http.client import VaultRequest
 from keyferry.providers.vault.http.response import MalformedResponseError, parse_response
 from keyferry.providers.vault.leases.lease import RENEW_BELOW_SHARE, LeaseAction
@@ -52,7 +53,7 @@ class LeaseClient:
                 write_json({"lease_id": lease.id}),
                 token=grant.value,
             ),
-            self._transport.caller_for(origin, Purpose.REFRESH),
+            context_for(origin, Purpose.REFRESH),
         )
         try:
             answer = parse_response(reply.body) if reply.ok else None
@@ -90,8 +91,8 @@ class LeaseClient:
         origin = lease.result.origin
         why = f"revoke a secret of {origin.server}"
         request = VaultRequest(path, why, "PUT", body, token=lease.result.token.value)
-        errand = self._transport.caller_for(origin, Purpose.REFRESH)
-        reply = await self._transport.send(origin.server, request, errand)
+        context = context_for(origin, Purpose.REFRESH)
+        reply = await self._transport.send(origin.server, request, context)
         if reply.status == 403 and "leases" in path:
             _log.warning(
                 "a secret may not be revoked; it ends by itself",

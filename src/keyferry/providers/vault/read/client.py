@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.auth.session_cache import OpenSession
     from keyferry.providers.vault.auth.token import VaultToken
     from keyferry.providers.vault.objects import ReadRequest
-    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.call_context import CallContext
 
 _log = get_logger("vault")
 
@@ -38,18 +38,18 @@ class VaultClient:
     Args:
         transport: the way to it.
         session: as whom.
-        caller: takes its requests.
+        context: of the call.
 
     Attributes:
         session: the same.
     """
 
     def __init__(
-        self, transport: VaultTransport, session: OpenSession, caller: RetryingCaller
+        self, transport: VaultTransport, session: OpenSession, context: CallContext
     ) -> None:
         self._transport = transport
         self.session = session
-        self._caller = caller
+        self._context = context
         self._server = session.login.server
 
     async def read(self, request: ReadRequest) -> tuple[VaultResponse, VaultToken]:
@@ -97,17 +97,17 @@ class VaultClient:
 
     async def _send(self, request: VaultRequest) -> tuple[RawResponse, VaultToken]:
         """The reply, and the token that it came to; a refusal is none of an old token's."""
-        grant = await self.session.get_token(self._caller.purpose)
+        grant = await self.session.get_token(self._context.purpose)
         reply = await self._send_with(grant, request)
         if reply.status == 403 and self.session.is_from_cache(grant):
             self.session.underlying.invalidate(grant)
-            grant = await self.session.get_token(self._caller.purpose)
+            grant = await self.session.get_token(self._context.purpose)
             reply = await self._send_with(grant, request)
         return reply, grant
 
     async def _send_with(self, token: VaultToken, request: VaultRequest) -> RawResponse:
         sent = replace(request, token=token.value)
-        return await self._transport.send(self._server, sent, self._caller)
+        return await self._transport.send(self._server, sent, self._context)
 
     async def _error_for(
         self, request: ReadRequest, token: VaultToken, response: RawResponse
@@ -125,7 +125,7 @@ class VaultClient:
         path = f"/v1/sys/internal/ui/mounts/{quote(request.path.path)}"
         question = VaultRequest(path, f"find the engine of {request}", token=token.value)
         try:
-            reply = await self._transport.send(self._server, question, self._caller)
+            reply = await self._transport.send(self._server, question, self._context)
             document = read_json(reply.body) if reply.status == 200 else None
         except (KeyferryError, NotJsonError):
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import KeyferryError
 from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.providers.vault.auth.session import context_for
 from keyferry.providers.vault.http.response import memory_size
 from keyferry.providers.vault.leases.lease import ReadResult, origin_of
 from keyferry.providers.vault.read.client import VaultClient
@@ -30,9 +31,8 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.http.server import Server
     from keyferry.providers.vault.leases.manager import LeaseManager
     from keyferry.providers.vault.objects import ReadRequest
-    from keyferry.resilience.call_context import Purpose
-    from keyferry.resilience.fetcher import Fetcher
-    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.call_context import CallContext, Purpose
+    from keyferry.resilience.fetcher import Fetched, Fetcher
     from keyferry.resilience.revalidation import BulkRevalidator
 
 MAX_LEASED_PATHS = 10_000
@@ -86,6 +86,10 @@ class VaultReader:
         session: as whom.
         volume: the target path that it is for.
         purpose: why.
+
+    Attributes:
+        oldest_age: the age in seconds of the oldest shared content that was read, 0 if all of it
+            was requested for this mount. Content with a lease does not count.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class VaultReader:
         self._volume = volume
         self._purpose = purpose
         self._cached_keys: set[CacheKey] = set()
+        self.oldest_age = 0.0
 
     async def read_all(
         self, requests: Iterable[ReadRequest]
@@ -125,21 +130,23 @@ class VaultReader:
             return await self._read_leased(request)
         mine: list[ReadResult] = []
 
-        async def call(errand: RetryingCaller) -> ReadResult:
-            mine.append(await self._read_with(self._session, request, errand))
+        async def load(context: CallContext) -> ReadResult:
+            mine.append(await self._read_with(self._session, request, context))
             return mine[0]
 
         key = self._cache_key(request, per_pod=False)
-        issued: ReadResult = await self._services.fetcher.fetch(
+        fetched: Fetched[ReadResult] = await self._services.fetcher.fetch(
             key,
-            call,
+            load,
             purpose=self._purpose,
             size_of=lambda found: None if found.response.lease_id else memory_size(found.response),
             revalidate=partial(self._revalidate, request),
             volume=self._volume,
         )
+        issued = fetched.value
         if not issued.response.lease_id:
             self._cached_keys.add(key)
+            self.oldest_age = max(self.oldest_age, fetched.age)
             return issued.response
         self._services.leased_paths.add(self._login.server, request.path.path)
         if mine and self._services.leases.track(
@@ -148,9 +155,7 @@ class VaultReader:
             return issued.response
         return await self._read_leased(request)
 
-    async def _revalidate(
-        self, request: ReadRequest, cached: ReadResult, _: RetryingCaller
-    ) -> bool:
+    async def _revalidate(self, request: ReadRequest, cached: ReadResult, _: CallContext) -> bool:
         """Whether the list of its folder proves that what is held is still there."""
         proofs, secret = self._services.revalidator, parse_kv_path(request.path)
         if proofs is None or secret is None or not is_revalidatable(cached.response):
@@ -167,20 +172,20 @@ class VaultReader:
     async def _read_for_pod(self, request: ReadRequest) -> ReadResult:
         """Ask for this pod alone."""
         if not self._services.leased_paths.has(self._login.server, request.path.path):
-            issued = await self._read_with(self._session, request, self._new_caller())
+            issued = await self._read_with(self._session, request, self._new_context())
             if issued.response.lease_id:
                 self._services.leased_paths.add(self._login.server, request.path.path)
             return issued
         session = await self._services.sessions.open(self._login, self._purpose, per_pod=True)
-        return await self._read_with(session, request, self._new_caller())
+        return await self._read_with(session, request, self._new_context())
 
-    def _new_caller(self) -> RetryingCaller:
-        return self._services.transport.caller_for(self._login, self._purpose)
+    def _new_context(self) -> CallContext:
+        return context_for(self._login, self._purpose)
 
     async def _read_with(
-        self, session: OpenSession, request: ReadRequest, caller: RetryingCaller
+        self, session: OpenSession, request: ReadRequest, context: CallContext
     ) -> ReadResult:
-        client = VaultClient(self._services.transport, session, caller)
+        client = VaultClient(self._services.transport, session, context)
         answer, grant = await client.read(request)
         return ReadResult(
             answer, grant, origin_of(session.login), session.underlying, session.shared

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from keyferry.providers.vault.read.client import VaultClient
-    from keyferry.resilience.retrying_caller import RetryingCaller
+    from keyferry.resilience.call_context import CallContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class KvListing:
     """Implements `Collection`.
 
     Attributes:
-        client_for: reads with an errand.
+        client_for: returns a client for a call.
         key: of a secret in the folder.
         secret: the same.
     """
 
-    client_for: Callable[[RetryingCaller], VaultClient]
+    client_for: Callable[[CallContext], VaultClient]
     key: CacheKey
     secret: KvSecret
 
@@ -56,10 +56,10 @@ class KvListing:
         return max_list_entries(cached)
 
     async def find_unchanged(
-        self, cached: Mapping[CacheKey, ReadResult], caller: RetryingCaller, *, limit: int
+        self, cached: Mapping[CacheKey, ReadResult], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
         """Which secrets are those that the vault holds now."""
-        answer = await self.client_for(caller).list_folder(self.secret.list_path(limit))
+        answer = await self.client_for(context).list_folder(self.secret.list_path(limit))
         entries = listed_entries(answer) if answer else None
         if entries is None:
             raise ListRefusedError

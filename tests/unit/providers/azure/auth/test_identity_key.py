@@ -22,7 +22,7 @@ from keyferry.providers.azure.auth.identity import (
 )
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
-from tests.fakes.economy import uncached_fetcher
+from tests.fakes.resilience import uncached_fetcher
 
 ISSUER = "https://issuer.test"
 

@@ -12,7 +12,7 @@ from keyferry.providers.vault.read.client import VaultClient
 from keyferry.providers.vault.read.kv_list import KvSecret
 from keyferry.providers.vault.read.revalidation import KvListing
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.retrying_caller import RetryingCaller
+from keyferry.resilience.call_context import CallContext
 
 BODY = b"""{"data": {"data": {"n": 1}, "metadata": {"created_time": "t", "custom_metadata": null,
     "deletion_time": "", "destroyed": false, "version": 1}}}"""
@@ -20,7 +20,7 @@ WEB = IdentityKey("jwt", ("vault", "web"))
 DB = CacheKey("vault", WEB, ("GET", "secret/data/app/db", ""))
 
 
-def client(caller: RetryingCaller) -> VaultClient:
+def client(context: CallContext) -> VaultClient:
     raise AssertionError("nobody is asked")
 
 
