@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import aiohttp
 import msgspec
@@ -115,6 +115,23 @@ MAX_RESPONSE_BYTES = 1 << 20
 """An answer that is longer is no answer of a vault; a Key Vault secret has at most 25 KiB."""
 
 
+@dataclass(frozen=True, slots=True)
+class JsonRequest(Generic[T]):
+    """A GET request for a JSON document.
+
+    Attributes:
+        url: absolute, encoded.
+        headers: of the request.
+        document: the msgspec type of the response body.
+        action: completes the sentence "failed to ...", for messages.
+    """
+
+    url: URL
+    headers: Mapping[str, str] = field(repr=False)
+    document: type[T]
+    action: str
+
+
 class HttpsClient:
     """Makes requests, for one event loop; connections open on first use.
 
@@ -170,21 +187,12 @@ class HttpsClient:
             self._connector = None
 
     async def get_json(
-        self,
-        url: URL,
-        *,
-        headers: Mapping[str, str],
-        document: type[T],
-        action: str,
-        seconds: float,
+        self, request: JsonRequest[T], seconds: float
     ) -> T | ErrorResponse | RetryableFailure:
-        """GET `url` once and parse its JSON answer.
+        """Send `request` once and parse the JSON response.
 
         Args:
-            url: absolute, encoded.
-            headers: of the request.
-            document: what msgspec makes of the answer.
-            action: the end of the sentence "failed to ...", for messages.
+            request: what to GET.
             seconds: the time limit; `try_timeout` counts besides.
 
         Raises:
@@ -194,10 +202,11 @@ class HttpsClient:
         """
         limit = min(seconds, self.settings.try_timeout)
         timeout = aiohttp.ClientTimeout(total=limit, connect=self.settings.connect_timeout)
+        url, action = request.url, request.action
         host = url.host or str(url)
         try:
             async with self.session(url).get(
-                url, headers=headers, timeout=timeout, allow_redirects=False
+                url, headers=request.headers, timeout=timeout, allow_redirects=False
             ) as response:
                 body = await _read_limited(response, host=host, action=action)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -212,7 +221,7 @@ class HttpsClient:
             )
         if response.status != 200:
             return parse_error_response(response.status, response.headers, body)
-        return parse_json_response(body, document, host=host, action=action)
+        return parse_json_response(body, request.document, host=host, action=action)
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """The pause in seconds that the headers of an answer ask for, if they do."""

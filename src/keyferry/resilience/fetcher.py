@@ -308,8 +308,8 @@ class Fetcher:
         Raises:
             KeyferryError: from `load`, from the transport or from the negative cache.
         """
-        now = self._clock.monotonic()
         count = self._counter(key) if counted else _ignore
+        now = self._clock.monotonic()
         entry = self._cache.get(key)
         if entry is not None and self._freshness.is_fresh(
             entry.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now

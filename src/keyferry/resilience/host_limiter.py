@@ -122,6 +122,7 @@ class HostLimiter:
         attempt: Callable[[float], Awaitable[T | RetryableFailure]],
         context: CallContext,
         *,
+        now: float,
         arrived_at: float,
         deadline: float,
     ) -> T | RetryableFailure:
@@ -130,6 +131,7 @@ class HostLimiter:
         Args:
             attempt: sends the request once, within the seconds that are its argument.
             context: of the call.
+            now: the time in seconds of the clock.
             arrived_at: when the request first asked for a permit, in seconds of the clock. A retry
                 keeps its place in the queue.
             deadline: when the request gives up.
@@ -139,7 +141,7 @@ class HostLimiter:
             VaultThrottledError: no permit before the deadline.
             Exception: whatever `attempt` raises.
         """
-        permit = self._try_acquire(deadline) or await self._wait_for_permit(
+        permit = self._try_acquire(now, deadline) or await self._wait_for_permit(
             context, arrived_at, deadline
         )
         left = max(deadline - permit.sent_at, _MIN_ATTEMPT_SECONDS)
@@ -228,13 +230,13 @@ class HostLimiter:
 
     # --- permits ------------------------------------------------------------------------------
 
-    def _try_acquire(self, deadline: float) -> Permit | None:
+    def _try_acquire(self, now: float, deadline: float) -> Permit | None:
         """Return a permit if one is available and no other request waits."""
         if self.backoff_until >= deadline:
             raise throttled_error(self.host, until=self._to_epoch(self.backoff_until))
         if self._queue.peek() is not None:
             return None
-        permit = self._acquire(self.clock.monotonic())
+        permit = self._acquire(now)
         return permit if isinstance(permit, Permit) else None
 
     async def _wait_for_permit(
@@ -364,8 +366,8 @@ class HostLimiter:
     def _on_success(self) -> None:
         """The host responded."""
         self._throttle_count = 0
-        self._breaker.on_success()
         self._release_slot()
+        self._breaker.on_success()
 
     def _on_failure(self, permit: Permit, failure: RetryableFailure, *, best_effort: bool) -> None:
         """The host throttled, or did not respond.

@@ -59,7 +59,7 @@ class RetryingTransport:
         """
         limiter = self._limiters.get(context.vault)
         clock, settings, policy = limiter.clock, limiter.settings, limiter.settings.retry
-        arrived_at = clock.monotonic()
+        now = arrived_at = clock.monotonic()
         deadline = arrived_at + settings.call_timeout
         if context.deadline is not None:
             if arrived_at >= context.deadline:
@@ -70,10 +70,13 @@ class RetryingTransport:
             policy = replace(policy, tries=min(policy.tries, _BEST_EFFORT_TRIES))
         tries = failures = 0
         while True:
-            outcome = await limiter.send(attempt, context, arrived_at=arrived_at, deadline=deadline)
+            outcome = await limiter.send(
+                attempt, context, now=now, arrived_at=arrived_at, deadline=deadline
+            )
             if not isinstance(outcome, RetryableFailure):
                 return outcome
             tries += 1
+            now = clock.monotonic()
             if outcome.is_throttled:
                 if limiter.backoff_until >= deadline:
                     raise _final_error(outcome, tries) from outcome.cause
@@ -82,12 +85,13 @@ class RetryingTransport:
             decision = decide_retry(
                 policy,
                 failures=failures,
-                time_left=deadline - clock.monotonic(),
+                time_left=deadline - now,
                 jitter=limiter.random(),
             )
             match decision:
                 case Wait(seconds):
                     await clock.sleep(seconds)
+                    now = clock.monotonic()
                 case GiveUp():
                     raise _final_error(outcome, tries) from outcome.cause
                 case _:

@@ -42,7 +42,7 @@ async def renewals(vault: DevVault, clock: Ahead) -> AsyncIterator[Callable[[], 
 
     async def token() -> str:
         got = await credentials.token_provider(login).get_token()
-        while not credentials.cached_token(login).is_idle:  # noqa: ASYNC110 - a task tells nobody
+        while not credentials.cached_token(credentials.identity_key(login)).is_idle:  # noqa: ASYNC110 - a task tells nobody
             await asyncio.sleep(0.01)
         return got
 

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import pytest
@@ -14,9 +15,8 @@ from aiohttp import web
 from yarl import URL
 
 from keyferry.errors import KeyferryError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings, JsonRequest
 from keyferry.net.http_responses import ErrorResponse
-from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.call_context import CallContext
 from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
@@ -129,17 +129,10 @@ async def client(
 
 async def get(made: Client, url: URL) -> Document | ErrorResponse:
     """Read the document at `url`."""
-
-    async def attempt(seconds: float) -> Document | ErrorResponse | RetryableFailure:
-        return await made.https.get_json(
-            url,
-            headers={"Authorization": "Bearer t"},
-            document=Document,
-            action="read secret x",
-            seconds=seconds,
-        )
-
-    return await made.economy.transport.send(attempt, CallContext.new(url.host or ""))
+    request = JsonRequest(url, {"Authorization": "Bearer t"}, Document, "read secret x")
+    return await made.economy.transport.send(
+        partial(made.https.get_json, request), CallContext.new(url.host or "")
+    )
 
 
 async def failure(made: Client, url: URL) -> KeyferryError:

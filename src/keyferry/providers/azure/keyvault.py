@@ -9,13 +9,14 @@ Source: docs/reference/upstream-azure-provider.md#key-vault-requests
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 from urllib.parse import quote
 
 from yarl import URL
 
 from keyferry.errors import VaultError
+from keyferry.net.http_client import JsonRequest
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
@@ -29,7 +30,7 @@ from keyferry.providers.azure.responses import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable
 
     from keyferry.net.http_client import HttpsClient
     from keyferry.resilience.call_context import CallContext
@@ -57,23 +58,6 @@ class BearerTokenProvider(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class JsonRequest(Generic[T]):
-    """A GET request for a JSON document.
-
-    Attributes:
-        url: absolute, encoded.
-        headers: of the request.
-        document: the msgspec type of the response body.
-        action: completes the sentence "failed to ...", for messages.
-    """
-
-    url: URL
-    headers: Mapping[str, str] = field(repr=False)
-    document: type[T]
-    action: str
-
-
 class JsonTransport(Protocol):
     """Sends requests to a vault."""
 
@@ -95,16 +79,7 @@ class KeyVaultTransport:
 
     def send(self, request: JsonRequest[T], context: CallContext) -> Awaitable[T | ErrorResponse]:
         """Return the document, or the error response of the vault."""
-        return self._transport.send(
-            lambda seconds: self._https.get_json(
-                request.url,
-                headers=request.headers,
-                document=request.document,
-                action=request.action,
-                seconds=seconds,
-            ),
-            context,
-        )
+        return self._transport.send(partial(self._https.get_json, request), context)
 
 
 class KeyVault:

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from keyferry.errors import VaultError
+from keyferry.net.http_client import JsonRequest
 from keyferry.providers.azure.auth.identity import VmManagedIdentity
-from keyferry.providers.azure.keyvault import MAX_PAGES, JsonRequest, KeyVault
+from keyferry.providers.azure.keyvault import MAX_PAGES, KeyVault
 from keyferry.providers.azure.keyvault_errors import RequestContext
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 from keyferry.resilience.call_context import CallContext

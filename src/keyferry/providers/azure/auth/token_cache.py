@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from keyferry.resilience.cache_key import IdentityHasher
 from keyferry.resilience.call_context import CallContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import AccessToken, TokenSource
@@ -132,16 +133,13 @@ class CachedToken:
     async def _request_token(self, request: AccessTokenRequest) -> str:
         if self._source is None:
             self._source = self._source_factory.create(request)
-        source = self._source
-
-        host, mode = self._source_factory.endpoint_host(request), type(request.identity).__name__
-
-        async def attempt(seconds: float) -> AccessToken | RetryableFailure:
-            limit = min(seconds, self._https.settings.try_timeout)
-            return await self._try_once(source, request, limit)
-
-        context = CallContext.new(host, mode=mode)
-        kept = await self._fetcher.transport.send(attempt, context)
+        details = profile(request.identity)
+        host = self._source_factory.endpoint_host(details.token_service, request.cloud)
+        ask = partial(self._source.request_token, details.service_account_token)
+        kept = await self._fetcher.transport.send(
+            partial(self._try_once, ask, request, host),
+            CallContext.new(host, mode=type(request.identity).__name__),
+        )
         left = max(kept.expires_at - self._clock(), 0.0)
         renew_at = kept.expires_at - min(_RENEW_BEFORE_SECONDS, left * _RENEW_BEFORE_SHARE)
         self._renew_at = renew_at if kept.renew_at is None else min(renew_at, kept.renew_at)
@@ -150,18 +148,17 @@ class CachedToken:
         return kept.text
 
     async def _try_once(
-        self, source: TokenSource, request: AccessTokenRequest, seconds: float
+        self,
+        ask: Callable[[float], Awaitable[AccessToken]],
+        request: AccessTokenRequest,
+        host: str,
+        seconds: float,
     ) -> AccessToken | RetryableFailure:
         try:
-            return await source.request_token(
-                profile(request.identity).service_account_token, seconds
-            )
+            return await ask(min(seconds, self._https.settings.try_timeout))
         except TOKEN_EXCEPTIONS as error:
             failure = token_failure(
-                error,
-                identity=request.identity,
-                tenant=request.tenant,
-                host=self._source_factory.endpoint_host(request),
+                error, identity=request.identity, tenant=request.tenant, host=host
             )
             # Not chained: what came from the endpoint goes no further than this.
             if not failure.transient:
@@ -229,7 +226,7 @@ class TokenCache:
             IdentityError: this machine cannot have such an identity.
         """
         located = replace(request, identity=self._source_factory.resolve(request.identity))
-        return TokenProvider(self, located, host)
+        return TokenProvider(self, located, self.identity_key(located), host)
 
     async def close(self) -> None:
         """Give up every request for a token that is under way."""
@@ -237,14 +234,13 @@ class TokenCache:
             await credential.close()
         self._cached_tokens.clear()
 
-    def cached_token(self, request: AccessTokenRequest) -> CachedToken:
-        """The credential for exactly this login."""
-        key = self.identity_key(request)
-        credential = self._cached_tokens.touch(key)
-        if credential is None:
-            credential = CachedToken(self._https, self._fetcher, self._source_factory, self._clock)
-            self._cached_tokens[key] = credential
-        return credential
+    def cached_token(self, identity: IdentityKey) -> CachedToken:
+        """Return the cached token of an identity; it is requested when it is first used."""
+        token = self._cached_tokens.touch(identity)
+        if token is None:
+            token = CachedToken(self._https, self._fetcher, self._source_factory, self._clock)
+            self._cached_tokens[identity] = token
+        return token
 
     def identity_key(self, request: AccessTokenRequest) -> IdentityKey:
         """As whom `request` asks a vault."""
@@ -252,32 +248,41 @@ class TokenCache:
             type(request.identity).__name__, request.identity_parts
         )
 
-    def redirected_request(self, request: AccessTokenRequest, host: str) -> AccessTokenRequest:
-        """What the vault at `host` wanted in the place of `request`, if it ever did."""
-        found = self._redirects.touch((self.identity_key(request), host))
-        return replace(request, tenant=found.tenant, resource=found.resource) if found else request
+    def redirect(self, identity: IdentityKey, host: str) -> TokenTarget | None:
+        """Return the tenant and resource that the vault at `host` asked for, if it did."""
+        return self._redirects.touch((identity, host))
 
-    def remember_redirect(
-        self, request: AccessTokenRequest, host: str, target: TokenTarget
-    ) -> None:
-        """Remember that the vault at `host` wants tokens for `target` instead of `request`'s."""
-        self._redirects[self.identity_key(request), host] = target
+    def remember_redirect(self, identity: IdentityKey, host: str, target: TokenTarget) -> None:
+        """Remember that the vault at `host` wants tokens of `identity` for `target`."""
+        self._redirects[identity, host] = target
 
 
 class TokenProvider:
-    """The tokens of one identity, as one mount asks for them (`keyvault`)."""
+    """The access tokens of one identity for the requests of one mount.
 
-    def __init__(self, cache: TokenCache, request: AccessTokenRequest, host: str) -> None:
+    Args:
+        cache: holds the tokens.
+        request: tenant, resource and identity as configured in the SecretProviderClass.
+        identity: the key of `request`.
+        host: the vault that the tokens are for.
+
+    Attributes:
+        identity: the key of the configured identity, whatever tenant the vault asks for.
+    """
+
+    def __init__(
+        self, cache: TokenCache, request: AccessTokenRequest, identity: IdentityKey, host: str
+    ) -> None:
         self._cache = cache
         self._configured_request = request
         self._host = host
-        self._effective_request = cache.redirected_request(request, host)
+        self.identity = identity
+        self._effective_request = request
         self._cached_token: CachedToken | None = None
-
-    @property
-    def identity(self) -> IdentityKey:
-        """Whose tokens they are, as the class says it; a vault that wants others says so itself."""
-        return self._cache.identity_key(self._configured_request)
+        if redirect := cache.redirect(identity, host):
+            self._effective_request = replace(
+                request, tenant=redirect.tenant, resource=redirect.resource
+            )
 
     async def get_token(self) -> str:
         """A token that should be good.
@@ -290,7 +295,8 @@ class TokenProvider:
         """
         stated, login = self._configured_request, self._effective_request
         if self._cached_token is None:
-            self._cached_token = self._cache.cached_token(login)
+            key = self.identity if login is stated else self._cache.identity_key(login)
+            self._cached_token = self._cache.cached_token(key)
         try:
             token = await self._cached_token.get_token(login)
         except IdentityError as error:
@@ -306,7 +312,7 @@ class TokenProvider:
             ) from None
         if login is not stated and login.identity_parts != stated.identity_parts:
             wanted = TokenTarget(login.tenant, login.resource)
-            self._cache.remember_redirect(stated, self._host, wanted)
+            self._cache.remember_redirect(self.identity, self._host, wanted)
         return token
 
     def invalidate(self, token: str, challenge: str = "") -> None:
@@ -329,6 +335,6 @@ class TokenProvider:
         better = replace(stated, tenant=wanted.tenant, resource=wanted.resource)
         # A vault may have moved to another tenant, so what it wanted before does not bind us.
         self._effective_request, former = better, self._effective_request
-        self._cached_token = None
-        if better.identity_parts == former.identity_parts:
-            self._cache.cached_token(former).invalidate(token)
+        refused, self._cached_token = self._cached_token, None
+        if refused is not None and better.identity_parts == former.identity_parts:
+            refused.invalidate(token)

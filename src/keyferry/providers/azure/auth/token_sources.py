@@ -156,11 +156,11 @@ class TokenSourceFactory:
             case _:
                 assert_never(request.identity)
 
-    def endpoint_host(self, request: AccessTokenRequest) -> str:
-        """The host of the endpoint that gives the tokens of `request`, for messages."""
-        match profile(request.identity).token_service:
+    def endpoint_host(self, service: TokenService, cloud: AzureCloud) -> str:
+        """Return the host of a token service, for messages and the rate limit."""
+        match service:
             case TokenService.ENTRA:
-                return urlsplit(request.cloud.authority).hostname or request.cloud.authority
+                return urlsplit(cloud.authority).hostname or cloud.authority
             case TokenService.TOKEN_PROXY:
                 return urlsplit(self._endpoints.proxy.url).hostname or self._endpoints.proxy.url
             case TokenService.IMDS:

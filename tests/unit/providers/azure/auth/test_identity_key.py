@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -91,11 +90,10 @@ async def test_what_is_kept_as_a_key_is_a_keyed_digest() -> None:
     client = HttpsClient(HttpsSettings())
     ours, others = (TokenCache(client, uncached_fetcher()) for _ in range(2))
     for login in LOGINS:
-        assert ours.cached_token(login) is ours.cached_token(login)
-        ours.remember_redirect(login, "vault.test", TokenTarget("u", "https://vault.test"))
-        assert ours.redirected_request(login, "vault.test") == replace(
-            login, tenant="u", resource="https://vault.test"
-        )
+        identity, target = ours.identity_key(login), TokenTarget("u", "https://vault.test")
+        assert ours.cached_token(identity) is ours.cached_token(identity)
+        ours.remember_redirect(identity, "vault.test", target)
+        assert ours.redirect(identity, "vault.test") == target
         assert ours.identity_key(login) != others.identity_key(login)
     assert len({ours.identity_key(login) for login in LOGINS}) == len(LOGINS)
     kept = {ours.identity_key(login) for login in LOGINS}
