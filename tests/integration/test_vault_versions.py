@@ -181,7 +181,7 @@ async def test_a_secret_without_key_is_left_alone(node: Node, data: dict[str, st
     node.put(**data)
     with captured_log() as log:
         assert await node.version() == await node.version()
-    assert "holds no key of versions" in log.getvalue()
+    assert "has no HMAC key for object versions" in log.getvalue()
     assert data == (node.secret() or {}).get("data", {})
 
 

@@ -1,12 +1,11 @@
-"""What the driver and a provider say to each other, and its wire form in both directions. [pure]
+"""The interface between the driver and a provider, and its wire format. [pure]
 
-`MountCall` goes in, `MountResult` comes out; a provider is anything with `async mount(call) ->
-result`. A built-in provider takes and returns these values as they are. Over a socket they travel
-as the v1alpha1 provider protocol; the four codec functions below are the only place that knows that
-form.
+A `Provider` turns a `MountCall` into a `MountResult`. Built-in providers exchange these values
+directly. Over a socket they are encoded as messages of the v1alpha1 provider protocol by the four
+codec functions of this module.
 
-Nothing secret is in a `repr`: the contents of files, the attributes (they hold service-account
-tokens) and the secrets are left out of it.
+No `repr` contains a secret: file contents, attributes (which hold service-account tokens) and
+secrets are excluded.
 
 Source: docs/reference/upstream-provider-protocol.md#messages
 """
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
-"""The mode that the driver proposes for files whose class says nothing."""
+"""Mode that the driver requests for files without a mode in the SecretProviderClass."""
 
 POD_NAME = "csi.storage.k8s.io/pod.name"
 POD_NAMESPACE = "csi.storage.k8s.io/pod.namespace"
@@ -48,16 +47,17 @@ _json_strings_or_null: msgspec.json.Decoder[dict[str, str] | None] = msgspec.jso
 
 @dataclass(frozen=True, slots=True)
 class MountCall:
-    """Asks a provider for the whole content of one volume.
+    """A request for the complete content of one volume.
 
     Attributes:
-        attributes: the parameters of the class, overlaid by what kubelet says of the pod.
-        secrets: the data of the pod's `nodePublishSecretRef`; None where the pod names none.
-        target_path: where the volume is mounted; only providers of the old style write there
-            themselves.
-        permission: the mode for files whose class names none.
-        current_versions: what the volume holds now. The upstream driver always sends none.
-        purpose: why; not on the wire, so that a call that came over a socket is a first mount.
+        attributes: parameters of the SecretProviderClass, overlaid with kubelet's attributes of the
+            pod.
+        secrets: data of the pod's `nodePublishSecretRef` Secret; None without one.
+        target_path: mount path of the volume. Only legacy providers write there themselves.
+        permission: permission bits for files without a mode in the SecretProviderClass.
+        current_versions: versions of the objects in the volume. The upstream driver sends none.
+        purpose: first mount or refresh. It is not on the wire: a call that arrives over a socket
+            counts as a first mount.
     """
 
     attributes: Mapping[str, str] = field(repr=False)
@@ -70,15 +70,15 @@ class MountCall:
 
 @dataclass(frozen=True, slots=True)
 class MountResult:
-    """The whole content of one volume; files that are missing here vanish from it.
+    """The complete content of one volume. Files that are not listed are removed from it.
 
     Attributes:
-        versions: at least one.
-        files: none means that the provider wrote them itself, as providers of the old style do.
-        expiries: of the objects for which the class wants a warning. The wire has no place for
-            them: a provider on a socket logs those that are near.
-        oldest_content_age: how long before the call the oldest of its content was fetched, for
-            another pod; 0 where all of it was fetched for this call. Not on the wire.
+        versions: versions of the objects, at least one.
+        files: content of the volume; none if a legacy provider wrote the files itself.
+        expiries: when objects expire, for those that have an expiry warning configured. They are
+            not on the wire: a provider behind a socket logs the warnings.
+        oldest_content_age: seconds between the fetch of the oldest cached object and this call; 0
+            if everything was fetched for this call. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
@@ -89,7 +89,7 @@ class MountResult:
 
 @dataclass(frozen=True, slots=True)
 class ProviderVersion:
-    """What a provider says of itself."""
+    """Protocol version, name and product version of a provider."""
 
     api_version: str
     runtime_name: str
@@ -97,44 +97,52 @@ class ProviderVersion:
 
 
 class Provider(Protocol):
-    """Delivers the content of volumes from one kind of vault."""
+    """Fetches the content of volumes from one kind of vault."""
 
     async def mount(self, call: MountCall) -> MountResult:
-        """Fetch everything that `call` asks for, or raise a `KeyferryError`.
+        """Fetch all objects that `call` requests. There are no partial results.
 
-        Never a partial result.
+        Raises:
+            KeyferryError: an object could not be delivered.
         """
 
     async def version(self) -> ProviderVersion:
-        """Tell the protocol and the product version."""
+        """Return the protocol version and the product version."""
 
     def restore(self) -> frozenset[str]:
-        """Take up what an earlier process held for volumes; returns their target paths.
+        """Restore leases of volumes from an earlier process.
 
-        Called once, before any other. `volume_gone` tells which of them stand no more.
+        Called once, before any other method. The driver then calls `volume_removed` for each volume
+        that no longer exists.
+
+        Returns:
+            The target paths of the volumes that have leases.
         """
 
     def volume_removed(self, target_path: str) -> None:
-        """Hear that a volume is gone for good: what was made for it alone can be given back.
+        """Revoke in the background whatever was created for this volume only.
 
-        Never fails, and waits for no vault.
+        Never raises, and does not wait for the vault.
         """
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """What is to be replaced now, by a refresh of its volume; asked every few seconds."""
+        """Return the leases that only a refresh of their volume can replace.
+
+        The driver polls this every few seconds.
+        """
 
     async def close(self) -> None:
-        """Release connections; no call comes after this."""
+        """Close connections. No method is called afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file that a mount will produce, and the names for it beside its path.
+    """A file that a mount will produce, and the names by which `secretObjects` may refer to it.
 
     Attributes:
-        path: the path inside the volume, which is always a name.
-        aliases: the object's own name in the vault, for example.
-        object_name: the object as a person would call it, for messages: `secret db-password`.
+        path: path inside the volume, which is always one of the names.
+        aliases: further names, such as the name of the object in the vault.
+        object_name: name of the object in messages, such as `secret db-password`.
     """
 
     path: str
@@ -142,14 +150,13 @@ class NamedFile:
     object_name: str
 
 
-# --- the wire form
-# --------------------------------------------------------------------------------------------------
+# --- Wire format ----------------------------------------------------------------------------------
 
 
 def encode_call(call: MountCall) -> wire.MountRequest:
-    """The request message for `call`.
+    """Encode `call` as a protocol message.
 
-    A call without secrets sends the JSON text `null`, as upstream does.
+    A call without secrets is encoded as the JSON text `null`, like upstream.
     """
     return wire.MountRequest(
         attributes=msgspec.json.encode(dict(sorted(call.attributes.items()))).decode(),
@@ -165,11 +172,11 @@ def encode_call(call: MountCall) -> wire.MountRequest:
 
 
 def decode_call(message: wire.MountRequest) -> MountCall:
-    """The call in `message`, decoded in the order attributes, secrets, permission.
+    """Decode a protocol message: first the attributes, then the secrets, then the permission.
 
     Raises:
-        RequestInvalidError: a text is not the JSON that the protocol asks for. The text itself is
-            not repeated.
+        RequestInvalidError: a field is not the JSON that the protocol requires. The message does
+            not quote it.
     """
     attributes = _decode_json(_json_strings, message.attributes, "attributes")
     return MountCall(
@@ -182,7 +189,7 @@ def decode_call(message: wire.MountRequest) -> MountCall:
 
 
 def encode_result(result: MountResult) -> wire.MountResponse:
-    """The response message for `result`."""
+    """Encode `result` as a protocol message."""
     return wire.MountResponse(
         object_version=[wire.ObjectVersion(id=v.id, version=v.version) for v in result.versions],
         files=[wire.File(path=f.path, mode=f.mode, contents=f.contents) for f in result.files],
@@ -190,28 +197,28 @@ def encode_result(result: MountResult) -> wire.MountResponse:
 
 
 def decode_result(message: wire.MountResponse, *, provider: str) -> MountResult:
-    """The result in `message`, checked in upstream's order.
+    """Decode a provider's response, with its checks in upstream's order.
 
     Source: docs/reference/upstream-provider-protocol.md#mount-response
 
     Args:
-        message: the reply of a provider.
-        provider: its name, for messages.
+        message: response of a provider.
+        provider: name of the provider, for messages.
 
     Raises:
-        ProviderReportedError: the response carries an error code, or no object version.
+        ProviderReportedError: the response has an error code, or no object version.
     """
     if message.error.code:
         raise ProviderReportedError(
             f"provider {provider!r} reported error code {message.error.code!r}",
-            f"The log of provider {provider!r} on this node says more.",
+            f"See the log of provider {provider!r} on this node.",
             code=Code.UNKNOWN,
             reason=message.error.code,
         )
     if not message.object_version:
         raise ProviderReportedError(
-            f"provider {provider!r} reported no object at all (missing object versions)",
-            "Check that the class lists at least one object.",
+            f"provider {provider!r} returned no object versions (missing object versions)",
+            "Check that the SecretProviderClass lists at least one object.",
             code=Code.UNKNOWN,
             reason="GRPCProviderError",
         )
@@ -229,10 +236,10 @@ def _decode_json(decoder: msgspec.json.Decoder[T], text: str, name: str) -> T:
     try:
         return decoder.decode(text)
     except (msgspec.DecodeError, UnicodeError):
-        # The text may hold tokens, and the decoder's message may quote it, so neither is repeated
-        # or chained.
+        # The text may contain tokens and the decoder's message may quote it: chain neither.
         problem = f"failed to unmarshal {name}, error: not a JSON object of strings"
-        raise RequestInvalidError(problem, "Whoever called the provider must send one.") from None
+        remedy = "The caller of the provider must send a JSON object of strings."
+        raise RequestInvalidError(problem, remedy) from None
 
 
 def _decode_permission(text: str) -> int:

@@ -1,4 +1,4 @@
-"""When something in a volume ends, and how near that is. [pure]"""
+"""When objects and leases of a volume expire, and how soon that is. [pure]"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ExpiryState(Enum):
-    """How near the end of an object is."""
+    """How close the expiry of an object is."""
 
     FAR = "far"
     SOON = "soon"
@@ -21,12 +21,12 @@ class ExpiryState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a delivered object ends, of which its class wants to hear some time before.
+    """When a delivered object expires, and from when on users are warned.
 
     Attributes:
-        object_name: the object as a person would call it: `secret db-password`.
+        object_name: name of the object in messages, such as `secret db-password`.
         expires_at: seconds since 1970, before the year 10000.
-        warn_before: seconds before `expires_at` from which on it is `SOON`.
+        warn_before: seconds before `expires_at` at which the state becomes `SOON`.
     """
 
     object_name: str
@@ -34,13 +34,16 @@ class Expiry:
     warn_before: float
 
     def state(self, now: float) -> ExpiryState:
-        """How near its end is at `now`, seconds since 1970."""
+        """Return how close the expiry is at `now`, in seconds since 1970."""
         if now >= self.expires_at:
             return ExpiryState.EXPIRED
         return ExpiryState.SOON if now >= self.expires_at - self.warn_before else ExpiryState.FAR
 
     def warning(self, now: float) -> str:
-        """The warning, without the remaining time, so that it reads the same until the end."""
+        """Return the warning at `now`, in seconds since 1970.
+
+        It states the date and not the remaining time, so that repeated warnings are equal.
+        """
         verb = "expired" if self.state(now) is ExpiryState.EXPIRED else "expires"
         return (
             f"{self.object_name} {verb} on "
@@ -60,11 +63,11 @@ def near_expiry_warnings(expiries: Iterable[Expiry], now: float) -> tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class ExpiringLease:
-    """What was made for a volume, ends soon, and is replaced by a refresh of the volume alone.
+    """A secret of one volume that expires soon and that only a refresh of the volume can replace.
 
     Attributes:
-        target_path: of the volume.
-        expiry: it, near its end.
+        target_path: mount path of the volume.
+        expiry: when the secret expires.
     """
 
     target_path: str

@@ -1,4 +1,4 @@
-"""The table of the built-in providers. A new provider is one folder and one row here."""
+"""The table of built-in providers. A new provider needs one package and one row here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ class ProviderRow:
     """One built-in provider.
 
     Attributes:
-        name: what `spec.provider` of a class says.
-        build: makes the provider; heavy libraries are imported only here or later.
-        named_files: tells from the parameters of a class alone which files a mount will produce and
-            by which names `secretObjects` may refer to them; raises like the mount would. Pure.
+        name: value of `spec.provider` in a SecretProviderClass.
+        build: creates the provider. Large libraries are imported here or later.
+        named_files: returns the files that a mount will produce, from the parameters of the
+            SecretProviderClass, with the names by which `secretObjects` may refer to them. It is
+            pure, and raises the errors of the mount.
     """
 
     name: str
@@ -66,5 +67,5 @@ PROVIDERS: tuple[ProviderRow, ...] = (
 
 
 def provider_names() -> tuple[str, ...]:
-    """The names of all rows, in their order."""
+    """Return the names of the built-in providers, in the order of the table."""
     return tuple(row.name for row in PROVIDERS)

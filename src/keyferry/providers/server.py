@@ -1,7 +1,7 @@
-"""The gRPC front of any built-in provider, for clusters that run another driver.
+"""Serves a built-in provider over gRPC, for clusters that run another driver.
 
-Beside the provider protocol there is the health service that upstream's providers have
-(grpc.health.v1): Check says SERVING, Watch and List are not there.
+Like upstream's providers, it also serves grpc.health.v1: Check returns SERVING. Watch and List are
+not implemented.
 
 Source: docs/reference/upstream-azure-provider.md#grpc-services
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = get_logger("provider")
 _HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
-"""HealthCheckResponse{status: SERVING}, the only answer that there is."""
+"""HealthCheckResponse{status: SERVING}, the only response of the health service."""
 _CHANNEL_OPTIONS = [
     ("grpc.default_authority", "localhost"),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -34,20 +34,20 @@ _CHANNEL_OPTIONS = [
 
 
 def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
-    """Serves `provider` as v1alpha1.CSIDriverProvider, and its health, on `server`."""
-    front = _ProviderServicer(provider)
+    """Register `provider` as v1alpha1.CSIDriverProvider, and its health service, on `server`."""
+    servicer = _ProviderServicer(provider)
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
                 "v1alpha1.CSIDriverProvider",
                 {
                     "Mount": grpc.unary_unary_rpc_method_handler(
-                        front.mount,
+                        servicer.mount,
                         request_deserializer=wire.MountRequest.FromString,
                         response_serializer=wire.MountResponse.SerializeToString,
                     ),
                     "Version": grpc.unary_unary_rpc_method_handler(
-                        front.version,
+                        servicer.version,
                         request_deserializer=wire.VersionRequest.FromString,
                         response_serializer=wire.VersionResponse.SerializeToString,
                     ),
@@ -61,11 +61,11 @@ def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
 
 
 class HealthProbe:
-    """Asks a provider for its health as others do: over its endpoint.
+    """Checks the health of a provider through its gRPC endpoint.
 
     Args:
-        address: of the endpoint, as gRPC spells it.
-        seconds: how long it may take to answer.
+        address: target name of the endpoint in gRPC's notation.
+        seconds: timeout of a check.
     """
 
     def __init__(self, address: str, seconds: float) -> None:
@@ -76,19 +76,19 @@ class HealthProbe:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         await self._channel.close()
 
     async def problem(self) -> str | None:
-        """What is wrong; None when it serves."""
+        """Return why the provider is unhealthy, or None if it is healthy."""
         check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             f"/{_HEALTH}/Check"
         )
         try:
-            answer = await check(b"", timeout=self._seconds)
+            response = await check(b"", timeout=self._seconds)
         except grpc.aio.AioRpcError as error:
-            return f"the provider does not answer ({error.code().name})"
-        return None if answer == _SERVING else "the provider does not serve"
+            return f"the provider does not respond ({error.code().name})"
+        return None if response == _SERVING else "the provider reports that it is not serving"
 
 
 async def _check_health(_: bytes, context: Context) -> bytes:
@@ -106,11 +106,11 @@ class _ProviderServicer:
             result = await self._provider.mount(decode_call(message))
             self._log_expiries(result)
             return encode_result(result)
-        except Exception as error:  # noqa: BLE001  (the edge of the process)
+        except Exception as error:  # noqa: BLE001  (process boundary)
             await abort(context, error, operation="mount")
 
     def _log_expiries(self, result: MountResult) -> None:
-        """Log what the wire has no place for."""
+        """Log expiry warnings, which the protocol cannot carry."""
         now = time.time()
         for expiry in result.expiries:
             if expiry.state(now) is not ExpiryState.FAR and self._deduplicator.should_notify(
@@ -121,7 +121,7 @@ class _ProviderServicer:
     async def version(self, _: wire.VersionRequest, context: Context) -> wire.VersionResponse:
         try:
             version = await self._provider.version()
-        except Exception as error:  # noqa: BLE001  (the edge of the process)
+        except Exception as error:  # noqa: BLE001  (process boundary)
             await abort(context, error, operation="version")
         return wire.VersionResponse(
             version=version.api_version,

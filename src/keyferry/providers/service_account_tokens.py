@@ -1,7 +1,7 @@
-"""The service-account tokens that kubelet sends along with a mount. [pure]
+"""Reads the service-account tokens that kubelet sends with a mount call. [pure]
 
-The claims of a token are read to tell identities apart and to explain a refusal. Nothing here
-decides by them whether access is granted: whoever gets the token verifies its signature.
+The claims of a token distinguish identities and explain rejected logins. They are not used to grant
+access: the receiver of the token verifies its signature.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class BoundObjectClaim(msgspec.Struct, frozen=True):
 
 
 class KubernetesClaims(msgspec.Struct, frozen=True):
-    """The claim `kubernetes.io`."""
+    """The claim `kubernetes.io`: the objects that a token is bound to."""
 
     namespace: str = ""
     pod: BoundObjectClaim = BoundObjectClaim()
@@ -29,13 +29,13 @@ class KubernetesClaims(msgspec.Struct, frozen=True):
 
 
 class ServiceAccountClaims(msgspec.Struct, frozen=True):
-    """What is read of a token; empty where it does not say.
+    """The claims of a token that are used; empty if the token lacks them.
 
     Attributes:
-        iss: the issuer.
-        sub: the subject, `system:serviceaccount:NAMESPACE:NAME`.
-        exp: when it ends, in seconds since 1970.
-        kubernetes: the objects that it is bound to.
+        iss: issuer.
+        sub: subject, `system:serviceaccount:NAMESPACE:NAME`.
+        exp: expiry in seconds since 1970.
+        kubernetes: objects that the token is bound to.
     """
 
     iss: str = ""
@@ -50,9 +50,12 @@ class _TokenEntry(msgspec.Struct, rename="camel"):
 
 
 def parse_tokens(attribute: str) -> dict[str, str] | None:
-    """Audience -> token, out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
+    """Parse the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
 
-    None when the text is not kubelet's JSON. It holds tokens, so no part of it is ever quoted.
+    The text contains tokens, so no message may quote it.
+
+    Returns:
+        The tokens by audience; None if the text is not kubelet's JSON.
     """
     try:
         entries = msgspec.json.decode(attribute, type=dict[str, _TokenEntry])
@@ -62,7 +65,7 @@ def parse_tokens(attribute: str) -> dict[str, str] | None:
 
 
 def read_claims(token: str) -> ServiceAccountClaims:
-    """The claims of a JWT, unverified; empty ones where it is none."""
+    """Return the claims of a JWT without verifying them; empty claims if it is not a JWT."""
     payload = token.split(".")[1] if token.count(".") == 2 else ""
     try:
         return msgspec.json.decode(decode_base64url(payload), type=ServiceAccountClaims)
@@ -71,5 +74,5 @@ def read_claims(token: str) -> ServiceAccountClaims:
 
 
 def subject_of(*, namespace: str, service_account: str) -> str:
-    """The claim `sub` of the tokens of a service account."""
+    """Return the claim `sub` of a service account's tokens."""
     return f"system:serviceaccount:{namespace}:{service_account}"

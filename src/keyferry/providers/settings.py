@@ -1,6 +1,6 @@
-"""What the built-in providers can be told by flags. [pure]
+"""Settings of the built-in providers, from flags and environment variables. [pure]
 
-A provider reads what concerns it and ignores the rest.
+Each provider reads the settings that apply to it and ignores the rest.
 
 Source: docs/reference/upstream-azure-provider.md#identity-binding
 Source: docs/reference/upstream-azure-provider.md#clouds
@@ -22,99 +22,102 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TlsLayer:
-    """What one place says about TLS: the environment, the flags or a class; "" for nothing."""
+    """TLS settings from one place: the environment, the flags or a SecretProviderClass.
+
+    "" means that the setting is not set there.
+    """
 
     ca_file: str = ""
-    """PEM certificates to trust; counts before `ca_pem`, and that before `ca_folder`."""
+    """File with trusted CA certificates in PEM; takes precedence over `ca_pem` and `ca_folder`."""
     ca_pem: str = field(default="", repr=False)
-    """The same as text."""
+    """Trusted CA certificates in PEM; takes precedence over `ca_folder`."""
     ca_folder: str = ""
-    """A folder of such files, walked whole."""
+    """Directory with files of CA certificates in PEM, searched recursively."""
     server_name: str = ""
-    """Sent as SNI, and what the certificate must be for."""
+    """Name that is sent as SNI and expected in the server certificate."""
     client_cert: str = ""
-    """File of the client's certificate."""
+    """File with the client certificate."""
     client_key: str = ""
-    """File of its key."""
+    """File with the private key of the client certificate."""
     skip_verify: bool = False
     """Whether the vault's certificate is not verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
-    """The settings of one of the two providers, for classes that do not say."""
+    """Settings of the Vault or the OpenBao provider; defaults for SecretProviderClasses."""
 
     address: str = "https://127.0.0.1:8200"
-    """Of the vault."""
+    """Address of the vault."""
     agent_address: str = ""
-    """Of an agent that all requests go through, whatever a class says; "" for none."""
+    """Address of an agent that receives all requests, regardless of `address`; "" for none."""
     namespace: str = ""
-    """Sent along; "" for the root."""
+    """Namespace of the vault; "" for the root namespace."""
     auth_mount: str = "kubernetes"
-    """The path of the auth method."""
+    """Path of the auth method."""
     tls: tuple[TlsLayer, ...] = ()
-    """Environment and flags, in this order."""
+    """TLS settings of the environment and of the flags, in this order."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Further headers of every request."""
+    """Further headers of each request."""
     follow_redirects: bool = True
     """Whether one redirect is followed."""
     proxy: str = ""
-    """Of HTTP, for vaults alone; "" for those of the environment."""
+    """URL of an HTTP proxy for vaults only; "" to use HTTPS_PROXY and HTTP_PROXY."""
     limits: CallLimits = field(default_factory=CallLimits)
-    """Of the calls to its vaults."""
+    """Rate limit, retries and timeout of requests to a vault."""
     max_sessions: int = 1000
-    """So many logins are kept; 0 for none."""
+    """Maximum number of cached logins; 0 to cache none."""
     kubernetes_url: str = ""
-    """The API of the cluster that this process runs in; "" outside of one."""
+    """URL of the Kubernetes API; "" if the process does not run in a cluster."""
     service_account_folder: str = "/var/run/secrets/kubernetes.io/serviceaccount"
-    """Where token and namespace of this process are, and the CA of that API."""
+    """Directory with the token, the namespace and the API's CA of this process."""
     create_pod_tokens: bool = False
-    """Whether that API is to make the tokens which kubelet did not send."""
+    """Whether to request the tokens that kubelet did not send from the Kubernetes API."""
     hmac_secret: str = ""
-    """The Secret in the namespace of this process that holds the key of versions; "" for none."""
+    """Secret with the HMAC key for object versions, in this process's namespace; "" for none."""
     hmac_key_file: str = ""
-    """The file with the key of versions of this node, where there is no Secret; "" for none."""
+    """File with this node's HMAC key for object versions, used without a Secret; "" for none."""
     renew_leases: bool = True
     """Whether leases are renewed between mounts."""
     lease_idle_seconds: float | None = None
-    """Seconds for which they are, at the least, though no volume asks for them; None where somebody
-    tells when volumes go, and they are until then."""
+    """Minimum time without a mount call after which a volume counts as removed; None if the driver
+    reports removed volumes."""
     lease_folder: str = ""
-    """The folder, in memory, where leases are kept for the next process; "" for none."""
+    """Directory on a tmpfs in which leases survive a restart of the process; "" for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """The settings of all built-in providers of one process."""
+    """Settings of all built-in providers of one process."""
 
     construct_pem_chain: bool = True
-    """Whether the certificates of a PEM bundle are put in order, the leaf first."""
+    """Whether certificates of a PEM bundle are sorted, leaf first."""
     separate_files: bool = False
-    """Whether certificate and key of a secret are also written as two files, .crt and .key."""
+    """Whether a certificate and its key are also written as two files, .crt and .key."""
     cloud_name: str = "AzurePublicCloud"
-    """The cloud of classes that name none."""
+    """Azure cloud for SecretProviderClasses that name none."""
     token_proxy_url: str = ""
-    """Where AKS identity bindings exchange tokens; "" is the API server of this cluster."""
+    """Token exchange endpoint of AKS identity bindings; "" for the cluster's API server."""
     sni_name: str = ""
-    """The TLS server name of the token proxy; "" is found out from its certificate."""
+    """TLS server name of the token proxy; "" to take it from the proxy's certificate."""
     vault: VaultSettings = field(default_factory=VaultSettings)
     """HashiCorp Vault."""
     openbao: VaultSettings = field(default_factory=VaultSettings)
     """OpenBao."""
 
 
-# --- What every built-in provider is made of ------------------------------------------------------
+# --- Dependencies of built-in providers -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderDependencies:
-    """The parts that the composition root has for a provider.
+    """The objects from which a built-in provider is created.
 
     Attributes:
-        https: how its connections are made.
-        settings: what it is told.
-        fetcher: how it spares the vaults; one for all providers of the process.
-        metrics: what is counted; None where nobody looks.
+        https: settings of HTTPS connections.
+        settings: settings of the providers.
+        fetcher: cache and rate limits, shared by all providers of the process.
+        metrics: metrics to update; None for none.
     """
 
     https: HttpsSettings

@@ -1,6 +1,6 @@
-"""A path of the Vault API, as a class may write it. [pure]
+"""Parses the `secretPath` of an object into a path of the Vault API. [pure]
 
-With or without `/v1/`, with or without a query, lexically cleaned.
+The `/v1/` prefix and a query are optional. The path is normalized lexically.
 
 Source: docs/reference/upstream-vault-provider.md#api-path
 """
@@ -14,11 +14,11 @@ from urllib.parse import quote, unquote_plus, urlencode
 
 @dataclass(frozen=True, slots=True)
 class ApiPath:
-    """A path and a query.
+    """A path of the Vault API with its query.
 
     Attributes:
-        path: what follows `/v1/`, clean: `secret/data/db`.
-        query: encoded, sorted by key; "" for none.
+        path: normalized path after `/v1/`, such as `secret/data/db`.
+        query: encoded query, sorted by key; "" for none.
     """
 
     path: str
@@ -26,29 +26,29 @@ class ApiPath:
 
     @property
     def encoded(self) -> str:
-        """As it stands in a URL, the query included: `/v1/secret/data/db?version=3`."""
+        """The path and query of the URL, such as `/v1/secret/data/db?version=3`."""
         path = "/v1/" + quote(self.path, safe="/:@!$&'()*+,;=~-._")
         return f"{path}?{self.query}" if self.query else path
 
     def with_path(self, path: str) -> ApiPath:
-        """Another path with the same query."""
+        """Return a copy with another path and the same query."""
         return ApiPath(path, self.query)
 
     def __str__(self) -> str:
-        """As a policy names it, and as a person reads it."""
-        shown = "".join(char if char.isprintable() else "?" for char in self.path)
-        return shown if len(shown) <= 200 else shown[:200] + "..."
+        """Return the path as policies and messages show it, without the query."""
+        printable = "".join(char if char.isprintable() else "?" for char in self.path)
+        return printable if len(printable) <= 200 else printable[:200] + "..."
 
 
 def parse_api_path(text: str) -> ApiPath:
-    """The path that `text` means.
+    """Parse a `secretPath`.
 
     Raises:
-        ValueError: it cannot be sent; the text says why, as the end of "secretPath ...".
+        ValueError: the path cannot be sent; the text completes "secretPath ...".
     """
     path, _, query = text.partition("?")
     if any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
-        raise ValueError("holds a control character")
+        raise ValueError("contains a control character")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -57,13 +57,13 @@ def parse_api_path(text: str) -> ApiPath:
 
 
 def _normalize(path: str) -> str:
-    """What follows `/v1/`: `x`, `/x`, `v1/x` and `/v1/x` are the same."""
-    whole = "/" + path.removeprefix("/")
-    whole = whole if whole.startswith("/v1/") else "/v1" + whole
-    clean = posixpath.normpath(whole)
-    if not clean.startswith("/v1/"):
-        raise ValueError("leads out of the API with '..', or is empty")
-    return clean.removeprefix("/v1/")
+    """Return the path after `/v1/`. `x`, `/x`, `v1/x` and `/v1/x` all mean `x`."""
+    absolute = "/" + path.removeprefix("/")
+    absolute = absolute if absolute.startswith("/v1/") else "/v1" + absolute
+    normalized = posixpath.normpath(absolute)
+    if not normalized.startswith("/v1/"):
+        raise ValueError("is empty, or leaves the API with '..'")
+    return normalized.removeprefix("/v1/")
 
 
 def _encoded_query(query: str) -> str:
@@ -72,20 +72,20 @@ def _encoded_query(query: str) -> str:
         if not part:
             continue
         if ";" in part:
-            raise ValueError("has a ';' in its query")
+            raise ValueError("contains a ';' in its query")
         name, _, value = part.partition("=")
         pairs.append((_decoded(name), _decoded(value)))
     return urlencode(sorted(pairs, key=lambda pair: pair[0]))
 
 
 def _decoded(text: str) -> str:
-    at = text.find("%")
-    while at >= 0:
-        digits = text[at + 1 : at + 3]
+    index = text.find("%")
+    while index >= 0:
+        digits = text[index + 1 : index + 3]
         if len(digits) < 2 or any(char not in "0123456789abcdefABCDEF" for char in digits):
-            raise ValueError("has a bad percent escape in its query")
-        at = text.find("%", at + 3)
+            raise ValueError("contains an invalid percent escape in its query")
+        index = text.find("%", index + 3)
     try:
         return unquote_plus(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("has bytes in its query that are not UTF-8") from None
+        raise ValueError("contains bytes in its query that are not valid UTF-8") from None

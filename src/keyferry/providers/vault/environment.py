@@ -1,7 +1,7 @@
-"""What the environment variables of Vault and OpenBao say. [pure]
+"""Reads the environment variables of Vault and OpenBao. [pure]
 
-A variable of the stronger prefix counts even if it is empty. Those that would give every pod the
-same token, or wrap every answer, are not heard.
+A variable with the preferred prefix takes precedence even if it is empty. Variables that would give
+every pod the same token, or wrap every response, are ignored.
 
 Source: docs/reference/upstream-vault-provider.md#environment-variables
 Source: docs/reference/upstream-vault-provider.md#openbao
@@ -26,38 +26,39 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.product import Product
 
 _USE_FILES_INSTEAD = (
-    "a private key does not belong in the environment, where every child and every dump of the "
-    "process has it. Unset both, and name files by ..._CLIENT_CERT and ..._CLIENT_KEY"
+    "a private key in the environment is exposed to all child processes and process dumps. Unset "
+    "both, and set ..._CLIENT_CERT and ..._CLIENT_KEY to files"
 )
 IGNORED_VARIABLES: Mapping[str, str] = {
-    "TOKEN": "every pod would read with it. Unset it; for one pod, set vaultAuthMethod of its "
-    "class to token, with the token in a Secret of the pod (nodePublishSecretRef)",
-    "WRAP_TTL": "answers would be wrapped, and no file would hold its secret. Unset it",
-    "SRV_LOOKUP": "SRV records are not looked up. Unset it, and write host and port into the "
+    "TOKEN": "every pod would read secrets with this token. Unset it; to use a token for one pod, "
+    "set vaultAuthMethod: token in its SecretProviderClass and put the token into a Secret "
+    "(nodePublishSecretRef)",
+    "WRAP_TTL": "responses would be wrapped, and files would not contain their secrets. Unset it",
+    "SRV_LOOKUP": "SRV records are not supported. Unset it, and write host and port into the "
     "address, such as https://vault.example.com:8200",
     "CLIENT_CERT_BYTES": _USE_FILES_INSTEAD,
     "CLIENT_KEY_BYTES": _USE_FILES_INSTEAD,
 }
-"""The variables that have no effect, without their prefix: why, and what to do."""
+"""Variables that have no effect, without their prefix: the reason, and what to do."""
 MAX_CALL_SECONDS = 120.0
-"""Kubelet gives a mount no more, so this is how long without a limit is."""
+"""Timeout that "no limit" means: kubelet cancels a mount after this time."""
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(?::([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What was found.
+    """The settings from environment variables.
 
     Attributes:
-        address: of the vault; "" where none is named.
-        agent_address: of an agent that takes all requests.
-        namespace: sent along.
-        tls: the layer below the flags.
-        headers: of every request.
+        address: address of the vault; "" if not set.
+        agent_address: address of an agent that receives all requests; "" for none.
+        namespace: namespace of the vault.
+        tls: TLS settings; flags take precedence over them.
+        headers: further headers of each request.
         follow_redirects: whether one redirect is followed.
-        proxy: of HTTP.
-        limits: of the calls.
-        ignored: the variables that are set without effect: why, and what to do.
+        proxy: URL of an HTTP proxy.
+        limits: rate limit, retries and timeout of requests.
+        ignored: variables that are set but have no effect, as (name, reason and remedy).
     """
 
     address: str = ""
@@ -77,7 +78,7 @@ class _Variables:
         self._prefixes = product.env_prefixes
 
     def name(self, suffix: str) -> str:
-        """The variable that counts; the weakest one where none is set."""
+        """Return the name of the variable that takes effect; the last spelling if none is set."""
         names = [prefix + suffix for prefix in self._prefixes]
         return next((name for name in names if name in self._environ), names[-1])
 
@@ -89,45 +90,45 @@ class _Variables:
         value = parse_boolean(text) if text else False
         if value is None:
             raise _variable_error(
-                self.name(suffix), "is neither true nor false", "Write true or false."
+                self.name(suffix), "is neither true nor false", "Set it to true or false."
             )
         return value
 
 
 def read_environment(environ: Mapping[str, str], product: Product) -> Environment:
-    """What the variables of a product say.
+    """Read the environment variables of a product.
 
     Args:
-        environ: all variables.
-        product: which ones count.
+        environ: all environment variables.
+        product: selects the prefixes of its variables.
 
     Raises:
-        PlatformError: one cannot be understood; its value is not repeated.
+        PlatformError: a variable is invalid. The message does not quote its value.
     """
-    found = _Variables(environ, product)
+    variables = _Variables(environ, product)
     for suffix in ("ADDR", "AGENT_ADDR"):
-        _check_address(found.name(suffix), found.text(suffix))
+        _check_address(variables.name(suffix), variables.text(suffix))
     return Environment(
-        address=found.text("ADDR"),
-        agent_address=found.text("AGENT_ADDR"),
-        namespace=found.text("NAMESPACE"),
+        address=variables.text("ADDR"),
+        agent_address=variables.text("AGENT_ADDR"),
+        namespace=variables.text("NAMESPACE"),
         tls=TlsLayer(
-            ca_file=found.text("CACERT"),
-            ca_pem=found.text("CACERT_BYTES"),
-            ca_folder=found.text("CAPATH"),
-            server_name=found.text("TLS_SERVER_NAME"),
-            client_cert=found.text("CLIENT_CERT"),
-            client_key=found.text("CLIENT_KEY"),
-            skip_verify=found.boolean("SKIP_VERIFY"),
+            ca_file=variables.text("CACERT"),
+            ca_pem=variables.text("CACERT_BYTES"),
+            ca_folder=variables.text("CAPATH"),
+            server_name=variables.text("TLS_SERVER_NAME"),
+            client_cert=variables.text("CLIENT_CERT"),
+            client_key=variables.text("CLIENT_KEY"),
+            skip_verify=variables.boolean("SKIP_VERIFY"),
         ),
-        headers=_headers(found) if product.env_prefixes == ("VAULT_",) else (),
-        follow_redirects=not found.boolean("DISABLE_REDIRECTS"),
-        proxy=found.text("PROXY_ADDR") or found.text("HTTP_PROXY"),
-        limits=_call_limits(found),
+        headers=_headers(variables) if product.env_prefixes == ("VAULT_",) else (),
+        follow_redirects=not variables.boolean("DISABLE_REDIRECTS"),
+        proxy=variables.text("PROXY_ADDR") or variables.text("HTTP_PROXY"),
+        limits=_call_limits(variables),
         ignored=tuple(
-            (found.name(suffix), why)
-            for suffix, why in IGNORED_VARIABLES.items()
-            if (found.boolean(suffix) if suffix == "SRV_LOOKUP" else found.text(suffix))
+            (variables.name(suffix), reason)
+            for suffix, reason in IGNORED_VARIABLES.items()
+            if (variables.boolean(suffix) if suffix == "SRV_LOOKUP" else variables.text(suffix))
         ),
     )
 
@@ -136,7 +137,7 @@ def _check_address(name: str, text: str) -> None:
     try:
         parse_address(text or "https://unset")
     except ValueError as error:
-        remedy = "Write it as https://vault.example.com:8200 or unix:///path."
+        remedy = "Set it to an address such as https://vault.example.com:8200 or unix:///path."
         raise _variable_error(name, str(error), remedy) from None
 
 
@@ -145,7 +146,9 @@ def _call_limits(variables: _Variables) -> CallLimits:
     retries = variables.text("MAX_RETRIES")
     if retries and not re.fullmatch("[0-9]{1,9}", retries):
         raise _variable_error(
-            variables.name("MAX_RETRIES"), "is no whole number", "Write 2, or 0 for none."
+            variables.name("MAX_RETRIES"),
+            "is not a whole number",
+            "Set it to a number of retries, such as 2, or 0 for none.",
         )
     return CallLimits(
         qps=rate,
@@ -156,18 +159,19 @@ def _call_limits(variables: _Variables) -> CallLimits:
 
 
 def _rate_and_burst(variables: _Variables) -> tuple[float, int] | tuple[None, None]:
-    """Rate and burst; without a burst as many at once as in one second."""
+    """Parse QPS and burst. Without a burst, the burst is the number of requests per second."""
     text, name = variables.text("RATE_LIMIT"), variables.name("RATE_LIMIT")
     if not text:
         return None, None
     parts = _RATE.fullmatch(text)
     if parts is None:
-        remedy = "Write calls a second, such as 100, or with those at once: 100:200."
+        remedy = "Set it to requests per second, such as 100, or with a burst: 100:200."
         raise _variable_error(name, "is neither a rate nor rate:burst", remedy)
     rate = float(parts[1])
     burst = max(int(rate), 1) if parts[2] is None else int(parts[2])
     if not rate or not burst:
-        raise _variable_error(name, "lets no call pass", "Write numbers above 0, or unset it.")
+        remedy = "Set it to numbers greater than 0, or unset it."
+        raise _variable_error(name, "allows no requests", remedy)
     return rate, burst
 
 
@@ -179,10 +183,10 @@ def _timeout_seconds(variables: _Variables) -> float | None:
         seconds = float(text) if re.fullmatch("[0-9]{1,9}", text) else parse_duration(text)
     except ValueError:
         raise _variable_error(
-            name, "is no duration", "Write 60s, 2m, or a number of seconds."
+            name, "is not a valid duration", "Set it to 60s, 2m or a number of seconds."
         ) from None
     if seconds < 0:
-        raise _variable_error(name, "is less than nothing", "Write 60s, 2m, or 0 for no limit.")
+        raise _variable_error(name, "is negative", "Set it to 60s, 2m, or 0 for no limit.")
     return seconds or MAX_CALL_SECONDS
 
 
@@ -196,14 +200,15 @@ def _headers(variables: _Variables) -> tuple[tuple[str, str], ...]:
     except NotJsonError:
         document = None
     if not isinstance(document, dict):
-        raise _variable_error(name, "is not a JSON object", 'Write {"Name": "value"}.')
+        raise _variable_error(name, "is not a JSON object", 'Set it to {"Name": "value"}.')
     for key, value in document.items():
         if type(value) is not str or not _is_header(key, value):
             raise _variable_error(
-                name, "holds a header that cannot be sent", 'Write {"Name": "value"}.'
+                name, "contains an invalid header", 'Set it to {"Name": "value"}.'
             )
         if key.lower().startswith("x-vault-"):
-            raise _variable_error(name, "names a header of the vault's own", "Remove X-Vault-...")
+            remedy = "Remove the header X-Vault-..."
+            raise _variable_error(name, "contains a header that is reserved for Vault", remedy)
     return tuple((key, str(value)) for key, value in document.items())
 
 

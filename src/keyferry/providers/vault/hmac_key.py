@@ -1,8 +1,9 @@
-"""THE STORY of the key that versions are made with: in the Secret, else of this node. Never none.
+"""The HMAC key for object versions: from a Secret, else from a file of this node.
 
-Upstream reads the Secret with each mount. Here the pods that start together read it once, a refresh
-takes what was read a minute ago, and whoever is refused asks seldom. A mount neither fails nor
-waits long for it: what was read last goes on to count.
+Upstream reads the Secret in every mount. Here pods that start together read it once, a refresh uses
+a key that is up to a minute old, and a denied read is retried rarely. A mount never fails because
+of the key and waits at most `LOAD_TIMEOUT_SECONDS` for it: if the Secret cannot be read, the last
+key remains in use.
 
 Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
@@ -25,90 +26,98 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
 
 KEY_BYTES = 32
+"""Length of the keys that Keyferry creates."""
 
 
 def load_or_create_key(path: Path) -> bytes:
-    """The key in a file, which is made with a random one where there is none.
+    """Return the key in a file; create the file with a random key if it does not exist.
 
-    Its folder may belong to others, such as /tmp: so a link, a file of another user and one that
-    others may read are refused, and left as they are. Of several processes that make it at the same
-    time the first one counts for all.
+    The directory may belong to another user, such as /tmp. A symbolic link, a file of another user
+    and a file that others can access are therefore rejected and not changed. If several processes
+    create the file at the same time, all use the first one.
 
     Raises:
-        PlatformError: the file cannot be used or made.
+        PlatformError: the file cannot be used or created.
     """
     try:
-        found = _read_key_file(path)
-        if found is None:
+        key = _read_key_file(path)
+        if key is None:
             _create_key_file(path)
-            found = _read_key_file(path)
+            key = _read_key_file(path)
     except OSError as error:
         raise _key_file_error(path, error.strerror or "it cannot be read") from error
-    if found is None:
-        raise _key_file_error(path, "it was removed at once")
-    return found
+    if key is None:
+        raise _key_file_error(path, "it was deleted right after its creation")
+    return key
 
 
 def _read_key_file(path: Path) -> bytes | None:
-    """The key; None where there is no file."""
+    """Return the key, or None if the file does not exist."""
     try:
         key = read_private_file(path, max_bytes=KEY_BYTES)
     except FileNotFoundError:
         return None
     if len(key) != KEY_BYTES:
-        raise _key_file_error(path, f"it does not hold {KEY_BYTES} bytes")
+        raise _key_file_error(path, f"it is smaller than {KEY_BYTES} bytes")
     return key
 
 
 def _create_key_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Another process may have created it first; its key counts.
+    # If another process creates the file first, its key is used.
     with suppress(FileExistsError):
         write_private_file(path, secrets.token_bytes(KEY_BYTES), replace=False)
 
 
 def _key_file_error(path: Path, problem: str) -> PlatformError:
     return PlatformError(
-        f"the key of versions in {path} cannot be used: {problem}",
-        "Remove the file, and let the folder belong to the user of Keyferry; it is made anew.",
+        f"the HMAC key file {path} cannot be used: {problem}",
+        "Delete the file and make Keyferry's user the owner of its directory; Keyferry creates the "
+        "file again.",
         stage=Stage.STORE,
     )
 
 
 LOAD_TIMEOUT_SECONDS = 2.0
-"""So long a mount waits for the Secret, at the most."""
+"""Maximum time that a mount waits for the Secret."""
 FIRST_MOUNT_MAX_AGE_SECONDS = 1.0
-"""A pod that starts takes a key that was read so long ago."""
+"""Maximum age of a key for the first mount of a pod."""
 REFRESH_MAX_AGE_SECONDS = 60.0
-"""A refresh does."""
+"""Maximum age of a key for a refresh."""
 UNAVAILABLE_RETRY_SECONDS = 30.0
-"""An API that did not answer is left alone so long."""
+"""Delay before the Secret is read again after the API did not respond."""
 DENIED_RETRY_SECONDS = 300.0
-"""One that refuses, likewise."""
+"""Delay before the Secret is read again after access was denied."""
 
 _log = get_logger("vault")
 
 
 class HmacKeySource(Protocol):
-    """Where nodes have a key in common."""
+    """A store of the key that all nodes share."""
 
     async def load(self) -> bytes:
-        """The key.
+        """Return the shared key.
 
         Raises:
-            PlatformError: it cannot be had until somebody does something about it.
-            KeyferryError: it cannot be had now.
+            PlatformError: the key is unavailable until an operator acts.
+            KeyferryError: the key is temporarily unavailable.
         """
 
 
 class HmacKey:
-    """The key of one provider.
+    """The HMAC key of one provider.
+
+    It uses the first available of:
+
+    1. the shared key that was read last from `source`;
+    2. the key of this node, from `file`;
+    3. a random key of this process.
 
     Args:
-        provider: its name, for the log.
-        source: where nodes have a key in common; None for nowhere.
-        file: the key of this node; None for one of this process.
-        clock: how time passes.
+        provider: name of the provider, for the log.
+        source: store of the key that all nodes share; None for none.
+        file: file with the key of this node; None to use a key of this process.
+        clock: source of the current time.
     """
 
     def __init__(
@@ -126,7 +135,7 @@ class HmacKey:
         self._logged_problem = ""
 
     def refresh_in_background(self, purpose: Purpose) -> None:
-        """A mount has begun: look whether the key has changed, if it is time to."""
+        """Start to load the shared key, unless it is recent enough for a mount of `purpose`."""
         if self._source is None or self._loading is not None:
             return
         if self._clock.monotonic() >= self._next_load[purpose]:
@@ -134,7 +143,7 @@ class HmacKey:
             self._loading.add_done_callback(self._load_done)
 
     async def get(self) -> bytes:
-        """The key, when a look that is under way has ended; raises nothing."""
+        """Wait for a load in flight and return the key. Never raises."""
         if self._loading is not None:
             await asyncio.wait((self._loading,))
         if self._shared_key is not None:
@@ -145,7 +154,7 @@ class HmacKey:
         return self._node_key
 
     async def close(self) -> None:
-        """Look no further."""
+        """Cancel a load in flight."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.wait((self._loading,))
@@ -156,7 +165,7 @@ class HmacKey:
                 self._shared_key = await source.load()
         except TimeoutError:
             self._schedule_load(UNAVAILABLE_RETRY_SECONDS, UNAVAILABLE_RETRY_SECONDS)
-            self._log_problem("the Kubernetes API does not answer in time", "")
+            self._log_problem("the Kubernetes API did not respond in time", "")
         except KeyferryError as error:
             seconds = (
                 DENIED_RETRY_SECONDS
@@ -173,29 +182,29 @@ class HmacKey:
         self._loading = None
 
     def _schedule_load(self, first: float, refresh: float) -> None:
-        """Look again after so many seconds."""
+        """Set the delays in seconds after which a first mount and a refresh load the key again."""
         now = self._clock.monotonic()
         self._next_load = {Purpose.FIRST: now + first, Purpose.REFRESH: now + refresh}
 
     def _log_problem(self, problem: str, remedy: str) -> None:
-        """Log what keeps us from the Secret, once as long as it lasts."""
+        """Log why the shared key cannot be read, once per problem."""
         if problem != self._logged_problem:
             self._logged_problem = problem
-            kept = "of this node" if self._shared_key is None else "that was read last"
+            used = "the HMAC key of this node" if self._shared_key is None else "the last HMAC key"
             _log.warning(
-                f"versions of objects are made with the key {kept}",
+                f"cannot read the Secret with the HMAC key; object versions use {used}",
                 provider=self._provider,
                 error=f"{problem}. {remedy}".strip(),
             )
 
     async def _load_node_key(self) -> bytes:
-        """The key of this node; where its file cannot be used, of this process."""
+        """Return the key of this node, or a key of this process if the file cannot be used."""
         if self._file is not None:
             try:
                 return await asyncio.to_thread(load_or_create_key, self._file)
             except PlatformError as error:
                 _log.warning(
-                    "versions of objects are others after each start of this process",
+                    "object versions will change on restart: HMAC key file unusable",
                     provider=self._provider,
                     error=str(error),
                 )

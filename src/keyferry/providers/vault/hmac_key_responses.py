@@ -1,4 +1,4 @@
-"""What the Kubernetes API says about the Secret that holds the key of versions. [pure]
+"""Encodes and decodes API requests for the Secret with the HMAC key for object versions. [pure]
 
 Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
@@ -11,19 +11,19 @@ from keyferry.errors import PlatformError, Stage
 from keyferry.formats.go_json import NotJsonError, read_json, write_json
 
 DATA_KEY = "key"
-"""Of the data of the Secret."""
+"""Key in the data of the Secret."""
 
 
 def parse_key(status: int, body: bytes, secret: str) -> bytes | None:
-    """The key in the answer to a GET; None where there is no such Secret.
+    """Return the HMAC key from the response to a GET; None if the Secret does not exist.
 
     Args:
-        status: of HTTP.
-        body: of a success it holds the key.
-        secret: its namespace and name, for messages.
+        status: HTTP status.
+        body: response body.
+        secret: namespace and name of the Secret, for messages.
 
     Raises:
-        PlatformError: there is no right to it, or it holds no key.
+        PlatformError: reading the Secret is not permitted, or the Secret has no key.
     """
     if status == 404:
         return None
@@ -41,19 +41,24 @@ def parse_key(status: int, body: bytes, secret: str) -> bytes | None:
         key = b""
     if not key:
         raise PlatformError(
-            f"Secret {secret} holds no key of versions: its data have no '{DATA_KEY}', or "
-            "an empty one",
-            "Delete it, and Keyferry makes it anew where it may; or make it with 32 random bytes.",
+            f"Secret {secret} has no HMAC key for object versions: '{DATA_KEY}' is missing from "
+            "its data, empty, or not base64",
+            "Delete the Secret; Keyferry creates it again if permitted. Or create it with 32 "
+            "random bytes.",
             stage=Stage.STORE,
         )
     return key
 
 
 def was_created(status: int, secret: str) -> bool:
-    """Whether a POST made the Secret; not so if another node came first.
+    """Return whether a POST created the Secret; False if it exists, created by another node.
+
+    Args:
+        status: HTTP status.
+        secret: namespace and name of the Secret, for messages.
 
     Raises:
-        PlatformError: there is no right to make it.
+        PlatformError: creating the Secret is not permitted.
     """
     if status == 409:
         return False
@@ -63,7 +68,7 @@ def was_created(status: int, secret: str) -> bool:
 
 
 def secret_manifest(name: str, namespace: str, key: bytes) -> bytes:
-    """What a POST sends."""
+    """Return the JSON manifest of the Secret for a POST."""
     return write_json(
         {
             "apiVersion": "v1",
@@ -80,18 +85,20 @@ def _api_error(status: int, verb: str, secret: str) -> PlatformError:
     match status, verb:
         case ((401 | 403), "create"):
             remedy = (
-                f"Make it once: head -c 32 /dev/urandom | kubectl create secret generic {name} "
-                f"--namespace {namespace} --from-file=key=/dev/stdin; or give the right to create "
-                "Secrets there (of the chart: versionHmac.create: true)."
+                f"Create it once: head -c 32 /dev/urandom | kubectl create secret generic {name} "
+                f"--namespace {namespace} --from-file=key=/dev/stdin; or permit Keyferry to create "
+                "Secrets there (chart: versionHmac.create: true)."
             )
         case ((401 | 403), _):
             remedy = (
-                "Give the service account of Keyferry the right to get this Secret (of the chart: "
+                "Permit the service account of Keyferry to get this Secret (chart: "
                 "versionHmac.enabled: true)."
             )
         case _:
-            remedy = "Look at the log of the Kubernetes API."
-    problem = f"there is no Secret {secret}, and" if verb == "create" else f"Secret {secret}:"
+            remedy = "See the log of the Kubernetes API server."
+    problem = f"Secret {secret} is missing, and" if verb == "create" else f"Secret {secret}:"
     return PlatformError(
-        f"{problem} the Kubernetes API refuses to {verb} it ({status})", remedy, stage=Stage.STORE
+        f"{problem} the Kubernetes API rejected the request to {verb} it ({status})",
+        remedy,
+        stage=Stage.STORE,
     )

@@ -1,6 +1,6 @@
-"""The Kubernetes Secret that holds the key of versions: read, or made by whoever comes first.
+"""Reads the HMAC key for object versions from a Kubernetes Secret, or creates the Secret.
 
-All nodes have the same key by it, and so the same versions.
+The Secret gives all nodes the same key, and therefore the same versions.
 
 Source: docs/reference/upstream-vault-provider.md#hmac-key
 """
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from keyferry.errors import PlatformError, Stage
+from keyferry.providers.vault.hmac_key import KEY_BYTES
 from keyferry.providers.vault.hmac_key_responses import parse_key, secret_manifest, was_created
 from keyferry.providers.vault.http.client import VaultRequest
 
 if TYPE_CHECKING:
     from keyferry.providers.vault.http.kubernetes_api import KubernetesApi
 
-KEY_BYTES = 32
 _ATTEMPTS = 2
-"""The second one finds what another node has made during the first."""
+"""The second attempt reads the Secret that another node created during the first."""
 
 
 class HmacKeySecret:
-    """Gets the key.
+    """Implements `HmacKeySource` with a Kubernetes Secret.
 
     Args:
         api: the Kubernetes API.
-        name: of the Secret, which is in the namespace of this process.
+        name: name of the Secret, in the namespace of this process.
     """
 
     def __init__(self, api: KubernetesApi, name: str) -> None:
@@ -36,30 +36,29 @@ class HmacKeySecret:
         self._name = name
 
     async def load(self) -> bytes:
-        """The key in the Secret, which is made with a random one where there is none.
+        """Return the key of the Secret; create the Secret with a random key if it is missing.
 
         Raises:
-            PlatformError: there is no right to it, or what is there is no key.
-            KeyferryError: the API does not answer.
+            PlatformError: access is denied, or the Secret has no key.
+            KeyferryError: the API does not respond.
         """
         namespace = await self._api.namespace()
         secret = f"{namespace}/{self._name}"
         folder = f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets"
         path = f"{folder}/{quote(self._name, safe='')}"
         for _ in range(_ATTEMPTS):
-            reply = await self._api.send(VaultRequest(path, f"read Secret {secret}"))
-            found = parse_key(reply.status, reply.body, secret)
-            if found is not None:
-                return found
-            new = secrets.token_bytes(KEY_BYTES)
-            # Sent twice it is no harm: the second time it is there already.
-            request = VaultRequest(
-                folder, f"make Secret {secret}", "POST", secret_manifest(self._name, namespace, new)
-            )
+            response = await self._api.send(VaultRequest(path, f"read Secret {secret}"))
+            key = parse_key(response.status, response.body, secret)
+            if key is not None:
+                return key
+            key = secrets.token_bytes(KEY_BYTES)
+            # A retry is harmless: it gets a conflict if the first try created the Secret.
+            manifest = secret_manifest(self._name, namespace, key)
+            request = VaultRequest(folder, f"create Secret {secret}", "POST", manifest)
             if was_created((await self._api.send(request)).status, secret):
-                return new
+                return key
         raise PlatformError(
-            f"Secret {secret} comes and goes",
-            "Let nobody but Keyferry make and delete it.",
+            f"Secret {secret} is repeatedly created and deleted",
+            "Ensure that only Keyferry creates and deletes this Secret.",
             stage=Stage.STORE,
         )

@@ -1,8 +1,8 @@
-"""The objects that a class asks for: the YAML list in its parameter `objects`. [pure]
+"""Parses `objects`, the YAML list of objects in a SecretProviderClass. [pure]
 
-What upstream notices only when the vault has answered, or never, is an error here before any call:
-a path that the volume cannot hold, an unknown encoding, a mode that is none, arguments that no JSON
-can hold.
+Some mistakes that upstream reports only after the vault's response, or never, are errors here
+before any request: a path that is invalid in the volume, an unknown encoding, an invalid mode, and
+arguments that JSON cannot represent.
 
 Source: docs/reference/upstream-vault-provider.md#objects
 """
@@ -36,13 +36,14 @@ if TYPE_CHECKING:
 
 MAX_MODE = 0o777
 _METHOD = re.compile(r"[A-Za-z]{1,20}")
-
-
-_FIELD_MEANINGS = {"objectName": "the path of the file", "secretPath": "a path of the API"}
+_FIELD_MEANINGS = {
+    "objectName": "the path of the file in the volume",
+    "secretPath": "the API path of the secret",
+}
 
 
 class ValueEncoding(Enum):
-    """How the value of a key stands for the bytes of the file."""
+    """How the value of a key encodes the content of the file."""
 
     UTF8 = "utf-8"
     BASE64 = "base64"
@@ -51,12 +52,12 @@ class ValueEncoding(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """What to ask the vault for; equal for objects that show parts of one answer.
+    """A request for a secret. Objects that use parts of one response have equal requests.
 
     Attributes:
-        path: of the API, with its query.
-        method: of HTTP.
-        arguments: the body, JSON; None for none. It may hold something sensitive.
+        path: API path with its query.
+        method: HTTP method.
+        arguments: JSON body, which may be sensitive; None for none.
     """
 
     path: ApiPath
@@ -65,11 +66,11 @@ class ReadRequest:
 
     @property
     def cacheable(self) -> bool:
-        """Whether asking changes nothing, as far as the request tells."""
+        """Whether the request is a plain read, which should not change anything in the vault."""
         return self.method == "GET" and self.arguments is None
 
     def __str__(self) -> str:
-        """How a person would call it."""
+        """Return the path for messages, with the method unless it is GET."""
         return f"{self.method} {self.path}" if self.method != "GET" else str(self.path)
 
 
@@ -78,12 +79,12 @@ class VaultObject:
     """One entry of `objects`.
 
     Attributes:
-        name: its file in the volume, and what pod statuses call it.
-        request: where it comes from.
-        key: which part of the answer; "" for all of it.
-        mode: permission bits of the file; None leaves them to the driver.
-        encoding: how the value stands for the bytes.
-        canonical_json: the entry as the version of its content is made of it, JSON.
+        name: path of the file in the volume, and the object's name in pod statuses.
+        request: how the secret is read.
+        key: the part of the response to use; "" for the whole response.
+        mode: permission bits of the file; None to use the driver's.
+        encoding: how the value encodes the content.
+        canonical_json: the entry as JSON, from which the version is computed.
     """
 
     name: str
@@ -94,31 +95,31 @@ class VaultObject:
     canonical_json: bytes = field(repr=False)
 
     def __str__(self) -> str:
-        """How a person would call it."""
+        """Return the name of the object for messages."""
         return f"object {excerpt(self.name)}"
 
 
 def parse_objects(text: str) -> tuple[VaultObject, ...]:
-    """Every object that the parameter lists, in its order, all of them checked.
+    """Parse and validate all entries of `objects`, in their order.
 
     Raises:
-        ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
+        ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
     objects = tuple(_Entry(node, index).parse() for index, node in enumerate(_items(text)))
     if not objects:
-        problem = "objects lists nothing, so there is nothing to read"
+        problem = "objects is an empty list"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
-    names = [found.name for found in objects]
+    names = [entry.name for entry in objects]
     repeated = [name for index, name in enumerate(names) if name in names[:index]]
     if repeated:
         raise ClassInvalidError(
             f"objectName is not unique: {', '.join(map(excerpt, repeated))}",
-            "Each object becomes a file of its own; give each one its own objectName.",
+            "Set a different objectName for each object: each object becomes one file.",
         )
-    if clash := path_conflict(names):
-        first, second = map(excerpt, clash)
-        problem = f"the objectName '{first}' is a folder in the objectName '{second}'"
-        raise ClassInvalidError(problem, "Rename one of them.")
+    if conflict := path_conflict(names):
+        first, second = map(excerpt, conflict)
+        problem = f"the objectName '{first}' is a directory in the objectName '{second}'"
+        raise ClassInvalidError(problem, "Rename one of the objects.")
     return objects
 
 
@@ -126,10 +127,8 @@ def _items(text: str) -> tuple[YamlNode, ...]:
     try:
         root = read_yaml(text)
     except YamlError as error:
-        where = f"{error.detail} (line {error.line} of objects)"
-        raise ClassInvalidError(
-            f"objects is not the YAML of a list: {where}", error.remedy
-        ) from error
+        detail = f"{error.detail} (line {error.line} of objects)"
+        raise ClassInvalidError(f"objects is not a YAML list: {detail}", error.remedy) from error
     match root:
         case YamlList(items):
             return items
@@ -137,20 +136,21 @@ def _items(text: str) -> tuple[YamlNode, ...]:
             return ()
         case _:
             raise ClassInvalidError(
-                f"objects is not the YAML of a list (line {root.line} of objects)",
-                "Write objects: | and under it one '- objectName: ...' per object; no array:.",
+                f"objects is not a YAML list (line {root.line} of objects)",
+                "Write 'objects: |' and below it one '- objectName: ...' per object, without "
+                "'array:'.",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One item of the list, its fields not yet checked."""
+    """One item of the list, not yet validated."""
 
     node: YamlNode
     index: int
 
     def parse(self) -> VaultObject:
-        """Everything it says."""
+        """Validate all fields and return the object."""
         name, path = self._text("objectName"), self._text("secretPath")
         key, method = self._text("secretKey"), self._text("method")
         permission, encoding = self._integer("filePermission"), self._text("encoding")
@@ -159,13 +159,16 @@ class _Entry:
             if not value:
                 raise self._missing_error(field_name)
         if problem := path_problem(name):
-            raise self._error(f"the objectName '{excerpt(name)}' {problem}", "Choose another one.")
+            raise self._error(
+                f"the objectName '{excerpt(name)}' {problem}", "Choose another objectName."
+            )
         if method and not _METHOD.fullmatch(method):
-            raise self._error("method is no method of HTTP", "Write GET, POST or PUT.")
+            raise self._error("method is not a valid HTTP method", "Set it to GET, POST or PUT.")
         try:
             request = ReadRequest(parse_api_path(path), method.upper() or "GET", arguments)
         except ValueError as error:
-            raise self._error(f"secretPath {error}", "Write it as in `vault read`.") from None
+            remedy = "Write the path as for `vault read`."
+            raise self._error(f"secretPath {error}", remedy) from None
         return VaultObject(
             name=name,
             request=request,
@@ -184,21 +187,23 @@ class _Entry:
             case YamlScalar(text="", style=ScalarStyle.PLAIN):
                 return None
             case _:
-                raise self._error("it is not a mapping", "Write lines of the form field: value.")
+                raise self._error(
+                    "the entry is not a mapping", "Write lines of the form 'field: value'."
+                )
 
     def _scalar(self, name: str) -> YamlScalar | None:
         node = self._field(name)
         if node is None or isinstance(node, YamlScalar):
             return node
-        raise self._error(f"{name} is a list or a mapping", "Write one value there.")
+        raise self._error(f"{name} is a list or a mapping", "Set it to a single value.")
 
     def _text(self, name: str) -> str:
-        """A text as it is written: a plain number or boolean keeps its spelling."""
+        """Return a field as written: an unquoted number or boolean keeps its spelling."""
         scalar = self._scalar(name)
         return scalar.text if scalar else ""
 
     def _integer(self, name: str) -> int:
-        """A mode; 0 where it is absent or null."""
+        """Return a mode field; 0 if it is absent or null."""
         scalar = self._scalar(name)
         if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
             return 0
@@ -206,7 +211,7 @@ class _Entry:
         if number is None or not 0 <= number <= MAX_MODE:
             raise self._error(
                 f"{name} is not a mode from 0 to 0777: '{excerpt(scalar.text)}'",
-                "Write it in octal, with a leading 0 and without quotes: 0640.",
+                "Write the mode in octal, with a leading 0 and without quotes, such as 0640.",
             )
         return number
 
@@ -215,7 +220,7 @@ class _Entry:
             return ValueEncoding(text.casefold()) if text else ValueEncoding.UTF8
         except ValueError:
             problem = f"the encoding '{excerpt(text)}' is unknown"
-            raise self._error(problem, "Write utf-8, base64 or hex.") from None
+            raise self._error(problem, "Set it to utf-8, base64 or hex.") from None
 
     def _arguments(self) -> bytes | None:
         node = self._field("secretArgs")
@@ -226,30 +231,31 @@ class _Entry:
                 try:
                     return write_json(typed_value(node))
                 except NotJsonError:
-                    problem = "secretArgs holds a number that is not finite"
-                    raise self._error(problem, "JSON has no such number.") from None
+                    problem = "secretArgs contains a number that is not finite"
+                    remedy = "Use finite numbers: JSON cannot represent others."
+                    raise self._error(problem, remedy) from None
             case _:
-                raise self._error("secretArgs is not a mapping", "Write one argument a line.")
+                raise self._error("secretArgs is not a mapping", "Write one argument per line.")
 
     def _missing_error(self, name: str) -> ClassInvalidError:
-        """The error for a field that must be there, which may be there in another spelling."""
+        """Return the error for a missing field, which may be present in another case."""
         names = self.node.entries if isinstance(self.node, YamlMap) else ()
-        near = next((other for other in names if other.casefold() == name.casefold()), name)
-        if near != name:
-            remedy = f"Write {name} instead of {excerpt(near)}: capitals count."
+        misspelled = next((other for other in names if other.casefold() == name.casefold()), name)
+        if misspelled != name:
+            remedy = f"Write {name} instead of {excerpt(misspelled)}: names are case-sensitive."
         else:
             remedy = f"Set it to {_FIELD_MEANINGS[name]}."
         return self._error(f"{name} is missing", remedy)
 
     def _error(self, problem: str, remedy: str) -> ClassInvalidError:
-        where = f"the entry at index {self.index}, line {self.node.line} of objects"
-        return ClassInvalidError(f"objects: {problem} ({where})", remedy)
+        location = f"the entry at index {self.index}, line {self.node.line} of objects"
+        return ClassInvalidError(f"objects: {problem} ({location})", remedy)
 
 
 def _canonical_json(
     texts: tuple[str, str, str, str], arguments: bytes | None, permission: int, encoding: str
 ) -> bytes:
-    """The entry as upstream makes the version of its content out of.
+    """Return the entry as JSON, as upstream encodes it to compute versions.
 
     Source: docs/reference/upstream-vault-provider.md#object-versions
     """
@@ -260,17 +266,17 @@ def _canonical_json(
     return b"{" + b",".join(pairs) + b"}"
 
 
-# --- Which files a class for Vault makes, and by which names they may be called -------------------
+# --- Files that a mount will produce --------------------------------------------------------------
 
 
 def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-    """The files that a mount of a class produces, in their order; their paths are their names.
+    """Return the files that a mount will produce, in their order. Their only name is the path.
 
     Args:
-        parameters: of the class alone.
+        parameters: parameters of the SecretProviderClass.
 
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
     objects = parse_objects(parameters.get("objects", ""))
-    return tuple(NamedFile(found.name, frozenset(), str(found)) for found in objects)
+    return tuple(NamedFile(entry.name, frozenset(), str(entry)) for entry in objects)

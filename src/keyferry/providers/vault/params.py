@@ -1,7 +1,7 @@
-"""The parameters of a class for Vault or OpenBao, checked once, before anything is done. [pure]
+"""Validates the parameters of a SecretProviderClass for Vault or OpenBao. [pure]
 
-The checks stand in upstream's order, so that a class with two mistakes is told the same first one;
-those of our own come after them.
+Upstream's checks run in upstream's order, so that a SecretProviderClass with two mistakes gets the
+same first error. Keyferry's additional checks follow.
 
 Source: docs/reference/upstream-vault-provider.md#secretproviderclass-parameters
 Source: docs/reference/upstream-vault-provider.md#order-of-checks
@@ -52,11 +52,11 @@ _AUTH_MOUNT_PATTERN = re.compile(r"[A-Za-z0-9._~@:+=-]+(/[A-Za-z0-9._~@:+=-]+)*"
 
 @dataclass(frozen=True, slots=True)
 class MountParams:
-    """Everything that one mount asks for.
+    """The validated parameters of one mount.
 
     Attributes:
-        login: who reads, and where.
-        objects: what to deliver, at least one.
+        login: the vault and how to log in to it.
+        objects: objects to deliver, at least one.
     """
 
     login: Login
@@ -64,11 +64,11 @@ class MountParams:
 
 
 class ProductParams:
-    """The parameters of one class, by the spellings of a product.
+    """Looks up SecretProviderClass parameters by the spellings of a product.
 
     Args:
-        attributes: of the call.
-        product: whose class it is.
+        attributes: attributes of the mount call.
+        product: product that defines the spellings.
     """
 
     def __init__(self, attributes: Mapping[str, str], product: Product) -> None:
@@ -76,20 +76,20 @@ class ProductParams:
         self._product = product
 
     def spelling(self, suffix: str) -> str | None:
-        """The spelling in which a parameter is given, even if empty; the strongest first."""
+        """Return the spelling under which a parameter is set, possibly to ""; None if unset."""
         keys = self._product.spellings(suffix)
         return next((key for key in keys if key in self._attributes), None)
 
     def get(self, suffix: str) -> str:
-        """A parameter with a prefix; "" where it is absent."""
+        """Return the value of a parameter by its name without prefix; "" if unset."""
         return self._attributes.get(self.spelling(suffix) or "", "").strip()
 
     def get_exact(self, key: str) -> str:
-        """A parameter without prefix; "" where it is absent."""
+        """Return the value of a parameter by its full name; "" if unset."""
         return self._attributes.get(key, "").strip()
 
     def role(self) -> str:
-        """The role of the auth method; "" where none is named."""
+        """Return the role of the auth method; "" if unset."""
         keys = self._product.role_keys
         return self.get_exact(next((key for key in keys if key in self._attributes), ""))
 
@@ -102,60 +102,64 @@ def parse_mount(
     product: Product,
     settings: VaultSettings,
 ) -> MountParams:
-    """The mount that a call asks for.
+    """Validate the parameters of a mount call.
 
     Args:
-        attributes: of the call: the class, overlaid by what kubelet says of the pod.
-        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
-        target_path: where the volume goes.
-        product: whose class it is.
-        settings: what flags and environment say.
+        attributes: parameters of the SecretProviderClass, overlaid with kubelet's attributes of the
+            pod.
+        secrets: data of the `nodePublishSecretRef` Secret; None without one.
+        target_path: mount path of the volume.
+        product: product that the provider is for.
+        settings: defaults from flags and environment.
 
     Raises:
-        PlatformError: kubelet did not say where the volume goes.
+        PlatformError: the target path is missing.
         ClassInvalidError: a parameter is missing or malformed.
-        IdentityError: the token of the pod cannot be used, or its Secret lacks something.
+        IdentityError: the pod's token is unusable, or its Secret is incomplete.
     """
-    given = ProductParams(attributes, product)
-    mount_keys = [given.spelling("KubernetesMountPath"), given.spelling("AuthMountPath")]
-    if all(mount_keys):
-        both = f"{mount_keys[0]} and {mount_keys[1]}"
-        raise ClassInvalidError(f"{both} are both set", f"Keep {mount_keys[1]}.")
-    skip_verify = _boolean(given, "SkipTLSVerify")
-    listed = attributes.get("objects", "")
-    objects = parse_objects(listed) if listed.strip() else ()
-    tokens = _service_account_tokens(given)
-    if not target_path:
-        problem = "the call names no target path"
-        raise PlatformError(
-            problem, "Whoever calls the provider must send it.", stage=Stage.REQUEST
+    params = ProductParams(attributes, product)
+    kubernetes_key = params.spelling("KubernetesMountPath")
+    auth_key = params.spelling("AuthMountPath")
+    if kubernetes_key and auth_key:
+        raise ClassInvalidError(
+            f"{kubernetes_key} and {auth_key} are both set", f"Remove {kubernetes_key}."
         )
-    kind = given.get("AuthMethod") or "kubernetes"
-    if kind not in AUTH_METHODS:
-        key, words = given.spelling("AuthMethod"), ", ".join(AUTH_METHODS)
-        raise ClassInvalidError(f"{key} is '{excerpt(kind)}'", f"Write one of: {words}.")
-    if not given.role() and AUTH_METHODS[kind].needs_role:
+    skip_verify = _boolean(params, "SkipTLSVerify")
+    objects_text = attributes.get("objects", "")
+    objects = parse_objects(objects_text) if objects_text.strip() else ()
+    tokens = _service_account_tokens(params)
+    if not target_path:
+        problem, remedy = "target_path is not set", "The caller of the provider must send it."
+        raise PlatformError(problem, remedy, stage=Stage.REQUEST)
+    method_name = params.get("AuthMethod") or "kubernetes"
+    if method_name not in AUTH_METHODS:
+        key, names = params.spelling("AuthMethod"), ", ".join(AUTH_METHODS)
+        problem = f"{key} '{excerpt(method_name)}' is unknown"
+        raise ClassInvalidError(problem, f"Set {key} to one of: {names}.")
+    if not params.role() and AUTH_METHODS[method_name].needs_role:
         key = product.role_keys[0]
         raise ClassInvalidError(f"{key} is not set", f"Set {key} to a role of the auth method.")
     if not objects:
-        problem = "objects is not set, so there is nothing to read"
-        raise ClassInvalidError(problem, "List at least one object.")
-    server = _server(given, product, settings, skip_verify=skip_verify)
-    named = given.get("AuthMountPath") or given.get("KubernetesMountPath")
-    key = mount_keys[1] or mount_keys[0] if named else None
-    mount = _check_auth_mount(
-        named or default_auth_mount(kind) or settings.auth_mount, key, product
+        raise ClassInvalidError("objects is not set", "List at least one object.")
+    server = _server(params, product, settings, skip_verify=skip_verify)
+    auth_mount_text = params.get("AuthMountPath") or params.get("KubernetesMountPath")
+    auth_mount = _check_auth_mount(
+        auth_mount_text or default_auth_mount(method_name) or settings.auth_mount,
+        (auth_key or kubernetes_key) if auth_mount_text else None,
+        product,
     )
-    pod = _pod_info(given)
-    if AUTH_METHODS[kind].from_secret:
-        method, client_pem = method_from_secret(kind, secrets or {}, role=given.role())
+    pod = _pod_info(params)
+    if AUTH_METHODS[method_name].from_secret:
+        method, client_pem = method_from_secret(method_name, secrets or {}, role=params.role())
         return MountParams(
-            Login(server.with_client_certificate(client_pem), mount, method, pod), objects
+            Login(server.with_client_certificate(client_pem), auth_mount, method, pod), objects
         )
-    audience = given.get_exact("audience")
+    audience = params.get_exact("audience")
     token = tokens.get(audience or product.audience, "")
     _check_subject(token, pod)
-    return MountParams(Login(server, mount, JwtLogin(given.role(), audience, token), pod), objects)
+    return MountParams(
+        Login(server, auth_mount, JwtLogin(params.role(), audience, token), pod), objects
+    )
 
 
 def _pod_info(params: ProductParams) -> PodInfo:
@@ -174,7 +178,7 @@ def _boolean(params: ProductParams, suffix: str) -> bool:
     value = parse_boolean(params.get(suffix))
     if value is None:
         problem = f"{key} is neither true nor false: '{excerpt(params.get(suffix))}'"
-        raise ClassInvalidError(problem, 'Write "true" or "false".')
+        raise ClassInvalidError(problem, f'Set {key} to "true" or "false".')
     return value
 
 
@@ -183,24 +187,25 @@ def _service_account_tokens(params: ProductParams) -> Mapping[str, str]:
     tokens = parse_tokens(text) if text else {}
     if tokens is None:
         raise IdentityError(
-            "the service account tokens of the call are not kubelet's JSON",
-            "Kubelet sends them if the CSIDriver object has spec.tokenRequests; check who else "
-            "calls the provider.",
+            f"{SERVICE_ACCOUNT_TOKENS} is not the JSON that kubelet sends",
+            "Remove it from the SecretProviderClass if it is set there: kubelet sends it if the "
+            "CSIDriver object has spec.tokenRequests.",
         )
     return tokens
 
 
 def _check_subject(token: str, pod: PodInfo) -> None:
-    """Refuse a token that says it is of another service account than the pod's.
+    """Reject a token whose subject is not the pod's service account.
 
-    Kubelet never sends one; a class could carry one, to profit from the login of another pod.
+    Kubelet never sends one, but a SecretProviderClass could contain one to use another pod's login.
     """
     expected = subject_of(namespace=pod.namespace, service_account=pod.service_account)
     subject = read_claims(token).sub
     if token and pod.service_account and subject not in ("", expected):
         raise IdentityError(
-            f"the service-account token belongs to {excerpt(subject)}, and the pod to {expected}",
-            "Remove serviceAccount.tokens from the parameters of the class; kubelet sends them.",
+            f"the service-account token belongs to {excerpt(subject)}, but the pod runs as "
+            f"{expected}",
+            f"Remove {SERVICE_ACCOUNT_TOKENS} from the SecretProviderClass; kubelet sends it.",
         )
 
 
@@ -218,19 +223,19 @@ def _server(
     tls = merge_layers(
         (*settings.tls, layer), merges_cas=product.merges_cas, error=ClassInvalidError
     )
-    text = settings.agent_address or params.get("Address") or settings.address
-    key = params.spelling("Address") or f"--{product.name}-addr"
     try:
-        address = parse_address(text)
+        address = parse_address(settings.agent_address or params.get("Address") or settings.address)
     except ValueError as error:
-        remedy = "Write it as https://vault.example.com:8200 or unix:///path."
-        raise ClassInvalidError(f"{key}: the address {error}", remedy) from None
+        source = params.spelling("Address") or f"--{product.name}-addr"
+        remedy = "Set it to an address such as https://vault.example.com:8200 or unix:///path."
+        raise ClassInvalidError(f"{source}: the address {error}", remedy) from None
     namespace = params.get("Namespace") or settings.namespace
     if not is_valid_namespace(namespace):
-        named = params.spelling("Namespace") if params.get("Namespace") else None
-        where = named or f"--{product.name}-namespace"
-        problem = f"{where} '{excerpt(namespace)}' cannot be the path of a namespace"
-        raise ClassInvalidError(problem, f"Write it as in `{product.command} namespace list`.")
+        parameter = params.spelling("Namespace") if params.get("Namespace") else None
+        source = parameter or f"--{product.name}-namespace"
+        problem = f"{source} '{excerpt(namespace)}' is not a valid path of a namespace"
+        remedy = f"Write the path as `{product.command} namespace list` shows it."
+        raise ClassInvalidError(problem, remedy)
     return Server(
         address=address,
         namespace=namespace.strip("/"),
@@ -243,12 +248,18 @@ def _server(
 
 
 def _check_auth_mount(text: str, parameter: str | None, product: Product) -> str:
-    """The path of an auth method; `parameter` is the parameter that names it, None for the flag."""
+    """Return the validated path of an auth method.
+
+    Args:
+        text: the path, with or without `auth/`.
+        parameter: SecretProviderClass parameter that sets it; None for the flag.
+        product: product that the provider is for.
+    """
     path = text.strip("/").removeprefix("auth/")
     if not _AUTH_MOUNT_PATTERN.fullmatch(path) or ".." in path.split("/"):
-        where = parameter or f"--{product.name}-mount"
+        source = parameter or f"--{product.name}-mount"
         raise ClassInvalidError(
-            f"{where} '{excerpt(text)}' cannot be the path of an auth method",
-            f"Write it as in `{product.command} auth list`, without auth/.",
+            f"{source} '{excerpt(text)}' is not a valid path of an auth method",
+            f"Write the path as `{product.command} auth list` shows it, without auth/.",
         )
     return path

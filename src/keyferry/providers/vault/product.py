@@ -1,4 +1,4 @@
-"""The two products that speak the Vault API, and where they differ for a class. [pure]
+"""The two products that implement the Vault API, and their differences. [pure]
 
 Source: docs/reference/upstream-vault-provider.md#secretproviderclass-parameters
 Source: docs/reference/upstream-vault-provider.md#openbao
@@ -11,21 +11,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product.
+    """One product and its conventions.
+
+    Prefixes and keys are in order of precedence.
 
     Attributes:
-        name: what `spec.provider` of a class says.
-        title: how a person calls it.
-        command: its command line, for remedies.
-        param_prefixes: how parameters may begin, the first one that is there counts.
-        role_keys: the parameters that may name the role, likewise.
-        audience: of the service-account token, for classes that name none.
-        env_prefixes: how its environment variables begin, likewise.
-        default_hmac_secret: the Secret with the key of versions, where no other is named.
-        runtime_name: what the provider calls itself on the wire.
-        merges_cas: whether all CAs that are named count together with those of the machine, instead
-            of the last ones named alone.
-        has_mount_type: whether `mount_type` is part of a whole answer.
+        name: value of `spec.provider` in a SecretProviderClass.
+        title: name of the product in messages.
+        command: name of its command line tool, for remedies.
+        param_prefixes: prefixes of SecretProviderClass parameters.
+        role_keys: parameters that name the role of the auth method.
+        audience: default audience of the service-account token.
+        env_prefixes: prefixes of environment variables.
+        default_hmac_secret: default name of the Secret with the HMAC key for object versions.
+        runtime_name: name of the provider in the provider protocol.
+        merges_cas: whether the CAs of all layers and of the system are trusted, instead of only the
+            last ones that are set.
+        has_mount_type: whether a file with the whole response includes `mount_type`.
     """
 
     name: str
@@ -41,7 +43,11 @@ class Product:
     has_mount_type: bool
 
     def spellings(self, suffix: str) -> tuple[str, ...]:
-        """The spellings of a parameter, such as `vaultAddress`, the strongest first."""
+        """Return the spellings of a parameter, such as `vaultAddress`, in order of precedence.
+
+        Args:
+            suffix: name of the parameter without its prefix, such as `Address`.
+        """
         return tuple(prefix + suffix for prefix in self.param_prefixes)
 
 

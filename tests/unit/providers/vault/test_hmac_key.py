@@ -110,7 +110,7 @@ def test_without_it_a_key_of_our_own_counts_and_it_is_asked_for_seldom(
 
     log = run_and_capture_log(source, story)
     assert 3 == source.reads
-    assert 1 == log.count("made with the key of this node")
+    assert 1 == log.count("use the HMAC key of this node")
     assert error.problem in log
 
 

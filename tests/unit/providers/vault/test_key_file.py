@@ -77,7 +77,7 @@ def too_long(path: Path) -> None:
         (a_folder, "it is not a regular file"),
         (readable_by_others, "it is accessible to other users"),
         (readable_by_a_group, "it is accessible to other users"),
-        (too_short, "it does not hold 32 bytes"),
+        (too_short, "it is smaller than 32 bytes"),
         (too_long, "it is larger than 32 bytes"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_could_be_anybodys_is_refused_and_left_alone(
     with pytest.raises(PlatformError, match=said) as caught:
         load_or_create_key(path)
     assert str(path) in str(caught.value)
-    assert "Remove the file" in caught.value.remedy
+    assert "Delete the file" in caught.value.remedy
     assert before == facts_of(path)
     assert not (tmp_path / "nowhere").exists()
 

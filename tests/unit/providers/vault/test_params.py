@@ -135,15 +135,15 @@ def test_the_token_is_that_of_the_audience(product: Product, audience: str, toke
         ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),
         ({"vaultSkipTLSVerify": ""}, "vaultSkipTLSVerify is neither"),
         ({"vaultSkipTLSVerify": "yes"}, "vaultSkipTLSVerify is neither"),
-        ({"objects": "a: b"}, "not the YAML of a list"),
+        ({"objects": "a: b"}, "not a YAML list"),
         ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
         ({"roleName": ""}, "roleName is not set"),
         ({"objects": " "}, "objects is not set"),
         ({"vaultAddress": "vault:8200"}, "does not begin with https://"),
         ({"vaultAddress": "https://u:p@v"}, "user name"),
         ({"vaultAddress": "unix://x"}, "not an absolute path"),
-        ({"vaultNamespace": "a\nb"}, "cannot be the path of a namespace"),
-        ({"vaultAuthMountPath": "a/../b"}, "cannot be the path of an auth method"),
+        ({"vaultNamespace": "a\nb"}, "not a valid path of a namespace"),
+        ({"vaultAuthMountPath": "a/../b"}, "not a valid path of an auth method"),
         ({"vaultTLSClientCertPath": "/c"}, "its key file is not set"),
         ({"vaultTLSClientKeyPath": "/c"}, "its certificate file is not set"),
         ({"vaultKubernetesMountPath": "a b"}, "vaultKubernetesMountPath 'a b'"),
@@ -163,7 +163,7 @@ def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
         ({"objects": ""}, "objects is not set"),
         ({"roleName": ""}, "roleName is not set"),
         ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
-        ({"objects": "{"}, "not the YAML"),
+        ({"objects": "{"}, "not a YAML list"),
         ({"vaultSkipTLSVerify": "x"}, "neither true nor false"),
         ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),
     ]
@@ -172,7 +172,7 @@ def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
         wrong |= parameters
         with pytest.raises(KeyferryError, match=words):
             parse(wrong)
-    with pytest.raises(KeyferryError, match="no target path"):
+    with pytest.raises(KeyferryError, match="target_path is not set"):
         parse({"roleName": ""}, target_path="")
 
 
