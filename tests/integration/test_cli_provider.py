@@ -95,7 +95,7 @@ async def test_the_health_page_asks_the_provider_over_its_socket(tmp_path: Path)
     ):
         async with session.get("/healthz") as answer:
             assert 503 == answer.status
-            assert "the provider does not answer (UNAVAILABLE)\n" == await answer.text()
+            assert "the provider does not respond (UNAVAILABLE)\n" == await answer.text()
         async with serving_grpc(endpoint, lambda server: add_provider(server, ScriptedProvider())):
             async with asyncio.timeout(100):
                 while await probe.problem():  # noqa: ASYNC110 - its connection tries at its own pace

@@ -136,7 +136,7 @@ async def test_a_refusal_says_what_is_missing(
 @pytest.mark.parametrize("body", [b"x", b"{}", b'{"status": {"token": 1}}', b"[]"])
 async def test_an_answer_without_token_is_an_error(api: KubernetesApiServer, body: bytes) -> None:
     api.body = body
-    with pytest.raises(IdentityError, match="holds no token"):
+    with pytest.raises(IdentityError, match="contains no token"):
         await mounted(api)
 
 

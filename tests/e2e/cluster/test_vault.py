@@ -237,7 +237,7 @@ async def test_8_a_wrong_service_account_is_refused_with_the_words_of_the_server
         )
         await shop.ready("right")
         said = await shop.says("FailedMount", "service account name not authorized")
-        assert "the role is not for this service account" in said
+        assert "the role does not permit this service account" in said
         assert "bound_service_account_names=wrong" in said
 
 
@@ -296,7 +296,7 @@ async def test_10_an_audience_of_ones_own(bao: VaultCluster) -> None:
         )
         await shop.ready("web")
         assert "hello" == await shop.read("web", "/mnt/web/file")
-        said = await shop.says("FailedMount", "the token is for another audience")
+        said = await shop.says("FailedMount", "the token has another audience")
         assert "vault read auth/kubernetes/role/audience" in said
 
 
@@ -376,7 +376,7 @@ async def test_11_without_a_right_to_the_secret_versions_outlive_the_driver(
             assert version_by(await bao.hmac_key(), pods.wanted, CONTENT) != first
             await bao.installed.restart_driver()
             assert first == await pods.version_of_a_new_pod()
-            assert "refuses to get it (403)" in await bao.installed.driver_log()
+            assert "rejected the request to get it (403)" in await bao.installed.driver_log()
             events = await pods.shop.kubectl("get", "events")
             failed = [line for line in events.splitlines() if "FailedMount" in line]
             assert [] == [

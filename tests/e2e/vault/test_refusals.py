@@ -78,14 +78,14 @@ async def test_a_role_that_is_none_is_named(pods: Pods) -> None:
     """With the command that lists those that are."""
     said = await pods.refused(roleName="wep")
     assert "'wep'" in said
-    assert "there is no such role" in said
+    assert "the role does not exist" in said
     assert "bao list auth/jwt/role" in said
 
 
 async def test_another_service_account_is_refused(pods: Pods) -> None:
     """The role is bound to shop/web."""
     said = await pods.refused(account="other")
-    assert "the role is not for this service account" in said
+    assert "the role does not permit this service account" in said
     assert "shop/other" in said
     assert "bound_subject=system:serviceaccount:shop:other" in said
 
@@ -93,7 +93,7 @@ async def test_another_service_account_is_refused(pods: Pods) -> None:
 async def test_a_token_for_another_audience_is_refused(pods: Pods) -> None:
     """Kubelet sent what the class asks for, and the role takes another one."""
     said = await pods.refused(audience="other")
-    assert "the token is for another audience" in said
+    assert "the token has another audience" in said
     assert "'other'" in said
 
 
@@ -211,7 +211,7 @@ async def test_a_secret_id_that_was_used_up_is_refused(pods: Pods) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await pods.driver.publish(volume)
     said = str(caught.value.details())
-    assert "the secret id or the role id is not valid" in said
+    assert "the secret ID or the role ID is invalid" in said
     assert secret["secret_id"] not in said
 
 

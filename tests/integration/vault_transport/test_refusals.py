@@ -26,8 +26,8 @@ class TestRefusals:
             (503, "Vault is sealed", "is sealed", VaultError),
             (503, "Vault is in standby mode", "is a standby node", VaultError),
             (500, "pq: role does not exist", "failed with status 500: pq: role", VaultError),
-            (429, "rate limit", "throttles", VaultThrottledError),
-            (412, "required index state not present", "has not yet seen", VaultError),
+            (429, "rate limit", "limits the request rate", VaultThrottledError),
+            (412, "required index state not present", "has not replicated", VaultError),
         ],
     )
     async def test_later_is_tried_again_and_told(
@@ -76,7 +76,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("over", "account", "words"),
         [
-            ({"roleName": "nope"}, "shop/web", "there is no such role"),
+            ({"roleName": "nope"}, "shop/web", "the role does not exist"),
             ({}, "shop/other", "service account name not authorized"),
             ({}, "else/web", "namespace not authorized"),
             ({"vaultAuthMountPath": "nope"}, "shop/web", "auth/nope exists"),
@@ -90,7 +90,7 @@ class TestRefusals:
             await mounts.files(DB, pod=FakePod(account=account), **over)
 
     async def test_an_audience_that_is_wrong_is_told(self, mounts: VaultMounts) -> None:
-        with pytest.raises(IdentityError, match="for another audience"):
+        with pytest.raises(IdentityError, match="has another audience"):
             await mounts.files(DB, pod=FakePod(audience="other"), audience="other")
 
     async def test_without_a_token_it_says_where_it_would_come_from(

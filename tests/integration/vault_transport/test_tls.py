@@ -120,15 +120,15 @@ class TestTls:
         ("parameters", "words"),
         [
             ({"vaultCACertPath": "{}/absent"}, "absent cannot be read"),
-            ({"vaultCACertPath": "{}/bad/hello"}, "holds no PEM certificate"),
-            ({"vaultCADirectory": "{}/bad"}, "holds no PEM certificate"),
-            ({"vaultCADirectory": "{}/ca.pem"}, "it is no folder"),
+            ({"vaultCACertPath": "{}/bad/hello"}, "contains no PEM certificate"),
+            ({"vaultCADirectory": "{}/bad"}, "contains no PEM certificate"),
+            ({"vaultCADirectory": "{}/ca.pem"}, "it is not a directory"),
             (
                 {
                     "vaultTLSClientCertPath": "{}/client.crt",
                     "vaultTLSClientKeyPath": "{}/server.key",
                 },
-                "cannot be used with its key",
+                "do not match or are not PEM",
             ),
         ],
     )
@@ -180,5 +180,5 @@ class TestTls:
             assert (await mounts.provider.mount(replace(call, secrets=secret))).files
             other = issue_certificate("other", new_ec_key(), made.authority)
             secret = {"tls.crt": other.pem.decode(), "tls.key": other.key_pem.decode()}
-            with pytest.raises(IdentityError, match="the certificate is not accepted"):
+            with pytest.raises(IdentityError, match="the certificate was rejected"):
                 await mounts.provider.mount(replace(call, secrets=secret))

@@ -62,7 +62,7 @@ class TestWays:
         """With the login and with each read."""
         vault.namespace = "team/a"
         assert await mounts.files(DB, vaultNamespace="team/a")
-        with pytest.raises(IdentityError, match="namespace team/b refuses"):
+        with pytest.raises(IdentityError, match="namespace team/b rejected"):
             await mounts.files(DB, vaultNamespace="team/b")
 
     async def test_headers_of_the_settings_are_sent(self, vault: VaultApi) -> None:
@@ -77,7 +77,7 @@ class TestWays:
         vault.add_role("x", mount="approle", policy=POLICY, secret=("r", "canary-s"))
         secrets = {"role_id": "r", "secret_id": "canary-s"}
         assert await mounts.files(DB, secrets=secrets, vaultAuthMethod="approle", roleName="")
-        with pytest.raises(IdentityError, match="the secret id or the role id") as caught:
+        with pytest.raises(IdentityError, match="the secret ID or the role ID") as caught:
             await mounts.files(
                 DB, secrets={**secrets, "secret_id": "canary-x"}, vaultAuthMethod="approle"
             )

@@ -125,7 +125,7 @@ def test_what_was_read_last_goes_on_to_count(error: KeyferryError) -> None:
         await asyncio.sleep(3600)
         assert b"k" == await mounted(key)
 
-    assert "the key that was read last" in run_and_capture_log(source, story)
+    assert "the last HMAC key" in run_and_capture_log(source, story)
 
 
 def test_a_mount_does_not_wait_for_an_api_that_hangs() -> None:
@@ -140,7 +140,7 @@ def test_a_mount_does_not_wait_for_an_api_that_hangs() -> None:
         assert own == await mounted(key)
         assert 2 == loop.time()
 
-    assert "does not answer in time" in run_and_capture_log(source, story)
+    assert "did not respond in time" in run_and_capture_log(source, story)
 
 
 def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:

@@ -46,7 +46,7 @@ def test_a_secret_that_is_missing_is_no_error() -> None:
 )
 def test_a_secret_without_key_is_named(body: bytes) -> None:
     """And nothing of it is repeated."""
-    with pytest.raises(PlatformError, match=f"Secret {SECRET} holds no key") as caught:
+    with pytest.raises(PlatformError, match=f"Secret {SECRET} has no HMAC key") as caught:
         parse_key(200, body, SECRET)
     assert "canary" not in str(caught.value)
 
@@ -65,7 +65,7 @@ def test_a_refusal_to_create_says_how_to_make_it() -> None:
     """By hand, or by the right to; of two nodes that make it one comes first."""
     assert was_created(201, SECRET)
     assert not was_created(409, SECRET)
-    with pytest.raises(PlatformError, match=f"there is no Secret {SECRET}") as caught:
+    with pytest.raises(PlatformError, match=f"Secret {SECRET} is missing") as caught:
         was_created(403, SECRET)
     assert (
         "kubectl create secret generic vault-csi-provider-hmac-key --namespace kube-system"

@@ -70,7 +70,7 @@ def test_every_field() -> None:
         ("- {objectName: x, secretPath: a, secretArgs: [a]}", "secretArgs is not a mapping"),
         ("- {objectName: x, secretPath: a, secretArgs: {a: 1, a: 2}}", "stands twice"),
         ("- &a {objectName: x, secretPath: a}\n- *a\n- *a", "not unique: x, x"),
-        ("- {objectName: x, secretPath: a}\n- {objectName: x/y, secretPath: a}", "is a folder"),
+        ("- {objectName: x, secretPath: a}\n- {objectName: x/y, secretPath: a}", "is a directory"),
     ],
 )
 def test_what_cannot_be_carried_out_is_an_error_of_the_class(text: str, words: str) -> None:

@@ -136,7 +136,7 @@ def test_the_token_is_that_of_the_audience(product: Product, audience: str, toke
         ({"vaultSkipTLSVerify": ""}, "vaultSkipTLSVerify is neither"),
         ({"vaultSkipTLSVerify": "yes"}, "vaultSkipTLSVerify is neither"),
         ({"objects": "a: b"}, "not a YAML list"),
-        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
+        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not the JSON that kubelet sends"),
         ({"roleName": ""}, "roleName is not set"),
         ({"objects": " "}, "objects is not set"),
         ({"vaultAddress": "vault:8200"}, "does not begin with https://"),
@@ -148,7 +148,7 @@ def test_the_token_is_that_of_the_audience(product: Product, audience: str, toke
         ({"vaultTLSClientKeyPath": "/c"}, "its certificate file is not set"),
         ({"vaultKubernetesMountPath": "a b"}, "vaultKubernetesMountPath 'a b'"),
         ({"vaultNamespace": "a b"}, "vaultNamespace 'a b'"),
-        ({"vaultAuthMethod": "github"}, "vaultAuthMethod is 'github'"),
+        ({"vaultAuthMethod": "github"}, "vaultAuthMethod 'github' is unknown"),
     ],
 )
 def test_mistakes_are_named(parameters: dict[str, str], words: str) -> None:
@@ -162,7 +162,7 @@ def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
     steps: list[tuple[dict[str, str], str]] = [
         ({"objects": ""}, "objects is not set"),
         ({"roleName": ""}, "roleName is not set"),
-        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not kubelet's JSON"),
+        ({"csi.storage.k8s.io/serviceAccount.tokens": "{"}, "not the JSON that kubelet sends"),
         ({"objects": "{"}, "not a YAML list"),
         ({"vaultSkipTLSVerify": "x"}, "neither true nor false"),
         ({"vaultKubernetesMountPath": "", "vaultAuthMountPath": ""}, "are both set"),

@@ -1,7 +1,7 @@
-"""Who logs in to a vault, how, and what tells one from another. [pure]
+"""Logins to a vault: the auth methods, their request bodies and the identity of a login. [pure]
 
-`kubernetes` and `jwt` are one method, because their login is one call; AppRole, certificate and
-token are extensions of ours.
+`kubernetes` and `jwt` share one method here because their login requests are equal. AppRole,
+certificate and token are Keyferry extensions.
 
 Source: docs/reference/upstream-vault-provider.md#login
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PodInfo:
-    """Whose mount it is, as kubelet says; each may be "" where it does not."""
+    """The pod of a mount, as kubelet describes it; fields that kubelet did not send are ""."""
 
     namespace: str = ""
     name: str = ""
@@ -36,12 +36,12 @@ class PodInfo:
 
 @dataclass(frozen=True, slots=True)
 class JwtLogin:
-    """The pod's own service-account token, for the auth methods `kubernetes` and `jwt`.
+    """Login with the pod's service-account token, for the auth methods `kubernetes` and `jwt`.
 
     Attributes:
-        role: of the auth method.
-        audience: what the class asks for; "" for the default of the product.
-        token: the token; "" where kubelet sent none and one must be made.
+        role: role of the auth method.
+        audience: audience that the SecretProviderClass sets; "" for the product's default.
+        token: the token; "" if kubelet sent none and one must be requested.
     """
 
     role: str
@@ -51,7 +51,7 @@ class JwtLogin:
 
 @dataclass(frozen=True, slots=True)
 class AppRoleLogin:
-    """A role id and a secret id, out of the pod's Secret."""
+    """Login with the AppRole role ID and secret ID from the pod's Secret."""
 
     role_id: str
     secret_id: str = field(repr=False)
@@ -59,10 +59,10 @@ class AppRoleLogin:
 
 @dataclass(frozen=True, slots=True)
 class CertLogin:
-    """The client certificate of the TLS connection, out of the pod's Secret.
+    """Login with a TLS client certificate from the pod's Secret.
 
     Attributes:
-        role: of the auth method; "" lets the vault find one.
+        role: role of the auth method; "" lets the vault choose one.
     """
 
     role: str
@@ -70,7 +70,7 @@ class CertLogin:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogin:
-    """A token of the vault itself, out of the pod's Secret."""
+    """A vault token from the pod's Secret; no login is necessary."""
 
     token: str = field(repr=False)
 
@@ -80,13 +80,13 @@ LoginMethod = JwtLogin | AppRoleLogin | CertLogin | TokenLogin
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who logs in where.
+    """The login of one pod to one vault.
 
     Attributes:
-        server: to which vault.
-        auth_mount: the path of the auth method, below `auth/`.
-        method: how, with the newest proof.
-        pod: for whom.
+        server: the vault.
+        auth_mount: path of the auth method below `auth/`.
+        method: auth method with the latest credentials.
+        pod: pod that the login is for.
     """
 
     server: Server
@@ -96,17 +96,17 @@ class Login:
 
     @property
     def path(self) -> str:
-        """The path of the API that it posts to."""
+        """The API path of the login request."""
         return f"auth/{self.auth_mount}/login"
 
     @property
     def mode(self) -> str:
-        """The kind of the login, one word."""
+        """The kind of the login in one word."""
         return self._mode_and_credentials()[0]
 
     @property
     def display_name(self) -> str:
-        """How messages call it."""
+        """The identity as messages name it."""
         match self.method:
             case JwtLogin(role):
                 account = f"{self.pod.namespace or '?'}/{self.pod.service_account or '?'}"
@@ -121,12 +121,14 @@ class Login:
                 assert_never(self.method)
 
     def identity_parts(self, *, per_pod: bool) -> tuple[str, ...]:
-        """The whole identity: equal for logins that the vault cannot tell apart; not to be kept.
+        """Return the parts of the identity: equal for logins that the vault cannot distinguish.
+
+        They contain credentials, so they must be hashed and not stored.
 
         Args:
-            per_pod: whether it may tell the pods of one service account apart.
+            per_pod: whether the vault may distinguish the pods of one service account.
         """
-        where = (
+        place = (
             self.server.address.base,
             self.server.address.socket,
             self.server.namespace,
@@ -134,13 +136,13 @@ class Login:
             self.auth_mount,
         )
         pod = (self.pod.namespace, self.pod.name, self.pod.uid) if per_pod else ()
-        return (*where, *self._mode_and_credentials()[1], *pod)
+        return (*place, *self._mode_and_credentials()[1], *pod)
 
     def body(self, jwt: str) -> bytes | None:
-        """What is posted; None where there is nothing to ask for.
+        """Return the JSON body of the login request; None if no login is necessary.
 
         Args:
-            jwt: the service-account token, for the methods that need one.
+            jwt: service-account token, for methods that need one.
         """
         fields: dict[str, Json]
         match self.method:
@@ -157,10 +159,10 @@ class Login:
         return write_json(fields)
 
     def secrets(self, jwt: str) -> tuple[str, ...]:
-        """What is secret of that body.
+        """Return the secrets in the body of the login request.
 
         Args:
-            jwt: as above.
+            jwt: service-account token, for methods that need one.
         """
         match self.method:
             case JwtLogin():
@@ -179,14 +181,14 @@ class Login:
             case AppRoleLogin(role_id, secret_id):
                 return "approle", (role_id, secret_id)
             case CertLogin(role):
-                return "cert", (role,)  # the certificate is part of how TLS is spoken
+                return "cert", (role,)  # the certificate is part of the TLS settings
             case TokenLogin(token):
                 return "token", (token,)
             case _:
                 assert_never(self.method)
 
     def _token_subject(self, token: str) -> tuple[str, ...]:
-        """What stays equal when kubelet renews a token; the token itself where it is not known."""
+        """Return what stays equal when kubelet renews the token; the token itself if unknown."""
         if not self.pod.service_account:
             return (token,)
         claims = read_claims(token)
@@ -194,17 +196,17 @@ class Login:
         return (self.pod.namespace, self.pod.service_account, claims.iss, claims.sub, account)
 
 
-# --- Auth methods whose proof is in the pod's `nodePublishSecretRef`: extensions of ours ----------
+# --- Auth methods with credentials in the pod's `nodePublishSecretRef`: Keyferry extensions -------
 
 
 @dataclass(frozen=True, slots=True)
 class MethodProfile:
-    """What one word of `vaultAuthMethod` means.
+    """The requirements of one value of `vaultAuthMethod`.
 
     Attributes:
-        needs_role: whether the class must name a role.
-        from_secret: whether its proof is in the pod's Secret.
-        secret_keys: of that Secret, all of them needed.
+        needs_role: whether the SecretProviderClass must name a role.
+        from_secret: whether the credentials are in the pod's Secret.
+        secret_keys: required keys of that Secret.
     """
 
     needs_role: bool = False
@@ -224,26 +226,35 @@ AUTH_METHODS: Mapping[str, MethodProfile] = MappingProxyType(
 
 
 def default_auth_mount(method_name: str) -> str:
-    """Where the method is, for classes that do not say; "" leaves it to the settings."""
+    """Return the default path of an auth method; "" to use the path from the settings."""
     return "" if method_name == "kubernetes" else method_name
 
 
 def method_from_secret(
     method_name: str, secrets: Mapping[str, str], *, role: str
 ) -> tuple[LoginMethod, bytes]:
-    """The method, and the client certificate with its key in PEM; none for other methods.
+    """Create a login method from the pod's Secret.
+
+    Args:
+        method_name: key of `AUTH_METHODS`.
+        secrets: data of the Secret.
+        role: role of the auth method; "" for none.
+
+    Returns:
+        The method, and the client certificate with its key in PEM, which is empty for methods
+        without one.
 
     Raises:
-        IdentityError: the Secret lacks a key, or its token can be none.
+        IdentityError: the Secret lacks a key, or contains an invalid token.
     """
-    wanted = AUTH_METHODS[method_name].secret_keys
-    values = [secrets.get(key, "").strip() for key in wanted]
-    missing = [key for key, value in zip(wanted, values, strict=True) if not value]
+    keys = AUTH_METHODS[method_name].secret_keys
+    values = [secrets.get(key, "").strip() for key in keys]
+    missing = [key for key, value in zip(keys, values, strict=True) if not value]
     if missing:
         raise IdentityError(
-            f"vaultAuthMethod is {method_name}, and the pod's Secret has no "
-            f"{' and no '.join(missing)}",
-            f"Set nodePublishSecretRef of the volume to a Secret with {' and '.join(wanted)}.",
+            f"vaultAuthMethod {method_name} needs {' and '.join(keys)}, but the pod's Secret has "
+            f"no {' and no '.join(missing)}",
+            f"Set nodePublishSecretRef of the volume to a Secret with {' and '.join(keys)}.",
         )
     match method_name:
         case "approle":
@@ -254,7 +265,7 @@ def method_from_secret(
             return TokenLogin(values[0]), b""
         case _:
             raise IdentityError(
-                "token of the pod's Secret is no token of a vault: it holds spaces, control "
-                "characters or letters beyond ASCII",
-                "Put the token itself into the Secret, one line without quotes.",
+                "token of the pod's Secret is not a valid vault token: it contains spaces, control "
+                "characters or non-ASCII characters, or is too long",
+                "Store only the token in the Secret, as one line without quotes.",
             )

@@ -1,4 +1,4 @@
-"""Service-account tokens for pods that kubelet sent none for: who makes them, if anybody may."""
+"""Requests service-account tokens for pods if kubelet did not send one."""
 
 from __future__ import annotations
 
@@ -16,48 +16,50 @@ if TYPE_CHECKING:
 
 
 class TokenRequester(Protocol):
-    """Makes tokens of service accounts, bound to pods."""
+    """Obtains service-account tokens that are bound to pods."""
 
     async def request_token(self, pod: PodInfo, audience: str) -> str:
-        """A token for the service account of `pod`.
+        """Return a token for the service account of `pod`.
 
         Args:
-            pod: whom it is bound to.
-            audience: whom it is for; "" for the API server's own.
+            pod: pod that the token is bound to.
+            audience: audience of the token; "" for the API server's default.
 
         Raises:
-            IdentityError: there is none to be had.
+            IdentityError: no token can be obtained.
         """
 
 
 class DisabledTokenRequester:
-    """Makes none: this process has no right to the tokens of service accounts.
+    """Implements `TokenRequester` for a process that may not request tokens: always raises.
 
     Args:
-        product: whose audience is the default one.
+        product: product whose default audience the error names.
     """
 
     def __init__(self, product: Product) -> None:
         self._product = product
 
     async def request_token(self, pod: PodInfo, audience: str) -> str:
-        """See `PodTokens.make`; always raises."""
-        wanted = audience or self._product.audience
+        """Raise an `IdentityError` that explains how to let kubelet send the token."""
+        audience = audience or self._product.audience
         raise IdentityError(
-            f"kubelet sent no service-account token for the audience '{wanted}'",
-            f"Add the audience to spec.tokenRequests of the CSIDriver object (of the chart: "
-            f"tokenRequests: [{{audience: {wanted}}}]), or set audience of the class to one that "
-            "is there; for keyferry mount, --service-account-tokens has them.",
+            f"kubelet sent no service-account token for the audience '{audience}'",
+            f"Add the audience to spec.tokenRequests of the CSIDriver object (chart: "
+            f"tokenRequests: [{{audience: {audience}}}]), or set audience in the "
+            "SecretProviderClass to one that is listed there. For keyferry mount, pass the token "
+            "with --service-account-tokens.",
         )
 
 
-# --- Service-account tokens made by the Kubernetes API, bound to the pod that they are for --------
+# --- Tokens from the TokenRequest API of Kubernetes -----------------------------------------------
 
 TOKEN_TTL_SECONDS = 900
+"""Lifetime of requested tokens."""
 
 
 class ApiTokenRequester:
-    """Makes tokens.
+    """Implements `TokenRequester` with Kubernetes' TokenRequest API.
 
     Args:
         api: the Kubernetes API.
@@ -67,22 +69,24 @@ class ApiTokenRequester:
         self._api = api
 
     async def request_token(self, pod: PodInfo, audience: str) -> str:
-        """See `PodTokens.make`."""
-        where = f"service account {pod.namespace}/{pod.service_account}"
+        """Return a token for the service account of `pod`; see `TokenRequester`."""
         if not (pod.namespace and pod.service_account and pod.name and pod.uid):
             raise IdentityError(
-                "no token can be made: kubelet does not say which pod and service account it is",
-                "The CSIDriver object needs podInfoOnMount: true.",
+                "failed to request a service-account token: kubelet did not send the pod's name "
+                "and service account",
+                "Set podInfoOnMount: true in the CSIDriver object.",
             )
-        why = f"make a token of {where} for pod {pod.name}"
+        account = f"service account {pod.namespace}/{pod.service_account}"
+        action = f"request a token of {account} for pod {pod.name}"
         path = (
             f"/api/v1/namespaces/{quote(pod.namespace, safe='')}"
             f"/serviceaccounts/{quote(pod.service_account, safe='')}/token"
         )
-        reply = await self._api.send(VaultRequest(path, why, "POST", _token_request(pod, audience)))
-        if not reply.ok:
-            raise _token_request_error(reply.status, why, pod)
-        return _parse_token_request(reply.body, why)
+        request = VaultRequest(path, action, "POST", _token_request(pod, audience))
+        response = await self._api.send(request)
+        if not response.ok:
+            raise _token_request_error(response.status, action, pod)
+        return _parse_token_request(response.body, action)
 
 
 def _token_request(pod: PodInfo, audience: str) -> bytes:
@@ -108,15 +112,17 @@ def _token_request_error(status: int, action: str, pod: PodInfo) -> IdentityErro
     match status:
         case 401 | 403:
             remedy = (
-                "Keyferry needs the right to create serviceaccounts/token (of the chart: "
-                "createPodTokens: true); better, add the audience to tokenRequests of the chart, "
-                "and kubelet sends the token."
+                "Permit Keyferry to create serviceaccounts/token (chart: createPodTokens: true). "
+                "Preferably add the audience to tokenRequests of the chart, so that kubelet sends "
+                "the token."
             )
         case 404 | 409 | 422:
             remedy = f"Check that pod {pod.namespace}/{pod.name} and its service account exist."
         case _:
-            remedy = "Look at the log of the Kubernetes API."
-    return IdentityError(f"failed to {action}: the Kubernetes API refuses ({status})", remedy)
+            remedy = "See the log of the Kubernetes API server."
+    return IdentityError(
+        f"failed to {action}: the Kubernetes API rejected the request ({status})", remedy
+    )
 
 
 def _parse_token_request(body: bytes, action: str) -> str:
@@ -128,7 +134,7 @@ def _parse_token_request(body: bytes, action: str) -> str:
     token = status.get("token") if isinstance(status, dict) else None
     if type(token) is not str or not token:
         raise IdentityError(
-            f"failed to {action}: the answer holds no token",
-            "Check that the address of the Kubernetes API leads to one.",
+            f"failed to {action}: the response contains no token",
+            "Check that the configured address is that of a Kubernetes API server.",
         )
     return token

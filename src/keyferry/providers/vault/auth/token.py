@@ -1,4 +1,4 @@
-"""A token that a vault has granted, and what came of asking for one. [pure]"""
+"""A vault token and its lifetime, parsed from the response to a login. [pure]"""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
     from keyferry.formats.go_json import Json
 
 NEVER = float("inf")
+"""The time at which a token without an expiry expires."""
 _RENEW_AFTER_SHARE = 2 / 3
-"""What ends is renewed once this share of its life is over."""
+"""Share of its lifetime after which a token is renewed."""
 
 
 @dataclass(slots=True, eq=False)
 class VaultToken:
-    """A token of a vault and how long it lasts. Times are those of the process's clock.
+    """A token of a vault. Times are in seconds of the monotonic clock.
 
     Attributes:
-        value: it.
-        ttl: seconds that it was granted for; 0 for ever.
-        issued_at: when it was granted, or last renewed.
-        renewable: whether the vault would renew it.
-        from_kubernetes_auth: whether the login was by Kubernetes auth, which knows service accounts
-            and no pods.
-        lease_count: how many secrets that are held end with it.
+        value: the token itself.
+        ttl: lifetime in seconds; 0 for unlimited.
+        issued_at: when the token was issued or last renewed.
+        renewable: whether the vault would renew the token.
+        from_kubernetes_auth: whether the login used Kubernetes auth, which distinguishes service
+            accounts but not pods.
+        lease_count: number of tracked leases that expire with the token.
     """
 
     value: str = field(repr=False)
@@ -44,31 +45,37 @@ class VaultToken:
 
     @property
     def expires_at(self) -> float:
-        """When it ends."""
+        """When the token expires."""
         return self.issued_at + self.ttl if self.ttl else NEVER
 
     @property
     def renew_at(self) -> float:
-        """From when on it should be renewed."""
+        """When the token is due for renewal."""
         return self.issued_at + self.ttl * _RENEW_AFTER_SHARE if self.ttl else NEVER
 
 
 def parse_token(response: VaultResponse, now: float) -> VaultToken:
-    """The token in the answer of a login.
+    """Return the token from the response to a login.
+
+    Args:
+        response: response of the vault.
+        now: current time in seconds of the monotonic clock.
 
     Raises:
-        BadAnswerError: there is none in it.
+        MalformedResponseError: the response has no usable token.
     """
     auth = response.auth
     if auth is None:
         raise MalformedResponseError(
-            "it is wrapped" if response.wrap_info is not None else "it holds no token"
+            "it is wrapped" if response.wrap_info is not None else "it contains no token"
         )
     token = auth.get("client_token")
     if type(token) is not str or not is_valid_token(token):
         wants_mfa = isinstance(auth.get("mfa_requirement"), dict)
         raise MalformedResponseError(
-            "it wants a second factor, which no pod has" if wants_mfa else "it holds no token"
+            "it requires a second factor, which a pod cannot provide"
+            if wants_mfa
+            else "it contains no token"
         )
     return VaultToken(
         value=token,
@@ -80,7 +87,7 @@ def parse_token(response: VaultResponse, now: float) -> VaultToken:
 
 
 def is_valid_token(text: str) -> bool:
-    """Whether it can be sent as a token: a header holds no other characters."""
+    """Return whether `text` can be a token: whether it is valid in an HTTP header."""
     return 0 < len(text) <= 8192 and text.isascii() and text.isprintable() and " " not in text
 
 

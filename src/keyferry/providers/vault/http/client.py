@@ -1,6 +1,6 @@
-"""Single requests to a vault: one try each, over TCP or a Unix socket.
+"""Sends single requests to a vault, over TCP or a Unix socket.
 
-Whether there is another try is decided in `keyferry.resilience`.
+Each request is tried once here. Retries are decided in `keyferry.resilience`.
 
 Source: docs/reference/upstream-vault-provider.md#requests
 Source: docs/reference/upstream-vault-provider.md#vault-agent
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 
 _REDIRECT_STATUSES = frozenset({301, 302, 307})
 _RETRYABLE_STATUSES = RETRY_STATUSES | {412}
-"""412: this node has not yet seen what another one wrote."""
+"""412: this node has not yet replicated the state that another node has."""
 _TLS_REQUIRED_TEXT = b"HTTP request to an HTTPS server"
-"""How servers made with Go answer who speaks no TLS to them."""
+"""Response of Go servers to plain HTTP on a TLS port."""
 _UNPROCESSED_STATUSES = frozenset({412, 429, 503})
-"""The statuses after which nothing has been done, so that anything can be tried again."""
+"""Statuses of requests that were not processed, so that any request can be retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class VaultRequest:
-    """What is sent.
+    """A request to a vault.
 
     Attributes:
-        path: encoded, from `/v1/` on.
-        action: the end of the sentence "failed to ...", for messages.
-        method: of HTTP.
-        body: JSON, None for none.
-        token: of Vault, "" for none.
-        idempotent: whether sending it twice does no harm.
-        secrets: what no message repeats, besides the token.
+        path: encoded path and query, beginning with `/v1/`.
+        action: completes the sentence "failed to ..." in messages.
+        method: HTTP method.
+        body: JSON body; None for none.
+        token: vault token; "" for none.
+        idempotent: whether the request can be sent twice without harm.
+        secrets: secrets of the request that no message quotes, in addition to the token.
     """
 
     path: str
@@ -65,11 +65,11 @@ class VaultRequest:
 
 @dataclass(frozen=True, slots=True)
 class RawResponse:
-    """What came back.
+    """The status and body of a response.
 
     Attributes:
-        status: of HTTP.
-        body: of a success it may hold secrets.
+        status: HTTP status.
+        body: response body, which may contain secrets.
     """
 
     status: int
@@ -77,21 +77,21 @@ class RawResponse:
 
     @property
     def ok(self) -> bool:
-        """Whether the vault did what was asked."""
+        """Whether the request succeeded."""
         return 200 <= self.status < 400
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """What a refusal says."""
+        """The errors in the body."""
         return parse_errors(self.body)
 
 
 class VaultHttp:
-    """Makes the requests.
+    """Sends requests to vaults, each once.
 
     Args:
-        https: the connections over TCP.
-        tls_contexts: the TLS contexts of vaults.
+        https: client for connections over TCP.
+        tls_contexts: cache of TLS contexts.
     """
 
     def __init__(self, https: HttpsClient, tls_contexts: TlsContexts) -> None:
@@ -102,38 +102,41 @@ class VaultHttp:
     async def send(
         self, server: Server, request: VaultRequest, seconds: float
     ) -> RawResponse | RetryableFailure:
-        """Send once.
+        """Send a request once, and follow at most one redirect.
 
         Args:
-            server: to whom.
-            request: what.
-            seconds: the time limit; the client's own counts besides.
+            server: the vault.
+            request: the request.
+            seconds: timeout; the client's own timeout also applies.
+
+        Returns:
+            The response, or a failure that may be retried.
 
         Raises:
-            ConnectionFailedError: no connection, and another try would meet the same.
-            PlatformError: the TLS files of the class cannot be used.
-            VaultError: the answer has no end, or leads to a place without TLS.
+            ConnectionFailedError: the connection failed, and a retry would not help.
+            PlatformError: the configured TLS files cannot be used.
+            VaultError: the response is too large, or redirects without end or to plain HTTP.
         """
-        url, sent_to = URL(server.address.base + request.path, encoded=True), None
+        url, redirected_to = URL(server.address.base + request.path, encoded=True), None
         try:
-            reply = await self._send_once(server, request, url, seconds)
-            if isinstance(reply, URL):
-                sent_to = reply
-                reply = await self._send_once(server, request, sent_to, seconds)
+            result = await self._send_once(server, request, url, seconds)
+            if isinstance(result, URL):
+                redirected_to = result
+                result = await self._send_once(server, request, redirected_to, seconds)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            problem = vault_connection_problem(error, server, sent_to)
+            problem = vault_connection_problem(error, server, redirected_to)
             unsent = isinstance(
                 error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
             )
             if not problem.transient or not (request.idempotent or unsent):
                 raise problem.error(request.action) from safe_cause(error)
             return RetryableFailure(problem.error(request.action), cause=safe_cause(error))
-        if isinstance(reply, URL):
+        if isinstance(result, URL):
             raise VaultError(
                 f"failed to {request.action}: {server.host} redirects more than once",
-                "Set the address of the class to that of the active node or of a load balancer.",
+                "Set vaultAddress to the address of the active node or of a load balancer.",
             )
-        return reply
+        return result
 
     async def close(self) -> None:
         """Close the connections to Unix sockets."""
@@ -144,7 +147,7 @@ class VaultHttp:
     async def _send_once(
         self, server: Server, request: VaultRequest, url: URL, seconds: float
     ) -> RawResponse | URL | RetryableFailure:
-        """One answer, or where it redirects to."""
+        """Send a request to `url`; return the response, or the target of its redirect."""
         settings = self._https.settings
         timeout = aiohttp.ClientTimeout(
             total=min(seconds, settings.try_timeout), connect=settings.connect_timeout
@@ -167,11 +170,11 @@ class VaultHttp:
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:
                     raise VaultError(
-                        f"failed to {request.action}: {server.host} sends more than "
+                        f"failed to {request.action}: the response of {server.host} is larger than "
                         f"{MAX_RESPONSE_BYTES} bytes",
                         f"Check that {server.host} is a vault.",
                     )
-        reply = RawResponse(response.status, bytes(body))
+        raw = RawResponse(response.status, bytes(body))
         if response.status == 400 and _TLS_REQUIRED_TEXT in body and url.scheme == "http":
             raise tls_required_problem(server).error(request.action)
         if response.status in _RETRYABLE_STATUSES and (
@@ -179,18 +182,19 @@ class VaultHttp:
         ):
             pause = self._https.retry_after(response.headers)
             error = unavailable_error(
-                reply.status,
-                reply.errors,
+                raw.status,
+                raw.errors,
                 server,
                 request.action,
                 pause,
                 secrets=(request.token, *request.secrets),
             )
-            # 500 is how engines say that their own back end refused; 412 is about this request.
+            # 500 reports a failed backend of an engine, and 412 concerns only this request:
+            # neither means that the host is unavailable.
             return RetryableFailure(error, pause, host_fault=response.status not in (412, 500))
         if response.status in _REDIRECT_STATUSES and server.follow_redirects:
             return _redirect_target(url, response.headers.get("Location", ""), server, request)
-        return reply
+        return raw
 
     def _client_session(self, server: Server, url: URL) -> aiohttp.ClientSession:
         path = server.address.socket
@@ -213,14 +217,14 @@ def _headers(server: Server, request: VaultRequest) -> dict[str, str]:
 
 
 def _redirect_target(url: URL, location: str, server: Server, request: VaultRequest) -> URL:
-    """Where a standby node sends us; the token goes there, so never from TLS to none."""
+    """Return the target of a redirect. It receives the token, so TLS must not be dropped."""
     try:
         target = URL(urljoin(str(url), location), encoded=True)
         usable = target.scheme in ("http", "https") and bool(target.host and target.port)
     except ValueError:
         target, usable = url, False
     if not location or not usable:
-        problem = f"failed to {request.action}: {server.host} redirects to no usable address"
+        problem = f"failed to {request.action}: {server.host} redirects to an invalid address"
         raise VaultError(problem, "Set api_addr of every node of the vault.")
     if url.scheme == "https" and target.scheme != "https":
         problem = f"failed to {request.action}: {server.host} redirects from https to http"

@@ -1,4 +1,4 @@
-"""What it means when a vault says "later": sealed, standby, throttled, failing. [pure]"""
+"""Translates outages of a vault and failed connections into errors with a remedy. [pure]"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from keyferry.providers.vault.http.server import Server
 
-_RETRY_NOTE = "Keyferry tries again with the next mount or refresh."
+_RETRY_NOTE = "Keyferry tries again at the next mount or refresh."
 
 
 def unavailable_error(
@@ -26,23 +26,23 @@ def unavailable_error(
     *,
     secrets: tuple[str, ...] = (),
 ) -> VaultError:
-    """The error for a status that says "later".
+    """Return the error for a status that means "try again later".
 
     Args:
-        status: of HTTP.
-        errors: what the vault says.
-        server: who answered.
-        action: the end of the sentence "failed to ...".
-        retry_after: seconds that the answer asked to wait, if it did.
-        secrets: what was sent and is never repeated.
+        status: HTTP status of the response.
+        errors: errors in the response.
+        server: the vault.
+        action: completes the sentence "failed to ...".
+        retry_after: seconds of the response's Retry-After header; None without one.
+        secrets: secrets of the request, which are never quoted.
     """
     text = " ".join(errors).lower()
     if status == 429:
-        wish = "" if retry_after is None else f" and asks to wait {retry_after:g} s"
+        pause = "" if retry_after is None else f", retry after {retry_after:g} s"
         return VaultThrottledError(
-            f"failed to {action}: {server} throttles (429 Too Many Requests){wish}",
-            "A rate-limit quota of the vault is used up: raise it (sys/quotas/rate-limit), or "
-            "ask for fewer objects.",
+            f"failed to {action}: {server} limits the request rate (429 Too Many Requests{pause})",
+            "A rate limit quota of the vault is exhausted: raise it (sys/quotas/rate-limit), or "
+            "request fewer objects.",
             retry_after=retry_after,
         )
     if "sealed" in text:
@@ -52,64 +52,70 @@ def unavailable_error(
         )
     if "standby" in text or "active cluster node not found" in text or "not active" in text:
         return VaultError(
-            f"failed to {action}: {server} is a standby node and reaches no active one ({status})",
-            f"Look at the nodes: {server.command} operator raft list-peers, or sys/ha-status. "
+            f"failed to {action}: {server} is a standby node and cannot reach an active node "
+            f"({status})",
+            f"Check the nodes: {server.command} operator raft list-peers, or sys/ha-status. "
             f"{_RETRY_NOTE}",
         )
     if status == 412:
         return VaultError(
-            f"failed to {action}: this node of {server} has not yet seen the newest state (412)",
+            f"failed to {action}: this node of {server} has not replicated the latest state (412)",
             f"Use the address of the active node, or of a load balancer. {_RETRY_NOTE}",
         )
-    said = f": {'; '.join(quoted)}" if (quoted := safe_to_quote(errors, secrets=secrets)) else ""
+    quotes = safe_to_quote(errors, secrets=secrets)
+    vault_text = f": {'; '.join(quotes)}" if quotes else ""
     return VaultError(
-        f"failed to {action}: {server} failed with status {status}{said}",
-        f"The failure is on the vault's side; its own log says more. {_RETRY_NOTE}",
+        f"failed to {action}: {server} failed with status {status}{vault_text}",
+        f"The vault has an internal problem: see its log. {_RETRY_NOTE}",
     )
 
 
 def safe_to_quote(errors: tuple[str, ...], *, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The first texts of a refusal, short and on one line, without any that repeats a secret.
+    """Return the first errors of a response, each shortened to one line, without secrets.
 
-    People and tests search for the vault's own words, so they are passed on; what a vault could
-    have been made to repeat is not.
+    Users search for the vault's errors, so messages quote them. An error that contains one of the
+    request's secrets is dropped: a vault can be made to repeat its input.
+
+    Args:
+        errors: errors in the response.
+        secrets: secrets of the request.
     """
-    shown = []
+    quotes = []
     for error in errors[:3]:
         line = " ".join("".join(c if c.isprintable() else " " for c in error).split())
         line = line.removeprefix("1 error occurred: * ")
         if line and not any(secret and secret in error for secret in secrets):
-            shown.append(line if len(line) <= 300 else line[:300] + "...")
-    return tuple(shown)
+            quotes.append(line if len(line) <= 300 else line[:300] + "...")
+    return tuple(quotes)
 
 
-# --- What it means for a class when the way to its vault ends early -------------------------------
+# --- Failed connections ---------------------------------------------------------------------------
 
 
 def vault_connection_problem(
     error: Exception, server: Server, redirected_to: URL | None
 ) -> ConnectionProblem:
-    """Translate what was raised on the way to a vault.
+    """Translate the exception of a failed connection to a vault.
 
     Args:
-        error: of aiohttp.
-        server: whom the class names.
-        redirected_to: where that one had sent us, None as long as it was asked itself.
+        error: exception of aiohttp.
+        server: the vault that the SecretProviderClass names.
+        redirected_to: target of the redirect that was followed; None without a redirect.
     """
     if redirected_to is None:
         return _with_vault_remedy(connection_problem(error, host=server.host), server, None)
     host = f"{redirected_to.host}:{redirected_to.port}"
     problem = _with_vault_remedy(connection_problem(error, host=host), server, redirected_to.host)
-    said = f"{server.host} is a standby that sends its callers to {host}, and {problem.problem}"
-    return replace(problem, problem=said)
+    text = f"{server.host} is a standby node that redirects to {host}, and {problem.problem}"
+    return replace(problem, problem=text)
 
 
 def tls_required_problem(server: Server) -> ConnectionProblem:
-    """Of a class whose address begins with http://, and a listener that speaks TLS alone."""
+    """Return the problem of an http:// address whose listener accepts only TLS."""
     return ConnectionProblem(
         Stage.TLS,
-        f"{server.host} speaks TLS alone",
-        "Begin the address of the vault with https:// instead of http://.",
+        f"{server.host} accepts only TLS",
+        "Use https:// instead of http:// in the address of the vault.",
         transient=False,
     )
 
@@ -119,22 +125,24 @@ def _with_vault_remedy(
 ) -> ConnectionProblem:
     match problem.certificate_fault:
         case CertificateFault.ISSUER:
-            others = ", or those of this machine" if server.tls.system_cas else ""
+            trusted = "those CAs and the CAs of this machine" if server.tls.system_cas else "those"
             remedy = (
-                "Set vaultCACertPath or vaultCADirectory of the class to the CA that signed it; "
-                f"the CAs named there count{others}."
+                "Set vaultCACertPath or vaultCADirectory in the SecretProviderClass to the CA that "
+                f"signed it. Only {trusted} are trusted."
             )
             return replace(problem, remedy=remedy)
         case CertificateFault.NAME:
-            wanted = server.tls.server_name or host or server.host
+            expected = server.tls.server_name or host or server.host
             return replace(
                 problem,
-                problem=f"{problem.problem} than {wanted}",
-                remedy="Set vaultTLSServerName of the class to a name that the certificate has, or "
-                "vaultAddress to the address that it is for.",
+                problem=f"{problem.problem} than {expected}",
+                remedy="In the SecretProviderClass, set vaultTLSServerName to a name in the "
+                "certificate, or vaultAddress to the address that it was issued for.",
             )
         case CertificateFault.CLIENT:
-            remedy = "Set vaultTLSClientCertPath and vaultTLSClientKeyPath of the class."
+            remedy = (
+                "Set vaultTLSClientCertPath and vaultTLSClientKeyPath in the SecretProviderClass."
+            )
             return replace(problem, remedy=remedy)
         case CertificateFault.DATES | CertificateFault.NONCOMPLIANT:
             return problem
@@ -143,17 +151,20 @@ def _with_vault_remedy(
 
 
 def _connection_remedy(problem: ConnectionProblem, server: Server) -> str:
-    """What to look at where no connection stands, and no certificate is to blame."""
+    """Return the remedy for a failed connection without a certificate fault."""
     if problem.stage is Stage.TLS:
         return (
-            f"If it listens without TLS, as `{server.command} server -dev` does, begin the address "
-            "with http://; else check that no proxy answers instead."
+            f"If the vault listens without TLS, like `{server.command} server -dev`, use http:// "
+            "in its address. Otherwise check whether a proxy responds instead of the vault."
         )
     if server.address.socket:
         return (
-            "Check that an agent listens there, and that the folder of its socket is mounted into "
-            "the container of Keyferry."
+            "Check that an agent listens on the socket, and that the socket's directory is mounted "
+            "into the container of Keyferry."
         )
     if server.address.base == DEFAULT_ADDRESS:
-        return f"It is asked for classes that name no vault: set vaultAddress. {problem.remedy}"
+        return (
+            "This is the default address: set vaultAddress in the SecretProviderClass. "
+            f"{problem.remedy}"
+        )
     return problem.remedy

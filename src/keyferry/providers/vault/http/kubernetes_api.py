@@ -1,4 +1,4 @@
-"""The API of the cluster that this process runs in, as whoever its service account is."""
+"""Sends requests to the Kubernetes API with the service account of this process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 JSON_CONTENT_TYPE = "application/json"
 _IDENTITY_MODE = "driver"
-"""Whose identity it is: a label of the metrics."""
+"""Value of the metrics label for the identity of this process."""
 
 
 class KubernetesApi:
-    """Makes requests.
+    """Client for the API of the cluster that this process runs in.
 
     Args:
-        http: the connections.
-        fetcher: decides about turns and tries.
-        url: of the API.
-        service_account_folder: where the service account of this process is: `token`, `ca.crt` and
-            `namespace`.
+        http: sends single requests.
+        fetcher: limits and retries requests.
+        url: URL of the API.
+        service_account_folder: directory with the files `token`, `ca.crt` and `namespace` of this
+            process's service account.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class KubernetesApi:
         self._service_account_folder = Path(service_account_folder)
 
     async def send(self, request: VaultRequest) -> RawResponse:
-        """The answer to a request, be it a refusal.
+        """Send a request and return the response, whatever its status.
 
         Raises:
             PlatformError: the service account of this process cannot be read.
-            KeyferryError: no answer came.
+            KeyferryError: the API did not respond.
         """
         server = await asyncio.to_thread(self._api_server)
         return await self._fetcher.transport.send(
@@ -53,15 +53,15 @@ class KubernetesApi:
         )
 
     async def namespace(self) -> str:
-        """The namespace that this process runs in.
+        """Return the namespace that this process runs in.
 
         Raises:
-            PlatformError: it cannot be read.
+            PlatformError: the file with the namespace cannot be read.
         """
         return await asyncio.to_thread(self._read_file, "namespace")
 
     def _api_server(self) -> Server:
-        """The API, with the token of this process, which changes while it runs."""
+        """Return the API server with the current token, which changes while the process runs."""
         ca = TlsLayer(ca_file=str(self._service_account_folder / "ca.crt"))
         return Server(
             self._address,
@@ -77,8 +77,8 @@ class KubernetesApi:
             return (self._service_account_folder / name).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise PlatformError(
-                f"the {name} of this process cannot be read from "
+                f"the service account's {name} cannot be read from "
                 f"{self._service_account_folder}/{name}",
-                "Set automountServiceAccountToken of the pod of Keyferry to true.",
+                "Set automountServiceAccountToken: true in the pod of Keyferry.",
                 stage=Stage.IDENTITY,
             ) from error

@@ -1,7 +1,7 @@
-"""What a vault answers, read once. [pure]
+"""Parses the responses of a vault. [pure]
 
-Numbers stay as they are written. An answer without anything in it is an error here, where
-upstream's process dies of it.
+Numbers keep their spelling. An empty response is reported as an error by its user; upstream's
+process crashes on it.
 
 Source: docs/reference/upstream-vault-provider.md#responses
 """
@@ -23,30 +23,30 @@ _ENVELOPE_FIELDS = (
 )  # fmt: skip
 _ZERO = JsonNumber("0")
 _RESPONSE_OVERHEAD_BYTES = 1024
-"""What Python takes for an answer beside its data, roughly."""
+"""Approximate memory of a response in addition to its data."""
 _OBJECT_OVERHEAD_BYTES = 16
-"""And beside what each object in it tells of itself."""
+"""Approximate memory of each object in addition to its `__sizeof__`."""
 MAX_TTL_SECONDS = 10 * 365 * 86400.0
-"""A lease or a token that lasts longer is taken to last so long."""
+"""Longer lifetimes of leases and tokens are reduced to this value."""
 
 
 class MalformedResponseError(ValueError):
-    """It is not an answer of a vault; the text says what is wrong and quotes nothing of it."""
+    """The body is not a response of a vault; the text says why and quotes none of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class VaultResponse:
-    """One answer.
+    """A successful response.
 
     Attributes:
-        lease_id: "" where there is no lease.
-        lease_duration: seconds, as it is written.
+        lease_id: ID of the lease; "" without one.
+        lease_duration: lifetime of the lease in seconds, as written in the response.
         renewable: whether the lease can be renewed.
-        data: what was asked for.
-        warnings: what the vault has to say about it, None for nothing.
-        auth: a token that came with it, None for none.
-        wrap_info: where the answer is wrapped, None if it is not.
-        mount_type: the kind of the engine, "" where it is not told.
+        data: the requested data; None if missing.
+        warnings: warnings of the vault; None if missing.
+        auth: token and its properties, in the response to a login; None if missing.
+        wrap_info: wrapping token of a wrapped response; None if missing.
+        mount_type: type of the secrets engine; "" if missing.
     """
 
     lease_id: str = ""
@@ -60,15 +60,15 @@ class VaultResponse:
 
     @property
     def lease_seconds(self) -> float:
-        """How long its lease lasts."""
+        """The lifetime of the lease in seconds; 0 if it is missing."""
         return ttl_or_zero(self.lease_duration)
 
 
 def parse_response(body: bytes) -> VaultResponse:
-    """The answer in the body of a success.
+    """Parse the body of a successful response.
 
     Raises:
-        BadAnswerError: it is not one.
+        MalformedResponseError: the body is not a response of a vault.
     """
     if not body.strip():
         return VaultResponse()
@@ -93,27 +93,27 @@ def parse_response(body: bytes) -> VaultResponse:
 
 
 def memory_size(response: VaultResponse) -> int:
-    """About how many bytes an answer takes in memory: up to twenty times those of its JSON."""
+    """Return the approximate memory of a response in bytes: up to twenty times its JSON."""
     total = _RESPONSE_OVERHEAD_BYTES
-    left: list[Json] = [response.data]
-    while left:
-        value = left.pop()
+    pending: list[Json] = [response.data]
+    while pending:
+        value = pending.pop()
         total += _OBJECT_OVERHEAD_BYTES + value.__sizeof__()
         if isinstance(value, Mapping):
             total += sum(_OBJECT_OVERHEAD_BYTES + key.__sizeof__() for key in value)
-            left.extend(value.values())
+            pending.extend(value.values())
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            left.extend(value)
+            pending.extend(value)
     return total
 
 
 def ttl_or_zero(value: Json) -> float:
-    """How long something lasts: a number of seconds from 0 on; 0 for anything else."""
+    """Return a lifetime in seconds, from 0 to `MAX_TTL_SECONDS`; 0 if it is not a number."""
     return min(max(number_or_zero(value), 0.0), MAX_TTL_SECONDS)
 
 
 def number_or_zero(value: Json) -> float:
-    """A number; 0 for anything else."""
+    """Return a number, or 0 if `value` is not a number."""
     try:
         return float(value) if isinstance(value, JsonNumber) else 0.0
     except ValueError:
@@ -121,7 +121,7 @@ def number_or_zero(value: Json) -> float:
 
 
 def parse_errors(body: bytes) -> tuple[str, ...]:
-    """The texts in `errors` of a refusal, or of a health page what it says of itself."""
+    """Return the texts in `errors` of an error response; none if the body is something else."""
     try:
         document = read_json(body)
     except NotJsonError:
@@ -135,11 +135,11 @@ def parse_errors(body: bytes) -> tuple[str, ...]:
 
 
 def _without_envelope(document: Mapping[str, Json]) -> VaultResponse:
-    """An answer without envelope: all of it is data."""
+    """Return a response without Vault's envelope: the whole document is its data."""
     if not document or set(document) <= {"errors", *_ENVELOPE_FIELDS}:
         return VaultResponse()
     if document.get("errors"):
-        raise MalformedResponseError("it is a success that tells errors")
+        raise MalformedResponseError("it is successful but contains errors")
     return VaultResponse(data=document)
 
 
@@ -148,7 +148,7 @@ def _text(document: Mapping[str, Json], key: str) -> str:
     if value is None:
         return ""
     if type(value) is not str:
-        raise MalformedResponseError(f"its {key} is not a text")
+        raise MalformedResponseError(f"its {key} is not a string")
     return value
 
 

@@ -28,14 +28,18 @@ LOGIN = Login(
         (
             400,
             "error validating token: invalid audience (aud) claim: audience claim does not match",
-            "audience of the class",
+            "Set it to the audience",
         ),
         (
             400,
             "error validating token: error verifying token signature: no known key",
-            "must know the keys of this cluster",
+            "issuer and keys of this cluster",
         ),
-        (404, "namespace not found", "Correct vaultNamespace 'team': vault namespace list."),
+        (
+            404,
+            "namespace not found",
+            "Correct vaultNamespace 'team'. List the namespaces: vault namespace list.",
+        ),
         (403, "service account name not authorized", "bound_service_account_names=web"),
         (403, "namespace not authorized", "bound_service_account_namespaces=shop"),
     ],

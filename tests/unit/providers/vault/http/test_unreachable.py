@@ -62,7 +62,7 @@ def test_a_server_that_we_were_sent_to_is_named_with_the_one_that_sent_us() -> N
     active = URL("https://10.0.0.7:8200/v1/auth/jwt/login")
     problem = vault_connection_problem(refused, Server(STANDBY), active)
     assert problem.problem == (
-        "vault.example.com:8200 is a standby that sends its callers to 10.0.0.7:8200, and "
+        "vault.example.com:8200 is a standby node that redirects to 10.0.0.7:8200, and "
         "10.0.0.7:8200 could not be reached (connection refused)"
     )
     assert problem.transient
@@ -92,7 +92,7 @@ def test_a_socket_and_the_address_of_nobody_have_remedies_of_their_own() -> None
     agent = vault_connection_problem(
         refused, Server(Address("http://localhost", "/run/agent.sock")), None
     )
-    assert "an agent listens there" in agent.remedy
+    assert "an agent listens on the socket" in agent.remedy
     nobody = vault_connection_problem(refused, Server(parse_address(DEFAULT_ADDRESS)), None)
     assert "set vaultAddress" in nobody.remedy
     assert "set vaultAddress" not in vault_connection_problem(refused, Server(STANDBY), None).remedy

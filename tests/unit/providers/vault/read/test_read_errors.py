@@ -45,4 +45,4 @@ def test_a_token_out_of_a_secret_that_is_refused_may_have_ended() -> None:
 
 def test_an_address_with_the_beginning_of_paths_is_told_at_the_login() -> None:
     """`/v1` is added to it, so it stands there twice."""
-    assert "ends with /v1" in login_error(403, ("permission denied",), LOGIN).remedy
+    assert "Remove /v1 from the end" in login_error(403, ("permission denied",), LOGIN).remedy
