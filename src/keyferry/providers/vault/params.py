@@ -131,14 +131,7 @@ def parse_mount(
     if not target_path:
         problem, remedy = "target_path is not set", "The caller of the provider must send it."
         raise PlatformError(problem, remedy, stage=Stage.REQUEST)
-    method_name = params.get("AuthMethod") or "kubernetes"
-    if method_name not in AUTH_METHODS:
-        key, names = params.spelling("AuthMethod"), ", ".join(AUTH_METHODS)
-        problem = f"{key} '{excerpt(method_name)}' is unknown"
-        raise ClassInvalidError(problem, f"Set {key} to one of: {names}.")
-    if not params.role() and AUTH_METHODS[method_name].needs_role:
-        key = product.role_keys[0]
-        raise ClassInvalidError(f"{key} is not set", f"Set {key} to a role of the auth method.")
+    method_name = _auth_method_name(params, product)
     if not objects:
         raise ClassInvalidError("objects is not set", "List at least one object.")
     server = _server(params, product, settings, skip_verify=skip_verify)
@@ -160,6 +153,19 @@ def parse_mount(
     return MountParams(
         Login(server, auth_mount, JwtLogin(params.role(), audience, token), pod), objects
     )
+
+
+def _auth_method_name(params: ProductParams, product: Product) -> str:
+    """Return the key of `AUTH_METHODS`, after checking that a required role is set."""
+    method_name = params.get("AuthMethod") or "kubernetes"
+    if method_name not in AUTH_METHODS:
+        key, names = params.spelling("AuthMethod"), ", ".join(AUTH_METHODS)
+        problem = f"{key} '{excerpt(method_name)}' is unknown"
+        raise ClassInvalidError(problem, f"Set {key} to one of: {names}.")
+    if not params.role() and AUTH_METHODS[method_name].needs_role:
+        key = product.role_keys[0]
+        raise ClassInvalidError(f"{key} is not set", f"Set {key} to a role of the auth method.")
+    return method_name
 
 
 def _pod_info(params: ProductParams) -> PodInfo:
