@@ -146,7 +146,7 @@ async def test_watch_follows_and_ends_at_ctrl_c_with_the_files_in_place(
         await _line_with(process.stdout, "refreshing every")
         vault.revoke("contoso", CLIENT)
         assert process.stderr
-        await _line_with(process.stderr, "The files stay as they are.")
+        await _line_with(process.stderr, "The files are unchanged.")
         assert CANARY == (target / "SECRET_1").read_text()
         vault.grant("contoso", CLIENT, "get")
         vault.set_secret("contoso", "db-password", "second")
@@ -284,8 +284,8 @@ async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVa
         (("--service-account-tokens", "list.yaml"), "not kubelet's JSON"),
         (("--dev-vault", "nowhere"), "no development vault is running"),
         (("--interval", "often"), "duration"),
-        (("--interval", "-1s"), "longer than nothing"),
-        (("--interval", "0s"), "longer than nothing"),
+        (("--interval", "-1s"), "must be greater than 0"),
+        (("--interval", "0s"), "must be greater than 0"),
     ],
 )
 async def test_bad_input_is_named(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
@@ -370,7 +370,11 @@ async def test_mount_takes_the_flags_of_the_provider(tmp_path: Path, vault: DevV
 @pytest.mark.parametrize(
     ("flag", "code", "words"),
     [
-        ("--construct-pem-chain=maybe", 2, "'maybe' for flag -construct-pem-chain: write true or"),
+        (
+            "--construct-pem-chain=maybe",
+            2,
+            "'maybe' for flag -construct-pem-chain: must be true or",
+        ),
         ("--cloud-name=AzureMoon", 1, "AzureMoon"),
     ],
 )

@@ -210,7 +210,7 @@ async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
         lines = [json.loads(line) for line in driver.log]
         warnings = [line for line in lines if line["level"] == "warning"]
         assert 2 == len(warnings)
-        assert ("a flag has no effect", "--log_dir") == (
+        assert ("flag has no effect", "--log_dir") == (
             warnings[0]["message"],
             warnings[0]["flag"],
         )

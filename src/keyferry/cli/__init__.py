@@ -1,4 +1,4 @@
-"""The command `keyferry`. Each sub-command is a module that is imported only when it is called."""
+"""The command `keyferry`. The module of a sub-command is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """Knows its commands by name and imports the one that is called.
-
-    The driver loads no command-line extras.
-    """
+    """Imports only the command that runs, so that each process loads only what it needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -43,10 +40,10 @@ class _LazyGroup(click.Group):
 
 
 def _import_without_gc(module: str) -> ModuleType:
-    """Imports a module, and keeps the garbage collector from what it brings along.
+    """Import a module and exclude its objects from garbage collection.
 
-    All of that lives as long as the process. Looking through it again and again would take a tenth
-    of the start, and 40 ms in the middle of a mount now and then.
+    They live as long as the process. Scanning them would take a tenth of the start time, and
+    occasionally 40 ms in the middle of a mount.
     """
     gc.disable()
     try:
@@ -59,14 +56,14 @@ def _import_without_gc(module: str) -> ModuleType:
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(version)s")
 def keyferry() -> None:
-    """Bring secrets from a vault to the pod: as files, and as Kubernetes Secrets kept in step.
+    """Deliver secrets from a vault to pods, as files and as synced Kubernetes Secrets.
 
-    New here? Run `keyferry demo`.
+    Run `keyferry demo` to see the complete flow.
     """
 
 
 def main() -> None:
-    """The entry point: errors of ours are one line on stderr and exit code 1, never a traceback."""
+    """Run the command line. A KeyferryError is one line on stderr and exit code 1."""
     try:
         keyferry(prog_name="keyferry")
     except KeyferryError as error:

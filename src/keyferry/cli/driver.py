@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from keyferry.cli.flags.go_flags import FlagValue, ParsedFlags
 
-_KLOG_IGNORED = "the log goes to standard error, in one place and one format"
+_KLOG_IGNORED = "the log is always written to standard error"
 _BOOL, _INT, _STRING, _DURATION = FlagKind.BOOL, FlagKind.INT, FlagKind.STRING, FlagKind.DURATION
 
 DRIVER_FLAGS: tuple[GoFlag, ...] = (
@@ -44,7 +44,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "endpoint",
         _STRING,
         "unix://tmp/csi.sock",
-        "where CSI is served: unix:///path or tcp://host:port",
+        "address of the CSI services: unix:///path or tcp://host:port",
     ),
     GoFlag("drivername", _STRING, "secrets-store.csi.k8s.io", "name of the CSI driver"),
     GoFlag("nodeid", _STRING, "", "name of this node"),
@@ -52,19 +52,19 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "provider-volume",
         _STRING,
         "/var/run/secrets-store-csi-providers",
-        "folder of provider sockets",
+        "folder that contains the sockets of external providers",
     ),
     GoFlag(
         "additional-provider-volume-paths",
         _STRING,
         "/etc/kubernetes/secrets-store-csi-providers",
-        "further folders of provider sockets, by comma, looked into first",
+        "comma-separated list of more folders with provider sockets; they are searched first",
     ),
     GoFlag(
         "builtin-providers",
         _STRING,
         ",".join(provider_names()),
-        "providers in this process, by comma; empty: none",
+        "comma-separated list of providers to run in this process; empty disables all",
     ),
     *PROVIDER_FLAGS,
     *HMAC_FLAGS,
@@ -74,80 +74,90 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "manifests",
         _STRING,
         "",
-        "folder of YAML: classes are read from it, Secrets and statuses written to it",
+        "folder of YAML files to use instead of the Kubernetes API",
     ),
     GoFlag(
         "kubeconfig",
         _STRING,
         "",
-        "file that names the Kubernetes API (default: $KUBECONFIG, the pod, ~/.kube/config)",
+        "kubeconfig file (default: $KUBECONFIG, the service account of the pod, ~/.kube/config)",
     ),
-    GoFlag("metrics-addr", _STRING, ":8095", "where /metrics, /healthz and /readyz are served"),
-    GoFlag(
-        "health-addr", _STRING, "", "where /healthz and /readyz are served besides, such as :9808"
-    ),
+    GoFlag("metrics-addr", _STRING, ":8095", "address of /metrics, /healthz and /readyz"),
+    GoFlag("health-addr", _STRING, "", "additional address of /healthz and /readyz, such as :9808"),
     GoFlag(
         "registration-dir",
         _STRING,
         "",
-        "kubelet's folder of plugin sockets; empty: a node-driver-registrar registers the driver",
+        "registration folder of kubelet; empty if node-driver-registrar registers the driver",
     ),
     GoFlag(
         "kubelet-registration-path",
         _STRING,
         "",
-        "path of the CSI socket on the node (default: that of --endpoint)",
+        "path of the CSI socket on the node (default: the path of --endpoint)",
     ),
     GoFlag(
         "startup-taint",
         _STRING,
         "",
-        "key of a taint that is removed from this node once the driver is ready",
+        "key of the node taint to remove once the driver is ready",
     ),
     GoFlag(
         "enable-secret-rotation",
         _BOOL,
         "false",
-        "fetch the content of mounted volumes again from time to time",
+        "refresh mounted volumes periodically",
     ),
     GoFlag(
         "rotation-poll-interval",
         _DURATION,
         "2m",
-        "content is refreshed once in each interval of this length",
+        "interval of refreshes; each volume is refreshed once per interval",
     ),
     GoFlag(
-        "max-call-recv-msg-size", _INT, "4194304", "largest reply of a provider socket in bytes"
+        "max-call-recv-msg-size",
+        _INT,
+        "4194304",
+        "maximum size of a response of an external provider, in bytes",
     ),
     GoFlag(
         "provider-health-check",
         _BOOL,
         "false",
-        "ask provider sockets for their version from time to time",
+        "check external providers periodically by requesting their version",
     ),
-    GoFlag("provider-health-check-interval", _DURATION, "2m", "how often"),
+    GoFlag(
+        "provider-health-check-interval",
+        _DURATION,
+        "2m",
+        "interval of the checks of --provider-health-check",
+    ),
     GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
-    GoFlag("v", _INT, "0", "verbosity of the log; 2 shows the details of each call"),
+    GoFlag("v", _INT, "0", "log verbosity; 2 logs the details of each call"),
     GoFlag(
         "volumes",
         _STRING,
         "tmpfs",
-        "how files are kept: tmpfs, or folder for trying out without root",
+        "storage of volumes: tmpfs, or folder to try the driver without root",
     ),
     GoFlag(
         "dev-vault",
         _STRING,
         "",
-        "DEVELOPMENT: data folder of a running `keyferry devvault` that takes all vault calls",
+        "DEVELOPMENT ONLY: data folder of the `keyferry devvault` that receives all requests",
     ),
     GoFlag("version", _BOOL, "false", "print the version as JSON and exit"),
     GoFlag(
-        "enable-pprof", _BOOL, "false", "", "pprof profiles Go programs; use py-spy on this process"
+        "enable-pprof",
+        _BOOL,
+        "false",
+        "",
+        "pprof is specific to Go; profile this process with py-spy",
     ),
     GoFlag(
-        "pprof-port", _INT, "6065", "", "pprof profiles Go programs; use py-spy on this process"
+        "pprof-port", _INT, "6065", "", "pprof is specific to Go; profile this process with py-spy"
     ),
-    GoFlag("metrics-backend", _STRING, "Prometheus", "", "Prometheus is the only one"),
+    GoFlag("metrics-backend", _STRING, "Prometheus", "", "only Prometheus is supported"),
     GoFlag("vmodule", _STRING, "", "", _KLOG_IGNORED),
     GoFlag("logtostderr", _BOOL, "true", "", _KLOG_IGNORED),
     GoFlag("alsologtostderr", _BOOL, "false", "", _KLOG_IGNORED),
@@ -169,31 +179,33 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def driver(flags: tuple[str, ...]) -> None:
-    """Run the node daemon (takes the flags of the Secrets Store CSI Driver)."""
+    """Run the node daemon. Accepts the flags of the Secrets Store CSI Driver."""
     try:
-        given = parse_flags(flags, DRIVER_FLAGS)
+        parsed = parse_flags(flags, DRIVER_FLAGS)
     except FlagError as error:
         click.echo(f"keyferry driver: {error}\nSee: keyferry driver --help", err=True)
         sys.exit(2)
-    if given.wants_help:
+    if parsed.wants_help:
         click.echo(
-            "Usage: keyferry driver [flags]\n\nThe node daemon. "
+            "Usage: keyferry driver [flags]\n\nRun the node daemon. "
             f"Flags:\n\n{help_text(DRIVER_FLAGS)}"
         )
         return
-    if given.values["version"]:
+    if parsed.values["version"]:
         print(json.dumps({"BuildVersion": f"v{__version__}", "GitCommit": "", "BuildDate": ""}))
         return
-    configure_logs(as_json=bool(given.values["log-format-json"]), verbosity=int(given.values["v"]))
-    warn_ignored(given)
-    asyncio.run(run_driver(settings_from(given)))
+    configure_logs(
+        as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
+    )
+    warn_ignored(parsed)
+    asyncio.run(run_driver(settings_from(parsed)))
 
 
 def settings_from(flags: ParsedFlags) -> DriverSettings:
-    """The settings that `flags` ask for.
+    """Return the settings that `flags` request.
 
     Raises:
-        PlatformError: a value that the type of its flag allows but the driver does not.
+        PlatformError: the driver does not accept a value.
     """
     values = flags.values
     _check_values(values)
@@ -236,37 +248,37 @@ def _check_values(values: Mapping[str, FlagValue]) -> None:
     if backend.lower() != "prometheus":
         raise PlatformError(
             f"unsupported metrics backend {backend!r}",
-            "Leave --metrics-backend out.",
+            "Remove --metrics-backend.",
             stage=Stage.REQUEST,
         )
     if values["registration-dir"] and not values["nodeid"]:
         raise PlatformError(
-            "--registration-dir is given but --nodeid is empty, which kubelet refuses",
+            "--registration-dir requires --nodeid",
             "Set --nodeid to the Kubernetes name of this node.",
             stage=Stage.REQUEST,
         )
     if values["startup-taint"] and values["manifests"]:
         raise PlatformError(
-            "--startup-taint needs the Kubernetes API, and --manifests does without",
-            "Leave one of the two out.",
+            "--startup-taint requires the Kubernetes API, and --manifests disables it",
+            "Remove one of the two flags.",
             stage=Stage.REQUEST,
         )
     if int(values["max-call-recv-msg-size"]) <= 0:
         raise PlatformError(
             f"--max-call-recv-msg-size is {values['max-call-recv-msg-size']}",
-            "Give a number of bytes above 0.",
+            "Set it to a number of bytes greater than 0.",
             stage=Stage.REQUEST,
         )
     if values["provider-health-check"] and float(values["provider-health-check-interval"]) <= 0:
         raise PlatformError(
-            "--provider-health-check-interval is not above 0",
-            "Give a duration such as 2m, or leave --provider-health-check out.",
+            "--provider-health-check-interval must be greater than 0",
+            "Set it to a duration such as 2m, or remove --provider-health-check.",
             stage=Stage.REQUEST,
         )
 
 
 def _socket_folder(values: Mapping[str, FlagValue]) -> Path | None:
-    """The folder of the socket, which outlives a driver on a node; None where there is none."""
+    """Return the folder of the CSI socket, which persists across restarts; None for TCP."""
     socket = parse_endpoint(str(values["endpoint"])).socket
     return socket.parent if socket else None
 
@@ -276,7 +288,7 @@ def _optional_path(text: object) -> Path | None:
 
 
 def _provider_folders(additional: str, main: str) -> tuple[Path, ...]:
-    """The additional folders first and the main one last, which is upstream's order."""
+    """Return the additional folders, then the main one, in the order of upstream."""
     return tuple(Path(folder) for folder in (*additional.strip().split(","), main) if folder)
 
 
@@ -285,5 +297,5 @@ def _volume_kind(text: str) -> VolumeKind:
         return VolumeKind(text)
     except ValueError as error:
         raise PlatformError(
-            f"--volumes is {text!r}", "Write tmpfs or folder.", stage=Stage.REQUEST
+            f"--volumes is {text!r}", "Set it to tmpfs or folder.", stage=Stage.REQUEST
         ) from error

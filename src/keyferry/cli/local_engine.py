@@ -1,4 +1,4 @@
-"""The engine of the driver on a plain machine: the composition root of `keyferry mount`."""
+"""Composition root of `keyferry mount`: the engine of the driver without a cluster."""
 
 from __future__ import annotations
 
@@ -39,38 +39,38 @@ async def local_engine(
     dev_vault: Path | None = None,
     vault_qps: float = ResilienceSettings().qps,
 ) -> AsyncIterator[tuple[Publisher, ManifestsStore]]:
-    """A publisher that refreshes with every call, and the store that it uses.
+    """Yield a publisher that refreshes on every call, and its store.
 
     Args:
-        spc_file: the file with the classes; not read by an unpublish.
-        secrets_dir: where manifests of Secrets go; None for nowhere.
-        built_in: the providers to have.
-        settings: what they are told.
-        dev_vault: the data folder of the development vault that stands for all clouds, or None.
-        vault_qps: calls a second to one vault; 0: no limit.
+        spc_file: file with SecretProviderClasses; not read by an unpublish.
+        secrets_dir: folder for manifests of Secrets; None writes none.
+        built_in: names of the providers to run.
+        settings: settings of the providers.
+        dev_vault: data folder of the emulator that replaces all clouds, or None.
+        vault_qps: maximum requests per second to one vault; 0 means no limit.
     """
     if dev_vault:
-        click.echo("DEVELOPMENT: every vault call goes to the development vault, not the cloud")
+        click.echo("DEVELOPMENT ONLY: all requests go to the development vault, not to the cloud")
     clock = SystemClock()
     store = ManifestsStore(spc_file, secrets_dir, clock=clock.wall)
     metrics = Metrics()
-    # An unmount has no provider and goes nowhere.
+    # An unmount runs no provider and connects to nothing.
     proxies = Proxies.from_environment(os.environ) if built_in else Proxies()
-    # One volume shares with nobody, and each refresh is to show what the vault holds then.
+    # One volume has nobody to share with, and each refresh must show the current content.
     burst = max(1, ceil(vault_qps))
-    economy = Fetcher(ResilienceSettings(cache_ttl=0.0, qps=vault_qps, burst=burst))
+    fetcher = Fetcher(ResilienceSettings(cache_ttl=0.0, qps=vault_qps, burst=burst))
     async with (
         open_providers(
             built_in,
             https=vault_http_settings(dev_vault, proxies),
             settings=settings,
-            fetcher=economy,
-        ) as plugins,
+            fetcher=fetcher,
+        ) as providers,
         running_engine(
             EngineDependencies(
                 store=store,
                 mounter=choose_mounter(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER),
-                providers=plugins,
+                providers=providers,
                 metrics=metrics,
                 expiry_monitor=ExpiryMonitor(store, metrics),
                 node="",

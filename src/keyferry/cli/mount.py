@@ -50,13 +50,13 @@ class _DurationParam(click.ParamType[float]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if seconds <= 0:
-            self.fail("it must be longer than nothing", param, ctx)
+            self.fail("must be greater than 0", param, ctx)
         return seconds
 
 
 @dataclass(frozen=True, slots=True)
 class _MountOptions:
-    """One `keyferry mount`."""
+    """The arguments of `keyferry mount`."""
 
     spc_file: Path
     target: Path
@@ -72,45 +72,49 @@ class _MountOptions:
 @click.command()
 @click.argument("class_file", metavar="CLASS.yaml", type=_PATH)
 @click.argument("target", metavar="TARGET", type=_PATH)
-@click.option("--class", "class_name", metavar="NAME", help="Which class, if the file has several.")
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="Name of the SecretProviderClass, if the file contains several.",
+)
 @click.option(
     "--secrets-dir",
     type=_PATH,
-    help="Write the Kubernetes Secrets of the class (secretObjects) there, as manifests.",
+    help="Write the Kubernetes Secrets of secretObjects to this folder, as YAML manifests.",
 )
-@click.option("--watch", is_flag=True, help="Stay and refresh the files until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep running and refresh until interrupted.")
 @click.option(
     "--interval",
     type=_DurationParam(),
     default="2m",
     show_default=True,
-    help="How often, with --watch.",
+    help="Refresh interval of --watch.",
 )
 @click.option(
     "--credentials",
     type=_PATH,
-    help="A Kubernetes Secret as YAML with what the class asks for (clientid and clientsecret,"
-    " role_id and secret_id, token, tls.crt and tls.key); what nodePublishSecretRef names"
-    " in a pod.",
+    help="YAML file with the Kubernetes Secret that nodePublishSecretRef names in a pod (clientid"
+    " and clientsecret, role_id and secret_id, token, or tls.crt and tls.key).",
 )
 @click.option(
     "--service-account-tokens",
     "tokens",
     type=_PATH,
-    help="A file with kubelet's JSON of service-account tokens (workload identity, Vault).",
+    help="JSON file with service account tokens as kubelet sends them (workload identity, Vault).",
 )
 @click.option(
     "--dev-vault",
     type=_PATH,
     metavar="DIR",
-    help="DEVELOPMENT: use the running `keyferry devvault` with its data in DIR, not the cloud.",
+    help="DEVELOPMENT ONLY: use the `keyferry devvault` that runs with --data DIR, not the cloud.",
 )
 @click.option(
     "--vault-qps",
     type=click.FloatRange(min=0),
     default=ResilienceSettings().qps,
     show_default=True,
-    help="Calls a second to one vault, at the most; 0: no limit.",
+    help="Maximum requests per second to one vault; 0 means no limit.",
 )
 @provider_options
 def mount(
@@ -126,13 +130,13 @@ def mount(
     vault_qps: float,
     **values: FlagValue,
 ) -> None:
-    """Mount what the SecretProviderClass in CLASS.yaml names at TARGET, on this machine.
+    """Fetch the objects of a SecretProviderClass and mount them at TARGET.
 
-    As root the files are in a tmpfs; as another user they are in a private folder on disk. Calling
-    it again refreshes them. `keyferry unmount TARGET` takes them away.
+    Root gets a tmpfs, any other user a private folder on disk. Run the command again to refresh the
+    files. `keyferry unmount TARGET` removes them.
     """
     configure_logs(as_json=False, verbosity=0, quiet=True)
-    # Versions are seen in the pod status alone, which is written there.
+    # Only the pod status shows versions, and it is written to this folder.
     settings = settings_from_options(values, os.environ, hmac_key_folder=secrets_dir)
     job = _MountOptions(
         class_file,
@@ -151,14 +155,14 @@ def mount(
 @click.command()
 @click.argument("target", metavar="TARGET", type=_PATH)
 @click.option(
-    "--secrets-dir", type=_PATH, help="Also remove the Secrets that `mount` wrote there for TARGET."
+    "--secrets-dir", type=_PATH, help="Also remove the Secrets that `mount` wrote to this folder."
 )
 def unmount(target: Path, secrets_dir: Path | None) -> None:
-    """Take away what `keyferry mount` put at TARGET; fine when nothing is there."""
+    """Unmount TARGET and remove its files. No-op if nothing is mounted."""
     configure_logs(as_json=False, verbosity=0, quiet=True)
-    there = target.exists()
+    existed = target.exists()
     asyncio.run(_unmount(target, secrets_dir))
-    click.echo(f"unmounted {target}" if there else f"nothing is mounted at {target}")
+    click.echo(f"unmounted {target}" if existed else f"nothing is mounted at {target}")
 
 
 async def _mount(options: _MountOptions, *, interval: float | None) -> None:
@@ -192,18 +196,18 @@ async def _watch(
     stop: asyncio.Event,
     reminders: Deduplicator,
 ) -> None:
-    click.echo(f"refreshing every {interval:g} s; Ctrl-C ends it, the files stay")
+    click.echo(f"refreshing every {interval:g} s; press Ctrl-C to stop (the files remain)")
     while not await _stopped_within(stop, interval):
-        now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - for the eyes of whoever sits here
+        now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - local time for the terminal
         try:
             published = await publisher.publish(request)
         except KeyferryError as error:
-            click.echo(f"{now} {error.stage.value}: {error} The files stay as they are.", err=True)
+            click.echo(f"{now} {error.stage.value}: {error} The files are unchanged.", err=True)
             continue
         if published.masked_error:
             click.echo(
                 f"{now} {published.masked_error.stage.value}: {published.masked_error} "
-                "The files stay as they are.",
+                "The files are unchanged.",
                 err=True,
             )
         for verb in ("added", "changed", "removed"):
@@ -226,36 +230,36 @@ async def _unmount(target: Path, secrets_dir: Path | None) -> None:
 
 
 def _choose_spc(names: list[tuple[str, str]], options: _MountOptions) -> tuple[str, str]:
-    """Namespace and name of the class to mount."""
-    wanted = [(ns, name) for ns, name in names if options.spc_name in (None, name)]
-    if len(wanted) == 1:
-        return wanted[0]
+    """Return the namespace and the name of the SecretProviderClass to mount."""
+    matches = [(ns, name) for ns, name in names if options.spc_name in (None, name)]
+    if len(matches) == 1:
+        return matches[0]
     listed = ", ".join(f"{ns}/{name}" for ns, name in names)
     if not names:
         raise ClassInvalidError(
             f"there is no SecretProviderClass in {options.spc_file}",
-            "Name a file with one; `keyferry demo` shows an example.",
+            "Use a file that contains one; `keyferry demo` shows an example.",
         )
-    if not wanted:
+    if not matches:
         raise RequestInvalidError(
             f"there is no SecretProviderClass {options.spc_name!r} in {options.spc_file}",
-            f"It has: {listed}.",
+            f"It contains: {listed}.",
         )
     raise RequestInvalidError(
-        f"{options.spc_file} has {len(wanted)} classes: {listed}",
-        "Choose one by its name with --class, or keep one namespace in the file.",
+        f"{options.spc_file} contains {len(matches)} SecretProviderClasses: {listed}",
+        "Choose one with --class NAME, or keep one namespace in the file.",
     )
 
 
 def _absolute_path(target: Path) -> str:
-    """The one spelling by which `mount` and `unmount` know a target, wherever they are called."""
+    """Return the path that identifies a target, independent of the working directory."""
     return os.path.abspath(target)  # noqa: PTH100 - resolve() would follow a link at the target
 
 
 def _publish_request(
     target: Path, namespace: str, name: str, secrets: dict[str, str], tokens: str | None
 ) -> PublishRequest:
-    """What kubelet would ask for a pod of this machine; the pod is named after the target."""
+    """Return the request that kubelet would send for a pod that is named after the target."""
     absolute = _absolute_path(target)
     digest = hashlib.sha256(absolute.encode()).hexdigest()
     pod = PodRef(namespace, f"local-{digest[:10]}", digest[:32])
@@ -280,11 +284,11 @@ def _publish_request(
 def _print_result(
     options: _MountOptions, published: PublishResult, reminders: Deduplicator, *, seconds: float
 ) -> None:
-    where = "tmpfs" if can_mount() else "a private folder on disk, because only root can mount"
+    where = "tmpfs" if can_mount() else "a private folder on disk; a tmpfs requires root"
     if published.masked_error:
         click.echo(
             f"{published.masked_error.stage.value}: {published.masked_error} The files "
-            "stay as they are.",
+            "are unchanged.",
             err=True,
         )
         raise click.exceptions.Exit(1)

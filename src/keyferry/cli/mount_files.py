@@ -1,4 +1,4 @@
-"""The files of a mounted volume as the pod sees them, for showing."""
+"""Lists the files of a mounted volume as the pod sees them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VisibleFile:
-    """One file: its path in the volume, its permission bits, its bytes."""
+    """One file of a volume.
+
+    Attributes:
+        path: relative to the volume, with forward slashes.
+        mode: permission bits.
+        contents: all bytes.
+    """
 
     path: str
     mode: int
@@ -21,7 +27,7 @@ class VisibleFile:
 
 
 def visible_files(target: Path) -> list[VisibleFile]:
-    """Every file of the volume at `target`, sorted by path; none when nothing is mounted."""
+    """Return the files of the volume at `target`, sorted by path; empty if nothing is mounted."""
     data = target / DATA_DIR_NAME
     if not data.is_dir():
         return []

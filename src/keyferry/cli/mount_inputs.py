@@ -1,6 +1,6 @@
-"""What kubelet would hand over with a pod, read from files: credentials and tokens.
+"""Credentials and tokens for `keyferry mount`, which kubelet sends with a pod on a cluster.
 
-Never from arguments or the environment, which every process of the machine can read.
+They are read from files, because other processes can read arguments and environments.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MAX_BYTES = 1 << 20
 
 
 def read_credentials(path: Path) -> dict[str, str]:
-    """The data of the Kubernetes Secret in the YAML file `path`, decoded.
+    """Return the decoded data of the Kubernetes Secret in the YAML file `path`.
 
     Raises:
-        RequestInvalidError: it cannot be read, or is not one Secret with text in it.
+        RequestInvalidError: the file cannot be read, or is not one Secret with text values.
     """
     try:
         documents = parse_documents(_read(path), max_bytes=_MAX_BYTES)
@@ -33,23 +33,27 @@ def read_credentials(path: Path) -> dict[str, str]:
     manifests = [document.value for document in documents if document.value is not None]
     secret = manifests[0] if len(manifests) == 1 else None
     if not isinstance(secret, dict) or secret.get("kind") != "Secret":
-        raise _credentials_error(path, "it is not one Secret manifest")
+        raise _credentials_error(path, "it must contain exactly one Secret manifest")
     data, plain = secret.get("data") or {}, secret.get("stringData") or {}
     if not isinstance(data, dict) or not isinstance(plain, dict):
         raise _credentials_error(path, "data or stringData is not a mapping")
     texts = {str(key): _decode_value(path, str(key), value) for key, value in data.items()}
     for key, value in plain.items():
         if not isinstance(value, str):
-            raise _credentials_error(path, f"stringData.{key} is not a text; put it in quotes")
+            raise _credentials_error(
+                path, f"stringData.{key} is not a string; put the value in quotes"
+            )
         texts[str(key)] = value
     return texts
 
 
 def read_tokens(path: Path) -> str:
-    """Kubelet's JSON of tokens in the file `path`: audience -> {token, expirationTimestamp}.
+    """Return the JSON of service account tokens in the file `path`.
+
+    Its format is that of kubelet: audience -> {token, expirationTimestamp}.
 
     Raises:
-        RequestInvalidError: it cannot be read, or is not such JSON.
+        RequestInvalidError: the file cannot be read, or has another format.
     """
     text = _read(path)
     try:
@@ -57,8 +61,8 @@ def read_tokens(path: Path) -> str:
         return text.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise RequestInvalidError(
-            f"{path} is not kubelet's JSON of service-account tokens",
-            "It maps audiences to {token, expirationTimestamp}; see `keyferry devvault token`.",
+            f"{path} is not a valid JSON file of service account tokens",
+            "It must map audiences to {token, expirationTimestamp}; see `keyferry devvault token`.",
         ) from None
 
 
@@ -73,11 +77,11 @@ def _decode_value(path: Path, key: str, value: object) -> str:
     try:
         return base64.b64decode(str(value), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
-        raise _credentials_error(path, f"data.{key} is not base64 of a text") from None
+        raise _credentials_error(path, f"data.{key} is not base64-encoded text") from None
 
 
 def _credentials_error(path: Path, problem: str) -> RequestInvalidError:
     return RequestInvalidError(
         f"the credentials in {path} cannot be used: {problem}",
-        "Give a Kubernetes Secret: kind: Secret, stringData: {clientid: ..., clientsecret: ...}.",
+        "Write a Kubernetes Secret: kind: Secret, stringData: {clientid: ..., clientsecret: ...}.",
     )

@@ -32,7 +32,7 @@ _log = get_logger("provider")
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def provider(arguments: tuple[str, ...]) -> None:
-    """Serve one built-in provider on its socket (for the upstream driver)."""
+    """Serve one built-in provider on a socket, for the upstream driver."""
     name, *rest = arguments or ("--help",)
     if name in ("-h", "--help") or name not in provider_names():
         click.echo(
@@ -41,49 +41,49 @@ def provider(arguments: tuple[str, ...]) -> None:
             err=name not in ("-h", "--help"),
         )
         sys.exit(0 if name in ("-h", "--help") else 2)
-    front = provider_command(name)
+    command = provider_command(name)
     try:
-        given = parse_flags(rest, front.flags)
+        parsed = parse_flags(rest, command.flags)
     except FlagError as error:
         click.echo(
             f"keyferry provider {name}: {error}\nSee: keyferry provider {name} --help", err=True
         )
         sys.exit(2)
-    if given.wants_help:
-        click.echo(f"Usage: keyferry provider {name} [flags]\n\n{help_text(front.flags)}")
-    elif given.values["version"]:
-        print(front.version(given))
+    if parsed.wants_help:
+        click.echo(f"Usage: keyferry provider {name} [flags]\n\n{help_text(command.flags)}")
+    elif parsed.values["version"]:
+        print(command.version(parsed))
     else:
-        asyncio.run(_run(name, front, given))
+        asyncio.run(_run(name, command, parsed))
 
 
 async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
     configure_logs(as_json=False, verbosity=0)
-    service = command.serve_options(flags)
-    configure_logs(as_json=service.log_as_json, verbosity=service.verbosity, quiet=service.log_off)
+    options = command.serve_options(flags)
+    configure_logs(as_json=options.log_as_json, verbosity=options.verbosity, quiet=options.log_off)
     warn_ignored(flags)
     stop = stop_signal()
-    endpoint = parse_endpoint(service.endpoint)
+    endpoint = parse_endpoint(options.endpoint)
     metrics = Metrics()
-    probe = HealthProbe(endpoint.address, service.health_timeout)
-    web = serving_status(
-        service.status_address,
+    probe = HealthProbe(endpoint.address, options.health_timeout)
+    status = serving_status(
+        options.status_address,
         metrics=metrics,
-        checks={service.health_path: probe.problem},
-        flag=service.status_address_flag,
+        checks={options.health_path: probe.problem},
+        flag=options.status_address_flag,
     )
-    dev_vault = Path(service.dev_vault) if service.dev_vault else None
+    dev_vault = Path(options.dev_vault) if options.dev_vault else None
     opened = open_providers(
         (name,),
         https=vault_http_settings(dev_vault, Proxies.from_environment(os.environ)),
-        settings=service.settings,
-        fetcher=Fetcher(service.resilience, metrics=ResilienceMetrics(metrics.registry)),
+        settings=options.settings,
+        fetcher=Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
         metrics=metrics,
     )
-    async with opened as plugins, probe, web:
-        plugin = plugins.resolve(name)
-        plugins.restore()
-        async with serving_grpc(endpoint, lambda server: add_provider(server, plugin.provider)):
+    async with opened as providers, probe, status:
+        resolved = providers.resolve(name)
+        providers.restore()
+        async with serving_grpc(endpoint, lambda server: add_provider(server, resolved.provider)):
             _log.info("ready", provider=name, endpoint=endpoint.address)
             await stop.wait()
             _log.info("stopping: calls in flight finish first; a second signal stops at once")

@@ -1,4 +1,4 @@
-"""How `keyferry provider NAME` is told what to do: the flags of each original, what they mean."""
+"""Command lines of `keyferry provider NAME`: the flags of the upstream provider and ours."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.product import Product
     from keyferry.resilience.settings import ResilienceSettings
 
-_KLOG_IGNORED = "the log goes to standard error, in one place and one format"
+_KLOG_IGNORED = "the log is always written to standard error"
 _BOOL, _INT, _STRING, _DURATION = FlagKind.BOOL, FlagKind.INT, FlagKind.STRING, FlagKind.DURATION
 _MIN_DRIVER_VERSION = "v0.0.21"
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """How one provider is served.
+    """How to serve one provider.
 
     Attributes:
-        endpoint: of gRPC.
-        status_address: the address of the health page and of the metrics.
-        status_address_flag: the flag that it comes from.
-        health_path: of the health page.
-        health_timeout: seconds that the provider may take to answer it.
-        settings: of the provider.
-        resilience: how vaults are spared.
-        log_as_json: whether the log is JSON.
-        verbosity: of the log.
-        log_off: whether nothing is logged.
-        dev_vault: the data folder of a development vault, "" for none.
+        endpoint: address of the gRPC socket, such as unix:///path.
+        status_address: address of the health page and the metrics, such as :8080.
+        status_address_flag: the flag that sets it, for error messages.
+        health_path: path of the health page.
+        health_timeout: timeout of a health check, in seconds.
+        settings: settings of the provider.
+        resilience: cache and limits of vault requests.
+        log_as_json: whether to log JSON.
+        verbosity: log verbosity.
+        log_off: whether to log nothing.
+        dev_vault: data folder of an emulator; "" for none.
     """
 
     endpoint: str
@@ -69,12 +69,12 @@ class ServeOptions:
 
 @dataclass(frozen=True, slots=True)
 class ProviderCommand:
-    """The command line of one original.
+    """The command line of one provider.
 
     Attributes:
-        flags: that it takes.
-        version: what `--version` prints.
-        serve_options: what the flags ask for; may raise a PlatformError.
+        flags: the accepted flags.
+        version: returns what `--version` prints.
+        serve_options: returns what the flags request; raises PlatformError.
     """
 
     flags: tuple[GoFlag, ...]
@@ -83,7 +83,11 @@ class ProviderCommand:
 
 
 def provider_command(name: str) -> ProviderCommand:
-    """The command line of the provider `name`, one of the table."""
+    """Return the command line of a built-in provider.
+
+    Raises:
+        KeyError: there is no such provider.
+    """
     match name:
         case "azure":
             return ProviderCommand(_azure_flags(), _azure_version, _azure_serve_options)
@@ -100,25 +104,31 @@ def provider_command(name: str) -> ProviderCommand:
 
 def _azure_flags() -> tuple[GoFlag, ...]:
     return (
-        GoFlag("endpoint", _STRING, "unix:///tmp/azure.sock", "where the provider is served"),
-        GoFlag("healthz-port", _INT, "8989", "port of the health page, on all interfaces"),
-        GoFlag("healthz-path", _STRING, "/healthz", "its path"),
-        GoFlag("healthz-timeout", _DURATION, "5s", "how long the provider may take to answer it"),
-        GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
-        GoFlag("v", _INT, "0", "verbosity of the log; 2 shows the details of each call"),
+        GoFlag("endpoint", _STRING, "unix:///tmp/azure.sock", "address of the provider socket"),
         GoFlag(
-            "dev-vault", _STRING, "", "DEVELOPMENT: data folder of a running `keyferry devvault`"
+            "healthz-port",
+            _INT,
+            "8989",
+            "port of the health page and the metrics, on all interfaces",
+        ),
+        GoFlag("healthz-path", _STRING, "/healthz", "path of the health page"),
+        GoFlag("healthz-timeout", _DURATION, "5s", "timeout of a health check"),
+        GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
+        GoFlag("v", _INT, "0", "log verbosity; 2 logs the details of each call"),
+        GoFlag(
+            "dev-vault",
+            _STRING,
+            "",
+            "DEVELOPMENT ONLY: data folder of a running `keyferry devvault`",
         ),
         GoFlag("version", _BOOL, "false", "print the version as JSON and exit"),
-        GoFlag(
-            "prometheus-port", _INT, "8898", "", "the metrics are on the port of the health page"
-        ),
-        GoFlag("metrics-backend", _STRING, "Prometheus", "", "Prometheus is the only one"),
+        GoFlag("prometheus-port", _INT, "8898", "", "the health page serves the metrics"),
+        GoFlag("metrics-backend", _STRING, "Prometheus", "", "only Prometheus is supported"),
         *AZURE_FLAGS,
         *RESILIENCE_FLAGS,
         GoFlag("custom-user-agent", _STRING, "", "", "upstream does not send it either"),
-        GoFlag("enable-pprof", _BOOL, "false", "", "pprof profiles Go programs; use py-spy"),
-        GoFlag("pprof-port", _INT, "6060", "", "pprof profiles Go programs; use py-spy"),
+        GoFlag("enable-pprof", _BOOL, "false", "", "pprof is specific to Go; use py-spy"),
+        GoFlag("pprof-port", _INT, "6060", "", "pprof is specific to Go; use py-spy"),
         GoFlag("logtostderr", _BOOL, "true", "", _KLOG_IGNORED),
     )
 
@@ -132,7 +142,7 @@ def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
     if str(values["metrics-backend"]).lower() != "prometheus":
         raise PlatformError(
             f"unsupported metrics backend {values['metrics-backend']!r}",
-            "Leave --metrics-backend out.",
+            "Remove --metrics-backend.",
             stage=Stage.REQUEST,
         )
     return ServeOptions(
@@ -165,22 +175,22 @@ def _vault_command(product: Product) -> ProviderCommand:
 def _vault_command_flags(product: Product) -> tuple[GoFlag, ...]:
     name = product.name
     return (
-        GoFlag("endpoint", _STRING, f"/tmp/{name}.sock", "path of the socket it is served on"),  # noqa: S108
+        GoFlag("endpoint", _STRING, f"/tmp/{name}.sock", "path of the provider socket"),  # noqa: S108
         GoFlag("health-addr", _STRING, ":8080", "address of /health/ready and of /metrics"),
-        GoFlag("log-level", _STRING, "info", "trace, debug, info, warn, error or off"),
-        GoFlag("debug", _BOOL, "false", "log the details of each call, as --log-level=debug does"),
-        GoFlag("cache-size", _INT, "1000", "so many logins are kept; 0: every mount logs in"),
+        GoFlag("log-level", _STRING, "info", "log level: trace, debug, info, warn, error or off"),
+        GoFlag("debug", _BOOL, "false", "log the details of each call, like --log-level=debug"),
+        GoFlag("cache-size", _INT, "1000", "number of cached logins; 0 logs in for each mount"),
         *vault_flags(product, creates_tokens=True),
         hmac_flag(product),
         *RESILIENCE_FLAGS,
         LEASE_DIR_FLAG,
         GoFlag("version", _BOOL, "false", "print the version and exit"),
-        GoFlag("output", _STRING, "json", "of --version: json, json-pretty or yaml"),
+        GoFlag("output", _STRING, "json", "output format of --version: json, json-pretty or yaml"),
     )
 
 
 _LEASE_IDLE_SECONDS = 600.0
-"""Five polls of the driver, at its own default."""
+"""Five rotation intervals of the upstream driver."""
 _VERBOSITY = {"trace": 4, "debug": 2}
 
 
@@ -221,7 +231,7 @@ def _version_text(product: Product, output: str) -> str:
         keys = {"version": f"v{__version__}", "buildDate": "", "goVersion": ""}
         return json.dumps({**keys, "minDriverVersion": _MIN_DRIVER_VERSION})
     major, minor, patch = __version__.split(".")[:3]
-    found = {
+    details = {
         "major": major,
         "minor": minor,
         "patch": patch,
@@ -236,12 +246,14 @@ def _version_text(product: Product, output: str) -> str:
     }
     match output:
         case "json":
-            return json.dumps(found, separators=(",", ":"))
+            return json.dumps(details, separators=(",", ":"))
         case "json-pretty":
-            return json.dumps(found, indent=2)
+            return json.dumps(details, indent=2)
         case "yaml":
-            return "\n".join(f"{key}: {json.dumps(value)}" for key, value in found.items())
+            return "\n".join(f"{key}: {json.dumps(value)}" for key, value in details.items())
         case _:
             raise PlatformError(
-                f"--output is {output!r}", "Write json, json-pretty or yaml.", stage=Stage.REQUEST
+                f"--output is {output!r}",
+                "Set it to json, json-pretty or yaml.",
+                stage=Stage.REQUEST,
             )

@@ -1,7 +1,7 @@
-"""Flags as Go programs take them, so that arguments of existing manifests work.
+"""Command line flags with the syntax of Go, so that arguments of existing manifests work.
 
-One or two dashes; `--name=value` or `--name value`; a boolean is `--name` or `--name=false`, never
-two words; of a repeated flag the last one counts; durations are written 30s, 2m, 1h30m.
+A flag has one or two dashes and is written `--name=value` or `--name value`. A boolean is `--name`
+or `--name=false`, never two words. The last of repeated flags wins. Durations are 30s, 2m, 1h30m.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 
 
 class FlagKind(Enum):
-    """The types that a flag can have."""
+    """The type of a flag."""
 
     BOOL = "bool"
     INT = "int"
@@ -39,10 +39,9 @@ class GoFlag:
 
     Attributes:
         name: without dashes.
-        default: as a person would write it.
-        help: one sentence part.
-        ignored_because: why the flag is accepted and then ignored with one warning; empty for flags
-            that act.
+        default: the default value, as a user writes it.
+        help: a phrase without a final period.
+        ignored_because: why the flag has no effect; empty for a flag that has one.
     """
 
     name: str
@@ -53,17 +52,17 @@ class GoFlag:
 
 
 class FlagError(ValueError):
-    """The command line cannot be understood; the text says which flag and what it takes."""
+    """The command line is invalid; the message names the flag and what it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFlags:
-    """What a command line says.
+    """A parsed command line.
 
     Attributes:
-        values: every flag of the table with its value or its default; durations in seconds.
-        ignored: the flags that were given and have no meaning here, in their order.
-        wants_help: `-h` or `--help` was given.
+        values: the value or the default of each flag, by name; durations in seconds.
+        ignored: the flags on the command line that have no effect, in order.
+        wants_help: whether `-h` or `--help` is present.
     """
 
     values: Mapping[str, FlagValue]
@@ -72,11 +71,14 @@ class ParsedFlags:
 
 
 def parse_flags(arguments: Sequence[str], flags: Sequence[GoFlag]) -> ParsedFlags:
-    """Reads `arguments` by the rules above.
+    """Parse a command line.
+
+    Args:
+        arguments: the words after the command.
+        flags: the flags that the command accepts.
 
     Raises:
-        FlagError: an unknown flag, a value of the wrong type, a missing value, or a word that is no
-            flag.
+        FlagError: a flag is unknown, a value is missing or invalid, or a word is not a flag.
     """
     known = {flag.name: flag for flag in flags}
     values = {flag.name: read_value(flag, flag.default) for flag in flags}
@@ -86,7 +88,7 @@ def parse_flags(arguments: Sequence[str], flags: Sequence[GoFlag]) -> ParsedFlag
         word = rest.pop(0)
         name, separator, text = word.lstrip("-").partition("=")
         if not word.startswith("-") or word.startswith("---") or not name:
-            raise FlagError(f"unexpected argument {word!r}: only flags are taken here")
+            raise FlagError(f"unexpected argument {word!r}: this command accepts only flags")
         if name in ("h", "help"):
             return ParsedFlags(values, (), wants_help=True)
         if name not in known:
@@ -101,10 +103,10 @@ def parse_flags(arguments: Sequence[str], flags: Sequence[GoFlag]) -> ParsedFlag
 
 
 def read_value(flag: GoFlag, text: str) -> FlagValue:
-    """What `text` means as the value of `flag`.
+    """Parse `text` as the value of `flag`.
 
     Raises:
-        FlagError: it is of another type.
+        FlagError: the value does not have the type of the flag.
     """
     try:
         match flag.kind:
@@ -123,22 +125,22 @@ def read_value(flag: GoFlag, text: str) -> FlagValue:
 
 
 def help_text(flags: Sequence[GoFlag]) -> str:
-    """One line a flag that acts, then the names of those that are accepted without meaning."""
+    """Return one line per flag, then the names of the flags that have no effect."""
     lines = [
         f"  --{flag.name:<34} {flag.help}" + (f" (default {flag.default})" if flag.default else "")
         for flag in flags
         if not flag.ignored_because
     ]
-    silent = [f"--{flag.name}" for flag in flags if flag.ignored_because]
-    if silent:
-        lines += ["", "Accepted for compatibility, without effect: " + ", ".join(silent) + "."]
+    ignored = [f"--{flag.name}" for flag in flags if flag.ignored_because]
+    if ignored:
+        lines += ["", "Accepted for compatibility, without effect: " + ", ".join(ignored) + "."]
     return "\n".join(lines)
 
 
 def warn_ignored(flags: ParsedFlags) -> None:
-    """Logs one warning a flag that was given and has no meaning here."""
+    """Log a warning for each flag on the command line that has no effect."""
     for flag in flags.ignored:
-        _log.warning("a flag has no effect", flag=f"--{flag.name}", why=flag.ignored_because)
+        _log.warning("flag has no effect", flag=f"--{flag.name}", why=flag.ignored_because)
 
 
 def _next_argument(rest: list[str], flag: GoFlag) -> str:
@@ -149,12 +151,12 @@ def _next_argument(rest: list[str], flag: GoFlag) -> str:
 
 def _parse_int(text: str) -> int:
     if not _INT.fullmatch(text):
-        raise ValueError("write a whole number")
+        raise ValueError("must be an integer")
     return int(text)
 
 
 def _parse_bool(text: str) -> bool:
     value = parse_boolean(text)
     if value is None:
-        raise ValueError("write true or false")
+        raise ValueError("must be true or false")
     return value

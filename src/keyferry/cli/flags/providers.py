@@ -1,4 +1,4 @@
-"""The flags of the built-in providers, for every command that runs one."""
+"""Flags of the built-in providers, for every command that runs one."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ AZURE_FLAGS: tuple[GoFlag, ...] = (
         "construct-pem-chain",
         FlagKind.BOOL,
         "true",
-        "azure: put the certificates of a PEM bundle in order, the leaf first",
+        "azure: order the certificates of a PEM bundle, leaf first",
     ),
     GoFlag(
         "write-cert-and-key-in-separate-files",
         FlagKind.BOOL,
         "false",
-        "azure: also write certificate and key of a secret as two files, .crt and .key",
+        "azure: also write the certificate and the key of a secret to separate .crt and .key files",
     ),
     GoFlag(
         "cloud-name",
         FlagKind.STRING,
         ProviderSettings().cloud_name,
-        "azure: the cloud of classes that name none",
+        "azure: cloud of SecretProviderClasses without cloudName",
     ),
     GoFlag(
         "token-proxy-url",
         FlagKind.STRING,
         "",
-        "azure: where AKS identity bindings exchange tokens; empty: the API server",
+        "azure: URL of the token proxy of AKS identity binding; empty means the API server",
     ),
     GoFlag(
         "sni-name",
         FlagKind.STRING,
         "",
-        "azure: TLS server name of the token proxy; empty: found out from the API server",
+        "azure: TLS server name of the token proxy; empty means derived from the API server",
     ),
 )
 
@@ -67,16 +67,15 @@ HMAC_FLAGS: tuple[GoFlag, ...] = tuple(
 def provider_settings(
     values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
 ) -> ProviderSettings:
-    """The settings that these values of flags and these environment variables ask for.
+    """Return the settings that flags and environment variables request.
 
     Args:
-        values: of the flags.
+        values: the values of the flags, by name.
         environ: the environment variables.
-        hmac_key_folder: where a key of versions may be kept from one run to the next; None for
-            nowhere.
+        hmac_key_folder: folder for the HMAC key of object versions; None if it is not persisted.
 
     Raises:
-        PlatformError: a variable cannot be understood.
+        PlatformError: a variable has an invalid value.
     """
     warn_ignored_variables(environ, VAULT, OPENBAO)
     return replace(
@@ -87,7 +86,7 @@ def provider_settings(
 
 
 def azure_settings(values: Mapping[str, FlagValue]) -> ProviderSettings:
-    """The settings that the flags of Azure ask for."""
+    """Return the settings that the Azure flags request."""
     return ProviderSettings(
         construct_pem_chain=bool(values["construct-pem-chain"]),
         separate_files=bool(values["write-cert-and-key-in-separate-files"]),
@@ -98,7 +97,7 @@ def azure_settings(values: Mapping[str, FlagValue]) -> ProviderSettings:
 
 
 def provider_options(command: F) -> F:
-    """Gives a command that is made with click the same flags; they arrive as `**values`."""
+    """Add the provider flags to a click command, which receives them as `**values`."""
     for flag in reversed(PROVIDER_FLAGS):
         option = click.option(
             f"--{flag.name}",
@@ -115,13 +114,13 @@ def provider_options(command: F) -> F:
 def settings_from_options(
     values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
 ) -> ProviderSettings:
-    """The settings that the options of `provider_options` ask for; see `provider_settings`."""
+    """Return the settings for the values of `provider_options`; see `provider_settings`."""
     named = {name.replace("_", "-"): value for name, value in values.items()}
     return provider_settings(named, environ, hmac_key_folder=hmac_key_folder)
 
 
 class _GoFlagParam(click.ParamType[FlagValue]):
-    """A value as the flag takes it."""
+    """Parses a value like the flag of the same name."""
 
     def __init__(self, flag: GoFlag) -> None:
         self.name = flag.kind.value

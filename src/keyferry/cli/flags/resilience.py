@@ -1,4 +1,4 @@
-"""The flags of the economy of vault calls, for every command that asks vaults."""
+"""Flags of the response cache and of the limits per vault, for every command that calls vaults."""
 
 from __future__ import annotations
 
@@ -18,62 +18,62 @@ RESILIENCE_FLAGS: tuple[GoFlag, ...] = (
         "cache-ttl",
         FlagKind.DURATION,
         f"{_DEFAULTS.cache_ttl:g}s",
-        "a pod takes what another one of the same identity fetched so long ago; 0: never",
+        "how long a fetched object is reused for pods with the same identity; 0 disables the cache",
     ),
     GoFlag(
         "negative-cache-ttl",
         FlagKind.DURATION,
         f"{_DEFAULTS.negative_cache_ttl:g}s",
-        "how long it is remembered that an object is missing or refused; 0: not at all",
+        "how long a response 'not found' or 'denied' is cached; 0 disables the negative cache",
     ),
     GoFlag(
         "cache-max-bytes",
         FlagKind.INT,
         str(_DEFAULTS.cache_max_bytes),
-        "bytes of content that are held in memory for reuse, at the most",
+        "maximum size of the response cache, in bytes",
     ),
     GoFlag(
         "list-revalidation",
         FlagKind.BOOL,
         "true" if _DEFAULTS.list_revalidation else "false",
-        "let one list of a vault prove that many objects have not changed, where that is cheaper",
+        "detect changes of many objects with one list request, where that needs fewer requests",
     ),
     GoFlag(
         "vault-qps",
         FlagKind.INT,
         f"{_DEFAULTS.qps:g}",
-        "calls a second from this node to one vault, at the most; 0: no limit",
+        "maximum requests per second to one vault; 0 means no limit",
     ),
     GoFlag(
         "vault-burst",
         FlagKind.INT,
         str(_DEFAULTS.burst),
-        "so many calls at once after a quiet time",
+        "burst size of the rate limit, in requests",
     ),
     GoFlag(
         "vault-max-concurrency",
         FlagKind.INT,
         str(_DEFAULTS.max_concurrency),
-        "calls to one vault that are under way at the same time, at the most",
+        "maximum concurrent requests to one vault",
     ),
 )
 
 _MINIMUMS = {"vault-burst": 1, "vault-max-concurrency": 1}
-"""The least that a flag may be, where that is not 0."""
+"""The lowest accepted value of a flag, where it is not 0."""
 
 
 def resilience_settings(flags: ParsedFlags) -> ResilienceSettings:
-    """The settings that `flags` ask for.
+    """Return the settings that `flags` request.
 
     Raises:
-        PlatformError: a number is too low.
+        PlatformError: a value is too low.
     """
     values = flags.values
     for flag in RESILIENCE_FLAGS:
-        value, lowest = values[flag.name], _MINIMUMS.get(flag.name, 0)
-        if float(value) < lowest:
+        value, minimum = values[flag.name], _MINIMUMS.get(flag.name, 0)
+        if float(value) < minimum:
             raise PlatformError(
-                f"--{flag.name} is {value:g}", f"Give {lowest} or more.", stage=Stage.REQUEST
+                f"--{flag.name} is {value:g}", f"Set it to {minimum} or more.", stage=Stage.REQUEST
             )
     return ResilienceSettings(
         cache_ttl=float(values["cache-ttl"]),

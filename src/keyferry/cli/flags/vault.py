@@ -1,6 +1,6 @@
-"""The flags of the providers `vault` and `openbao`, and the settings that they ask for.
+"""Flags of the providers `vault` and `openbao`, and the settings that they request.
 
-Flags count before environment variables, and a class before both.
+A SecretProviderClass overrides flags, and flags override environment variables.
 
 Source: docs/reference/upstream-vault-provider.md#environment-variables
 """
@@ -31,18 +31,18 @@ LEASE_DIR_FLAG = GoFlag(
     "lease-dir",
     _STRING,
     "",
-    "vault, openbao: folder on a tmpfs where leases outlive a restart, such as /run/keyferry; "
-    "empty: they do not",
+    "vault, openbao: folder on a tmpfs that keeps leases across restarts, such as /run/keyferry; "
+    "empty disables this",
 )
-"""For commands that run for long."""
+"""For long-running commands."""
 
 
 def vault_flags(product: Product, *, creates_tokens: bool = False) -> tuple[GoFlag, ...]:
-    """The flags that say how vaults of a product are reached where a class does not.
+    """Return the flags that set defaults for SecretProviderClasses of a product.
 
     Args:
-        product: whose.
-        creates_tokens: whether service-account tokens are made if nothing is said about that.
+        product: Vault or OpenBao.
+        creates_tokens: the default of the flag that requests service account tokens.
     """
     name, variable = product.name, product.env_prefixes[0]
     return (
@@ -53,34 +53,55 @@ def vault_flags(product: Product, *, creates_tokens: bool = False) -> tuple[GoFl
         GoFlag(
             f"{name}-namespace", _STRING, "", f"{name}: namespace (default ${variable}NAMESPACE)"
         ),
-        GoFlag(f"{name}-tls-ca-cert", _STRING, "", f"{name}: PEM file of CAs to trust"),
-        GoFlag(f"{name}-tls-ca-directory", _STRING, "", f"{name}: folder of such files"),
-        GoFlag(f"{name}-tls-server-name", _STRING, "", f"{name}: name that its certificate is for"),
-        GoFlag(f"{name}-tls-client-cert", _STRING, "", f"{name}: file of a client certificate"),
-        GoFlag(f"{name}-tls-client-key", _STRING, "", f"{name}: file of its key"),
+        GoFlag(
+            f"{name}-tls-ca-cert", _STRING, "", f"{name}: PEM file with trusted CA certificates"
+        ),
+        GoFlag(
+            f"{name}-tls-ca-directory",
+            _STRING,
+            "",
+            f"{name}: folder with PEM files of trusted CA certificates",
+        ),
+        GoFlag(
+            f"{name}-tls-server-name",
+            _STRING,
+            "",
+            f"{name}: expected server name in the TLS certificate",
+        ),
+        GoFlag(
+            f"{name}-tls-client-cert", _STRING, "", f"{name}: PEM file with the client certificate"
+        ),
+        GoFlag(
+            f"{name}-tls-client-key",
+            _STRING,
+            "",
+            f"{name}: PEM file with the key of the client certificate",
+        ),
         GoFlag(
             f"{name}-create-pod-tokens",
             _BOOL,
             str(creates_tokens).lower(),
-            f"{name}: have Kubernetes make the service-account tokens that kubelet did not send",
+            f"{name}: request service account tokens from Kubernetes if kubelet sends none",
         ),
-        GoFlag(f"{name}-tls-skip-verify", _BOOL, "false", f"{name}: do NOT verify its certificate"),
+        GoFlag(
+            f"{name}-tls-skip-verify", _BOOL, "false", f"{name}: do NOT verify the TLS certificate"
+        ),
     )
 
 
 def hmac_flag(product: Product, *, prefix: str = "") -> GoFlag:
-    """The flag that names the Secret with the key of versions.
+    """Return the flag that names the Secret with the HMAC key for object versions.
 
     Args:
-        product: whose.
-        prefix: of its name, where the flags of several products stand side by side.
+        product: Vault or OpenBao.
+        prefix: prepended to the name of the flag in commands that serve several products.
     """
     return GoFlag(
         f"{prefix}hmac-secret-name",
         _STRING,
         product.default_hmac_secret,
-        f"{product.name}: Secret with the key of versions, in the namespace of this pod; empty: a "
-        "key of this node",
+        f"{product.name}: Secret with the HMAC key for object versions, in the namespace of this "
+        "pod; empty means a key per node",
     )
 
 
@@ -92,26 +113,25 @@ def vault_settings(
     lease_idle: float | None = None,
     hmac_key_folder: Path | None = None,
 ) -> VaultSettings:
-    """What flags and environment say together.
+    """Return the settings that flags and environment variables request.
 
     Args:
-        product: whose.
+        product: Vault or OpenBao.
         environ: the environment variables.
-        values: of the flags.
-        lease_idle: seconds after which what no volume asks for is let go; None where the command
-            hears when volumes go.
-        hmac_key_folder: where a key of versions may be kept from one run to the next; None for
-            nowhere.
+        values: the values of the flags, by name.
+        lease_idle: seconds without a request after which the leases of a volume are revoked; None
+            if the command is notified when a volume is removed.
+        hmac_key_folder: folder for the HMAC key of object versions; None if it is not persisted.
 
     Raises:
-        PlatformError: a variable cannot be understood, or a client certificate has no key.
+        PlatformError: a variable has an invalid value, or a client certificate has no key.
     """
-    found = read_environment(environ, product)
+    variables = read_environment(environ, product)
 
     def text(flag: str) -> str:
         return str(values.get(f"{product.name}-{flag}", ""))
 
-    given = TlsLayer(
+    flag_tls = TlsLayer(
         ca_file=text("tls-ca-cert"),
         ca_folder=text("tls-ca-directory"),
         server_name=text("tls-server-name"),
@@ -120,19 +140,19 @@ def vault_settings(
         skip_verify=bool(values.get(f"{product.name}-tls-skip-verify")),
     )
     variable = product.env_prefixes[0]
-    _require_pair(found.tls, f"{variable}CLIENT_CERT", f"{variable}CLIENT_KEY")
-    _require_pair(given, f"--{product.name}-tls-client-cert", f"--{product.name}-tls-client-key")
+    _require_pair(variables.tls, f"{variable}CLIENT_CERT", f"{variable}CLIENT_KEY")
+    _require_pair(flag_tls, f"--{product.name}-tls-client-cert", f"--{product.name}-tls-client-key")
     default = VaultSettings()
     return VaultSettings(
-        address=text("addr") or found.address or default.address,
-        agent_address=found.agent_address,
-        namespace=text("namespace") or found.namespace,
+        address=text("addr") or variables.address or default.address,
+        agent_address=variables.agent_address,
+        namespace=text("namespace") or variables.namespace,
         auth_mount=text("mount") or default.auth_mount,
-        tls=tuple(layer for layer in (found.tls, given) if layer != TlsLayer()),
-        headers=found.headers,
-        follow_redirects=found.follow_redirects,
-        proxy=found.proxy,
-        limits=found.limits,
+        tls=tuple(layer for layer in (variables.tls, flag_tls) if layer != TlsLayer()),
+        headers=variables.headers,
+        follow_redirects=variables.follow_redirects,
+        proxy=variables.proxy,
+        limits=variables.limits,
         max_sessions=int(values.get("cache-size", default.max_sessions)),
         kubernetes_url=_kubernetes_url(environ),
         create_pod_tokens=bool(values.get(f"{product.name}-create-pod-tokens")),
@@ -144,39 +164,39 @@ def vault_settings(
 
 
 def warn_ignored_variables(environ: Mapping[str, str], *products: Product) -> None:
-    """Log one warning a variable that is set and has no effect.
+    """Log a warning for each variable that is set but has no effect.
 
     Raises:
-        PlatformError: a variable cannot be understood.
+        PlatformError: a variable has an invalid value.
     """
-    found = dict(
+    variables = dict(
         each for product in products for each in read_environment(environ, product).ignored
     )
-    for name, why in found.items():
-        _log.warning("an environment variable has no effect", variable=name, why=why)
+    for name, why in variables.items():
+        _log.warning("environment variable has no effect", variable=name, why=why)
 
 
 def _require_pair(layer: TlsLayer, cert: str, key: str) -> None:
-    """A client certificate has its key, said in the same place; no mount could do without.
+    """Require that a client certificate and its key are configured in the same place.
 
     Raises:
-        PlatformError: one of the two is missing.
+        PlatformError: one of them is missing.
     """
     if bool(layer.client_cert) == bool(layer.client_key):
         return
-    given, missing = (cert, key) if layer.client_cert else (key, cert)
+    present, missing = (cert, key) if layer.client_cert else (key, cert)
     raise PlatformError(
-        f"{given} is set and {missing} is not",
+        f"{present} is set, but {missing} is not",
         "Set both, in the same place, or neither.",
         stage=Stage.REQUEST,
     )
 
 
 def _kubernetes_url(environ: Mapping[str, str]) -> str:
-    """The API of the cluster that this process runs in; "" outside of one.
+    """Return the URL of the Kubernetes API of this pod; "" outside a cluster.
 
     Raises:
-        PlatformError: the variables that kubelet sets make no address.
+        PlatformError: the variables that kubelet sets do not form a valid address.
     """
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "") or "443"
@@ -187,8 +207,8 @@ def _kubernetes_url(environ: Mapping[str, str]) -> str:
         parse_address(url)
     except ValueError as error:
         raise PlatformError(
-            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT make no address of an API",
-            "Leave both as kubelet sets them, or unset them outside of a cluster.",
+            "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not form a valid address",
+            "Keep the values that kubelet sets, or unset both outside a cluster.",
             stage=Stage.REQUEST,
         ) from error
     return url

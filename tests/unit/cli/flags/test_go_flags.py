@@ -120,13 +120,13 @@ def test_arguments_are_read_as_go_programs_read_them(
         (["---name=x"], "unexpected argument"),
         (["--=x"], "unexpected argument"),
         (["-"], "unexpected argument"),
-        (["--count=x"], "invalid value 'x' for flag -count: write a whole number"),
-        (["--count=1_0"], "write a whole number"),
-        (["--count=1.5"], "write a whole number"),
-        (["--count= 1"], "write a whole number"),
-        (["--count=٣"], "write a whole number"),
-        (["--on=yes"], "invalid value 'yes' for flag -on: write true or false"),
-        (["--on="], "write true or false"),
+        (["--count=x"], "invalid value 'x' for flag -count: must be an integer"),
+        (["--count=1_0"], "must be an integer"),
+        (["--count=1.5"], "must be an integer"),
+        (["--count= 1"], "must be an integer"),
+        (["--count=٣"], "must be an integer"),
+        (["--on=yes"], "invalid value 'yes' for flag -on: must be true or false"),
+        (["--on="], "must be true or false"),
         (["--wait=30"], "invalid value '30' for flag -wait: write a duration such as 30s"),
     ],
 )
@@ -213,10 +213,10 @@ def test_rotation_and_health_are_off_unless_switched_on() -> None:
     [
         (["--metrics-backend=statsd"], "unsupported metrics backend 'statsd'"),
         (["--max-call-recv-msg-size=0"], "--max-call-recv-msg-size is 0"),
-        (["--volumes=disk"], "Write tmpfs or folder"),
+        (["--volumes=disk"], "Set it to tmpfs or folder"),
         (
             ["--provider-health-check", "--provider-health-check-interval=0"],
-            "--provider-health-check-interval is not above 0",
+            "--provider-health-check-interval must be greater than 0",
         ),
     ],
 )

@@ -44,11 +44,11 @@ def test_each_flag_is_heard() -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("--cache-ttl=-1s", "--cache-ttl is -1. Give 0 or more"),
-        ("--negative-cache-ttl=-1s", "--negative-cache-ttl is -1. Give 0 or more"),
-        ("--vault-qps=-1", "--vault-qps is -1. Give 0 or more"),
-        ("--vault-burst=0", "--vault-burst is 0. Give 1 or more"),
-        ("--vault-max-concurrency=0", "--vault-max-concurrency is 0. Give 1 or more"),
+        ("--cache-ttl=-1s", "--cache-ttl is -1. Set it to 0 or more"),
+        ("--negative-cache-ttl=-1s", "--negative-cache-ttl is -1. Set it to 0 or more"),
+        ("--vault-qps=-1", "--vault-qps is -1. Set it to 0 or more"),
+        ("--vault-burst=0", "--vault-burst is 0. Set it to 1 or more"),
+        ("--vault-max-concurrency=0", "--vault-max-concurrency is 0. Set it to 1 or more"),
     ],
 )
 def test_a_number_that_is_too_low_is_refused_by_name(argument: str, words: str) -> None:

@@ -180,5 +180,5 @@ def test_a_client_certificate_without_its_key_ends_the_start(
     values = parse_flags(words, vault_flags(VAULT)).values
     with pytest.raises(PlatformError) as caught:
         vault_settings(VAULT, environ, values)
-    assert f"{given} is set and {missing} is not" == caught.value.problem
+    assert f"{given} is set, but {missing} is not" == caught.value.problem
     assert "both, in the same place" in caught.value.remedy
