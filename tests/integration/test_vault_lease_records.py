@@ -256,7 +256,7 @@ async def test_damaged_and_foreign_files_are_dropped_and_told(
     with captured_log() as log:
         async with process(vault, folder, WEB0, WEB1):
             assert [whole] == records(folder)
-    assert 2 == log.getvalue().count("a record of a lease is dropped")
+    assert 2 == log.getvalue().count("unusable lease record deleted")
     assert "hvs." not in log.getvalue()
 
 
@@ -269,7 +269,7 @@ async def test_a_folder_that_does_not_do_is_told_and_done_without(
     with captured_log() as log:
         async with process(vault, folder) as mounts:
             assert await mounts.files(USER)
-    assert 1 == log.getvalue().count("others than its owner may use it")
+    assert 1 == log.getvalue().count("it is accessible to other users")
     assert [] == records(folder)
 
 

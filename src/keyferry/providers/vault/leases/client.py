@@ -1,4 +1,4 @@
-"""What a vault is asked about a secret that is held: to renew it, or to take it back."""
+"""Sends the requests that renew and revoke leases."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _log = get_logger("vault")
 
 
 class LeaseClient:
-    """Changes leases and their tokens to what the vault makes of them.
+    """Renews and revokes leases and their tokens at the vault.
 
     Args:
-        transport: the way to the vaults.
+        transport: sends requests to vaults.
     """
 
     def __init__(self, transport: VaultTransport) -> None:
@@ -32,70 +32,77 @@ class LeaseClient:
         self._now = transport.now
 
     async def renew(self, lease: Lease) -> None:
-        """Renew a lease and its token, whichever is due.
+        """Renew a lease, its token, or both, whichever is due, and update their times.
 
         Raises:
-            KeyferryError: the vault does not answer.
+            KeyferryError: the vault does not respond.
         """
-        grant, origin = lease.result.token, lease.result.origin
-        if self._now() >= grant.renew_at:
-            renewed = await self._transport.renew_token(origin, grant, Purpose.REFRESH)
-            grant.renewable = grant.renewable and renewed
+        token, origin = lease.result.token, lease.result.origin
+        if self._now() >= token.renew_at:
+            renewed = await self._transport.renew_token(origin, token, Purpose.REFRESH)
+            token.renewable = token.renewable and renewed
         if self._now() < lease.lease_expires_at - lease.ttl * RENEW_BELOW_SHARE:
             return
-        asked_at = self._now()
-        reply = await self._transport.send(
+        requested_at = self._now()
+        raw = await self._transport.send(
             origin.server,
             VaultRequest(
                 "/v1/sys/leases/renew",
                 f"renew a lease of {origin.server}",
                 "PUT",
                 write_json({"lease_id": lease.id}),
-                token=grant.value,
+                token=token.value,
             ),
             context_for(origin, Purpose.REFRESH),
         )
         try:
-            answer = parse_response(reply.body) if reply.ok else None
+            response = parse_response(raw.body) if raw.ok else None
         except MalformedResponseError:
-            answer = None
-        if answer is not None and answer.lease_seconds:
-            lease.lease_expires_at = asked_at + answer.lease_seconds
+            response = None
+        if response is not None and response.lease_seconds:
+            lease.lease_expires_at = requested_at + response.lease_seconds
         if lease.next_action(self._now()) is not LeaseAction.KEEP:
             lease.renewable = False
             _log.warning(
-                "a secret cannot be renewed further; the next refresh of its volume gets a new one",
+                "lease cannot be renewed further; the next refresh of the volume gets a new secret",
                 vault=origin.server.host,
                 path=lease.path,
                 seconds=round(lease.lease_expires_at - self._now()),
             )
 
     async def revoke(self, leases: list[Lease]) -> None:
-        """Give back: the whole token where nothing else hangs on it, else each lease."""
-        done = set()
+        """Revoke leases. A failure is logged: the lease then expires at the end of its lifetime.
+
+        A token of Keyferry that no tracked lease depends on is revoked as a whole, together with
+        its leases. Otherwise each lease is revoked on its own.
+        """
+        revoked_tokens = set()
         for lease in leases:
-            issued = lease.result
+            result = lease.result
             try:
-                if issued.origin.token_revocable and not issued.token.lease_count:
-                    if issued.token.value not in done:
-                        done.add(issued.token.value)
-                        issued.invalidate_token()
+                if result.origin.token_revocable and not result.token.lease_count:
+                    if result.token.value not in revoked_tokens:
+                        revoked_tokens.add(result.token.value)
+                        result.invalidate_token()
                         await self._send_revoke(lease, "/v1/auth/token/revoke-self", b"{}")
                 else:
                     body = write_json({"lease_id": lease.id})
                     await self._send_revoke(lease, "/v1/sys/leases/revoke", body)
             except KeyferryError as error:
-                _log.warning("a secret was not revoked; it ends by itself", **error.log_pairs())
+                _log.warning(
+                    "failed to revoke a lease; it expires at the end of its lifetime",
+                    **error.log_pairs(),
+                )
 
     async def _send_revoke(self, lease: Lease, path: str, body: bytes) -> None:
         origin = lease.result.origin
-        why = f"revoke a secret of {origin.server}"
-        request = VaultRequest(path, why, "PUT", body, token=lease.result.token.value)
+        action = f"revoke a secret of {origin.server}"
+        request = VaultRequest(path, action, "PUT", body, token=lease.result.token.value)
         context = context_for(origin, Purpose.REFRESH)
-        reply = await self._transport.send(origin.server, request, context)
-        if reply.status == 403 and "leases" in path:
+        response = await self._transport.send(origin.server, request, context)
+        if response.status == 403 and "leases" in path:
             _log.warning(
-                "a secret may not be revoked; it ends by itself",
+                "not permitted to revoke a lease; it expires at the end of its lifetime",
                 vault=origin.server.host,
                 path=lease.path,
                 remedy='add to a policy: path "sys/leases/revoke" { capabilities = ["update"] }',

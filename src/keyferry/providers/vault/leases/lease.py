@@ -1,7 +1,7 @@
-"""A secret that was made for one pod, how long it lasts, and what to do about that. [pure]
+"""A dynamic secret that was created for one pod, and when to renew or replace it. [pure]
 
-Upstream keeps none of it. A lease ends with the token that it was made with, so
-both are renewed. What a role of the PKI engine issues has no lease, but an end all the same.
+A lease expires with the token that it was created with, so both are renewed. A certificate from a
+role of the PKI engine has no lease, but it also expires. Upstream tracks none of this.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from keyferry.resilience.cache_key import CacheKey
 
 RENEW_BELOW_SHARE = 1 / 3
-"""What has less than this share of its life left is renewed, or replaced."""
+"""Share of the lifetime; a secret with less time left is renewed or replaced."""
 
 
 class LeaseAction(Enum):
-    """What is to be done with a secret that is held."""
+    """The action that a tracked secret needs."""
 
     KEEP = "keep"
     RENEW = "renew"
@@ -37,13 +37,13 @@ class LeaseAction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseOrigin:
-    """By whose login a secret came from where: what renewing and revoking it takes.
+    """The vault and login that a secret came from, which renewing and revoking it requires.
 
     Attributes:
         server: the vault.
-        auth_mount: the path of the auth method.
-        mode: the kind of the login.
-        token_revocable: whether the token came of a login of ours, so that it may be revoked.
+        auth_mount: path of the auth method.
+        mode: kind of the login, as in `Login.mode`.
+        token_revocable: whether the token came from a login of Keyferry, so that it may be revoked.
     """
 
     server: Server
@@ -53,21 +53,21 @@ class LeaseOrigin:
 
 
 def origin_of(login: Login) -> LeaseOrigin:
-    """The origin of what is read by a login."""
-    own = not isinstance(login.method, TokenLogin)
-    return LeaseOrigin(login.server, login.auth_mount, login.mode, token_revocable=own)
+    """Return the origin of secrets that are read with `login`."""
+    revocable = not isinstance(login.method, TokenLogin)
+    return LeaseOrigin(login.server, login.auth_mount, login.mode, token_revocable=revocable)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A secret, and what it was read with.
+    """The response to a read, and the token that it was read with.
 
     Attributes:
-        response: of the vault.
-        token: the token that was used.
-        origin: where it came from.
-        session: whose token it is; None where it is of a login of an earlier process.
-        session_shared: whether other pods use the session too.
+        response: response of the vault.
+        token: token that was used.
+        origin: the vault and login.
+        session: session that caches the token; None after a restart of the process.
+        session_shared: whether other pods also use the session.
     """
 
     response: VaultResponse
@@ -77,23 +77,23 @@ class ReadResult:
     session_shared: bool
 
     def invalidate_token(self) -> None:
-        """Let nobody else use the token any more."""
+        """Remove the token from its session, so that no further request uses it."""
         if self.session is not None:
             self.session.invalidate(self.token)
 
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """A secret that is held for the volumes of one pod. Times are those of the process's clock.
+    """A dynamic secret of one pod. Times are in seconds of the monotonic clock.
 
     Attributes:
-        key: what it is the answer to, and for which pod.
+        key: the request that created the secret, and the pod that it was created for.
         result: the secret.
-        ttl: seconds that it was made for.
-        lease_expires_at: when it ends by itself.
-        renewable: whether the vault would renew it still.
-        volumes: the target paths that use it.
-        retry_at: when a renewal that failed is tried again.
+        ttl: lifetime in seconds with which it was created.
+        lease_expires_at: when the lease or certificate expires, regardless of the token.
+        renewable: whether the vault would still renew the lease.
+        volumes: target paths of the volumes that use the secret.
+        retry_at: when a failed renewal is tried again.
     """
 
     key: CacheKey
@@ -106,17 +106,17 @@ class Lease:
 
     @property
     def id(self) -> str:
-        """Of the vault; "" for what only has an end."""
+        """The ID of the lease; "" for a certificate, which expires but has no lease."""
         return self.result.response.lease_id
 
     @property
     def path(self) -> str:
-        """Of the API that it came from, for messages."""
+        """The API path that the secret was read from, for messages."""
         return self.key.resource[1]
 
     @property
     def expires_at(self) -> float:
-        """When it is good no more, by itself or by its token."""
+        """When the secret becomes invalid, because it or its token expires."""
         return (
             min(self.lease_expires_at, self.result.token.expires_at)
             if self.id
@@ -125,44 +125,50 @@ class Lease:
 
     @property
     def renew_at(self) -> float:
-        """When something is to be done with it next."""
-        own = self.lease_expires_at - self.ttl * RENEW_BELOW_SHARE
-        return min(own, self.result.token.renew_at) if self.id else own
+        """When the secret or its token is due for renewal or replacement."""
+        renew_at = self.lease_expires_at - self.ttl * RENEW_BELOW_SHARE
+        return min(renew_at, self.result.token.renew_at) if self.id else renew_at
 
     def expiry(self, *, now: float, wall_time: float) -> Expiry:
-        """Its end, as it is told of what is due to be replaced.
+        """Return when the secret expires, for a secret that is due for replacement.
 
         Args:
-            now: by the clock of the process.
-            wall_time: seconds since 1970.
+            now: current time in seconds of the monotonic clock.
+            wall_time: current time in seconds since 1970.
         """
         return Expiry(f"secret {self.path}", round(wall_time + self.expires_at - now), self.ttl)
 
     def next_action(self, now: float) -> LeaseAction:
-        """What is to be done with it now."""
-        grant = self.result.token
+        """Return the action that the secret needs at `now`, in seconds of the monotonic clock.
+
+        1. A certificate cannot be renewed: it is replaced when it is due.
+        2. A secret that has expired, itself or with its token, is replaced.
+        3. A secret that is due, or whose token is due, is replaced if the vault would not renew
+           whichever is due, and otherwise renewed.
+        """
+        token = self.result.token
         due = self.lease_expires_at - now <= self.ttl * RENEW_BELOW_SHARE
         if not self.id:
             return LeaseAction.REPLACE if due else LeaseAction.KEEP
         if now >= self.expires_at:
             return LeaseAction.REPLACE
-        token_due = now >= grant.renew_at
-        if (due and not self.renewable) or (token_due and not grant.renewable):
+        token_due = now >= token.renew_at
+        if (due and not self.renewable) or (token_due and not token.renewable):
             return LeaseAction.REPLACE
         return LeaseAction.RENEW if due or token_due else LeaseAction.KEEP
 
 
 def ttl_of(response: VaultResponse, request: ReadRequest, *, wall_time: float) -> float | None:
-    """Seconds that an answer is good for the pod that asked; None for what is just stored.
+    """Return the lifetime of a dynamic secret in seconds; None for a stored secret.
 
     Args:
-        response: of the vault.
-        request: what was asked.
-        wall_time: seconds since 1970.
+        response: response of the vault.
+        request: request that it answers.
+        wall_time: current time in seconds since 1970.
     """
     if response.lease_id:
         return response.lease_seconds or None
     if request.cacheable or response.data is None or "certificate" not in response.data:
         return None
-    left = number_or_zero(response.data.get("expiration")) - wall_time
-    return left if 0 < left < MAX_TTL_SECONDS else None
+    seconds = number_or_zero(response.data.get("expiration")) - wall_time
+    return seconds if 0 < seconds < MAX_TTL_SECONDS else None

@@ -1,4 +1,4 @@
-"""Which volumes are still asked for, where nobody tells when one goes. [pure]"""
+"""Decides which volumes still exist, if the driver does not report removed volumes. [pure]"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 GAP_FACTOR = 3
-"""After so many of its longest gaps without a question a volume counts as gone."""
+"""A volume counts as removed after this many times its longest gap between mount calls."""
 MAX_VOLUMES = 10_000
 
 
@@ -22,11 +22,11 @@ class _LastRequest:
 
 
 class VolumeLiveness:
-    """When volumes were asked for. Times in seconds of the clock of the process.
+    """Records when volumes were last mounted. Times are in seconds of the monotonic clock.
 
     Args:
-        idle_seconds: how long without a question, at the least, a volume still counts as there;
-            None where somebody tells when volumes go, so that all count until then.
+        idle_seconds: minimum time without a mount call after which a volume counts as removed; None
+            if the driver reports removed volumes, so that all others count as alive.
     """
 
     def __init__(self, idle_seconds: float | None) -> None:
@@ -34,18 +34,18 @@ class VolumeLiveness:
         self._last_requests: BoundedDict[str, _LastRequest] = BoundedDict(MAX_VOLUMES)
 
     def touch(self, volume: str, now: float) -> None:
-        """Somebody asks for what is in a volume."""
+        """Record a mount call for `volume` at `now`."""
         if self._idle_seconds is None:
             return
         last = self._last_requests.get(volume, _LastRequest(now, 0.0))
         self._last_requests[volume] = _LastRequest(now, max(last.longest_gap, now - last.at))
 
     def any_alive(self, volumes: Iterable[str], now: float) -> bool:
-        """Whether one of these counts as there."""
+        """Return whether at least one of `volumes` counts as alive at `now`."""
         if self._idle_seconds is None:
             return any(True for _ in volumes)
         return any(
-            now - found.at <= max(self._idle_seconds, GAP_FACTOR * found.longest_gap)
+            now - last.at <= max(self._idle_seconds, GAP_FACTOR * last.longest_gap)
             for volume in volumes
-            if (found := self._last_requests.get(volume))
+            if (last := self._last_requests.get(volume))
         )

@@ -1,9 +1,16 @@
-"""The secrets that were made for the pods of this node: held, renewed, replaced, given back.
+"""Lease manager: tracks, renews, replaces and revokes dynamic secrets, by volume.
 
-A dynamic secret is asked for once and held as long as a volume of its pod uses it. It is renewed
-before it ends; where the vault renews it no further, the next refresh of the volume gets a new one.
-With the last volume it is revoked. Where there is a folder for it (`lease_store`), the next process
-knows all of this and goes on.
+The life of a dynamic secret:
+
+1. Creation: the first read of a pod creates it. Concurrent reads of the pod share that request.
+2. Use: further reads of the pod return it as long as it is valid.
+3. Renewal: it and its token are renewed before they expire. A failed renewal is tried again.
+4. Replacement: if the vault does not renew it any more, the next refresh of the volume creates
+   another one. `expiring_leases` reports it, so that the driver refreshes the volume in time.
+5. Revocation: when the last volume that uses it is removed, it is revoked in the background.
+6. Expiry: a secret that has expired is no longer tracked.
+
+With a lease directory (`LeaseStore`), leases survive a restart of the process.
 """
 
 from __future__ import annotations
@@ -33,25 +40,25 @@ if TYPE_CHECKING:
     from keyferry.resilience.cache_key import CacheKey
 
 MAX_RENEW_CHECK_SECONDS = 5.0
-"""Between two looks whether something is to be renewed, at the most."""
+"""Maximum interval between two checks for due renewals."""
 MIN_RENEW_CHECK_SECONDS = 0.5
-"""And at the least."""
+"""Minimum interval between two checks for due renewals."""
 RENEW_RETRY_SECONDS = 30.0
-"""A renewal that failed is tried again so much later, sooner if the end is near."""
+"""Delay before a failed renewal is tried again; shorter if the lease expires soon."""
 CLOSE_TIMEOUT_SECONDS = 5.0
-"""So long the end of the process waits for what is being given back."""
+"""How long the end of the process waits for revocations in flight."""
 _log = get_logger("vault")
 
 
 class LeaseManager:
-    """Everything that is held.
+    """Tracks the dynamic secrets of the pods of this node.
 
     Args:
-        transport: the way to the vaults.
-        clock: how time passes.
-        store: keeps them for the next process.
+        transport: sends requests to vaults.
+        clock: source of the current time.
+        store: persists leases for the next process.
         renew_in_background: whether secrets are renewed between mounts.
-        idle_seconds: see `Polls`.
+        idle_seconds: see `VolumeLiveness`.
     """
 
     def __init__(
@@ -75,21 +82,21 @@ class LeaseManager:
         self._renew_task: asyncio.Task[None] | None = None
 
     def __contains__(self, key: CacheKey) -> bool:
-        """Whether a secret is held for exactly this question of this pod."""
+        """Return whether a secret is tracked for this request of this pod."""
         return key in self._leases
 
     def restore(self) -> list[Lease]:
-        """Take up what an earlier process held; returns it.
+        """Load and return the leases of an earlier process.
 
-        What no volume uses any more was about to be revoked, and is.
+        Leases without a volume are revoked: the earlier process was about to do so.
         """
-        found = self._store.load(self._clock.monotonic())
-        self._leases = {lease.key: lease for lease in found if lease.volumes}
-        for lease in found:
+        stored = self._store.load(self._clock.monotonic())
+        self._leases = {lease.key: lease for lease in stored if lease.volumes}
+        for lease in stored:
             lease.result.token.lease_count += bool(lease.id)
             for volume in lease.volumes:
                 self._liveness.touch(volume, self._clock.monotonic())
-        self._revoke_later([lease for lease in found if not lease.volumes])
+        self._revoke_later([lease for lease in stored if not lease.volumes])
         if self._leases:
             self._start_renewing()
         return list(self._leases.values())
@@ -101,30 +108,34 @@ class LeaseManager:
         volume: str,
         create: Callable[[], Coroutine[None, None, ReadResult]],
     ) -> VaultResponse:
-        """The secret that is held, or a new one.
+        """Return a tracked secret, or create one.
+
+        1. A valid secret is tracked, possibly after a renewal: it is returned.
+        2. The same pod is creating the secret: the caller waits for that request.
+        3. Otherwise it is created. If it has no known lifetime, it is returned untracked.
 
         Args:
-            key: what is asked, for which pod.
-            request: the same as it is sent.
-            volume: the target path that uses it.
-            create: asks the vault.
+            key: the request and the pod.
+            request: the request to the vault.
+            volume: target path of the volume that uses the secret.
+            create: sends the request to the vault.
 
         Raises:
-            KeyferryError: the vault gives none.
+            KeyferryError: the secret could not be created.
         """
         self._liveness.touch(volume, self._clock.monotonic())
         lease = await self._valid(key)
         if lease is None:
-            flight = self._creations.get(key)
-            if flight is None:
-                flight = SharedCall(
+            creation = self._creations.get(key)
+            if creation is None:
+                creation = SharedCall(
                     self._create(key, request, volume, create), lambda: self._creation_done(key)
                 )
-                self._creations[key] = flight
-            issued = await flight.wait()
+                self._creations[key] = creation
+            result = await creation.wait()
             lease = self._leases.get(key)
             if lease is None:
-                return issued.response
+                return result.response
         if volume not in lease.volumes:
             lease.volumes.add(volume)
             self._store.save(lease)
@@ -133,38 +144,49 @@ class LeaseManager:
     def track(
         self, key: CacheKey, request: ReadRequest, result: ReadResult, volume: str
     ) -> Lease | None:
-        """Keep what a vault has made for one pod; None where it has no end that is known."""
+        """Track a secret that was created for one pod.
+
+        Args:
+            key: the request and the pod.
+            request: the request to the vault.
+            result: the secret.
+            volume: target path of the volume that uses the secret.
+
+        Returns:
+            The lease; None if the secret has no known lifetime.
+        """
         self._remove_expired()
         self._liveness.touch(volume, self._clock.monotonic())
-        life = ttl_of(result.response, request, wall_time=self._clock.wall().timestamp())
-        if life is None:
+        ttl = ttl_of(result.response, request, wall_time=self._clock.wall().timestamp())
+        if ttl is None:
             return None
-        expires = self._clock.monotonic() + life
-        lease = Lease(key, result, life, expires, result.response.renewable, {volume})
+        expires_at = self._clock.monotonic() + ttl
+        lease = Lease(key, result, ttl, expires_at, result.response.renewable, {volume})
         if lease.id:
             result.token.lease_count += 1
             if result.session_shared:
-                # The token is now this pod's alone, to be revoked with it; others log in anew.
+                # From now on only this pod uses the token, so that both can be revoked together.
+                # Other pods log in again.
                 result.invalidate_token()
-        former = self._leases.get(key)
-        if former is not None:
-            lease.volumes |= former.volumes
-            _unref_token(former)
+        previous = self._leases.get(key)
+        if previous is not None:
+            lease.volumes |= previous.volumes
+            _unref_token(previous)
         self._leases[key] = lease
         self._store.save(lease)
         self._start_renewing()
         return lease
 
     def retain_only(self, volume: str, used: Iterable[CacheKey]) -> None:
-        """A volume is mounted and uses these; what it used besides is given back."""
+        """Record that `volume` uses only the secrets `used`; its other secrets are released."""
         self._release_unused(volume, keep=frozenset(used))
 
     def volume_removed(self, volume: str) -> None:
-        """A volume is gone; what no other volume uses is revoked, without anybody waiting."""
+        """Release the secrets of a removed volume; those without a volume are revoked later."""
         self._release_unused(volume, keep=frozenset())
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """What is renewed no further, for each volume that uses it."""
+        """Return the leases that cannot be renewed any more, once for each of their volumes."""
         now, wall = self._clock.monotonic(), self._clock.wall().timestamp()
         return tuple(
             ExpiringLease(volume, lease.expiry(now=now, wall_time=wall))
@@ -174,27 +196,29 @@ class LeaseManager:
         )
 
     async def renew_due(self) -> None:
-        """Renew what is due now."""
+        """Renew all leases that are due."""
         now = self._clock.monotonic()
-        # What no volume uses, because its mount was given up, ends by itself.
-        there = [one for one in self._leases.values() if self._liveness.any_alive(one.volumes, now)]
-        due = [lease for lease in there if lease.retry_at <= now]
+        # A secret without a live volume, such as one of a cancelled mount, is left to expire.
         renewals = (
-            self._renew(lease) for lease in due if lease.next_action(now) is LeaseAction.RENEW
+            self._renew(lease)
+            for lease in self._leases.values()
+            if self._liveness.any_alive(lease.volumes, now)
+            and lease.retry_at <= now
+            and lease.next_action(now) is LeaseAction.RENEW
         )
         for outcome in await asyncio.gather(*renewals, return_exceptions=True):
             if isinstance(outcome, Exception):
-                _log.error("a secret was not renewed", error=type(outcome).__name__)
+                _log.error("lease renewal failed: internal error", error=type(outcome).__name__)
         self._remove_expired()
 
     async def close(self) -> None:
-        """Stop renewing. Pods go on with what they have, so nothing is revoked."""
+        """Stop renewals and wait for revocations in flight. Secrets of running pods stay valid."""
         if self._renew_task is not None:
             self._renew_task.cancel()
             await asyncio.wait((self._renew_task,))
         if self._revocations:
-            _, late = await asyncio.wait(self._revocations, timeout=CLOSE_TIMEOUT_SECONDS)
-            for task in late:
+            _, pending = await asyncio.wait(self._revocations, timeout=CLOSE_TIMEOUT_SECONDS)
+            for task in pending:
                 task.cancel()
         self._store.close()
 
@@ -209,15 +233,15 @@ class LeaseManager:
         volume: str,
         create: Callable[[], Awaitable[ReadResult]],
     ) -> ReadResult:
-        issued = await create()
-        self.track(key, request, issued, volume)
-        return issued
+        result = await create()
+        self.track(key, request, result, volume)
+        return result
 
     def _creation_done(self, key: CacheKey) -> None:
         self._creations.pop(key, None)
 
     async def _valid(self, key: CacheKey) -> Lease | None:
-        """The secret that is held, renewed if it must be; None where a new one is needed."""
+        """Return the tracked secret, renewed if it is due; None if a new one is necessary."""
         lease = self._leases.get(key)
         if lease is None:
             return None
@@ -226,22 +250,22 @@ class LeaseManager:
         return None if lease.next_action(self._clock.monotonic()) is LeaseAction.REPLACE else lease
 
     async def _renew(self, lease: Lease) -> None:
-        """Renew a lease and its token; a vault that does not answer is asked again later."""
-        flight = self._renewals.get(lease.key)
-        if flight is None:
-            flight = SharedCall(self._client.renew(lease), lambda: self._renewal_done(lease.key))
-            self._renewals[lease.key] = flight
+        """Renew a lease and its token; schedule another try if the vault does not respond."""
+        renewal = self._renewals.get(lease.key)
+        if renewal is None:
+            renewal = SharedCall(self._client.renew(lease), lambda: self._renewal_done(lease.key))
+            self._renewals[lease.key] = renewal
         try:
-            await flight.wait()
+            await renewal.wait()
         except KeyferryError as error:
             now = self._clock.monotonic()
             lease.retry_at = now + min(RENEW_RETRY_SECONDS, (lease.lease_expires_at - now) / 4)
-            _log.warning("a secret could not be renewed yet", **error.log_pairs())
+            _log.warning("lease renewal failed; it will be tried again", **error.log_pairs())
         else:
             self._save_leases_of(lease.result.token)
 
     def _save_leases_of(self, token: VaultToken) -> None:
-        """A token and what hangs on it have other times now."""
+        """Save all leases that depend on `token`: a renewal changed its times."""
         for lease in self._leases.values():
             if lease.result.token is token:
                 self._store.save(lease)
@@ -250,7 +274,7 @@ class LeaseManager:
         self._renewals.pop(key, None)
 
     def _remove_expired(self) -> None:
-        """Forget what has ended."""
+        """Stop tracking secrets that have expired."""
         now = self._clock.monotonic()
         for lease in [lease for lease in self._leases.values() if lease.lease_expires_at <= now]:
             del self._leases[lease.key]
@@ -258,27 +282,27 @@ class LeaseManager:
             _unref_token(lease)
 
     def _release_unused(self, volume: str, *, keep: frozenset[CacheKey]) -> None:
-        gone = []
+        unused = []
         for lease in list(self._leases.values()):
             if volume in lease.volumes and lease.key not in keep:
                 lease.volumes.discard(volume)
                 if not lease.volumes:
                     del self._leases[lease.key]
-                    gone.append(lease)
-                # What is to be revoked is known until it is, also to the next process.
+                    unused.append(lease)
+                # The record remains until the revocation is done, so that it survives a restart.
                 self._store.save(lease)
-        self._revoke_later(gone)
+        self._revoke_later(unused)
 
     def _revoke_later(self, unused: list[Lease]) -> None:
-        """Revoke what nobody uses any more, without anybody waiting."""
-        leases = []
+        """Revoke secrets in the background. A certificate is not revoked, only forgotten."""
+        revocable = []
         for lease in unused:
             if lease.id:
-                leases.append(lease)
+                revocable.append(lease)
             else:
                 self._store.delete(lease)
-        if leases:
-            task = asyncio.create_task(self._revoke(leases))
+        if revocable:
+            task = asyncio.create_task(self._revoke(revocable))
             self._revocations.add(task)
             task.add_done_callback(self._revocations.discard)
 
@@ -292,10 +316,10 @@ class LeaseManager:
 
     async def _renew_loop(self) -> None:
         while True:
-            due = min((lease.renew_at for lease in self._leases.values()), default=NEVER)
-            left = due - self._clock.monotonic()
+            next_due = min((lease.renew_at for lease in self._leases.values()), default=NEVER)
+            delay = next_due - self._clock.monotonic()
             await self._clock.sleep(
-                min(MAX_RENEW_CHECK_SECONDS, max(left, MIN_RENEW_CHECK_SECONDS))
+                min(MAX_RENEW_CHECK_SECONDS, max(delay, MIN_RENEW_CHECK_SECONDS))
             )
             await self.renew_due()
 

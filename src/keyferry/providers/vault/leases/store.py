@@ -1,6 +1,7 @@
-"""Keeps what is held for pods beyond the end of the process, where there is a folder for it.
+"""Persists leases in a directory on a tmpfs, so that they survive a restart of the process.
 
-Without one, or with one that does not do, everything works, but the next process knows nothing.
+Without a usable directory leases are tracked in this process only: the next process neither renews
+nor revokes them.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.leases.lease import Lease
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-"""A larger file is none of ours."""
+"""Maximum size of a file; larger files were not written by Keyferry."""
 _IN_MEMORY_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs"})
 
 
 class TmpfsDirectory:
-    """The files of one provider, by name.
+    """A private directory in memory. It stays open, so that a renamed path has no effect.
 
     Args:
-        path: of the folder, which is made where it is missing.
+        path: path of the directory, which is created if it is missing.
 
     Raises:
-        PlatformError: it cannot be used.
+        PlatformError: the directory is unusable: not private, or not on a tmpfs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,8 +50,8 @@ class TmpfsDirectory:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             self._descriptor = os.open(path, flags)
         except OSError as error:
-            problem = "it is a link" if path.is_symlink() else error.strerror or "it has no place"
-            raise _directory_error(path, problem) from error
+            problem = "it is a symbolic link" if path.is_symlink() else error.strerror
+            raise _directory_error(path, problem or "it cannot be opened") from error
         try:
             self._check_private(path)
         except BaseException:
@@ -58,53 +59,52 @@ class TmpfsDirectory:
             raise
 
     def names(self) -> list[str]:
-        """Of all files; what was never finished is removed.
+        """Return the names of all files, and delete files that were not written completely.
 
         Raises:
-            OSError: the folder cannot be read.
+            OSError: the directory cannot be read.
         """
-        found = sorted(os.listdir(self._descriptor))  # noqa: PTH208 - what is held open, whatever the path is now
-        for name in found:
+        names = sorted(os.listdir(self._descriptor))  # noqa: PTH208 - the path may have changed
+        for name in names:
             if name.startswith("."):
                 self.remove(name)
-        return [name for name in found if not name.startswith(".")]
+        return [name for name in names if not name.startswith(".")]
 
     def read(self, name: str) -> bytes:
-        """A whole file.
+        """Return the content of a file.
 
         Raises:
-            OSError: it cannot be read, or is not a plain file of ours.
+            OSError: the file cannot be read, or is not a private regular file.
         """
         return read_private_file(name, max_bytes=MAX_RECORD_BYTES, dir_fd=self._descriptor)
 
     def write(self, name: str, content: bytes) -> None:
-        """A file, whole or as it was before.
+        """Write a file atomically.
 
         Raises:
-            OSError: there is no room.
+            OSError: the file cannot be written, for example because the tmpfs is full.
         """
         write_private_file(name, content, dir_fd=self._descriptor)
 
     def remove(self, name: str) -> None:
-        """No such file any more."""
+        """Delete a file. Errors are ignored."""
         with suppress(OSError):
             os.unlink(name, dir_fd=self._descriptor)
 
     def close(self) -> None:
-        """Let go of the folder; the files stay."""
+        """Close the directory. The files remain."""
         os.close(self._descriptor)
 
     def _check_private(self, path: Path) -> None:
-        found = os.fstat(self._descriptor)
-        if found.st_uid != os.geteuid():
+        status = os.fstat(self._descriptor)
+        if status.st_uid != os.geteuid():
             raise _directory_error(path, "it belongs to another user")
-        if found.st_mode & 0o077:
-            raise _directory_error(path, "others than its owner may use it")
-        kind = _file_system_of(found.st_dev)
-        if kind not in _IN_MEMORY_FILE_SYSTEMS:
-            raise _directory_error(
-                path, f"it is not in memory, but on {kind or 'an unknown file system'}"
-            )
+        if status.st_mode & 0o077:
+            raise _directory_error(path, "it is accessible to other users")
+        file_system = _file_system_of(status.st_dev)
+        if file_system not in _IN_MEMORY_FILE_SYSTEMS:
+            problem = f"it is on {file_system or 'an unknown file system'} instead of a tmpfs"
+            raise _directory_error(path, problem)
 
 
 def _file_system_of(device: int) -> str:
@@ -118,8 +118,8 @@ def _file_system_of(device: int) -> str:
 
 def _directory_error(path: Path, problem: str) -> PlatformError:
     return PlatformError(
-        f"the folder of leases {path} cannot be used: {problem}",
-        "Let --lease-dir name a folder on a tmpfs, such as /run/keyferry.",
+        f"the lease directory {path} cannot be used: {problem}",
+        "Set --lease-dir to a private directory on a tmpfs, such as /run/keyferry.",
         stage=Stage.STORE,
     )
 
@@ -131,14 +131,14 @@ _log = get_logger("vault")
 
 
 class LeaseStore:
-    """The records of one provider.
+    """Stores the leases of one provider as records in a `TmpfsDirectory`.
 
     Args:
-        path: of its folder; None for none.
+        path: path of the directory; None to store nothing.
 
     Attributes:
-        identity_hasher: those by which leases are kept. With a folder they are the same in the next
-            process, because their key lies beside the records.
+        identity_hasher: hashes the identities in the keys of leases. Its key is stored in the
+            directory, so that the hashes are equal in the next process.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -149,12 +149,13 @@ class LeaseStore:
         self.identity_hasher = IdentityHasher(token_bytes(_HASHER_KEY_BYTES))
 
     def load(self, now: float) -> list[Lease]:
-        """Begin to keep; returns what an earlier process held and is good still.
+        """Open the directory and return the valid leases of an earlier process.
 
-        What hangs on one token has one `Grant`.
+        Leases with the same token share one `VaultToken`. A failure is logged: nothing is then
+        stored.
 
         Args:
-            now: by the clock of the machine.
+            now: current time in seconds of the monotonic clock.
         """
         if self._path is None:
             return []
@@ -162,26 +163,21 @@ class LeaseStore:
             self._boot_id = _BOOT_ID.read_text().strip()
             self._directory = TmpfsDirectory(self._path)
             self.identity_hasher = IdentityHasher(_load_or_create_hasher_key(self._directory))
-            found = self._unexpired(self._load_records(self._directory, now), now)
+            return self._unexpired(self._load_records(self._directory, now), now)
         except PlatformError as error:
-            _log.error(
-                "what is held for pods will not survive a restart of this process",
-                **error.log_pairs(),
-            )
+            _log.error("leases will not survive a restart", **error.log_pairs())
         except OSError as error:
             self._log_failure(error)
-        else:
-            return found
         return []
 
     def save(self, lease: Lease) -> None:
-        """Keep a lease as it is now."""
+        """Write the record of a lease. A failure is logged once."""
         if self._directory is None:
             if self._path is None and not self._warned:
                 self._warned = True
                 _log.info(
-                    "what is held for pods will not survive a restart of this process",
-                    remedy="let --lease-dir name a folder on a tmpfs, such as /run/keyferry",
+                    "leases will not survive a restart",
+                    remedy="set --lease-dir to a directory on a tmpfs, such as /run/keyferry",
                 )
             return
         try:
@@ -192,72 +188,73 @@ class LeaseStore:
             self._warned = False
 
     def delete(self, lease: Lease) -> None:
-        """It is held no longer."""
+        """Delete the record of a lease."""
         if self._directory is not None:
             self._directory.remove(_record_name(lease))
 
     def close(self) -> None:
-        """What is kept stays."""
+        """Close the directory. The records remain."""
         if self._directory is not None:
             self._directory.close()
             self._directory = None
 
     def _load_records(self, directory: TmpfsDirectory, now: float) -> list[Lease]:
-        found = []
+        leases = []
         for name in directory.names():
             if name == _HASHER_KEY_FILE:
                 continue
             try:
                 lease = decode_record(directory.read(name), boot_id=self._boot_id, now=now)
                 if _record_name(lease) != name:
-                    raise UnusableRecordError("it bears another's name")
+                    raise UnusableRecordError("its name does not match its content")
             except (OSError, UnusableRecordError) as error:
-                why = str(error) if isinstance(error, UnusableRecordError) else "it cannot be read"
-                _log.warning("a record of a lease is dropped", file=name, why=why)
+                decoded = isinstance(error, UnusableRecordError)
+                reason = str(error) if decoded else "it cannot be read"
+                _log.warning("unusable lease record deleted", file=name, reason=reason)
                 directory.remove(name)
             else:
-                found.append(lease)
-        return found
+                leases.append(lease)
+        return leases
 
     def _unexpired(self, leases: list[Lease], now: float) -> list[Lease]:
-        grants: dict[tuple[str, str], VaultToken] = {}
-        good = []
+        tokens: dict[tuple[str, str], VaultToken] = {}
+        valid = []
         for lease in leases:
             if lease.expires_at <= now:
                 self.delete(lease)
                 _log.warning(
-                    "a secret ended while nobody renewed it; the next refresh of its volume gets a"
-                    " new one",
+                    "lease expired before this process started; the next refresh of the volume "
+                    "gets a new secret",
                     vault=lease.key.vault,
                     path=lease.path,
                 )
                 continue
             if lease.id:
-                place = (lease.key.vault, lease.result.token.value)
-                grant = grants.setdefault(place, lease.result.token)
-                lease.result = replace(lease.result, token=grant)
-            good.append(lease)
-        return good
+                token_key = (lease.key.vault, lease.result.token.value)
+                token = tokens.setdefault(token_key, lease.result.token)
+                lease.result = replace(lease.result, token=token)
+            valid.append(lease)
+        return valid
 
     def _log_failure(self, error: OSError) -> None:
         if not self._warned:
             self._warned = True
             _log.error(
-                "a lease could not be kept for the next process",
-                folder=str(self._path),
+                "failed to store a lease; it will not survive a restart",
+                directory=str(self._path),
                 error=error.strerror or type(error).__name__,
             )
 
 
 def _load_or_create_hasher_key(directory: TmpfsDirectory) -> bytes:
-    """The key in the folder, made where there is none that can be used."""
+    """Return the key in the directory; create it if there is no usable one."""
     with suppress(FileNotFoundError, PermissionError, UnusableFileError):
-        found = directory.read(_HASHER_KEY_FILE)
-        if len(found) == _HASHER_KEY_BYTES:
-            return found
-    made = token_bytes(_HASHER_KEY_BYTES)
-    directory.write(_HASHER_KEY_FILE, made)
-    return made
+        key = directory.read(_HASHER_KEY_FILE)
+        if len(key) == _HASHER_KEY_BYTES:
+            return key
+    key = token_bytes(_HASHER_KEY_BYTES)
+    directory.write(_HASHER_KEY_FILE, key)
+    return key
 
 
 def _record_name(lease: Lease) -> str:
