@@ -278,10 +278,10 @@ async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVa
     ("arguments", "message"),
     [
         (("--credentials", "none.yaml"), "none.yaml cannot be read"),
-        (("--credentials", "list.yaml"), "not one Secret manifest"),
-        (("--credentials", "number.yaml"), "stringData.clientid is not a text"),
+        (("--credentials", "list.yaml"), "exactly one Secret manifest"),
+        (("--credentials", "number.yaml"), "stringData.clientid is not a string"),
         (("--credentials", "broken.yaml"), "data.clientid is not base64"),
-        (("--service-account-tokens", "list.yaml"), "not kubelet's JSON"),
+        (("--service-account-tokens", "list.yaml"), "not a valid JSON file of service"),
         (("--dev-vault", "nowhere"), "no development vault is running"),
         (("--interval", "often"), "duration"),
         (("--interval", "-1s"), "must be greater than 0"),
