@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 CHECKED: tuple[str, ...] = (
+    "ARCHITECTURE.md",
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -40,7 +41,7 @@ RETIRED: dict[str, str] = {
     r"gone": "removed, deleted",
     r"hear(?:s|d)? of": "is notified of",
     r"hops?": "stage",
-    r"is none": "is not a",
+    r"(?-i:is none)": "is not a",
     r"left alone|leave[s]? alone": "circuit open, not retried, unchanged",
     r"lets? go(?: of)?": "deletes, releases",
     r"mend(?:s|ed|ing)?": "fix",

@@ -46,7 +46,7 @@ def test_every_metric_is_on_the_page() -> None:
 def test_a_page_names_no_metric_that_is_not_there(path: Path) -> None:
     """A metric that is renamed takes its sentences along."""
     named = set(re.findall(r"\bkeyferry_[a-z_]+[a-z]\b(?!\*|_\*)", path.read_text()))
-    assert named - series() == set()
+    assert named - series() - {"keyferry_devvault"} == set()  # the emulator is a package
 
 
 def test_every_event_is_on_the_page() -> None:

@@ -1,4 +1,4 @@
-"""Command lines of `keyferry provider NAME`: the flags of the upstream provider and ours."""
+"""Command lines of `keyferry provider NAME`: upstream flags, and Keyferry extensions."""
 
 from __future__ import annotations
 
