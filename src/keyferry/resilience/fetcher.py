@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
@@ -48,9 +48,8 @@ _OUTAGE_WARNING_SECONDS = 60.0
 """How often a vault outage is logged while pods get stale content."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched(Generic[T]):
-    """A value of a vault and its age.
+class Fetched(NamedTuple, Generic[T]):
+    """A value of a vault and its age. A tuple, because each cache hit makes one.
 
     Attributes:
         value: what the vault returned.
@@ -59,9 +58,13 @@ class Fetched(Generic[T]):
             the call of `fetch`; 0 for a value that was requested or revalidated for this call.
     """
 
-    value: T = field(repr=False)
+    value: T
     fetched_at: float
     age: float
+
+    def __repr__(self) -> str:
+        """Return a text without the value, which may be secret."""
+        return f"{type(self).__name__}(fetched_at={self.fetched_at}, age={self.age})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +336,8 @@ class Fetcher:
                 count("stale")
         if volume and self._settings.tracks_volumes:
             self._cache.retain(key, volume, validated_at=entry.validated_at)
-        return Fetched(entry.value, entry.fetched_at, max(0.0, now - entry.validated_at))
+        age = now - entry.validated_at
+        return Fetched(entry.value, entry.fetched_at, age if age > 0 else 0.0)
 
     def configure(self, vault: str, limits: CallLimits) -> None:
         """Have limits of its own for a vault, unless it has been asked before.
