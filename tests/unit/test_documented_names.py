@@ -17,7 +17,7 @@ OPERATIONS = DOCS / "operations"
 PAGES = (*ROOT.glob("*.md"), *DOCS.rglob("*.md"))
 MONITORING = (DOCS / "reference" / "metrics-and-events.md").read_text()
 _SERIES = re.compile(
-    r"\b(Counter|Gauge|Histogram|GaugeMetricFamily|_by_vault)\(\s*(?:gates,\s*)?\"(\w+)\""
+    r"\b(Counter|Gauge|Histogram|GaugeMetricFamily|_by_vault)\(\s*(?:limiters,\s*)?\"(\w+)\""
 )
 
 

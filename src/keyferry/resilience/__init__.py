@@ -1,4 +1,4 @@
-"""Resilience of vault calls: cache, single flight, rate limit, circuit breaker, retry. [pure]
+"""Requests to vaults: cache, single flight, rate limit, circuit breaker, retries. [pure]
 
-`fetcher` is the entry point; docs/concepts/caching-and-rate-limiting.md explains the behaviour.
+`fetcher` is the entry point. docs/concepts/caching-and-rate-limiting.md explains the behavior.
 """

@@ -1,7 +1,7 @@
-"""What is asked of a vault, and as whom: only equal keys ever share a call or a value. [pure]
+"""Keys of shared requests and cached responses: which object, read as which identity. [pure]
 
-They are tuples, because each fetch looks a key up a dozen times, and tuples are hashed and compared
-without a line of Python.
+Only equal keys share a request or a response. Keys are tuples because each fetch looks a key up
+several times, and tuples are hashed and compared in C.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
 
 
 class IdentityKey(NamedTuple):
-    """Everything that decides what a vault lets somebody see; equal means interchangeable.
+    """Everything that decides what a vault lets a caller read. Equal keys are interchangeable.
 
     Attributes:
-        mode: the kind of identity, one of few words: a label of the metrics.
-        digest: everything else that could bring another answer or another refusal: token endpoint,
-            tenant, client, subject of the service account, a secret, how the vault's certificate is
-            checked; as a digest (see `Identities`).
+        mode: the kind of identity, a metric label with few values.
+        digest: a keyed digest of everything else that could lead to a different response: token
+            endpoint, tenant, client, service account, credential, TLS settings (see
+            `IdentityHasher`).
     """
 
     mode: str
     digest: tuple[str, ...]
 
     def __repr__(self) -> str:
-        """Without the proof, because it ends in logs."""
+        """Return a text without the digest, because it may be logged."""
         return f"{type(self).__name__}(mode={self.mode!r})"
 
 
 class IdentityHasher:
-    """Makes the whole identities of one provider.
+    """Creates the identity keys of one provider.
 
-    What tells identities apart is not kept, because secrets are part of it; a digest of it is, by a
-    key that nobody else has: whoever comes to see one cannot try secrets against it.
+    Identities include secrets, so only keyed digests of them are stored. Whoever sees a digest
+    cannot check guesses of a secret against it without the key.
 
     Args:
         key: 32 random bytes.
@@ -45,20 +45,25 @@ class IdentityHasher:
         self._key = key
 
     def identity_key(self, mode: str, parts: Iterable[str]) -> IdentityKey:
-        """The identity of this kind that these parts tell from all others."""
+        """Return the key of an identity.
+
+        Args:
+            mode: the kind of identity.
+            parts: everything that distinguishes the identity from others of its kind.
+        """
         text = "\0".join(f"{len(part)}:{part}" for part in parts)
         digest = blake2b(text.encode(errors="surrogatepass"), key=self._key).hexdigest()
         return IdentityKey(mode, (digest,))
 
 
 class CacheKey(NamedTuple):
-    """One thing in one vault as one identity sees it.
+    """One object of one vault, as one identity reads it.
 
     Attributes:
-        vault: the host of the vault, in lower case, with a port where it has an unusual one: what
-            shares one budget. A label of the metrics.
-        identity: who asks.
-        resource: what is asked for, such as object and version, or method, path and arguments.
+        vault: the host of the vault in lower case, with its port if that is not 443. Requests to
+            one host share a rate limit; a metric label.
+        identity: the caller.
+        resource: the object, for example its type, name and version, or method, path and arguments.
     """
 
     vault: str

@@ -1,8 +1,11 @@
-"""When a vault that fails is left alone, and when it is tried again. [pure]
+"""Circuit breaker: stops requests to a host that fails, and probes whether it recovered. [pure]
 
-A vault that has given no answer for a while is *open*: whoever asks is told at once since when and
-until when, instead of waiting in vain and in the way of others. At the end of that time one request
-goes as a probe, and the others wait for what becomes of it. Each probe that fails doubles the time.
+closed     Requests are sent.
+open       Requests fail at once, and do not wait in vain.
+half-open  The open period has passed. One request is sent as a probe; the others wait for its
+           outcome. A response closes the circuit breaker; a failure doubles the open period.
+
+Times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,43 +17,48 @@ if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
 
 _UNUSED_SECONDS = 300.0
-"""A vault that nobody asked for so long when he might have is nobody's any more, such as one whose
-name was a slip of the pen."""
+"""An open circuit breaker is no longer reported when its host was not used for this long. The host
+may be a typing error that was corrected."""
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreakerLimits:
-    """When a vault counts as failing. Times in seconds."""
+    """When the circuit breaker opens and for how long. Times in seconds."""
 
     min_failures: int = 5
-    """At least so many in a row ..."""
+    """The number of consecutive failures before it opens."""
     min_failing_seconds: float = 5.0
-    """... over at least so long: a moment in which many connections break is not the end."""
+    """The time between the first and the last of these failures, at least. Many connections that
+    break at once are not an outage."""
     min_open_seconds: float = 5.0
-    """Until the first probe."""
+    """The first open period."""
     max_open_seconds: float = 30.0
-    """Between probes, at the most."""
+    """The longest open period."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """A request may go; `probe` where the others wait for what becomes of it."""
+    """The request may be sent.
+
+    Attributes:
+        probe: whether it is the probe of a half-open circuit breaker.
+    """
 
     probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitProbe:
-    """A probe is under way; what becomes of it decides."""
+    """A probe is in flight; its outcome decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The vault is left alone.
+    """The circuit breaker is open.
 
     Attributes:
-        failing_since: when the first of the failures was.
-        next_probe_at: when the next probe goes.
+        failing_since: the time of the first failure.
+        next_probe_at: when the next probe may be sent.
         last_error: the last failure.
     """
 
@@ -65,7 +73,11 @@ _ALLOW = Allow()
 
 
 class CircuitBreaker:
-    """What is known of one vault. Times are seconds from an arbitrary start."""
+    """The circuit breaker of one host.
+
+    Args:
+        limits: when it opens and for how long.
+    """
 
     def __init__(self, limits: CircuitBreakerLimits) -> None:
         self._limits = limits
@@ -78,15 +90,15 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the vault is left alone."""
+        """Whether it is open or half-open."""
         return self._open_seconds > 0
 
     def is_reported_open(self, now: float) -> bool:
-        """The same, unless nobody has wanted to know for a while whether it is back."""
+        """Return whether the metrics report it as open: it is, and the host was used recently."""
         return self.is_open and now < self._next_probe_at + _UNUSED_SECONDS
 
     def verdict(self, now: float) -> Verdict:
-        """Whether a request may go; asking changes nothing."""
+        """Return whether a request may be sent. Changes nothing."""
         if not self._open_seconds or self._last_error is None:
             return _ALLOW
         if self._probing:
@@ -96,11 +108,15 @@ class CircuitBreaker:
         return Reject(self._failing_since, self._next_probe_at, self._last_error)
 
     def probe_sent(self) -> None:
-        """The probe is in flight; other requests wait for its outcome."""
+        """Record that the probe is in flight."""
         self._probing = True
 
+    def probe_abandoned(self) -> None:
+        """Record that the probe was canceled, so that another request becomes the probe."""
+        self._probing = False
+
     def on_success(self) -> None:
-        """The vault gave an answer, whatever it said."""
+        """Record a response of the host, whatever its status."""
         self._failures = 0
         self._open_seconds = 0.0
         self._probing = False
@@ -109,13 +125,14 @@ class CircuitBreaker:
     def on_failure(
         self, error: KeyferryError, *, now: float, jitter: float, probe: bool = False
     ) -> None:
-        """It gave none.
+        """Record that the host did not respond.
 
         Args:
             error: what happened.
             now: the time.
-            jitter: a random number from 0 to 1: the nodes of a cluster do not probe in step.
-            probe: whether it was the probe.
+            jitter: a random number from 0 to 1, so that the nodes of a cluster probe at different
+                times.
+            probe: whether the request was the probe.
         """
         if not self._failures:
             self._failing_since = now
@@ -126,16 +143,12 @@ class CircuitBreaker:
             self._probing = False
             self._open(min(limits.max_open_seconds, 2 * self._open_seconds), now, jitter)
         elif self._open_seconds:
-            return  # it was on the way when the vault was given up
+            return  # the request was sent before the circuit breaker opened
         elif (
             self._failures >= limits.min_failures
             and now - self._failing_since >= limits.min_failing_seconds
         ):
             self._open(limits.min_open_seconds, now, jitter)
-
-    def probe_abandoned(self) -> None:
-        """Whoever was to probe has gone; somebody else will."""
-        self._probing = False
 
     def _open(self, open_seconds: float, now: float, jitter: float) -> None:
         self._open_seconds = open_seconds

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from keyferry.resilience.settings import CallLimits
 
 T = TypeVar("T")
-_log = get_logger("economy")
+_log = get_logger("resilience")
 
 _SWEEP_SECONDS = 1.0
 """The time between two removals of expired cache entries, at least."""
@@ -340,47 +340,47 @@ class Fetcher:
         return Fetched(entry.value, entry.fetched_at, age if age > 0 else 0.0)
 
     def configure(self, vault: str, limits: CallLimits) -> None:
-        """Have limits of its own for a vault, unless it has been asked before.
+        """Set limits for one vault. No effect after the first request to it.
 
         Args:
             vault: its host.
-            limits: where they are not those of all vaults.
+            limits: where they differ from those of all vaults.
         """
         self._limiters.configure(vault, limits)
 
     def select_revalidatable(
         self, predicate: Callable[[CacheKey, Any], bool]
     ) -> dict[CacheKey, Any]:
-        """The answers that a proof may keep, of those that are wanted."""
+        """Return the cached values that may be revalidated and for which `predicate` is true."""
         return self._cache.select_revalidatable(predicate, now=self.now())
 
     def mark_validated(self, keys: Iterable[CacheKey], *, validated_at: float) -> None:
-        """The vault proved that these answers still hold; `validated_at` is when it was asked."""
+        """Record that cached values are current; `validated_at` is when the vault was asked."""
         for key in keys:
             self._cache.mark_validated(key, validated_at=validated_at)
 
     @property
     def revalidates_by_list(self) -> bool:
-        """Whether a refresh may ask for proofs."""
+        """Whether a refresh may revalidate cached values with list calls."""
         return self._settings.list_revalidation
 
     def now(self) -> float:
-        """Seconds from an arbitrary start."""
+        """Return the time in seconds of the fetcher's clock."""
         return self._clock.monotonic()
 
     def retain_only(self, volume: str, keys: AbstractSet[CacheKey]) -> None:
-        """A volume is filled, and of all that was fetched for it uses these alone."""
+        """Record that `volume` uses only these keys of all that were fetched for it."""
         self._cache.retain_only(volume, keys)
 
     def is_due(self, volume: str, *, last_attempt: float) -> bool | None:
-        """Whether a refresh of a volume would ask the vault for something.
+        """Return whether a refresh of a volume would ask the vault for something.
 
         Args:
             volume: as in `fetch`.
-            last_attempt: what was asked for since then, in vain or not, is not due; by `now`.
+            last_attempt: when it was last refreshed, successfully or not; a time of `now`.
 
         Returns:
-            None when nothing that the volume uses is known.
+            None when nothing is known about the content of the volume.
         """
         used = self._cache.retained_by(volume)
         return (
@@ -390,30 +390,30 @@ class Fetcher:
         )
 
     def release(self, volume: str) -> None:
-        """Nobody uses for `volume` any more what was fetched for it."""
+        """Record that `volume` was removed, and drop what no other volume uses."""
         self._cache.release(volume)
         self._sweeper.sweep()
 
     async def close(self) -> None:
-        """Let go of everything that is held, and of everybody who waits."""
+        """Empty the cache and cancel the requests that wait for a permit."""
         self._sweeper.stop()
         await self._limiters.close()
         self._cache.clear()
 
-    # --- for the metrics ----------------------------------------------------------------------
+    # --- state for the metrics ----------------------------------------------------------------
 
     def limiters(self) -> list[HostLimiter]:
-        """The vaults and token endpoints that are known."""
+        """Return the limiters of all known vaults and token endpoints."""
         return self._limiters.all()
 
     @property
     def cache_bytes(self) -> int:
-        """The answers that are held."""
+        """The size of the response cache."""
         return self._cache.total_bytes
 
     @property
     def oldest_content_age(self) -> float | None:
-        """The age of the oldest answer that a volume uses."""
+        """Seconds since the oldest value that a volume uses was validated; None without one."""
         oldest = self._cache.oldest_retained()
         return None if oldest is None else self._clock.monotonic() - oldest
 
@@ -427,20 +427,17 @@ class Fetcher:
     def _stale_if_error(
         self, key: CacheKey, error: KeyferryError, purpose: Purpose
     ) -> CacheEntry | None:
-        """What running pods of the same identity use, for one that starts while the vault is away.
-
-        None where there is nothing, or the vault is not away.
-        """
+        """Return the outdated value that a pod may start with; None if there is none."""
         if purpose is not Purpose.FIRST or not is_outage(error):
             return None
-        held = self._cache.revalidatable(key, now=self._clock.monotonic())
-        if held is not None and self._outage_warnings.should_notify(key.vault):
+        entry = self._cache.revalidatable(key, now=self._clock.monotonic())
+        if entry is not None and self._outage_warnings.should_notify(key.vault):
             _log.warning(
-                "a pod gets what running pods use, because the vault gives no answer",
+                "a pod gets stale content, because the vault is unavailable",
                 vault=key.vault,
                 **error.log_pairs(),
             )
-        return held
+        return entry
 
 
 def _ignore(_: CacheResult) -> None:

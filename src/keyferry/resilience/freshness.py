@@ -1,6 +1,7 @@
-"""Whether what a vault gave or proved a while ago may still be used. [pure]
+"""Decides whether cached content is fresh enough, and whether a volume is due for a refresh. [pure]
 
-Times are seconds from an arbitrary start.
+Times are seconds of any monotonic clock. `validated_at` is when the vault was last asked whether
+the content is current.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ _PHASE_BYTES = 8
 
 
 def phase_of(*names: str) -> float:
-    """A number from 0 up to 1, always the same for these names, that scatters all names evenly."""
+    """Return a number in [0, 1) that is the same for equal names and evenly spread over names."""
     text = "\0".join(f"{len(name)}:{name}" for name in names)
     digest = blake2b(text.encode(errors="surrogatepass"), digest_size=_PHASE_BYTES).digest()
-    share: float = int.from_bytes(digest) / 256**_PHASE_BYTES
-    return share
+    phase: float = int.from_bytes(digest) / 256**_PHASE_BYTES
+    return phase
 
 
 def slot_passed(since: float, now: float, *, interval: float, phase: float) -> bool:
-    """Whether there was a tick after `since`; with an interval of 0 there always was.
+    """Return whether a refresh slot began after `since` and not after `now`.
 
     Args:
-        since: seconds from an arbitrary start.
-        now: likewise, not before `since`.
-        interval: seconds between two ticks.
-        phase: of the interval that goes by before the first tick, from 0 up to 1.
+        since: a time.
+        now: a time not before `since`.
+        interval: seconds between two slots; 0: a slot always passed.
+        phase: when in the interval the slot is, as a fraction in [0, 1).
     """
     if not interval:
         return True
@@ -42,11 +43,11 @@ def slot_passed(since: float, now: float, *, interval: float, phase: float) -> b
 
 
 class FreshnessPolicy:
-    """The rules.
+    """The rules for cached content.
 
     Args:
-        cache_ttl: seconds in which first mounts share an answer.
-        refresh_interval: as in `EconomySettings`.
+        cache_ttl: seconds for which first mounts share content.
+        refresh_interval: seconds between two refresh slots of an identity; None without rotation.
     """
 
     def __init__(self, *, cache_ttl: float, refresh_interval: float | None) -> None:
@@ -62,10 +63,18 @@ class FreshnessPolicy:
         max_age: float | None,
         now: float,
     ) -> bool:
-        """Whether an answer of `validated_at` serves who asks `now`.
+        """Return whether cached content may be used. The first case that applies decides:
 
-        Without a `max_age` first mounts share what was got a short time ago, refreshes what was got
-        since the last tick of the identity.
+        1. `max_age` is set: the content is younger.
+        2. A refresh, with rotation: no refresh slot of the identity has passed.
+        3. Otherwise: the content is younger than the cache TTL.
+
+        Args:
+            validated_at: when the vault was last asked.
+            identity: the identity that reads the content.
+            purpose: why it is read.
+            max_age: seconds; None for the rules of the settings.
+            now: the time.
         """
         if max_age is not None:
             return now - validated_at < max_age
@@ -76,7 +85,16 @@ class FreshnessPolicy:
     def is_due(
         self, retained: Mapping[CacheKey, float], *, last_attempt: float, now: float
     ) -> bool:
-        """Return whether a refresh slot passed since the oldest entry and since `last_attempt`."""
+        """Return whether a volume is due for a refresh.
+
+        It is due when a refresh slot of one of its identities has passed since the oldest content
+        of that identity was validated, and since the last attempt.
+
+        Args:
+            retained: what the volume uses, and when each entry was validated.
+            last_attempt: the time of the last refresh, successful or not.
+            now: the time.
+        """
         oldest: dict[IdentityKey, float] = {}
         for key, since in retained.items():
             oldest[key.identity] = min(since, oldest.get(key.identity, since))
@@ -86,5 +104,5 @@ class FreshnessPolicy:
         )
 
     def _slot_passed(self, identity: IdentityKey, since: float, now: float) -> bool:
-        share = phase_of(identity.mode, *identity.digest)
-        return slot_passed(since, now, interval=self._refresh_interval or 0, phase=share)
+        phase = phase_of(identity.mode, *identity.digest)
+        return slot_passed(since, now, interval=self._refresh_interval or 0, phase=phase)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
-from keyferry.errors import ConnectionFailedError, InternalError, KeyferryError
+from keyferry.errors import (
+    ConnectionFailedError,
+    InternalError,
+    KeyferryError,
+    VaultThrottledError,
+    VaultUnavailableError,
+)
 from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.circuit_breaker import Allow, AwaitProbe, CircuitBreaker, Reject
-from keyferry.resilience.negative_cache import (
-    circuit_open_error,
-    permit_timeout_error,
-    throttled_error,
-)
 from keyferry.resilience.priority_queue import PriorityQueue, QueueEntry
 from keyferry.resilience.token_bucket import TokenBucket
 
@@ -233,7 +235,11 @@ class HostLimiter:
     def _try_acquire(self, now: float, deadline: float) -> Permit | None:
         """Return a permit if one is available and no other request waits."""
         if self.backoff_until >= deadline:
-            raise throttled_error(self.host, until=self._to_epoch(self.backoff_until))
+            raise VaultThrottledError(
+                f"{self.host} throttles (429 Too Many Requests); rate limited until "
+                f"{self._wall_time(self.backoff_until)}",
+                "Request fewer objects from this vault, or spread them over several vaults.",
+            )
         if self._queue.peek() is not None:
             return None
         permit = self._acquire(now)
@@ -278,11 +284,11 @@ class HostLimiter:
             case AwaitProbe():
                 return NotYet(None)
             case Reject(since, probe, last):
-                raise circuit_open_error(
-                    self.host,
-                    failing_since=self._to_epoch(since),
-                    next_probe_at=self._to_epoch(probe),
-                    last_error=last,
+                raise VaultUnavailableError(
+                    f"{self.host} has not responded since {self._wall_time(since)}; circuit "
+                    f"breaker open until {self._wall_time(probe)}. Last error: {last.problem}",
+                    last.remedy,
+                    stage=last.stage,
                 )
             case _:
                 assert_never(verdict)
@@ -356,8 +362,12 @@ class HostLimiter:
         for entry in list(self._queue):
             if entry.item.deadline <= now and not entry.item.permit.done():
                 entry.done = True
-                error = permit_timeout_error(
-                    self.host, settings.call_timeout, others=others, qps=settings.qps
+                error = VaultThrottledError(
+                    f"a request to {self.host} waited {settings.call_timeout:g} s for the rate "
+                    f"limit; {others} other requests are waiting",
+                    f"The limit is {settings.qps:g} requests per second to one vault "
+                    "(--vault-qps), and less while the vault throttles. Request fewer objects, or "
+                    "spread them over several vaults.",
                 )
                 entry.item.permit.set_exception(error)
 
@@ -416,9 +426,10 @@ class HostLimiter:
         self._in_flight -= 1
         self._slot_released.set()
 
-    def _to_epoch(self, monotonic: float) -> float:
-        """Return `monotonic` as seconds since 1970."""
-        return self.clock.wall().timestamp() + monotonic - self.clock.monotonic()
+    def _wall_time(self, monotonic: float) -> str:
+        """Return a time of the clock as text, for messages."""
+        epoch = self.clock.wall().timestamp() + monotonic - self.clock.monotonic()
+        return datetime.fromtimestamp(epoch, UTC).strftime("%H:%M:%S UTC")
 
 
 # --- The limiters of all hosts --------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What vault calls were made and spared, by vault and identity mode; never by who it is."""
+"""Prometheus metrics of requests to vaults. Labels never name an identity, only its mode."""
 
 from __future__ import annotations
 
@@ -14,28 +14,35 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 RequestOutcome = Literal["answered", "throttled", "failed"]
-"""How one request ended."""
+"""The outcome of one attempt."""
 CacheResult = Literal["miss", "coalesced", "hit", "revalidated", "negative_hit", "stale"]
-"""How a fetch got its answer: asked the vault, joined who was asking, took what was held, took it
-after the vault proved that nothing has changed, was told a refusal that is remembered; and, after
-it asked or joined in vain, took what was held although it is older than it may be."""
+"""How a fetch was served:
+
+miss          by the vault.
+coalesced     by a call that was in flight.
+hit           from the cache.
+revalidated   from the cache, after the vault confirmed that the value is current.
+negative_hit  with a cached error.
+stale         from the cache with an outdated value, after the call failed. Such a fetch is also
+              counted as miss or coalesced.
+"""
 ListOutcome = Literal["read", "too_long", "refused", "failed"]
-"""How a list ended that was to spare calls."""
+"""The outcome of a list that is read to save other requests."""
 
 MAX_VAULT_SERIES = 100
-"""So many vaults have series of their own; classes can name any number."""
+"""Further vaults share the label `other`; SecretProviderClasses can name any number of vaults."""
 _OTHER = "other"
 
 
 class _CounterFamily:
-    """One family of counters; its series are looked up once, not for each request."""
+    """A counter with labels. Caches the series, because the lookup in the library is slow."""
 
     def __init__(self, family: Counter) -> None:
         self._family = family
         self._series: dict[tuple[str, ...], Counter] = {}
 
     def increment(self, *labels: str) -> None:
-        """One more in the series with these labels; few of them are ever used."""
+        """Add one to the series with these labels."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = self._family.labels(*labels)
@@ -43,10 +50,10 @@ class _CounterFamily:
 
 
 class ResilienceMetrics:
-    """The series of one economy.
+    """The counters of requests, and gauges for the state of a fetcher.
 
     Args:
-        registry: of the process; None: one of its own.
+        registry: where the metrics are registered; None: a new one.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -55,7 +62,7 @@ class ResilienceMetrics:
         self._requests = _CounterFamily(
             Counter(
                 "keyferry_vault_requests",
-                "Requests made to vaults and token endpoints, each try counted",
+                "Requests to vaults and token endpoints, counting each attempt",
                 ["vault", "identity", "outcome"],
                 registry=self.registry,
             )
@@ -63,7 +70,7 @@ class ResilienceMetrics:
         self._object_requests = _CounterFamily(
             Counter(
                 "keyferry_object_requests",
-                "Objects that mounts asked for, by how each was got",
+                "Objects requested by mounts and refreshes, by how they were served",
                 ["vault", "identity", "result"],
                 registry=self.registry,
             )
@@ -71,26 +78,26 @@ class ResilienceMetrics:
         self._list_requests = _CounterFamily(
             Counter(
                 "keyferry_vault_list_requests",
-                "Lists that were asked for to spare refreshes their calls, by how each ended",
+                "List requests for change detection",
                 ["vault", "identity", "outcome"],
                 registry=self.registry,
             )
         )
 
     def count_request(self, vault: str, mode: str, outcome: RequestOutcome) -> None:
-        """One request ended."""
+        """Count one attempt."""
         self._requests.increment(self._label(vault), mode, outcome)
 
     def count_object_request(self, vault: str, mode: str, result: CacheResult) -> None:
-        """One fetch got its answer."""
+        """Count how one fetch was served."""
         self._object_requests.increment(self._label(vault), mode, result)
 
     def count_list_request(self, vault: str, mode: str, outcome: ListOutcome) -> None:
-        """One list ended."""
+        """Count one list."""
         self._list_requests.increment(self._label(vault), mode, outcome)
 
     def watch(self, fetcher: FetcherState) -> None:
-        """Show from now on how things stand in `fetcher`."""
+        """Export the state of `fetcher` as gauges."""
         self.registry.register(_StateCollector(fetcher))
 
     def _label(self, vault: str) -> str:
@@ -139,50 +146,50 @@ class FetcherState(Protocol):
 
 
 class _StateCollector(Collector):
-    """Reads how things stand when somebody looks."""
+    """Reads the state of a fetcher on each scrape."""
 
     def __init__(self, fetcher: FetcherState) -> None:
         self._fetcher = fetcher
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing is read before somebody looks."""
+        """Return nothing, so that registration does not read the state."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Each series as it stands."""
-        gates = self._fetcher.limiters()[:MAX_VAULT_SERIES]
+        """Return the gauges."""
+        limiters = self._fetcher.limiters()[:MAX_VAULT_SERIES]
         yield _by_vault(
-            gates,
+            limiters,
             "keyferry_vault_queue_depth",
-            "Requests that wait for their turn",
-            [float(gate.queue_depth) for gate in gates],
+            "Requests that wait for the rate or concurrency limit",
+            [float(limiter.queue_depth) for limiter in limiters],
         )
         yield _by_vault(
-            gates,
+            limiters,
             "keyferry_vault_rate_limit_tokens",
-            "Requests that may be made at once",
-            [gate.rate_limit_tokens for gate in gates],
+            "Requests that may be sent immediately",
+            [limiter.rate_limit_tokens for limiter in limiters],
         )
         yield _by_vault(
-            gates,
+            limiters,
             "keyferry_vault_backoff_seconds",
-            "For how long the vault wants no request, because it throttles",
-            [gate.backoff_seconds for gate in gates],
+            "Seconds until the vault accepts requests again after throttling",
+            [limiter.backoff_seconds for limiter in limiters],
         )
         yield _by_vault(
-            gates,
+            limiters,
             "keyferry_vault_circuit_breaker_open",
-            "1 while the vault is not asked because it fails",
-            [float(gate.is_circuit_open) for gate in gates],
+            "1 while the circuit breaker is open",
+            [float(limiter.is_circuit_open) for limiter in limiters],
         )
         yield GaugeMetricFamily(
-            "keyferry_cache_bytes", "Answers held in memory", value=self._fetcher.cache_bytes
+            "keyferry_cache_bytes", "Size of cached content", value=self._fetcher.cache_bytes
         )
         age = self._fetcher.oldest_content_age
         if age is not None:
             yield GaugeMetricFamily(
                 "keyferry_oldest_content_age_seconds",
-                "Since the vault gave or proved the oldest content of the volumes of this node",
+                "Seconds since a vault returned or revalidated the oldest content in a volume",
                 value=age,
             )
 
@@ -191,6 +198,6 @@ def _by_vault(
     limiters: Sequence[LimiterState], name: str, text: str, values: list[float]
 ) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, text, labels=["vault"])
-    for gate, value in zip(limiters, values, strict=True):
-        family.add_metric([gate.host], value)
+    for limiter, value in zip(limiters, values, strict=True):
+        family.add_metric([limiter.host], value)
     return family

@@ -1,7 +1,7 @@
-"""Whose turn is next: first mounts before refreshes, and nobody waits for ever. [pure]
+"""A queue that serves first mounts before refreshes without starving refreshes. [pure]
 
-A refresh is served as if it had come `REFRESH_WAITS` seconds later than it did. So a pod that waits
-to start goes first, and a refresh that has waited that long goes before pods that come then.
+A refresh is ordered as if it had arrived `REFRESH_DELAY_SECONDS` later. So pending pods are served
+first, and a refresh that has waited that long is served before pods that arrive later.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from keyferry.resilience.call_context import Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFRESH_HEAD_START_SECONDS = 20.0
-"""Seconds that refreshes stand back for first mounts, at the most."""
+REFRESH_DELAY_SECONDS = 20.0
+"""How long a refresh yields to first mounts, at most."""
 
 W = TypeVar("W")
 
 
 @dataclass(slots=True)
 class QueueEntry(Generic[W]):
-    """One who waits.
+    """A waiting item.
 
     Attributes:
-        item: of whom.
-        arrived_at: when, in seconds from an arbitrary start.
-        purpose: why.
-        sequence: tells those apart who came at the same time.
-        done: whether they wait no longer.
+        item: what waits.
+        arrived_at: when it first arrived, in seconds of any monotonic clock.
+        purpose: its priority.
+        sequence: breaks ties between items that arrived at the same time.
+        done: whether it no longer waits; such entries are removed lazily.
     """
 
     item: W
@@ -42,47 +42,47 @@ class QueueEntry(Generic[W]):
 
     @property
     def rank(self) -> tuple[float, int]:
-        """Who has the lowest is next."""
+        """The sort key; the lowest is next."""
         match self.purpose:
             case Purpose.FIRST:
                 return self.arrived_at, self.sequence
             case Purpose.REFRESH:
-                return self.arrived_at + REFRESH_HEAD_START_SECONDS, self.sequence
+                return self.arrived_at + REFRESH_DELAY_SECONDS, self.sequence
             case _:
                 assert_never(self.purpose)
 
 
 class PriorityQueue(Generic[W]):
-    """Those who wait for one vault."""
+    """The items that wait for one host, by rank."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[tuple[float, int], QueueEntry[W]]] = []
         self._sequence = count()
 
     def __len__(self) -> int:
-        """How many wait."""
-        return sum(not ticket.done for _, ticket in self._heap)
+        """Return the number of waiting items."""
+        return sum(not entry.done for _, entry in self._heap)
 
     def __iter__(self) -> Iterator[QueueEntry[W]]:
-        """Those who wait, in no order."""
-        return (ticket for _, ticket in self._heap if not ticket.done)
+        """Return the waiting items in no particular order."""
+        return (entry for _, entry in self._heap if not entry.done)
 
     def enqueue(self, item: W, *, arrived_at: float, purpose: Purpose) -> QueueEntry[W]:
-        """Wait from now on; who came earlier may say so, as one who failed and comes back."""
-        ticket = QueueEntry(item, arrived_at, purpose, next(self._sequence))
-        heappush(self._heap, (ticket.rank, ticket))
-        return ticket
+        """Add an item. A retried request passes its first arrival and so keeps its place."""
+        entry = QueueEntry(item, arrived_at, purpose, next(self._sequence))
+        heappush(self._heap, (entry.rank, entry))
+        return entry
 
     def promote(self, entry: QueueEntry[W]) -> None:
-        """What waits as a refresh has become a first mount."""
+        """Turn a waiting refresh into a first mount."""
         if entry.purpose is Purpose.FIRST or entry.done:
             return
         entry.purpose = Purpose.FIRST
-        self._heap = [(kept.rank, kept) for _, kept in self._heap if not kept.done]
+        self._heap = [(other.rank, other) for _, other in self._heap if not other.done]
         heapify(self._heap)
 
     def peek(self) -> QueueEntry[W] | None:
-        """Whose turn is next; None when nobody waits."""
+        """Return the item that is next; None if none waits."""
         while self._heap and self._heap[0][1].done:
             heappop(self._heap)
         return self._heap[0][1] if self._heap else None

@@ -1,8 +1,10 @@
-"""The answers that are held in memory for a while, and who uses them. [pure]
+"""The cached responses of vaults, and which volumes use them. [pure]
 
-An answer is held as long as somebody may still profit from it: without a user for the short time in
-which first mounts share it, with a user for as long as a refresh may share or prove it. All of them
-together are bounded in bytes; the longest unused go first.
+A response stays cached while it can save a request: for the cache TTL without a volume that uses
+it, and for as long as a refresh may reuse or revalidate it with one. The size of all responses is
+limited; the least recently used ones are evicted first.
+
+Times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -18,31 +20,31 @@ if TYPE_CHECKING:
     from keyferry.resilience.cache_key import CacheKey
 
 _REVALIDATABLE_SECONDS = 3600.0
-"""A proof tells that a content is the same, not that its reader may still read it: a permission
-that is taken away counts after so long, even where what proves is still allowed."""
+"""Revalidation confirms that content is current, but not that the identity may still read it. After
+this time the content is requested again, so that a revoked permission takes effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """How long and how much. Times in seconds."""
+    """The limits of the response cache."""
 
     unretained_ttl: float
-    """An answer that no volume uses is held so long."""
+    """Seconds for which a response is cached that no volume uses."""
     retained_ttl: float
-    """One that a volume uses."""
+    """Seconds for which a response is cached that a volume uses."""
     max_bytes: int
-    """All of them together."""
+    """The size of all responses."""
 
 
 @dataclass(slots=True)
 class CacheEntry:
-    """An answer of a vault.
+    """A response of a vault.
 
     Attributes:
-        value: it.
+        value: the content.
         size: in bytes.
-        validated_at: when the vault was asked, or last proved that nothing has changed.
-        fetched_at: when it was asked.
+        validated_at: when the vault was last asked whether the value is current.
+        fetched_at: when the vault was asked for the value.
     """
 
     value: Any = field(repr=False)
@@ -52,7 +54,11 @@ class CacheEntry:
 
 
 class ResponseCache:
-    """The answers that are held. Times are seconds from an arbitrary start."""
+    """The cached responses.
+
+    Args:
+        limits: time and size.
+    """
 
     def __init__(self, limits: CacheLimits) -> None:
         self._limits = limits
@@ -63,15 +69,15 @@ class ResponseCache:
 
     @property
     def total_bytes(self) -> int:
-        """The bytes that are held."""
+        """The size of all cached responses."""
         return self._bytes
 
     def get(self, key: CacheKey) -> CacheEntry | None:
-        """The answer, however old; it goes later than those that nobody got since."""
-        answer = self._entries.get(key)
-        if answer is not None:
+        """Return the entry, however old, and make it the most recently used."""
+        entry = self._entries.get(key)
+        if entry is not None:
             self._entries.move_to_end(key)
-        return answer
+        return entry
 
     def put(self, key: CacheKey, entry: CacheEntry) -> None:
         """Cache an entry, unless it alone is larger than the cache."""
@@ -84,74 +90,76 @@ class ResponseCache:
             self.drop(next(iter(self._entries)))
 
     def mark_validated(self, key: CacheKey, *, validated_at: float) -> None:
-        """The vault proved at `validated_at` that nothing has changed."""
-        if answer := self._entries.get(key):
-            answer.validated_at = max(answer.validated_at, validated_at)
+        """Record that the vault was asked at `validated_at` and the value is current."""
+        if entry := self._entries.get(key):
+            entry.validated_at = max(entry.validated_at, validated_at)
 
     def drop(self, key: CacheKey) -> None:
-        """Hold it no longer."""
-        if answer := self._entries.pop(key, None):
-            self._bytes -= answer.size
+        """Remove an entry."""
+        if entry := self._entries.pop(key, None):
+            self._bytes -= entry.size
 
     def clear(self) -> None:
-        """Hold nothing, for nobody."""
+        """Remove all entries and all volumes."""
         self._entries.clear()
         self._bytes = 0
         self._volumes.clear()
         self._retained.clear()
 
     def retain(self, key: CacheKey, volume: str, *, validated_at: float) -> None:
-        """`volume` has got the answer that the vault gave or proved at `validated_at`."""
+        """Record that `volume` uses the value that was validated at `validated_at`."""
         self._volumes.setdefault(key, set()).add(volume)
         self._retained.setdefault(volume, {})[key] = validated_at
 
     def retain_only(self, volume: str, keys: AbstractSet[CacheKey]) -> None:
-        """Of all that `volume` ever got it uses these alone."""
+        """Record that `volume` uses only these keys."""
         used = self._retained.pop(volume, {})
         for key in used.keys() - keys:
             users = self._volumes[key]
             users.discard(volume)
             if not users:
                 del self._volumes[key]
-        if kept := {key: since for key, since in used.items() if key in keys}:
-            self._retained[volume] = kept
+        if still_used := {key: since for key, since in used.items() if key in keys}:
+            self._retained[volume] = still_used
 
     def release(self, volume: str) -> None:
-        """`volume` needs nothing any more."""
+        """Record that `volume` uses nothing anymore."""
         self.retain_only(volume, frozenset())
 
     def retained_by(self, volume: str) -> Mapping[CacheKey, float]:
-        """When the vault gave or proved what `volume` has got."""
+        """Return what `volume` uses, and when each value was validated."""
         return self._retained.get(volume, {})
 
     def oldest_retained(self) -> float | None:
-        """When the oldest of what users have got was given or proved; None without users."""
+        """Return when the oldest value that a volume uses was validated; None without volumes."""
         return min(
             (since for used in self._retained.values() for since in used.values()), default=None
         )
 
     def revalidatable(self, key: CacheKey, *, now: float) -> CacheEntry | None:
-        """The answer, however old, unless the vault is to decide about it anew."""
-        answer = self._entries.get(key)
-        return answer if answer and now - answer.fetched_at < _REVALIDATABLE_SECONDS else None
+        """Return the entry, unless it was fetched so long ago that it must be requested again."""
+        entry = self._entries.get(key)
+        return entry if entry and now - entry.fetched_at < _REVALIDATABLE_SECONDS else None
 
     def select_revalidatable(
         self, predicate: Callable[[CacheKey, Any], bool], *, now: float
     ) -> dict[CacheKey, Any]:
-        """The values of the provable answers that are wanted."""
+        """Return the revalidatable values for which `predicate` is true."""
         return {
-            key: answer.value
-            for key, answer in self._entries.items()
-            if self.revalidatable(key, now=now) and predicate(key, answer.value)
+            key: entry.value
+            for key, entry in self._entries.items()
+            if self.revalidatable(key, now=now) and predicate(key, entry.value)
         }
 
     def sweep(self, now: float) -> float | None:
-        """Drop what is too old; returns when the next one is, or None when nothing is held."""
-        ends = {key: answer.validated_at + self._ttl(key) for key, answer in self._entries.items()}
-        for key in [key for key, end in ends.items() if end <= now]:
+        """Remove expired entries, and return when the next one expires; None without entries."""
+        expiries = {
+            key: entry.validated_at + self._ttl(key) for key, entry in self._entries.items()
+        }
+        for key in [key for key, expires_at in expiries.items() if expires_at <= now]:
             self.drop(key)
-            del ends[key]
-        return min(ends.values(), default=None)
+            del expiries[key]
+        return min(expiries.values(), default=None)
 
     def _ttl(self, key: CacheKey) -> float:
         return self._limits.retained_ttl if key in self._volumes else self._limits.unretained_ttl

@@ -1,8 +1,7 @@
-"""Whether a failed try is worth another one, and after which pause. [pure]
+"""Decides whether a failed request is retried, and after which delay. [pure]
 
-The pause grows exponentially and is drawn at random from its whole length ("full jitter"), so that
-the pods of a node do not come back in step. What a server that throttles asks for (`Retry-After`)
-is read here, and obeyed for the whole server in `keyferry.resilience`.
+The delay grows exponentially with full jitter: it is drawn at random from zero to its maximum, so
+that clients that failed together do not retry together.
 """
 
 from __future__ import annotations
@@ -12,45 +11,49 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently to try."""
+    """The limits of retries."""
 
     tries: int = 4
-    """At most so many, the first one included."""
+    """The number of attempts, including the first one."""
     base: float = 0.8
-    """Seconds: the longest pause after the first failure; it doubles with each further one."""
+    """The maximum delay in seconds after the first failure; it doubles with each further one."""
     cap: float = 10.0
-    """Seconds: no pause of our own choice is longer."""
+    """The largest maximum delay in seconds."""
 
     def max_delay(self, failures: int) -> float:
-        """The longest pause in seconds after so many failures, at least 1."""
-        # The exponent is bounded, because a float is.
+        """Return the maximum delay in seconds after this number of failures, at least 1."""
+        # The exponent is bounded because a float is.
         return min(self.cap, self.base * 2.0 ** min(failures - 1, 64))
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Try again after so many seconds."""
+    """Retry after a delay.
+
+    Attributes:
+        seconds: the delay.
+    """
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """No further try: the tries or the time are used up."""
+    """Do not retry: no attempt or no time is left."""
 
 
 def decide_retry(
     policy: RetryPolicy, *, failures: int, time_left: float, jitter: float
 ) -> Wait | GiveUp:
-    """What to do after a failed try.
+    """Return whether to retry after a failed attempt.
 
     Args:
         policy: the limits.
-        failures: how many tries have failed so far, at least 1.
-        time_left: seconds until the time limit of the whole request.
+        failures: how many attempts have failed, at least 1.
+        time_left: seconds until the deadline of the request.
         jitter: a random number from 0 to 1.
     """
     if failures >= policy.tries:
         return GiveUp()
-    pause = policy.max_delay(failures) * jitter
-    return Wait(pause) if pause < time_left else GiveUp()
+    delay = policy.max_delay(failures) * jitter
+    return Wait(delay) if delay < time_left else GiveUp()

@@ -1,4 +1,8 @@
-"""Lists of vaults that spare refreshes their content, for every kind of vault."""
+"""Change detection with lists: one list of a vault revalidates many cached values of an identity.
+
+`BulkRevalidator` decides when a list is worth its requests. The providers implement
+`RevalidationList` for the lists of their vaults.
+"""
 
 from __future__ import annotations
 
@@ -23,62 +27,70 @@ if TYPE_CHECKING:
     from keyferry.resilience.metrics import ListOutcome
 
 _LIST_MAX_AGE_SECONDS = 1.0
-"""The pods that are due together share one list; what it proves is fresh for the others."""
+"""Pods that are due in the same refresh slot share one list."""
 _KEY_BYTES = 512
-"""What a key takes, roughly."""
+"""The approximate size of a cache key in memory."""
 _LIMIT_TTL_SECONDS = 3600.0
-"""So long it counts that a list was refused, or is too long."""
+"""How long a list that was refused or too long is not requested again."""
 _FAILURE_TTL_SECONDS = 300.0
-"""So long a list that has failed is left alone."""
+"""How long a list that failed is not requested again."""
 _NOT_LIST_SPECIFIC = (IdentityError, VaultThrottledError, VaultUnavailableError)
-"""Errors that are not of a list: who asks for the objects meets them too."""
+"""Errors that a read of an object would meet too."""
 _MAX_KNOWN_LIMITS = 1000
 
-_log = get_logger("economy")
+_log = get_logger("resilience")
 
 ListLimit = tuple[float, float]
-"""How long a list is at least, and until when that counts."""
+"""The minimum length of a list, and until when this is assumed, in seconds of the clock."""
 
 
 class ListRefusedError(Exception):
-    """The vault gives this identity no such list."""
+    """The vault does not let this identity list."""
 
 
 class RevalidationList(Protocol):
-    """The objects that one list of a vault tells of, as one identity sees them."""
+    """One list of a vault, as one identity sees it. Its unit of length is up to the provider."""
 
     @property
     def key(self) -> CacheKey:
-        """Of the object that is to be proven."""
+        """The cache key of the object to revalidate."""
 
     @property
     def list_key(self) -> CacheKey:
-        """Of the list."""
+        """The cache key of the list."""
 
     def covers(self, key: CacheKey, value: Any) -> bool:
-        """Whether the list can prove the answer `value` that is held under `key`."""
+        """Return whether the list can revalidate `value`, which is cached as `key`."""
 
     def max_length(self, cached: int) -> int:
-        """How long a list may be that spares the calls for so many answers; 0: it spares none."""
+        """Return the longest list that saves requests for this number of values; 0: none does."""
 
     async def find_unchanged(
         self, cached: Mapping[CacheKey, Any], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
-        """Which answers still hold; None for a list that is longer than `limit`.
+        """Read the list and return the keys of the values that are current.
+
+        Args:
+            cached: the cached values by key; `covers` is true for each.
+            context: of the call.
+            limit: the longest list that is worth reading.
+
+        Returns:
+            None for a list that is longer than `limit`.
 
         Raises:
-            ListRefusedError: the vault gives no such list.
-            KeyferryError: it cannot be asked now, or the list cannot be used.
+            ListRefusedError: the vault does not let this identity list.
+            KeyferryError: the request failed, or the list cannot be parsed.
         """
 
 
 class BulkRevalidator:
-    """Proves with one list that the objects of an identity have not changed.
+    """Revalidates the cached values of an identity with one list.
 
-    A list only spares calls: where it fails, the objects are asked for, as without lists.
+    A list only saves requests: when it fails, the objects are read individually.
 
     Args:
-        fetcher: holds the contents, and shares the lists.
+        fetcher: has the cached values, and shares the lists between concurrent refreshes.
     """
 
     def __init__(self, fetcher: Fetcher) -> None:
@@ -86,14 +98,16 @@ class BulkRevalidator:
         self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(_MAX_KNOWN_LIMITS)
 
     async def revalidate(self, listing: RevalidationList) -> bool:
-        """Whether the object of `collection.key` is as it was; others are proven along with it.
+        """Return whether the value cached as `listing.key` is current.
+
+        The list revalidates all other values that it covers, too.
 
         Raises:
-            IdentityError: there is no token to be had.
-            VaultThrottledError: the vault cannot be asked now.
-            VaultUnavailableError: likewise.
+            IdentityError: the identity gets no token.
+            VaultThrottledError: the vault throttles.
+            VaultUnavailableError: the circuit breaker is open.
         """
-        proven = await self._fetcher.fetch(
+        unchanged = await self._fetcher.fetch(
             listing.list_key,
             lambda context: self._read_list(listing, context),
             purpose=Purpose.REFRESH,
@@ -101,20 +115,28 @@ class BulkRevalidator:
             size_of=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,
         )
-        return listing.key in proven.value
+        return listing.key in unchanged.value
 
     async def _read_list(
         self, listing: RevalidationList, context: CallContext
     ) -> frozenset[CacheKey]:
-        """What is held and has not changed; nothing where a list is refused or does not pay."""
+        """Return the keys that are current. The first case that applies decides:
+
+        1. The list saves no requests, or was too long, refused or broken a while ago: none.
+        2. It is refused: none; it is not requested again for an hour.
+        3. It fails as reads would fail, too: raise.
+        4. It fails otherwise: none; it is not requested again for five minutes.
+        5. It is too long: none; for an hour it is requested only if it could save more.
+        6. Otherwise: the keys that the list confirms.
+        """
         now, key = self._fetcher.now(), listing.list_key
-        held = self._fetcher.select_revalidatable(listing.covers)
-        most = listing.max_length(len(held))
-        shortest, until = self._known_limits.get(key, (0.0, 0.0))
-        if most < 1 or (now < until and most < shortest):
+        cached = self._fetcher.select_revalidatable(listing.covers)
+        limit = listing.max_length(len(cached))
+        min_length, until = self._known_limits.get(key, (0.0, 0.0))
+        if limit < 1 or (now < until and limit < min_length):
             return frozenset()
         try:
-            proven = await listing.find_unchanged(held, context.best_effort(now), limit=most)
+            unchanged = await listing.find_unchanged(cached, context.best_effort(now), limit=limit)
         except ListRefusedError:
             return self._remember_limit(key, "refused", float("inf"), now + _LIMIT_TTL_SECONDS)
         except _NOT_LIST_SPECIFIC:
@@ -122,21 +144,21 @@ class BulkRevalidator:
             raise
         except KeyferryError as error:
             _log.warning(
-                "a list that would spare calls failed; the objects are read instead",
+                "list request for change detection failed; objects are read individually",
                 vault=key.vault,
                 **error.log_pairs(),
             )
             return self._remember_limit(key, "failed", float("inf"), now + _FAILURE_TTL_SECONDS)
-        if proven is None:
-            return self._remember_limit(key, "too_long", most + 1, now + _LIMIT_TTL_SECONDS)
+        if unchanged is None:
+            return self._remember_limit(key, "too_long", limit + 1, now + _LIMIT_TTL_SECONDS)
         self._count(key, "read")
-        self._fetcher.mark_validated(proven, validated_at=now)
-        return proven
+        self._fetcher.mark_validated(unchanged, validated_at=now)
+        return unchanged
 
     def _remember_limit(
         self, key: CacheKey, outcome: ListOutcome, min_length: float, until: float
     ) -> frozenset[CacheKey]:
-        """Nothing is proven, and nobody asks again before `until` where so long a list pays."""
+        """Skip lists shorter than `min_length` until the time `until`, and return no keys."""
         self._count(key, outcome)
         self._known_limits[key] = (min_length, until)
         return frozenset()

@@ -1,4 +1,4 @@
-"""What the economy of vault calls can be told by flags. [pure]"""
+"""The settings of caching, rate limits and retries, as the flags set them. [pure]"""
 
 from __future__ import annotations
 
@@ -13,42 +13,44 @@ MEBIBYTE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ResilienceSettings:
-    """The economy of one process. All times in seconds."""
+    """The settings of one process. All times in seconds."""
 
     cache_ttl: float = 15.0
-    """A first mount takes an answer that another pod of the same identity got so long ago."""
+    """How long a fetched object is reused for first mounts with the same identity."""
     refresh_interval: float | None = None
-    """Each identity has a tick once in it, and a refresh takes what was got since (`ticks`).
+    """The time between two refresh slots of an identity (see `freshness`).
 
-    0: a refresh always asks; None without rotation: a refresh takes what a first mount takes.
+    0: a refresh always asks the vault. None: no rotation; a refresh follows `cache_ttl`.
     """
     tracks_volumes: bool = False
-    """Whether it is told when a volume is gone, so that what it used need not be held."""
+    """Whether `Fetcher.release` is called when a volume is removed. Otherwise nothing is cached
+    for volumes."""
     list_revalidation: bool = True
-    """Whether a refresh may ask for a proof that nothing has changed, where that is cheaper."""
+    """Whether a refresh may revalidate cached content with list calls."""
     negative_cache_ttl: float = 5.0
-    """So long it is remembered that an object is not there, or not for this identity."""
+    """How long a missing or denied object is not requested again."""
     cache_max_bytes: int = 16 * MEBIBYTE
-    """All answers that are held together."""
+    """The size of all cached content."""
     qps: float = 100.0
-    """Requests a second to one vault; 0: no limit.
+    """The maximum number of requests per second to one vault; 0: no limit.
 
-    Key Vault allows 4,000 in 10 s to a vault, to all its callers together (its page "service
-    limits"). This rate and the burst are 2,500 in the first 10 s and a quarter of the limit after.
+    Key Vault allows 4,000 requests in 10 s to a vault, shared by all clients. This rate and the
+    burst add up to 2,500 requests in the first 10 s, and a quarter of the limit afterwards.
     """
     burst: int = 1500
-    """So many at once after a quiet time: a full node of pods that share nothing, 110 x 10."""
+    """The burst size of the rate limit: a full node of pods that share nothing, 110 x 10."""
     max_concurrency: int = 64
-    """So many requests to one vault are under way at the same time."""
+    """The maximum number of requests to one vault that are in flight."""
     call_timeout: float = 60.0
-    """For one request with its turns and tries; kubelet gives a mount 120."""
+    """The deadline of one request, including its time in the queue and its retries. Kubelet gives
+    a mount 120 s."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
-    """How often and how patiently one request is tried."""
+    """The retries of one request."""
     breaker: CircuitBreakerLimits = field(default_factory=CircuitBreakerLimits)
-    """When a vault that fails is left alone."""
+    """The circuit breaker of one vault."""
 
     def with_limits(self, limits: CallLimits) -> ResilienceSettings:
-        """The same with other limits to the calls."""
+        """Return the settings with the limits of one vault."""
         tries = limits.tries
         return replace(
             self,
@@ -60,20 +62,20 @@ class ResilienceSettings:
 
     @property
     def cache_limits(self) -> CacheLimits:
-        """How long answers are held: as long as a first mount or the next refresh may take them."""
-        used = self.cache_ttl if self.refresh_interval is None else 2 * self.refresh_interval
-        return CacheLimits(self.cache_ttl, max(self.cache_ttl, used), self.cache_max_bytes)
+        """The limits of the cache: content stays while a mount or the next refresh may use it."""
+        retained = self.cache_ttl if self.refresh_interval is None else 2 * self.refresh_interval
+        return CacheLimits(self.cache_ttl, max(self.cache_ttl, retained), self.cache_max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """None everywhere: as for all vaults."""
+    """The limits of one vault; None: as for all vaults."""
 
     qps: float | None = None
-    """Requests a second to one vault."""
+    """The maximum number of requests per second."""
     burst: int | None = None
-    """So many at once after a quiet time."""
+    """The burst size of the rate limit."""
     tries: int | None = None
-    """Of one request that fails, the first one included."""
+    """The number of attempts of one request, including the first one."""
     call_timeout: float | None = None
-    """For one request with its turns and tries."""
+    """The deadline of one request in seconds, including its time in the queue and its retries."""

@@ -1,24 +1,26 @@
-"""How many requests a vault gets: a token bucket that a throttling vault slows down. [pure]
+"""Token bucket: limits the rate of requests to one host, and slows down when throttled. [pure]
 
-The bucket holds `burst` tokens at the most and gains `rate` a second; a request takes one. When the
-vault says that this is too much, the rate is halved, and grows back in a straight line, so that the
-nodes of a cluster, which know nothing of each other, come to share what the vault gives.
+The bucket holds at most `burst` tokens and gains `rate` tokens per second; a request takes one.
+When the host throttles, the rate is halved. It returns linearly to its maximum, so that the nodes
+of a cluster converge on the limit of the host without communicating.
+
+Times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
 
 _RECOVERY_SECONDS = 60.0
-"""So long the rate takes from nothing back to its full height."""
+"""How long the rate takes from zero to its maximum."""
 _MIN_RATE = 1.0
-"""Requests a second; the rate sinks no lower, so that the vault's recovery is seen."""
+"""The lowest rate in requests per second, so that the recovery of a host is noticed."""
 
 
 class TokenBucket:
-    """The budget of one vault. Times are seconds from an arbitrary start.
+    """The token bucket of one host.
 
     Args:
-        rate: requests a second; 0: no limit.
-        burst: so many at once after a quiet time, at least 1.
+        rate: the maximum number of requests per second; 0: no limit.
+        burst: the number of tokens in a full bucket, at least 1.
         now: the time.
     """
 
@@ -31,35 +33,37 @@ class TokenBucket:
         self._throttled_at = float("-inf")
 
     def available(self, now: float) -> float:
-        """How many requests may go at once; infinite without a limit."""
+        """Return the number of tokens; infinity without a limit."""
         if not self._max_rate:
             return float("inf")
         self._refill(now)
         return self._tokens
 
     def take(self, now: float) -> None:
-        """One request goes."""
+        """Take a token for a request."""
         if self._max_rate:
             self._refill(now)
             self._tokens -= 1.0
 
     def refund(self) -> None:
-        """One that was taken did not go after all."""
+        """Return the token of a request that was not sent."""
         if self._max_rate:
             self._tokens += 1.0
 
     def delay(self, now: float) -> float:
-        """Seconds until the next request may go."""
+        """Return the seconds until a token is available."""
         missing = 1.0 - self.available(now)
         return max(0.0, missing / self._rate) if missing > 0 else 0.0
 
     def throttle(self, *, sent_at: float, now: float, until: float) -> None:
-        """The vault throttles a request: half the rate from here on, and no request for a while.
+        """Halve the rate, and give no token before `until`, because the host throttled a request.
 
         Args:
-            sent_at: when that request was sent; of those that were on the way together one counts.
+            sent_at: when the request was sent. Requests that were in flight together halve the
+                rate only once.
             now: the time.
-            until: when the vault may be asked again; one request may go then, and others by rate.
+            until: when the host accepts requests again. One request may be sent then, and others
+                at the halved rate.
         """
         if not self._max_rate:
             return
@@ -71,11 +75,11 @@ class TokenBucket:
         self._refilled_at = max(self._refilled_at, until)
 
     def _refill(self, now: float) -> None:
-        passed = now - self._refilled_at
-        if passed <= 0:
+        elapsed = now - self._refilled_at
+        if elapsed <= 0:
             return
         self._refilled_at = now
-        grown = self._max_rate * passed / _RECOVERY_SECONDS
-        before, self._rate = self._rate, min(self._max_rate, self._rate + grown)
-        room = max(1.0, self._burst * self._rate / self._max_rate)
-        self._tokens = min(room, self._tokens + passed * (before + self._rate) / 2)
+        growth = self._max_rate * elapsed / _RECOVERY_SECONDS
+        previous_rate, self._rate = self._rate, min(self._max_rate, self._rate + growth)
+        capacity = max(1.0, self._burst * self._rate / self._max_rate)
+        self._tokens = min(capacity, self._tokens + elapsed * (previous_rate + self._rate) / 2)

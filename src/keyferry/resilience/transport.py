@@ -64,8 +64,7 @@ class RetryingTransport:
         if context.deadline is not None:
             if arrived_at >= context.deadline:
                 raise VaultError(
-                    f"the answers of {limiter.host} take more than "
-                    f"{BEST_EFFORT_SECONDS:g} s together"
+                    f"responses of {limiter.host} took more than {BEST_EFFORT_SECONDS:g} s in total"
                 )
             policy = replace(policy, tries=min(policy.tries, _BEST_EFFORT_TRIES))
         tries = failures = 0

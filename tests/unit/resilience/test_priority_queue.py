@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.resilience.call_context import Purpose
-from keyferry.resilience.priority_queue import REFRESH_HEAD_START_SECONDS, PriorityQueue
+from keyferry.resilience.priority_queue import REFRESH_DELAY_SECONDS, PriorityQueue
 
 F, R = Purpose.FIRST, Purpose.REFRESH
 
@@ -34,7 +34,7 @@ def test_a_refresh_that_has_waited_long_goes_first() -> None:
     """Before pods that come then."""
     queue: PriorityQueue[str] = PriorityQueue()
     queue.enqueue("r", arrived_at=0.0, purpose=R)
-    queue.enqueue("f", arrived_at=REFRESH_HEAD_START_SECONDS + 1, purpose=F)
+    queue.enqueue("f", arrived_at=REFRESH_DELAY_SECONDS + 1, purpose=F)
     assert ["r", "f"] == served(queue)
 
 
@@ -75,7 +75,7 @@ def test_nobody_is_overtaken_for_longer_than_a_refresh_stands_back(steps: list[S
     while (first := queue.peek()) is not None:
         for other in queue:
             assert first.rank <= other.rank
-            assert first.arrived_at <= other.arrived_at + REFRESH_HEAD_START_SECONDS
+            assert first.arrived_at <= other.arrived_at + REFRESH_DELAY_SECONDS
             if first.purpose is other.purpose:
                 assert first.arrived_at <= other.arrived_at
         first.done = True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.resilience.priority_queue import REFRESH_HEAD_START_SECONDS
+from keyferry.resilience.priority_queue import REFRESH_DELAY_SECONDS
 from keyferry.resilience.settings import MEBIBYTE, ResilienceSettings
 
 PAGE = Path(__file__, "../../../../docs/concepts/caching-and-rate-limiting.md").resolve()
@@ -22,7 +22,7 @@ WORDS = {4: "four", 5: "five"}
         f"| sustained rate | {DEFAULTS.qps:g} requests per second | `--vault-qps` |",
         f"| burst after an idle period | {DEFAULTS.burst:,} requests | `--vault-burst` |",
         f"| concurrent requests | {DEFAULTS.max_concurrency} | `--vault-max-concurrency` |",
-        f"for at most {REFRESH_HEAD_START_SECONDS:g} seconds",
+        f"for at most {REFRESH_DELAY_SECONDS:g} seconds",
         f"backs off for {DEFAULTS.retry.base:g} s, doubling up to {DEFAULTS.retry.cap:g} s",
         f"is attempted up to {WORDS[DEFAULTS.retry.tries]} times in total",
         f"{WORDS[DEFAULTS.breaker.min_failures]} consecutive failures",
