@@ -119,7 +119,7 @@ async def test_a_vault_that_throttles_is_told_until_it_is_over(node: Node) -> No
 
 
 async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(node: Node) -> None:
-    """Those of the same identity; the other one is told until when the vault is left alone."""
+    """Only pods of the same identity; another one fails while the circuit breaker is open."""
     prepare(node)
     flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--cache-ttl=1s")
     page = Page(driver := await node.start_driver(*flags))
@@ -147,6 +147,6 @@ async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(no
             except grpc.aio.AioRpcError as error:
                 told.add(error.details() or "")
                 await asyncio.sleep(0.5)
-    assert all(f"{VAULT} has given no answer since" in text for text in told)
+    assert all(f"{VAULT} has not responded since" in text for text in told)
     assert 0.0 == await page.get("keyferry_vault_circuit_breaker_open", vault=VAULT)
     await driver.stop()

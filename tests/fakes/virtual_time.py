@@ -1,25 +1,26 @@
-"""An event loop whose time passes only when everybody waits, and then at once.
+"""An event loop with virtual time: it advances only when all tasks wait, and then at once.
 
-def test_x() -> None:
-    async def story() -> None:
-        await asyncio.sleep(3600)
-    run_virtually(story())
+@virtual_time
+async def test_x() -> None:
+    await asyncio.sleep(3600)
 """
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 WALL_START = 1_700_000_000.0
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Waits for nothing; the loop's time jumps instead."""
+    """Advances the time of the loop instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,13 +28,13 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("everybody waits for ever")
+            raise RuntimeError("all tasks wait forever")
         self.now += max(timeout, 0.0)
         return super().select(0)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Its time begins at 0."""
+    """An event loop whose time starts at 0."""
 
     def __init__(self) -> None:
         self._selector_clock = _JumpingSelector()
@@ -47,24 +48,34 @@ class LoopClock:
     """Implements `Clock` with the time of the running loop."""
 
     def monotonic(self) -> float:
-        """Seconds from the start of the loop."""
+        """Return the seconds since the start of the loop."""
         return asyncio.get_running_loop().time()
 
     def wall(self) -> datetime:
-        """The same on the wall."""
+        """Return the wall time, which starts at `WALL_START`."""
         return datetime.fromtimestamp(WALL_START + self.monotonic(), UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Returns when so many seconds have passed."""
+        """Return after a number of seconds."""
         await asyncio.sleep(seconds)
 
 
 def max_jitter() -> float:
-    """Dice that make every pause as long as it can be."""
+    """Return the jitter that makes every delay as long as possible."""
     return 1.0
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` to its end."""
+    """Run `main` and return its result."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
+
+
+def virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an async test in virtual time: sleeps take no real time."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        run_in_virtual_time(test(*args, **kwargs))
+
+    return run

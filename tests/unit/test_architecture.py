@@ -26,8 +26,6 @@ MAX_FUNCTION_LINES = 65
 MAX_TEST_MODULE_LINES = 500
 LONG_TEST_MODULES = {
     "integration/test_driver_csi.py": "to be split by kind of call",
-    "unit/resilience/test_host_limiter.py": "to be split by kind of failure",
-    "unit/resilience/test_fetcher.py": "to be split by kind of cached entry",
 }
 """Test modules over the limit, and why."""
 

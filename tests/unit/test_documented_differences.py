@@ -54,7 +54,7 @@ ELSEWHERE = {
         f"{AZURE}/test_reading.py::test_one_object_in_two_files_is_fetched_once"
     ),
     "an object fetched for the same identity in the last 15 s": (
-        "unit/resilience/test_fetcher.py::test_a_first_mount_takes_what_was_fetched_a_moment_ago"
+        "unit/resilience/test_fetcher_cache.py::test_first_mount_uses_content_within_the_cache_ttl"
     ),
     "a mounted but empty volume": (
         f"{CSI}::test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted"

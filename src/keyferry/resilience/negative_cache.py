@@ -1,4 +1,4 @@
-"""Remembers missing and denied objects for a moment, so that they are not requested again. [pure]"""
+"""Negative cache: remembers for a moment that an object is missing or not permitted. [pure]"""
 
 from __future__ import annotations
 
