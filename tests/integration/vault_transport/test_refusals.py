@@ -59,8 +59,8 @@ class TestRefusals:
         [
             ("secret/app/db", "Set secretPath to secret/data/app/db", ObjectNotFoundError),
             ("kv/data/old", "Set secretPath to kv/old", ObjectNotFoundError),
-            ("kv/none", "there is nothing at kv/none", ObjectNotFoundError),
-            ("secret/data/app/none", "there is nothing at", ObjectNotFoundError),
+            ("kv/none", "there is no secret at kv/none", ObjectNotFoundError),
+            ("secret/data/app/none", "there is no secret at", ObjectNotFoundError),
             ("secret/data/zzz", 'path "secret/data/zzz"', AccessDeniedError),
             ("secret/zzz", "Set secretPath to secret/data/zzz", ObjectNotFoundError),
         ],

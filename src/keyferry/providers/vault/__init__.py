@@ -1,1 +1,1 @@
-"""The provider for HashiCorp Vault and OpenBao: classes with `provider: vault` or `openbao`."""
+"""The provider for HashiCorp Vault and OpenBao (`provider: vault` and `provider: openbao`)."""

@@ -1,4 +1,4 @@
-"""One mount from Vault or OpenBao: parse, log in, read, render. All of it or nothing."""
+"""The provider for Vault and OpenBao. A mount is parsed, logs in, reads, and renders its files."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 
 def build_vault(deps: ProviderDependencies) -> Provider:
-    """The provider for `spec.provider: vault`."""
+    """Return the provider for `spec.provider: vault`."""
     return _build(VAULT, deps, deps.settings.vault)
 
 
 def build_openbao(deps: ProviderDependencies) -> Provider:
-    """The provider for `spec.provider: openbao`."""
+    """Return the provider for `spec.provider: openbao`."""
     return _build(OPENBAO, deps, deps.settings.openbao)
 
 
@@ -59,20 +59,20 @@ def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings
 
 
 class VaultProvider:
-    """Delivers secrets from one of the two products.
+    """Delivers secrets from Vault or OpenBao.
 
     Args:
-        product: which one.
-        https: its connections; closed with it.
-        fetcher: spares the vaults.
-        settings: what it was told.
-        clock: how time passes.
-        token_requester: makes service-account tokens where kubelet sent none; None: as the settings
-            say.
-        metrics: what is counted.
+        product: the product.
+        https: client for connections; closed with the provider.
+        fetcher: cache and rate limits.
+        settings: settings from flags and environment.
+        clock: source of the current time; None for the system's clock.
+        token_requester: requests service-account tokens that kubelet did not send; None to create
+            one from the settings.
+        metrics: metrics to update; None for none.
 
     Attributes:
-        leases: what is held for pods.
+        leases: the dynamic secrets of pods.
     """
 
     def __init__(
@@ -124,46 +124,50 @@ class VaultProvider:
         )
 
     async def mount(self, call: MountCall) -> MountResult:
-        """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
+        """Fetch all objects of a mount call.
+
+        Raises:
+            KeyferryError: an object could not be delivered.
+        """
         try:
             return await self._mount(call)
         except KeyferryError as error:
             raise prefixed("error making mount request", error) from error.__cause__
 
     async def version(self) -> ProviderVersion:
-        """Tell the protocol and the product version."""
+        """Return the protocol version and the product version."""
         return ProviderVersion(API_VERSION, self._product.runtime_name, __version__)
 
     def restore(self) -> frozenset[str]:
-        """Take up what an earlier process held; returns the target paths that it is for."""
+        """Restore leases of an earlier process; return the target paths of their volumes."""
         leases = self.leases.restore()
         for lease in leases:
-            grant, origin = lease.result.token, lease.result.origin
+            token, origin = lease.result.token, lease.result.origin
             if lease.id:
                 self._services.leased_paths.add(origin.server, lease.path)
             if lease.id and origin.token_revocable:
                 self._services.sessions.remember_kind(
-                    origin.server, origin.auth_mount, kubernetes=grant.from_kubernetes_auth
+                    origin.server, origin.auth_mount, kubernetes=token.from_kubernetes_auth
                 )
         return frozenset(volume for lease in leases for volume in lease.volumes)
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """The secrets that the vault renews no further."""
+        """Return the leases that only a refresh of their volume can replace."""
         return self.leases.expiring_leases()
 
     def volume_removed(self, target_path: str) -> None:
-        """Give back what was made for this volume alone, without waiting for the vault."""
+        """Revoke in the background the leases that only this volume uses."""
         self.leases.volume_removed(target_path)
 
     async def close(self) -> None:
-        """Release the connections; what pods use stays good."""
+        """Close connections. Secrets of running pods remain valid."""
         await self.leases.close()
         await self._hmac_key.close()
         await self._http.close()
         await self._https.close()
 
     def _kubernetes_api(self) -> KubernetesApi | None:
-        """The cluster that this process runs in; None outside of one."""
+        """Return the API of the cluster that this process runs in; None outside a cluster."""
         settings = self._settings
         if not settings.kubernetes_url:
             return None
@@ -189,20 +193,20 @@ class VaultProvider:
         )
         if self._https.settings.dev is not None:
             raise PlatformError(
-                f"the development vault does not speak the API of {self._product.title}",
-                f"Leave --dev-vault out, and run {self._product.command} server -dev instead.",
+                f"the development vault does not emulate {self._product.title}",
+                f"Remove --dev-vault, and run {self._product.command} server -dev instead.",
             )
         self._hmac_key.refresh_in_background(call.purpose)
         self._fetcher.configure(mount.login.server.host, self._settings.limits)
         session = await self._services.sessions.open(mount.login, call.purpose)
         reader = VaultReader(self._services, session, volume=call.target_path, purpose=call.purpose)
-        answers = await reader.read_all(found.request for found in mount.objects)
+        responses = await reader.read_all(entry.request for entry in mount.objects)
         result = render_all(
             mount.objects,
-            answers,
+            responses,
             default_mode=call.permission,
             product=self._product,
             hmac_key=await self._hmac_key.get(),
         )
-        reader.retain_only(answers)
+        reader.retain_only(responses)
         return replace(result, oldest_content_age=reader.oldest_age)

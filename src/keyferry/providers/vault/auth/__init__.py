@@ -1,1 +1,1 @@
-"""Logins and tokens."""
+"""Logins and tokens of Vault and OpenBao."""

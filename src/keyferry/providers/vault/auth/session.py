@@ -1,4 +1,4 @@
-"""One login and the token that came of it: kept, renewed, and asked for once by all who wait."""
+"""Sessions: the login of one identity, and its token, which is cached, renewed and shared."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RENEW_SELF_PATH = "/v1/auth/token/renew-self"
 
 
 class Principal(Protocol):
-    """Who asks which vault."""
+    """The vault and the kind of login of a request; `Login` and `LeaseOrigin` implement it."""
 
     @property
     def server(self) -> Server:
@@ -35,21 +35,29 @@ class Principal(Protocol):
 
     @property
     def mode(self) -> str:
-        """The kind of the login, one word."""
+        """The kind of the login in one word."""
 
 
 def context_for(principal: Principal, purpose: Purpose) -> CallContext:
-    """Return the context of a call whose response is not shared."""
+    """Return the context of a call whose response is not shared.
+
+    Args:
+        principal: the vault and the kind of login.
+        purpose: first mount or refresh.
+    """
     return CallContext.new(principal.server.host, purpose, mode=principal.mode)
 
 
 class VaultTransport:
-    """The way to all vaults: requests in their turns, with further tries.
+    """Sends requests to vaults within their rate limits, with retries.
 
     Args:
-        http: makes single requests.
-        fetcher: decides about turns and tries.
-        clock: how time passes.
+        http: sends single requests.
+        fetcher: limits and retries requests.
+        clock: source of the current time.
+
+    Attributes:
+        now: returns the current time in seconds of the monotonic clock.
     """
 
     def __init__(self, http: VaultHttp, fetcher: Fetcher, clock: Clock) -> None:
@@ -60,32 +68,42 @@ class VaultTransport:
     def send(
         self, server: Server, request: VaultRequest, context: CallContext
     ) -> Awaitable[RawResponse]:
-        """The answer to a request, be it a refusal.
+        """Send a request and return the response, which may be an error response.
+
+        Args:
+            server: the vault.
+            request: the request.
+            context: context of the call.
 
         Raises:
-            VaultError: none came, or the vault says "later" to the last.
+            VaultError: the vault did not respond, or was unavailable in all tries.
         """
         return self._transport.send(
             lambda seconds: self._http.send(server, request, seconds), context
         )
 
     async def renew_token(self, principal: Principal, token: VaultToken, purpose: Purpose) -> bool:
-        """Have a token renewed; whether the vault did.
+        """Renew a token and update its times; return whether the vault renewed it.
+
+        Args:
+            principal: the vault and the kind of login.
+            token: token to renew.
+            purpose: first mount or refresh.
 
         Raises:
-            VaultError: the vault does not answer.
+            VaultError: the vault does not respond.
         """
-        why = f"renew a token of {principal.server}"
-        request = VaultRequest(RENEW_SELF_PATH, why, "PUT", b"{}", token=token.value)
+        action = f"renew a token of {principal.server}"
+        request = VaultRequest(RENEW_SELF_PATH, action, "PUT", b"{}", token=token.value)
         now = self.now()
-        reply = await self.send(principal.server, request, context_for(principal, purpose))
-        if not reply.ok:
+        raw = await self.send(principal.server, request, context_for(principal, purpose))
+        if not raw.ok:
             return False
         try:
-            renewed = parse_token(parse_response(reply.body), now)
+            renewed = parse_token(parse_response(raw.body), now)
         except MalformedResponseError:
             return False
-        # Near the greatest age that it may have, a token is renewed for ever shorter times.
+        # Close to its maximum TTL, a token is renewed for shorter and shorter times.
         shrinks = renewed.ttl and renewed.ttl < token.ttl / 3
         token.ttl, token.issued_at = renewed.ttl, now
         token.renewable = renewed.renewable and not shrinks
@@ -93,11 +111,11 @@ class VaultTransport:
 
 
 class Session:
-    """The token of one identity.
+    """Logs in as one identity, and caches and renews its token.
 
     Args:
-        transport: where it is asked for.
-        token_requester: makes service-account tokens where kubelet sent none.
+        transport: sends requests to vaults.
+        token_requester: requests service-account tokens that kubelet did not send.
     """
 
     def __init__(self, transport: VaultTransport, token_requester: TokenRequester) -> None:
@@ -108,54 +126,60 @@ class Session:
 
     @property
     def cached_token(self) -> VaultToken | None:
-        """The token that is kept, good or not."""
+        """The cached token, which may have expired; None without one."""
         return self._token
 
     async def get_token(self, login: Login, purpose: Purpose) -> VaultToken:
-        """A token that should be good.
+        """Return a valid token.
+
+        1. The cached token is not yet due for renewal: it is returned.
+        2. No login is in flight: the token is renewed, or the identity logs in again.
+        3. A login is in flight: the caller shares its result.
+        4. That login failed with older credentials than those of the caller: the caller logs in, or
+           shares the login that another caller has started meanwhile.
 
         Args:
-            login: with the newest proof of this identity.
-            purpose: why.
+            login: login with the latest credentials of this identity.
+            purpose: first mount or refresh.
 
         Raises:
-            IdentityError: the vault refuses the login.
-            VaultError: it does not answer.
+            IdentityError: the vault rejected the login.
+            VaultError: the vault does not respond.
         """
-        kept = self._token
-        if kept is not None and self._transport.now() < kept.renew_at:
-            return kept
-        joined = self._in_flight
-        if joined is None:
+        cached = self._token
+        if cached is not None and self._transport.now() < cached.renew_at:
+            return cached
+        in_flight = self._in_flight
+        if in_flight is None:
             return await self._start_login(login, purpose).wait()
+        shared_login, shared_call = in_flight
         try:
-            return await joined[1].wait()
+            return await shared_call.wait()
         except KeyferryError:
-            if joined[0].method == login.method:
+            if shared_login.method == login.method:
                 raise
-        # It failed with the proof of another pod; ours may be newer.
-        flight = self._in_flight[1] if self._in_flight else self._start_login(login, purpose)
-        return await flight.wait()
+        call = self._in_flight[1] if self._in_flight else self._start_login(login, purpose)
+        return await call.wait()
 
     def invalidate(self, token: VaultToken) -> None:
-        """Drop a token that was refused, unless there is a newer one."""
+        """Remove a rejected token from the cache, unless a newer one is cached."""
         if self._token is token:
             self._token = None
 
     def _start_login(self, login: Login, purpose: Purpose) -> SharedCall[VaultToken]:
-        flight = SharedCall(self._renew_or_log_in(login, purpose), self._login_done)
-        self._in_flight = (login, flight)
-        return flight
+        call = SharedCall(self._renew_or_log_in(login, purpose), self._login_done)
+        self._in_flight = (login, call)
+        return call
 
     def _login_done(self) -> None:
         self._in_flight = None
 
     async def _renew_or_log_in(self, login: Login, purpose: Purpose) -> VaultToken:
-        kept = self._token
-        if kept is not None and kept.renewable and self._transport.now() < kept.expires_at:
-            renewed = await self._transport.renew_token(login, kept, purpose)
-            if renewed and self._transport.now() < kept.renew_at:
-                return kept
+        cached = self._token
+        if cached is not None and cached.renewable and self._transport.now() < cached.expires_at:
+            renewed = await self._transport.renew_token(login, cached, purpose)
+            if renewed and self._transport.now() < cached.renew_at:
+                return cached
         self._token = await self._log_in(login, purpose)
         return self._token
 
@@ -169,20 +193,20 @@ class Session:
             jwt = login.method.token or await self._token_requester.request_token(
                 login.pod, login.method.audience
             )
-        why = f"log in to {login.server} at auth/{login.auth_mount}"
+        action = f"log in to {login.server} at auth/{login.auth_mount}"
         request = VaultRequest(
-            f"/v1/{login.path}", why, "POST", login.body(jwt), secrets=login.secrets(jwt)
+            f"/v1/{login.path}", action, "POST", login.body(jwt), secrets=login.secrets(jwt)
         )
         now = self._transport.now()
         context = context_for(login, purpose)
-        reply = await self._transport.send(login.server, request, context)
-        if not reply.ok:
-            raise login_error(reply.status, reply.errors, login, secrets=request.secrets)
+        raw = await self._transport.send(login.server, request, context)
+        if not raw.ok:
+            raise login_error(raw.status, raw.errors, login, secrets=request.secrets)
         try:
-            return parse_token(parse_response(reply.body), now)
+            return parse_token(parse_response(raw.body), now)
         except MalformedResponseError as error:
             raise IdentityError(
-                f"failed to {why}: the answer cannot be used: {error}",
+                f"failed to {action}: the response cannot be used: {error}",
                 f"Check that auth/{login.auth_mount} is an auth method for machines, and that "
                 f"{login.server.host} is a vault.",
             ) from None

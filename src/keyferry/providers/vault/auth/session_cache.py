@@ -1,12 +1,13 @@
-"""The logins in use, by whole identity; the longest unused go when they are too many.
+"""Cache of sessions by identity. The least recently used are evicted at the limit.
 
-Kubernetes auth knows service accounts and no pods, so its tokens are shared by the pods of one
-service account. Whether a mount is of that kind only its answers tell; until one has come, and for
-every other kind that takes service-account tokens, each pod logs in for itself.
+Kubernetes auth distinguishes service accounts but not pods, so pods of one service account share a
+token. Only the response to a login shows whether an auth method is Kubernetes auth. Until the first
+response, and for other methods that use service-account tokens, each pod logs in on its own.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from keyferry.aio.single_flight import SharedCall
@@ -30,14 +31,14 @@ _AuthMountKey = tuple[str, str, str, str]
 
 
 class OpenSession:
-    """A session with the newest proof of who uses it.
+    """A session as one mount uses it: with the latest credentials of its pod.
 
     Args:
-        underlying: the token.
-        login: who.
-        identity: whose token it is.
-        cached_tokens: the tokens that were kept before this mount began.
-        shared: whether other pods use it too.
+        underlying: session with the token.
+        login: login of the pod.
+        identity: identity of the session.
+        cached_tokens: tokens that were cached before this mount began.
+        shared: whether other pods use the session too.
     """
 
     def __init__(
@@ -56,22 +57,25 @@ class OpenSession:
         self._cached_tokens = cached_tokens
 
     async def get_token(self, purpose: Purpose) -> VaultToken:
-        """A token that should be good; see `Session.grant`."""
+        """Return a valid token; see `Session.get_token`."""
         return await self.underlying.get_token(self.login, purpose)
 
     def is_from_cache(self, token: VaultToken) -> bool:
-        """Whether another token could be accepted where this one is refused."""
+        """Return whether `token` was cached before this mount began.
+
+        If the vault rejects such a token, a new login may help.
+        """
         return any(token is old for old in self._cached_tokens)
 
 
 class SessionCache:
-    """All sessions of one provider.
+    """The sessions of one provider.
 
     Args:
-        transport: where tokens are asked for.
-        token_requester: makes service-account tokens where kubelet sent none.
-        get_hasher: makes whole identities.
-        max_sessions: so many are kept; 0 for none.
+        transport: sends requests to vaults.
+        token_requester: requests service-account tokens that kubelet did not send.
+        get_hasher: returns the hasher of identities.
+        max_sessions: maximum number of cached sessions; 0 to cache none.
     """
 
     def __init__(
@@ -90,72 +94,80 @@ class SessionCache:
         self._first_logins: dict[_AuthMountKey, SharedCall[VaultToken]] = {}
 
     async def open(self, login: Login, purpose: Purpose, *, per_pod: bool = False) -> OpenSession:
-        """The session for a login; it is logged in when it is first used.
+        """Return the session for a login. It logs in when its token is first needed.
 
         Args:
-            login: who.
-            purpose: why.
-            per_pod: whether it is not to be shared with other pods, whatever the auth method.
+            login: login of the pod.
+            purpose: first mount or refresh.
+            per_pod: whether only this pod may use the session, whatever the auth method.
 
         Raises:
-            As `Session.grant`.
+            IdentityError: the vault rejected the login.
+            VaultError: the vault does not respond.
         """
-        old = self._cached_tokens(login)
+        cached_tokens = self._cached_tokens(login)
         shared = not isinstance(login.method, JwtLogin)
         if not shared:
             await self._detect_method(login, purpose)
             shared = self._method_kinds.get(_auth_mount_key(login.server, login.auth_mount), False)
-        return self._open(login, old, per_pod=per_pod or not shared)
+        return self._open(login, cached_tokens, per_pod=per_pod or not shared)
 
     def identity_key(self, login: Login, *, per_pod: bool) -> IdentityKey:
-        """As whom `login` asks.
+        """Return the identity of a login.
 
         Args:
-            login: who.
-            per_pod: whether the vault may tell the pods of one service account apart.
+            login: the login.
+            per_pod: whether the vault may distinguish the pods of one service account.
         """
         return self._get_hasher().identity_key(login.mode, login.identity_parts(per_pod=per_pod))
 
     def remember_kind(self, server: Server, auth_mount: str, *, kubernetes: bool) -> None:
-        """Take over what an earlier process found out of an auth method."""
+        """Restore what an earlier process detected about an auth method.
+
+        Args:
+            server: the vault.
+            auth_mount: path of the auth method.
+            kubernetes: whether it is Kubernetes auth.
+        """
         self._method_kinds[_auth_mount_key(server, auth_mount)] = kubernetes
 
     async def _detect_method(self, login: Login, purpose: Purpose) -> None:
-        """Let one pod log in before the others of an unknown auth method do."""
-        place = _auth_mount_key(login.server, login.auth_mount)
-        if self._method_kinds.touch(place) is not None:
+        """Detect whether an auth method is Kubernetes auth: let one pod log in before others."""
+        mount_key = _auth_mount_key(login.server, login.auth_mount)
+        if self._method_kinds.touch(mount_key) is not None:
             return
-        if place in self._first_logins:
-            try:
-                await self._first_logins[place].wait()
-            except KeyferryError:
-                return  # the mount of that pod; ours may end better
+        if mount_key in self._first_logins:
+            # A failed login of another pod is not an error of this mount.
+            with suppress(KeyferryError):
+                await self._first_logins[mount_key].wait()
             return
-        flight = SharedCall(
-            self._log_in_first(login, purpose), lambda: self._first_login_done(place)
+        first_login = SharedCall(
+            self._log_in_first(login, purpose), lambda: self._first_login_done(mount_key)
         )
-        self._first_logins[place] = flight
-        await flight.wait()
+        self._first_logins[mount_key] = first_login
+        await first_login.wait()
 
     async def _log_in_first(self, login: Login, purpose: Purpose) -> VaultToken:
-        alone = self._open(login, (), per_pod=True)
-        grant = await alone.get_token(purpose)
+        session = self._open(login, (), per_pod=True)
+        token = await session.get_token(purpose)
         self._method_kinds[_auth_mount_key(login.server, login.auth_mount)] = (
-            grant.from_kubernetes_auth
+            token.from_kubernetes_auth
         )
-        if grant.from_kubernetes_auth:
-            self._sessions.pop(alone.identity, None)
-            self._sessions[self.identity_key(login, per_pod=False)] = alone.underlying
-        return grant
+        if token.from_kubernetes_auth:
+            self._sessions.pop(session.identity, None)
+            self._sessions[self.identity_key(login, per_pod=False)] = session.underlying
+        return token
 
     def _first_login_done(self, mount_key: _AuthMountKey) -> None:
         self._first_logins.pop(mount_key, None)
 
     def _cached_tokens(self, login: Login) -> tuple[VaultToken, ...]:
-        """The tokens that are kept for a login, shared and its own."""
-        both = (self.identity_key(login, per_pod=alone) for alone in (False, True))
-        found = map(self._sessions.get, both)
-        return tuple(session.cached_token for session in found if session and session.cached_token)
+        """Return the cached tokens of a login: the shared one and the pod's own."""
+        identities = (self.identity_key(login, per_pod=per_pod) for per_pod in (False, True))
+        sessions = map(self._sessions.get, identities)
+        return tuple(
+            session.cached_token for session in sessions if session and session.cached_token
+        )
 
     def _open(
         self, login: Login, cached_tokens: tuple[VaultToken, ...], *, per_pod: bool

@@ -1,4 +1,4 @@
-"""Asks a vault as one identity: with one new login where a token that was kept is refused.
+"""Reads from a vault as one identity, and logs in again once if a cached token is rejected.
 
 Source: docs/reference/upstream-vault-provider.md#renewed-login
 """
@@ -33,15 +33,15 @@ _log = get_logger("vault")
 
 
 class VaultClient:
-    """One vault as one identity sees it.
+    """Client of one vault for one identity.
 
     Args:
-        transport: the way to it.
-        session: as whom.
-        context: of the call.
+        transport: sends requests to vaults.
+        session: session with the identity.
+        context: context of the call.
 
     Attributes:
-        session: the same.
+        session: session with the identity.
     """
 
     def __init__(
@@ -53,61 +53,71 @@ class VaultClient:
         self._server = session.login.server
 
     async def read(self, request: ReadRequest) -> tuple[VaultResponse, VaultToken]:
-        """Read one path; returns what is there and the token that it was read with.
+        """Send a read request.
+
+        Returns:
+            The response, and the token that it was read with.
 
         Raises:
-            IdentityError: the vault refuses the login.
-            AccessDeniedError: it does not let this identity read.
-            ObjectNotFoundError: there is nothing at the path.
-            VaultError: it does not answer, or not with a secret.
+            IdentityError: the vault rejected the login.
+            AccessDeniedError: the identity is not permitted to read the path.
+            ObjectNotFoundError: there is no secret at the path.
+            VaultError: the vault does not respond, or its response is unusable.
         """
-        sent = VaultRequest(
+        http_request = VaultRequest(
             request.path.encoded,
             f"read {request} from {self._server}",
             request.method,
             request.arguments,
             idempotent=request.cacheable,
         )
-        reply, grant = await self._send(sent)
-        if not reply.ok:
-            raise await self._error_for(request, grant, reply)
+        raw, token = await self._send(http_request)
+        if not raw.ok:
+            raise await self._error_for(request, token, raw)
         try:
-            answer = parse_response(reply.body)
+            response = parse_response(raw.body)
         except MalformedResponseError as error:
             raise VaultError(
-                f"the answer of {self._server} at {request} cannot be used: {error}",
-                f"Check that {self._server.host} is a vault and that no proxy answers.",
+                f"the response of {self._server} for {request} cannot be used: {error}",
+                f"Check that {self._server.host} is a vault and that no proxy responds instead.",
             ) from None
-        for warning in safe_to_quote(answer.warnings or (), secrets=(grant.value,)):
-            _log.warning("the vault warns", vault=self._server.host, warning=warning)
-        return answer, grant
+        for warning in safe_to_quote(response.warnings or (), secrets=(token.value,)):
+            _log.warning("warning from the vault", vault=self._server.host, warning=warning)
+        return response, token
 
     async def list_folder(self, path: ApiPath) -> VaultResponse | None:
-        """What a list says; None where this identity gets none, or it is no answer of a vault.
+        """Send a list request.
+
+        Returns:
+            The response; None if the list is denied, or the response is not that of a vault.
 
         Raises:
-            KeyferryError: the vault cannot be asked now.
+            KeyferryError: the vault is unavailable.
         """
-        sent = VaultRequest(path.encoded, f"list {path} of {self._server}")
-        reply, _ = await self._send(sent)
+        request = VaultRequest(path.encoded, f"list {path} of {self._server}")
+        raw, _ = await self._send(request)
         try:
-            return parse_response(reply.body) if reply.ok else None
+            return parse_response(raw.body) if raw.ok else None
         except MalformedResponseError:
             return None
 
     async def _send(self, request: VaultRequest) -> tuple[RawResponse, VaultToken]:
-        """The reply, and the token that it came to; a refusal is none of an old token's."""
-        grant = await self.session.get_token(self._context.purpose)
-        reply = await self._send_with(grant, request)
-        if reply.status == 403 and self.session.is_from_cache(grant):
-            self.session.underlying.invalidate(grant)
-            grant = await self.session.get_token(self._context.purpose)
-            reply = await self._send_with(grant, request)
-        return reply, grant
+        """Send a request; if a cached token gets status 403, log in and send it once more.
+
+        Returns:
+            The response, and the token that the request was sent with.
+        """
+        token = await self.session.get_token(self._context.purpose)
+        raw = await self._send_with(token, request)
+        if raw.status == 403 and self.session.is_from_cache(token):
+            self.session.underlying.invalidate(token)
+            token = await self.session.get_token(self._context.purpose)
+            raw = await self._send_with(token, request)
+        return raw, token
 
     async def _send_with(self, token: VaultToken, request: VaultRequest) -> RawResponse:
-        sent = replace(request, token=token.value)
-        return await self._transport.send(self._server, sent, self._context)
+        authenticated = replace(request, token=token.value)
+        return await self._transport.send(self._server, authenticated, self._context)
 
     async def _error_for(
         self, request: ReadRequest, token: VaultToken, response: RawResponse
@@ -121,23 +131,25 @@ class VaultClient:
         return read_error(response.status, errors, request, login, engine=engine, token=token.value)
 
     async def _find_engine(self, request: ReadRequest, token: VaultToken) -> SecretsEngine | None:
-        """What the path leads into; None where the vault does not say."""
+        """Return the secrets engine of a path; None if the vault does not report it."""
         path = f"/v1/sys/internal/ui/mounts/{quote(request.path.path)}"
-        question = VaultRequest(path, f"find the engine of {request}", token=token.value)
+        lookup = VaultRequest(path, f"find the secrets engine of {request}", token=token.value)
         try:
-            reply = await self._transport.send(self._server, question, self._context)
-            document = read_json(reply.body) if reply.status == 200 else None
+            raw = await self._transport.send(self._server, lookup, self._context)
+            document = read_json(raw.body) if raw.status == 200 else None
         except (KeyferryError, NotJsonError):
             return None
         data = document.get("data") if isinstance(document, dict) else None
         if not isinstance(data, dict):
             return None
-        mount, kind, options = data.get("path"), data.get("type"), data.get("options")
-        if not isinstance(mount, str) or not isinstance(kind, str):
+        mount, engine_type, options = data.get("path"), data.get("type"), data.get("options")
+        if not isinstance(mount, str) or not isinstance(engine_type, str):
             return None
+        if engine_type != "kv":
+            return SecretsEngine(mount.strip("/"), engine_type)
         version = options.get("version") if isinstance(options, dict) else None
-        second = version in ("2", JsonNumber("2"))
-        return SecretsEngine(mount.strip("/"), kind, (2 if second else 1) if kind == "kv" else 0)
+        is_v2 = version in ("2", JsonNumber("2"))
+        return SecretsEngine(mount.strip("/"), engine_type, 2 if is_v2 else 1)
 
 
 def _parse_warnings(body: bytes) -> tuple[str, ...]:

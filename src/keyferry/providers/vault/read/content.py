@@ -1,8 +1,8 @@
-"""What an object becomes: bytes out of an answer. [pure]
+"""Renders responses into the files of a volume. [pure]
 
-Two things are ours: a `secretKey` that begins with `/` and is no key leads into nested JSON (a JSON
-pointer, RFC 6901); and the `request_id` of a whole answer is empty, because a new one with every
-read would make every refresh look like a change.
+Keyferry extensions: a `secretKey` that begins with `/` and is not a key is a JSON pointer (RFC
+6901) into nested JSON. In a file with the whole response, `request_id` is empty: it differs in each
+read, so that each refresh would look like a change.
 
 Source: docs/reference/upstream-vault-provider.md#content-of-files
 """
@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 
 def content_version(hmac_key: bytes, vault_object: VaultObject, content: bytes) -> str:
-    """The version of `content` as the file of `vault_object`."""
+    """Return the version of an object.
+
+    Args:
+        hmac_key: HMAC key for object versions.
+        vault_object: the object.
+        content: content of its file.
+    """
     digest = hmac.digest(hmac_key, vault_object.canonical_json + content, "sha256")
     return urlsafe_b64encode(digest).decode()
 
@@ -44,16 +50,21 @@ _MISSING = object()
 
 
 def render(vault_object: VaultObject, response: VaultResponse, product: Product) -> bytes:
-    """The content of the file.
+    """Return the content of an object's file.
+
+    Args:
+        vault_object: the object.
+        response: response to the object's request.
+        product: product that the provider is for.
 
     Raises:
-        ObjectUnusableError: the answer has no such key, or its value is not of that encoding.
+        ObjectUnusableError: the response lacks the key, or the value has another encoding.
     """
     path = vault_object.request.path
     if response.data is None:
         raise ObjectUnusableError(
-            f"{vault_object}: the answer at {path} has no data",
-            f"Read it by hand: {product.command} read {path}; it may be a path for writing only.",
+            f"{vault_object}: the response for {path} has no data",
+            f"Check the response: {product.command} read {path}. The path may be write-only.",
         )
     try:
         if not vault_object.key:
@@ -63,12 +74,12 @@ def render(vault_object: VaultObject, response: VaultResponse, product: Product)
         raw = text_bytes(text) if text is not None else write_json(value)
     except NotJsonError:
         problem = f"{vault_object}: the value at {path} is nested too deeply"
-        raise ObjectUnusableError(problem, "Store it in another form.") from None
+        raise ObjectUnusableError(problem, "Store the value with less nesting.") from None
     return _decode_value(vault_object, raw)
 
 
 def _whole_response(response: VaultResponse, product: Product) -> bytes:
-    """The answer as JSON, its fields in upstream's order."""
+    """Return the response as JSON, with its fields in upstream's order."""
     fields: list[tuple[str, bytes]] = [
         ("request_id", b'""'),
         ("lease_id", write_json(response.lease_id)),
@@ -92,7 +103,7 @@ def _ordered_object(values: Mapping[str, Json], names: tuple[str, ...]) -> bytes
 
 
 def _value_at_key(vault_object: VaultObject, data: Mapping[str, Json]) -> Json:
-    """The value of the key, where KV v2 keeps its data if it is one."""
+    """Return the value of the object's key; for KV version 2, from the inner `data`."""
     inner = data.get("data")
     level = inner if isinstance(inner, Mapping) else data
     if vault_object.key in level:
@@ -104,19 +115,19 @@ def _value_at_key(vault_object: VaultObject, data: Mapping[str, Json]) -> Json:
     raise ObjectUnusableError(
         f"{vault_object}: {vault_object.request.path} has no key '{excerpt(vault_object.key)}'; "
         f"its keys are: {_key_names(level)}",
-        "Correct secretKey; keys of nested JSON are written as /outer/inner.",
+        "Correct secretKey. Write a key of nested JSON as /outer/inner.",
     )
 
 
 def _key_names(level: Mapping[str, Json]) -> str:
-    """The first keys there are; keys are names, not values."""
+    """Return the first keys for a message. Keys are names and not secret."""
     names = [excerpt(name) for name in sorted(level)[:20]]
     more = len(level) - len(names)
     return (", ".join(names) or "none") + (f" and {more} more" if more else "")
 
 
 def _resolve_pointer(level: Json, pointer: str) -> object:
-    """The value that a JSON pointer leads to."""
+    """Return the value at a JSON pointer; `_MISSING` if there is none."""
     value: Json = level
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
@@ -142,7 +153,7 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
             case ValueEncoding.UTF8:
                 return raw
             case ValueEncoding.BASE64:
-                # Go's decoder passes over line ends.
+                # Like Go's decoder, ignore line breaks.
                 return base64.b64decode(raw.translate(None, b"\r\n"), validate=True)
             case ValueEncoding.HEX:
                 return binascii.unhexlify(raw)
@@ -152,12 +163,12 @@ def _decode_value(vault_object: VaultObject, raw: bytes) -> bytes:
         raise ObjectUnusableError(
             f"{vault_object}: the value of '{excerpt(vault_object.key)}' at "
             f"{vault_object.request.path} "
-            f"is not {vault_object.encoding.value}",
+            f"is not valid {vault_object.encoding.value}",
             "Remove encoding, or store the value in that encoding.",
         ) from None
 
 
-# --- From what came of the reads to the content of a volume: all of it, or why not ----------------
+# --- The content of a volume ----------------------------------------------------------------------
 
 
 def render_all(
@@ -168,35 +179,34 @@ def render_all(
     product: Product,
     hmac_key: bytes,
 ) -> MountResult:
-    """The files of all objects, in their order.
+    """Render the files of all objects, in their order.
 
     Args:
-        objects: as the class lists them.
-        responses: what came for each request.
-        default_mode: of files whose entry names none.
-        product: whose answers they are.
-        hmac_key: of the hashes that are the versions.
+        objects: objects of the SecretProviderClass.
+        responses: response or error of each request.
+        default_mode: permission bits for objects without filePermission.
+        product: product that the provider is for.
+        hmac_key: HMAC key for object versions.
 
     Raises:
-        KeyferryError: the first failure, which names the objects that failed as well.
+        KeyferryError: an object failed. It is the first error, and names all objects that failed.
     """
     files: list[SecretFile] = []
     versions: list[ObjectVersion] = []
     failures: list[tuple[str, KeyferryError]] = []
-    for found in objects:
-        answer = responses[found.request]
-        if isinstance(answer, KeyferryError):
-            failures.append((str(found), answer))
+    for entry in objects:
+        response = responses[entry.request]
+        if isinstance(response, KeyferryError):
+            failures.append((str(entry), response))
             continue
         try:
-            content = render(found, answer, product)
+            content = render(entry, response, product)
         except KeyferryError as error:
-            failures.append((str(found), error))
+            failures.append((str(entry), error))
             continue
-        files.append(
-            SecretFile(found.name, default_mode if found.mode is None else found.mode, content)
-        )
-        versions.append(ObjectVersion(found.name, content_version(hmac_key, found, content)))
+        mode = default_mode if entry.mode is None else entry.mode
+        files.append(SecretFile(entry.name, mode, content))
+        versions.append(ObjectVersion(entry.name, content_version(hmac_key, entry, content)))
     if failures:
         raise combined(failures)
     return MountResult(tuple(versions), tuple(files))

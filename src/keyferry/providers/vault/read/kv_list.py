@@ -1,8 +1,8 @@
-"""What a list of KV version 2 proves of the secrets in a folder, and when it pays. [pure]
+"""Compares cached KV version 2 secrets with a list of their folder. [pure]
 
-OpenBao lists a folder with the metadata of each secret in it, without a value. A version never
-changes: who holds the one that is current, made at the same nanosecond, holds what is there.
-HashiCorp's Vault lists names alone; metadata of one secret cost a call like the secret itself.
+OpenBao lists a folder with the metadata of each secret, without values. A version is immutable, so
+a cached secret is unchanged if its version is current and was created at the same nanosecond.
+HashiCorp Vault lists only names, and metadata of one secret costs one request, like the secret.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.http.response import VaultResponse
 
 _ENTRIES_PER_CALL = 10
-"""A call takes OpenBao as long as 18 entries of a list; half of that is to be a gain."""
+"""Largest list that replaces one request. OpenBao takes as long for a read as for 18 entries."""
 _MAX_ENTRIES = 400
-"""Each has up to ten versions, 1.4 kB; more could be longer than an answer may be."""
+"""Largest list. An entry has up to ten versions (1.4 kB), and the size of a response is limited."""
 
 
 @dataclass(frozen=True, slots=True)
 class KvSecret:
-    """One secret of an engine that may be KV version 2.
+    """The path of a secret in an engine that may be KV version 2.
 
     Attributes:
-        mount: of the engine, which may lie in a namespace.
-        folder: in it, "" or with a slash at its end.
-        name: in the folder.
+        mount: path of the engine, which may include a namespace.
+        folder: path of the folder in the engine, with a trailing slash; "" for the top level.
+        name: name of the secret in the folder.
     """
 
     mount: str
@@ -39,17 +39,17 @@ class KvSecret:
 
     @property
     def data_prefix(self) -> str:
-        """What the paths of all secrets of the folder begin with."""
+        """The prefix of the API paths of all secrets in the folder."""
         return f"{self.mount}/data/{self.folder}"
 
     def list_path(self, limit: int) -> ApiPath:
-        """Of its folder's list, which ends with one entry more than `limit`."""
+        """Return the API path that lists the folder, with at most `limit` + 1 entries."""
         path = f"{self.mount}/detailed-metadata/{self.folder}".rstrip("/")
         return ApiPath(path, f"limit={limit + 1}&list=true")
 
 
 def parse_kv_path(path: ApiPath) -> KvSecret | None:
-    """The secret whose current version `path` reads; None where it reads something else."""
+    """Return the secret whose current version `path` reads; None for other paths."""
     mount, data, rest = path.path.partition("/data/")
     if path.query or not data or not rest:
         return None
@@ -58,10 +58,10 @@ def parse_kv_path(path: ApiPath) -> KvSecret | None:
 
 
 def is_revalidatable(response: VaultResponse) -> bool:
-    """Whether a list can prove that an answer still holds.
+    """Return whether a list can show that a response is unchanged.
 
-    A version that will delete itself looks the same when it has done so. `mount_type` is what
-    HashiCorp's Vault tells and OpenBao does not.
+    It cannot for a version with a deletion time, which looks the same before and after its
+    deletion. It cannot for HashiCorp Vault, which sends `mount_type`; OpenBao does not.
     """
     if (
         response.lease_id
@@ -74,16 +74,15 @@ def is_revalidatable(response: VaultResponse) -> bool:
     metadata = _version_metadata(response)
     if metadata is None:
         return False
-    stays = metadata["deletion_time"] == ""
-    return stays and metadata["destroyed"] is False
+    return metadata["deletion_time"] == "" and metadata["destroyed"] is False
 
 
 def is_unchanged(response: VaultResponse, entry: Json) -> bool:
-    """Whether a provable answer is what the vault would give now.
+    """Return whether a revalidatable response equals the current version in the vault.
 
     Args:
-        response: what is held.
-        entry: what the list tells of the secret; None for nothing.
+        response: cached response.
+        entry: the secret's entry in the list; None if it is not listed.
     """
     if not isinstance(entry, Mapping):
         return False
@@ -93,25 +92,25 @@ def is_unchanged(response: VaultResponse, entry: Json) -> bool:
     version = versions.get(str(number))
     if not isinstance(version, Mapping):
         return False
-    now = {"version": number, "custom_metadata": entry.get("custom_metadata"), **version}
-    return _version_metadata(response) == now
+    current = {"version": number, "custom_metadata": entry.get("custom_metadata"), **version}
+    return _version_metadata(response) == current
 
 
 def max_list_entries(cached: int) -> int:
-    """How many entries a list may have that spares the calls for so many secrets; 0: none."""
+    """Return the largest list, in entries, that is cheaper than `cached` reads; 0 if none is."""
     return min(max(cached - 1, 0) * _ENTRIES_PER_CALL, _MAX_ENTRIES)
 
 
 def listed_entries(response: VaultResponse) -> Mapping[str, Json] | None:
-    """Name -> entry of a list; None where it is none."""
-    found = response.data.get("key_info") if response.data else None
-    return found if isinstance(found, Mapping) else None
+    """Return the entries of a list by name; None if the response is not a detailed list."""
+    entries = response.data.get("key_info") if response.data else None
+    return entries if isinstance(entries, Mapping) else None
 
 
 def _version_metadata(response: VaultResponse) -> Mapping[str, Json] | None:
-    """What an answer of KV version 2 tells of its version; None where it is something else."""
+    """Return the version's metadata in a KV version 2 response; None for other responses."""
     if response.data is None or response.data.keys() != {"data", "metadata"}:
         return None
-    found = response.data["metadata"]
-    wanted = {"created_time", "custom_metadata", "deletion_time", "destroyed", "version"}
-    return found if isinstance(found, Mapping) and found.keys() == wanted else None
+    metadata = response.data["metadata"]
+    keys = {"created_time", "custom_metadata", "deletion_time", "destroyed", "version"}
+    return metadata if isinstance(metadata, Mapping) and metadata.keys() == keys else None

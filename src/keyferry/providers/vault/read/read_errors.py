@@ -1,4 +1,4 @@
-"""What it means when a vault refuses a read, and what to do about it. [pure]"""
+"""Translates rejected reads into errors with a cause and a remedy. [pure]"""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SecretsEngine:
-    """The secrets engine that a path leads into, as far as the vault tells.
+    """The secrets engine of a path, as the vault reports it.
 
     Attributes:
-        path: where it is mounted, without a slash at its end.
-        type: `kv`, `pki`, `database` ...
-        version: of `kv`, 1 or 2; 0 for others.
+        path: path where the engine is mounted, without a trailing slash.
+        type: type of the engine, such as `kv`, `pki` or `database`.
+        version: 1 or 2 for `kv`; 0 for other types.
     """
 
     path: str
@@ -38,38 +38,40 @@ def read_error(
     engine: SecretsEngine | None,
     token: str = "",
 ) -> VaultError:
-    """The error for an answer that is neither the secret nor worth another try.
+    """Return the error for a rejected read that must not be retried.
 
     Args:
-        status: of HTTP.
-        errors: what the vault says, its warnings included.
-        request: what was asked for.
-        login: as whom.
-        engine: what the path leads into; None where the vault does not tell.
-        token: that was sent, which is never repeated.
+        status: HTTP status of the response.
+        errors: errors and warnings in the response.
+        request: the request.
+        login: login of the pod.
+        engine: secrets engine of the path; None if unknown.
+        token: token of the request, which is never quoted.
     """
-    quoted = safe_to_quote(errors, secrets=(token,))
-    said = f": {'; '.join(quoted)}" if quoted else ""
-    if right := _correct_kv_path(request, engine, errors):
+    quotes = safe_to_quote(errors, secrets=(token,))
+    vault_text = f": {'; '.join(quotes)}" if quotes else ""
+    if correction := _correct_kv_path(request, engine, errors):
         return ObjectNotFoundError(
-            f"{request} is not a path of its engine: {login.server} keeps KV version "
-            f"{right.version} at {right.mount} ({status}{said})",
-            f"Set secretPath to {right.path}.",
+            f"{request} is not a path of its secrets engine: {login.server} has KV version "
+            f"{correction.version} at {correction.mount} ({status}{vault_text})",
+            f"Set secretPath to {correction.path}.",
         )
     match status:
         case 403:
-            return _access_denied(request, login, engine, said)
+            return _access_denied(request, login, engine, vault_text)
         case 404:
-            return _not_found(request, login, engine, said)
+            return _not_found(request, login, engine, vault_text)
         case 405:
             return VaultError(
-                f"{login.server} does not take {request.method} at {request.path} (405{said})",
-                "Set method: engines that make something, such as pki/issue, want POST or PUT.",
+                f"{login.server} does not support {request.method} at {request.path} "
+                f"(405{vault_text})",
+                "Set method to POST or PUT: engines that create secrets, such as pki/issue, "
+                "require it.",
             )
         case _:
             return VaultError(
-                f"{login.server} refuses {request} ({status}{said})",
-                _refused_remedy(request, errors),
+                f"{login.server} rejected {request} ({status}{vault_text})",
+                _rejected_remedy(request, errors),
             )
 
 
@@ -83,7 +85,7 @@ class _KvCorrection:
 def _correct_kv_path(
     request: ReadRequest, engine: SecretsEngine | None, errors: tuple[str, ...]
 ) -> _KvCorrection | None:
-    """How the path should be, where version 1 and 2 of KV are mixed up."""
+    """Return the corrected path if the path has the form of the other KV version."""
     path = request.path.path
     if engine is not None and engine.type in ("kv", "generic"):
         rest = path.removeprefix(engine.path).strip("/")
@@ -102,17 +104,17 @@ def _correct_kv_path(
 
 
 _GENERATING_ENGINES = frozenset({"pki", "ssh", "transit"})
-"""The engines that make something of arguments."""
+"""Engines that create secrets from arguments."""
 _KV2_SUBPATHS = frozenset(
     {"data", "metadata", "config", "delete", "undelete", "destroy", "subkeys"}
 )
 
 
 def policy_line(request: ReadRequest) -> str:
-    """The line of a policy that would allow it."""
-    words = {"GET": '"read"', "LIST": '"list"', "DELETE": '"delete"'}
-    wanted = words.get(request.method, '"create", "update"')
-    return f'path "{request.path}" {{ capabilities = [{wanted}] }}'
+    """Return the policy rule that permits a request."""
+    by_method = {"GET": '"read"', "LIST": '"list"', "DELETE": '"delete"'}
+    capabilities = by_method.get(request.method, '"create", "update"')
+    return f'path "{request.path}" {{ capabilities = [{capabilities}] }}'
 
 
 def _access_denied(
@@ -120,21 +122,21 @@ def _access_denied(
 ) -> AccessDeniedError:
     if engine is not None and engine.type in _GENERATING_ENGINES and request.method == "GET":
         return AccessDeniedError(
-            f"{login.server} does not let {login.display_name} (auth/{login.auth_mount}) "
-            f"read {request} "
-            f"(403{vault_text})",
-            f"The {engine.type} engine makes what is asked for by method: PUT, with secretArgs; "
-            f"the policy then needs: {policy_line(replace(request, method='PUT'))}",
+            f"{login.server} does not permit {login.display_name} (auth/{login.auth_mount}) "
+            f"to read {request} (403{vault_text})",
+            f"Set method: PUT and secretArgs: the {engine.type} engine creates secrets from "
+            "arguments. Add to a policy of the role: "
+            f"{policy_line(replace(request, method='PUT'))}.",
         )
-    verb = "read " if request.method == "GET" else ""
-    ended = isinstance(login.method, TokenLogin)
-    token = f"See whether the token is still good: {login.server.command} token lookup. "
+    verb = "read" if request.method == "GET" else "send"
+    uses_token = isinstance(login.method, TokenLogin)
+    check_token = f"Check that the token is still valid: {login.server.command} token lookup. "
     return AccessDeniedError(
-        f"{login.server} does not let {login.display_name} (auth/{login.auth_mount}) "
-        f"{verb}{request} (403{vault_text})",
-        f"{token if ended else ''}Add to a policy of {'it' if ended else 'the role'}: "
-        f"{policy_line(request)}. A path that does not exist is "
-        "refused in the same way; for KV version 2 it has data/ after the mount.",
+        f"{login.server} does not permit {login.display_name} (auth/{login.auth_mount}) "
+        f"to {verb} {request} (403{vault_text})",
+        f"{check_token if uses_token else ''}Add to a policy of "
+        f"{'the token' if uses_token else 'the role'}: {policy_line(request)}. A path that does "
+        "not exist is rejected in the same way. Paths of KV version 2 have data/ after the mount.",
     )
 
 
@@ -144,37 +146,37 @@ def _not_found(
     if "no handler for route" in vault_text:
         return ObjectNotFoundError(
             f"{login.server} has no secrets engine at {request} (404{vault_text})",
-            f"Correct secretPath: {login.server.command} secrets list; "
-            f"engines belong to one namespace ({login.server.namespace or 'the root'}).",
+            f"Correct secretPath. List the engines: {login.server.command} secrets list. An engine "
+            f"belongs to one namespace (here: {login.server.namespace or 'the root namespace'}).",
         )
-    what = f"the {engine.type} engine at {engine.path}/" if engine else "it"
+    place = f" in the {engine.type} engine at {engine.path}/" if engine else ""
     query = f"?{request.path.query}" if request.path.query else ""
     return ObjectNotFoundError(
-        f"there is nothing at {request}{excerpt(query)} in {login.server} (404{vault_text})",
-        f"Correct secretPath; {what} may also have had it deleted, or never had this version. See "
-        f"what there is: {_inspect_commands(request, engine, login.server.command)}.",
+        f"there is no secret at {request}{excerpt(query)} in {login.server} (404{vault_text})",
+        f"Correct secretPath. The secret may also have been deleted{place}, or lack this version: "
+        f"{_inspect_commands(request, engine, login.server.command)}.",
     )
 
 
 def _inspect_commands(request: ReadRequest, engine: SecretsEngine | None, command: str) -> str:
-    """The commands that show what is beside and behind a path."""
+    """Return the commands that show the folder of a path and the versions of the secret."""
     if engine is None:
         return f"{command} list, {command} kv metadata get"
     path = request.path.path.removeprefix(f"{engine.path}/")
     path = path.removeprefix("data/") if engine.version == 2 else path
     folder = excerpt(path.rpartition("/")[0] or "/")
-    listed = f"{command} kv list -mount={engine.path} {folder}"
+    list_command = f"{command} kv list -mount={engine.path} {folder}"
     if engine.version != 2:
-        return listed
-    return f"{listed}, {command} kv metadata get -mount={engine.path} {excerpt(path)}"
+        return list_command
+    return f"{list_command}, {command} kv metadata get -mount={engine.path} {excerpt(path)}"
 
 
-def _refused_remedy(request: ReadRequest, errors: tuple[str, ...]) -> str:
+def _rejected_remedy(request: ReadRequest, errors: tuple[str, ...]) -> str:
     text = " ".join(errors).lower()
     if "unknown role" in text or ("role" in text and "not found" in text):
         return "Correct the role at the end of secretPath, or create it in the engine."
     if "not allowed by this role" in text:
-        return "Correct secretArgs, or let the role of the engine allow it."
+        return "Correct secretArgs, or permit the value in the role of the engine."
     if request.arguments is None and request.method != "GET":
-        return "Engines that make something want their arguments in secretArgs."
-    return "Correct secretPath, method or secretArgs; the documentation of the engine names them."
+        return "Set secretArgs to the arguments that the engine requires."
+    return "Correct secretPath, method or secretArgs: see the documentation of the engine."

@@ -1,8 +1,8 @@
-"""Reads what one mount asks for: every request once, all at the same time.
+"""Reads the secrets of one mount: each distinct request once, all concurrently.
 
-What only shows what is stored is shared with all mounts of the same identity. What was made for
-whoever asked (an answer with a lease) never is: who finds one that was made for another asks again,
-with a token of the pod's own, so that it can be revoked with the pod.
+Stored secrets are shared by all mounts with the same identity. A dynamic secret (a response with a
+lease) belongs to the pod that requested it. It is read with a token of that pod only, so that both
+can be revoked when the pod is removed.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ MAX_LEASED_PATHS = 10_000
 
 
 class LeasedPathSet:
-    """The paths that are known to give leases; the oldest go when they are too many."""
+    """The paths whose responses are known to have leases. The oldest are evicted at the limit."""
 
     def __init__(self) -> None:
         self._paths: BoundedDict[tuple[str, str, str], None] = BoundedDict(MAX_LEASED_PATHS)
 
     def add(self, server: Server, path: str) -> None:
-        """Remember one."""
+        """Add a path."""
         self._paths[_path_key(server, path)] = None
 
     def has(self, server: Server, path: str) -> bool:
-        """Whether it is one."""
+        """Return whether the responses of a path have leases."""
         return _path_key(server, path) in self._paths
 
 
@@ -59,15 +59,15 @@ def _path_key(server: Server, path: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class ProviderServices:
-    """What all mounts of one provider share.
+    """The services that all mounts of one provider share.
 
     Attributes:
-        transport: the way to the vaults.
-        fetcher: shares calls.
+        transport: sends requests to vaults.
+        fetcher: caches and shares reads.
         sessions: the logins.
-        leases: what is held for pods.
-        leased_paths: the paths that give leases.
-        revalidator: prove that nothing has changed; None: nobody asks for that.
+        leases: the dynamic secrets of pods.
+        leased_paths: the paths whose responses have leases.
+        revalidator: revalidates cached secrets with list requests; None if that is disabled.
     """
 
     transport: VaultTransport
@@ -79,13 +79,13 @@ class ProviderServices:
 
 
 class VaultReader:
-    """Reads for one mount.
+    """Reads the secrets of one mount.
 
     Args:
-        services: shared with all mounts.
-        session: as whom.
-        volume: the target path that it is for.
-        purpose: why.
+        services: services of the provider.
+        session: session with the identity of the pod.
+        volume: target path of the volume.
+        purpose: first mount or refresh.
 
     Attributes:
         oldest_age: the age in seconds of the oldest shared content that was read, 0 if all of it
@@ -107,7 +107,11 @@ class VaultReader:
     async def read_all(
         self, requests: Iterable[ReadRequest]
     ) -> Mapping[ReadRequest, VaultResponse | KeyferryError]:
-        """Every request with what came of it; one that fails keeps no other from being read."""
+        """Send all requests; a failed one does not affect the others.
+
+        Returns:
+            The response or the error of each request.
+        """
 
         async def one(request: ReadRequest) -> VaultResponse | KeyferryError:
             try:
@@ -115,54 +119,64 @@ class VaultReader:
             except KeyferryError as error:
                 return error
 
-        wanted = list(dict.fromkeys(requests))
-        answers = await asyncio.gather(*map(one, wanted))
-        return dict(zip(wanted, answers, strict=True))
+        distinct = list(dict.fromkeys(requests))
+        results = await asyncio.gather(*map(one, distinct))
+        return dict(zip(distinct, results, strict=True))
 
     def retain_only(self, requests: Iterable[ReadRequest]) -> None:
-        """The volume holds these; what was held for others that it had is given back."""
+        """Record that the volume uses only these requests; release its other secrets."""
         self._services.leases.retain_only(self._volume, map(self._pod_key, requests))
         self._services.fetcher.retain_only(self._volume, self._cached_keys)
 
     async def _read(self, request: ReadRequest) -> VaultResponse:
-        known = self._services.leased_paths.has(self._login.server, request.path.path)
-        if known or not request.cacheable or self._pod_key(request) in self._services.leases:
+        """Send one request, through the cache or for this pod only.
+
+        1. The path is known to give leases, the request is not a plain read, or this pod already
+           has a secret for it: read for this pod only, through the lease manager.
+        2. The response has no lease: it is a stored secret, and shared through the cache.
+        3. The response has a lease and was requested by this mount: track it for this pod.
+        4. The response has a lease and was requested by another mount of the same identity, or has
+           no known lifetime: it must not be shared, so read again as in case 1.
+        """
+        has_leases = self._services.leased_paths.has(self._login.server, request.path.path)
+        if has_leases or not request.cacheable or self._pod_key(request) in self._services.leases:
             return await self._read_leased(request)
-        mine: list[ReadResult] = []
+        own_results: list[ReadResult] = []
 
         async def load(context: CallContext) -> ReadResult:
-            mine.append(await self._read_with(self._session, request, context))
-            return mine[0]
+            own_results.append(await self._read_with(self._session, request, context))
+            return own_results[0]
 
         key = self._cache_key(request, per_pod=False)
         fetched: Fetched[ReadResult] = await self._services.fetcher.fetch(
             key,
             load,
             purpose=self._purpose,
-            size_of=lambda found: None if found.response.lease_id else memory_size(found.response),
+            # A response with a lease has no size: it is not cached.
+            size_of=lambda read: None if read.response.lease_id else memory_size(read.response),
             revalidate=partial(self._revalidate, request),
             volume=self._volume,
         )
-        issued = fetched.value
-        if not issued.response.lease_id:
+        result = fetched.value
+        if not result.response.lease_id:
             self._cached_keys.add(key)
             self.oldest_age = max(self.oldest_age, fetched.age)
-            return issued.response
+            return result.response
         self._services.leased_paths.add(self._login.server, request.path.path)
-        if mine and self._services.leases.track(
-            self._pod_key(request), request, issued, self._volume
+        if own_results and self._services.leases.track(
+            self._pod_key(request), request, result, self._volume
         ):
-            return issued.response
+            return result.response
         return await self._read_leased(request)
 
     async def _revalidate(self, request: ReadRequest, cached: ReadResult, _: CallContext) -> bool:
-        """Whether the list of its folder proves that what is held is still there."""
-        proofs, secret = self._services.revalidator, parse_kv_path(request.path)
-        if proofs is None or secret is None or not is_revalidatable(cached.response):
+        """Return whether a list of the secret's folder shows that it has not changed."""
+        revalidator, secret = self._services.revalidator, parse_kv_path(request.path)
+        if revalidator is None or secret is None or not is_revalidatable(cached.response):
             return False
         client = partial(VaultClient, self._services.transport, self._session)
         key = self._cache_key(request, per_pod=False)
-        return await proofs.revalidate(KvListing(client, key, secret))
+        return await revalidator.revalidate(KvListing(client, key, secret))
 
     async def _read_leased(self, request: ReadRequest) -> VaultResponse:
         return await self._services.leases.get_or_create(
@@ -170,12 +184,17 @@ class VaultReader:
         )
 
     async def _read_for_pod(self, request: ReadRequest) -> ReadResult:
-        """Ask for this pod alone."""
+        """Send a request for this pod only.
+
+        1. The path is known to give leases: use a session that only this pod uses, so that the
+           token can be revoked together with the lease.
+        2. Otherwise use the session of the mount, and remember the path if it gives a lease.
+        """
         if not self._services.leased_paths.has(self._login.server, request.path.path):
-            issued = await self._read_with(self._session, request, self._new_context())
-            if issued.response.lease_id:
+            result = await self._read_with(self._session, request, self._new_context())
+            if result.response.lease_id:
                 self._services.leased_paths.add(self._login.server, request.path.path)
-            return issued
+            return result
         session = await self._services.sessions.open(self._login, self._purpose, per_pod=True)
         return await self._read_with(session, request, self._new_context())
 
@@ -186,9 +205,9 @@ class VaultReader:
         self, session: OpenSession, request: ReadRequest, context: CallContext
     ) -> ReadResult:
         client = VaultClient(self._services.transport, session, context)
-        answer, grant = await client.read(request)
+        response, token = await client.read(request)
         return ReadResult(
-            answer, grant, origin_of(session.login), session.underlying, session.shared
+            response, token, origin_of(session.login), session.underlying, session.shared
         )
 
     def _cache_key(self, request: ReadRequest, *, per_pod: bool) -> CacheKey:
@@ -198,6 +217,6 @@ class VaultReader:
         return CacheKey(self._login.server.host, identity, item)
 
     def _pod_key(self, request: ReadRequest) -> CacheKey:
-        """The question as this pod asks it; where it has no name, as this volume does."""
+        """Return the key of a request of this pod; of this volume if the pod is unknown."""
         key = self._cache_key(request, per_pod=True)
         return key if self._login.pod.uid else key._replace(resource=(*key.resource, self._volume))

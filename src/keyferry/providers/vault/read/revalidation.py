@@ -1,4 +1,4 @@
-"""The list of one folder of KV version 2, as one identity sees it."""
+"""Revalidates cached KV version 2 secrets of one folder with one list request."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KvListing:
-    """Implements `Collection`.
+    """Implements `Collection` for the secrets of one folder that one identity may list.
 
     Attributes:
         client_for: returns a client for a call.
-        key: of a secret in the folder.
-        secret: the same.
+        key: cache key of one secret in the folder.
+        secret: the path of that secret.
     """
 
     client_for: Callable[[CallContext], VaultClient]
@@ -39,12 +39,19 @@ class KvListing:
 
     @property
     def list_key(self) -> CacheKey:
-        """Of the list."""
+        """The cache key of the list."""
         item = ("LIST", self.secret.data_prefix)
         return CacheKey(self.key.vault, self.key.identity, item)
 
     def covers(self, key: CacheKey, value: Any) -> bool:
-        """Whether `key` is of the current version of a secret in the folder itself."""
+        """Return whether the list can revalidate a cache entry.
+
+        It can for the current version of a secret directly in the folder, read by this identity.
+
+        Args:
+            key: key of the entry.
+            value: cached value.
+        """
         if (key.vault, key.identity) != (self.key.vault, self.key.identity):
             return False
         if key.resource != ("GET", self.secret.data_prefix + self._secret_name(key), ""):
@@ -52,23 +59,35 @@ class KvListing:
         return isinstance(value, ReadResult) and is_revalidatable(value.response)
 
     def max_length(self, cached: int) -> int:
-        """In entries."""
+        """Return the largest worthwhile list, in entries, for `cached` cached secrets."""
         return max_list_entries(cached)
 
     async def find_unchanged(
         self, cached: Mapping[CacheKey, ReadResult], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
-        """Which secrets are those that the vault holds now."""
-        answer = await self.client_for(context).list_folder(self.secret.list_path(limit))
-        entries = listed_entries(answer) if answer else None
+        """List the folder and compare it with cached secrets.
+
+        Args:
+            cached: cached secrets by their keys.
+            context: context of the call.
+            limit: maximum number of entries.
+
+        Returns:
+            The keys of the secrets that have not changed; None if the list is longer than `limit`.
+
+        Raises:
+            ListRefusedError: this identity may not list the folder, or the vault cannot.
+        """
+        response = await self.client_for(context).list_folder(self.secret.list_path(limit))
+        entries = listed_entries(response) if response else None
         if entries is None:
             raise ListRefusedError
         if len(entries) > limit:
             return None
         return frozenset(
             key
-            for key, issued in cached.items()
-            if is_unchanged(issued.response, entries.get(self._secret_name(key)))
+            for key, result in cached.items()
+            if is_unchanged(result.response, entries.get(self._secret_name(key)))
         )
 
     @staticmethod
