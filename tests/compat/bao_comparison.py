@@ -86,7 +86,7 @@ async def running_bao_comparison(folder: Path) -> AsyncIterator[BaoComparison]:
 
 
 def share_version_keys(folder: Path) -> None:
-    """Give all stacks the key of versions that nodes of a cluster have in common."""
+    """Give all stacks the same HMAC key for object versions, like the nodes of a cluster."""
     keys = {product: token_bytes(32) for product in PRODUCTS}
     for pairing in BAO_PAIRINGS:
         sockets = folder / pairing.name if pairing.built_in else folder / pairing.name / "providers"

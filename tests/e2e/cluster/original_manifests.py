@@ -16,7 +16,7 @@ from tests.e2e.cluster.kubectl import Document
 NAMESPACE = "csi"
 NAME = "vault-csi-provider"
 KEY = f"{NAME}-hmac-key"
-"""The Secret with the key of versions."""
+"""The Secret with the HMAC key for object versions."""
 
 
 def original_provider(*, sockets: Path, tls: Path, tls_mounted_at: str) -> list[Document]:

@@ -55,7 +55,7 @@ class VaultCluster:
     async def hmac_key(
         self, name: str = VAULT.default_hmac_secret, *, namespace: str = NAMESPACE
     ) -> bytes:
-        """The key of versions in a Secret that is as the original makes it."""
+        """The HMAC key for object versions in a Secret like the one that upstream creates."""
         secret = await self.installed.kubectl.get("secret", name, f"--namespace={namespace}")
         assert secret["immutable"]
         assert ["key"] == list(secret["data"])
