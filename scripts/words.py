@@ -27,6 +27,8 @@ CHECKED: tuple[str, ...] = (
     "charts",
     "deploy",
     "examples",
+    "src/keyferry/resilience",
+    "tests/unit/resilience",
 )
 """Paths that must be free of retired words."""
 

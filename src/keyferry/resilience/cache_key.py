@@ -34,7 +34,7 @@ class IdentityKey(NamedTuple):
 class IdentityHasher:
     """Creates the identity keys of one provider.
 
-    Identities include secrets, so only keyed digests of them are stored. Whoever sees a digest
+    Identities include secrets, so only keyed digests of them are stored. Someone who sees a digest
     cannot check guesses of a secret against it without the key.
 
     Args:

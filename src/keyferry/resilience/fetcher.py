@@ -427,7 +427,7 @@ class Fetcher:
     def _stale_if_error(
         self, key: CacheKey, error: KeyferryError, purpose: Purpose
     ) -> CacheEntry | None:
-        """Return the outdated value that a pod may start with; None if there is none."""
+        """Return the outdated value that a pod may start with, or None."""
         if purpose is not Purpose.FIRST or not is_outage(error):
             return None
         entry = self._cache.revalidatable(key, now=self._clock.monotonic())

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Allows one attempt. Whoever holds a permit must report the outcome or release it.
+    """Allows one attempt. Its holder must report the outcome or release it.
 
     Attributes:
         sent_at: when the permit was given, in seconds of the limiter's clock.
@@ -60,7 +60,7 @@ class PendingPermit:
     """A request that waits for a permit.
 
     Attributes:
-        permit: resolves to the permit, or to the error that explains why there is none.
+        permit: resolves to the permit, or fails with the reason.
         deadline: when the request gives up, in seconds of the limiter's clock.
     """
 

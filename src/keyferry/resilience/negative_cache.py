@@ -34,7 +34,7 @@ class NegativeCache:
         )
 
     def get(self, key: CacheKey, now: float) -> KeyferryError | None:
-        """Return the cached error, or None if there is none or it has expired."""
+        """Return the cached error, or None without one or if it has expired."""
         error, since = self._entries.get(key, (None, 0.0))
         if error is not None and now - since < self._ttl:
             return error

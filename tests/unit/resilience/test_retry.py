@@ -1,4 +1,4 @@
-"""keyferry.resilience.retry: another try or not, and the pause before it."""
+"""keyferry.resilience.retry: the decision to retry, and its delay. keyferry.net.retryable."""
 
 from __future__ import annotations
 
@@ -13,47 +13,35 @@ POLICY = RetryPolicy(tries=4, base=0.8, cap=10.0)
 NOW = 1_700_000_000.0
 
 
-@pytest.mark.parametrize(("failures", "longest"), [(1, 0.8), (2, 1.6), (3, 3.2)])
-def test_pauses_double_with_each_failure(failures: int, longest: float) -> None:
-    """The longest pause is base * 2^(failures-1)."""
-    actual = decide_retry(POLICY, failures=failures, time_left=60.0, jitter=1.0)
-    assert actual == Wait(longest)
+@pytest.mark.parametrize(("failures", "max_delay"), [(1, 0.8), (2, 1.6), (3, 3.2)])
+def test_maximum_delay_doubles_with_each_failure(failures: int, max_delay: float) -> None:
+    decision = decide_retry(POLICY, failures=failures, time_left=60.0, jitter=1.0)
+    assert decision == Wait(max_delay)
 
 
-def test_a_pause_is_drawn_from_its_whole_length() -> None:
-    """Full jitter: the dice choose anything from nothing to the longest pause."""
-    actual = decide_retry(POLICY, failures=3, time_left=60.0, jitter=0.0)
-    assert actual == Wait(0.0)
+def test_delay_has_full_jitter() -> None:
+    decision = decide_retry(POLICY, failures=3, time_left=60.0, jitter=0.0)
+    assert decision == Wait(0.0)
 
 
-def test_no_pause_of_our_own_is_longer_than_the_cap() -> None:
-    """The cap ends the doubling."""
+def test_delay_is_limited_by_the_cap() -> None:
     policy = RetryPolicy(tries=20, base=0.8, cap=10.0)
-    actual = decide_retry(policy, failures=15, time_left=60.0, jitter=1.0)
-    assert actual == Wait(10.0)
+    decision = decide_retry(policy, failures=15, time_left=60.0, jitter=1.0)
+    assert decision == Wait(10.0)
 
 
-def test_the_last_try_is_followed_by_none() -> None:
-    """Four tries are four tries."""
-    actual = decide_retry(POLICY, failures=4, time_left=60.0, jitter=0.5)
-    assert actual == GiveUp()
+def test_last_attempt_is_not_retried() -> None:
+    decision = decide_retry(POLICY, failures=4, time_left=60.0, jitter=0.5)
+    assert decision == GiveUp()
 
 
-def test_a_pause_that_does_not_fit_the_time_left_is_not_begun() -> None:
-    """Waiting in vain helps nobody."""
-    actual = decide_retry(POLICY, failures=1, time_left=0.7, jitter=1.0)
-    assert actual == GiveUp()
+def test_delay_beyond_the_deadline_is_not_started() -> None:
+    decision = decide_retry(POLICY, failures=1, time_left=0.7, jitter=1.0)
+    assert decision == GiveUp()
 
 
-@given(
-    failures=st.integers(1, 10_000),
-    left=st.floats(-10, 100),
-    jitter=st.floats(0, 1),
-)
-def test_a_wait_always_ends_before_the_time_limit(
-    failures: int, left: float, jitter: float
-) -> None:
-    """Whatever comes in, a pause is never negative and never outlasts the request."""
+@given(failures=st.integers(1, 10_000), left=st.floats(-10, 100), jitter=st.floats(0, 1))
+def test_delay_always_ends_before_the_deadline(failures: int, left: float, jitter: float) -> None:
     match decide_retry(POLICY, failures=failures, time_left=left, jitter=jitter):
         case Wait(seconds):
             assert 0 <= seconds < left
@@ -80,15 +68,14 @@ def test_a_wait_always_ends_before_the_time_limit(
         ({"Retry-After": "9" * 400}, None),
     ],
 )
-def test_retry_after_is_read_in_all_its_forms(
+def test_retry_after_is_parsed_in_all_its_forms(
     headers: dict[str, str], expected: float | None
 ) -> None:
-    """Milliseconds win over seconds, dates count from now, nonsense counts as absent."""
+    """Milliseconds precede seconds, dates count from now, invalid values are ignored."""
     assert retry_after_seconds(headers, now=NOW) == expected
 
 
 @given(st.text())
-def test_no_header_breaks_the_reader(text: str) -> None:
-    """A server can send anything."""
+def test_any_retry_after_header_is_parsed_or_ignored(text: str) -> None:
     seconds = retry_after_seconds({"Retry-After": text}, now=NOW)
     assert seconds is None or seconds >= 0

@@ -1,9 +1,10 @@
-"""keyferry.resilience.revalidation: when a list is asked for, and what is learnt of it."""
+"""keyferry.resilience.revalidation: when a list is requested, and what is done with its outcome."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,55 +21,58 @@ from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.revalidation import BulkRevalidator, ListRefusedError
-from keyferry.resilience.settings import ResilienceSettings
-from tests.fakes.virtual_time import LoopClock, max_jitter, run_in_virtual_time
+from tests.fakes.resilience import HOST, ROTATING
+from tests.fakes.virtual_time import LoopClock, max_jitter, virtual_time
 
-ROTATING = ResilienceSettings(refresh_interval=120.0, tracks_volumes=True, qps=0.0)
-WHO = IdentityKey("Mode", ("a",))
+IDENTITY = IdentityKey("Mode", ("a",))
 
 
-def key(name: str, who: IdentityKey = WHO) -> CacheKey:
-    return CacheKey("contoso", who, ("read", name))
+def key(name: str) -> CacheKey:
+    return CacheKey(HOST, IDENTITY, ("read", name))
 
 
 @dataclass
 class ListedVault:
-    """A vault with a list of its objects.
+    """A vault with one list of all its objects, which never change.
 
     Attributes:
+        fetcher: sends the requests.
         length: of the list.
-        refuses: whether nobody gets it.
-        error: what becomes of it otherwise.
-        asked: how long a list each question for it would take.
+        is_refused: whether the list is refused.
+        error: raised instead of the list.
+        list_limits: the longest useful list, for each request of the list.
+        reads: the number of requests for objects.
     """
 
     fetcher: Fetcher
     length: int = 1
-    refuses: bool = False
+    is_refused: bool = False
     error: KeyferryError | None = None
-    asked: list[int] = field(default_factory=list)
+    list_limits: list[int] = field(default_factory=list)
     reads: int = 0
 
     def __post_init__(self) -> None:
         self.revalidator = BulkRevalidator(self.fetcher)
 
     async def refresh(self, count: int) -> None:
-        """Two minutes later: the refresh of a pod with so many objects."""
+        """Let one interval pass, and refresh a pod with this number of objects."""
         await asyncio.sleep(121.0)
         await asyncio.gather(*(self.fetch(str(number)) for number in range(count)))
 
     def lists(self, outcome: str) -> float:
-        """How many lists ended so."""
-        labels = {"vault": "contoso", "identity": "Mode", "outcome": outcome}
+        """Return how many lists had this outcome."""
+        labels = {"vault": HOST, "identity": "Mode", "outcome": outcome}
         registry = self.fetcher.metrics.registry
         return registry.get_sample_value("keyferry_vault_list_requests_total", labels) or 0.0
 
     async def fetch(self, name: str) -> int:
+        """Refresh one object."""
+
         async def read(context: CallContext) -> int:
             self.reads += 1
             return 1
 
-        async def unchanged(held: int, context: CallContext) -> bool:
+        async def revalidate(cached: int, context: CallContext) -> bool:
             return await self.revalidator.revalidate(VaultListing(self, key(name)))
 
         fetched = await self.fetcher.fetch(
@@ -76,7 +80,7 @@ class ListedVault:
             read,
             purpose=Purpose.REFRESH,
             size_of=lambda _: 10,
-            revalidate=unchanged,
+            revalidate=revalidate,
             volume="pod",
         )
         return fetched.value
@@ -84,14 +88,14 @@ class ListedVault:
 
 @dataclass(frozen=True)
 class VaultListing:
-    """Implements `Collection` for all objects of a shelf."""
+    """Implements `RevalidationList`."""
 
     vault: ListedVault
     key: CacheKey
 
     @property
     def list_key(self) -> CacheKey:
-        return CacheKey("contoso", WHO, ("list",))
+        return CacheKey(HOST, IDENTITY, ("list",))
 
     def covers(self, key: CacheKey, value: Any) -> bool:
         return key.resource[0] == "read"
@@ -102,126 +106,107 @@ class VaultListing:
     async def find_unchanged(
         self, cached: Mapping[CacheKey, Any], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
-        self.vault.asked.append(limit)
-        if self.vault.refuses:
+        self.vault.list_limits.append(limit)
+        if self.vault.is_refused:
             raise ListRefusedError
         if self.vault.error:
             raise self.vault.error
         return None if self.vault.length > limit else frozenset(cached)
 
 
-Story = Callable[[ListedVault], Awaitable[None]]
+@asynccontextmanager
+async def listed_vault() -> AsyncIterator[ListedVault]:
+    fetcher = Fetcher(ROTATING, LoopClock(), random=max_jitter)
+    try:
+        yield ListedVault(fetcher)
+    finally:
+        await fetcher.close()
 
 
-def play(story: Story) -> None:
-    async def run() -> None:
-        economy = Fetcher(ROTATING, LoopClock(), random=max_jitter)
-        await story(ListedVault(economy))
-        await economy.close()
-
-    run_in_virtual_time(run())
-
-
-def test_one_list_serves_all_objects() -> None:
-    """However many ask for a proof at once."""
-
-    async def story(shelf: ListedVault) -> None:
+@virtual_time
+async def test_one_list_revalidates_all_objects() -> None:
+    async with listed_vault() as vault:
         for _ in range(3):
-            await shelf.refresh(5)
-        assert ([4, 4], 5) == (shelf.asked, shelf.reads)
-        assert 2.0 == shelf.lists("read")
-
-    play(story)
+            await vault.refresh(5)
+        assert ([4, 4], 5) == (vault.list_limits, vault.reads)
+        assert 2.0 == vault.lists("read")
 
 
-def test_no_list_is_asked_for_that_spares_nothing() -> None:
-    """An object alone is as cheap as the list."""
-
-    async def story(shelf: ListedVault) -> None:
+@virtual_time
+async def test_list_that_saves_no_request_is_not_requested() -> None:
+    async with listed_vault() as vault:
         for _ in range(3):
-            await shelf.refresh(1)
-        assert ([], 3) == (shelf.asked, shelf.reads)
-
-    play(story)
+            await vault.refresh(1)
+        assert ([], 3) == (vault.list_limits, vault.reads)
 
 
-def test_a_list_that_is_too_long_is_asked_for_again_when_it_could_spare_more() -> None:
-    """Or after an hour, when it may have become shorter."""
-
-    async def story(shelf: ListedVault) -> None:
-        shelf.length = 7
+@virtual_time
+async def test_list_that_was_too_long_is_requested_when_it_can_save_more() -> None:
+    """Or after an hour, when it may be shorter."""
+    async with listed_vault() as vault:
+        vault.length = 7
         for count in (5, 5, 5, 9, 9, 9):
-            await shelf.refresh(count)
-        assert [4, 8, 8, 8] == shelf.asked
-        assert (1.0, 3.0) == (shelf.lists("too_long"), shelf.lists("read"))
-
-    play(story)
+            await vault.refresh(count)
+        assert [4, 8, 8, 8] == vault.list_limits
+        assert (1.0, 3.0) == (vault.lists("too_long"), vault.lists("read"))
 
 
-def test_a_refusal_counts_for_an_hour_however_much_it_could_spare() -> None:
-    """Then it is tried once again."""
-
-    async def story(shelf: ListedVault) -> None:
-        shelf.refuses = True
+@virtual_time
+async def test_refused_list_is_not_requested_for_an_hour() -> None:
+    async with listed_vault() as vault:
+        vault.is_refused = True
         for count in (2, 2, *range(2, 30)):
-            await shelf.refresh(count)
-        assert 1 == len(shelf.asked)
+            await vault.refresh(count)
+        assert 1 == len(vault.list_limits)
         for _ in range(2):
-            await shelf.refresh(29)
-        assert 2 == len(shelf.asked)
-        assert 2.0 == shelf.lists("refused")
-
-    play(story)
+            await vault.refresh(29)
+        assert 2 == len(vault.list_limits)
+        assert 2.0 == vault.lists("refused")
 
 
-def test_a_list_that_fails_is_left_alone_for_five_minutes_and_the_objects_are_read() -> None:
-    """It was to spare calls; no refresh fails of it, and nobody hammers it."""
-
-    async def story(shelf: ListedVault) -> None:
-        await shelf.refresh(5)
-        shelf.error = VaultError("failed to list: it sends more than 1048576 bytes")
+@virtual_time
+async def test_failed_list_is_not_requested_for_five_minutes_and_objects_are_read() -> None:
+    async with listed_vault() as vault:
+        await vault.refresh(5)
+        vault.error = VaultError("failed to list: the response is too large")
         for reads in (10, 15, 20):
-            await shelf.refresh(5)
-            assert (1, reads) == (len(shelf.asked), shelf.reads)
-        shelf.error = None
-        await shelf.refresh(5)
-        assert (2, 20) == (len(shelf.asked), shelf.reads)
-        assert (1.0, 1.0) == (shelf.lists("failed"), shelf.lists("read"))
-
-    play(story)
+            await vault.refresh(5)
+            assert (1, reads) == (len(vault.list_limits), vault.reads)
+        vault.error = None
+        await vault.refresh(5)
+        assert (2, 20) == (len(vault.list_limits), vault.reads)
+        assert (1.0, 1.0) == (vault.lists("failed"), vault.lists("read"))
 
 
-@pytest.mark.parametrize("kind", [IdentityError, VaultThrottledError, VaultUnavailableError])
-def test_what_the_objects_would_meet_too_is_told_at_once(kind: type[KeyferryError]) -> None:
-    """A vault that throttles is not asked for each object instead; the list is tried again."""
-
-    async def story(shelf: ListedVault) -> None:
-        await shelf.refresh(5)
-        shelf.error = kind("not now")
+@pytest.mark.parametrize("error", [IdentityError, VaultThrottledError, VaultUnavailableError])
+@virtual_time
+async def test_error_that_reads_would_meet_too_fails_the_refresh(
+    error: type[KeyferryError],
+) -> None:
+    """A vault that throttles gets no request for each object; the list is requested again."""
+    async with listed_vault() as vault:
+        await vault.refresh(5)
+        vault.error = error("unavailable")
         await asyncio.sleep(121.0)
-        for tries in (1, 2):
+        for attempts in (1, 2):
             await asyncio.sleep(10.0)
-            with pytest.raises(kind):
-                await shelf.fetch("0")
-            assert (tries, 5) == (len(shelf.asked), shelf.reads)
-        assert 2.0 == shelf.lists("failed")
-
-    play(story)
+            with pytest.raises(error):
+                await vault.fetch("0")
+            assert (attempts, 5) == (len(vault.list_limits), vault.reads)
+        assert 2.0 == vault.lists("failed")
 
 
-def test_what_is_learnt_is_bounded() -> None:
-    """Classes can name any number of vaults; the longest unused go first."""
-
-    async def story(shelf: ListedVault) -> None:
-        shelf.refuses = True
-        await shelf.refresh(2)
-        await shelf.refresh(2)
-        assert 1 == len(shelf.asked)
+@virtual_time
+async def test_number_of_remembered_limits_is_bounded() -> None:
+    """SecretProviderClasses can name any number of vaults; the oldest limits are evicted."""
+    async with listed_vault() as vault:
+        vault.is_refused = True
+        await vault.refresh(2)
+        await vault.refresh(2)
+        assert 1 == len(vault.list_limits)
         for number in range(1000):
-            shelf.revalidator._remember_limit(
-                key(str(number)), "too_long", 1.0, shelf.fetcher.now() + 3600
+            vault.revalidator._remember_limit(
+                key(str(number)), "too_long", 1.0, vault.fetcher.now() + 3600
             )
-        await shelf.refresh(2)
-        assert 2 == len(shelf.asked)
-
-    play(story)
+        await vault.refresh(2)
+        assert 2 == len(vault.list_limits)

@@ -34,5 +34,5 @@ WORDS = {4: "four", 5: "five"}
     ],
 )
 def test_page_states_the_default(sentence: str) -> None:
-    """Whoever tunes must be able to trust it."""
+    """Readers tune their settings by this page."""
     assert sentence in " ".join(PAGE.read_text().split())
