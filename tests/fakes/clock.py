@@ -90,11 +90,7 @@ class AutojumpClock:
 
     def wall(self) -> datetime:
         """The same on the wall."""
-        return datetime.fromtimestamp(self.epoch(), UTC)
-
-    def epoch(self) -> float:
-        """The same as seconds since the epoch."""
-        return WALL_START + self.elapsed
+        return datetime.fromtimestamp(WALL_START + self.elapsed, UTC)
 
     def random(self) -> float:
         """What the dice show."""

@@ -13,7 +13,6 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +21,7 @@ import grpc
 import yaml
 from google.protobuf.message import Message
 
+from keyferry.aio.clock import SystemClock
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import Engine, EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
@@ -35,7 +35,6 @@ from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import Provider
 from keyferry.providers.registry import PROVIDERS
 from keyferry.resilience.fetcher import Fetcher
-from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import configure_logs
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import ManualClock
@@ -211,6 +210,16 @@ def csi_services(engine: Engine) -> CsiServices:
     )
 
 
+class _ExpiryClock(SystemClock):
+    """Shows real dates, as emulated objects have them, and the monotonic time of the test."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+
 @asynccontextmanager
 async def running_driver(
     home: Path,
@@ -234,7 +243,7 @@ async def running_driver(
     configure_logs(as_json=False, verbosity=2, stream=log)
     metrics, clock = Metrics(), clock or ManualClock()
     manifests = home / "manifests"
-    store = store or ManifestsStore(manifests, manifests, clock=lambda: datetime.now(UTC))
+    store = store or ManifestsStore(manifests, manifests, clock=SystemClock())
     plugins = Providers(
         built_in=built_in or {},
         rows=PROVIDERS,
@@ -253,9 +262,7 @@ async def running_driver(
                     mounter=mounter or (TmpfsMounter() if can_mount() else DirectoryMounter()),
                     providers=plugins,
                     metrics=metrics,
-                    expiry_monitor=ExpiryMonitor(
-                        store, metrics, reminders=Deduplicator(clock=clock.monotonic)
-                    ),
+                    expiry_monitor=ExpiryMonitor(store, metrics, clock=_ExpiryClock(clock)),
                     node=node,
                     backoff=lambda _: 1.0,
                     rotation_interval=rotation_interval,

@@ -14,10 +14,10 @@ from base64 import b64decode
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from keyferry.aio.clock import SystemClock
 from keyferry.driver.volumes.mounter import DirectoryMounter, Mounter
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.proto import csi_pb2 as csi
@@ -185,7 +185,7 @@ async def running_node(
     """A driver whose volumes are folders below `home`, or `mounter` there, in step with the API."""
     provider = provider or ScriptedProvider()
     async with open_kube_store(
-        api.kubeconfig, node=name, clock=lambda: datetime.now(UTC), backoff=lambda _: 0.05
+        api.kubeconfig, node=name, clock=SystemClock(), backoff=lambda _: 0.05
     ) as store:
         await store.wait_synced()
         async with running_driver(

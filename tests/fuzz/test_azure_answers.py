@@ -168,7 +168,7 @@ class Fuzzer:
         self.vault = vault
         self._loop = loop
         self._clock = AutojumpClock()
-        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), clock=self._clock.epoch)
+        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), clock=self._clock)
 
     def run(self, work: Coroutine[object, object, str]) -> str:
         """What `work` returns."""

@@ -121,7 +121,7 @@ async def node_of(
         )
         economy = node.economy = Fetcher(limits, NodeClock(node))
         https = HttpsClient(HttpsSettings(dev=vault.redirect))
-        node.provider = AzureProvider(https, economy, clock=node.wall)
+        node.provider = AzureProvider(https, economy, clock=NodeClock(node))
         try:
             await node.mount(Purpose.FIRST)
             yield node

@@ -71,7 +71,7 @@ async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Pa
         provider = AzureProvider(
             HttpsClient(HttpsSettings(dev=vault.redirect)),
             uncached_fetcher(clock),
-            clock=clock.epoch,
+            clock=clock,
         )
         entry = json.dumps({"objectName": "db", "objectType": "secret"})
         calls = [call(identity).attributes for identity in IDENTITIES]

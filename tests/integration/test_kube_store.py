@@ -6,11 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from keyferry.aio.clock import SystemClock
 from keyferry.errors import StoreError
 from keyferry.kubernetes.api.client import MAX_CONCURRENT_WRITES
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
@@ -31,7 +31,7 @@ async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
 async def store(api: KubeApiServer) -> AsyncIterator[KubeStore]:
     """A store that never waits long, in step with the server."""
     async with open_kube_store(
-        api.kubeconfig, node="n", clock=lambda: datetime.now(UTC), backoff=lambda _: 0.01
+        api.kubeconfig, node="n", clock=SystemClock(), backoff=lambda _: 0.01
     ) as opened:
         await opened.wait_synced()
         yield opened

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import yaml
 
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.files.store import ManifestsStore
+from tests.fakes.clock import ManualClock
 from tests.fakes.kube_api import KubeApiServer, running_api
 from tests.fakes.store_api_suite import ApiStoreContract, ApiStorePeer
 from tests.fakes.store_suite import StoreContract, StorePeer
@@ -24,16 +24,12 @@ PLURALS = {
 }
 
 
-def noon() -> datetime:
-    return datetime(2030, 1, 1, 12, tzinfo=UTC)
-
-
 class Folder:
     """The store over a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.store = ManifestsStore(folder, folder, clock=noon)
+        self.store = ManifestsStore(folder, folder, clock=ManualClock())
 
     async def put(self, manifest: Mapping[str, Any]) -> None:
         name, namespace = manifest["metadata"]["name"], manifest["metadata"]["namespace"]
@@ -90,6 +86,6 @@ class TestKubeStore(ApiStoreContract):
     async def peer(self, tmp_path: Path) -> AsyncIterator[ApiStorePeer]:
         async with (
             running_api(tmp_path) as api,
-            open_kube_store(api.kubeconfig, node="node-1", clock=noon) as store,
+            open_kube_store(api.kubeconfig, node="node-1", clock=ManualClock()) as store,
         ):
             yield Cluster(api, store)

@@ -1,4 +1,4 @@
-"""The time, as whoever waits or ages something is given it; tests give one that they move."""
+"""The clock: injected wherever code reads or waits for time, so that tests control it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time and lets it pass."""
+    """Reads the time, and waits."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back."""
+        """Return the seconds since an arbitrary start; never decreases."""
 
     def wall(self) -> datetime:
-        """What a clock on the wall shows, with a time zone."""
+        """Return the current date and time, with a time zone."""
 
     async def sleep(self, seconds: float) -> None:
-        """Returns when so many seconds have passed."""
+        """Wait for `seconds`."""
 
 
 class SystemClock:
-    """Implements `Clock` with that of the machine."""
+    """Implements `Clock` with the clocks of the machine."""
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back."""
+        """Return the seconds since an arbitrary start; never decreases."""
         return time.monotonic()
 
     def wall(self) -> datetime:
-        """What a clock on the wall shows, with a time zone."""
+        """Return the current date and time in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Returns when so many seconds have passed."""
+        """Wait for `seconds`."""
         await asyncio.sleep(seconds)

@@ -52,7 +52,7 @@ async def local_engine(
     if dev_vault:
         click.echo("DEVELOPMENT ONLY: all requests go to the development vault, not to the cloud")
     clock = SystemClock()
-    store = ManifestsStore(spc_file, secrets_dir, clock=clock.wall)
+    store = ManifestsStore(spc_file, secrets_dir, clock=clock)
     metrics = Metrics()
     # An unmount runs no provider and connects to nothing.
     proxies = Proxies.from_environment(os.environ) if built_in else Proxies()
@@ -72,7 +72,7 @@ async def local_engine(
                 mounter=choose_mounter(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER),
                 providers=providers,
                 metrics=metrics,
-                expiry_monitor=ExpiryMonitor(store, metrics),
+                expiry_monitor=ExpiryMonitor(store, metrics, clock=clock),
                 node="",
                 rotation_interval=0,
                 clock=clock,

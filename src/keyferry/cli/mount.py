@@ -181,10 +181,10 @@ async def _mount(options: _MountOptions, *, interval: float | None) -> None:
         request = _publish_request(options.target, namespace, name, secrets, tokens)
         start = time.perf_counter()
         published = await publisher.publish(request)
-        reminders = Deduplicator()
-        _print_result(options, published, reminders, seconds=time.perf_counter() - start)
+        deduplicator = Deduplicator()
+        _print_result(options, published, deduplicator, seconds=time.perf_counter() - start)
         if interval is not None:
-            await _watch(publisher, request, interval, stop, reminders)
+            await _watch(publisher, request, interval, stop, deduplicator)
     if published.secret_problems and interval is None:
         raise click.exceptions.Exit(1)
 
@@ -194,7 +194,7 @@ async def _watch(
     request: PublishRequest,
     interval: float,
     stop: asyncio.Event,
-    reminders: Deduplicator,
+    deduplicator: Deduplicator,
 ) -> None:
     click.echo(f"refreshing every {interval:g} s; press Ctrl-C to stop (the files remain)")
     while not await _stopped_within(stop, interval):
@@ -213,7 +213,7 @@ async def _watch(
         for verb in ("added", "changed", "removed"):
             for path in getattr(published.file_changes, verb):
                 click.echo(f"{now} {verb} {path}")
-        _print_problems(published, reminders)
+        _print_problems(published, deduplicator)
 
 
 async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:
@@ -282,7 +282,7 @@ def _publish_request(
 
 
 def _print_result(
-    options: _MountOptions, published: PublishResult, reminders: Deduplicator, *, seconds: float
+    options: _MountOptions, published: PublishResult, deduplicator: Deduplicator, *, seconds: float
 ) -> None:
     where = "tmpfs" if can_mount() else "a private folder on disk; a tmpfs requires root"
     if published.masked_error:
@@ -298,12 +298,12 @@ def _print_result(
     if options.secrets_dir:
         for manifest in sorted((options.secrets_dir / "secrets").rglob("*.yaml")):
             click.echo(f"  Secret {manifest.stem}  {manifest}")
-    _print_problems(published, reminders)
+    _print_problems(published, deduplicator)
 
 
-def _print_problems(published: PublishResult, reminders: Deduplicator) -> None:
+def _print_problems(published: PublishResult, deduplicator: Deduplicator) -> None:
     warnings = near_expiry_warnings(published.expiries, time.time())
-    if warnings and reminders.should_notify(warnings):
+    if warnings and deduplicator.should_notify(warnings, time.monotonic()):
         for sentence in warnings:
             click.echo(f"warning: {sentence}", err=True)
     for problem in published.secret_problems:

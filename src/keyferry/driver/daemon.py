@@ -116,7 +116,7 @@ def _engine_dependencies(
         mounter=choose_mounter(settings.volume_kind),
         providers=providers,
         metrics=metrics,
-        expiry_monitor=ExpiryMonitor(store, metrics),
+        expiry_monitor=ExpiryMonitor(store, metrics, clock=clock),
         clock=clock,
         node=settings.node_id,
         rotation_interval=settings.rotation_interval,
@@ -262,14 +262,12 @@ def choose_mounter(kind: VolumeKind) -> Mounter:
 async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[ObjectStore]:
     """The folder of manifests if one is named, else the Kubernetes API."""
     if settings.manifests is not None:
-        yield ManifestsStore(settings.manifests, settings.manifests, clock=clock.wall)
+        yield ManifestsStore(settings.manifests, settings.manifests, clock=clock)
         return
     # Its library takes 20 MiB, which who has no cluster does without.
     from keyferry.kubernetes.api.store import open_kube_store
 
-    async with open_kube_store(
-        settings.kubeconfig, node=settings.node_id, clock=clock.wall
-    ) as store:
+    async with open_kube_store(settings.kubeconfig, node=settings.node_id, clock=clock) as store:
         yield store
 
 

@@ -7,7 +7,6 @@ vault in `keyferry.resilience`.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import aiohttp
 import msgspec
 
+from keyferry.aio.clock import SystemClock
 from keyferry.errors import PlatformError, Stage, VaultError
 from keyferry.net.connection_errors import connection_problem, safe_cause
 from keyferry.net.connector import new_connector
@@ -28,10 +28,12 @@ from keyferry.net.proxies import Proxies
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from yarl import URL
+
+    from keyferry.aio.clock import Clock
 
 
 class _ConnectionFile(msgspec.Struct):
@@ -137,12 +139,12 @@ class HttpsClient:
 
     Args:
         settings: how connections are made.
-        clock: seconds since the epoch.
+        clock: reads the time, for `Retry-After`.
     """
 
-    def __init__(self, settings: HttpsSettings, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: HttpsSettings, *, clock: Clock | None = None) -> None:
         self.settings = settings
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._connector: aiohttp.TCPConnector | None = None
 
@@ -225,7 +227,7 @@ class HttpsClient:
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """The pause in seconds that the headers of an answer ask for, if they do."""
-        return retry_after_seconds(headers, now=self._clock())
+        return retry_after_seconds(headers, now=self._clock.wall().timestamp())
 
 
 async def _read_limited(response: aiohttp.ClientResponse, *, host: str, action: str) -> bytes:

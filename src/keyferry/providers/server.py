@@ -8,11 +8,11 @@ Source: docs/reference/upstream-azure-provider.md#grpc-services
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Self
 
 import grpc
 
+from keyferry.aio.clock import SystemClock
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import decode_call, encode_result
@@ -21,6 +21,7 @@ from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from keyferry.aio.clock import Clock
     from keyferry.providers.api import MountResult, Provider
 
 _log = get_logger("provider")
@@ -33,9 +34,11 @@ _CHANNEL_OPTIONS = [
 ]
 
 
-def add_provider(server: grpc.aio.Server, provider: Provider) -> None:
+def add_provider(
+    server: grpc.aio.Server, provider: Provider, *, clock: Clock | None = None
+) -> None:
     """Register `provider` as v1alpha1.CSIDriverProvider, and its health service, on `server`."""
-    servicer = _ProviderServicer(provider)
+    servicer = _ProviderServicer(provider, clock or SystemClock())
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
@@ -97,8 +100,9 @@ async def _check_health(_: bytes, context: Context) -> bytes:
 
 
 class _ProviderServicer:
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, clock: Clock) -> None:
         self._provider = provider
+        self._clock = clock
         self._deduplicator = Deduplicator()
 
     async def mount(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
@@ -111,10 +115,10 @@ class _ProviderServicer:
 
     def _log_expiries(self, result: MountResult) -> None:
         """Log expiry warnings, which the protocol cannot carry."""
-        now = time.time()
+        now = self._clock.wall().timestamp()
         for expiry in result.expiries:
             if expiry.state(now) is not ExpiryState.FAR and self._deduplicator.should_notify(
-                expiry
+                expiry, self._clock.monotonic()
             ):
                 _log.warning(expiry.warning(now))
 

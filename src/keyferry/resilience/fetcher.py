@@ -270,7 +270,7 @@ class Fetcher:
         self._freshness = FreshnessPolicy(
             cache_ttl=self._settings.cache_ttl, refresh_interval=self._settings.refresh_interval
         )
-        self._outage_warnings = Deduplicator(_OUTAGE_WARNING_SECONDS, clock=self._clock.monotonic)
+        self._outage_warnings = Deduplicator(_OUTAGE_WARNING_SECONDS)
         self.metrics.watch(self)
 
     async def fetch(
@@ -430,8 +430,9 @@ class Fetcher:
         """Return the outdated value that a pod may start with, or None."""
         if purpose is not Purpose.FIRST or not is_outage(error):
             return None
-        entry = self._cache.revalidatable(key, now=self._clock.monotonic())
-        if entry is not None and self._outage_warnings.should_notify(key.vault):
+        now = self._clock.monotonic()
+        entry = self._cache.revalidatable(key, now=now)
+        if entry is not None and self._outage_warnings.should_notify(key.vault, now):
             _log.warning(
                 "a pod gets stale content, because the vault is unavailable",
                 vault=key.vault,

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from keyferry.aio.clock import SystemClock
 from keyferry.kubernetes.api.store import KubeStore, open_kube_store
 from keyferry.kubernetes.cluster import ClusterEvent, SecretChanged
 from keyferry.kubernetes.objects import OwnerReference
@@ -78,9 +78,7 @@ class Cluster:
 @pytest_asyncio.fixture(loop_scope="module")
 async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
     """A store of its own for each test, and namespaces as empty as at first."""
-    async with open_kube_store(
-        server.kubeconfig, node="node-1", clock=lambda: datetime.now(UTC)
-    ) as store:
+    async with open_kube_store(server.kubeconfig, node="node-1", clock=SystemClock()) as store:
         await store.wait_synced()
         yield Cluster(server, store)
     kinds = "secretproviderclasses,secretproviderclasspodstatuses,secrets,events"

@@ -40,7 +40,7 @@ async def provider_for(
     settings: HttpsSettings, clock: AutojumpClock
 ) -> AsyncIterator[AzureProvider]:
     """A provider that is closed at the end."""
-    made = AzureProvider(HttpsClient(settings, clock=clock.epoch), uncached_fetcher(clock))
+    made = AzureProvider(HttpsClient(settings, clock=clock), uncached_fetcher(clock))
     try:
         yield made
     finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 
 import pytest
 
+from keyferry.aio.clock import SystemClock
 from keyferry.errors import IdentityError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.azure.auth.identity import VmManagedIdentity
@@ -20,21 +21,23 @@ from tests.fakes.resilience import uncached_fetcher
 from tests.integration.azure_identities.calls import MI
 
 
-class Ahead:
-    """A clock that a test puts ahead.
+class FastClock(SystemClock):
+    """A clock that a test sets ahead.
 
     Attributes:
-        seconds: so much.
+        seconds: how far.
     """
 
     seconds = 0.0
 
-    def __call__(self) -> float:
-        return time.time() + self.seconds
+    def wall(self) -> datetime:
+        return super().wall() + timedelta(seconds=self.seconds)
 
 
 @asynccontextmanager
-async def renewals(vault: DevVault, clock: Ahead) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+async def renewals(
+    vault: DevVault, clock: FastClock
+) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Gets a token, and waits until nobody asks for another one any more."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
     credentials = TokenCache(client, uncached_fetcher(), clock=clock)
@@ -65,7 +68,7 @@ async def test_a_token_is_renewed_before_it_expires(
     Nobody waits for that: who comes first still gets the old token, the next one the new.
     """
     vault.tune(token_lifetime_seconds=lifetime)
-    clock = Ahead()
+    clock = FastClock()
     async with renewals(vault, clock) as token:
         first = await token()
         clock.seconds = kept_until
@@ -79,7 +82,7 @@ async def test_a_token_is_renewed_before_it_expires(
 
 async def test_a_failed_renewal_leaves_the_token_in_use_until_it_ends(vault: DevVault) -> None:
     """And is tried again, but not by every mount; in its last minute a token is not used."""
-    clock = Ahead()
+    clock = FastClock()
     async with renewals(vault, clock) as token:
         first = await token()
         vault.add_fault("/metadata", RespondStatus(403), times=None)

@@ -120,7 +120,7 @@ async def client(
 ) -> AsyncIterator[Client]:
     """A client that pauses in no time."""
     still = clock or AutojumpClock()
-    https = HttpsClient(settings or HttpsSettings(), clock=still.epoch)
+    https = HttpsClient(settings or HttpsSettings(), clock=still)
     try:
         yield Client(https, uncached_fetcher(still))
     finally:

@@ -1,27 +1,28 @@
-"""keyferry.telemetry.deduplicator: nothing is told twice within its time."""
+"""The deduplicator: each key at most once per interval."""
 
 from __future__ import annotations
 
-from keyferry.telemetry.deduplicator import Deduplicator
-from tests.fakes.clock import ManualClock
+from keyferry.telemetry.deduplicator import UNTIL_FORGOTTEN, Deduplicator
 
 
-def test_what_was_told_is_due_again_after_its_time() -> None:
-    """Each thing has a time of its own."""
-    clock = ManualClock()
-    reminders = Deduplicator(interval=60.0, clock=clock.monotonic)
-    assert [True, False] == [reminders.should_notify("a"), reminders.should_notify("a")]
-    clock.now = 59.0
-    assert [False, True] == [reminders.should_notify("a"), reminders.should_notify("b")]
-    clock.now = 60.0
-    assert [True, False] == [reminders.should_notify("a"), reminders.should_notify("b")]
+def test_each_key_is_due_again_after_the_interval() -> None:
+    deduplicator = Deduplicator(interval=60.0)
+    assert [True, False] == [deduplicator.should_notify("a", 0.0) for _ in range(2)]
+    assert [False, True] == [deduplicator.should_notify(key, 59.0) for key in "ab"]
+    assert [True, False] == [deduplicator.should_notify(key, 60.0) for key in "ab"]
 
 
-def test_what_is_over_is_forgotten() -> None:
-    """However much was told, memory does not grow."""
-    clock = ManualClock()
-    reminders = Deduplicator(interval=1.0, clock=clock.monotonic)
-    for number in range(1000):
-        clock.now = float(number)
-        assert reminders.should_notify(number)
-    assert 1 == len(reminders._notified_at)
+def test_expired_keys_use_no_memory() -> None:
+    deduplicator = Deduplicator(interval=1.0)
+    assert all(deduplicator.should_notify(number, float(number)) for number in range(1000))
+    assert 1 == len(deduplicator._notified_at)
+
+
+def test_a_forgotten_key_is_due_at_once() -> None:
+    deduplicator = Deduplicator(UNTIL_FORGOTTEN)
+    assert [True, True] == [deduplicator.should_notify(key, 0.0) for key in "ab"]
+    assert not deduplicator.should_notify("a", 1e9)
+    deduplicator.forget("a")
+    assert [True, False] == [deduplicator.should_notify(key, 1e9) for key in "ab"]
+    deduplicator.forget_all()
+    assert [True, True] == [deduplicator.should_notify(key, 1e9) for key in "ab"]

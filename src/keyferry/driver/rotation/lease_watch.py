@@ -51,7 +51,7 @@ class LeaseExpiryWatcher:
         self._rotator = rotator
         self._expiry_monitor = expiry_monitor
         self._clock = clock
-        self._requested = Deduplicator(RETRY_SECONDS, clock=clock.monotonic)
+        self._requested = Deduplicator(RETRY_SECONDS)
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
@@ -73,5 +73,5 @@ class LeaseExpiryWatcher:
                 continue
             if self._rotator is None:
                 await self._expiry_monitor.report_expiring_leases(volume, provider, tuple(expiries))
-            elif self._requested.should_notify(target):
+            elif self._requested.should_notify(target, self._clock.monotonic()):
                 self._rotator.refresh_now(target)

@@ -6,7 +6,6 @@ with a delivery, and repeated at most hourly.
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,7 @@ from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from keyferry.aio.clock import Clock
     from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.driver.volumes.volume_table import Volume
     from keyferry.kubernetes import ObjectStore, SecretProviderClass
@@ -34,8 +32,7 @@ class ExpiryMonitor:
     Args:
         store: where Kubernetes events are recorded.
         metrics: exposes the number of objects that are about to expire.
-        now: Unix time in seconds.
-        reminders: limits how often an event is repeated.
+        clock: reads the time.
     """
 
     def __init__(
@@ -43,13 +40,12 @@ class ExpiryMonitor:
         store: ObjectStore,
         metrics: Metrics,
         *,
-        now: Callable[[], float] = time.time,
-        reminders: Deduplicator | None = None,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._metrics = metrics
-        self._now = now
-        self._reminders = reminders or Deduplicator()
+        self._clock = clock
+        self._deduplicator = Deduplicator()
         self._expiries: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
         """By target path: the provider, and the expiries of its last delivery."""
         self._expiring_leases: dict[str, tuple[str, tuple[Expiry, ...]]] = {}
@@ -81,9 +77,9 @@ class ExpiryMonitor:
         """
         self._expiring_leases[volume.target_path] = (provider, expiries)
         self._register_gauges(provider)
-        now = self._now()
+        now = self._clock.wall().timestamp()
         warnings = tuple(expiry.warning(now) for expiry in expiries)
-        if self._reminders.should_notify((volume.target_path, warnings)):
+        if self._is_due(volume, warnings):
             event = lease_expiring(volume.pod, volume.class_name, warnings)
             _log.warning(
                 "leases expire and rotation is off",
@@ -102,8 +98,8 @@ class ExpiryMonitor:
             return
         self._expiries[volume.target_path] = (spc.provider, expiries)
         self._register_gauges(spc.provider)
-        warnings = near_expiry_warnings(expiries, self._now())
-        if warnings and self._reminders.should_notify((volume.target_path, warnings)):
+        warnings = near_expiry_warnings(expiries, self._clock.wall().timestamp())
+        if warnings and self._is_due(volume, warnings):
             await self._store.record_event(near_expiry(volume.pod, spc, warnings))
 
     def _remove(self, target_path: str) -> None:
@@ -117,10 +113,14 @@ class ExpiryMonitor:
             )
 
     def _count(self, provider: str, state: ExpiryState) -> int:
-        now = self._now()
+        now = self._clock.wall().timestamp()
         return sum(
             expiry.state(now) is state
             for of_provider, expiries in [*self._expiries.values(), *self._expiring_leases.values()]
             if of_provider == provider
             for expiry in expiries
         )
+
+    def _is_due(self, volume: Volume, warnings: tuple[str, ...]) -> bool:
+        key = (volume.target_path, warnings)
+        return self._deduplicator.should_notify(key, self._clock.monotonic())

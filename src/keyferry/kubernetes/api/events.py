@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from keyferry.aio.clock import Clock
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.object_codec import Manifest
     from keyferry.kubernetes.objects import Event
@@ -43,7 +44,7 @@ class EventRecorder:
         self,
         api: KubeApi,
         *,
-        clock: Callable[[], datetime],
+        clock: Clock,
         backoff: Callable[[int], float] = api_backoff,
     ) -> None:
         self._api = api
@@ -99,14 +100,14 @@ class EventRecorder:
             with contextlib.suppress(ApiNotFoundError):  # they last an hour
                 await self._increment_count(event, name, earlier)
                 return
-        now = self._clock()
+        now = self._clock.wall()
         name = _event_name(event, now)
         manifest = event_manifest(event, name, now=now, previous=None)
         await self._api.create(EventResource, event.involved_object.namespace, manifest)
         self._written[event] = (name, manifest)
 
     async def _increment_count(self, event: Event, name: str, previous: Manifest) -> None:
-        manifest = event_manifest(event, name, now=self._clock(), previous=previous)
+        manifest = event_manifest(event, name, now=self._clock.wall(), previous=previous)
         patch = {field: manifest[field] for field in ("count", "lastTimestamp")}
         await self._api.strategic_merge(EventResource, event.involved_object.namespace, name, patch)
         self._written[event] = (name, manifest)

@@ -49,9 +49,9 @@ from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from datetime import datetime
     from pathlib import Path
 
+    from keyferry.aio.clock import Clock
     from keyferry.kubernetes.api.client import KubeApi
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.object_codec import Manifest
@@ -76,7 +76,7 @@ async def open_kube_store(
     kubeconfig: Path | None,
     *,
     node: str,
-    clock: Callable[[], datetime],
+    clock: Clock,
     backoff: Callable[[int], float] = api_backoff,
 ) -> AsyncIterator[KubeStore]:
     """The store over the API of this cluster; its mirrors run while the block does.

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from keyferry.aio.clock import Clock
     from keyferry.kubernetes.live_secret import LiveSecret
     from keyferry.kubernetes.objects import (
         DesiredSecret,
@@ -72,7 +73,7 @@ class ManifestsStore:
         classes: Path,
         output: Path | None,
         *,
-        clock: Callable[[], datetime],
+        clock: Clock,
         default_namespace: str = "default",
     ) -> None:
         self._classes = ClassFiles(classes, default_namespace=default_namespace)
@@ -142,7 +143,7 @@ class ManifestsStore:
         """Record it, or count it once more; one that cannot be written is lost."""
         if self._directory is not None:
             with contextlib.suppress(KeyferryError):
-                await self._write(_write_event, self._directory, event, self._clock())
+                await self._write(_write_event, self._directory, event, self._clock.wall())
 
     @property
     def pending_events(self) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
 from keyferry import __version__
+from keyferry.aio.clock import SystemClock
 from keyferry.errors import KeyferryError, prefixed
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
@@ -27,8 +27,7 @@ from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from keyferry.aio.clock import Clock
     from keyferry.providers.api import MountCall, Provider
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.settings import ProviderDependencies
@@ -54,7 +53,7 @@ class AzureProvider:
         https: its connections; closed with it.
         fetcher: spares the vaults.
         settings: what it was told.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -63,12 +62,12 @@ class AzureProvider:
         fetcher: Fetcher,
         settings: ProviderSettings | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
         self._https = https
         self._fetcher = fetcher
         self._settings = settings or ProviderSettings()
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._transport = KeyVaultTransport(https, fetcher.transport)
         self._token_cache = TokenCache(https, fetcher, self._settings)
         self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None

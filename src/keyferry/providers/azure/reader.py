@@ -15,8 +15,9 @@ from keyferry.providers.azure.versions import choose_versions
 from keyferry.resilience.cache_key import CacheKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
+    from keyferry.aio.clock import Clock
     from keyferry.providers.api import MountCall
     from keyferry.providers.azure.keyvault import KeyVault
     from keyferry.providers.azure.objects import ObjectRef
@@ -44,7 +45,7 @@ class CachedKeyVault:
         identity: as whom `vault` asks.
         call: for which mount, and why.
         revalidator: prove that nothing has changed; None: nobody asks for that.
-        clock: seconds since 1970.
+        clock: reads the time.
 
     Attributes:
         oldest_age: the age in seconds of the oldest content that was read, 0 if nothing came from
@@ -59,7 +60,7 @@ class CachedKeyVault:
         identity: IdentityKey,
         call: MountCall,
         revalidator: BulkRevalidator | None,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._vault = vault
         self._fetcher = fetcher
@@ -109,7 +110,7 @@ class CachedKeyVault:
         return fetched.value
 
     async def _read(self, ref: ObjectRef, context: CallContext) -> TimestampedContent:
-        asked = self._clock()
+        asked = self._clock.wall().timestamp()
         return TimestampedContent(await self._vault.read(ref, context), asked)
 
     async def _has_not_changed(

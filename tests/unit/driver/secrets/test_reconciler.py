@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
 from keyferry.telemetry.metrics import Metrics
-from tests.fakes.clock import START
+from tests.fakes.clock import START, ManualClock
 
 POD = PodRef("shop", "web-0", "uid-0")
 FILES = {"SECRET_1": "canary-1", "SECRET_2": "canary-2"}
@@ -39,9 +38,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store = ManifestsStore(
-            folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC), default_namespace="shop"
-        )
+        self.store = ManifestsStore(folder, folder, clock=ManualClock(), default_namespace="shop")
         self.volumes = VolumeTable()
         self.volumes.restored = True
         self.metrics = Metrics()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef, SecretProviderClass
 from keyferry.kubernetes.pod_status import pod_status
 from keyferry.providers.expiry import Expiry
-from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START, ManualClock
 
@@ -34,16 +32,19 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        self.clock.now = END - 31 * DAY
+        self.set_time(END - 31 * DAY)
         self.metrics = Metrics()
         self._folder = folder
-        store = ManifestsStore(folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC))
+        store = ManifestsStore(folder, folder, clock=ManualClock())
         self.monitor = ExpiryMonitor(
             store,
             self.metrics,
-            now=self.clock.monotonic,
-            reminders=Deduplicator(clock=self.clock.monotonic),
+            clock=self.clock,
         )
+
+    def set_time(self, epoch: float) -> None:
+        """Set the clock to `epoch` seconds since 1970."""
+        self.clock.now = epoch - START.timestamp()
 
     async def refresh(self, *expiries: Expiry, target: str = "/t") -> None:
         """Refresh the volume at `target`, whose objects then have these expiries."""
@@ -78,16 +79,16 @@ async def test_object_is_counted_as_near_expiry_between_refreshes(node: Node) ->
     """The gauge is computed when it is read."""
     await node.refresh(PASSWORD, WEB)
     assert [0, 0] == node.counts()
-    node.clock.now = END - 30 * DAY
+    node.set_time(END - 30 * DAY)
     assert [1, 0] == node.counts()
-    node.clock.now = END + 30 * DAY
+    node.set_time(END + 30 * DAY)
     assert [1, 1] == node.counts()
     assert {} == node.events()
 
 
 async def test_refresh_warns_of_objects_near_expiry_once_an_hour(node: Node) -> None:
     """In one event for the volume, with dates instead of the remaining time."""
-    node.clock.now = END - DAY
+    node.set_time(END - DAY)
     for _ in range(3):
         await node.refresh(PASSWORD, WEB)
     message = "of spc shop/web: secret db-password expires on 2030-01-01 00:00 UTC"
@@ -95,7 +96,7 @@ async def test_refresh_warns_of_objects_near_expiry_once_an_hour(node: Node) -> 
     node.clock.now += 3600
     await node.refresh(PASSWORD, WEB)
     assert {message: 2} == node.events()
-    node.clock.now = END + 40 * DAY
+    node.set_time(END + 40 * DAY)
     await node.refresh(PASSWORD, WEB)
     both = (
         "of spc shop/web: secret db-password expired on 2030-01-01 00:00 UTC; "
@@ -106,7 +107,7 @@ async def test_refresh_warns_of_objects_near_expiry_once_an_hour(node: Node) -> 
 
 async def test_each_volume_is_counted_until_it_is_removed(node: Node) -> None:
     """A refresh replaces the expiries of the delivery before it."""
-    node.clock.now = END
+    node.set_time(END)
     await node.refresh(PASSWORD)
     await node.refresh(PASSWORD, target="/u")
     assert [0, 2] == node.counts()

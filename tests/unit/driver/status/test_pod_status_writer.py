@@ -32,7 +32,7 @@ class FaultyStore(ManifestsStore):
     error: StoreError | None = None
 
     def __init__(self, folder: Path, clock: ManualClock) -> None:
-        super().__init__(folder, folder, clock=clock.wall)
+        super().__init__(folder, folder, clock=clock)
         self.unblocked = asyncio.Event()
         self.unblocked.set()
         self.attempts: list[PodStatus] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "secretproviderclasspodstatuses/shop/web-0-shop-web.yaml"
-        self.store = ManifestsStore(folder, folder, clock=lambda: datetime(2030, 1, 1, tzinfo=UTC))
+        self.store = ManifestsStore(folder, folder, clock=ManualClock())
         self.clock = ManualClock()
         self.writer = RefreshConditionWriter(self.store, clock=self.clock)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.kubernetes.files.store import ManifestsStore
-from tests.unit.kubernetes.files.folder import Clock
+from tests.unit.kubernetes.files.folder import SteppingClock
 
 
 @pytest.fixture
@@ -18,4 +18,4 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, out: Path) -> ManifestsStore:
     (tmp_path / "classes").mkdir()
-    return ManifestsStore(tmp_path / "classes", out, clock=Clock())
+    return ManifestsStore(tmp_path / "classes", out, clock=SteppingClock())

@@ -16,6 +16,7 @@ from keyferry.kubernetes.objects import (
     PodRef,
     PodStatus,
 )
+from tests.fakes.clock import ManualClock
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 POD = PodRef("shop", "web-0", "0b5c-uid")
@@ -40,15 +41,13 @@ SECRET = DesiredSecret(
 DEPLOYMENT = OwnerReference("apps/v1", "ReplicaSet", "web-5d8", "rs-uid")
 
 
-class Clock:
-    """Tells noon, and a minute later each time it is asked."""
+class SteppingClock(ManualClock):
+    """Shows noon when it is first read, and a minute later each time."""
 
-    def __init__(self) -> None:
-        self._now = NOON - timedelta(minutes=1)
-
-    def __call__(self) -> datetime:
-        self._now += timedelta(minutes=1)
-        return self._now
+    def wall(self) -> datetime:
+        shown = NOON + timedelta(seconds=self.now)
+        self.now += 60.0
+        return shown
 
 
 def read(path: Path) -> object:

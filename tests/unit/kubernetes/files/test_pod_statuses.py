@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keyferry.content import ObjectVersion
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import OwnerReference
-from tests.unit.kubernetes.files.folder import POD, STATUS, Clock, read
+from tests.unit.kubernetes.files.folder import POD, STATUS, SteppingClock, read
 from tests.unit.kubernetes.files.test_secrets import TEXTS
 
 
@@ -66,7 +66,7 @@ class TestPodStatuses:
         """Any text of a status survives."""
         status = replace(STATUS, node=node, target_path=target_path, objects=tuple(objects))
         out = tmp_path_factory.mktemp("out")
-        store = ManifestsStore(out, out, clock=Clock())
+        store = ManifestsStore(out, out, clock=SteppingClock())
 
         await store.apply_pod_status(status)
 

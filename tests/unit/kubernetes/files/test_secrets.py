@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from keyferry.errors import StoreError
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import DesiredSecret
-from tests.unit.kubernetes.files.folder import DEPLOYMENT, SECRET, Clock, everything, read
+from tests.unit.kubernetes.files.folder import DEPLOYMENT, SECRET, SteppingClock, everything, read
 
 
 class TestSecrets:
@@ -173,7 +173,7 @@ class TestSecrets:
         self, store: ManifestsStore, out: Path, tmp_path: Path
     ) -> None:
         """Two stores on one folder, as two processes would be, lose no owner of each other."""
-        stores = [store, ManifestsStore(tmp_path / "classes", out, clock=Clock())]
+        stores = [store, ManifestsStore(tmp_path / "classes", out, clock=SteppingClock())]
         owners = [replace(DEPLOYMENT, uid=f"uid-{n}") for n in range(30)]
 
         await asyncio.gather(
@@ -249,7 +249,7 @@ async def test_every_secret_round_trips(
 ) -> None:
     """What is written is what PyYAML reads, and what the store finds equal again."""
     out = tmp_path_factory.mktemp("out")
-    store = ManifestsStore(out, out, clock=Clock())
+    store = ManifestsStore(out, out, clock=SteppingClock())
     secret = DesiredSecret(namespace, name, secret_type, data, texts, texts, (DEPLOYMENT,))
 
     assert (await store.apply_secret(secret)).changed

@@ -15,7 +15,7 @@ from tests.unit.kubernetes.files.folder import (
     DEPLOYMENT,
     SECRET,
     STATUS,
-    Clock,
+    SteppingClock,
     event,
     everything,
     read,
@@ -110,7 +110,7 @@ class TestVolumeGone:
 class TestWithoutOutput:
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[ManifestsStore]:
-        yield ManifestsStore(tmp_path, None, clock=Clock())
+        yield ManifestsStore(tmp_path, None, clock=SteppingClock())
         assert [] == list(tmp_path.iterdir())
 
     async def test_writes_are_dropped(self, store: ManifestsStore) -> None:

@@ -25,8 +25,7 @@ from keyferry.providers.azure.auth.sni import cluster_id, token_proxy_server_nam
 from keyferry.providers.azure.auth.token_http import EndpointTls, TokenHttpClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from keyferry.aio.clock import Clock
     from keyferry.providers.azure.auth.identity import IdentityBinding, ServiceAccountToken
 
 API_SERVER = "kubernetes.default.svc.cluster.local"
@@ -137,7 +136,7 @@ class BindingSource:
         identity: the managed identity, and the service account that AKS has bound to it.
         tenant: of the managed identity.
         resource: what the tokens are for.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -147,7 +146,7 @@ class BindingSource:
         *,
         tenant: str,
         resource: str,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._proxy = proxy
         self._identity = identity
@@ -162,7 +161,7 @@ class BindingSource:
         assertion = (federated_token or self._identity.service_account_token).text
         form = assertion_form(self._identity.client_id, assertion, resource=self._resource)
         tls = await self._proxy.tls()
-        asked = self._clock()
+        asked = self._clock.wall().timestamp()
         answer = await self._proxy.http.post(self._url, form, seconds, tls=tls)
         return parse_token(answer, now=asked)
 

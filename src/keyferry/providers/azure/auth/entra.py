@@ -32,8 +32,7 @@ from keyferry.providers.azure.auth.identity import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from keyferry.aio.clock import Clock
     from keyferry.formats.certs.client_certificate import ClientCertificate
     from keyferry.providers.azure.auth.identity import ServiceAccountToken
     from keyferry.providers.azure.auth.token_http import TokenHttpClient
@@ -50,7 +49,7 @@ class EntraSource:
         tenant: of the identity.
         authority: the https URL of Entra in its cloud.
         resource: what the tokens are for.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class EntraSource:
         tenant: str,
         authority: str,
         resource: str,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._http = http
         self._identity = identity
@@ -76,7 +75,7 @@ class EntraSource:
     ) -> AccessToken:
         """Ask once; see `TokenSource`."""
         form = await self._build_form(federated_token)
-        asked = self._clock()
+        asked = self._clock.wall().timestamp()
         answer = await self._http.post(URL(self._url), form, seconds)
         return parse_token(answer, now=asked)
 
@@ -102,7 +101,7 @@ class EntraSource:
             identity.client_id,
             url=self._url,
             adfs=self._adfs,
-            now=self._clock(),
+            now=self._clock.wall().timestamp(),
             jwt_id=str(uuid4()),
         )
 

@@ -28,8 +28,7 @@ from keyferry.providers.azure.auth.access_token import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from keyferry.aio.clock import Clock
     from keyferry.providers.azure.auth.identity import (
         PodIdentity,
         ServiceAccountToken,
@@ -48,7 +47,7 @@ class ImdsSource:
         http: makes the requests.
         identity: which one; without an id the system-assigned one.
         resource: what the tokens are for.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class ImdsSource:
         identity: VmManagedIdentity,
         *,
         resource: str,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._http = http
         self._clock = clock
@@ -70,7 +69,7 @@ class ImdsSource:
     ) -> AccessToken:
         """Ask once; see `TokenSource`."""
         answer = await self._http.get(self._url, {"Metadata": "true"}, seconds)
-        return parse_token(answer, now=self._clock())
+        return parse_token(answer, now=self._clock.wall().timestamp())
 
 
 def _identity_query(identity: VmManagedIdentity) -> dict[str, str]:
@@ -89,7 +88,7 @@ class NmiSource:
         http: makes the requests.
         identity: the pod.
         resource: what the tokens are for.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class NmiSource:
         identity: PodIdentity,
         *,
         resource: str,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._http = http
         self._clock = clock
@@ -111,7 +110,7 @@ class NmiSource:
     ) -> AccessToken:
         """Ask once; see `TokenSource`."""
         answer = await self._http.get(self._url, self._headers, seconds)
-        return parse_nmi_token(answer, now=self._clock())
+        return parse_nmi_token(answer, now=self._clock.wall().timestamp())
 
 
 # --- Tokens from the agent of Azure Arc: the answer to its challenge is a file of this machine ----
@@ -142,11 +141,11 @@ class ArcSource:
         http: makes the requests.
         agent: where its files are.
         resource: what the tokens are for.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
-        self, http: TokenHttpClient, agent: ArcAgent, *, resource: str, clock: Callable[[], float]
+        self, http: TokenHttpClient, agent: ArcAgent, *, resource: str, clock: Clock
     ) -> None:
         self._http = http
         self._agent = agent
@@ -160,13 +159,13 @@ class ArcSource:
         headers = {"Metadata": "true"}
         challenge = await self._http.get(self._url, headers, seconds)
         if challenge.status != 401:
-            return parse_token(challenge, now=self._clock())
+            return parse_token(challenge, now=self._clock.wall().timestamp())
         key = await asyncio.to_thread(
             read_challenge_key, challenge_key_path(challenge), self._agent.key_directory
         )
         headers["Authorization"] = f"Basic {key}"
         answer = await self._http.get(self._url, headers, seconds)
-        return parse_token(answer, now=self._clock())
+        return parse_token(answer, now=self._clock.wall().timestamp())
 
 
 def challenge_key_path(challenge: TokenResponse) -> str:

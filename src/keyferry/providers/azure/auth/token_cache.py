@@ -8,12 +8,12 @@ that identity as a key is a digest under a random key of this process.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from secrets import token_bytes
 from typing import TYPE_CHECKING
 
+from keyferry.aio.clock import SystemClock
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.net.retryable import RetryableFailure
@@ -32,6 +32,7 @@ from keyferry.resilience.call_context import CallContext
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
+    from keyferry.aio.clock import Clock
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import AccessToken, TokenSource
     from keyferry.providers.azure.auth.identity import Identity
@@ -68,7 +69,7 @@ class CachedToken:
         https: reads the headers of refusals.
         fetcher: decides about further tries.
         source_factory: makes the source when it is first needed.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class CachedToken:
         https: HttpsClient,
         fetcher: Fetcher,
         source_factory: TokenSourceFactory,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._https = https
         self._fetcher = fetcher
@@ -95,7 +96,7 @@ class CachedToken:
 
     async def get_token(self, request: AccessTokenRequest) -> str:
         """The kept token; else join the request that is under way, or make one."""
-        now = self._clock()
+        now = self._clock.wall().timestamp()
         if self._token is not None and now < self._use_until:
             if now >= self._renew_at and self.is_idle:
                 self._renew_at = now + _RENEW_RETRY_SECONDS
@@ -140,7 +141,7 @@ class CachedToken:
             partial(self._try_once, ask, request, host),
             CallContext.new(host, mode=type(request.identity).__name__),
         )
-        left = max(kept.expires_at - self._clock(), 0.0)
+        left = max(kept.expires_at - self._clock.wall().timestamp(), 0.0)
         renew_at = kept.expires_at - min(_RENEW_BEFORE_SECONDS, left * _RENEW_BEFORE_SHARE)
         self._renew_at = renew_at if kept.renew_at is None else min(renew_at, kept.renew_at)
         self._use_until = kept.expires_at - min(_EXPIRY_MARGIN_SECONDS, left * _EXPIRY_MARGIN_SHARE)
@@ -189,7 +190,7 @@ class TokenCache:
         settings: the token proxy.
         endpoints: where tokens come from; None: where the settings say.
         max_entries: so many are kept.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
@@ -200,16 +201,16 @@ class TokenCache:
         *,
         endpoints: TokenEndpoints | None = None,
         max_entries: int = 512,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
         endpoints = endpoints or TokenEndpoints.from_settings(
             settings or ProviderSettings(), https.settings.dev
         )
         self._https = https
         self._fetcher = fetcher
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._identity_hasher = IdentityHasher(token_bytes(32))
-        self._source_factory = TokenSourceFactory(https, endpoints, clock)
+        self._source_factory = TokenSourceFactory(https, endpoints, self._clock)
         self._cached_tokens: BoundedDict[Hashable, CachedToken] = BoundedDict(
             max_entries, is_evictable=lambda credential: credential.is_idle
         )

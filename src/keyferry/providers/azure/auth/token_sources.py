@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
+from keyferry.aio.clock import SystemClock
 from keyferry.errors import IdentityError
 from keyferry.providers.azure.auth.aks_token_proxy import (
     BindingSource,
@@ -31,8 +31,7 @@ from keyferry.providers.azure.auth.machine import ArcAgent, ArcSource, ImdsSourc
 from keyferry.providers.azure.auth.token_http import TokenHttpClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from keyferry.aio.clock import Clock
     from keyferry.net.http_client import DevRedirect, HttpsClient
     from keyferry.providers.azure.auth.access_token import TokenSource
     from keyferry.providers.azure.clouds import AzureCloud
@@ -97,14 +96,14 @@ class TokenSourceFactory:
     Args:
         https: the connections.
         endpoints: where tokens come from.
-        clock: seconds since 1970.
+        clock: reads the time.
     """
 
     def __init__(
-        self, https: HttpsClient, endpoints: TokenEndpoints, clock: Callable[[], float] = time.time
+        self, https: HttpsClient, endpoints: TokenEndpoints, clock: Clock | None = None
     ) -> None:
         self._endpoints = endpoints
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._http = TokenHttpClient(https)
         self._proxy = TokenProxy(self._http, endpoints.proxy)
 
