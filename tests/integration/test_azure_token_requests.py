@@ -123,7 +123,7 @@ def workload(vault: DevVault) -> WorkloadIdentity:
 async def ours(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, RecordedRequest]:
     """The token that Keyferry gets, and the one request that it makes."""
     client = HttpsClient(HttpsSettings(dev=relay.redirect))
-    credentials = TokenCache(client, uncached_fetcher())
+    credentials = TokenCache(client, uncached_fetcher().transport)
     try:
         token = await credentials.token_provider(login).get_token()
     finally:
@@ -329,6 +329,6 @@ async def test_entra_is_asked_through_the_proxy() -> None:
     login = AccessTokenRequest(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0])
     async with proxy:
         with pytest.raises(ConnectionFailedError, match="the proxy refused to connect"):
-            await TokenCache(client, uncached_fetcher()).token_provider(login).get_token()
+            await TokenCache(client, uncached_fetcher().transport).token_provider(login).get_token()
     await client.close()
     assert asked == [b"CONNECT login.microsoftonline.com:443 HTTP/1.1\r\n"]

@@ -211,7 +211,7 @@ async def test_the_token_is_the_pods_for_a_quarter_of_an_hour(cluster: Cluster) 
     http = VaultHttp(https, TlsContexts(None))
     api = KubernetesApi(
         http,
-        uncached_fetcher(),
+        uncached_fetcher().transport,
         url=cluster.api.address.url,
         service_account_folder=str(cluster.account),
     )

@@ -84,7 +84,7 @@ async def test_mounts_that_share_a_refusal_are_told_each_for_itself(
 async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None:
     """The number of identities on a node is bounded."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = TokenCache(client, uncached_fetcher(), max_entries=2)
+    credentials = TokenCache(client, uncached_fetcher().transport, max_entries=2)
     app, machine = ServicePrincipal(APP, CLIENT_SECRET), VmManagedIdentity(MI)
     vault.add_app(STRANGER, secret=CLIENT_SECRET)
     stranger = ServicePrincipal(STRANGER, CLIENT_SECRET)

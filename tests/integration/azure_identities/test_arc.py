@@ -39,7 +39,7 @@ async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
     places = TokenEndpoints.from_settings(ProviderSettings(), vault.redirect)
     elsewhere = replace(places, arc=ArcAgent(program=None, key_directory=tmp_path / "other"))
-    credentials = TokenCache(client, uncached_fetcher(), endpoints=elsewhere)
+    credentials = TokenCache(client, uncached_fetcher().transport, endpoints=elsewhere)
     try:
         with pytest.raises(IdentityError, match="names a file outside of"):
             await credentials.token_provider(
@@ -59,7 +59,9 @@ async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
     places = TokenEndpoints.from_settings(ProviderSettings(), vault.redirect)
     arc = replace(places.arc, program=tmp_path / "himds")
-    credentials = TokenCache(client, uncached_fetcher(), endpoints=replace(places, arc=arc))
+    credentials = TokenCache(
+        client, uncached_fetcher().transport, endpoints=replace(places, arc=arc)
+    )
     try:
         login = AccessTokenRequest(VmManagedIdentity(""), DEFAULT_TENANT, CLOUDS[0])
         await credentials.token_provider(login).get_token()

@@ -26,7 +26,7 @@ from tests.integration.azure_identities.calls import APP, HSM, MI, VALUE
 async def reader(vault: DevVault, login: AccessTokenRequest, host: str) -> AsyncIterator[KeyVault]:
     """The vault at `host`, read as `login`."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = TokenCache(client, uncached_fetcher())
+    credentials = TokenCache(client, uncached_fetcher().transport)
     asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
         yield KeyVault(
@@ -65,7 +65,7 @@ async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault
 async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
     """The next mount spares the round trip."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = TokenCache(client, uncached_fetcher())
+    credentials = TokenCache(client, uncached_fetcher().transport)
     transport = KeyVaultTransport(client, uncached_fetcher().transport)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)

@@ -40,7 +40,7 @@ async def renewals(
 ) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Gets a token, and waits until nobody asks for another one any more."""
     client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    credentials = TokenCache(client, uncached_fetcher(), clock=clock)
+    credentials = TokenCache(client, uncached_fetcher().transport, clock=clock)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
 
     async def token() -> str:

@@ -69,7 +69,7 @@ class AzureProvider:
         self._settings = settings or ProviderSettings()
         self._clock = clock or SystemClock()
         self._transport = KeyVaultTransport(https, fetcher.transport)
-        self._token_cache = TokenCache(https, fetcher, self._settings)
+        self._token_cache = TokenCache(https, fetcher.transport, self._settings)
         self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None
 
     async def mount(self, call: MountCall) -> MountResult:

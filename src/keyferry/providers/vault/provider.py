@@ -92,7 +92,7 @@ class VaultProvider:
         self._fetcher = fetcher
         self._http = VaultHttp(https, TlsContexts(metrics))
         clock = clock or SystemClock()
-        vaults = VaultTransport(self._http, fetcher, clock)
+        vaults = VaultTransport(self._http, fetcher.transport, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
         store = LeaseStore(folder)
         self.leases = LeaseManager(
@@ -173,7 +173,7 @@ class VaultProvider:
             return None
         return KubernetesApi(
             self._http,
-            self._fetcher,
+            self._fetcher.transport,
             url=settings.kubernetes_url,
             service_account_folder=settings.service_account_folder,
         )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.auth.access_token import AccessToken, TokenSource
     from keyferry.providers.azure.auth.identity import Identity
     from keyferry.resilience.cache_key import IdentityKey
-    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.resilience.transport import RetryingTransport
 
 _RENEW_BEFORE_SECONDS = 300.0
 _RENEW_BEFORE_SHARE = 0.2
@@ -67,7 +67,7 @@ class CachedToken:
 
     Args:
         https: reads the headers of refusals.
-        fetcher: decides about further tries.
+        transport: limits and retries requests.
         source_factory: makes the source when it is first needed.
         clock: reads the time.
     """
@@ -75,12 +75,12 @@ class CachedToken:
     def __init__(
         self,
         https: HttpsClient,
-        fetcher: Fetcher,
+        transport: RetryingTransport,
         source_factory: TokenSourceFactory,
         clock: Clock,
     ) -> None:
         self._https = https
-        self._fetcher = fetcher
+        self._transport = transport
         self._source_factory = source_factory
         self._clock = clock
         self._source: TokenSource | None = None
@@ -137,7 +137,7 @@ class CachedToken:
         details = profile(request.identity)
         host = self._source_factory.endpoint_host(details.token_service, request.cloud)
         ask = partial(self._source.request_token, details.service_account_token)
-        kept = await self._fetcher.transport.send(
+        kept = await self._transport.send(
             partial(self._try_once, ask, request, host),
             CallContext.new(host, mode=type(request.identity).__name__),
         )
@@ -186,7 +186,7 @@ class TokenCache:
 
     Args:
         https: the connections to the token endpoints.
-        fetcher: spares the token endpoints.
+        transport: limits and retries requests to the token endpoints.
         settings: the token proxy.
         endpoints: where tokens come from; None: where the settings say.
         max_entries: so many are kept.
@@ -196,7 +196,7 @@ class TokenCache:
     def __init__(
         self,
         https: HttpsClient,
-        fetcher: Fetcher,
+        transport: RetryingTransport,
         settings: ProviderSettings | None = None,
         *,
         endpoints: TokenEndpoints | None = None,
@@ -207,7 +207,7 @@ class TokenCache:
             settings or ProviderSettings(), https.settings.dev
         )
         self._https = https
-        self._fetcher = fetcher
+        self._transport = transport
         self._clock = clock or SystemClock()
         self._identity_hasher = IdentityHasher(token_bytes(32))
         self._source_factory = TokenSourceFactory(https, endpoints, self._clock)
@@ -239,7 +239,7 @@ class TokenCache:
         """Return the cached token of an identity; it is requested when it is first used."""
         token = self._cached_tokens.touch(identity)
         if token is None:
-            token = CachedToken(self._https, self._fetcher, self._source_factory, self._clock)
+            token = CachedToken(self._https, self._transport, self._source_factory, self._clock)
             self._cached_tokens[identity] = token
         return token
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.http.client import VaultHttp
     from keyferry.providers.vault.http.server import Server
     from keyferry.resilience.call_context import Purpose
-    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.resilience.transport import RetryingTransport
 
 RENEW_SELF_PATH = "/v1/auth/token/renew-self"
 
@@ -53,16 +53,16 @@ class VaultTransport:
 
     Args:
         http: sends single requests.
-        fetcher: limits and retries requests.
+        transport: limits and retries requests.
         clock: source of the current time.
 
     Attributes:
         now: returns the current time in seconds of the monotonic clock.
     """
 
-    def __init__(self, http: VaultHttp, fetcher: Fetcher, clock: Clock) -> None:
+    def __init__(self, http: VaultHttp, transport: RetryingTransport, clock: Clock) -> None:
         self._http = http
-        self._transport = fetcher.transport
+        self._transport = transport
         self.now = clock.monotonic
 
     def send(

@@ -13,7 +13,7 @@ from keyferry.resilience.call_context import CallContext
 
 if TYPE_CHECKING:
     from keyferry.providers.vault.http.client import RawResponse, VaultHttp, VaultRequest
-    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.resilience.transport import RetryingTransport
 
 JSON_CONTENT_TYPE = "application/json"
 _IDENTITY_MODE = "driver"
@@ -25,17 +25,22 @@ class KubernetesApi:
 
     Args:
         http: sends single requests.
-        fetcher: limits and retries requests.
+        transport: limits and retries requests.
         url: URL of the API.
         service_account_folder: directory with the files `token`, `ca.crt` and `namespace` of this
             process's service account.
     """
 
     def __init__(
-        self, http: VaultHttp, fetcher: Fetcher, *, url: str, service_account_folder: str
+        self,
+        http: VaultHttp,
+        transport: RetryingTransport,
+        *,
+        url: str,
+        service_account_folder: str,
     ) -> None:
         self._http = http
-        self._fetcher = fetcher
+        self._transport = transport
         self._address = parse_address(url)
         self._service_account_folder = Path(service_account_folder)
 
@@ -47,7 +52,7 @@ class KubernetesApi:
             KeyferryError: the API did not respond.
         """
         server = await asyncio.to_thread(self._api_server)
-        return await self._fetcher.transport.send(
+        return await self._transport.send(
             lambda seconds: self._http.send(server, request, seconds),
             CallContext.new(server.host, mode=_IDENTITY_MODE),
         )

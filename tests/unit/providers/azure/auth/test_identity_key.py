@@ -88,7 +88,7 @@ def test_pods_of_one_service_account_share_a_token() -> None:
 async def test_what_is_kept_as_a_key_is_a_keyed_digest() -> None:
     """Equal for one identity, another in each process: no secret can be tried against it."""
     client = HttpsClient(HttpsSettings())
-    ours, others = (TokenCache(client, uncached_fetcher()) for _ in range(2))
+    ours, others = (TokenCache(client, uncached_fetcher().transport) for _ in range(2))
     for login in LOGINS:
         identity, target = ours.identity_key(login), TokenTarget("u", "https://vault.test")
         assert ours.cached_token(identity) is ours.cached_token(identity)
