@@ -1,1 +1,1 @@
-"""The provider for Azure Key Vault: classes whose `spec.provider` is `azure`."""
+"""The provider for Azure Key Vault: SecretProviderClasses with `spec.provider: azure`."""

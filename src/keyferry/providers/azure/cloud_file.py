@@ -1,4 +1,4 @@
-"""Reads the file that describes AzureStackCloud."""
+"""Reads the environment file that describes AzureStackCloud."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MAX_ENVIRONMENT_FILE_BYTES = 1 << 16
 
 
 def read_environment_file(file: EnvironmentFile) -> AzureCloud:
-    """The cloud in `file`, read anew each time, so that a changed file counts with the next mount.
+    """Read the cloud in `file`. There is no cache, so the next mount uses a changed file.
 
     Raises:
-        ClassInvalidError: it cannot be read, is no regular file, or is not of the right form.
+        ClassInvalidError: the file cannot be read, is not a regular file, or is malformed.
     """
     try:
         content = read_regular_file(
@@ -29,6 +29,6 @@ def read_environment_file(file: EnvironmentFile) -> AzureCloud:
         raise ClassInvalidError(
             f"cloudName {AZURE_STACK_CLOUD} is not valid, error: open "
             f"{excerpt(file.path)}: {reason}",
-            "cloudEnvFileName must be a file that the driver can read on every node.",
+            "Set cloudEnvFileName to a file that the driver can read on every node.",
         ) from error
     return parse_environment(content, path=file.path)

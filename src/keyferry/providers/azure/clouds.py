@@ -1,7 +1,7 @@
-"""The clouds of Azure: where vaults live and who issues their tokens. [pure]
+"""The Azure clouds: the domains of their vaults and their token endpoints. [pure]
 
-One cloud has no fixed place: AzureStackCloud is described by a JSON file that the class names;
-whoever reads that file hands its bytes to `parse_environment`.
+AzureStackCloud has no fixed values: a JSON file that the SecretProviderClass names describes it.
+`cloud_file` reads that file, and `parse_environment` parses it.
 
 Source: docs/reference/upstream-azure-provider.md#clouds
 """
@@ -21,15 +21,15 @@ AZURE_STACK_CLOUD = "AzureStackCloud"
 
 @dataclass(frozen=True, slots=True)
 class AzureCloud:
-    """One cloud.
+    """An Azure cloud.
 
     Attributes:
-        name: as classes write it; upper and lower case are the same there.
-        vault_suffix: what follows the vault's name and a dot in its host name.
-        vault_resource: the resource that tokens for vaults are asked for, without a trailing slash.
+        name: the value of `cloudName`, which is not case-sensitive.
+        vault_suffix: the domain of vaults.
+        vault_resource: the resource of tokens for vaults, without a trailing slash.
         authority: the https URL of the token endpoint's host, without a trailing slash.
-        hsm_suffix: what follows the name of a managed HSM in its host name; "" for none.
-        private_suffix: what the names of private endpoints may end with instead; "" for none.
+        hsm_suffix: the domain of managed HSMs; "" for none.
+        private_suffix: the domain of private endpoints; "" for none.
     """
 
     name: str
@@ -40,27 +40,28 @@ class AzureCloud:
     private_suffix: str = ""
 
     def vault_host(self, vault: str) -> str:
-        """The host name of the vault called `vault`."""
+        """Return the host name of the vault with the name `vault`."""
         return f"{vault}.{self.vault_suffix}"
 
     def token_resource(self, host: str) -> str:
-        """The resource that tokens for the vault at `host` are asked for.
+        """Return the resource of tokens for the vault at `host`.
 
-        A managed HSM has its own; every other host is a vault's until its challenge says more.
+        Managed HSMs have their own. Any other host counts as a vault, until its challenge names
+        another resource.
         """
         if self.hsm_suffix and _is_in_domain(host.casefold(), self.hsm_suffix):
             return f"https://{self.hsm_suffix}"
         return self.vault_resource
 
     def is_vault_host(self, host: str) -> bool:
-        """Whether `host` is that of a vault or managed HSM of this cloud, private or not."""
+        """Return whether `host` is in a domain of this cloud's vaults or managed HSMs."""
         suffixes = (self.vault_suffix, self.hsm_suffix, self.private_suffix)
         return any(suffix and host.casefold().endswith(f".{suffix}") for suffix in suffixes)
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentFile:
-    """A cloud that stands in a file: AzureStackCloud."""
+    """A cloud that is described by the file `path`: AzureStackCloud."""
 
     path: str
 
@@ -102,14 +103,14 @@ CLOUDS = (
 
 
 def find_cloud(name: str, environment_file: str) -> AzureCloud | EnvironmentFile:
-    """The cloud called `name`; the public one when the name is empty.
+    """Return the cloud with the name `name`; the public cloud if the name is empty.
 
     Args:
         name: the parameter `cloudName`.
-        environment_file: the parameter `cloudEnvFileName`, which only AzureStackCloud reads.
+        environment_file: the parameter `cloudEnvFileName`, used only by AzureStackCloud.
 
     Raises:
-        ClassInvalidError: there is no such cloud, or AzureStackCloud comes without its file.
+        ClassInvalidError: the name is unknown, or AzureStackCloud lacks its file.
     """
     if not name:
         return CLOUDS[0]
@@ -118,26 +119,27 @@ def find_cloud(name: str, environment_file: str) -> AzureCloud | EnvironmentFile
             return EnvironmentFile(environment_file)
         raise ClassInvalidError(
             f"cloudName {name} is not valid, error: cloudEnvFileName is not set",
-            "Name the JSON file that describes this cloud in cloudEnvFileName.",
+            "Set cloudEnvFileName to the JSON file that describes this cloud.",
         )
     for cloud in CLOUDS:
         if cloud.name.casefold() == name.casefold():
             return cloud
     known = ", ".join([*(cloud.name for cloud in CLOUDS), AZURE_STACK_CLOUD])
     raise ClassInvalidError(
-        f"cloudName {excerpt(name)} is not valid, error: there is no cloud environment so named",
-        f"Use one of {known}, or leave it empty for {CLOUDS[0].name}.",
+        f"cloudName {excerpt(name)} is not valid, error: there is no cloud environment matching "
+        "the name",
+        f"Set it to one of {known}, or leave it empty for {CLOUDS[0].name}.",
     )
 
 
 def check_default_cloud(name: str) -> None:
-    """Make sure, when the process starts, that classes without a cloud have one.
+    """Check the value of --cloud-name when the process starts.
 
     Raises:
-        PlatformError: there is no cloud called `name`.
+        PlatformError: there is no cloud with the name `name`.
     """
     try:
-        find_cloud(name, "the file of the class")
+        find_cloud(name, "the file of the SecretProviderClass")
     except ClassInvalidError as error:
         raise PlatformError(
             f"--cloud-name: {error.problem}", error.remedy, stage=Stage.REQUEST
@@ -152,16 +154,16 @@ class _EnvironmentDocument(msgspec.Struct, rename="camel"):
 
 
 def parse_environment(content: bytes, *, path: str) -> AzureCloud:
-    """The cloud that the file `path` describes.
+    """Parse the content of the environment file `path`.
 
     Raises:
-        ClassInvalidError: not JSON of that shape, or its parts do not fit together. Nothing of the
-            content is repeated, because the class may name any file of the node.
+        ClassInvalidError: it is not JSON of that shape, or its values contradict each other. The
+            message quotes nothing of it: a SecretProviderClass may name any file of the node.
     """
     try:
         document = msgspec.json.decode(content, type=_EnvironmentDocument)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise _environment_error(path, "it is not a JSON object with the keys of a cloud") from None
+        raise _environment_error(path, "not a JSON object with the keys of a cloud") from None
     cloud = AzureCloud(
         document.name,
         document.key_vault_dns_suffix.strip(". "),
@@ -172,13 +174,13 @@ def parse_environment(content: bytes, *, path: str) -> AzureCloud:
         raise _environment_error(path, "activeDirectoryEndpoint is not an https URL")
     if not _is_https(cloud.vault_resource):
         raise _environment_error(path, "keyVaultEndpoint is not an https URL")
-    # A token must only go to hosts of the resource that it is for.
+    # Send a token only to hosts of the resource that it is for.
     resource = urlsplit(cloud.vault_resource).hostname or ""
     if not re.fullmatch(r"[A-Za-z0-9.-]+", cloud.vault_suffix) or not _is_in_domain(
         cloud.vault_suffix.casefold(), resource
     ):
         raise _environment_error(
-            path, "keyVaultDNSSuffix does not lie within the host of keyVaultEndpoint"
+            path, "keyVaultDNSSuffix is not the host of keyVaultEndpoint or a subdomain of it"
         )
     return cloud
 
@@ -196,5 +198,5 @@ def _is_in_domain(host: str, domain: str) -> bool:
 def _environment_error(path: str, reason: str) -> ClassInvalidError:
     return ClassInvalidError(
         f"cloudName {AZURE_STACK_CLOUD} is not valid, error: {excerpt(path)}: {reason}",
-        "The file needs activeDirectoryEndpoint, keyVaultEndpoint and keyVaultDNSSuffix.",
+        "Set activeDirectoryEndpoint, keyVaultEndpoint and keyVaultDNSSuffix in the file.",
     )

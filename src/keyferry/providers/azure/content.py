@@ -1,7 +1,7 @@
-"""From what a vault holds to the bytes of files. [pure]
+"""Renders the content of a vault as the files of a volume. [pure]
 
-Beyond upstream: a private key must belong to a certificate beside it, PKCS#12 can come as bytes,
-and the separate files of PKCS#12 are not empty.
+Differences from upstream: a private key must match one of its certificates, PKCS#12 can be
+delivered as bytes, and the separate files of PKCS#12 are not empty.
 
 Source: docs/reference/upstream-azure-provider.md#content-of-files
 """
@@ -46,17 +46,17 @@ if TYPE_CHECKING:
 
 
 def decode(value: str, encoding: ObjectEncoding) -> bytes:
-    """The bytes that `value` stands for: nothing is added to it and nothing is cut off.
+    """Decode `value`; nothing is trimmed or added.
 
     Args:
-        value: as it is in the vault.
-        encoding: what the class says of it; base64 is the standard alphabet with its padding, in
-            which line ends do not count.
+        value: the value in the vault.
+        encoding: `objectEncoding` of the SecretProviderClass. Base64 is the standard alphabet with
+            padding; line breaks are ignored.
 
     Raises:
-        ObjectUnusableError: the value is not of that encoding; the message does not repeat it.
+        ObjectUnusableError: the value does not have that encoding; the message does not quote it.
     """
-    # Each `from None`: the foreign exceptions quote what they could not read.
+    # `from None`, because the original exceptions quote the value.
     match encoding:
         case ObjectEncoding.UTF8:
             try:
@@ -80,15 +80,15 @@ def decode(value: str, encoding: ObjectEncoding) -> bytes:
 
 def _decoding_error(encoding: str) -> ObjectUnusableError:
     return ObjectUnusableError(
-        f"the value is not {encoding}, as objectEncoding says",
-        f"Remove objectEncoding for the value as it is, or store it in {encoding}.",
+        f"the value is not valid {encoding}, but objectEncoding is {encoding}",
+        f"Remove objectEncoding to deliver the value as it is, or store {encoding} in the vault.",
     )
 
 
 PEM_TYPE = "application/x-pem-file"
 PKCS12_TYPE = "application/x-pkcs12"
 _SOURCE = "the object"
-_REMEDY = "Look at it in the vault, and import the certificate again."
+_REMEDY = "Check the object in the vault, and import the certificate again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ class Rendered:
     """The files of one version of an object.
 
     Attributes:
-        files: what follows the object's path in the path of each file, and the bytes.
-        complete_chain: False where certificates are left over that the chain does not lead to.
+        files: (suffix that is appended to the object's path, content) of each file.
+        complete_chain: False if the chain does not contain all certificates.
     """
 
     files: tuple[tuple[str, bytes], ...] = field(repr=False)
@@ -105,10 +105,11 @@ class Rendered:
 
 
 def render(content: Content, vault_object: KeyVaultObject, options: BundleOptions) -> Rendered:
-    """The files that `content` becomes.
+    """Render `content` as files.
 
     Raises:
-        ObjectUnusableError: it cannot be delivered as the class asks; no value is repeated.
+        ObjectUnusableError: it cannot be delivered as the SecretProviderClass requires; the message
+            quotes no value.
     """
     try:
         match content:
@@ -133,8 +134,8 @@ def _single_file(contents: bytes) -> Rendered:
 def _plain_bytes(secret: KeyVaultSecret, vault_object: KeyVaultObject) -> bytes:
     if vault_object.format is ObjectFormat.PKCS12:
         raise ObjectUnusableError(
-            "it does not belong to a certificate, so there is no PKCS#12 of it",
-            "Remove objectFormat; for base64 text that you set yourself use objectEncoding: base64",
+            "it does not belong to a certificate, so it is not available as PKCS#12",
+            "Remove objectFormat; to decode base64 text, set objectEncoding: base64.",
         )
     return decode(secret.value, vault_object.encoding)
 
@@ -142,7 +143,15 @@ def _plain_bytes(secret: KeyVaultSecret, vault_object: KeyVaultObject) -> bytes:
 def _render_bundle(
     secret: KeyVaultSecret, vault_object: KeyVaultObject, options: BundleOptions
 ) -> Rendered:
-    """The secret behind a certificate: by its content type, then by the format of the class."""
+    """Render the secret behind a certificate. There are six cases.
+
+    1. PEM in the vault, PEM or PFX requested: the PEM as it is.
+    2. PEM in the vault, PKCS#12 requested: an error.
+    3. PKCS#12 in the vault, PEM requested: converted to PEM.
+    4. PKCS#12 in the vault, PFX requested: its base64 text.
+    5. PKCS#12 in the vault, PKCS#12 requested: its bytes.
+    6. Any other content type: an error.
+    """
     value = decode(secret.value, ObjectEncoding.UTF8)
     match secret.properties.content_type, vault_object.format:
         case "application/x-pem-file", ObjectFormat.PEM | ObjectFormat.PFX:
@@ -150,13 +159,15 @@ def _render_bundle(
             return _with_separate_files(decode(secret.value, vault_object.encoding), value, options)
         case "application/x-pem-file", _:
             raise ObjectUnusableError(
-                "its certificate is kept as PEM, so there is no PKCS#12 of it",
+                "its certificate is stored as PEM, so it is not available as PKCS#12",
                 f"Remove objectFormat, or import the certificate with content type {PKCS12_TYPE}.",
             )
         case "application/x-pkcs12", ObjectFormat.PEM:
-            made = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
-            contents = decode(made.pem.decode(), vault_object.encoding)
-            return _with_separate_files(contents, made.pem, options, complete_chain=made.complete)
+            bundle = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
+            contents = decode(bundle.pem.decode(), vault_object.encoding)
+            return _with_separate_files(
+                contents, bundle.pem, options, complete_chain=bundle.complete
+            )
         case "application/x-pkcs12", _:
             check_pkcs12(value, _SOURCE)
             encoding = (
@@ -167,19 +178,21 @@ def _render_bundle(
             contents = decode(secret.value, encoding)
             if not options.separate_files:
                 return _single_file(contents)
-            made = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
-            return _with_separate_files(contents, made.pem, options, complete_chain=made.complete)
+            bundle = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
+            return _with_separate_files(
+                contents, bundle.pem, options, complete_chain=bundle.complete
+            )
         case other, _:
             raise ObjectUnusableError(
                 f"failed to get certificate. unknown content type '{excerpt(other)}'",
-                f"The secret behind a certificate is {PEM_TYPE} or {PKCS12_TYPE}.",
+                f"Import the certificate with content type {PEM_TYPE} or {PKCS12_TYPE}.",
             )
 
 
 def _with_separate_files(
     contents: bytes, pem: bytes, options: BundleOptions, *, complete_chain: bool = True
 ) -> Rendered:
-    """`contents`, and before it the parts of `pem` where they are wanted."""
+    """Return `contents`, preceded by certificates and key of `pem` if the options ask for them."""
     if not options.separate_files:
         return Rendered((("", contents),), complete_chain)
     certificates, key = split_pem(pem, _SOURCE)
@@ -196,11 +209,11 @@ def _public_key_pem(key: PublicKey) -> bytes:
         case _:
             raise ObjectUnusableError(
                 f"failed to get key. key type '{excerpt(key.key_type)}' currently not supported",
-                "A symmetric key never leaves the vault; objectType: key is for RSA and EC keys.",
+                "Use objectType: key only for RSA and EC keys; a symmetric key cannot be exported.",
             )
 
 
-# --- From what came of a fetch to the content of a volume: all of it, or why not ------------------
+# --- The content of a volume: all objects, or an error --------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +221,7 @@ class RenderedVolume:
     """The content of a volume.
 
     Attributes:
-        result: it.
+        result: the files and versions.
         incomplete_chains: the objects whose certificates do not form one chain.
     """
 
@@ -216,9 +229,9 @@ class RenderedVolume:
     incomplete_chains: tuple[ObjectRef, ...]
 
 
-def needs_no_crypto(outcomes: Mapping[ObjectRequest, FetchOutcome]) -> bool:
-    """Whether files are made of it without the library for keys and certificates."""
-    return not any(
+def needs_crypto(outcomes: Mapping[ObjectRequest, FetchOutcome]) -> bool:
+    """Return whether rendering requires the cryptography library, which is slow to import."""
+    return any(
         isinstance(content, PublicKey)
         or (isinstance(content, KeyVaultSecret) and content.backs_certificate)
         for contents in outcomes.values()
@@ -234,50 +247,53 @@ def render_all(
     default_mode: int,
     options: BundleOptions,
 ) -> RenderedVolume:
-    """The files of all objects, in their order.
+    """Render the files of all objects, in the order of `objects`.
 
     Args:
-        objects: as the class lists them.
-        outcomes: what came for each.
-        default_mode: of files whose entry names none.
-        options: how certificates are wanted.
+        objects: the entries of the SecretProviderClass.
+        outcomes: the fetch outcome of each entry.
+        default_mode: permission bits of files whose entry sets none.
+        options: how certificates are delivered.
 
     Raises:
-        KeyferryError: the first failure, which names the objects that failed as well.
-        ClassInvalidError: separate files meet the path of another object.
+        KeyferryError: the first failure; its message also names the other objects that failed.
+        ClassInvalidError: a separate file has the path of another object.
     """
     files: list[SecretFile] = []
     versions: list[ObjectVersion] = []
     failures: list[tuple[ObjectRef, KeyferryError]] = []
-    broken: list[ObjectRef] = []
+    incomplete_chains: list[ObjectRef] = []
     expiries: list[Expiry] = []
-    for found in objects:
-        contents = outcomes[request_for(found)]
+    for vault_object in objects:
+        contents = outcomes[request_for(vault_object)]
         if isinstance(contents, KeyferryError):
-            failures.append((found.ref, contents))
+            failures.append((vault_object.ref, contents))
             continue
-        chosen = default_mode if found.mode is None else found.mode
+        mode = default_mode if vault_object.mode is None else vault_object.mode
         try:
-            for content, path, name in zip(contents, found.paths, found.ids, strict=False):
-                rendered = render(content, found, options)
-                files += (SecretFile(path + end, chosen, data) for end, data in rendered.files)
-                versions += [ObjectVersion(name, content.version)] * len(rendered.files)
-                broken += () if rendered.complete_chain else (found.ref,)
-            # The older versions of a history are expected to end.
-            expiries += _expiry_of(found, contents[0])
+            # A history may have fewer versions than paths.
+            for content, path, object_id in zip(
+                contents, vault_object.paths, vault_object.ids, strict=False
+            ):
+                rendered = render(content, vault_object, options)
+                files += (SecretFile(path + suffix, mode, data) for suffix, data in rendered.files)
+                versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)
+                incomplete_chains += () if rendered.complete_chain else (vault_object.ref,)
+            # Only the newest version of a history counts; older ones are expected to expire.
+            expiries += _expiry_of(vault_object, contents[0])
         except KeyferryError as error:
-            failures.append((found.ref, error))
+            failures.append((vault_object.ref, error))
     if failures:
         ref = failures[0][0]
         context = fetch_error_prefix(ref.type.value, ref.name, ref.version)
         raise combined([(str(failed), error) for failed, error in failures], context)
     _check_path_clash(files)
     result = MountResult(tuple(versions), tuple(files), tuple(dict.fromkeys(expiries)))
-    return RenderedVolume(result, tuple(dict.fromkeys(broken)))
+    return RenderedVolume(result, tuple(dict.fromkeys(incomplete_chains)))
 
 
 def _expiry_of(vault_object: KeyVaultObject, newest: Content) -> tuple[Expiry, ...]:
-    """When an object ends, if its class wants to know and it does end."""
+    """Return when an object expires; empty if it does not or its entry wants no warning."""
     at = newest.properties.expires_at
     if at is None or not vault_object.expiry_warning:
         return ()
@@ -285,7 +301,7 @@ def _expiry_of(vault_object: KeyVaultObject, newest: Content) -> tuple[Expiry, .
 
 
 def _check_path_clash(files: Sequence[SecretFile]) -> None:
-    """Only separate files can meet: which secrets have them is known only now."""
+    """Reject separate files that collide; which secrets have them is known only after the fetch."""
     clash = path_conflict(file.path for file in files)
     if clash is not None:
         raise ClassInvalidError(

@@ -1,4 +1,4 @@
-"""What it means when Key Vault says "no", and what to do about it. [pure]"""
+"""Translates error responses of Key Vault into errors with a remedy. [pure]"""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """Who asked which vault.
+    """The facts about a request to a vault that its error messages name.
 
     Attributes:
-        vault: its name.
-        tenant: what the class says.
-        authority: whose tokens were used.
-        identity: as whom.
+        vault: the name of the vault.
+        tenant: the tenant of the SecretProviderClass.
+        authority: the https URL of the token endpoint that issued the token.
+        identity: the identity that sent the request.
     """
 
     vault: str
@@ -34,7 +34,13 @@ class RequestContext:
 def error_for_response(
     response: ErrorResponse, ref: ObjectRef, context: RequestContext
 ) -> VaultError:
-    """The error for an answer of the vault that is neither the object nor worth another try."""
+    """Return the error for a response that is neither a success nor retryable.
+
+    1. 401: the vault rejects the token.
+    2. 403: disabled object, blocked network, or missing permission, by the inner error code.
+    3. 404: the vault or the object does not exist.
+    4. Any other status.
+    """
     match response.status:
         case 401:
             return _unauthorized(response, context)
@@ -45,20 +51,21 @@ def error_for_response(
         case status:
             codes = f" ({', '.join(response.codes)})" if response.codes else ""
             return VaultError(
-                f"vault {context.vault} answers with status {status}{codes}",
-                "Check objectName and objectVersion in the class, and that no proxy answers.",
+                f"vault {context.vault} responds with status {status}{codes}",
+                "Check objectName and objectVersion in the SecretProviderClass, and that no proxy "
+                "responds in place of the vault.",
             )
 
 
 def _unauthorized(response: ErrorResponse, context: RequestContext) -> AccessDeniedError:
-    wanted = re.search(
+    match = re.search(
         r'authorization(?:_uri)?="?(https://[A-Za-z0-9./:_-]{1,200})', response.challenge
     )
-    found = wanted[1] if wanted else "an authority that it does not name"
+    trusted = match[1] if match else "an authority that it does not name"
     return AccessDeniedError(
-        f"vault {context.vault} does not accept the token (401): it trusts {found}, and the token "
-        f"comes from {context.authority}/{context.tenant}",
-        f"Set tenantID and cloudName of the class to those of the vault: "
+        f"vault {context.vault} does not accept the token (401): it trusts {trusted}, but the "
+        f"token comes from {context.authority}/{context.tenant}",
+        "Set tenantID and cloudName in the SecretProviderClass to those of the vault: "
         f"az keyvault show --name {context.vault} --query properties.tenantId",
     )
 
@@ -69,10 +76,8 @@ def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext)
         return ObjectNotFoundError(
             f"{ref} is disabled in vault {context.vault}",
             f"Enable it: az keyvault {_NOUNS[ref.type]} set-attributes --vault-name "
-            f"{context.vault} "
-            f"--name {ref.name} --enabled true",
+            f"{context.vault} --name {ref.name} --enabled true",
         )
-    who = identity_name(context.identity)
     if inner in ("ForbiddenByFirewall", "ForbiddenByConnection"):
         return AccessDeniedError(
             f"vault {context.vault} refuses connections from here ({inner})",
@@ -80,13 +85,13 @@ def _forbidden(response: ErrorResponse, ref: ObjectRef, context: RequestContext)
             "--ip-address ADDRESS, or use a private endpoint.",
         )
     return AccessDeniedError(
-        f"vault {context.vault} does not let {who} read {ref} (403)",
+        f"vault {context.vault} does not let {identity_name(context.identity)} read {ref} (403)",
         _grant_remedy(ref, context),
     )
 
 
 _NOUNS = {ObjectType.SECRET: "secret", ObjectType.KEY: "key", ObjectType.CERT: "certificate"}
-"""What az and access policies call the types."""
+"""The names of the types in az commands and access policies."""
 _ROLES = {
     ObjectType.SECRET: "Key Vault Secrets User",
     ObjectType.KEY: "Key Vault Crypto User",
@@ -95,14 +100,14 @@ _ROLES = {
 
 
 def _grant_remedy(ref: ObjectRef, context: RequestContext) -> str:
-    known = profile(context.identity)
-    who, noun = known.assignee, _NOUNS[ref.type]
-    option = "--spn" if known.client_id else "--object-id"
+    about = profile(context.identity)
+    option = "--spn" if about.client_id else "--object-id"
     return (
-        f'Grant it: az role assignment create --role "{_ROLES[ref.type]}" --assignee {who} '
-        f"--scope $(az keyvault show --name {context.vault} --query id --output tsv); with access "
-        f"policies instead of RBAC: az keyvault set-policy --name {context.vault} {option} {who} "
-        f"--{noun}-permissions get. A new grant takes some minutes to count."
+        f'Assign a role: az role assignment create --role "{_ROLES[ref.type]}" --assignee '
+        f"{about.assignee} --scope $(az keyvault show --name {context.vault} --query id "
+        "--output tsv); with access policies instead of RBAC: az keyvault set-policy --name "
+        f"{context.vault} {option} {about.assignee} --{_NOUNS[ref.type]}-permissions get. "
+        "It takes effect after some minutes."
     )
 
 
@@ -111,16 +116,16 @@ def _not_found(
 ) -> ObjectNotFoundError:
     if "VaultNotFound" in response.codes:
         return ObjectNotFoundError(
-            f"there is no vault {context.vault}", "Check keyvaultName in the class."
+            f"there is no vault {context.vault}", "Check keyvaultName in the SecretProviderClass."
         )
     where = f"--vault-name {context.vault}"
     command = f"az keyvault {_NOUNS[ref.type]} list {where}"
     if ref.version:
         command = (
             f"az keyvault {_NOUNS[ref.type]} list-versions {where} --name {ref.name}; "
-            "leave objectVersion empty for the current one"
+            "leave objectVersion empty for the current version"
         )
     return ObjectNotFoundError(
         f"{ref} does not exist in vault {context.vault}",
-        f"See what there is: {command}",
+        f"List what exists: {command}",
     )

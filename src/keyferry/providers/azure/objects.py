@@ -1,8 +1,8 @@
-"""The objects that a class asks for, and the files that they become. [pure]
+"""Parses the objects of a SecretProviderClass and names their files. [pure]
 
-Messages that people and tests search for are upstream's. What upstream accepts in silence and then
-does wrong is an error here: an unknown type, a bad permission, a path that the volume cannot hold,
-two objects on one path, a name that no vault can hold.
+Messages begin with upstream's texts, because people search for them. Some input that upstream
+accepts and then handles wrongly is an error here: an unknown type, a bad permission, a path that
+the volume cannot hold, two objects with one path, a name that no vault can hold.
 
 Source: docs/reference/upstream-azure-provider.md#objects
 """
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.objects_yaml import Entry
 
 MAX_HISTORY = 1000
-"""More versions of one object are not delivered, however many a class asks for."""
+"""The maximum number of versions of one object; larger values of a history are lowered to it."""
 MAX_FILES = 10_000
-"""One volume does not hold more."""
+"""The maximum number of files in one volume."""
 
 
 class ObjectType(Enum):
-    """What an object of a vault can be."""
+    """The types of objects in a vault."""
 
     SECRET = "secret"  # noqa: S105 - a word of the format
     KEY = "key"
@@ -41,7 +41,7 @@ class ObjectType(Enum):
 
 
 class ObjectEncoding(Enum):
-    """How the value of a secret stands for the bytes of the file."""
+    """The encodings in which a secret's value represents the bytes of its file."""
 
     UTF8 = "utf-8"
     BASE64 = "base64"
@@ -49,23 +49,23 @@ class ObjectEncoding(Enum):
 
 
 class ObjectFormat(Enum):
-    """In which form a certificate with its key is delivered."""
+    """The formats in which a certificate with its key is delivered."""
 
     PEM = "pem"
     PFX = "pfx"
-    """PKCS#12 as the vault keeps it, which is base64 text."""
+    """PKCS#12 as the vault stores it: base64 text."""
     PKCS12 = "pkcs12"
-    """PKCS#12 as bytes, an extension of ours."""
+    """PKCS#12 as bytes (Keyferry extension)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """What to ask the vault for; equal for two files that show the same object.
+    """A reference to an object in a vault.
 
     Attributes:
-        type: what it is.
-        name: its name in the vault.
-        version: the version asked for; "" means the current one.
+        type: the type of the object.
+        name: the name of the object in the vault.
+        version: the requested version; "" means the current one.
     """
 
     type: ObjectType
@@ -74,11 +74,11 @@ class ObjectRef:
 
     @property
     def id(self) -> str:
-        """How pod statuses call it."""
+        """The ID of the object in pod statuses."""
         return f"{self.type.value}/{self.name}"
 
     def __str__(self) -> str:
-        """How a person would call it."""
+        """Return a description for messages, such as `secret db-password`."""
         version = f" version {self.version}" if self.version else ""
         return f"{self.type.value} {self.name}{version}"
 
@@ -88,14 +88,14 @@ class KeyVaultObject:
     """One entry of `objects`.
 
     Attributes:
-        ref: what it asks for.
-        path: its file in the volume, the alias if there is one, else the name; with a history the
-            folder of its files.
-        mode: permission bits of the file; None leaves them to the driver.
-        encoding: how the value stands for the bytes.
-        format: the form of a certificate-backed secret.
-        history: how many versions to deliver, at least 1.
-        expiry_warning: seconds before its end from which on somebody is to hear of it; 0 for never.
+        ref: the requested object.
+        path: the path of its file in the volume: the alias if set, else the name. With a history,
+            the folder of its files.
+        mode: permission bits of the file; None: the default of the mount.
+        encoding: the encoding of the value.
+        format: the format of a certificate-backed secret.
+        history: the number of versions to deliver, at least 1.
+        expiry_warning: how many seconds before its expiry to warn; 0 for no warning.
     """
 
     ref: ObjectRef
@@ -108,30 +108,30 @@ class KeyVaultObject:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Its file, or with a history those of all versions that there may be, the newest first."""
+        """The path of its file; with a history, one path per possible version, newest first."""
         if self.history == 1:
             return (self.path,)
         return tuple(f"{self.path}/{index}" for index in range(self.history))
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """How pod statuses call what is in each of `paths`."""
+        """The ID in pod statuses of the content of each of `paths`."""
         if self.history == 1:
             return (self.ref.id,)
         return tuple(f"{self.ref.id}/{index}" for index in range(self.history))
 
 
 def parse_objects(text: str, *, expiry_warning: float = 0.0) -> tuple[KeyVaultObject, ...]:
-    """Every object that the parameter `objects` lists, in its order, all of them checked.
+    """Parse and validate the parameter `objects`; the result has its order.
 
     Args:
         text: the parameter.
-        expiry_warning: of objects that say nothing of it, in seconds.
+        expiry_warning: default of `expiryWarning`, in seconds.
 
     Raises:
-        ClassInvalidError: the text or an entry of it is malformed, or there is no entry.
+        ClassInvalidError: the text or an entry is malformed, or there is no entry.
     """
-    # The pods of a class bring the same text again and again.
+    # Cached, because all pods of a SecretProviderClass pass the same text.
     parse = _parse_cached if len(text) <= _MAX_CACHED_LENGTH else _parse
     return parse(text, expiry_warning)
 
@@ -143,12 +143,12 @@ def _parse(text: str, expiry_warning: float) -> tuple[KeyVaultObject, ...]:
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
-    if sum(found.history for found in objects) > MAX_FILES:
+    if sum(vault_object.history for vault_object in objects) > MAX_FILES:
         raise ClassInvalidError(
             f"objects asks for more than {MAX_FILES} files",
-            "Lower objectVersionHistory, or spread the objects over several volumes.",
+            "Lower objectVersionHistory, or split the objects into several volumes.",
         )
-    clash = path_conflict(path for found in objects for path in found.paths)
+    clash = path_conflict(path for vault_object in objects for path in vault_object.paths)
     if clash is not None:
         raise _clash_error(*clash)
     return objects
@@ -156,11 +156,11 @@ def _parse(text: str, expiry_warning: float) -> tuple[KeyVaultObject, ...]:
 
 _parse_cached = lru_cache(maxsize=128)(_parse)
 _MAX_CACHED_LENGTH = 1 << 15
-"""Longer texts are parsed each time, so that what is remembered stays small."""
+"""Longer texts (in characters) are not cached, to bound the size of the cache."""
 
 
 def fetch_error_prefix(object_type: str, name: str, version: str) -> str:
-    """What precedes the cause when one object fails, as upstream words it."""
+    """Return upstream's prefix of the error for one object."""
     return (
         f"failed to get objectType:{excerpt(object_type)}, objectName:{excerpt(name)}, "
         f"objectVersion:{excerpt(version)}"
@@ -174,11 +174,11 @@ def _clash_error(first: str, second: str) -> ClassInvalidError:
         else f"the file path '{excerpt(first)}' of one object is a folder in the path "
         f"'{excerpt(second)}' of another"
     )
-    return ClassInvalidError(problem, "Give one of them another objectAlias.")
+    return ClassInvalidError(problem, "Set another objectAlias for one of them.")
 
 
 def _build_object(entry: Entry, expiry_warning: float) -> KeyVaultObject:
-    """Check one entry: format, encoding, file name as upstream does, then what only we check."""
+    """Check one entry: format, encoding and file name in upstream's order, then the rest."""
     type_, name = entry.string("objectType"), entry.string("objectName")
     version = entry.string("objectVersion")
     history = entry.integer("objectVersionHistory")
@@ -204,12 +204,12 @@ def _parse_format(text: str, type_: str) -> ObjectFormat:
     if text.casefold() not in ("", "pem", "pfx", "pkcs12"):
         raise ClassInvalidError(f"invalid objectFormat: {excerpt(text)}, should be PEM or PFX")
     is_secret = type_ == ObjectType.SECRET.value
-    # Upstream compares with the lower-case word here: "PFX" passes for keys and certificates, and
-    # is ignored. Classes that have it must go on working.
+    # Upstream's comparison is case-sensitive here: for keys and certificates "PFX" is accepted and
+    # ignored. Existing SecretProviderClasses with it must continue to work.
     if not is_secret and (text == "pfx" or text.casefold() == "pkcs12"):
         raise ClassInvalidError(
             "PFX format only supported for objectType: secret",
-            "A certificate with its key is read as objectType: secret.",
+            "Set objectType: secret to read a certificate with its key.",
         )
     return ObjectFormat(text.casefold()) if is_secret and text else ObjectFormat.PEM
 
@@ -217,7 +217,8 @@ def _parse_format(text: str, type_: str) -> ObjectFormat:
 def _check_binary_format(format_: ObjectFormat, encoding: ObjectEncoding) -> None:
     if format_ is ObjectFormat.PKCS12 and encoding is not ObjectEncoding.UTF8:
         raise ClassInvalidError(
-            f"objectFormat: pkcs12 gives bytes, which objectEncoding: {encoding.value} cannot undo",
+            "objectFormat: pkcs12 delivers bytes, which objectEncoding: "
+            f"{encoding.value} cannot decode",
             "Remove objectEncoding.",
         )
 
@@ -243,10 +244,10 @@ def _check_path(path: str) -> None:
         raise ClassInvalidError(problem, "Remove the leading '/'.")
     if ".." in path:
         problem = f"file name must not contain '..', as '{excerpt(path)}' does"
-        raise ClassInvalidError(problem, "Choose another objectAlias.")
+        raise ClassInvalidError(problem, "Set another objectAlias.")
     if broken_rule := path_problem(path):
         problem = f"the file name '{excerpt(path)}' {broken_rule}"
-        raise ClassInvalidError(problem, "Choose another objectAlias.")
+        raise ClassInvalidError(problem, "Set another objectAlias.")
 
 
 def _parse_type(text: str) -> ObjectType:
@@ -255,25 +256,25 @@ def _parse_type(text: str) -> ObjectType:
     except ValueError:
         raise ClassInvalidError(
             f"Invalid vaultObjectTypes. Should be secret, key, or cert, not '{excerpt(text)}'",
-            "Set objectType, in lower case.",
+            "Set objectType to one of these, in lower case.",
         ) from None
 
 
 def _check_name(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
         raise ClassInvalidError(
-            "objectName cannot be the name of an object in a vault",
-            "Such a name has 1 to 127 letters, digits and hyphens; a file name is objectAlias.",
+            "objectName is not a valid name of an object in a vault",
+            "Use 1 to 127 letters, digits and hyphens; set the file name with objectAlias.",
         )
     return text
 
 
 def _parse_version(text: str) -> str:
     if text == "latest":
-        # Upstream takes this word for a history only; a single version it would ask the vault for.
+        # Upstream accepts this word only with a history; otherwise it requests it as a version.
         return ""
     if text and not re.fullmatch(r"[0-9A-Za-z-]{1,127}", text):
-        problem = "objectVersion cannot be the version of an object in a vault"
+        problem = "objectVersion is not a valid version of an object in a vault"
         raise ClassInvalidError(problem, "Leave it empty for the current version.")
     return text
 
@@ -283,37 +284,36 @@ def _parse_mode(text: str) -> int | None:
         return None
     if not re.fullmatch(r"0?[0-7]{1,3}", text):
         raise ClassInvalidError(
-            f"filePermission '{excerpt(text)}' is not an octal mode", "Write it as in chmod: 0640."
+            f"filePermission '{excerpt(text)}' is not an octal mode", "Write a mode such as 0640."
         )
     return int(text, 8)
 
 
-# --- Which files a class for Azure makes, and by which names they may be called -------------------
+# --- The files that a SecretProviderClass can produce, and the names by which to refer to them ----
 
 CERTIFICATE_SUFFIX = ".crt"
 KEY_SUFFIX = ".key"
 
 
 def named_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-    """The files that a mount of a class may produce, and the names for them, in their order.
+    """Return the files that a mount may produce, in the order of `objects`, with their names.
 
-    Whether an object has as many versions as its history asks for, and whether a secret belongs to
-    a certificate and so may come in separate files, only the vault knows; what there is not, a
-    mount leaves out.
+    A mount may produce fewer: an object may have fewer versions than its history, and only secrets
+    that belong to a certificate are split into separate files.
 
     Args:
-        parameters: of the class alone.
+        parameters: the parameters of the SecretProviderClass.
 
     Raises:
         ClassInvalidError: `objects` is malformed.
     """
     objects = parse_objects(parameters.get("objects", "").strip())
-    return tuple(file for found in objects for file in _object_files(found))
+    return tuple(file for vault_object in objects for file in _object_files(vault_object))
 
 
 def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
     for index, path in enumerate(vault_object.paths):
-        # The newest version of a history answers to the names of the object as a whole.
+        # The names of the object also refer to the newest version of its history.
         names = {vault_object.ref.name} if index == 0 else set()
         origin = str(vault_object.ref)
         if vault_object.history > 1:
@@ -323,6 +323,6 @@ def _object_files(vault_object: KeyVaultObject) -> Iterator[NamedFile]:
             origin += f", version {index} of its history"
         if vault_object.ref.type is ObjectType.SECRET:
             for suffix in (CERTIFICATE_SUFFIX, KEY_SUFFIX):
-                spelled = frozenset(f"{name}{suffix}" for name in names)
-                yield NamedFile(path + suffix, spelled, f"{suffix} of {origin}")
+                suffixed = frozenset(f"{name}{suffix}" for name in names)
+                yield NamedFile(path + suffix, suffixed, f"{suffix} of {origin}")
         yield NamedFile(path, frozenset(names), origin)

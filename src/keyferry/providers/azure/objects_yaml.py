@@ -1,7 +1,7 @@
-"""The YAML of the parameter `objects`: a mapping whose `array` lists texts that are YAML. [pure]
+"""Parses the parameter `objects`: YAML whose `array` lists strings that are YAML. [pure]
 
-Every scalar stays text, so that `0755`, `12e34` and `true` arrive as they are written. Messages
-count entries from 0, as upstream does, and lines of `objects` from 1.
+Scalars remain text, so `0755`, `12e34` and `true` keep their spelling. Messages count entries
+from 0, as upstream does, and lines of `objects` from 1.
 
 Source: docs/reference/upstream-azure-provider.md#encoding-of-objects
 """
@@ -29,12 +29,12 @@ _INTEGER = re.compile(r"[-+]?(0x[0-9a-fA-F]{1,8}|0o?[0-7]{1,11}|0|[1-9][0-9]{0,9
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One item of `array`, its fields not yet checked.
+    """One item of `array`, with unchecked fields.
 
     Attributes:
-        index: its place in the list, from 0.
-        item: the item as it stands in the outer document.
-        fields: its mapping; None when it is empty.
+        index: its index in the list, from 0.
+        item: the scalar in the outer document.
+        fields: its mapping; None if it is empty.
     """
 
     index: int
@@ -42,19 +42,19 @@ class Entry:
     fields: YamlMap | None
 
     def string(self, field: str) -> str:
-        """A field as trimmed text, "" where it is absent.
+        """Return a field as trimmed text; "" if it is absent.
 
         Raises:
-            ClassInvalidError: it is a list or a mapping.
+            ClassInvalidError: the field is a list or a mapping.
         """
         scalar = self._scalar(field)
         return scalar.text.strip() if scalar else ""
 
     def integer(self, field: str) -> int:
-        """A field as an integer of 32 bits, 0 where it is absent or null.
+        """Return a field as a 32-bit integer; 0 if it is absent or null.
 
         Raises:
-            ClassInvalidError: it is anything else, a number in quotes included.
+            ClassInvalidError: it is anything else, including a number in quotes.
         """
         scalar = self._scalar(field)
         if scalar is None or (not scalar.text and scalar.style is ScalarStyle.PLAIN):
@@ -67,7 +67,7 @@ class Entry:
 
     @property
     def location(self) -> str:
-        """Where it stands, for messages."""
+        """The index and line of the entry, for messages."""
         return f"entry at index {self.index}, line {self.item.line} of objects"
 
     def _scalar(self, field: str) -> YamlScalar | None:
@@ -75,7 +75,7 @@ class Entry:
         if node is None or isinstance(node, YamlScalar):
             return node
         problem = f"{field} is a list or a mapping{self._line_note(node.line)}"
-        raise self._error(problem, "Write one text there.")
+        raise self._error(problem, "Write a single value.")
 
     def _line_note(self, entry_line: int) -> str:
         return _line_note(self.item, entry_line)
@@ -85,7 +85,7 @@ class Entry:
 
 
 def read_entries(text: str) -> tuple[Entry, ...]:
-    """Every item of `array` in `text`, in order; none when `array` is absent or empty.
+    """Return the items of `array` in `text`, in order; empty if `array` is absent or empty.
 
     Raises:
         ClassInvalidError: the text, or the text of an item, is not YAML of that shape.
@@ -101,9 +101,7 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
         problem = f"failed to yaml unmarshal objects, error: {where}"
         raise ClassInvalidError(problem, error.remedy) from error
     if not isinstance(root, YamlMap):
-        raise _document_error(
-            "it is not a mapping with the key array", line=root.line if root else 1
-        )
+        raise _document_error("not a mapping with the key array", line=root.line if root else 1)
     array = root.entries.get("array")
     match array:
         case YamlList(items):
@@ -117,13 +115,13 @@ def _array_items(text: str) -> tuple[YamlNode, ...]:
 def _document_error(problem: str, *, line: int) -> ClassInvalidError:
     return ClassInvalidError(
         f"failed to yaml unmarshal objects, error: {problem} (line {line} of objects)",
-        "Write array: and under it one '- |' per object, followed by its indented fields.",
+        "Write array: followed by one '- |' per object with its indented fields.",
     )
 
 
 def _parse_entry(item: YamlNode, index: int) -> Entry:
     if not isinstance(item, YamlScalar):
-        problem = f"the entry at index {index} is no text; is the '|' after its '-' missing?"
+        problem = f"the entry at index {index} is not a string; is the '|' after its '-' missing?"
         raise _document_error(problem, line=item.line)
     try:
         root = read_yaml(item.text)
@@ -136,8 +134,8 @@ def _parse_entry(item: YamlNode, index: int) -> Entry:
         or root == YamlScalar("", ScalarStyle.PLAIN, root.line)
     ):
         return Entry(index, item, root if isinstance(root, YamlMap) else None)
-    problem = f"{_entry_context(index)}, error: it is not a mapping{_line_note(item, root.line)}"
-    raise ClassInvalidError(problem, "Write it as lines of the form field: value.")
+    problem = f"{_entry_context(index)}, error: not a mapping{_line_note(item, root.line)}"
+    raise ClassInvalidError(problem, "Write lines of the form field: value.")
 
 
 def _entry_context(index: int) -> str:
@@ -145,9 +143,10 @@ def _entry_context(index: int) -> str:
 
 
 def _line_note(item: YamlScalar, entry_line: int) -> str:
-    """Return the place of line `entry_line` of an entry, as ` (line N of objects)`.
+    """Return ` (line N of objects)` for line `entry_line` (from 1) of an entry.
 
-    Only literal block scalars keep the line numbers of their content.
+    In other than literal block scalars the lines of the content cannot be located, so N is the line
+    of the entry.
     """
     line = item.line + entry_line if item.style is ScalarStyle.LITERAL else item.line
     return f" (line {line} of objects)"
@@ -162,23 +161,24 @@ def _parse_integer(text: str) -> int | None:
     return number if number in _INT32 else None
 
 
-# --- How long before the end of an object its class wants to be warned: `expiryWarning` -----------
+# --- The parameter and field `expiryWarning`: how long before an object expires to warn -----------
 
 EXPIRY_WARNING_KEY = "expiryWarning"
 _DAY_SECONDS = 86_400.0
 _DAYS_PATTERN = re.compile(r"([0-9]{1,6})d")
 _MAX_WARNING_SECONDS = 3650 * _DAY_SECONDS
+_DURATION_REMEDY = "Write a duration such as 720h or 30d; 0 means no warning."
 
 
 def parse_expiry_warning(text: str, *, default: float = 0.0) -> float:
-    """Seconds before the end; 0 for no warning.
+    """Return how many seconds before the expiry to warn; 0 for no warning.
 
     Args:
-        text: `720h` or `30d`, `0` for none, "" for the default.
-        default: of objects that say nothing.
+        text: a duration such as `720h` or `30d`; `0` for no warning, "" for the default.
+        default: the result for "", in seconds.
 
     Raises:
-        ClassInvalidError: it is no duration, or none from nothing to ten years.
+        ClassInvalidError: the text is not a duration, or not between 0 and 3650 days.
     """
     text = text.strip()
     if not text:
@@ -188,8 +188,8 @@ def parse_expiry_warning(text: str, *, default: float = 0.0) -> float:
         seconds = int(days[1]) * _DAY_SECONDS if days else parse_duration(text)
     except ValueError:
         problem = f"{EXPIRY_WARNING_KEY} is not a duration: {excerpt(text)}"
-        raise ClassInvalidError(problem, "Write it as 720h or 30d; 0 means no warning.") from None
+        raise ClassInvalidError(problem, _DURATION_REMEDY) from None
     if not 0 <= seconds <= _MAX_WARNING_SECONDS:
         problem = f"{EXPIRY_WARNING_KEY} is not between 0 and 3650d: {excerpt(text)}"
-        raise ClassInvalidError(problem, "Write it as 720h or 30d; 0 means no warning.")
+        raise ClassInvalidError(problem, _DURATION_REMEDY)
     return seconds

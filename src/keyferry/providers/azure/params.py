@@ -1,6 +1,6 @@
-"""The parameters of a class for Azure, checked once, before anything is done. [pure]
+"""Parses and validates the parameters of a mount before any request is sent. [pure]
 
-The checks stand in upstream's order, so that a class with two mistakes is told the same first one.
+The checks run in upstream's order, so that two mistakes lead to the same first error.
 
 Source: docs/reference/upstream-azure-provider.md#secretproviderclass-parameters
 Source: docs/reference/upstream-azure-provider.md#order-of-checks
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AzureMount:
-    """Everything that one mount asks for.
+    """The validated parameters of one mount.
 
     Attributes:
-        vault: which vault.
-        tenant: the Entra tenant that the identity belongs to.
+        vault: the address of the vault.
+        tenant: the Entra tenant of the identity.
         cloud: the cloud, or the file that describes it.
-        identity: who fetches.
-        objects: what to deliver, at least one.
+        identity: the identity that reads the vault.
+        objects: the objects to deliver, at least one.
     """
 
     vault: VaultAddress
@@ -54,22 +54,23 @@ def parse_mount(
     *,
     default_cloud: str = "",
 ) -> AzureMount:
-    """The mount that a call asks for.
+    """Parse the parameters of a mount.
 
     Args:
-        parameters: the attributes of the call: the class, overlaid by what kubelet says of the pod.
-        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
-        default_cloud: the cloud of classes that name none; "" for the public one.
+        parameters: the attributes of the call: the parameters of the SecretProviderClass, and the
+            attributes of the pod that kubelet adds.
+        secrets: the data of the `nodePublishSecretRef` Secret; None without one.
+        default_cloud: the cloud if `cloudName` is not set; "" for the public one.
 
     Raises:
-        PlatformError: kubelet did not say which pod this is for.
+        PlatformError: kubelet did not send the name and namespace of the pod.
         ClassInvalidError: a parameter is missing or malformed.
-        IdentityError: what the identity mode needs is missing.
+        IdentityError: a value that the identity mode requires is missing.
     """
     get = _Getter(parameters)
     for key, name in ((POD_NAME, "pod name"), (POD_NAMESPACE, "pod namespace")):
         if not get(key):
-            remedy = "The CSIDriver object needs podInfoOnMount: true."
+            remedy = "Set podInfoOnMount: true in the CSIDriver object."
             raise PlatformError(f"{name} is not provided", remedy, stage=Stage.REQUEST)
     switch = enabled_switch(parameters)
     vault, url = get("keyvaultName"), get("keyvaultURL")
@@ -91,7 +92,7 @@ def parse_mount(
 
 @dataclass(frozen=True, slots=True)
 class _Getter:
-    """Reads one parameter, trimmed; "" where it is absent."""
+    """Returns a parameter, trimmed; "" if it is absent."""
 
     parameters: Mapping[str, str]
 
@@ -104,21 +105,23 @@ def _check_tenant(tenant: str) -> str:
         remedy = "Set tenantID to the tenant of the vault: az account show --query tenantId."
         raise ClassInvalidError("tenantId is not provided", remedy)
     if not re.fullmatch(r"[0-9A-Za-z.-]+", tenant):
-        problem = "failed to get keyvault client: tenantId is neither an id nor a domain name"
-        raise ClassInvalidError(problem, "Find it with: az account show --query tenantId.")
+        problem = "failed to get keyvault client: tenantId is neither an ID nor a domain name"
+        raise ClassInvalidError(
+            problem, "Set it to the output of: az account show --query tenantId."
+        )
     return tenant
 
 
-# --- How the secrets behind certificates are delivered: by flags, or by the class itself ----------
+# --- The delivery of certificate-backed secrets: parameters override flags ------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class BundleOptions:
-    """How one mount wants its certificates.
+    """How a mount delivers certificates.
 
     Attributes:
-        ordered_chain: whether the chain out of PKCS#12 is put in order, the leaf first.
-        separate_files: whether certificate and key come as two more files.
+        ordered_chain: whether the chain of PKCS#12 is sorted, leaf first.
+        separate_files: whether certificate and key are also delivered as separate files.
     """
 
     ordered_chain: bool = True
@@ -126,7 +129,7 @@ class BundleOptions:
 
 
 def bundle_options(parameters: Mapping[str, str], settings: ProviderSettings) -> BundleOptions:
-    """What the class says, and where it says nothing, the flags.
+    """Return the options of a mount: its parameters, else the flags.
 
     Raises:
         ClassInvalidError: a parameter is not a boolean.

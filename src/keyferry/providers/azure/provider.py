@@ -16,7 +16,7 @@ from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.cloud_file import read_environment_file
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
-from keyferry.providers.azure.content import needs_no_crypto, render_all
+from keyferry.providers.azure.content import needs_crypto, render_all
 from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
 from keyferry.providers.azure.keyvault_errors import RequestContext
 from keyferry.providers.azure.params import AzureMount, bundle_options, parse_mount
@@ -109,8 +109,8 @@ class AzureProvider:
         render = partial(
             render_all, mount.objects, fetched, default_mode=call.permission, options=options
         )
-        # Certificates take the library for them some time; the way to a thread takes some, too.
-        delivery = render() if needs_no_crypto(fetched) else await asyncio.to_thread(render)
+        # Parsing certificates would block the event loop; a thread for plain values costs more.
+        delivery = await asyncio.to_thread(render) if needs_crypto(fetched) else render()
         for ref in delivery.incomplete_chains:
             _log.warning(
                 "certificate chain is not complete due to missing intermediate/root certificates "

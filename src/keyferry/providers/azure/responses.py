@@ -1,6 +1,6 @@
-"""What comes out of a vault: the documents of its API, and what they mean once checked. [pure]
+"""Parses and validates the response documents of Key Vault. [pure]
 
-Words such as `secret value is nil` are upstream's.
+Messages such as `secret value is nil` are upstream's.
 
 Source: docs/reference/upstream-azure-provider.md#key-vault-requests
 Source: docs/reference/upstream-azure-provider.md#fetching-and-errors
@@ -18,6 +18,9 @@ from keyferry.formats.base64url import decode_base64url
 
 _MAX_TIME = 253_402_300_799
 """The last second of the year 9999."""
+_INCOMPLETE_REMEDY = (
+    "The response of the vault is incomplete; check that no proxy responds in place of the vault."
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,16 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """What a vault tells of an object beside its value; nothing here is secret.
+    """The properties of an object apart from its value; none is secret.
 
     Attributes:
-        content_type: what somebody said of the value, or ""; of a certificate that of the secret
+        content_type: the content type of the value, or ""; for a certificate, the one of the secret
             behind it; a key has none.
-        tags: as somebody set them.
-        expires_at: seconds since 1970, or None for an object that does not end.
-        not_before: likewise, when it begins.
-        updated_at: when somebody changed anything of it last, in seconds since 1970; None where the
-            vault does not tell.
+        tags: the tags.
+        expires_at: when it expires, in seconds since 1970; None: never.
+        not_before: when it becomes valid, in seconds since 1970; None: always.
+        updated_at: the time of the last update, in seconds since 1970; None if the vault does not
+            send it.
     """
 
     content_type: str = ""
@@ -52,10 +55,11 @@ class KeyVaultSecret:
     """One version of a secret.
 
     Attributes:
-        value: as it is in the vault.
-        version: its version id.
-        backs_certificate: whether it is the secret behind a certificate: the vault names its key.
-        properties: the rest.
+        value: the value.
+        version: its version ID.
+        backs_certificate: whether it is the secret behind a certificate; the vault then sends the
+            ID of its key.
+        properties: the other properties.
     """
 
     value: str = field(repr=False)
@@ -66,14 +70,14 @@ class KeyVaultSecret:
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """The public half of one version of a key.
+    """The public key of one version of a key.
 
     Attributes:
-        key_type: `kty`: RSA, RSA-HSM, EC, EC-HSM; others cannot be delivered.
-        curve: `crv`, "" for RSA.
-        numbers: n, e, x and y as big-endian bytes, those that the vault tells.
-        version: its version id.
-        properties: the rest.
+        key_type: `kty`: RSA, RSA-HSM, EC or EC-HSM; others cannot be delivered.
+        curve: `crv`; "" for RSA.
+        numbers: n, e, x and y as big-endian bytes, as far as the vault sends them.
+        version: its version ID.
+        properties: the other properties.
     """
 
     key_type: str
@@ -83,15 +87,13 @@ class PublicKey:
     properties: Properties = _NO_PROPERTIES
 
     def number(self, name: str) -> bytes:
-        """One of its numbers.
+        """Return the number `name`.
 
         Raises:
-            VaultError: the vault does not tell it.
+            VaultError: the vault did not send it.
         """
         if name not in self.numbers:
-            raise VaultError(
-                f"the key has no number {name}", "The vault's answer lacks it; try again."
-            )
+            raise VaultError(f"the key has no number {name}", _INCOMPLETE_REMEDY)
         return self.numbers[name]
 
 
@@ -100,9 +102,9 @@ class LeafCertificate:
     """One version of a certificate, without its chain and its key.
 
     Attributes:
-        cer: DER, as the vault sends it, unread.
-        version: its version id.
-        properties: the rest.
+        cer: the unparsed DER.
+        version: its version ID.
+        properties: the other properties.
     """
 
     cer: bytes
@@ -115,13 +117,13 @@ Content = KeyVaultSecret | PublicKey | LeafCertificate
 
 @dataclass(frozen=True, slots=True)
 class ListedVersion:
-    """What the list of an object's versions says of one.
+    """One version in the list of an object's versions.
 
     Attributes:
-        version: its id.
-        enabled: None where the vault tells no attributes.
-        created_at: seconds since 1970; 0 where the vault does not tell.
-        properties: the rest; what a list tells of them needs no right to read values.
+        version: its ID.
+        enabled: whether it is enabled; None if the vault sends no attributes.
+        created_at: when it was created, in seconds since 1970; 0 if the vault does not send it.
+        properties: the other properties; reading them in a list requires no permission for values.
     """
 
     version: str
@@ -139,14 +141,14 @@ class _Attributes(msgspec.Struct):
 
 
 class _Document(msgspec.Struct, rename="camel"):
-    """What the documents of all types share."""
+    """The fields that the documents of all types share."""
 
     attributes: _Attributes | None = None
     tags: dict[str, str] | None = None
     content_type: str | None = None
 
     def properties(self) -> Properties:
-        """What it says beside the value."""
+        """Return the properties apart from the value."""
         attributes = self.attributes or _Attributes()
         return Properties(
             self.content_type or "",
@@ -158,17 +160,17 @@ class _Document(msgspec.Struct, rename="camel"):
 
 
 class SecretDocument(_Document, rename="camel"):
-    """The answer to GET /secrets/NAME."""
+    """The response to GET /secrets/NAME."""
 
     value: str | None = None
     id: str | None = None
     kid: str | None = None
 
     def checked(self) -> KeyVaultSecret:
-        """What it says.
+        """Return the validated secret.
 
         Raises:
-            VaultError: something is missing.
+            VaultError: the value or the version is missing.
         """
         if self.value is None:
             raise _nil_error("secret value")
@@ -187,22 +189,22 @@ class _JsonWebKey(msgspec.Struct):
 
 
 class KeyDocument(_Document):
-    """The answer to GET /keys/NAME."""
+    """The response to GET /keys/NAME."""
 
     key: _JsonWebKey | None = None
 
     def checked(self) -> PublicKey:
-        """What it says.
+        """Return the validated public key.
 
         Raises:
-            VaultError: something is missing, or a number is not base64url.
+            VaultError: the key or the version is missing, or a number is not base64url.
         """
         if self.key is None:
             raise _nil_error("key value")
         version = _version_from_id(self.key.kid, "key id")
-        told = {name: getattr(self.key, name) for name in ("n", "e", "x", "y")}
+        texts = {name: getattr(self.key, name) for name in ("n", "e", "x", "y")}
         numbers = {
-            name: _decode_number(text, name) for name, text in told.items() if text is not None
+            name: _decode_number(text, name) for name, text in texts.items() if text is not None
         }
         kind, curve = self.key.kty or "", self.key.crv or ""
         return PublicKey(kind, curve, numbers, version, self.properties())
@@ -213,17 +215,17 @@ class _Policy(msgspec.Struct):
 
 
 class CertificateDocument(_Document, rename="camel"):
-    """The answer to GET /certificates/NAME."""
+    """The response to GET /certificates/NAME."""
 
     cer: bytes | None = None
     id: str | None = None
     policy: _Policy | None = None
 
     def checked(self) -> LeafCertificate:
-        """What it says.
+        """Return the validated certificate.
 
         Raises:
-            VaultError: something is missing.
+            VaultError: the certificate or the version is missing.
         """
         if self.cer is None:
             raise _nil_error("certificate value")
@@ -232,7 +234,7 @@ class CertificateDocument(_Document, rename="camel"):
         )
 
     def properties(self) -> Properties:
-        """As of any object, with what its policy says of the secret behind it."""
+        """Return the properties, with the content type of the secret behind the certificate."""
         props = self.policy.secret_props if self.policy else None
         return replace(super().properties(), content_type=(props and props.content_type) or "")
 
@@ -243,27 +245,31 @@ class _ListedItem(_Document, rename="camel"):
 
 
 class PageDocument(msgspec.Struct, rename="camel"):
-    """The answer to GET /{secrets,keys,certificates}/NAME/versions: one page."""
+    """One page of the response to GET /{secrets,keys,certificates}[/NAME/versions]."""
 
     value: list[_ListedItem] | None = None
     next_link: str | None = None
 
     def checked(self) -> tuple[ListedVersion, ...]:
-        """The versions of this page, in their order.
+        """Return the versions of this page, in its order.
 
         Raises:
-            VaultError: one has no id.
+            VaultError: a version has no ID.
         """
         return tuple(_listed_version(item) for item in self.value or ())
 
     def last_updated(self) -> dict[str, int]:
-        """Of a list of objects: when each was changed last, by name in lower case."""
-        told: dict[str, int] = {}
+        """Return the last update of each enabled object of a list of objects.
+
+        Returns:
+            Seconds since 1970 by the vault's clock, by name in lower case.
+        """
+        updated: dict[str, int] = {}
         for item in self.value or ():
             identifier = (item.kid or item.id or "").rstrip("/")
             if item.attributes and item.attributes.updated is not None and item.attributes.enabled:
-                told[identifier.rpartition("/")[2].lower()] = item.attributes.updated
-        return told
+                updated[identifier.rpartition("/")[2].lower()] = item.attributes.updated
+        return updated
 
 
 def _listed_version(item: _ListedItem) -> ListedVersion:
@@ -273,13 +279,13 @@ def _listed_version(item: _ListedItem) -> ListedVersion:
 
 
 def _valid_time(seconds: int | None) -> int | None:
-    """A time that a calendar has; anything else is as good as none."""
+    """Return the time if a calendar can represent it, else None."""
     return seconds if seconds is not None and 0 <= seconds <= _MAX_TIME else None
 
 
 def _version_from_id(identifier: str | None, field_name: str) -> str:
     version = (identifier or "").rstrip("/").rpartition("/")[2]
-    # It becomes part of a URL, and of messages.
+    # Checked, because it becomes part of a URL and of messages.
     if not (version.isascii() and version.replace("-", "").isalnum() and len(version) <= 127):
         raise _nil_error(field_name)
     return version
@@ -291,9 +297,9 @@ def _decode_number(text: str, name: str) -> bytes:
     except ValueError:
         raise VaultError(
             f"the number {name} of the key is not base64url",
-            "The vault's answer is malformed; check that no proxy answers instead.",
+            "Check that no proxy responds in place of the vault.",
         ) from None
 
 
 def _nil_error(field_name: str) -> VaultError:
-    return VaultError(f"{field_name} is nil", "The vault's answer lacks it; try again.")
+    return VaultError(f"{field_name} is nil", _INCOMPLETE_REMEDY)

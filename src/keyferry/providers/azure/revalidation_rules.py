@@ -1,9 +1,12 @@
-"""Whether one list proves that many objects of a vault have not changed, and pays. [pure]
+"""Decides whether a list shows that cached objects are unchanged, and when a list pays. [pure]
 
-The list of a collection (secrets, keys or certificates) tells of 25 objects a page when each was
-changed last, without a value. An object whose time is the one that came with the held content has
-not changed, once that time is so long ago that no two changes can share it: a vault tells whole
-seconds, and its clock may differ from ours.
+The list of a collection (secrets, keys or certificates) contains the time of the last update of
+each object, 25 objects a page, without values. Cached content is unchanged if both hold:
+
+1. The update time in the list equals the one that came with the content.
+2. The content was requested long enough after that update. Vaults round to whole seconds and their
+   clocks may differ from this machine's, so a later update within the tolerance could have the same
+   time.
 """
 
 from __future__ import annotations
@@ -17,16 +20,16 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.responses import Content
 
 CLOCK_TOLERANCE_SECONDS = 300.0
-"""A change is told from an earlier one of the same second, and clocks may differ by so much."""
+"""The assumed maximum difference between the clocks of a vault and this machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimestampedContent:
-    """A content, and when it was asked for.
+    """Content with the time of its request.
 
     Attributes:
-        content: it.
-        requested_at: in seconds since 1970, by our clock.
+        content: the content.
+        requested_at: when it was requested, in seconds since 1970 by the clock of this machine.
     """
 
     content: Content = field(repr=False)
@@ -34,17 +37,17 @@ class TimestampedContent:
 
 
 def max_list_pages(cached: int) -> int:
-    """How many pages it pays to read, at the most: fewer than the objects, one call each."""
+    """Return the maximum number of pages that is cheaper than one request per cached object."""
     return max(cached - 1, 0)
 
 
 def has_not_changed(name: str, cached: TimestampedContent, last_updated: Mapping[str, int]) -> bool:
-    """Whether a list proves that `cached` is what the vault holds under `name`.
+    """Return whether a list shows that `cached` is still the content of the object `name`.
 
     Args:
-        name: of the object.
-        cached: its content.
-        last_updated: when each object of the list was changed last, by name in lower case, in
+        name: the name of the object.
+        cached: its cached content.
+        last_updated: the time of the last update of each listed object, by name in lower case, in
             seconds since 1970 by the vault's clock.
     """
     updated = cached.content.properties.updated_at

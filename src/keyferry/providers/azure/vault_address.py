@@ -1,7 +1,7 @@
-"""Where a vault is: by its name in a cloud, or by a whole URL, an extension of ours. [pure]
+"""Parses the address of a vault: its name in a cloud, or a URL (Keyferry extension). [pure]
 
-A URL serves managed HSMs, private endpoints with a name of their own, and vaults on loopback. A
-token goes to hosts of the cloud and to this machine only.
+A URL is for managed HSMs, private endpoints with names of their own, and vaults on loopback. Tokens
+are sent only to hosts of the cloud and to this machine.
 
 Source: docs/reference/upstream-azure-provider.md#secretproviderclass-parameters
 Source: docs/reference/upstream-azure-provider.md#clouds
@@ -26,22 +26,22 @@ _VAULT_URL_REMEDY = "Write it as https://NAME.managedhsm.azure.net, without path
 
 @dataclass(frozen=True, slots=True)
 class VaultAddress:
-    """Which vault a class means.
+    """The address of a vault.
 
     Attributes:
-        name: how messages call it.
-        netloc: host, with a port where the class gives one; "" is the host that the cloud has for
-            this name.
+        name: its name in messages.
+        netloc: its host, with a port if the URL has one; "" means the host of this name in the
+            cloud.
     """
 
     name: str
     netloc: str = ""
 
     def netloc_in(self, cloud: AzureCloud) -> str:
-        """Its host, with a port where the class gives one.
+        """Return the host in `cloud`, with a port if the URL has one.
 
         Raises:
-            ClassInvalidError: the URL leads neither to a host of this cloud nor to this machine.
+            ClassInvalidError: the URL is neither a host of this cloud nor of this machine.
         """
         if not self.netloc:
             return cloud.vault_host(self.name)
@@ -49,34 +49,32 @@ class VaultAddress:
         if cloud.is_vault_host(host) or _is_loopback(host):
             return self.netloc
         raise ClassInvalidError(
-            f"failed to get vault: keyvaultURL leads to {excerpt(host)}, which is no host of "
-            f"{cloud.name}; it would receive a token",
-            "Use a host of the cloud; set cloudName when the vault is in another one.",
+            f"failed to get vault: keyvaultURL points to {excerpt(host)}, which is not a host of "
+            f"{cloud.name} and must not receive a token",
+            "Use a host of this cloud, or set cloudName to the cloud of the vault.",
         )
 
 
 def parse_vault_address(name: str, url: str) -> VaultAddress:
-    """The vault that the parameters `keyvaultName` and `keyvaultURL` mean.
+    """Parse the parameters `keyvaultName` and `keyvaultURL`, of which one is set.
 
     Raises:
-        ClassInvalidError: both are given, or the one that is given is malformed.
+        ClassInvalidError: both are set, or the one that is set is malformed.
     """
     if name and url:
-        raise ClassInvalidError(
-            "keyvaultName and keyvaultURL are both set", "Leave one of them out."
-        )
+        raise ClassInvalidError("keyvaultName and keyvaultURL are both set", "Remove one of them.")
     if not url:
         return VaultAddress(_check_vault_name(name))
-    found = _VAULT_URL.fullmatch(url)
-    if found is None or int((found[2] or ":443")[1:]) not in range(1, 1 << 16):
+    match = _VAULT_URL.fullmatch(url)
+    if match is None or int((match[2] or ":443")[1:]) not in range(1, 1 << 16):
         raise ClassInvalidError(
             "failed to get vault: keyvaultURL is not an https URL", _VAULT_URL_REMEDY
         )
-    host = found[1].casefold()
+    host = match[1].casefold()
     label, _, domain = host.partition(".")
-    # An address has no first label that could be a name.
+    # An IP address has no label that could be the name of a vault.
     is_name = bool(domain) and not domain.replace(".", "").isdigit() and not host.startswith("[")
-    return VaultAddress(label if is_name else host, host + (found[2] or ""))
+    return VaultAddress(label if is_name else host, host + (match[2] or ""))
 
 
 def _is_loopback(host: str) -> bool:
@@ -90,7 +88,7 @@ def _is_loopback(host: str) -> bool:
 
 def _check_vault_name(name: str) -> str:
     problem = f'failed to get vault: Invalid vault name: "{excerpt(name)}"'
-    remedy = "Give the bare name, without a domain."
+    remedy = "Set keyvaultName to the name of the vault, without a domain."
     if not 3 <= len(name) <= 24:
         raise ClassInvalidError(f"{problem}, must be between 3 and 24 chars", remedy)
     if not re.fullmatch(r"[-A-Za-z0-9]+", name):

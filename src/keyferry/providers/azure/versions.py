@@ -1,7 +1,7 @@
-"""Which versions of an object a history holds. [pure]
+"""Selects the versions of an object for its history. [pure]
 
-Two things differ from upstream: n gives n versions and not n + 1, and a version that is not there
-is an error and not an empty result.
+Differences from upstream: a history of n has n versions, not n + 1, and a missing version is an
+error, not an empty result.
 
 Source: docs/reference/upstream-azure-provider.md#file-names-and-versions
 """
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 def choose_versions(
     listed: Iterable[ListedVersion], *, start: str, count: int
 ) -> tuple[ListedVersion, ...]:
-    """The newest enabled versions from `start` on, the newest first.
+    """Return the enabled versions from `start` on, newest first.
 
     Args:
-        listed: all versions, in the order of the list, which decides between equally old ones.
-        start: the version to begin with; "" is the newest.
-        count: at most so many.
+        listed: all versions in the order of the list, which breaks ties of equal age.
+        start: the first version; "" means the newest.
+        count: the maximum number of versions.
 
     Raises:
-        ObjectNotFoundError: none is enabled, or `start` is not among those that are.
+        ObjectNotFoundError: no version is enabled, or `start` is not an enabled version.
     """
     enabled = [version for version in listed if version.enabled]
     enabled.sort(key=lambda version: version.created_at, reverse=True)
     if not enabled:
         raise ObjectNotFoundError(
-            "it has no enabled version", "Enable one in the vault, or make a new one."
+            "it has no enabled version", "Enable a version in the vault, or create a new one."
         )
     if not start:
         return tuple(enabled[:count])
@@ -46,22 +46,22 @@ def choose_versions(
     if start.lower() not in ids:
         raise ObjectNotFoundError(
             f"version {start} is not among its {len(enabled)} enabled versions",
-            "Leave objectVersion empty for the newest ones, or name one that is enabled.",
+            "Leave objectVersion empty for the newest versions, or set it to an enabled one.",
         )
     first = ids.index(start.lower())
     return tuple(enabled[first : first + count])
 
 
-# --- What the entries of a class want of the vault, and what came of it ---------------------------
+# --- Requests to the vault, and their outcomes ----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectRequest:
-    """What one entry wants of the vault; equal for entries that show the same.
+    """A request for versions of an object; equal for entries that deliver the same content.
 
     Attributes:
-        ref: the object, and the version to begin with.
-        history: how many versions, at least 1.
+        ref: the object with its first version.
+        history: the number of versions, at least 1.
     """
 
     ref: ObjectRef
@@ -69,9 +69,9 @@ class ObjectRequest:
 
 
 FetchOutcome = tuple[Content, ...] | KeyferryError
-"""The versions that came, the newest first, or why there are none."""
+"""The fetched versions, newest first, or the error."""
 
 
 def request_for(vault_object: KeyVaultObject) -> ObjectRequest:
-    """What an entry wants."""
+    """Return the request for an entry."""
     return ObjectRequest(vault_object.ref, vault_object.history)

@@ -12,7 +12,7 @@ from keyferry.providers.azure.content import (
     PEM_TYPE,
     PKCS12_TYPE,
     RenderedVolume,
-    needs_no_crypto,
+    needs_crypto,
     render_all,
 )
 from keyferry.providers.azure.objects import parse_objects
@@ -137,4 +137,4 @@ def test_what_takes_the_library_for_certificates_is_not_quick(
         request_for(other): (KeyVaultSecret("s3cret", "v1"),),
         request_for(found): contents,
     }
-    assert quick == needs_no_crypto(fetched)
+    assert quick == needs_crypto(fetched)

@@ -1,7 +1,7 @@
-"""The error codes of Entra that users meet, each explained in one sentence with its remedy. [pure]
+"""Explains the Entra error codes that users meet, each with a remedy. [pure]
 
-Entra names every refusal by a number after `AADSTS`. The text that comes with it stays out of our
-messages; what it would tell (tenant, client, subject) is known here anyway.
+Entra identifies every error by a number after `AADSTS`. Messages never quote the text that Entra
+sends along: it may contain an assertion, and tenant, client and subject are known here anyway.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What one code means and what mends it; both are templates for `str.format_map`.
+    """The meaning of one error code and its remedy, as templates for `str.format_map`.
+
+    The fields are client, tenant, issuer, subject, audience and credential (the key of the
+    nodePublishSecretRef Secret).
 
     Attributes:
-        problem: the end of the sentence "Entra refuses a token for <identity>: ...".
-        remedy: a sentence. Fields: client, tenant, issuer, subject, audience, and credential, which
-            is the key of the nodePublishSecretRef Secret.
+        problem: completes the sentence "Entra refuses a token for <identity>: ...".
+        remedy: a sentence.
     """
 
     problem: str
@@ -38,46 +40,50 @@ _FEDERATED_REMEDY = (
     "{issuer}, subject {subject} and audience {audience}."
 )
 _RESET_REMEDY = (
-    "Make a new one with: az ad app credential reset --id {client}, and put its value (not its "
-    "id) into the key clientsecret of the nodePublishSecretRef Secret."
+    "Create a new one with: az ad app credential reset --id {client}, and store its value (not its "
+    "ID) under the key clientsecret of the nodePublishSecretRef Secret."
 )
 _CERTIFICATE_REMEDY = (
-    "Register the certificate of the key clientcertificate with: az ad app credential reset "
-    "--id {client} --append --cert @certificate.pem"
+    "Register the certificate that is stored under the key clientcertificate with: az ad app "
+    "credential reset --id {client} --append --cert @certificate.pem"
 )
-_CLOUD_REMEDY = "Check cloudName in the class, and that the tenant belongs to that cloud."
+_CLOUD_REMEDY = (
+    "Check cloudName in the SecretProviderClass, and that the tenant belongs to that cloud."
+)
 
 EXPLANATIONS: Mapping[int, Explanation] = {
     50001: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD_REMEDY),
     50027: Explanation(
         "the service-account token is malformed or its signature is not valid",
-        "Check that the issuer {issuer} publishes the keys that this cluster signs with.",
+        "Check that the issuer {issuer} publishes the keys with which this cluster signs tokens.",
     ),
     50166: Explanation(
         "Entra could not fetch the keys of the issuer {issuer}",
-        "The issuer's /.well-known/openid-configuration must be reachable from the internet.",
+        "Make the issuer's /.well-known/openid-configuration reachable from the internet.",
     ),
     50034: Explanation(
         "the account does not exist in the tenant {tenant}",
         "Set tenantID to the tenant of the identity: az account show --query tenantId.",
     ),
     50076: Explanation(
-        "the tenant {tenant} asks for multi-factor authentication, which no workload can give",
+        "the tenant {tenant} requires multi-factor authentication, impossible for a workload",
         "Use an application or managed identity, and exempt it from that policy.",
     ),
     50126: Explanation(
-        "name or password is wrong",
-        "Use the client id and secret of an application, not those of a user.",
+        "user name or password is wrong",
+        "Use the client ID and secret of an application, not those of a user.",
     ),
     53003: Explanation(
         "a conditional-access policy of the tenant {tenant} blocks it",
-        "Have an administrator of the tenant look at its sign-in log.",
+        "Ask an administrator of the tenant to check its sign-in log.",
     ),
     65001: Explanation(
-        "nobody has consented to the application {client} in the tenant {tenant}",
-        "Have an administrator consent: az ad app permission admin-consent --id {client}",
+        "the application {client} has no consent in the tenant {tenant}",
+        "Ask an administrator to grant it: az ad app permission admin-consent --id {client}",
     ),
-    70002: Explanation("its credential is wrong", "Check the key {credential} of the Secret."),
+    70002: Explanation(
+        "its credential is wrong", "Check the key {credential} of the nodePublishSecretRef Secret."
+    ),
     70011: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD_REMEDY),
     70021: Explanation(
         "none of its federated credentials matches the service-account token", _FEDERATED_REMEDY
@@ -89,14 +95,14 @@ EXPLANATIONS: Mapping[int, Explanation] = {
     500011: Explanation("the tenant {tenant} does not know the resource Key Vault", _CLOUD_REMEDY),
     700016: Explanation(
         "the tenant {tenant} has no such application",
-        "Set tenantID and the client id to those of one identity: az ad sp show --id {client}.",
+        "Set tenantID and the client ID to those of one identity: az ad sp show --id {client}.",
     ),
     700024: Explanation(
-        "the service-account token, or the app's assertion, has expired or is not valid yet",
+        "the service-account token or the application's assertion has expired or is not valid yet",
         "Check the clocks of this machine and of the API server; kubelet renews the token.",
     ),
     700025: Explanation(
-        "the application is a public client, which takes no credential",
+        "the application is a public client, which cannot use a credential",
         "Register it as a confidential client: az ad app update --id {client} "
         "--is-fallback-public-client false",
     ),
@@ -114,8 +120,8 @@ EXPLANATIONS: Mapping[int, Explanation] = {
         "none of its federated credentials has the subject {subject}", _FEDERATED_REMEDY
     ),
     900023: Explanation(
-        "{tenant} is neither the id nor a domain name of a tenant",
-        "Set tenantID to what this says: az account show --query tenantId.",
+        "{tenant} is neither the ID nor a domain name of a tenant",
+        "Set tenantID to the output of: az account show --query tenantId.",
     ),
     1002012: Explanation("the scope is not valid in the tenant {tenant}", _CLOUD_REMEDY),
     900382: Explanation("an application cannot sign in across clouds", _CLOUD_REMEDY),
@@ -128,31 +134,33 @@ EXPLANATIONS: Mapping[int, Explanation] = {
     7000218: Explanation("the request carried no credential", _RESET_REMEDY),
     7000229: Explanation(
         "the application {client} has no service principal in the tenant {tenant}",
-        "Make one: az ad sp create --id {client}; or set tenantID to its home tenant.",
+        "Create one: az ad sp create --id {client}; or set tenantID to its home tenant.",
     ),
     7000222: Explanation("the client secret has expired", _RESET_REMEDY),
 }
 
 
 def explain(code: int, *, identity: Identity, tenant: str) -> Explanation:
-    """What the refusal `AADSTS<code>` means for this identity, its fields filled in."""
+    """Return the explanation of `AADSTS<code>` for `identity`, with all fields filled in."""
     unknown = Explanation(
-        "its error code is not one that Keyferry explains",
+        "Keyferry has no explanation for its error code",
         f"Look it up: https://login.microsoftonline.com/error?code={code}",
     )
-    found = EXPLANATIONS.get(code, unknown)
+    explanation = EXPLANATIONS.get(code, unknown)
     fields = _template_fields(identity, tenant)
-    return Explanation(found.problem.format_map(fields), found.remedy.format_map(fields))
+    return Explanation(
+        explanation.problem.format_map(fields), explanation.remedy.format_map(fields)
+    )
 
 
 def _template_fields(identity: Identity, tenant: str) -> dict[str, str]:
-    known = profile(identity)
-    token = known.service_account_token
+    about = profile(identity)
+    token = about.service_account_token
     return {
-        "client": excerpt(known.client_id),
+        "client": excerpt(about.client_id),
         "tenant": tenant,
         "issuer": excerpt(token.issuer or "(unreadable)") if token else "(none)",
         "subject": excerpt(token.subject or "(unreadable)") if token else "(none)",
         "audience": token.audience if token else "(none)",
-        "credential": known.credential_key or "(none)",
+        "credential": about.credential_key or "(none)",
     }

@@ -1,4 +1,4 @@
-"""What a token endpoint gives, refuses or says that makes no sense. [pure]"""
+"""Access tokens, and the parsing of token endpoint responses. [pure]"""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ class AccessToken:
     """An access token.
 
     Attributes:
-        text: as it goes into the header `Authorization`.
-        expires_at: seconds since 1970.
-        renew_at: from when a newer one is better, in seconds since 1970; None: until it nears its
-            end.
+        text: the value for the header `Authorization`.
+        expires_at: when it expires, in seconds since 1970.
+        renew_at: when to request a new one, in seconds since 1970; None: shortly before it expires.
 
     Raises:
-        NoTokenInAnswerError: `text` cannot go into a header, so it is no token.
+        MalformedTokenResponseError: `text` contains characters that a header cannot hold.
     """
 
     text: str = field(repr=False)
@@ -44,12 +43,12 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """What a token endpoint said, whether it gave a token or not.
+    """The HTTP response of a token endpoint.
 
     Attributes:
-        status: of HTTP.
-        headers: of the answer.
-        body: of the answer; of a refusal only its codes are read.
+        status: the HTTP status code.
+        headers: the response headers.
+        body: the response body; of an error response only the codes are read.
     """
 
     status: int
@@ -58,7 +57,7 @@ class TokenResponse:
 
 
 class TokenRefusedError(Exception):
-    """The endpoint answered with no token; `token_errors` says what that means."""
+    """The endpoint refused a token; `token_errors` translates its response."""
 
     def __init__(self, response: TokenResponse) -> None:
         super().__init__(response.status)
@@ -66,27 +65,26 @@ class TokenRefusedError(Exception):
 
 
 class MalformedTokenResponseError(Exception):
-    """The answer is a success and holds no token. It is never quoted."""
+    """The response has status 200 but contains no valid token. It is never quoted."""
 
 
 class TokenSource(Protocol):
-    """Gets the tokens of one identity, for one resource; keeps none."""
+    """Requests tokens of one identity for one resource. It does not cache them."""
 
     async def request_token(
         self, federated_token: ServiceAccountToken | None, seconds: float
     ) -> AccessToken:
-        """Ask for a token once.
+        """Request a token once, without retries.
 
         Args:
-            federated_token: the newest token of the service account, in the modes that prove
-                themselves so.
-            seconds: the time limit.
+            federated_token: the newest service-account token, for modes that authenticate with one.
+            seconds: the timeout.
 
         Raises:
-            TokenRefusedError: the endpoint said no.
-            NoTokenInAnswerError: it said something without sense.
-            KeyferryError: no request could be made.
-            aiohttp.ClientError, TimeoutError, OSError, ValueError: no whole answer came.
+            TokenRefusedError: the endpoint refused.
+            MalformedTokenResponseError: the response contains no valid token.
+            KeyferryError: the request could not be built.
+            aiohttp.ClientError, TimeoutError, OSError, ValueError: no complete response arrived.
         """
 
 
@@ -103,24 +101,24 @@ class _NmiDocument(msgspec.Struct):
 
 
 def parse_token(response: TokenResponse, *, now: float) -> AccessToken:
-    """The token in the answer of an OAuth 2.0 endpoint, of IMDS, or of the agent of Azure Arc.
+    """Return the token in a response of an OAuth 2.0 endpoint, IMDS or the Azure Arc agent.
 
     Args:
-        response: as it came.
-        now: seconds since 1970 when it was asked for, for endpoints that tell lifetimes.
+        response: the response.
+        now: when the token was requested, in seconds since 1970; the base of relative lifetimes.
 
     Raises:
-        TokenRefusedError: its status is not 200.
-        NoTokenInAnswerError: there is no token in it.
+        TokenRefusedError: the status is not 200.
+        MalformedTokenResponseError: there is no token in it.
     """
     return _access_token(_decode(response, _TokenDocument), now)
 
 
 def parse_nmi_token(response: TokenResponse, *, now: float) -> AccessToken:
-    """The token in an answer of NMI, which wraps it and must name the client.
+    """Return the token in a response of NMI, which nests the token and must name the client.
 
     Raises:
-        As `parse_token`.
+        TokenRefusedError, MalformedTokenResponseError: as `parse_token`.
     """
     document = _decode(response, _NmiDocument)
     if not document.clientid:
@@ -134,7 +132,7 @@ def _decode(response: TokenResponse, document: type[D]) -> D:
     try:
         return msgspec.json.decode(response.body, type=document)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        # Neither quoted nor chained: the answer may hold a token.
+        # Neither quoted nor chained: the response may contain a token.
         raise MalformedTokenResponseError from None
 
 
@@ -142,21 +140,21 @@ def _access_token(document: _TokenDocument, now: float) -> AccessToken:
     expires = _parse_seconds(document.expires_on)
     if expires is None:
         lifetime = _parse_seconds(document.expires_in)
-        # A lifetime that cannot be read is none at all: the next mount asks anew.
+        # A token without a readable lifetime counts as expired: the next mount requests a new one.
         expires = now + (lifetime or 0.0)
     return AccessToken(document.access_token, expires, _renewal_time(document, expires, now))
 
 
 def _renewal_time(document: _TokenDocument, expires_at: float, now: float) -> float | None:
-    """When to renew: as the endpoint says, else in the middle of a long life, as its clients do."""
-    told = _parse_seconds(document.refresh_in)
-    if told is not None:
-        return now + told
+    """Return the endpoint's `refresh_in`, else half of a long lifetime as Azure's SDKs do."""
+    refresh_in = _parse_seconds(document.refresh_in)
+    if refresh_in is not None:
+        return now + refresh_in
     lifetime = expires_at - now
     return now + lifetime / 2 if lifetime >= _LONG_LIFETIME_SECONDS else None
 
 
 def _parse_seconds(number: int | str | None) -> float | None:
-    """Seconds that came as a number or as its digits."""
+    """Return seconds sent as a number or as digits; None for anything else."""
     text = str(number).strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None

@@ -1,9 +1,8 @@
-"""Tokens from the token proxy of AKS: identity binding.
+"""Requests tokens from the token proxy of AKS (identity binding).
 
-The proxy stands in for Entra at the address of the API server and is told apart from it by the TLS
-server name, which is derived from a name in the API server's certificate. Upstream finds it out
-when it starts; here it is found out with the first use of the mode, so that no other cluster pays
-for it.
+The proxy replaces Entra. It shares the address of the API server and is selected by its TLS server
+name, which is derived from a name in the API server's certificate. Upstream discovers that name at
+start; Keyferry discovers it on the first use of the mode, so that other clusters never connect.
 
 Source: docs/reference/upstream-azure-provider.md#identity-binding
 """
@@ -35,47 +34,52 @@ _DISCOVERY_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class TokenProxyEndpoint:
-    """Where the token proxy is."""
+    """The location of the token proxy.
+
+    Attributes:
+        url: prefix of every request URL: `<url>/<tenant>/oauth2/v2.0/token`.
+        sni_name: its TLS server name; "" is discovered.
+        ca_file: the PEM file of the CA to trust, read for each request because it rotates; if it
+            does not exist, the CAs of the machine are trusted.
+        connect_to: (address, port) of a development vault that receives the discovery connection
+            instead of the API server.
+    """
 
     url: str = f"https://{API_SERVER}"
-    """Begins every request: `<url>/<tenant>/oauth2/v2.0/token`."""
     sni_name: str = ""
-    """Its TLS server name; "" is found out."""
     ca_file: Path | None = CLUSTER_CA
-    """Whom to trust, read anew each time; where it does not exist the roots of the machine."""
     connect_to: tuple[str, int] | None = None
-    """(address, port) of a development vault to which its discovery goes instead."""
 
 
 def check_proxy_url(text: str) -> str:
-    """The URL of the token proxy; "" is the API server of this cluster.
+    """Return the base URL of the token proxy; "" means the API server of this cluster.
 
     Raises:
-        PlatformError: not https, or it has more than host, port and path.
+        PlatformError: the URL is not https, or has more than host, port and path.
     """
     if not text:
         return TokenProxyEndpoint().url
     try:
         url = URL(text)
-        good = url.scheme == "https" and bool(url.host) and not url.user and not url.password
-        good = good and not url.query_string and not url.fragment
+        valid = url.scheme == "https" and bool(url.host) and not url.user and not url.password
+        valid = valid and not url.query_string and not url.fragment
     except ValueError:
-        good = False
-    if not good:
+        valid = False
+    if not valid:
         raise PlatformError(
             "--token-proxy-url is not an https URL without user, query and fragment",
-            f"Leave it out for {TokenProxyEndpoint().url}.",
+            f"Omit it to use {TokenProxyEndpoint().url}.",
             stage=Stage.REQUEST,
         )
     return text.rstrip("/")
 
 
 class TokenProxy:
-    """The token proxy of this cluster, for all identity bindings.
+    """The token proxy of this cluster, shared by all identity bindings.
 
     Args:
-        http: makes the requests.
-        endpoint: where it is.
+        http: sends the requests.
+        endpoint: its location.
     """
 
     def __init__(self, http: TokenHttpClient, endpoint: TokenProxyEndpoint) -> None:
@@ -84,10 +88,10 @@ class TokenProxy:
         self._sni_name = endpoint.sni_name
 
     async def tls(self) -> EndpointTls:
-        """How the proxy proves who it is.
+        """Return the server name and CA with which to verify the proxy.
 
         Raises:
-            IdentityError: its server name cannot be found out.
+            IdentityError: the server name cannot be discovered, or the CA cannot be read.
         """
         context = await asyncio.to_thread(self._ssl_context)
         if not self._sni_name:
@@ -99,7 +103,7 @@ class TokenProxy:
         return EndpointTls(self._sni_name, context)
 
     def _ssl_context(self) -> ssl.SSLContext | None:
-        """Trust of the cluster's own CA, which changes while we run; None without one."""
+        """Return a context that trusts the cluster's CA, reloaded because it rotates; or None."""
         ca_file = self.endpoint.ca_file
         if ca_file is None or not ca_file.exists():
             return None
@@ -109,7 +113,7 @@ class TokenProxy:
             raise _unavailable_error(f"the CA in {ca_file} cannot be read") from error
 
     async def _discover_sni_name(self, context: ssl.SSLContext | None) -> str:
-        """The server name, from the certificate of the API server."""
+        """Derive the server name from the API server's certificate."""
         address, port = self.endpoint.connect_to or (API_SERVER, 443)
         _, writer = await asyncio.open_connection(
             address,
@@ -129,13 +133,13 @@ class TokenProxy:
 
 
 class BindingSource:
-    """The tokens of one identity binding.
+    """Requests the tokens of one identity binding.
 
     Args:
-        proxy: who gives them.
-        identity: the managed identity, and the service account that AKS has bound to it.
-        tenant: of the managed identity.
-        resource: what the tokens are for.
+        proxy: the token proxy.
+        identity: the managed identity, and the service account that is bound to it.
+        tenant: the tenant of the managed identity.
+        resource: the resource that the tokens are for.
         clock: reads the time.
     """
 
@@ -157,21 +161,21 @@ class BindingSource:
     async def request_token(
         self, federated_token: ServiceAccountToken | None, seconds: float
     ) -> AccessToken:
-        """Ask once; see `TokenSource`."""
+        """Implement `TokenSource`."""
         assertion = (federated_token or self._identity.service_account_token).text
         form = assertion_form(self._identity.client_id, assertion, resource=self._resource)
         tls = await self._proxy.tls()
-        asked = self._clock.wall().timestamp()
-        answer = await self._proxy.http.post(self._url, form, seconds, tls=tls)
-        return parse_token(answer, now=asked)
+        requested_at = self._clock.wall().timestamp()
+        response = await self._proxy.http.post(self._url, form, seconds, tls=tls)
+        return parse_token(response, now=requested_at)
 
 
 def _unavailable_error(reason: str) -> IdentityError:
     return IdentityError(
         f"proxy transport not available: {reason}",
-        "useAzureTokenProxy works in AKS clusters with identity binding only; elsewhere use "
-        "workload identity (clientID alone). With another proxy set --token-proxy-url and "
-        "--sni-name.",
+        "useAzureTokenProxy works only in AKS clusters with identity binding; elsewhere use "
+        "workload identity (clientID without useAzureTokenProxy). For another proxy set "
+        "--token-proxy-url and --sni-name.",
     )
 
 
@@ -179,6 +183,6 @@ def _failure_reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {API_SERVER} is not accepted ({error.verify_message})"
     if isinstance(error, TimeoutError):
-        return f"{API_SERVER} did not answer in time"
+        return f"{API_SERVER} did not respond in time"
     reason = error.strerror if isinstance(error, OSError) else None
     return f"{API_SERVER} could not be reached ({reason or type(error).__name__})"

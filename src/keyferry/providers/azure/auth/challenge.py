@@ -1,8 +1,10 @@
-"""What a vault says with a 401: whose tokens it trusts, and for which resource. [pure]
+"""Parses the challenge of a 401 from Key Vault: the tenant and the resource it requires. [pure]
 
-A challenge comes before anybody has proven to be the vault, so it is believed within limits: a
-resource must lie around the vault's host, and of the authority only the tenant is taken, and only
-when the authority is that of the cloud of the class.
+A challenge is untrusted input, so it is followed only within limits:
+
+1. The resource must be a parent domain of the vault's host.
+2. Of the authority only the tenant is used, and only if the authority belongs to the configured
+   cloud.
 
 Source: docs/reference/upstream-azure-provider.md#vault-challenge
 """
@@ -21,17 +23,17 @@ _AUTHORITY_ALIASES = {
     "sts.windows.net": "login.microsoftonline.com",
     "login.partner.microsoftonline.cn": "login.chinacloudapi.cn",
 }
-"""Other names of the same token endpoints, which vaults use."""
+"""Alternative host names of token endpoints that vaults send."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """A parsed `WWW-Authenticate: Bearer`.
+    """A parsed `WWW-Authenticate: Bearer` header; "" for each part that is missing.
 
     Attributes:
-        authority: host of the token endpoint, in lower case; "" where it is not told.
-        tenant: whose tokens the vault trusts; "" where it is not told.
-        resource: what they must be for, without a trailing slash; "" where it is not told.
+        authority: the host of the token endpoint, in lower case.
+        tenant: the tenant whose tokens the vault trusts.
+        resource: the resource that tokens must be for, without a trailing slash.
     """
 
     authority: str
@@ -41,11 +43,11 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class TokenTarget:
-    """The token that a vault wants.
+    """The token that a vault requires.
 
     Attributes:
-        tenant: to get it from.
-        resource: to get it for.
+        tenant: the tenant that issues it.
+        resource: the resource that it is for.
     """
 
     tenant: str
@@ -53,46 +55,44 @@ class TokenTarget:
 
 
 def parse_challenge(header: str) -> Challenge:
-    """The challenge in a header; whatever it does not say, or says badly, is ""."""
-    found = dict(re.findall(r'([a-z_]{1,40})="?([^",\s]{1,300})"?', header.casefold()))
-    url = _https_url(found.get("authorization") or found.get("authorization_uri") or "")
+    """Parse the header `WWW-Authenticate`; missing and malformed parts become ""."""
+    fields = dict(re.findall(r'([a-z_]{1,40})="?([^",\s]{1,300})"?', header.casefold()))
+    url = _https_url(fields.get("authorization") or fields.get("authorization_uri") or "")
     authority, tenant = (url.hostname or "", url.path.strip("/").split("/")[0]) if url else ("", "")
     if not re.fullmatch(r"[0-9a-z.-]*", tenant):
         tenant = ""
-    scope = found.get("scope", "").removesuffix(".default")
-    resource = (scope or found.get("resource", "")).rstrip("/")
+    scope = fields.get("scope", "").removesuffix(".default")
+    resource = (scope or fields.get("resource", "")).rstrip("/")
     return Challenge(authority, tenant, resource if _https_url(resource) else "")
 
 
 def token_target(
     challenge: Challenge, rejected: TokenTarget, *, host: str, authority: str
 ) -> TokenTarget:
-    """The token to ask for after `challenge`; equal to `rejected` where it says nothing new.
+    """Return the token to request after `challenge`; equal to `rejected` if nothing changes.
 
     Args:
-        challenge: of the vault.
-        rejected: the token that it did not accept.
-        host: of the vault.
-        authority: the https URL of the token endpoint of the cloud.
+        challenge: the challenge that the vault sent.
+        rejected: the tenant and resource of the rejected token.
+        host: the host of the vault.
+        authority: the https URL of the cloud's token endpoint.
 
     Raises:
-        AccessDeniedError: it wants a token for a resource that is not around the vault's host: one
-            for somebody else.
+        AccessDeniedError: the challenge asks for a token for a resource outside of the vault's
+            domain. Such a token would be usable against another service.
     """
     resource = rejected.resource
     if challenge.resource and challenge.resource != rejected.resource.casefold():
         domain = urlsplit(challenge.resource).hostname or ""
         if not host.casefold().endswith(f".{domain}"):
             raise AccessDeniedError(
-                f"{host} asks for a token for {excerpt(challenge.resource)}, and its own name "
-                "does not lie in that domain (the challenge resource does not match)",
-                "Check the name of the vault, and that no proxy answers instead.",
+                f"{host} asks for a token for {excerpt(challenge.resource)}, but is not a host in "
+                "that domain (the challenge resource does not match)",
+                "Check the name of the vault, and that no proxy responds in its place.",
             )
         resource = challenge.resource
-    known = urlsplit(authority).hostname or ""
-    same_cloud = (
-        _AUTHORITY_ALIASES.get(challenge.authority, challenge.authority) == known.casefold()
-    )
+    expected = (urlsplit(authority).hostname or "").casefold()
+    same_cloud = _AUTHORITY_ALIASES.get(challenge.authority, challenge.authority) == expected
     tenant = rejected.tenant
     if same_cloud and challenge.tenant and challenge.tenant != rejected.tenant.casefold():
         tenant = challenge.tenant

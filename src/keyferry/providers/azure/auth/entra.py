@@ -1,7 +1,7 @@
-"""Tokens from Entra for applications and managed identities that prove themselves to it.
+"""Requests tokens from Entra for applications and managed identities with a credential.
 
-One POST each; `entra_request` says what is in it. The library for certificates is imported by the
-one mode that needs it.
+Each token takes one POST; `entra_request` builds its form. The certificate library is imported only
+by the mode that needs it.
 
 Source: docs/reference/upstream-azure-provider.md#service-principal
 Source: docs/reference/upstream-azure-provider.md#workload-identity
@@ -41,14 +41,14 @@ EntraIdentity = ServicePrincipal | CertificatePrincipal | WorkloadIdentity
 
 
 class EntraSource:
-    """The tokens of one application or managed identity.
+    """Requests the tokens of one application or managed identity.
 
     Args:
-        http: makes the requests.
-        identity: who, and by what.
-        tenant: of the identity.
+        http: sends the requests.
+        identity: the identity with its credential.
+        tenant: the tenant of the identity.
         authority: the https URL of Entra in its cloud.
-        resource: what the tokens are for.
+        resource: the resource that the tokens are for.
         clock: reads the time.
     """
 
@@ -73,18 +73,18 @@ class EntraSource:
     async def request_token(
         self, federated_token: ServiceAccountToken | None, seconds: float
     ) -> AccessToken:
-        """Ask once; see `TokenSource`."""
+        """Implement `TokenSource`."""
         form = await self._build_form(federated_token)
-        asked = self._clock.wall().timestamp()
-        answer = await self._http.post(URL(self._url), form, seconds)
-        return parse_token(answer, now=asked)
+        requested_at = self._clock.wall().timestamp()
+        response = await self._http.post(URL(self._url), form, seconds)
+        return parse_token(response, now=requested_at)
 
     async def _build_form(self, federated_token: ServiceAccountToken | None) -> Form:
         match self._identity:
             case ServicePrincipal(client_id, client_secret):
                 return secret_form(client_id, client_secret, resource=self._resource)
             case CertificatePrincipal():
-                # On a thread: importing, opening the key and signing take a while.
+                # Importing the library, opening the key and signing would block the event loop.
                 assertion = await asyncio.to_thread(self._sign_assertion, self._identity)
                 return assertion_form(self._identity.client_id, assertion, resource=self._resource)
             case WorkloadIdentity(client_id, token):
@@ -107,10 +107,10 @@ class EntraSource:
 
 
 def _read_certificate(identity: CertificatePrincipal) -> ClientCertificate:
-    """The certificate out of the Secret.
+    """Read the certificate of the nodePublishSecretRef Secret.
 
     Raises:
-        IdentityError: it cannot be used; by the names that the keys of the Secret have.
+        IdentityError: it cannot be used; the message names the keys of the Secret.
     """
     from keyferry.formats.certs.client_certificate import read_client_certificate
 
@@ -119,7 +119,7 @@ def _read_certificate(identity: CertificatePrincipal) -> ClientCertificate:
     except SecretDataError as error:
         raise IdentityError(
             f"clientcertificate in the nodePublishSecretRef Secret cannot be used: {error.problem}",
-            f"{error.remedy} The key clientcertificate takes one PEM, as az ad sp create-for-rbac "
-            "--create-cert writes it, or PKCS#12 as base64 text; clientcertificatepassword opens "
-            "its private key.",
+            f"{error.remedy} Set the key clientcertificate to one PEM, as az ad sp "
+            "create-for-rbac --create-cert writes it, or to PKCS#12 as base64 text, and "
+            "clientcertificatepassword to the password of its private key.",
         ) from None

@@ -1,7 +1,7 @@
-"""What is asked of the token endpoint of Entra and of AD FS: URL, form, signed assertion. [pure]
+"""Builds token requests for Entra and AD FS: URL, form, signed assertion. [pure]
 
-Nothing is discovered before: the endpoint follows from the authority, which is one of the table of
-clouds or of a file of the platform, and from the tenant.
+There is no endpoint discovery: the URL follows from the tenant and the authority, which comes from
+the table of clouds or from an environment file.
 
 Source: docs/reference/upstream-azure-provider.md#authority-and-tenant
 Source: docs/reference/upstream-azure-provider.md#service-principal
@@ -28,61 +28,61 @@ Form = dict[str, str]
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ADFS_TENANT = "adfs"
 ASSERTION_LIFETIME_SECONDS = 600
-"""So long an assertion of ours is good: as upstream's, and short, because each is used once."""
+"""The lifetime of an assertion: the same as upstream's, and short because each is used once."""
 
 
 def is_adfs(tenant: str) -> bool:
-    """Whether `tenant` stands for an AD FS, which has no tenants."""
+    """Return whether `tenant` means AD FS, which has no tenants."""
     return tenant.casefold() == ADFS_TENANT
 
 
 def token_url(authority: str, tenant: str) -> str:
-    """The URL of the token endpoint.
+    """Return the URL of the token endpoint.
 
     Args:
-        authority: the https URL of Entra, of AD FS or of what stands in for them.
-        tenant: an id, a domain name, or `adfs`.
+        authority: the https URL of Entra, AD FS or the AKS token proxy.
+        tenant: a tenant ID, a domain name, or `adfs`.
     """
     if is_adfs(tenant):
-        # Some describe an AD FS by its host, some by its host and /adfs.
+        # The authority of an AD FS may be written with or without the path /adfs.
         return f"https://{urlsplit(authority).netloc}/{ADFS_TENANT}/oauth2/token"
     return f"{authority.rstrip('/')}/{tenant}/oauth2/v2.0/token"
 
 
 def secret_form(client_id: str, client_secret: str, *, resource: str) -> Form:
-    """The form of an application with a client secret."""
+    """Return the form fields for an application with a client secret."""
     return _base_form(client_id, resource) | {"client_secret": client_secret}
 
 
 def assertion_form(client_id: str, assertion: str, *, resource: str) -> Form:
-    """The form of whoever proves itself by a signed assertion.
+    """Return the form fields for a client that authenticates with a signed assertion.
 
     Args:
-        client_id: for whom the token is to be.
-        assertion: a JWT: of the client itself, or of somebody that it trusts.
-        resource: what the token is to be for.
+        client_id: the client that requests the token.
+        assertion: a JWT signed by the client itself, or by an issuer that it trusts.
+        resource: the resource that the token is for.
     """
-    proof = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion}
-    return _base_form(client_id, resource) | proof
+    credential = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion}
+    return _base_form(client_id, resource) | credential
 
 
 def signed_assertion(
     certificate: ClientCertificate, client_id: str, *, url: str, adfs: bool, now: float, jwt_id: str
 ) -> str:
-    """The assertion of an application about itself.
+    """Return a client assertion (JWT) signed with the application's certificate.
 
     Args:
-        certificate: its certificate and key.
+        certificate: the application's certificate and private key.
         client_id: the application.
-        url: of the token endpoint that it is meant for.
-        adfs: whether that is an AD FS, which may be too old for anything but SHA-1 and RS256.
+        url: the token endpoint, which becomes the audience.
+        adfs: whether the endpoint is AD FS, which may support only SHA-1 and RS256.
         now: seconds since 1970.
-        jwt_id: what no other assertion is called.
+        jwt_id: a unique ID.
     """
     if adfs:
-        name = {"alg": "RS256", "x5t": encode_base64url(certificate.sha1)}
+        header = {"alg": "RS256", "x5t": encode_base64url(certificate.sha1)}
     else:
-        name = {"alg": "PS256", "x5t#S256": encode_base64url(certificate.sha256)}
+        header = {"alg": "PS256", "x5t#S256": encode_base64url(certificate.sha256)}
     claims = {
         "aud": url,
         "iss": client_id,
@@ -91,7 +91,7 @@ def signed_assertion(
         "nbf": int(now),
         "exp": int(now) + ASSERTION_LIFETIME_SECONDS,
     }
-    parts = (msgspec.json.encode({"typ": "JWT"} | name), msgspec.json.encode(claims))
+    parts = (msgspec.json.encode({"typ": "JWT"} | header), msgspec.json.encode(claims))
     signed = ".".join(map(encode_base64url, parts))
     sign = certificate.sign_rs256 if adfs else certificate.sign_ps256
     return f"{signed}.{encode_base64url(sign(signed.encode()))}"

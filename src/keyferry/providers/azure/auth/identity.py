@@ -1,8 +1,8 @@
-"""The identity that a class fetches with, one union of its modes. [pure]
+"""The identities with which a SecretProviderClass can authenticate, as a union of modes. [pure]
 
-A new mode is one more dataclass in `Identity`; the type checker then names the two places that must
-learn of it: `profile` here says what the mode is, and `keyferry.providers.azure.auth.token_sources`
-how it gets its tokens.
+To add a mode, add a dataclass to `Identity`. The type checker then reports the two places that must
+handle it: `profile` in this module describes the mode, and
+`keyferry.providers.azure.auth.token_sources` creates the source of its tokens.
 
 Source: docs/reference/upstream-azure-provider.md#identity-modes
 """
@@ -19,7 +19,7 @@ from keyferry.providers.service_account_tokens import parse_tokens, read_claims,
 
 @dataclass(frozen=True, slots=True)
 class ServicePrincipal:
-    """An application of Entra with a client secret, both from the `nodePublishSecretRef` Secret."""
+    """An Entra application with a client secret, from the `nodePublishSecretRef` Secret."""
 
     client_id: str
     client_secret: str = field(repr=False)
@@ -27,12 +27,12 @@ class ServicePrincipal:
 
 @dataclass(frozen=True, slots=True)
 class CertificatePrincipal:
-    """An application of Entra with a certificate, from the `nodePublishSecretRef` Secret.
+    """An Entra application with a certificate, from the `nodePublishSecretRef` Secret.
 
     Attributes:
-        client_id: of the application.
+        client_id: the client ID of the application.
         certificate: certificate and private key, as PEM or PKCS#12.
-        password: of the private key; "" for none.
+        password: the password of the private key; "" for none.
     """
 
     client_id: str
@@ -42,9 +42,9 @@ class CertificatePrincipal:
 
 @dataclass(frozen=True, slots=True)
 class VmManagedIdentity:
-    """A managed identity of the machine: user-assigned by one of its ids, else system-assigned.
+    """A managed identity of the machine: user-assigned if one ID is set, else system-assigned.
 
-    At most one of the three is not "".
+    At most one of the three IDs is not "".
     """
 
     client_id: str
@@ -54,12 +54,12 @@ class VmManagedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ArcIdentity:
-    """The system-assigned identity of a machine that is connected to Azure Arc."""
+    """The system-assigned identity of a machine connected to Azure Arc."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadIdentity:
-    """An application or managed identity that trusts the service account of the pod."""
+    """An application or managed identity that trusts the pod's service account (federation)."""
 
     client_id: str
     service_account_token: ServiceAccountToken
@@ -67,7 +67,7 @@ class WorkloadIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IdentityBinding:
-    """A managed identity that AKS lets the service account of the pod use."""
+    """A managed identity that AKS has bound to the pod's service account."""
 
     client_id: str
     service_account_token: ServiceAccountToken
@@ -78,9 +78,9 @@ class PodIdentity:
     """The identity that AAD Pod Identity assigned to the pod.
 
     Attributes:
-        namespace: of the pod.
-        pod: its name.
-        uid: tells it from an earlier pod of that name, which may have had another identity.
+        namespace: the namespace of the pod.
+        pod: the name of the pod.
+        uid: the UID of the pod; an earlier pod of that name may have had another identity.
     """
 
     namespace: str
@@ -99,8 +99,20 @@ Identity = (
 )
 
 
+class IdentityMode(Enum):
+    """The identity modes; the values are the label `identity` of the metrics."""
+
+    SERVICE_PRINCIPAL = "ServicePrincipal"
+    CERTIFICATE_PRINCIPAL = "CertificatePrincipal"
+    VM_MANAGED_IDENTITY = "VmManagedIdentity"
+    ARC_IDENTITY = "ArcIdentity"
+    WORKLOAD_IDENTITY = "WorkloadIdentity"
+    IDENTITY_BINDING = "IdentityBinding"
+    POD_IDENTITY = "PodIdentity"
+
+
 class TokenService(Enum):
-    """Who gives tokens."""
+    """The services that issue tokens, by the names that messages use."""
 
     ENTRA = "Entra"
     TOKEN_PROXY = "the token proxy of AKS"  # noqa: S105 - a name
@@ -111,21 +123,23 @@ class TokenService(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What the rest of the code needs to know of an identity, whatever its mode.
+    """The facts about an identity that the rest of the code needs, whatever its mode.
 
     Attributes:
-        token_service: who gives it tokens.
-        fingerprint: what tells it from others beside cloud and tenant; equal means interchangeable.
-            A secret is part of it, so that a changed one is another identity, and it is not to be
-            kept; a service account goes in by issuer and subject, because its tokens differ from
-            pod to pod while what they prove is the same.
-        name: as a person would call it.
-        client_id: "" where it is not known here.
-        assignee: what a role is assigned to: an id, or a placeholder that says which one.
-        service_account_token: what it proves itself by, where that is a service account.
+        mode: the identity mode.
+        token_service: the service that issues its tokens.
+        fingerprint: distinguishes identities of one mode, cloud and tenant; two with equal
+            fingerprints are interchangeable. A client secret is part of it, so that a changed
+            secret is another identity; do not store it. A service account is represented by issuer
+            and subject, because its tokens differ from pod to pod but grant the same.
+        name: a name for messages.
+        client_id: the client ID; "" if it is not known here.
+        assignee: the ID to which a role is assigned, or a placeholder that describes it.
+        service_account_token: the token with which it authenticates, if it uses one.
         credential_key: the key of the `nodePublishSecretRef` Secret with its credential, or "".
     """
 
+    mode: IdentityMode
     token_service: TokenService
     fingerprint: tuple[str, ...] = field(repr=False)
     name: str
@@ -136,67 +150,83 @@ class Profile:
 
 
 def profile(identity: Identity) -> Profile:  # noqa: PLR0911 - one for each mode
-    """What `identity` is."""
+    """Describe `identity`."""
     match identity:
-        case ServicePrincipal(client, secret):
+        case ServicePrincipal(client_id, secret):
             return _client_profile(
-                TokenService.ENTRA, identity, client, (secret,), credential_key="clientsecret"
+                IdentityMode.SERVICE_PRINCIPAL,
+                TokenService.ENTRA,
+                client_id,
+                (secret,),
+                credential_key="clientsecret",
             )
-        case CertificatePrincipal(client, certificate, password):
-            proof = (certificate.hex(), password)
+        case CertificatePrincipal(client_id, certificate, password):
             return _client_profile(
-                TokenService.ENTRA, identity, client, proof, credential_key="clientcertificate"
+                IdentityMode.CERTIFICATE_PRINCIPAL,
+                TokenService.ENTRA,
+                client_id,
+                (certificate.hex(), password),
+                credential_key="clientcertificate",
             )
-        case WorkloadIdentity(client, token):
+        case WorkloadIdentity(client_id, token):
             return _client_profile(
-                TokenService.ENTRA, identity, client, token.fingerprint, service_account_token=token
+                IdentityMode.WORKLOAD_IDENTITY,
+                TokenService.ENTRA,
+                client_id,
+                token.fingerprint,
+                service_account_token=token,
             )
-        case IdentityBinding(client, token):
-            endpoint = TokenService.TOKEN_PROXY
+        case IdentityBinding(client_id, token):
             return _client_profile(
-                endpoint, identity, client, token.fingerprint, service_account_token=token
+                IdentityMode.IDENTITY_BINDING,
+                TokenService.TOKEN_PROXY,
+                client_id,
+                token.fingerprint,
+                service_account_token=token,
             )
         case VmManagedIdentity():
             return _machine_profile(identity)
         case ArcIdentity():
             return Profile(
+                IdentityMode.ARC_IDENTITY,
                 TokenService.ARC,
-                ("ArcIdentity",),
+                (),
                 "the system-assigned identity of this Azure Arc machine",
-                assignee="<the principal id of this machine>",
+                assignee="<the principal ID of this machine>",
             )
         case PodIdentity(namespace, pod, uid):
             return Profile(
+                IdentityMode.POD_IDENTITY,
                 TokenService.NMI,
-                ("PodIdentity", namespace, pod, uid),
+                (namespace, pod, uid),
                 f"the identity of pod {excerpt(namespace)}/{excerpt(pod)}",
-                assignee="<the client id of its AzureIdentity>",
+                assignee="<the client ID of its AzureIdentity>",
             )
         case _:
             assert_never(identity)
 
 
 def identity_name(identity: Identity) -> str:
-    """The identity as a person would call it."""
+    """Return the name of the identity for messages."""
     return profile(identity).name
 
 
 def _client_profile(
+    mode: IdentityMode,
     token_service: TokenService,
-    identity: Identity,
     client_id: str,
     credential: tuple[str, ...],
     *,
     service_account_token: ServiceAccountToken | None = None,
     credential_key: str = "",
 ) -> Profile:
-    """The profile of an identity with a client id."""
+    """Describe an identity that has a client ID."""
     shown = excerpt(client_id)
-    fingerprint = (type(identity).__name__, client_id, *credential)
     return Profile(
+        mode,
         token_service,
-        fingerprint,
-        f"client id {shown}",
+        (client_id, *credential),
+        f"client ID {shown}",
         client_id,
         shown,
         service_account_token,
@@ -206,42 +236,40 @@ def _client_profile(
 
 def _machine_profile(identity: VmManagedIdentity) -> Profile:
     ids = {
-        "client id": identity.client_id,
-        "object id": identity.object_id,
-        "resource id": identity.resource_id,
+        "client ID": identity.client_id,
+        "object ID": identity.object_id,
+        "resource ID": identity.resource_id,
     }
-    fingerprint = ("VmManagedIdentity", *ids.values())
-    for kind, value in ids.items():
-        if value:
-            shown = excerpt(value)
-            assignee = shown if kind != "resource id" else "<its principal id>"
-            name = f"{kind} {shown}"
-            return Profile(TokenService.IMDS, fingerprint, name, identity.client_id, assignee)
+    kind = next((kind for kind, value in ids.items() if value), "")
+    shown = excerpt(ids[kind]) if kind else ""
+    assignees = {"": "<the principal ID of this machine>", "resource ID": "<its principal ID>"}
     return Profile(
+        IdentityMode.VM_MANAGED_IDENTITY,
         TokenService.IMDS,
-        fingerprint,
-        "the system-assigned identity of this machine",
-        assignee="<the principal id of this machine>",
+        tuple(ids.values()),
+        f"{kind} {shown}" if kind else "the system-assigned identity of this machine",
+        identity.client_id,
+        assignees.get(kind, shown),
     )
 
 
-# --- The service-account tokens that kubelet sends along with a mount -----------------------------
+# --- The service-account tokens that kubelet sends with a mount -----------------------------------
 
 EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
-"""What Entra takes: workload identity."""
+"""The audience that Entra accepts (workload identity)."""
 BINDING_AUDIENCE = "api://AKSIdentityBinding"
-"""What the token proxy of AKS takes: identity binding."""
+"""The audience that the token proxy of AKS accepts (identity binding)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccountToken:
-    """A token of a Kubernetes service account for the token endpoint of Entra.
+    """A token of a Kubernetes service account, to be exchanged for an access token.
 
     Attributes:
         text: the JWT itself.
-        issuer: its claim `iss`, "" when it cannot be read.
-        subject: its claim `sub`, "" when it cannot be read.
-        audience: whom it was made for.
+        issuer: its claim `iss`; "" if it cannot be read.
+        subject: its claim `sub`; "" if it cannot be read.
+        audience: the audience that it was issued for.
     """
 
     text: str = field(repr=False)
@@ -251,15 +279,18 @@ class ServiceAccountToken:
 
     @property
     def fingerprint(self) -> tuple[str, ...]:
-        """Equal for tokens that prove the same, whichever pod they are for; not to be kept."""
+        """Equal for all tokens of one service account, whichever pod they are for.
+
+        An unreadable token is its own fingerprint, so do not store it.
+        """
         return (self.issuer, self.subject) if self.issuer and self.subject else (self.text,)
 
 
 def parse_exchange_token(attribute: str) -> ServiceAccountToken:
-    """The token for Entra out of the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
+    """Return the token for Entra from the attribute `csi.storage.k8s.io/serviceAccount.tokens`.
 
     Raises:
-        IdentityError: there are no tokens, or none for this audience, or they are not JSON.
+        IdentityError: the attribute is empty, is not JSON, or has no token for this audience.
     """
     problem = "failed to parse workload identity tokens, error"
     if not attribute.strip():
@@ -269,10 +300,10 @@ def parse_exchange_token(attribute: str) -> ServiceAccountToken:
 
 
 def parse_binding_token(attribute: str) -> ServiceAccountToken:
-    """The token for the token proxy of AKS, out of the same attribute.
+    """Return the token for the token proxy of AKS from the same attribute.
 
     Raises:
-        IdentityError: as for `exchange_token`.
+        IdentityError: as `parse_exchange_token`.
     """
     if not attribute.strip():
         problem = "service account tokens are required for identity binding"
@@ -284,7 +315,7 @@ def parse_binding_token(attribute: str) -> ServiceAccountToken:
 def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountToken:
     tokens = parse_tokens(attribute)
     if tokens is None:
-        reason = "failed to unmarshal service account tokens, error: not their JSON"
+        reason = "failed to unmarshal service account tokens, error: not a JSON object of tokens"
         raise IdentityError(f"{problem}: {reason}", _token_requests_remedy(audience))
     token = tokens.get(audience)
     if token is None:
@@ -296,29 +327,31 @@ def _token_for(audience: str, attribute: str, problem: str) -> ServiceAccountTok
 
 def _token_requests_remedy(audience: str) -> str:
     return (
-        "The CSIDriver object secrets-store.csi.k8s.io needs spec.tokenRequests with the audience "
-        f"{audience}; keyferry mount takes its tokens from the file of --service-account-tokens."
+        f"Add the audience {audience} to spec.tokenRequests of the CSIDriver object "
+        "secrets-store.csi.k8s.io; keyferry mount reads tokens from the file of "
+        "--service-account-tokens."
     )
 
 
 def check_subject(token: ServiceAccountToken, *, namespace: str, service_account: str) -> None:
-    """Refuse a token that says it is of another service account than the pod's.
+    """Reject a token whose subject is not the service account of the pod.
 
-    Kubelet never sends one; a class could carry one, to profit from what another pod's token has
-    brought into the token cache.
+    Kubelet never sends such a token, but a SecretProviderClass could contain one, to use an access
+    token that another pod's token has brought into the cache.
 
     Args:
-        token: of the mount.
-        namespace: of the pod.
-        service_account: of the pod as kubelet names it; "" when it does not.
+        token: the token of the mount.
+        namespace: the namespace of the pod.
+        service_account: the pod's service account as kubelet names it; "" if kubelet does not.
 
     Raises:
-        IdentityError: the subject is another one.
+        IdentityError: the subject is another service account.
     """
     expected = subject_of(namespace=namespace, service_account=service_account)
     if service_account and token.subject not in ("", expected):
         raise IdentityError(
             f"the service-account token belongs to {excerpt(token.subject)}, "
-            f"and the pod to {expected}",
-            "Remove serviceAccount.tokens from the parameters of the class; kubelet sends them.",
+            f"but the pod runs as {expected}",
+            "Remove serviceAccount.tokens from the parameters of the SecretProviderClass; kubelet "
+            "sends them.",
         )

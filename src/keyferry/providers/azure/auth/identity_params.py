@@ -1,6 +1,6 @@
-"""Which identity a class asks for: the mode, what it needs, what contradicts it. [pure]
+"""Chooses the identity from the parameters of a SecretProviderClass. [pure]
 
-The checks stand in upstream's order.
+The checks run in upstream's order.
 
 Source: docs/reference/upstream-azure-provider.md#order-of-checks
 Source: docs/reference/upstream-azure-provider.md#identity-modes
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class ModeSwitch(Enum):
-    """The parameters that switch a mode on, in the order of their checks."""
+    """The boolean parameters that select a mode, in the order of their checks."""
 
     POD_IDENTITY = "usePodIdentity"
     VM = "useVMManagedIdentity"
@@ -52,15 +52,15 @@ _RESOURCE_ID_PREFIX = "/subscriptions/"
 
 
 def enabled_switch(parameters: Mapping[str, str]) -> ModeSwitch | None:
-    """Which mode the booleans switch on; None for none.
+    """Return the mode whose parameter is true; None if all are false.
 
     Raises:
-        ClassInvalidError: one is not a boolean, or two are true.
+        ClassInvalidError: a value is not a boolean, or two are true.
     """
-    on = [switch for switch in ModeSwitch if _boolean(parameters, switch.value)]
-    if len(on) > 1:
-        _raise_conflict(_MODE_CONFLICT, *(switch.value for switch in on))
-    return on[0] if on else None
+    enabled = [switch for switch in ModeSwitch if _boolean(parameters, switch.value)]
+    if len(enabled) > 1:
+        _raise_conflict(_MODE_CONFLICT, *(switch.value for switch in enabled))
+    return enabled[0] if enabled else None
 
 
 def choose_identity(
@@ -68,16 +68,16 @@ def choose_identity(
     parameters: Mapping[str, str],
     secrets: Mapping[str, str] | None,
 ) -> Identity:
-    """The identity of a mount.
+    """Return the identity of a mount.
 
     Args:
-        switch: what `choose_switch` found.
+        switch: the result of `enabled_switch`.
         parameters: the attributes of the call.
-        secrets: the data of the `nodePublishSecretRef` Secret, None without one.
+        secrets: the data of the `nodePublishSecretRef` Secret; None without one.
 
     Raises:
         ClassInvalidError: two parameters contradict each other.
-        IdentityError: what the mode needs is missing or malformed.
+        IdentityError: a value that the mode requires is missing or malformed.
     """
     _check_user_assigned(switch, parameters)
     try:
@@ -101,7 +101,7 @@ def _build_identity(
             return _machine_identity(parameters)
         case ModeSwitch.TOKEN_PROXY:
             if not client_id:
-                remedy = "Set clientID to that of the managed identity which AKS has bound."
+                remedy = "Set clientID to the client ID of the bound managed identity."
                 raise IdentityError("clientID is required for identity binding", remedy)
             return IdentityBinding(client_id, parse_binding_token(tokens))
         case ModeSwitch.ARC:
@@ -114,34 +114,35 @@ def _build_identity(
             assert_never(switch)
 
 
-# --- a managed identity of the machine ------------------------------------------------------------
+# --- Managed identities of the machine ------------------------------------------------------------
 
 
 def _check_user_assigned(switch: ModeSwitch | None, parameters: Mapping[str, str]) -> None:
-    """Refuse two ids at once, and ids where nothing reads them.
+    """Reject two IDs of a managed identity, and IDs that the mode would ignore.
 
-    `userAssignedIdentityID` outside of its mode is ignored, as upstream does; so that only our own
-    parameters and our own mode can make an error.
+    Exception: `userAssignedIdentityID` in another mode is ignored, as upstream does. Only Keyferry
+    extensions (two parameters, the Arc mode) can cause an error here.
     """
     keys = (_CLIENT_ID_KEY, _OBJECT_ID_KEY, _RESOURCE_ID_KEY)
-    given = [key for key in keys if _parameter(parameters, key)]
-    if switch is ModeSwitch.ARC and given:
+    set_keys = [key for key in keys if _parameter(parameters, key)]
+    if switch is ModeSwitch.ARC and set_keys:
         _raise_conflict(
-            "an Azure Arc machine has a system-assigned identity only", switch.value, *given
+            "an Azure Arc machine has only a system-assigned identity", switch.value, *set_keys
         )
-    ours = [key for key in given if key != _CLIENT_ID_KEY]
-    if switch is not ModeSwitch.VM and ours:
+    extensions = [key for key in set_keys if key != _CLIENT_ID_KEY]
+    if switch is not ModeSwitch.VM and extensions:
         raise ClassInvalidError(
-            f"{ours[0]} is set and useVMManagedIdentity is not true",
-            f"Set useVMManagedIdentity to true, or remove {ours[0]}.",
+            f"{extensions[0]} is set but useVMManagedIdentity is not true",
+            f"Set useVMManagedIdentity to true, or remove {extensions[0]}.",
         )
-    if switch is ModeSwitch.VM and len(given) > 1:
-        _raise_conflict("a managed identity has one id in a class", *given)
+    if switch is ModeSwitch.VM and len(set_keys) > 1:
+        _raise_conflict("a SecretProviderClass can name a managed identity by one ID", *set_keys)
     resource_id = _parameter(parameters, _RESOURCE_ID_KEY)
     if resource_id and not _is_resource_id(resource_id):
         raise ClassInvalidError(
             f"{_RESOURCE_ID_KEY} {excerpt(resource_id)} does not begin with {_RESOURCE_ID_PREFIX}",
-            "Find it with: az identity show --resource-group GROUP --name NAME --query id",
+            "Set it to the output of: az identity show --resource-group GROUP --name NAME "
+            "--query id",
         )
 
 
@@ -160,7 +161,7 @@ def _is_resource_id(text: str) -> bool:
     return text.casefold().startswith(_RESOURCE_ID_PREFIX)
 
 
-# --- a service principal --------------------------------------------------------------------------
+# --- Service principals ---------------------------------------------------------------------------
 
 
 def _service_principal(
@@ -170,8 +171,8 @@ def _service_principal(
         raise IdentityError(
             "failed to get credentials, nodePublishSecretRef secret is not set",
             "Set clientID for workload identity, useVMManagedIdentity for a managed identity, or "
-            "nodePublishSecretRef on the volume (for keyferry mount --credentials) for a service "
-            "principal.",
+            "nodePublishSecretRef on the volume for a service principal (keyferry mount: "
+            "--credentials).",
         )
     folded = {key.casefold(): value for key, value in secrets.items()}
     secret, certificate = folded.get("clientsecret", ""), folded.get("clientcertificate", "")
@@ -180,7 +181,7 @@ def _service_principal(
     if secret and certificate:
         raise IdentityError(
             "the nodePublishSecretRef Secret has both clientsecret and clientcertificate",
-            "Keep one of clientsecret and clientcertificate in it.",
+            "Remove one of them from the Secret.",
         )
     if certificate:
         password = folded.get("clientcertificatepassword", "")
@@ -191,10 +192,10 @@ def _service_principal(
 
 
 def _missing_key_error(key: str) -> IdentityError:
-    also = " (or clientcertificate)" if key == "clientsecret" else ""
+    alternative = " or clientcertificate" if key == "clientsecret" else ""
     return IdentityError(
         f"could not find {key} in secrets",
-        f"The Secret that nodePublishSecretRef names needs the key {key}{also}.",
+        f"Add the key {key}{alternative} to the Secret that nodePublishSecretRef names.",
     )
 
 
@@ -204,14 +205,14 @@ def _decode_certificate(text: str) -> bytes:
     try:
         return b64decode("".join(text.split()), validate=True)
     except ValueError:
-        # Neither quoted nor chained: it holds a private key.
+        # Neither quoted nor chained: the text contains a private key.
         raise IdentityError(
             "clientcertificate is neither PEM nor the base64 text of PKCS#12",
             "Store certificate and private key as PEM, or the output of: base64 app.pfx",
         ) from None
 
 
-# --- parameters -----------------------------------------------------------------------------------
+# --- Parameters -----------------------------------------------------------------------------------
 
 
 def _parameter(parameters: Mapping[str, str], key: str) -> str:
@@ -231,10 +232,10 @@ def _boolean(parameters: Mapping[str, str], key: str) -> bool:
 
 
 def _raise_conflict(rule: str, *keys: str) -> NoReturn:
-    """Say which parameters contradict each other.
+    """Raise the error for parameters that contradict each other.
 
     Raises:
         ClassInvalidError: always.
     """
     named = " and ".join(keys)
-    raise ClassInvalidError(f"{rule}; set are {named}", f"Keep one of {named}.")
+    raise ClassInvalidError(f"{rule}, but {named} are set", f"Keep only one of {named}.")

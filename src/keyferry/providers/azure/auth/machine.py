@@ -1,7 +1,7 @@
-"""Tokens from services of the machine itself: IMDS, and NMI of AAD Pod Identity.
+"""Requests tokens from services of the machine: IMDS, NMI (AAD Pod Identity), the Azure Arc agent.
 
-Whose token it is, both know by themselves or by an id; no credential is sent. The environment of
-this process, which other clients let redirect them, does not count here.
+These services identify the caller themselves; no credential is sent. Environment variables, with
+which other clients can be redirected, are ignored.
 
 Source: docs/reference/upstream-azure-provider.md#pod-identity
 Source: docs/reference/upstream-azure-provider.md#managed-identity
@@ -41,12 +41,12 @@ NMI_URL = "http://localhost:2579/host/token/"
 
 
 class ImdsSource:
-    """The tokens of a managed identity of an Azure VM.
+    """Requests the tokens of a managed identity of an Azure VM from IMDS.
 
     Args:
-        http: makes the requests.
-        identity: which one; without an id the system-assigned one.
-        resource: what the tokens are for.
+        http: sends the requests.
+        identity: the identity; without an ID the system-assigned one.
+        resource: the resource that the tokens are for.
         clock: reads the time.
     """
 
@@ -67,9 +67,9 @@ class ImdsSource:
     async def request_token(
         self, _federated_token: ServiceAccountToken | None, seconds: float
     ) -> AccessToken:
-        """Ask once; see `TokenSource`."""
-        answer = await self._http.get(self._url, {"Metadata": "true"}, seconds)
-        return parse_token(answer, now=self._clock.wall().timestamp())
+        """Implement `TokenSource`."""
+        response = await self._http.get(self._url, {"Metadata": "true"}, seconds)
+        return parse_token(response, now=self._clock.wall().timestamp())
 
 
 def _identity_query(identity: VmManagedIdentity) -> dict[str, str]:
@@ -82,12 +82,12 @@ def _identity_query(identity: VmManagedIdentity) -> dict[str, str]:
 
 
 class NmiSource:
-    """The tokens of the identity that AAD Pod Identity assigned to a pod.
+    """Requests the tokens of the identity that AAD Pod Identity assigned to a pod from NMI.
 
     Args:
-        http: makes the requests.
+        http: sends the requests.
         identity: the pod.
-        resource: what the tokens are for.
+        resource: the resource that the tokens are for.
         clock: reads the time.
     """
 
@@ -102,18 +102,18 @@ class NmiSource:
         self._http = http
         self._clock = clock
         self._headers = {"podname": identity.pod, "podns": identity.namespace}
-        # NMI expects the resource as it is, not percent-encoded.
+        # NMI does not decode a percent-encoded resource.
         self._url = URL(f"{NMI_URL}?resource={resource}", encoded=True)
 
     async def request_token(
         self, _federated_token: ServiceAccountToken | None, seconds: float
     ) -> AccessToken:
-        """Ask once; see `TokenSource`."""
-        answer = await self._http.get(self._url, self._headers, seconds)
-        return parse_nmi_token(answer, now=self._clock.wall().timestamp())
+        """Implement `TokenSource`."""
+        response = await self._http.get(self._url, self._headers, seconds)
+        return parse_nmi_token(response, now=self._clock.wall().timestamp())
 
 
-# --- Tokens from the agent of Azure Arc: the answer to its challenge is a file of this machine ----
+# --- Azure Arc: its agent challenges the caller to read a protected file of the machine -----------
 
 ARC_URL = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
 _MAX_KEY_BYTES = 4096
@@ -121,12 +121,16 @@ _MAX_KEY_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class ArcAgent:
-    """Where the agent of Azure Arc is on this machine."""
+    """The location of the Azure Arc agent on this machine.
+
+    Attributes:
+        program: the agent's executable. If it exists, the managed identity of the machine is its
+            Arc identity. None: assume that it does not exist.
+        key_directory: the folder of the challenge files.
+    """
 
     program: Path | None = Path("/opt/azcmagent/bin/himds")
-    """Where it exists, a managed identity of the machine is that of Arc; None: do not look."""
     key_directory: Path = Path("/var/opt/azcmagent/tokens")
-    """The folder of its challenge files."""
 
     @property
     def is_installed(self) -> bool:
@@ -135,12 +139,12 @@ class ArcAgent:
 
 
 class ArcSource:
-    """The tokens of the system-assigned identity of an Arc machine.
+    """Requests the tokens of the system-assigned identity of an Arc machine from its agent.
 
     Args:
-        http: makes the requests.
-        agent: where its files are.
-        resource: what the tokens are for.
+        http: sends the requests.
+        agent: the location of the agent's files.
+        resource: the resource that the tokens are for.
         clock: reads the time.
     """
 
@@ -155,7 +159,7 @@ class ArcSource:
     async def request_token(
         self, _federated_token: ServiceAccountToken | None, seconds: float
     ) -> AccessToken:
-        """Ask twice: for the challenge, then with its answer; see `TokenSource`."""
+        """Implement `TokenSource`: request the challenge, then the token with its solution."""
         headers = {"Metadata": "true"}
         challenge = await self._http.get(self._url, headers, seconds)
         if challenge.status != 401:
@@ -164,33 +168,34 @@ class ArcSource:
             read_challenge_key, challenge_key_path(challenge), self._agent.key_directory
         )
         headers["Authorization"] = f"Basic {key}"
-        answer = await self._http.get(self._url, headers, seconds)
-        return parse_token(answer, now=self._clock.wall().timestamp())
+        response = await self._http.get(self._url, headers, seconds)
+        return parse_token(response, now=self._clock.wall().timestamp())
 
 
 def challenge_key_path(challenge: TokenResponse) -> str:
-    """The file that a 401 of the agent names.
+    """Return the path of the file that a 401 of the agent names.
 
     Raises:
-        TokenRefusedError: it names none.
+        TokenRefusedError: the response names no file.
     """
     header = challenge.headers.get("WWW-Authenticate", "")
-    found = re.fullmatch(r'Basic realm="?([^"]{1,1000}\.key)"?', header.strip())
-    if found is None:
+    match = re.fullmatch(r'Basic realm="?([^"]{1,1000}\.key)"?', header.strip())
+    if match is None:
         raise TokenRefusedError(challenge)
-    return found[1]
+    return match[1]
 
 
 def read_challenge_key(path: str, directory: Path) -> str:
-    """The content of the challenge file `path`.
+    """Return the content of the challenge file `path`.
 
     Raises:
-        IdentityError: it does not lie in `directory`, is no small regular file, or cannot be read.
+        IdentityError: the file is not in `directory`, is not a small regular file, or cannot be
+            read.
     """
     if Path(path).parent != directory or ".." in path:
         raise IdentityError(
-            f"the Azure Arc agent names a file outside of {directory}",
-            "Only the agent may answer on 127.0.0.1:40342; look at what listens there.",
+            f"the Azure Arc agent names a challenge file outside of {directory}",
+            "Check which program listens on 127.0.0.1:40342; only the agent may.",
         )
     try:
         return read_regular_file(path, max_bytes=_MAX_KEY_BYTES).decode("ascii").strip()
@@ -198,6 +203,6 @@ def read_challenge_key(path: str, directory: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise IdentityError(
             f"the challenge file of the Azure Arc agent in {directory} cannot be read: {reason}",
-            "Add the user of this process to the group himds; in a container mount "
-            f"{directory} from the machine.",
+            "Add the user of this process to the group himds; in a container, mount "
+            f"{directory} from the host.",
         ) from None

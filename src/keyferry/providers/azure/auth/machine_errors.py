@@ -1,4 +1,4 @@
-"""Why a service of the machine gives no token: IMDS, the Azure Arc agent, NMI. [pure]"""
+"""Explains refusals of the token services of a machine: IMDS, Azure Arc agent, NMI. [pure]"""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.auth.identity import Identity
 
 _STARTING_STATUSES = frozenset({404, 410})
-"""What IMDS says while it starts or is being updated."""
+"""What IMDS returns while it starts or is being updated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """A refusal in our words.
+    """The explanation of a refusal.
 
     Attributes:
-        problem: what happened.
-        remedy: a sentence.
-        transient: whether another try can end better.
+        problem: what failed.
+        remedy: what to do, a sentence.
+        transient: whether a retry can succeed.
     """
 
     problem: str
@@ -31,37 +31,37 @@ class Diagnosis:
 
 
 def diagnose_imds(status: int, identity: Identity) -> Diagnosis:
-    """What a status of IMDS means for this identity."""
-    who = identity_name(identity)
+    """Explain an error status of IMDS for `identity`."""
+    name = identity_name(identity)
     if status in RETRY_STATUSES | _STARTING_STATUSES:
         return Diagnosis(
-            f"IMDS has no token for {who} (status {status})",
+            f"IMDS has no token for {name} (status {status})",
             "IMDS is starting, busy or being updated; the next mount or refresh tries again.",
             transient=True,
         )
-    shown = f"(IMDS answers with status {status})"
     if status != 400:
         return Diagnosis(
-            f"IMDS refuses a token for {who} {shown}",
-            "Check that IMDS itself answers at this address, and no proxy or network policy.",
+            f"IMDS refuses a token for {name} (status {status})",
+            "Check that IMDS itself responds at this address, not a proxy, and that no network "
+            "policy blocks it.",
         )
     if identity == VmManagedIdentity(""):
         return Diagnosis(
-            f"this machine has no system-assigned managed identity {shown}",
-            "Switch it on: az vm identity assign --resource-group GROUP --name MACHINE (for a "
-            "scale set az vmss identity assign); or set userAssignedIdentityID to the client id of "
+            f"this machine has no system-assigned managed identity (IMDS status {status})",
+            "Enable it: az vm identity assign --resource-group GROUP --name MACHINE (for a "
+            "scale set az vmss identity assign); or set userAssignedIdentityID to the client ID of "
             "a user-assigned one.",
         )
     return Diagnosis(
-        f"the managed identity with {who} is not assigned to this machine {shown}",
+        f"the managed identity with {name} is not assigned to this machine (IMDS status {status})",
         "Assign it: az vm identity assign --resource-group GROUP --name MACHINE --identities <its "
-        "resource id> (for a scale set az vmss identity assign); userAssignedIdentityID takes the "
-        "client id or the resource id, userAssignedIdentityObjectID the object id.",
+        "resource ID> (for a scale set az vmss identity assign). Set userAssignedIdentityID to its "
+        "client ID or resource ID, or userAssignedIdentityObjectID to its object ID.",
     )
 
 
 def diagnose_arc(status: int) -> Diagnosis:
-    """What a status of the Azure Arc agent means."""
+    """Explain an error status of the Azure Arc agent."""
     if status in RETRY_STATUSES:
         return Diagnosis(
             f"the Azure Arc agent has no token (status {status})",
@@ -70,55 +70,55 @@ def diagnose_arc(status: int) -> Diagnosis:
         )
     if status in (401, 403):
         return Diagnosis(
-            f"the Azure Arc agent does not accept the answer to its challenge (status {status})",
+            f"the Azure Arc agent rejects the response to its challenge (status {status})",
             "Check that the user of this process is in the group himds, and that the folder of "
-            "the challenge files is that of this machine.",
+            "the challenge files is the one of this machine.",
         )
     return Diagnosis(
         f"the Azure Arc agent refuses a token (status {status})",
-        "See whether the machine is connected: azcmagent show",
+        "Check that the machine is connected: azcmagent show",
     )
 
 
 def diagnose_nmi(status: int, identity: Identity) -> Diagnosis:
-    """What a status of NMI means for this pod."""
-    who = identity_name(identity)
+    """Explain an error status of NMI for the pod of `identity`."""
+    name = identity_name(identity)
     problem = f"nmi response failed with status code: {status}"
     if status in RETRY_STATUSES | {404}:
         return Diagnosis(
-            f"{problem}, it has no token for {who}",
-            "The identity may not be assigned yet: kubectl get azureassignedidentity -A; the next "
+            f"{problem}, it has no token for {name}",
+            "Check that the identity is assigned: kubectl get azureassignedidentity -A; the next "
             "mount or refresh tries again.",
             transient=True,
         )
     return Diagnosis(
-        f"{problem}, it refuses a token for {who}",
+        f"{problem}, it refuses a token for {name}",
         "Compare the pod's label aadpodidbinding with the selector of an AzureIdentityBinding, "
-        "and see that its AzureIdentity is assigned: kubectl get azureassignedidentity -A",
+        "and check that its AzureIdentity is assigned: kubectl get azureassignedidentity -A",
     )
 
 
 def diagnose_unreachable(token_service: TokenService, *, host: str) -> Diagnosis | None:
-    """What it means that nothing listens at a service of the machine; None for other endpoints."""
+    """Explain a failed connection to a service of the machine; None for remote services."""
     match token_service:
         case TokenService.IMDS:
             return Diagnosis(
                 "this machine has no IMDS",
-                "Are you on an Azure VM? Managed identities work only there; elsewhere use "
-                "workload identity (clientID) or a service principal (nodePublishSecretRef). "
-                f"On an Azure VM check that no network policy or proxy blocks {host}.",
+                "Managed identities work only on Azure VMs; elsewhere use workload identity "
+                "(clientID) or a service principal (nodePublishSecretRef). On an Azure VM, check "
+                f"that no network policy or proxy blocks {host}.",
             )
         case TokenService.ARC:
             return Diagnosis(
-                "the Azure Arc agent does not answer on this machine",
-                "Look at it: azcmagent show; systemctl status himdsd. In a container the pod "
-                "needs the network of the host.",
+                "the Azure Arc agent does not respond on this machine",
+                "Check its state: azcmagent show; systemctl status himdsd. In a container, set "
+                "hostNetwork: true.",
             )
         case TokenService.NMI:
             return Diagnosis(
-                "NMI of AAD Pod Identity does not answer on this node",
-                "See that its DaemonSet runs here: kubectl get pods -A -l component=nmi. AAD Pod "
-                "Identity is no longer maintained; workload identity (clientID) replaces it.",
+                "NMI of AAD Pod Identity does not respond on this node",
+                "Check that its DaemonSet runs here: kubectl get pods -A -l component=nmi. AAD Pod "
+                "Identity is no longer maintained; use workload identity (clientID) instead.",
             )
         case TokenService.ENTRA | TokenService.TOKEN_PROXY:
             return None

@@ -1,4 +1,4 @@
-"""The TLS server name of the token proxy of AKS, derived from the id of the cluster. [pure]
+"""Derives the TLS server name of the AKS token proxy from the ID of the cluster. [pure]
 
 Source: docs/reference/upstream-azure-provider.md#identity-binding
 """
@@ -17,16 +17,16 @@ _AKS_API_SERVER_PATTERN = re.compile(r"hcp-kubernetes\.([^.]+)\.svc\.cluster\.lo
 
 
 def cluster_id(names: Iterable[str]) -> str:
-    """The id of the AKS cluster, out of the names in the certificate of its API server.
+    """Return the ID of the AKS cluster from the DNS names of its API server's certificate.
 
-    "" where no name tells it.
+    The result is "" if no name contains it.
     """
-    found = (_AKS_API_SERVER_PATTERN.fullmatch(name) for name in names)
-    return next((match[1] for match in found if match), "")
+    matches = (_AKS_API_SERVER_PATTERN.fullmatch(name) for name in names)
+    return next((match[1] for match in matches if match), "")
 
 
 def token_proxy_server_name(cluster: str) -> str:
-    """The server name of the token proxy of the cluster with this id."""
+    """Return the server name of the token proxy of the cluster with the ID `cluster`."""
     digest = sha256(f"identity-binding{cluster}".encode()).digest()
     label = b32hexencode(digest).decode().rstrip("=").lower()
     return f"a{label}.ests.aks"

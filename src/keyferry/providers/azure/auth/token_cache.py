@@ -139,7 +139,7 @@ class CachedToken:
         ask = partial(self._source.request_token, details.service_account_token)
         kept = await self._transport.send(
             partial(self._try_once, ask, request, host),
-            CallContext.new(host, mode=type(request.identity).__name__),
+            CallContext.new(host, mode=details.mode.value),
         )
         left = max(kept.expires_at - self._clock.wall().timestamp(), 0.0)
         renew_at = kept.expires_at - min(_RENEW_BEFORE_SECONDS, left * _RENEW_BEFORE_SHARE)
@@ -246,7 +246,7 @@ class TokenCache:
     def identity_key(self, request: AccessTokenRequest) -> IdentityKey:
         """As whom `request` asks a vault."""
         return self._identity_hasher.identity_key(
-            type(request.identity).__name__, request.identity_parts
+            profile(request.identity).mode.value, request.identity_parts
         )
 
     def redirect(self, identity: IdentityKey, host: str) -> TokenTarget | None:

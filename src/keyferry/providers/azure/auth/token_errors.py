@@ -1,6 +1,6 @@
-"""Why there is no token: from what a token source raises to our errors. [pure]
+"""Translates the exceptions of token sources into Keyferry errors. [pure]
 
-What an endpoint answers may hold a token or an assertion, so only its status and codes are read.
+A response may contain a token or an assertion, so only its status and error codes are used.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ TOKEN_EXCEPTIONS = (
     OSError,
     ValueError,
 )
-"""What a token source raises beside errors of ours; a host name that is none is a `ValueError`."""
+"""The foreign exceptions of token sources; an invalid host name raises `ValueError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFailure:
-    """A failed try to get a token.
+    """A failed attempt to get a token.
 
     Attributes:
-        error: the same as an error of ours.
-        transient: whether another try can end better.
-        response: what the token endpoint said, if it said anything.
+        error: the translated error.
+        transient: whether a retry can succeed.
+        response: the response of the token endpoint, if there was one.
     """
 
     error: IdentityError | ConnectionFailedError
@@ -58,13 +58,13 @@ class TokenFailure:
 
 
 def token_failure(error: Exception, *, identity: Identity, tenant: str, host: str) -> TokenFailure:
-    """Translate a failed try.
+    """Translate a failed attempt to get a token.
 
     Args:
-        error: one of `FAILURES`.
-        identity: who asked.
-        tenant: of the class.
-        host: of the token endpoint.
+        error: one of `TOKEN_EXCEPTIONS`.
+        identity: the identity whose token was requested.
+        tenant: the tenant of the SecretProviderClass.
+        host: the host of the token endpoint.
     """
     if isinstance(error, TokenRefusedError):
         return _refused(error.response, identity=identity, tenant=tenant, host=host)
@@ -75,65 +75,70 @@ def token_failure(error: Exception, *, identity: Identity, tenant: str, host: st
 
 
 def _malformed(error: Exception, *, identity: Identity, host: str) -> IdentityError:
-    """The error for an answer that no token endpoint would give."""
+    """Return the error for a response without a valid token."""
     if profile(identity).token_service is TokenService.NMI:
         return IdentityError(
             "nmi did not return expected values in response: token and clientid",
-            f"Check that NMI itself answers at {host}: kubectl logs -l component=nmi -A",
+            f"Check that NMI itself responds at {host}: kubectl logs -l component=nmi -A",
         )
     return IdentityError(
-        f"the answer of {host} for {identity_name(identity)} is not one of a token endpoint "
+        f"{host} did not return a valid token response for {identity_name(identity)} "
         f"({type(error).__name__})",
-        "Check cloudName in the class, and that no proxy answers instead.",
+        _CHECK_CLOUD_REMEDY,
     )
+
+
+_CHECK_CLOUD_REMEDY = (
+    "Check cloudName in the SecretProviderClass, and that no proxy responds in place of the token "
+    "endpoint."
+)
 
 
 def _connection_failure(
     problem: ConnectionProblem, error: Exception, *, identity: Identity, host: str
 ) -> TokenFailure:
-    purpose = f"get a token for {identity_name(identity)}"
+    action = f"get a token for {identity_name(identity)}"
     not_connected = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    absent = (
+    diagnosis = (
         diagnose_unreachable(profile(identity).token_service, host=host) if not_connected else None
     )
-    if absent is not None:
-        # Where there is no such service, no patience brings one; kubelet comes back anyway.
+    if diagnosis is not None:
+        # The service does not run on this machine. A retry cannot help, and kubelet retries anyway.
         return TokenFailure(
             ConnectionFailedError(
-                f"failed to {purpose}: {absent.problem} ({problem.problem})",
-                absent.remedy,
+                f"failed to {action}: {diagnosis.problem} ({problem.problem})",
+                diagnosis.remedy,
                 stage=problem.stage,
             ),
             transient=False,
         )
-    return TokenFailure(problem.error(purpose), transient=problem.transient)
+    return TokenFailure(problem.error(action), transient=problem.transient)
 
 
 def _refused(
     response: TokenResponse, *, identity: Identity, tenant: str, host: str
 ) -> TokenFailure:
-    endpoint = profile(identity).token_service
-    match endpoint:
+    token_service = profile(identity).token_service
+    match token_service:
         case TokenService.IMDS:
-            found = diagnose_imds(response.status, identity)
+            diagnosis = diagnose_imds(response.status, identity)
         case TokenService.ARC:
-            found = diagnose_arc(response.status)
+            diagnosis = diagnose_arc(response.status)
         case TokenService.NMI:
-            found = diagnose_nmi(response.status, identity)
+            diagnosis = diagnose_nmi(response.status, identity)
         case TokenService.ENTRA | TokenService.TOKEN_PROXY:
             return _refused_by_entra(response, identity=identity, tenant=tenant, host=host)
         case _:
-            assert_never(endpoint)
-    error = IdentityError(found.problem, found.remedy)
-    return TokenFailure(error, transient=found.transient, response=response)
+            assert_never(token_service)
+    error = IdentityError(diagnosis.problem, diagnosis.remedy)
+    return TokenFailure(error, transient=diagnosis.transient, response=response)
 
 
-_NO_AADSTS_REMEDIES = {
-    False: "Check cloudName in the class, and that no proxy answers instead.",
-    True: "Check that identity binding is on in this cluster, and that the pod's service account "
-    "may use-managed-identity this client id (a ClusterRole of the apiGroup cid.wi.aks.azure.com).",
-}
-"""By whether the token proxy of AKS answered, which sends refusals of its own."""
+_IDENTITY_BINDING_REMEDY = (
+    "Check that identity binding is enabled in this cluster, and that the pod's service account "
+    "has the verb use-managed-identity for this client ID (a ClusterRole of the apiGroup "
+    "cid.wi.aks.azure.com)."
+)
 
 
 class _EntraErrorDocument(msgspec.Struct):
@@ -145,30 +150,32 @@ class _EntraErrorDocument(msgspec.Struct):
 def _refused_by_entra(
     response: TokenResponse, *, identity: Identity, tenant: str, host: str
 ) -> TokenFailure:
-    who = identity_name(identity)
+    name = identity_name(identity)
     if response.status in RETRY_STATUSES:
-        problem = f"{host} has no token for {who} (status {response.status})"
-        remedy = "The failure is on the side of Entra; the next mount or refresh tries again."
+        problem = f"{host} has no token for {name} (status {response.status})"
+        remedy = "Entra is busy or failing; the next mount or refresh tries again."
         return TokenFailure(IdentityError(problem, remedy), transient=True, response=response)
     code = aadsts_code(response.body)
     if code is None:
-        problem = f"{host} refuses a token for {who} with status {response.status}"
-        remedy = _NO_AADSTS_REMEDIES[profile(identity).token_service is TokenService.TOKEN_PROXY]
+        # The token proxy of AKS sends errors of its own, without a code.
+        from_proxy = profile(identity).token_service is TokenService.TOKEN_PROXY
+        problem = f"{host} refuses a token for {name} with status {response.status}"
+        remedy = _IDENTITY_BINDING_REMEDY if from_proxy else _CHECK_CLOUD_REMEDY
         return TokenFailure(IdentityError(problem, remedy), transient=False, response=response)
     explanation = explain(code, identity=identity, tenant=excerpt(tenant))
-    problem = f"Entra refuses a token for {who}: {explanation.problem} (AADSTS{code})"
+    problem = f"Entra refuses a token for {name}: {explanation.problem} (AADSTS{code})"
     return TokenFailure(
         IdentityError(problem, explanation.remedy), transient=False, response=response
     )
 
 
 def aadsts_code(body: bytes) -> int | None:
-    """The number after `AADSTS` in an answer of Entra; None in any other answer."""
+    """Return the number after `AADSTS` in an error response of Entra; None for any other body."""
     try:
         document = msgspec.json.decode(body, type=_EntraErrorDocument)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     if document.error_codes:
         return document.error_codes[0]
-    found = re.match(r"AADSTS([0-9]{4,9})\b", document.error_description)
-    return int(found[1]) if found else None
+    match = re.match(r"AADSTS([0-9]{4,9})\b", document.error_description)
+    return int(match[1]) if match else None

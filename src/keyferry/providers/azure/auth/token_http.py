@@ -1,6 +1,6 @@
-"""Single requests to token endpoints, over the connections of the one HTTP client.
+"""Sends single requests to token endpoints, over the connections of the shared HTTP client.
 
-There is no retry here: `keyferry.resilience` decides about that, whatever the endpoint.
+It does not retry; `keyferry.resilience` does, for every endpoint.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from keyferry.net.http_client import HttpsClient
 
 MACHINE_CONNECT_SECONDS = 2.0
-"""IMDS, NMI and the Arc agent are on the same machine; where nothing answers by then, is none."""
+"""IMDS, NMI and the Arc agent are local; if none responds by then, it does not exist."""
 _MAX_RESPONSE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointTls:
-    """How the endpoint proves who it is, where that is not the host of its URL.
+    """How to verify an endpoint whose TLS server name differs from the host of its URL.
 
     Attributes:
-        server_name: sent as SNI, and what its certificate must be for.
-        context: whom to trust; None: as for every other connection.
+        server_name: sent as SNI; the certificate must be valid for it.
+        context: the TLS context with the CAs to trust; None: the client's default.
     """
 
     server_name: str
@@ -39,26 +39,26 @@ class EndpointTls:
 
 
 class TokenHttpClient:
-    """Makes the requests.
+    """Sends requests to token endpoints.
 
     Args:
-        https: the connections.
+        https: provides the connections.
     """
 
     def __init__(self, https: HttpsClient) -> None:
         self._https = https
 
     async def get(self, url: URL, headers: Mapping[str, str], seconds: float) -> TokenResponse:
-        """GET from this machine: never through a proxy, and soon given up.
+        """Send a GET to a service of this machine: never through a proxy, with a short timeout.
 
         Args:
-            url: encoded.
-            headers: of the request.
-            seconds: the time limit.
+            url: the encoded URL.
+            headers: the request headers.
+            seconds: the timeout.
 
         Raises:
-            aiohttp.ClientError, TimeoutError, OSError: no whole answer came.
-            NoTokenInAnswerError: it is longer than any answer of a token endpoint.
+            aiohttp.ClientError, TimeoutError, OSError: no complete response arrived.
+            MalformedTokenResponseError: the response is too long for a token endpoint.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=MACHINE_CONNECT_SECONDS)
         session = self._https.session(url, proxied=False)
@@ -70,17 +70,17 @@ class TokenHttpClient:
     async def post(
         self, url: URL, form: Mapping[str, str], seconds: float, *, tls: EndpointTls | None = None
     ) -> TokenResponse:
-        """POST a form, which holds a credential, so that no redirection is followed.
+        """Send a POST with a form. The form contains a credential, so no redirect is followed.
 
         Args:
-            url: encoded.
+            url: the encoded URL.
             form: the fields; never logged.
-            seconds: the time limit.
-            tls: how an endpoint inside the cluster proves who it is, to which no proxy leads;
+            seconds: the timeout.
+            tls: how to verify an endpoint inside the cluster, which is reached without a proxy;
                 None: an endpoint of a cloud.
 
         Raises:
-            As `get`.
+            aiohttp.ClientError, TimeoutError, OSError, MalformedTokenResponseError: as `get`.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=self._https.settings.connect_timeout)
         async with self._https.session(url, proxied=tls is None).post(

@@ -1,4 +1,4 @@
-"""How each identity mode gets its tokens: the second of the two places that a new mode touches."""
+"""Creates the token source of each identity mode: the second place that a new mode touches."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AccessTokenRequest:
-    """Who wants a token, of whom, for what.
+    """A request for an access token.
 
     Attributes:
-        identity: who.
-        tenant: the tenant to get it from.
-        cloud: the cloud whose token endpoint gives it.
-        resource: what it is for; "" for the vaults of the cloud.
+        identity: the identity that the token is for.
+        tenant: the tenant that issues it.
+        cloud: the cloud whose token endpoint issues it.
+        resource: the resource that it grants access to; "" means the vaults of the cloud.
     """
 
     identity: Identity
@@ -56,24 +56,31 @@ class AccessTokenRequest:
 
     @property
     def effective_resource(self) -> str:
-        """What the token is for."""
+        """The resource that the token grants access to, never empty."""
         return self.resource or self.cloud.vault_resource
 
     @property
     def identity_parts(self) -> tuple[str, ...]:
-        """The whole identity: equal only where one token serves both. It is not to be kept."""
+        """The complete identity: equal for two requests only if one token serves both.
+
+        It contains credentials, so store only its digest.
+        """
         place = (self.cloud.authority, self.effective_resource, self.tenant)
-        return (*place, *profile(self.identity).fingerprint)
+        about = profile(self.identity)
+        return (*place, about.mode.value, *about.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenEndpoints:
-    """Where tokens come from on this machine and in this cluster."""
+    """The token endpoints of this machine and this cluster.
+
+    Attributes:
+        arc: the Azure Arc agent.
+        proxy: the token proxy of AKS.
+    """
 
     arc: ArcAgent
-    """The agent of Azure Arc."""
     proxy: TokenProxyEndpoint
-    """The token proxy of AKS."""
 
     @classmethod
     def from_settings(cls, settings: ProviderSettings, dev: DevRedirect | None) -> TokenEndpoints:
@@ -91,11 +98,11 @@ class TokenEndpoints:
 
 
 class TokenSourceFactory:
-    """Makes the source for an identity.
+    """Creates token sources.
 
     Args:
-        https: the connections.
-        endpoints: where tokens come from.
+        https: provides the connections.
+        endpoints: the token endpoints of machine and cluster.
         clock: reads the time.
     """
 
@@ -108,7 +115,7 @@ class TokenSourceFactory:
         self._proxy = TokenProxy(self._http, endpoints.proxy)
 
     def resolve(self, identity: Identity) -> Identity:
-        """`identity` as it is on this machine: on an Arc machine the agent has it, not IMDS.
+        """Return `identity`; on an Arc machine, its Arc identity instead of a VM identity.
 
         Raises:
             IdentityError: a user-assigned identity on an Arc machine.
@@ -118,15 +125,15 @@ class TokenSourceFactory:
         if identity != VmManagedIdentity(""):
             raise IdentityError(
                 f"{profile(identity).name} cannot be used on this machine: it is connected to "
-                "Azure Arc, which has a system-assigned identity only",
-                "Leave userAssignedIdentityID empty, and grant the identity of the Arc machine: "
-                "az connectedmachine show --resource-group GROUP --name MACHINE "
+                "Azure Arc, which has only a system-assigned identity",
+                "Remove userAssignedIdentityID, and assign the role to the identity of the Arc "
+                "machine: az connectedmachine show --resource-group GROUP --name MACHINE "
                 "--query identity.principalId",
             )
         return ArcIdentity()
 
     def create(self, request: AccessTokenRequest) -> TokenSource:
-        """The source of the tokens of `request`."""
+        """Create the source for the tokens of `request`."""
         resource, clock = request.effective_resource, self._clock
         match request.identity:
             case ServicePrincipal() | CertificatePrincipal() | WorkloadIdentity():
@@ -168,5 +175,5 @@ class TokenSourceFactory:
                 return "127.0.0.1:40342"
             case TokenService.NMI:
                 return "localhost:2579"
-            case endpoint:
-                assert_never(endpoint)
+            case token_service:
+                assert_never(token_service)
