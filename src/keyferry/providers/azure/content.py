@@ -56,7 +56,7 @@ def decode(value: str, encoding: ObjectEncoding) -> bytes:
     Raises:
         ObjectUnusableError: the value does not have that encoding; the message does not quote it.
     """
-    # `from None`, because the original exceptions quote the value.
+    # `from None`, because the caught exceptions quote the value.
     match encoding:
         case ObjectEncoding.UTF8:
             try:

@@ -1,7 +1,7 @@
-"""The data plane of one Key Vault, as one identity sees it.
+"""The client for the data plane of one Key Vault, as one identity.
 
-One GET per object and version; what the answers mean is decided in
-`keyferry.providers.azure.responses` and `keyferry.providers.azure.keyvault_errors`.
+Each object version takes one GET. `responses` validates the responses, and `keyvault_errors`
+translates the errors.
 
 Source: docs/reference/upstream-azure-provider.md#key-vault-requests
 """
@@ -38,23 +38,25 @@ if TYPE_CHECKING:
 
 API_VERSION = "7.4"
 MAX_PAGES = 400
-"""So many pages of versions are read; at 25 a page, no vault that answers sensibly has more."""
+"""The maximum number of pages of a list; at 25 entries a page, no real list is longer."""
+
+_IMPOSTOR_REMEDY = "Check that this host is a vault, and that no proxy responds in its place."
 
 T = TypeVar("T")
 
 
 class BearerTokenProvider(Protocol):
-    """Gives the access tokens of one identity."""
+    """Provides the access tokens of one identity."""
 
     async def get_token(self) -> str:
-        """A token that should be good."""
+        """Return a token that has not expired and that the vault has not rejected."""
 
     def invalidate(self, token: str, challenge: str) -> None:
-        """Hear that the vault did not accept `token`, so that the next one is better.
+        """Invalidate `token` after a 401.
 
         Args:
-            token: the refused one.
-            challenge: what the vault said about the tokens that it accepts.
+            token: the rejected token.
+            challenge: the header `WWW-Authenticate` of the 401.
         """
 
 
@@ -69,7 +71,7 @@ class KeyVaultTransport:
     """Implements `JsonTransport` over HTTPS, with rate limit and retries.
 
     Args:
-        https: the connections.
+        https: provides the connections.
         transport: waits for permits and retries.
     """
 
@@ -86,19 +88,19 @@ class KeyVault:
     """Reads the objects of one vault.
 
     Every method raises the same errors:
-        IdentityError: there is no token to be had.
-        AccessDeniedError: the vault refuses the token, or the identity.
-        ObjectNotFoundError: no such object or version, or it is disabled.
-        VaultError: the way to the vault or the vault itself fails, or its answer lacks something.
+        IdentityError: the identity gets no token.
+        AccessDeniedError: the vault rejects the token or the identity.
+        ObjectNotFoundError: the object or version does not exist or is disabled.
+        VaultError: the request or the vault fails, or the response is incomplete.
 
     Args:
         transport: sends the requests.
-        tokens: who reads.
-        context: vault, tenant and client, for messages.
-        netloc: its host, with a port where it has an unusual one.
+        tokens: provides the access tokens.
+        context: facts for error messages.
+        netloc: the host of the vault, with a port if it is not 443.
 
     Attributes:
-        netloc: the same.
+        netloc: the host of the vault, with a port if it is not 443.
     """
 
     def __init__(
@@ -132,36 +134,39 @@ class KeyVault:
     async def list_versions(
         self, ref: ObjectRef, context: CallContext
     ) -> tuple[ListedVersion, ...]:
-        """All versions of an object, whatever `ref.version` says, in the order of the vault."""
+        """List all versions of an object in the order of the vault; `ref.version` is ignored."""
         action = f"list the versions of {ref.type.value} {ref.name} in vault {self._context.vault}"
-        found: list[ListedVersion] = []
+        versions: list[ListedVersion] = []
         async for page in self._pages(self._object_url(ref, "versions"), ref, action, context):
-            found += page.checked()
-        return tuple(found)
+            versions += page.checked()
+        return tuple(versions)
 
     async def list_last_updated(
         self, type_: ObjectType, context: CallContext, *, max_pages: int
     ) -> dict[str, int] | None:
-        """When each object of a collection was changed last, by name in lower case.
+        """List the time of the last update of each enabled object of one type.
 
         Args:
-            type_: of the objects.
-            context: of the call.
-            max_pages: at most so many are read; None is returned when there are more.
+            type_: the type of the objects.
+            context: priority and deadline of the requests.
+            max_pages: the maximum number of pages to read.
+
+        Returns:
+            Seconds since 1970 by object name in lower case; None if the list has more pages.
         """
         action = f"list the {_COLLECTIONS[type_]} of vault {self._context.vault}"
         url = self._url_of_path(f"/{_COLLECTIONS[type_]}")
-        found: dict[str, int] = {}
-        read = 0
+        updated: dict[str, int] = {}
+        pages = 0
         async with aclosing(
             self._pages(url, ObjectRef(type_, "*", ""), action, context)
         ) as documents:
             async for page in documents:
-                found |= page.last_updated()
-                read += 1
-                if read == max_pages and page.next_link:
+                updated |= page.last_updated()
+                pages += 1
+                if pages == max_pages and page.next_link:
                     return None
-        return found
+        return updated
 
     async def _pages(
         self, first_url: URL, ref: ObjectRef, action: str, context: CallContext
@@ -171,8 +176,8 @@ class KeyVault:
         while url is not None:
             if url in seen or len(seen) == MAX_PAGES:
                 raise VaultError(
-                    f"failed to {action}: its pages do not end",
-                    "Check that this host is a vault and that no proxy answers instead.",
+                    f"failed to {action}: pagination did not terminate",
+                    _IMPOSTOR_REMEDY,
                 )
             seen.add(url)
             document = await self._get(url, PageDocument, ref, action, context)
@@ -185,8 +190,8 @@ class KeyVault:
         )
 
     def _url_of_path(self, path: str) -> URL:
-        """The URL of an encoded path."""
-        # Put together of its parts, it need not be taken apart again.
+        """Build the URL of a percent-encoded path."""
+        # Much cheaper than to parse the whole URL.
         return URL.build(
             scheme="https",
             authority=self._base.raw_authority,
@@ -196,33 +201,34 @@ class KeyVault:
         )
 
     def _next_page_url(self, link: str | None, action: str) -> URL | None:
-        """The next page; it must be of the same vault, because the token goes there."""
+        """Return the URL of the next page, which must be on this vault: the token is sent there."""
         if not link:
             return None
         try:
             url = URL(link, encoded=True)
-            # Vaults write the port out, 443 too.
+            # Vaults include the port, even 443; `URL` compares it as the default.
             if (url.scheme, url.host, url.port) == ("https", self._base.host, self._base.port):
                 return url
         except ValueError:
             pass
         raise VaultError(
-            f"failed to {action}: its next page is on another host",
-            "Check that this host is a vault and that no proxy answers instead.",
+            f"failed to {action}: the next page is on another host",
+            _IMPOSTOR_REMEDY,
         )
 
     async def _get(
         self, url: URL, document: type[T], ref: ObjectRef, action: str, context: CallContext
     ) -> T:
         token = await self._tokens.get_token()
-        answer = await self._transport.send(_request(url, token, document, action), context)
-        if isinstance(answer, ErrorResponse) and answer.status == 401:
-            self._tokens.invalidate(token, answer.challenge)
+        response = await self._transport.send(_request(url, token, document, action), context)
+        if isinstance(response, ErrorResponse) and response.status == 401:
+            # Once: the token may have been revoked, or the vault may name another tenant.
+            self._tokens.invalidate(token, response.challenge)
             token = await self._tokens.get_token()
-            answer = await self._transport.send(_request(url, token, document, action), context)
-        if isinstance(answer, ErrorResponse):
-            raise error_for_response(answer, ref, self._context)
-        return answer
+            response = await self._transport.send(_request(url, token, document, action), context)
+        if isinstance(response, ErrorResponse):
+            raise error_for_response(response, ref, self._context)
+        return response
 
 
 def _request(url: URL, token: str, document: type[T], action: str) -> JsonRequest[T]:

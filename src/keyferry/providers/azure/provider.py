@@ -1,4 +1,4 @@
-"""One mount from Azure Key Vault: parse, get a token, fetch, render. All of it or nothing."""
+"""The provider for Azure Key Vault: a mount parses, authenticates, fetches and renders."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _log = get_logger("azure")
 
 
 def build_provider(deps: ProviderDependencies) -> Provider:
-    """The provider for `spec.provider: azure`.
+    """Create the provider for `spec.provider: azure`.
 
     Raises:
-        PlatformError: a setting cannot be carried out.
+        PlatformError: a setting is invalid.
     """
     check_default_cloud(deps.settings.cloud_name)
     return AzureProvider(HttpsClient(deps.https), deps.fetcher, deps.settings)
@@ -50,9 +50,9 @@ class AzureProvider:
     """Delivers secrets from Azure Key Vault.
 
     Args:
-        https: its connections; closed with it.
-        fetcher: spares the vaults.
-        settings: what it was told.
+        https: provides the connections; `close` closes it.
+        fetcher: caches content and limits requests.
+        settings: the settings of the provider.
         clock: reads the time.
     """
 
@@ -73,30 +73,34 @@ class AzureProvider:
         self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None
 
     async def mount(self, call: MountCall) -> MountResult:
-        """Fetch everything that `call` asks for, or raise a `KeyferryError`."""
+        """Fetch and render all objects of a mount.
+
+        Raises:
+            KeyferryError: any of them failed.
+        """
         try:
             return await self._mount(call)
         except KeyferryError as error:
             raise prefixed("failed to mount objects, error", error) from error.__cause__
 
     async def version(self) -> ProviderVersion:
-        """Tell the protocol and the product version."""
+        """Return the protocol version and the product version."""
         name = "secrets-store-csi-driver-provider-azure"
         return ProviderVersion(API_VERSION, name, __version__)
 
     def restore(self) -> frozenset[str]:
-        """Nothing: it holds nothing for a volume."""
+        """Return an empty set: Key Vault has no leases to restore."""
         return frozenset()
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """Nothing: what ends in a Key Vault a refresh does not replace."""
+        """Return an empty tuple: Key Vault has no leases."""
         return ()
 
     def volume_removed(self, target_path: str) -> None:
-        """Nothing to do: Key Vault makes nothing for a volume alone."""
+        """Do nothing: Key Vault creates nothing for a volume."""
 
     async def close(self) -> None:
-        """Release the connections."""
+        """Cancel token requests and close the connections."""
         await self._token_cache.close()
         await self._https.close()
 
@@ -105,13 +109,13 @@ class AzureProvider:
         options = bundle_options(call.attributes, self._settings)
         cloud = await _resolve_cloud(mount.cloud)
         vault = await self._open_vault(mount, cloud, call)
-        fetched = await fetch_all(vault, map(request_for, mount.objects))
+        outcomes = await fetch_all(vault, map(request_for, mount.objects))
         render = partial(
-            render_all, mount.objects, fetched, default_mode=call.permission, options=options
+            render_all, mount.objects, outcomes, default_mode=call.permission, options=options
         )
         # Parsing certificates would block the event loop; a thread for plain values costs more.
-        delivery = await asyncio.to_thread(render) if needs_crypto(fetched) else render()
-        for ref in delivery.incomplete_chains:
+        rendered = await asyncio.to_thread(render) if needs_crypto(outcomes) else render()
+        for ref in rendered.incomplete_chains:
             _log.warning(
                 "certificate chain is not complete due to missing intermediate/root certificates "
                 "in the cert from key vault",
@@ -119,16 +123,19 @@ class AzureProvider:
                 object=str(ref),
             )
         vault.retain_only_used()
-        return replace(delivery.result, oldest_content_age=vault.oldest_age)
+        return replace(rendered.result, oldest_content_age=vault.oldest_age)
 
     async def _open_vault(
         self, mount: AzureMount, cloud: AzureCloud, call: MountCall
     ) -> CachedKeyVault:
-        """The vault, once there is a token for it."""
+        """Return the client for the vault of a mount, after its identity has got a token."""
         netloc = mount.vault.netloc_in(cloud)
         host = urlsplit(f"https://{netloc}").hostname or netloc
-        login = AccessTokenRequest(mount.identity, mount.tenant, cloud, cloud.token_resource(host))
-        tokens = self._token_cache.token_provider(login, host=host)
+        request = AccessTokenRequest(
+            mount.identity, mount.tenant, cloud, cloud.token_resource(host)
+        )
+        tokens = self._token_cache.token_provider(request, host=host)
+        # Before the cache is read, so that an identity that gets no token gets no content.
         await tokens.get_token()
         vault = KeyVault(
             self._transport,

@@ -1,4 +1,4 @@
-"""One Key Vault as one mount reads it: through the economy, which all mounts share."""
+"""Reads one Key Vault for one mount, through the cache that all mounts share."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _OVERHEAD_BYTES = 1024
-"""What Python takes for an answer beside the content itself, roughly."""
+"""Roughly the memory of a cache entry in addition to its content."""
 
 
 class CachedKeyVault:
-    """Reads what nobody of the same identity holds or is already asking for.
+    """Reads objects from the cache, or else from a vault, for one mount.
 
-    Every method raises as `keyferry.providers.azure.keyvault` does.
+    Its methods raise the errors of `KeyVault`.
 
     Args:
-        vault: asks.
-        fetcher: shares.
-        identity: as whom `vault` asks.
-        call: for which mount, and why.
-        revalidator: prove that nothing has changed; None: nobody asks for that.
+        vault: sends the requests.
+        fetcher: caches responses, shares requests in flight and limits them.
+        identity: the identity of `vault`.
+        call: the mount, with its volume and purpose.
+        revalidator: finds unchanged content with list requests; None: revalidation is disabled.
         clock: reads the time.
 
     Attributes:
-        oldest_age: the age in seconds of the oldest content that was read, 0 if nothing came from
+        oldest_age: the age in seconds of the oldest content that was read; 0 if nothing came from
             the cache.
     """
 
@@ -76,20 +76,21 @@ class CachedKeyVault:
         """Read one object."""
         key = self._cache_key(READ_VERB, ref, ref.version)
         self._used_keys.add(key)
-        # A list tells of current versions only.
-        proof = None if self._revalidator is None or ref.version else self._has_not_changed
+        # A list contains only current versions, so a fixed version cannot be revalidated by it.
+        revalidates = self._revalidator is not None and not ref.version
+        listing = CollectionListing(self._vault, key, ref.type)
         fetched: Fetched[TimestampedContent] = await self._fetcher.fetch(
             key,
             partial(self._read, ref),
             purpose=self._purpose,
-            size_of=lambda held: memory_size(held.content),
-            revalidate=proof and partial(proof, CollectionListing(self._vault, key, ref.type)),
+            size_of=lambda cached: memory_size(cached.content),
+            revalidate=partial(self._has_not_changed, listing) if revalidates else None,
             volume=self._volume,
         )
         return self._use(fetched).content
 
     async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
-        """All versions of an object, whatever `ref.version` says, in the order of the vault."""
+        """List all versions of an object in the order of the vault; `ref.version` is ignored."""
         key = self._cache_key("list versions", ref)
         self._used_keys.add(key)
         fetched = await self._fetcher.fetch(
@@ -102,7 +103,7 @@ class CachedKeyVault:
         return self._use(fetched)
 
     def retain_only_used(self) -> None:
-        """The volume holds what was read; what it held besides, it uses no more."""
+        """Keep the cache entries that this mount read for its volume, and release its others."""
         self._fetcher.retain_only(self._volume, self._used_keys)
 
     def _use(self, fetched: Fetched[T]) -> T:
@@ -110,8 +111,8 @@ class CachedKeyVault:
         return fetched.value
 
     async def _read(self, ref: ObjectRef, context: CallContext) -> TimestampedContent:
-        asked = self._clock.wall().timestamp()
-        return TimestampedContent(await self._vault.read(ref, context), asked)
+        requested_at = self._clock.wall().timestamp()
+        return TimestampedContent(await self._vault.read(ref, context), requested_at)
 
     async def _has_not_changed(
         self, listing: CollectionListing, _: TimestampedContent, __: CallContext
@@ -120,15 +121,15 @@ class CachedKeyVault:
         return await self._revalidator.revalidate(listing)
 
     def _cache_key(self, verb: str, ref: ObjectRef, *extra: str) -> CacheKey:
-        item = (verb, ref.type.value, ref.name, *extra)
-        return CacheKey(self._vault.netloc, self._identity, item)
+        resource = (verb, ref.type.value, ref.name, *extra)
+        return CacheKey(self._vault.netloc, self._identity, resource)
 
 
 def memory_size(content: Content) -> int:
-    """About how many bytes of memory a content takes."""
+    """Estimate how many bytes of memory `content` takes."""
     match content:
         case KeyVaultSecret():
-            # A text with a character beyond Latin takes up to four bytes for each.
+            # Python stores up to four bytes for each character of a text that is not Latin-1.
             return _OVERHEAD_BYTES + 4 * len(content.value)
         case PublicKey():
             return _OVERHEAD_BYTES + sum(map(len, content.numbers.values()))
@@ -138,11 +139,11 @@ def memory_size(content: Content) -> int:
             assert_never(content)
 
 
-# --- Fetches what a mount asks for: every object and version once, all at the same time -----------
+# --- Fetching the objects of a mount: each object and version once, concurrently ------------------
 
 
 class ObjectReader(Protocol):
-    """Reads one vault (`keyferry.providers.azure.reader`)."""
+    """Reads objects of one vault (`CachedKeyVault`)."""
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
@@ -154,30 +155,30 @@ class ObjectReader(Protocol):
 async def fetch_all(
     vault: ObjectReader, requests: Iterable[ObjectRequest]
 ) -> Mapping[ObjectRequest, FetchOutcome]:
-    """Every ask with what came of it; one that fails keeps no other from being fetched.
+    """Fetch all requests concurrently and return the outcome of each; a failure stops no other.
 
     Args:
-        vault: where to read.
-        requests: may repeat.
+        vault: reads the objects.
+        requests: the requests; repetitions are fetched once.
     """
 
-    async def one(ask: ObjectRequest) -> tuple[ObjectRequest, FetchOutcome]:
+    async def fetch(request: ObjectRequest) -> tuple[ObjectRequest, FetchOutcome]:
         try:
-            if ask.history == 1:
-                return ask, (await vault.read(ask.ref),)
-            listed = await vault.list_versions(ask.ref)
-            chosen = choose_versions(listed, start=ask.ref.version, count=ask.history)
-            refs = [replace(ask.ref, version=version.version) for version in chosen]
+            if request.history == 1:
+                return request, (await vault.read(request.ref),)
+            listed = await vault.list_versions(request.ref)
+            chosen = choose_versions(listed, start=request.ref.version, count=request.history)
+            refs = [replace(request.ref, version=version.version) for version in chosen]
             results = await asyncio.gather(*map(vault.read, refs), return_exceptions=True)
         except KeyferryError as error:
-            return ask, error
-        return ask, _contents_or_error(results)
+            return request, error
+        return request, _contents_or_error(results)
 
-    return dict(await asyncio.gather(*map(one, dict.fromkeys(requests))))
+    return dict(await asyncio.gather(*map(fetch, dict.fromkeys(requests))))
 
 
 def _contents_or_error(results: Iterable[Content | BaseException]) -> FetchOutcome:
-    """The contents, or the first error of ours; any other error is raised."""
+    """Return the contents, or the first `KeyferryError`; any other exception is raised."""
     contents: list[Content] = []
     for result in results:
         if isinstance(result, KeyferryError):

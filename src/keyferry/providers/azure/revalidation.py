@@ -1,4 +1,4 @@
-"""Lists of Key Vault that spare refreshes their content; what they prove is in `proof`."""
+"""Revalidates cached objects with list requests, by the rules of `revalidation_rules`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from keyferry.resilience.call_context import CallContext
 
 READ_VERB = "read"
-"""The first word of the items whose content is held as `DatedContent`."""
+"""The first part of the cache key of a `TimestampedContent`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionListing:
-    """Implements `Collection`: one kind of object in one vault, as one identity sees it.
+    """Implements `RevalidationList` for the objects of one type in one vault, for one identity.
 
     Attributes:
-        vault: reads it.
-        key: of an object in it.
-        type: the kind.
+        vault: sends the list requests.
+        key: the cache key of any object in the list.
+        type: the type of the objects.
     """
 
     vault: KeyVault
@@ -41,30 +41,35 @@ class CollectionListing:
 
     @property
     def list_key(self) -> CacheKey:
-        """Of its list."""
+        """The cache key of the list itself."""
         return CacheKey(self.key.vault, self.key.identity, ("list changes", self.type.value))
 
     def covers(self, key: CacheKey, value: Any) -> bool:
-        """Whether `key` is of the current version of an object in it."""
-        same = (key.vault, key.identity) == (self.key.vault, self.key.identity)
-        here = key.resource[:2] == (READ_VERB, self.type.value) and key.resource[3:] == ("",)
-        return same and here and isinstance(value, TimestampedContent)
+        """Return whether `key` is the current version of an object in the list."""
+        same_vault = (key.vault, key.identity) == (self.key.vault, self.key.identity)
+        in_list = key.resource[:2] == (READ_VERB, self.type.value) and key.resource[3:] == ("",)
+        return same_vault and in_list and isinstance(value, TimestampedContent)
 
     def max_length(self, cached: int) -> int:
-        """In pages."""
+        """Return the maximum length in pages."""
         return max_list_pages(cached)
 
     async def find_unchanged(
         self, cached: Mapping[CacheKey, TimestampedContent], context: CallContext, *, limit: int
     ) -> frozenset[CacheKey] | None:
-        """Which contents are those that the vault holds now."""
+        """Return the keys whose cached content is unchanged; None if the list is too long.
+
+        Raises:
+            ListRefusedError: the identity may not list these objects.
+        """
         try:
             updated = await self.vault.list_last_updated(self.type, context, max_pages=limit)
         except (AccessDeniedError, ObjectNotFoundError) as error:
             raise ListRefusedError from error
         if updated is None:
             return None
-        same = (
-            key for key, dated in cached.items() if has_not_changed(key.resource[2], dated, updated)
+        return frozenset(
+            key
+            for key, content in cached.items()
+            if has_not_changed(key.resource[2], content, updated)
         )
-        return frozenset(same)

@@ -1,8 +1,8 @@
-"""Access tokens for vaults, by whole identity, and what vaults say about them.
+"""Caches access tokens by complete identity, and the redirects of vaults to other tenants.
 
-One cache of tokens belongs to one whole identity: cloud, resource, tenant, mode, client and what it
-proves itself by. So no two mounts that could get different answers share a token. What is kept of
-that identity as a key is a digest under a random key of this process.
+A complete identity consists of cloud, resource, tenant, mode, client and credential. Two mounts
+that could get different responses therefore never share a token. The cache key is a digest of the
+identity, keyed by a random key of this process.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
 
 _RENEW_BEFORE_SECONDS = 300.0
 _RENEW_BEFORE_SHARE = 0.2
-"""A token is renewed so long before it expires, or in this last part of a short life."""
+"""A token is renewed this long before it expires, or in this last share of a short lifetime."""
 _EXPIRY_MARGIN_SECONDS = 60.0
 _EXPIRY_MARGIN_SHARE = 0.05
-"""It is not used any more in its last minute, or in this last part of a short life."""
+"""A token is not used this long before it expires, or in this last share of a short lifetime."""
 _RENEW_RETRY_SECONDS = 30.0
-"""A renewal that failed is tried again after this."""
+"""A failed renewal is retried after this."""
 
 
 @dataclass(frozen=True, slots=True)
 class _InFlightRequest:
-    """A request for a token that is under way.
+    """A token request in flight.
 
     Attributes:
-        identity: whose proof it uses; another mount's may be newer.
+        identity: the identity with the credential that it uses; another mount may have a newer one.
         task: the request.
     """
 
@@ -63,12 +63,12 @@ class _InFlightRequest:
 
 
 class CachedToken:
-    """One request at a time, and its result while it lasts.
+    """The access token of one identity: requested once, shared until it expires.
 
     Args:
-        https: reads the headers of refusals.
+        https: provides the timeout of a request and parses `Retry-After`.
         transport: limits and retries requests.
-        source_factory: makes the source when it is first needed.
+        source_factory: creates the token source on first use.
         clock: reads the time.
     """
 
@@ -91,11 +91,21 @@ class CachedToken:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits for a token of it."""
+        """Whether no request is in flight."""
         return self._in_flight is None or self._in_flight.task.done()
 
     async def get_token(self, request: AccessTokenRequest) -> str:
-        """The kept token; else join the request that is under way, or make one."""
+        """Return an access token. There are four cases.
+
+        1. The cached token is valid: return it. If it is due for renewal, also renew it in the
+           background.
+        2. A request is in flight: wait for it.
+        3. There is neither: send a request.
+        4. The awaited request failed, but with another pod's credential: send one with this pod's.
+
+        Raises:
+            KeyferryError: the request failed.
+        """
         now = self._clock.wall().timestamp()
         if self._token is not None and now < self._use_until:
             if now >= self._renew_at and self.is_idle:
@@ -110,17 +120,16 @@ class CachedToken:
         except KeyferryError:
             if flight.identity == request.identity:
                 raise
-        # It failed with the proof of another pod; ours may be newer.
         return await asyncio.shield(self._start_request(request).task)
 
     def invalidate(self, token: str) -> None:
-        """Drop what is kept, unless somebody has got a newer one meanwhile."""
+        """Drop the cached token if it is still `token`, not a newer one."""
         if self._token is not None and token == self._token.text:
             self._source = None
             self._token = None
 
     async def close(self) -> None:
-        """Cancel the request that is under way."""
+        """Cancel the request in flight."""
         if self._in_flight is not None:
             self._in_flight.task.cancel()
             await asyncio.wait([self._in_flight.task])
@@ -136,44 +145,45 @@ class CachedToken:
             self._source = self._source_factory.create(request)
         details = profile(request.identity)
         host = self._source_factory.endpoint_host(details.token_service, request.cloud)
-        ask = partial(self._source.request_token, details.service_account_token)
-        kept = await self._transport.send(
-            partial(self._try_once, ask, request, host),
+        request_token = partial(self._source.request_token, details.service_account_token)
+        token = await self._transport.send(
+            partial(self._try_once, request_token, request, host),
             CallContext.new(host, mode=details.mode.value),
         )
-        left = max(kept.expires_at - self._clock.wall().timestamp(), 0.0)
-        renew_at = kept.expires_at - min(_RENEW_BEFORE_SECONDS, left * _RENEW_BEFORE_SHARE)
-        self._renew_at = renew_at if kept.renew_at is None else min(renew_at, kept.renew_at)
-        self._use_until = kept.expires_at - min(_EXPIRY_MARGIN_SECONDS, left * _EXPIRY_MARGIN_SHARE)
-        self._token = kept
-        return kept.text
+        lifetime = max(token.expires_at - self._clock.wall().timestamp(), 0.0)
+        renew_at = token.expires_at - min(_RENEW_BEFORE_SECONDS, lifetime * _RENEW_BEFORE_SHARE)
+        self._renew_at = renew_at if token.renew_at is None else min(renew_at, token.renew_at)
+        margin = min(_EXPIRY_MARGIN_SECONDS, lifetime * _EXPIRY_MARGIN_SHARE)
+        self._use_until = token.expires_at - margin
+        self._token = token
+        return token.text
 
     async def _try_once(
         self,
-        ask: Callable[[float], Awaitable[AccessToken]],
+        request_token: Callable[[float], Awaitable[AccessToken]],
         request: AccessTokenRequest,
         host: str,
         seconds: float,
     ) -> AccessToken | RetryableFailure:
         try:
-            return await ask(min(seconds, self._https.settings.try_timeout))
+            return await request_token(min(seconds, self._https.settings.try_timeout))
         except TOKEN_EXCEPTIONS as error:
             failure = token_failure(
                 error, identity=request.identity, tenant=request.tenant, host=host
             )
-            # Not chained: what came from the endpoint goes no further than this.
+            # Not chained: the caught exception may contain data of the endpoint.
             if not failure.transient:
                 raise failure.error from None
             headers = failure.response.headers if failure.response else {}
-            # One identity that is not known yet is no reason to leave the others without tokens.
+            # A 4xx concerns one identity; only other failures count against the shared endpoint.
             status = failure.response.status if failure.response else None
-            of_server = status is None or status >= 500
+            host_fault = status is None or status >= 500
             retry_after = self._https.retry_after(headers)
-            return RetryableFailure(failure.error, retry_after, host_fault=of_server)
+            return RetryableFailure(failure.error, retry_after, host_fault=host_fault)
 
 
 def _consume_exception(task: asyncio.Task[str]) -> None:
-    """Take note of a failure that nobody waits for any more, so that asyncio does not report it."""
+    """Retrieve the exception of a task without waiters, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
@@ -182,14 +192,14 @@ __all__ = ["AccessTokenRequest", "TokenCache", "TokenProvider"]
 
 
 class TokenCache:
-    """The credentials in use, by whole identity; the longest unused go when they are too many.
+    """The cached tokens of all identities. If there are too many, the least recently used go first.
 
     Args:
-        https: the connections to the token endpoints.
-        transport: limits and retries requests to the token endpoints.
-        settings: the token proxy.
-        endpoints: where tokens come from; None: where the settings say.
-        max_entries: so many are kept.
+        https: provides the connections to the token endpoints.
+        transport: limits and retries requests.
+        settings: the settings of the token proxy.
+        endpoints: the token endpoints; None: those of the settings.
+        max_entries: the maximum number of identities.
         clock: reads the time.
     """
 
@@ -217,26 +227,27 @@ class TokenCache:
         self._redirects: BoundedDict[Hashable, TokenTarget] = BoundedDict(max_entries)
 
     def token_provider(self, request: AccessTokenRequest, *, host: str = "") -> TokenProvider:
-        """The tokens for `request`.
+        """Return the provider of the tokens for `request`.
 
         Args:
-            request: who, of whom, for what, as the class says it.
-            host: of the vault that they are for; what it asked for before counts. "" for any.
+            request: the request as configured in the SecretProviderClass.
+            host: the host of the vault that the tokens are for; an earlier redirect of this host is
+                applied. "" for any vault.
 
         Raises:
-            IdentityError: this machine cannot have such an identity.
+            IdentityError: the identity is not available on this machine.
         """
-        located = replace(request, identity=self._source_factory.resolve(request.identity))
-        return TokenProvider(self, located, self.identity_key(located), host)
+        resolved = replace(request, identity=self._source_factory.resolve(request.identity))
+        return TokenProvider(self, resolved, self.identity_key(resolved), host)
 
     async def close(self) -> None:
-        """Give up every request for a token that is under way."""
-        for credential in self._cached_tokens.values():
-            await credential.close()
+        """Cancel all requests in flight."""
+        for cached_token in self._cached_tokens.values():
+            await cached_token.close()
         self._cached_tokens.clear()
 
     def cached_token(self, identity: IdentityKey) -> CachedToken:
-        """Return the cached token of an identity; it is requested when it is first used."""
+        """Return the cached token of an identity; it is requested on first use."""
         token = self._cached_tokens.touch(identity)
         if token is None:
             token = CachedToken(self._https, self._transport, self._source_factory, self._clock)
@@ -244,7 +255,7 @@ class TokenCache:
         return token
 
     def identity_key(self, request: AccessTokenRequest) -> IdentityKey:
-        """As whom `request` asks a vault."""
+        """Return the cache key of the complete identity of `request`."""
         return self._identity_hasher.identity_key(
             profile(request.identity).mode.value, request.identity_parts
         )
@@ -286,56 +297,58 @@ class TokenProvider:
             )
 
     async def get_token(self) -> str:
-        """A token that should be good.
+        """Return a token that has not expired and that the vault has not rejected.
 
         Raises:
             IdentityError: the token endpoint refuses.
-            AccessDeniedError: it refuses one of the tenant that the vault wants, which is not that
-                of the class.
+            AccessDeniedError: the vault trusts another tenant, which refuses a token.
             ConnectionFailedError: the token endpoint cannot be reached.
         """
-        stated, login = self._configured_request, self._effective_request
+        configured, effective = self._configured_request, self._effective_request
         if self._cached_token is None:
-            key = self.identity if login is stated else self._cache.identity_key(login)
+            key = self.identity if effective is configured else self._cache.identity_key(effective)
             self._cached_token = self._cache.cached_token(key)
         try:
-            token = await self._cached_token.get_token(login)
+            token = await self._cached_token.get_token(effective)
         except IdentityError as error:
-            if login.tenant == stated.tenant:
+            if effective.tenant == configured.tenant:
                 raise
             raise AccessDeniedError(
                 f"vault {self._host} does not accept the token (401): it trusts "
-                f"{login.cloud.authority}/{login.tenant}, and the token comes from "
-                f"{stated.cloud.authority}/{stated.tenant}; there {error.problem}",
-                "Set tenantID of the class to that of the vault, and use an identity of it: "
-                f"az keyvault show --name {self._host.partition('.')[0]} "
+                f"{effective.cloud.authority}/{effective.tenant}, but the token comes from "
+                f"{configured.cloud.authority}/{configured.tenant}; in the trusted tenant: "
+                f"{error.problem}",
+                "Set tenantID in the SecretProviderClass to the tenant of the vault, and use an "
+                f"identity of that tenant: az keyvault show --name {self._host.partition('.')[0]} "
                 "--query properties.tenantId",
             ) from None
-        if login is not stated and login.identity_parts != stated.identity_parts:
-            wanted = TokenTarget(login.tenant, login.resource)
-            self._cache.remember_redirect(self.identity, self._host, wanted)
+        if effective is not configured and effective.identity_parts != configured.identity_parts:
+            target = TokenTarget(effective.tenant, effective.resource)
+            self._cache.remember_redirect(self.identity, self._host, target)
         return token
 
     def invalidate(self, token: str, challenge: str = "") -> None:
-        """Hear that the vault did not accept `token`, so that the next one is better.
+        """Invalidate `token` after a 401.
+
+        If the challenge names another tenant or resource, the next token is for these.
 
         Args:
-            token: the refused one.
-            challenge: the header `WWW-Authenticate` that came with the refusal.
+            token: the rejected token.
+            challenge: the header `WWW-Authenticate` of the 401.
 
         Raises:
-            AccessDeniedError: the vault wants a token that is meant for somebody else.
+            AccessDeniedError: the vault asks for a token of a resource outside of its domain.
         """
-        stated = self._configured_request
-        wanted = token_target(
+        configured = self._configured_request
+        # Based on the configured request: an earlier redirect may be outdated.
+        target = token_target(
             parse_challenge(challenge),
-            TokenTarget(stated.tenant, stated.effective_resource),
+            TokenTarget(configured.tenant, configured.effective_resource),
             host=self._host,
-            authority=stated.cloud.authority,
+            authority=configured.cloud.authority,
         )
-        better = replace(stated, tenant=wanted.tenant, resource=wanted.resource)
-        # A vault may have moved to another tenant, so what it wanted before does not bind us.
-        self._effective_request, former = better, self._effective_request
-        refused, self._cached_token = self._cached_token, None
-        if refused is not None and better.identity_parts == former.identity_parts:
-            refused.invalidate(token)
+        redirected = replace(configured, tenant=target.tenant, resource=target.resource)
+        self._effective_request, previous = redirected, self._effective_request
+        rejected, self._cached_token = self._cached_token, None
+        if rejected is not None and redirected.identity_parts == previous.identity_parts:
+            rejected.invalidate(token)

@@ -84,15 +84,15 @@ class TokenEndpoints:
 
     @classmethod
     def from_settings(cls, settings: ProviderSettings, dev: DevRedirect | None) -> TokenEndpoints:
-        """The places that the settings mean; with a development vault they are all there.
+        """Return the endpoints that the settings name, or those of the development vault.
 
         Raises:
-            PlatformError: --token-proxy-url is none.
+            PlatformError: --token-proxy-url is not a valid URL.
         """
         url = check_proxy_url(settings.token_proxy_url)
         if dev is None:
             return cls(ArcAgent(), TokenProxyEndpoint(url, settings.sni_name))
-        # A development machine is no Arc machine unless the class says so.
+        # A development machine is an Arc machine only if the SecretProviderClass says so.
         arc = ArcAgent(program=None, key_directory=dev.ca_file.parent.resolve() / "arc")
         return cls(arc, TokenProxyEndpoint(url, settings.sni_name, dev.ca_file, dev.https))
 
