@@ -81,7 +81,7 @@ def page() -> str:
 def _entra_table() -> str:
     lines = [
         "## Entra error codes (stage `identity`)\n",
-        "The message begins with `Entra refuses a token for client id CLIENT_ID:` and ends",
+        "The message begins with `Entra refuses a token for client ID CLIENT_ID:` and ends",
         "with the code.\n",
         "| code | meaning | what to do |",
         "|---|---|---|",

@@ -71,7 +71,7 @@ class Mode:
 
 
 UNKNOWN = "99999999-0000-4000-8000-000000000009"
-CLIENT = f"client id {APP}"
+CLIENT = f"client ID {APP}"
 MODES = {
     "service principal": Mode(
         {}, APP, CLIENT, APP, ENTRA, ENTRA, "the client secret is wrong (AADSTS7000215)",
@@ -87,29 +87,29 @@ MODES = {
     ),
     "user-assigned": Mode(
         {"useVMManagedIdentity": "true", "userAssignedIdentityID": ASSIGNED}, ASSIGNED,
-        f"client id {ASSIGNED}", ASSIGNED, "/metadata/identity", "169.254.169.254",
-        f"client id {UNKNOWN} is not assigned to this machine",
+        f"client ID {ASSIGNED}", ASSIGNED, "/metadata/identity", "169.254.169.254",
+        f"client ID {UNKNOWN} is not assigned to this machine",
         {"userAssignedIdentityID": UNKNOWN},
     ),
     "system-assigned": Mode(
         {"useVMManagedIdentity": "true"}, MACHINE, "the system-assigned identity of this machine",
-        "<the principal id of this machine>", "/metadata/identity", "169.254.169.254",
+        "<the principal ID of this machine>", "/metadata/identity", "169.254.169.254",
         "this machine has no system-assigned managed identity", {"": "forget"},
     ),
     "pod identity": Mode(
         {"usePodIdentity": "true"}, ASSIGNED, "the identity of pod shop/web-0",
-        "<the client id of its AzureIdentity>", "/host/token", "localhost:2579",
+        "<the client ID of its AzureIdentity>", "/host/token", "localhost:2579",
         "refuses a token for the identity of pod shop/stranger", {POD_NAME: "stranger"},
     ),
     "identity binding": Mode(
-        {"useAzureTokenProxy": "true", "clientID": ASSIGNED}, ASSIGNED, f"client id {ASSIGNED}",
+        {"useAzureTokenProxy": "true", "clientID": ASSIGNED}, ASSIGNED, f"client ID {ASSIGNED}",
         ASSIGNED, "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
         f"has the subject {SUBJECT}-other (AADSTS700213)", {SERVICE_ACCOUNT: "web-other"},
     ),
     "arc": Mode(
         {"useArcManagedIdentity": "true"}, MACHINE,
         "the system-assigned identity of this Azure Arc machine",
-        "<the principal id of this machine>", "/metadata/identity", "127.0.0.1:40342",
+        "<the principal ID of this machine>", "/metadata/identity", "127.0.0.1:40342",
         "the Azure Arc agent refuses a token", {"": "forget"},
     ),
 }  # fmt: skip
@@ -192,7 +192,7 @@ async def world(
 
 
 async def test_every_mode_is_here(world: World) -> None:
-    """A new one needs its row; two rows are of one mode, by a client id and without."""
+    """A new one needs its row; two rows are of one mode, by a client ID and without."""
     calls = [world.call(mode) for mode in MODES.values()]
     identities = [parse_mount(each.attributes, each.secrets).identity for each in calls]
     assert set(Identity.__args__) == {type(each) for each in identities}

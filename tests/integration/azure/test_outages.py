@@ -98,7 +98,7 @@ async def test_a_machine_without_imds_is_told_in_one_try(
         error = await mount_error(provider, call(VM))
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "this machine has no IMDS" in error.problem
-    assert "Are you on an Azure VM?" in error.remedy
+    assert "Managed identities work only on Azure VMs" in error.remedy
     assert clock.sleeps == []
 
 

@@ -59,7 +59,7 @@ async def test_a_service_account_token_with_a_broken_signature_is_refused(
     [
         (
             STRANGER,
-            f"the managed identity with client id {STRANGER} is not assigned to this machine",
+            f"the managed identity with client ID {STRANGER} is not assigned to this machine",
         ),
         ("", "this machine has no system-assigned managed identity"),
     ],

@@ -47,7 +47,7 @@ async def test_a_missing_permission_names_client_and_command(
     vault.revoke("contoso", MI)
     error = await mount_error(provider, call(VM))
     assert isinstance(error, AccessDeniedError)
-    assert f"does not let client id {MI} read secret db-password (403)" in error.problem
+    assert f"does not let client ID {MI} read secret db-password (403)" in error.problem
     assert "az keyvault set-policy --name contoso" in error.remedy
 
 
@@ -77,4 +77,4 @@ async def test_a_value_of_the_wrong_encoding_is_not_delivered(
     error = await mount_error(provider, call(VM, entry(objectEncoding="base64")))
     assert isinstance(error, ObjectUnusableError)
     assert "objectName:db-password" in error.problem
-    assert "the value is not base64" in error.problem
+    assert "the value is not valid base64" in error.problem

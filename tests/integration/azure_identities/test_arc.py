@@ -41,7 +41,7 @@ async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
     elsewhere = replace(places, arc=ArcAgent(program=None, key_directory=tmp_path / "other"))
     credentials = TokenCache(client, uncached_fetcher().transport, endpoints=elsewhere)
     try:
-        with pytest.raises(IdentityError, match="names a file outside of"):
+        with pytest.raises(IdentityError, match="names a challenge file outside of"):
             await credentials.token_provider(
                 AccessTokenRequest(ArcIdentity(), DEFAULT_TENANT, CLOUDS[0])
             ).get_token()
@@ -76,7 +76,7 @@ async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (403, "does not accept the answer to its challenge (status 403)"),
+        (403, "rejects the response to its challenge (status 403)"),
         (400, "the Azure Arc agent refuses a token (status 400)"),
         (503, "the Azure Arc agent has no token (status 503) (4 tries)"),
     ],

@@ -39,4 +39,4 @@ async def test_an_unknown_object_id_is_named_as_such(provider: AzureProvider) ->
     """So that nobody looks for a client id."""
     wanted = {"useVMManagedIdentity": "true", "userAssignedIdentityObjectID": APP}
     error = await mount_error(provider, call(wanted))
-    assert f"the managed identity with object id {APP} is not assigned" in error.problem
+    assert f"the managed identity with object ID {APP} is not assigned" in error.problem

@@ -87,7 +87,7 @@ def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
         )
     assert caught.value.problem == (
         "failed to get objectType:secret, objectName:bad, objectVersion:: "
-        "the value is not hex, as objectEncoding says; also failed: key gone version v7"
+        "the value is not valid hex, but objectEncoding is hex; also failed: key gone version v7"
     )
     assert "secret bad" == caught.value.log_pairs()["object"]
 
@@ -118,17 +118,17 @@ def test_a_broken_chain_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "quick"),
+    ("contents", "crypto"),
     [
-        ((KeyVaultSecret("s3cret", "v1"),), True),
-        ((LeafCertificate(b"der", "v1"),), True),
-        (ObjectNotFoundError("no such secret"), True),
-        ((PublicKey("EC", "P-256", {}, "v1"),), False),
-        ((KeyVaultSecret("s3cret", "v2"), BUNDLE), False),
+        ((KeyVaultSecret("s3cret", "v1"),), False),
+        ((LeafCertificate(b"der", "v1"),), False),
+        (ObjectNotFoundError("no such secret"), False),
+        ((PublicKey("EC", "P-256", {}, "v1"),), True),
+        ((KeyVaultSecret("s3cret", "v2"), BUNDLE), True),
     ],
 )
 def test_what_takes_the_library_for_certificates_is_not_quick(
-    contents: FetchOutcome, quick: bool
+    contents: FetchOutcome, crypto: bool
 ) -> None:
     """Nobody else waits for it: it is made into files on a thread."""
     (other,) = parse_objects(json.dumps({"array": [entry("secret", "other")]}))
@@ -137,4 +137,4 @@ def test_what_takes_the_library_for_certificates_is_not_quick(
         request_for(other): (KeyVaultSecret("s3cret", "v1"),),
         request_for(found): contents,
     }
-    assert quick == needs_crypto(fetched)
+    assert crypto == needs_crypto(fetched)

@@ -43,7 +43,7 @@ def test_anything_else_is_told(text: str, problem: str) -> None:
     """With the field, the value and how to write it."""
     with pytest.raises(ClassInvalidError) as caught:
         parse_expiry_warning(text)
-    assert (problem, "Write it as 720h or 30d; 0 means no warning.") == (
+    assert (problem, "Write a duration such as 720h or 30d; 0 means no warning.") == (
         caught.value.problem,
         caught.value.remedy,
     )

@@ -42,17 +42,17 @@ def test_a_missing_permission_names_the_client_and_both_ways_to_grant_it() -> No
     found = error(403, "Forbidden", "AccessDenied")
     assert isinstance(found, AccessDeniedError)
     assert (
-        found.problem == "vault contoso does not let client id app-1 read secret db-password (403)"
+        found.problem == "vault contoso does not let client ID app-1 read secret db-password (403)"
     )
     assert '"Key Vault Secrets User" --assignee app-1' in found.remedy
     assert "az keyvault set-policy --name contoso --spn app-1" in found.remedy
 
 
 def test_a_system_assigned_identity_has_no_client_id_to_grant_to() -> None:
-    """It is granted to by its principal id."""
+    """It is granted to by its principal ID."""
     found = error(403, "Forbidden", identity=VmManagedIdentity(""))
     assert "the system-assigned identity of this machine" in found.problem
-    assert "--object-id <the principal id of this machine>" in found.remedy
+    assert "--object-id <the principal ID of this machine>" in found.remedy
 
 
 def test_a_firewall_is_not_a_missing_permission() -> None:
@@ -94,6 +94,6 @@ def test_a_vault_that_the_development_vault_does_not_have() -> None:
 def test_any_other_status_is_shown_with_its_codes() -> None:
     """A redirect or a 400 must not look like a success."""
     assert (
-        error(400, "BadParameter").problem == "vault contoso answers with status 400 (BadParameter)"
+        error(400, "BadParameter").problem == "vault contoso responds with status 400 (BadParameter)"
     )
-    assert error(302).problem == "vault contoso answers with status 302"
+    assert error(302).problem == "vault contoso responds with status 302"

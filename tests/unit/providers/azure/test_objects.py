@@ -144,7 +144,7 @@ def test_pkcs12_is_for_secrets_only(type_: str) -> None:
 
 def test_bytes_have_no_encoding() -> None:
     """There is nothing left to undo."""
-    expected = "objectFormat: pkcs12 gives bytes, which objectEncoding: hex cannot undo"
+    expected = "objectFormat: pkcs12 delivers bytes, which objectEncoding: hex cannot decode"
     assert expected in problem(objectFormat="pkcs12", objectEncoding="hex")
 
 
@@ -228,9 +228,9 @@ def test_a_history_that_is_no_integer_names_its_line(history: str) -> None:
         ({"objectAlias": '"a\\0b"'}, "the file name 'a?b' holds a NUL byte"),
         ({"objectType": ""}, "Invalid vaultObjectTypes. Should be secret, key, or cert"),
         ({"objectType": "Secret"}, "Invalid vaultObjectTypes. Should be secret, key, or cert"),
-        ({"objectName": "a_b"}, "objectName cannot be the name of an object in a vault"),
-        ({"objectName": "a/versions"}, "objectName cannot be the name of an object in a vault"),
-        ({"objectVersion": "../x"}, "objectVersion cannot be the version of an object"),
+        ({"objectName": "a_b"}, "objectName is not a valid name of an object in a vault"),
+        ({"objectName": "a/versions"}, "objectName is not a valid name of an object in a vault"),
+        ({"objectVersion": "../x"}, "objectVersion is not a valid version of an object"),
     ],
 )
 def test_what_cannot_be_is_an_error(fields: dict[str, str], words: str) -> None:
@@ -272,7 +272,7 @@ def test_no_entry_is_an_error(text: str) -> None:
     [
         ("invalid", "not a mapping with the key array (line 1 of objects)"),
         ("- objectName: x", "not a mapping with the key array (line 1 of objects)"),
-        ("array:\n  - objectName: x\n", "the entry at index 0 is no text"),
+        ("array:\n  - objectName: x\n", "the entry at index 0 is not a string"),
         ("array: x", "array is not a list (line 1 of objects)"),
         ("array: {}", "array is not a list (line 1 of objects)"),
         ("array:\n  - |\n    a: b\n bad", "not YAML"),
@@ -293,7 +293,7 @@ def test_a_malformed_list_is_an_error_with_its_line(text: str, words: str) -> No
     ("entry", "words"),
     [
         ("objectName: [", "not YAML"),
-        ("just text", "it is not a mapping"),
+        ("just text", "error: not a mapping"),
         ("objectName: a\nobjectName: b", "the key 'objectName' stands twice"),
         ("objectName: {a: b}", "objectName is a list or a mapping"),
     ],

@@ -166,7 +166,7 @@ def test_tenant_id_in_its_newer_spelling_wins() -> None:
 def test_a_tenant_that_would_change_the_url_is_refused(tenant: str) -> None:
     """It becomes part of the token endpoint's path."""
     assert (
-        "tenantId is neither an id nor a domain name" in refusal(VM | {"tenantID": tenant}).problem
+        "tenantId is neither an ID nor a domain name" in refusal(VM | {"tenantID": tenant}).problem
     )
 
 
@@ -252,7 +252,7 @@ def test_a_token_of_another_service_account_is_refused() -> None:
     }
     problem = refusal(parameters).problem
     assert "belongs to system:serviceaccount:shop:admin" in problem
-    assert "the pod to system:serviceaccount:shop:web" in problem
+    assert "the pod runs as system:serviceaccount:shop:web" in problem
 
 
 KEYS = st.sampled_from(

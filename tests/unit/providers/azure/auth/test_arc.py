@@ -39,7 +39,7 @@ def test_the_key_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/etc/x.key", "{folder}/../x.key", "{folder}/a/x.key", "x.key"])
 def test_no_file_outside_of_the_folder_is_read(tmp_path: Path, path: str) -> None:
     """Whoever answers on the port of the agent could name any."""
-    with pytest.raises(IdentityError, match="names a file outside of"):
+    with pytest.raises(IdentityError, match="names a challenge file outside of"):
         read_challenge_key(path.replace("{folder}", str(tmp_path)), tmp_path)
 
 

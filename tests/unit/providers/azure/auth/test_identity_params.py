@@ -63,9 +63,9 @@ def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
     assert isinstance(found, ClassInvalidError)
     assert found.problem == (
         "only one identity mode can be enabled at a time: usePodIdentity, useVMManagedIdentity, "
-        f"or useAzureTokenProxy; set are {keys[0]} and {keys[1]}"
+        f"or useAzureTokenProxy, but {keys[0]} and {keys[1]} are set"
     )
-    assert found.remedy == f"Keep one of {keys[0]} and {keys[1]}."
+    assert found.remedy == f"Keep only one of {keys[0]} and {keys[1]}."
 
 
 def test_pod_identity_is_that_of_the_pod() -> None:
@@ -83,7 +83,7 @@ def test_an_arc_machine_has_no_id() -> None:
 def test_an_id_contradicts_an_arc_machine(key: str) -> None:
     """Both keys are named."""
     found = refusal({"useArcManagedIdentity": "true", key: RESOURCE_ID})
-    assert found.problem.endswith(f"set are useArcManagedIdentity and {key}")
+    assert found.problem.endswith(f"but useArcManagedIdentity and {key} are set")
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_a_managed_identity_by_each_of_its_ids(
 def test_two_ids_disagree_by_name(keys: tuple[str, str]) -> None:
     """Even if they meant the same identity, the second would be read by nobody."""
     found = refusal({"useVMManagedIdentity": "true"} | dict.fromkeys(keys, RESOURCE_ID))
-    assert found.problem.endswith(f"set are {keys[0]} and {keys[1]}")
+    assert found.problem.endswith(f"but {keys[0]} and {keys[1]} are set")
 
 
 @pytest.mark.parametrize("key", ID_KEYS[1:])
 def test_our_own_id_parameters_need_their_mode(key: str) -> None:
     """They would be ignored in silence otherwise."""
     found = refusal({"usePodIdentity": "true", key: RESOURCE_ID})
-    assert found.problem == f"{key} is set and useVMManagedIdentity is not true"
+    assert found.problem == f"{key} is set but useVMManagedIdentity is not true"
 
 
 def test_upstreams_id_parameter_without_its_mode_is_left_alone() -> None:
@@ -156,7 +156,7 @@ def test_an_identity_binding_takes_the_token_of_its_own_audience() -> None:
             {"clientID": "mi", SERVICE_ACCOUNT_TOKENS: CANARY},
             (
                 "failed to parse service account token for identity binding, error: failed to "
-                "unmarshal service account tokens, error: not their JSON"
+                "unmarshal service account tokens, error: not a JSON object of tokens"
             ),
         ),
         (
@@ -199,4 +199,4 @@ def test_a_certificate_that_is_neither() -> None:
 def test_a_secret_and_a_certificate_disagree_by_name() -> None:
     """Which one would count is for the author to say."""
     found = refusal({}, {"clientid": "a", "clientsecret": CANARY, "clientcertificate": PEM})
-    assert found.remedy == "Keep one of clientsecret and clientcertificate in it."
+    assert found.remedy == "Remove one of them from the Secret."

@@ -98,9 +98,9 @@ def test_an_imds_that_starts_is_worth_another_try(status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "client_id", "words"),
     [
-        (400, "mi-1", "the managed identity with client id mi-1 is not assigned to this machine"),
+        (400, "mi-1", "the managed identity with client ID mi-1 is not assigned to this machine"),
         (400, "", "this machine has no system-assigned managed identity"),
-        (403, "mi-1", "IMDS refuses a token for client id mi-1"),
+        (403, "mi-1", "IMDS refuses a token for client ID mi-1"),
     ],
 )
 def test_imds_refuses(status: int, client_id: str, words: str) -> None:
@@ -115,7 +115,7 @@ def test_an_answer_that_is_none_of_a_token_endpoint() -> None:
     """A proxy's page, for example: named by the kind of failure, not by its text."""
     for error in (MalformedTokenResponseError(), ValueError(CANARY)):
         found = token_failure(error, identity=APP, tenant="t", host="login.test")
-        assert "the answer of login.test" in found.error.problem
+        assert "login.test did not return a valid token response" in found.error.problem
         assert CANARY not in str(found.error)
 
 
