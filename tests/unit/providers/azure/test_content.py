@@ -154,9 +154,17 @@ def test_a_pair_that_does_not_fit_is_refused() -> None:
     [
         (behind_certificate("?", PKCS12_TYPE), {}, "holds neither PEM nor PKCS#12"),
         (behind_certificate("?", PKCS12_TYPE), {"objectFormat": "pkcs12"}, "is not valid base64"),
-        (behind_certificate(BUNDLE.decode(), PEM_TYPE), {"objectFormat": "pkcs12"}, "stored as PEM"),
+        (
+            behind_certificate(BUNDLE.decode(), PEM_TYPE),
+            {"objectFormat": "pkcs12"},
+            "stored as PEM",
+        ),
         (behind_certificate(PFX, PKCS12_TYPE), {"objectEncoding": "base64"}, "is not valid base64"),
-        (behind_certificate(BUNDLE.decode(), PEM_TYPE), {"objectEncoding": "hex"}, "is not valid hex"),
+        (
+            behind_certificate(BUNDLE.decode(), PEM_TYPE),
+            {"objectEncoding": "hex"},
+            "is not valid hex",
+        ),
         (KeyVaultSecret("x", "v1"), {"objectFormat": "pkcs12"}, "does not belong to a certificate"),
     ],
 )

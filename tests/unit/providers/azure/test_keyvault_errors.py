@@ -94,6 +94,7 @@ def test_a_vault_that_the_development_vault_does_not_have() -> None:
 def test_any_other_status_is_shown_with_its_codes() -> None:
     """A redirect or a 400 must not look like a success."""
     assert (
-        error(400, "BadParameter").problem == "vault contoso responds with status 400 (BadParameter)"
+        error(400, "BadParameter").problem
+        == "vault contoso responds with status 400 (BadParameter)"
     )
     assert error(302).problem == "vault contoso responds with status 302"
