@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.environment and the flags beside it."""
+"""keyferry.providers.vault.environment and the corresponding flags."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.fakes.log import captured_log
 FLAG = "--vault-tls-client"
 
 
-def test_without_variables_and_flags_everything_is_the_default() -> None:
-    """That of the client library."""
+def test_settings_without_variables_and_flags_are_defaults() -> None:
+    """The defaults are those of HashiCorp's client library."""
     assert VaultSettings() == vault_settings(VAULT, {}, parse_flags([], vault_flags(VAULT)).values)
 
 
-def test_flags_count_before_variables() -> None:
-    """And what only one of them says counts."""
+def test_flags_take_precedence_over_variables() -> None:
+    """A variable applies if the flag is not set."""
     environ = {"VAULT_ADDR": "https://env:8200", "VAULT_NAMESPACE": "team", "VAULT_CACERT": "/ca"}
     flags = parse_flags(
         ["-vault-addr=https://flag:8200", "--vault-tls-server-name=x", "-vault-mount", "k8s"],
@@ -37,8 +37,8 @@ def test_flags_count_before_variables() -> None:
     assert (TlsLayer(ca_file="/ca"), TlsLayer(server_name="x")) == found.tls
 
 
-def test_openbao_reads_its_own_variables_first() -> None:
-    """Even empty ones; Vault's count where it has none."""
+def test_openbao_variables_take_precedence_over_vault_variables() -> None:
+    """An empty OpenBao variable also takes precedence."""
     environ = {"BAO_ADDR": "", "VAULT_ADDR": "https://v", "VAULT_NAMESPACE": "n"}
     assert "" == read_environment(environ, OPENBAO).address
     assert "n" == read_environment(environ, OPENBAO).namespace
@@ -46,8 +46,8 @@ def test_openbao_reads_its_own_variables_first() -> None:
     assert "" == read_environment({"BAO_ADDR": "https://b"}, VAULT).address
 
 
-def test_every_variable_has_its_meaning() -> None:
-    """The proxy of PROXY_ADDR counts before the other."""
+def test_every_variable_sets_its_setting() -> None:
+    """PROXY_ADDR takes precedence over HTTP_PROXY."""
     found = read_environment(
         {
             "VAULT_AGENT_ADDR": "unix:///agent.sock",
@@ -69,8 +69,8 @@ def test_every_variable_has_its_meaning() -> None:
     assert (False, (("X-Team", "shop"),)) == (found.follow_redirects, found.headers)
 
 
-def test_the_token_of_the_process_is_no_pods() -> None:
-    """It is named with a reason, like all that has no effect; what turns nothing on is not."""
+def test_token_variable_is_ignored_with_reason() -> None:
+    """Every ignored variable is reported with a reason, unless it turns nothing on."""
     environ = {f"VAULT_{name}": "1" for name in IGNORED_VARIABLES}
     assert dict(read_environment(environ, VAULT).ignored) == {
         f"VAULT_{name}": why for name, why in IGNORED_VARIABLES.items()
@@ -79,8 +79,8 @@ def test_the_token_of_the_process_is_no_pods() -> None:
     assert () == read_environment(environ, VAULT).ignored
 
 
-def test_a_variable_without_effect_is_told_once() -> None:
-    """Although OpenBao reads those of Vault, too; its own ones are others."""
+def test_ignored_variable_is_logged_once() -> None:
+    """OpenBao also reads Vault's variables, but logs its own ones only once."""
     environ = {"VAULT_TOKEN": "canary", "BAO_WRAP_TTL": "5m", "BAO_CLIENT_KEY_BYTES": "canary"}
     with captured_log() as log:
         warn_ignored_variables(environ, VAULT, OPENBAO)
@@ -105,8 +105,10 @@ def test_a_variable_without_effect_is_told_once() -> None:
         ("RATE_LIMIT", "", CallLimits()),
     ],
 )
-def test_calls_are_limited(name: str, value: str, limits: CallLimits) -> None:
-    """As the client library reads it; OpenBao's own variable counts before Vault's."""
+def test_rate_limit_retries_and_timeout_are_parsed(
+    name: str, value: str, limits: CallLimits
+) -> None:
+    """They are parsed like in the client library. OpenBao's variable takes precedence."""
     assert limits == read_environment({f"VAULT_{name}": value}, VAULT).limits
     assert limits == read_environment({f"VAULT_{name}": value}, OPENBAO).limits
     both = {f"BAO_{name}": value, f"VAULT_{name}": "3"}
@@ -115,8 +117,8 @@ def test_calls_are_limited(name: str, value: str, limits: CallLimits) -> None:
     assert limits == settings.limits
 
 
-def test_the_limits_of_a_provider_take_the_place_of_those_of_all() -> None:
-    """What is not said stays."""
+def test_provider_limits_override_global_limits() -> None:
+    """Limits that are not set remain."""
     all_of_them = ResilienceSettings()
     assert all_of_them == all_of_them.with_limits(CallLimits())
     limited = all_of_them.with_limits(CallLimits(qps=5, burst=6, tries=7, call_timeout=8))
@@ -151,8 +153,8 @@ def test_the_limits_of_a_provider_take_the_place_of_those_of_all() -> None:
         ("VAULT_HEADERS", '{"A": "canary\\n"}'),
     ],
 )
-def test_what_cannot_be_understood_is_named_and_not_quoted(name: str, value: str) -> None:
-    """At the start, not with each mount."""
+def test_invalid_variable_is_named_without_its_value(name: str, value: str) -> None:
+    """The error occurs at the start, not at a mount."""
     with pytest.raises(PlatformError, match=name) as caught:
         read_environment({name: value}, VAULT)
     assert "canary" not in str(caught.value)
@@ -173,10 +175,10 @@ def test_what_cannot_be_understood_is_named_and_not_quoted(name: str, value: str
         ),
     ],
 )
-def test_a_client_certificate_without_its_key_ends_the_start(
+def test_client_certificate_without_key_stops_the_start(
     words: list[str], environ: dict[str, str], given: str, missing: str
 ) -> None:
-    """Not each mount, later; also where the other half stands in the other place."""
+    """Also if the variable and the flag set one half each."""
     values = parse_flags(words, vault_flags(VAULT)).values
     with pytest.raises(PlatformError) as caught:
         vault_settings(VAULT, environ, values)

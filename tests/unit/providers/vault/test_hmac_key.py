@@ -1,4 +1,4 @@
-"""Hmac key: when the Secret is read, and what counts while it cannot be."""
+"""HmacKey: when the Secret is read, and which key is used if it is unavailable."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ UNAVAILABLE = ConnectionFailedError("nobody listens")
 
 
 class FakeKeySource:
-    """Implements `KeySource` with a key that a test changes; it counts how often it is read.
+    """Implements `HmacKeySource` with a key that a test changes.
 
     Attributes:
-        now: the key, or why there is none.
-        delay: seconds for an answer.
-        reads: how often it was asked.
+        now: the key, or the error to raise.
+        delay: seconds until the response.
+        reads: number of calls of `load`.
     """
 
     def __init__(self, now: bytes | KeyferryError) -> None:
@@ -43,13 +43,13 @@ class FakeKeySource:
 
 
 async def mounted(key: HmacKey, purpose: Purpose = F) -> bytes:
-    """The key that a mount gets."""
+    """Return the key that a mount gets."""
     key.refresh_in_background(purpose)
     return await key.get()
 
 
 def run_and_capture_log(source: FakeKeySource, story: Callable[[HmacKey], Awaitable[None]]) -> str:
-    """Run a story in virtual time; returns the log."""
+    """Run a coroutine in virtual time and return the log."""
 
     async def run() -> None:
         await story(HmacKey("vault", source, None, LoopClock()))
@@ -59,8 +59,8 @@ def run_and_capture_log(source: FakeKeySource, story: Callable[[HmacKey], Awaita
     return log.getvalue()
 
 
-def test_pods_that_start_together_read_it_once() -> None:
-    """And all wait for it."""
+def test_pods_that_start_together_read_the_secret_once() -> None:
+    """All of them wait for that read."""
     source = FakeKeySource(b"k")
     source.delay = 0.5
 
@@ -71,8 +71,8 @@ def test_pods_that_start_together_read_it_once() -> None:
     assert 1 == source.reads
 
 
-def test_another_key_counts_with_the_next_pod_that_starts() -> None:
-    """A refresh takes what was read in the last minute."""
+def test_changed_key_is_used_for_the_next_first_mount() -> None:
+    """A refresh uses a key that is up to a minute old."""
     source = FakeKeySource(b"old")
 
     async def story(key: HmacKey) -> None:
@@ -90,10 +90,10 @@ def test_another_key_counts_with_the_next_pod_that_starts() -> None:
 
 
 @pytest.mark.parametrize(("error", "seconds"), [(REFUSED, 300), (UNAVAILABLE, 30)])
-def test_without_it_a_key_of_our_own_counts_and_it_is_asked_for_seldom(
+def test_node_key_is_used_while_the_secret_is_unavailable(
     error: KeyferryError, seconds: float
 ) -> None:
-    """The log says it once."""
+    """The Secret is read rarely, and the problem is logged once."""
     source = FakeKeySource(error)
 
     async def story(key: HmacKey) -> None:
@@ -115,8 +115,8 @@ def test_without_it_a_key_of_our_own_counts_and_it_is_asked_for_seldom(
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNAVAILABLE])
-def test_what_was_read_last_goes_on_to_count(error: KeyferryError) -> None:
-    """A right that is taken away, or an API that is away, is no rotation."""
+def test_last_key_is_used_after_the_secret_becomes_unavailable(error: KeyferryError) -> None:
+    """A revoked permission or an API outage does not rotate the key."""
     source = FakeKeySource(b"k")
 
     async def story(key: HmacKey) -> None:
@@ -128,8 +128,8 @@ def test_what_was_read_last_goes_on_to_count(error: KeyferryError) -> None:
     assert "the last HMAC key" in run_and_capture_log(source, story)
 
 
-def test_a_mount_does_not_wait_for_an_api_that_hangs() -> None:
-    """Not longer than for one look, and those after it not at all."""
+def test_mount_does_not_wait_for_a_hanging_api() -> None:
+    """The first mount waits for the timeout, later ones do not wait."""
     source = FakeKeySource(b"k")
     source.delay = 3600
 
@@ -143,8 +143,8 @@ def test_a_mount_does_not_wait_for_an_api_that_hangs() -> None:
     assert "did not respond in time" in run_and_capture_log(source, story)
 
 
-def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:
-    """And the end of the provider ends the look."""
+def test_cancelled_mount_does_not_cancel_the_load_of_others() -> None:
+    """Closing the provider cancels the load."""
     source = FakeKeySource(b"k")
     source.delay = 1
 
@@ -165,7 +165,7 @@ def test_a_mount_that_ends_leaves_the_look_to_the_others() -> None:
     run_and_capture_log(source, story)
 
 
-async def test_the_key_of_a_node_outlives_the_process(tmp_path: Path) -> None:
+async def test_node_key_survives_a_restart(tmp_path: Path) -> None:
     """Without a cluster nothing is logged."""
     path = tmp_path / "vault-hmac.key"
     with captured_log() as log:
@@ -175,8 +175,8 @@ async def test_the_key_of_a_node_outlives_the_process(tmp_path: Path) -> None:
     assert "" == log.getvalue()
 
 
-async def test_a_file_that_cannot_be_used_fails_no_mount(tmp_path: Path) -> None:
-    """A key of the process counts, and the log says why, once."""
+async def test_mount_succeeds_with_an_unusable_key_file(tmp_path: Path) -> None:
+    """A key of the process is used, and the reason is logged once."""
     path = tmp_path / "vault-hmac.key"
     path.symlink_to("elsewhere")
     key = HmacKey("vault", None, path, AutojumpClock())

@@ -19,13 +19,13 @@ def secret(**data: Any) -> bytes:
     return json.dumps({"kind": "Secret", "data": data}).encode()
 
 
-def test_a_key_of_any_length_is_read() -> None:
-    """Upstream takes every length but none."""
+def test_key_of_any_length_is_read() -> None:
+    """Like upstream, which rejects only an empty key."""
     for key in (KEY, b"k", bytes(range(256))):
         assert key == parse_key(200, secret(key=b64encode(key).decode()), SECRET)
 
 
-def test_a_secret_that_is_missing_is_no_error() -> None:
+def test_missing_secret_is_not_an_error() -> None:
     assert parse_key(404, b'{"reason": "NotFound"}', SECRET) is None
 
 
@@ -44,8 +44,8 @@ def test_a_secret_that_is_missing_is_no_error() -> None:
         b"canary",
     ],
 )
-def test_a_secret_without_key_is_named(body: bytes) -> None:
-    """And nothing of it is repeated."""
+def test_secret_without_key_is_an_error_that_names_it(body: bytes) -> None:
+    """The error quotes none of its content."""
     with pytest.raises(PlatformError, match=f"Secret {SECRET} has no HMAC key") as caught:
         parse_key(200, body, SECRET)
     assert "canary" not in str(caught.value)
@@ -55,14 +55,14 @@ def test_a_secret_without_key_is_named(body: bytes) -> None:
     ("status", "said"),
     [(403, "versionHmac.enabled"), (401, "versionHmac.enabled"), (500, "log of the Kubernetes")],
 )
-def test_a_refusal_to_get_says_which_right_is_missing(status: int, said: str) -> None:
+def test_denied_get_names_the_missing_permission(status: int, said: str) -> None:
     with pytest.raises(PlatformError, match=rf"Secret {SECRET}: .* get it \({status}\)") as caught:
         parse_key(status, b"", SECRET)
     assert said in caught.value.remedy
 
 
-def test_a_refusal_to_create_says_how_to_make_it() -> None:
-    """By hand, or by the right to; of two nodes that make it one comes first."""
+def test_denied_create_explains_how_to_create_the_secret() -> None:
+    """Either by hand or with a permission. If another node created it first, it is not an error."""
     assert was_created(201, SECRET)
     assert not was_created(409, SECRET)
     with pytest.raises(PlatformError, match=f"Secret {SECRET} is missing") as caught:
@@ -74,7 +74,7 @@ def test_a_refusal_to_create_says_how_to_make_it() -> None:
     assert "versionHmac.create" in caught.value.remedy
 
 
-def test_the_secret_is_that_of_the_original() -> None:
+def test_manifest_equals_that_of_upstream() -> None:
     """Immutable, without labels, 32 bytes under `key`."""
     assert json.loads(secret_manifest("n", "ns", KEY)) == {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.objects: the YAML list of a class."""
+"""keyferry.providers.vault.objects: the YAML list of objects."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def one(text: str) -> VaultObject:
     return found
 
 
-def test_defaults() -> None:
-    """GET, the mode of the call, utf-8, all of the answer."""
+def test_object_defaults() -> None:
+    """GET, the driver's mode, utf-8, the whole response."""
     found = one("")
     assert ("GET", None, None, ValueEncoding.UTF8, "") == (
         found.request.method,
@@ -28,8 +28,8 @@ def test_defaults() -> None:
     )
 
 
-def test_every_field() -> None:
-    """Types of arguments are kept; their order does not count."""
+def test_all_fields_are_parsed() -> None:
+    """Arguments keep their types. Their order does not matter."""
     found = one(
         "  secretKey: 0123\n  method: put\n  filePermission: 0600\n  encoding: BASE64\n"
         "  secretArgs: {zap: a string, bar: true, baz: 10, no: off}\n  unknown: 1\n"
@@ -73,8 +73,8 @@ def test_every_field() -> None:
         ("- {objectName: x, secretPath: a}\n- {objectName: x/y, secretPath: a}", "is a directory"),
     ],
 )
-def test_what_cannot_be_carried_out_is_an_error_of_the_class(text: str, words: str) -> None:
-    """Before any call, with the place."""
+def test_invalid_object_is_an_error_with_its_location(text: str, words: str) -> None:
+    """It is raised before any request."""
     with pytest.raises(ClassInvalidError, match=words):
         parse_objects(text)
 
@@ -96,8 +96,8 @@ def test_what_cannot_be_carried_out_is_an_error_of_the_class(text: str, words: s
         ("a b/ü", "/v1/a%20b/%C3%BC"),
     ],
 )
-def test_paths_are_sent_in_one_spelling(written: str, sent: str) -> None:
-    """With or without v1, cleaned, the query sorted."""
+def test_spellings_of_a_path_are_normalized(written: str, sent: str) -> None:
+    """With or without v1; the path is cleaned and the query sorted."""
     (found,) = parse_objects(f"- objectName: x\n  secretPath: '{written}'")
     assert sent == found.request.path.encoded
 
@@ -119,14 +119,14 @@ def test_paths_are_sent_in_one_spelling(written: str, sent: str) -> None:
         ),
     ],
 )
-def test_versions_are_those_of_the_original(text: str, version: str) -> None:
+def test_versions_equal_those_of_upstream(text: str, version: str) -> None:
     """Byte for byte, with the same key."""
     (found,) = parse_objects(text)
     assert version == content_version(KEY, found, b"bar")
 
 
-def test_every_file_is_called_by_its_path() -> None:
-    """There is no other name in the vault."""
+def test_path_is_the_only_name_of_a_file() -> None:
+    """Objects of Vault have no other name."""
     (first, second) = named_files(
         {"objects": "- {objectName: a/b, secretPath: x}\n- {objectName: c, secretPath: x}"}
     )

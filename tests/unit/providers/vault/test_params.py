@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.params: the parameters of a class, by both products."""
+"""keyferry.providers.vault.params: SecretProviderClass parameters for both products."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def parse(
     )
 
 
-def test_defaults_are_those_of_the_settings() -> None:
-    """A class needs a role and objects."""
+def test_defaults_come_from_the_settings() -> None:
+    """Only a role and objects are required."""
     layer = TlsLayer(ca_file="/ca")
     settings = VaultSettings("https://v:8200", "", "team", "k8s", (layer,))
     login = parse({}, settings=settings).login
@@ -58,8 +58,8 @@ def test_defaults_are_those_of_the_settings() -> None:
     assert JwtLogin("app", "", "") == login.method
 
 
-def test_a_class_counts_before_the_settings() -> None:
-    """An agent before both; skipping verification cannot be taken back."""
+def test_parameters_take_precedence_over_settings() -> None:
+    """An agent address takes precedence over both. skip_verify cannot be turned off again."""
     settings = VaultSettings(
         "https://v", "", "team", "k8s", (TlsLayer(ca_file="/ca", skip_verify=True),)
     )
@@ -92,8 +92,8 @@ def test_a_class_counts_before_the_settings() -> None:
     assert "/agent.sock" == parse(parameters, settings=agent).login.server.address.socket
 
 
-def test_openbao_takes_three_prefixes() -> None:
-    """The strongest that is there counts, even if it is empty; all CAs count together."""
+def test_openbao_accepts_three_prefixes_in_order_of_precedence() -> None:
+    """An empty parameter also takes precedence. The CAs of all layers are trusted."""
     parameters = {
         "vaultAddress": "https://v",
         "openbaoAddress": "https://o",
@@ -120,8 +120,8 @@ def test_openbao_takes_three_prefixes() -> None:
     ("product", "audience", "token"),
     [(VAULT, "", "for vault"), (VAULT, "mine", "for mine"), (OPENBAO, "", "for openbao")],
 )
-def test_the_token_is_that_of_the_audience(product: Product, audience: str, token: str) -> None:
-    """Of all that kubelet sends."""
+def test_token_is_selected_by_audience(product: Product, audience: str, token: str) -> None:
+    """From all tokens that kubelet sends."""
     given = {name: f"for {name}" for name in ("vault", "openbao", "mine", "other")}
     tokens = tokens_json(**given)
     parameters = {"audience": audience, "csi.storage.k8s.io/serviceAccount.tokens": tokens}
@@ -151,13 +151,13 @@ def test_the_token_is_that_of_the_audience(product: Product, audience: str, toke
         ({"vaultAuthMethod": "github"}, "vaultAuthMethod 'github' is unknown"),
     ],
 )
-def test_mistakes_are_named(parameters: dict[str, str], words: str) -> None:
-    """Before any call."""
+def test_invalid_parameter_is_named(parameters: dict[str, str], words: str) -> None:
+    """The error is raised before any request."""
     with pytest.raises(KeyferryError, match=words):
         parse(parameters)
 
 
-def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
+def test_checks_run_in_the_order_of_upstream() -> None:
     """Mount paths, booleans, YAML, tokens, target, role, objects."""
     steps: list[tuple[dict[str, str], str]] = [
         ({"objects": ""}, "objects is not set"),
@@ -176,15 +176,15 @@ def test_of_two_mistakes_the_one_of_upstreams_order_is_told() -> None:
         parse({"roleName": ""}, target_path="")
 
 
-def test_a_token_of_another_service_account_is_refused() -> None:
-    """A class may carry one, to profit from the login of another pod."""
+def test_token_of_another_service_account_is_rejected() -> None:
+    """A SecretProviderClass could contain one to use the login of another pod."""
     token = tokens_json(vault=service_account_token("shop/admin"))
     with pytest.raises(IdentityError, match="belongs to system:serviceaccount:shop:admin"):
         parse({"csi.storage.k8s.io/serviceAccount.tokens": token})
 
 
-def test_methods_of_the_pods_secret() -> None:
-    """Each with its keys; the role is needed by none of them."""
+def test_auth_methods_with_credentials_in_the_secret() -> None:
+    """Each requires its keys. None requires a role."""
     given = {"role_id": "r", "secret_id": "s", "token": "t", "tls.crt": "CERT", "tls.key": "KEY"}
 
     def login_of(kind: str, **parameters: str) -> object:
@@ -199,7 +199,7 @@ def test_methods_of_the_pods_secret() -> None:
         parse({"vaultAuthMethod": "approle"}, secrets={"role_id": "r"})
 
 
-def test_nothing_secret_is_in_a_representation() -> None:
+def test_repr_of_a_login_contains_no_secret() -> None:
     """Of a login, whatever its method."""
     given = {"role_id": "r", "secret_id": "canary", "token": "canary"}
     given |= {"tls.crt": "canary", "tls.key": "canary"}
@@ -210,7 +210,7 @@ def test_nothing_secret_is_in_a_representation() -> None:
 
 
 class TestIdentity:
-    """What tells logins apart, for every cache."""
+    """The parts that distinguish identities in every cache."""
 
     @pytest.mark.parametrize(
         "parameters",
@@ -227,15 +227,15 @@ class TestIdentity:
             {"csi.storage.k8s.io/serviceAccount.name": "other"},
         ],
     )
-    def test_whatever_could_bring_another_answer_is_part_of_it(
+    def test_identity_includes_everything_that_may_change_the_response(
         self, parameters: dict[str, str]
     ) -> None:
         """Address, namespace, TLS, mount, role, audience, service account."""
         one, other = parse({}).login, parse(parameters).login
         assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
-    def test_pods_and_renewed_tokens_are_not(self) -> None:
-        """Unless the auth method could tell pods apart."""
+    def test_identity_is_equal_for_pods_and_renewed_tokens(self) -> None:
+        """Unless the auth method may distinguish pods."""
 
         def login(uid: str, serial: int) -> MountParams:
             token = service_account_token("shop/web", serial=serial)
@@ -251,19 +251,19 @@ class TestIdentity:
         assert one.identity_parts(per_pod=False) == other.identity_parts(per_pod=False)
         assert one.identity_parts(per_pod=True) != other.identity_parts(per_pod=True)
 
-    def test_another_socket_is_another_vault(self) -> None:
+    def test_identity_includes_the_socket(self) -> None:
         """Behind a socket there is no host."""
         one, other = (parse({"vaultAddress": f"unix:///run/{name}.sock"}).login for name in "ab")
         assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
-    def test_another_ca_is_another_identity(self) -> None:
-        """Also where both say it themselves, and not where it is."""
+    def test_identity_includes_the_ca(self) -> None:
+        """Also if the CA is given as PEM text."""
         one, other = (TlsSettings(cas=(TlsLayer(ca_pem=pem),)) for pem in ("one", "other"))
         assert one.identity_parts != other.identity_parts
 
     @pytest.mark.parametrize("claim", ["iss", "sub", "uid"])
-    def test_each_claim_that_a_vault_may_bind_a_role_to_is_part_of_it(self, claim: str) -> None:
-        """Two clusters, or a service account that was made anew under its name."""
+    def test_identity_includes_the_claims_of_the_token(self, claim: str) -> None:
+        """Such as the issuer of another cluster, or the UID of a recreated service account."""
         keys = set()
         for value in ("one", "other"):
             claims = {"iss": "i", "sub": "s", "uid": "u", claim: value}
@@ -274,8 +274,8 @@ class TestIdentity:
         assert 2 == len(keys)
 
     @pytest.mark.parametrize("kind", ["approle", "token", "cert"])
-    def test_another_credential_is_another_identity(self, kind: str) -> None:
-        """What is kept of it is a digest (`keyferry.resilience.cache_key`)."""
+    def test_identity_includes_the_credential(self, kind: str) -> None:
+        """The cache stores only a digest (`keyferry.resilience.cache_key`)."""
         keys = ("secret_id", "token", "tls.crt", "tls.key")
         one, other = (
             parse(

@@ -9,6 +9,6 @@ from scripts.troubleshooting_vault import page
 PAGE = Path(__file__).parents[4] / "docs" / "operations" / "troubleshooting-vault.md"
 
 
-def test_the_page_is_in_step_with_the_code() -> None:
+def test_page_is_up_to_date() -> None:
     """To update the page, run the command in the docstring of scripts/troubleshooting_vault.py."""
     assert page() == PAGE.read_text()

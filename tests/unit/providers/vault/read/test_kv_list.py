@@ -1,4 +1,4 @@
-"""Kv list: what a list of KV version 2 proves, and when it is worth its entries."""
+"""KV version 2 lists: which cached secrets they revalidate, and when they pay off."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from keyferry.providers.vault.read.kv_list import (
 
 @dataclass
 class KvEngine:
-    """One secret of KV version 2 as OpenBao 2.7 keeps and shows it; each change takes a second.
+    """A secret of KV version 2 as OpenBao 2.7 stores and shows it. Each change takes a second.
 
     Attributes:
-        now: seconds.
+        now: current time in seconds.
         versions: number -> value, creation, deletion ("" for none), destroyed.
-        custom: its custom metadata.
+        custom: custom metadata.
     """
 
     now: int = 0
@@ -37,7 +37,7 @@ class KvEngine:
     custom: dict[str, str] | None = None
 
     def do(self, change: str) -> None:
-        """One change, or time that passes."""
+        """Apply one change, or let time pass."""
         self.now += 1
         current = self.versions.get(max(self.versions, default=0))
         match change:
@@ -64,7 +64,7 @@ class KvEngine:
                 pass
 
     def read(self) -> bytes | None:
-        """What a read gives; None for 404."""
+        """Return the response to a read; None for 404."""
         number = max(self.versions, default=0)
         version = self.versions.get(number)
         if not version or version["destroyed"]:
@@ -76,7 +76,7 @@ class KvEngine:
         return json.dumps({"request_id": "r", "data": data}).encode()
 
     def list(self) -> VaultResponse:
-        """What the list of its folder gives."""
+        """Return the response to a list of the folder."""
         entry = {
             "current_version": max(self.versions, default=0),
             "custom_metadata": self.custom,
@@ -102,8 +102,8 @@ CHANGES = ["write", "write with an end", "delete", "undelete", "destroy", "forge
     before=st.lists(st.sampled_from(CHANGES), max_size=6),
     after=st.lists(st.sampled_from(CHANGES), max_size=6),
 )
-def test_a_proof_is_never_wrong(before: list[str], after: list[str]) -> None:
-    """Whatever happens to a secret: what is proven is byte for byte what a read would give."""
+def test_revalidated_secret_equals_a_read(before: list[str], after: list[str]) -> None:
+    """After any changes, a revalidated secret is byte for byte what a read would return."""
     engine = KvEngine()
     for change in ["write", *before]:
         engine.do(change)
@@ -121,7 +121,7 @@ def test_a_proof_is_never_wrong(before: list[str], after: list[str]) -> None:
 
 
 def kv2_response(**changes: Any) -> VaultResponse:
-    """One of KV version 2; `changes` of its metadata."""
+    """Return a KV version 2 response with changed metadata."""
     metadata = {
         "created_time": "2026-01-01T00:00:00Z",
         "custom_metadata": None,
@@ -144,8 +144,8 @@ def kv2_response(**changes: Any) -> VaultResponse:
         {"auth": {"client_token": "t"}},
     ],
 )
-def test_what_is_no_answer_of_kv_2_is_fetched(body: dict[str, Any]) -> None:
-    """Where it came from is told by its shape."""
+def test_other_responses_cannot_be_revalidated(body: dict[str, Any]) -> None:
+    """KV version 2 responses are recognized by their shape."""
     assert not is_revalidatable(parse_response(json.dumps(body).encode()))
 
 
@@ -158,8 +158,8 @@ def test_what_is_no_answer_of_kv_2_is_fetched(body: dict[str, Any]) -> None:
         (kv2_response(something="new"), False),
     ],
 )
-def test_a_version_that_stays_is_provable(found: VaultResponse, expected: bool) -> None:
-    """One that ends by itself, or that tells more than we know, is not."""
+def test_permanent_version_can_be_revalidated(found: VaultResponse, expected: bool) -> None:
+    """A version with a deletion time or unknown metadata cannot."""
     assert expected is is_revalidatable(found)
 
 
@@ -171,8 +171,8 @@ def test_a_version_that_stays_is_provable(found: VaultResponse, expected: bool) 
         replace(kv2_response(), mount_type="kv"),
     ],
 )
-def test_an_envelope_that_no_list_shows_is_fetched(found: VaultResponse) -> None:
-    """As HashiCorp's Vault, which has no such list, tells the kind of its engine."""
+def test_response_with_other_envelope_fields_cannot_be_revalidated(found: VaultResponse) -> None:
+    """Such as `mount_type` of HashiCorp Vault, which has no detailed list."""
     assert not is_revalidatable(found)
 
 
@@ -189,8 +189,8 @@ def test_an_envelope_that_no_list_shows_is_fetched(found: VaultResponse) -> None
         {"current_version": [1], "versions": {"1": {}}},
     ],
 )
-def test_a_strange_entry_proves_nothing(entry: Any) -> None:
-    """Of a hostile or a new vault; it breaks nothing either."""
+def test_malformed_list_entry_is_not_a_match(entry: Any) -> None:
+    """A hostile or newer vault may send it."""
     body = json.dumps({"data": {"key_info": {"db": entry}}}).encode()
     entries = listed_entries(parse_response(body))
     assert entries is not None
@@ -200,8 +200,8 @@ def test_a_strange_entry_proves_nothing(entry: Any) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b'{"data": {"keys": ["db"]}}', b'{"data": {"key_info": [1]}}']
 )
-def test_an_answer_that_is_no_list_is_told(body: bytes) -> None:
-    """As names alone, which prove nothing."""
+def test_response_without_entries_is_not_a_list(body: bytes) -> None:
+    """A list of names revalidates nothing."""
     assert listed_entries(parse_response(body)) is None
 
 
@@ -217,19 +217,19 @@ def test_an_answer_that_is_no_list_is_told(body: bytes) -> None:
         ("data/db", None),
     ],
 )
-def test_the_folder_is_found_in_the_path(path: str, expected: KvSecret | None) -> None:
-    """A version that is asked for by its number is none of the current ones."""
+def test_folder_is_parsed_from_the_path(path: str, expected: KvSecret | None) -> None:
+    """A path with a version number is not accepted."""
     assert expected == parse_kv_path(parse_api_path(path))
 
 
-def test_a_list_is_asked_for_by_a_plain_get() -> None:
-    """With one entry more than it may have, to know that it is longer."""
+def test_list_request_is_a_get_with_a_limit() -> None:
+    """The limit is one entry more than allowed, to detect a longer list."""
     nested, root = KvSecret("kv", "a/b/", "db"), KvSecret("kv", "", "db")
     assert "/v1/kv/detailed-metadata/a/b?limit=11&list=true" == nested.list_path(10).encoded
     assert "/v1/kv/detailed-metadata?limit=11&list=true" == root.list_path(10).encoded
 
 
 @pytest.mark.parametrize(("held", "expected"), [(0, 0), (1, 0), (2, 10), (20, 190), (1000, 400)])
-def test_a_list_is_worth_ten_entries_for_each_call_that_it_spares(held: int, expected: int) -> None:
-    """And never so many that the answer could be longer than one may be."""
+def test_list_may_have_ten_entries_for_each_saved_read(held: int, expected: int) -> None:
+    """At most the number of entries that fit into a response."""
     assert expected == max_list_entries(held)

@@ -1,4 +1,4 @@
-"""What a refused read is told with."""
+"""Read errors: causes and remedies."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ LOGIN = Login(Server(Address("https://v/v1"), command="bao"), "token", TokenLogi
         (None, "kv/b", "bao list, bao kv metadata get."),
     ],
 )
-def test_where_nothing_is_the_commands_that_show_what_is_there_are_whole(
+def test_missing_secret_has_complete_commands_to_inspect_the_folder(
     engine: SecretsEngine | None, path: str, look: str
 ) -> None:
-    """They can be pasted: product, mount and folder are those of the path."""
+    """They contain the product, mount and folder of the path."""
     request = ReadRequest(parse_api_path(path))
     assert read_error(404, (), request, LOGIN, engine=engine).remedy.endswith(look)
 
 
-def test_a_token_out_of_a_secret_that_is_refused_may_have_ended() -> None:
-    """The vault says permission denied of both, so both are told."""
+def test_denied_read_with_a_token_suggests_to_check_the_token() -> None:
+    """The vault reports a missing permission and an expired token in the same way."""
     error = read_error(
         403, ("permission denied",), ReadRequest(parse_api_path("a/b")), LOGIN, engine=None
     )
@@ -43,6 +43,6 @@ def test_a_token_out_of_a_secret_that_is_refused_may_have_ended() -> None:
     assert 'path "a/b"' in error.remedy
 
 
-def test_an_address_with_the_beginning_of_paths_is_told_at_the_login() -> None:
-    """`/v1` is added to it, so it stands there twice."""
+def test_login_error_suggests_to_remove_v1_from_the_address() -> None:
+    """The request path would contain `/v1` twice."""
     assert "Remove /v1 from the end" in login_error(403, ("permission denied",), LOGIN).remedy

@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.read.revalidation: which answers the list of a folder may prove."""
+"""KvListing: which cache entries the list of a folder may revalidate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOLDER = KvListing(client, DB, KvSecret("secret", "app/", "db"))
 
 
 def read_result(response: VaultResponse) -> ReadResult:
-    """An answer that is held; how it was read plays no part."""
+    """Return a cached response; the token does not matter."""
     found = object.__new__(ReadResult)
     object.__setattr__(found, "response", response)
     return found
@@ -50,21 +50,21 @@ def read_result(response: VaultResponse) -> ReadResult:
         (FOLDER.list_key, False),
     ],
 )
-def test_it_proves_what_the_same_identity_reads_in_the_same_folder(
+def test_list_covers_current_versions_of_one_folder_and_identity(
     key: CacheKey, expected: bool
 ) -> None:
     """The current versions, and nothing else."""
     assert expected is FOLDER.covers(key, read_result(parse_response(BODY)))
 
 
-def test_it_proves_no_other_kinds_of_answers() -> None:
-    """A list that is held, or a secret that ends by itself."""
+def test_list_does_not_cover_other_responses() -> None:
+    """A cached list, and a secret with a deletion time."""
     assert not FOLDER.covers(DB, frozenset({DB}))
     ends = BODY.replace(b'"deletion_time": ""', b'"deletion_time": "2030-01-01T00:00:00Z"')
     assert not FOLDER.covers(DB, read_result(parse_response(ends)))
 
 
 def test_each_identity_has_its_own_list() -> None:
-    """What one may list is no proof for another."""
+    """Identities may have different permissions."""
     other = replace(FOLDER, key=DB._replace(identity=IdentityKey("jwt", ("vault", "admin"))))
     assert other.list_key != FOLDER.list_key

@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.http.response: what an answer that is held takes of the memory."""
+"""keyferry.providers.vault.http.response: the memory that a cached response takes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MANY = 50
         {"list": [[] for _ in range(3000)]},
     ],
 )
-def test_the_weight_is_what_python_takes(values: dict[str, Any]) -> None:
-    """Within a third and the size of an empty answer, whatever the shape."""
+def test_memory_size_is_close_to_the_real_size(values: dict[str, Any]) -> None:
+    """Within a third plus the size of an empty response, for any shape."""
     body = json.dumps({"request_id": "r", "data": {"data": values}}).encode()
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""What it means for a class when the way to its vault ends early."""
+"""Failed connections to a vault: the problem and the remedy."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ KEY = ConnectionKey("vault.example.com", 8200, True, True, None, None, None)
 
 
 def bad_certificate(code: int) -> aiohttp.ClientConnectorCertificateError:
-    """What aiohttp raises for this code of OpenSSL."""
+    """Return the exception of aiohttp for a verification error code of OpenSSL."""
     error = ssl.SSLCertVerificationError()
     error.verify_code = code
     return aiohttp.ClientConnectorCertificateError(KEY, error)
 
 
 @pytest.mark.parametrize("system_cas", [True, False])
-def test_an_unknown_authority_is_told_where_to_name_it(system_cas: bool) -> None:
-    """And whether those of the machine count as well."""
+def test_untrusted_ca_names_the_parameters_and_trusted_cas(system_cas: bool) -> None:
+    """The remedy says whether the CAs of the system are trusted."""
     server = Server(STANDBY, tls=TlsSettings(system_cas=system_cas))
     problem = vault_connection_problem(bad_certificate(20), server, None)
     assert "its issuer is not trusted here" in problem.problem
@@ -39,8 +39,8 @@ def test_an_unknown_authority_is_told_where_to_name_it(system_cas: bool) -> None
     assert system_cas == ("this machine" in problem.remedy)
 
 
-def test_another_name_is_told_with_the_one_that_was_wanted() -> None:
-    """That of the class, else the host."""
+def test_wrong_host_name_names_the_expected_one() -> None:
+    """The name from the SecretProviderClass, otherwise the host."""
     named = Server(STANDBY, tls=TlsSettings(server_name="inner.example.com"))
     assert (
         "than inner.example.com"
@@ -51,13 +51,13 @@ def test_another_name_is_told_with_the_one_that_was_wanted() -> None:
     assert "vaultTLSServerName" in plain.remedy
 
 
-def test_dates_have_the_remedy_of_everybody() -> None:
-    """Nothing in the class would help."""
+def test_expired_certificate_has_the_general_remedy() -> None:
+    """No parameter would help."""
     assert "clock" in vault_connection_problem(bad_certificate(9), Server(STANDBY), None).remedy
 
 
-def test_a_server_that_we_were_sent_to_is_named_with_the_one_that_sent_us() -> None:
-    """The address of the class is fine, so it is not the one that could not be reached."""
+def test_unreachable_redirect_target_is_named_with_its_source() -> None:
+    """The configured address is reachable; the target of its redirect is not."""
     refused = aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused"))
     active = URL("https://10.0.0.7:8200/v1/auth/jwt/login")
     problem = vault_connection_problem(refused, Server(STANDBY), active)
@@ -68,8 +68,8 @@ def test_a_server_that_we_were_sent_to_is_named_with_the_one_that_sent_us() -> N
     assert problem.transient
 
 
-def test_a_listener_that_wants_a_certificate_is_told_with_the_parameters_that_name_one() -> None:
-    """TLS 1.3 refuses after its handshake, so it looks like a connection that breaks."""
+def test_missing_client_certificate_names_the_parameters() -> None:
+    """TLS 1.3 reports it after the handshake, so that it looks like a lost connection."""
     alert = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
     problem = vault_connection_problem(alert, Server(STANDBY), None)
     assert "wants a client certificate" in problem.problem
@@ -77,8 +77,8 @@ def test_a_listener_that_wants_a_certificate_is_told_with_the_parameters_that_na
     assert not problem.transient
 
 
-def test_tls_that_is_not_spoken_there_is_told_with_the_other_scheme() -> None:
-    """A server for development listens without TLS."""
+def test_listener_without_tls_suggests_http() -> None:
+    """A development server listens without TLS."""
     error = aiohttp.ClientConnectorSSLError(KEY, OSError(0, "wrong version"))
     problem = vault_connection_problem(error, Server(STANDBY, command="bao"), None)
     assert "`bao server -dev`" in problem.remedy
@@ -86,8 +86,8 @@ def test_tls_that_is_not_spoken_there_is_told_with_the_other_scheme() -> None:
     assert "https://" in tls_required_problem(Server(STANDBY)).remedy
 
 
-def test_a_socket_and_the_address_of_nobody_have_remedies_of_their_own() -> None:
-    """No firewall stands before a socket; and a class with a typo names no vault."""
+def test_socket_and_default_address_have_their_own_remedies() -> None:
+    """A socket has no firewall. The default address means that vaultAddress is missing."""
     refused = aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused"))
     agent = vault_connection_problem(
         refused, Server(Address("http://localhost", "/run/agent.sock")), None

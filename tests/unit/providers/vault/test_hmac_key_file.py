@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.hmac_key: one key for all who come, and nothing of anybody else."""
+"""load_or_create_key: all processes share one private key file, and unsafe files are rejected."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from keyferry.errors import PlatformError
 from keyferry.providers.vault.hmac_key import load_or_create_key
 
 
-def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
-    """In a folder that need not be there; nothing else is left in it."""
+def test_key_file_is_created_once_and_private(tmp_path: Path) -> None:
+    """Missing directories are created. No other file remains in the directory."""
     path = tmp_path / "plugin" / "vault-hmac.key"
     first = load_or_create_key(path)
     assert 32 == len(first)
@@ -23,8 +23,8 @@ def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
     assert first != load_or_create_key(tmp_path / "other.key")
 
 
-def test_all_who_come_at_the_same_time_get_one_key(tmp_path: Path) -> None:
-    """Of a driver that goes and one that comes the first one counts."""
+def test_concurrent_processes_get_the_same_key(tmp_path: Path) -> None:
+    """For example an old and a new driver during an upgrade."""
     for number in range(20):
         path = tmp_path / f"{number}.key"
         with ThreadPoolExecutor(8) as pool:
@@ -81,10 +81,8 @@ def too_long(path: Path) -> None:
         (too_long, "it is larger than 32 bytes"),
     ],
 )
-def test_what_could_be_anybodys_is_refused_and_left_alone(
-    make: object, said: str, tmp_path: Path
-) -> None:
-    """The message names the file, what is wrong with it, and what to do."""
+def test_unsafe_file_is_rejected_and_unchanged(make: object, said: str, tmp_path: Path) -> None:
+    """The message names the file, the problem and the remedy."""
     path = tmp_path / "vault-hmac.key"
     assert callable(make)
     make(path)
@@ -98,13 +96,13 @@ def test_what_could_be_anybodys_is_refused_and_left_alone(
 
 
 def facts_of(path: Path) -> tuple[int, ...]:
-    """Everything but when it was last read, which reading may change."""
+    """Return the attributes of a file except its access time, which reading may change."""
     found = path.lstat()
     return found.st_ino, found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns
 
 
 def somebody_elses(path: Path) -> Path:
-    """A file of another user: only root can give one away, and root's are there for the others."""
+    """Return a file of another user. Only root can create one; others use a file of root."""
     if os.geteuid() != 0:
         return Path("/etc/passwd")
     load_or_create_key(path)
@@ -112,14 +110,14 @@ def somebody_elses(path: Path) -> Path:
     return path
 
 
-def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+def test_file_of_another_user_is_rejected(tmp_path: Path) -> None:
     path = somebody_elses(tmp_path / "vault-hmac.key")
     with pytest.raises(PlatformError, match="belongs to another user"):
         load_or_create_key(path)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    """And nothing is written."""
+def test_directory_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
+    """Nothing is written."""
     (tmp_path / "file").touch()
     with pytest.raises(PlatformError, match="Not a directory"):
         load_or_create_key(tmp_path / "file" / "vault-hmac.key")

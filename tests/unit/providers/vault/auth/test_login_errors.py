@@ -1,4 +1,4 @@
-"""The words of a real server at a login, and the remedy that they are given."""
+"""Login errors: the errors of real servers, and their remedies."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ LOGIN = Login(
         (403, "namespace not authorized", "bound_service_account_namespaces=shop"),
     ],
 )
-def test_a_refusal_has_the_remedy_for_its_words(status: int, words: str, remedy: str) -> None:
-    """And passes the words on, because people search for them."""
+def test_rejected_login_has_a_remedy_and_quotes_the_vault(
+    status: int, words: str, remedy: str
+) -> None:
+    """Users search for the vault's error."""
     error = login_error(status, (words,), LOGIN)
     assert words in error.problem
     assert remedy in error.remedy

@@ -1,4 +1,4 @@
-"""keyferry.providers.vault.leases.store: in memory, for us alone."""
+"""TmpfsDirectory: private files in memory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.fakes.memory_folder import tmpfs_directory
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder on a tmpfs."""
+    """Return a directory on a tmpfs."""
     with tmpfs_directory() as path:
         yield path
 
 
-def test_what_is_written_is_there_for_the_next_process(place: Path) -> None:
-    """Whole, 0600 in 0700, and without anything beside it."""
+def test_written_files_are_readable_by_the_next_process(place: Path) -> None:
+    """Files have mode 0600 in a directory with mode 0700, and no other file remains."""
     folder = TmpfsDirectory(place / "vault")
     folder.write("a", b"old")
     folder.write("a", b"new")
@@ -36,8 +36,7 @@ def test_what_is_written_is_there_for_the_next_process(place: Path) -> None:
     again.close()
 
 
-def test_what_a_killed_process_had_begun_is_removed(place: Path) -> None:
-    """It is no record."""
+def test_incomplete_files_of_a_killed_process_are_deleted(place: Path) -> None:
     (place / ".half").write_bytes(b"x")
     folder = TmpfsDirectory(place)
     assert [] == folder.names()
@@ -45,31 +44,31 @@ def test_what_a_killed_process_had_begun_is_removed(place: Path) -> None:
     folder.close()
 
 
-def test_a_folder_on_a_disk_is_refused() -> None:
-    """The file system proc stands for all that are no tmpfs; the message says where to go."""
+def test_directory_outside_a_tmpfs_is_rejected() -> None:
+    """The test uses /proc, which is not a tmpfs. The message says which directory to use."""
     with pytest.raises(PlatformError, match="on proc instead of a tmpfs") as caught:
         TmpfsDirectory(Path("/proc/self/fd"))
     assert "/run/keyferry" in str(caught.value)
 
 
-def test_a_link_is_refused(place: Path) -> None:
-    """Whoever made it could look into what it leads to."""
+def test_symbolic_link_is_rejected(place: Path) -> None:
+    """The owner of its target could read the files."""
     (place / "real").mkdir(mode=0o700)
     (place / "link").symlink_to(place / "real")
     with pytest.raises(PlatformError, match="it is a symbolic link"):
         TmpfsDirectory(place / "link")
 
 
-def test_a_folder_that_others_may_use_is_refused(place: Path) -> None:
-    """And left as it is."""
+def test_directory_accessible_to_other_users_is_rejected(place: Path) -> None:
+    """It is not changed."""
     (place / "open").mkdir()
     (place / "open").chmod(0o755)
     with pytest.raises(PlatformError, match="it is accessible to other users"):
         TmpfsDirectory(place / "open")
 
 
-def test_a_file_that_is_not_ours_alone_is_not_read(place: Path) -> None:
-    """Be it readable for others, or a link."""
+def test_unsafe_file_is_not_read(place: Path) -> None:
+    """A file that others can read, or a symbolic link."""
     folder = TmpfsDirectory(place)
     (place / "open").write_bytes(b"x")
     (place / "open").chmod(0o644)
