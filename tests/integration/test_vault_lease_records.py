@@ -1,4 +1,4 @@
-"""Leases that outlive the process: kept in a folder in memory, and taken up by the next one."""
+"""Leases survive a restart of the process in a tmpfs directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WEB0, WEB1 = FakePod("web-0"), FakePod("web-1")
 
 @pytest.fixture
 async def vault() -> AsyncIterator[VaultApi]:
-    """A vault whose role `app` makes database users that live 60 s, at most 600."""
+    """Run a vault whose role `app` creates database users for 60 s, at most 600 s."""
     policy = {"database/creds/*": {"read"}, "pki/issue/*": {"update"}}
     async with running_vault() as running:
         running.add_role("app", accounts=["shop/web"], policy=policy)
@@ -39,16 +39,16 @@ async def vault() -> AsyncIterator[VaultApi]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """In memory."""
+    """Return a directory on a tmpfs."""
     with tmpfs_directory() as path:
         yield path
 
 
 @asynccontextmanager
 async def process(vault: VaultApi, folder: Path, *standing: FakePod) -> AsyncIterator[VaultMounts]:
-    """One process after another, on a node where the volumes of these pods stand.
+    """Return a context manager for a process that mounts these pods' volumes.
 
-    Nothing runs in the background; the end writes nothing, so a kill is the same.
+    Nothing runs in the background, and closing writes nothing, so that it equals a kill.
     """
     settings = VaultSettings(renew_leases=False, lease_folder=str(folder))
     async with vault_mounts(vault, settings=settings) as mounts:
@@ -64,14 +64,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def records(folder: Path) -> list[Path]:
-    """The files that are kept of leases."""
+    """Return the lease records in a directory."""
     return sorted(path for path in (folder / "vault").iterdir() if path.name != KEY_FILE)
 
 
-async def test_a_refresh_after_a_restart_asks_the_vault_nothing(
-    vault: VaultApi, folder: Path
-) -> None:
-    """No login either: how the auth method names its users is known, too."""
+async def test_refresh_after_a_restart_sends_no_request(vault: VaultApi, folder: Path) -> None:
+    """Not even a login: the kind of the auth method is restored too."""
     async with process(vault, folder) as mounts:
         first = await mounts.files(USER, CERT)
     vault.audit.clear()
@@ -80,10 +78,8 @@ async def test_a_refresh_after_a_restart_asks_the_vault_nothing(
     assert [] == vault.audit
 
 
-async def test_a_lease_is_renewed_by_the_next_process_and_the_one_after(
-    vault: VaultApi, folder: Path
-) -> None:
-    """Its new times are kept as they change; its token is renewed with it."""
+async def test_restarted_processes_renew_a_lease(vault: VaultApi, folder: Path) -> None:
+    """Its record is updated at each renewal. Its token is also renewed."""
     async with process(vault, folder) as mounts:
         first = await mounts.files(USER)
     for _ in range(8):
@@ -96,10 +92,10 @@ async def test_a_lease_is_renewed_by_the_next_process_and_the_one_after(
     assert 1 == vault.request_count(CREDS)
 
 
-async def test_the_last_unpublish_revokes_though_another_process_made_it(
+async def test_last_unpublish_revokes_a_lease_of_an_earlier_process(
     vault: VaultApi, folder: Path
 ) -> None:
-    """Then nothing is kept any more."""
+    """Then no record remains."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER, OTHER)
     async with process(vault, folder, WEB0) as mounts:
@@ -110,10 +106,10 @@ async def test_the_last_unpublish_revokes_though_another_process_made_it(
     assert 1 == vault.request_count("auth/token/revoke-self")
 
 
-async def test_a_volume_that_went_meanwhile_is_given_back_and_the_other_stays(
+async def test_lease_of_a_volume_removed_during_the_restart_is_revoked(
     vault: VaultApi, folder: Path
 ) -> None:
-    """By its own token."""
+    """With its own token. The lease of another volume is kept."""
     async with process(vault, folder) as mounts:
         kept = await mounts.files(USER, pod=WEB0)
         gone = await mounts.files(USER, pod=WEB1)
@@ -123,10 +119,10 @@ async def test_a_volume_that_went_meanwhile_is_given_back_and_the_other_stays(
         await until(lambda: 1 == len(records(folder)))
 
 
-async def test_what_a_process_had_no_time_to_revoke_the_next_one_revokes(
+async def test_pending_revocation_is_completed_after_a_restart(
     vault: VaultApi, folder: Path
 ) -> None:
-    """It was killed with the unpublish just done; that nobody uses it is known from the record."""
+    """The record of the killed process shows that no volume uses the lease."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER)
         mounts.provider.volume_removed(WEB0.target)
@@ -138,10 +134,8 @@ async def test_what_a_process_had_no_time_to_revoke_the_next_one_revokes(
     assert [] == records(folder)
 
 
-async def test_what_hangs_on_one_token_still_does_for_the_next_process(
-    vault: VaultApi, folder: Path
-) -> None:
-    """One of two volumes of a pod goes: its lease is revoked, not the token of both."""
+async def test_leases_share_their_token_after_a_restart(vault: VaultApi, folder: Path) -> None:
+    """If one of two volumes is removed, its lease is revoked, but not their token."""
     policy = {"database/creds/*": {"read"}, "sys/leases/revoke": {"update"}}
     vault.add_role("jwt", mount="jwt", accounts=["shop/web"], policy=policy)
     where: dict[str, Any] = {"vaultAuthMountPath": "jwt", "roleName": "jwt"}
@@ -156,10 +150,8 @@ async def test_what_hangs_on_one_token_still_does_for_the_next_process(
     assert 0 == vault.request_count("auth/token/revoke-self")
 
 
-async def test_how_an_auth_method_names_its_users_is_known_to_the_next_process(
-    vault: VaultApi, folder: Path
-) -> None:
-    """So pods that start after it share one login, where they did before."""
+async def test_kind_of_auth_method_is_restored(vault: VaultApi, folder: Path) -> None:
+    """Pods that start after the restart share one login, as before."""
     vault.write("secret", "app/db", {"password": "x"})
     vault.roles["kubernetes", "app"].policy = {
         "database/creds/*": {"read"},
@@ -181,10 +173,10 @@ async def test_how_an_auth_method_names_its_users_is_known_to_the_next_process(
         ("token", {"token": "canary-own-token"}),
     ],
 )
-async def test_a_credential_is_known_again_and_kept_nowhere(
+async def test_credential_is_recognized_by_its_digest(
     vault: VaultApi, folder: Path, method: str, credential: dict[str, str]
 ) -> None:
-    """By a digest under a key of the folder; another credential is another identity still."""
+    """The key of the digest is in the directory. Another credential is another identity."""
     policy = {"database/creds/*": {"read"}}
     vault.add_role("r", mount="approle", policy=policy, secret=("role-1", "canary-secret-id"))
     vault.tokens["canary-own-token"] = FakeToken(policy, 0, float("inf"), False)
@@ -205,8 +197,8 @@ async def test_a_credential_is_known_again_and_kept_nowhere(
             await mounts.files(USER, **{**told, "secrets": other})
 
 
-async def test_a_key_that_is_damaged_is_made_anew(vault: VaultApi, folder: Path) -> None:
-    """What was held is not found by it; a new one takes its place, and the old one is revoked."""
+async def test_damaged_hasher_key_is_replaced(vault: VaultApi, folder: Path) -> None:
+    """Its leases are not found any more: new secrets replace them, and they are revoked."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER)
     (folder / "vault" / KEY_FILE).write_bytes(b"short")
@@ -217,8 +209,10 @@ async def test_a_key_that_is_damaged_is_made_anew(vault: VaultApi, folder: Path)
         assert second == await mounts.files(USER)
 
 
-async def test_what_has_ended_meanwhile_is_replaced(vault: VaultApi, folder: Path) -> None:
-    """The clock is that of the machine, so an end is an end."""
+async def test_lease_that_expired_during_the_restart_is_replaced(
+    vault: VaultApi, folder: Path
+) -> None:
+    """Times are those of the machine's clock, which continues during the restart."""
     async with process(vault, folder) as mounts:
         first = await mounts.files(USER)
     vault.now += 61
@@ -227,10 +221,10 @@ async def test_what_has_ended_meanwhile_is_replaced(vault: VaultApi, folder: Pat
         assert first != await mounts.files(USER)
 
 
-async def test_a_token_that_was_revoked_meanwhile_is_replaced_once(
+async def test_token_revoked_during_the_restart_is_replaced_once(
     vault: VaultApi, folder: Path
 ) -> None:
-    """Its lease went with it."""
+    """Its lease was revoked with it."""
     async with process(vault, folder) as mounts:
         first = await mounts.files(USER)
     vault.tokens.clear()
@@ -242,10 +236,8 @@ async def test_a_token_that_was_revoked_meanwhile_is_replaced_once(
         assert second == await mounts.files(USER)
 
 
-async def test_damaged_and_foreign_files_are_dropped_and_told(
-    vault: VaultApi, folder: Path
-) -> None:
-    """They keep nobody from starting, and nothing of them is told."""
+async def test_unusable_records_are_deleted_and_logged(vault: VaultApi, folder: Path) -> None:
+    """The process starts, and the log quotes none of their content."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER, pod=WEB0)
         await mounts.files(USER, pod=WEB1)
@@ -260,10 +252,9 @@ async def test_damaged_and_foreign_files_are_dropped_and_told(
     assert "hvs." not in log.getvalue()
 
 
-async def test_a_folder_that_does_not_do_is_told_and_done_without(
+async def test_unusable_directory_is_logged_and_mounts_succeed(
     vault: VaultApi, folder: Path
 ) -> None:
-    """Mounts go on."""
     (folder / "vault").mkdir()
     (folder / "vault").chmod(0o777)
     with captured_log() as log:
@@ -273,8 +264,8 @@ async def test_a_folder_that_does_not_do_is_told_and_done_without(
     assert [] == records(folder)
 
 
-async def test_without_a_folder_it_is_told_once(vault: VaultApi) -> None:
-    """With the remedy, and only by whom it concerns."""
+async def test_missing_directory_is_logged_once(vault: VaultApi) -> None:
+    """With the remedy, and only if a lease is created."""
     with captured_log() as log:
         async with vault_mounts(vault) as mounts:
             await mounts.files(USER, pod=WEB0)

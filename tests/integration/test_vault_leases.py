@@ -1,4 +1,4 @@
-"""Manager: against a vault on a real socket: made once, renewed, replaced, revoked."""
+"""LeaseManager with a vault on a real socket: the life of dynamic secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WEB0, WEB1 = FakePod("web-0"), FakePod("web-1")
 
 @pytest.fixture
 async def vault() -> AsyncIterator[VaultApi]:
-    """A vault whose role `app` makes database users that live 60 s, at most 600."""
+    """Run a vault whose role `app` creates database users for 60 s, at most 600 s."""
     async with running_vault() as running:
         running.add_role("app", accounts=["shop/web"], policy=POLICY)
         running.write("secret", "app/db", {"password": "x"})
@@ -42,7 +42,7 @@ async def vault() -> AsyncIterator[VaultApi]:
 
 @pytest.fixture
 async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
-    """With nothing in the background: a test says when leases are looked after."""
+    """Return mounts without background renewal: the test decides when leases are checked."""
     async with vault_mounts(vault, settings=VaultSettings(renew_leases=False)) as found:
         yield found
 
@@ -54,27 +54,27 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def renew_due(mounts: VaultMounts) -> None:
-    """What the background does every few seconds."""
+    """Do what the background does every few seconds."""
     await mounts.provider.leases.renew_due()
 
 
 class TestOnePod:
-    """A user of a database for one pod."""
+    """A database user of one pod."""
 
-    async def test_user_and_password_belong_together_and_stay(
+    async def test_user_and_password_are_of_one_lease_and_stay(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """However often the volume is refreshed."""
+        """At each refresh of the volume."""
         first = await mounts.files(USER, PASSWORD)
         assert first["password"].endswith(first["user"])
         for _ in range(5):
             assert first == await mounts.files(USER, PASSWORD)
         assert 1 == vault.request_count(CREDS)
 
-    async def test_a_lease_is_renewed_before_it_ends(
+    async def test_lease_is_renewed_before_it_expires(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """By a refresh, or in the background."""
+        """By a refresh or in the background."""
         first = await mounts.files(USER)
         for look in range(8):
             vault.now += 45
@@ -82,8 +82,8 @@ class TestOnePod:
         assert first == await mounts.files(USER)
         assert {first["user"].decode()} == vault.database_users
 
-    async def test_the_token_is_renewed_with_it(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """Because a lease ends with its token."""
+    async def test_token_of_a_lease_is_renewed(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """A lease expires with its token."""
         vault.lease_ttl, vault.lease_max_ttl = 100_000, 100_000
         first = await mounts.files(USER)
         for _ in range(10):
@@ -92,10 +92,10 @@ class TestOnePod:
         assert {first["user"].decode()} == vault.database_users
         assert 1 == vault.request_count("auth/kubernetes/login")
 
-    async def test_what_is_renewed_no_further_is_replaced_once(
+    async def test_lease_at_its_max_ttl_is_replaced_once(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """And not before it must be."""
+        """Not before it is due."""
         first = await mounts.files(USER)
         for _ in range(13):
             vault.now += 45
@@ -106,10 +106,10 @@ class TestOnePod:
         assert second == await mounts.files(USER)
         assert 2 == vault.request_count(CREDS)
 
-    async def test_a_refused_renewal_is_replaced_once(
+    async def test_revoked_lease_is_replaced_once(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Somebody revoked the lease."""
+        """An administrator revoked it, so its renewal is rejected."""
         first = await mounts.files(USER)
         vault.leases.clear()
         vault.now += 45
@@ -117,10 +117,10 @@ class TestOnePod:
         assert first != second
         assert second == await mounts.files(USER)
 
-    async def test_a_vault_that_is_away_leaves_what_is_good(
+    async def test_valid_secret_is_kept_during_an_outage(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Until it is back."""
+        """Until the vault is available again."""
         first = await mounts.files(USER)
         vault.now += 45
         vault.fault = (503, ["Vault is sealed"])
@@ -131,10 +131,10 @@ class TestOnePod:
         await renew_due(mounts)
         assert {first["user"].decode()} == vault.database_users
 
-    async def test_the_last_volume_takes_it_along(
+    async def test_lease_is_revoked_with_its_last_volume(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Two volumes of a pod use one user."""
+        """Two volumes of a pod share one user."""
         call = mounts.call(USER)
         await mounts.provider.mount(call)
         other = replace(mounts.call(PASSWORD), target_path="/another/volume")
@@ -149,17 +149,17 @@ class TestOnePod:
         mounts.provider.volume_removed(call.target_path)
         await until(lambda: not vault.database_users)
 
-    async def test_an_object_that_the_class_no_longer_has_is_given_back(
+    async def test_lease_of_a_removed_object_is_revoked(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """With the next refresh."""
+        """At the next refresh."""
         vault.add_role("jwt", mount="jwt", accounts=["shop/web"], policy=POLICY)
         where: dict[str, Any] = {"vaultAuthMountPath": "jwt", "roleName": "jwt"}
         await mounts.mount(USER, **where)
         await mounts.mount(entry("db", "secret/data/app/db"), **where)
         await until(lambda: not vault.database_users)
 
-    async def test_a_certificate_stays_until_it_nears_its_end(
+    async def test_certificate_is_kept_until_it_is_due_for_replacement(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Although it has no lease."""
@@ -172,12 +172,10 @@ class TestOnePod:
 
 
 class TestPods:
-    """Many pods of one service account."""
+    """Several pods of one service account."""
 
-    async def test_each_pod_has_a_user_of_its_own(
-        self, vault: VaultApi, mounts: VaultMounts
-    ) -> None:
-        """Also when all of them ask at the same time, and nothing is known of the path yet."""
+    async def test_each_pod_has_its_own_user(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """Also if all pods read at the same time before the path is known to give leases."""
         pods = [FakePod(f"web-{number}") for number in range(10)]
         found = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
         again = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
@@ -185,10 +183,10 @@ class TestPods:
         assert found == again
         assert 10 == len(vault.database_users)
 
-    async def test_a_pod_that_goes_takes_its_own_user(
+    async def test_removed_pod_revokes_only_its_own_user(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """By its own token, which the default policy lets it revoke; the others stay."""
+        """With its own token, which the default policy permits to revoke. Other users stay."""
         await mounts.files(USER, pod=FakePod("first"))
         kept = await mounts.files(USER, pod=WEB0)
         gone = await mounts.files(USER, pod=WEB1)
@@ -197,10 +195,10 @@ class TestPods:
         assert kept["user"].decode() in vault.database_users
         assert 0 == vault.request_count("sys/leases/revoke")
 
-    async def test_the_first_pod_takes_its_own_user_too(
+    async def test_first_pod_keeps_the_token_that_it_shared(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """The token that it shared before is its own from then on; the others log in anew."""
+        """It becomes the pod's own token. Other pods log in again."""
         wanted = entry("db", "secret/data/app/db")
         await mounts.files(USER, wanted, pod=WEB0)
         await mounts.files(wanted, pod=WEB1)
@@ -209,10 +207,10 @@ class TestPods:
         await mounts.files(wanted, pod=WEB1)
         assert 2 == vault.request_count("auth/kubernetes/login")
 
-    async def test_a_token_of_the_pods_secret_is_not_revoked(
+    async def test_token_from_the_pods_secret_is_not_revoked(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """It is somebody else's; where the policy forbids to revoke a lease, the log says so."""
+        """It does not belong to Keyferry. The log reports a lease that may not be revoked."""
         vault.tokens["own"] = FakeToken(POLICY, 100_000, 100_000, renewable=False)
         own: dict[str, Any] = {"vaultAuthMethod": "token"}
         await mounts.mount(USER, secrets={"token": "own"}, **own)
@@ -223,10 +221,10 @@ class TestPods:
         vault.now += 60
         assert not vault.database_users
 
-    async def test_a_pod_logs_in_once_for_all_that_is_made_for_it(
+    async def test_pod_logs_in_once_for_all_its_leases(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Once the paths are known."""
+        """After the paths are known to give leases."""
         wanted = [entry(str(n), f"database/creds/app{n}", secretKey="username") for n in range(4)]
         await mounts.files(*wanted, pod=WEB0)
         before = vault.request_count("auth/kubernetes/login")
@@ -236,10 +234,10 @@ class TestPods:
         await until(lambda: 4 == len(vault.database_users))
         assert 1 == vault.request_count("auth/token/revoke-self")
 
-    async def test_what_a_given_up_mount_has_got_ends_by_itself(
+    async def test_lease_of_a_cancelled_mount_is_not_renewed(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Nobody would ever give it back."""
+        """No unpublish would ever revoke it."""
         await mounts.files(USER, pod=WEB0)
         for lease in mounts.provider.leases._leases.values():
             lease.volumes.clear()
@@ -250,47 +248,47 @@ class TestPods:
         assert not vault.database_users
         assert not mounts.provider.leases._leases
 
-    async def test_stored_secrets_are_read_once_for_all(
+    async def test_stored_secrets_are_shared_by_pods(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Whatever else the pods read."""
+        """Regardless of the leases that the pods read."""
         pods = [FakePod(f"web-{number}") for number in range(10)]
         wanted = entry("db", "secret/data/app/db")
         await asyncio.gather(*(mounts.files(USER, wanted, pod=pod) for pod in pods))
         assert 1 == vault.request_count("secret/data/app/db")
 
 
-class TestNobodyTellsWhenVolumesGo:
-    """Behind another driver: only its polls show that a pod lives."""
+class TestVolumeLiveness:
+    """Behind another driver: only its mount calls show that a pod exists."""
 
     @pytest.fixture
     async def mounts(self, vault: VaultApi) -> AsyncIterator[VaultMounts]:
-        """With nothing in the background, as above."""
+        """Return mounts without background renewal."""
         vault.lease_max_ttl = 100_000
         settings = VaultSettings(renew_leases=False, lease_idle_seconds=600)
         async with vault_mounts(vault, settings=settings) as found:
             yield found
 
     async def pass_time(self, vault: VaultApi, mounts: VaultMounts, seconds: int) -> None:
-        """With looks of the background."""
+        """Let time pass with checks of the background."""
         for _ in range(seconds // 15):
             vault.now += 15
             await renew_due(mounts)
 
-    async def test_polls_keep_it_alive_and_so_does_the_background_between_them(
+    async def test_lease_is_renewed_between_polls(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Though a poll comes later than the lease would last."""
+        """Also if the interval between polls is longer than the lease."""
         first = await mounts.files(USER)
         for _ in range(5):
             await self.pass_time(vault, mounts, 300)
             assert first == await mounts.files(USER)
         assert 1 == vault.request_count(CREDS)
 
-    async def test_what_is_polled_no_more_is_let_go_after_ten_minutes(
+    async def test_lease_of_an_idle_volume_expires(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """It ends by itself, and is revoked by nobody: a pod may live unpolled."""
+        """It is not renewed after ten minutes, and not revoked, because the pod may exist."""
         await mounts.files(USER)
         await self.pass_time(vault, mounts, 600)
         assert vault.database_users
@@ -299,8 +297,10 @@ class TestNobodyTellsWhenVolumesGo:
         assert not mounts.provider.leases._leases
         assert 0 == vault.request_count("auth/token/revoke-self")
 
-    async def test_rare_polls_are_waited_for(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """Once it is known how rare they are: for three times as long."""
+    async def test_idle_time_adapts_to_rare_polls(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """It is three times the longest interval."""
         await mounts.files(USER)
         await self.pass_time(vault, mounts, 1200)
         assert not vault.database_users
@@ -311,10 +311,10 @@ class TestNobodyTellsWhenVolumesGo:
         assert 2 == vault.request_count(CREDS)
 
 
-async def test_a_secret_that_is_renewed_no_further_is_told_until_it_is_replaced(
+async def test_lease_that_cannot_be_renewed_is_reported_until_it_is_replaced(
     vault: VaultApi, mounts: VaultMounts
 ) -> None:
-    """For the volume that uses it, with its path and its end, and never before."""
+    """For its volume, with its path and expiry, and not before."""
     await mounts.files(USER)
     assert () == mounts.provider.expiring_leases()
     for _ in range(13):
@@ -328,8 +328,8 @@ async def test_a_secret_that_is_renewed_no_further_is_told_until_it_is_replaced(
     assert () == mounts.provider.expiring_leases()
 
 
-async def test_the_background_renews_while_something_is_held(vault: VaultApi) -> None:
-    """Nobody has to mount for it."""
+async def test_leases_are_renewed_in_the_background(vault: VaultApi) -> None:
+    """No mount is necessary."""
     async with vault_mounts(vault) as mounts:
         first = await mounts.files(USER)
         vault.now += 45
@@ -339,10 +339,10 @@ async def test_the_background_renews_while_something_is_held(vault: VaultApi) ->
         assert {first["user"].decode()} == vault.database_users
 
 
-async def test_what_was_made_for_a_pod_is_no_content_that_the_economy_holds(
+async def test_dynamic_secret_is_not_cached(
     vault: VaultApi,
 ) -> None:
-    """It has an end of its own: neither its bytes nor its age are those of what is stored."""
+    """Neither its size nor its age counts as cached content."""
     clock = ManualClock()
     economy = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True), clock)
     settings = VaultSettings(renew_leases=False)

@@ -1,4 +1,4 @@
-"""The variables that limit calls, as a vault sees them."""
+"""Environment variables that limit requests, as the vault sees the requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def limited(
     environ: Mapping[str, str],
     https: HttpsSettings | None = None,
 ) -> AsyncIterator[VaultMounts]:
-    """A provider as it is built in a process with these variables; it needs no login."""
+    """Run a provider built with these variables. It needs no login."""
     vault.tokens["canary-token"] = FakeToken(
         {"secret/data/*": {"read"}}, 1200, 1e9, renewable=False
     )
@@ -47,13 +47,13 @@ async def limited(
 
 
 async def mount(mounts: VaultMounts) -> int:
-    """How many files come."""
+    """Return the number of files of a mount."""
     return len(await mounts.files(*THREE, secrets={"token": "canary-token"}))
 
 
 @pytest.mark.parametrize(("retries", "tries"), [("0", 1), ("2", 3), ("", 4)])
-async def test_a_request_that_fails_is_repeated_so_often(retries: str, tries: int) -> None:
-    """VAULT_MAX_RETRIES; without it as often as for all vaults."""
+async def test_max_retries_variable_limits_retries(retries: str, tries: int) -> None:
+    """Without VAULT_MAX_RETRIES the global limit applies."""
     async with running_vault() as vault:
         vault.fault = (500, ["it is ill"])
         async with limited(vault, AutojumpClock(), {"VAULT_MAX_RETRIES": retries}) as mounts:
@@ -65,8 +65,8 @@ async def test_a_request_that_fails_is_repeated_so_often(retries: str, tries: in
 @pytest.mark.parametrize(
     ("rate", "pauses"), [("0.5:1", [2.0, 2.0]), ("2", [0.5]), ("0.5:3", []), ("", [])]
 )
-async def test_calls_wait_for_their_turn(rate: str, pauses: list[float]) -> None:
-    """VAULT_RATE_LIMIT: three calls by rate and burst."""
+async def test_rate_limit_variable_limits_requests(rate: str, pauses: list[float]) -> None:
+    """VAULT_RATE_LIMIT: three requests by rate and burst."""
     clock = AutojumpClock()
     async with running_vault() as vault:
         for name in ("one", "two", "three"):
@@ -78,7 +78,7 @@ async def test_calls_wait_for_their_turn(rate: str, pauses: list[float]) -> None
 
 @asynccontextmanager
 async def answering_after(seconds: float, socket: Path) -> AsyncIterator[VaultApi]:
-    """A vault that takes so long for each answer."""
+    """Run a vault with a fixed delay of each response."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -95,8 +95,8 @@ async def answering_after(seconds: float, socket: Path) -> AsyncIterator[VaultAp
 
 
 @pytest.mark.timeout(10)
-async def test_a_vault_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
-    """VAULT_CLIENT_TIMEOUT; without it the test takes longer than it may."""
+async def test_client_timeout_variable_limits_a_hanging_request(tmp_path: Path) -> None:
+    """Without VAULT_CLIENT_TIMEOUT the test would take too long."""
     environ = {"VAULT_CLIENT_TIMEOUT": "100ms", "VAULT_MAX_RETRIES": "0"}
     async with (
         answering_after(60, tmp_path / "vault.sock") as vault,
@@ -106,8 +106,8 @@ async def test_a_vault_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
             await mount(mounts)
 
 
-async def test_a_slow_vault_may_take_the_whole_time_for_one_answer(tmp_path: Path) -> None:
-    """VAULT_CLIENT_TIMEOUT counts before the shorter limit that one try has otherwise."""
+async def test_client_timeout_variable_permits_a_slow_response(tmp_path: Path) -> None:
+    """VAULT_CLIENT_TIMEOUT overrides the shorter default timeout of one try."""
     https = HttpsSettings(try_timeout=0.1)
     async with answering_after(0.5, tmp_path / "vault.sock") as vault:
         async with limited(vault, AutojumpClock(), {"VAULT_CLIENT_TIMEOUT": "30"}, https) as mounts:

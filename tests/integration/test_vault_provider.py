@@ -1,4 +1,4 @@
-"""keyferry.providers.vault against a vault on a real socket: what is read, as whom, how often."""
+"""VaultProvider with a vault on a real socket: content, identities and number of requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGIN = "auth/kubernetes/login"
 
 @pytest.fixture
 async def vault() -> AsyncIterator[VaultApi]:
-    """A vault whose role `app` reads `secret/app/*` and `kv/*`."""
+    """Run a vault whose role `app` may read `secret/app/*` and `kv/*`."""
     async with running_vault() as running:
         running.add_role(
             "app",
@@ -39,12 +39,12 @@ async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
 
 
 class TestReading:
-    """What becomes of answers."""
+    """Content of files."""
 
-    async def test_keys_of_both_versions_of_kv_arrive(
+    async def test_keys_of_both_kv_versions_are_delivered(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """By the path of the API, in all its spellings."""
+        """All spellings of the API path are accepted."""
         vault.write("kv", "old", {"password": "canary-2"})
         found = await mounts.files(
             entry("a", "secret/data/app/db", secretKey="password"),
@@ -53,8 +53,8 @@ class TestReading:
         )
         assert {"a": b"canary-1", "b/c": b"10", "d": b"canary-2"} == found
 
-    async def test_a_version_can_be_chosen(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """By the query of the path."""
+    async def test_version_is_selected_by_query(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """With `?version=` in the path."""
         vault.write("secret", "app/db", {"password": "canary-3"})
         found = await mounts.files(
             entry("new", "secret/data/app/db", secretKey="password"),
@@ -62,10 +62,10 @@ class TestReading:
         )
         assert {"new": b"canary-3", "old": b"canary-1"} == found
 
-    async def test_a_whole_answer_is_the_same_until_something_changes(
+    async def test_whole_response_changes_only_with_its_content(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Although each answer has another request id."""
+        """Although each response has another request ID."""
         wanted = entry("all", "secret/data/app/db")
         first, second = [await mounts.mount(wanted) for _ in range(2)]
         assert first == second
@@ -73,20 +73,20 @@ class TestReading:
         vault.write("secret", "app/db", {"password": "canary-3"})
         assert first.versions != (await mounts.mount(wanted)).versions
 
-    async def test_objects_of_one_answer_read_it_once(
+    async def test_objects_with_the_same_request_share_one_read(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """However their paths are spelled."""
+        """Regardless of the spelling of their paths."""
         await mounts.mount(
             entry("a", "secret/data/app/db", secretKey="user"),
             entry("b", "/v1/secret/data/app/db", secretKey="password", method="GET"),
         )
         assert 1 == vault.request_count("secret/data/app/db")
 
-    async def test_other_arguments_are_another_answer(
+    async def test_other_arguments_are_another_request(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Two certificates of one role; upstream gives the first one to both."""
+        """Two certificates of one role. Upstream delivers the first one for both."""
         found = await mounts.files(
             entry("a", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"}),
             entry("b", "pki/issue/r", method="PUT", secretArgs={"common_name": "b"}),
@@ -96,12 +96,12 @@ class TestReading:
 
 
 class TestLogins:
-    """How many, and as whom."""
+    """Number and identities of logins."""
 
     async def test_pods_of_one_service_account_share_one_login(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Kubernetes auth cannot tell them apart."""
+        """Kubernetes auth cannot distinguish them."""
         wanted = entry("a", "secret/data/app/db")
         pods = [FakePod(f"web-{number}") for number in range(20)]
         await asyncio.gather(*(mounts.mount(wanted, pod=pod) for pod in pods))
@@ -109,13 +109,15 @@ class TestLogins:
         assert 1 == vault.request_count(LOGIN)
 
     async def test_service_accounts_never_share(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """Each is refused or served for itself."""
+        """Each is permitted or denied on its own."""
         await mounts.mount(entry("a", "secret/data/app/db"))
         with pytest.raises(Exception, match="service account name not authorized"):
             await mounts.mount(entry("a", "secret/data/app/db"), pod=FakePod(account="shop/other"))
 
-    async def test_jwt_auth_can_tell_pods_apart(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """So each pod logs in for itself."""
+    async def test_pods_log_in_separately_with_jwt_auth(
+        self, vault: VaultApi, mounts: VaultMounts
+    ) -> None:
+        """JWT auth may distinguish pods."""
         policy = {"secret/data/app/*": {"read"}}
         vault.add_role("app", mount="jwt", accounts=["shop/web"], policy=policy)
         for name in ("web-0", "web-1", "web-0"):
@@ -124,10 +126,10 @@ class TestLogins:
             )
         assert 2 == vault.request_count("auth/jwt/login")
 
-    async def test_a_pod_that_jwt_auth_refuses_profits_from_no_other(
+    async def test_pod_denied_by_jwt_auth_gets_no_shared_secret(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Although both have one service account."""
+        """Although another pod of the same service account may read it."""
         policy = {"secret/data/app/*": {"read"}}
         vault.add_role("app", mount="jwt", accounts=["shop/web"], policy=policy, pod="web-0")
         wanted = entry("a", "secret/data/app/db")
@@ -137,18 +139,18 @@ class TestLogins:
             with pytest.raises(IdentityError, match="a claim of the token"):
                 await mounts.files(wanted, pod=FakePod("web-1"), **where)
 
-    async def test_a_first_login_that_is_refused_reads_once(
+    async def test_denied_read_with_a_new_token_is_not_repeated(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """A token that has just been got is as good as any other."""
+        """Another new token would not help."""
         with pytest.raises(AccessDeniedError):
             await mounts.mount(entry("a", "secret/data/other"))
         assert (1, 1) == (vault.request_count(LOGIN), vault.request_count("secret/data/other"))
 
-    async def test_a_kept_token_that_is_refused_is_replaced_once(
+    async def test_rejected_cached_token_is_replaced_once(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """Because it may have been revoked, or the role may have changed."""
+        """It may have been revoked, or the role may have changed."""
         await mounts.mount(entry("a", "secret/data/app/db"))
         with pytest.raises(AccessDeniedError):
             await mounts.mount(entry("a", "secret/data/other"))
@@ -157,10 +159,10 @@ class TestLogins:
         await mounts.mount(entry("a", "secret/data/app/db"))
         assert 3 == vault.request_count(LOGIN)
 
-    async def test_a_token_is_renewed_before_it_ends(
+    async def test_token_is_renewed_before_it_expires(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """And where it cannot be, there is a new login."""
+        """If it cannot be renewed, the identity logs in again."""
         for _ in range(6):
             await mounts.mount(entry("a", "secret/data/app/db"))
             vault.now += 500
@@ -171,8 +173,8 @@ class TestLogins:
         assert 2 == vault.request_count(LOGIN)
 
 
-async def test_a_node_that_starts_asks_for_each_thing_once(vault: VaultApi) -> None:
-    """110 pods of 10 roles that read 10 objects each: 10 logins, 100 reads."""
+async def test_starting_node_reads_each_secret_once(vault: VaultApi) -> None:
+    """110 pods with 10 roles and 10 objects each: 10 logins, 100 reads."""
     for number in range(10):
         vault.add_role(f"app{number}", accounts=[f"shop/app{number}"], policy=POLICY)
         vault.write("secret", f"app/{number}", {"password": "x"})
@@ -187,8 +189,8 @@ async def test_a_node_that_starts_asks_for_each_thing_once(vault: VaultApi) -> N
     assert 10 + 100 == len(vault.audit)
 
 
-async def test_without_a_cache_every_mount_logs_in(vault: VaultApi) -> None:
-    """As the flag asks for."""
+async def test_each_mount_logs_in_without_a_session_cache(vault: VaultApi) -> None:
+    """With max_sessions 0."""
     async with vault_mounts(vault, settings=VaultSettings(max_sessions=0)) as mounts:
         await mounts.mount(entry("a", "secret/data/app/db"))  # finds out what the mount is
         before = vault.request_count(LOGIN)
@@ -197,8 +199,8 @@ async def test_without_a_cache_every_mount_logs_in(vault: VaultApi) -> None:
     assert before + 3 == vault.request_count(LOGIN)
 
 
-async def test_more_logins_than_are_kept_only_cost_logins(vault: VaultApi) -> None:
-    """The longest unused goes."""
+async def test_evicted_session_logs_in_again(vault: VaultApi) -> None:
+    """The least recently used session is evicted."""
     for number in range(3):
         vault.add_role(f"app{number}", accounts=["shop/web"], policy=POLICY)
     async with vault_mounts(vault, settings=VaultSettings(max_sessions=2)) as mounts:

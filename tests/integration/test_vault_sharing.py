@@ -1,7 +1,7 @@
-"""Who shares calls and values of a Vault, and who never does: every auth method, counted.
+"""Which mounts share requests and values: every auth method, counted.
 
-For each method there are two mounts of the same object that may not share, however alike they look,
-and one that is the same as the first and does. The vault counts what it is asked.
+For each auth method there are two mounts of the same object that must not share, however similar
+they are, and one that equals the first and shares. The vault counts its requests.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ VALUE = b"canary-1"
 
 @dataclass(frozen=True)
 class World:
-    """A vault that every identity below may read, and one provider for all.
+    """A vault that all identities of this module may read, and one provider for all.
 
     Attributes:
-        vault: it.
-        mounts: make the calls.
-        certificates: its authority.
-        clients: two certificates that may log in.
+        vault: the vault.
+        mounts: creates the mount calls.
+        certificates: CA of the vault.
+        clients: two client certificates that may log in.
     """
 
     vault: VaultApi
@@ -52,7 +52,7 @@ class World:
     def call(
         self, pod: str = "web-0", account: str = "shop/web", secret: Any = None, **over: str
     ) -> MountCall:
-        """The mount of a pod."""
+        """Return the mount call of a pod."""
         found = FakePod(pod, account, over.pop("token_for", "vault"))
         parameters: dict[str, Any] = {
             **SERVER_NAME_PARAMETER,
@@ -62,13 +62,13 @@ class World:
         return replace(self.mounts.call(DB, pod=found, **parameters), secrets=secret)
 
     async def value(self, call: MountCall, purpose: Purpose = Purpose.FIRST) -> bytes:
-        """What the one file of a mount holds."""
+        """Return the content of the only file of a mount."""
         result = await self.mounts.provider.mount(replace(call, purpose=purpose))
         return result.files[0].contents
 
     @property
     def calls(self) -> int:
-        """How often the object was asked for."""
+        """Return the number of requests for the object."""
         return self.vault.request_count(PATH)
 
 
@@ -182,8 +182,8 @@ PAIRS: dict[str, tuple[Make, Make, Make]] = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-async def test_these_never_share_and_the_same_do(world: World, pair: str) -> None:
-    """Neither a call that is under way nor a value that is held, of first mounts and refreshes."""
+async def test_only_equal_identities_share(world: World, pair: str) -> None:
+    """Neither requests in flight nor cached values, for first mounts and refreshes."""
     one, same, other = (make(world) for make in PAIRS[pair])
     values = await asyncio.gather(*(world.value(call) for call in (one, same, other)))
     assert ([VALUE] * 3, 2) == (values, world.calls)
@@ -193,8 +193,8 @@ async def test_these_never_share_and_the_same_do(world: World, pair: str) -> Non
     assert 2 == world.calls
 
 
-async def test_another_namespace_is_another_vault(world: World) -> None:
-    """The same words in it lead to other secrets."""
+async def test_namespaces_never_share(world: World) -> None:
+    """The same path leads to another secret."""
     assert VALUE == await world.value(pod()(world))
     world.vault.namespace = "team"
     assert VALUE == await world.value(pod("web-1", vaultNamespace="team")(world))
@@ -209,10 +209,10 @@ async def test_another_namespace_is_another_vault(world: World) -> None:
         (pod(vaultAuthMountPath="jwt"), pod(account="x/web", vaultAuthMountPath="jwt")),
     ],
 )
-async def test_who_is_refused_gets_nothing_that_another_has_brought(
+async def test_denied_identity_gets_no_cached_secret(
     world: World, right: Make, wrong: Make
 ) -> None:
-    """However much of the identity is the same."""
+    """However similar the identities are."""
     assert VALUE == await world.value(right(world))
     for purpose in Purpose:
         with pytest.raises(IdentityError):
@@ -220,8 +220,8 @@ async def test_who_is_refused_gets_nothing_that_another_has_brought(
     assert 1 == world.calls
 
 
-async def test_a_token_that_the_vault_does_not_know_gets_nothing(world: World) -> None:
-    """A token is its own proof: no login stands before what is held."""
+async def test_unknown_token_gets_no_cached_secret(world: World) -> None:
+    """A token needs no login, so the vault has not verified it before the cache lookup."""
     assert VALUE == await world.value(token("canary-token-1")(world))
     with pytest.raises(Exception, match="permission denied"):
         await world.value(token("canary-wrong")(world))

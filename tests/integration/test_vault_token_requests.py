@@ -1,4 +1,4 @@
-"""Service account tokens against a Kubernetes API on a real socket."""
+"""Service account token requests to a Kubernetes API on a real socket."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ NO_TOKEN: dict[str, Any] = {"csi.storage.k8s.io/serviceAccount.tokens": ""}
 
 @dataclass
 class KubernetesApiServer:
-    """Makes tokens as the real one does.
+    """Issues tokens like a real API server.
 
     Attributes:
-        folder: the service account of the caller.
+        folder: service account directory of the caller.
         requests: path and body of each request.
-        status: of every answer.
-        url: where it listens.
+        status: status of all responses.
+        url: URL of the server.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class KubernetesApiServer:
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.Response:
-        """One TokenRequest."""
+        """Answer a TokenRequest."""
         assert "Bearer canary-own" == request.headers["Authorization"]
         assert "application/json" == request.headers["Content-Type"]
         wanted = await request.json()
@@ -56,7 +56,7 @@ class KubernetesApiServer:
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[KubernetesApiServer]:
-    """An API whose certificate is signed by `ca.crt` of the service account."""
+    """Run an API server whose certificate is signed by `ca.crt` of the service account."""
     authority = issue_certificate("ca", new_ec_key(), is_ca=True)
     own = issue_certificate("api", new_ec_key(), authority, hosts=("localhost",))
     (tmp_path / "ca.crt").write_bytes(authority.pem)
@@ -76,7 +76,7 @@ async def api(tmp_path: Path) -> AsyncIterator[KubernetesApiServer]:
 
 
 async def mounted(api: KubernetesApiServer, **over: str) -> dict[str, bytes]:
-    """The files of a pod that kubelet sends no token for."""
+    """Return the files of a pod for which kubelet sent no token."""
     settings = VaultSettings(
         kubernetes_url=api.url, service_account_folder=str(api.folder), create_pod_tokens=True
     )
@@ -88,8 +88,8 @@ async def mounted(api: KubernetesApiServer, **over: str) -> dict[str, bytes]:
         return await mounts.files(DB, **parameters)
 
 
-async def test_a_token_is_made_for_the_pod(api: KubernetesApiServer) -> None:
-    """Bound to it, for the audience of the class, short-lived."""
+async def test_token_is_requested_for_the_pod(api: KubernetesApiServer) -> None:
+    """Bound to the pod, with the audience of the SecretProviderClass, short-lived."""
     assert {"db": b"x"} == await mounted(api)
     ((path, body),) = api.requests
     assert "/api/v1/namespaces/shop/serviceaccounts/web/token" == path
@@ -105,14 +105,14 @@ async def test_a_token_is_made_for_the_pod(api: KubernetesApiServer) -> None:
     } == body["spec"]
 
 
-async def test_without_an_audience_it_is_the_api_servers_own(api: KubernetesApiServer) -> None:
-    """As the original asks."""
+async def test_default_audience_is_that_of_the_api_server(api: KubernetesApiServer) -> None:
+    """Like upstream."""
     with pytest.raises(IdentityError, match="audience"):
         await mounted(api, audience="")
     assert [] == api.requests[0][1]["spec"]["audiences"]
 
 
-async def test_kubelets_own_token_needs_none(api: KubernetesApiServer) -> None:
+async def test_no_token_is_requested_if_kubelet_sent_one(api: KubernetesApiServer) -> None:
     token = service_account_token("shop/web", "mine")
     sent = json.dumps({"mine": {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}})
     await mounted(api, **{"csi.storage.k8s.io/serviceAccount.tokens": sent})
@@ -123,10 +123,10 @@ async def test_kubelets_own_token_needs_none(api: KubernetesApiServer) -> None:
     ("status", "words"),
     [(403, "createPodTokens"), (404, "pod shop/web-0"), (400, "log of the Kubernetes API")],
 )
-async def test_a_refusal_says_what_is_missing(
+async def test_rejected_token_request_says_what_is_missing(
     api: KubernetesApiServer, status: int, words: str
 ) -> None:
-    """The right, the pod, or something else; the answer is not quoted."""
+    """The permission, the pod, or something else. The response is not quoted."""
     api.status, api.body = status, b'{"message": "canary"}'
     with pytest.raises(IdentityError, match=words) as caught:
         await mounted(api)
@@ -134,19 +134,19 @@ async def test_a_refusal_says_what_is_missing(
 
 
 @pytest.mark.parametrize("body", [b"x", b"{}", b'{"status": {"token": 1}}', b"[]"])
-async def test_an_answer_without_token_is_an_error(api: KubernetesApiServer, body: bytes) -> None:
+async def test_response_without_token_is_an_error(api: KubernetesApiServer, body: bytes) -> None:
     api.body = body
     with pytest.raises(IdentityError, match="contains no token"):
         await mounted(api)
 
 
-async def test_a_process_without_token_says_so(api: KubernetesApiServer) -> None:
+async def test_missing_service_account_token_is_reported(api: KubernetesApiServer) -> None:
     (api.folder / "token").unlink()
     with pytest.raises(PlatformError, match="automountServiceAccountToken"):
         await mounted(api)
 
 
-async def test_an_api_that_is_not_the_clusters_gets_nothing(api: KubernetesApiServer) -> None:
+async def test_untrusted_api_server_gets_no_request(api: KubernetesApiServer) -> None:
     """Its certificate must be signed by the CA of the service account."""
     (api.folder / "ca.crt").write_bytes(issue_certificate("other", new_ec_key(), is_ca=True).pem)
     with pytest.raises(KeyferryError, match="certificate"):

@@ -1,4 +1,4 @@
-"""The key of versions: in a Secret of the Kubernetes API, and without the right to it."""
+"""The HMAC key for object versions: from a Secret, and without permission to read it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Source: docs/reference/upstream-vault-provider.md#object-versions
 
 @dataclass
 class Node:
-    """A node of a cluster: its API, its service account, its folder.
+    """A node of a cluster: its API server, service account and directory.
 
     Attributes:
-        api: of the cluster.
-        vault: holds `OBJECT`.
-        account: the folder of the service account.
-        key_file: the key of the node.
+        api: API server of the cluster.
+        vault: vault with `OBJECT`.
+        account: service account directory.
+        key_file: file with the node's key.
     """
 
     api: KubeApiServer
@@ -47,7 +47,7 @@ class Node:
 
     @asynccontextmanager
     async def provider(self, product: Product = VAULT) -> AsyncIterator[VaultMounts]:
-        """A provider that has just started."""
+        """Run a new provider."""
         settings = VaultSettings(
             kubernetes_url=f"http://127.0.0.1:{self.api.port}",
             service_account_folder=str(self.account),
@@ -58,21 +58,21 @@ class Node:
             yield mounts
 
     async def version(self, product: Product = VAULT) -> str:
-        """The version that a provider gives which has just started."""
+        """Mount with a new provider and return the version."""
         async with self.provider(product) as mounts:
             return await version(mounts, product)
 
     def secret(self, name: str = NAME) -> dict[str, Any] | None:
-        """The Secret with the key."""
+        """Return the Secret with the key."""
         return self.api.get("secrets", NAMESPACE, name)
 
     def put(self, **data: str) -> None:
-        """Have the Secret have these data."""
+        """Set the data of the Secret."""
         self.api.put("secrets", manifest(**data))
 
 
 async def version(mounts: VaultMounts, product: Product = VAULT) -> str:
-    """The version of the object in a mount."""
+    """Return the version of the object in a mount."""
     role = "app" if product is VAULT else "bao"
     result = await mounts.mount(OBJECT, pod=FakePod(audience=product.audience), roleName=role)
     assert [b"bar"] == [file.contents for file in result.files]
@@ -82,7 +82,7 @@ async def version(mounts: VaultMounts, product: Product = VAULT) -> str:
 
 
 def manifest(**data: str) -> dict[str, Any]:
-    """A Secret."""
+    """Return the manifest of a Secret."""
     return {
         "kind": "Secret",
         "metadata": {"name": NAME, "namespace": NAMESPACE},
@@ -97,7 +97,7 @@ def of(key: bytes) -> str:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    """With the right to the Secret, which is not there."""
+    """Run a node that may read the Secret, which does not exist."""
     (tmp_path / "token").write_text("canary-token")
     (tmp_path / "namespace").write_text(NAMESPACE)
     async with running_api(tmp_path) as api, running_vault() as vault:
@@ -109,16 +109,16 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         yield Node(api, vault, tmp_path, tmp_path / "plugin" / "vault-hmac.key")
 
 
-async def test_the_version_is_that_of_the_original_by_the_same_key(node: Node) -> None:
-    """One GET, and no more."""
+async def test_version_equals_that_of_upstream_with_the_same_key(node: Node) -> None:
+    """One GET, and no other request."""
     node.put(key=of(KEY))
     assert VERSION == await node.version()
     assert ["get secrets"] == node.api.requests
     assert not node.key_file.exists()
 
 
-async def test_the_secret_is_made_where_there_is_none(node: Node) -> None:
-    """As the original makes it; another node, and a restart, find it and give the same versions."""
+async def test_missing_secret_is_created(node: Node) -> None:
+    """Like upstream. Another node and a restarted process read it and produce the same versions."""
     first = await node.version()
     assert ["get secrets", "create secrets"] == node.api.requests
     made = node.secret()
@@ -130,15 +130,15 @@ async def test_the_secret_is_made_where_there_is_none(node: Node) -> None:
     assert "create secrets" not in node.api.requests[2:]
 
 
-async def test_of_two_nodes_the_first_one_makes_it(node: Node) -> None:
-    """The other one finds out when it wants to, and reads again."""
+async def test_first_of_two_nodes_creates_the_secret(node: Node) -> None:
+    """The other node gets a conflict and reads it."""
     node.api.concurrent_writes.append(manifest(key=of(KEY)))
     assert VERSION == await node.version()
     assert ["get secrets", "create secrets", "get secrets"] == node.api.requests
 
 
-async def test_without_the_secret_there_are_new_versions_and_it_is_made_again(node: Node) -> None:
-    """For the next pod that starts, without a restart of the provider."""
+async def test_deleted_secret_is_created_again_with_new_versions(node: Node) -> None:
+    """At the next first mount, without a restart of the provider."""
     async with node.provider() as mounts:
         first = await version(mounts)
         node.api.remove("secrets", NAMESPACE, NAME)
@@ -149,8 +149,8 @@ async def test_without_the_secret_there_are_new_versions_and_it_is_made_again(no
     assert second == await node.version()
 
 
-async def test_each_product_has_a_key_of_its_own(node: Node) -> None:
-    """Both are made."""
+async def test_each_product_has_its_own_key(node: Node) -> None:
+    """Both Secrets are created."""
     for product in (VAULT, OPENBAO):
         await node.version(product)
     keys = [node.secret(product.default_hmac_secret) for product in (VAULT, OPENBAO)]
@@ -158,10 +158,10 @@ async def test_each_product_has_a_key_of_its_own(node: Node) -> None:
 
 
 @pytest.mark.parametrize("forbidden", ["get secrets", "create secrets"])
-async def test_without_the_right_versions_are_the_same_from_restart_to_restart(
+async def test_versions_survive_a_restart_without_permission_to_read_the_secret(
     node: Node, forbidden: str
 ) -> None:
-    """By a key of the node; the mount does not fail, and the log says which right is missing."""
+    """The node's key is used. The mount succeeds, and the log names the missing permission."""
     node.api.forbidden.add(forbidden)
     with captured_log() as log:
         first = await node.version()
@@ -176,8 +176,8 @@ async def test_without_the_right_versions_are_the_same_from_restart_to_restart(
 
 
 @pytest.mark.parametrize("data", [{}, {"key": ""}, {"other": of(KEY)}])
-async def test_a_secret_without_key_is_left_alone(node: Node, data: dict[str, str]) -> None:
-    """The key of the node counts."""
+async def test_secret_without_key_is_not_changed(node: Node, data: dict[str, str]) -> None:
+    """The node's key is used."""
     node.put(**data)
     with captured_log() as log:
         assert await node.version() == await node.version()
@@ -185,8 +185,8 @@ async def test_a_secret_without_key_is_left_alone(node: Node, data: dict[str, st
     assert data == (node.secret() or {}).get("data", {})
 
 
-async def test_an_api_that_is_away_fails_no_mount(node: Node) -> None:
-    """What was read last counts; a provider that has read nothing has the key of the node."""
+async def test_mount_succeeds_while_the_api_is_unavailable(node: Node) -> None:
+    """The last key is used; a new provider uses the node's key."""
     node.put(key=of(KEY))
     async with AsyncExitStack() as stack:
         mounts = await stack.enter_async_context(node.provider())
@@ -198,9 +198,7 @@ async def test_an_api_that_is_away_fails_no_mount(node: Node) -> None:
 
 
 @pytest.mark.parametrize("missing", ["token", "namespace"])
-async def test_a_process_without_service_account_has_the_key_of_its_node(
-    node: Node, missing: str
-) -> None:
+async def test_process_without_service_account_uses_the_node_key(node: Node, missing: str) -> None:
     (node.account / missing).unlink()
     with captured_log() as log:
         assert await node.version() == await node.version()

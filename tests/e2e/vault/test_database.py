@@ -141,7 +141,7 @@ async def test_a_refresh_keeps_the_user(databases: Databases) -> None:
     await driver.stop()
 
 
-async def test_each_pod_has_a_user_of_its_own(databases: Databases) -> None:
+async def test_each_pod_has_its_own_user(databases: Databases) -> None:
     """What was made for one is never given to another, and goes alone."""
     driver, first = await published(databases, "app")
     second = databases.volume("app", pod="web-1")
@@ -160,7 +160,7 @@ async def test_each_pod_has_a_user_of_its_own(databases: Databases) -> None:
     await driver.stop()
 
 
-async def test_a_lease_is_renewed_before_it_ends(databases: Databases) -> None:
+async def test_lease_is_renewed_before_it_expires(databases: Databases) -> None:
     """The same user outlives the time that it was made for, several times."""
     driver, volume = await published(databases, "short")
     name = await databases.log_in(volume)

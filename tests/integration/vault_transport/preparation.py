@@ -1,4 +1,4 @@
-"""What the vault of these tests holds, and who may read it."""
+"""The content and permissions of the vault in these tests."""
 
 from __future__ import annotations
 

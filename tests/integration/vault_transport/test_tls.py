@@ -1,4 +1,4 @@
-"""keyferry.providers.vault over TLS: who the vault is, and who we are."""
+"""TLS connections to a vault: verification of the vault, and client certificates."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.integration.vault_transport.preparation import DB, POLICY, prepare
 
 
 class TestTls:
-    """Who the vault is, and who we are."""
+    """Verification of the vault, and client certificates."""
 
-    async def test_a_private_ca_is_trusted_where_it_is_named(self, tmp_path: Path) -> None:
-        """By a class as a file or a folder, by a flag, by the environment as text."""
+    async def test_configured_private_ca_is_trusted(self, tmp_path: Path) -> None:
+        """From a file or directory of the SecretProviderClass, a flag, or the environment."""
         made = VaultCertificates(tmp_path)
         folder = tmp_path / "cas" / "deep"
         folder.mkdir(parents=True)
@@ -48,17 +48,15 @@ class TestTls:
                 async with vault_mounts(vault, settings=VaultSettings(tls=(layer,))) as mounts:
                     assert await mounts.files(DB)
 
-    async def test_a_private_ca_without_key_identifiers_is_trusted_too(
-        self, tmp_path: Path
-    ) -> None:
-        """Python 3.13 would refuse it, Go does not."""
+    async def test_private_ca_without_key_identifiers_is_trusted(self, tmp_path: Path) -> None:
+        """Python 3.13 would reject it by default. Go accepts it."""
         made = VaultCertificates(tmp_path, identifiers=False)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             prepare(vault)
             assert await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
 
-    async def test_without_it_nothing_is_sent(self, tmp_path: Path) -> None:
-        """The error names the parameter; the same with a name that is not in the certificate."""
+    async def test_no_request_is_sent_to_an_untrusted_vault(self, tmp_path: Path) -> None:
+        """The error names the parameter. The same applies to a wrong host name."""
         made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             with pytest.raises(ConnectionFailedError, match="vaultCACertPath") as caught:
@@ -68,8 +66,8 @@ class TestTls:
                 await mounts.files(DB, vaultCACertPath=str(made.ca))
             assert [] == vault.audit
 
-    async def test_skipping_verification_is_loud(self, tmp_path: Path) -> None:
-        """Once for each way of speaking to a vault."""
+    async def test_skipped_verification_is_logged_once(self, tmp_path: Path) -> None:
+        """Once for each TLS configuration."""
         made = VaultCertificates(tmp_path)
         metrics = Metrics()
         async with (
@@ -85,8 +83,8 @@ class TestTls:
         series = f'keyferry_vault_tls_verification_disabled{{os_type="linux",vault="{host}"}} 1.0'
         assert series in metrics.exposition().decode()
 
-    async def test_two_server_names_never_share_a_connection(self, tmp_path: Path) -> None:
-        """What was verified for one class says nothing about another."""
+    async def test_server_names_never_share_a_connection(self, tmp_path: Path) -> None:
+        """A verified name says nothing about another one."""
         made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             prepare(vault)
@@ -95,8 +93,8 @@ class TestTls:
             with pytest.raises(ConnectionFailedError, match="another name"):
                 await mounts.files(DB, vaultTLSServerName="other.domain.com", **ca)
 
-    async def test_mounts_that_start_together_share_connections(self, tmp_path: Path) -> None:
-        """They speak TLS by one context."""
+    async def test_concurrent_mounts_share_connections(self, tmp_path: Path) -> None:
+        """They use one TLS context."""
         made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             server = mounts.server(**SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
@@ -104,8 +102,7 @@ class TestTls:
             found = await asyncio.gather(*(contexts.get(server) for _ in range(20)))
             assert 1 == len(set(map(id, found)))
 
-    async def test_a_changed_ca_file_counts_at_once(self, tmp_path: Path) -> None:
-        """Nobody restarts anything when a CA is renewed."""
+    async def test_changed_ca_file_is_loaded_without_restart(self, tmp_path: Path) -> None:
         made = VaultCertificates(tmp_path)
         ca = tmp_path / "mounted.pem"
         ca.write_bytes(issue_certificate("old", new_ec_key(), is_ca=True).pem)
@@ -132,7 +129,7 @@ class TestTls:
             ),
         ],
     )
-    async def test_files_that_cannot_be_used_are_named(
+    async def test_unusable_tls_file_is_named(
         self, tmp_path: Path, parameters: dict[str, str], words: str
     ) -> None:
         """With the reason."""
@@ -145,8 +142,8 @@ class TestTls:
                 await mounts.files(DB, **paths)
             assert Stage.TLS is caught.value.stage
 
-    async def test_openbao_passes_over_what_is_no_certificate(self, tmp_path: Path) -> None:
-        """In a folder."""
+    async def test_openbao_skips_files_that_are_not_certificates(self, tmp_path: Path) -> None:
+        """In a directory."""
         made = VaultCertificates(tmp_path)
         (tmp_path / "README").write_text("Hello")
         context = made.context()
@@ -161,8 +158,8 @@ class TestTls:
                 DB, pod=pod, **SERVER_NAME_PARAMETER, baoCADirectory=str(tmp_path)
             )
 
-    async def test_a_certificate_can_log_in(self, tmp_path: Path) -> None:
-        """Out of the pod's Secret, or of files; no other one is accepted."""
+    async def test_client_certificate_logs_in(self, tmp_path: Path) -> None:
+        """From the pod's Secret or from files. Other certificates are rejected."""
         made = VaultCertificates(tmp_path)
         der = made.client.certificate.public_bytes(Encoding.DER)
         fingerprint = hashlib.sha256(der).hexdigest()

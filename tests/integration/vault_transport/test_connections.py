@@ -1,4 +1,4 @@
-"""keyferry.providers.vault on the way: Unix sockets, redirects, namespaces, headers."""
+"""Connections to a vault: Unix sockets, redirects, namespaces and headers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.fakes.vault_mounts import VaultMounts, entry, vault_mounts
 from tests.integration.vault_transport.preparation import DB, POLICY, prepare
 
 
-class TestWays:
-    """Sockets, redirects, namespaces, headers."""
+class TestConnections:
+    """Unix sockets, redirects, namespaces and headers."""
 
-    async def test_a_vault_behind_a_unix_socket(self, tmp_path: Path) -> None:
-        """An agent beside us, in plain HTTP; the variable for it beats a class."""
+    async def test_vault_behind_a_unix_socket_is_reached(self, tmp_path: Path) -> None:
+        """A local agent without TLS. Its environment variable overrides the SecretProviderClass."""
         async with running_vault(socket=tmp_path / "agent.sock") as vault:
             prepare(vault)
             address = vault.parameters["vaultAddress"]
@@ -32,7 +32,7 @@ class TestWays:
             assert "Content-Type" not in vault.headers
 
     async def test_one_redirect_is_followed(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """A standby names the active node; none, where redirects are off."""
+        """A standby node redirects to the active node."""
         async with running_vault() as standby:
             standby.redirect_to = vault.parameters["vaultAddress"]
             where = {"vaultAddress": standby.parameters["vaultAddress"]}
@@ -42,15 +42,17 @@ class TestWays:
                 await mounts.files(entry("x", "secret/data/app/x"), **where)
 
     @pytest.mark.parametrize("target", ["", "ftp://x", "http://[", "//"])
-    async def test_a_redirect_to_nowhere_is_an_error(
+    async def test_redirect_to_an_invalid_address_is_an_error(
         self, vault: VaultApi, mounts: VaultMounts, target: str
     ) -> None:
         vault.redirect_to = target or "?"
         with pytest.raises(KeyferryError):
             await mounts.files(DB)
 
-    async def test_tls_is_never_left(self, tmp_path: Path, vault: VaultApi) -> None:
-        """A token would travel in the open."""
+    async def test_redirect_from_https_to_http_is_rejected(
+        self, tmp_path: Path, vault: VaultApi
+    ) -> None:
+        """The token would be sent unencrypted."""
         made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as secure, vault_mounts(secure) as mounts:
             secure.redirect_to = vault.parameters["vaultAddress"]
@@ -58,22 +60,22 @@ class TestWays:
                 await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
         assert [] == vault.audit
 
-    async def test_the_namespace_is_sent(self, vault: VaultApi, mounts: VaultMounts) -> None:
+    async def test_namespace_is_sent(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """With the login and with each read."""
         vault.namespace = "team/a"
         assert await mounts.files(DB, vaultNamespace="team/a")
         with pytest.raises(IdentityError, match="namespace team/b rejected"):
             await mounts.files(DB, vaultNamespace="team/b")
 
-    async def test_headers_of_the_settings_are_sent(self, vault: VaultApi) -> None:
-        """And cannot take the place of our own."""
+    async def test_configured_headers_are_sent(self, vault: VaultApi) -> None:
+        """They cannot replace Keyferry's headers."""
         settings = VaultSettings(headers=(("X-Team", "shop"),))
         async with vault_mounts(vault, settings=settings) as mounts:
             await mounts.files(DB)
         assert "shop" == vault.headers["X-Team"]
 
-    async def test_an_app_role_can_log_in(self, vault: VaultApi, mounts: VaultMounts) -> None:
-        """A wrong secret id is told from a wrong role of a service account."""
+    async def test_approle_logs_in(self, vault: VaultApi, mounts: VaultMounts) -> None:
+        """The error for a wrong secret ID differs from that for a wrong service account."""
         vault.add_role("x", mount="approle", policy=POLICY, secret=("r", "canary-s"))
         secrets = {"role_id": "r", "secret_id": "canary-s"}
         assert await mounts.files(DB, secrets=secrets, vaultAuthMethod="approle", roleName="")

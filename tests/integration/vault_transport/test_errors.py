@@ -1,4 +1,4 @@
-"""What a vault refuses, and how it is told."""
+"""Error responses of a vault, and the errors that they become."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 from tests.integration.vault_transport.preparation import DB
 
 
-class TestRefusals:
-    """What a vault says, and what that means."""
+class TestErrors:
+    """Error responses."""
 
     @pytest.mark.parametrize(
         ("status", "text", "words", "kind"),
@@ -30,10 +30,10 @@ class TestRefusals:
             (412, "required index state not present", "has not replicated", VaultError),
         ],
     )
-    async def test_later_is_tried_again_and_told(
+    async def test_unavailable_vault_is_retried_and_reported(
         self, vault: VaultApi, status: int, text: str, words: str, kind: type[VaultError]
     ) -> None:
-        """After some tries."""
+        """After several tries."""
         clock = AutojumpClock()
         async with vault_mounts(vault, clock=clock) as mounts:
             await mounts.files(DB)
@@ -43,10 +43,10 @@ class TestRefusals:
         assert len(vault.audit) > 3
         assert clock.sleeps
 
-    async def test_a_write_is_not_repeated_when_it_may_have_been_done(
+    async def test_request_that_is_not_idempotent_is_not_retried(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """A certificate nobody gets would be issued each time."""
+        """Each try would issue a certificate that nobody uses."""
         await mounts.files(DB)
         before = len(vault.audit)
         vault.fault = (502, ["bad gateway"])
@@ -65,10 +65,10 @@ class TestRefusals:
             ("secret/zzz", "Set secretPath to secret/data/zzz", ObjectNotFoundError),
         ],
     )
-    async def test_a_path_that_is_wrong_is_told_with_the_right_one(
+    async def test_wrong_kv_path_names_the_correct_one(
         self, mounts: VaultMounts, path: str, words: str, kind: type[VaultError]
     ) -> None:
-        """The mistake with data/, in both directions, even where the policy hides the path."""
+        """A missing or extra data/, also if the policy hides the path."""
         with pytest.raises(kind, match=words) as caught:
             await mounts.files(entry("x", path))
         assert str(caught.value).startswith("error making mount request: ")
@@ -82,20 +82,17 @@ class TestRefusals:
             ({"vaultAuthMountPath": "nope"}, "shop/web", "auth/nope exists"),
         ],
     )
-    async def test_a_login_that_is_refused_is_told_with_the_vaults_words(
+    async def test_rejected_login_quotes_the_vault_and_has_a_remedy(
         self, mounts: VaultMounts, over: dict[str, str], account: str, words: str
     ) -> None:
-        """And with what mends it."""
         with pytest.raises(IdentityError, match=words):
             await mounts.files(DB, pod=FakePod(account=account), **over)
 
-    async def test_an_audience_that_is_wrong_is_told(self, mounts: VaultMounts) -> None:
+    async def test_wrong_audience_is_reported(self, mounts: VaultMounts) -> None:
         with pytest.raises(IdentityError, match="has another audience"):
             await mounts.files(DB, pod=FakePod(audience="other"), audience="other")
 
-    async def test_without_a_token_it_says_where_it_would_come_from(
-        self, mounts: VaultMounts
-    ) -> None:
+    async def test_missing_token_error_explains_token_requests(self, mounts: VaultMounts) -> None:
         with pytest.raises(IdentityError, match=r"spec\.tokenRequests"):
             await mounts.files(DB, audience="other")
 
@@ -111,10 +108,10 @@ class TestRefusals:
             (b'{"errors": ["x"], "canary": 1}', "cannot be used"),
         ],
     )
-    async def test_an_answer_that_is_none_is_an_error(
+    async def test_malformed_response_is_an_error(
         self, vault: VaultApi, mounts: VaultMounts, body: bytes, words: str
     ) -> None:
-        """The original's process dies of some of them; nothing is quoted."""
+        """Upstream's process crashes on some of them. The response is not quoted."""
         await mounts.files(DB)
         vault.scripted_responses = [(200, body)]
         with pytest.raises(VaultError, match=words) as caught:
@@ -124,17 +121,17 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "body", [b"{}", b'{"auth": {}}', b'{"auth": {"client_token": ""}}', b'{"auth": "x"}']
     )
-    async def test_a_login_that_grants_nothing_is_an_error(
+    async def test_login_response_without_token_is_an_error(
         self, vault: VaultApi, mounts: VaultMounts, body: bytes
     ) -> None:
         vault.scripted_responses = [(200, body)]
         with pytest.raises(IdentityError, match="cannot be used"):
             await mounts.files(DB)
 
-    async def test_a_body_without_envelope_is_data(
+    async def test_response_without_envelope_is_data(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
-        """As some paths answer."""
+        """Some paths respond without an envelope."""
         await mounts.files(DB)
         vault.scripted_responses = [(200, b'{"keys": [{"kty": "RSA"}]}')]
         found = await mounts.files(entry("k", "identity/oidc/keys", secretKey="/keys/0/kty"))
