@@ -1,7 +1,7 @@
-"""A server that answers for a whole cloud what a test tells it to, over TLS and in the clear.
+"""A server with programmed responses for all hosts of a cloud, with TLS and plain HTTP.
 
 async with hostile_keyvault(tmp_path) as vault:
-    vault.secret = HostileAnswer(200, b"{")
+    vault.single = HostileResponse(200, b"{")
     provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
 """
 
@@ -22,12 +22,12 @@ from tests.fakes.certificates import issue_certificate, new_ec_key
 
 @dataclass(frozen=True)
 class HostileResponse:
-    """What the server says, whatever that may be.
+    """A programmed response, valid or not.
 
     Attributes:
         status: 200 to 599.
-        body: sent as it is.
-        headers: of the answer.
+        body: sent unchanged.
+        headers: headers of the response.
     """
 
     status: int
@@ -44,11 +44,11 @@ class HostileKeyVault:
     """The running server.
 
     Attributes:
-        redirect: leads a client here.
-        token: what every token endpoint answers.
-        single: what a request for one version answers.
-        versions: what requests for the list of versions answer in turn, the last one for ever.
-        request_count: how many requests came.
+        redirect: redirects a client to this server.
+        token: response of all token endpoints.
+        single: response to a request for one version.
+        versions: responses to requests for the list of versions; the last one is repeated.
+        request_count: number of requests.
     """
 
     redirect: DevRedirect
@@ -61,7 +61,7 @@ class HostileKeyVault:
     def respond_with(
         self, single: HostileResponse, versions: tuple[HostileResponse, ...] = (NOT_FOUND,)
     ) -> None:
-        """From now on it answers this."""
+        """Set the responses and reset the counters."""
         self.single, self.versions = single, versions
         self.request_count = self._pages = 0
 

@@ -1,6 +1,6 @@
-"""What every vault must let us do: one suite for the development vault and for others.
+"""Tests that any Key Vault must pass, real or emulated.
 
-A test module inherits from `VaultSuite` and gives a fixture `vault`.
+A test module inherits from `KeyVaultSuite` and has a fixture `vault`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ CURVES = {
 
 
 class KeyVaultSuite:
-    """The behaviours."""
+    """The tests."""
 
-    async def test_secrets_arrive_by_name_alias_and_version(self, vault: KeyVaultPeer) -> None:
-        """The id keeps the name; an old version is there as long as it is asked for."""
+    async def test_secrets_are_delivered_by_name_alias_and_version(
+        self, vault: KeyVaultPeer
+    ) -> None:
+        """The version is the vault's. An old version is available on request."""
         old = await vault.set_secret("secret1", "old")
         new = await vault.set_secret("secret1", "test")
         result = await mount_entries(
@@ -45,8 +47,8 @@ class KeyVaultSuite:
         assert {new, old} == {version.version for version in result.versions}
 
     @pytest.mark.parametrize("kind", ["RSA", "EC"])
-    async def test_keys_arrive_as_public_pem(self, vault: KeyVaultPeer, kind: str) -> None:
-        """The version is that of the vault."""
+    async def test_keys_are_delivered_as_public_pem(self, vault: KeyVaultPeer, kind: str) -> None:
+        """The version is the vault's."""
         version = await vault.create_key("key1", kind, "P-256")
         result = await mount_entries(vault, entry("key", "key1", objectAlias="KEY_1"))
         (file,) = result.files
@@ -55,8 +57,8 @@ class KeyVaultSuite:
         assert (ObjectVersion("key/key1", version),) == result.versions
 
     @pytest.mark.parametrize("curve", list(CURVES))
-    async def test_keys_of_every_curve_arrive(self, vault: KeyVaultPeer, curve: str) -> None:
-        """secp256k1 too, which upstream refuses."""
+    async def test_keys_of_every_curve_are_delivered(self, vault: KeyVaultPeer, curve: str) -> None:
+        """Including secp256k1, which upstream rejects."""
         await vault.create_key("key1", "EC", curve)
         (file,) = (await mount_entries(vault, entry("key", "key1"))).files
         key = load_pem_public_key(file.contents)
@@ -65,10 +67,10 @@ class KeyVaultSuite:
 
     @pytest.mark.parametrize("content_type", [PEM, PKCS12])
     @pytest.mark.parametrize("make_key", [new_rsa_key, new_ec_key], ids=["RSA", "EC"])
-    async def test_a_certificate_its_key_and_its_secret_belong_together(
+    async def test_certificate_key_and_secret_of_one_name_match(
         self, vault: KeyVaultPeer, make_key: object, content_type: str
     ) -> None:
-        """One name, three types: leaf, public key, and the bundle with the private key first."""
+        """The leaf, the public key, and the bundle with the private key first."""
         made = issue_certificate(
             "test.domain.com", new_rsa_key() if make_key is new_rsa_key else new_ec_key()
         )
@@ -87,8 +89,8 @@ class KeyVaultSuite:
         assert [made.certificate] == load_pem_x509_certificates(bundle)
         assert [version] * 3 == [found.version for found in result.versions]
 
-    async def test_pkcs12_arrives_as_text_and_as_bytes(self, vault: KeyVaultPeer) -> None:
-        """The bytes are those that the text stands for."""
+    async def test_pkcs12_is_delivered_as_text_and_as_bytes(self, vault: KeyVaultPeer) -> None:
+        """The bytes are the decoded text."""
         made = issue_certificate("test.domain.com", new_ec_key())
         await vault.import_certificate("web", made.pkcs12(), PKCS12)
         result = await mount_entries(
@@ -100,8 +102,8 @@ class KeyVaultSuite:
         text, decoded, binary = (file.contents for file in result.files)
         assert base64.b64decode(text) == decoded == binary
 
-    async def test_a_history_is_the_newest_versions_first(self, vault: KeyVaultPeer) -> None:
-        """Disabled ones are left out, and it can begin at any version."""
+    async def test_history_has_the_latest_versions_first(self, vault: KeyVaultPeer) -> None:
+        """Disabled versions are skipped, and it may begin at any version."""
         ids = [await vault.set_secret("secret1", text) for text in "edcba"]
         await vault.disable("secrets", "secret1", ids[3])
         result = await mount_entries(
@@ -118,10 +120,10 @@ class KeyVaultSuite:
         assert expected == list(result.versions[:3])
 
     @pytest.mark.parametrize("type_", ["key", "cert"])
-    async def test_keys_and_certificates_have_a_history_too(
+    async def test_keys_and_certificates_have_a_history(
         self, vault: KeyVaultPeer, type_: str
     ) -> None:
-        """Every file holds another version."""
+        """Each file contains another version."""
         for _ in range(2):
             made = issue_certificate("test.domain.com", new_ec_key())
             await vault.import_certificate("web", made.key_pem + made.pem, PEM)
@@ -129,8 +131,8 @@ class KeyVaultSuite:
         assert ["web/0", "web/1"] == [file.path for file in result.files]
         assert 2 == len({file.contents for file in result.files})
 
-    async def test_a_history_is_read_beyond_the_first_page(self, vault: KeyVaultPeer) -> None:
-        """Vaults list 25 versions a page."""
+    async def test_history_is_read_beyond_the_first_page(self, vault: KeyVaultPeer) -> None:
+        """A page has 25 versions."""
         for number in range(60):
             await vault.set_secret("secret1", str(number))
         result = await mount_entries(vault, entry("secret", "secret1", objectVersionHistory=100))
@@ -139,10 +141,8 @@ class KeyVaultSuite:
         ]
 
     @pytest.mark.parametrize("collection", ["secrets", "keys"])
-    async def test_a_disabled_version_is_refused(
-        self, vault: KeyVaultPeer, collection: str
-    ) -> None:
-        """Even as the current one, and even when older ones are enabled."""
+    async def test_disabled_version_is_rejected(self, vault: KeyVaultPeer, collection: str) -> None:
+        """Also the current version, if older ones are enabled."""
         if collection == "keys":
             version = await vault.create_key("x", "EC", "P-256")
         else:
@@ -152,22 +152,22 @@ class KeyVaultSuite:
         with pytest.raises(ObjectNotFoundError, match=words):
             await mount_entries(vault, entry(collection.removesuffix("s"), "x"))
 
-    async def test_a_deleted_secret_is_not_found(self, vault: KeyVaultPeer) -> None:
-        """Although the vault could still bring it back."""
+    async def test_deleted_secret_is_not_found(self, vault: KeyVaultPeer) -> None:
+        """Although it could be recovered."""
         await vault.set_secret("x", "v")
         await vault.delete("secrets", "x")
         with pytest.raises(ObjectNotFoundError, match="secret x does not exist in vault"):
             await mount_entries(vault, entry("secret", "x"))
 
     @pytest.mark.parametrize("type_", ["secret", "key", "cert"])
-    async def test_what_was_never_there_is_not_found(self, vault: KeyVaultPeer, type_: str) -> None:
-        """Whatever its type, alone and as a history."""
+    async def test_missing_object_is_not_found(self, vault: KeyVaultPeer, type_: str) -> None:
+        """For every type, with and without a history."""
         for fields in ({}, {"objectVersionHistory": 2}):
             with pytest.raises(ObjectNotFoundError, match=f"{type_} nowhere does not exist"):
                 await mount_entries(vault, entry(type_, "nowhere", **fields))
 
-    async def test_a_history_from_an_unknown_version_is_an_error(self, vault: KeyVaultPeer) -> None:
-        """Upstream delivers nothing, and says nothing."""
+    async def test_history_from_an_unknown_version_is_an_error(self, vault: KeyVaultPeer) -> None:
+        """Upstream delivers nothing, without an error."""
         await vault.set_secret("x", "v")
         wanted = entry("secret", "x", objectVersionHistory=2, objectVersion="0" * 32)
         with pytest.raises(ObjectNotFoundError, match="not among its 1 enabled versions"):

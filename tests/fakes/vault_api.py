@@ -1,8 +1,8 @@
-"""A vault that speaks the API of HashiCorp Vault and OpenBao, in the process of the test.
+"""Emulates the API of HashiCorp Vault and OpenBao in the test process.
 
-It checks what a real one checks: logins against roles (subject, namespace, audience, signature),
-tokens with an end and policies, paths of KV 1 and 2, leases that belong to tokens and end with
-them. `audit` lists every request that came. Time passes when the test says so.
+Like a real server, it checks logins against roles (subject, namespace, audience, signature), has
+tokens that expire and have policies, paths of KV versions 1 and 2, and leases that belong to tokens
+and expire with them. `audit` lists all requests. Time passes when the test moves it.
 
     async with running_vault() as vault:
         vault.add_role("app", accounts=["shop/web"], policy={"secret/data/app/*": {"read"}})
@@ -26,7 +26,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.fakes.vault_grants import SIGNING_KEY, FakeLease, FakeRole, FakeToken, VaultApiError
+from tests.fakes.vault_auth import SIGNING_KEY, FakeLease, FakeRole, FakeToken, VaultApiError
 
 WALL_START = 1_700_000_000.0
 
@@ -53,13 +53,13 @@ class VaultApi:
     """The state of the vault.
 
     Attributes:
-        parameters: what a class says to reach it.
-        audit: method and path of each request, in their order.
-        headers: of the last request.
-        now: seconds; tests move it.
-        fault: a status and texts that every request gets instead, None for none.
-        redirect_to: where every request is sent instead, "" for nowhere.
-        scripted_responses: answers that come before all others, one a request: status and body.
+        parameters: SecretProviderClass parameters that select the vault.
+        audit: method and path of each request, in order.
+        headers: headers of the last request.
+        now: current time in seconds; tests move it.
+        fault: status and errors of all responses; None for normal responses.
+        redirect_to: target that all requests are redirected to; "" for none.
+        scripted_responses: responses to the next requests: status and body.
     """
 
     def __init__(self) -> None:
@@ -98,36 +98,36 @@ class VaultApi:
         policy: Mapping[str, set[str]] | None = None,
         **fields: Any,
     ) -> None:
-        """A role; the auth method is there from then on."""
+        """Add a role. Its auth method exists from then on."""
         self.methods[mount] = kind or mount
         self.roles[mount, name] = FakeRole(accounts or [], policy=policy or {}, **fields)
 
     def write(self, mount: str, path: str, value: Mapping[str, Any]) -> None:
-        """A new version, for KV 1 the only one."""
+        """Write a new version; for KV version 1, the only one."""
         self.values.setdefault((mount, path), []).append(dict(value))
 
     def delete(self, mount: str, path: str) -> None:
-        """The newest version is deleted."""
+        """Delete the latest version."""
         self.values[mount, path][-1] = None
 
     def request_count(self, path: str) -> int:
-        """How often a path was asked for."""
+        """Return the number of requests for a path."""
         return sum(1 for _, found in self.audit if found == path)
 
     @property
     def wall(self) -> float:
-        """Seconds since 1970."""
+        """Return the current time in seconds since 1970."""
         return WALL_START + self.now
 
     @property
     def database_users(self) -> set[str]:
-        """The database users that there are."""
+        """Return the existing database users."""
         return {lease.user for lease in self.leases.values() if self._is_valid(lease)}
 
     # --- what comes over the wire -----------------------------------------------------------------
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """One request."""
+        """Answer one request."""
         path = request.path.removeprefix("/v1/")
         self.audit.append((request.method, path))
         self.headers = request.headers
@@ -336,11 +336,11 @@ class VaultApi:
 async def running_vault(
     *, context: ssl.SSLContext | None = None, socket: Path | None = None
 ) -> AsyncIterator[VaultApi]:
-    """A vault on loopback, or on a Unix socket, gone with the block.
+    """Run a vault on loopback or a Unix socket until the block ends.
 
     Args:
-        context: of TLS, None for plain HTTP.
-        socket: where it listens instead of a port.
+        context: TLS context; None for plain HTTP.
+        socket: path of a Unix socket to listen on instead of a port.
     """
     vault = VaultApi()
     app = web.Application()

@@ -1,4 +1,4 @@
-"""A CA, a vault's certificate and a client's, as files."""
+"""Certificates of a CA, a vault and a client, as files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_e
 
 
 class VaultCertificates:
-    """A CA, a server and a client, as files."""
+    """Certificates of a CA, a vault and a client, as files."""
 
     def __init__(self, folder: Path, *, identifiers: bool = True) -> None:
         self.authority = issue_certificate(
@@ -28,7 +28,7 @@ class VaultCertificates:
         return made
 
     def context(self, *, wants_client: bool = False) -> ssl.SSLContext:
-        """Of the server, whose name is test.domain.com."""
+        """Return the TLS context of the vault, whose host name is test.domain.com."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.folder / "server.crt", self.folder / "server.key")
         if wants_client:

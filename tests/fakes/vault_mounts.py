@@ -1,4 +1,4 @@
-"""Mounts from a vault, as the driver asks for them.
+"""Mounts from a vault, requested like by the driver.
 
 mounts = VaultMounts(vault)
 result = await mounts.mount(entry("db", "secret/data/app/db", secretKey="password"))
@@ -33,23 +33,23 @@ from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.vault_api import VaultApi
-from tests.fakes.vault_grants import service_account_token
+from tests.fakes.vault_auth import service_account_token
 
 
 def entry(name: str, path: str, **fields: Any) -> dict[str, Any]:
-    """One item of `objects`."""
+    """Return one item of `objects`."""
     return {"objectName": name, "secretPath": path, **fields}
 
 
 def tokens_json(**tokens: str) -> str:
-    """What kubelet sends: audience -> token."""
+    """Return the attribute in which kubelet sends tokens, from tokens by audience."""
     end = "2030-01-01T00:00:00Z"
     return json.dumps({k: {"token": v, "expirationTimestamp": end} for k, v in tokens.items()})
 
 
 @dataclass(frozen=True)
 class FakePod:
-    """Whose mounts they are."""
+    """The pod of a mount."""
 
     __test__ = False
 
@@ -58,7 +58,7 @@ class FakePod:
     audience: str = "vault"
 
     def attributes(self, *, serial: int = 0) -> dict[str, str]:
-        """What kubelet says of it."""
+        """The attributes that kubelet sends of the pod."""
         namespace, _, account = self.account.partition("/")
         token = service_account_token(self.account, self.audience, pod=self.name, serial=serial)
         return {
@@ -71,13 +71,13 @@ class FakePod:
 
     @property
     def target(self) -> str:
-        """Where its volume is."""
+        """The mount path of its volume."""
         return f"/pods/uid-of-{self.name}/volumes/v/mount"
 
 
 @dataclass
 class VaultMounts:
-    """A provider and what its classes have in common."""
+    """A provider, and the common parameters of its SecretProviderClasses."""
 
     vault: VaultApi
     provider: VaultProvider
@@ -90,7 +90,7 @@ class VaultMounts:
         serial: int = 0,
         **overrides: str,
     ) -> MountCall:
-        """A call for these entries; a parameter that is "" in `overrides` is left out."""
+        """Return a mount call for these entries, without parameters that `overrides` set to ""."""
         pod = pod or FakePod()
         attributes = {
             "roleName": "app",
@@ -104,7 +104,7 @@ class VaultMounts:
         return MountCall(given, target_path=pod.target)
 
     def server(self, **overrides: str) -> Server:
-        """The vault as such a class names it."""
+        """Return the vault that the SecretProviderClasses name."""
         call = self.call(entry("x", "y"), **overrides)  # type: ignore[arg-type]
         return parse_mount(
             call.attributes, None, target_path="/t", product=VAULT, settings=VaultSettings()
@@ -118,12 +118,12 @@ class VaultMounts:
         serial: int = 0,
         **overrides: str,
     ) -> MountResult:
-        """A mount of these entries."""
+        """Mount these entries."""
         call = self.call(*entries, pod=pod, serial=serial, **overrides)
         return await self.provider.mount(replace(call, secrets=secrets))
 
     async def files(self, *entries: dict[str, Any], **fields: Any) -> dict[str, bytes]:
-        """Path -> content of such a mount."""
+        """Mount these entries and return the contents by path."""
         result = await self.mount(*entries, **fields)
         return {file.path: file.contents for file in result.files}
 
@@ -154,7 +154,7 @@ async def vault_mounts(
     fetcher: Fetcher | None = None,
     **parts: Any,
 ) -> AsyncIterator[VaultMounts]:
-    """Mounts by a provider of its own, closed with the block; its time is the vault's."""
+    """Create mounts with a new provider, whose clock is the vault's; close it afterwards."""
     clock = clock or AutojumpClock()
     provider = VaultProvider(
         product,

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fakes.hostile_api import http_response
+from tests.fakes.hostile_vault_api import http_response
 
 CANARY = "canary-value"
 

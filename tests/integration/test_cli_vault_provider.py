@@ -16,7 +16,7 @@ from keyferry.errors import ProviderReportedError
 from keyferry.providers.api import MountResult
 from tests.fakes.cli import run_cli, start_cli
 from tests.fakes.vault_api import running_vault
-from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_auth import FakeToken
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 OBJECT = entry("db", "secret/data/app/db", secretKey="password")

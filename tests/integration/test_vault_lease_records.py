@@ -17,7 +17,7 @@ from keyferry.providers.settings import VaultSettings
 from tests.fakes.log import captured_log
 from tests.fakes.memory_folder import tmpfs_directory
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_auth import FakeToken
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 KEY_FILE = "identities.key"

@@ -15,7 +15,7 @@ from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import ManualClock
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_auth import FakeToken
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 CREDS = "database/creds/app"

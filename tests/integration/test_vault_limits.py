@@ -18,7 +18,7 @@ from keyferry.providers.vault.provider import VaultProvider, build_vault
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.vault_api import VaultApi, running_vault
-from tests.fakes.vault_grants import FakeToken
+from tests.fakes.vault_auth import FakeToken
 from tests.fakes.vault_mounts import VaultMounts, entry
 
 THREE = [entry(name, f"secret/data/{name}", secretKey="x") for name in ("one", "two", "three")]

@@ -23,8 +23,8 @@ from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key
 from tests.fakes.vault_api import VaultApi, running_vault
+from tests.fakes.vault_auth import FakeToken
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
-from tests.fakes.vault_grants import FakeToken
 from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 
 PATH = "secret/data/app/db"

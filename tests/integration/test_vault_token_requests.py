@@ -16,7 +16,7 @@ from keyferry.errors import IdentityError, KeyferryError, PlatformError
 from keyferry.providers.settings import VaultSettings
 from tests.fakes.certificates import issue_certificate, new_ec_key
 from tests.fakes.vault_api import running_vault
-from tests.fakes.vault_grants import service_account_token
+from tests.fakes.vault_auth import service_account_token
 from tests.fakes.vault_mounts import entry, vault_mounts
 
 DB = entry("db", "secret/data/app/db", secretKey="password")

@@ -1,4 +1,4 @@
-"""What a server was asked, from its own audit log."""
+"""Reads the audit log of a server, to count and inspect its requests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class AuditEntry:
     """One request that the server answered.
 
     Attributes:
-        operation: `read`, `update` and so on, as policies call them.
-        path: below `/v1/`.
-        who: the display name of the token; "" at a login.
-        role: that a login asked for, which the log does not hide.
-        error: why it was refused; "" when it was not.
+        operation: `read`, `update` and so on, as in policies.
+        path: path below `/v1/`.
+        who: display name of the token; "" for a login.
+        role: role of a login, which the log does not hide.
+        error: error of the response; "" for a success.
     """
 
     operation: str
@@ -28,7 +28,7 @@ class AuditEntry:
 
     @property
     def is_login(self) -> bool:
-        """Whether it was a login of any auth method."""
+        """Return whether the request is a login of any auth method."""
         return self.path.startswith("auth/") and self.path.endswith("/login")
 
 
@@ -36,26 +36,26 @@ class AuditLog:
     """The audit log of one server.
 
     Args:
-        path: of its file.
+        path: path of the log file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def mark(self) -> int:
-        """The place where it ends now, to look at what comes later."""
+        """Return the current end of the log, as the start for later queries."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def entries(self, *, after: int = 0) -> list[AuditEntry]:
-        """Every request beyond the place `after`, in the order of the answers."""
+        """Return the requests after the position `after`, in the order of their responses."""
         return list(self._read_entries(after))
 
     def logins(self, *, after: int = 0) -> list[AuditEntry]:
-        """The logins among them, refused ones too."""
+        """Return the logins after a position, including rejected ones."""
         return [one for one in self._read_entries(after) if one.is_login]
 
     def of_path(self, path: str, *, after: int = 0) -> list[AuditEntry]:
-        """The requests for one path."""
+        """Return the requests for one path."""
         return [one for one in self._read_entries(after) if one.path == path]
 
     def _read_entries(self, after: int) -> Iterator[AuditEntry]:

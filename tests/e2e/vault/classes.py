@@ -1,4 +1,4 @@
-"""Classes that read from a server of the tests."""
+"""SecretProviderClasses that read from a test server."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Entry = Mapping[str, object]
 
 
 def entry(name: str, path: str, key: str = "", **fields: object) -> Entry:
-    """An object: file `name` from `path`, one key of it or all."""
+    """Return an object: file `name` with one key of `path`, or with the whole response."""
     return {"objectName": name, "secretPath": path, **({"secretKey": key} if key else {}), **fields}
 
 
 def class_spec(
     vault: VaultServer, *objects: Entry, provider: str = "openbao", **parameters: str
 ) -> dict[str, object]:
-    """The spec of a class that reads `objects` from `vault`, by default through auth/jwt."""
+    """Return a SecretProviderClass spec that reads from `vault`, by default with auth/jwt."""
     return {
         "provider": provider,
         "parameters": {

@@ -17,14 +17,14 @@ from tests.e2e.vault.tokens import TokenSigner
 
 
 def pytest_configure() -> None:
-    """Get what must be downloaded before the time of a test runs."""
+    """Download the programs before the time limit of a test begins."""
     server_programs()
     go_reader()
 
 
 @pytest.fixture(scope="module")
 def signer() -> TokenSigner:
-    """Signs the tokens of the pods."""
+    """Return the signer of the pods' tokens."""
     return TokenSigner()
 
 
@@ -32,7 +32,7 @@ def signer() -> TokenSigner:
 async def vault(
     tmp_path_factory: pytest.TempPathFactory, signer: TokenSigner
 ) -> AsyncIterator[VaultServer]:
-    """A server with KV engines `kv1` and `kv2`, and role `web` that may read `db` of both."""
+    """Run a server with KV engines `kv1` and `kv2`, and a role `web` that may read `db` of both."""
     async with running_server(tmp_path_factory.mktemp("vault") / "server") as server:
         await enable_kv(server, "kv1", version=1)
         await enable_kv(server, "kv2", version=2)
@@ -47,13 +47,13 @@ async def vault(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def postgres() -> AsyncIterator[Postgres]:
-    """A PostgreSQL."""
+    """Run a PostgreSQL server."""
     async with running_postgres() as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def node(tmp_path: Path) -> AsyncIterator[BareNode]:
-    """A node; the test starts the driver."""
+    """Return a node. The test starts the driver."""
     async with running_bare_node(tmp_path) as running:
         yield running

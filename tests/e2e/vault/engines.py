@@ -1,4 +1,4 @@
-"""What an administrator of a vault sets up: engines, auth methods, roles and policies."""
+"""Administration of a vault: engines, auth methods, roles and policies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RENEW_LEASES = "default"
 
 
 async def enable_kv(vault: VaultServer, mount: str, *, version: int, namespace: str = "") -> None:
-    """Have a KV engine that is ready: one of version 2 refuses everything for a moment."""
+    """Enable a KV engine and wait until it is ready: version 2 rejects requests at first."""
     body = {"type": "kv", "options": {"version": str(version)}}
     await vault.write(f"sys/mounts/{mount}", body, namespace=namespace)
     if version == 2:
@@ -36,7 +36,7 @@ async def put_kv(vault: VaultServer, path: str, **values: object) -> None:
 
 
 async def enable_pki(vault: VaultServer) -> None:
-    """Have an authority at `pki` whose role `web` issues names below example.com."""
+    """Enable a CA at `pki` whose role `web` issues certificates below example.com."""
     await vault.write("sys/mounts/pki", {"type": "pki", "config": {"max_lease_ttl": "87600h"}})
     await vault.write("pki/root/generate/internal", {"common_name": "example.com", "ttl": "8760h"})
     role = {"allowed_domains": "example.com", "allow_subdomains": True, "max_ttl": "72h"}
@@ -46,7 +46,7 @@ async def enable_pki(vault: VaultServer) -> None:
 async def enable_database(
     vault: VaultServer, postgres: Postgres, *, ttl: str = "1h", max_ttl: str = "24h"
 ) -> None:
-    """Have a database engine at `database` whose role `app` makes users of `postgres`."""
+    """Enable a database engine at `database` whose role `app` creates users of `postgres`."""
     await vault.write("sys/mounts/database", {"type": "database"})
     config = {
         "plugin_name": "postgresql-database-plugin",
@@ -60,7 +60,7 @@ async def enable_database(
 
 
 async def database_role(vault: VaultServer, name: str, *, ttl: str, max_ttl: str) -> None:
-    """Have a role that makes users whose lease lasts `ttl`, and `max_ttl` with all renewals."""
+    """Create a role whose leases last `ttl`, and at most `max_ttl` with renewals."""
     role = {
         "db_name": "postgres",
         "creation_statements": [MAKE_USER],
@@ -73,14 +73,14 @@ async def database_role(vault: VaultServer, name: str, *, ttl: str, max_ttl: str
 async def allow(
     vault: VaultServer, policy: str, *paths: str, capabilities: Sequence[str] = ("read",)
 ) -> None:
-    """Write a policy that grants the same on each of `paths`."""
+    """Write a policy that grants the same capabilities on each of `paths`."""
     wanted = ", ".join(f'"{each}"' for each in capabilities)
     text = "\n".join(f'path "{path}" {{ capabilities = [{wanted}] }}' for path in paths)
     await vault.write(f"sys/policies/acl/{policy}", {"policy": text})
 
 
 async def enable_jwt(vault: VaultServer, signer: TokenSigner, *, mount: str = "jwt") -> None:
-    """Have an auth method that trusts what `signer` signs."""
+    """Enable an auth method that trusts the tokens of `signer`."""
     await vault.write(f"sys/auth/{mount}", {"type": "jwt"})
     config = {"jwt_validation_pubkeys": [signer.public_key], "bound_issuer": ISSUER}
     await vault.write(f"auth/{mount}/config", config)
@@ -95,7 +95,7 @@ async def jwt_role(
     audience: str = "openbao",
     **fields: object,
 ) -> None:
-    """Have a role of an auth method of type jwt, bound to one service account."""
+    """Create a role of a JWT auth method that is bound to one service account."""
     role = {
         "role_type": "jwt",
         "user_claim": "sub",
@@ -109,7 +109,7 @@ async def jwt_role(
 
 
 async def enable_approle(vault: VaultServer, name: str, *policies: str) -> Mapping[str, str]:
-    """Have an AppRole; returns what the pod's Secret must hold."""
+    """Enable AppRole and return the data of the pod's Secret."""
     if "approle/" not in (await vault.read("sys/auth"))["data"]:
         await vault.write("sys/auth/approle", {"type": "approle"})
     await vault.write(f"auth/approle/role/{name}", {"token_policies": list(policies)})
@@ -121,7 +121,7 @@ async def enable_approle(vault: VaultServer, name: str, *policies: str) -> Mappi
 async def enable_cert(
     vault: VaultServer, clients: Authority, name: str, *policies: str
 ) -> Mapping[str, str]:
-    """Have a role for certificates that `clients` signs; returns what the Secret must hold."""
+    """Enable a role for certificates of the CA `clients`; return the data of the pod's Secret."""
     await vault.write("sys/auth/cert", {"type": "cert"})
     role = {
         "certificate": clients.certificate.read_text(),

@@ -32,11 +32,11 @@ _USER = "postgres"
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running PostgreSQL.
+    """A running PostgreSQL server.
 
     Attributes:
-        folder: holds its Unix socket.
-        port: of 127.0.0.1.
+        folder: directory with its Unix socket.
+        port: port on 127.0.0.1.
     """
 
     folder: Path
@@ -44,22 +44,22 @@ class Postgres:
 
     @property
     def connection_url(self) -> str:
-        """What the database engine of OpenBao is configured with."""
+        """Return the connection URL for OpenBao's database engine."""
         return f"postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{self.port}/postgres?sslmode=disable"
 
     async def query(self, text: str) -> str:
-        """What the superuser gets for a statement.
+        """Run a statement as the superuser and return its output.
 
         Raises:
-            AssertionError: it failed.
+            AssertionError: the statement failed.
         """
         return await self._psql(text, host=str(self.folder), user=_USER, environment={})
 
     async def login(self, user: str, password: str) -> str:
-        """Log in with a password; returns whom the server takes it for.
+        """Log in with a password and return the user name that the server reports.
 
         Raises:
-            AssertionError: the server refused.
+            AssertionError: the login failed.
         """
         return await self._psql(
             "select current_user",
@@ -69,7 +69,7 @@ class Postgres:
         )
 
     async def made_users(self) -> list[str]:
-        """The users that OpenBao made and did not take away, in their order."""
+        """Return the existing users that OpenBao created, in order."""
         names = await self.query("select rolname from pg_roles where rolname like 'v-%' order by 1")
         return names.split()
 
@@ -104,7 +104,7 @@ class Postgres:
 
 @asynccontextmanager
 async def running_postgres() -> AsyncIterator[Postgres]:
-    """A server that OpenBao may make users in, gone with its folder when the block ends."""
+    """Run a server in which OpenBao may create users. It is deleted when the block ends."""
     # Not below the folder of the test, which other users may not enter.
     folder = Path(mkdtemp(prefix="keyferry-pg-"))
     try:

@@ -1,4 +1,4 @@
-"""The programs of the servers, got by scripts/openbao.sh into the cache or from Debian."""
+"""The server programs, from scripts/openbao.sh in the cache or from Debian."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 @dataclass(frozen=True)
 class ServerPrograms:
-    """Where the programs are.
+    """Paths of the programs.
 
     Attributes:
-        bao: server and command line of OpenBao.
-        postgresql: the folder of initdb, postgres and psql.
+        bao: server and command line tool of OpenBao.
+        postgresql: directory of initdb, postgres and psql.
     """
 
     bao: Path
@@ -25,14 +25,14 @@ class ServerPrograms:
 
 @cache
 def server_programs() -> ServerPrograms:
-    """Get whatever is missing: seconds the first time, an instant afterwards."""
+    """Install missing programs. It takes seconds at the first time."""
     bao, postgresql = _got("openbao.sh")
     return ServerPrograms(bao, postgresql)
 
 
 @cache
 def go_reader() -> Path:
-    """Build the reader around HashiCorp's client library: a minute the first time."""
+    """Build the program that uses HashiCorp's client library. It takes a minute at first."""
     (program,) = _got("tools.sh", "go-reader")
     return program
 

@@ -1,4 +1,4 @@
-"""A real OpenBao, as a process of this machine: TLS, an audit log, unsealed.
+"""A real OpenBao server as a process of this machine: with TLS, an audit log, unsealed.
 
 async with running_server(tmp_path) as vault:
     await vault.write("sys/mounts/kv", {"type": "kv", "options": {"version": "2"}})
@@ -8,8 +8,8 @@ async with running_server(tmp_path) as vault:
     await vault.seal()
     await vault.unseal()
 
-Storage is a folder of its own (raft), so that it can be stopped and started again, and a second
-server can join it as its standby.
+Its storage is a directory of its own (raft), so that it can be stopped and started again, and a
+second server can join it as standby.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Keys:
-    """What the server told when it was initialised.
+    """The keys of an initialized server.
 
     Attributes:
-        unseal: the only share of the key.
-        root: the token that may do everything.
+        unseal: the only unseal key share.
+        root: the root token.
     """
 
     unseal: str
@@ -54,11 +54,11 @@ class VaultServer:
     """One server.
 
     Attributes:
-        address: its URL.
-        mutual_address: that of the listener that wants a certificate of its clients.
-        authority: signs its certificate; further ones for clients.
-        audit: what it was asked.
-        name: of its node.
+        address: URL of the server.
+        mutual_address: URL of the listener that requires a client certificate.
+        authority: CA that signs its certificate and those of clients.
+        audit: audit log.
+        name: name of its node.
     """
 
     def __init__(
@@ -80,18 +80,18 @@ class VaultServer:
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """The process ID."""
         assert self._child is not None
         return self._child.pid
 
     @property
     def ca(self) -> Path:
-        """The PEM file of the authority of its certificate."""
+        """The PEM file of the CA of its certificate."""
         return self.authority.certificate
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the command line `bao` needs to be its administrator."""
+        """Return the environment for the command line tool `bao` with the root token."""
         return {
             "BAO_ADDR": self.address,
             "BAO_CACERT": str(self.ca),
@@ -99,7 +99,7 @@ class VaultServer:
         }
 
     async def start(self) -> None:
-        """Start it, sealed; `initialise` or `unseal` comes next."""
+        """Start the server, sealed. Call `initialise` or `unseal` next."""
         bao = str(server_programs().bao)
         child = self._child = self._children.start(
             self.name, bao, "server", f"-config={self._config}"
@@ -113,20 +113,20 @@ class VaultServer:
         await eventually(answers, f"{self.name} to answer")
 
     async def stop(self) -> None:
-        """Kill it; what it stored stays."""
+        """Kill the server. Its storage remains."""
         assert self._child is not None
         self._child.send(signal.SIGKILL)
         await self._child.ends()
 
     async def initialise(self) -> None:
-        """Make the keys of a new server, and unseal it."""
+        """Create the keys of a new server, and unseal it."""
         shares = {"secret_shares": 1, "secret_threshold": 1}
         made = await self._answer("POST", "sys/init", shares)
         self.keys = Keys(made["keys_base64"][0], made["root_token"])
         await self.unseal()
 
     async def join(self, leader: VaultServer) -> None:
-        """Become the standby of `leader`."""
+        """Join `leader` as its standby node."""
         wish = {
             "leader_api_addr": leader.address,
             "leader_ca_cert": leader.ca.read_text(),
@@ -142,11 +142,11 @@ class VaultServer:
         await eventually(stands_by, f"{self.name} to stand by {leader.name}")
 
     async def seal(self) -> None:
-        """Seal it: it answers 503 from now on."""
+        """Seal the server. It then responds with 503."""
         await self.write("sys/seal", {})
 
     async def unseal(self) -> None:
-        """Unseal it, and wait until it serves."""
+        """Unseal the server, and wait until it serves requests."""
         await self._answer("POST", "sys/unseal", {"key": self.keys.unseal})
 
         async def serves() -> bool:
@@ -156,19 +156,19 @@ class VaultServer:
         await eventually(serves, f"{self.name} to serve")
 
     async def read(self, path: str, *, namespace: str = "") -> Document:
-        """GET as the administrator."""
+        """Send a GET with the root token."""
         return await self._answer("GET", path, namespace=namespace)
 
     async def write(self, path: str, body: Document, *, namespace: str = "") -> Document:
-        """POST as the administrator."""
+        """Send a POST with the root token."""
         return await self._answer("POST", path, body, namespace=namespace)
 
     async def delete(self, path: str) -> None:
-        """DELETE as the administrator."""
+        """Send a DELETE with the root token."""
         await self._answer("DELETE", path)
 
     async def list(self, path: str) -> list[str]:
-        """LIST as the administrator; nothing there is an empty list."""
+        """Send a LIST with the root token; a missing path is an empty list."""
         try:
             found = await self._answer("LIST", path)
         except AssertionError as error:
@@ -179,16 +179,16 @@ class VaultServer:
         return keys
 
     async def leases(self, prefix: str) -> int:
-        """How many leases are alive below `prefix`, such as `database/creds/app`."""
+        """Return the number of leases below `prefix`, such as `database/creds/app`."""
         return len(await self.list(f"sys/leases/lookup/{prefix}"))
 
     async def _answer(
         self, method: str, path: str, body: Document | None = None, *, namespace: str = ""
     ) -> Document:
-        """One request; the answer must be a good one.
+        """Send one request and return its response.
 
         Raises:
-            AssertionError: it is not; with the status and the text.
+            AssertionError: the response is an error; with its status and text.
         """
         headers = {"X-Vault-Token": self.keys.root} if self.keys.root else {}
         if namespace:
@@ -250,11 +250,11 @@ class VaultServer:
 
 @asynccontextmanager
 async def running_server(folder: Path, *, host: str = "127.0.0.1") -> AsyncIterator[VaultServer]:
-    """An unsealed server with nothing in it, gone when the block ends.
+    """Run an empty unsealed server, which is deleted when the block ends.
 
     Args:
-        folder: takes everything; absent or empty.
-        host: the address on which it listens.
+        folder: absent or empty directory for all its files.
+        host: address on which it listens.
     """
     async with ending_children(folder / "logs") as children:
         authority = Authority(folder / "pki")
@@ -266,7 +266,7 @@ async def running_server(folder: Path, *, host: str = "127.0.0.1") -> AsyncItera
 
 @asynccontextmanager
 async def running_pair(folder: Path) -> AsyncIterator[tuple[VaultServer, VaultServer]]:
-    """An active server and its standby, which forwards what it is asked."""
+    """Run an active server and its standby node, which forwards requests."""
     async with ending_children(folder / "logs") as children:
         authority = Authority(folder / "pki")
         active, standby = (

@@ -1,4 +1,4 @@
-"""Users of a real PostgreSQL that a real server makes for a volume: one each, while it lives."""
+"""Dynamic users of a real PostgreSQL: one for each pod, valid for the lifetime of its volume."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ALWAYS_REFRESH = ("--enable-secret-rotation", "--rotation-poll-interval=0")
 
 @dataclass
 class Databases:
-    """Volumes with a user of the database in them.
+    """Volumes with a database user.
 
     Attributes:
-        node: it.
-        vault: makes the users.
-        postgres: has them.
-        signer: of the tokens of the pods.
+        node: the node.
+        vault: server that creates the users.
+        postgres: server with the users.
+        signer: signer of the pods' tokens.
     """
 
     node: BareNode
@@ -48,7 +48,7 @@ class Databases:
     signer: TokenSigner
 
     def volume(self, role: str, *, pod: str = "web-0") -> Volume:
-        """A volume of a new pod with the files `user` and `password`."""
+        """Return a volume of a new pod with the files `user` and `password`."""
         path = f"database/creds/{role}"
         objects = (entry("user", path, "username"), entry("password", path, "password"))
         self.node.put_class(role, class_spec(self.vault, *objects, roleName="database"))
@@ -56,14 +56,14 @@ class Databases:
         return self.node.volume(role, pod=pod, context={SERVICE_ACCOUNT_TOKENS: tokens})
 
     async def log_in(self, volume: Volume) -> str:
-        """Log in with what is in the volume; returns the name."""
+        """Log in with the files of the volume and return the user name."""
         files = volume.files()
         name = files["user"][1].decode()
         assert name == await self.postgres.login(name, files["password"][1].decode())
         return name
 
     async def no_user_is_left(self) -> None:
-        """Wait until the database has no user of the server."""
+        """Wait until the database has no user that the server created."""
 
         async def gone() -> bool | None:
             return None if await self.postgres.made_users() else True
@@ -71,7 +71,7 @@ class Databases:
         await eventually(gone, "the users to go", seconds=100)
 
     def renewals(self, mark: int) -> int:
-        """How often a lease was renewed beyond a place of the log, successfully."""
+        """Return the number of successful renewals after a position of the audit log."""
         asked = self.vault.audit.entries(after=mark)
         return len(
             [one for one in asked if one.path.startswith("sys/leases/renew") and not one.error]
@@ -80,7 +80,7 @@ class Databases:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(vault: VaultServer, postgres: Postgres) -> None:
-    """The database engine, and a role of the auth method that may use it."""
+    """Enable the database engine, and a role of the auth method that may use it."""
     await enable_database(vault, postgres)
     await database_role(vault, "short", ttl="4s", max_ttl="1h")
     await database_role(vault, "restarted", ttl="15s", max_ttl="1h")
@@ -94,28 +94,28 @@ async def engine(vault: VaultServer, postgres: Postgres) -> None:
 async def databases(
     engine: None, node: BareNode, vault: VaultServer, postgres: Postgres, signer: TokenSigner
 ) -> AsyncIterator[Databases]:
-    """A node; no user of a test is left for the next one."""
+    """Return a node, and wait afterwards until no user of the test is left."""
     yield Databases(node, vault, postgres, signer)
     await vault.write("sys/leases/revoke-prefix/database/creds", {})
 
 
 @pytest.fixture
 def leases() -> Iterator[Path]:
-    """A folder in memory."""
+    """Return a directory on a tmpfs."""
     with tmpfs_directory() as path:
         yield path
 
 
 async def published(databases: Databases, role: str, *flags: str) -> tuple[Driver, Volume]:
-    """A driver that refreshes at every call, and a volume that it published."""
+    """Run a driver that refreshes at each call, and publish a volume."""
     driver = await databases.node.start_driver(*ALWAYS_REFRESH, *flags)
     volume = databases.volume(role)
     await driver.publish(volume)
     return driver, volume
 
 
-async def test_the_user_logs_in_and_goes_with_the_volume(databases: Databases) -> None:
-    """Name and password belong together; after the unpublish the same login fails."""
+async def test_user_logs_in_and_is_deleted_with_the_volume(databases: Databases) -> None:
+    """User name and password match. After the unpublish the same login fails."""
     driver, volume = await published(databases, "app")
     name = await databases.log_in(volume)
     password = volume.files()["password"][1].decode()
@@ -128,8 +128,8 @@ async def test_the_user_logs_in_and_goes_with_the_volume(databases: Databases) -
     await driver.stop()
 
 
-async def test_a_refresh_keeps_the_user(databases: Databases) -> None:
-    """Ten polls of the rotation ask for no new user, and no file changes."""
+async def test_refresh_keeps_the_user(databases: Databases) -> None:
+    """Ten polls of rotation create no user, and no file changes."""
     driver, volume = await published(databases, "app")
     files = volume.files()
     mark = databases.vault.audit.mark()
@@ -142,7 +142,7 @@ async def test_a_refresh_keeps_the_user(databases: Databases) -> None:
 
 
 async def test_each_pod_has_its_own_user(databases: Databases) -> None:
-    """What was made for one is never given to another, and goes alone."""
+    """It is never shared, and is deleted with its pod."""
     driver, first = await published(databases, "app")
     second = databases.volume("app", pod="web-1")
     await driver.publish(second)
@@ -161,7 +161,7 @@ async def test_each_pod_has_its_own_user(databases: Databases) -> None:
 
 
 async def test_lease_is_renewed_before_it_expires(databases: Databases) -> None:
-    """The same user outlives the time that it was made for, several times."""
+    """The user outlives its original TTL several times."""
     driver, volume = await published(databases, "short")
     name = await databases.log_in(volume)
     mark = databases.vault.audit.mark()
@@ -176,10 +176,10 @@ async def test_lease_is_renewed_before_it_expires(databases: Databases) -> None:
     await driver.stop()
 
 
-async def test_a_lease_that_cannot_be_renewed_further_is_followed_by_a_new_user(
+async def test_lease_at_its_max_ttl_is_replaced_by_a_new_user(
     databases: Databases,
 ) -> None:
-    """At its last end the volume gets another user, once, and both never stop working."""
+    """The volume gets another user, once. One of them is valid at any time."""
     driver, volume = await published(databases, "ending")
     name = await databases.log_in(volume)
     mark = databases.vault.audit.mark()
@@ -193,8 +193,8 @@ async def test_a_lease_that_cannot_be_renewed_further_is_followed_by_a_new_user(
     await driver.stop()
 
 
-async def test_a_poll_that_would_come_too_late_is_not_waited_for(databases: Databases) -> None:
-    """An hour between polls, half a minute of life: the driver refreshes by itself, in time."""
+async def test_driver_refreshes_before_a_lease_expires(databases: Databases) -> None:
+    """With an hour between polls and a lease of half a minute."""
     far = ("--enable-secret-rotation", "--rotation-poll-interval=1h")
     driver = await databases.node.start_driver(*far)
     volume = databases.volume("once")
@@ -209,8 +209,10 @@ async def test_a_poll_that_would_come_too_late_is_not_waited_for(databases: Data
     await driver.stop()
 
 
-async def test_without_rotation_the_pod_is_told_before_its_user_ends(databases: Databases) -> None:
-    """While the login is still good."""
+async def test_pod_gets_a_warning_before_its_user_expires_without_rotation(
+    databases: Databases,
+) -> None:
+    """While the login is still valid."""
     driver = await databases.node.start_driver()
     volume = databases.volume("once")
     await driver.publish(volume)
@@ -226,8 +228,8 @@ async def test_without_rotation_the_pod_is_told_before_its_user_ends(databases: 
     await driver.stop()
 
 
-async def test_a_lease_that_was_revoked_is_followed_by_a_new_user(databases: Databases) -> None:
-    """An administrator took it away: the renewal is refused, and the volume gets another user."""
+async def test_revoked_lease_is_replaced_by_a_new_user(databases: Databases) -> None:
+    """An administrator revoked it: its renewal is rejected, and the volume gets another user."""
     driver, volume = await published(databases, "short")
     name = await databases.log_in(volume)
     await databases.vault.write("sys/leases/revoke-prefix/database/creds/short", {})
@@ -241,10 +243,10 @@ async def test_a_lease_that_was_revoked_is_followed_by_a_new_user(databases: Dat
     await driver.stop()
 
 
-async def test_a_killed_driver_goes_on_with_the_user_where_it_stopped(
+async def test_restarted_driver_keeps_and_renews_the_user(
     databases: Databases, leases: Path
 ) -> None:
-    """The next one gives the same user, renews him past his first end, and revokes him."""
+    """It delivers the same user, renews it past its original TTL, and revokes it."""
     flag = f"--lease-dir={leases}"
     driver, volume = await published(databases, "restarted", flag)
     name = await databases.log_in(volume)
@@ -267,10 +269,10 @@ async def test_a_killed_driver_goes_on_with_the_user_where_it_stopped(
     await driver.stop()
 
 
-async def test_a_volume_that_went_while_no_driver_ran_is_given_back(
+async def test_lease_of_a_volume_removed_during_the_restart_is_revoked(
     databases: Databases, leases: Path
 ) -> None:
-    """Nobody ever calls for it again; the user of the volume that stands stays."""
+    """No call for the volume follows. The user of the other volume stays."""
     flag = f"--lease-dir={leases}"
     driver, gone = await published(databases, "app", flag)
     stays = databases.volume("app", pod="web-1")
@@ -289,10 +291,10 @@ async def test_a_volume_that_went_while_no_driver_ran_is_given_back(
     await driver.stop()
 
 
-async def test_without_a_folder_a_restarted_driver_gets_one_new_user(
+async def test_restarted_driver_without_lease_directory_gets_one_new_user(
     databases: Databases,
 ) -> None:
-    """Leases are then in memory alone: the user of before works on until his own lease ends."""
+    """Leases are then only in memory. The previous user works until its lease expires."""
     driver, volume = await published(databases, "app")
     before = await databases.log_in(volume)
     password = volume.files()["password"][1].decode()

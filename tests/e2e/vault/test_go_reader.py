@@ -1,7 +1,7 @@
-"""Whole answers, byte for byte as HashiCorp's own client library for Go reads and writes them.
+"""Whole responses compared byte for byte with HashiCorp's Go client library.
 
-`go_reader` is a small program around that library: what Go makes of paths, queries, numbers and
-letters is taken from Go itself.
+`go_reader` is a small program that uses the library. It shows how Go treats paths, queries, numbers
+and characters.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ PATHS = (
 )
 
 
-async def test_whole_answers_are_those_of_the_library_for_go(
+async def test_whole_responses_equal_those_of_the_go_library(
     node: BareNode, vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """Which keys, in which order, how written; from every spelling of a path."""
+    """Their keys, order and spelling, for all spellings of a path."""
     for path in ("kv1/shapes", "kv1/a%20b+c", "kv1/%C3%A4", "kv1/folder/deep"):
         await put_kv(vault, path, **VALUES)
     for number in (1, 2):
@@ -79,7 +79,7 @@ async def test_whole_answers_are_those_of_the_library_for_go(
 
 
 def _read_by_go(vault: VaultServer) -> dict[str, bytes | None]:
-    """What Go makes of each path; None where it has no answer."""
+    """Return Go's output for each path; None if it gets no response."""
     run = subprocess.run(
         [str(go_reader())],
         input="".join(json.dumps({"method": "GET", "path": path}) + "\n" for path in PATHS),

@@ -1,4 +1,4 @@
-"""docs/guides/vault.md for a laptop, and examples/vault: the classes as they stand."""
+"""The laptop section of docs/guides/vault.md, and the examples of examples/vault."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ PATIENT = "for i in $(seq 300); do bao status > /dev/null 2>&1 && break; sleep 0
 """A person is slower than a server that starts; a script is not."""
 
 
-async def test_the_commands_for_a_laptop_work_as_they_are_written(tmp_path: Path) -> None:
-    """From no server to the file."""
+async def test_laptop_commands_of_the_guide_work(tmp_path: Path) -> None:
+    """From starting a server to reading the file."""
     (port,) = free_ports(1)
     script = commands(GUIDE, "Try it on a laptop")
     script = script.replace("examples/vault", str(EXAMPLES)).replace("/tmp/shop", "shop")
@@ -76,7 +76,7 @@ async def test_the_commands_for_a_laptop_work_as_they_are_written(tmp_path: Path
 
 
 class Example:
-    """One file of the folder."""
+    """One file of the directory."""
 
     def __init__(self, name: str) -> None:
         documents = list(yaml.safe_load_all((EXAMPLES / f"{name}.yaml").read_text()))
@@ -84,7 +84,7 @@ class Example:
         assert len(documents) == len(self.by_kind)
 
     def spec_at(self, vault: VaultServer) -> dict[str, Any]:
-        """The spec of its class, with nothing changed but the address and the CA of the test."""
+        """Return the spec of its SecretProviderClass, with the address and CA of the test."""
         spec: dict[str, Any] = dict(self.by_kind["SecretProviderClass"]["spec"])
         assert ADDRESS == spec["parameters"]["vaultAddress"]
         place = {"vaultAddress": vault.address, "vaultCACertPath": str(vault.ca)}
@@ -98,9 +98,9 @@ async def credentials(
     signer: TokenSigner,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Mapping[str, Mapping[str, str]]:
-    """A server as the guide prepares it; returns the data of the Secret of each example.
+    """Prepare a server as in the guide, and return the Secret data of each example.
 
-    Kubernetes auth needs a cluster; here a JWT method of its path takes its place.
+    Kubernetes auth needs a cluster: a JWT auth method at its path replaces it.
     """
     await enable_kv(vault, "secret", version=2)
     await put_kv(vault, "secret/data/db", password="Hello!")
@@ -124,14 +124,14 @@ async def credentials(
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.yaml")))
-async def test_the_class_of_each_example_delivers_its_secret(
+async def test_each_example_delivers_its_secret(
     node: BareNode,
     vault: VaultServer,
     signer: TokenSigner,
     credentials: Mapping[str, Mapping[str, str]],
     name: str,
 ) -> None:
-    """Mounted for a pod as its example has it: account, Secret, volume."""
+    """For a pod with the service account, Secret and volume of the example."""
     example = Example(name)
     pod = example.by_kind["Pod"]["spec"]
     (volume_spec,) = pod["volumes"]
@@ -161,8 +161,8 @@ async def test_the_class_of_each_example_delivers_its_secret(
     await driver.stop()
 
 
-async def test_the_guide_names_every_example() -> None:
-    """And every example names the guide."""
+async def test_guide_links_every_example() -> None:
+    """Every example links the guide."""
     text = GUIDE.read_text()
     examples = list(EXAMPLES.glob("*.yaml"))
     assert examples

@@ -1,4 +1,4 @@
-"""`keyferry mount` with a class for OpenBao or Vault, on a laptop: every engine, every login."""
+"""`keyferry mount` for OpenBao and Vault: all engines and auth methods."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)
 
 
 class Laptop:
-    """Mounts classes by hand.
+    """Mounts SecretProviderClasses with the command line tool.
 
     Attributes:
-        node: the folders.
-        tokens: the file with the token of service account shop/web.
+        node: directories of the test.
+        tokens: file with the token of service account shop/web.
     """
 
     def __init__(self, node: BareNode, signer: TokenSigner) -> None:
@@ -42,7 +42,7 @@ class Laptop:
         self.tokens.write_text(signer.kubelet_json("shop", "web"))
 
     async def mount(self, spec: Mapping[str, object], *flags: str) -> dict[str, tuple[int, bytes]]:
-        """The files that a class gives; mode and content by path."""
+        """Return the files of a SecretProviderClass; mode and content by path."""
         path = self.node.put_class("laptop", spec)
         target = self.node.folder / "volume"
         await self.node.children.run("mount", "keyferry", "mount", str(path), str(target), *flags)
@@ -53,13 +53,13 @@ class Laptop:
     async def read(
         self, vault: VaultServer, *objects: Entry, **parameters: str
     ) -> dict[str, bytes]:
-        """The contents, read by the role `web` unless the parameters say otherwise."""
+        """Return the contents, read with role `web` unless the parameters set another one."""
         spec = class_spec(vault, *objects, **{"roleName": "web", **parameters})
         files = await self.mount(spec, f"--service-account-tokens={self.tokens}")
         return {path: content for path, (_, content) in files.items()}
 
     def credentials(self, data: Mapping[str, str]) -> str:
-        """The flag for a Secret with `data`."""
+        """Return the flag for a Secret with `data`."""
         path = self.node.folder / "credentials.yaml"
         secret = {"apiVersion": "v1", "kind": "Secret", "stringData": dict(data)}
         path.write_text(yaml.safe_dump(secret | {"metadata": {"name": "credentials"}}))
@@ -68,15 +68,13 @@ class Laptop:
 
 @pytest.fixture
 def laptop(node: BareNode, signer: TokenSigner) -> Laptop:
-    """Where somebody tries a class."""
+    """Return an environment for `keyferry mount`."""
     return Laptop(node, signer)
 
 
 @pytest.mark.parametrize("provider", ["openbao", "vault"])
-async def test_a_class_reads_both_versions_of_kv(
-    laptop: Laptop, vault: VaultServer, provider: str
-) -> None:
-    """By the paths of the API; version 2 also in an older version."""
+async def test_both_kv_versions_are_read(laptop: Laptop, vault: VaultServer, provider: str) -> None:
+    """By API path. Also an older version of KV version 2."""
     objects = (
         entry("v1", "kv1/db", "password"),
         entry("v2", "kv2/data/db", "password"),
@@ -93,8 +91,8 @@ async def test_a_class_reads_both_versions_of_kv(
     }
 
 
-async def test_values_of_every_shape_become_files(laptop: Laptop, vault: VaultServer) -> None:
-    """Texts as they are, everything else as JSON, encodings undone, paths into nested JSON."""
+async def test_values_of_all_types_become_files(laptop: Laptop, vault: VaultServer) -> None:
+    """Strings as they are, others as JSON; decoded; nested keys."""
     await put_kv(
         vault,
         "kv2/data/shapes",
@@ -122,10 +120,8 @@ async def test_values_of_every_shape_become_files(laptop: Laptop, vault: VaultSe
     }
 
 
-async def test_a_whole_answer_is_the_same_file_from_read_to_read(
-    laptop: Laptop, vault: VaultServer
-) -> None:
-    """JSON with the data in it; what differs in each answer of a server does not change it."""
+async def test_whole_response_is_equal_in_each_read(laptop: Laptop, vault: VaultServer) -> None:
+    """It is JSON with the data. Fields that differ in each response do not change it."""
     whole = entry("db.json", "kv2/data/db")
     first = await laptop.read(vault, whole)
     second = await laptop.read(vault, whole)
@@ -133,10 +129,10 @@ async def test_a_whole_answer_is_the_same_file_from_read_to_read(
     assert "second" == json.loads(first["db.json"])["data"]["data"]["password"]
 
 
-async def test_objects_of_one_certificate_belong_together(
+async def test_objects_with_equal_arguments_share_one_certificate(
     laptop: Laptop, vault: VaultServer
 ) -> None:
-    """One path with one set of arguments is asked once; other arguments are another request."""
+    """Other arguments are another request."""
     await enable_pki(vault)
     await allow(vault, "issue", "pki/issue/web", capabilities=["update"])
     await jwt_role(vault, "issuer", "issue")
@@ -164,8 +160,8 @@ async def test_objects_of_one_certificate_belong_together(
     assert 2 == len(vault.audit.of_path("pki/issue/web", after=mark))
 
 
-async def test_an_app_role_reads(laptop: Laptop, vault: VaultServer) -> None:
-    """Role id and secret id come from the Secret of the pod."""
+async def test_approle_reads(laptop: Laptop, vault: VaultServer) -> None:
+    """With the role ID and secret ID of the pod's Secret."""
     secret = await enable_approle(vault, "batch", "read-db")
     spec = class_spec(
         vault,
@@ -176,8 +172,8 @@ async def test_an_app_role_reads(laptop: Laptop, vault: VaultServer) -> None:
     assert {"db": (0o644, b"v1-s3cret")} == await laptop.mount(spec, laptop.credentials(secret))
 
 
-async def test_a_certificate_reads(laptop: Laptop, vault: VaultServer, tmp_path: Path) -> None:
-    """Certificate and key come from the Secret of the pod, and are shown in the TLS handshake."""
+async def test_client_certificate_reads(laptop: Laptop, vault: VaultServer, tmp_path: Path) -> None:
+    """With the certificate and key of the pod's Secret, in the TLS handshake."""
     clients = Authority(tmp_path / "clients")
     secret = await enable_cert(vault, clients, "machine", "read-db")
     spec = class_spec(
@@ -190,8 +186,8 @@ async def test_a_certificate_reads(laptop: Laptop, vault: VaultServer, tmp_path:
     assert {"db": (0o644, b"v1-s3cret")} == await laptop.mount(spec, laptop.credentials(secret))
 
 
-async def test_a_class_of_a_namespace_reads_there(laptop: Laptop, vault: VaultServer) -> None:
-    """Engines, auth methods and roles of a namespace are its own."""
+async def test_vault_namespace_is_used(laptop: Laptop, vault: VaultServer) -> None:
+    """A namespace has its own engines, auth methods and roles."""
     await vault.write("sys/namespaces/team", {})
     inner = "team"
     await enable_kv(vault, "kv2", version=2, namespace=inner)

@@ -1,4 +1,4 @@
-"""No value, credential or token of a vault is written anywhere but to the volumes."""
+"""No value, credential or token of a vault is written outside of volumes."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ VAULT_TOKEN = re.compile(rb"\b(?:hvs|s)\.[A-Za-z0-9]{24}")
 """The beginning of any token of OpenBao or Vault."""
 
 
-async def test_nothing_secret_leaves_its_place(
+async def test_no_secret_is_written_outside_of_volumes(
     node: BareNode, vault: VaultServer, postgres: Postgres, signer: TokenSigner
 ) -> None:
-    """Mounts, refreshes, leases and refusals of every stage, with the loudest log."""
+    """Mounts, refreshes, leases and errors of all stages, with the highest log verbosity."""
     await put_kv(vault, "kv2/data/canary", password=VALUE)
     await enable_database(vault, postgres)
     await allow(vault, "canary", "kv2/data/canary", "database/creds/app")
@@ -105,7 +105,7 @@ def _write_classes(node: BareNode, vault: VaultServer) -> None:
 
 
 async def _refused(driver: Driver, volume: Volume) -> str:
-    """The text of a publish that fails."""
+    """Return the error of a publish that fails."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await driver.publish(volume)
     return f"{caught.value.code()} {caught.value.details()}"

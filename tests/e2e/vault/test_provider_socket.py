@@ -1,4 +1,4 @@
-"""`keyferry provider vault|openbao`: behind its socket, as the upstream driver calls it."""
+"""`keyferry provider vault` and `openbao` behind a socket, called like by the upstream driver."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RUNTIME_NAMES = {"vault": "vault-csi-provider", "openbao": "openbao-csi-provider
 
 @asynccontextmanager
 async def serving(node: BareNode, name: str, *flags: str) -> AsyncIterator[ExternalProvider]:
-    """A provider behind its socket, and a client of it."""
+    """Run a provider behind its socket, and a client of it."""
     socket = node.folder / f"{name}.sock"
     child = node.children.start(
         "provider", "keyferry", "provider", name, f"-endpoint={socket}", *flags
@@ -48,7 +48,7 @@ async def serving(node: BareNode, name: str, *flags: str) -> AsyncIterator[Exter
 def call(
     vault: VaultServer, signer: TokenSigner, name: str, *objects: Entry, **changes: str
 ) -> MountCall:
-    """The call for a pod of service account shop/web; `changes` take the place of parameters."""
+    """Return the call for a pod of service account shop/web; `changes` override parameters."""
     spec = class_spec(vault, *objects, provider=name, roleName="web")
     parameters = spec["parameters"]
     assert isinstance(parameters, Mapping)
@@ -66,10 +66,10 @@ def call(
 
 
 @pytest.mark.parametrize("name", ["vault", "openbao"])
-async def test_files_and_versions_come_over_the_wire(
+async def test_files_and_versions_are_sent_over_the_socket(
     node: BareNode, vault: VaultServer, signer: TokenSigner, name: str
 ) -> None:
-    """Each product takes the token of its own audience; what is unchanged keeps its version."""
+    """Each product uses the token of its own audience. Unchanged objects keep their version."""
     await jwt_role(vault, "web", "read-db", bound_audiences=["vault", "openbao"])
     wanted = (entry("v1", "kv1/db", "password"), entry("v2", "kv2/data/db", filePermission=0o600))
     async with serving(node, name) as provider:
@@ -83,10 +83,10 @@ async def test_files_and_versions_come_over_the_wire(
     assert RUNTIME_NAMES[name] == version.runtime_name
 
 
-async def test_the_address_may_come_from_a_flag(
+async def test_address_may_be_set_by_a_flag(
     node: BareNode, vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """As upstream's deployment has it; what the class says counts more."""
+    """Like in upstream's deployment. The SecretProviderClass takes precedence."""
     await jwt_role(vault, "web", "read-db", bound_audiences=["vault", "openbao"])
     flags = (
         f"--vault-addr={vault.address}",
@@ -104,10 +104,10 @@ async def test_the_address_may_come_from_a_flag(
     assert [b"v1-s3cret"] == [file.contents for file in result.files]
 
 
-async def test_a_refusal_passes_on_the_words_of_the_server(
+async def test_error_quotes_the_server(
     node: BareNode, vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """People and tests search for them."""
+    """Users search for it."""
     async with serving(node, "openbao") as provider:
         wanted = call(vault, signer, "openbao", entry("x", "kv2/data/admin", "password"))
         with pytest.raises(ProviderReportedError) as refused:

@@ -1,4 +1,4 @@
-"""Two servers, of which one stands by."""
+"""An active server and a standby node."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.e2e.vault.tokens import TokenSigner
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
-async def test_a_standby_serves_as_long_as_there_is_an_active_server(
+async def test_standby_forwards_requests_to_the_active_server(
     node: BareNode, signer: TokenSigner, tmp_path: Path
 ) -> None:
-    """It forwards what it is asked. Alone it only knows who was active: the message says so."""
+    """Without the active server, the error names its address."""
     async with running_pair(tmp_path / "pair") as (active, standby):
         await _prepare(active, signer)
         spec = class_spec(standby, entry("db", "kv/data/db", "password"), roleName="web")

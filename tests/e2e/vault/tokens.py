@@ -1,4 +1,4 @@
-"""Signed tokens of service accounts, and what kubelet would hand over with them."""
+"""Service account tokens, and the attribute in which kubelet sends them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ISSUER = "https://kubernetes.default.svc"
 
 
 class TokenSigner:
-    """Signs tokens as an API server does; a vault verifies them with `public_key`.
+    """Signs tokens like an API server. A vault verifies them with `public_key`.
 
     Args:
-        key: the private key; a new one if left out.
-        issuer: who the tokens say has signed them.
+        key: private key; a new one by default.
+        issuer: issuer of the tokens.
     """
 
     def __init__(self, key: rsa.RSAPrivateKey | None = None, *, issuer: str = ISSUER) -> None:
@@ -34,14 +34,14 @@ class TokenSigner:
 
     @classmethod
     def of_cluster(cls, server: ApiServer) -> TokenSigner:
-        """In the place of an API server, which takes the tokens for its own."""
+        """Return a signer with the key of an API server, which accepts its tokens."""
         key = load_pem_private_key(server.token_key.read_bytes(), None)
         assert isinstance(key, rsa.RSAPrivateKey)
         return cls(key, issuer=server.address.url)
 
     @property
     def public_key(self) -> str:
-        """PEM."""
+        """The public key in PEM."""
         public = self._key.public_key()
         return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
@@ -54,7 +54,7 @@ class TokenSigner:
         seconds: int = 600,
         uid: str = "",
     ) -> str:
-        """A token of a service account; a cluster takes only one with the uid of the account."""
+        """Return a service account token. A cluster accepts it only with the account's `uid`."""
         now = int(time.time())
         named = {"name": account} | ({"uid": uid} if uid else {})
         claims = {
@@ -79,7 +79,7 @@ class TokenSigner:
         seconds: int = 600,
         uid: str = "",
     ) -> str:
-        """The attribute `csi.storage.k8s.io/serviceAccount.tokens`."""
+        """Return the attribute `csi.storage.k8s.io/serviceAccount.tokens`."""
         end = datetime.fromtimestamp(int(time.time()) + seconds, UTC)
         token = self.token(namespace, account, audience=audience, seconds=seconds, uid=uid)
         return json.dumps({audience: {"token": token, "expirationTimestamp": f"{end:%FT%TZ}"}})

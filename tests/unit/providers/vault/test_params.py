@@ -15,7 +15,7 @@ from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogi
 from keyferry.providers.vault.http.server import TlsSettings
 from keyferry.providers.vault.params import MountParams, parse_mount
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
-from tests.fakes.vault_grants import service_account_token
+from tests.fakes.vault_auth import service_account_token
 from tests.fakes.vault_mounts import tokens_json
 
 OBJECTS = "- {objectName: a, secretPath: b}"

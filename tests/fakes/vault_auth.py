@@ -1,4 +1,4 @@
-"""What a vault in the process of the test gives to those who log in: roles, tokens, leases."""
+"""Logins of the vault that runs in the test process: roles, tokens and leases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGNING_KEY = b"the key of the cluster"
 def service_account_token(
     account: str, audience: str = "vault", *, pod: str = "web-0", serial: int = 0, **claims: object
 ) -> str:
-    """A token as kubelet sends it, signed with the key of the cluster."""
+    """Return a token like kubelet sends it, signed with the key of the cluster."""
     namespace, _, name = account.partition("/")
     payload = {
         "iss": "https://cluster.test",
@@ -36,7 +36,7 @@ def service_account_token(
 
 @dataclass
 class FakeRole:
-    """What a role of an auth method asks for and gives."""
+    """The requirements of a role of an auth method, and the tokens that it issues."""
 
     accounts: list[str] = field(default_factory=list)
     audience: str = "vault"
@@ -50,7 +50,7 @@ class FakeRole:
 
 @dataclass
 class FakeToken:
-    """A token that was given out."""
+    """An issued token."""
 
     policy: Mapping[str, set[str]]
     ttl: int
@@ -60,7 +60,7 @@ class FakeToken:
 
 @dataclass
 class FakeLease:
-    """A lease of a secret that was made."""
+    """The lease of an issued secret."""
 
     token: str
     ttl: int
@@ -70,7 +70,7 @@ class FakeLease:
 
 
 class VaultApiError(Exception):
-    """An answer with `errors`."""
+    """An error response with `errors`."""
 
     def __init__(self, status: int, *errors: str, warnings: list[str] | None = None) -> None:
         super().__init__(status)

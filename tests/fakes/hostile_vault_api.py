@@ -1,7 +1,7 @@
-"""A server that answers requests of the Vault API with whatever bytes a test tells it.
+"""A server that answers requests of the Vault API with arbitrary bytes.
 
-async with hostile_api() as vault:
-    vault.says = {"auth/kubernetes/login": reply(200, b"{"), "": reply(503, b"")}
+async with hostile_vault_api() as vault:
+    vault.responses = {"auth/kubernetes/login": http_response(200, b"{")}
     vault.parameters["vaultAddress"]
 """
 
@@ -16,7 +16,7 @@ _WELL_FORMED_MARK = b" Hostile\r\n"
 
 
 def http_response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
-    """An answer that HTTP can read, whatever is in it."""
+    """Return a well-formed HTTP response with arbitrary content."""
     lines = [
         f"HTTP/1.1 {status}{_WELL_FORMED_MARK.decode().rstrip()}",
         f"Content-Length: {len(body)}",
@@ -30,10 +30,9 @@ class HostileVaultApi:
     """The running server.
 
     Attributes:
-        parameters: what a class says to reach it.
-        responses: beginnings of paths, without `/v1/`, and what is answered there; the first that
-            fits.
-        request_count: how many requests came.
+        parameters: SecretProviderClass parameters that select the server.
+        responses: response by path prefix without `/v1/`; the first match is used.
+        request_count: number of requests.
     """
 
     parameters: Mapping[str, str]
@@ -41,7 +40,7 @@ class HostileVaultApi:
     request_count: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until an answer that `reply` has not made."""
+        """Serve one connection, until a response that `http_response` did not create."""
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""The parameters of a class and the environment, whatever somebody writes into them."""
+"""Arbitrary SecretProviderClass parameters and environment variables."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ DOCUMENTS = st.one_of(
 
 
 @given(DOCUMENTS)
-def test_any_text_is_a_list_of_objects_or_an_error_of_its_author(text: str) -> None:
-    """Nothing else escapes; the message is one that fits on a screen, on one line."""
+def test_objects_text_is_a_list_of_objects_or_an_author_error(text: str) -> None:
+    """No other exception. The message is one short line."""
     try:
         objects = parse_objects(text)
     except ClassInvalidError as error:
@@ -84,7 +84,7 @@ def test_any_text_is_a_list_of_objects_or_an_error_of_its_author(text: str) -> N
 
 
 def check_rules(objects: tuple[VaultObject, ...]) -> None:
-    """What everything behind the door relies on."""
+    """Check what all later code relies on."""
     names = [found.name for found in objects]
     assert 0 < len(names) == len(set(names))
     for found in objects:
@@ -101,7 +101,7 @@ def check_rules(objects: tuple[VaultObject, ...]) -> None:
 
 
 def check_path(path: ApiPath) -> None:
-    """It stays below /v1/, whoever decodes it how often."""
+    """Check that a path stays below /v1/ however often it is decoded."""
     base = "https://vault.test:8200/team"
     url = URL(base + path.encoded, encoded=True)
     assert url.host == "vault.test"
@@ -113,8 +113,8 @@ def check_path(path: ApiPath) -> None:
 
 
 @given(WORDS | st.text() | st.text(st.sampled_from("a/.?%2eEvV1=&;+ \\#")))
-def test_a_path_of_the_api_never_leads_out_of_it(text: str) -> None:
-    """With dots, percent escapes, queries; and reading it again changes nothing."""
+def test_api_path_never_leaves_the_api(text: str) -> None:
+    """With dots, percent escapes and queries. Parsing it again changes nothing."""
     try:
         path = parse_api_path(text)
     except ValueError as error:
@@ -130,8 +130,8 @@ def test_a_path_of_the_api_never_leads_out_of_it(text: str) -> None:
     "https://a/../b", "https://a:+1", "https://a:\u0661", "https://\u0661", "HTTPS://A", "http://a:",
     "https://a\n.b", "https://a.b./", "https://127.1", "https://a:1/%2e%2e", "https://[fe80::1%25e]",
 ]))  # fmt: skip
-def test_any_address_is_one_that_can_be_asked_or_says_why_not(text: str) -> None:
-    """Nothing of it can become a user name, a query or another host on the way."""
+def test_address_is_usable_or_an_error(text: str) -> None:
+    """It cannot contain a user name, a query or another host."""
     try:
         address = parse_address(text)
     except ValueError as error:
@@ -179,10 +179,10 @@ WHOLE = {
     PARAMETERS | PARAMETERS.map(lambda given: WHOLE | given),
     st.none() | st.dictionaries(st.sampled_from(["token", "role_id", "secret_id"]), st.text()),
 )
-def test_no_class_escapes_but_as_our_error(
+def test_any_parameters_are_valid_or_a_keyferry_error(
     parameters: Mapping[str, str], secrets: Mapping[str, str] | None
 ) -> None:
-    """Whatever it says, in either product; tokens and arguments are not shown."""
+    """For either product. Tokens and arguments are not quoted."""
     kept_back = ("objects", "csi.storage.k8s.io/serviceAccount.tokens")
     shown = {key: value for key, value in parameters.items() if key not in kept_back}
     for product in (VAULT, OPENBAO):
@@ -216,10 +216,10 @@ HEADERS = st.dictionaries(st.text(max_size=8), VALUES).map(json.dumps)
         ),
     )
 )  # fmt: skip
-def test_any_environment_is_understood_or_says_which_variable_is_not(
+def test_environment_is_valid_or_the_error_names_the_variable(
     environ: Mapping[str, str],
 ) -> None:
-    """A variable may hold a password, so no value is repeated."""
+    """A variable may contain a password, so no value is quoted."""
     for product in (VAULT, OPENBAO):
         try:
             found = read_environment(environ, product)

@@ -1,4 +1,4 @@
-"""What a real server refuses, and the sentence that kubelet is told: where, why, and the remedy."""
+"""Errors of a real server, as kubelet gets them: stage, cause and remedy."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Pods:
     """Publishes volumes for pods of namespace shop.
 
     Attributes:
-        node: it.
-        driver: runs.
+        node: the node.
+        driver: the running driver.
         vault: the server.
-        signer: of their tokens.
+        signer: signer of the pods' tokens.
     """
 
     node: BareNode
@@ -43,7 +43,7 @@ class Pods:
     async def publish(
         self, *objects: Entry, account: str = "web", audience: str = "openbao", **parameters: str
     ) -> dict[str, bytes]:
-        """The files of a new pod's volume, which is taken away again."""
+        """Publish a volume of a new pod and return its files; unpublish it afterwards."""
         self._count += 1
         name = f"class-{self._count}"
         wishes = {"roleName": "web", "audience": audience, **parameters}
@@ -59,7 +59,7 @@ class Pods:
             assert [] == self.node.left_overs(volume)
 
     async def refused(self, *objects: Entry, **wishes: str) -> str:
-        """What kubelet is told of a publish that fails."""
+        """Return the error that kubelet gets for a publish that fails."""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await self.publish(*objects, **wishes)
         return str(caught.value.details())
@@ -69,20 +69,20 @@ class Pods:
 async def pods(
     tmp_path_factory: pytest.TempPathFactory, vault: VaultServer, signer: TokenSigner
 ) -> AsyncIterator[Pods]:
-    """A driver for all tests of this module."""
+    """Run a driver for all tests of this module."""
     async with running_bare_node(tmp_path_factory.mktemp("node") / "n") as node:
         yield Pods(node, await node.start_driver(), vault, signer)
 
 
-async def test_a_role_that_is_none_is_named(pods: Pods) -> None:
-    """With the command that lists those that are."""
+async def test_unknown_role_is_named(pods: Pods) -> None:
+    """With the command that lists existing roles."""
     said = await pods.refused(roleName="wep")
     assert "'wep'" in said
     assert "the role does not exist" in said
     assert "bao list auth/jwt/role" in said
 
 
-async def test_another_service_account_is_refused(pods: Pods) -> None:
+async def test_wrong_service_account_is_rejected(pods: Pods) -> None:
     """The role is bound to shop/web."""
     said = await pods.refused(account="other")
     assert "the role does not permit this service account" in said
@@ -90,69 +90,68 @@ async def test_another_service_account_is_refused(pods: Pods) -> None:
     assert "bound_subject=system:serviceaccount:shop:other" in said
 
 
-async def test_a_token_for_another_audience_is_refused(pods: Pods) -> None:
-    """Kubelet sent what the class asks for, and the role takes another one."""
+async def test_wrong_audience_is_rejected(pods: Pods) -> None:
+    """The role requires another audience than the SecretProviderClass sets."""
     said = await pods.refused(audience="other")
     assert "the token has another audience" in said
     assert "'other'" in said
 
 
-async def test_a_token_that_others_signed_is_refused(pods: Pods) -> None:
-    """The vault does not know the keys of that cluster."""
+async def test_token_of_another_cluster_is_rejected(pods: Pods) -> None:
+    """The vault does not have the keys of that cluster."""
     stranger = Pods(pods.node, pods.driver, pods.vault, TokenSigner(), _count=1000)
     said = await stranger.refused(roleName="web")
     assert "the vault cannot verify the token" in said
 
 
-async def test_a_denied_path_comes_with_the_line_that_the_policy_lacks(pods: Pods) -> None:
+async def test_denied_path_has_the_missing_policy_rule(pods: Pods) -> None:
     """Ready to be pasted."""
     said = await pods.refused(entry("x", "kv2/data/admin", "password"))
     assert "permission denied" in said
     assert 'path "kv2/data/admin" { capabilities = ["read"] }' in said
 
 
-async def test_the_line_is_of_the_method(pods: Pods) -> None:
+async def test_policy_rule_depends_on_the_method(pods: Pods) -> None:
     """A POST needs other capabilities than a GET."""
     said = await pods.refused(entry("x", "kv2/data/admin", "password", method="PUT", secretArgs={}))
     assert 'path "kv2/data/admin" { capabilities = ["create", "update"] }' in said
 
 
-async def test_version_2_of_kv_without_data_is_told_the_right_path(pods: Pods) -> None:
-    """The classic mistake, which the server answers like a forbidden path."""
+async def test_kv_version_2_path_without_data_is_corrected(pods: Pods) -> None:
+    """The server rejects it like a denied path."""
     said = await pods.refused(entry("x", "kv2/db", "password"))
     assert "KV version 2" in said
     assert "Set secretPath to kv2/data/db" in said
 
 
-async def test_version_1_of_kv_with_data_is_told_the_right_path(pods: Pods) -> None:
-    """Its mirror."""
+async def test_kv_version_1_path_with_data_is_corrected(pods: Pods) -> None:
     said = await pods.refused(entry("x", "kv1/data/db", "password"))
     assert "KV version 1" in said
     assert "Set secretPath to kv1/db" in said
 
 
-async def test_a_path_without_an_engine_is_named(pods: Pods) -> None:
-    """Be it that the server says that it is forbidden."""
+async def test_path_without_an_engine_is_named(pods: Pods) -> None:
+    """Although the server reports it as denied."""
     said = await pods.refused(entry("x", "nowhere/db", "password"))
     assert "nowhere/db" in said
 
 
-async def test_a_key_that_is_not_there_is_named(pods: Pods) -> None:
-    """With those that are, which are names and no values."""
+async def test_missing_key_is_named_with_the_existing_keys(pods: Pods) -> None:
+    """Keys are names and not secret."""
     said = await pods.refused(entry("x", "kv2/data/db", "passwort"))
     assert "passwort" in said
     assert "password" in said
     assert "second" not in said
 
 
-async def test_a_version_that_is_not_there_is_named(pods: Pods) -> None:
-    """The number is part of the path."""
+async def test_missing_version_is_named(pods: Pods) -> None:
+    """The version is part of the path."""
     said = await pods.refused(entry("x", "kv2/data/db?version=99", "password"))
     assert "kv2/data/db?version=99" in said
 
 
-async def test_all_objects_that_fail_are_told_at_once(pods: Pods) -> None:
-    """Nobody mends a class one object at a time."""
+async def test_all_failed_objects_are_reported(pods: Pods) -> None:
+    """So that a user can fix them together."""
     said = await pods.refused(
         entry("x", "kv2/data/admin", "password"), entry("y", "kv2/data/db", "passwort"), DB
     )
@@ -160,45 +159,42 @@ async def test_all_objects_that_fail_are_told_at_once(pods: Pods) -> None:
     assert "also failed: object y" in said
 
 
-async def test_an_auth_method_that_is_none_is_named(pods: Pods) -> None:
-    """With the command that lists those that are."""
+async def test_unknown_auth_method_is_named(pods: Pods) -> None:
+    """With the command that lists existing auth methods."""
     said = await pods.refused(vaultAuthMountPath="jwd")
     assert "auth/jwd" in said
     assert "bao auth list" in said
 
 
-async def test_a_namespace_that_is_none_is_named(pods: Pods) -> None:
-    """With the command that lists those that are."""
+async def test_unknown_vault_namespace_is_named(pods: Pods) -> None:
+    """With the command that lists existing namespaces."""
     said = await pods.refused(vaultNamespace="nobody")
     assert "nobody" in said
     assert "namespace list" in said
 
 
-async def test_a_server_whose_certificate_another_authority_signed_is_refused(
-    pods: Pods, tmp_path: Path
-) -> None:
-    """Nothing is sent to it."""
+async def test_untrusted_server_is_rejected(pods: Pods, tmp_path: Path) -> None:
+    """No request is sent to it."""
     other = Authority(tmp_path / "other").certificate
     said = await pods.refused(vaultCACertPath=str(other), provider="vault")
     assert "certificate" in said
     assert "vaultCACertPath" in said
 
 
-async def test_a_name_that_the_certificate_lacks_is_refused(pods: Pods) -> None:
-    """The message names it."""
+async def test_wrong_server_name_is_rejected(pods: Pods) -> None:
+    """The message contains the name."""
     said = await pods.refused(vaultTLSServerName="vault.example.com")
     assert "vault.example.com" in said
     assert "vaultTLSServerName" in said
 
 
-async def test_nobody_at_the_address(pods: Pods) -> None:
-    """The connection is refused, and the message says where."""
+async def test_refused_connection_names_the_address(pods: Pods) -> None:
     said = await pods.refused(vaultAddress="https://127.0.0.1:1")
     assert "127.0.0.1:1" in said
 
 
-async def test_a_secret_id_that_was_used_up_is_refused(pods: Pods) -> None:
-    """And is not repeated."""
+async def test_used_secret_id_is_rejected(pods: Pods) -> None:
+    """The message does not contain it."""
     secret = dict(await enable_approle(pods.vault, "spent", "read-db"))
     await pods.vault.write(
         "auth/approle/role/spent/secret-id/destroy", {"secret_id": secret["secret_id"]}
@@ -215,8 +211,8 @@ async def test_a_secret_id_that_was_used_up_is_refused(pods: Pods) -> None:
     assert secret["secret_id"] not in said
 
 
-async def test_a_sealed_server_says_so_and_serves_again_when_it_is_unsealed(pods: Pods) -> None:
-    """The first mount of a pod fails; its next try succeeds by itself."""
+async def test_sealed_server_is_reported_and_recovers(pods: Pods) -> None:
+    """The first mount of a pod fails. The next one succeeds after the server is unsealed."""
     await pods.vault.seal()
     try:
         said = await pods.refused()

@@ -1,4 +1,4 @@
-"""Refreshes that one list of OpenBao spares their calls, counted on its audit log."""
+"""List revalidation: one list request replaces many reads, counted in OpenBao's audit log."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ NAMES = [f"s{number}" for number in range(12)]
 
 @dataclass
 class RefreshedPod:
-    """A pod whose twelve secrets lie in one folder, and a clock that tests move.
+    """A pod with twelve secrets in one folder, and a clock that tests move.
 
     Attributes:
-        vault: of the secrets.
-        mount_call: for its volume.
-        provider: asks.
-        fetcher: spares the vault.
-        ahead: seconds that the clock is ahead.
+        vault: server with the secrets.
+        mount_call: mount call for its volume.
+        provider: the provider.
+        fetcher: its cache and rate limits.
+        ahead: seconds by which the clock is ahead.
     """
 
     vault: VaultServer
@@ -60,26 +60,26 @@ class RefreshedPod:
         await asyncio.get_running_loop().create_future()
 
     async def mount(self, purpose: Purpose = Purpose.REFRESH) -> list[bytes]:
-        """The content of its files."""
+        """Mount and return the content of the files."""
         assert self.provider is not None
         result = await self.provider.mount(replace(self.mount_call, purpose=purpose))
         return [file.contents for file in result.files]
 
     async def refresh(self) -> tuple[int, int]:
-        """One interval later: lists and reads that the refresh asks for."""
+        """Refresh one interval later, and return its list and read requests."""
         self.ahead += INTERVAL
         mark = self.vault.audit.mark()
         await self.mount()
         return self.requests_since(mark)
 
     def requests_since(self, mark: int) -> tuple[int, int]:
-        """Lists and reads of its engine beyond a place of the audit log."""
+        """Return the list and read requests of its engine after a position of the audit log."""
         asked = [one for one in self.vault.audit.entries(after=mark) if one.path.startswith("kv2/")]
         lists = sum(one.operation == "list" for one in asked)
         return lists, len(asked) - lists
 
     def fetches(self, result: str) -> float:
-        """How many fetches ended so."""
+        """Return the number of fetches with a result."""
         assert self.fetcher is not None
         total = 0.0
         for family in self.fetcher.metrics.registry.collect():
@@ -100,7 +100,7 @@ async def running_pod(
     objects: Sequence[Entry] = (),
     proofs: bool = True,
 ) -> AsyncIterator[RefreshedPod]:
-    """A pod that is mounted; `rules` are paths that its role may list besides reading."""
+    """Run a mounted pod whose role may read its secrets and list the paths `rules`."""
     for name in NAMES:
         await put_kv(vault, f"kv2/data/{folder}{name}", password=f"first {name}")
     policy = [f'path "kv2/data/{folder}*" {{ capabilities = ["read"] }}']
@@ -126,14 +126,14 @@ async def running_pod(
 
 
 def listing(folder: str) -> str:
-    """What a role must list for proofs."""
+    """Return the policy rules that list revalidation needs."""
     return f"kv2/detailed-metadata/{folder}*"
 
 
-async def test_one_list_proves_that_nothing_has_changed(
+async def test_one_list_revalidates_all_secrets_of_a_folder(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """One call in an interval instead of twelve, time after time; the metric tells it."""
+    """One request per interval instead of twelve, and the metric counts them."""
     async with running_pod(vault, signer, "same/", listing("same/")) as pod:
         assert [(1, 0)] * 4 == [await pod.refresh() for _ in range(4)]
         assert [f"first {name}".encode() for name in NAMES] == await pod.mount()
@@ -141,10 +141,10 @@ async def test_one_list_proves_that_nothing_has_changed(
         assert 12 == pod.fetches("miss")
 
 
-async def test_every_kind_of_change_is_seen_at_the_next_refresh(
+async def test_all_kinds_of_changes_are_detected_at_the_next_refresh(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """A new value, custom metadata, and a secret that was removed and made anew as version 1."""
+    """A new value, custom metadata, and a secret that was recreated as version 1."""
     folder = "changed/deep/"
     whole = [entry(name, f"kv2/data/{folder}{name}") for name in NAMES]
     async with running_pod(vault, signer, folder, listing(folder), objects=whole) as pod:
@@ -162,8 +162,10 @@ async def test_every_kind_of_change_is_seen_at_the_next_refresh(
 
 
 @pytest.mark.parametrize("how", ["delete", "destroy", "forget"])
-async def test_what_is_gone_is_told(vault: VaultServer, signer: TokenSigner, how: str) -> None:
-    """Deleted, destroyed or with all its versions."""
+async def test_deleted_secret_is_reported(
+    vault: VaultServer, signer: TokenSigner, how: str
+) -> None:
+    """Deleted, destroyed, or removed with all versions."""
     folder = f"gone-{how}/"
     async with running_pod(vault, signer, folder, listing(folder)) as pod:
         match how:
@@ -177,28 +179,28 @@ async def test_what_is_gone_is_told(vault: VaultServer, signer: TokenSigner, how
             await pod.refresh()
 
 
-async def test_a_secret_that_deletes_itself_is_read_each_time(
+async def test_secret_with_deletion_time_is_read_each_time(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """Its metadata look the same when its time is over."""
+    """Its metadata are equal before and after its deletion."""
     async with running_pod(vault, signer, "ends/", listing("ends/")) as pod:
         await vault.write("kv2/metadata/ends/s0", {"delete_version_after": "1h"})
         await put_kv(vault, "kv2/data/ends/s0", password="for an hour")
         assert [(1, 1), (1, 1)] == [await pod.refresh() for _ in range(2)]
 
 
-async def test_a_policy_without_the_list_reads(vault: VaultServer, signer: TokenSigner) -> None:
-    """The refusal is no error, and is asked for in an hour once, and once by a new token."""
+async def test_secrets_are_read_without_permission_to_list(
+    vault: VaultServer, signer: TokenSigner
+) -> None:
+    """The denied list is not an error. It is tried once per hour, and once with a new token."""
     async with running_pod(vault, signer, "denied/") as pod:
         assert [(2, 12), (0, 12)] == [await pod.refresh() for _ in range(2)]
         pod.ahead += 3600
         assert [(0, 12), (2, 12)] == [await pod.refresh() for _ in range(2)]
 
 
-async def test_a_token_that_has_ended_is_no_refused_list(
-    vault: VaultServer, signer: TokenSigner
-) -> None:
-    """The server says 403 to both; one new login tells them apart, and the list goes on sparing."""
+async def test_expired_token_is_not_a_denied_list(vault: VaultServer, signer: TokenSigner) -> None:
+    """The server responds with 403 to both. After one new login the list is used again."""
     async with running_pod(vault, signer, "ended/", listing("ended/")) as pod:
         assert (1, 0) == await pod.refresh()
         await vault.write("sys/leases/revoke-prefix/auth/jwt/login", {})
@@ -207,10 +209,10 @@ async def test_a_token_that_has_ended_is_no_refused_list(
         assert (1, 0) == await pod.refresh()
 
 
-async def test_a_list_that_is_larger_than_an_answer_may_be_is_no_failure_of_the_refresh(
+async def test_refresh_succeeds_if_the_list_is_too_large(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """The secrets are read, and for five minutes nobody asks for the list again."""
+    """The secrets are read, and the list is not requested for five minutes."""
     async with running_pod(vault, signer, "large/", listing("large/")) as pod:
         notes = {f"note-{number}": "x" * 512 for number in range(64)}
         for number in range(40):
@@ -219,10 +221,10 @@ async def test_a_list_that_is_larger_than_an_answer_may_be_is_no_failure_of_the_
         assert [(1, 12), (0, 12), (0, 12), (1, 12)] == [await pod.refresh() for _ in range(4)]
 
 
-async def test_a_permission_that_is_taken_away_counts_within_an_hour(
+async def test_revoked_permission_takes_effect_within_an_hour(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """Although what proves is still allowed."""
+    """Although listing is still permitted."""
     async with running_pod(vault, signer, "revoked/", listing("revoked/")) as pod:
         assert (1, 0) == await pod.refresh()
         rule = f'path "{listing("revoked/")}" {{ capabilities = ["list"] }}'
@@ -234,19 +236,17 @@ async def test_a_permission_that_is_taken_away_counts_within_an_hour(
             await pod.refresh()
 
 
-async def test_a_folder_with_many_others_is_not_listed_again(
-    vault: VaultServer, signer: TokenSigner
-) -> None:
-    """Two secrets of a folder with more than ten entries: read as they are."""
+async def test_large_folder_is_not_listed_again(vault: VaultServer, signer: TokenSigner) -> None:
+    """Two secrets of a folder with more than ten entries are read instead."""
     two = [entry(name, f"kv2/data/many/{name}", "password") for name in NAMES[:2]]
     async with running_pod(vault, signer, "many/", listing("many/"), objects=two) as pod:
         assert [(1, 2), (0, 2)] == [await pod.refresh() for _ in range(2)]
 
 
-async def test_one_secret_and_a_given_version_are_read(
+async def test_single_secret_and_old_version_are_read(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
-    """A list is no cheaper than the one, and tells of current versions only."""
+    """A list is not cheaper than one read, and contains current versions only."""
     wanted = [
         entry("one", "kv2/data/single/s0", "password"),
         entry("old", "kv2/data/single/s1?version=1", "password"),
@@ -255,7 +255,7 @@ async def test_one_secret_and_a_given_version_are_read(
         assert (0, 2) == await pod.refresh()
 
 
-async def test_proofs_can_be_switched_off(vault: VaultServer, signer: TokenSigner) -> None:
-    """By --list-revalidation=false."""
+async def test_list_revalidation_can_be_disabled(vault: VaultServer, signer: TokenSigner) -> None:
+    """With --list-revalidation=false."""
     async with running_pod(vault, signer, "off/", listing("off/"), proofs=False) as pod:
         assert (0, 12) == await pod.refresh()

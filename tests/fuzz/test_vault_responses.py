@@ -1,4 +1,4 @@
-"""Whatever a vault or a proxy in between may answer, over real connections."""
+"""Arbitrary responses of a vault or a proxy, over real connections."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.provider import VaultProvider
 from tests.fakes.clock import AutojumpClock
-from tests.fakes.hostile_api import HostileVaultApi, hostile_vault_api, http_response
+from tests.fakes.hostile_vault_api import HostileVaultApi, hostile_vault_api, http_response
 from tests.fakes.log import captured_log
 from tests.fakes.resilience import uncached_fetcher
 from tests.fuzz.vault_documents import (
@@ -83,7 +83,7 @@ ENTRIES = st.lists(
 
 @dataclass
 class Fuzzer:
-    """A server that answers as it is told, the loop in which all runs, and what was left over."""
+    """A server with programmed responses, the event loop of the test, and its unexpected errors."""
 
     loop: asyncio.AbstractEventLoop
     vault: HostileVaultApi
@@ -91,20 +91,20 @@ class Fuzzer:
     log: StringIO
 
     def run(self, work: Coroutine[object, object, T]) -> T:
-        """What `work` returns."""
+        """Run `work` in the event loop and return its result."""
         return self.loop.run_until_complete(asyncio.wait_for(work, PATIENCE))
 
     def provider(
         self, *, openbao: bool = False, clock: AutojumpClock | None = None
     ) -> VaultProvider:
-        """A new one, that has no token yet and waits for nothing."""
+        """Return a new provider without a token, which does not wait between tries."""
         clock = clock or AutojumpClock()
         product = OPENBAO if openbao else VAULT
         settings = VaultSettings(renew_leases=False)
         return VaultProvider(product, self.https, uncached_fetcher(clock), settings, clock=clock)
 
     def call(self, objects: str, **parameters: str) -> MountCall:
-        """A call for these objects."""
+        """Return a mount call for these objects."""
         return MountCall(
             {
                 **self.vault.parameters,
@@ -143,7 +143,7 @@ def fuzzer() -> Iterator[Fuzzer]:
 
 
 async def outcome(provider: VaultProvider, call: MountCall) -> str:
-    """What is said of a mount that failed; nothing when it was one, and of the right shape."""
+    """Return the error of a failed mount; "" for a successful one with valid content."""
     try:
         result = await provider.mount(call)
     except KeyferryError as error:
@@ -161,10 +161,10 @@ async def outcome(provider: VaultProvider, call: MountCall) -> str:
 
 @given(either(SECRETS), either(MOUNTS), ENTRIES, st.booleans())
 @settings(max_examples=OF_MOUNTS)
-def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
+def test_read_response_becomes_files_or_a_keyferry_error(
     fuzzer: Fuzzer, secret: bytes, mount: bytes, objects: str, openbao: bool
 ) -> None:
-    """No other exception, no wait without end, and no text of the answer in a message."""
+    """No other exception, no endless wait, and no text of the response in a message."""
     fuzzer.vault.responses = {
         "auth/kubernetes/login": GOOD_LOGIN,
         "sys/internal/ui/mounts/": mount,
@@ -177,10 +177,10 @@ def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
 
 @given(either(LOGINS, JWT), either(LOGINS), st.booleans())
 @settings(max_examples=OF_MOUNTS)
-def test_an_answer_to_a_login_is_a_token_or_an_error_of_ours(
+def test_login_response_is_a_token_or_a_keyferry_error(
     fuzzer: Fuzzer, login: bytes, renewal: bytes, openbao: bool
 ) -> None:
-    """What is no token goes into no header; a renewal that fails ends in a login."""
+    """An invalid token is sent in no header. A failed renewal ends in a login."""
     fuzzer.vault.responses = {
         "auth/kubernetes/login": login,
         "auth/token/renew-self": renewal,
@@ -199,10 +199,10 @@ def test_an_answer_to_a_login_is_a_token_or_an_error_of_ours(
     either(st.just({})),
 )
 @settings(max_examples=OF_LIVES)
-def test_what_is_held_for_a_pod_outlives_any_answer(
+def test_lease_manager_tolerates_any_response(
     fuzzer: Fuzzer, made: list[bytes], token: bytes, lease: bytes, revoked: bytes
 ) -> None:
-    """Renewals, new secrets and revocations may be answered as they like; nothing else fails."""
+    """To renewals, new secrets and revocations."""
     fuzzer.vault.responses = {
         "auth/kubernetes/login": GOOD_LOGIN,
         "auth/token/renew-self": token,
@@ -249,10 +249,10 @@ PROOFS = st.text(max_size=20) | st.sampled_from(
     PROOFS,
 )
 @settings(max_examples=OF_MOUNTS)
-def test_whatever_the_secret_of_a_pod_holds_is_sent_or_refused(
+def test_credentials_of_the_pods_secret_are_sent_or_rejected(
     fuzzer: Fuzzer, method: str, proofs: dict[str, str], other: str
 ) -> None:
-    """A proof goes into a header or a body, never as a part of either that means something."""
+    """A credential cannot change the meaning of the header or body that contains it."""
     fuzzer.vault.responses = {
         "auth/": GOOD_LOGIN,
         "": http_response(403, b'{"errors":["permission denied"]}'),
