@@ -1,4 +1,4 @@
-"""What a provider delivers for one volume: files and object versions. [pure]"""
+"""Content of a volume: files and object versions. [pure]"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class SecretFile:
     """One file of a volume.
 
     Attributes:
-        path: relative, '/'-separated; checked against `volume_paths` by whoever writes it.
+        path: relative, '/'-separated; the writer checks it with `volume_paths`.
         mode: permission bits, 0..0o777.
-        contents: the bytes, whole.
+        contents: content of the whole file.
     """
 
     path: str
@@ -22,7 +22,7 @@ class SecretFile:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """Which version of which vault object a volume holds: `secret/db-password`, `6f3a...`."""
+    """Version of a vault object in a volume, such as `secret/db-password` and `6f3a...`."""
 
     id: str
     version: str

@@ -1,10 +1,9 @@
-"""Every error that Keyferry raises on purpose, grouped by who must act on it. [pure]
+"""Errors of Keyferry, grouped by who must act on them. [pure]
 
-An error knows four things about itself: the *stage* of the journey that failed, the gRPC status
-that kubelet is to see (the published codes of the upstream driver), the *reason* that the
-`error_type` label of the metrics carries, and a *remedy*: a sentence that a person can act on.
-Foreign exceptions are translated into these at the edge where they arise, chained with `raise ...
-from`. No message ever holds a secret value, a token or the body of a response.
+An error has a *stage* that failed, a gRPC *code* for kubelet (as in the upstream driver), a
+*reason* for the `error_type` label of metrics, and a *remedy*: a sentence that a person can act
+on. Exceptions of libraries are translated where they are caught, with `raise ... from`. No message
+contains a secret value, a token or the body of a response.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Code(IntEnum):
-    """The gRPC status codes in use, by number, so that the engine needs no gRPC to run."""
+    """gRPC status codes by number, so that the engine does not import gRPC."""
 
     UNKNOWN = 2
     INVALID_ARGUMENT = 3
@@ -30,44 +29,41 @@ class Code(IntEnum):
 
 
 class Stage(Enum):
-    """The stations between the pod and the vault, in the order in which a mount meets them."""
+    """Stages of a mount, in order."""
 
     REQUEST = "request"
     """The call of kubelet, or the arguments of a command."""
     CLASS = "class"
     """The SecretProviderClass."""
     PROVIDER = "provider"
-    """Finding a provider and talking to it."""
+    """Selecting a provider and calling it."""
     IDENTITY = "identity"
-    """Getting a token: the token endpoint of the cloud, IMDS, the service-account token."""
+    """Requesting a token: token endpoint, IMDS, service account token."""
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
     VAULT = "vault"
-    """The vault as a whole: it throttles, fails, or refuses this identity."""
+    """The vault: it throttles, fails, or denies this identity."""
     OBJECT = "object"
     """One secret, key or certificate in the vault."""
     VOLUME = "volume"
     """The mount and the files of the volume."""
     SECRET = "secret"  # noqa: S105 - the name of a stage
-    """The Kubernetes Secret that mirrors files of the volume."""
+    """The Kubernetes Secret that is synced from files of the volume."""
     STORE = "store"
-    """Where classes are read and Secrets, pod statuses and events are written."""
+    """Reading and writing Kubernetes objects."""
 
 
 class KeyferryError(Exception):
-    """The root. Raised never directly; caught where a call entered.
+    """Base class; entry points such as gRPC methods and commands catch it.
 
     Args:
-        problem: what happened, naming the field, the object or the path. A sentence part without a
-            full stop.
-        remedy: what the reader can do about it, a whole sentence. May be empty where the problem
-            says it all.
-        stage: where it happened, when the class of the error leaves that open.
+        problem: what failed, with the name of the field, object or path; without a period.
+        remedy: what to do next, as a sentence; "" if the problem makes it obvious.
+        stage: stage that failed, if it differs from the default of the error type.
 
     Attributes:
-        object_name: the object of the vault that it is about, such as `secret db-password`; "" for
-            none.
+        object_name: vault object that failed, such as `secret db-password`; "" for none.
     """
 
     code: int = Code.UNKNOWN
@@ -83,32 +79,32 @@ class KeyferryError(Exception):
             self.stage = stage
 
     def __str__(self) -> str:
-        """The problem and the remedy, as a person reads them."""
+        """Return problem and remedy as one line."""
         return f"{self.problem}. {self.remedy}" if self.remedy else self.problem
 
     def log_pairs(self) -> dict[str, str]:
-        """What a line of the log says of it: where, about which object, and why."""
+        """Return the key-value pairs of a log line: stage, object and error."""
         about = {"object": self.object_name} if self.object_name else {}
         return {"stage": self.stage.value, **about, "error": str(self)}
 
 
-# --- whoever writes the class or the pod must act ---
+# --- The author of the SecretProviderClass or the pod must act ---
 
 
 class AuthorError(KeyferryError):
-    """The SecretProviderClass or the pod says something that cannot be carried out."""
+    """The SecretProviderClass or the pod is invalid."""
 
     stage = Stage.CLASS
 
 
 class ClassNotFoundError(AuthorError):
-    """There is no such SecretProviderClass in the namespace of the pod."""
+    """The SecretProviderClass does not exist in the namespace of the pod."""
 
     reason = "SecretProviderClassNotFound"
 
 
 class ClassInvalidError(AuthorError):
-    """The SecretProviderClass is there, but a field of it is missing or malformed."""
+    """A field of the SecretProviderClass is missing or invalid."""
 
 
 class ObjectNamesError(AuthorError):
@@ -122,32 +118,30 @@ class ObjectNamesError(AuthorError):
 
 
 class SecretDataError(AuthorError):
-    """The files named by a `secretObjects` entry cannot make a Secret of its type."""
+    """The files of a `secretObjects` entry do not form a Secret of its type."""
 
     reason = "FailedToCreateSecret"
     stage = Stage.SECRET
 
 
-# --- whoever runs the cluster or the machine must act ---
+# --- The operator of the cluster or the machine must act ---
 
 
 class PlatformError(KeyferryError):
-    """Something about the node, the installation or the caller."""
+    """The node, the installation or the request is at fault."""
 
 
 class RequestInvalidError(PlatformError):
-    """The call itself is malformed (CSI says INVALID_ARGUMENT)."""
+    """The request is invalid (INVALID_ARGUMENT in CSI)."""
 
     code = Code.INVALID_ARGUMENT
 
 
 class VolumeUnpublishedError(PlatformError):
-    """The volume was taken away while this call was filling it.
-
-    CSI calls it ABORTED: another operation on the same volume came in between.
+    """The volume was unpublished during this publish (ABORTED in CSI).
 
     Args:
-        target_path: of the volume.
+        target_path: mount path of the volume.
     """
 
     code = Code.ABORTED
@@ -155,19 +149,19 @@ class VolumeUnpublishedError(PlatformError):
     def __init__(self, target_path: str) -> None:
         super().__init__(
             f"the volume at {target_path} was unpublished while it was being published",
-            "Nothing is left of it; a pod that is still wanted is tried again by itself.",
+            "No action is needed: kubelet retries while the pod exists.",
         )
 
 
 class ProviderNotFoundError(PlatformError):
-    """No built-in provider and no provider socket bears the name that the class gives."""
+    """No built-in provider and no provider socket has the requested name."""
 
     stage = Stage.PROVIDER
     reason = ""
 
 
 class ProviderUnreachableError(PlatformError):
-    """The socket of a provider exists but nobody answers on it."""
+    """The socket of a provider exists but does not accept calls."""
 
     stage = Stage.PROVIDER
     code = Code.UNAVAILABLE
@@ -183,25 +177,25 @@ class VolumeError(PlatformError):
 
 
 class StoreError(PlatformError):
-    """Classes cannot be read, or Secrets, statuses and events cannot be written."""
+    """Kubernetes objects cannot be read or written."""
 
     stage = Stage.STORE
     reason = ""
 
 
 class StoreUnavailableError(StoreError):
-    """The store does not answer now, or cannot do it now; later it may."""
+    """The store is unavailable; a retry may succeed."""
 
 
 class SecretNotManagedError(StoreError):
-    """A Secret of that name is there that Keyferry did not make."""
+    """A Secret with this name exists that Keyferry does not manage."""
 
 
 class SecretConflictError(StoreError):
-    """Another class has the Secret.
+    """The Secret belongs to another SecretProviderClass.
 
     Attributes:
-        owner_class: the name of that class.
+        owner_class: name of the other SecretProviderClass.
     """
 
     def __init__(self, problem: str, remedy: str, *, owner_class: str) -> None:
@@ -209,18 +203,18 @@ class SecretConflictError(StoreError):
         self.owner_class = owner_class
 
 
-# --- whoever runs the vault or its permissions must act ---
+# --- The operator of the vault must act ---
 
 
 class ProviderError(KeyferryError):
-    """A provider could not deliver; the volume keeps what it had."""
+    """A provider failed; the volume retains its previous content."""
 
     stage = Stage.PROVIDER
     reason = "GRPCProviderError"
 
 
 class ProviderReportedError(ProviderError):
-    """A provider answered with an error code, or a gRPC status, which passes through."""
+    """A provider answered with an error code or gRPC status, which is passed on."""
 
     def __init__(self, problem: str, remedy: str = "", *, code: int, reason: str) -> None:
         super().__init__(problem, remedy)
@@ -229,35 +223,32 @@ class ProviderReportedError(ProviderError):
 
 
 class FilesInvalidError(ProviderError):
-    """A provider delivered files whose paths cannot be written into a volume."""
+    """A provider returned a file path that is not allowed in a volume."""
 
     stage = Stage.VOLUME
     reason = "FileWriteError"
 
 
 class VaultError(ProviderError):
-    """A vault or the way to it failed: token endpoint, DNS, TLS, permission, object."""
+    """A vault or the connection to it failed: token endpoint, DNS, TLS, permission, object."""
 
     stage = Stage.VAULT
 
 
 class ConnectionFailedError(VaultError):
-    """No usable answer came: DNS, TCP, TLS, a time-out, or a connection closed half way.
-
-    `stage` says which.
-    """
+    """The connection failed: DNS, TCP, TLS, a timeout, or an incomplete response."""
 
     stage = Stage.CONNECT
 
 
 class IdentityError(VaultError):
-    """The token endpoint refused, or the identity of the class cannot be used here."""
+    """The token endpoint rejected the identity, or the identity cannot be used here."""
 
     stage = Stage.IDENTITY
 
 
 class AccessDeniedError(VaultError):
-    """The vault does not let the identity read (403), or refuses its token (401)."""
+    """The vault denied access to the object (403) or rejected the token (401)."""
 
 
 class ObjectNotFoundError(VaultError):
@@ -267,16 +258,16 @@ class ObjectNotFoundError(VaultError):
 
 
 class ObjectUnusableError(VaultError):
-    """The object cannot be delivered as the class asks (an encoding, a format)."""
+    """The object cannot be rendered in the requested encoding or format."""
 
     stage = Stage.OBJECT
 
 
 class VaultThrottledError(VaultError):
-    """The vault said 429 more often, or asked for a longer pause, than one mount can wait.
+    """The vault throttled (429) for longer than one mount can wait.
 
     Attributes:
-        retry_after: seconds the vault asked for, or None.
+        retry_after: seconds of the Retry-After header, or None.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, retry_after: float | None = None) -> None:
@@ -285,50 +276,50 @@ class VaultThrottledError(VaultError):
 
 
 class VaultUnavailableError(VaultError):
-    """The vault has given no answer for a while, and is left alone until it is tried again."""
+    """The circuit breaker is open: the vault has not responded for a while."""
 
 
-# --- we must act ---
+# --- Keyferry must be fixed ---
 
 
 class InternalError(KeyferryError):
-    """A defect of Keyferry. The message names the step, never a value."""
+    """An internal error. The message names the step, never a value."""
 
     code = Code.INTERNAL
 
 
-# --- How a text of a class is shown in a message --------------------------------------------------
+# --- Quotes of user input in messages ---
 
 _MAX_EXCERPT = 100
 
 
 def excerpt(text: str) -> str:
-    """`text`, or its beginning when it is long, on one line and without control characters."""
+    """Return `text` on one line, shortened, without control characters."""
     shown = text if len(text) <= _MAX_EXCERPT else text[:_MAX_EXCERPT] + "..."
     return "".join(char if char.isprintable() else "?" for char in shown)
 
 
-# --- One error for all the objects of a mount that failed -----------------------------------------
+# --- One error for all objects of a mount that failed ---
 
 E = TypeVar("E", bound="KeyferryError")
 
 _MAX_NAMES = 10
-"""So many further failures a message names before it only counts."""
+"""Maximum number of further failures that a message names."""
 
 
 def prefixed(prefix: str, error: E) -> E:
-    """A copy of `error` that begins with `prefix`; mounts may share the error itself."""
+    """Return a copy of `error` with `prefix`; mounts may share the error itself."""
     copied = copy(error)
     copied.problem = f"{prefix}: {error.problem}"
     return copied
 
 
 def combined(failures: Sequence[tuple[str, KeyferryError]], prefix: str = "") -> KeyferryError:
-    """The first failure, with the names of the others.
+    """Return the first failure, extended by the names of the other failed objects.
 
     Args:
-        failures: object and error, at least one.
-        prefix: what precedes the problem of the first one; "" for nothing.
+        failures: pairs of object name and error, at least one.
+        prefix: prefix of the first problem, or "".
     """
     (about, first), others = failures[0], failures[1:]
     error = prefixed(prefix, first) if prefix else copy(first)

@@ -337,7 +337,7 @@ CASES = [
     ),
     Case(
         "vault closing the connection half way",
-        (f"{HOST} closed the connection before its answer was whole",),
+        (f"{HOST} closed the connection before its response was complete",),
         change=fault(HOST, CloseMidResponse()),
     ),
     Case(

@@ -129,7 +129,7 @@ async def test_a_defect_is_one_line(driver: Driver, provider: ScriptedProvider) 
         await driver.publish("web")
     (line,) = failures(driver)
     assert named(driver).items() <= line.items()
-    assert "publish failed by a defect of Keyferry (ZeroDivisionError)" in str(line["error"])
+    assert "publish failed: internal error (ZeroDivisionError)" in str(line["error"])
     assert "provider.py" in str(line["where"])
     assert "canary" not in driver.log.getvalue()
 

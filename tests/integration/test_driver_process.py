@@ -245,7 +245,7 @@ async def test_help_is_printed_and_is_no_error() -> None:
         (["--enable-secret-rotation", "true"], 2, "unexpected argument 'true'"),
         (["--rotation-poll-interval=2"], 2, "write a duration such as 30s"),
         (["--endpoint=/csi/csi.sock"], 1, "invalid endpoint: '/csi/csi.sock'"),
-        (["--metrics-addr=8095"], 1, "--metrics-addr '8095' is not an address"),
+        (["--metrics-addr=8095"], 1, "invalid address '8095' for --metrics-addr"),
         (["--builtin-providers=azur"], 1, "'azur', which is not built in. Known: azure"),
         (["--metrics-backend=statsd"], 1, "unsupported metrics backend"),
         (["--dev-vault=/nonexistent"], 1, "no development vault is running"),
@@ -283,12 +283,12 @@ async def test_a_port_in_use_and_a_file_in_the_place_of_the_socket_are_told(
     server.close()
     await server.wait_closed()
     assert 1 == done.exit_code
-    assert f"cannot serve status pages on '127.0.0.1:{port}'" in done.stderr
+    assert f"failed to serve status on '127.0.0.1:{port}'" in done.stderr
     assert "--metrics-addr" in done.stderr
     (tmp_path / "s").write_text("kept")
     done = await run_cli(
         "driver", f"--endpoint=unix://{tmp_path}/s", "--metrics-addr=127.0.0.1:0", *common
     )
     assert 1 == done.exit_code
-    assert f"cannot listen on {tmp_path}/s: a file that is no socket stands there" in done.stderr
+    assert f"failed to listen on {tmp_path}/s: path exists and is not a socket" in done.stderr
     assert "kept" == (tmp_path / "s").read_text()

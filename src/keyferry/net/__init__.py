@@ -1,1 +1,1 @@
-"""HTTP client, connections, proxies and the servers of this process."""
+"""HTTP client, connections, proxies and servers."""

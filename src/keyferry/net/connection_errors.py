@@ -1,4 +1,4 @@
-"""From the exceptions of aiohttp to ours: which stage failed, why, what to do about it. [pure]"""
+"""Translates exceptions of aiohttp: the stage that failed, why, and the remedy. [pure]"""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _TRUST_REMEDY = (
 
 
 class CertificateFault(Enum):
-    """What is wrong with a certificate: that of the server, but for the last one."""
+    """What is wrong with the certificate of the server, or of the client (CLIENT)."""
 
     DATES = "dates"
     ISSUER = "issuer"
     NAME = "name"
     NONCOMPLIANT = "form"
     CLIENT = "client"
-    """The client has none."""
+    """The client sent no certificate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionProblem:
-    """Why a try brought no usable answer.
+    """Why a request got no usable response.
 
     Attributes:
-        stage: where the journey ended.
-        problem: what happened there, naming the host.
+        stage: stage that failed.
+        problem: what failed, with the name of the host.
         remedy: what a person can do.
-        transient: whether another try can end better.
-        certificate_fault: what is wrong with it, where that is the problem.
+        transient: whether a retry can succeed.
+        certificate_fault: fault of a certificate, or None for other problems.
     """
 
     stage: Stage
@@ -49,19 +49,19 @@ class ConnectionProblem:
     certificate_fault: CertificateFault | None = None
 
     def error(self, action: str) -> ConnectionFailedError:
-        """The error to raise, `action` being the end of the sentence "failed to ..."."""
+        """Return the error to raise; `action` completes "failed to ..."."""
         return ConnectionFailedError(
             f"failed to {action}: {self.problem}", self.remedy, stage=self.stage
         )
 
 
 def safe_cause(error: Exception) -> Exception | None:
-    """What an error of ours may be chained to; None for what repeats an answer or its request."""
+    """Return `error` if it can be chained; None if its text can repeat a request or response."""
     return None if isinstance(error, aiohttp.ClientResponseError) else error
 
 
 def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
-    """Translate what aiohttp raised on the way to `host`."""
+    """Translate an exception that aiohttp raised for a request to `host`."""
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
             return _connect_failed(error, host)
@@ -75,8 +75,10 @@ def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:
             problem = f"{host} did not answer in time"
             return ConnectionProblem(Stage.CONNECT, problem, _health_remedy(host), transient=True)
         case aiohttp.InvalidURL():
-            problem = f"{host!r} is no valid host name"
-            return ConnectionProblem(Stage.DNS, problem, "Check the class.", transient=False)
+            problem = f"{host!r} is not a valid host name"
+            return ConnectionProblem(
+                Stage.DNS, problem, "Check the address in the SecretProviderClass.", transient=False
+            )
         case _:
             return _connection_lost(error, host)
 
@@ -94,7 +96,7 @@ def _connect_failed(
             problem = f"the proxy {error.host} could not be reached ({_reason(cause)})"
             return ConnectionProblem(Stage.CONNECT, problem, _PROXY_REMEDY, transient=True)
         case aiohttp.ClientSSLError():
-            problem = f"TLS with {host} could not be agreed on ({_reason(cause)})"
+            problem = f"the TLS handshake with {host} failed ({_reason(cause)})"
             remedy = f"Check that {host} speaks TLS and that no proxy answers instead."
             return ConnectionProblem(Stage.TLS, problem, remedy, transient=False)
         case _:
@@ -106,12 +108,12 @@ def _connection_lost(error: Exception, host: str) -> ConnectionProblem:
     if "ALERT_CERTIFICATE_REQUIRED" in str(error):  # TLS 1.3 says so after its handshake
         return ConnectionProblem(
             Stage.TLS,
-            f"{host} wants a client certificate",
-            "Have one issued by a CA that it trusts.",
+            f"{host} requires a client certificate",
+            "Configure a client certificate of a CA that it trusts.",
             transient=False,
             certificate_fault=CertificateFault.CLIENT,
         )
-    problem = f"{host} closed the connection before its answer was whole"
+    problem = f"{host} closed the connection before its response was complete"
     return ConnectionProblem(Stage.CONNECT, problem, _health_remedy(host), transient=True)
 
 
@@ -136,7 +138,7 @@ def _bad_certificate(cause: Exception, host: str) -> ConnectionProblem:
 
 _STRICT_REMEDY = (
     "Python 3.13 and newer verify by the letter of RFC 5280 (VERIFY_X509_STRICT), and private CAs "
-    "often miss it: have CA and certificate issued anew with these extensions."
+    "often miss it: reissue CA and certificate with these extensions."
 )
 _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
     9: ("it is not valid yet", "Check the clock of this machine.", CertificateFault.DATES),
@@ -160,7 +162,7 @@ _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
     ),
     79: (
         "its issuer is not marked as a CA (basicConstraints)",
-        "Have the CA issued anew with basicConstraints CA:TRUE.",
+        "Reissue the CA with basicConstraints CA:TRUE.",
         CertificateFault.NONCOMPLIANT,
     ),
     85: (
@@ -176,7 +178,7 @@ _CERTIFICATE_REASONS: dict[int, tuple[str, str, CertificateFault]] = {
     ),
     92: ("its CA has no keyUsage", _STRICT_REMEDY, CertificateFault.NONCOMPLIANT),
 }
-"""The codes of OpenSSL (X509_V_ERR_...) that have a remedy of their own."""
+"""Codes of OpenSSL (X509_V_ERR_...) with a specific remedy."""
 
 
 def _reach_remedy(host: str) -> str:
@@ -184,7 +186,7 @@ def _reach_remedy(host: str) -> str:
 
 
 def _health_remedy(host: str) -> str:
-    return f"Look at the health of {host} and of any proxy or firewall in between."
+    return f"Check the health of {host} and of any proxy or firewall in between."
 
 
 _REASONS = {
@@ -192,9 +194,9 @@ _REASONS = {
     errno.ECONNRESET: "connection reset",
     errno.EHOSTUNREACH: "no route to host",
     errno.ENETUNREACH: "network unreachable",
-    errno.ETIMEDOUT: "time-out",
+    errno.ETIMEDOUT: "timeout",
 }
-"""asyncio writes addresses instead of reasons."""
+"""Reasons for errors whose text in asyncio is an address."""
 
 
 def _reason(cause: OSError) -> str:

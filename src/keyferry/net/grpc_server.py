@@ -1,4 +1,4 @@
-"""Where gRPC calls enter: one server with an orderly stop, and errors as statuses."""
+"""gRPC server with graceful shutdown; errors become gRPC statuses."""
 
 from __future__ import annotations
 
@@ -22,35 +22,32 @@ if TYPE_CHECKING:
 Context = grpc.aio.ServicerContext[Any, Any]
 
 DRAIN_SECONDS = 120.0
-"""How long calls in flight may take after the first signal; kubelet gives a call as long."""
+"""Time for calls in flight after the first signal: the timeout of a kubelet call."""
 
 _STATUS = {status.value[0]: status for status in grpc.StatusCode}
 _log = get_logger("grpc")
 
 
 async def abort(context: Context, error: BaseException, *, operation: str) -> NoReturn:
-    """Ends the call with the status of `error`, and logs it: once, where the call entered.
+    """Abort the call with the status of `error`, and log the error once.
 
-    An exception that is not ours is a defect; the caller gets its type only, because its text could
-    hold anything.
+    Any exception but a KeyferryError is an internal error. The caller gets only its type, because
+    its text could contain a secret value.
     """
     if isinstance(error, KeyferryError):
         _log.error(f"{operation} failed", **error.log_pairs())
         await context.abort(_STATUS[error.code], str(error))
-    defect = InternalError(
-        f"{operation} failed by a defect of Keyferry ({type(error).__name__})",
-        "Please report it with the log of this process.",
+    internal = InternalError(
+        f"{operation} failed: internal error ({type(error).__name__})",
+        "Report it as a bug with the log of this process.",
     )
-    _log.error(f"{operation} failed", **defect.log_pairs(), where=_traceback_summary(error))
-    await context.abort(_STATUS[defect.code], str(defect))
-    raise AssertionError  # abort raises; this tells the type checker
+    _log.error(f"{operation} failed", **internal.log_pairs(), where=_traceback_summary(error))
+    await context.abort(_STATUS[internal.code], str(internal))
+    raise AssertionError  # abort raises; for the type checker
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets.
-
-    The second one ends the process at once, with exit code 1.
-    """
+    """Return an event that the first SIGTERM or SIGINT sets; the second exits with code 1."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -71,15 +68,15 @@ async def serving_grpc(
     *,
     drain: float = DRAIN_SECONDS,
 ) -> AsyncIterator[BoundSocket | None]:
-    """Serves on `endpoint` while the block runs; at its end, calls in flight finish first.
+    """Serve on `endpoint` while the block runs, then drain calls in flight.
 
     Args:
-        endpoint: where.
-        add_services: registers what is served.
-        drain: seconds that calls in flight may still take at the end.
+        endpoint: address to listen on.
+        add_services: registers the services with the server.
+        drain: seconds to wait for calls in flight after the block.
 
     Yields:
-        The socket file, if it is one.
+        The socket file, or None for a TCP endpoint.
 
     Raises:
         PlatformError: the endpoint cannot be listened on.
@@ -90,8 +87,8 @@ async def serving_grpc(
         bound = bind_private(endpoint, server.add_insecure_port)
     except RuntimeError as error:
         raise PlatformError(
-            f"cannot listen on {endpoint.address}: {error}",
-            "Choose another --endpoint, or free this one.",
+            f"failed to listen on {endpoint.address}: {error}",
+            "Choose another --endpoint, or stop the process that uses this one.",
         ) from error
     await server.start()
     try:
@@ -103,7 +100,7 @@ async def serving_grpc(
 
 
 def _traceback_summary(error: BaseException) -> str:
-    """The call chain of `error` without its text, which may hold a value."""
+    """Return the call chain of `error` without its text, which may contain a secret value."""
     lines = []
     trace = error.__traceback__
     while trace:

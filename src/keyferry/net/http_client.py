@@ -114,7 +114,7 @@ class HttpsSettings:
 T = TypeVar("T")
 
 MAX_RESPONSE_BYTES = 1 << 20
-"""An answer that is longer is no answer of a vault; a Key Vault secret has at most 25 KiB."""
+"""Limit of a response body; a Key Vault secret has at most 25 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ class JsonRequest(Generic[T]):
 
 
 class HttpsClient:
-    """Makes requests, for one event loop; connections open on first use.
+    """Sends requests in one event loop; opens connections on first use.
 
     Args:
-        settings: how connections are made.
+        settings: settings of the connections.
         clock: reads the time, for `Retry-After`.
     """
 
@@ -149,7 +149,7 @@ class HttpsClient:
         self._connector: aiohttp.TCPConnector | None = None
 
     def session(self, url: URL, *, proxied: bool = True) -> aiohttp.ClientSession:
-        """The shared session for a request to `url`.
+        """Return the shared session for a request to `url`.
 
         Args:
             url: absolute.
@@ -170,7 +170,7 @@ class HttpsClient:
                     if dev is None
                     else new_connector(https=dev.https, http=dev.http, ca_file=dev.ca_file)
                 )
-            # aiohttp would read the environment and ~/.netrc anew for each request, on a thread.
+            # By default aiohttp reads the environment and ~/.netrc for each request, in a thread.
             self._sessions[proxy] = aiohttp.ClientSession(
                 connector=self._connector,
                 connector_owner=False,
@@ -194,13 +194,15 @@ class HttpsClient:
         """Send `request` once and parse the JSON response.
 
         Args:
-            request: what to GET.
-            seconds: the time limit; `try_timeout` counts besides.
+            request: the request.
+            seconds: time limit; `try_timeout` also applies.
+
+        Returns:
+            The document; an error response; or a failure that the caller can retry.
 
         Raises:
-            ConnectionFailedError: no connection, and another try would meet the same; its stage
-                says why.
-            VaultError: the answer is not the JSON of `document`, or has no end.
+            ConnectionFailedError: the connection failed, and a retry cannot succeed.
+            VaultError: the response is not the JSON of `document`, or is too long.
         """
         limit = min(seconds, self.settings.try_timeout)
         timeout = aiohttp.ClientTimeout(total=limit, connect=self.settings.connect_timeout)
@@ -226,7 +228,7 @@ class HttpsClient:
         return parse_json_response(body, request.document, host=host, action=action)
 
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
-        """The pause in seconds that the headers of an answer ask for, if they do."""
+        """Return the seconds of a Retry-After header; None without one."""
         return retry_after_seconds(headers, now=self._clock.wall().timestamp())
 
 

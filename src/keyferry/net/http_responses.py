@@ -1,7 +1,7 @@
-"""What the answers of a vault say: the document asked for, "later", or "no". [pure]
+"""Parses responses of vaults: documents and errors. [pure]
 
-The body of an answer may hold a secret value, so nothing of it ever reaches a message, but for the
-error codes of the shape that all Azure services share.
+A body may contain a secret value, so no message quotes it, except the error codes in the format
+that all Azure services share.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An answer that is neither the document asked for nor worth another try.
+    """An error response that a retry cannot change.
 
     Attributes:
-        status: of HTTP.
-        codes: the error codes in the answer, outermost first (`Forbidden`, `SecretDisabled`); never
-            its messages.
-        challenge: the `WWW-Authenticate` header, or "".
+        status: HTTP status.
+        codes: error codes of the body, outermost first (`Forbidden`, `SecretDisabled`); never its
+            messages.
+        challenge: `WWW-Authenticate` header, or "".
     """
 
     status: int
@@ -36,28 +36,28 @@ class ErrorResponse:
 
 
 def parse_error_response(status: int, headers: Mapping[str, str], body: bytes) -> ErrorResponse:
-    """Read the answer of a server that says "no"."""
+    """Parse an error response."""
     return ErrorResponse(status, _error_codes(body), headers.get("WWW-Authenticate", ""))
 
 
 def parse_json_response(body: bytes, document: type[T], *, host: str, action: str) -> T:
-    """The JSON document in `body`.
+    """Parse a JSON response body as `document`.
 
     Args:
-        body: of an answer with status 200.
-        document: what msgspec makes of it.
-        host: who answered, for messages.
-        action: the end of the sentence "failed to ...", for messages.
+        body: body of a response with status 200.
+        document: msgspec type of the document.
+        host: host that answered, for messages.
+        action: completes "failed to ..." in messages.
 
     Raises:
-        VaultError: it is not the JSON of `document`; nothing of it is repeated.
+        VaultError: `body` is not the JSON of `document`; the message does not quote it.
     """
     try:
         return msgspec.json.decode(body, type=document)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        # Neither quoted nor chained: the answer may hold a secret value.
+        # Neither quoted nor chained: the body may contain a secret value.
         raise VaultError(
-            f"failed to {action}: the answer of {host} is not the JSON of the vault's API",
+            f"failed to {action}: the response of {host} is not valid JSON of the vault API",
             f"Check that {host} is a vault and that no proxy answers instead.",
         ) from None
 
@@ -65,24 +65,24 @@ def parse_json_response(body: bytes, document: type[T], *, host: str, action: st
 def retryable_error(
     status: int, *, host: str, action: str, retry_after: float | None
 ) -> VaultError:
-    """The error for a status that says "later".
+    """Return the error for a status that can be retried.
 
     Args:
-        status: one of `keyferry.resilience.retry.RETRY_STATUSES`.
-        host: who answered.
-        action: the end of the sentence "failed to ...".
-        retry_after: seconds that the answer asked to wait, if it did.
+        status: one of `keyferry.net.retryable.RETRY_STATUSES`.
+        host: host that answered.
+        action: completes "failed to ...".
+        retry_after: seconds of the Retry-After header, or None.
     """
     if status == 429:
-        wish = "" if retry_after is None else f" and asks to wait {retry_after:g} s"
+        wait = "" if retry_after is None else f", retry after {retry_after:g} s"
         return VaultThrottledError(
-            f"failed to {action}: {host} throttles (429 Too Many Requests){wish}",
-            "Too many requests reach this vault: ask for fewer objects or spread them over vaults.",
+            f"failed to {action}: {host} throttles requests (429 Too Many Requests){wait}",
+            "Request fewer objects, or distribute them over several vaults.",
             retry_after=retry_after,
         )
     return VaultError(
         f"failed to {action}: {host} failed with status {status}",
-        "The failure is on the vault's side; Keyferry tries again with the next mount or refresh.",
+        "Check the health of the vault; Keyferry retries with the next mount or refresh.",
     )
 
 
@@ -100,11 +100,11 @@ class _ErrorDocument(msgspec.Struct):
 
 
 def _error_codes(body: bytes) -> tuple[str, ...]:
-    """The codes in `{"error": {"code", "innererror": {"code"}}}`; none in any other answer."""
+    """Return the codes of `{"error": {"code", "innererror": {"code"}}}`; () for other bodies."""
     try:
         error = msgspec.json.decode(body, type=_ErrorDocument).error
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ()
     codes = (error.code, error.innererror.code if error.innererror else "")
-    # A code is one short word; anything else is text of the server, which stays out of messages.
+    # A code is one short word. Other text of the server is not quoted.
     return tuple(code for code in codes if len(code) <= 64 and code.isascii() and code.isalnum())

@@ -1,7 +1,7 @@
-"""Which proxy a vault is reached through, as the environment says. [pure]
+"""Selects the proxy for a host from environment variables. [pure]
 
-The variables mean what they mean to the Go originals: HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in
-lower case too, which counts first; a loopback address is never behind a proxy.
+HTTPS_PROXY, HTTP_PROXY and NO_PROXY work as in Go programs: lower-case names take precedence, and
+a loopback address is never behind a proxy.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Proxies:
     """The proxies of one process.
 
     Attributes:
-        https: the URL of the one for https URLs, user and password included; "" for none.
-        http: of the one for http URLs.
-        bypassed: hosts, domains and networks that are reached without; "*" is all.
+        https: proxy URL for https URLs, with user and password; "" for none.
+        http: proxy URL for http URLs; "" for none.
+        bypassed: hosts, domains and networks that need no proxy; "*" for all.
     """
 
     https: str = field(default="", repr=False)
@@ -33,10 +33,10 @@ class Proxies:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
-        """As the variables say.
+        """Read the proxies from environment variables.
 
         Raises:
-            PlatformError: a variable holds no URL.
+            PlatformError: a variable is not a valid URL.
         """
         bypassed = (name.strip().lower() for name in _variable(environment, "NO_PROXY").split(","))
         return cls(
@@ -46,7 +46,7 @@ class Proxies:
         )
 
     def proxy_for(self, scheme: str, host: str) -> str:
-        """The URL of the proxy to a host; "" for none.
+        """Return the URL of the proxy for a host; "" for none.
 
         Args:
             scheme: https or http.
@@ -67,13 +67,13 @@ class Proxies:
 
 
 def _matches(name: str, host: str) -> bool:
-    """Whether an entry of NO_PROXY means a host: a name means what is below it, too."""
+    """Return whether an entry of NO_PROXY matches a host; a name also matches its subdomains."""
     domain = name.removeprefix("*").lstrip(".")
     return name == "*" or host == domain or host.endswith(f".{domain}")
 
 
 def _parse_network(name: str) -> IPv4Network | IPv6Network | None:
-    """The addresses that an entry of NO_PROXY means; None when it is a name."""
+    """Parse an entry of NO_PROXY as a network; None for a name."""
     try:
         return ip_network(name, strict=False)
     except ValueError:
@@ -85,7 +85,7 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
 
 
 def _proxy_url(environment: Mapping[str, str], name: str) -> str:
-    """The URL in a variable; a bare `host:port` is an http URL, as it is for curl."""
+    """Return the URL in a variable; `host:port` is an http URL, as for curl."""
     text = _variable(environment, name)
     if not text:
         return ""
@@ -97,8 +97,8 @@ def _proxy_url(environment: Mapping[str, str], name: str) -> str:
         usable = False
     if not usable:
         raise PlatformError(
-            f"{name} is not the URL of a proxy",  # which may hold a password
-            "Write it as http://host:port.",
+            f"{name} is not a valid proxy URL",  # not quoted: it may contain a password
+            "Use http://host:port.",
             stage=Stage.REQUEST,
         )
     return url

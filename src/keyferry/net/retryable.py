@@ -1,4 +1,4 @@
-"""The outcome of an HTTP attempt that may be repeated, and Retry-After. [pure]"""
+"""HTTP failures that can be retried, and Retry-After headers. [pure]"""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 from email.utils import parsedate_to_datetime
 
 RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-"""The HTTP statuses that say "later", not "no"."""
+"""HTTP statuses that can be retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryableFailure:
-    """One try failed, and another may end better.
+    """A failed attempt that can be retried.
 
     Attributes:
-        error: what to raise when there is none.
-        retry_after: seconds the server asked to wait.
-        cause: what `error` is chained to; None where its text could hold a secret value.
-        host_fault: whether the server as a whole failed, and not what was asked of it.
+        error: error to raise if there is no retry.
+        retry_after: seconds of the Retry-After header, or None.
+        cause: exception to chain `error` to; None if its text could contain a secret value.
+        host_fault: whether the host failed, not only this request.
     """
 
     error: KeyferryError
@@ -35,16 +35,16 @@ class RetryableFailure:
 
     @property
     def is_throttled(self) -> bool:
-        """Whether the server said "later", to everybody."""
+        """Whether the host throttles all requests."""
         return self.retry_after is not None or isinstance(self.error, VaultThrottledError)
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | None:
-    """The pause in seconds that a response asks for, if it does so readably.
+    """Return the seconds of a valid Retry-After header; None without one.
 
     Args:
-        headers: of the response, with names compared case-insensitively by the mapping itself.
-        now: seconds since the epoch, for the form that is a date.
+        headers: response headers; the mapping ignores case.
+        now: seconds since the epoch, for a header with a date.
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         milliseconds = _number(headers.get(name, ""))
@@ -56,7 +56,7 @@ def retry_after_seconds(headers: Mapping[str, str], *, now: float) -> float | No
 
 
 def _number(text: str) -> float | None:
-    """Plain digits as a number; not the `nan`, `inf` or `1_0` that float() also reads."""
+    """Parse a decimal number; reject `nan`, `inf` and `1_0`, which float() accepts."""
     whole, _, fraction = text.strip().partition(".")
     digits = whole + fraction
     if not whole or len(digits) > 12 or not (digits.isascii() and digits.isdigit()):

@@ -1,4 +1,4 @@
-"""The HTTP front of a daemon: `/metrics`, and checks such as `/healthz` that answer in words."""
+"""HTTP server of a daemon: `/metrics` and health checks such as `/healthz`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 HealthCheck = Callable[[], Awaitable[str | None]]
-"""Answers what is wrong, in words; None when nothing is."""
+"""Returns the problem as text; None if healthy."""
 
 
 @asynccontextmanager
 async def serving_status(
     address: str, *, metrics: Metrics | None, checks: Mapping[str, HealthCheck], flag: str
 ) -> AsyncIterator[str]:
-    """Serves on `address` while the block runs; yields the real `host:port`.
+    """Serve on `address` while the block runs; yield the actual `host:port`.
 
     Args:
         address: `:8095` or `127.0.0.1:8095`.
-        metrics: shown at `/metrics`; None for none.
-        checks: by path; 200 when nothing is wrong, else 503 and what it is.
-        flag: that the address comes from, for messages.
+        metrics: metrics to serve at `/metrics`, or None.
+        checks: health checks by path; 200 if healthy, else 503 with the problem.
+        flag: flag that sets the address, for messages.
 
     Raises:
-        PlatformError: the address is malformed or taken.
+        PlatformError: the address is invalid or in use.
     """
     app = web.Application()
     if metrics is not None:
@@ -75,8 +75,8 @@ async def _listen(runner: web.AppRunner, address: str, flag: str) -> None:
         await web.TCPSite(runner, host or None, port).start()
     except OSError as error:
         raise PlatformError(
-            f"cannot serve status pages on {address!r}: {error.strerror or error}",
-            f"Free the port, or choose another with {flag}.",
+            f"failed to serve status on {address!r}: {error.strerror or error}",
+            f"Stop the process that uses the port, or set another one with {flag}.",
             stage=Stage.REQUEST,
         ) from error
 
@@ -85,8 +85,8 @@ def _parse_address(address: str, flag: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise PlatformError(
-            f"{flag} {address!r} is not an address",
-            "Write it as :8095 or 127.0.0.1:8095.",
+            f"invalid address {address!r} for {flag}",
+            "Use a form such as :8095 or 127.0.0.1:8095.",
             stage=Stage.REQUEST,
         )
     return host, int(port)

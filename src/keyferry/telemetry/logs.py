@@ -1,10 +1,10 @@
-"""Logs: one line an event on standard error, as text in the shape of klog or as JSON.
+"""Logs: one line per event on standard error, as text in klog's format or as JSON.
 
-Upstream's tooling greps for lines that begin with `E`, and log pipelines know the JSON keys
-`level`, `timestamp`, `caller` and `message`. What is logged are names, versions, durations and
-stages: the callers hand over nothing else, and nothing in Keyferry logs a request or a file as a
-whole. The keys are upstream's where it has one: `pod`, `spc`, `secret`, `targetPath`, `volumeId`,
-`provider`; `stage`, `object` and `error` say where and why a call failed.
+Upstream's tooling greps for lines that begin with `E`, and log pipelines expect the JSON keys
+`level`, `timestamp`, `caller` and `message`. Keyferry logs names, versions, durations and stages;
+it never logs a request or a file. The keys are upstream's where it has one: `pod`, `spc`,
+`secret`, `targetPath`, `volumeId`, `provider`. `stage`, `object` and `error` say where and why a
+call failed.
 
 Source: docs/reference/upstream-driver.md#logs
 """
@@ -27,47 +27,47 @@ if TYPE_CHECKING:
 
     Pairs = dict[str, object]
     Render = Callable[["Level", str, str, Pairs], str]
-    """Of the level, the caller, the message and the pairs, one line."""
+    """Formats level, caller, message and pairs as one line."""
 
 _DEBUG_VERBOSITY = 2
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 
 
 class Level(IntEnum):
-    """How grave a line is."""
+    """Severity of a log line."""
 
     DEBUG = 1
     INFO = 2
     WARNING = 3
     ERROR = 4
     OFF = 5
-    """Graver than any line."""
+    """Higher than every line; logs nothing."""
 
 
 _LETTERS = {Level.DEBUG: "I", Level.INFO: "I", Level.WARNING: "W", Level.ERROR: "E"}
 
 
 class ObjectName(NamedTuple):
-    """A Kubernetes object; `namespace/name` in text, both by their names in JSON, as in klog."""
+    """Name of a Kubernetes object: `namespace/name` in text, an object in JSON, as in klog."""
 
     namespace: str
     name: str
 
     def __str__(self) -> str:
-        """As kubectl writes it."""
+        """Return `namespace/name`, or the name of a cluster-scoped object."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
 def configure_logs(
     *, as_json: bool, verbosity: int, quiet: bool = False, stream: TextIO | None = None
 ) -> None:
-    """Sets the process up once, in a composition root.
+    """Configure the logs of the process; called once, by a composition root.
 
     Args:
-        as_json: one JSON object a line instead of text.
-        verbosity: klog's `-v`; 2 and more shows the details of each call.
-        quiet: nothing at all, for commands that talk to a person themselves.
-        stream: where to; standard error when left out.
+        as_json: write one JSON object per line instead of text.
+        verbosity: klog's `-v`; 2 or more logs the details of each call.
+        quiet: log nothing, for commands that print to the user.
+        stream: destination; standard error if None.
     """
     level = Level.DEBUG if verbosity >= _DEBUG_VERBOSITY else Level.INFO
     _output.min_level = Level.OFF if quiet else level
@@ -77,55 +77,55 @@ def configure_logs(
 
 @dataclass(slots=True)
 class _Output:
-    """Where the lines of this process go, and which, and how."""
+    """Destination, minimum level and format of the log of this process."""
 
     min_level: Level
     render: Render
     stream: TextIO | None = None
-    """None: standard error, whatever that is then."""
+    """None: `sys.stderr` at the time of the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Logger:
-    """Logs for one module of ours, which each line names.
+    """Logger of one Keyferry module, which each line names as `caller`.
 
-    Every method takes what happened, always in the same words, and pairs that tell of this time.
+    Each method takes a constant message and the variable parts as key-value pairs.
     """
 
     caller: str
 
     def debug(self, message: str, **pairs: object) -> None:
-        """A detail of a call."""
+        """Log a detail of a call."""
         self._log(Level.DEBUG, message, pairs)
 
     def info(self, message: str, **pairs: object) -> None:
-        """What is as it should be."""
+        """Log an expected event."""
         self._log(Level.INFO, message, pairs)
 
     def warning(self, message: str, **pairs: object) -> None:
-        """What somebody may want to look at."""
+        """Log an event that an operator may need to check."""
         self._log(Level.WARNING, message, pairs)
 
     def error(self, message: str, **pairs: object) -> None:
-        """What failed."""
+        """Log a failure."""
         self._log(Level.ERROR, message, pairs)
 
     def _log(self, level: Level, message: str, pairs: Pairs) -> None:
         if level >= _output.min_level:
             line = _output.render(level, self.caller, message, {**_context.get(), **pairs})
             stream = _output.stream or sys.stderr
-            stream.write(f"{line}\n")  # at once, so that no other thread writes into it
+            stream.write(f"{line}\n")  # in one call, so that no other thread writes between
             stream.flush()
 
 
 def get_logger(caller: str) -> Logger:
-    """A logger that names `caller`, a module of ours, in each line."""
+    """Return a logger whose lines name the module `caller`."""
     return Logger(caller)
 
 
 @contextmanager
 def log_context(**pairs: object) -> Iterator[None]:
-    """Adds `pairs` to every line that is logged in the block, by the tasks begun in it too."""
+    """Add `pairs` to each line that the block logs, including the tasks that it starts."""
     before = _context.set({**_context.get(), **pairs})
     try:
         yield

@@ -1,4 +1,4 @@
-"""The metrics, under the names and labels of the upstream driver.
+"""Metrics of the driver; upstream's series keep their names and labels.
 
 Source: docs/reference/upstream-driver.md#metrics
 """
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class SecretMetrics:
-    """What is counted of the Secrets of a node.
+    """Metrics of Secret sync.
 
     Args:
-        registry: where the series go.
-        os_type: the label of upstream.
-        buckets: of durations in seconds.
+        registry: registry of the series.
+        os_type: value of upstream's `os_type` label.
+        buckets: histogram buckets in seconds.
     """
 
     def __init__(
@@ -43,84 +43,84 @@ class SecretMetrics:
         self._os_type = os_type
         self._synced = Counter(
             "sync_k8s_secret",
-            "Kubernetes Secrets brought in step",
+            "Kubernetes Secrets synced",
             ["os_type", "provider"],
             registry=registry,
         )
         self._seconds = Histogram(
             "k8s_secret_duration_sec",
-            "Duration of bringing a Kubernetes Secret in step in seconds",
+            "Duration of a Kubernetes Secret sync in seconds",
             ["os_type"],
             buckets=buckets,
             registry=registry,
         )
         self._errors = Counter(
             "keyferry_secret_errors",
-            "Times that a Kubernetes Secret could not be brought in step",
+            "Kubernetes Secret syncs that failed",
             ["os_type", "error_type"],
             registry=registry,
         )
         self._drift = Counter(
             "keyferry_secret_drift_reverted",
-            "Edits of Kubernetes Secrets by hand that were reverted",
+            "Manual edits of managed Kubernetes Secrets that were reverted",
             ["os_type"],
             registry=registry,
         )
         self._queue = Gauge(
             "keyferry_secret_queue_length",
-            "Kubernetes Secrets that wait for their turn",
+            "Kubernetes Secrets queued for reconciliation",
             ["os_type"],
             registry=registry,
         )
         self._managed = Gauge(
             "keyferry_managed_secrets",
-            "Kubernetes Secrets that this node looks after",
+            "Kubernetes Secrets managed by this node",
             ["os_type"],
             registry=registry,
         )
         self._pending = Gauge(
             "keyferry_pending_writes",
-            "Pod statuses and events that wait for the Kubernetes API",
+            "Pod statuses and events waiting to be written to the Kubernetes API",
             ["os_type", "kind"],
             registry=registry,
         )
 
     @contextmanager
     def timed_sync(self, provider: str) -> Iterator[None]:
-        """Counts and times bringing one Secret in step; an error that leaves the block does not."""
+        """Count and time the sync of one Secret, unless the block raises."""
         start = time.perf_counter()
         yield
         self._seconds.labels(self._os_type).observe(time.perf_counter() - start)
         self._synced.labels(self._os_type, provider).inc()
 
     def sync_failed(self, error: KeyferryError) -> None:
-        """A Secret could not be brought in step."""
+        """Count a failed Secret sync."""
         self._errors.labels(self._os_type, type(error).__name__.removesuffix("Error")).inc()
 
     def drift_reverted(self) -> None:
-        """An edit by hand was reverted."""
+        """Count a reverted manual edit."""
         self._drift.labels(self._os_type).inc()
 
     def watch(self, *, queue_length: Callable[[], float], managed: Callable[[], float]) -> None:
-        """Both are asked whenever the metrics are read."""
+        """Register callables that each scrape of the metrics calls."""
         self._queue.labels(self._os_type).set_function(queue_length)
         self._managed.labels(self._os_type).set_function(managed)
 
     def watch_pending(self, kind: str, count: Callable[[], float]) -> None:
-        """`count` tells how many objects of that kind wait for the API."""
+        """Register `count`, which returns the number of pending writes of `kind`."""
         self._pending.labels(self._os_type, kind).set_function(count)
 
 
 MAX_SERIES = 1000
-"""So many versions of objects have a series of their own."""
+"""Maximum number of object versions with their own series."""
 
 
 class VolumeMetrics:
-    """What is told of the volumes of a node.
+    """Metrics of the volumes of a node.
 
     Args:
-        registry: where the series go.
-        os_type: the label of upstream.
+        registry: registry of the series.
+        os_type: value of upstream's `os_type` label.
     """
 
     def __init__(self, registry: CollectorRegistry, *, os_type: str) -> None:
@@ -134,25 +134,25 @@ class VolumeMetrics:
         )
         self._pod_status_errors = Counter(
             "keyferry_pod_status_errors",
-            "Times that a pod status was refused by the Kubernetes API",
+            "Pod status writes that the Kubernetes API rejected",
             ["os_type", "error_type"],
             registry=registry,
         )
         self._oldest = Gauge(
             "keyferry_oldest_refresh_age_seconds",
-            "Age of the content that was fetched longest ago",
+            "Age in seconds of the oldest content of a mounted volume, since its last refresh",
             ["os_type"],
             registry=registry,
         )
 
     def pod_status_failed(self, error: KeyferryError) -> None:
-        """A pod status was not taken."""
+        """Count a rejected pod status write."""
         self._pod_status_errors.labels(
             self._os_type, type(error).__name__.removesuffix("Error")
         ).inc()
 
     def objects_rotated(self, provider: str, count: int) -> None:
-        """So many objects of a mounted volume have another version."""
+        """Count `count` objects of a volume that changed their version."""
         if count:
             self._rotated.labels(self._os_type, provider).inc(count)
 
@@ -162,18 +162,19 @@ class VolumeMetrics:
         oldest_content_age: Callable[[], float],
         versions: Callable[[], Mapping[tuple[str, str, str, str], int]],
     ) -> None:
-        """Both are asked whenever the metrics are read.
+        """Register callables that each scrape of the metrics calls.
 
         Args:
-            oldest_content_age: age in seconds of the content that was fetched longest ago.
-            versions: volumes by namespace, class, object and version.
+            oldest_content_age: returns the age in seconds of the least recently refreshed content.
+            versions: returns the number of volumes by (namespace, SecretProviderClass, object,
+                version).
         """
         self._oldest.labels(self._os_type).set_function(oldest_content_age)
         self._registry.register(_ObjectVersionVolumes(self._os_type, versions))
 
 
 class _ObjectVersionVolumes(Collector):
-    """Which versions the volumes of this node hold, read off when the metrics are."""
+    """Collects the number of volumes per object version at each scrape."""
 
     def __init__(
         self, os_type: str, versions: Callable[[], Mapping[tuple[str, str, str, str], int]]
@@ -182,11 +183,11 @@ class _ObjectVersionVolumes(Collector):
         self._versions = versions
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Nothing is counted before somebody asks."""
+        """Return the family without samples, so that registration collects nothing."""
         yield self._family()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One series for each version, up to a limit."""
+        """Return one series per version; those beyond `MAX_SERIES` are summed up as `other`."""
         family = self._family()
         counts = sorted(self._versions().items())
         for labels, count in counts[:MAX_SERIES]:
@@ -200,7 +201,7 @@ class _ObjectVersionVolumes(Collector):
     def _family() -> GaugeMetricFamily:
         return GaugeMetricFamily(
             "keyferry_object_version_volumes",
-            "Volumes of this node that hold a version of an object",
+            "Volumes of this node that contain this version of an object",
             labels=["os_type", "namespace", "spc", "object", "version"],
         )
 
@@ -223,13 +224,13 @@ _DURATION_BUCKETS = (
 
 @dataclass(slots=True)
 class PublishLabels:
-    """What a publish learns on its way and its metrics want as labels."""
+    """Metric labels that become known during a publish."""
 
     provider: str = ""
 
 
 class Metrics:
-    """All series of one process, in a registry of its own."""
+    """All series of one process, in their own registry."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -257,7 +258,7 @@ class Metrics:
         )
         self._rotation_error = Counter(
             "rotation_reconcile_error",
-            "Refreshes that failed; the volume keeps what it had",
+            "Refreshes that failed; previous content retained",
             [*failed, "rotated"],
             registry=registry,
         )
@@ -272,40 +273,37 @@ class Metrics:
         self.secrets = SecretMetrics(registry, os_type=OS_TYPE, buckets=_DURATION_BUCKETS)
         self._near_expiry = Gauge(
             "keyferry_objects_near_expiry",
-            "Objects in mounted volumes that have expired or soon will, of classes with a warning",
+            "Objects in mounted volumes that are within their expiry warning period or expired",
             [*provider, "state"],
             registry=registry,
         )
         self._tls_verification_disabled = Gauge(
             "keyferry_vault_tls_verification_disabled",
-            "1 for each vault whose TLS certificate was not verified, as its class asks",
+            "1 for each vault whose TLS certificate is not verified (SecretProviderClass or flag)",
             ["os_type", "vault"],
             registry=registry,
         )
         self._registered = Gauge(
             "keyferry_registered",
-            "1 while kubelet knows this driver",
+            "1 while the driver is registered with kubelet",
             ["os_type"],
             registry=registry,
         )
 
     @contextmanager
     def publish(self) -> Iterator[PublishLabels]:
-        """Counts one publish call.
-
-        `error_type` is the reason of the error that leaves the block.
-        """
-        observed = PublishLabels()
+        """Count a publish call; an error of the block sets the label `error_type`."""
+        labels = PublishLabels()
         try:
-            yield observed
+            yield labels
         except Exception as error:
-            self._publish_error.labels(OS_TYPE, observed.provider, reason_of(error)).inc()
+            self._publish_error.labels(OS_TYPE, labels.provider, reason_of(error)).inc()
             raise
-        self._publish.labels(OS_TYPE, observed.provider).inc()
+        self._publish.labels(OS_TYPE, labels.provider).inc()
 
     @contextmanager
     def unpublish(self) -> Iterator[None]:
-        """Counts one unpublish call."""
+        """Count an unpublish call."""
         try:
             yield
         except Exception:
@@ -314,32 +312,32 @@ class Metrics:
         self._unpublish.labels(OS_TYPE).inc()
 
     def refreshed(self, provider: str, *, rotated: bool, seconds: float) -> None:
-        """A mounted volume was refreshed; `rotated` says whether its content changed."""
+        """Count a refresh of a volume; `rotated` if its content changed."""
         self._rotation.labels(OS_TYPE, provider, str(rotated).lower()).inc()
         self._rotation_seconds.labels(OS_TYPE).observe(seconds)
 
     def refresh_failed(self, provider: str, error: KeyferryError) -> None:
-        """A refresh failed and the old content stayed, which kubelet is told is fine."""
+        """Count a failed refresh that retained the previous content and succeeded for kubelet."""
         self._publish_error.labels(OS_TYPE, provider, error.reason).inc()
         self._rotation_error.labels(OS_TYPE, provider, error.reason, "true").inc()
 
     def watch_near_expiry(self, provider: str, state: str, count: Callable[[], float]) -> None:
-        """`count` tells, whenever it is asked, how many objects are in `state`."""
+        """Register `count`, which returns the number of objects in `state`."""
         self._near_expiry.labels(OS_TYPE, provider, state).set_function(count)
 
     def tls_verification_disabled(self, vault: str) -> None:
-        """The certificate of this vault, a host, is not verified."""
+        """Record that the certificate of the host `vault` is not verified."""
         self._tls_verification_disabled.labels(OS_TYPE, vault).set(1)
 
     def registered(self, is_registered: bool) -> None:
-        """Kubelet took this driver, or did not."""
+        """Record whether kubelet registered this driver."""
         self._registered.labels(OS_TYPE).set(is_registered)
 
     def exposition(self) -> bytes:
-        """Everything in the Prometheus text format."""
+        """Return all series in the Prometheus text format."""
         return generate_latest(self.registry)
 
 
 def reason_of(error: BaseException) -> str:
-    """The `error_type` label for `error`."""
+    """Return the `error_type` label of `error`."""
     return error.reason if isinstance(error, KeyferryError) else InternalError.reason

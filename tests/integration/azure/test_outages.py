@@ -36,7 +36,7 @@ async def test_throttling_longer_than_a_mount_may_take_is_said_at_once(
     error = await mount_error(provider, call(VM))
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 900.0
-    assert "asks to wait 900 s" in error.problem
+    assert "retry after 900 s" in error.problem
     assert clock.sleeps == []
 
 
@@ -67,7 +67,7 @@ async def test_a_connection_closed_half_way_is_tried_again(
     vault.add_fault(VAULT, CloseMidResponse(), times=None)
     error = await mount_error(provider, call(VM))
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
-    assert f"{VAULT} closed the connection before its answer was whole" in error.problem
+    assert f"{VAULT} closed the connection before its response was complete" in error.problem
 
 
 async def test_a_vault_that_does_not_answer_is_a_time_out(

@@ -64,7 +64,7 @@ async def test_a_pause_longer_than_the_time_limit_ends_the_request_at_once() -> 
         error = await failure(made, server.url)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 600.0
-    assert "asks to wait 600 s" in error.problem
+    assert "retry after 600 s" in error.problem
     assert (clock.sleeps, len(server.requests)) == ([], 1)
 
 
@@ -99,7 +99,7 @@ async def test_half_an_answer_to_the_last_is_a_failed_connection() -> None:
     async with serving(half) as server, client() as made:
         error = await failure(made, server.url)
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
-    assert "closed the connection before its answer was whole" in error.problem
+    assert "closed the connection before its response was complete" in error.problem
 
 
 async def test_no_answer_in_time_is_a_failed_connection() -> None:
@@ -130,4 +130,4 @@ async def test_an_answer_that_is_no_json_is_an_error_without_its_text() -> None:
 
     async with serving(page) as server, client() as made:
         error = await failure(made, server.url)
-    assert "is not the JSON of the vault's API" in error.problem
+    assert "is not valid JSON of the vault API" in error.problem

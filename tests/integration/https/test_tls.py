@@ -58,4 +58,4 @@ async def test_a_server_without_tls_is_a_tls_failure(tmp_path: Path) -> None:
         async with client(HttpsSettings(dev=dev)) as made:
             error = await failure(made, CLOUD_URL)
     assert error.stage is Stage.TLS
-    assert "TLS with contoso.vault.azure.net could not be agreed on" in error.problem
+    assert "the TLS handshake with contoso.vault.azure.net failed" in error.problem

@@ -58,7 +58,7 @@ def test_a_refusal_keeps_codes_and_drops_everything_else(
 )
 def test_an_answer_that_cannot_be_read_is_an_error_without_its_text(body: bytes) -> None:
     """The message names the host; the answer is neither quoted nor chained."""
-    with pytest.raises(VaultError, match=r"vault\.test is not the JSON") as caught:
+    with pytest.raises(VaultError, match=r"vault\.test is not valid JSON") as caught:
         parse_json_response(body, Document, host="vault.test", action="read secret x")
     assert CANARY not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -70,7 +70,7 @@ def test_throttling_says_how_long_the_vault_asks_to_wait() -> None:
     error = retryable_error(429, host="vault.test", action="read secret x", retry_after=120.0)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 120.0
-    assert "asks to wait 120 s" in str(error)
+    assert "retry after 120 s" in str(error)
 
 
 def test_a_failing_vault_is_named_with_its_status() -> None:

@@ -74,7 +74,7 @@ def test_what_is_no_url_of_a_proxy_is_refused(text: str) -> None:
     """Naming the variable, and nothing of what it holds."""
     with pytest.raises(PlatformError) as caught:
         Proxies.from_environment({"HTTP_PROXY": text})
-    assert "HTTP_PROXY is not the URL of a proxy" == caught.value.problem
+    assert "HTTP_PROXY is not a valid proxy URL" == caught.value.problem
     assert CANARY not in str(caught.value)
 
 

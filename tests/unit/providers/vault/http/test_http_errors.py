@@ -72,7 +72,7 @@ def test_missing_client_certificate_names_the_parameters() -> None:
     """TLS 1.3 reports it after the handshake, so that it looks like a lost connection."""
     alert = aiohttp.ClientOSError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED]")
     problem = vault_connection_problem(alert, Server(STANDBY), None)
-    assert "wants a client certificate" in problem.problem
+    assert "requires a client certificate" in problem.problem
     assert "vaultTLSClientCertPath" in problem.remedy
     assert not problem.transient
 
