@@ -1,4 +1,4 @@
-"""Single flight: whoever asks for what is already being asked for waits for that answer."""
+"""Single flight: concurrent callers of the same work share one call and its result."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ T = TypeVar("T")
 
 
 class SharedCall(Generic[T]):
-    """One call and those who wait for it.
+    """One call, and the callers that wait for it.
 
     Args:
         work: the call.
-        on_done: told once, when the call is over or was given up.
+        on_done: called once, when the call has ended or was canceled.
     """
 
     def __init__(self, work: Coroutine[Any, Any, T], on_done: Callable[[], None]) -> None:
-        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order of their arrival
         self._on_done = on_done
         self._task = asyncio.create_task(work)
         self._task.add_done_callback(self._wake_waiters)
 
     async def wait(self) -> T:
-        """The result of the call.
+        """Return the result of the call.
 
-        Who is cancelled here leaves the call to the others; the last one takes it along.
+        A caller that is canceled leaves the call to the others; the last one cancels the call.
 
         Raises:
-            Exception: what the call raised, as a copy for each who waits: a traceback is the story
-                of one of them.
+            Exception: what the call raised. Each caller gets its own copy, because a traceback
+                belongs to one caller.
         """
-        # Not `asyncio.wait`, which takes three times as long to do the same for one task.
-        end = asyncio.get_running_loop().create_future()
-        self._waiters[end] = None
+        # Not `asyncio.wait`, which takes three times as long for one task.
+        done = asyncio.get_running_loop().create_future()
+        self._waiters[done] = None
         try:
             if not self._task.done():
-                await end
+                await done
         finally:
-            del self._waiters[end]
+            del self._waiters[done]
             if not self._waiters and not self._task.done():
                 self._on_done()
                 self._task.cancel()
@@ -51,17 +51,16 @@ class SharedCall(Generic[T]):
         return self._task.result()
 
     def _wake_waiters(self, task: asyncio.Task[T]) -> None:
-        """Take note of the end; a failure that nobody waits for any more is no news to asyncio."""
         if not task.cancelled():
-            task.exception()
-        for end in self._waiters:
-            if not end.done():
-                end.set_result(None)
+            task.exception()  # mark it as retrieved, so that asyncio does not log it
+        for done in self._waiters:
+            if not done.done():
+                done.set_result(None)
         self._on_done()
 
 
 def copy_without_traceback(error: BaseException) -> BaseException:
-    """A copy of `error` without its traceback."""
-    twin = type(error).__new__(type(error), *error.args)
-    twin.__dict__.update(error.__dict__)
-    return twin
+    """Return a copy of `error` without its traceback."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy

@@ -1,4 +1,4 @@
-"""keyferry.resilience: who waits for the same answer shares one call, and nothing else."""
+"""keyferry.aio.single_flight, mostly through the fetcher: one call for concurrent callers."""
 
 from __future__ import annotations
 
@@ -11,99 +11,110 @@ from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import KeyferryError, ProviderReportedError, Stage, VaultError
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import CallContext
+from keyferry.resilience.fetcher import Fetcher
 from tests.fakes.resilience import uncached_fetcher
 
 KEY = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))
 
 
 class Call:
-    """A call to a vault that ends when the test says so."""
+    """A call that ends when the test sets its response. Counts how often it started.
+
+    Attributes:
+        started: the number of calls.
+        canceled: the number of canceled calls.
+        response: what the calls return.
+    """
 
     def __init__(self) -> None:
-        self.begun = 0
-        self.given_up = 0
-        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.started = 0
+        self.canceled = 0
+        self.response: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, context: CallContext) -> str:
-        self.begun += 1
+        self.started += 1
         try:
-            return await asyncio.shield(self.answer)
+            return await asyncio.shield(self.response)
         except asyncio.CancelledError:
-            self.given_up += 1
+            self.canceled += 1
             raise
 
 
-async def settle() -> None:
-    """Let everybody come as far as they can."""
+async def get(fetcher: Fetcher, call: Call, key: CacheKey = KEY) -> str:
+    """Return the value of a fetch."""
+    return (await fetcher.fetch(key, call)).value
+
+
+async def run_ready_tasks() -> None:
+    """Let each task run until it waits."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 async def test_concurrent_fetches_share_one_call() -> None:
-    """All get its answer; the next one asks anew."""
-    economy, call = uncached_fetcher(), Call()
-    waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(5)]
-    await settle()
-    call.answer.set_result("value")
-    assert ["value"] * 5 == [one.value for one in await asyncio.gather(*waiting)]
-    assert 1 == call.begun
-    assert "value" == (await economy.fetch(KEY, call)).value
-    assert 2 == call.begun
+    """A later fetch makes a new call."""
+    fetcher, call = uncached_fetcher(), Call()
+    fetches = [asyncio.create_task(get(fetcher, call)) for _ in range(5)]
+    await run_ready_tasks()
+    call.response.set_result("value")
+    assert ["value"] * 5 == await asyncio.gather(*fetches)
+    assert 1 == call.started
+    assert "value" == await get(fetcher, call)
+    assert 2 == call.started
 
 
-async def test_different_keys_share_nothing() -> None:
-    """Another vault, another identity, another object: another call."""
-    economy, call = uncached_fetcher(), Call()
-    call.answer.set_result("value")
+async def test_fetches_of_different_keys_share_no_call() -> None:
+    fetcher, call = uncached_fetcher(), Call()
+    call.response.set_result("value")
     others = [
         CacheKey("other", KEY.identity, KEY.resource),
         CacheKey(KEY.vault, IdentityKey("Mode", ("b",)), KEY.resource),
         CacheKey(KEY.vault, IdentityKey("Other", ("a",)), KEY.resource),
         CacheKey(KEY.vault, KEY.identity, ("read", "other")),
     ]
-    await asyncio.gather(*(economy.fetch(key, call) for key in (KEY, *others)))
-    assert 5 == call.begun
+    await asyncio.gather(*(get(fetcher, call, key) for key in (KEY, *others)))
+    assert 5 == call.started
 
 
-async def test_who_is_cancelled_leaves_the_call_to_the_others() -> None:
-    """Even the one who began it."""
-    economy, call = uncached_fetcher(), Call()
-    first, second = (asyncio.create_task(economy.fetch(KEY, call)) for _ in range(2))
-    await settle()
+async def test_canceled_caller_leaves_the_call_to_the_others() -> None:
+    """Even the caller that started it."""
+    fetcher, call = uncached_fetcher(), Call()
+    first, second = (asyncio.create_task(get(fetcher, call)) for _ in range(2))
+    await run_ready_tasks()
     first.cancel()
-    await settle()
-    call.answer.set_result("value")
-    assert "value" == (await second).value
+    await run_ready_tasks()
+    call.response.set_result("value")
+    assert "value" == await second
     assert first.cancelled()
-    assert (1, 0) == (call.begun, call.given_up)
+    assert (1, 0) == (call.started, call.canceled)
 
 
-async def test_the_last_one_who_is_cancelled_ends_the_call() -> None:
-    """Whoever comes then begins a new one, even before the old one has gone."""
-    economy, call = uncached_fetcher(), Call()
-    waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(2)]
-    await settle()
-    for task in waiting:
-        task.cancel()
-    await asyncio.wait(waiting)
-    late = asyncio.create_task(economy.fetch(KEY, call))
-    await settle()
-    assert (2, 1) == (call.begun, call.given_up)
-    call.answer.set_result("value")
-    assert "value" == (await late).value
+async def test_last_canceled_caller_cancels_the_call() -> None:
+    """A later caller makes a new call, even before the canceled one has ended."""
+    fetcher, call = uncached_fetcher(), Call()
+    fetches = [asyncio.create_task(get(fetcher, call)) for _ in range(2)]
+    await run_ready_tasks()
+    for fetch in fetches:
+        fetch.cancel()
+    await asyncio.wait(fetches)
+    later = asyncio.create_task(get(fetcher, call))
+    await run_ready_tasks()
+    assert (2, 1) == (call.started, call.canceled)
+    call.response.set_result("value")
+    assert "value" == await later
 
 
-async def test_a_failure_is_told_to_each_as_a_copy() -> None:
-    """No two share a traceback, and what one writes into its copy stays there."""
-    economy, call = uncached_fetcher(), Call()
-    waiting = [asyncio.create_task(economy.fetch(KEY, call)) for _ in range(3)]
-    await settle()
-    cause = OSError("why")
-    error = VaultError("broken", "Mend it.", stage=Stage.TLS)
+async def test_each_caller_gets_its_own_copy_of_an_error() -> None:
+    """Copies share no traceback, and a change of one copy does not affect the others."""
+    fetcher, call = uncached_fetcher(), Call()
+    fetches = [asyncio.create_task(get(fetcher, call)) for _ in range(3)]
+    await run_ready_tasks()
+    cause = OSError("cause")
+    error = VaultError("broken", "Repair it.", stage=Stage.TLS)
     error.__cause__ = cause
-    call.answer.set_exception(error)
-    told = await asyncio.gather(*waiting, return_exceptions=True)
-    copies = [copy for copy in told if isinstance(copy, VaultError)]
+    call.response.set_exception(error)
+    results = await asyncio.gather(*fetches, return_exceptions=True)
+    copies = [result for result in results if isinstance(result, VaultError)]
     assert 3 == len({id(copy) for copy in (*copies, error)} - {id(error)})
     assert [str(error)] * 3 == [str(copy) for copy in copies]
     assert [(Stage.TLS, cause)] * 3 == [(copy.stage, copy.__cause__) for copy in copies]
@@ -123,35 +134,33 @@ async def test_a_failure_is_told_to_each_as_a_copy() -> None:
     ],
 )
 def test_any_error_can_be_copied(error: Exception) -> None:
-    """With all that it says, however it is made."""
     copy = copy_without_traceback(error)
     assert (type(error), str(error), error.args) == (type(copy), str(copy), copy.args)
     assert vars(error) == vars(copy)
     assert copy.__traceback__ is None
 
 
-async def test_a_call_that_nobody_waits_for_any_more_may_fail_in_silence() -> None:
-    """A cancelled mount has no use for the error."""
-    economy, call = uncached_fetcher(), Call()
-    task = asyncio.create_task(economy.fetch(KEY, call))
-    await settle()
-    task.cancel()
-    call.answer.set_exception(VaultError("broken"))
-    await asyncio.wait([task])
-    assert task.cancelled()
+async def test_error_of_a_call_without_callers_is_not_logged() -> None:
+    fetcher, call = uncached_fetcher(), Call()
+    fetch = asyncio.create_task(get(fetcher, call))
+    await run_ready_tasks()
+    fetch.cancel()
+    call.response.set_exception(VaultError("broken"))
+    await asyncio.wait([fetch])
+    assert fetch.cancelled()
 
 
-async def test_who_comes_when_a_call_is_over_need_not_wait() -> None:
-    """Its result is there, although whoever made it has not been told yet."""
+async def test_caller_of_a_call_that_has_just_ended_does_not_wait() -> None:
+    """The result is available before `on_done` is called."""
 
     async def work() -> str:
         return "value"
 
-    landed: list[str] = []
-    flight = SharedCall(work(), lambda: landed.append("landed"))
+    done: list[str] = []
+    call = SharedCall(work(), lambda: done.append("done"))
     await asyncio.sleep(0)
-    assert not landed
-    assert "value" == await flight.wait()
-    await settle()
-    assert ["landed"] == landed
-    assert "value" == await flight.wait()
+    assert not done
+    assert "value" == await call.wait()
+    await run_ready_tasks()
+    assert ["done"] == done
+    assert "value" == await call.wait()
