@@ -81,10 +81,10 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Could not create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.runtime: requirements/runtime.lock pyproject.toml | $(BIN)/python
-	@echo "Installing Keyferry into $(VENV) ..."
-	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/runtime.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+$(VENV)/.runtime: requirements/runtime.lock requirements/devvault.lock pyproject.toml src/keyferry_devvault/pyproject.toml | $(BIN)/python
+	@echo "Installing Keyferry and its emulator into $(VENV) ..."
+	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/devvault.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable . --editable src/keyferry_devvault
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.runtime

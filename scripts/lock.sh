@@ -7,6 +7,8 @@ compile() {
     --no-emit-index-url --no-emit-trusted-host --no-emit-find-links "$@"
 }
 compile --output-file requirements/runtime.lock pyproject.toml requirements/build.in
+# Not from its pyproject.toml, because keyferry itself is on no index.
+compile --output-file requirements/devvault.lock requirements/devvault.in
 compile --output-file requirements/dev.lock requirements/dev.in
 compile --output-file requirements/openbao.lock requirements/openbao.in
 compile --output-file requirements/docs.lock requirements/docs.in

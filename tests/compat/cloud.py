@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.clouds import IMDS_HOST
 from keyferry_devvault.request_log import RequestLog
 from keyferry_devvault.storage.data import DevVaultData

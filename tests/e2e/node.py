@@ -27,8 +27,8 @@ from pathlib import Path
 import grpc
 import yaml
 
-from keyferry.net.http_client import DevRedirect
 from keyferry.proto import csi_pb2 as csi
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.request_log import RequestLog
 from keyferry_devvault.storage.data import DevVaultData
 from tests.e2e.children import PATIENCE_SECONDS, Child, Children, ending_children

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.request_log import RequestLog
 from keyferry_devvault.storage.data import DevVaultData
 from tests.e2e.children import ending_children

@@ -4,8 +4,8 @@ async with running_devvault(tmp_path) as vault:
     vault.add_managed_identity("11111111-0000-4000-8000-000000000001")
     vault.set_secret("contoso", "db-password", "s3cret")
     vault.grant("contoso", "11111111-0000-4000-8000-000000000001", "get", "list")
-    parts = ProviderParts(HttpsSettings(dev=vault.redirect), ProviderSettings(), Economy())
-    provider = build_provider(parts)
+    https = HttpsClient(vault.emulator.https)
+    provider = AzureProvider(https, Fetcher(), emulator=vault.emulator)
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from keyferry.net.http_client import DevRedirect
+from keyferry.providers.emulator import Emulator
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.key_material import generate_key, key_pem
 from keyferry_devvault.entra.service_account_tokens import kubelet_tokens
 from keyferry_devvault.http_types import RequestKind
@@ -56,7 +57,7 @@ class DevVault:
     """A running development vault. Everything may be changed while it runs.
 
     Attributes:
-        redirect: makes a client talk to it, as `HttpsSettings(dev=vault.redirect)`.
+        redirect: where it listens, and the CA to trust.
         data: the tables, for what the methods below do not offer.
         request_log: what was asked so far.
     """
@@ -65,6 +66,11 @@ class DevVault:
         self.data = data
         self.request_log = request_log
         self.redirect = redirect
+
+    @property
+    def emulator(self) -> Emulator:
+        """What providers know of it: `HttpsClient(vault.emulator.https)` talks to it."""
+        return self.redirect.emulator()
 
     # --- secrets -----------------------------------------------------------------------------
 

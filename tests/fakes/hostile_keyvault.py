@@ -2,7 +2,8 @@
 
 async with hostile_keyvault(tmp_path) as vault:
     vault.single = HostileResponse(200, b"{")
-    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), forgetful())
+    https = HttpsClient(vault.redirect.emulator().https)
+    provider = AzureProvider(https, uncached_fetcher())
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.client import DevRedirect
 from tests.fakes.certificates import issue_certificate, new_ec_key
 
 

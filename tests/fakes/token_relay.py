@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from yarl import URL
 
-from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.development_ca import write_server_certificate
 from tests.fakes.devvault import DevVault
 
@@ -72,7 +73,7 @@ async def token_relay(vault: DevVault) -> AsyncIterator[TokenRelay]:
     """Run the relay on a free port of loopback, with a certificate of the vault's CA."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(write_server_certificate(vault.data.folder))
-    upstream = HttpsClient(HttpsSettings(dev=vault.redirect))
+    upstream = HttpsClient(vault.emulator.https)
     relay = TokenRelay(upstream, vault.redirect)
     runner = web.ServerRunner(web.Server(relay.handle, access_log=None))
     await runner.setup()

@@ -12,7 +12,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from keyferry.errors import KeyferryError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
@@ -168,7 +168,7 @@ class Fuzzer:
         self.vault = vault
         self._loop = loop
         self._clock = AutojumpClock()
-        self._https = HttpsClient(HttpsSettings(dev=vault.redirect), clock=self._clock)
+        self._https = HttpsClient(vault.redirect.emulator().https, clock=self._clock)
 
     def run(self, work: Coroutine[object, object, str]) -> str:
         """What `work` returns."""

@@ -13,7 +13,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from keyferry.content import SecretFile
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
@@ -134,7 +134,9 @@ async def test_the_class_of_each_example_delivers_its_secret(
     PREPARE[mode](vault, certificate)
     vault.grant("contoso", CLIENT)
     tokens = vault.service_account_token(SUBJECT, audience=AUDIENCES)
-    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), uncached_fetcher())
+    provider = AzureProvider(
+        HttpsClient(vault.emulator.https), uncached_fetcher(), emulator=vault.emulator
+    )
     try:
         result = await provider.mount(Example(mode).call(tokens, credentials(mode, certificate)))
     finally:
@@ -189,7 +191,9 @@ async def test_the_class_of_the_reference_delivers_its_secret(
     parameters = yaml.safe_load(shown[1])["spec"]["parameters"]
     pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop", SERVICE_ACCOUNT: "web"}
     tokens = {SERVICE_ACCOUNT_TOKENS: vault.service_account_token(SUBJECT, audience=AUDIENCES)}
-    provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), uncached_fetcher())
+    provider = AzureProvider(
+        HttpsClient(vault.emulator.https), uncached_fetcher(), emulator=vault.emulator
+    )
     try:
         result = await provider.mount(MountCall(parameters | pod | tokens))
     finally:

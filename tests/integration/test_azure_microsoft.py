@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_der_x509_certificate, load_pem_x509_certificates
 
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry_devvault.http_types import RequestKind
 from keyferry_devvault.model import Permission
@@ -106,7 +106,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[MicrosoftPeer]:
         running.add_app(WRITER, tenant=DEFAULT_TENANT, secret=WRITER_SECRET)
         running.grant(VAULT, WRITER, *Permission)
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+            HttpsClient(running.emulator.https), uncached_fetcher(), emulator=running.emulator
         )
         async with microsoft_clients(
             running,

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from keyferry.errors import ClassInvalidError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.providers.azure.content import PEM_TYPE
 from keyferry.providers.azure.provider import AzureProvider
@@ -81,7 +81,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT, "get", "list")
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+            HttpsClient(running.emulator.https), uncached_fetcher(), emulator=running.emulator
         )
         with DevVaultData(tmp_path / "devvault", wall_time=lambda: next(ticks)) as data:
             try:
@@ -103,7 +103,10 @@ async def test_a_chain_of_the_development_ca_comes_in_separate_files(tmp_path: P
         running.grant(VAULT, CLIENT)
         settings = ProviderSettings(separate_files=True)
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher(), settings
+            HttpsClient(running.emulator.https),
+            uncached_fetcher(),
+            settings,
+            emulator=running.emulator,
         )
         try:
             peer = DevVaultPeer(running, provider, running.data)
@@ -133,7 +136,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[tuple[DevVault, AzureProvider]
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+            HttpsClient(running.emulator.https), uncached_fetcher(), emulator=running.emulator
         )
         try:
             yield running, provider
@@ -183,7 +186,7 @@ async def test_a_key_that_is_not_that_of_its_certificate_reaches_no_pod(
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
         running.grant(VAULT, CLIENT)
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=running.redirect)), uncached_fetcher()
+            HttpsClient(running.emulator.https), uncached_fetcher(), emulator=running.emulator
         )
         async with running_driver(mount_home, built_in={"azure": provider}) as driver:
             objects = json.dumps({"array": [entry("secret", "web")]})

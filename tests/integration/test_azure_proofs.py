@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import ObjectNotFoundError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall, MountResult
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.resilience.call_context import Purpose
@@ -120,8 +120,10 @@ async def node_of(
             refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=proofs
         )
         economy = node.economy = Fetcher(limits, NodeClock(node))
-        https = HttpsClient(HttpsSettings(dev=vault.redirect))
-        node.provider = AzureProvider(https, economy, clock=NodeClock(node))
+        https = HttpsClient(vault.emulator.https)
+        node.provider = AzureProvider(
+            https, economy, clock=NodeClock(node), emulator=vault.emulator
+        )
         try:
             await node.mount(Purpose.FIRST)
             yield node

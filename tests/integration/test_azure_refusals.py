@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import KeyferryError, Stage
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
@@ -186,7 +186,9 @@ async def world(
         vault.add_managed_identity(MACHINE, system_assigned=True)
         for client in (APP, ASSIGNED, MACHINE):
             vault.grant("contoso", client, "get", "list")
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), uncached_fetcher())
+        provider = AzureProvider(
+            HttpsClient(vault.emulator.https), uncached_fetcher(), emulator=vault.emulator
+        )
         yield World(vault, provider, certificates)
         await provider.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import AccessDeniedError, IdentityError, KeyferryError, ObjectNotFoundError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import (
     POD_NAME,
     POD_UID,
@@ -85,8 +85,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         for client in (APP, OTHER_APP, MI, OTHER_MI, BOUND, MACHINE):
             vault.grant("contoso", client)
             vault.grant("fabrikam", client)
-        https = HttpsClient(HttpsSettings(dev=vault.redirect))
-        provider = AzureProvider(https, Fetcher(ResilienceSettings(refresh_interval=120.0)))
+        https = HttpsClient(vault.emulator.https)
+        provider = AzureProvider(
+            https, Fetcher(ResilienceSettings(refresh_interval=120.0)), emulator=vault.emulator
+        )
         try:
             yield World(vault, provider)
         finally:

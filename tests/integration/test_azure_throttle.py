@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.resilience.fetcher import Fetcher
@@ -45,7 +45,9 @@ async def test_a_vault_at_a_quarter_of_the_need_serves_all_in_the_end(tmp_path: 
             vault.grant("contoso", identity)
         vault.tune(throttle_per_second=10, retry_after_seconds=1)
         economy = Fetcher()
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), economy)
+        provider = AzureProvider(
+            HttpsClient(vault.emulator.https), economy, emulator=vault.emulator
+        )
         try:
             results = await asyncio.gather(
                 *(provider.mount(call(identity)) for identity in IDENTITIES for _ in range(5))
@@ -69,9 +71,10 @@ async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Pa
         vault.add_fault("contoso.vault.azure.net", RespondStatus(429, retry_after=7))
         clock = AutojumpClock()
         provider = AzureProvider(
-            HttpsClient(HttpsSettings(dev=vault.redirect)),
+            HttpsClient(vault.emulator.https),
             uncached_fetcher(clock),
             clock=clock,
+            emulator=vault.emulator,
         )
         entry = json.dumps({"objectName": "db", "objectType": "secret"})
         calls = [call(identity).attributes for identity in IDENTITIES]

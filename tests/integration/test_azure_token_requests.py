@@ -122,7 +122,7 @@ def workload(vault: DevVault) -> WorkloadIdentity:
 
 async def ours(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, RecordedRequest]:
     """The token that Keyferry gets, and the one request that it makes."""
-    client = HttpsClient(HttpsSettings(dev=relay.redirect))
+    client = HttpsClient(relay.redirect.emulator().https)
     credentials = TokenCache(client, uncached_fetcher().transport)
     try:
         token = await credentials.token_provider(login).get_token()
@@ -147,7 +147,7 @@ async def theirs(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, Rec
 async def _microsoft(
     relay: TokenRelay, login: AccessTokenRequest
 ) -> AsyncIterator[AsyncTokenCredential]:
-    client = HttpsClient(HttpsSettings(dev=relay.redirect))
+    client = HttpsClient(relay.redirect.emulator().https)
     options: dict[str, Any] = {
         "transport": AioHttpTransport(
             session=client.session(URL(f"https://{login.cloud.authority}")), session_owner=False

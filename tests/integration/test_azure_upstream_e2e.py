@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
@@ -94,8 +94,9 @@ async def upstream(tmp_path: Path) -> AsyncIterator[Fixture]:
 @asynccontextmanager
 async def node(home: Path, upstream: Fixture, *, separate: bool = False) -> AsyncIterator[Driver]:
     """A driver with rotation whose provider reaches the vault."""
-    https = HttpsClient(HttpsSettings(dev=upstream.vault.redirect))
-    provider = AzureProvider(https, uncached_fetcher(), ProviderSettings(separate_files=separate))
+    https = HttpsClient(upstream.vault.emulator.https)
+    settings = ProviderSettings(separate_files=separate)
+    provider = AzureProvider(https, uncached_fetcher(), settings, emulator=upstream.vault.emulator)
     async with running_driver(home, built_in={"azure": provider}, rotation_interval=POLL) as driver:
         yield driver
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import MountCall, MountResult
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.vault.product import OPENBAO, VAULT, Product
@@ -42,7 +42,9 @@ async def azure(folder: Path, fetcher: Fetcher) -> AsyncIterator[tuple[Mount, Ma
         vault.set_secret("contoso", "db-password", "1")
         vault.add_managed_identity(MI)
         vault.grant("contoso", MI)
-        provider = AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), fetcher)
+        provider = AzureProvider(
+            HttpsClient(vault.emulator.https), fetcher, emulator=vault.emulator
+        )
         identity = {"useVMManagedIdentity": "true", "userAssignedIdentityID": MI}
         try:
             yield provider.mount, lambda pod: replace(call(identity), target_path=f"/{pod}")

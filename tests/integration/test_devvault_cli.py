@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from keyferry.net.http_client import DevRedirect
 from keyferry_devvault.cli.server import devvault
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.folder import is_running
 
 CLIENT = "aaaaaaaa-0000-4000-8000-000000000001"

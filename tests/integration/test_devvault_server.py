@@ -15,7 +15,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from keyferry.errors import PlatformError, RequestInvalidError
-from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.http_types import RequestKind
 from keyferry_devvault.request_log import NO_STATUS, RequestLog
 from keyferry_devvault.server import serve

@@ -17,10 +17,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.azure.provider import AzureProvider
-from keyferry.providers.settings import ProviderSettings
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.development_ca import CA_FILE, load_or_create_ca
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
@@ -75,7 +75,7 @@ class Case:
         parameters: of the class, over those of one that works; a value "" removes the key.
         provider: of the class.
         change: what else is different.
-        settings: how vaults are reached, from the settings of the development vault.
+        https: how vaults are reached, from where the development vault listens.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Case:
     parameters: dict[str, str] = field(default_factory=dict)
     provider: str = "azure"
     change: Callable[[World], object] = lambda _: None
-    settings: Callable[[HttpsSettings, Path], HttpsSettings] = lambda settings, _: settings
+    https: Callable[[DevRedirect, Path], HttpsSettings] = lambda vault, _: vault.emulator().https
 
 
 def clear(name: str) -> Callable[[World], None]:
@@ -120,33 +120,29 @@ def stale_socket(world: World) -> None:
         dead.bind(str(world.driver.home / "providers" / "gone.sock"))
 
 
-def other_ca(settings: HttpsSettings, folder: Path) -> HttpsSettings:
+def other_ca(vault: DevRedirect, folder: Path) -> HttpsSettings:
     """The certificate of the vault comes from a CA that is not trusted."""
-    assert settings.dev is not None
     (folder / "other").mkdir()
     load_or_create_ca(folder / "other")
-    return replace(settings, dev=replace(settings.dev, ca_file=folder / "other" / CA_FILE))
+    return replace(vault, ca_file=folder / "other" / CA_FILE).emulator().https
 
 
-def refusing(settings: HttpsSettings, _: Path) -> HttpsSettings:
+def refusing(vault: DevRedirect, _: Path) -> HttpsSettings:
     """Nobody listens where the vault should be."""
-    assert settings.dev is not None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return replace(
-        settings, dev=DevRedirect(("127.0.0.1", port), settings.dev.http, settings.dev.ca_file)
-    )
+    return replace(vault, https=("127.0.0.1", port)).emulator().https
 
 
-def impatient(settings: HttpsSettings, _: Path) -> HttpsSettings:
+def impatient(vault: DevRedirect, _: Path) -> HttpsSettings:
     """Waits a moment only."""
-    return replace(settings, try_timeout=0.2)
+    return replace(vault.emulator().https, try_timeout=0.2)
 
 
-def no_redirect(settings: HttpsSettings, _: Path) -> HttpsSettings:
+def no_redirect(_: DevRedirect, __: Path) -> HttpsSettings:
     """Looks names up for real."""
-    return replace(settings, dev=None)
+    return HttpsSettings()
 
 
 def unresolvable_cloud(world: World) -> None:
@@ -272,17 +268,17 @@ CASES = [
         "DNS failure",
         ("login.invalid could not be resolved", "getent hosts"),
         change=unresolvable_cloud,
-        settings=no_redirect,
+        https=no_redirect,
     ),
     Case(
         "connection refused",
         (f"{HOST} could not be reached (connection refused)", "firewalls"),
-        settings=refusing,
+        https=refusing,
     ),
     Case(
         "TLS failure",
         (f"the TLS certificate of {HOST} is not accepted", "issuer", "SSL_CERT_FILE"),
-        settings=other_ca,
+        https=other_ca,
     ),
     Case(
         "401",
@@ -333,7 +329,7 @@ CASES = [
         "time-out",
         (f"{HOST} did not answer in time", "health"),
         change=fault(HOST, Hang()),
-        settings=impatient,
+        https=impatient,
     ),
     Case(
         "vault closing the connection half way",
@@ -400,13 +396,16 @@ async def world_of(case: Case, home: Path) -> AsyncIterator[World]:
         vault.add_managed_identity(MI, tenant=DEFAULT_TENANT)
         vault.add_app(APP, tenant=DEFAULT_TENANT, secret=f"{CANARY}-client-secret")
         vault.grant("contoso", MI)
-        settings = case.settings(HttpsSettings(dev=vault.redirect), home)
-        https = HttpsClient(settings)
+        provider = AzureProvider(
+            HttpsClient(case.https(vault.redirect, home)),
+            uncached_fetcher(),
+            emulator=vault.emulator,
+        )
         (home / "providers").mkdir()
         driver = await stack.enter_async_context(
             running_driver(
                 home,
-                built_in={"azure": AzureProvider(https, uncached_fetcher(), ProviderSettings())},
+                built_in={"azure": provider},
                 socket_folders=[home / "providers"],
                 rotation_interval=60,
             )

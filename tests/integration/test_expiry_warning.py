@@ -15,7 +15,7 @@ import yaml
 
 from keyferry.driver.external_provider import ExternalProvider
 from keyferry.net.grpc_server import serving_grpc
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.net.sockets import parse_endpoint
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, MountCall
 from keyferry.providers.azure.provider import AzureProvider
@@ -90,7 +90,9 @@ async def ends(tmp_path: Path) -> AsyncIterator[Ends]:
 
 @pytest.fixture
 async def provider(ends: Ends) -> AsyncIterator[AzureProvider]:
-    made = AzureProvider(HttpsClient(HttpsSettings(dev=ends.vault.redirect)), uncached_fetcher())
+    made = AzureProvider(
+        HttpsClient(ends.vault.emulator.https), uncached_fetcher(), emulator=ends.vault.emulator
+    )
     yield made
     await made.close()
 

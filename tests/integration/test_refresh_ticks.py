@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.driver.rotation.rotator import MAX_CONCURRENT_REFRESHES
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import Provider
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.resilience.fetcher import Fetcher
@@ -144,7 +144,8 @@ class Node:
 async def azure(folder: Path, economy: Fetcher) -> AsyncIterator[Azure]:
     async with running_devvault(folder) as vault:
         source = Azure(
-            AzureProvider(HttpsClient(HttpsSettings(dev=vault.redirect)), economy), vault
+            AzureProvider(HttpsClient(vault.emulator.https), economy, emulator=vault.emulator),
+            vault,
         )
         source.write("first")
         for identity in IDENTITIES:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry.aio.clock import SystemClock
-from keyferry.driver.daemon import choose_mounter, open_providers, vault_http_settings
+from keyferry.driver.daemon import choose_mounter, open_emulator, open_providers
 from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.settings import VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.kubernetes.files.store import ManifestsStore
+from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
@@ -62,7 +63,8 @@ async def local_engine(
     async with (
         open_providers(
             built_in,
-            https=vault_http_settings(dev_vault, proxies),
+            https=HttpsSettings(proxies=proxies),
+            emulator=open_emulator(dev_vault) if dev_vault else None,
             settings=settings,
             fetcher=fetcher,
         ) as providers,

@@ -11,8 +11,9 @@ import click
 
 from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
-from keyferry.driver.daemon import open_providers, vault_http_settings
+from keyferry.driver.daemon import open_emulator, open_providers
 from keyferry.net.grpc_server import serving_grpc, stop_signal
+from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
@@ -75,7 +76,8 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
     dev_vault = Path(options.dev_vault) if options.dev_vault else None
     opened = open_providers(
         (name,),
-        https=vault_http_settings(dev_vault, Proxies.from_environment(os.environ)),
+        https=HttpsSettings(proxies=Proxies.from_environment(os.environ)),
+        emulator=open_emulator(dev_vault) if dev_vault else None,
         settings=options.settings,
         fetcher=Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
         metrics=metrics,

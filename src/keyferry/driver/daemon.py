@@ -21,9 +21,10 @@ from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_
 from keyferry.errors import PlatformError, Stage, StoreError
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.net.grpc_server import serving_grpc, stop_signal
-from keyferry.net.http_client import DevRedirect, HttpsSettings
+from keyferry.net.http_client import HttpsSettings
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
+from keyferry.providers.emulator import load_emulator
 from keyferry.providers.registry import PROVIDERS
 from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.resilience.fetcher import Fetcher
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.kubernetes import ObjectStore
-    from keyferry.net.proxies import Proxies
+    from keyferry.providers.emulator import Emulator
 
 TAINT_CHECK_SECONDS = 0.5
 """Between two looks whether the start-up taint can go."""
@@ -59,7 +60,8 @@ async def run_driver(settings: DriverSettings) -> None:
         plugins = await stack.enter_async_context(
             open_providers(
                 settings.built_in,
-                https=vault_http_settings(settings.dev_vault, settings.proxies),
+                https=HttpsSettings(proxies=settings.proxies),
+                emulator=open_emulator(settings.dev_vault) if settings.dev_vault else None,
                 settings=settings.provider_settings,
                 fetcher=_fetcher(settings, metrics),
                 metrics=metrics,
@@ -178,21 +180,19 @@ async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness:
             return
 
 
-def vault_http_settings(dev_vault: Path | None, proxies: Proxies) -> HttpsSettings:
-    """How vaults are reached; a warning says it when nothing goes to the cloud.
+def open_emulator(data_folder: Path) -> Emulator:
+    """Return the development vault with this data folder, and log a warning that it is in use.
 
     Raises:
-        PlatformError: no development vault runs there.
+        PlatformError: the emulator is not installed, or none runs with this data folder.
     """
-    if dev_vault is None:
-        return HttpsSettings(proxies=proxies)
-    redirect = DevRedirect.read(dev_vault)
+    emulator = load_emulator(data_folder)
     _log.warning(
         "DEVELOPMENT: every call to a vault or a token endpoint goes to the development vault",
-        address="{}:{}".format(*redirect.https),
-        trusted_ca=redirect.ca_file,
+        address="{}:{}".format(*emulator.https_address),
+        trusted_ca=emulator.ca_file,
     )
-    return HttpsSettings(dev=redirect)
+    return emulator
 
 
 @asynccontextmanager
@@ -200,6 +200,7 @@ async def open_providers(
     built_in: Iterable[str],
     *,
     https: HttpsSettings,
+    emulator: Emulator | None = None,
     settings: ProviderSettings | None = None,
     fetcher: Fetcher | None = None,
     metrics: Metrics | None = None,
@@ -220,7 +221,13 @@ async def open_providers(
             stage=Stage.REQUEST,
         )
     shared = fetcher or Fetcher()
-    parts = ProviderDependencies(https, settings or ProviderSettings(), shared, metrics)
+    parts = ProviderDependencies(
+        emulator.https if emulator else https,
+        settings or ProviderSettings(),
+        shared,
+        metrics,
+        emulator,
+    )
     plugins = Providers(
         built_in={name: rows[name].build(parts) for name in built_in},
         rows=PROVIDERS,

@@ -8,14 +8,12 @@ vault in `keyferry.resilience`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import aiohttp
-import msgspec
 
 from keyferry.aio.clock import SystemClock
-from keyferry.errors import PlatformError, Stage, VaultError
+from keyferry.errors import VaultError
 from keyferry.net.connection_errors import connection_problem, safe_cause
 from keyferry.net.connector import new_connector
 from keyferry.net.http_responses import (
@@ -28,83 +26,21 @@ from keyferry.net.proxies import Proxies
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from yarl import URL
 
     from keyferry.aio.clock import Clock
 
 
-class _ConnectionFile(msgspec.Struct):
-    """`connection.json` in the data folder of a running development vault."""
-
-    https: str
-    http: str
-    ca: str
-
-
-@dataclass(frozen=True, slots=True)
-class DevRedirect:
-    """Sends every connection to a development vault on loopback, as `curl --connect-to` does.
-
-    URLs, host names and SNI stay those of the cloud; only the TCP connection goes elsewhere, and
-    the development CA is trusted instead of the public ones.
-
-    Attributes:
-        https: (address, port) for https URLs, whatever their host.
-        http: (address, port) for http URLs; IMDS is the one that matters.
-        ca_file: the PEM file of the development CA.
-    """
-
-    https: tuple[str, int]
-    http: tuple[str, int]
-    ca_file: Path
-
-    @classmethod
-    def read(cls, folder: Path) -> DevRedirect:
-        """The redirection to the development vault whose data folder is `folder`.
-
-        Raises:
-            PlatformError: no vault runs there, or the file is not ours, or names an address that is
-                not loopback.
-        """
-        path = folder / "connection.json"
-        try:
-            connection = msgspec.json.decode(path.read_bytes(), type=_ConnectionFile)
-            redirect = cls(
-                _address(connection.https), _address(connection.http), folder / connection.ca
-            )
-        except FileNotFoundError as error:
-            raise PlatformError(
-                f"no development vault is running with its data in {folder} (no {path.name} there)",
-                f"Start it with: keyferry devvault run --data {folder}",
-                stage=Stage.REQUEST,
-            ) from error
-        except (OSError, ValueError, msgspec.DecodeError) as error:
-            raise PlatformError(
-                f"{path} cannot be used: {error}",
-                "Start the development vault anew.",
-                stage=Stage.REQUEST,
-            ) from error
-        return redirect
-
-
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not ip_address(host.strip("[]")).is_loopback:
-        raise ValueError(f"{text!r} is not a loopback address")
-    return host.strip("[]"), int(port)
-
-
 @dataclass(frozen=True, slots=True)
 class HttpsSettings:
     """How connections to vaults are made. All times in seconds."""
 
-    dev: DevRedirect | None = None
-    """Set by `--dev-vault` only."""
+    connector: Callable[[], aiohttp.TCPConnector] = new_connector
+    """Makes the connection pool of a client."""
     proxies: Proxies = field(default_factory=Proxies)
-    """What lies on the way; never on that to a development vault."""
+    """The proxies of the environment."""
     connect_timeout: float = 5.0
     """For DNS, TCP and TLS together."""
     try_timeout: float = 15.0
@@ -157,19 +93,12 @@ class HttpsClient:
                 are never behind one.
 
         Raises:
-            PlatformError: the CA of the development vault cannot be read.
+            PlatformError: the connection pool cannot be made.
         """
-        proxy = ""
-        if proxied and self.settings.dev is None:
-            proxy = self.settings.proxies.proxy_for(url.scheme, url.host or "")
+        proxy = self.settings.proxies.proxy_for(url.scheme, url.host or "") if proxied else ""
         if proxy not in self._sessions:
             if self._connector is None:
-                dev = self.settings.dev
-                self._connector = (
-                    new_connector()
-                    if dev is None
-                    else new_connector(https=dev.https, http=dev.http, ca_file=dev.ca_file)
-                )
+                self._connector = self.settings.connector()
             # By default aiohttp reads the environment and ~/.netrc for each request, in a thread.
             self._sessions[proxy] = aiohttp.ClientSession(
                 connector=self._connector,

@@ -16,6 +16,7 @@ from keyferry.resilience.settings import CallLimits
 
 if TYPE_CHECKING:
     from keyferry.net.http_client import HttpsSettings
+    from keyferry.providers.emulator import Emulator
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.telemetry.metrics import Metrics
 
@@ -118,9 +119,11 @@ class ProviderDependencies:
         settings: settings of the providers.
         fetcher: cache and rate limits, shared by all providers of the process.
         metrics: metrics to update; None for none.
+        emulator: the emulator that `https` connects to; None in production.
     """
 
     https: HttpsSettings
     settings: ProviderSettings
     fetcher: Fetcher
     metrics: Metrics | None = None
+    emulator: Emulator | None = None

@@ -12,7 +12,6 @@ import click
 import msgspec
 
 from keyferry.errors import RequestInvalidError
-from keyferry.net.http_client import DevRedirect
 from keyferry_devvault.cli.access import identity, issuer, policy, token
 from keyferry_devvault.cli.certs import cert
 from keyferry_devvault.cli.keys import key
@@ -25,6 +24,7 @@ from keyferry_devvault.cli.secrets import (
     list_secrets,
     set_secret,
 )
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.folder import BoundAddresses, format_address, is_running
 from keyferry_devvault.model import Tuning
 from keyferry_devvault.parsing import (

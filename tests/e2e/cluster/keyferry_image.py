@@ -1,5 +1,7 @@
 """The image of Keyferry, composed on this machine: what `Containerfile` builds, without a registry.
 
+In addition it contains the emulator, because these tests run the driver with `--dev-vault`.
+
 Two layers: the interpreter that runs the tests with the locked dependencies, which is kept in the
 cache; and the source as it stands.
 """
@@ -24,7 +26,7 @@ from tests.e2e.cluster.images import pack_archive
 KEYFERRY = "keyferry.test/keyferry:1"
 
 _ROOT = Path(__file__).parents[3]
-_LOCK = _ROOT / "requirements" / "runtime.lock"
+_LOCKS = (_ROOT / "requirements" / "runtime.lock", _ROOT / "requirements" / "devvault.lock")
 _HOME = Path("usr/local")
 _LIBRARY = _HOME / "lib" / f"python3.{sys.version_info.minor}"
 _PACKAGES = _LIBRARY / "site-packages"
@@ -52,7 +54,7 @@ def write_keyferry_archive(path: Path, cache: Path, *, name: str = KEYFERRY) -> 
 
 
 def _base_layer(cache: Path) -> bytes:
-    what = f"{sys.version}{_LOCK.read_text()}{Path(__file__).read_text()}"
+    what = f"{sys.version}{_locked_text()}{Path(__file__).read_text()}"
     kept = cache / f"image-{hashlib.sha256(what.encode()).hexdigest()[:16]}.tar"
     if not kept.exists():
         with TemporaryDirectory(dir=cache) as folder:
@@ -89,9 +91,13 @@ def _stage(root: Path) -> None:
     _compile(root / _LIBRARY)
 
 
+def _locked_text() -> str:
+    return "".join(lock.read_text() for lock in _LOCKS)
+
+
 def _locked_files() -> Iterator[tuple[Path, str]]:
     """The files of the locked dependencies, and their places among the packages."""
-    for name in re.findall(r"^([A-Za-z0-9._-]+)==", _LOCK.read_text(), re.MULTILINE):
+    for name in sorted(set(re.findall(r"^([A-Za-z0-9._-]+)==", _locked_text(), re.MULTILINE))):
         for file in distribution(name).files or ():
             if not str(file).startswith("..") and "__pycache__" not in file.parts:
                 yield Path(str(file.locate())), str(file)
@@ -112,9 +118,15 @@ def _shared_libraries(programs: list[Path], *, below: Path) -> set[Path]:
 
 def _source_layer() -> bytes:
     with TemporaryDirectory() as folder:
-        target = Path(folder) / _PACKAGES / "keyferry"
-        shutil.copytree(_ROOT / "src" / "keyferry", target, ignore=_LEFT_OUT)
-        _compile(target)
+        packages = Path(folder) / _PACKAGES
+        for name in ("keyferry", "keyferry_devvault"):
+            shutil.copytree(_ROOT / "src" / name, packages / name, ignore=_LEFT_OUT)
+        # The entry points, by which the driver finds the emulator.
+        for file in distribution("keyferry-devvault").files or ():
+            if file.parent.suffix == ".dist-info" and file.name in ("METADATA", "entry_points.txt"):
+                (packages / file.parent).mkdir(exist_ok=True)
+                shutil.copy2(Path(str(file.locate())), packages / file)
+        _compile(packages)
         return _layer(Path(folder))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.net.http_client import HttpsSettings
 from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
@@ -36,5 +35,5 @@ def clock() -> AutojumpClock:
 @pytest.fixture
 async def provider(vault: DevVault, clock: AutojumpClock) -> AsyncIterator[AzureProvider]:
     """The provider, redirected to the vault."""
-    async with provider_for(HttpsSettings(dev=vault.redirect), clock) as made:
+    async with provider_for(vault.emulator.https, clock) as made:
         yield made

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultThrottledError
-from keyferry.net.http_client import DevRedirect, HttpsSettings
+from keyferry.net.http_client import HttpsSettings
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
 from tests.fakes.clock import AutojumpClock
@@ -74,7 +76,7 @@ async def test_a_vault_that_does_not_answer_is_a_time_out(
     vault: DevVault, clock: AutojumpClock
 ) -> None:
     """Each try is limited."""
-    settings = HttpsSettings(dev=vault.redirect, try_timeout=0.2)
+    settings = replace(vault.emulator.https, try_timeout=0.2)
     vault.add_fault(VAULT, Hang(), times=None)
     async with provider_for(settings, clock) as provider:
         error = await mount_error(provider, call(VM))
@@ -94,7 +96,7 @@ async def test_a_machine_without_imds_is_told_in_one_try(
     """Seconds, not minutes, and the question whether this is an Azure VM."""
     closed = ("127.0.0.1", _closed_port())
     dev = DevRedirect(vault.redirect.https, closed, vault.redirect.ca_file)
-    async with provider_for(HttpsSettings(dev=dev), clock) as provider:
+    async with provider_for(dev.emulator().https, clock) as provider:
         error = await mount_error(provider, call(VM))
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "this machine has no IMDS" in error.problem
@@ -114,7 +116,7 @@ async def test_an_entra_that_fails_is_tried_again(
 
 async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, clock: AutojumpClock) -> None:
     """Our limit counts for tokens as well."""
-    settings = HttpsSettings(dev=vault.redirect, try_timeout=0.2)
+    settings = replace(vault.emulator.https, try_timeout=0.2)
     vault.add_fault(ENTRA, Hang(), times=None)
     async with provider_for(settings, clock) as provider:
         error = await mount_error(provider, call({}, secrets=PRINCIPAL))
@@ -146,7 +148,7 @@ async def test_an_authority_with_an_untrusted_certificate_is_a_tls_failure(
     """Tokens are asked for over verified TLS only."""
     async with running_devvault(tmp_path / "other") as other:
         dev = DevRedirect(vault.redirect.https, vault.redirect.http, other.redirect.ca_file)
-        async with provider_for(HttpsSettings(dev=dev), clock) as provider:
+        async with provider_for(dev.emulator().https, clock) as provider:
             error = await mount_error(provider, call({}, secrets=PRINCIPAL))
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.TLS)
     assert f"the TLS certificate of {ENTRA} is not accepted" in error.problem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import SERVICE_ACCOUNT, MountResult
 from keyferry.providers.azure.auth.identity import ServicePrincipal, VmManagedIdentity
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
@@ -83,7 +83,7 @@ async def test_mounts_that_share_a_refusal_are_told_each_for_itself(
 
 async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None:
     """The number of identities on a node is bounded."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    client = HttpsClient(vault.emulator.https)
     credentials = TokenCache(client, uncached_fetcher().transport, max_entries=2)
     app, machine = ServicePrincipal(APP, CLIENT_SECRET), VmManagedIdentity(MI)
     vault.add_app(STRANGER, secret=CLIENT_SECRET)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
     MountCall,
 )
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry.providers.settings import ProviderSettings
+from keyferry_devvault.client import DevRedirect
 from tests.fakes.devvault import DevVault
 from tests.fakes.resilience import uncached_fetcher
 
@@ -31,8 +32,10 @@ async def provider_for(
     vault: DevVault, settings: ProviderSettings | None = None, redirect: DevRedirect | None = None
 ) -> AsyncIterator[AzureProvider]:
     """A provider that is redirected to the vault and pauses for no time."""
-    https = HttpsSettings(dev=redirect or vault.redirect)
-    made = AzureProvider(HttpsClient(https), uncached_fetcher(), settings)
+    emulator = (redirect or vault.redirect).emulator()
+    made = AzureProvider(
+        HttpsClient(emulator.https), uncached_fetcher(), settings, emulator=emulator
+    )
     try:
         yield made
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import IdentityError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.azure.auth.identity import ArcIdentity, VmManagedIdentity
 from keyferry.providers.azure.auth.machine import ArcAgent
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
@@ -36,8 +36,8 @@ async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
     vault: DevVault, tmp_path: Path
 ) -> None:
     """Whoever listens on that port must not have us read any file for them."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    places = TokenEndpoints.from_settings(ProviderSettings(), vault.redirect)
+    client = HttpsClient(vault.emulator.https)
+    places = TokenEndpoints.from_settings(ProviderSettings(), vault.emulator)
     elsewhere = replace(places, arc=ArcAgent(program=None, key_directory=tmp_path / "other"))
     credentials = TokenCache(client, uncached_fetcher().transport, endpoints=elsewhere)
     try:
@@ -56,8 +56,8 @@ async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
 ) -> None:
     """As upstream does: the class of a VM works there too, but for user-assigned identities."""
     (tmp_path / "himds").touch()
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
-    places = TokenEndpoints.from_settings(ProviderSettings(), vault.redirect)
+    client = HttpsClient(vault.emulator.https)
+    places = TokenEndpoints.from_settings(ProviderSettings(), vault.emulator)
     arc = replace(places.arc, program=tmp_path / "himds")
     credentials = TokenCache(
         client, uncached_fetcher().transport, endpoints=replace(places, arc=arc)

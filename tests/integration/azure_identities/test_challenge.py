@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from keyferry.errors import AccessDeniedError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.azure.auth.identity import ServicePrincipal, VmManagedIdentity
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
@@ -25,7 +25,7 @@ from tests.integration.azure_identities.calls import APP, HSM, MI, VALUE
 @asynccontextmanager
 async def reader(vault: DevVault, login: AccessTokenRequest, host: str) -> AsyncIterator[KeyVault]:
     """The vault at `host`, read as `login`."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    client = HttpsClient(vault.emulator.https)
     credentials = TokenCache(client, uncached_fetcher().transport)
     asked = RequestContext("contoso", login.tenant, login.cloud.authority, login.identity)
     try:
@@ -64,7 +64,7 @@ async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault
 
 async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
     """The next mount spares the round trip."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    client = HttpsClient(vault.emulator.https)
     credentials = TokenCache(client, uncached_fetcher().transport)
     transport = KeyVaultTransport(client, uncached_fetcher().transport)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])

@@ -11,7 +11,7 @@ import pytest
 
 from keyferry.aio.clock import SystemClock
 from keyferry.errors import IdentityError
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsClient
 from keyferry.providers.azure.auth.identity import VmManagedIdentity
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.clouds import CLOUDS
@@ -39,7 +39,7 @@ async def renewals(
     vault: DevVault, clock: FastClock
 ) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Gets a token, and waits until nobody asks for another one any more."""
-    client = HttpsClient(HttpsSettings(dev=vault.redirect))
+    client = HttpsClient(vault.emulator.https)
     credentials = TokenCache(client, uncached_fetcher().transport, clock=clock)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
 

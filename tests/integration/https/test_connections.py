@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
 from yarl import URL
 
 from keyferry.errors import ConnectionFailedError, Stage
-from keyferry.net.connector import TLS_READ_BYTES
-from keyferry.net.http_client import DevRedirect, HttpsClient, HttpsSettings
+from keyferry.net.connector import TLS_READ_BYTES, new_connector
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry_devvault.client import DevRedirect
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, get, ok, serving
 
@@ -38,12 +40,14 @@ async def test_a_connection_reads_into_little_memory(tmp_path: Path) -> None:
     """A node that starts has many connections at once, and an answer fills a record or two."""
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
-        dev = DevRedirect(server.address, server.address, tls.ca_file)
-        https = HttpsClient(HttpsSettings(dev=dev))
+        trust = ssl.create_default_context(cafile=tls.ca_file)
+        trust.check_hostname = False
+        https = HttpsClient(HttpsSettings(connector=lambda: new_connector(tls=trust)))
         try:
-            async with https.session(CLOUD_URL).get(CLOUD_URL):
+            url = server.url.with_scheme("https")
+            async with https.session(url).get(url):
                 pass
-            pool: Any = https.session(CLOUD_URL).connector
+            pool: Any = https.session(url).connector
             ((idle,),) = pool._conns.values()
             protocol = idle[0].transport._ssl_protocol
             assert TLS_READ_BYTES == len(protocol._ssl_buffer)
@@ -56,7 +60,7 @@ async def test_connections_are_used_again(tmp_path: Path) -> None:
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
-        async with client(HttpsSettings(dev=dev)) as made:
+        async with client(dev.emulator().https) as made:
             await get(made, CLOUD_URL)
             await get(made, CLOUD_URL)
         assert len(server.server_names) == 1

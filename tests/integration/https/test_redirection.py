@@ -8,8 +8,8 @@ import pytest
 from yarl import URL
 
 from keyferry.errors import PlatformError
-from keyferry.net.http_client import DevRedirect, HttpsSettings
 from keyferry.net.proxies import Proxies
+from keyferry_devvault.client import DevRedirect
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, Document, client, get, ok, serving
 
@@ -19,7 +19,7 @@ async def test_a_redirect_changes_the_connection_and_nothing_else(tmp_path: Path
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
-        async with client(HttpsSettings(dev=dev)) as made:
+        async with client(dev.emulator().https) as made:
             assert await get(made, CLOUD_URL) == Document("fine")
         assert server.requests == [("contoso.vault.azure.net", "Bearer t")]
         assert server.server_names == ["contoso.vault.azure.net"]
@@ -30,7 +30,7 @@ async def test_http_and_https_are_redirected_to_their_own_ports(tmp_path: Path) 
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as secure, serving(ok) as open_server:
         dev = DevRedirect(secure.address, open_server.address, tls.ca_file)
-        async with client(HttpsSettings(dev=dev)) as made:
+        async with client(dev.emulator().https) as made:
             await get(made, CLOUD_URL)
             await get(made, CLOUD_URL.with_port(8443))
             await get(made, URL("http://169.254.169.254/metadata"))
@@ -45,19 +45,22 @@ async def test_http_and_https_are_redirected_to_their_own_ports(tmp_path: Path) 
         ]
 
 
-async def test_a_redirect_ignores_proxies(tmp_path: Path) -> None:
+async def test_connections_to_the_emulator_use_no_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is meant for loopback must not leave the machine."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
-        proxies = Proxies(https="http://127.0.0.1:9")
-        async with client(HttpsSettings(dev=dev, proxies=proxies)) as made:
+        assert dev.emulator().https.proxies == Proxies()
+        async with client(dev.emulator().https) as made:
             assert await get(made, CLOUD_URL) == Document("fine")
 
 
 async def test_a_missing_ca_of_the_development_vault_is_said_so(tmp_path: Path) -> None:
     """Before any connection."""
     dev = DevRedirect(("127.0.0.1", 1), ("127.0.0.1", 1), tmp_path / "ca.pem")
-    async with client(HttpsSettings(dev=dev)) as made:
+    async with client(dev.emulator().https) as made:
         with pytest.raises(PlatformError, match="the CA of the development vault cannot be read"):
             await get(made, CLOUD_URL)

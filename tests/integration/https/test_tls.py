@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import ConnectionFailedError, Stage
-from keyferry.net.http_client import DevRedirect, HttpsSettings
+from keyferry_devvault.client import DevRedirect
 from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, ok, serving
 
@@ -27,7 +27,7 @@ async def test_a_certificate_that_does_not_fit_is_a_tls_failure_with_the_reason(
     tls = tls_for(tmp_path, host, timedelta(days=days))
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
-        async with client(HttpsSettings(dev=dev)) as made:
+        async with client(dev.emulator().https) as made:
             error = await failure(made, CLOUD_URL)
         assert server.requests == []
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.TLS)
@@ -43,7 +43,7 @@ async def test_an_issuer_that_is_not_trusted_is_a_tls_failure(tmp_path: Path) ->
     trusted = tls_for(other).ca_file
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, trusted)
-        async with client(HttpsSettings(dev=dev)) as made:
+        async with client(dev.emulator().https) as made:
             error = await failure(made, CLOUD_URL)
     assert error.stage is Stage.TLS
     assert "is not accepted: " in error.problem
@@ -55,7 +55,7 @@ async def test_a_server_without_tls_is_a_tls_failure(tmp_path: Path) -> None:
     tls = tls_for(tmp_path)
     async with serving(ok) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)
-        async with client(HttpsSettings(dev=dev)) as made:
+        async with client(dev.emulator().https) as made:
             error = await failure(made, CLOUD_URL)
     assert error.stage is Stage.TLS
     assert "the TLS handshake with contoso.vault.azure.net failed" in error.problem

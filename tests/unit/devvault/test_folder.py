@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.errors import PlatformError
-from keyferry.net.http_client import DevRedirect
+from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.folder import (
     CONNECTION_FILE,
     BoundAddresses,

@@ -100,7 +100,9 @@ def test_what_is_no_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """With the system's reason."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(PlatformError, match=r"failed to listen on .*: (Not a directory|File exists)"):
+    with pytest.raises(
+        PlatformError, match=r"failed to listen on .*: (Not a directory|File exists)"
+    ):
         bound(parse_endpoint(f"unix://{tmp_path}/file/csi.sock"))
 
 

@@ -14,6 +14,7 @@ from keyferry.errors import KeyferryError, prefixed
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
+from keyferry.providers.azure.auth.token_sources import TokenEndpoints
 from keyferry.providers.azure.cloud_file import read_environment_file
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
 from keyferry.providers.azure.content import needs_crypto, render_all
@@ -29,6 +30,7 @@ from keyferry.telemetry.logs import get_logger
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.providers.api import MountCall, Provider
+    from keyferry.providers.emulator import Emulator
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
@@ -43,7 +45,9 @@ def build_provider(deps: ProviderDependencies) -> Provider:
         PlatformError: a setting is invalid.
     """
     check_default_cloud(deps.settings.cloud_name)
-    return AzureProvider(HttpsClient(deps.https), deps.fetcher, deps.settings)
+    return AzureProvider(
+        HttpsClient(deps.https), deps.fetcher, deps.settings, emulator=deps.emulator
+    )
 
 
 class AzureProvider:
@@ -53,6 +57,7 @@ class AzureProvider:
         https: provides the connections; `close` closes it.
         fetcher: caches content and limits requests.
         settings: the settings of the provider.
+        emulator: the emulator that `https` connects to; None in production.
         clock: reads the time.
     """
 
@@ -62,6 +67,7 @@ class AzureProvider:
         fetcher: Fetcher,
         settings: ProviderSettings | None = None,
         *,
+        emulator: Emulator | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._https = https
@@ -69,7 +75,10 @@ class AzureProvider:
         self._settings = settings or ProviderSettings()
         self._clock = clock or SystemClock()
         self._transport = KeyVaultTransport(https, fetcher.transport)
-        self._token_cache = TokenCache(https, fetcher.transport, self._settings)
+        endpoints = TokenEndpoints.from_settings(self._settings, emulator)
+        self._token_cache = TokenCache(
+            https, fetcher.transport, self._settings, endpoints=endpoints
+        )
         self._revalidator = BulkRevalidator(fetcher) if fetcher.revalidates_by_list else None
 
     async def mount(self, call: MountCall) -> MountResult:

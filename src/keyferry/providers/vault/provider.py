@@ -55,7 +55,14 @@ def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings
     https = deps.https
     if settings.limits.call_timeout is not None:
         https = replace(https, try_timeout=settings.limits.call_timeout)
-    return VaultProvider(product, HttpsClient(https), deps.fetcher, settings, metrics=deps.metrics)
+    return VaultProvider(
+        product,
+        HttpsClient(https),
+        deps.fetcher,
+        settings,
+        metrics=deps.metrics,
+        emulated=deps.emulator is not None,
+    )
 
 
 class VaultProvider:
@@ -70,6 +77,7 @@ class VaultProvider:
         token_requester: requests service-account tokens that kubelet did not send; None to create
             one from the settings.
         metrics: metrics to update; None for none.
+        emulated: whether `https` connects to the emulator, which serves Azure only.
 
     Attributes:
         leases: the dynamic secrets of pods.
@@ -85,8 +93,10 @@ class VaultProvider:
         clock: Clock | None = None,
         token_requester: TokenRequester | None = None,
         metrics: Metrics | None = None,
+        emulated: bool = False,
     ) -> None:
         self._product = product
+        self._emulated = emulated
         self._https = https
         self._settings = settings
         self._fetcher = fetcher
@@ -191,7 +201,7 @@ class VaultProvider:
             product=self._product,
             settings=self._settings,
         )
-        if self._https.settings.dev is not None:
+        if self._emulated:
             raise PlatformError(
                 f"the development vault does not emulate {self._product.title}",
                 f"Remove --dev-vault, and run {self._product.command} server -dev instead.",

@@ -213,9 +213,7 @@ class TokenCache:
         max_entries: int = 512,
         clock: Clock | None = None,
     ) -> None:
-        endpoints = endpoints or TokenEndpoints.from_settings(
-            settings or ProviderSettings(), https.settings.dev
-        )
+        endpoints = endpoints or TokenEndpoints.from_settings(settings or ProviderSettings(), None)
         self._https = https
         self._transport = transport
         self._clock = clock or SystemClock()

@@ -32,9 +32,10 @@ from keyferry.providers.azure.auth.token_http import TokenHttpClient
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
-    from keyferry.net.http_client import DevRedirect, HttpsClient
+    from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import TokenSource
     from keyferry.providers.azure.clouds import AzureCloud
+    from keyferry.providers.emulator import Emulator
     from keyferry.providers.settings import ProviderSettings
 
 
@@ -83,18 +84,19 @@ class TokenEndpoints:
     proxy: TokenProxyEndpoint
 
     @classmethod
-    def from_settings(cls, settings: ProviderSettings, dev: DevRedirect | None) -> TokenEndpoints:
-        """Return the endpoints that the settings name, or those of the development vault.
+    def from_settings(cls, settings: ProviderSettings, emulator: Emulator | None) -> TokenEndpoints:
+        """Return the endpoints that the settings name, or those of the emulator.
 
         Raises:
             PlatformError: --token-proxy-url is not a valid URL.
         """
         url = check_proxy_url(settings.token_proxy_url)
-        if dev is None:
+        if emulator is None:
             return cls(ArcAgent(), TokenProxyEndpoint(url, settings.sni_name))
         # A development machine is an Arc machine only if the SecretProviderClass says so.
-        arc = ArcAgent(program=None, key_directory=dev.ca_file.parent.resolve() / "arc")
-        return cls(arc, TokenProxyEndpoint(url, settings.sni_name, dev.ca_file, dev.https))
+        arc = ArcAgent(program=None, key_directory=emulator.arc_key_folder)
+        proxy = TokenProxyEndpoint(url, settings.sni_name, emulator.ca_file, emulator.https_address)
+        return cls(arc, proxy)
 
 
 class TokenSourceFactory:

@@ -1,0 +1,170 @@
+"""The client side of the emulator: connections go to it, host names stay those of the cloud."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+from aiohttp.abc import ResolveResult
+
+from keyferry.errors import PlatformError, Stage
+from keyferry.net.connector import KEEP_IDLE_SECONDS
+from keyferry.net.http_client import HttpsSettings
+from keyferry.providers.emulator import Emulator
+from keyferry_devvault.folder import CONNECTION_FILE
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from aiohappyeyeballs import AddrInfoType
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.tracing import Trace
+
+
+class _ConnectionFile(msgspec.Struct):
+    """The content of `connection.json` in the data folder of a running emulator."""
+
+    https: str
+    http: str
+    ca: str
+
+
+@dataclass(frozen=True, slots=True)
+class DevRedirect:
+    """Sends every connection to an emulator on loopback, as `curl --connect-to` does.
+
+    URLs, host names and SNI stay those of the cloud; only the TCP connection goes elsewhere, and
+    the development CA is trusted instead of the public ones.
+
+    Attributes:
+        https: (address, port) for https URLs, whatever their host.
+        http: (address, port) for http URLs, such as those of IMDS.
+        ca_file: the PEM file of the development CA.
+    """
+
+    https: tuple[str, int]
+    http: tuple[str, int]
+    ca_file: Path
+
+    @classmethod
+    def read(cls, folder: Path) -> DevRedirect:
+        """Return the redirection to the emulator whose data folder is `folder`.
+
+        Raises:
+            PlatformError: no emulator runs there, or `connection.json` is malformed or names an
+                address that is not loopback.
+        """
+        path = folder / CONNECTION_FILE
+        try:
+            connection = msgspec.json.decode(path.read_bytes(), type=_ConnectionFile)
+            return cls(
+                _parse_address(connection.https),
+                _parse_address(connection.http),
+                folder / connection.ca,
+            )
+        except FileNotFoundError as error:
+            raise PlatformError(
+                f"no development vault is running with its data in {folder} (no {path.name} there)",
+                f"Start it with: keyferry devvault run --data {folder}",
+                stage=Stage.REQUEST,
+            ) from error
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            raise PlatformError(
+                f"{path} cannot be used: {error}",
+                "Restart the development vault; it writes this file when it starts.",
+                stage=Stage.REQUEST,
+            ) from error
+
+    def connector(self) -> aiohttp.TCPConnector:
+        """Return a new connection pool that connects to the emulator only.
+
+        Raises:
+            PlatformError: the development CA cannot be read.
+        """
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise PlatformError(
+                f"the CA of the development vault cannot be read from {self.ca_file}: {error}",
+                "Restart the development vault; it writes this file when it starts.",
+                stage=Stage.TLS,
+            ) from error
+        return _RedirectingConnector(https=self.https, http=self.http, context=context)
+
+    def emulator(self) -> Emulator:
+        """Return what providers need to know about the emulator.
+
+        Its connections use no proxy, because the emulator is on loopback.
+        """
+        return Emulator(
+            HttpsSettings(connector=self.connector),
+            self.https,
+            self.ca_file,
+            self.ca_file.parent.resolve() / "arc",
+        )
+
+
+def connect(folder: Path) -> Emulator:
+    """Return the running emulator whose data folder is `folder`; the entry point of `--dev-vault`.
+
+    Raises:
+        PlatformError: no emulator runs there.
+    """
+    return DevRedirect.read(folder).emulator()
+
+
+class _RedirectingConnector(aiohttp.TCPConnector):
+    """Connects to fixed addresses, by scheme; URLs, SNI and certificate checks stay as they are.
+
+    It overrides private methods, because aiohttp has no public way: a resolver is not called for IP
+    addresses (IMDS has one) and does not see the scheme, and a socket factory cannot change the
+    address. Hence the upper bound on aiohttp in the pyproject.toml of this distribution.
+    """
+
+    def __init__(
+        self, *, https: tuple[str, int], http: tuple[str, int], context: ssl.SSLContext
+    ) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_IDLE_SECONDS, ssl=context)
+        self._https = https
+        self._http = http
+
+    async def _resolve_host(
+        self, host: str, port: int, traces: Sequence[Trace] | None = None
+    ) -> list[ResolveResult]:
+        """Return a fixed address, so that nothing is looked up on a machine that may be offline."""
+        return [_resolve_result(host, self._https)]
+
+    async def _wrap_create_connection(
+        self, *args: Any, addr_infos: list[AddrInfoType], req: aiohttp.ClientRequest, **kwargs: Any
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        """Connect to the port of the scheme; only here aiohttp knows both request and address."""
+        target = self._https if req.is_ssl() else self._http
+        addr_infos[:] = self._convert_hosts_to_addr_infos([_resolve_result(req.host, target)])
+        return await super()._wrap_create_connection(
+            *args, addr_infos=addr_infos, req=req, **kwargs
+        )
+
+
+def _resolve_result(host: str, address: tuple[str, int]) -> ResolveResult:
+    return ResolveResult(
+        hostname=host, host=address[0], port=address[1], family=0, proto=0, flags=0
+    )
+
+
+def _parse_address(text: str) -> tuple[str, int]:
+    """Return (address, port) of `ADDRESS:PORT`.
+
+    Raises:
+        ValueError: the address is not a loopback address.
+    """
+    host, _, port = text.rpartition(":")
+    address = host.strip("[]")
+    if not ip_address(address).is_loopback:
+        raise ValueError(f"{text!r} is not a loopback address")
+    return address, int(port)
