@@ -80,24 +80,24 @@ def test_objects_text_is_a_list_of_objects_or_an_author_error(text: str) -> None
         return
     check_rules(objects)
     named = named_files({"objects": text})
-    assert [found.name for found in objects] == [file.path for file in named]
+    assert [vault_object.name for vault_object in objects] == [file.path for file in named]
 
 
 def check_rules(objects: tuple[VaultObject, ...]) -> None:
     """Check what all later code relies on."""
-    names = [found.name for found in objects]
+    names = [vault_object.name for vault_object in objects]
     assert 0 < len(names) == len(set(names))
-    for found in objects:
-        assert path_problem(found.name) is None
-        assert found.mode is None or 0 < found.mode <= 0o777
-        assert found.request.method.isascii()
-        assert found.request.method == found.request.method.upper()
-        assert str(found).isprintable()
-        assert str(found.request).isprintable()
-        assert isinstance(read_json(found.canonical_json), dict)
-        arguments = found.request.arguments
+    for vault_object in objects:
+        assert path_problem(vault_object.name) is None
+        assert vault_object.mode is None or 0 < vault_object.mode <= 0o777
+        assert vault_object.request.method.isascii()
+        assert vault_object.request.method == vault_object.request.method.upper()
+        assert str(vault_object).isprintable()
+        assert str(vault_object.request).isprintable()
+        assert isinstance(read_json(vault_object.canonical_json), dict)
+        arguments = vault_object.request.arguments
         assert arguments is None or isinstance(read_json(arguments), dict)
-        check_path(found.request.path)
+        check_path(vault_object.request.path)
 
 
 def check_path(path: ApiPath) -> None:
@@ -222,16 +222,16 @@ def test_environment_is_valid_or_the_error_names_the_variable(
     """A variable may contain a password, so no value is quoted."""
     for product in (VAULT, OPENBAO):
         try:
-            found = read_environment(environ, product)
+            environment = read_environment(environ, product)
         except PlatformError as error:
             said = str(error)
             assert CANARY not in said
             assert said.isprintable()
             assert any(name in said for name in environ)
             continue
-        assert CANARY not in repr(found.headers)
-        assert CANARY not in str(found.ignored)
-        for name, value in found.headers:
+        assert CANARY not in repr(environment.headers)
+        assert CANARY not in str(environment.ignored)
+        for name, value in environment.headers:
             assert name.isascii()
             assert value.isprintable()
     with suppress(PlatformError):

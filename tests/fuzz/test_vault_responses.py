@@ -148,9 +148,9 @@ async def outcome(provider: VaultProvider, call: MountCall) -> str:
         result = await provider.mount(call)
     except KeyferryError as error:
         event(type(error).__name__)
-        said, ours = str(error), isinstance(error, InternalError)
-        assert said.isprintable()
-        assert not ours
+        message, is_internal = str(error), isinstance(error, InternalError)
+        assert message.isprintable()
+        assert not is_internal
         causes = [error, error.__cause__]
         return "".join(f"{cause} {cause!r}" for cause in causes if cause is not None)
     event("delivered")
@@ -171,8 +171,8 @@ def test_read_response_becomes_files_or_a_keyferry_error(
         "secret/": secret,
     }
     provider = fuzzer.provider(openbao=openbao)
-    said = fuzzer.run(outcome(provider, fuzzer.call(objects)))
-    assert CANARY not in said
+    message = fuzzer.run(outcome(provider, fuzzer.call(objects)))
+    assert CANARY not in message
 
 
 @given(either(LOGINS, JWT), either(LOGINS), st.booleans())
@@ -219,21 +219,21 @@ def test_lease_manager_tolerates_any_response(
     )
 
     async def live() -> str:
-        said = ""
+        message = ""
         for answer in made:
             fuzzer.vault.responses = {**fuzzer.vault.responses, "secret/": answer}
-            said += await outcome(provider, call)
+            message += await outcome(provider, call)
             for _ in range(3):
                 clock.elapsed += 19
                 await provider.leases.renew_due()
         provider.volume_removed(TARGET)
         await provider.leases.close()
-        return said
+        return message
 
     assert CANARY not in fuzzer.run(live())
 
 
-PROOFS = st.text(max_size=20) | st.sampled_from(
+CREDENTIALS = st.text(max_size=20) | st.sampled_from(
     ["a\r\nX-Evil: 1", "\0", "\u00fc", "\ud800", "a b", "\u2028", "a" * 100_000, "\x7f", "\t"]
 )
 
@@ -242,15 +242,15 @@ PROOFS = st.text(max_size=20) | st.sampled_from(
     st.sampled_from(["approle", "cert", "token", "kubernetes"]),
     st.fixed_dictionaries(
         {
-            key: PROOFS.map(lambda text: text and CANARY + text)
+            key: CREDENTIALS.map(lambda text: text and CANARY + text)
             for key in ("token", "role_id", "secret_id", "tls.crt", "tls.key")
         }
     ),
-    PROOFS,
+    CREDENTIALS,
 )
 @settings(max_examples=OF_MOUNTS)
 def test_credentials_of_the_pods_secret_are_sent_or_rejected(
-    fuzzer: Fuzzer, method: str, proofs: dict[str, str], other: str
+    fuzzer: Fuzzer, method: str, credentials: dict[str, str], other: str
 ) -> None:
     """A credential cannot change the meaning of the header or body that contains it."""
     fuzzer.vault.responses = {
@@ -266,5 +266,5 @@ def test_credentials_of_the_pods_secret_are_sent_or_rejected(
         **{SERVICE_ACCOUNT_TOKENS: json.dumps({other.strip(): {"token": CANARY + other}})},
     )
     provider = fuzzer.provider()
-    said = fuzzer.run(outcome(provider, replace(call, secrets=proofs)))
-    assert CANARY not in said
+    message = fuzzer.run(outcome(provider, replace(call, secrets=credentials)))
+    assert CANARY not in message

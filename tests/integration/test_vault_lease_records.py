@@ -45,15 +45,15 @@ def folder() -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def process(vault: VaultApi, folder: Path, *standing: FakePod) -> AsyncIterator[VaultMounts]:
+async def process(vault: VaultApi, folder: Path, *mounted: FakePod) -> AsyncIterator[VaultMounts]:
     """Return a context manager for a process that mounts these pods' volumes.
 
     Nothing runs in the background, and closing writes nothing, so that it equals a kill.
     """
     settings = VaultSettings(renew_leases=False, lease_folder=str(folder))
     async with vault_mounts(vault, settings=settings) as mounts:
-        for gone in mounts.provider.restore() - {pod.target for pod in standing}:
-            mounts.provider.volume_removed(gone)
+        for removed in mounts.provider.restore() - {pod.target for pod in mounted}:
+            mounts.provider.volume_removed(removed)
         yield mounts
 
 
@@ -111,11 +111,11 @@ async def test_lease_of_a_volume_removed_during_the_restart_is_revoked(
 ) -> None:
     """With its own token. The lease of another volume is kept."""
     async with process(vault, folder) as mounts:
-        kept = await mounts.files(USER, pod=WEB0)
-        gone = await mounts.files(USER, pod=WEB1)
+        remaining = await mounts.files(USER, pod=WEB0)
+        removed = await mounts.files(USER, pod=WEB1)
     async with process(vault, folder, WEB0):
-        await until(lambda: gone["user"].decode() not in vault.database_users)
-        assert {kept["user"].decode()} == vault.database_users
+        await until(lambda: removed["user"].decode() not in vault.database_users)
+        assert {remaining["user"].decode()} == vault.database_users
         await until(lambda: 1 == len(records(folder)))
 
 
@@ -180,9 +180,9 @@ async def test_credential_is_recognized_by_its_digest(
     policy = {"database/creds/*": {"read"}}
     vault.add_role("r", mount="approle", policy=policy, secret=("role-1", "canary-secret-id"))
     vault.tokens["canary-own-token"] = FakeToken(policy, 0, float("inf"), False)
-    told: dict[str, Any] = {"vaultAuthMethod": method, "roleName": "", "secrets": credential}
+    parameters: dict[str, Any] = {"vaultAuthMethod": method, "roleName": "", "secrets": credential}
     async with process(vault, folder) as mounts:
-        first = await mounts.files(USER, **told)
+        first = await mounts.files(USER, **parameters)
     if method == "approle":
         (record,) = records(folder)
         assert b"canary-secret-id" not in record.read_bytes()
@@ -190,11 +190,11 @@ async def test_credential_is_recognized_by_its_digest(
         assert plain.encode() not in record.read_bytes()
     assert 0o600 == (folder / "vault" / KEY_FILE).stat().st_mode & 0o777
     async with process(vault, folder, WEB0) as mounts:
-        assert first == await mounts.files(USER, **told)
+        assert first == await mounts.files(USER, **parameters)
         assert 1 == vault.request_count(CREDS)
         other = dict.fromkeys(credential, "canary-other")
         with pytest.raises(VaultError):
-            await mounts.files(USER, **{**told, "secrets": other})
+            await mounts.files(USER, **{**parameters, "secrets": other})
 
 
 async def test_damaged_hasher_key_is_replaced(vault: VaultApi, folder: Path) -> None:

@@ -43,8 +43,8 @@ async def vault() -> AsyncIterator[VaultApi]:
 @pytest.fixture
 async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
     """Return mounts without background renewal: the test decides when leases are checked."""
-    async with vault_mounts(vault, settings=VaultSettings(renew_leases=False)) as found:
-        yield found
+    async with vault_mounts(vault, settings=VaultSettings(renew_leases=False)) as provider_mounts:
+        yield provider_mounts
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -177,10 +177,10 @@ class TestPods:
     async def test_each_pod_has_its_own_user(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """Also if all pods read at the same time before the path is known to give leases."""
         pods = [FakePod(f"web-{number}") for number in range(10)]
-        found = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
+        users = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
         again = await asyncio.gather(*(mounts.files(USER, pod=pod) for pod in pods))
-        assert 10 == len({files["user"] for files in found})
-        assert found == again
+        assert 10 == len({files["user"] for files in users})
+        assert users == again
         assert 10 == len(vault.database_users)
 
     async def test_removed_pod_revokes_only_its_own_user(
@@ -188,23 +188,23 @@ class TestPods:
     ) -> None:
         """With its own token, which the default policy permits to revoke. Other users stay."""
         await mounts.files(USER, pod=FakePod("first"))
-        kept = await mounts.files(USER, pod=WEB0)
-        gone = await mounts.files(USER, pod=WEB1)
+        remaining = await mounts.files(USER, pod=WEB0)
+        removed = await mounts.files(USER, pod=WEB1)
         mounts.provider.volume_removed(WEB1.target)
-        await until(lambda: gone["user"].decode() not in vault.database_users)
-        assert kept["user"].decode() in vault.database_users
+        await until(lambda: removed["user"].decode() not in vault.database_users)
+        assert remaining["user"].decode() in vault.database_users
         assert 0 == vault.request_count("sys/leases/revoke")
 
     async def test_first_pod_keeps_the_token_that_it_shared(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """It becomes the pod's own token. Other pods log in again."""
-        wanted = entry("db", "secret/data/app/db")
-        await mounts.files(USER, wanted, pod=WEB0)
-        await mounts.files(wanted, pod=WEB1)
+        db = entry("db", "secret/data/app/db")
+        await mounts.files(USER, db, pod=WEB0)
+        await mounts.files(db, pod=WEB1)
         mounts.provider.volume_removed(WEB0.target)
         await until(lambda: not vault.database_users)
-        await mounts.files(wanted, pod=WEB1)
+        await mounts.files(db, pod=WEB1)
         assert 2 == vault.request_count("auth/kubernetes/login")
 
     async def test_token_from_the_pods_secret_is_not_revoked(
@@ -225,10 +225,10 @@ class TestPods:
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """After the paths are known to give leases."""
-        wanted = [entry(str(n), f"database/creds/app{n}", secretKey="username") for n in range(4)]
-        await mounts.files(*wanted, pod=WEB0)
+        users = [entry(str(n), f"database/creds/app{n}", secretKey="username") for n in range(4)]
+        await mounts.files(*users, pod=WEB0)
         before = vault.request_count("auth/kubernetes/login")
-        await mounts.files(*wanted, pod=WEB1)
+        await mounts.files(*users, pod=WEB1)
         assert before + 1 == vault.request_count("auth/kubernetes/login")
         mounts.provider.volume_removed(WEB1.target)
         await until(lambda: 4 == len(vault.database_users))
@@ -253,8 +253,8 @@ class TestPods:
     ) -> None:
         """Regardless of the leases that the pods read."""
         pods = [FakePod(f"web-{number}") for number in range(10)]
-        wanted = entry("db", "secret/data/app/db")
-        await asyncio.gather(*(mounts.files(USER, wanted, pod=pod) for pod in pods))
+        db = entry("db", "secret/data/app/db")
+        await asyncio.gather(*(mounts.files(USER, db, pod=pod) for pod in pods))
         assert 1 == vault.request_count("secret/data/app/db")
 
 
@@ -266,8 +266,8 @@ class TestVolumeLiveness:
         """Return mounts without background renewal."""
         vault.lease_max_ttl = 100_000
         settings = VaultSettings(renew_leases=False, lease_idle_seconds=600)
-        async with vault_mounts(vault, settings=settings) as found:
-            yield found
+        async with vault_mounts(vault, settings=settings) as provider_mounts:
+            yield provider_mounts
 
     async def pass_time(self, vault: VaultApi, mounts: VaultMounts, seconds: int) -> None:
         """Let time pass with checks of the background."""

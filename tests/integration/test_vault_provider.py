@@ -34,8 +34,8 @@ async def vault() -> AsyncIterator[VaultApi]:
 
 @pytest.fixture
 async def mounts(vault: VaultApi) -> AsyncIterator[VaultMounts]:
-    async with vault_mounts(vault) as found:
-        yield found
+    async with vault_mounts(vault) as mounts:
+        yield mounts
 
 
 class TestReading:
@@ -46,32 +46,32 @@ class TestReading:
     ) -> None:
         """All spellings of the API path are accepted."""
         vault.write("kv", "old", {"password": "canary-2"})
-        found = await mounts.files(
+        files = await mounts.files(
             entry("a", "secret/data/app/db", secretKey="password"),
             entry("b/c", "/v1/secret/data/app/db", secretKey="n"),
             entry("d", "v1/kv/old", secretKey="password"),
         )
-        assert {"a": b"canary-1", "b/c": b"10", "d": b"canary-2"} == found
+        assert {"a": b"canary-1", "b/c": b"10", "d": b"canary-2"} == files
 
     async def test_version_is_selected_by_query(self, vault: VaultApi, mounts: VaultMounts) -> None:
         """With `?version=` in the path."""
         vault.write("secret", "app/db", {"password": "canary-3"})
-        found = await mounts.files(
+        files = await mounts.files(
             entry("new", "secret/data/app/db", secretKey="password"),
             entry("old", "secret/data/app/db?version=1", secretKey="password"),
         )
-        assert {"new": b"canary-3", "old": b"canary-1"} == found
+        assert {"new": b"canary-3", "old": b"canary-1"} == files
 
     async def test_whole_response_changes_only_with_its_content(
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Although each response has another request ID."""
-        wanted = entry("all", "secret/data/app/db")
-        first, second = [await mounts.mount(wanted) for _ in range(2)]
+        response = entry("all", "secret/data/app/db")
+        first, second = [await mounts.mount(response) for _ in range(2)]
         assert first == second
         assert "canary-1" == json.loads(first.files[0].contents)["data"]["data"]["password"]
         vault.write("secret", "app/db", {"password": "canary-3"})
-        assert first.versions != (await mounts.mount(wanted)).versions
+        assert first.versions != (await mounts.mount(response)).versions
 
     async def test_objects_with_the_same_request_share_one_read(
         self, vault: VaultApi, mounts: VaultMounts
@@ -87,11 +87,11 @@ class TestReading:
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Two certificates of one role. Upstream delivers the first one for both."""
-        found = await mounts.files(
+        files = await mounts.files(
             entry("a", "pki/issue/r", method="PUT", secretArgs={"common_name": "a"}),
             entry("b", "pki/issue/r", method="PUT", secretArgs={"common_name": "b"}),
         )
-        names = {json.loads(text)["data"]["certificate"].split()[0] for text in found.values()}
+        names = {json.loads(text)["data"]["certificate"].split()[0] for text in files.values()}
         assert {"a", "b"} == names
 
 
@@ -102,10 +102,10 @@ class TestLogins:
         self, vault: VaultApi, mounts: VaultMounts
     ) -> None:
         """Kubernetes auth cannot distinguish them."""
-        wanted = entry("a", "secret/data/app/db")
+        db = entry("a", "secret/data/app/db")
         pods = [FakePod(f"web-{number}") for number in range(20)]
-        await asyncio.gather(*(mounts.mount(wanted, pod=pod) for pod in pods))
-        await mounts.mount(wanted, serial=7)
+        await asyncio.gather(*(mounts.mount(db, pod=pod) for pod in pods))
+        await mounts.mount(db, serial=7)
         assert 1 == vault.request_count(LOGIN)
 
     async def test_service_accounts_never_share(self, vault: VaultApi, mounts: VaultMounts) -> None:
@@ -132,12 +132,12 @@ class TestLogins:
         """Although another pod of the same service account may read it."""
         policy = {"secret/data/app/*": {"read"}}
         vault.add_role("app", mount="jwt", accounts=["shop/web"], policy=policy, pod="web-0")
-        wanted = entry("a", "secret/data/app/db")
+        db = entry("a", "secret/data/app/db")
         where: dict[str, Any] = {"vaultAuthMountPath": "jwt"}
         for _ in range(2):
-            assert await mounts.files(wanted, pod=FakePod("web-0"), **where)
+            assert await mounts.files(db, pod=FakePod("web-0"), **where)
             with pytest.raises(IdentityError, match="a claim of the token"):
-                await mounts.files(wanted, pod=FakePod("web-1"), **where)
+                await mounts.files(db, pod=FakePod("web-1"), **where)
 
     async def test_denied_read_with_a_new_token_is_not_repeated(
         self, vault: VaultApi, mounts: VaultMounts
@@ -178,11 +178,14 @@ async def test_starting_node_reads_each_secret_once(vault: VaultApi) -> None:
     for number in range(10):
         vault.add_role(f"app{number}", accounts=[f"shop/app{number}"], policy=POLICY)
         vault.write("secret", f"app/{number}", {"password": "x"})
-    wanted = [entry(str(n), f"secret/data/app/{n}", secretKey="password") for n in range(10)]
+    entries = [entry(str(n), f"secret/data/app/{n}", secretKey="password") for n in range(10)]
     pods = [FakePod(f"web-{n}", f"shop/app{n % 10}") for n in range(110)]
     async with vault_mounts(vault, fetcher=Fetcher()) as mounts:
         results = await asyncio.gather(
-            *(mounts.files(*wanted, pod=pod, roleName=f"app{n % 10}") for n, pod in enumerate(pods))
+            *(
+                mounts.files(*entries, pod=pod, roleName=f"app{n % 10}")
+                for n, pod in enumerate(pods)
+            )
         )
     assert 110 * 10 == sum(len(files) for files in results)
     assert 10 == vault.request_count(LOGIN)
@@ -205,6 +208,6 @@ async def test_evicted_session_logs_in_again(vault: VaultApi) -> None:
         vault.add_role(f"app{number}", accounts=["shop/web"], policy=POLICY)
     async with vault_mounts(vault, settings=VaultSettings(max_sessions=2)) as mounts:
         for number in (0, 1, 2, 0, 2):
-            wanted = entry("a", "secret/data/app/db")
-            assert await mounts.files(wanted, roleName=f"app{number}")
+            db = entry("a", "secret/data/app/db")
+            assert await mounts.files(db, roleName=f"app{number}")
     assert 4 == vault.request_count(LOGIN)

@@ -127,19 +127,19 @@ class VaultServer:
 
     async def join(self, leader: VaultServer) -> None:
         """Join `leader` as its standby node."""
-        wish = {
+        body = {
             "leader_api_addr": leader.address,
             "leader_ca_cert": leader.ca.read_text(),
         }
-        await self._answer("POST", "sys/storage/raft/join", wish)
+        await self._answer("POST", "sys/storage/raft/join", body)
         self.keys = leader.keys
         await self._answer("POST", "sys/unseal", {"key": self.keys.unseal})
 
-        async def stands_by() -> bool | None:
-            leads = await self._answer("GET", "sys/leader")
-            return True if leads["leader_address"] == leader.address else None
+        async def is_standby() -> bool | None:
+            status = await self._answer("GET", "sys/leader")
+            return True if status["leader_address"] == leader.address else None
 
-        await eventually(stands_by, f"{self.name} to stand by {leader.name}")
+        await eventually(is_standby, f"{self.name} to join {leader.name}")
 
     async def seal(self) -> None:
         """Seal the server. It then responds with 503."""

@@ -65,16 +65,16 @@ class Databases:
     async def no_user_is_left(self) -> None:
         """Wait until the database has no user that the server created."""
 
-        async def gone() -> bool | None:
+        async def removed() -> bool | None:
             return None if await self.postgres.made_users() else True
 
-        await eventually(gone, "the users to go", seconds=100)
+        await eventually(removed, "the users to be deleted", seconds=100)
 
     def renewals(self, mark: int) -> int:
         """Return the number of successful renewals after a position of the audit log."""
-        asked = self.vault.audit.entries(after=mark)
+        entries = self.vault.audit.entries(after=mark)
         return len(
-            [one for one in asked if one.path.startswith("sys/leases/renew") and not one.error]
+            [one for one in entries if one.path.startswith("sys/leases/renew") and not one.error]
         )
 
 
@@ -218,11 +218,11 @@ async def test_pod_gets_a_warning_before_its_user_expires_without_rotation(
     await driver.publish(volume)
     events = databases.node.manifests / "events" / volume.namespace
 
-    async def told() -> str | None:
+    async def warned() -> str | None:
         texts = [path.read_text() for path in events.glob("*")]
         return next((text for text in texts if "ObjectNearExpiry" in text), None)
 
-    text = await eventually(told, "the warning", seconds=100)
+    text = await eventually(warned, "the warning", seconds=100)
     assert "secret database/creds/once expires on" in text
     await databases.log_in(volume)
     await driver.stop()
@@ -274,18 +274,18 @@ async def test_lease_of_a_volume_removed_during_the_restart_is_revoked(
 ) -> None:
     """No call for the volume follows. The user of the other volume stays."""
     flag = f"--lease-dir={leases}"
-    driver, gone = await published(databases, "app", flag)
+    driver, removed = await published(databases, "app", flag)
     stays = databases.volume("app", pod="web-1")
     await driver.publish(stays)
     name = await databases.log_in(stays)
     await driver.kill()
-    unmount_below(gone.path.parent)
+    unmount_below(removed.path.parent)
     driver = await databases.node.start_driver(flag)
 
     async def one_left() -> bool | None:
         return True if [name] == await databases.postgres.made_users() else None
 
-    await eventually(one_left, "the user of the volume that went to go", seconds=100)
+    await eventually(one_left, "the user of the removed volume to be deleted", seconds=100)
     await driver.unpublish(stays)
     await databases.no_user_is_left()
     await driver.stop()
@@ -307,8 +307,8 @@ async def test_restarted_driver_without_lease_directory_gets_one_new_user(
     assert before == await databases.postgres.login(before, password)
     await driver.unpublish(volume)
 
-    async def given_back() -> bool | None:
+    async def new_user_deleted() -> bool | None:
         return True if [before] == await databases.postgres.made_users() else None
 
-    await eventually(given_back, "the new user to go", seconds=100)
+    await eventually(new_user_deleted, "the new user to be deleted", seconds=100)
     await driver.stop()

@@ -76,121 +76,123 @@ async def pods(
 
 async def test_unknown_role_is_named(pods: Pods) -> None:
     """With the command that lists existing roles."""
-    said = await pods.refused(roleName="wep")
-    assert "'wep'" in said
-    assert "the role does not exist" in said
-    assert "bao list auth/jwt/role" in said
+    message = await pods.refused(roleName="wep")
+    assert "'wep'" in message
+    assert "the role does not exist" in message
+    assert "bao list auth/jwt/role" in message
 
 
 async def test_wrong_service_account_is_rejected(pods: Pods) -> None:
     """The role is bound to shop/web."""
-    said = await pods.refused(account="other")
-    assert "the role does not permit this service account" in said
-    assert "shop/other" in said
-    assert "bound_subject=system:serviceaccount:shop:other" in said
+    message = await pods.refused(account="other")
+    assert "the role does not permit this service account" in message
+    assert "shop/other" in message
+    assert "bound_subject=system:serviceaccount:shop:other" in message
 
 
 async def test_wrong_audience_is_rejected(pods: Pods) -> None:
     """The role requires another audience than the SecretProviderClass sets."""
-    said = await pods.refused(audience="other")
-    assert "the token has another audience" in said
-    assert "'other'" in said
+    message = await pods.refused(audience="other")
+    assert "the token has another audience" in message
+    assert "'other'" in message
 
 
 async def test_token_of_another_cluster_is_rejected(pods: Pods) -> None:
     """The vault does not have the keys of that cluster."""
     stranger = Pods(pods.node, pods.driver, pods.vault, TokenSigner(), _count=1000)
-    said = await stranger.refused(roleName="web")
-    assert "the vault cannot verify the token" in said
+    message = await stranger.refused(roleName="web")
+    assert "the vault cannot verify the token" in message
 
 
 async def test_denied_path_has_the_missing_policy_rule(pods: Pods) -> None:
     """Ready to be pasted."""
-    said = await pods.refused(entry("x", "kv2/data/admin", "password"))
-    assert "permission denied" in said
-    assert 'path "kv2/data/admin" { capabilities = ["read"] }' in said
+    message = await pods.refused(entry("x", "kv2/data/admin", "password"))
+    assert "permission denied" in message
+    assert 'path "kv2/data/admin" { capabilities = ["read"] }' in message
 
 
 async def test_policy_rule_depends_on_the_method(pods: Pods) -> None:
     """A POST needs other capabilities than a GET."""
-    said = await pods.refused(entry("x", "kv2/data/admin", "password", method="PUT", secretArgs={}))
-    assert 'path "kv2/data/admin" { capabilities = ["create", "update"] }' in said
+    message = await pods.refused(
+        entry("x", "kv2/data/admin", "password", method="PUT", secretArgs={})
+    )
+    assert 'path "kv2/data/admin" { capabilities = ["create", "update"] }' in message
 
 
 async def test_kv_version_2_path_without_data_is_corrected(pods: Pods) -> None:
     """The server rejects it like a denied path."""
-    said = await pods.refused(entry("x", "kv2/db", "password"))
-    assert "KV version 2" in said
-    assert "Set secretPath to kv2/data/db" in said
+    message = await pods.refused(entry("x", "kv2/db", "password"))
+    assert "KV version 2" in message
+    assert "Set secretPath to kv2/data/db" in message
 
 
 async def test_kv_version_1_path_with_data_is_corrected(pods: Pods) -> None:
-    said = await pods.refused(entry("x", "kv1/data/db", "password"))
-    assert "KV version 1" in said
-    assert "Set secretPath to kv1/db" in said
+    message = await pods.refused(entry("x", "kv1/data/db", "password"))
+    assert "KV version 1" in message
+    assert "Set secretPath to kv1/db" in message
 
 
 async def test_path_without_an_engine_is_named(pods: Pods) -> None:
     """Although the server reports it as denied."""
-    said = await pods.refused(entry("x", "nowhere/db", "password"))
-    assert "nowhere/db" in said
+    message = await pods.refused(entry("x", "nowhere/db", "password"))
+    assert "nowhere/db" in message
 
 
 async def test_missing_key_is_named_with_the_existing_keys(pods: Pods) -> None:
     """Keys are names and not secret."""
-    said = await pods.refused(entry("x", "kv2/data/db", "passwort"))
-    assert "passwort" in said
-    assert "password" in said
-    assert "second" not in said
+    message = await pods.refused(entry("x", "kv2/data/db", "passwort"))
+    assert "passwort" in message
+    assert "password" in message
+    assert "second" not in message
 
 
 async def test_missing_version_is_named(pods: Pods) -> None:
     """The version is part of the path."""
-    said = await pods.refused(entry("x", "kv2/data/db?version=99", "password"))
-    assert "kv2/data/db?version=99" in said
+    message = await pods.refused(entry("x", "kv2/data/db?version=99", "password"))
+    assert "kv2/data/db?version=99" in message
 
 
 async def test_all_failed_objects_are_reported(pods: Pods) -> None:
     """So that a user can fix them together."""
-    said = await pods.refused(
+    message = await pods.refused(
         entry("x", "kv2/data/admin", "password"), entry("y", "kv2/data/db", "passwort"), DB
     )
-    assert "kv2/data/admin" in said
-    assert "also failed: object y" in said
+    assert "kv2/data/admin" in message
+    assert "also failed: object y" in message
 
 
 async def test_unknown_auth_method_is_named(pods: Pods) -> None:
     """With the command that lists existing auth methods."""
-    said = await pods.refused(vaultAuthMountPath="jwd")
-    assert "auth/jwd" in said
-    assert "bao auth list" in said
+    message = await pods.refused(vaultAuthMountPath="jwd")
+    assert "auth/jwd" in message
+    assert "bao auth list" in message
 
 
 async def test_unknown_vault_namespace_is_named(pods: Pods) -> None:
     """With the command that lists existing namespaces."""
-    said = await pods.refused(vaultNamespace="nobody")
-    assert "nobody" in said
-    assert "namespace list" in said
+    message = await pods.refused(vaultNamespace="nobody")
+    assert "nobody" in message
+    assert "namespace list" in message
 
 
 async def test_untrusted_server_is_rejected(pods: Pods, tmp_path: Path) -> None:
     """No request is sent to it."""
     other = Authority(tmp_path / "other").certificate
-    said = await pods.refused(vaultCACertPath=str(other), provider="vault")
-    assert "certificate" in said
-    assert "vaultCACertPath" in said
+    message = await pods.refused(vaultCACertPath=str(other), provider="vault")
+    assert "certificate" in message
+    assert "vaultCACertPath" in message
 
 
 async def test_wrong_server_name_is_rejected(pods: Pods) -> None:
     """The message contains the name."""
-    said = await pods.refused(vaultTLSServerName="vault.example.com")
-    assert "vault.example.com" in said
-    assert "vaultTLSServerName" in said
+    message = await pods.refused(vaultTLSServerName="vault.example.com")
+    assert "vault.example.com" in message
+    assert "vaultTLSServerName" in message
 
 
 async def test_refused_connection_names_the_address(pods: Pods) -> None:
-    said = await pods.refused(vaultAddress="https://127.0.0.1:1")
-    assert "127.0.0.1:1" in said
+    message = await pods.refused(vaultAddress="https://127.0.0.1:1")
+    assert "127.0.0.1:1" in message
 
 
 async def test_used_secret_id_is_rejected(pods: Pods) -> None:
@@ -206,18 +208,18 @@ async def test_used_secret_id_is_rejected(pods: Pods) -> None:
     volume = pods.node.volume("spent", secrets=secret)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await pods.driver.publish(volume)
-    said = str(caught.value.details())
-    assert "the secret ID or the role ID is invalid" in said
-    assert secret["secret_id"] not in said
+    message = str(caught.value.details())
+    assert "the secret ID or the role ID is invalid" in message
+    assert secret["secret_id"] not in message
 
 
 async def test_sealed_server_is_reported_and_recovers(pods: Pods) -> None:
     """The first mount of a pod fails. The next one succeeds after the server is unsealed."""
     await pods.vault.seal()
     try:
-        said = await pods.refused()
-        assert "is sealed" in said
-        assert "unseal" in said
+        message = await pods.refused()
+        assert "is sealed" in message
+        assert "unseal" in message
     finally:
         await pods.vault.unseal()
     assert {"db": b"second"} == await pods.publish()

@@ -72,10 +72,10 @@ async def test_whole_responses_equal_those_of_the_go_library(
         *("mount", "keyferry", "mount", str(node.put_class("reader", spec)), str(target)),
         f"--service-account-tokens={tokens}",
     )
-    found = files_below(target / (target / "..data").readlink())
+    contents = files_below(target / (target / "..data").readlink())
     await node.children.run("unmount", "keyferry", "unmount", str(target))
-    ours = {path: found[name][1] for name, path in zip(files, PATHS, strict=True)}
-    assert await asyncio.to_thread(_read_by_go, vault) == ours
+    by_keyferry = {path: contents[name][1] for name, path in zip(files, PATHS, strict=True)}
+    assert await asyncio.to_thread(_read_by_go, vault) == by_keyferry
 
 
 def _read_by_go(vault: VaultServer) -> dict[str, bytes | None]:

@@ -98,20 +98,20 @@ async def running_pod(
     folder: str,
     *rules: str,
     objects: Sequence[Entry] = (),
-    proofs: bool = True,
+    list_revalidation: bool = True,
 ) -> AsyncIterator[RefreshedPod]:
     """Run a mounted pod whose role may read its secrets and list the paths `rules`."""
     for name in NAMES:
         await put_kv(vault, f"kv2/data/{folder}{name}", password=f"first {name}")
     policy = [f'path "kv2/data/{folder}*" {{ capabilities = ["read"] }}']
     policy += [f'path "{rule}" {{ capabilities = ["list"] }}' for rule in rules]
-    policy_name = f"proofs-{folder.replace('/', '-')}"
+    policy_name = f"revalidation-{folder.replace('/', '-')}"
     await vault.write(f"sys/policies/acl/{policy_name}", {"policy": "\n".join(policy)})
-    await jwt_role(vault, "proofs", policy_name, bound_audiences=["openbao"])
-    wanted = objects or [entry(name, f"kv2/data/{folder}{name}", "password") for name in NAMES]
-    pod = RefreshedPod(vault, call(vault, signer, "openbao", *wanted, roleName="proofs"))
+    await jwt_role(vault, "revalidation", policy_name, bound_audiences=["openbao"])
+    entries = objects or [entry(name, f"kv2/data/{folder}{name}", "password") for name in NAMES]
+    pod = RefreshedPod(vault, call(vault, signer, "openbao", *entries, roleName="revalidation"))
     settings = ResilienceSettings(
-        refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=proofs
+        refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=list_revalidation
     )
     pod.fetcher = Fetcher(settings, pod)
     pod.provider = VaultProvider(
@@ -152,12 +152,12 @@ async def test_all_kinds_of_changes_are_detected_at_the_next_refresh(
         await put_kv(vault, f"kv2/data/{folder}s0", password="second")
         await vault.write(f"kv2/metadata/{folder}s1", {"custom_metadata": {"owner": "shop"}})
         await vault.delete(f"kv2/metadata/{folder}s2")
-        await put_kv(vault, f"kv2/data/{folder}s2", password="anew")
+        await put_kv(vault, f"kv2/data/{folder}s2", password="third")
         assert (1, 3) == await pod.refresh()
         files = await pod.mount()
         assert b'"second"' in files[0]
         assert b'"shop"' in files[1]
-        assert b'"anew"' in files[2]
+        assert b'"third"' in files[2]
         assert (1, 0) == await pod.refresh()
 
 
@@ -166,7 +166,7 @@ async def test_deleted_secret_is_reported(
     vault: VaultServer, signer: TokenSigner, how: str
 ) -> None:
     """Deleted, destroyed, or removed with all versions."""
-    folder = f"gone-{how}/"
+    folder = f"deleted-{how}/"
     async with running_pod(vault, signer, folder, listing(folder)) as pod:
         match how:
             case "delete":
@@ -183,9 +183,9 @@ async def test_secret_with_deletion_time_is_read_each_time(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
     """Its metadata are equal before and after its deletion."""
-    async with running_pod(vault, signer, "ends/", listing("ends/")) as pod:
-        await vault.write("kv2/metadata/ends/s0", {"delete_version_after": "1h"})
-        await put_kv(vault, "kv2/data/ends/s0", password="for an hour")
+    async with running_pod(vault, signer, "expiring/", listing("expiring/")) as pod:
+        await vault.write("kv2/metadata/expiring/s0", {"delete_version_after": "1h"})
+        await put_kv(vault, "kv2/data/expiring/s0", password="for an hour")
         assert [(1, 1), (1, 1)] == [await pod.refresh() for _ in range(2)]
 
 
@@ -201,7 +201,7 @@ async def test_secrets_are_read_without_permission_to_list(
 
 async def test_expired_token_is_not_a_denied_list(vault: VaultServer, signer: TokenSigner) -> None:
     """The server responds with 403 to both. After one new login the list is used again."""
-    async with running_pod(vault, signer, "ended/", listing("ended/")) as pod:
+    async with running_pod(vault, signer, "expired/", listing("expired/")) as pod:
         assert (1, 0) == await pod.refresh()
         await vault.write("sys/leases/revoke-prefix/auth/jwt/login", {})
         _, reads = await pod.refresh()
@@ -228,7 +228,7 @@ async def test_revoked_permission_takes_effect_within_an_hour(
     async with running_pod(vault, signer, "revoked/", listing("revoked/")) as pod:
         assert (1, 0) == await pod.refresh()
         rule = f'path "{listing("revoked/")}" {{ capabilities = ["list"] }}'
-        await vault.write("sys/policies/acl/proofs-revoked-", {"policy": rule})
+        await vault.write("sys/policies/acl/revalidation-revoked-", {"policy": rule})
         assert (1, 0) == await pod.refresh()
         for _ in range(27):
             assert (1, 0) == await pod.refresh()
@@ -247,15 +247,15 @@ async def test_single_secret_and_old_version_are_read(
     vault: VaultServer, signer: TokenSigner
 ) -> None:
     """A list is not cheaper than one read, and contains current versions only."""
-    wanted = [
+    entries = [
         entry("one", "kv2/data/single/s0", "password"),
         entry("old", "kv2/data/single/s1?version=1", "password"),
     ]
-    async with running_pod(vault, signer, "single/", listing("single/"), objects=wanted) as pod:
+    async with running_pod(vault, signer, "single/", listing("single/"), objects=entries) as pod:
         assert (0, 2) == await pod.refresh()
 
 
 async def test_list_revalidation_can_be_disabled(vault: VaultServer, signer: TokenSigner) -> None:
     """With --list-revalidation=false."""
-    async with running_pod(vault, signer, "off/", listing("off/"), proofs=False) as pod:
+    async with running_pod(vault, signer, "off/", listing("off/"), list_revalidation=False) as pod:
         assert (0, 12) == await pod.refresh()

@@ -60,29 +60,29 @@ async def test_no_secret_is_written_outside_of_volumes(
     for volume in good:
         await driver.publish(volume)
     assert ROTATED.encode() == good[0].files()["db"][1]
-    made = [content.decode() for _, content in good[2].files().values()]
-    said = [
+    credentials = [content.decode() for _, content in good[2].files().values()]
+    messages = [
         await _refused(driver, node.volume("denied", context=tokens)),
         await _refused(driver, node.volume("hex", context=tokens)),
         await _refused(driver, node.volume("token", context=forged)),
         await _refused(driver, node.volume("approle", secrets=approle | {"role_id": "none"})),
     ]
     await vault.seal()
-    said.append(await _refused(driver, node.volume("token", pod="web-3", context=tokens)))
+    messages.append(await _refused(driver, node.volume("token", pod="web-3", context=tokens)))
     await vault.unseal()
     metrics = await asyncio.to_thread(_page, f"http://{driver.metrics}/metrics")
     for volume in good:
         await driver.unpublish(volume)
     await driver.stop()
 
-    canaries = [VALUE, ROTATED, ARGUMENT, approle["secret_id"], made[0]]
+    canaries = [VALUE, ROTATED, ARGUMENT, approle["secret_id"], credentials[0]]
     surroundings = [child.surroundings for child in node.children.all]
-    for text in (*surroundings, metrics, *(error.encode() for error in said)):
+    for text in (*surroundings, metrics, *(error.encode() for error in messages)):
         assert [] == search(text, canaries), text
     classes = [node.manifests / f"{name}.yaml" for name in ("denied", "hex")]
     assert [] == search_folder(node.folder, canaries, but=[node.pods, *classes])
     logs = b"".join(path.read_bytes() for path in (node.folder / "output").iterdir())
-    assert b"is sealed" in logs, "the log tells of what failed"
+    assert b"is sealed" in logs, "the log reports the failure"
     assert None is VAULT_TOKEN.search(logs)
 
 
@@ -112,6 +112,6 @@ async def _refused(driver: Driver, volume: Volume) -> str:
 
 
 def _page(url: str) -> bytes:
-    with urlopen(url) as answer:
-        content: bytes = answer.read()
+    with urlopen(url) as response:
+        content: bytes = response.read()
     return content

@@ -37,18 +37,18 @@ async def test_standby_forwards_requests_to_the_active_server(
                 return None
             return True
 
-        await eventually(published, "the standby to have heard of role and policy")
+        await eventually(published, "the standby node to replicate role and policy")
         assert {"db": (0o644, b"s3cret")} == volume.files()
 
         await active.stop()
         await driver.publish(volume)
-        assert {"db": (0o644, b"s3cret")} == volume.files(), "a refresh that fails changes nothing"
+        assert {"db": (0o644, b"s3cret")} == volume.files(), "a failed refresh changes nothing"
         other = node.volume("standby", pod="web-1", context=tokens)
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await driver.publish(other)
-        said = str(refused.value.details())
-        assert "standby" in said
-        assert active.address.removeprefix("https://") in said, "whom it sends callers to"
+        message = str(caught.value.details())
+        assert "standby" in message
+        assert active.address.removeprefix("https://") in message, "the target of its redirect"
         assert [] == node.left_overs(other)
 
         await active.start()
@@ -58,13 +58,13 @@ async def test_standby_forwards_requests_to_the_active_server(
             await put_kv(active, "kv/data/db", password="rotated")
             return True
 
-        await eventually(written, "the servers to agree on an active one")
+        await eventually(written, "the servers to elect an active node")
 
         async def refreshed() -> bool | None:
             await driver.publish(volume)
             return True if {"db": (0o644, b"rotated")} == volume.files() else None
 
-        await eventually(refreshed, "a refresh, once the vault is tried again")
+        await eventually(refreshed, "a refresh after the circuit breaker closes")
         await driver.stop()
 
 

@@ -1,4 +1,4 @@
-"""keyferry.providers.api: the wire form of calls and results, in both directions."""
+"""keyferry.providers.api: the wire format of calls and results, in both directions."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ results = st.builds(
 
 
 @given(calls)
-def test_a_call_arrives_as_it_was_sent(call: MountCall) -> None:
-    """What the driver says and what a provider hears are equal, whatever the characters."""
+def test_call_survives_encoding_and_decoding(call: MountCall) -> None:
+    """With arbitrary characters."""
     received = wire.MountRequest.FromString(encode_call(call).SerializeToString())
     assert call == decode_call(received)
 
 
 @given(results)
-def test_a_result_arrives_as_it_was_sent(result: MountResult) -> None:
-    """What a provider answers and what the driver hears are equal, whatever the bytes."""
+def test_result_survives_encoding_and_decoding(result: MountResult) -> None:
+    """With arbitrary bytes."""
     received = wire.MountResponse.FromString(encode_result(result).SerializeToString())
     assert result == decode_result(received, provider="any")
 
 
-def test_no_representation_shows_a_secret() -> None:
-    """A value that strays into a log as an object shows neither contents nor attributes."""
+def test_repr_contains_no_secret() -> None:
+    """A value in a log line shows neither contents nor attributes."""
     call = MountCall({"a": CANARY}, {"b": CANARY}, "/t")
     result = MountResult((ObjectVersion("i", "v"),), (SecretFile("a", 0o644, CANARY.encode()),))
     assert CANARY not in repr(call) + repr(result)
 
 
-def test_the_representation_of_a_file_still_tells_which_one_it_is() -> None:
-    """Path and mode are no secrets and help whoever debugs."""
+def test_repr_of_a_file_contains_path_and_mode() -> None:
+    """They are not secret and help with debugging."""
     assert "SecretFile(path='a', mode=420)" == repr(SecretFile("a", 0o644, CANARY.encode()))
 
 
-def test_the_bytes_of_a_call_are_those_of_the_protocol() -> None:
+def test_encoded_call_matches_the_protocol() -> None:
     """Field numbers 1 to 5; JSON with sorted keys and no spaces; 0644 as the number 420."""
     call = MountCall(
         attributes={"b": "2", "a": "1"},
@@ -88,22 +88,22 @@ def test_the_bytes_of_a_call_are_those_of_the_protocol() -> None:
     assert expected == encode_call(call).SerializeToString()
 
 
-def test_the_bytes_of_a_result_are_those_of_the_protocol() -> None:
-    """Versions are field 1, files field 3 with path, mode and contents."""
+def test_encoded_result_matches_the_protocol() -> None:
+    """Versions are field 1; files are field 3 with path, mode and contents."""
     result = MountResult((ObjectVersion("i", "v"),), (SecretFile("p", 0o600, b"c"),))
     expected = b"\x0a\x06\x0a\x01i\x12\x01v\x1a\x09\x0a\x01p\x10\x80\x03\x1a\x01c"
     assert expected == encode_result(result).SerializeToString()
 
 
-def test_a_call_without_secrets_says_null() -> None:
-    """Upstream's empty map arrives as nil, so providers know the text `null`, not `{}`."""
+def test_call_without_secrets_is_encoded_as_null() -> None:
+    """Upstream encodes a nil map, so providers expect the text `null`, not `{}`."""
     assert "null" == encode_call(MountCall({}, None)).secrets
     assert "{}" == encode_call(MountCall({}, {})).secrets
     assert decode_call(encode_call(MountCall({}, None))).secrets is None
 
 
-def test_the_mode_proposed_for_files_is_the_number_that_upstream_sends() -> None:
-    """A provider reads `420`, never an octal text."""
+def test_default_file_mode_is_that_of_upstream() -> None:
+    """The provider reads `420`, not an octal text."""
     assert "420" == encode_call(MountCall({})).permission
     assert 0o644 == DEFAULT_FILE_MODE
 
@@ -112,8 +112,8 @@ def test_the_mode_proposed_for_files_is_the_number_that_upstream_sends() -> None
     "text",
     ["", "{", "[]", "null", '"x"', '{"a": 1}', '{"a": null}', f'{{"{CANARY}": [1]}}', "\x00"],
 )
-def test_attributes_that_are_no_json_map_of_strings_are_refused(text: str) -> None:
-    """The words are upstream's, and nothing of the text is repeated: it may hold tokens."""
+def test_attributes_must_be_a_json_object_of_strings(text: str) -> None:
+    """The error is upstream's. It does not quote the text, which may contain tokens."""
     with pytest.raises(RequestInvalidError) as caught:
         decode_call(wire.MountRequest(attributes=text, secrets="null", permission="420"))
     assert "failed to unmarshal attributes" in str(caught.value)
@@ -122,8 +122,8 @@ def test_attributes_that_are_no_json_map_of_strings_are_refused(text: str) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", f'"{CANARY}"', f'{{"a": ["{CANARY}"]}}'])
-def test_secrets_that_are_neither_null_nor_a_map_are_refused(text: str) -> None:
-    """Nothing of the text is repeated: it holds credentials."""
+def test_secrets_must_be_null_or_a_json_object_of_strings(text: str) -> None:
+    """The error does not quote the text, which contains credentials."""
     with pytest.raises(RequestInvalidError) as caught:
         decode_call(wire.MountRequest(attributes="{}", secrets=text, permission="420"))
     assert "failed to unmarshal secrets" in str(caught.value)
@@ -133,7 +133,7 @@ def test_secrets_that_are_neither_null_nor_a_map_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "0644", "-1", "512", "420.5", '"420"', "true", "1e99", "x" * 99]
 )
-def test_a_permission_that_is_no_mode_is_refused(text: str) -> None:
+def test_permission_must_be_a_mode(text: str) -> None:
     """The message shows the beginning of the text, and how to write a mode."""
     with pytest.raises(RequestInvalidError) as caught:
         decode_call(wire.MountRequest(attributes="{}", secrets="null", permission=text))
@@ -142,16 +142,16 @@ def test_a_permission_that_is_no_mode_is_refused(text: str) -> None:
     assert "x" * 21 not in str(caught.value)
 
 
-def test_a_call_is_decoded_in_the_order_attributes_secrets_permission() -> None:
-    """A message with three faults is told the first, as upstream's providers do."""
+def test_call_is_decoded_in_the_order_of_upstream() -> None:
+    """Attributes, secrets, permission: the first error is raised."""
     with pytest.raises(RequestInvalidError, match="attributes"):
         decode_call(wire.MountRequest(attributes="x", secrets="x", permission="x"))
     with pytest.raises(RequestInvalidError, match="secrets"):
         decode_call(wire.MountRequest(attributes="{}", secrets="x", permission="x"))
 
 
-def test_an_error_code_in_the_answer_fails_the_mount_and_names_itself() -> None:
-    """The code is the metric's reason; files and versions beside it are ignored."""
+def test_error_code_in_the_response_fails_the_mount() -> None:
+    """The code is the reason in the metric. Files and versions of the response are ignored."""
     message = wire.MountResponse(
         error=wire.Error(code="Quota"), object_version=[wire.ObjectVersion(id="i", version="v")]
     )
@@ -160,23 +160,23 @@ def test_an_error_code_in_the_answer_fails_the_mount_and_names_itself() -> None:
     assert ("Quota", Code.UNKNOWN) == (caught.value.reason, caught.value.code)
 
 
-def test_an_error_without_a_code_is_a_success() -> None:
-    """Some providers always send the message, filled or not."""
+def test_error_without_a_code_is_a_success() -> None:
+    """Some providers always send the message, even if empty."""
     message = wire.MountResponse(
         error=wire.Error(), object_version=[wire.ObjectVersion(id="i", version="v")]
     )
     assert MountResult((ObjectVersion("i", "v"),)) == decode_result(message, provider="gcp")
 
 
-def test_an_answer_without_versions_fails_the_mount() -> None:
-    """Without a version there is nothing that a rotation could compare."""
+def test_response_without_versions_fails_the_mount() -> None:
+    """Rotation compares versions."""
     message = wire.MountResponse(files=[wire.File(path="a", mode=1, contents=b"c")])
     with pytest.raises(ProviderReportedError, match="missing object versions") as caught:
         decode_result(message, provider="gcp")
     assert "GRPCProviderError" == caught.value.reason
 
 
-def test_the_contract_is_fulfilled_by_plain_methods() -> None:
+def test_provider_needs_no_base_class() -> None:
     """A provider needs no base class."""
 
     class Echo:
@@ -211,13 +211,15 @@ def test_the_contract_is_fulfilled_by_plain_methods() -> None:
         (10_000.0, ExpiryState.EXPIRED, "secret db expired on 1970-01-01 02:46 UTC"),
     ],
 )
-def test_the_end_of_an_object_comes_nearer(now: float, state: ExpiryState, sentence: str) -> None:
-    """The sentence does not change with every second, so that one event can count it."""
+def test_expiry_state_and_warning_depend_on_the_time(
+    now: float, state: ExpiryState, sentence: str
+) -> None:
+    """The warning does not contain the remaining time, so that events are counted."""
     expiry = Expiry("secret db", 10_000, 100.0)
     assert (state, sentence) == (expiry.state(now), expiry.warning(now))
 
 
-def test_a_named_file_keeps_all_its_names() -> None:
+def test_named_file_has_path_aliases_and_object_name() -> None:
     """The path, the names beside it, and what a person calls the object."""
     named = NamedFile("alias", frozenset({"db"}), "secret db")
     assert re.fullmatch(r"NamedFile\(path='alias', .*object_name='secret db'\)", repr(named))

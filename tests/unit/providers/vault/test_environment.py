@@ -28,13 +28,13 @@ def test_flags_take_precedence_over_variables() -> None:
         ["-vault-addr=https://flag:8200", "--vault-tls-server-name=x", "-vault-mount", "k8s"],
         vault_flags(VAULT),
     )
-    found = vault_settings(VAULT, environ, flags.values)
+    settings = vault_settings(VAULT, environ, flags.values)
     assert ("https://flag:8200", "team", "k8s") == (
-        found.address,
-        found.namespace,
-        found.auth_mount,
+        settings.address,
+        settings.namespace,
+        settings.auth_mount,
     )
-    assert (TlsLayer(ca_file="/ca"), TlsLayer(server_name="x")) == found.tls
+    assert (TlsLayer(ca_file="/ca"), TlsLayer(server_name="x")) == settings.tls
 
 
 def test_openbao_variables_take_precedence_over_vault_variables() -> None:
@@ -48,7 +48,7 @@ def test_openbao_variables_take_precedence_over_vault_variables() -> None:
 
 def test_every_variable_sets_its_setting() -> None:
     """PROXY_ADDR takes precedence over HTTP_PROXY."""
-    found = read_environment(
+    environment = read_environment(
         {
             "VAULT_AGENT_ADDR": "unix:///agent.sock",
             "VAULT_CACERT_BYTES": "PEM",
@@ -64,9 +64,9 @@ def test_every_variable_sets_its_setting() -> None:
         },
         VAULT,
     )
-    assert TlsLayer("", "PEM", "/cas", "name", "/c", "/k", skip_verify=True) == found.tls
-    assert ("unix:///agent.sock", "http://b") == (found.agent_address, found.proxy)
-    assert (False, (("X-Team", "shop"),)) == (found.follow_redirects, found.headers)
+    assert TlsLayer("", "PEM", "/cas", "name", "/c", "/k", skip_verify=True) == environment.tls
+    assert ("unix:///agent.sock", "http://b") == (environment.agent_address, environment.proxy)
+    assert (False, (("X-Team", "shop"),)) == (environment.follow_redirects, environment.headers)
 
 
 def test_token_variable_is_ignored_with_reason() -> None:
@@ -122,8 +122,8 @@ def test_provider_limits_override_global_limits() -> None:
     all_of_them = ResilienceSettings()
     assert all_of_them == all_of_them.with_limits(CallLimits())
     limited = all_of_them.with_limits(CallLimits(qps=5, burst=6, tries=7, call_timeout=8))
-    found = (limited.qps, limited.burst, limited.retry.tries, limited.call_timeout)
-    assert (5, 6, 7, 8) == found
+    actual = (limited.qps, limited.burst, limited.retry.tries, limited.call_timeout)
+    assert (5, 6, 7, 8) == actual
     assert all_of_them.retry.base == limited.retry.base
 
 
@@ -162,7 +162,7 @@ def test_invalid_variable_is_named_without_its_value(name: str, value: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "given", "missing"),
+    ("words", "environ", "configured", "missing"),
     [
         (["-vault-tls-client-cert=/c"], {}, f"{FLAG}-cert", f"{FLAG}-key"),
         (["-vault-tls-client-key=/k"], {}, f"{FLAG}-key", f"{FLAG}-cert"),
@@ -176,11 +176,11 @@ def test_invalid_variable_is_named_without_its_value(name: str, value: str) -> N
     ],
 )
 def test_client_certificate_without_key_stops_the_start(
-    words: list[str], environ: dict[str, str], given: str, missing: str
+    words: list[str], environ: dict[str, str], configured: str, missing: str
 ) -> None:
     """Also if the variable and the flag set one half each."""
     values = parse_flags(words, vault_flags(VAULT)).values
     with pytest.raises(PlatformError) as caught:
         vault_settings(VAULT, environ, values)
-    assert f"{given} is set, but {missing} is not" == caught.value.problem
+    assert f"{configured} is set, but {missing} is not" == caught.value.problem
     assert "both, in the same place" in caught.value.remedy

@@ -48,11 +48,13 @@ async def mounted(key: HmacKey, purpose: Purpose = F) -> bytes:
     return await key.get()
 
 
-def run_and_capture_log(source: FakeKeySource, story: Callable[[HmacKey], Awaitable[None]]) -> str:
+def run_and_capture_log(
+    source: FakeKeySource, scenario: Callable[[HmacKey], Awaitable[None]]
+) -> str:
     """Run a coroutine in virtual time and return the log."""
 
     async def run() -> None:
-        await story(HmacKey("vault", source, None, LoopClock()))
+        await scenario(HmacKey("vault", source, None, LoopClock()))
 
     with captured_log() as log:
         run_in_virtual_time(run())
@@ -64,10 +66,10 @@ def test_pods_that_start_together_read_the_secret_once() -> None:
     source = FakeKeySource(b"k")
     source.delay = 0.5
 
-    async def story(key: HmacKey) -> None:
+    async def scenario(key: HmacKey) -> None:
         assert [b"k"] * 110 == await asyncio.gather(*(mounted(key) for _ in range(110)))
 
-    run_and_capture_log(source, story)
+    run_and_capture_log(source, scenario)
     assert 1 == source.reads
 
 
@@ -75,7 +77,7 @@ def test_changed_key_is_used_for_the_next_first_mount() -> None:
     """A refresh uses a key that is up to a minute old."""
     source = FakeKeySource(b"old")
 
-    async def story(key: HmacKey) -> None:
+    async def scenario(key: HmacKey) -> None:
         assert b"old" == await mounted(key)
         source.now = b"new"
         await asyncio.sleep(1)
@@ -85,7 +87,7 @@ def test_changed_key_is_used_for_the_next_first_mount() -> None:
         await asyncio.sleep(60)
         assert b"newest" == await mounted(key, R)
 
-    assert "" == run_and_capture_log(source, story)
+    assert "" == run_and_capture_log(source, scenario)
     assert 3 == source.reads
 
 
@@ -96,7 +98,7 @@ def test_node_key_is_used_while_the_secret_is_unavailable(
     """The Secret is read rarely, and the problem is logged once."""
     source = FakeKeySource(error)
 
-    async def story(key: HmacKey) -> None:
+    async def scenario(key: HmacKey) -> None:
         own = await mounted(key)
         assert 32 == len(own)
         await asyncio.sleep(seconds - 1)
@@ -108,7 +110,7 @@ def test_node_key_is_used_while_the_secret_is_unavailable(
         await asyncio.sleep(seconds)
         assert b"k" == await mounted(key)
 
-    log = run_and_capture_log(source, story)
+    log = run_and_capture_log(source, scenario)
     assert 3 == source.reads
     assert 1 == log.count("use the HMAC key of this node")
     assert error.problem in log
@@ -119,13 +121,13 @@ def test_last_key_is_used_after_the_secret_becomes_unavailable(error: KeyferryEr
     """A revoked permission or an API outage does not rotate the key."""
     source = FakeKeySource(b"k")
 
-    async def story(key: HmacKey) -> None:
+    async def scenario(key: HmacKey) -> None:
         assert b"k" == await mounted(key)
         source.now = error
         await asyncio.sleep(3600)
         assert b"k" == await mounted(key)
 
-    assert "the last HMAC key" in run_and_capture_log(source, story)
+    assert "the last HMAC key" in run_and_capture_log(source, scenario)
 
 
 def test_mount_does_not_wait_for_a_hanging_api() -> None:
@@ -133,14 +135,14 @@ def test_mount_does_not_wait_for_a_hanging_api() -> None:
     source = FakeKeySource(b"k")
     source.delay = 3600
 
-    async def story(key: HmacKey) -> None:
+    async def scenario(key: HmacKey) -> None:
         loop = asyncio.get_running_loop()
         own = await mounted(key)
         assert 2 == loop.time()
         assert own == await mounted(key)
         assert 2 == loop.time()
 
-    assert "did not respond in time" in run_and_capture_log(source, story)
+    assert "did not respond in time" in run_and_capture_log(source, scenario)
 
 
 def test_cancelled_mount_does_not_cancel_the_load_of_others() -> None:
@@ -148,7 +150,7 @@ def test_cancelled_mount_does_not_cancel_the_load_of_others() -> None:
     source = FakeKeySource(b"k")
     source.delay = 1
 
-    async def story(key: HmacKey) -> None:
+    async def scenario(key: HmacKey) -> None:
         first = asyncio.create_task(mounted(key))
         second = asyncio.create_task(mounted(key))
         await asyncio.sleep(0.1)
@@ -162,7 +164,7 @@ def test_cancelled_mount_does_not_cancel_the_load_of_others() -> None:
         assert before == now()
         assert b"k" == await key.get()
 
-    run_and_capture_log(source, story)
+    run_and_capture_log(source, scenario)
 
 
 async def test_node_key_survives_a_restart(tmp_path: Path) -> None:
@@ -170,8 +172,8 @@ async def test_node_key_survives_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "vault-hmac.key"
     with captured_log() as log:
         keys = [HmacKey("vault", None, path, AutojumpClock()) for _ in range(2)]
-        found = [await mounted(key) for key in keys]
-    assert [path.read_bytes()] * 2 == found
+        loaded = [await mounted(key) for key in keys]
+    assert [path.read_bytes()] * 2 == loaded
     assert "" == log.getvalue()
 
 
@@ -181,6 +183,6 @@ async def test_mount_succeeds_with_an_unusable_key_file(tmp_path: Path) -> None:
     path.symlink_to("elsewhere")
     key = HmacKey("vault", None, path, AutojumpClock())
     with captured_log() as log:
-        found = await asyncio.gather(*(mounted(key) for _ in range(5)))
-    assert 1 == len(set(found))
+        loaded = await asyncio.gather(*(mounted(key) for _ in range(5)))
+    assert 1 == len(set(loaded))
     assert 1 == log.getvalue().count("it is a symbolic link")

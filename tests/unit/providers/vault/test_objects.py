@@ -12,35 +12,35 @@ KEY = b"a" * 32
 
 
 def one(text: str) -> VaultObject:
-    (found,) = parse_objects(f"- objectName: x\n  secretPath: a/b\n{text}")
-    return found
+    (vault_object,) = parse_objects(f"- objectName: x\n  secretPath: a/b\n{text}")
+    return vault_object
 
 
 def test_object_defaults() -> None:
     """GET, the driver's mode, utf-8, the whole response."""
-    found = one("")
+    vault_object = one("")
     assert ("GET", None, None, ValueEncoding.UTF8, "") == (
-        found.request.method,
-        found.request.arguments,
-        found.mode,
-        found.encoding,
-        found.key,
+        vault_object.request.method,
+        vault_object.request.arguments,
+        vault_object.mode,
+        vault_object.encoding,
+        vault_object.key,
     )
 
 
 def test_all_fields_are_parsed() -> None:
     """Arguments keep their types. Their order does not matter."""
-    found = one(
+    vault_object = one(
         "  secretKey: 0123\n  method: put\n  filePermission: 0600\n  encoding: BASE64\n"
         "  secretArgs: {zap: a string, bar: true, baz: 10, no: off}\n  unknown: 1\n"
     )
     assert ("0123", "PUT", 0o600, ValueEncoding.BASE64) == (
-        found.key,
-        found.request.method,
-        found.mode,
-        found.encoding,
+        vault_object.key,
+        vault_object.request.method,
+        vault_object.mode,
+        vault_object.encoding,
     )
-    assert b'{"bar":true,"baz":10,"no":"off","zap":"a string"}' == found.request.arguments
+    assert b'{"bar":true,"baz":10,"no":"off","zap":"a string"}' == vault_object.request.arguments
     assert b"{}" == one("  secretArgs: {}\n").request.arguments
     assert one("  filePermission: 0\n").mode is None
 
@@ -68,7 +68,7 @@ def test_all_fields_are_parsed() -> None:
         ("- {objectName: x, secretPath: a, encoding: rot13}", "encoding 'rot13' is unknown"),
         ("- {objectName: x, secretPath: a, method: 'A B'}", "not a valid HTTP method"),
         ("- {objectName: x, secretPath: a, secretArgs: [a]}", "secretArgs is not a mapping"),
-        ("- {objectName: x, secretPath: a, secretArgs: {a: 1, a: 2}}", "stands twice"),
+        ("- {objectName: x, secretPath: a, secretArgs: {a: 1, a: 2}}", "twice"),
         ("- &a {objectName: x, secretPath: a}\n- *a\n- *a", "not unique: x, x"),
         ("- {objectName: x, secretPath: a}\n- {objectName: x/y, secretPath: a}", "is a directory"),
     ],
@@ -98,8 +98,8 @@ def test_invalid_object_is_an_error_with_its_location(text: str, words: str) -> 
 )
 def test_spellings_of_a_path_are_normalized(written: str, sent: str) -> None:
     """With or without v1; the path is cleaned and the query sorted."""
-    (found,) = parse_objects(f"- objectName: x\n  secretPath: '{written}'")
-    assert sent == found.request.path.encoded
+    (vault_object,) = parse_objects(f"- objectName: x\n  secretPath: '{written}'")
+    assert sent == vault_object.request.path.encoded
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_spellings_of_a_path_are_normalized(written: str, sent: str) -> None:
 )
 def test_versions_equal_those_of_upstream(text: str, version: str) -> None:
     """Byte for byte, with the same key."""
-    (found,) = parse_objects(text)
-    assert version == content_version(KEY, found, b"bar")
+    (vault_object,) = parse_objects(text)
+    assert version == content_version(KEY, vault_object, b"bar")
 
 
 def test_path_is_the_only_name_of_a_file() -> None:

@@ -54,7 +54,7 @@ def test_defaults_come_from_the_settings() -> None:
         login.server.namespace,
         login.auth_mount,
     )
-    assert ("/ca",) == tuple(found.ca_file for found in login.server.tls.cas)
+    assert ("/ca",) == tuple(layer.ca_file for layer in login.server.tls.cas)
     assert JwtLogin("app", "", "") == login.method
 
 
@@ -122,8 +122,8 @@ def test_openbao_accepts_three_prefixes_in_order_of_precedence() -> None:
 )
 def test_token_is_selected_by_audience(product: Product, audience: str, token: str) -> None:
     """From all tokens that kubelet sends."""
-    given = {name: f"for {name}" for name in ("vault", "openbao", "mine", "other")}
-    tokens = tokens_json(**given)
+    values = {name: f"for {name}" for name in ("vault", "openbao", "mine", "other")}
+    tokens = tokens_json(**values)
     parameters = {"audience": audience, "csi.storage.k8s.io/serviceAccount.tokens": tokens}
     method = parse(parameters, product=product).login.method
     assert JwtLogin("app", audience, token) == method
@@ -185,11 +185,11 @@ def test_token_of_another_service_account_is_rejected() -> None:
 
 def test_auth_methods_with_credentials_in_the_secret() -> None:
     """Each requires its keys. None requires a role."""
-    given = {"role_id": "r", "secret_id": "s", "token": "t", "tls.crt": "CERT", "tls.key": "KEY"}
+    values = {"role_id": "r", "secret_id": "s", "token": "t", "tls.crt": "CERT", "tls.key": "KEY"}
 
     def login_of(kind: str, **parameters: str) -> object:
-        found = parse({"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=given).login
-        return found.method, found.auth_mount, found.server.tls.client_pem
+        login = parse({"roleName": "", "vaultAuthMethod": kind, **parameters}, secrets=values).login
+        return login.method, login.auth_mount, login.server.tls.client_pem
 
     assert (AppRoleLogin("r", "s"), "approle", b"") == login_of("approle")
     assert (TokenLogin("t"), "token", b"") == login_of("token")
@@ -201,10 +201,10 @@ def test_auth_methods_with_credentials_in_the_secret() -> None:
 
 def test_repr_of_a_login_contains_no_secret() -> None:
     """Of a login, whatever its method."""
-    given = {"role_id": "r", "secret_id": "canary", "token": "canary"}
-    given |= {"tls.crt": "canary", "tls.key": "canary"}
+    values = {"role_id": "r", "secret_id": "canary", "token": "canary"}
+    values |= {"tls.crt": "canary", "tls.key": "canary"}
     for kind in ("approle", "token", "cert"):
-        assert "canary" not in repr(parse({"vaultAuthMethod": kind}, secrets=given))
+        assert "canary" not in repr(parse({"vaultAuthMethod": kind}, secrets=values))
     token = tokens_json(vault="canary")
     assert "canary" not in repr(parse({"csi.storage.k8s.io/serviceAccount.tokens": token}))
 

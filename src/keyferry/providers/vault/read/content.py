@@ -127,7 +127,7 @@ def _key_names(level: Mapping[str, Json]) -> str:
 
 
 def _resolve_pointer(level: Json, pointer: str) -> object:
-    """Return the value at a JSON pointer; `_MISSING` if there is none."""
+    """Return the value at a JSON pointer; `_MISSING` without one."""
     value: Json = level
     for part in pointer.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
