@@ -177,7 +177,7 @@ CASES = [
     Case("no provider", ("shop/web", "spec.provider is empty", "Set spec.provider"), provider=""),
     Case(
         "unknown provider",
-        ("provider 'azur' is not built in", "Known providers here: azure"),
+        ("provider 'azur' is not built in", "Available providers: azure"),
         provider="azur",
     ),
     Case(
@@ -187,7 +187,7 @@ CASES = [
     ),
     Case(
         "provider socket dead",
-        ("provider 'gone'", "nobody listens on", "gone.sock", "provider's pod"),
+        ("provider 'gone'", "no server listens on", "gone.sock", "provider's pod"),
         code=grpc.StatusCode.UNAVAILABLE,
         provider="gone",
         change=stale_socket,

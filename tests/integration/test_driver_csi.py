@@ -188,7 +188,7 @@ async def test_a_class_of_another_namespace_is_not_found(driver: Driver) -> None
     ("named", "parameters", "words"),
     [
         ("", {"x": "y"}, "spec.provider is empty"),
-        ("a/b", {"x": "y"}, "cannot be the name of a provider"),
+        ("a/b", {"x": "y"}, "is not a valid provider name"),
         ("scripted", {}, "spec.parameters is empty"),
     ],
 )

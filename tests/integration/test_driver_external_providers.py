@@ -143,7 +143,7 @@ async def test_a_dead_socket_is_named_instead_of_waited_for(folder: Path) -> Non
     with pytest.raises(ProviderUnreachableError) as caught:
         await provider.mount(MountCall({"x": "y"}))
     assert Code.UNAVAILABLE == caught.value.code
-    assert f"nobody listens on {path}" in str(caught.value)
+    assert f"no server listens on {path}" in str(caught.value)
     await provider.close()
 
 
@@ -176,7 +176,7 @@ async def test_an_unknown_provider_is_told_with_the_known_ones(
     assert grpc.StatusCode.UNKNOWN == status.code()
     details = status.details() or ""
     assert "provider not found: provider 'ext'" in details
-    assert "Known providers here: gcp." in details
+    assert "Available providers: gcp." in details
     assert str(folder) in details
     assert {"error_type= provider=ext": 1.0} == driver.metric_values("node_publish_error_total")
 

@@ -90,7 +90,7 @@ async def test_a_failed_refresh_is_one_line(driver: Driver, provider: ScriptedPr
         {
             "level": "error",
             "caller": "publish",
-            "message": "refresh failed, the volume keeps what it had",
+            "message": "refresh failed, previous content retained",
             **named(driver),
             "provider": "scripted",
             "stage": "vault",
@@ -115,7 +115,7 @@ async def test_a_secret_that_cannot_be_made_is_one_line(driver: Driver) -> None:
     assert {
         "level": "error",
         "caller": "sync",
-        "message": "a Secret is not in step with its volume",
+        "message": "failed to sync Secret with its volume",
         **volume,
         "secret": {"namespace": "shop", "name": "cert"},
         "stage": SecretDataError.stage.value,

@@ -246,7 +246,7 @@ async def test_help_is_printed_and_is_no_error() -> None:
         (["--rotation-poll-interval=2"], 2, "write a duration such as 30s"),
         (["--endpoint=/csi/csi.sock"], 1, "invalid endpoint: '/csi/csi.sock'"),
         (["--metrics-addr=8095"], 1, "invalid address '8095' for --metrics-addr"),
-        (["--builtin-providers=azur"], 1, "'azur', which is not built in. Known: azure"),
+        (["--builtin-providers=azur"], 1, "unknown provider 'azur'. Available: azure"),
         (["--metrics-backend=statsd"], 1, "unsupported metrics backend"),
         (["--dev-vault=/nonexistent"], 1, "no development vault is running"),
         (["--manifests=", "--kubeconfig=/nonexistent/config"], 1, "Check --kubeconfig."),

@@ -101,10 +101,10 @@ async def test_a_refusal_is_told_and_does_not_end_the_driver(short_path: Path) -
     """Kubelet asks again by itself; mounts in flight must not suffer."""
     async with registering(short_path) as (driver, kubelet):
         await kubelet.tell(registered=False, error="no such socket")
-        line = await driver.wait_for("kubelet refused")
+        line = await driver.wait_for("kubelet rejected")
         assert line.startswith("E")
         assert "--kubelet-registration-path" in line
-        assert (503, "kubelet refused the registration: no such socket") == await page(
+        assert (503, "kubelet rejected the registration: no such socket") == await page(
             driver, "/readyz"
         )
         await kubelet.tell(registered=True)
@@ -116,13 +116,13 @@ async def test_a_socket_that_was_swept_away_is_made_anew(short_path: Path) -> No
     async with registering(short_path) as (driver, kubelet):
         await kubelet.tell(registered=True)
         kubelet.socket.unlink()
-        await driver.wait_for("the registration socket is gone")
+        await driver.wait_for("registration socket was removed, recreating")
         async with asyncio.timeout(SECONDS):
             while not kubelet.socket.exists():  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(0.01)
         assert "secrets-store.csi.k8s.io" == (await kubelet.get_info()).name
         status, text = await page(driver, "/readyz")
-        assert (503, True) == (status, "made anew" in text)
+        assert (503, True) == (status, "is being recreated" in text)
 
 
 async def test_the_registration_ends_before_the_driver_does(short_path: Path) -> None:
@@ -142,8 +142,8 @@ async def test_health_is_served_on_a_port_of_its_own(short_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--registration-dir=/x",), "--nodeid is empty"),
-        (("--startup-taint=x", "--manifests=/x", "--nodeid=n"), "--startup-taint needs"),
+        (("--registration-dir=/x",), "--registration-dir requires --nodeid"),
+        (("--startup-taint=x", "--manifests=/x", "--nodeid=n"), "--startup-taint requires"),
     ],
 )
 async def test_flags_that_cannot_go_together_are_told(flags: tuple[str, ...], said: str) -> None:

@@ -101,7 +101,7 @@ async def test_a_refused_status_is_told_on_the_pod_and_written_once_it_is_allowe
     (told,) = await node.events("FailedToWritePodStatus")
     assert told.startswith("Pod web-0: ")
     assert "patch on secretproviderclasspodstatuses" in told
-    assert "a pod status is refused" in node.driver.log.getvalue()
+    assert "pod status rejected" in node.driver.log.getvalue()
     api.forbidden.clear()
     node.driver.engine.status_writer.on_cluster_event(Reconnected())
     await wait_until(lambda: status(api) is not None, "the status")

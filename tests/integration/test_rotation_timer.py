@@ -204,7 +204,7 @@ async def test_tokens_that_have_ended_are_not_used(node: Node) -> None:
     await publish(START.strftime("%Y-%m-%dT%H:%M:%SZ"))
     await node.driver.clock.advance(5 * INTERVAL)
     assert 1 == len(node.provider.calls)
-    assert 1 == node.driver.log.getvalue().count("a refresh waits for kubelet")
+    assert 1 == node.driver.log.getvalue().count("refresh postponed until kubelet sends new tokens")
     assert "canary" not in node.driver.log.getvalue()
     await publish("2040-01-01T00:00:00Z")
     assert 2 == len(node.provider.calls)

@@ -122,7 +122,7 @@ async def test_an_edit_by_hand_is_reverted_at_once(
     assert before["data"] == after["data"]
     assert before["metadata"]["labels"] == after["metadata"]["labels"]
     (told,) = await node.events("SecretReverted")
-    assert told.startswith("Pod web-0: reverted what was edited by hand in secret db")
+    assert told.startswith("Pod web-0: reverted a manual edit of secret db")
 
 
 async def test_a_secret_that_is_deleted_by_hand_is_made_again(
@@ -195,7 +195,7 @@ async def test_a_class_that_changes_changes_its_secrets(node: Node, api: KubeApi
     await wait_until(lambda: node.secret("more") is None, "the dropped one to go")
     await wait_until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the owners to be back")
     (told,) = await node.events("SecretRecreated")
-    assert "changes from Opaque to example.com/own" in told
+    assert "changed from Opaque to example.com/own" in told
 
 
 async def test_a_dropped_entry_that_another_class_has_too_leaves_the_secret(
@@ -244,10 +244,10 @@ async def test_of_two_classes_the_first_keeps_the_secret(node: Node, api: KubeAp
     assert {"value": "1"} == node.secret_values("db")
     told = await node.events("SecretConflict")
     assert told[0].startswith(
-        "SecretProviderClass late: Secret db belongs to SecretProviderClass w"
+        "SecretProviderClass late: Secret db already belongs to SecretProviderClass w"
     )
     assert told[1].startswith(
-        "SecretProviderClass web: Secret db is named by SecretProviderClass l"
+        "SecretProviderClass web: Secret db is also named by SecretProviderClass l"
     )
     (refused,) = await node.events("FailedToCreateSecret")
     assert refused.startswith("Pod late-0: ")
@@ -395,7 +395,7 @@ async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_
     await wait_until(
         lambda: not len(node.driver.engine.secret_controller), "the Secret to be let go"
     )
-    assert "cannot be let go" in node.driver.log.getvalue()
+    assert "failed to delete unused Secret" in node.driver.log.getvalue()
 
 
 async def test_the_statuses_that_wait_for_the_api_are_bounded(mount_home: Path) -> None:
@@ -409,4 +409,4 @@ async def test_the_statuses_that_wait_for_the_api_are_bounded(mount_home: Path) 
         assert MAX_PENDING == len(statuses)
         await statuses.discard(f"/t/{MAX_PENDING}")
         assert MAX_PENDING - 1 == len(statuses)
-        assert 5 == node.driver.log.getvalue().count("a pod status is lost: too many wait")
+        assert 5 == node.driver.log.getvalue().count("pod status dropped: too many are pending")

@@ -1,5 +1,5 @@
-"""The node daemon, in the order in which a publish meets its modules.
+"""The node daemon: CSI calls, volumes, rotation, Kubernetes Secrets and pod statuses.
 
-settings, daemon, csi, request, publish, spc, plan, mounts, plugins, atomic, podstatus; beside them
-sync, k8s_secret and events for the Kubernetes Secrets.
+A publish passes through csi, request, publish.publisher, publish.planner, publish.delivery, the
+provider, volumes.mounter and volumes.atomic_writer. `engine` connects everything else to it.
 """

@@ -1,7 +1,6 @@
 """The CSI services Identity, Controller and Node.
 
-Here calls enter and leave: messages become requests, errors become statuses, and each failure is
-logged once.
+Translates messages to requests and errors to gRPC statuses, and logs each failure once.
 
 Source: docs/reference/upstream-driver.md#csi-services
 Source: docs/reference/upstream-driver.md#nodepublishvolume
@@ -40,10 +39,10 @@ Response = TypeVar("Response", bound="Message")
 
 
 class CsiServices:
-    """All methods that this plugin answers; every other one is UNIMPLEMENTED by gRPC itself.
+    """The CSI methods of the driver; gRPC answers all others with UNIMPLEMENTED.
 
     Args:
-        publisher: does the work.
+        publisher: publishes and unpublishes volumes.
         driver_name: the name of the CSI driver.
         version: the version of Keyferry.
         node_id: the Kubernetes name of this node.
@@ -58,7 +57,7 @@ class CsiServices:
         self._node_id = node_id
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Registers the three services on `server`."""
+        """Register the three services on `server`."""
         server.add_generic_rpc_handlers(
             [
                 grpc.method_handlers_generic_handler(
@@ -102,42 +101,43 @@ class CsiServices:
         )
 
     async def plugin_info(self, _: csi.GetPluginInfoRequest) -> csi.GetPluginInfoResponse:
-        """Name and version."""
+        """Return the name and the version of the driver."""
         return csi.GetPluginInfoResponse(name=self._driver_name, vendor_version=self._version)
 
     async def plugin_capabilities(
         self, _: csi.GetPluginCapabilitiesRequest
     ) -> csi.GetPluginCapabilitiesResponse:
-        """Exactly one, as upstream: CONTROLLER_SERVICE."""
+        """Return CONTROLLER_SERVICE only, as upstream."""
         service = csi.PluginCapability.Service(type=csi.PluginCapability.Service.CONTROLLER_SERVICE)
         return csi.GetPluginCapabilitiesResponse(
             capabilities=[csi.PluginCapability(service=service)]
         )
 
     async def probe(self, _: csi.ProbeRequest) -> csi.ProbeResponse:
-        """Ready whenever it answers."""
+        """Report ready: a driver that responds is ready."""
         return csi.ProbeResponse(ready=BoolValue(value=True))
 
     async def controller_capabilities(
         self, _: csi.ControllerGetCapabilitiesRequest
     ) -> csi.ControllerGetCapabilitiesResponse:
-        """One of type UNKNOWN, as upstream."""
+        """Return one capability of type UNKNOWN, as upstream."""
         rpc = csi.ControllerServiceCapability.RPC(type=csi.ControllerServiceCapability.RPC.UNKNOWN)
         return csi.ControllerGetCapabilitiesResponse(
             capabilities=[csi.ControllerServiceCapability(rpc=rpc)]
         )
 
     async def node_info(self, _: csi.NodeGetInfoRequest) -> csi.NodeGetInfoResponse:
-        """The name of the node."""
+        """Return the name of the node."""
         return csi.NodeGetInfoResponse(node_id=self._node_id)
 
     async def node_capabilities(
         self, _: csi.NodeGetCapabilitiesRequest
     ) -> csi.NodeGetCapabilitiesResponse:
-        """Two: STAGE_UNSTAGE_VOLUME, as upstream, although kubelet does not stage inline volumes.
+        """Return the node capabilities.
 
-        And VOLUME_MOUNT_GROUP: kubelet applies no fsGroup to read-only volumes itself, but leaves
-        it to a driver that can.
+        1. STAGE_UNSTAGE_VOLUME, as upstream, although kubelet does not stage inline volumes.
+        2. VOLUME_MOUNT_GROUP: kubelet does not apply fsGroup to read-only volumes itself, but
+           delegates it to a driver with this capability.
         """
         kinds = csi.NodeServiceCapability.RPC
         return csi.NodeGetCapabilitiesResponse(
@@ -148,24 +148,24 @@ class CsiServices:
         )
 
     async def stage(self, message: csi.NodeStageVolumeRequest) -> csi.NodeStageVolumeResponse:
-        """Checks its arguments and does nothing."""
+        """Check the arguments; there is nothing to stage."""
         parse_stage(message)
         return csi.NodeStageVolumeResponse()
 
     async def unstage(self, message: csi.NodeUnstageVolumeRequest) -> csi.NodeUnstageVolumeResponse:
-        """Checks its arguments and does nothing."""
+        """Check the arguments; there is nothing to unstage."""
         parse_unstage(message)
         return csi.NodeUnstageVolumeResponse()
 
     async def publish(self, message: csi.NodePublishVolumeRequest) -> csi.NodePublishVolumeResponse:
-        """Publishes a volume."""
+        """Publish a volume."""
         await self._publisher.publish(parse_publish(message))
         return csi.NodePublishVolumeResponse()
 
     async def unpublish(
         self, message: csi.NodeUnpublishVolumeRequest
     ) -> csi.NodeUnpublishVolumeResponse:
-        """Unpublishes a volume."""
+        """Unpublish a volume."""
         await self._publisher.unpublish(parse_unpublish(message))
         return csi.NodeUnpublishVolumeResponse()
 
@@ -173,19 +173,19 @@ class CsiServices:
 def _unary_handler(
     request: type[Request], method: Callable[[Request], Awaitable[Response]]
 ) -> grpc.RpcMethodHandler[Request, Response]:
-    step = method.__name__
+    operation = method.__name__
 
     async def handle(message: Request, context: Context) -> Response:
         with log_context(**_log_fields(message)):
             try:
                 return await method(message)
             except Exception as error:  # noqa: BLE001  (the edge of the process)
-                await abort(context, error, operation=step)
+                await abort(context, error, operation=operation)
             except asyncio.CancelledError as error:
                 if _caller_cancelled():
                     raise
-                # Else gRPC would take it for the caller's own wish, and never answer.
-                await abort(context, error, operation=step)
+                # gRPC would treat it as cancelled by the caller, and never respond.
+                await abort(context, error, operation=operation)
 
     return grpc.unary_unary_rpc_method_handler(
         handle,
@@ -195,15 +195,15 @@ def _unary_handler(
 
 
 def _caller_cancelled() -> bool:
-    """Whether somebody cancelled this call; gRPC does when the caller is gone."""
+    """Whether this call was cancelled, as gRPC does when the caller disconnects."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def _log_fields(message: Message) -> dict[str, object]:
-    """What each line that is logged during this call names: the pod, its class and the volume.
+    """Return the fields of every log line of this call: pod, SecretProviderClass and volume.
 
-    An unpublish names no pod; kubelet's target path holds the uid of it.
+    An unpublish names no pod, but kubelet's target path contains its uid.
     """
     match message:
         case csi.NodePublishVolumeRequest():

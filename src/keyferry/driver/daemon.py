@@ -1,4 +1,4 @@
-"""The node daemon: builds the real parts from the settings, serves, and stops in order."""
+"""The node daemon: builds everything from the settings, serves, and shuts down in order."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
     from keyferry.providers.emulator import Emulator
 
 TAINT_CHECK_SECONDS = 0.5
-"""Between two looks whether the start-up taint can go."""
+"""Seconds between two checks whether the startup taint can be removed."""
 
 _log = get_logger("daemon")
 
 
 async def run_driver(settings: DriverSettings) -> None:
-    """Serves until the first SIGTERM or SIGINT; calls in flight finish before it returns.
+    """Serve until the first SIGTERM or SIGINT, then finish calls in flight.
 
     Raises:
-        PlatformError: a setting cannot be carried out on this machine.
+        PlatformError: this machine does not support a setting.
     """
     stop = stop_signal()
     endpoint = parse_endpoint(settings.endpoint)
@@ -103,7 +103,7 @@ async def run_driver(settings: DriverSettings) -> None:
             version=__version__,
         )
         await stop.wait()
-        _log.info("stopping: calls in flight finish first; a second signal stops at once")
+        _log.info("stopping when calls in flight are finished; a second signal stops at once")
 
 
 def _engine_dependencies(
@@ -127,14 +127,14 @@ def _engine_dependencies(
 
 
 def _fetcher(settings: DriverSettings, metrics: Metrics) -> Fetcher:
-    """What all providers spare the vaults by."""
+    """Build the cache and rate limits that all built-in providers share."""
     interval = settings.rotation_interval
     limits = replace(settings.resilience, refresh_interval=interval, tracks_volumes=True)
     return Fetcher(limits, metrics=ResilienceMetrics(metrics.registry))
 
 
 def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | None:
-    """Who speaks to kubelet, unless a sidecar does."""
+    """Build the registration with kubelet; None when a sidecar registers the driver."""
     if settings.registration_folder is None:
         return None
     own = parse_endpoint(settings.endpoint).socket
@@ -149,7 +149,7 @@ def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | 
 async def _serve_status_pages(
     stack: AsyncExitStack, settings: DriverSettings, metrics: Metrics, readiness: Readiness
 ) -> str:
-    """Serve the status pages; returns where the metrics are."""
+    """Serve the status pages; return the address of the metrics."""
     checks = {"/healthz": readiness.health, "/readyz": readiness.readiness}
     if settings.health_address:
         await stack.enter_async_context(
@@ -165,16 +165,16 @@ async def _serve_status_pages(
 
 
 async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness: Readiness) -> None:
-    """Let pods onto this node as soon as they can be served, however often it takes."""
-    while problem := await readiness.readiness():  # each look is a call
-        _log.debug("the start-up taint stays", problem=problem)
+    """Remove the startup taint as soon as pods can be served; retry until it succeeds."""
+    while problem := await readiness.readiness():
+        _log.debug("startup taint not removed: driver is not ready", problem=problem)
         await asyncio.sleep(TAINT_CHECK_SECONDS)
     while True:
         try:
             if await store.remove_taint(settings.node_id, settings.startup_taint):
-                _log.info("start-up taint removed", taint=settings.startup_taint)
+                _log.info("startup taint removed", taint=settings.startup_taint)
         except StoreError as error:
-            _log.error("cannot remove the start-up taint", error=str(error))
+            _log.error("failed to remove the startup taint", error=str(error))
             await asyncio.sleep(TAINT_CHECK_SECONDS)
         else:
             return
@@ -207,17 +207,27 @@ async def open_providers(
     socket_folders: Iterable[Path] = (),
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
 ) -> AsyncIterator[Providers]:
-    """The providers called `built_in`, and the sockets in `socket_folders`; closed with the block.
+    """Open the built-in and external providers for the block.
+
+    Args:
+        built_in: the names of the providers that run in this process.
+        https: how vaults are reached without an emulator.
+        emulator: the development vault that receives all vault requests, or None.
+        settings: the settings of the built-in providers.
+        fetcher: the cache and rate limits that they share.
+        metrics: the metrics of the process.
+        socket_folders: the folders with sockets of external providers, in order.
+        max_receive_bytes: the maximum size of a reply of an external provider.
 
     Raises:
-        PlatformError: a name that is not in the table.
+        PlatformError: a name in `built_in` is unknown.
     """
     rows = {row.name: row for row in PROVIDERS}
     unknown = [name for name in built_in if name not in rows]
     if unknown:
         raise PlatformError(
-            f"--builtin-providers names {unknown[0]!r}, which is not built in",
-            f"Known: {', '.join(rows)}.",
+            f"--builtin-providers: unknown provider {unknown[0]!r}",
+            f"Available: {', '.join(rows)}.",
             stage=Stage.REQUEST,
         )
     shared = fetcher or Fetcher()
@@ -243,23 +253,23 @@ async def open_providers(
 
 
 def choose_mounter(kind: VolumeKind) -> Mounter:
-    """The real mounts of that kind.
+    """Return the mounter of that kind.
 
     Raises:
-        PlatformError: this process has no right to mount.
+        PlatformError: this process may not mount a tmpfs.
     """
     match kind:
         case VolumeKind.TMPFS:
             if not can_mount():
                 raise PlatformError(
-                    "this process has no right to mount a tmpfs (CAP_SYS_ADMIN)",
+                    "this process may not mount a tmpfs (CAP_SYS_ADMIN is missing)",
                     "Run it as root, on a node in a privileged container;"
-                    " to try it out without, use --volumes=folder.",
+                    " without root, for development only, use --volumes=folder.",
                     stage=Stage.VOLUME,
                 )
             return TmpfsMounter()
         case VolumeKind.FOLDER:
-            _log.warning("volumes are private folders on disk, not tmpfs: for trying out only")
+            _log.warning("volumes are private folders on disk, not tmpfs: for development only")
             return DirectoryMounter()
         case _:
             assert_never(kind)
@@ -267,11 +277,11 @@ def choose_mounter(kind: VolumeKind) -> Mounter:
 
 @asynccontextmanager
 async def _open_store(settings: DriverSettings, clock: Clock) -> AsyncIterator[ObjectStore]:
-    """The folder of manifests if one is named, else the Kubernetes API."""
+    """Open the manifests store if a folder is set, else the Kubernetes API."""
     if settings.manifests is not None:
         yield ManifestsStore(settings.manifests, settings.manifests, clock=clock)
         return
-    # Its library takes 20 MiB, which who has no cluster does without.
+    # Imported on use: the client library takes 20 MiB, which the manifests store does not need.
     from keyferry.kubernetes.api.store import open_kube_store
 
     async with open_kube_store(settings.kubeconfig, node=settings.node_id, clock=clock) as store:

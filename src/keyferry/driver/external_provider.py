@@ -1,4 +1,4 @@
-"""A provider behind a socket, which speaks the v1alpha1 protocol.
+"""Calls an external provider over its socket with the v1alpha1 protocol.
 
 Source: docs/reference/upstream-provider-protocol.md#provider-lookup
 Source: docs/reference/upstream-provider-protocol.md#client-settings
@@ -54,14 +54,14 @@ _SERVICE_CONFIG = json.dumps(
 
 
 class ExternalProvider:
-    """A provider on a unix socket, connected to at the first call.
+    """An external provider; connected to at the first call.
 
     Args:
-        name: what the class calls it.
-        socket: its socket file.
-        max_receive_bytes: the largest reply that is taken.
-        connect_seconds: how long a provider that just restarts is waited for. Upstream waits as
-            long as kubelet does (two minutes), and says nothing; we say which socket is dead.
+        name: its name in SecretProviderClasses.
+        socket: its unix socket.
+        max_receive_bytes: the maximum size of a reply.
+        connect_seconds: how long to wait for a provider that is restarting. Upstream waits as long
+            as kubelet does (two minutes) without a message; Keyferry reports the dead socket.
     """
 
     def __init__(
@@ -96,7 +96,12 @@ class ExternalProvider:
         )
 
     async def mount(self, call: MountCall) -> MountResult:
-        """Asks the provider; its gRPC status passes through in a `ProviderReportedError`."""
+        """Call Mount of the provider.
+
+        Raises:
+            ProviderUnreachableError: the provider does not respond.
+            ProviderReportedError: the provider failed; its gRPC status is passed on.
+        """
         await self._connect()
         try:
             reply = await self._mount(encode_call(call))
@@ -105,7 +110,12 @@ class ExternalProvider:
         return decode_result(reply, provider=self._name)
 
     async def version(self) -> ProviderVersion:
-        """Asks the provider for its version, within five seconds."""
+        """Call Version of the provider, with a timeout of five seconds.
+
+        Raises:
+            ProviderUnreachableError: the provider does not respond.
+            ProviderReportedError: the provider failed.
+        """
         await self._connect()
         try:
             reply = await self._version(
@@ -116,18 +126,18 @@ class ExternalProvider:
         return ProviderVersion(reply.version, reply.runtime_name, reply.runtime_version)
 
     def restore(self) -> frozenset[str]:
-        """Nothing: what it holds is its own affair."""
+        """Return nothing: an external provider keeps its own state."""
         return frozenset()
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """Nothing is known: the protocol has no such call."""
+        """Return nothing: the protocol has no such call."""
         return ()
 
     def volume_removed(self, target_path: str) -> None:
-        """Nothing to do: the protocol has no such call."""
+        """Do nothing: the protocol has no such call."""
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         await self._channel.close()
 
     async def _connect(self) -> None:
@@ -135,8 +145,8 @@ class ExternalProvider:
             await asyncio.wait_for(self._channel.channel_ready(), self._connect_seconds)
         except TimeoutError as error:
             raise ProviderUnreachableError(
-                f"provider {self._name!r} does not answer: nobody listens on {self._socket}",
-                "Check the provider's pod on this node; the mount is tried again by itself.",
+                f"provider {self._name!r} does not respond: no server listens on {self._socket}",
+                "Check the provider's pod on this node; kubelet retries the mount.",
             ) from error
 
     def _translate(self, error: grpc.aio.AioRpcError) -> ProviderReportedError:
@@ -146,7 +156,7 @@ class ExternalProvider:
         if code == Code.RESOURCE_EXHAUSTED and "larger than max" in details.lower():
             remedy = (
                 "Raise --max-call-recv-msg-size (and the memory limit of the driver), "
-                "or split the class."
+                "or split the SecretProviderClass."
             )
         problem = f"provider {self._name!r} failed: {details}"
         return ProviderReportedError(problem, remedy, code=code, reason="GRPCProviderError")

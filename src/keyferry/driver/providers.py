@@ -1,4 +1,4 @@
-"""Finds the provider that a class names: built into this process, or behind a socket.
+"""Finds the provider that a SecretProviderClass names: built in, or external behind a socket.
 
 Source: docs/reference/upstream-provider-protocol.md#provider-lookup
 """
@@ -34,13 +34,13 @@ _log = get_logger("plugins")
 
 @dataclass(frozen=True, slots=True)
 class ResolvedProvider:
-    """A provider, ready to be called.
+    """A provider that is ready to be called.
 
     Attributes:
-        provider: it.
-        writes_files_itself: whether it may write into the volume instead of returning files, so
-            that the volume must be mounted before it is called.
-        row: its row in the table of built-in providers, which can tell file names from a class.
+        provider: the provider.
+        writes_files_itself: whether it may write into the volume instead of returning files. If so,
+            the volume must be mounted before the provider is called.
+        row: its entry in the registry of built-in providers; None for an unknown provider.
     """
 
     provider: Provider
@@ -48,10 +48,16 @@ class ResolvedProvider:
     row: ProviderRow | None
 
     def named_files(self, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-        """Which files a class makes and how they may be called.
+        """Return the files of a SecretProviderClass with their other names.
 
-        Nothing for providers that we do not know, nor for a class that only the external provider
-        behind a name of ours understands: its files then go by their paths.
+        Nothing for an unknown provider, whose files are known only by their paths. The same holds
+        for parameters that only an external provider with the name of a built-in one understands.
+
+        Args:
+            parameters: `spec.parameters`.
+
+        Raises:
+            AuthorError: the provider is built in, and the parameters are invalid.
         """
         return _named_files(self.row, parameters, built_in=not self.writes_files_itself)
 
@@ -60,13 +66,12 @@ class Providers:
     """All providers of this process.
 
     Args:
-        built_in: the providers of the table that run in this process, by name.
-        rows: the whole table; an external provider that bears the name of a row reads the same
-            classes.
-        socket_folders: where sockets are looked for, in order.
-        max_receive_bytes: for replies of external providers.
-        connect_seconds: how long an external provider that does not answer is waited for.
-        fetcher: what the built-in providers share.
+        built_in: the providers that run in this process, by name.
+        rows: the registry; an external provider with the name of a row reads the same parameters.
+        socket_folders: the folders with sockets of external providers, in order.
+        max_receive_bytes: the maximum size of a reply of an external provider.
+        connect_seconds: how long to wait for an external provider that does not respond.
+        fetcher: the cache and rate limits that the built-in providers share.
     """
 
     def __init__(
@@ -88,11 +93,11 @@ class Providers:
         self._external: dict[str, ExternalProvider] = {}
 
     def resolve(self, name: str) -> ResolvedProvider:
-        """The provider called `name`, which the class check has found well-formed.
+        """Return the provider `name`, a valid name.
 
         Raises:
-            ProviderNotFoundError: no such provider; it lists those that there are. Nothing is
-                remembered, so a socket is found as soon as it appears.
+            ProviderNotFoundError: there is no such provider. This is not cached, so a socket is
+                found as soon as it exists.
         """
         row = self._rows.get(name)
         if built_in := self._built_in.get(name):
@@ -113,26 +118,25 @@ class Providers:
         raise self._not_found(name)
 
     def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-        """What `Plugin.named_files` tells, though the provider called `name` may be away."""
+        """Return what `ResolvedProvider.named_files` does, without the provider being available."""
         return _named_files(self._rows.get(name), parameters, built_in=name in self._built_in)
 
     async def check_health(self) -> None:
-        """Calls Version on every external provider that was used, side by side.
-
-        Says in the log how it went.
-        """
+        """Call Version of every external provider that was used, and log the results."""
         await asyncio.gather(
             *(self._check_provider(name, provider) for name, provider in self._external.items())
         )
 
     def restore(self) -> frozenset[str]:
-        """Lets every provider take up what an earlier process held; returns for which volumes."""
-        return frozenset().union(*(one.restore() for one in self._built_in.values()))
+        """Restore the leases of an earlier process; return the target paths that they belong to."""
+        return frozenset().union(*(provider.restore() for provider in self._built_in.values()))
 
     def expiring_leases(self) -> list[tuple[str, ExpiringLease]]:
-        """What only a refresh replaces now, with the name of its provider."""
+        """Return leases that can no longer be renewed, as (provider name, lease)."""
         return [
-            (name, one) for name, its in self._built_in.items() for one in its.expiring_leases()
+            (name, lease)
+            for name, provider in self._built_in.items()
+            for lease in provider.expiring_leases()
         ]
 
     async def on_volume_event(self, event: VolumeEvent) -> None:
@@ -154,7 +158,11 @@ class Providers:
     def is_due(self, target_path: str, *, last_attempt: float) -> bool | None:
         """Return whether a refresh of a volume would send a request to a vault now.
 
-        None when its provider does not tell: one behind a socket, or one that holds nothing of it.
+        None when this is unknown: the provider is external, or has cached nothing for the volume.
+
+        Args:
+            target_path: the mount point of the volume.
+            last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
         """
         return (
             None
@@ -163,7 +171,7 @@ class Providers:
         )
 
     async def close(self) -> None:
-        """Closes all providers, built-in ones too."""
+        """Close all providers."""
         for provider in (*self._built_in.values(), *self._external.values()):
             await provider.close()
 
@@ -171,7 +179,7 @@ class Providers:
         try:
             version = await provider.version()
         except (ProviderUnreachableError, ProviderReportedError) as error:
-            _log.warning("provider is not healthy", provider=name, error=str(error))
+            _log.warning("provider health check failed", provider=name, error=str(error))
         else:
             _log.debug("provider is healthy", provider=name, version=version.runtime_version)
 
@@ -179,11 +187,11 @@ class Providers:
         known = sorted(
             {*self._built_in, *(s.stem for f in self._socket_folders for s in _sockets(f))}
         )
-        looked = ", ".join(str(folder) for folder in self._socket_folders)
-        beside = f", and no {name}.sock is in {looked}" if looked else ""
+        folders = ", ".join(str(folder) for folder in self._socket_folders)
+        external = f", and no {name}.sock is in {folders}" if folders else ""
         return ProviderNotFoundError(
-            f"provider not found: provider {name!r} is not built in{beside}",
-            f"Known providers here: {', '.join(known) or 'none'}."
+            f"provider not found: provider {name!r} is not built in{external}",
+            f"Available providers: {', '.join(known) or 'none'}."
             " Correct spec.provider, or install that provider.",
         )
 

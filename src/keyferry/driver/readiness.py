@@ -1,4 +1,4 @@
-"""What `/healthz` and `/readyz` answer: in words, why not."""
+"""Computes the responses of `/healthz` and `/readyz`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROBE_SECONDS = 3.0
-"""How long the driver may take to answer itself, as the liveness sidecar of upstream waits."""
+"""Timeout of the call to the own socket; the same as in upstream's liveness sidecar."""
 
 _OPTIONS = [("grpc.default_authority", "localhost"), ("grpc.initial_reconnect_backoff_ms", 100)]
 
 
 class Readiness:
-    """The state of this driver, as others may ask for it.
+    """Checks the health and readiness of the driver.
 
     Args:
-        address: where CSI is served, as gRPC spells it.
-        problems: each tells why the driver is not ready; None when it is.
+        address: the gRPC address of the CSI socket.
+        problems: each returns why the driver is not ready, or None.
     """
 
     def __init__(self, address: str, problems: tuple[Callable[[], str | None], ...]) -> None:
@@ -31,25 +31,25 @@ class Readiness:
         self._problems = problems
 
     async def close(self) -> None:
-        """Ends the connection to ourselves."""
+        """Close the connection to the CSI socket."""
         await self._channel.close()
 
     async def health(self) -> str | None:
-        """Calls the driver over its own socket; None when it answers, else what happened."""
+        """Call the driver over its own socket; return the problem, or None when it responds."""
         probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             "/csi.v1.Identity/Probe"
         )
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                answer = await probe(b"", timeout=PROBE_SECONDS)
+                response = await probe(b"", timeout=PROBE_SECONDS)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "TIMEOUT"
-            return f"the CSI socket does not answer ({code})"
-        return None if csi.ProbeResponse.FromString(answer).ready.value else "not ready"
+            return f"the CSI socket does not respond ({code})"
+        return None if csi.ProbeResponse.FromString(response).ready.value else "not ready"
 
     async def readiness(self) -> str | None:
-        """Why pods cannot be served yet; None when they can."""
-        for problem in self._problems:
-            if said := problem():
-                return said
+        """Return why pods cannot be served yet, or None."""
+        for find_problem in self._problems:
+            if problem := find_problem():
+                return problem
         return await self.health()

@@ -1,8 +1,8 @@
-"""Registration with kubelet, by the driver itself.
+"""Registers the driver with kubelet, without a sidecar.
 
-Kubelet watches a folder for sockets of plugins, asks each what it is, and tells it whether it took
-it. A socket that goes is a plugin that goes. Kubelet looks through the folder anew when it starts,
-so a socket that stays is found again; one that was swept away is made anew.
+Kubelet watches a folder for plugin sockets, asks each plugin for its name, and reports whether it
+registered it. When a socket is removed, kubelet unregisters the plugin. Kubelet scans the folder
+again when it restarts, so an existing socket is registered again; a removed one is recreated here.
 
 Source: docs/reference/upstream-driver.md#plugin-registration
 """
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 PLUGIN_TYPE = "CSIPlugin"
 SUPPORTED_VERSIONS = ("1.0.0",)
 CHECK_SECONDS = 2.0
-"""How often the driver looks whether its socket still stands."""
+"""Seconds between two checks whether the socket still exists."""
 
 _log = get_logger("registration")
 
 
 class Registration:
-    """What kubelet is told, and what it answered.
+    """The registration service, and the state of the registration.
 
     Args:
         folder: kubelet's folder of plugin sockets.
         driver_name: the name of the CSI driver.
         csi_socket: the path of the CSI socket as kubelet sees it.
-        metrics: told of each answer.
+        metrics: exposes the state of the registration.
     """
 
     def __init__(
         self, folder: Path, *, driver_name: str, csi_socket: str, metrics: Metrics
     ) -> None:
         self.socket = folder / f"{driver_name}-reg.sock"
-        """Where it is served."""
+        """The path of the registration socket."""
         self._driver_name = driver_name
         self._csi_socket = csi_socket
         self._metrics = metrics
@@ -57,11 +57,11 @@ class Registration:
 
     @property
     def problem(self) -> str | None:
-        """Why kubelet does not know this driver; None when it does."""
+        """Why the driver is not registered; None when it is."""
         return self._problem
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Registers the service on `server`."""
+        """Register the service on `server`."""
         get_info = grpc.unary_unary_rpc_method_handler(
             self.get_info,
             request_deserializer=wire.InfoRequest.FromString,
@@ -82,7 +82,7 @@ class Registration:
         )
 
     async def get_info(self, _: wire.InfoRequest, __: Context) -> wire.PluginInfo:
-        """What this plugin is, and where it is served."""
+        """Return the name of the driver and the path of its CSI socket."""
         return wire.PluginInfo(
             type=PLUGIN_TYPE,
             name=self._driver_name,
@@ -93,19 +93,19 @@ class Registration:
     async def notify(
         self, message: wire.RegistrationStatus, _: Context
     ) -> wire.RegistrationStatusResponse:
-        """Hear whether kubelet took it.
+        """Record whether kubelet registered the driver.
 
-        The sidecar of upstream exits on a refusal, to be restarted. Kubelet asks again by itself,
-        with a growing pause, and an exit would take the mounts in flight along: so this stays.
+        Upstream's sidecar exits on a rejection, to be restarted. Kubelet retries with backoff, and
+        an exit would abort mounts in flight, so the driver keeps running.
         """
         self._metrics.registered(message.plugin_registered)
         if message.plugin_registered:
             self._problem = None
             _log.info("registered with kubelet", driver=self._driver_name)
         else:
-            self._problem = f"kubelet refused the registration: {message.error}"
+            self._problem = f"kubelet rejected the registration: {message.error}"
             _log.error(
-                "kubelet refused the registration and will ask again;"
+                "kubelet rejected the registration and will retry;"
                 " check --kubelet-registration-path, the path of the CSI socket on the node",
                 error=message.error,
                 path=self._csi_socket,
@@ -113,19 +113,19 @@ class Registration:
         return wire.RegistrationStatusResponse()
 
     def socket_removed(self) -> None:
-        """The socket went, by which kubelet forgets the driver."""
+        """Record that the socket was removed, so that kubelet unregistered the driver."""
         self._metrics.registered(False)
-        self._problem = "the registration socket was removed and is being made anew"
+        self._problem = "the registration socket was removed and is being recreated"
 
 
 @asynccontextmanager
 async def serving_registration(
     registration: Registration, *, check_seconds: float = CHECK_SECONDS
 ) -> AsyncIterator[None]:
-    """Serves `registration` while the block runs, and makes its socket anew if it goes.
+    """Serve `registration` while the block runs, and recreate its socket when it is removed.
 
     Raises:
-        PlatformError: the socket cannot be made at the start.
+        PlatformError: the socket cannot be created at the start.
     """
     first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     keeper = asyncio.create_task(_keep_serving(registration, check_seconds, first))
@@ -149,14 +149,14 @@ async def _keep_serving(
                 assert bound is not None
                 if not started.done():
                     started.set_result(None)
-                while bound.is_current():  # noqa: ASYNC110 - a file that goes tells nobody
+                while bound.is_current():  # noqa: ASYNC110 - no event for a removed file
                     await asyncio.sleep(check_seconds)
             registration.socket_removed()
             _log.warning(
-                "the registration socket is gone; making it anew", socket=str(registration.socket)
+                "registration socket was removed, recreating it", socket=str(registration.socket)
             )
         except Exception as error:
             if not started.done():
                 raise
-            _log.error("cannot make the registration socket", error=str(error))
+            _log.error("failed to create the registration socket", error=str(error))
             await asyncio.sleep(check_seconds)

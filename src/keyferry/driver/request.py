@@ -1,4 +1,4 @@
-"""A publish call, parsed once, and the provider call that it becomes. [pure]
+"""Parses CSI requests and builds the call to the provider. [pure]
 
 Source: docs/reference/upstream-driver.md#publish-request
 Source: docs/reference/upstream-driver.md#nodepublishvolume
@@ -29,23 +29,24 @@ if TYPE_CHECKING:
 
 SPC_ATTRIBUTE = "secretProviderClass"
 KUBELET_PREFIX = "csi.storage.k8s.io/"
-"""Of the attributes that kubelet alone may set."""
+"""The prefix of attributes that only kubelet may set."""
 _MAX_GROUP_DIGITS = 10
-"""Of the largest id that Linux has, 2^32 - 1."""
+"""The digits of 2^32 - 1, the largest group id of Linux."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishRequest:
-    """What one publish is to do.
+    """A parsed NodePublishVolume request.
 
     Attributes:
-        target_path: where the volume goes, absolute.
-        readonly: must be true; checked by the story, after the class, in upstream's order.
-        pod: whose volume it is.
+        target_path: the mount point; absolute.
+        readonly: must be true; checked by the publisher after the SecretProviderClass, in
+            upstream's order.
+        pod: the pod of the volume.
         class_name: the SecretProviderClass, in the namespace of the pod.
-        context: everything that kubelet says, service-account tokens included.
+        context: the volume context of kubelet, including service-account tokens.
         secrets: the data of the pod's `nodePublishSecretRef`; empty without one.
-        group: the `fsGroup` of the pod, to whom its volume belongs.
+        group: the `fsGroup` of the pod; None without one.
     """
 
     target_path: str
@@ -59,17 +60,17 @@ class PublishRequest:
 
 @dataclass(frozen=True, slots=True)
 class UnpublishRequest:
-    """Which volume is to go."""
+    """A parsed NodeUnpublishVolume request."""
 
     target_path: str
 
 
 def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
-    """The request in `message`.
+    """Parse a NodePublishVolume request.
 
     Raises:
-        RequestInvalidError: INVALID_ARGUMENT, in the order capability, volume id, target path,
-            context, group; UNKNOWN when the pod names no class.
+        RequestInvalidError: INVALID_ARGUMENT, checked in the order capability, volume id, target
+            path, context, group; UNKNOWN when the pod names no SecretProviderClass.
     """
     if not message.HasField("volume_capability"):
         raise _missing("volume_capability")
@@ -81,7 +82,7 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
     context = dict(message.volume_context)
     if not context.get(SPC_ATTRIBUTE):
         error = RequestInvalidError(
-            f"the volume names no SecretProviderClass:"
+            f"the volume has no SecretProviderClass:"
             f" volumeAttributes.{SPC_ATTRIBUTE} is missing or empty",
             f"Set volumeAttributes.{SPC_ATTRIBUTE} in the csi volume of the pod.",
         )
@@ -103,10 +104,10 @@ def parse_publish(message: csi.NodePublishVolumeRequest) -> PublishRequest:
 
 
 def parse_unpublish(message: csi.NodeUnpublishVolumeRequest) -> UnpublishRequest:
-    """The request in `message`.
+    """Parse a NodeUnpublishVolume request.
 
     Raises:
-        RequestInvalidError: no volume id, or no usable target path.
+        RequestInvalidError: the volume id is missing, or the target path is missing or invalid.
     """
     if not message.volume_id:
         raise _missing("volume_id")
@@ -114,7 +115,11 @@ def parse_unpublish(message: csi.NodeUnpublishVolumeRequest) -> UnpublishRequest
 
 
 def parse_stage(message: csi.NodeStageVolumeRequest) -> None:
-    """Raises RequestInvalidError unless id, path and capability are there, in this order."""
+    """Check a NodeStageVolume request.
+
+    Raises:
+        RequestInvalidError: volume id, path or capability is missing, checked in this order.
+    """
     if not message.volume_id:
         raise _missing("volume_id")
     if not message.staging_target_path:
@@ -124,7 +129,11 @@ def parse_stage(message: csi.NodeStageVolumeRequest) -> None:
 
 
 def parse_unstage(message: csi.NodeUnstageVolumeRequest) -> None:
-    """Raises RequestInvalidError unless id and path are there."""
+    """Check a NodeUnstageVolume request.
+
+    Raises:
+        RequestInvalidError: volume id or path is missing.
+    """
     if not message.volume_id:
         raise _missing("volume_id")
     if not message.staging_target_path:
@@ -132,10 +141,14 @@ def parse_unstage(message: csi.NodeUnstageVolumeRequest) -> None:
 
 
 def require_readonly(request: PublishRequest) -> None:
-    """Raises RequestInvalidError unless the volume is asked for read-only."""
+    """Check that the volume is read-only.
+
+    Raises:
+        RequestInvalidError: it is not.
+    """
     if not request.readonly:
         raise RequestInvalidError(
-            "the volume is not read-only, and secrets are delivered read-only alone",
+            "the volume is not read-only",
             "Set readOnly: true in the csi volume of the pod.",
         )
 
@@ -143,13 +156,18 @@ def require_readonly(request: PublishRequest) -> None:
 def mount_call(
     request: PublishRequest, spc: SecretProviderClass, purpose: Purpose = Purpose.FIRST
 ) -> MountCall:
-    """What the provider is asked: the class's parameters, overlaid by all that kubelet says.
+    """Build the provider call: the parameters of `spc`, overridden by kubelet's volume context.
 
-    Kubelet's own keys come from kubelet alone: a class that sets one, say a service-account token
-    where kubelet sends none, is not heard. Upstream lets it through.
+    1. Keys with kubelet's prefix are taken only from kubelet. A SecretProviderClass that sets one,
+       for example a service-account token where kubelet sends none, is ignored; upstream accepts
+       it.
+    2. Service-account tokens are taken from the secrets (Kubernetes >= 1.35 can send them there),
+       else from the context.
 
-    Service-account tokens come from the secrets first (Kubernetes 1.35 and newer can put them
-    there), then from the context.
+    Args:
+        request: the publish request.
+        spc: its SecretProviderClass.
+        purpose: whether this is a first mount or a refresh.
     """
     own = {k: v for k, v in spc.parameters.items() if not k.startswith(KUBELET_PREFIX)}
     attributes = {**own, **request.context}
@@ -171,13 +189,13 @@ def _missing(name: str) -> RequestInvalidError:
 
 
 def _group(text: str) -> int | None:
-    """The id of a group, as kubelet sends it in decimal; None for none."""
+    """Parse the group id that kubelet sends in decimal; None for an empty text."""
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_GROUP_DIGITS):
         raise RequestInvalidError(
-            f"volume_mount_group {text[:20]!r} is not the number of a group",
-            "Kubelet sends the fsGroup of the pod; check who else calls the driver.",
+            f"volume_mount_group {text[:20]!r} is not a numeric group id",
+            "Kubelet sends the fsGroup of the pod; check which other client calls the driver.",
         )
     return int(text)
 
@@ -188,37 +206,37 @@ def _target_path(path: str) -> str:
     if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
         raise RequestInvalidError(
             f"target_path {path!r} is not an absolute path without '..'",
-            "Kubelet sends such a path; check who else calls the driver.",
+            "Kubelet sends such a path; check which other client calls the driver.",
         )
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
-# --- The checks of a SecretProviderClass before a mount begins ------------------------------------
+# --- validation of a SecretProviderClass ----------------------------------------------------------
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9_-]{1,30}")
 
 
 def check_class(spc: SecretProviderClass) -> SecretProviderClass:
-    """The same class, now known to name a provider that could exist and to say something to it.
+    """Check that `spc` names a provider and has parameters, and return it.
 
     Raises:
-        ClassInvalidError: `spec.provider` is empty or cannot be a provider, or `spec.parameters` is
+        ClassInvalidError: `spec.provider` is empty or not a valid name, or `spec.parameters` is
             empty.
     """
-    who = f"SecretProviderClass {spc.namespace}/{spc.name}"
+    name = f"SecretProviderClass {spc.namespace}/{spc.name}"
     if not spc.provider:
         raise ClassInvalidError(
-            f"{who} names no provider: spec.provider is empty",
+            f"{name} has no provider: spec.provider is empty",
             "Set spec.provider to the provider of your vault, for example azure.",
         )
     if not _PROVIDER_NAME.fullmatch(spc.provider):
         raise ClassInvalidError(
-            f"{who}: spec.provider {spc.provider[:60]!r} cannot be the name of a provider",
-            "A name has at most 30 letters, digits, '_' and '-'.",
+            f"{name}: spec.provider {spc.provider[:60]!r} is not a valid provider name",
+            "Use at most 30 letters, digits, '_' and '-'.",
         )
     if not spc.parameters:
         raise ClassInvalidError(
-            f"{who} says nothing to its provider: spec.parameters is empty",
-            f"Set spec.parameters: the vault and the objects, as provider {spc.provider!r} asks.",
+            f"{name} has no parameters: spec.parameters is empty",
+            f"Set spec.parameters: the vault and the objects, as {spc.provider!r} requires.",
         )
     return spc

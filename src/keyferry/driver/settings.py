@@ -1,4 +1,4 @@
-"""What `keyferry driver` can be told. [pure]
+"""The settings of `keyferry driver`. [pure]
 
 Source: docs/reference/upstream-driver.md#flags
 """
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DRIVER_NAME = "secrets-store.csi.k8s.io"
-"""That of upstream, by which pods name it."""
+"""The driver name of upstream, which pods refer to."""
 DEFAULT_MAX_RECEIVE_BYTES = 4194304
-"""gRPC's own limit for a message."""
+"""The default limit of gRPC."""
 
 
 class VolumeKind(Enum):
-    """How the files of volumes are kept."""
+    """Where volumes store their files."""
 
     TMPFS = "tmpfs"
     FOLDER = "folder"
@@ -31,10 +31,10 @@ class VolumeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DriverSettings:
-    """One running driver. Durations in seconds."""
+    """The settings of one driver process. Durations in seconds."""
 
     endpoint: str = "unix://tmp/csi.sock"
-    """Where CSI is served."""
+    """The address of the CSI socket."""
     driver_name: str = DRIVER_NAME
     """The name of the CSI driver."""
     node_id: str = ""
@@ -42,37 +42,37 @@ class DriverSettings:
     manifests: Path | None = None
     """The folder of the manifests store; None for the Kubernetes API.
 
-    Classes are read from its files, everything else is written below it.
+    SecretProviderClasses are read from its files, everything else is written below it.
     """
     kubeconfig: Path | None = None
-    """Where and as whom the Kubernetes API is called; None for the service account of the pod."""
+    """The kubeconfig for the Kubernetes API; None for the service account of the pod."""
     provider_folders: tuple[Path, ...] = ()
-    """Where provider sockets are looked for, in order."""
+    """The folders with sockets of external providers, in order."""
     built_in: tuple[str, ...] = ()
-    """The providers that run in this process."""
+    """The names of the providers that run in this process."""
     provider_settings: ProviderSettings = field(default_factory=ProviderSettings)
-    """What they can be told."""
+    """The settings of the built-in providers."""
     resilience: ResilienceSettings = field(default_factory=ResilienceSettings)
-    """How they spare the vaults; the interval of refreshes is that below."""
+    """Caching and rate limits of the built-in providers, except the rotation interval."""
     proxies: Proxies = field(default_factory=Proxies)
-    """What lies on the way to the vaults."""
+    """The HTTP proxies of requests to vaults."""
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
-    """The largest reply of an external provider."""
+    """The maximum size of a reply of an external provider."""
     rotation_interval: float | None = None
-    """None when rotation is off."""
+    """Seconds between two refreshes of a volume; None when rotation is off."""
     metrics_address: str = ":8095"
-    """Where /metrics, /healthz and /readyz are served."""
+    """The address of /metrics, /healthz and /readyz."""
     health_address: str = ""
-    """Where /healthz and /readyz are served besides; "" for nowhere."""
+    """An additional address of /healthz and /readyz; "" for none."""
     registration_folder: Path | None = None
     """Kubelet's folder of plugin sockets; None when a sidecar registers the driver."""
     kubelet_registration_path: str = ""
-    """The path of the CSI socket as kubelet sees it; "" for that of the endpoint."""
+    """The path of the CSI socket as kubelet sees it; "" for the path in `endpoint`."""
     startup_taint: str = ""
-    """The key of the taint that is taken from this node once the driver is ready; "" for none."""
+    """The key of the taint to remove from this node when the driver is ready; "" for none."""
     health_interval: float | None = None
-    """How often external providers are asked for their version; None: never."""
+    """Seconds between two health checks of external providers; None for no checks."""
     volume_kind: VolumeKind = VolumeKind.TMPFS
-    """How the files of volumes are kept."""
+    """Where volumes store their files."""
     dev_vault: Path | None = None
-    """The data folder of a development vault that all vault connections are redirected to."""
+    """The data folder of the development vault that receives all vault requests, or None."""

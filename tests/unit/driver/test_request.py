@@ -76,7 +76,9 @@ def test_the_group_of_a_volume_is_a_number() -> None:
 @pytest.mark.parametrize("text", ["-1", "users", "1,mode=0777", "99999999999", "\u0661"])
 def test_a_group_that_is_no_number_is_refused(text: str) -> None:
     """It becomes an option of mount(2), so nothing else may be in it."""
-    with pytest.raises(RequestInvalidError, match=r"volume_mount_group .* is not the number"):
+    with pytest.raises(
+        RequestInvalidError, match=r"volume_mount_group .* is not a numeric group id"
+    ):
         request(volume_capability=in_group(text))
 
 

@@ -25,7 +25,7 @@ def test_a_class_without_a_provider_is_refused() -> None:
         check_class(replace(GOOD, provider=""))
 
     assert (
-        "SecretProviderClass shop/web names no provider: spec.provider is empty. "
+        "SecretProviderClass shop/web has no provider: spec.provider is empty. "
         "Set spec.provider to the provider of your vault, for example azure."
     ) == str(caught.value)
     assert Code.UNKNOWN == caught.value.code
@@ -34,7 +34,7 @@ def test_a_class_without_a_provider_is_refused() -> None:
 @pytest.mark.parametrize("provider", ["a/b", "../x", "a b", "a.b", "é", "a\n", "A" * 31])
 def test_a_name_that_no_provider_has_is_refused(provider: str) -> None:
     """The name becomes the name of a socket, so it is checked before anybody looks for that."""
-    with pytest.raises(ClassInvalidError, match="cannot be the name of a provider"):
+    with pytest.raises(ClassInvalidError, match="is not a valid provider name"):
         check_class(replace(GOOD, provider=provider))
 
 

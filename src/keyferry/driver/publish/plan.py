@@ -1,10 +1,10 @@
-"""What a publish call has to do, decided from what is there. [pure]
+"""Decides what a publish call has to do. [pure]
 
-Upstream decides from the modification time of the target folder, which a failed first mount also
-sets; so a retry could report success over an unmounted volume, and a crash between mounting and
-writing left an empty volume that was then accepted. Here the decision rests on three facts: is it
-mounted, was content written completely, and how is it known that a publish reached its end: this
-process remembers, the pod status says so, or the content is whole at a path of this pod alone.
+Upstream decides from the modification time of the target folder, which a failed first mount sets,
+too. A retry could then report success for an unmounted volume, and a crash between mounting and
+writing left an empty volume that was accepted. The decision here depends on three facts: whether
+the volume is mounted, whether its content was written completely, and how it is known that a
+publish completed.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 
 
 class Completion(Enum):
-    """How it is known that a publish of a volume for this pod reached its end."""
+    """How it is known that a publish of the volume for this pod completed."""
 
     REMEMBERED = "remembered"
-    """This process brought the content."""
+    """This process completed it."""
     RECORDED = "recorded"
-    """The pod status says so; or the API is away, and it may."""
+    """A pod status exists, or may exist: the Kubernetes API is unavailable."""
     EVIDENT = "evident"
-    """The content is whole, at a path that no other pod ever has: it is this pod's.
+    """The content is complete, at a target path that no other pod ever has.
 
-    Kubelet may have had its answer before the pod status was written, so the pod may run.
+    Kubelet may have received its answer before the pod status was written, so the pod may run.
     """
     UNKNOWN = "unknown"
-    """Nothing tells."""
+    """Not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Nothing is to be done: the volume is as it should be."""
+    """Do nothing: the volume is up to date."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """There is no usable volume. A failure is reported and leaves nothing behind."""
+    """Mount and fill the volume. A failure is returned and leaves nothing behind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """There is content, but nothing tells that it is whole and this pod's.
+    """Fill the volume again: its content may be incomplete, or of another pod.
 
-    A failure is reported; the content stays.
+    A failure is returned; the content is retained.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """A published volume is due. A failure of the provider is masked and the content stays."""
+    """Refresh a published volume. A failure of the provider is masked and content retained."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """An earlier process published the volume, and its content is to be left alone.
+    """Take over a volume that an earlier process published, without a refresh.
 
-    Its Secrets may be missing, because they are made after the record by which this is known. They
-    are made from the files; a failure is told, not reported, because the volume is whole.
+    Its Secrets may be missing, because they are made after the pod status. They are made from the
+    files. A failure is logged, not returned, because the volume is complete.
     """
 
 
@@ -70,13 +70,19 @@ Decision = Skip | Mount | Resume | Refresh | Adopt
 def decide(
     state: VolumeState, *, completion: Completion, rotation_enabled: bool, due: bool
 ) -> Decision:
-    """What to do with a volume.
+    """Decide what to do with a volume.
+
+    1. No content: mount.
+    2. Content of an unknown publish: resume.
+    3. Content of an earlier process without a pod status: refresh, which writes the pod status.
+    4. Content of an earlier process with a pod status: refresh, or adopt when rotation is off.
+    5. Content of this process: refresh when rotation is on and the volume is due, else skip.
 
     Args:
-        state: what stands at the target path.
-        completion: how it is known that a publish of this volume for this pod reached its end.
+        state: the state of the target path.
+        completion: how it is known that a publish of this volume for this pod completed.
         rotation_enabled: whether rotation is on.
-        due: whether content that this process brought is to be refreshed.
+        due: whether content that this process fetched is due for a refresh.
     """
     if state not in HAS_CONTENT:
         return Mount()
@@ -84,7 +90,7 @@ def decide(
         case Completion.UNKNOWN:
             return Resume()
         case Completion.EVIDENT:
-            return Refresh()  # which writes the record, and keeps the content where it cannot
+            return Refresh()
         case Completion.RECORDED:
             return Refresh() if rotation_enabled else Adopt()
         case Completion.REMEMBERED:

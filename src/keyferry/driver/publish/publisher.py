@@ -138,7 +138,9 @@ class Publisher:
         except StoreUnavailableError as error:
             if not isinstance(decision, Refresh):
                 raise
-            _log.warning("the class is not known while the API is away", **error.log_pairs())
+            _log.warning(
+                "SecretProviderClass cannot be read, refresh postponed", **error.log_pairs()
+            )
             return PublishResult(decision, masked_error=error)
         labels.provider = spc.provider
         require_readonly(request)
@@ -185,7 +187,7 @@ class Publisher:
             return await self._delivery.adopt(request, await self._read_class(request))
         except KeyferryError as error:
             _log.error(
-                "Secrets of a volume that was there at start are not looked after",
+                "failed to sync the Secrets of a volume that an earlier process published",
                 **error.log_pairs(),
             )
             return PublishResult(Adopt(), masked_error=error)
@@ -208,10 +210,10 @@ class Publisher:
             result = await self._delivery.deliver(request, spc, resolved, Refresh(), volume=volume)
         except KeyferryError as error:
             if rebuilt and isinstance(error, IdentityError):
-                _log.info("a refresh waits for kubelet, which has tokens", **error.log_pairs())
+                _log.info("refresh postponed until kubelet sends tokens", **error.log_pairs())
                 return PublishResult(Refresh(), masked_error=error)
             _log.error(
-                "refresh failed, the volume keeps what it had",
+                "refresh failed, previous content retained",
                 provider=spc.provider,
                 **error.log_pairs(),
             )

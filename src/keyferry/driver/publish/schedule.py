@@ -1,4 +1,4 @@
-"""When a volume is due for a refresh: once in an interval, at the tick of the identity it uses."""
+"""Knows when a volume is due for a refresh: once per interval, at the slot of its identity."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class RefreshSchedule:
-    """Tells kubelet's calls and the timer alike.
+    """The refresh schedule, used by kubelet's calls and by the rotator.
 
     Args:
-        providers: know which identities a volume uses, and how old their content is.
-        interval: seconds between two refreshes; 0: every call of kubelet refreshes.
-        node: the name of this node; ticks of the same volume on others come at other moments.
+        providers: know the identities of a volume and the age of its content.
+        interval: seconds between two refreshes; 0 refreshes with every call of kubelet.
+        node: the name of this node; each node has slots of its own.
         clock: the time.
     """
 
@@ -31,14 +31,18 @@ class RefreshSchedule:
     def is_due(self, volume: Volume, *, last_attempt: float = 0.0) -> bool:
         """Return whether a refresh slot passed since the last fetch and since `last_attempt`.
 
-        Where the provider does not tell, the volume has ticks of its own.
+        If the provider does not know the identities of the volume, the volume has its own slots.
+
+        Args:
+            volume: the volume.
+            last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
         """
         if volume.fetched_monotonic is not None:
             due = self._providers.is_due(volume.target_path, last_attempt=last_attempt)
             if due is not None:
                 return due
             last_attempt = max(last_attempt, volume.fetched_monotonic)
-        share = phase_of(self._node, volume.target_path)
+        phase = phase_of(self._node, volume.target_path)
         return slot_passed(
-            last_attempt, self._clock.monotonic(), interval=self._interval, phase=share
+            last_attempt, self._clock.monotonic(), interval=self._interval, phase=phase
         )

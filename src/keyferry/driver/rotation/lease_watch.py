@@ -1,7 +1,7 @@
-"""Sees to it that what a vault renews no further is replaced in time, or that somebody hears of it.
+"""Refreshes volumes whose leases can no longer be renewed.
 
-Rotation on: its volume is refreshed now, however long the interval still is. Rotation off: nothing
-replaces it, so the pod is told what ends, and what to do.
+With rotation, the volume is refreshed at once, before the lease expires. Without rotation, nothing
+replaces the lease, so a warning is recorded on the pod.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from keyferry.providers.expiry import Expiry
 
 CHECK_SECONDS = 5.0
-"""Between two looks."""
+"""Seconds between two checks."""
 RETRY_SECONDS = 30.0
-"""A refresh that did not help is tried again so much later."""
+"""Seconds until a refresh that did not replace a lease is retried."""
 _log = get_logger("rotation")
 
 
 class LeaseExpiryWatcher:
-    """Looks at what ends in the volumes of this node.
+    """Checks the leases of the volumes of this node.
 
     Args:
-        providers: know what ends.
-        volumes: what is published here.
-        rotator: refreshes volumes; None where rotation is off.
-        expiry_monitor: tells of what nothing replaces.
+        providers: know the expiring leases.
+        volumes: the published volumes of this node.
+        rotator: refreshes volumes; None when rotation is off.
+        expiry_monitor: reports leases that nothing replaces.
         clock: the time.
     """
 
@@ -54,20 +54,20 @@ class LeaseExpiryWatcher:
         self._requested = Deduplicator(RETRY_SECONDS)
 
     async def run(self) -> None:
-        """Looks until it is cancelled."""
+        """Check repeatedly until cancelled."""
         while True:
             await self._clock.sleep(CHECK_SECONDS)
             try:
                 await self.check()
-            except Exception as error:  # noqa: BLE001 - a defect of one look ends no other
-                _log.error("a defect of Keyferry", type=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - later checks must still run
+                _log.error("internal error", type=type(error).__name__)
 
     async def check(self) -> None:
-        """Have volumes refreshed, or tell of them."""
-        found: dict[tuple[str, str], list[Expiry]] = {}
-        for provider, ending in self._providers.expiring_leases():
-            found.setdefault((provider, ending.target_path), []).append(ending.expiry)
-        for (provider, target), expiries in found.items():
+        """Request a refresh of each volume with an expiring lease, or report the lease."""
+        expiring: dict[tuple[str, str], list[Expiry]] = {}
+        for provider, lease in self._providers.expiring_leases():
+            expiring.setdefault((provider, lease.target_path), []).append(lease.expiry)
+        for (provider, target), expiries in expiring.items():
             volume = self._volumes.get(target)
             if volume is None:
                 continue

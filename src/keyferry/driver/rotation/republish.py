@@ -1,4 +1,4 @@
-"""The call that a refresh makes without kubelet, and whether it can be made now. [pure]"""
+"""Builds the publish request of a refresh without kubelet. [pure]"""
 
 from __future__ import annotations
 
@@ -22,20 +22,25 @@ if TYPE_CHECKING:
 
 EPHEMERAL = "csi.storage.k8s.io/ephemeral"
 TOKEN_MARGIN = timedelta(seconds=30)
-"""A token that ends sooner is not used: the vault may look at it later, and by another clock."""
+"""A token that expires sooner is not used: the vault may check it later, by another clock."""
 
 
 class _Token(msgspec.Struct):
-    expirationTimestamp: str = ""  # noqa: N815 - the name of kubelet
+    expirationTimestamp: str = ""  # noqa: N815 - the field name of kubelet
 
 
 _token_decoder: msgspec.json.Decoder[dict[str, _Token]] = msgspec.json.Decoder(dict[str, _Token])
 
 
 def rebuild_request(volume: Volume, pod: Pod, csi_volume: CsiVolume) -> PublishRequest:
-    """What kubelet would ask for that volume, but for tokens and secrets, which it alone has.
+    """Build kubelet's request for a volume, without tokens and secrets, which only kubelet has.
 
-    What only kubelet says is not taken from whoever wrote the pod.
+    Attributes of the pod with kubelet's prefix are dropped: only kubelet may set them.
+
+    Args:
+        volume: the published volume.
+        pod: its pod.
+        csi_volume: the entry of the pod that defines the volume.
     """
     own = {k: v for k, v in csi_volume.attributes.items() if not k.startswith(KUBELET_PREFIX)}
     context = {
@@ -56,18 +61,18 @@ def rebuild_request(volume: Volume, pod: Pod, csi_volume: CsiVolume) -> PublishR
 
 
 def has_expired_token(request: PublishRequest, now: datetime) -> bool:
-    """Whether a service-account token of the call is not to be used any more."""
+    """Return whether a service-account token of `request` has expired at `now`, or soon will."""
     text = request.secrets.get(SERVICE_ACCOUNT_TOKENS) or request.context.get(
         SERVICE_ACCOUNT_TOKENS
     )
     if not text:
         return False
     try:
-        ends = [
+        expiries = [
             datetime.fromisoformat(token.expirationTimestamp)
             for token in _token_decoder.decode(text).values()
             if token.expirationTimestamp
         ]
-        return any(end - TOKEN_MARGIN <= now for end in ends)
+        return any(expiry - TOKEN_MARGIN <= now for expiry in expiries)
     except (msgspec.DecodeError, ValueError, TypeError, UnicodeError):
-        return False  # whoever uses it says what is wrong with it
+        return False  # the provider reports what is wrong with the tokens

@@ -1,7 +1,8 @@
-"""Finds, after a restart, the volumes that an earlier process published.
+"""Restores the volumes that an earlier process published.
 
-A pod status says where a volume is; but whoever may write one could name the volume of another pod.
-So it is believed only where the pod of this node, by its uid, has such a volume with that class.
+A pod status names a volume, but anybody with write access to pod statuses could name the volume of
+another pod. It counts only if a pod of this node, with the same uid, has such a volume with that
+SecretProviderClass.
 
 Source: docs/reference/upstream-driver.md#secret-sync
 """
@@ -40,14 +41,21 @@ _log = get_logger("restore")
 async def restore_volumes(
     volumes: VolumeTable, cluster: ClusterView, mounter: Mounter, *, driver_name: str
 ) -> list[PublishRequest]:
-    """Puts into `volumes` what the pod statuses of this node tell and is really there.
+    """Add the mounted volumes of this node to `volumes`.
 
-    Then what stands without one: its process was killed before it was written.
+    1. Volumes with a pod status, if the pod status matches the pod and the volume has content.
+    2. Mounted volumes without a pod status: the process was killed before it wrote one.
+
+    Args:
+        volumes: the table to fill.
+        cluster: the pods and pod statuses of this node.
+        mounter: inspects mount points.
+        driver_name: the name of the CSI driver.
 
     Returns:
-        The calls by which those without a status are refreshed, and get one.
+        Requests that refresh the volumes without a pod status, so that they get one.
     """
-    found = 0
+    restored = 0
     for status in cluster.local_pod_statuses():
         pod = cluster.local_pod(status.namespace, status.pod.name)
         if pod is None or pod.uid != status.pod.uid or pod.completed:
@@ -57,48 +65,57 @@ async def restore_volumes(
             is None
         ):
             _log.warning(
-                "a pod status names a volume that its pod does not have; it is not believed",
+                "pod status ignored: its pod does not have the volume that it names",
                 status=ObjectName(status.namespace, status.name),
             )
             continue
         volume = await _recorded_volume(status, mounter)
         if volume is not None and volumes.get(status.target_path) is None:
             volumes.put(volume)
-            found += 1
-    calls = []
+            restored += 1
+    requests = []
     for target in await run_in_thread_uncancelled(_mounted_paths, mounter.source):
         if volumes.get(target) is None:
             request = await _restore_unrecorded(
                 target, volumes, cluster, mounter, driver_name=driver_name
             )
-            calls += [request] if request else []
+            requests += [request] if request else []
     volumes.restored = True
-    _log.info("volumes of an earlier process", count=found, withoutStatus=len(calls))
-    return calls
+    _log.info("restored volumes", count=restored, withoutStatus=len(requests))
+    return requests
 
 
 async def restore_leases(providers: Providers, mounter: Mounter) -> None:
-    """Lets the providers go on with what they held; what was for volumes that went is given back.
+    """Let the providers restore their leases, and revoke those of removed volumes.
 
-    A volume counts as gone when nothing is mounted there, whatever the cluster says of its pod: of
-    one that still stands kubelet asks us to take it away. No call of kubelet may come before.
+    A volume counts as removed when nothing is mounted at its target path, whatever the state of its
+    pod: kubelet still unpublishes a mounted volume. This must finish before the first call of
+    kubelet.
+
+    Args:
+        providers: the providers.
+        mounter: inspects mount points.
     """
     for target in sorted(providers.restore()):
         try:
-            stands = (
-                await run_in_thread_uncancelled(mounter.inspect, Path(target))
-                is not VolumeState.ABSENT
-            )
+            state = await run_in_thread_uncancelled(mounter.inspect, Path(target))
         except VolumeError:
-            continue  # not known to be gone
-        if not stands:
+            continue  # not known to be removed
+        if state is VolumeState.ABSENT:
             providers.volume_removed(target)
 
 
 def csi_volume_at(
     target_path: str, class_name: str, pod: Pod, *, driver_name: str
 ) -> CsiVolume | None:
-    """The volume of `pod` at that path with that class; None when it has none such."""
+    """Return the volume of `pod` at a target path with a SecretProviderClass; None without one.
+
+    Args:
+        target_path: the mount point.
+        class_name: the SecretProviderClass.
+        pod: the pod.
+        driver_name: the name of the CSI driver.
+    """
     path = parse_volume_path(target_path)
     if path is None or path.pod_uid != pod.uid:
         return None
@@ -115,16 +132,20 @@ def csi_volume_at(
 
 
 def _mounted_paths(source: str) -> list[str]:
-    """The paths of our mounts for pods; a volume that is a mere folder is not among them."""
+    """Return the target paths of Keyferry's mounts; none for volumes that are plain folders."""
     if not source:
         return []
-    return [at.path for at in mount_points() if at.source == source and parse_volume_path(at.path)]
+    return [
+        point.path
+        for point in mount_points()
+        if point.source == source and parse_volume_path(point.path)
+    ]
 
 
 async def _restore_unrecorded(
     target: str, volumes: VolumeTable, cluster: ClusterView, mounter: Mounter, *, driver_name: str
 ) -> PublishRequest | None:
-    """Puts the volume there into `volumes`, if it is whole and a pod of this node has it."""
+    """Add the volume at `target` if it is complete and belongs to a pod; return its request."""
     path = parse_volume_path(target)
     pod = next((pod for pod in cluster.local_pods() if path and pod.uid == path.pod_uid), None)
     if path is None or pod is None or pod.completed:
@@ -136,17 +157,17 @@ async def _restore_unrecorded(
         volume = await _volume_in_state(target, ref, csi.attributes.get(SPC_ATTRIBUTE, ""), mounter)
         if volume is not None and volumes.get(target) is None:
             volumes.put(volume)
-            # What kubelet hands over from a Secret is missing in a call of ours.
+            # Only kubelet reads the Secret of nodePublishSecretRef.
             return None if csi.secret_ref else rebuild_request(volume, pod, csi)
     return None
 
 
 async def _recorded_volume(status: PodStatus, mounter: Mounter) -> Volume | None:
     owner = OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, status.uid)
-    found = await _volume_in_state(
+    volume = await _volume_in_state(
         status.target_path, status.pod, status.class_name, mounter, HAS_CONTENT
     )
-    return found and replace(found, versions=status.objects, owner=owner)
+    return volume and replace(volume, versions=status.objects, owner=owner)
 
 
 async def _volume_in_state(
@@ -156,7 +177,7 @@ async def _volume_in_state(
     mounter: Mounter,
     states: frozenset[VolumeState] = frozenset({VolumeState.WRITTEN}),
 ) -> Volume | None:
-    """The volume at that path; None when it is in none of these states."""
+    """Return the volume at a target path; None when it is in none of `states`."""
     target = Path(target_path)
     try:
         if await run_in_thread_uncancelled(mounter.inspect, target) not in states:

@@ -1,7 +1,7 @@
-"""Refreshes volumes that are due without waiting for kubelet.
+"""Refreshes due volumes without waiting for kubelet.
 
-Kubelet's repeated publishes refresh them, too, about once a minute where the CSIDriver asks for
-them; whoever comes first does it. `schedule` knows when.
+With `requiresRepublish`, kubelet's repeated publishes refresh volumes, too. Both follow
+`publish.schedule`, so the first of the two refreshes the volume and the other skips it.
 
 Source: docs/reference/upstream-driver.md#rotation
 """
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.cluster import ClusterEvent, ClusterView
 
 CHECK_SECONDS = 1.0
-"""Between two looks at which volumes are due."""
+"""Seconds between two checks for due volumes."""
 MAX_CONCURRENT_REFRESHES = 16
-"""So many refreshes run side by side."""
+"""The maximum number of concurrent refreshes."""
 
 _log = get_logger("rotation")
 
 
 class Rotator:
-    """Looks for volumes that are due.
+    """Refreshes volumes that are due.
 
     Args:
-        publisher: refreshes them.
-        volumes: what is published here.
-        cluster: knows the pods, and the Secrets that they hand to the driver.
-        schedule: tells when a volume is due.
+        publisher: refreshes a volume.
+        volumes: the published volumes of this node.
+        cluster: knows the pods and reads the Secrets of `nodePublishSecretRef`.
+        schedule: knows when a volume is due.
         driver_name: the name of the CSI driver.
         clock: the time.
     """
@@ -64,14 +64,14 @@ class Rotator:
         self._driver_name = driver_name
         self._clock = clock
         self._last_attempts: dict[str, float] = {}
-        """When a volume was refreshed from here, well or not, or first seen without that."""
+        """By target path: monotonic seconds of the last attempt, or of the first check."""
         self._slots = asyncio.Semaphore(MAX_CONCURRENT_REFRESHES)
         self._requested: set[str] = set()
         self._warned: set[str] = set()
-        """Targets of which it was said that they wait for kubelet."""
+        """Target paths with a logged warning that the refresh waits for kubelet."""
 
     async def run(self) -> None:
-        """Refreshes until it is cancelled."""
+        """Refresh due volumes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 for volume in self._due():
@@ -92,27 +92,27 @@ class Rotator:
                 self.refresh_now(volume.target_path)
 
     def refresh_now(self, target_path: str) -> None:
-        """A volume is due at once, however fresh it is."""
+        """Make a volume due at once, whatever the age of its content."""
         self._volumes.invalidate(target_path, self._clock.monotonic())
         self._requested.add(target_path)
 
     def _due(self) -> list[Volume]:
-        """The volumes that are to be refreshed now."""
+        """Return the volumes to refresh now, and remember them as attempted."""
         now = self._clock.monotonic()
-        tried, due = {}, []
+        attempts, due = {}, []
         for volume in self._volumes:
             target = volume.target_path
-            # What an earlier process filled is refreshed within an interval, not all of it at once.
-            unseen = now if volume.fetched_monotonic is None else 0.0
-            tried[target] = self._last_attempts.get(target, unseen)
+            # Restored volumes are refreshed over an interval, not all at once.
+            default = now if volume.fetched_monotonic is None else 0.0
+            attempts[target] = self._last_attempts.get(target, default)
             if target in self._requested or self._schedule.is_due(
-                volume, last_attempt=tried[target]
+                volume, last_attempt=attempts[target]
             ):
                 due.append(volume)
-                tried[target] = now
-        self._last_attempts = tried
+                attempts[target] = now
+        self._last_attempts = attempts
         self._requested.clear()
-        self._warned &= tried.keys()
+        self._warned &= attempts.keys()
         return due
 
     async def _refresh(self, volume: Volume) -> None:
@@ -124,15 +124,20 @@ class Rotator:
                     await self._publisher.refresh(request, rebuilt=rebuilt)
             except KeyferryError as error:
                 _log.error(
-                    "a volume that is due cannot be refreshed",
+                    "failed to refresh a due volume",
                     **_log_fields(volume),
                     **error.log_pairs(),
                 )
-            except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other
-                _log.error("a defect of Keyferry", **_log_fields(volume), type=type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - other volumes must still be refreshed
+                _log.error("internal error", **_log_fields(volume), type=type(error).__name__)
 
     async def _build_request(self, volume: Volume) -> PublishRequest | None:
-        """The call that kubelet would make; None while the pod needs none or only kubelet can."""
+        """Build kubelet's request for `volume`; None when there is nothing to refresh now.
+
+        1. The pod is completed or terminating: no refresh.
+        2. Kubelet has called for the volume: its last request, unless a token in it has expired.
+        3. Only an earlier process received a request: one without tokens, if the pod is known.
+        """
         pod = pod_of(volume, self._cluster)
         if pod is not None and (pod.completed or pod.terminating):
             return None
@@ -150,8 +155,8 @@ class Rotator:
             if volume.target_path not in self._warned:
                 self._warned.add(volume.target_path)
                 _log.warning(
-                    "a refresh waits for kubelet, whose tokens have ended; is requiresRepublish"
-                    " of the CSIDriver on?",
+                    "refresh postponed until kubelet sends new tokens: those of its last call have"
+                    " expired; check requiresRepublish of the CSIDriver",
                     **_log_fields(volume),
                 )
             return None
@@ -161,12 +166,12 @@ class Rotator:
         return request
 
     async def _with_publish_secret(self, request: PublishRequest, name: str) -> PublishRequest:
-        """The same with what `nodePublishSecretRef` names now, if this driver may read it."""
+        """Return `request` with the current data of its `nodePublishSecretRef`, if readable."""
         try:
             texts = await self._cluster.get_node_publish_secret(request.pod.namespace, name)
         except StoreError as error:
             _log.debug(
-                "nodePublishSecretRef cannot be read anew; what kubelet gave last is used",
+                "nodePublishSecretRef cannot be read, using the data of kubelet's last call",
                 secret=ObjectName(request.pod.namespace, name),
                 error=str(error),
             )

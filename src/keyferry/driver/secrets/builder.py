@@ -1,7 +1,7 @@
-"""One Kubernetes Secret, built from the files of a volume. [pure]
+"""Builds a Kubernetes Secret from the files of a volume. [pure]
 
-What the API server would refuse (a name, a missing key, a form, a size) is said here, where the
-object can be named.
+What the API server would reject (a name, a missing key, a format, a size) is reported here, where
+the error can name the object.
 
 Source: docs/reference/upstream-driver.md#secret-validation
 Source: docs/reference/upstream-driver.md#object-names
@@ -30,27 +30,26 @@ if TYPE_CHECKING:
     from keyferry.providers.api import NamedFile
 
 _MAX_LISTED = 20
-"""How many candidates a message lists."""
+"""The maximum number of candidates in a message."""
 
 
 def resolve_file(
     object_name: str, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
 ) -> SecretFile:
-    """The file at that path, else the file of the object with that name.
+    """Return the file at the path `object_name`, else the file of the object with that name.
 
     Args:
-        object_name: case-sensitive, trimmed.
-        files: the whole content of the volume.
-        named_files: the names beside the paths; one whose path is not among `files` counts for
-            nothing.
+        object_name: `objectName` of the SecretProviderClass, trimmed; case-sensitive.
+        files: all files of the volume.
+        named_files: other names of files; entries whose path is not in `files` are ignored.
 
     Raises:
-        ObjectNamesError: there is none, or the name fits several; the message lists the candidates.
+        ObjectNamesError: no file matches, or several do; the message lists the candidates.
     """
     by_path = {file.path: file for file in files}
     if not object_name:
         raise ObjectNamesError(
-            "objectName is empty", "Name a file of the volume, its alias or its object."
+            "objectName is empty", "Set it to a file of the volume, its alias or its object."
         )
     if object_name in by_path:
         return by_path[object_name]
@@ -61,9 +60,9 @@ def resolve_file(
         raise _not_found_error(object_name, by_path, present, absent)
     if len(origins) > 1:
         raise ObjectNamesError(
-            f"objectName {object_name!r} is ambiguous: it fits "
+            f"objectName {object_name!r} is ambiguous: it matches "
             f"{_format_candidates(origins, origins)}",
-            "Use the path of the file that you mean.",
+            "Use the path of the file instead.",
         )
     (path,) = origins
     return by_path[path]
@@ -79,11 +78,13 @@ def _not_found_error(
     names = {*paths, *(alternative for name in present for alternative in name.aliases)}
     close = difflib.get_close_matches(object_name, sorted(names), n=1)
     if any(object_name == name.path or object_name in name.aliases for name in absent):
-        remedy = "The class names it since; the next refresh brings it, or a restart of the pod."
+        remedy = (
+            "It is new in the SecretProviderClass: wait for the next refresh or restart the pod."
+        )
     elif close:
         remedy = f"Did you mean {close[0]!r}?"
     else:
-        remedy = "Use the path of a file (its alias, where it has one) or the name of its object."
+        remedy = "Use the path of a file (its alias, if it has one) or the name of its object."
     return ObjectNamesError(
         f"file matching objectName {object_name!r} not found in the pod; the volume holds {listed}",
         remedy,
@@ -98,12 +99,12 @@ def _format_candidates(paths: Iterable[str], origins: Mapping[str, str]) -> str:
 
 
 MAX_SECRET_BYTES = 1024 * 1024
-"""The sum of all values; the limit of the API server."""
+"""The limit of the API server for the sum of all values."""
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 _Files = Mapping[str, SecretFile]
-"""The chosen files by the keys of the Secret."""
+"""The files by key of the Secret."""
 
 
 def build_secret(
@@ -113,20 +114,20 @@ def build_secret(
     named_files: Sequence[NamedFile],
     owners: tuple[OwnerReference, ...],
 ) -> DesiredSecret:
-    """The Secret that `secret_object` asks for.
+    """Build the Secret that `secret_object` defines.
 
-    A key that is given twice has its last value, as upstream.
+    The last of several entries with the same key counts, as in upstream.
 
     Args:
-        namespace: of the class, the pod and the Secret.
+        namespace: the namespace of the SecretProviderClass, the pod and the Secret.
         secret_object: the entry of `secretObjects`, its texts trimmed.
-        files: the whole content of the volume.
-        named_files: the names beside the paths by which the entry may call the files.
-        owners: go into the Secret as they are.
+        files: all files of the volume.
+        named_files: other names of files.
+        owners: the owner references of the Secret.
 
     Raises:
         ObjectNamesError: an `objectName` is unknown or ambiguous.
-        SecretDataError: a field is missing, or the files cannot make a Secret of this type.
+        SecretDataError: a field is missing, or the files do not fit the type of the Secret.
     """
     _check_fields(secret_object)
     chosen = {
@@ -137,9 +138,9 @@ def build_secret(
     size = sum(map(len, data.values()))
     if size > MAX_SECRET_BYTES:
         raise SecretDataError(
-            f"the values of secret {secret_object.name!r} are {size} bytes together, "
-            f"and Kubernetes takes {MAX_SECRET_BYTES}",
-            "Spread them over several secretObjects, or let the pod read the volume.",
+            f"the values of secret {secret_object.name!r} have {size} bytes in total; "
+            f"the limit of Kubernetes is {MAX_SECRET_BYTES}",
+            "Split them over several secretObjects, or let the pod read the volume.",
         )
     return DesiredSecret(
         namespace=namespace,
@@ -155,12 +156,10 @@ def build_secret(
 def _check_fields(secret_object: SecretObject) -> None:
     name = secret_object.name
     if not name:
-        raise SecretDataError(
-            "an entry of spec.secretObjects has no secretName", "Give it the name of the Secret."
-        )
+        raise SecretDataError("an entry of spec.secretObjects has no secretName", "Set secretName.")
     if problem := object_name_problem(name):
         raise SecretDataError(
-            f"secretName {name[:80]!r} {problem}", "Kubernetes refuses such a name; choose another."
+            f"secretName {name[:80]!r} {problem}", "Choose a valid Kubernetes name."
         )
     if not secret_object.type:
         raise SecretDataError(f"secret {name!r} has no type", "Set type, for example to Opaque.")
@@ -171,12 +170,12 @@ def _check_fields(secret_object: SecretObject) -> None:
     for entry in secret_object.data:
         if not _KEY.fullmatch(entry.key) or entry.key.startswith(".."):
             raise SecretDataError(
-                f"key {entry.key[:80]!r} of secret {name!r} cannot be a key of a Secret",
-                "It takes 1 to 253 letters, digits, '-', '_' and '.', with no '..' at its start.",
+                f"key {entry.key[:80]!r} of secret {name!r} is not a valid key of a Secret",
+                "Use 1 to 253 letters, digits, '-', '_' and '.'; it must not start with '..'.",
             )
 
 
-# --- what each type asks for ----------------------------------------------------------------------
+# --- requirements of each Secret type -------------------------------------------------------------
 
 
 def _verbatim(chosen: _Files) -> dict[str, bytes]:
@@ -186,8 +185,8 @@ def _verbatim(chosen: _Files) -> dict[str, bytes]:
 def _tls(chosen: _Files) -> dict[str, bytes]:
     if chosen.keys() != {"tls.crt", "tls.key"}:
         raise SecretDataError(
-            f"type kubernetes.io/tls asks for the keys tls.crt and tls.key, not {_keys(chosen)}",
-            "Give both; they may name one object that holds the certificate and its key.",
+            f"type kubernetes.io/tls requires the keys tls.crt and tls.key, not {_keys(chosen)}",
+            "Set both; they may name the same object with the certificate and its key.",
         )
     certificates = certs.certificate_pem(
         chosen["tls.crt"].contents, _describe_file(chosen["tls.crt"])
@@ -202,7 +201,7 @@ def _tls(chosen: _Files) -> dict[str, bytes]:
 def _basic_auth(chosen: _Files) -> dict[str, bytes]:
     if chosen.keys().isdisjoint({"username", "password"}):
         raise SecretDataError(
-            f"type kubernetes.io/basic-auth asks for username or password, not {_keys(chosen)}",
+            f"type kubernetes.io/basic-auth requires username or password, not {_keys(chosen)}",
             "Add a data entry with key username or password.",
         )
     return _verbatim(chosen)
@@ -212,8 +211,7 @@ def _ssh_auth(chosen: _Files) -> dict[str, bytes]:
     file = _required(chosen, "kubernetes.io/ssh-auth", "ssh-privatekey")
     if not file.contents:
         raise SecretDataError(
-            f"{_describe_file(file)} is empty, and type kubernetes.io/ssh-auth asks for a "
-            "private key",
+            f"{_describe_file(file)} is empty; type kubernetes.io/ssh-auth requires a private key",
             "Check the value in the vault.",
         )
     return _verbatim(chosen)
@@ -238,7 +236,7 @@ def _docker_config(chosen: _Files) -> dict[str, bytes]:
 def _required(chosen: _Files, secret_type: str, key: str) -> SecretFile:
     if key not in chosen:
         raise SecretDataError(
-            f"type {secret_type} asks for the key {key}, not {_keys(chosen)}",
+            f"type {secret_type} requires the key {key}, not {_keys(chosen)}",
             f"Add a data entry with key {key}.",
         )
     return chosen[key]
@@ -248,7 +246,7 @@ def _check_json(file: SecretFile, schema: object, expected: str) -> None:
     try:
         msgspec.json.decode(file.contents, type=schema)
     except (msgspec.DecodeError, UnicodeError):
-        # The message of the decoder may quote the value.
+        # The decoder may quote the value in its message.
         raise SecretDataError(
             f"{_describe_file(file)} is not {expected}", "Check the value in the vault."
         ) from None
@@ -269,29 +267,34 @@ _DATA_OF_TYPE: Mapping[str, Callable[[_Files], dict[str, bytes]]] = {
     "kubernetes.io/dockerconfigjson": _docker_config_json,
     "kubernetes.io/dockercfg": _docker_config,
 }
-"""The types that the API server checks and a volume can fill; the files of any other go in as they
-are.
-"""
+"""The types whose data the API server checks; for other types, the files are copied verbatim."""
 
 
-# --- Who owns a Secret, so that Kubernetes deletes it with the last of them -----------------------
+# --- owners: Kubernetes deletes a Secret with its last owner --------------------------------------
 
 
 def owners_of(
     consumers: Iterable[tuple[Pod | None, OwnerReference | None]],
 ) -> tuple[tuple[OwnerReference, ...], frozenset[str]]:
-    """The owners, each once, and the uids of those that stood in for them before.
+    """Choose the owners of a Secret from the volumes that use it.
+
+    1. The owners of the pod, if it has any: they outlive the pod.
+    2. Otherwise the pod status of the volume.
 
     Args:
-        consumers: of each volume its pod, None while it is not known, and its pod status, None
-            while the store does not have it.
+        consumers: for each volume its pod (None while unknown) and its pod status (None until
+            written).
+
+    Returns:
+        The owners, and the uids of pod statuses that owned the Secret before the owners of their
+        pods were known.
     """
     owners: dict[str, OwnerReference] = {}
-    stand_ins = set()
+    replaced = set()
     for pod, status in consumers:
         if pod is not None and pod.owners:
             owners |= {owner.uid: owner for owner in pod.owners}
-            stand_ins |= {status.uid} if status else set()
+            replaced |= {status.uid} if status else set()
         elif status is not None:
             owners[status.uid] = status
-    return tuple(owners.values()), frozenset(stand_ins - owners.keys())
+    return tuple(owners.values()), frozenset(replaced - owners.keys())

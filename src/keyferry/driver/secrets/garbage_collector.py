@@ -1,9 +1,9 @@
-"""The end of a Secret that no volume of this node uses any more.
+"""Deletes managed Secrets that no pod of the cluster uses any more.
 
-Kubernetes deletes a Secret with the last of its owners, but a ReplicaSet that is scaled to nothing
-stays, and so does a class that names the Secret no more. Whether pods of other nodes use it is told
-by their pod statuses. Of two nodes that look at the same moment each sees the pod of the other one;
-so whoever's pod status is collected looks again.
+Kubernetes deletes a Secret with its last owner. That is not enough: a ReplicaSet that is scaled to
+zero stays, and so does a SecretProviderClass that no longer names the Secret. Pod statuses show
+whether pods of other nodes use the Secret. If two nodes check at the same moment, each sees the pod
+of the other; the node whose pod status is deleted later checks again.
 """
 
 from __future__ import annotations
@@ -19,26 +19,35 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.names import NamespacedName
 
 MAX_PODS_CHECKED = 100
-"""Of how many pods it is asked whether they have finished; beyond, the Secret stays."""
+"""The maximum number of pods to check; if there are more, the Secret is kept."""
 
 _log = get_logger("release")
 
 
 class SecretGarbageCollector:
-    """Deletes Secrets of ours that nobody uses.
+    """Deletes unused Secrets.
 
     Args:
-        store: where they are.
+        store: reads and deletes Secrets; its cluster view knows pods and pod statuses.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     async def delete_if_unused(self, key: NamespacedName) -> bool:
-        """Delete the Secret unless somebody else may need it; False when it is to be tried again.
+        """Delete the Secret `key`, which no volume of this node uses.
+
+        It is kept in these cases:
+
+        1. It does not exist, or Keyferry does not manage it.
+        2. Its SecretProviderClass dropped it and another one names it, which takes it over.
+        3. A running pod of another node uses a SecretProviderClass that names it.
+
+        Returns:
+            False when the Secret changed in between, so that the call must be repeated.
 
         Raises:
-            StoreError: the store does not tell, or refuses.
+            StoreError: the Kubernetes API is unavailable or rejects a request.
         """
         namespace, name = key
         if object_name_problem(name):
@@ -46,14 +55,14 @@ class SecretGarbageCollector:
         present = await self._store.find_secret(namespace, name)
         if present is None or not present.managed or not present.owner_class:
             return True
-        naming = {
-            cls.name for cls in self._store.cluster.classes(namespace) if name in cls.secret_names
+        class_names = {
+            spc.name for spc in self._store.cluster.classes(namespace) if name in spc.secret_names
         }
         dropped = await self._class_dropped_secret(namespace, present.owner_class, name)
-        if dropped and naming:
-            return True  # whoever names it takes it over
+        if dropped and class_names:
+            return True
         if not dropped and await self._is_used_on_other_nodes(
-            namespace, naming | {present.owner_class}
+            namespace, class_names | {present.owner_class}
         ):
             return True
         deleted = await self._store.delete_secret(namespace, name, present)
@@ -62,17 +71,17 @@ class SecretGarbageCollector:
                 "Secret deleted",
                 secret=ObjectName(namespace, name),
                 spc=ObjectName(namespace, present.owner_class),
-                reason="its class names it no more" if dropped else "no pod uses it any more",
+                reason="dropped by its SecretProviderClass" if dropped else "unused",
             )
         return deleted
 
     async def _class_dropped_secret(self, namespace: str, owner_class: str, name: str) -> bool:
-        """The class is there and names the Secret no more."""
+        """Whether the SecretProviderClass exists and no longer names the Secret."""
         try:
-            cls = await self._store.get_class(namespace, owner_class)
+            spc = await self._store.get_class(namespace, owner_class)
         except (ClassNotFoundError, ClassInvalidError):
             return False
-        return name not in cls.secret_names
+        return name not in spc.secret_names
 
     async def _is_used_on_other_nodes(self, namespace: str, class_names: set[str]) -> bool:
         cluster = self._store.cluster

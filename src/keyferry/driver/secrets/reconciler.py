@@ -1,7 +1,7 @@
-"""The hub of one Secret: who uses it, what it is to be, and how it comes to be that.
+"""Entry point: reconciles one Kubernetes Secret with the volumes that use it.
 
-A Secret that cannot be made keeps no other from being made, and never fails a mount: it becomes a
-warning on the pod, and a value for whoever asked.
+A Secret that cannot be synced does not affect other Secrets and never fails a mount: it becomes a
+warning on the pod and a `SecretProblem` in the result of the publish.
 
 Source: docs/reference/upstream-driver.md#secret-sync
 Source: docs/reference/upstream-driver.md#owner-references
@@ -51,11 +51,11 @@ _log = get_logger("sync")
 
 @dataclass(frozen=True, slots=True)
 class SecretProblem:
-    """One Secret that could not be made or kept.
+    """A Secret that could not be synced.
 
     Attributes:
-        secret_name: as the class gives it; may be empty, which is then the problem.
-        message: the text of the event: the class, the Secret, the cause and the remedy.
+        secret_name: the name in the SecretProviderClass; may be empty, which is then the problem.
+        message: the message of the event: SecretProviderClass, Secret, cause and remedy.
         error: the cause.
     """
 
@@ -65,14 +65,14 @@ class SecretProblem:
 
 
 class SecretReconciler:
-    """Keeps the Secrets that volumes of this node name.
+    """Syncs the Secrets that the SecretProviderClasses of this node's volumes name.
 
     Args:
-        store: where Secrets and events go.
-        volumes: what is published here.
-        providers: tell how the files of a class may be called.
-        garbage_collector: lets go what nobody uses.
-        metrics: what is counted.
+        store: writes Secrets and Kubernetes events.
+        volumes: the published volumes of this node.
+        providers: know the names by which a SecretProviderClass may refer to its files.
+        garbage_collector: deletes unused Secrets.
+        metrics: counts syncs and failures.
     """
 
     def __init__(
@@ -92,27 +92,35 @@ class SecretReconciler:
         self._owner_classes: dict[NamespacedName, str] = {}
         self._problems: dict[NamespacedName, dict[str, SecretProblem]] = {}
         self._reported: dict[tuple[NamespacedName, str], str] = {}
-        """By Secret and uid of whom it is about: the text of the last event."""
+        """By Secret and uid of the pod: the message of the last event."""
         self._versions: dict[NamespacedName, str] = {}
 
     def synced_version(self, key: NamespacedName) -> str | None:
-        """The resourceVersion at which the Secret was right; None while it is not."""
+        """Return the resourceVersion at which the Secret was last in sync; None when it is not."""
         return self._versions.get(key)
 
     def problems(self, spc: SecretProviderClass) -> tuple[SecretProblem, ...]:
-        """What is wrong with the Secrets of `spc`, in its order."""
-        found = (
+        """Return the problems with the Secrets of `spc`, in the order of `secretObjects`."""
+        problems = (
             self._problems.get((spc.namespace, name), {}).get(spc.name)
             for name in dict.fromkeys(entry.name for entry in spc.secret_objects)
         )
-        return tuple(problem for problem in found if problem is not None)
+        return tuple(problem for problem in problems if problem is not None)
 
     def failing(self) -> set[NamespacedName]:
-        """The Secrets with which something is wrong."""
+        """Return the Secrets that could not be synced."""
         return set(self._problems)
 
     async def reconcile(self, key: NamespacedName) -> bool:
-        """Makes one Secret right; False when it is to be tried again."""
+        """Reconcile one Secret.
+
+        1. Volumes use it: write it.
+        2. A pod that terminates, or whose SecretProviderClass cannot be read, may use it: wait.
+        3. No volume of this node uses it: delete it, unless another node does.
+
+        Returns:
+            False when the Secret must be requeued with backoff.
+        """
         try:
             usage = await usage_of(key, self._volumes, self._store)
             if usage.consumers:
@@ -123,32 +131,44 @@ class SecretReconciler:
             return self._volumes.restored and await self._garbage_collector.delete_if_unused(key)
         except StoreUnavailableError as error:
             _log.warning(
-                "a Secret waits for the store", secret=ObjectName(*key), **error.log_pairs()
+                "Secret sync deferred: Kubernetes API unavailable",
+                secret=ObjectName(*key),
+                **error.log_pairs(),
             )
             return False
         except StoreError as error:
             _log.error(
-                "a Secret that is used here no more cannot be let go",
+                "failed to delete unused Secret",
                 secret=ObjectName(*key),
                 **error.log_pairs(),
             )
             return True
 
     async def _ensure(self, key: NamespacedName, usage: Usage) -> bool:
-        classes = {cls.name: cls for cls in usage.classes}
-        before = self._owner_classes.get(key, "")
-        first = classes.get(before) or next(iter(classes.values()))
-        error = await self._apply(key, first, usage)
+        """Write a Secret that volumes use; False when it must be requeued.
+
+        If several SecretProviderClasses name it, it is written for one of them:
+
+        1. The one that it belonged to at the last reconciliation, else the one published first.
+        2. If the Secret in the cluster belongs to another one of them: that one.
+
+        Every other SecretProviderClass gets a conflict error.
+        """
+        classes = {spc.name: spc for spc in usage.classes}
+        last_owner = self._owner_classes.get(key, "")
+        owner = classes.get(last_owner) or next(iter(classes.values()))
+        error = await self._apply(key, owner, usage)
         if isinstance(error, SecretConflictError) and error.owner_class in classes:
-            first = classes[error.owner_class]
-            error = await self._apply(key, first, usage)
-        self._owner_classes[key] = first.name
-        problems: dict[str, KeyferryError] = {} if error is None else {first.name: error}
-        holder = error.owner_class if isinstance(error, SecretConflictError) else first.name
+            owner = classes[error.owner_class]
+            error = await self._apply(key, owner, usage)
+        self._owner_classes[key] = owner.name
+        problems: dict[str, KeyferryError] = {} if error is None else {owner.name: error}
+        owner_name = error.owner_class if isinstance(error, SecretConflictError) else owner.name
         for other in classes.values():
-            if other is not first:
-                problems[other.name] = _conflict_error(key, holder)
+            if other is not owner:
+                problems[other.name] = _conflict_error(key, owner_name)
         await self._report_problems(key, usage, problems)
+        # A conflict ends with an event (an edit of a class, a deleted Secret), not with time.
         return not isinstance(error, StoreError) or isinstance(
             error, SecretConflictError | SecretNotManagedError
         )
@@ -156,20 +176,20 @@ class SecretReconciler:
     async def _apply(
         self, key: NamespacedName, spc: SecretProviderClass, usage: Usage
     ) -> KeyferryError | None:
-        """Makes it what `spc` says; returns what hindered it."""
+        """Write the Secret that `spc` defines, from the newest volume; return the failure."""
         self._versions.pop(key, None)
-        users = [user for user in usage.consumers if user.spc.name == spc.name]
-        source = max(users, key=lambda user: user.volume.fetched_at)
+        consumers = [consumer for consumer in usage.consumers if consumer.spc.name == spc.name]
+        source = max(consumers, key=lambda consumer: consumer.volume.fetched_at)
         try:
             with self._metrics.timed_sync(spc.provider):
-                secret = await self._desired(spc, source, users)
+                secret = await self._desired(spc, source, consumers)
                 secret = replace(secret, claim=self._claim(key, spc, source, usage))
-                applied = await self._store.apply_secret(secret)
+                result = await self._store.apply_secret(secret)
         except KeyferryError as error:
             self._metrics.sync_failed(error)
             return error
-        self._versions[key] = applied.resource_version
-        await self._report_outcome(key, source, secret, applied)
+        self._versions[key] = result.resource_version
+        await self._report_outcome(key, source, secret, result)
         return None
 
     async def _desired(
@@ -177,24 +197,24 @@ class SecretReconciler:
     ) -> DesiredSecret:
         files = await run_in_thread_uncancelled(read_volume, Path(source.volume.target_path))
         named = self._providers.named_files(spc.provider, spc.parameters)
-        pods = [(await self._find_pod(user), user.volume.owner) for user in consumers]
-        owners, disowned = owners_of(pods)
-        # On a thread, because a TLS Secret loads the certificate library and parses private keys.
+        pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
+        owners, removed_owner_uids = owners_of(pods)
+        # On a thread: a TLS Secret loads the certificate library and parses private keys.
         secret = await asyncio.to_thread(
             build_secret, spc.namespace, source.entry, files, named, owners
         )
-        return replace(secret, removed_owner_uids=disowned)
+        return replace(secret, removed_owner_uids=removed_owner_uids)
 
     async def _find_pod(self, consumer: Consumer) -> Pod | None:
-        """The pod, asked for where the mirror does not have it yet."""
+        """Return the pod of a consumer, from the Kubernetes API if it is not cached yet."""
         if consumer.pod is not None:
             return consumer.pod
-        wanted = consumer.volume.pod
+        ref = consumer.volume.pod
         try:
-            found = await self._store.cluster.find_pod(wanted.namespace, wanted.name)
+            pod = await self._store.cluster.find_pod(ref.namespace, ref.name)
         except StoreError:
             return None
-        return found if found is not None and found.uid == wanted.uid else None
+        return pod if pod is not None and pod.uid == ref.uid else None
 
     def _claim(
         self, key: NamespacedName, spc: SecretProviderClass, source: Consumer, usage: Usage
@@ -210,56 +230,69 @@ class SecretReconciler:
             adopt=name in spc.adopted_secrets,
         )
 
-    # --- what is told ----------------------------------------------------------------------------
+    # --- reports ---------------------------------------------------------------------------------
 
     async def _report_outcome(
         self, key: NamespacedName, source: Consumer, secret: DesiredSecret, result: ApplyResult
     ) -> None:
-        pod, cls = source.volume.pod, source.spc
+        pod, spc = source.volume.pod, source.spc
         match result.outcome:
             case ApplyOutcome.UNCHANGED:
                 return
             case ApplyOutcome.RECREATED:
-                event = secret_recreated(pod, cls, secret, result.previous_type)
+                event = secret_recreated(pod, spc, secret, result.previous_type)
                 await self._store.record_event(event)
             case ApplyOutcome.REVERTED:
                 self._metrics.drift_reverted()
-                await self._store.record_event(secret_reverted(pod, cls, secret.name))
+                await self._store.record_event(secret_reverted(pod, spc, secret.name))
             case ApplyOutcome.CREATED | ApplyOutcome.UPDATED:
                 pass
             case _:
-                assert_never(result.effect)
-        _log.info("Secret " + result.outcome.value, secret=ObjectName(*key), spc=_object_name(cls))
+                assert_never(result.outcome)
+        _log.info("Secret " + result.outcome.value, secret=ObjectName(*key), spc=_object_name(spc))
 
     async def _report_problems(
         self, key: NamespacedName, usage: Usage, errors: dict[str, KeyferryError]
     ) -> None:
-        """Keep the problems of a Secret, and tell whom they concern, once."""
+        """Remember the problems of a Secret, and report each to each affected pod once.
+
+        Args:
+            key: the Secret.
+            usage: its consumers.
+            errors: the failures by name of the SecretProviderClass.
+        """
         self._problems.pop(key, None)
-        concerned = {user.volume.pod.uid for user in usage.consumers if user.spc.name in errors}
-        self._reported = {
-            at: text for at, text in self._reported.items() if at[0] != key or at[1] in concerned
+        affected = {
+            consumer.volume.pod.uid for consumer in usage.consumers if consumer.spc.name in errors
         }
-        for user in usage.consumers:
-            if error := errors.get(user.spc.name):
-                event = secret_failed(user.volume.pod, user.spc, key[1], error)
-                problem = SecretProblem(key[1], event.message, error)
-                self._problems.setdefault(key, {})[user.spc.name] = problem
-                if self._reported.get((key, user.volume.pod.uid)) == event.message:
-                    continue
-                self._reported[key, user.volume.pod.uid] = event.message
-                _log.error(
-                    "a Secret is not in step with its volume",
-                    secret=ObjectName(*key),
-                    spc=_object_name(user.spc),
-                    pod=ObjectName(user.volume.pod.namespace, user.volume.pod.name),
-                    targetPath=user.volume.target_path,
-                    **error.log_pairs(),
-                )
-                if not isinstance(error, StoreUnavailableError):
-                    await self._store.record_event(event)
-                if isinstance(error, SecretConflictError):
-                    await self._report_conflict(key, user.spc, error.owner_class, usage.classes)
+        self._reported = {
+            (secret, uid): message
+            for (secret, uid), message in self._reported.items()
+            if secret != key or uid in affected
+        }
+        for consumer in usage.consumers:
+            volume, spc = consumer.volume, consumer.spc
+            error = errors.get(spc.name)
+            if error is None:
+                continue
+            event = secret_failed(volume.pod, spc, key[1], error)
+            problem = SecretProblem(key[1], event.message, error)
+            self._problems.setdefault(key, {})[spc.name] = problem
+            if self._reported.get((key, volume.pod.uid)) == event.message:
+                continue
+            self._reported[key, volume.pod.uid] = event.message
+            _log.error(
+                "failed to sync Secret with its volume",
+                secret=ObjectName(*key),
+                spc=_object_name(spc),
+                pod=ObjectName(volume.pod.namespace, volume.pod.name),
+                targetPath=volume.target_path,
+                **error.log_pairs(),
+            )
+            if not isinstance(error, StoreUnavailableError):
+                await self._store.record_event(event)
+            if isinstance(error, SecretConflictError):
+                await self._report_conflict(key, spc, error.owner_class, usage.classes)
 
     async def _report_conflict(
         self,
@@ -269,9 +302,9 @@ class SecretReconciler:
         classes: Iterable[SecretProviderClass],
     ) -> None:
         known = (*self._store.cluster.classes(key[0]), *classes)
-        for cls in known:
-            if cls.name == owner_class:
-                for event in secret_conflict(key[1], cls, other_spc):
+        for spc in known:
+            if spc.name == owner_class:
+                for event in secret_conflict(key[1], spc, other_spc):
                     await self._store.record_event(event)
                 return
 
@@ -279,14 +312,18 @@ class SecretReconciler:
         self._versions.pop(key, None)
         self._owner_classes.pop(key, None)
         self._problems.pop(key, None)
-        self._reported = {at: text for at, text in self._reported.items() if at[0] != key}
+        self._reported = {
+            (secret, uid): message
+            for (secret, uid), message in self._reported.items()
+            if secret != key
+        }
 
 
 def _conflict_error(key: NamespacedName, owner_class: str) -> SecretConflictError:
     return SecretConflictError(
         f"Secret {key[0]}/{key[1]} belongs to SecretProviderClass {key[0]}/{owner_class},"
-        " which names it too",
-        "Choose another secretName in one of the two classes.",
+        " which also names it",
+        "Choose another secretName in one of the two SecretProviderClasses.",
         owner_class=owner_class,
     )
 

@@ -1,4 +1,4 @@
-"""Which volumes of this node use a Secret."""
+"""Finds the volumes of this node that use a Secret."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A volume whose class names the Secret, and whose pod is alive.
+    """A volume whose SecretProviderClass names the Secret, and whose pod is running.
 
     Attributes:
-        volume: it.
-        pod: its pod; None while it is not known.
-        spc: its class.
-        entry: the entry that names the Secret; the last one, if several do.
+        volume: the volume.
+        pod: its pod; None while it is unknown.
+        spc: its SecretProviderClass.
+        entry: the entry of `secretObjects` that names the Secret; the last of several.
     """
 
     volume: Volume
@@ -34,11 +34,12 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What this node does with a Secret.
+    """The use of a Secret on this node.
 
     Attributes:
-        consumers: the volumes from which it is made, in the order of their publishes.
-        pending: a pod that is about to go, or one whose class cannot be read, may still need it.
+        consumers: the volumes that it is made from, in the order of their publishes.
+        pending: a terminating pod, or one whose SecretProviderClass cannot be read, may still need
+            the Secret.
     """
 
     consumers: tuple[Consumer, ...] = ()
@@ -46,38 +47,43 @@ class Usage:
 
     @property
     def classes(self) -> list[SecretProviderClass]:
-        """The classes of the users, each once."""
-        return list({user.spc.name: user.spc for user in self.consumers}.values())
+        """The SecretProviderClasses of the consumers, each once."""
+        return list({consumer.spc.name: consumer.spc for consumer in self.consumers}.values())
 
 
 async def usage_of(key: NamespacedName, volumes: VolumeTable, store: ObjectStore) -> Usage:
-    """Looks at every volume in the namespace of the Secret.
+    """Find the volumes that use the Secret `key`.
+
+    1. Pods that completed use no Secret.
+    2. A volume without a readable SecretProviderClass counts as pending if it named the Secret.
+    3. A terminating pod counts as pending.
+    4. All other volumes whose SecretProviderClass names the Secret are consumers.
 
     Raises:
-        StoreError: a class is not known, and the store does not tell.
+        StoreError: a SecretProviderClass cannot be read.
     """
     namespace, name = key
     classes: dict[str, SecretProviderClass | None] = {}
-    users, held = [], False
+    consumers, pending = [], False
     for volume in volumes.in_namespace(namespace):
         pod = pod_of(volume, store.cluster)
         if pod is not None and pod.completed:
             continue
         if volume.class_name not in classes:
             classes[volume.class_name] = await _class_or_none(store, namespace, volume.class_name)
-        cls = classes[volume.class_name]
-        if cls is None:
-            held = held or name in volume.secret_names
+        spc = classes[volume.class_name]
+        if spc is None:
+            pending = pending or name in volume.secret_names
             continue
-        volumes.set_secret_names(volume.target_path, cls.secret_names)
-        entry = next((e for e in reversed(cls.secret_objects) if e.name == name), None)
+        volumes.set_secret_names(volume.target_path, spc.secret_names)
+        entry = next((e for e in reversed(spc.secret_objects) if e.name == name), None)
         if entry is None:
             continue
         if pod is not None and pod.terminating:
-            held = True
+            pending = True
         else:
-            users.append(Consumer(volume, pod, cls, entry))
-    return Usage(tuple(users), held)
+            consumers.append(Consumer(volume, pod, spc, entry))
+    return Usage(tuple(consumers), pending)
 
 
 async def _class_or_none(

@@ -1,6 +1,6 @@
-"""The events that Keyferry records on pods and classes. [pure]
+"""Builds the Kubernetes events of pods and SecretProviderClasses. [pure]
 
-The reason `FailedToCreateSecret` and the beginning of its text are upstream's.
+The reason `FailedToCreateSecret` and the start of its message are the same as in upstream.
 
 Source: docs/reference/upstream-driver.md#events
 """
@@ -36,25 +36,32 @@ FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
 
 
 def secret_failed(
-    pod: PodRef, cls: SecretProviderClass, secret_name: str, error: KeyferryError
+    pod: PodRef, spc: SecretProviderClass, secret_name: str, error: KeyferryError
 ) -> Event:
-    """The warning that the Secret `secret_name` of `cls` could not be made or kept for `pod`."""
-    spc = f"spc {cls.namespace}/{cls.name}"
+    """Return the warning that the Secret `secret_name` of `spc` could not be synced for `pod`."""
+    name = f"spc {spc.namespace}/{spc.name}"
     if isinstance(error, AuthorError):
-        message = f"failed to get data in {spc} for secret {secret_name}, err: {error}"
+        message = f"failed to get data in {name} for secret {secret_name}, err: {error}"
     else:
-        message = f"failed to write secret {secret_name} of {spc}, err: {error}"
+        message = f"failed to write secret {secret_name} of {name}, err: {error}"
     return Event(pod, EventType.WARNING, FAILED_TO_CREATE_SECRET, truncate_message(message))
 
 
 def secret_conflict(
     name: str, owner_spc: SecretProviderClass, other_spc: SecretProviderClass
 ) -> tuple[Event, Event]:
-    """The warnings, on two classes that name one Secret, that only the first of them has it."""
+    """Return the warnings for two SecretProviderClasses that name the same Secret.
+
+    Args:
+        name: the Secret.
+        owner_spc: the SecretProviderClass that the Secret belongs to.
+        other_spc: the SecretProviderClass that names it, too.
+    """
     kept = (
-        f"Secret {name} is named by SecretProviderClass {other_spc.name} too; this class keeps it"
+        f"Secret {name} is also named by SecretProviderClass {other_spc.name}, and still belongs"
+        " to this one"
     )
-    lost = f"Secret {name} belongs to SecretProviderClass {owner_spc.name}, which had it first"
+    lost = f"Secret {name} already belongs to SecretProviderClass {owner_spc.name}"
     remedy = "choose another secretName in one of the two"
     return (
         Event(
@@ -75,34 +82,31 @@ def secret_conflict(
 def secret_recreated(
     pod: PodRef, spc: SecretProviderClass, secret: DesiredSecret, previous_type: str
 ) -> Event:
-    """The notice that a Secret was deleted and made anew."""
-    why = f"its type changes from {previous_type} to {secret.type}"
+    """Return the notice that a Secret was deleted and created again."""
+    reason = f"its type changed from {previous_type} to {secret.type}"
     if previous_type == secret.type:
-        why = "it was immutable"
-    message = f"made secret {secret.name} of spc {spc.namespace}/{spc.name} anew, because {why}"
+        reason = "it was immutable"
+    message = f"recreated secret {secret.name} of spc {spc.namespace}/{spc.name}, because {reason}"
     return Event(pod, EventType.NORMAL, SECRET_RECREATED, truncate_message(message))
 
 
 def secret_reverted(pod: PodRef, spc: SecretProviderClass, name: str) -> Event:
-    """The notice that somebody had edited a Secret."""
-    message = (
-        f"reverted what was edited by hand in secret {name},"
-        f" which spc {spc.namespace}/{spc.name} keeps"
-    )
+    """Return the notice that a manual edit of a Secret was reverted."""
+    message = f"reverted a manual edit of secret {name}, managed by spc {spc.namespace}/{spc.name}"
     return Event(pod, EventType.NORMAL, SECRET_REVERTED, truncate_message(message))
 
 
 def mount_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:
-    """The warning that the first mount of `pod` failed, which kubelet will try again."""
+    """Return the warning that the first mount of a volume of `pod` failed; kubelet retries it."""
     message = f"failed to mount the objects of spc {spc.namespace}/{spc.name}, err: {error}"
     return Event(pod, EventType.WARNING, FAILED_TO_MOUNT_OBJECTS, truncate_message(message))
 
 
 def pod_status_failed(status: PodStatus, error: KeyferryError) -> Event:
-    """The warning that nothing tells which versions a volume holds, which else is as it should."""
+    """Return the warning that the pod status of a mounted volume could not be written."""
     message = (
         f"failed to write secretproviderclasspodstatus {status.namespace}/{status.name}, the volume"
-        f" is mounted and this is tried again, err: {error}"
+        f" is mounted and the write will be retried, err: {error}"
     )
     return Event(
         status.pod, EventType.WARNING, FAILED_TO_WRITE_POD_STATUS, truncate_message(message)
@@ -110,10 +114,10 @@ def pod_status_failed(status: PodStatus, error: KeyferryError) -> Event:
 
 
 def rotation_failed(pod: PodRef, spc: SecretProviderClass, error: KeyferryError) -> Event:
-    """The warning that a mounted volume could not be refreshed and keeps what it had."""
+    """Return the warning that a mounted volume could not be refreshed."""
     message = (
-        f"failed to refresh the objects of spc {spc.namespace}/{spc.name}, the volume keeps what"
-        f" it had, err: {error}"
+        f"failed to refresh the objects of spc {spc.namespace}/{spc.name}, previous content"
+        f" retained, err: {error}"
     )
     return Event(pod, EventType.WARNING, MOUNT_ROTATION_FAILED, truncate_message(message))
 
@@ -124,7 +128,7 @@ def rotation_completed(
     file_changes: FileChanges,
     version_changes: tuple[VersionChange, ...],
 ) -> Event:
-    """The notice that a mounted volume changed: which objects, and which files."""
+    """Return the notice that objects and files of a mounted volume changed."""
     parts = [str(change) for change in version_changes]
     parts += [
         f"{verb} {path}"
@@ -139,18 +143,18 @@ def rotation_completed(
     return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, truncate_message(message))
 
 
-def near_expiry(pod: PodRef, spc: SecretProviderClass, sentences: tuple[str, ...]) -> Event:
-    """The warning that objects in a volume of `pod` have expired or soon will."""
-    message = f"of spc {spc.namespace}/{spc.name}: {'; '.join(sentences)}"
+def near_expiry(pod: PodRef, spc: SecretProviderClass, warnings: tuple[str, ...]) -> Event:
+    """Return the warning that objects in a volume of `pod` have expired or soon will."""
+    message = f"of spc {spc.namespace}/{spc.name}: {'; '.join(warnings)}"
     return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, truncate_message(message))
 
 
-def lease_expiring(pod: PodRef, class_name: str, sentences: tuple[str, ...]) -> Event:
-    """The warning that what was made for `pod` ends, and that nothing will replace it."""
+def lease_expiring(pod: PodRef, class_name: str, warnings: tuple[str, ...]) -> Event:
+    """Return the warning that dynamic secrets of `pod` expire and nothing replaces them."""
     message = (
-        f"of spc {pod.namespace}/{class_name}: {'; '.join(sentences)}; the vault renews it no"
-        " further, and rotation is off: turn --enable-secret-rotation on, or raise max_ttl of the"
-        " role and restart the pod"
+        f"of spc {pod.namespace}/{class_name}: {'; '.join(warnings)}; the lease can no longer be"
+        " renewed and rotation is off: set --enable-secret-rotation, or raise max_ttl of the role"
+        " and restart the pod"
     )
     return Event(pod, EventType.WARNING, OBJECT_NEAR_EXPIRY, truncate_message(message))
 

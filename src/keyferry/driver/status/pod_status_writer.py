@@ -1,7 +1,7 @@
-"""Writes the pod statuses of this node beside the publishes that need none of them.
+"""Writes the pod statuses of this node, in the background where a publish need not wait.
 
-What the API cannot take now is written when it can; what it refuses is told on the pod and tried
-again, because a right may be granted. docs/adr/0012 says why nobody waits.
+Writes are retried: after an outage when the Kubernetes API responds again, and after a rejection
+with backoff, because a permission may be granted. docs/adr/0012 says why publishes do not wait.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from keyferry.telemetry.metrics import VolumeMetrics
 
 MAX_PENDING = 1000
-"""How many are kept while the API is away; of each volume the last one."""
+"""The maximum number of pending pod statuses; a newer one of a volume replaces the older one."""
 DISCARD_SECONDS = 1.0
-"""How long the end of a volume waits for the write of its status that is under way."""
+"""How long an unpublish waits for a write in flight of its pod status."""
 DRAIN_SECONDS = 2.0
-"""How long the end of this process waits for the statuses that are not written yet."""
+"""How long a shutdown waits for pending pod statuses."""
 
 _Key = tuple[str, str]
 _log = get_logger("statuses")
 
 
 class PodStatusWriter:
-    """Writes pod statuses, one after the other for each name.
+    """Writes pod statuses; those with the same name one after the other.
 
     Args:
-        store: where to.
+        store: where pod statuses are written.
         volumes: records each written pod status as the owner of the Secrets of its volume.
         events: notified of pod statuses that are written in the background.
         metrics: counts rejected pod statuses.
-        clock: by which it waits.
-        backoff: seconds to wait after so many failures in a row.
+        clock: delays.
+        backoff: seconds to wait after this number of consecutive failures.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class PodStatusWriter:
         self._pending: dict[_Key, PodStatus] = {}
         self._awaited: dict[_Key, PodStatus] = {}
         self._in_flight: dict[_Key, str] = {}
-        """The target paths of the volumes whose statuses are under way to the store."""
+        """The target paths of the pod statuses that are being written."""
         self._reported: dict[_Key, str] = {}
-        """What was last told of one that is refused."""
+        """The last reported rejection of each pod status."""
 
     def __len__(self) -> int:
-        """How many are not written yet."""
+        """The number of pending pod statuses."""
         return len(self._pending)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Writes while the block runs, and at its end, for a while, what still waits."""
+        """Write pod statuses while the block runs, and pending ones for a limited time after it."""
         async with self._queue.running():
             try:
                 yield
@@ -111,7 +111,7 @@ class PodStatusWriter:
                 pass
 
     def enqueue(self, status: PodStatus) -> None:
-        """Have `status` written soon, in place of an earlier one of its name."""
+        """Write `status` in the background, in place of a pending one with its name."""
         key = (status.namespace, status.name)
         self._pending.pop(key, None)
         self._pending[key] = status
@@ -119,7 +119,7 @@ class PodStatusWriter:
         self._queue.add(key)
 
     async def write(self, status: PodStatus) -> None:
-        """Write `status`, and wait for the first try; later ones are as of `record`."""
+        """Write `status` and wait for the first attempt; retries run in the background."""
         key = (status.namespace, status.name)
         self._awaited[key] = status
         try:
@@ -130,20 +130,20 @@ class PodStatusWriter:
                 del self._awaited[key]
 
     async def discard(self, target_path: str) -> None:
-        """The volume is gone: its status is not written any more once this returns.
+        """Drop the pending pod status of a removed volume and wait for a write in flight.
 
-        Only one that is under way and that the API takes very long for may come later; the pod
-        owns it, so that Kubernetes takes it away.
+        A write that takes longer than `DISCARD_SECONDS` may still succeed later. The pod owns the
+        pod status, so Kubernetes deletes it with the pod.
         """
         for key, status in list(self._pending.items()):
             if status.target_path == target_path:
                 del self._pending[key]
                 self._reported.pop(key, None)
-        under_way = [key for key, target in self._in_flight.items() if target == target_path]
-        await self._wait_for_attempt(under_way, seconds=DISCARD_SECONDS)
+        in_flight = [key for key, target in self._in_flight.items() if target == target_path]
+        await self._wait_for_attempt(in_flight, seconds=DISCARD_SECONDS)
 
     async def _wait_for_attempt(self, keys: Iterable[_Key], *, seconds: float) -> None:
-        """Waits for a try of each of them, but not for ever."""
+        """Wait for one attempt to write each of `keys`, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*[self._queue.run_and_wait(key) for key in keys])
@@ -157,7 +157,9 @@ class PodStatusWriter:
             owner = await self._store.apply_pod_status(status)
         except StoreUnavailableError as error:
             _log.warning(
-                "a pod status waits for the API", status=ObjectName(*key), error=str(error)
+                "pod status write deferred: Kubernetes API unavailable",
+                status=ObjectName(*key),
+                error=str(error),
             )
             return False
         except StoreError as error:
@@ -174,13 +176,13 @@ class PodStatusWriter:
         return True
 
     async def _report_rejection(self, key: _Key, status: PodStatus, error: StoreError) -> None:
-        """Tells it once; a volume without a status serves its pod as well."""
+        """Report a rejected pod status once per message; the volume is usable without it."""
         self._metrics.pod_status_failed(error)
         if self._reported.get(key) == str(error):
             return
         self._reported[key] = str(error)
         _log.error(
-            "a pod status is refused; the volume is there, it is tried again",
+            "pod status rejected; the volume is mounted and the write will be retried",
             status=ObjectName(*key),
             targetPath=status.target_path,
             **error.log_pairs(),
@@ -192,4 +194,4 @@ class PodStatusWriter:
             key = next(iter(self._pending))
             del self._pending[key]
             self._reported.pop(key, None)
-            _log.warning("a pod status is lost: too many wait", status=ObjectName(*key))
+            _log.warning("pod status dropped: too many are pending", status=ObjectName(*key))

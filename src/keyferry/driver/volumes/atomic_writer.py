@@ -1,15 +1,15 @@
-"""Writes the files of a volume so that a reader sees the old set or the new one, never a mix.
+"""Writes the files of a volume so that readers see the old files or the new ones, never a mix.
 
     target/..2026_11_24_02_19_20.7312/   the files
     target/..data -> ..2026_...          swapped by one rename
     target/foo    -> ..data/foo          one link per first path element
 
-Two things are ours: a change of mode alone is written too, and what a killed process left behind (a
-half-written folder, a stray `..data_tmp`, a missing link) is mended by the next write instead of
-breaking it.
+The layout is that of kubelet's AtomicWriter, with two differences: a change of a file mode is
+written even if no content changes, and the next write repairs what a killed process left behind (a
+half-written folder, a stray `..data_tmp`, a missing link).
 
-Where the root of the volume belongs to a group (see `mounts`), so does everything that is written
-into it, from the moment it appears; the modes are those that were asked for.
+If the root of the volume belongs to a group (see `mounter`), every new file and folder belongs to
+it from the start. File modes are those of the request.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}(_\d\d){5}\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class FileChanges:
-    """What a write changed, as sorted paths. All empty: the volume was left untouched."""
+    """The sorted paths that a write changed; all empty when the volume was already up to date."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -54,33 +54,44 @@ NO_CHANGES = FileChanges()
 
 
 def check_files(files: Sequence[SecretFile]) -> None:
-    """Raises FilesInvalidError unless all paths may stand in one volume. [pure]"""
+    """Check that all paths can exist in one volume. [pure]
+
+    Raises:
+        FilesInvalidError: a path is invalid, or two paths conflict.
+    """
     for file in files:
         if problem := path_problem(file.path):
             raise FilesInvalidError(
                 f"invalid filepath: the path {file.path[:100]!r} {problem}",
-                "Correct the name or alias of the object in the class.",
+                "Correct the name or alias of the object in the SecretProviderClass.",
             )
     if clash := path_conflict(file.path for file in files):
         first, second = clash
-        what = (
+        problem = (
             f"two objects are written to {first!r}"
             if first == second
             else f"{first!r} would be both a file and the folder of {second!r}"
         )
-        raise FilesInvalidError(what, "Give each object an alias of its own in the class.")
+        raise FilesInvalidError(
+            problem, "Give each object an alias of its own in the SecretProviderClass."
+        )
 
 
 def write_volume(root: Path, files: Sequence[SecretFile]) -> FileChanges:
-    """Makes `files` the whole content of the volume at `root`, if it is not already.
+    """Make `files` the content of the volume at `root`, unless it already is.
 
-    `root` must exist.
+    Not safe for two concurrent writers: the caller holds the lock of the target.
 
-    Not safe for two writers on one root: the caller holds the lock of the target.
+    Args:
+        root: the mount point; it must exist.
+        files: the complete content.
+
+    Returns:
+        The files that changed.
 
     Raises:
-        FilesInvalidError: before anything is written.
-        VolumeError: the file system refused; what was there before is still there, whole.
+        FilesInvalidError: a path is invalid; nothing was written.
+        VolumeError: the file system failed; the previous content is intact.
     """
     check_files(files)
     try:
@@ -103,56 +114,56 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> FileChanges:
 
 
 def read_volume(root: Path) -> tuple[SecretFile, ...]:
-    """The files that a provider of the old style wrote itself, as the pod sees them.
+    """Read all files of the volume as the pod sees them, sorted by path.
 
-    It may have a layout of links of its own; what lies behind a link out of the volume is no file
-    of the volume.
+    A provider that writes files itself may use its own layout of links. Links that leave the volume
+    are skipped.
 
     Raises:
-        VolumeError: they cannot be read.
+        VolumeError: the files cannot be read.
     """
-    found: dict[str, tuple[int, bytes]] = {}
+    contents: dict[str, tuple[int, bytes]] = {}
     try:
         for entry in _entries(root):
             if not entry.name.startswith(".."):
-                found |= _read_entry(root, entry.name)
+                contents |= _read_entry(root, entry.name)
     except OSError as error:
         raise VolumeError(
             f"cannot read the files of {root}: {error.strerror or error}",
-            "Look at what the provider wrote there.",
+            "Check the files that the provider wrote there.",
         ) from error
-    return tuple(SecretFile(path, *found[path]) for path in sorted(found))
+    return tuple(SecretFile(path, *contents[path]) for path in sorted(contents))
 
 
 def is_written(root: Path) -> bool:
-    """Whether this module ever wrote a whole set of files to `root`."""
+    """Return whether this module has completely written content to `root`."""
     return _current_dir(root) is not None
 
 
 def written_at(root: Path) -> datetime:
-    """When the content of `root` last changed.
+    """Return when the content of `root` last changed, with a zone.
 
     Raises:
-        VolumeError: it cannot be looked at.
+        VolumeError: `root` cannot be inspected.
     """
     try:
         status = ((root / DATA_DIR_NAME) if is_written(root) else root).stat()
     except OSError as error:
-        raise VolumeError(f"cannot look at {root}: {error.strerror or error}") from error
+        raise VolumeError(f"cannot inspect {root}: {error.strerror or error}") from error
     return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
 def has_provider_written_files(root: Path) -> bool:
-    """Whether `root` holds files that a provider of the old style wrote there itself."""
+    """Return whether `root` holds files that a provider wrote itself."""
     return any(
         not entry.name.startswith("..") and not entry.is_symlink() for entry in _entries(root)
     )
 
 
 def looks_like_volume(root: Path) -> bool:
-    """Whether everything at `root` has the names that a volume keeps for itself.
+    """Return whether every entry of `root` has a name of the layout above.
 
-    That is true of an empty folder.
+    True for an empty folder.
     """
     return all(
         entry.name in (DATA_DIR_NAME, _NEW_DATA_DIR_NAME)
@@ -168,7 +179,7 @@ def _entries(root: Path) -> list[os.DirEntry[str]]:
 
 
 def _current_dir(root: Path) -> str | None:
-    """The name of the folder that `..data` shows; None when there is none, or it leads nowhere."""
+    """Return the folder name that `..data` links to; None when it is missing or dangling."""
     try:
         name = os.readlink(root / DATA_DIR_NAME)  # noqa: PTH115
     except OSError:
@@ -179,26 +190,26 @@ def _current_dir(root: Path) -> str | None:
 
 
 def _inherits_group(root: Path) -> bool:
-    """Whether what is made in `root` belongs to its group."""
-    found = root.stat()
-    return bool(found.st_gid) and bool(found.st_mode & stat.S_ISGID)
+    """Whether new entries of `root` belong to its group."""
+    status = root.stat()
+    return bool(status.st_gid) and bool(status.st_mode & stat.S_ISGID)
 
 
 def _read_tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below `folder` with its mode.
+    """Return mode and content of every file below `folder`, by relative path.
 
-    One that its own mode locks for us is left out, hence written anew, and so is a link, which this
-    module never puts there.
+    Files that their own mode makes unreadable are omitted, hence written again. So are links, which
+    this module never creates there.
     """
-    found: dict[str, tuple[int, bytes]] = {}
+    contents: dict[str, tuple[int, bytes]] = {}
     prefix = len(f"{folder}/")
     for parent, _, names in os.walk(folder):
         for name in names:
             path = Path(parent, name)
             if not path.is_symlink():
                 with suppress(PermissionError):
-                    found[f"{parent}/{name}"[prefix:]] = _read_file(path)
-    return found
+                    contents[f"{parent}/{name}"[prefix:]] = _read_file(path)
+    return contents
 
 
 def _read_file(path: Path) -> tuple[int, bytes]:
@@ -206,12 +217,12 @@ def _read_file(path: Path) -> tuple[int, bytes]:
 
 
 def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
-    """The file, or the files of the folder, that the entry `name` of `root` is or leads to."""
+    """Read the file or folder `name` of `root`, or the one that it links to."""
     real = Path(os.path.realpath(root / name))
     if not real.is_relative_to(os.path.realpath(root)):
         return {}
     if real.is_dir():
-        return {f"{name}/{path}": found for path, found in _read_tree(real).items()}
+        return {f"{name}/{path}": file for path, file in _read_tree(real).items()}
     return {name: _read_file(real)} if real.is_file() else {}
 
 
@@ -226,9 +237,10 @@ def _compare(
 
 
 def _write_timestamped_dir(root: Path, files: Sequence[SecretFile], top_level: set[str]) -> str:
-    """Writes a new folder, links new names, swaps `..data`.
+    """Write a new folder, link new names, then replace `..data` by one rename.
 
-    Returns the folder's name. On failure it is removed again.
+    Returns:
+        The name of the folder. A failed write removes it.
     """
     stamp = f"..{datetime.now(UTC):%Y_%m_%d_%H_%M_%S}.{secrets.randbelow(10**10)}"
     folder = root / stamp
@@ -262,22 +274,22 @@ def _write_file(path: str, file: SecretFile) -> None:
 
 
 def _ensure_links(root: Path, top_level: set[str]) -> None:
-    """Makes each of `top_level` a link into `..data`, unless it is one.
+    """Make each name of `top_level` a link into `..data`.
 
-    A file or folder of a provider of the old style gives way.
+    Files and folders that a provider wrote itself are replaced.
     """
     for top in top_level:
-        link, goal = f"{root}/{top}", f"{DATA_DIR_NAME}/{top}"
+        link, destination = f"{root}/{top}", f"{DATA_DIR_NAME}/{top}"
         try:
-            if os.readlink(link) == goal:  # noqa: PTH115
+            if os.readlink(link) == destination:  # noqa: PTH115
                 continue
         except FileNotFoundError:
             pass
         except OSError:
-            _remove_path(Path(link))  # it is no link
+            _remove_path(Path(link))  # not a link
         else:
             _remove_path(Path(link))
-        os.symlink(goal, link)  # noqa: PTH211
+        os.symlink(destination, link)  # noqa: PTH211
 
 
 def _remove_path(path: Path) -> None:
@@ -288,7 +300,7 @@ def _remove_path(path: Path) -> None:
 
 
 def _remove_leftovers(root: Path, *, keep: str, top_level: set[str]) -> None:
-    """Removes the links of vanished names and every older or half-written folder."""
+    """Remove links of removed files, and every older or half-written folder."""
     for name in {entry.name for entry in _entries(root)} - top_level - {DATA_DIR_NAME, keep}:
         path = root / name
         if path.is_symlink():

@@ -1,7 +1,7 @@
 """One lock per target path.
 
-Two calls for one volume never interleave, different volumes run side by side. A call that takes the
-volume away does not wait for those that would fill it: they are ended first.
+Two calls for one volume never interleave; different volumes proceed concurrently. An unpublish
+cancels the publish calls of its volume instead of waiting for them.
 """
 
 from __future__ import annotations
@@ -22,44 +22,44 @@ class _TargetLock:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     references: int = 0
     publish_timeouts: set[asyncio.Timeout] = field(default_factory=set)
-    """The calls that fill the volume, or wait to; each ends when its time is set to now."""
+    """One for each publish call, waiting or running; rescheduled to now, it cancels the call."""
 
 
 class TargetLocks:
-    """Locks that exist only while somebody holds or awaits them."""
+    """The locks by target path; a lock exists only while a call holds or awaits it."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _TargetLock] = {}
 
     @asynccontextmanager
     async def for_publish(self, target_path: str) -> AsyncIterator[None]:
-        """Holds the lock of `target_path` while the block runs.
+        """Hold the lock of `target_path` for the block.
 
         Raises:
-            VolumeLeavingError: `to_empty` was asked for meanwhile, and the block was cancelled.
+            VolumeUnpublishedError: an unpublish of the volume began and cancelled the block.
         """
         async with self._reference(target_path) as entry:
-            ending = asyncio.timeout(None)
+            timeout = asyncio.timeout(None)
             try:
-                async with ending:
-                    entry.publish_timeouts.add(ending)
+                async with timeout:
+                    entry.publish_timeouts.add(timeout)
                     async with entry.lock:
                         yield
             except TimeoutError as error:
-                if not ending.expired():
+                if not timeout.expired():
                     raise
                 raise VolumeUnpublishedError(target_path) from error
             finally:
-                entry.publish_timeouts.discard(ending)
+                entry.publish_timeouts.discard(timeout)
 
     @asynccontextmanager
     async def for_unpublish(self, target_path: str) -> AsyncIterator[None]:
-        """The same, after every call that came earlier to fill it has been cancelled."""
+        """Cancel the publish calls of `target_path`, then hold its lock for the block."""
         async with self._reference(target_path) as entry:
             now = asyncio.get_running_loop().time()
-            for ending in entry.publish_timeouts:
-                if not ending.expired():
-                    ending.reschedule(now)
+            for timeout in entry.publish_timeouts:
+                if not timeout.expired():
+                    timeout.reschedule(now)
             async with entry.lock:
                 yield
 
@@ -75,5 +75,5 @@ class TargetLocks:
                 del self._entries[target_path]
 
     def __len__(self) -> int:
-        """How many targets are held or awaited."""
+        """The number of target paths whose lock is held or awaited."""
         return len(self._entries)

@@ -1,4 +1,4 @@
-"""State. [pure]"""
+"""The states of a mount point. [pure]"""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from enum import Enum
 
 
 class VolumeState(Enum):
-    """What stands at a target path."""
+    """What a mount point holds."""
 
     ABSENT = "absent"
     """Nothing, or a plain folder."""
     EMPTY = "empty"
-    """Mounted, but no content was ever written completely."""
+    """A mount without completely written content."""
     WRITTEN = "written"
-    """Mounted, with content that was written completely: one rename ended it."""
+    """A mount with completely written content: the rename that ends each write has happened."""
     PROVIDER_WRITTEN = "foreign"
-    """Mounted, with files that a provider wrote itself; they do not tell whether all are there."""
+    """A mount with files that a provider wrote itself; they may be incomplete."""
     BROKEN = "broken"
-    """Mounted, but not readable any more."""
+    """A mount that cannot be read any more."""
 
 
 HAS_CONTENT = frozenset({VolumeState.WRITTEN, VolumeState.PROVIDER_WRITTEN})
-"""There is content, which a failure must leave as it is."""
+"""The states with content, which a failed publish must not change."""

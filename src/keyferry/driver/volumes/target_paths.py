@@ -1,4 +1,4 @@
-"""What the path that kubelet gives a volume tells of it. [pure]"""
+"""Parses the target paths that kubelet gives to volumes. [pure]"""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _KUBELET_TARGET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class VolumePath:
-    """Whose volume is at a path of kubelet.
+    """A target path of kubelet.
 
     Attributes:
-        pod_uid: of the pod, which no other pod ever has.
-        volume_name: its name in the pod.
+        pod_uid: the uid of the pod; never reused for another pod.
+        volume_name: the name of the volume in the pod.
     """
 
     pod_uid: str
@@ -24,6 +24,6 @@ class VolumePath:
 
 
 def parse_volume_path(target_path: str) -> VolumePath | None:
-    """What `target_path` tells; None when it is not in the folder of a pod."""
+    """Parse `target_path`; None when it is not in kubelet's folder of a pod."""
     match = _KUBELET_TARGET.search(target_path)
     return None if match is None else VolumePath(match["uid"], match["volume"])

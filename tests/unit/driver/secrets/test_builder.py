@@ -118,7 +118,7 @@ class TestAnyType:
 
         assert build(pair, a=b"x" * (MAX_SECRET_BYTES - 1), b=b"y").data["b"] == b"y"
         error = problem(pair, {"a": b"x" * MAX_SECRET_BYTES, "b": b"y"})
-        assert "secret 'db' are 1048577 bytes together, and Kubernetes takes 1048576" in (
+        assert "secret 'db' have 1048577 bytes in total; the limit of Kubernetes is 1048576" in (
             error.problem
         )
 
@@ -139,7 +139,7 @@ class TestBasicAuth:
         """The API server asks for one of them."""
         error = problem(of_type("kubernetes.io/basic-auth", "user"), {"user": b"canary"})
 
-        assert "asks for username or password, not user" in error.problem
+        assert "requires username or password, not user" in error.problem
 
 
 class TestSshAuth:
@@ -156,7 +156,7 @@ class TestSshAuth:
             of_type("kubernetes.io/ssh-auth", "ssh-privatekey"), {"ssh-privatekey": b""}
         )
 
-        assert "asks for the key ssh-privatekey, not id_rsa" in missing.problem
+        assert "requires the key ssh-privatekey, not id_rsa" in missing.problem
         assert "file 'ssh-privatekey' is empty" in empty.problem
 
 
@@ -185,7 +185,7 @@ class TestDockerConfig:
         """The kubelet looks for exactly that key."""
         error = problem(of_type(secret_type, "config.json"), {"config.json": b"{}"})
 
-        assert f"type {secret_type} asks for the key {key}, not config.json" == error.problem
+        assert f"type {secret_type} requires the key {key}, not config.json" == error.problem
 
     @pytest.mark.parametrize(
         ("secret_type", "key", "content"),
@@ -242,7 +242,7 @@ class TestTls:
         """The API server asks for both, and upstream refuses others."""
         error = problem(of_type("kubernetes.io/tls", *keys), dict.fromkeys(keys, b"canary"))
 
-        assert "asks for the keys tls.crt and tls.key, not " + ", ".join(sorted(keys)) in (
+        assert "requires the keys tls.crt and tls.key, not " + ", ".join(sorted(keys)) in (
             error.problem
         )
 

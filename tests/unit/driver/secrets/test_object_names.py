@@ -57,8 +57,8 @@ def test_a_name_that_fits_several_is_refused() -> None:
     error = problem("x", files, [named("two", "x"), named("one", "x")])
 
     assert (
-        "objectName 'x' is ambiguous: it fits one (secret x), two (secret x). "
-        "Use the path of the file that you mean."
+        "objectName 'x' is ambiguous: it matches one (secret x), two (secret x). "
+        "Use the path of the file instead."
     ) == str(error)
 
 
@@ -101,8 +101,8 @@ def test_an_object_that_was_not_delivered_is_no_candidate() -> None:
 def test_an_object_that_the_class_got_since_says_what_brings_it() -> None:
     """The volume was filled before."""
     error = problem("x", [file("a")], [named("gone", "x")])
-    assert "The class names it since; the next refresh brings it" in str(error)
-    assert "names it since" not in str(problem("y", [file("a")], [named("gone", "x")]))
+    assert "It is new in the SecretProviderClass: wait for the next refresh" in str(error)
+    assert "It is new in" not in str(problem("y", [file("a")], [named("gone", "x")]))
 
 
 def test_an_empty_volume_holds_no_file() -> None:

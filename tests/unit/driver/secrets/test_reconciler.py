@@ -197,8 +197,8 @@ async def test_the_class_that_had_a_secret_first_keeps_it(node: Node) -> None:
     assert () == await node.reconcile("first")
     assert {"value": "Y2FuYXJ5LTE="} == node.secrets()["one"]["data"]
     told = node.events("SecretConflict")
-    assert ["is named by SecretProviderClass second too" in text for text in told] == [False, True]
-    assert "belongs to SecretProviderClass first, which had it first" in told[0]
+    assert ["is also named by SecretProviderClass second" in text for text in told] == [False, True]
+    assert "already belongs to SecretProviderClass first" in told[0]
 
     node.write_class("first", entry("other", "SECRET_1"))
     assert () == await node.reconcile("second")
@@ -216,7 +216,7 @@ async def test_a_type_changes_by_making_it_anew(node: Node) -> None:
     assert "example.com/own" == node.secrets()["one"]["type"]
     assert before == node.secrets()["one"]["metadata"]["ownerReferences"]
     (text,) = node.events("SecretRecreated")
-    assert text.endswith("anew, because its type changes from Opaque to example.com/own")
+    assert text.endswith("because its type changed from Opaque to example.com/own")
 
 
 async def test_an_entry_that_is_dropped_takes_its_secret_along(node: Node) -> None:

@@ -107,7 +107,7 @@ def test_a_folder_with_content_of_others_is_left_alone(mounts: Mounter, target: 
     for step in (mounts.inspect, mounts.mount):
         with pytest.raises(VolumeError, match=r"folder .*/volume is not empty") as caught:
             step(target)
-        assert "Name a folder that does not exist yet" in str(caught.value)
+        assert "Choose an empty folder, or one that does not exist yet" in str(caught.value)
     with pytest.raises(VolumeError, match=str(target)):
         mounts.unmount(target)
     assert "precious" == (target / "thesis.txt").read_text()
@@ -222,7 +222,7 @@ def test_the_tmpfs_of_somebody_else_is_left_alone(target: Path) -> None:
     (target / "precious").write_text("kept")
     mounts = TmpfsMounter()
     for step in (mounts.inspect, mounts.mount, mounts.unmount):
-        with pytest.raises(VolumeError, match="is not a volume of Keyferry, so nothing in it"):
+        with pytest.raises(VolumeError, match="is not a volume of Keyferry, so it is not"):
             step(target)
     assert "kept" == (target / "precious").read_text()
 
