@@ -24,9 +24,8 @@ class Clock(Protocol):
 class SystemClock:
     """Implements `Clock` with the clocks of the machine."""
 
-    def monotonic(self) -> float:
-        """Return the seconds since an arbitrary start; never decreases."""
-        return time.monotonic()
+    # Read several times per request, so without a Python frame of its own.
+    monotonic = staticmethod(time.monotonic)
 
     def wall(self) -> datetime:
         """Return the current date and time in UTC."""

@@ -311,14 +311,15 @@ class Fetcher:
         Raises:
             KeyferryError: from `load`, from the transport or from the negative cache.
         """
-        count = self._counter(key) if counted else _ignore
         now = self._clock.monotonic()
         entry = self._cache.get(key)
         if entry is not None and self._freshness.is_fresh(
             entry.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
         ):
-            count("hit")
+            if counted:
+                self.metrics.count_object_request(key.vault, key.identity.mode, "hit")
         else:
+            count = self._counter(key) if counted else _ignore
             refusal = self._negative_cache.get(key, now)
             if refusal is not None:
                 count("negative_hit")
@@ -329,8 +330,7 @@ class Fetcher:
             try:
                 entry = await self._single_flight.fetch(request)
             except KeyferryError as error:
-                cacheable = max_age > 0 if max_age is not None else self._settings.cache_ttl > 0
-                entry = self._stale_if_error(key, error, purpose) if cacheable else None
+                entry = self._stale_if_error(key, error, purpose, max_age)
                 if entry is None:
                     raise
                 count("stale")
@@ -425,11 +425,13 @@ class Fetcher:
         )
 
     def _stale_if_error(
-        self, key: CacheKey, error: KeyferryError, purpose: Purpose
+        self, key: CacheKey, error: KeyferryError, purpose: Purpose, max_age: float | None
     ) -> CacheEntry | None:
         """Return the outdated value that a pod may start with, or None."""
         if purpose is not Purpose.FIRST or not is_outage(error):
             return None
+        if max_age == 0 or (max_age is None and self._settings.cache_ttl == 0):
+            return None  # the caller does not accept cached content
         now = self._clock.monotonic()
         entry = self._cache.revalidatable(key, now=now)
         if entry is not None and self._outage_warnings.should_notify(key.vault, now):
