@@ -70,15 +70,15 @@ class HostileKeyVault:
         """Answer one request."""
         self.request_count += 1
         if request.host.endswith("vault.azure.net"):
-            answer = self._next_page() if request.path.endswith("/versions") else self.single
+            response = self._next_page() if request.path.endswith("/versions") else self.single
         else:
-            answer = self.token
-        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+            response = self.token
+        return web.Response(status=response.status, body=response.body, headers=response.headers)
 
     def _next_page(self) -> HostileResponse:
-        answer = self.versions[min(self._pages, len(self.versions) - 1)]
+        response = self.versions[min(self._pages, len(self.versions) - 1)]
         self._pages += 1
-        return answer
+        return response
 
 
 @asynccontextmanager

@@ -46,10 +46,10 @@ class HostileVaultApi:
                 head = await reader.readuntil(b"\r\n\r\n")
                 await reader.readexactly(_content_length(head))
                 self.request_count += 1
-                answer = self._respond(head)
-                writer.write(answer)
+                response = self._respond(head)
+                writer.write(response)
                 await writer.drain()
-                if _WELL_FORMED_MARK not in answer:
+                if _WELL_FORMED_MARK not in response:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -59,8 +59,8 @@ class HostileVaultApi:
     def _respond(self, head: bytes) -> bytes:
         target = head.split(b" ", 2)[1].decode("latin-1")
         path = target.partition("/v1/")[2]
-        found = (answer for start, answer in self.responses.items() if path.startswith(start))
-        return next(found, http_response(404, b'{"errors":[]}'))
+        matches = (response for start, response in self.responses.items() if path.startswith(start))
+        return next(matches, http_response(404, b'{"errors":[]}'))
 
 
 def _content_length(head: bytes) -> int:

@@ -220,8 +220,8 @@ def test_lease_manager_tolerates_any_response(
 
     async def live() -> str:
         message = ""
-        for answer in made:
-            fuzzer.vault.responses = {**fuzzer.vault.responses, "secret/": answer}
+        for response in made:
+            fuzzer.vault.responses = {**fuzzer.vault.responses, "secret/": response}
             message += await outcome(provider, call)
             for _ in range(3):
                 clock.elapsed += 19

@@ -80,7 +80,7 @@ async def test_rate_limit_variable_limits_requests(rate: str, pauses: list[float
 async def answering_after(seconds: float, socket: Path) -> AsyncIterator[VaultApi]:
     """Run a vault with a fixed delay of each response."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         await asyncio.wait((asyncio.ensure_future(reader.read()),), timeout=seconds)
         body = b'{"data": {"data": {"x": "y"}}}'
@@ -90,7 +90,7 @@ async def answering_after(seconds: float, socket: Path) -> AsyncIterator[VaultAp
 
     vault = VaultApi()
     vault.parameters["vaultAddress"] = f"unix://{socket}"
-    async with await asyncio.start_unix_server(answer, socket):
+    async with await asyncio.start_unix_server(respond, socket):
         yield vault
 
 

@@ -1,6 +1,7 @@
-"""The development vault as providers see it, and how it is found: by an entry point, when asked.
+"""Finds a running development vault through an entry point, without importing its code.
 
-It is a distribution of its own, `keyferry-devvault`, which production installations do without.
+The development vault is a separate distribution, `keyferry-devvault`, that production installations
+do not need.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from keyferry.net.http_client import HttpsSettings
 
 EMULATORS = "keyferry.emulators"
-"""The group of the entry point; what it names takes a data folder and returns an `Emulator`."""
+"""Group of the entry point, which is a function from a data directory to an `Emulator`."""
 
 INSTALL_COMMAND = "pip install 'keyferry[devvault]'"
 
@@ -28,10 +29,10 @@ class Emulator:
     """A running development vault that receives all requests to vaults and token endpoints.
 
     Attributes:
-        https: how connections to it are made; host names stay those of the cloud.
-        https_address: (address, port) of its TLS port.
-        ca_file: the PEM file of the CA that issued its server certificate.
-        arc_key_folder: the folder in which its Azure Arc agent puts challenge keys.
+        https: settings of connections to it. Host names remain those of the cloud.
+        https_address: address and port of its TLS listener.
+        ca_file: PEM file of the CA that issued its server certificate.
+        arc_key_folder: directory in which its Azure Arc agent stores challenge keys.
     """
 
     https: HttpsSettings
@@ -41,10 +42,10 @@ class Emulator:
 
 
 def load_emulator(folder: Path) -> Emulator:
-    """Return the emulator whose data folder is `folder`.
+    """Return the running emulator with the data directory `folder`.
 
     Raises:
-        PlatformError: the emulator is not installed, or none runs with this data folder.
+        PlatformError: the emulator is not installed, or none runs with this data directory.
     """
     for entry_point in entry_points(group=EMULATORS):
         connect: Callable[[Path], Emulator] = entry_point.load()

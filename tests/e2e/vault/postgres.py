@@ -2,7 +2,7 @@
 
 async with running_postgres() as postgres:
     await postgres.query("select 1")                       # as the superuser
-    await postgres.login("v-approle-app-1", "password")    # as anybody else, over TCP
+    await postgres.login("v-approle-app-1", "password")    # as another user, over TCP
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MANAGER, MANAGER_PASSWORD = "bao", "password-of-the-manager"
 """The user as whom OpenBao makes others."""
 
 _USER = "postgres"
-"""PostgreSQL refuses to run as root; the package made this user."""
+"""The user that the package creates: PostgreSQL does not run as root."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ async def running_postgres() -> AsyncIterator[Postgres]:
             )
             postgres = Postgres(folder, port)
 
-            async def answers() -> bool:
+            async def responds() -> bool:
                 must_run(child)
                 return bool(await postgres.query("select 1"))
 
             try:
-                await eventually(answers, "PostgreSQL to answer")
+                await eventually(responds, "PostgreSQL to respond")
                 await postgres.query(
                     f"create role {MANAGER} login createrole password '{MANAGER_PASSWORD}'"
                 )

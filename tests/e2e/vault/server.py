@@ -105,12 +105,12 @@ class VaultServer:
             self.name, bao, "server", f"-config={self._config}"
         )
 
-        async def answers() -> bool:
+        async def responds() -> bool:
             must_run(child)
             await self._answer("GET", "sys/seal-status")
             return True
 
-        await eventually(answers, f"{self.name} to answer")
+        await eventually(responds, f"{self.name} to respond")
 
     async def stop(self) -> None:
         """Kill the server. Its storage remains."""
@@ -199,8 +199,8 @@ class VaultServer:
 
     def _open(self, request: Request) -> Document:
         try:
-            with urlopen(request, context=self._tls, timeout=30) as answer:
-                content = answer.read()
+            with urlopen(request, context=self._tls, timeout=30) as response:
+                content = response.read()
         except HTTPError as error:
             with error:
                 text = error.read().decode(errors="replace")

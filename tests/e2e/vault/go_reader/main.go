@@ -1,5 +1,5 @@
-// Reads from a server by HashiCorp's own client library, as tests compare with: each line of standard input is a request, each line
-// of standard output what Go makes of its answer, without the request id, or "error" where it has none.
+// Sends requests with HashiCorp's Go client library, for comparison. Each line of standard input is a JSON request. Each line of
+// standard output is the response as Go encodes it, in base64 and without its request ID, or "error".
 package main
 
 import (
