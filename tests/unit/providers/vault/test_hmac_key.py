@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from keyferry.providers.vault.hmac_key import HmacKey
 from keyferry.resilience.call_context import Purpose
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.log import captured_log
-from tests.fakes.virtual_time import LoopClock, run_in_virtual_time
+from tests.fakes.virtual_time import LoopClock, virtual_time
 
 F, R = Purpose.FIRST, Purpose.REFRESH
 REFUSED = PlatformError("Secret x: refused", "Give the right.")
@@ -48,36 +47,27 @@ async def mounted(key: HmacKey, purpose: Purpose = F) -> bytes:
     return await key.get()
 
 
-def run_and_capture_log(
-    source: FakeKeySource, scenario: Callable[[HmacKey], Awaitable[None]]
-) -> str:
-    """Run a coroutine in virtual time and return the log."""
-
-    async def run() -> None:
-        await scenario(HmacKey("vault", source, None, LoopClock()))
-
-    with captured_log() as log:
-        run_in_virtual_time(run())
-    return log.getvalue()
+def cluster_key(source: FakeKeySource) -> HmacKey:
+    """Return the key of a provider in a cluster, with the time of the running loop."""
+    return HmacKey("vault", source, None, LoopClock())
 
 
-def test_pods_that_start_together_read_the_secret_once() -> None:
+@virtual_time
+async def test_pods_that_start_together_read_the_secret_once() -> None:
     """All of them wait for that read."""
     source = FakeKeySource(b"k")
     source.delay = 0.5
-
-    async def scenario(key: HmacKey) -> None:
-        assert [b"k"] * 110 == await asyncio.gather(*(mounted(key) for _ in range(110)))
-
-    run_and_capture_log(source, scenario)
+    key = cluster_key(source)
+    assert [b"k"] * 110 == await asyncio.gather(*(mounted(key) for _ in range(110)))
     assert 1 == source.reads
 
 
-def test_changed_key_is_used_for_the_next_first_mount() -> None:
+@virtual_time
+async def test_changed_key_is_used_for_the_next_first_mount() -> None:
     """A refresh uses a key that is up to a minute old."""
     source = FakeKeySource(b"old")
-
-    async def scenario(key: HmacKey) -> None:
+    key = cluster_key(source)
+    with captured_log() as log:
         assert b"old" == await mounted(key)
         source.now = b"new"
         await asyncio.sleep(1)
@@ -86,19 +76,19 @@ def test_changed_key_is_used_for_the_next_first_mount() -> None:
         source.now = b"newest"
         await asyncio.sleep(60)
         assert b"newest" == await mounted(key, R)
-
-    assert "" == run_and_capture_log(source, scenario)
+    assert "" == log.getvalue()
     assert 3 == source.reads
 
 
 @pytest.mark.parametrize(("error", "seconds"), [(REFUSED, 300), (UNAVAILABLE, 30)])
-def test_node_key_is_used_while_the_secret_is_unavailable(
+@virtual_time
+async def test_node_key_is_used_while_the_secret_is_unavailable(
     error: KeyferryError, seconds: float
 ) -> None:
     """The Secret is read rarely, and the problem is logged once."""
     source = FakeKeySource(error)
-
-    async def scenario(key: HmacKey) -> None:
+    key = cluster_key(source)
+    with captured_log() as log:
         own = await mounted(key)
         assert 32 == len(own)
         await asyncio.sleep(seconds - 1)
@@ -109,62 +99,58 @@ def test_node_key_is_used_while_the_secret_is_unavailable(
         source.now = b"k"
         await asyncio.sleep(seconds)
         assert b"k" == await mounted(key)
-
-    log = run_and_capture_log(source, scenario)
     assert 3 == source.reads
-    assert 1 == log.count("use the HMAC key of this node")
-    assert error.problem in log
+    assert 1 == log.getvalue().count("use the HMAC key of this node")
+    assert error.problem in log.getvalue()
 
 
 @pytest.mark.parametrize("error", [REFUSED, UNAVAILABLE])
-def test_last_key_is_used_after_the_secret_becomes_unavailable(error: KeyferryError) -> None:
+@virtual_time
+async def test_last_key_is_used_after_the_secret_becomes_unavailable(
+    error: KeyferryError,
+) -> None:
     """A revoked permission or an API outage does not rotate the key."""
     source = FakeKeySource(b"k")
-
-    async def scenario(key: HmacKey) -> None:
+    key = cluster_key(source)
+    with captured_log() as log:
         assert b"k" == await mounted(key)
         source.now = error
         await asyncio.sleep(3600)
         assert b"k" == await mounted(key)
+    assert "the last HMAC key" in log.getvalue()
 
-    assert "the last HMAC key" in run_and_capture_log(source, scenario)
 
-
-def test_mount_does_not_wait_for_a_hanging_api() -> None:
+@virtual_time
+async def test_mount_does_not_wait_for_a_hanging_api() -> None:
     """The first mount waits for the timeout, later ones do not wait."""
     source = FakeKeySource(b"k")
     source.delay = 3600
-
-    async def scenario(key: HmacKey) -> None:
-        loop = asyncio.get_running_loop()
+    key, loop = cluster_key(source), asyncio.get_running_loop()
+    with captured_log() as log:
         own = await mounted(key)
         assert 2 == loop.time()
         assert own == await mounted(key)
         assert 2 == loop.time()
+    assert "did not respond in time" in log.getvalue()
 
-    assert "did not respond in time" in run_and_capture_log(source, scenario)
 
-
-def test_cancelled_mount_does_not_cancel_the_load_of_others() -> None:
+@virtual_time
+async def test_cancelled_mount_does_not_cancel_the_load_of_others() -> None:
     """Closing the provider cancels the load."""
     source = FakeKeySource(b"k")
     source.delay = 1
-
-    async def scenario(key: HmacKey) -> None:
-        first = asyncio.create_task(mounted(key))
-        second = asyncio.create_task(mounted(key))
-        await asyncio.sleep(0.1)
-        first.cancel()
-        assert b"k" == await second
-        await asyncio.sleep(1)
-        now = asyncio.get_running_loop().time
-        key.refresh_in_background(F)
-        before = now()
-        await key.close()
-        assert before == now()
-        assert b"k" == await key.get()
-
-    run_and_capture_log(source, scenario)
+    key, loop = cluster_key(source), asyncio.get_running_loop()
+    first = asyncio.create_task(mounted(key))
+    second = asyncio.create_task(mounted(key))
+    await asyncio.sleep(0.1)
+    first.cancel()
+    assert b"k" == await second
+    await asyncio.sleep(1)
+    key.refresh_in_background(F)
+    before = loop.time()
+    await key.close()
+    assert before == loop.time()
+    assert b"k" == await key.get()
 
 
 async def test_node_key_survives_a_restart(tmp_path: Path) -> None:
@@ -172,8 +158,8 @@ async def test_node_key_survives_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "vault-hmac.key"
     with captured_log() as log:
         keys = [HmacKey("vault", None, path, AutojumpClock()) for _ in range(2)]
-        loaded = [await mounted(key) for key in keys]
-    assert [path.read_bytes()] * 2 == loaded
+        found = [await mounted(key) for key in keys]
+    assert [path.read_bytes()] * 2 == found
     assert "" == log.getvalue()
 
 
@@ -183,6 +169,6 @@ async def test_mount_succeeds_with_an_unusable_key_file(tmp_path: Path) -> None:
     path.symlink_to("elsewhere")
     key = HmacKey("vault", None, path, AutojumpClock())
     with captured_log() as log:
-        loaded = await asyncio.gather(*(mounted(key) for _ in range(5)))
-    assert 1 == len(set(loaded))
+        found = await asyncio.gather(*(mounted(key) for _ in range(5)))
+    assert 1 == len(set(found))
     assert 1 == log.getvalue().count("it is a symbolic link")
