@@ -11,9 +11,9 @@ _MNT_DETACH = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def mount_foreign_tmpfs(target: Path) -> None:
-    """A tmpfs that somebody else mounted."""
-    _mount("somebody", target, "tmpfs", "")
+def mount_tmpfs(target: Path, source: str = "foreign") -> None:
+    """Mount a tmpfs at `target`; by default it is not managed by the driver."""
+    _mount(source, target, "tmpfs", "")
 
 
 def mount_broken(target: Path, source: str) -> None:

@@ -611,10 +611,14 @@ async def test_two_calls_for_one_target_never_interleave(
     provider.gate.clear()
     calls = [asyncio.create_task(rotating.publish("web")) for _ in range(5)]
     await provider.wait_for_calls(1)
-    await asyncio.sleep(0.05)
+    # The call for another volume, sent last, arrives after the others.
+    calls.append(asyncio.create_task(rotating.publish("web", pod="web-1")))
+    await provider.wait_for_calls(2)
     provider.gate.set()
     await asyncio.gather(*calls)
-    assert (1, 1) == (len(provider.calls), provider.max_in_flight)
+    targets = [call.target_path for call in provider.calls]
+    assert [str(rotating.target(pod)) for pod in ("web-0", "web-1")] == targets
+    await rotating.unpublish("web-1")
     await rotating.unpublish()
     assert [] == rotating.leftovers()
 

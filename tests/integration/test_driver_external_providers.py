@@ -153,8 +153,16 @@ async def test_a_provider_that_restarts_is_waited_for(folder: Path) -> None:
     async with external_provider(path):
         provider = ExternalProvider("ext", path, max_receive_bytes=MAX_BYTES)
         await provider.mount(MountCall({"x": "y"}))
-    late = asyncio.create_task(provider.mount(MountCall({"x": "y"})))
-    await asyncio.sleep(0.1)
+    refused = asyncio.Event()
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        refused.set()
+
+    async with await asyncio.start_unix_server(refuse, path):
+        late = asyncio.create_task(provider.mount(MountCall({"x": "y"})))
+        await refused.wait()
+    path.unlink(missing_ok=True)
     async with external_provider(path):
         assert 1 == len((await late).files)
     await provider.close()

@@ -132,7 +132,7 @@ class Node:
         quiet = 0
         while quiet < 3:
             await self.driver.clock.run_ready_tasks()
-            quiet = 0 if len(self.driver.engine.publisher._locks) else quiet + 1
+            quiet = quiet + 1 if self.driver.engine.publisher.is_idle else 0
 
     def contents(self) -> set[str]:
         """What the files of all volumes hold."""

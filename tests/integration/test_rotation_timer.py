@@ -46,7 +46,7 @@ async def refreshed(node: Node, calls: int) -> None:
         if len(node.provider.calls) >= calls:
             break
         await node.driver.clock.advance(1)
-        while len(node.driver.engine.publisher._locks):  # noqa: ASYNC110 - files tell nobody
+        while not node.driver.engine.publisher.is_idle:  # noqa: ASYNC110 - files tell nobody
             await asyncio.sleep(0.001)
     await node.provider.wait_for_calls(calls)
     await node.provider.wait_idle()

@@ -125,9 +125,10 @@ async def test_pending_revocation_is_completed_after_a_restart(
     """The record of the killed process shows that no volume uses the lease."""
     async with process(vault, folder) as mounts:
         await mounts.files(USER)
+        others = asyncio.all_tasks()
         mounts.provider.volume_removed(WEB0.target)
-        for task in mounts.provider.leases._revocations:
-            task.cancel()
+        for revocation in asyncio.all_tasks() - others:
+            revocation.cancel()
     assert vault.database_users
     async with process(vault, folder, WEB0):
         await until(lambda: not vault.database_users)

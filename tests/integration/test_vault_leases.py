@@ -239,14 +239,14 @@ class TestPods:
     ) -> None:
         """No unpublish would ever revoke it."""
         await mounts.files(USER, pod=WEB0)
-        for lease in mounts.provider.leases._leases.values():
+        for lease in mounts.provider.leases:
             lease.volumes.clear()
         vault.now += 45
         await renew_due(mounts)
         vault.now += 15
         await renew_due(mounts)
         assert not vault.database_users
-        assert not mounts.provider.leases._leases
+        assert 0 == len(mounts.provider.leases)
 
     async def test_stored_secrets_are_shared_by_pods(
         self, vault: VaultApi, mounts: VaultMounts
@@ -294,7 +294,7 @@ class TestVolumeLiveness:
         assert vault.database_users
         await self.pass_time(vault, mounts, 120)
         assert not vault.database_users
-        assert not mounts.provider.leases._leases
+        assert 0 == len(mounts.provider.leases)
         assert 0 == vault.request_count("auth/token/revoke-self")
 
     async def test_idle_time_adapts_to_rare_polls(

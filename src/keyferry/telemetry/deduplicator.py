@@ -25,6 +25,10 @@ class Deduplicator:
         self._interval = interval
         self._notified_at: dict[Hashable, float] = {}
 
+    def __len__(self) -> int:
+        """Return the number of remembered keys."""
+        return len(self._notified_at)
+
     def should_notify(self, key: Hashable, now: float) -> bool:
         """Return whether to notify about `key` now; if so, record that it happened.
 

@@ -92,10 +92,11 @@ class VaultListing:
 
     vault: ListedVault
     key: CacheKey
+    list_name: str = "list"
 
     @property
     def list_key(self) -> CacheKey:
-        return CacheKey(HOST, IDENTITY, ("list",))
+        return CacheKey(HOST, IDENTITY, (self.list_name,))
 
     def covers(self, key: CacheKey, value: Any) -> bool:
         return key.resource[0] == "read"
@@ -205,8 +206,8 @@ async def test_number_of_remembered_limits_is_bounded() -> None:
         await vault.refresh(2)
         assert 1 == len(vault.list_limits)
         for number in range(1000):
-            vault.revalidator._remember_limit(
-                key(str(number)), "too_long", 1.0, vault.fetcher.now() + 3600
-            )
+            other = VaultListing(vault, key("0"), list_name=f"list-{number}")
+            await vault.revalidator.revalidate(other)
+        vault.list_limits.clear()
         await vault.refresh(2)
-        assert 2 == len(vault.list_limits)
+        assert 1 == len(vault.list_limits)

@@ -15,7 +15,7 @@ def test_each_key_is_due_again_after_the_interval() -> None:
 def test_expired_keys_use_no_memory() -> None:
     deduplicator = Deduplicator(interval=1.0)
     assert all(deduplicator.should_notify(number, float(number)) for number in range(1000))
-    assert 1 == len(deduplicator._notified_at)
+    assert 1 == len(deduplicator)
 
 
 def test_a_forgotten_key_is_due_at_once() -> None:

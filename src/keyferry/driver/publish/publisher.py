@@ -74,6 +74,11 @@ class Publisher:
         self._metrics = metrics
         self._locks = TargetLocks()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call holds or awaits the lock of a volume."""
+        return not len(self._locks)
+
     async def publish(self, request: PublishRequest) -> PublishResult:
         """Make the volume hold the content that its SecretProviderClass names; idempotent.
 

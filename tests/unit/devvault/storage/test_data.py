@@ -9,6 +9,7 @@ import pytest
 from keyferry.errors import PlatformError
 from keyferry_devvault.storage import database
 from keyferry_devvault.storage.data import DevVaultData
+from keyferry_devvault.storage.database import Database
 from keyferry_devvault.storage.signing_keys import SigningKeyName
 
 
@@ -70,15 +71,19 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     """A transaction is undone when its body raises, and the connection stays usable."""
     with DevVaultData(tmp_path) as dev:
         dev.secrets.ensure_vault("kv1")
+    data = Database(tmp_path / "devvault.sqlite3")
 
-        def write() -> None:
-            with dev._database.write() as connection:
-                connection.execute("DELETE FROM vault")
-                connection.execute("nonsense")
+    def write(*statements: str) -> None:
+        with data.write() as connection:
+            for statement in statements:
+                connection.execute(statement)
 
-        with pytest.raises(PlatformError, match="cannot be used"):
-            write()
-        assert dev.secrets.vaults() == ("kv1",)
+    with pytest.raises(PlatformError, match="cannot be used"):
+        write("DELETE FROM vault", "nonsense")
+    write("INSERT INTO vault (name, created) VALUES ('kv2', 0)")
+    data.close()
+    with DevVaultData(tmp_path) as dev:
+        assert ("kv1", "kv2") == dev.secrets.vaults()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from keyferry.driver.volumes.state import VolumeState
 from keyferry.errors import VolumeError
 from tests.fakes.mounts import (
     mount_broken,
-    mount_foreign_tmpfs,
     mount_options,
+    mount_tmpfs,
     mounted_below,
     unmount_below,
 )
@@ -218,7 +218,7 @@ def test_files_that_a_provider_wrote_itself_are_no_proof_that_all_are_there(targ
 def test_the_tmpfs_of_somebody_else_is_left_alone(target: Path) -> None:
     """As /dev/shm would be: nothing is written into it, emptied or unmounted."""
     target.mkdir(parents=True)
-    mount_foreign_tmpfs(target)
+    mount_tmpfs(target)
     (target / "precious").write_text("kept")
     mounts = TmpfsMounter()
     for step in (mounts.inspect, mounts.mount, mounts.unmount):
@@ -237,7 +237,7 @@ def test_the_volume_that_another_driver_mounted_for_kubelet_is_taken_over(
     """A node whose driver was upstream yesterday has such volumes."""
     target = mount_home / KUBELET
     target.mkdir(parents=True)
-    mount_foreign_tmpfs(target)
+    mount_tmpfs(target)
     write_volume(target, (FILE,))
     assert VolumeState.WRITTEN is TmpfsMounter().inspect(target)
     TmpfsMounter().unmount(target)
@@ -273,7 +273,7 @@ def test_mounts_on_top_of_each_other_all_go(target: Path) -> None:
     """Two processes that mounted at once leave two layers."""
     mounts = TmpfsMounter()
     written(mounts, target)
-    mounts._mount_tmpfs(target, None)
+    mount_tmpfs(target, source=MOUNT_SOURCE)
     write_volume(target, (FILE,))
     assert [str(target), str(target)] == mounted_below(target.parent)
     mounts.unmount(target)
@@ -312,7 +312,7 @@ def test_a_mount_that_answers_no_more_is_broken_replaced_and_removable(target: P
 def test_a_broken_mount_of_somebody_else_is_left_alone(target: Path) -> None:
     """An absent server does not make it ours."""
     target.mkdir(parents=True)
-    mount_broken(target, "somebody")
+    mount_broken(target, "foreign")
     for step in (TmpfsMounter().inspect, TmpfsMounter().mount, TmpfsMounter().unmount):
         with pytest.raises(VolumeError, match="is not a volume of Keyferry"):
             step(target)

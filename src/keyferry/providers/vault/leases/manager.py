@@ -28,7 +28,7 @@ from keyferry.providers.vault.leases.liveness import VolumeLiveness
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
     from keyferry.aio.clock import Clock
     from keyferry.providers.vault.auth.session import VaultTransport
@@ -80,6 +80,14 @@ class LeaseManager:
         self._renewals: dict[CacheKey, SharedCall[None]] = {}
         self._revocations: set[asyncio.Task[None]] = set()
         self._renew_task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of tracked secrets."""
+        return len(self._leases)
+
+    def __iter__(self) -> Iterator[Lease]:
+        """Iterate over the tracked secrets."""
+        return iter(self._leases.values())
 
     def __contains__(self, key: CacheKey) -> bool:
         """Return whether a secret is tracked for this request of this pod."""
