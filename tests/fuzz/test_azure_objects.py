@@ -56,8 +56,8 @@ DOCUMENTS = st.one_of(
 
 
 @given(DOCUMENTS)
-def test_any_text_is_a_list_of_objects_or_an_error_of_its_author(text: str) -> None:
-    """Nothing else escapes; the message is one that fits on a screen, on one line."""
+def test_any_text_is_a_list_of_objects_or_a_class_error(text: str) -> None:
+    """No other exception; the message is short and on one line."""
     try:
         objects = parse_objects(text)
     except ClassInvalidError as error:
@@ -83,7 +83,7 @@ def check_rules(objects: tuple[KeyVaultObject, ...]) -> None:
 
 
 @given(st.text(), st.sampled_from(["keyvaultName", "objects", "expiryWarning"]))
-def test_the_names_of_files_raise_as_the_mount_would(text: str, key: str) -> None:
-    """They are asked before a mount, of the class alone."""
+def test_named_files_raise_only_class_errors(text: str, key: str) -> None:
+    """They are computed from the SecretProviderClass, without a mount."""
     with suppress(ClassInvalidError):
         named_files({"objects": "array: []", key: text})

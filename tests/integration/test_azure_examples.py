@@ -127,10 +127,10 @@ def credentials(mode: str, certificate: SelfSignedCertificate) -> dict[str, str]
 
 
 @pytest.mark.parametrize("mode", EXAMPLES)
-async def test_the_class_of_each_example_delivers_its_secret(
+async def test_each_example_delivers_its_secret(
     vault: DevVault, certificate: SelfSignedCertificate, mode: str
 ) -> None:
-    """As it stands, with nothing but what the guide of its mode has prepared."""
+    """Unmodified, with only the setup of its guide."""
     PREPARE[mode](vault, certificate)
     vault.grant("contoso", CLIENT)
     tokens = vault.service_account_token(SUBJECT, audience=AUDIENCES)
@@ -145,8 +145,8 @@ async def test_the_class_of_each_example_delivers_its_secret(
 
 
 @pytest.mark.parametrize("mode", EXAMPLES)
-def test_the_pod_of_each_example_mounts_its_class(mode: str) -> None:
-    """Read-only, in one namespace, from the driver."""
+def test_pod_of_each_example_mounts_its_secret_provider_class(mode: str) -> None:
+    """Read-only, in one namespace, with the driver."""
     example = Example(mode)
     csi = example.at("Pod", "spec", "volumes", 0, "csi")
     assert isinstance(csi, dict)
@@ -172,16 +172,16 @@ def test_each_identity_mode_has_an_example(certificate: SelfSignedCertificate) -
 
 @pytest.mark.parametrize("mode", EXAMPLES)
 def test_each_example_has_its_guide(mode: str) -> None:
-    """Which names the file, and the file names it."""
+    """Each refers to the other."""
     guide = ROOT / "docs" / "guides" / f"azure-{mode}.md"
     assert f"examples/azure/{mode}.yaml" in guide.read_text()
     assert f"docs/guides/{guide.name}" in (FOLDER / f"{mode}.yaml").read_text()
 
 
-async def test_the_class_of_the_reference_delivers_its_secret(
+async def test_example_of_the_reference_delivers_its_secret(
     vault: DevVault, certificate: SelfSignedCertificate
 ) -> None:
-    """The first example of docs/reference/azure.md: workload identity, alias in a folder, mode."""
+    """The first one of docs/reference/azure.md: workload identity, alias in a folder, mode."""
     text = (ROOT / "docs" / "reference" / "azure.md").read_text()
     shown = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert shown is not None

@@ -39,10 +39,10 @@ def write_credentials(folder: Path, mode: str, certificate: SelfSignedCertificat
 
 
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("azure-*.md")), ids=lambda guide: guide.stem)
-def test_the_commands_for_a_laptop_work_as_they_are_written(
+def test_laptop_commands_work_as_written(
     tmp_path: Path, certificate: SelfSignedCertificate, guide: Path
 ) -> None:
-    """From nothing to the file, with the class of the example."""
+    """From an empty machine to the file, with the example's SecretProviderClass."""
     write_credentials(tmp_path, guide.stem.removeprefix("azure-"), certificate)
     script = f"{laptop(guide)}\ncat shop/SECRET_1"
     try:

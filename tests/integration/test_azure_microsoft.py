@@ -129,8 +129,8 @@ async def one_file(vault: MicrosoftPeer, text: str) -> bytes:
     return file.contents
 
 
-async def test_both_read_the_same_secret_version_and_properties(vault: MicrosoftPeer) -> None:
-    """Value and version of each side are equal; tags, type and times are as they were set."""
+async def test_clients_read_the_same_secret_version_and_properties(vault: MicrosoftPeer) -> None:
+    """Value and version are equal; tags, content type and times are as they were set."""
     ends = datetime(2030, 1, 1, tzinfo=UTC)
     secrets = vault.clients.secrets
     await secrets.set_secret(
@@ -152,7 +152,7 @@ async def test_both_read_the_same_secret_version_and_properties(vault: Microsoft
 
 
 async def test_tags_and_times_of_keys_and_certificates_are_kept(vault: MicrosoftPeer) -> None:
-    """Set with a new version or later on; the provider reads them, too, and warns of a key."""
+    """Set with a new version or later; the provider reads them and warns before a key expires."""
     ends, tags = datetime(2030, 1, 1, tzinfo=UTC), {"owner": "shop"}
     keys, certificates = vault.clients.keys, vault.clients.certificates
     made = await keys.create_ec_key("signing", tags=tags, expires_on=ends)
@@ -169,8 +169,8 @@ async def test_tags_and_times_of_keys_and_certificates_are_kept(vault: Microsoft
     assert [ends] == [datetime.fromtimestamp(each.expires_at, UTC) for each in result.expiries]
 
 
-async def test_both_page_through_the_same_versions(vault: MicrosoftPeer) -> None:
-    """60 versions, three pages; by age they are in one order."""
+async def test_clients_list_the_same_versions(vault: MicrosoftPeer) -> None:
+    """60 versions in three pages; the orders by age are equal."""
     for number in range(60):
         await vault.set_secret("db", str(number))
     listed = [each async for each in vault.clients.secrets.list_properties_of_secret_versions("db")]
@@ -182,8 +182,8 @@ async def test_both_page_through_the_same_versions(vault: MicrosoftPeer) -> None
 
 
 @pytest.mark.parametrize("kind", ["RSA", "EC"])
-async def test_both_read_the_same_key(vault: MicrosoftPeer, kind: str) -> None:
-    """Its numbers, as their client has them, are those of the file."""
+async def test_clients_read_the_same_key(vault: MicrosoftPeer, kind: str) -> None:
+    """The numbers of Microsoft's client are those of the file."""
     await vault.create_key("signing", kind, "P-384")
     read = (await vault.clients.keys.get_key("signing")).key
     key = load_pem_public_key(await one_file(vault, entry("key", "signing")))
@@ -198,8 +198,8 @@ async def test_both_read_the_same_key(vault: MicrosoftPeer, kind: str) -> None:
 
 
 @pytest.mark.parametrize("content_type", [PEM, PKCS12])
-async def test_both_read_the_same_certificate(vault: MicrosoftPeer, content_type: str) -> None:
-    """The leaf, the policy, and the secret behind it; all three end when the certificate does."""
+async def test_clients_read_the_same_certificate(vault: MicrosoftPeer, content_type: str) -> None:
+    """The leaf, the policy and the secret behind it; all expire when the certificate does."""
     made = issue_certificate("test.domain.com", new_rsa_key())
     content = made.key_pem + made.pem if content_type == PEM else made.pkcs12()
     await vault.import_certificate("web", content, content_type)
@@ -217,8 +217,8 @@ async def test_both_read_the_same_certificate(vault: MicrosoftPeer, content_type
     assert secret.value.encode() == bundle
 
 
-async def test_a_certificate_that_their_client_has_made_is_delivered(vault: MicrosoftPeer) -> None:
-    """They wait for the operation to be over, which reads the pending certificate."""
+async def test_certificate_created_by_microsofts_client_is_delivered(vault: MicrosoftPeer) -> None:
+    """The client waits for the operation by reading the pending certificate."""
     policy = CertificatePolicy(
         "Self",
         subject="CN=web.test",
@@ -236,8 +236,8 @@ async def test_a_certificate_that_their_client_has_made_is_delivered(vault: Micr
     assert "CN=web.test" == found[0].subject.rfc4514_string()
 
 
-async def test_their_client_hears_what_the_vault_refuses(vault: MicrosoftPeer) -> None:
-    """In the exceptions that programs catch: missing, disabled, deleted, taken."""
+async def test_microsofts_client_raises_its_exceptions(vault: MicrosoftPeer) -> None:
+    """For missing, disabled, deleted and conflicting secrets."""
     secrets = vault.clients.secrets
     with pytest.raises(ResourceNotFoundError, match="SecretNotFound"):
         await secrets.get_secret("nowhere")
@@ -255,8 +255,8 @@ async def test_their_client_hears_what_the_vault_refuses(vault: MicrosoftPeer) -
     assert b"x" == await one_file(vault, entry("secret", "db"))
 
 
-async def test_their_client_is_challenged_and_signs_in(tmp_path: Path) -> None:
-    """The first request carries no token; without a grant the vault says Forbidden."""
+async def test_microsofts_client_authenticates_after_a_challenge(tmp_path: Path) -> None:
+    """The first request has no token; without a grant the vault returns Forbidden."""
     name = "challenged"  # their clients keep challenges for as long as the process lives
     async with running_devvault(tmp_path) as running:
         running.set_secret(name, "db", "x")
@@ -279,8 +279,8 @@ async def test_their_client_is_challenged_and_signs_in(tmp_path: Path) -> None:
                 await clients.secrets.get_secret("db")
 
 
-async def test_their_client_shows_the_code_of_a_refusal(tmp_path: Path) -> None:
-    """A wrong client secret is AADSTS7000215 to them, as to us."""
+async def test_microsofts_client_shows_the_entra_code(tmp_path: Path) -> None:
+    """A wrong client secret is AADSTS7000215, as in Keyferry."""
     async with running_devvault(tmp_path) as running:
         running.data.secrets.ensure_vault(VAULT)
         running.add_app(WRITER, tenant=DEFAULT_TENANT, secret=WRITER_SECRET)

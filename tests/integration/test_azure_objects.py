@@ -94,8 +94,8 @@ class TestDevelopmentVault(KeyVaultSuite):
     """The suite that other vaults pass as well (tests/e2e)."""
 
 
-async def test_a_chain_of_the_development_ca_comes_in_separate_files(tmp_path: Path) -> None:
-    """By flag; openssl verifies the one and finds the other's public key in it."""
+async def test_chain_of_the_development_ca_in_separate_files(tmp_path: Path) -> None:
+    """By flag; openssl verifies the chain and compares the public keys."""
     async with running_devvault(tmp_path) as running:
         wish = CertificateSpec(hosts=["web.test"], kind="EC", signed_by_ca=True)
         running.create_certificate(VAULT, "web", wish)
@@ -153,27 +153,25 @@ def by_url(url: str) -> MountCall:
 
 
 @pytest.mark.parametrize("port", ["", ":443", ":8443"])
-async def test_a_vault_is_reached_by_its_url(
-    opened: tuple[DevVault, AzureProvider], port: str
-) -> None:
-    """As by its name; the port is one of the URL."""
+async def test_vault_by_url(opened: tuple[DevVault, AzureProvider], port: str) -> None:
+    """As by its name, with the port of the URL."""
     result = await opened[1].mount(by_url(f"https://contoso.vault.azure.net{port}/"))
     assert [b"x"] == [file.contents for file in result.files]
 
 
-async def test_no_token_is_asked_for_a_host_that_is_not_of_the_cloud(
+async def test_no_token_is_requested_for_a_host_outside_of_the_cloud(
     opened: tuple[DevVault, AzureProvider],
 ) -> None:
-    """Neither IMDS nor the host hears of it."""
+    """Neither IMDS nor the host receives a request."""
     with pytest.raises(ClassInvalidError, match="must not receive a token"):
         await opened[1].mount(by_url("https://contoso.example.com"))
     assert [] == opened[0].requests
 
 
-async def test_a_key_that_is_not_that_of_its_certificate_reaches_no_pod(
+async def test_mismatched_key_and_certificate_reach_no_pod(
     mount_home: Path, tmp_path: Path
 ) -> None:
-    """The mount is refused before anything is written: no folder, no status, no Secret."""
+    """The mount fails before anything is written: no folder, no status, no Secret."""
     certificate, other = (
         issue_certificate("test.domain.com", new_ec_key()),
         issue_certificate("other", new_ec_key()),

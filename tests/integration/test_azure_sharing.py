@@ -208,8 +208,8 @@ PAIRS: dict[str, tuple[Make, Make, Make]] = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-async def test_these_never_share_and_the_same_do(world: World, pair: str) -> None:
-    """Neither while the calls are under way, nor afterwards; two are asked for, never one."""
+async def test_only_equal_identities_share(world: World, pair: str) -> None:
+    """Neither in flight nor from the cache; two requests for three mounts."""
     one, same, other = (make(world.vault) for make in PAIRS[pair])
     values = await asyncio.gather(*(world.value(wanted) for wanted in (one, same, other)))
     assert ([VALUE] * 3, 2) == (values, world.calls)
@@ -218,16 +218,16 @@ async def test_these_never_share_and_the_same_do(world: World, pair: str) -> Non
     assert 2 == world.calls
 
 
-async def test_a_wrong_secret_gets_nothing_that_the_right_one_has_brought(world: World) -> None:
-    """The same client id is not the same identity."""
+async def test_wrong_client_secret_gets_no_cached_content(world: World) -> None:
+    """An equal client ID is not an equal identity."""
     assert VALUE == await world.value(principal())
     wrong = pod({}, {"clientid": APP, "clientsecret": "canary-wrong"})
     assert isinstance(await world.refusal(wrong), IdentityError)
     assert 1 == world.calls
 
 
-async def test_a_service_account_that_nobody_trusts_gets_nothing(world: World) -> None:
-    """The client is the same, and the value is held for another service account."""
+async def test_untrusted_service_account_gets_no_cached_content(world: World) -> None:
+    """The client is the same, and the value is cached for another service account."""
     assert VALUE == await world.value(workload(world.vault))
     assert isinstance(await world.refusal(workload(world.vault, "intruder")), IdentityError)
     assert VALUE == await world.value(bound(world.vault))
@@ -235,8 +235,8 @@ async def test_a_service_account_that_nobody_trusts_gets_nothing(world: World) -
     assert 2 == world.calls
 
 
-async def test_an_identity_that_the_vault_refuses_gets_nothing(world: World) -> None:
-    """Whatever others have got; and the others are not told its refusal."""
+async def test_refused_identity_gets_no_cached_content(world: World) -> None:
+    """Others are not affected by its refusal."""
     world.vault.add_managed_identity(STRANGER)
     assert VALUE == await world.value(managed())
     assert isinstance(await world.refusal(managed(STRANGER)), AccessDeniedError)
@@ -244,14 +244,14 @@ async def test_an_identity_that_the_vault_refuses_gets_nothing(world: World) -> 
 
 
 async def test_another_tenant_is_another_identity(world: World) -> None:
-    """Even where the machine's identity would be the same."""
+    """Even if the identity of the machine is the same."""
     other = elsewhere(managed(), tenantID="99999999-2222-4333-8444-555555555555")
     await asyncio.gather(world.value(managed()), world.value(other))
     assert 2 == world.calls
 
 
-async def test_one_bad_object_is_asked_for_once_however_many_pods_want_it(world: World) -> None:
-    """For a moment; each pod is told, in words of its own."""
+async def test_missing_object_is_requested_once_for_all_pods(world: World) -> None:
+    """For a short time; each pod gets an error of its own."""
     bad = elsewhere(managed(), objects=managed().attributes["objects"].replace("db-", "no-"))
     errors = [await world.refusal(bad) for _ in range(5)]
     assert {ObjectNotFoundError} == {type(error) for error in errors}

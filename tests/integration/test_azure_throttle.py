@@ -35,8 +35,8 @@ def call(identity: str) -> MountCall:
     )
 
 
-async def test_a_vault_at_a_quarter_of_the_need_serves_all_in_the_end(tmp_path: Path) -> None:
-    """Forty calls at ten a second; each is refused a few times at the most, whoever makes it."""
+async def test_overloaded_vault_eventually_serves_all_mounts(tmp_path: Path) -> None:
+    """Forty requests at ten per second; each is throttled at most a few times."""
     async with running_devvault(tmp_path) as vault:
         for name in NAMES:
             vault.set_secret("contoso", name, name)
@@ -61,8 +61,8 @@ async def test_a_vault_at_a_quarter_of_the_need_serves_all_in_the_end(tmp_path: 
         assert vault.count(RequestKind.SECRET, status=429) <= 3 * 40
 
 
-async def test_one_identity_that_is_throttled_makes_the_others_wait(tmp_path: Path) -> None:
-    """The vault asked for a pause, and meant everybody."""
+async def test_throttling_of_one_identity_delays_the_others(tmp_path: Path) -> None:
+    """Retry-After applies to all requests to the vault."""
     async with running_devvault(tmp_path) as vault:
         vault.set_secret("contoso", "db", "x")
         for identity in IDENTITIES:

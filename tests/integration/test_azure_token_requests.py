@@ -204,10 +204,10 @@ def _claims(assertion: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("cloud", [*CLOUDS, STACK], ids=lambda cloud: cloud.name)
 @pytest.mark.parametrize("mode", ["secret", "workload identity", "pem"])
-async def test_a_token_is_asked_for_as_by_azure_identity(
+async def test_token_requests_equal_those_of_azure_identity(
     vault: DevVault, relay: TokenRelay, cloud: AzureCloud, mode: str
 ) -> None:
-    """In every cloud, by every mode: one request, the same fields, and a token for both."""
+    """In every cloud and mode: one request with the same fields, and a token for both."""
     identities: dict[str, Identity] = {
         "secret": ServicePrincipal(CLIENT, SECRET),
         "workload identity": workload(vault),
@@ -225,8 +225,8 @@ async def test_a_token_is_asked_for_as_by_azure_identity(
 
 
 @pytest.mark.parametrize("tenant", [TENANT.upper(), "adfs"])
-async def test_the_tenant_is_sent_as_the_class_writes_it(relay: TokenRelay, tenant: str) -> None:
-    """Upper case as well; an AD FS in the place of Entra has the endpoint that it documents."""
+async def test_tenant_is_sent_unchanged(relay: TokenRelay, tenant: str) -> None:
+    """Also in upper case; AD FS has its documented endpoint."""
     client = ADFS_CLIENT if tenant == "adfs" else CLIENT
     login = AccessTokenRequest(ServicePrincipal(client, SECRET), tenant, STACK)
     _, request = await ours(relay, login)
@@ -235,8 +235,8 @@ async def test_the_tenant_is_sent_as_the_class_writes_it(relay: TokenRelay, tena
 
 
 @pytest.mark.parametrize("form", sorted(CERTIFICATES))
-async def test_a_certificate_signs_as_by_azure_identity(relay: TokenRelay, form: str) -> None:
-    """Whatever form it comes in: same header, same claims, and a signature that holds."""
+async def test_assertions_equal_those_of_azure_identity(relay: TokenRelay, form: str) -> None:
+    """In every form of the certificate: same header, same claims, a valid signature."""
     login = AccessTokenRequest(CERTIFICATES[form], TENANT, CLOUDS[0])
     requests = [(await ours(relay, login))[1], (await theirs(relay, login))[1]]
     assert on_the_wire(requests[0]) == on_the_wire(requests[1])
@@ -256,8 +256,8 @@ async def test_a_certificate_signs_as_by_azure_identity(relay: TokenRelay, form:
     assert abs(claims[0]["nbf"] - time.time()) < 60
 
 
-async def test_no_assertion_is_used_twice(relay: TokenRelay) -> None:
-    """Each has a name of its own, so that who sees one cannot pass it off for the next."""
+async def test_assertions_are_unique(relay: TokenRelay) -> None:
+    """A recorded assertion cannot be mistaken for the next one."""
     login = AccessTokenRequest(CERTIFICATES["pem"], TENANT, CLOUDS[0])
     names = {
         _claims((await ours(relay, login))[1].form["client_assertion"])["jti"] for _ in range(3)
@@ -290,10 +290,8 @@ async def test_an_ad_fs_gets_the_older_signature(relay: TokenRelay) -> None:
 
 
 @pytest.mark.parametrize("identity", ["secret", "certificate"])
-async def test_what_proves_an_identity_is_in_the_body_alone(
-    relay: TokenRelay, identity: str
-) -> None:
-    """Neither in the URL nor in a header, which proxies log."""
+async def test_credentials_are_only_in_the_body(relay: TokenRelay, identity: str) -> None:
+    """Neither in the URL nor in a header: proxies log these."""
     identities: dict[str, Identity] = {
         "secret": ServicePrincipal(CLIENT, SECRET),
         "certificate": CERTIFICATES["pem"],
@@ -304,8 +302,8 @@ async def test_what_proves_an_identity_is_in_the_body_alone(
     assert "eyJ" not in shown
 
 
-async def test_no_redirection_is_followed(relay: TokenRelay) -> None:
-    """It would take the credential to wherever it says."""
+async def test_redirects_are_not_followed(relay: TokenRelay) -> None:
+    """The credential would be sent to their target."""
     relay.redirect_location = "https://login.windows.net/elsewhere"
     with pytest.raises(IdentityError, match=r"refuses a token .* with status 307"):
         await ours(relay, AccessTokenRequest(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0]))
@@ -314,8 +312,8 @@ async def test_no_redirection_is_followed(relay: TokenRelay) -> None:
     ]
 
 
-async def test_entra_is_asked_through_the_proxy() -> None:
-    """Unlike what is on the machine or in the cluster."""
+async def test_entra_is_reached_through_the_proxy() -> None:
+    """Unlike services of the machine and the cluster."""
     asked: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

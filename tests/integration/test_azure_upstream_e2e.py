@@ -143,10 +143,10 @@ def openssl(given: bytes, *arguments: str) -> bytes:
     return done.stdout
 
 
-async def test_e2e_1_a_secret_by_name_and_alias_and_synced(
+async def test_e2e_1_secret_by_name_and_alias_is_synced(
     mount_home: Path, upstream: Fixture
 ) -> None:
-    """With the old key tenantId and the v1alpha1 class; TLS and Opaque Secrets are filled."""
+    """With the old key tenantId and v1alpha1; TLS and Opaque Secrets have data."""
     objects = [
         entry("secret", "secret1"),
         entry("secret", "secret1", objectAlias="SECRET_1"),
@@ -182,7 +182,7 @@ async def test_e2e_1_a_secret_by_name_and_alias_and_synced(
 
 
 async def test_e2e_2_keys_are_public_pem(mount_home: Path, upstream: Fixture) -> None:
-    """By name and alias, of an HSM too; openssl reads the modulus."""
+    """By name and alias, also of an HSM; openssl reads the modulus."""
     names = ("key1", "rsahsmkey1", "echsmkey1")
     async with node(mount_home, upstream) as driver:
         target = await mounted(
@@ -203,7 +203,7 @@ async def test_e2e_2_keys_are_public_pem(mount_home: Path, upstream: Fixture) ->
 async def test_e2e_3_certificates_of_every_kind_as_every_type(
     mount_home: Path, upstream: Fixture
 ) -> None:
-    """Eleven objects of one class, checked with openssl: names, keys, bundles and pfx."""
+    """Eleven objects, checked with openssl: host names, keys, bundles and pfx."""
     certificates = upstream.certificates
     three = [
         entry(type_, name, objectAlias=f"{name}-{type_}")
@@ -235,7 +235,7 @@ async def test_e2e_3_certificates_of_every_kind_as_every_type(
 async def test_e2e_4_certificate_and_key_in_separate_files(
     mount_home: Path, upstream: Fixture
 ) -> None:
-    """They fit together."""
+    """The key matches the certificate."""
     async with node(mount_home, upstream, separate=True) as driver:
         target = await mounted(
             driver, upstream, entry("secret", "pemcert1", objectAlias="pemcert1-secret")
@@ -248,16 +248,16 @@ async def test_e2e_4_certificate_and_key_in_separate_files(
     assert public == openssl(key, "pkey", "-pubout")
 
 
-async def test_e2e_5_the_permission_of_a_file(mount_home: Path, upstream: Fixture) -> None:
-    """0755 is what the real file behind the link has."""
+async def test_e2e_5_permission_of_a_file(mount_home: Path, upstream: Fixture) -> None:
+    """The file behind the symbolic link has mode 0755."""
     async with node(mount_home, upstream) as driver:
         target = await mounted(driver, upstream, entry("secret", "secret1", filePermission="0755"))
         assert 0o755 == read_current(target)["secret1"][0]
         await driver.unpublish()
 
 
-async def test_e2e_6_a_history_is_synced_by_its_paths(mount_home: Path, upstream: Fixture) -> None:
-    """Of five versions there is one."""
+async def test_e2e_6_history_is_synced_by_its_paths(mount_home: Path, upstream: Fixture) -> None:
+    """There is one version of at most five."""
     async with node(mount_home, upstream) as driver:
         target = await mounted(
             driver,
@@ -279,10 +279,10 @@ async def test_e2e_6_a_history_is_synced_by_its_paths(mount_home: Path, upstream
 
 
 @pytest.mark.parametrize("mode", ["workload identity", "user-assigned", "pod identity"])
-async def test_e2e_7_a_rotation_reaches_mount_and_secret(
+async def test_e2e_7_rotation_updates_mount_and_secret(
     mount_home: Path, upstream: Fixture, mode: str
 ) -> None:
-    """With a history the old value moves on to 1."""
+    """With a history, the old value becomes version 1."""
     upstream.vault.set_secret(VAULT, "rotated", "secret")
     async with node(mount_home, upstream) as driver:
         target = await mounted(
@@ -341,7 +341,7 @@ async def test_e2e_8_two_volumes_of_one_pod_use_two_modes(
             await driver.unpublish(volume)
 
 
-async def test_e2e_9_a_cloud_from_a_file(mount_home: Path, upstream: Fixture) -> None:
+async def test_e2e_9_cloud_from_a_file(mount_home: Path, upstream: Fixture) -> None:
     """AzureStackCloud with upstream's test file, which has the values of the public cloud."""
     environment = {
         "name": "AzureStackCloud",

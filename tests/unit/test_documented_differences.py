@@ -30,12 +30,12 @@ SHARING = "integration/test_azure_sharing.py"
 CHOICE = "unit/providers/azure/auth/test_identity_params.py"
 
 ELSEWHERE = {
-    "requests to a vault": f"{SHARING}::test_these_never_share_and_the_same_do",
+    "requests to a vault": f"{SHARING}::test_only_equal_identities_share",
     "a vault that throttles or fails": (
-        "integration/test_azure_throttle.py::test_one_identity_that_is_throttled_makes_the_others_wait"
+        "integration/test_azure_throttle.py::test_throttling_of_one_identity_delays_the_others"
     ),
     "an object that is missing or forbidden": (
-        f"{SHARING}::test_one_bad_object_is_asked_for_once_however_many_pods_want_it"
+        f"{SHARING}::test_missing_object_is_requested_once_for_all_pods"
     ),
     "a change of only a file's mode": f"{HERE}::test_a_mode_alone_is_written_by_ours",
     "a repeated NodePublishVolume with rotation enabled": (
@@ -106,63 +106,63 @@ ELSEWHERE = {
     ),
     "a duplicate certificate": "unit/formats/certs/test_chain.py::test_duplicates_count_once",
     "versions created at the same time": (
-        "unit/providers/azure/test_versions.py::test_equally_old_ones_keep_the_order_of_the_list"
+        "unit/providers/azure/test_versions.py::test_versions_of_equal_age_keep_the_order_of_the_list"
     ),
     "a secret with `kid` and no content type": (
-        "unit/providers/azure/test_content.py::test_an_unknown_content_type_is_refused"
+        "unit/providers/azure/test_content.py::test_unknown_content_type_is_rejected"
     ),
     "a failed version list request": (
-        "unit/providers/azure/test_delivery.py::test_every_failure_is_named_whether_it_came_or_was_made_here"
+        "unit/providers/azure/test_rendered_volume.py::test_every_failed_object_is_named"
     ),
     "list pages on another host, or endless pagination": (
-        "unit/providers/azure/test_keyvault_pages.py::test_a_page_of_another_host_is_not_asked_for"
+        "unit/providers/azure/test_keyvault_pages.py::test_page_on_another_host_is_not_requested"
     ),
     "`objectFormat: pkcs12`,": "unit/providers/azure/test_objects.py::test_pkcs12_is_text_or_bytes",
     "a token of a service account other than the pod's": (
-        f"{PARAMS}::test_a_token_of_another_service_account_is_refused"
+        f"{PARAMS}::test_token_of_another_service_account_is_rejected"
     ),
     "the environment (`IDENTITY_ENDPOINT`, `MSI_ENDPOINT`, ...)": (
         f"{IDENTITIES}/test_machine.py::test_the_environment_does_not_redirect_a_managed_identity"
     ),
     "Azure Arc": (
-        f"{IDENTITIES}/test_arc.py::test_a_machine_with_the_arc_agent_asks_it_and_not_imds"
+        f"{IDENTITIES}/test_arc.py::test_machine_with_the_arc_agent_uses_it_instead_of_imds"
     ),
-    "user-assigned identity on an Arc machine": f"{CHOICE}::test_an_arc_machine_has_no_id",
+    "user-assigned identity on an Arc machine": (
+        f"{CHOICE}::test_arc_machine_has_only_a_system_assigned_identity"
+    ),
     "two IDs of a managed identity, or a client secret and a certificate": (
-        f"{CHOICE}::test_two_ids_disagree_by_name"
+        f"{CHOICE}::test_two_ids_conflict"
     ),
     "`userAssignedIdentityID` with a resource id": (
-        f"{CHOICE}::test_a_managed_identity_by_each_of_its_ids"
+        f"{CHOICE}::test_managed_identity_by_each_kind_of_id"
     ),
     "a failed NMI response": (
-        f"{IDENTITIES}/test_pod_identity.py::test_an_answer_of_nmi_without_token_and_client_is_none"
+        f"{IDENTITIES}/test_pod_identity.py::test_nmi_response_without_token_and_client_is_an_error"
     ),
     "TLS server name of the token proxy": (
-        "unit/providers/azure/auth/test_sni.py::test_the_id_is_in_a_name_of_the_certificate"
+        "unit/providers/azure/auth/test_sni.py::test_cluster_id_is_found_in_the_certificate"
     ),
     "API server used to discover that name": (
-        f"{IDENTITIES}/test_identity_binding.py::test_a_wrong_server_name_does_not_reach_the_proxy"
+        f"{IDENTITIES}/test_identity_binding.py::test_wrong_server_name_does_not_reach_the_proxy"
     ),
     "first request to a vault": (
         f"{IDENTITIES}/test_challenge.py::test_a_managed_hsm_of_a_known_cloud_needs_no_challenge"
     ),
     "a challenge for another tenant": (
-        f"{IDENTITIES}/test_challenge.py::test_an_identity_of_another_tenant_is_refused_with_both_tenants"
+        f"{IDENTITIES}/test_challenge.py::test_identity_of_another_tenant_is_refused_with_both_tenants"
     ),
     "requests before the first token of an application": (
-        "integration/test_azure_token_requests.py::test_a_token_is_asked_for_as_by_azure_identity"
+        "integration/test_azure_token_requests.py::test_token_requests_equal_those_of_azure_identity"
     ),
     "a challenge from another authority": (
-        "unit/providers/azure/auth/test_challenge.py::test_the_tenant_of_another_authority_is_not_believed"
+        "unit/providers/azure/auth/test_challenge.py::test_tenant_of_another_authority_is_ignored"
     ),
-    "Entra errors": (
-        f"{AZURE}/test_refused_identities.py::test_entra_refuses_and_the_code_is_explained"
-    ),
+    "Entra errors": (f"{AZURE}/test_identity_errors.py::test_refusal_of_entra_is_explained"),
     "`AzureStackCloud` needs `cloudEnvFileName` in the SecretProviderClass": (
-        f"{PARAMS}::test_azure_stack_names_its_file"
+        f"{PARAMS}::test_azure_stack_file_is_part_of_the_mount"
     ),
     "vault hosts must be within the file's `keyVaultEndpoint`": (
-        "unit/providers/azure/test_clouds.py::test_the_file_of_azure_stack_is_read"
+        "unit/providers/azure/test_clouds.py::test_azure_stack_file_is_parsed"
     ),
     "a second YAML document, a merge key or a tag in `objects` is an error": (
         "unit/formats/test_yaml_text.py::test_what_is_not_allowed_is_named_with_its_line"

@@ -26,7 +26,7 @@ async def test_other_clouds_have_their_own_hosts(vault: DevVault, provider: Azur
 async def test_azure_stack_is_read_from_its_file(
     vault: DevVault, provider: AzureProvider, tmp_path: Path
 ) -> None:
-    """The file is read anew at each mount."""
+    """The file is read for each mount."""
     path = tmp_path / "cloud.json"
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
     error = await mount_error(provider, call(stack))
@@ -35,10 +35,10 @@ async def test_azure_stack_is_read_from_its_file(
     assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
 
 
-async def test_mounts_of_different_clouds_run_side_by_side(
+async def test_mounts_of_different_clouds_run_concurrently(
     vault: DevVault, provider: AzureProvider, tmp_path: Path
 ) -> None:
-    """Two files and every known cloud at once; the environment, which upstream changes, stays."""
+    """Two files and every known cloud; the environment, which upstream modifies, is unchanged."""
     hosts = {cloud.name: cloud.vault_host("contoso") for cloud in CLOUDS}
     calls = [call({"cloudName": name}, secrets=PRINCIPAL) for name in hosts]
     for number, suffix in enumerate(("vault.azure.net", "vault.usgovcloudapi.net")):
@@ -55,10 +55,10 @@ async def test_mounts_of_different_clouds_run_side_by_side(
     assert before == dict(os.environ)
 
 
-async def test_a_cloud_file_that_is_no_file_does_not_hold_us_up(
+async def test_cloud_file_that_is_not_a_regular_file_does_not_block(
     provider: AzureProvider, tmp_path: Path
 ) -> None:
-    """The class may name anything: a device, a pipe that nobody writes to, a folder, nonsense."""
+    """A device, a pipe without a writer, a folder, an invalid path."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path, words in {
@@ -73,10 +73,10 @@ async def test_a_cloud_file_that_is_no_file_does_not_hold_us_up(
         assert words in error.problem
 
 
-async def test_a_cloud_file_of_more_than_64_kib_is_refused(
+async def test_cloud_file_larger_than_64_kib_is_rejected(
     provider: AzureProvider, tmp_path: Path
 ) -> None:
-    """64 KiB are more than any cloud needs."""
+    """No cloud needs more."""
     path = tmp_path / "cloud.json"
     path.write_text(" " * (1 << 16) + STACK)
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM

@@ -15,7 +15,7 @@ from tests.integration.azure.calls import APP, CLIENT_SECRET, PRINCIPAL
 async def test_neither_tokens_nor_ids_are_logged(
     vault: DevVault, provider: AzureProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By nobody, whatever the level: what fails is written once, where the call entered."""
+    """At any level."""
     with caplog.at_level(logging.DEBUG):
         await provider.mount(call({}, secrets=PRINCIPAL))
         await mount_error(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"}))

@@ -21,19 +21,19 @@ from tests.fakes.devvault import CloseMidResponse, DevVault, Hang, RespondStatus
 from tests.integration.azure.calls import ENTRA, PRINCIPAL, VALUE, VAULT, VM, provider_for
 
 
-async def test_throttling_is_waited_out(
+async def test_throttled_request_waits_for_retry_after(
     vault: DevVault, provider: AzureProvider, clock: AutojumpClock
 ) -> None:
-    """Retry-After is obeyed to the second."""
+    """Exactly as long as the vault asks."""
     vault.add_fault(VAULT, RespondStatus(429, retry_after=7))
     await provider.mount(call(VM))
     assert clock.sleeps == [7.0]
 
 
-async def test_throttling_longer_than_a_mount_may_take_is_said_at_once(
+async def test_retry_after_longer_than_the_deadline_fails_immediately(
     vault: DevVault, provider: AzureProvider, clock: AutojumpClock
 ) -> None:
-    """With the pause that was asked for."""
+    """The error has the requested pause."""
     vault.add_fault(VAULT, RespondStatus(429, retry_after=900))
     error = await mount_error(provider, call(VM))
     assert isinstance(error, VaultThrottledError)
@@ -42,28 +42,26 @@ async def test_throttling_longer_than_a_mount_may_take_is_said_at_once(
     assert clock.sleeps == []
 
 
-async def test_a_500_and_then_success_is_a_success(
-    vault: DevVault, provider: AzureProvider
-) -> None:
-    """One failure of the vault is not one of the mount."""
+async def test_request_is_retried_after_a_500(vault: DevVault, provider: AzureProvider) -> None:
+    """One failure of the vault does not fail the mount."""
     vault.add_fault(VAULT, RespondStatus(500))
     assert (await provider.mount(call(VM))).files[0].contents == VALUE.encode()
 
 
-async def test_a_vault_that_goes_on_failing_is_an_error(
+async def test_persistent_failure_of_the_vault_is_an_error(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """After four tries."""
+    """After four attempts."""
     vault.add_fault(VAULT, RespondStatus(500), times=None)
     error = await mount_error(provider, call(VM))
     assert isinstance(error, VaultError)
     assert f"{VAULT} failed with status 500 (4 tries)" in error.problem
 
 
-async def test_a_connection_closed_half_way_is_tried_again(
+async def test_request_is_retried_after_an_incomplete_response(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """And an error when it goes on."""
+    """A persistent failure is an error."""
     vault.add_fault(VAULT, CloseMidResponse())
     assert (await provider.mount(call(VM))).files[0].contents == VALUE.encode()
     vault.add_fault(VAULT, CloseMidResponse(), times=None)
@@ -72,10 +70,8 @@ async def test_a_connection_closed_half_way_is_tried_again(
     assert f"{VAULT} closed the connection before its response was complete" in error.problem
 
 
-async def test_a_vault_that_does_not_answer_is_a_time_out(
-    vault: DevVault, clock: AutojumpClock
-) -> None:
-    """Each try is limited."""
+async def test_unresponsive_vault_is_a_timeout(vault: DevVault, clock: AutojumpClock) -> None:
+    """Each attempt has a timeout."""
     settings = replace(vault.emulator.https, try_timeout=0.2)
     vault.add_fault(VAULT, Hang(), times=None)
     async with provider_for(settings, clock) as provider:
@@ -84,16 +80,16 @@ async def test_a_vault_that_does_not_answer_is_a_time_out(
     assert f"{VAULT} did not answer in time (4 tries)" in error.problem
 
 
-async def test_an_imds_that_starts_is_waited_for(vault: DevVault, provider: AzureProvider) -> None:
-    """410 while it is updated."""
+async def test_starting_imds_is_retried(vault: DevVault, provider: AzureProvider) -> None:
+    """It returns 410 while it is updated."""
     vault.add_fault("/metadata", RespondStatus(410))
     assert (await provider.mount(call(VM))).files[0].contents == VALUE.encode()
 
 
-async def test_a_machine_without_imds_is_told_in_one_try(
+async def test_machine_without_imds_fails_without_retries(
     vault: DevVault, clock: AutojumpClock
 ) -> None:
-    """Seconds, not minutes, and the question whether this is an Azure VM."""
+    """In seconds, with a remedy for machines outside of Azure."""
     closed = ("127.0.0.1", _closed_port())
     dev = DevRedirect(vault.redirect.https, closed, vault.redirect.ca_file)
     async with provider_for(dev.emulator().https, clock) as provider:
@@ -104,18 +100,18 @@ async def test_a_machine_without_imds_is_told_in_one_try(
     assert clock.sleeps == []
 
 
-async def test_an_entra_that_fails_is_tried_again(
+async def test_failing_entra_is_retried(
     vault: DevVault, provider: AzureProvider, clock: AutojumpClock
 ) -> None:
-    """With the pause it asks for."""
+    """After its Retry-After."""
     vault.add_fault(ENTRA, RespondStatus(503, retry_after=2))
     vault.add_fault(ENTRA, CloseMidResponse())
     assert (await provider.mount(call({}, secrets=PRINCIPAL))).files[0].contents == VALUE.encode()
     assert clock.sleeps == [2.0, 0.8]
 
 
-async def test_an_entra_that_hangs_is_a_time_out(vault: DevVault, clock: AutojumpClock) -> None:
-    """Our limit counts for tokens as well."""
+async def test_unresponsive_entra_is_a_timeout(vault: DevVault, clock: AutojumpClock) -> None:
+    """Token requests have the same timeout."""
     settings = replace(vault.emulator.https, try_timeout=0.2)
     vault.add_fault(ENTRA, Hang(), times=None)
     async with provider_for(settings, clock) as provider:
@@ -163,10 +159,10 @@ async def test_an_authority_with_an_untrusted_certificate_is_a_tls_failure(
         lambda vault: vault.add_fault(VAULT, RespondStatus(200), times=None),
     ],
 )
-async def test_answers_without_sense_are_errors_of_ours(
+async def test_malformed_responses_are_keyferry_errors(
     vault: DevVault, provider: AzureProvider, break_it: Callable[[DevVault], None]
 ) -> None:
-    """Whoever answers there, nothing foreign escapes."""
+    """No foreign exception escapes."""
     break_it(vault)
     await mount_error(provider, call({}, secrets=PRINCIPAL))
 

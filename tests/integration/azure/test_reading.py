@@ -13,8 +13,8 @@ from tests.fakes.devvault import DevVault, Hang
 from tests.integration.azure.calls import PRINCIPAL, STRANGER, VALUE, VAULT, VM, workload
 
 
-async def test_a_secret_becomes_a_file(vault: DevVault, provider: AzureProvider) -> None:
-    """The path is the alias, the id the object's own name, the mode what the class says."""
+async def test_secret_is_delivered_as_a_file(vault: DevVault, provider: AzureProvider) -> None:
+    """The path is the alias, the ID has the name of the object, the mode is set by the entry."""
     version = vault.set_secret("contoso", "db-password", "new")
     wanted = call(VM, entry(objectAlias="SECRET_1", filePermission="0640"))
     assert await provider.mount(wanted) == MountResult(
@@ -38,10 +38,8 @@ async def test_every_identity_mode_reads(vault: DevVault, provider: AzureProvide
         assert [file.contents for file in result.files] == [VALUE.encode()]
 
 
-async def test_a_requested_version_is_the_one_that_comes(
-    vault: DevVault, provider: AzureProvider
-) -> None:
-    """Others are left alone."""
+async def test_requested_version_is_delivered(vault: DevVault, provider: AzureProvider) -> None:
+    """Not the current one."""
     old = vault.set_secret("contoso", "db-password", "old")
     vault.set_secret("contoso", "db-password", "new")
     result = await provider.mount(call(VM, entry(objectVersion=old)))
@@ -50,8 +48,8 @@ async def test_a_requested_version_is_the_one_that_comes(
     )
 
 
-async def test_encodings_are_undone(vault: DevVault, provider: AzureProvider) -> None:
-    """base64 and hex become bytes, everything else stays."""
+async def test_encoded_values_are_decoded(vault: DevVault, provider: AzureProvider) -> None:
+    """Base64 and hex become bytes; other values are unchanged."""
     vault.set_secret("contoso", "b", "QmFzZTY0RW5jb2RlZFN0cmluZw==")
     vault.set_secret("contoso", "h", "486578456E636F646564537472696E67")
     wanted = call(
@@ -68,10 +66,10 @@ async def test_encodings_are_undone(vault: DevVault, provider: AzureProvider) ->
     ]
 
 
-async def test_files_come_in_the_order_of_the_class(
+async def test_files_have_the_order_of_the_entries(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """However the answers race."""
+    """Whatever the order of the responses."""
     names = [f"secret-{number}" for number in range(30)]
     for name in names:
         vault.set_secret("contoso", name, name)
@@ -83,15 +81,15 @@ async def test_files_come_in_the_order_of_the_class(
 async def test_one_object_in_two_files_is_fetched_once(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """Two aliases, one call."""
+    """Two aliases, one request."""
     await provider.mount(call(VM, entry(), entry(objectAlias="b")))
     assert vault.count(RequestKind.SECRET) == 1
 
 
-async def test_a_slow_object_does_not_hold_up_the_others(
+async def test_slow_object_does_not_delay_the_others(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """All are fetched at the same time: nine answers come while the first is still awaited."""
+    """Requests are concurrent: nine responses arrive while the first is pending."""
     names = [f"s{number}" for number in range(10)]
     for name in names:
         vault.set_secret("contoso", name, "x")
@@ -107,8 +105,8 @@ async def test_a_slow_object_does_not_hold_up_the_others(
     assert running.cancelled()
 
 
-async def test_the_version_is_told(provider: AzureProvider) -> None:
-    """The protocol's version and upstream's name."""
+async def test_version_of_the_provider(provider: AzureProvider) -> None:
+    """The protocol version and upstream's name."""
     version = await provider.version()
     assert version.api_version == "v1alpha1"
     assert version.runtime_name == "secrets-store-csi-driver-provider-azure"

@@ -23,19 +23,19 @@ from tests.fakes.resilience import uncached_fetcher
 from tests.integration.azure_identities.calls import MI, VALUE, value
 
 
-async def test_an_arc_machine_proves_itself_by_a_file(
+async def test_arc_machine_authenticates_with_a_challenge_file(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """Challenged once, answered once; the file is gone afterwards."""
+    """One challenge, one solution; the file is removed afterwards."""
     assert await value(provider, call({"useArcManagedIdentity": "true"})) == VALUE.encode()
     assert [vault.count(RequestKind.IMDS, status=status) for status in (401, 200)] == [1, 1]
     assert list((vault.data.folder / "arc").iterdir()) == []
 
 
-async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
+async def test_challenge_outside_of_the_agents_folder_is_rejected(
     vault: DevVault, tmp_path: Path
 ) -> None:
-    """Whoever listens on that port must not have us read any file for them."""
+    """Another program on that port must not make Keyferry read a file."""
     client = HttpsClient(vault.emulator.https)
     places = TokenEndpoints.from_settings(ProviderSettings(), vault.emulator)
     elsewhere = replace(places, arc=ArcAgent(program=None, key_directory=tmp_path / "other"))
@@ -51,10 +51,10 @@ async def test_a_challenge_outside_of_the_folder_of_the_agent_is_not_answered(
     assert vault.count(RequestKind.IMDS, status=200) == 0
 
 
-async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
+async def test_machine_with_the_arc_agent_uses_it_instead_of_imds(
     vault: DevVault, tmp_path: Path
 ) -> None:
-    """As upstream does: the class of a VM works there too, but for user-assigned identities."""
+    """Same as upstream; user-assigned identities are rejected."""
     (tmp_path / "himds").touch()
     client = HttpsClient(vault.emulator.https)
     places = TokenEndpoints.from_settings(ProviderSettings(), vault.emulator)
@@ -81,10 +81,10 @@ async def test_a_machine_with_the_arc_agent_asks_it_and_not_imds(
         (503, "the Azure Arc agent has no token (status 503) (4 tries)"),
     ],
 )
-async def test_the_arc_agent_refuses(
+async def test_refusals_of_the_arc_agent_are_explained(
     vault: DevVault, provider: AzureProvider, status: int, words: str
 ) -> None:
-    """Each status has its own meaning."""
+    """Each status has its own message."""
     vault.add_fault("127.0.0.1/metadata", RespondStatus(status), times=None)
     error = await mount_error(provider, call({"useArcManagedIdentity": "true"}))
     assert isinstance(error, IdentityError)

@@ -43,8 +43,8 @@ async def reader(vault: DevVault, login: AccessTokenRequest, host: str) -> Async
 SECRET = ObjectRef(ObjectType.SECRET, "db-password", "")
 
 
-async def test_a_challenge_tells_the_resource(vault: DevVault) -> None:
-    """A managed HSM wants tokens for managed HSMs."""
+async def test_resource_of_a_challenge_is_used(vault: DevVault) -> None:
+    """A managed HSM requires tokens for managed HSMs."""
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0])
     async with reader(vault, login, HSM) as opened:
         found = await opened.read(SECRET, CallContext.new(HSM))
@@ -54,7 +54,7 @@ async def test_a_challenge_tells_the_resource(vault: DevVault) -> None:
 
 
 async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault) -> None:
-    """Its resource follows from its host name."""
+    """Its resource is derived from its host name."""
     resource = CLOUDS[0].token_resource(HSM)
     login = AccessTokenRequest(VmManagedIdentity(MI), DEFAULT_TENANT, CLOUDS[0], resource)
     async with reader(vault, login, HSM) as opened:
@@ -62,8 +62,8 @@ async def test_a_managed_hsm_of_a_known_cloud_needs_no_challenge(vault: DevVault
     assert [record.status for record in vault.requests] == [200, 200]
 
 
-async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
-    """The next mount spares the round trip."""
+async def test_redirect_of_a_vault_is_remembered(vault: DevVault) -> None:
+    """The next mount saves the round trip."""
     client = HttpsClient(vault.emulator.https)
     credentials = TokenCache(client, uncached_fetcher().transport)
     transport = KeyVaultTransport(client, uncached_fetcher().transport)
@@ -81,10 +81,10 @@ async def test_what_a_vault_wants_is_remembered(vault: DevVault) -> None:
     assert [record.status for record in vault.requests] == [200, 401, 200, 200, 200]
 
 
-async def test_an_identity_of_another_tenant_is_refused_with_both_tenants(
+async def test_identity_of_another_tenant_is_refused_with_both_tenants(
     vault: DevVault,
 ) -> None:
-    """The vault's tenant is tried too, because an application may be known in both."""
+    """The vault's tenant is tried too: an application may be registered in both."""
     other = "99999999-2222-4333-8444-555555555555"
     vault.add_app(APP, tenant=other, secret="s3cret-canary")
     login = AccessTokenRequest(ServicePrincipal(APP, "s3cret-canary"), other, CLOUDS[0])

@@ -10,10 +10,10 @@ from tests.fakes.devvault import DevVault
 from tests.integration.azure_identities.calls import APP, MI, VALUE, value
 
 
-async def test_a_managed_identity_is_found_by_each_of_its_ids(
+async def test_managed_identity_by_each_kind_of_id(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """Client id, object id, resource id; the last also where upstream expects a client id."""
+    """Client ID, object ID, resource ID; the last also where upstream expects a client ID."""
     identity = vault.data.identities.get(MI)
     for parameters in (
         {"userAssignedIdentityID": identity.client_id},
@@ -29,14 +29,14 @@ async def test_a_managed_identity_is_found_by_each_of_its_ids(
 async def test_the_environment_does_not_redirect_a_managed_identity(
     provider: AzureProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other clients let these variables send them elsewhere; a class does not know them."""
+    """Other clients obey these variables; authors of a SecretProviderClass do not know them."""
     monkeypatch.setenv("IDENTITY_ENDPOINT", "http://127.0.0.1:1/elsewhere")
     monkeypatch.setenv("IDENTITY_HEADER", "canary")
     assert await value(provider, call({"useVMManagedIdentity": "true"})) == VALUE.encode()
 
 
-async def test_an_unknown_object_id_is_named_as_such(provider: AzureProvider) -> None:
-    """So that nobody looks for a client id."""
+async def test_unknown_object_id_is_named_as_an_object_id(provider: AzureProvider) -> None:
+    """It could be mistaken for a client ID."""
     wanted = {"useVMManagedIdentity": "true", "userAssignedIdentityObjectID": APP}
     error = await mount_error(provider, call(wanted))
     assert f"the managed identity with object ID {APP} is not assigned" in error.problem

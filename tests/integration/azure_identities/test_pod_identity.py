@@ -10,10 +10,8 @@ from tests.fakes.devvault import DevVault, RespondStatus
 from tests.integration.azure_identities.calls import VALUE, value
 
 
-async def test_a_pod_has_the_identity_that_is_assigned_to_it(
-    vault: DevVault, provider: AzureProvider
-) -> None:
-    """NMI knows it by the names of pod and namespace."""
+async def test_pod_uses_its_assigned_identity(vault: DevVault, provider: AzureProvider) -> None:
+    """NMI identifies it by the names of pod and namespace."""
     assert await value(provider, call({"usePodIdentity": "true"})) == VALUE.encode()
     assert vault.count(RequestKind.NMI) == 1
 
@@ -27,18 +25,18 @@ async def test_pods_never_share_a_token_of_nmi(vault: DevVault, provider: AzureP
     assert "kubectl get azureassignedidentity" in error.remedy
 
 
-async def test_an_identity_that_is_not_assigned_yet_is_waited_for(
+async def test_identity_that_is_not_yet_assigned_is_retried(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """NMI says 404 until it is."""
+    """NMI returns 404 until it is assigned."""
     vault.add_fault("localhost/host/token", RespondStatus(404), times=2)
     assert await value(provider, call({"usePodIdentity": "true"})) == VALUE.encode()
 
 
-async def test_an_answer_of_nmi_without_token_and_client_is_none(
+async def test_nmi_response_without_token_and_client_is_an_error(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """In upstream's words, which people search for."""
+    """With upstream's text, which users search for."""
     vault.add_fault("localhost/host/token", RespondStatus(200))
     error = await mount_error(provider, call({"usePodIdentity": "true"}))
     words = "nmi did not return expected values in response: token and clientid"

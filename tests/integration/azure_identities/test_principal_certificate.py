@@ -14,10 +14,10 @@ from tests.integration.azure_identities.calls import APP, PASSWORD, VALUE, value
 
 
 @pytest.mark.parametrize("form", ["pem", "pem with password", "pkcs12", "pkcs12 with password"])
-async def test_a_certificate_signs_in_in_every_form(
+async def test_certificate_is_accepted_in_every_form(
     provider: AzureProvider, certificate: SelfSignedCertificate, form: str
 ) -> None:
-    """PEM or the base64 text of PKCS#12, the key encrypted or not."""
+    """PEM or the base64 text of PKCS#12, with an encrypted key or not."""
     password = PASSWORD if "password" in form else ""
     text = certificate.pem(password) if "pem" in form else certificate.pkcs12(password)
     secrets = {"clientid": APP, "clientcertificate": text}
@@ -26,18 +26,18 @@ async def test_a_certificate_signs_in_in_every_form(
     assert await value(provider, call({}, secrets=secrets)) == VALUE.encode()
 
 
-async def test_a_certificate_that_is_not_registered_is_refused(provider: AzureProvider) -> None:
-    """With the command that registers it."""
+async def test_unregistered_certificate_is_refused(provider: AzureProvider) -> None:
+    """The remedy has the command that registers it."""
     secrets = {"clientid": APP, "clientcertificate": new_certificate().pem()}
     error = await mount_error(provider, call({}, secrets=secrets))
     assert "its assertion is not registered, or has expired (AADSTS700027)" in error.problem
     assert "az ad app credential reset" in error.remedy
 
 
-async def test_a_wrong_password_is_told_apart(
+async def test_wrong_password_is_an_error_before_any_request(
     vault: DevVault, provider: AzureProvider, certificate: SelfSignedCertificate
 ) -> None:
-    """Before any request, by the keys of the Secret, and without a word of the parser."""
+    """The message names the keys of the Secret and quotes no parser."""
     secrets = {
         "clientid": APP,
         "clientcertificate": certificate.pem(PASSWORD),
@@ -51,10 +51,10 @@ async def test_a_wrong_password_is_told_apart(
     assert vault.count(RequestKind.TOKEN) == 0
 
 
-async def test_a_renewed_certificate_counts_at_once(
+async def test_renewed_certificate_takes_effect_immediately(
     vault: DevVault, provider: AzureProvider, certificate: SelfSignedCertificate
 ) -> None:
-    """It is another identity than the old one, so no cache stands in its way."""
+    """It is another identity, so the cached token is not used."""
     renewed = new_certificate()
     await value(
         provider, call({}, secrets={"clientid": APP, "clientcertificate": certificate.pem()})

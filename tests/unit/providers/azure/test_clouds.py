@@ -39,20 +39,20 @@ STACK = b"""{
         ("AzureGERMANCloud", "testkv.vault.microsoftazure.de"),
     ],
 )
-def test_each_cloud_has_its_vaults(name: str, host: str) -> None:
-    """Names are compared without case; empty is the public cloud."""
+def test_each_cloud_has_its_vault_domain(name: str, host: str) -> None:
+    """Names are not case-sensitive; empty is the public cloud."""
     cloud = find_cloud(name, "")
     assert isinstance(cloud, AzureCloud)
     assert cloud.vault_host("testkv") == host
 
 
 def test_every_cloud_has_its_own_authority() -> None:
-    """Tokens of one cloud are nothing in another."""
+    """Tokens of one cloud are invalid in another."""
     assert len({cloud.authority for cloud in CLOUDS}) == len(CLOUDS)
 
 
-def test_an_unknown_cloud_is_an_error_that_lists_the_known_ones() -> None:
-    """A typing error should be mended from the message alone."""
+def test_unknown_cloud_is_an_error_with_the_known_clouds() -> None:
+    """The message is enough to fix a typo."""
     with pytest.raises(
         ClassInvalidError, match="cloudName AzureCloud1 is not valid, error"
     ) as caught:
@@ -60,19 +60,19 @@ def test_an_unknown_cloud_is_an_error_that_lists_the_known_ones() -> None:
     assert "AzureUSGovernmentCloud" in caught.value.remedy
 
 
-def test_azure_stack_stands_in_a_file() -> None:
-    """The name alone says nothing; the file is read by the caller."""
+def test_azure_stack_refers_to_its_file() -> None:
+    """The caller reads the file."""
     assert find_cloud("azurestackcloud", "/etc/cloud.json") == EnvironmentFile("/etc/cloud.json")
 
 
 def test_azure_stack_without_a_file_is_an_error() -> None:
-    """No process-wide setting fills in for it."""
+    """There is no process-wide default."""
     with pytest.raises(ClassInvalidError, match="cloudName AzureStackCloud is not valid, error"):
         find_cloud("AzureStackCloud", "")
 
 
-def test_the_file_of_azure_stack_is_read() -> None:
-    """Four keys count, others are ignored."""
+def test_azure_stack_file_is_parsed() -> None:
+    """Unknown keys are ignored."""
     assert parse_environment(STACK, path="/etc/cloud.json") == AzureCloud(
         "AzureStackCloud",
         "vault.azure.net",
@@ -93,15 +93,15 @@ def test_the_file_of_azure_stack_is_read() -> None:
         (b'"vault.azure.net"', b'"evil.test/vault.azure.net"', "is not the host of"),
     ],
 )
-def test_a_file_that_does_not_fit_together_is_refused(old: bytes, new: bytes, words: str) -> None:
-    """Tokens must only go to https hosts of the resource that they are for."""
+def test_inconsistent_azure_stack_file_is_rejected(old: bytes, new: bytes, words: str) -> None:
+    """Tokens are sent only to https hosts of the resource that they are for."""
     with pytest.raises(ClassInvalidError, match=words):
         parse_environment(STACK.replace(old, new), path="/etc/cloud.json")
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_a_strange_file_is_an_error_that_quotes_nothing_of_it(content: bytes) -> None:
-    """The class may name any file of the node, so its content stays out of messages."""
+def test_malformed_cloud_file_is_an_error_without_its_content(content: bytes) -> None:
+    """A SecretProviderClass may name any file of the node."""
     with pytest.raises(ClassInvalidError) as caught:
         parse_environment(b"canary-1f0c" + content, path="/etc/shadow")
     assert "canary-1f0c" not in str(caught.value)
@@ -116,18 +116,18 @@ def test_a_strange_file_is_an_error_that_quotes_nothing_of_it(content: bytes) ->
         ("contoso.notmanagedhsm.azure.net", "https://vault.azure.net"),
     ],
 )
-def test_the_resource_follows_from_the_host(host: str, resource: str) -> None:
-    """A managed HSM has its own; a private endpoint has that of its vault."""
+def test_token_resource_is_derived_from_the_host(host: str, resource: str) -> None:
+    """A managed HSM has its own; a private endpoint has the one of its vault."""
     assert CLOUDS[0].token_resource(host) == resource
 
 
 @pytest.mark.parametrize("name", ["AzurePublicCloud", "AZURECHINACLOUD", "AzureStackCloud", ""])
-def test_a_default_cloud_that_exists_is_taken(name: str) -> None:
-    """Azure Stack too: each class then names its file."""
+def test_known_default_cloud_is_accepted(name: str) -> None:
+    """Also Azure Stack: each SecretProviderClass then names its file."""
     check_default_cloud(name)
 
 
-def test_a_default_cloud_that_does_not_exist_stops_the_start() -> None:
-    """Before the first mount finds out."""
+def test_unknown_default_cloud_is_rejected_at_start() -> None:
+    """The first mount would be too late."""
     with pytest.raises(PlatformError, match="--cloud-name: cloudName AzureCloud1 is not valid"):
         check_default_cloud("AzureCloud1")

@@ -25,8 +25,8 @@ def rows() -> Iterator[tuple[str, str, str]]:
             yield cells[0], cells[1], cells[2]
 
 
-def test_every_check_of_upstream_is_answered() -> None:
-    """Same, different, or not applicable; and the end-to-end checks are numbered without a gap."""
+def test_every_upstream_check_has_a_status() -> None:
+    """Same, differs or not applicable; the end-to-end checks are numbered without a gap."""
     found = list(rows())
     assert [] == [check for check, answer, _ in found if not answer.startswith(ANSWERS)]
     numbers = {int(match[0]) for check, _, _ in found if (match := re.match(r"\d+", check))}
@@ -34,8 +34,8 @@ def test_every_check_of_upstream_is_answered() -> None:
     assert len(found) - E2E_LINES >= UNIT_LINES
 
 
-def test_every_answer_names_tests_that_exist() -> None:
-    """Unless the check cannot be made here at all."""
+def test_every_status_names_existing_tests() -> None:
+    """Unless the check is not applicable."""
     for check, answer, named in rows():
         tests = re.findall(r"`([^`]+)`", named)
         assert tests or answer.startswith("not applicable"), check

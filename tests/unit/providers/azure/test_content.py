@@ -56,14 +56,14 @@ def refused(content: Any, entry: KeyVaultObject, options: BundleOptions | None =
 
 @pytest.mark.parametrize("content_type", ["", PEM_TYPE, PKCS12_TYPE, "text/plain"])
 @pytest.mark.parametrize("format_", ["", "pem", "pfx"])
-def test_a_plain_secret_is_its_value(content_type: str, format_: str) -> None:
-    """Whatever is said of it: only the secret behind a certificate is looked into."""
+def test_plain_secret_is_delivered_verbatim(content_type: str, format_: str) -> None:
+    """Only the secret behind a certificate is parsed, whatever the content type."""
     content = KeyVaultSecret("te st\n", "v1", properties=Properties(content_type))
     assert b"te st\n" == only(render(content, wanted(objectFormat=format_), SEPARATE))
 
 
-def test_pem_is_left_as_it_is() -> None:
-    """Its order too, and as pfx as well."""
+def test_pem_is_delivered_verbatim() -> None:
+    """Also its order, and also with format pfx."""
     text = "Bag Attributes\n" + (ROOT.pem + LEAF.pem + LEAF.key_pem).decode()
     content = behind_certificate(text, PEM_TYPE)
     for format_ in ("pem", "PFX"):
@@ -71,14 +71,14 @@ def test_pem_is_left_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("format_", ["", "PEM"])
-def test_pkcs12_becomes_pem(format_: str) -> None:
+def test_pkcs12_is_converted_to_pem(format_: str) -> None:
     """The key first, then the chain."""
     content = behind_certificate(PFX, PKCS12_TYPE)
     assert BUNDLE == only(render(content, wanted(objectFormat=format_), BundleOptions()))
 
 
 def test_pkcs12_is_text_as_pfx_and_bytes_as_pkcs12() -> None:
-    """The text is verbatim, also when it has line ends in it."""
+    """The text is verbatim, including line breaks."""
     text = PFX[:64] + "\n" + PFX[64:]
     content = behind_certificate(text, PKCS12_TYPE)
     binary = base64.b64decode(PFX)
@@ -102,7 +102,7 @@ def test_pkcs12_is_text_as_pfx_and_bytes_as_pkcs12() -> None:
         ),
     ],
 )
-def test_separate_files_are_certificate_key_and_both(
+def test_separate_files_are_certificate_key_and_bundle(
     content: KeyVaultSecret, fields: dict[str, str], combined: bytes
 ) -> None:
     """In this order; upstream leaves the first two empty for pfx."""
@@ -110,15 +110,15 @@ def test_separate_files_are_certificate_key_and_both(
     assert expected == render(content, wanted(**fields), SEPARATE).files
 
 
-def test_a_missing_part_is_an_empty_file() -> None:
-    """A certificate whose key is not exportable has none in its secret."""
+def test_missing_key_is_an_empty_file() -> None:
+    """The secret of a certificate with a non-exportable key has no key."""
     content = behind_certificate(LEAF.pem.decode(), PEM_TYPE)
     expected = ((".crt", LEAF.pem), (".key", b""), ("", LEAF.pem))
     assert expected == render(content, wanted(), SEPARATE).files
 
 
-def test_a_broken_chain_is_told() -> None:
-    """Not refused: some servers need no more."""
+def test_incomplete_chain_is_reported() -> None:
+    """It is not an error: some servers need no more."""
     content = behind_certificate(
         LEAF.pkcs12(issue_certificate("other", new_ec_key(), is_ca=True).certificate).decode(),
         PKCS12_TYPE,
@@ -127,15 +127,15 @@ def test_a_broken_chain_is_told() -> None:
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/X-PEM-file", "x\nforged"])
-def test_an_unknown_content_type_is_refused(content_type: str) -> None:
-    """The words are upstream's, which crashes where there is none at all."""
+def test_unknown_content_type_is_rejected(content_type: str) -> None:
+    """Upstream's text; upstream crashes if there is no content type."""
     shown = content_type.replace("\n", "?")
     problem = refused(behind_certificate("x", content_type), wanted())
     assert f"failed to get certificate. unknown content type '{shown}'" == problem
 
 
-def test_a_pair_that_does_not_fit_is_refused() -> None:
-    """However it is wanted, and before anything is written."""
+def test_mismatched_key_and_certificate_are_rejected() -> None:
+    """In every format, before anything is written."""
     other = issue_certificate("test.domain.com", new_ec_key())
     content = behind_certificate((other.key_pem + LEAF.pem).decode(), PEM_TYPE)
     words = "the private key in the object does not belong to any of its certificates"
@@ -168,15 +168,15 @@ def test_a_pair_that_does_not_fit_is_refused() -> None:
         (KeyVaultSecret("x", "v1"), {"objectFormat": "pkcs12"}, "does not belong to a certificate"),
     ],
 )
-def test_what_cannot_be_delivered_as_asked_is_refused(
+def test_content_that_contradicts_its_entry_is_rejected(
     content: KeyVaultSecret, fields: dict[str, str], words: str
 ) -> None:
-    """PEM of a certificate is no base64 text either; upstream says the same."""
+    """Includes PEM of a certificate with objectEncoding, as upstream."""
     assert words in refused(content, wanted(**fields))
 
 
-def test_a_certificate_is_wrapped_unread() -> None:
-    """Its bytes are not looked at."""
+def test_certificate_is_encoded_without_parsing() -> None:
+    """Its bytes are not validated."""
     expected = b"-----BEGIN CERTIFICATE-----\ndGVzdA==\n-----END CERTIFICATE-----\n"
     assert expected == only(render(LeafCertificate(b"test", "v1"), wanted("cert"), SEPARATE))
 
@@ -192,15 +192,15 @@ def test_a_certificate_is_wrapped_unread() -> None:
         ("EC", "P-256", "its x and y are no point of its curve"),
     ],
 )
-def test_a_key_that_has_no_public_pem_is_refused(kind: str, curve: str, words: str) -> None:
-    """The words are upstream's."""
+def test_key_without_public_pem_is_rejected(kind: str, curve: str, words: str) -> None:
+    """Upstream's texts."""
     numbers = {"x": b"\1", "y": b"\1"}
     assert words == refused(PublicKey(kind, curve, numbers, "v1"), wanted("key"))
 
 
 @pytest.mark.parametrize("kind", ["RSA", "RSA-HSM"])
-def test_keys_of_an_hsm_are_keys(kind: str) -> None:
-    """Their public half is no other."""
+def test_hsm_keys_are_delivered(kind: str) -> None:
+    """Their public keys have the same form."""
     numbers = rsa.generate_private_key(65537, 2048).public_key().public_numbers()
     told = {"n": numbers.n.to_bytes(256), "e": b"\1\0\1"}
     contents = only(render(PublicKey(kind, "", told, "v1"), wanted("key"), BundleOptions()))

@@ -29,8 +29,8 @@ from keyferry.providers.azure.objects import ObjectEncoding
         ("", ObjectEncoding.HEX, b""),
     ],
 )
-def test_a_value_becomes_bytes(value: str, encoding: ObjectEncoding, expected: bytes) -> None:
-    """The encoding is undone, and nothing else is touched."""
+def test_value_is_decoded(value: str, encoding: ObjectEncoding, expected: bytes) -> None:
+    """Nothing else is changed."""
     assert decode(value, encoding) == expected
 
 
@@ -51,10 +51,10 @@ def test_a_value_becomes_bytes(value: str, encoding: ObjectEncoding, expected: b
         ("\ud800", ObjectEncoding.UTF8),
     ],
 )
-def test_a_value_of_another_encoding_is_an_error_that_does_not_show_it(
+def test_value_of_another_encoding_is_an_error_without_the_value(
     value: str, encoding: ObjectEncoding
 ) -> None:
-    """Strict, and silent about the value, in the chain of causes too."""
+    """Not in the chain of causes either."""
     with pytest.raises(ObjectUnusableError) as caught:
         decode(value, encoding)
     assert value not in str(caught.value)
@@ -63,7 +63,7 @@ def test_a_value_of_another_encoding_is_an_error_that_does_not_show_it(
 
 
 @given(st.binary())
-def test_bytes_come_back_whole(content: bytes) -> None:
-    """What was encoded by the library is decoded to the same bytes."""
+def test_encoded_bytes_are_decoded_unchanged(content: bytes) -> None:
+    """Any bytes, in base64 and hex."""
     assert decode(base64.b64encode(content).decode(), ObjectEncoding.BASE64) == content
     assert decode(content.hex(), ObjectEncoding.HEX) == content

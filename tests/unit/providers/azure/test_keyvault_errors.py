@@ -27,8 +27,8 @@ def error(
     return error_for_response(ErrorResponse(status, codes, challenge), ref, asked)
 
 
-def test_a_token_of_another_tenant_is_told_apart_from_the_vaults() -> None:
-    """Both tenants stand side by side, and how to find the right one."""
+def test_token_of_another_tenant_names_both_tenants() -> None:
+    """And the command that shows the right one."""
     challenge = 'Bearer authorization="https://login.microsoftonline.com/tenant-2", resource="x"'
     found = error(401, challenge=challenge)
     assert isinstance(found, AccessDeniedError)
@@ -37,7 +37,7 @@ def test_a_token_of_another_tenant_is_told_apart_from_the_vaults() -> None:
     assert "az keyvault show --name contoso" in found.remedy
 
 
-def test_a_missing_permission_names_the_client_and_both_ways_to_grant_it() -> None:
+def test_missing_permission_names_the_client_and_both_commands() -> None:
     """RBAC and access policies."""
     found = error(403, "Forbidden", "AccessDenied")
     assert isinstance(found, AccessDeniedError)
@@ -48,23 +48,23 @@ def test_a_missing_permission_names_the_client_and_both_ways_to_grant_it() -> No
     assert "az keyvault set-policy --name contoso --spn app-1" in found.remedy
 
 
-def test_a_system_assigned_identity_has_no_client_id_to_grant_to() -> None:
-    """It is granted to by its principal ID."""
+def test_system_assigned_identity_is_granted_by_principal_id() -> None:
+    """Its client ID is not known."""
     found = error(403, "Forbidden", identity=VmManagedIdentity(""))
     assert "the system-assigned identity of this machine" in found.problem
     assert "--object-id <the principal ID of this machine>" in found.remedy
 
 
-def test_a_firewall_is_not_a_missing_permission() -> None:
-    """Granting a role would not help."""
+def test_firewall_is_not_a_missing_permission() -> None:
+    """A role would not help."""
     found = error(403, "Forbidden", "ForbiddenByFirewall")
     assert isinstance(found, AccessDeniedError)
     assert "refuses connections from here" in found.problem
     assert "network-rule" in found.remedy
 
 
-def test_a_disabled_version_is_told_apart() -> None:
-    """403 too, but the object is what must be mended."""
+def test_disabled_version_is_not_a_missing_permission() -> None:
+    """Also a 403, but the object must be enabled."""
     found = error(403, "Forbidden", "SecretDisabled")
     assert isinstance(found, ObjectNotFoundError)
     assert found.problem == "secret db-password is disabled in vault contoso"
@@ -77,22 +77,22 @@ def test_a_disabled_version_is_told_apart() -> None:
         (OLD, "secret db-password version abc does not exist in vault contoso"),
     ],
 )
-def test_a_missing_object_is_named_with_version_and_vault(ref: ObjectRef, words: str) -> None:
-    """And how to see what there is."""
+def test_missing_object_is_named_with_version_and_vault(ref: ObjectRef, words: str) -> None:
+    """And the command that lists what exists."""
     found = error(404, "SecretNotFound", ref=ref)
     assert isinstance(found, ObjectNotFoundError)
     assert found.problem == words
     assert "az keyvault secret list" in found.remedy
 
 
-def test_a_vault_that_the_development_vault_does_not_have() -> None:
-    """A real one would not resolve."""
+def test_missing_vault_of_the_development_vault() -> None:
+    """In Azure, its host name would not resolve."""
     found = error(404, "VaultNotFound")
     assert found.problem == "there is no vault contoso"
 
 
-def test_any_other_status_is_shown_with_its_codes() -> None:
-    """A redirect or a 400 must not look like a success."""
+def test_other_status_is_an_error_with_its_codes() -> None:
+    """A redirect or a 400 is not a success."""
     assert (
         error(400, "BadParameter").problem
         == "vault contoso responds with status 400 (BadParameter)"

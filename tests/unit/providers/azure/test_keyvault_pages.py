@@ -59,32 +59,32 @@ def vault(pages: Pages) -> KeyVault:
         "https://[",
     ],
 )
-async def test_a_page_of_another_host_is_not_asked_for(link: str) -> None:
-    """The token of the vault must not go there."""
+async def test_page_on_another_host_is_not_requested(link: str) -> None:
+    """The token of the vault must not be sent there."""
     pages = Pages(link)
     with pytest.raises(VaultError, match="the next page is on another host"):
         await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert 1 == len(pages.asked)
 
 
-async def test_the_usual_port_may_be_written_out() -> None:
-    """As Azure does."""
+async def test_explicit_default_port_is_accepted() -> None:
+    """Azure includes it."""
     pages = Pages("https://shop.vault.azure.net:443/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="pagination did not terminate"):
         await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert 2 == len(pages.asked)
 
 
-async def test_pages_that_repeat_come_to_an_end() -> None:
-    """The second time the same page is asked for is the last."""
+async def test_repeated_page_ends_the_pagination() -> None:
+    """A page is requested at most once."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=2")
     with pytest.raises(VaultError, match="pagination did not terminate"):
         await vault(pages).list_versions(REF, CallContext.new("vault.test"))
     assert 2 == len(pages.asked)
 
 
-async def test_pages_without_end_come_to_an_end() -> None:
-    """However new each one looks."""
+async def test_number_of_pages_is_limited() -> None:
+    """Even if each page is new."""
     pages = Pages("https://shop.vault.azure.net/secrets/x/versions?page=%d")
     with pytest.raises(VaultError, match="pagination did not terminate"):
         await vault(pages).list_versions(REF, CallContext.new("vault.test"))

@@ -39,8 +39,8 @@ def problem(**fields: str) -> str:
     return caught.value.problem
 
 
-def test_an_entry_becomes_an_object_with_its_defaults() -> None:
-    """Only type and name are needed."""
+def test_entry_has_defaults() -> None:
+    """Only type and name are required."""
     assert one() == KeyVaultObject(
         ref=ObjectRef(ObjectType.SECRET, "secret1", ""),
         path="secret1",
@@ -51,22 +51,22 @@ def test_an_entry_becomes_an_object_with_its_defaults() -> None:
     )
 
 
-def test_the_alias_is_the_path() -> None:
-    """Folders are allowed in it; the id keeps the object's own name."""
+def test_alias_is_the_path() -> None:
+    """It may have folders; the ID has the name of the object."""
     found = one(objectAlias="certs/SECRET_1")
     assert (found.path, found.ref.id) == ("certs/SECRET_1", "secret/secret1")
 
 
 def test_texts_are_trimmed() -> None:
-    """White space around a field never counts."""
+    """White space around a field is ignored."""
     found = one(objectName='"  secret1  "', objectVersion='" v1 "', objectEncoding='" hex "')
     assert found.ref == ObjectRef(ObjectType.SECRET, "secret1", "v1")
     assert found.encoding is ObjectEncoding.HEX
 
 
 @pytest.mark.parametrize("version", ["0123", "12e34", "true", "2024-01-01"])
-def test_a_version_is_text_even_if_yaml_sees_something_else_in_it(version: str) -> None:
-    """Scalars stay raw."""
+def test_version_is_text_even_if_it_looks_like_another_yaml_type(version: str) -> None:
+    """Scalars are not converted."""
     assert one(objectVersion=version).ref.version == version
 
 
@@ -74,48 +74,48 @@ def test_a_version_is_text_even_if_yaml_sees_something_else_in_it(version: str) 
     ("text", "mode"),
     [("0600", 0o600), ('"0600"', 0o600), ("755", 0o755), ("0755", 0o755), ("0", 0), ("", None)],
 )
-def test_a_permission_is_octal_text(text: str, mode: int | None) -> None:
-    """Quoted or not, with or without the leading 0; empty leaves it to the driver."""
+def test_permission_is_octal_text(text: str, mode: int | None) -> None:
+    """Quoted or not, with or without the leading 0; empty means the default of the mount."""
     assert one(filePermission=text).mode == mode
 
 
 @pytest.mark.parametrize("text", ["900", "0900", "0o644", "-7", "+7", "1755", "rw-r--r--", "8"])
-def test_a_bad_permission_is_an_error(text: str) -> None:
+def test_invalid_permission_is_an_error(text: str) -> None:
     """Upstream would write the file with mode 0."""
     assert f"filePermission '{text}' is not an octal mode" in problem(filePermission=text)
 
 
 @pytest.mark.parametrize("text", ["utf-8", "UTF-8", "base64", "BasE64", "hex", "HEX"])
-def test_encodings_are_compared_without_case(text: str) -> None:
-    """As upstream does."""
+def test_encodings_are_not_case_sensitive(text: str) -> None:
+    """Same as upstream."""
     assert one(objectEncoding=text).encoding.value == text.lower()
 
 
-def test_an_unknown_encoding_is_an_error() -> None:
-    """The words are upstream's."""
+def test_unknown_encoding_is_an_error() -> None:
+    """Upstream's text."""
     expected = "invalid objectEncoding: utf-16, should be hex, base64 or utf-8"
     assert expected in problem(objectEncoding="utf-16")
 
 
-def test_an_encoding_is_for_secrets_only() -> None:
-    """This check comes before the one of the value."""
+def test_encoding_is_only_for_secrets() -> None:
+    """This check precedes the check of the value."""
     expected = "objectEncoding only supported for objectType: secret"
     assert expected in problem(objectType="key", objectEncoding="utf-16")
 
 
 @pytest.mark.parametrize("text", ["pem", "PEM", ""])
-def test_pem_is_the_format_that_is_delivered(text: str) -> None:
-    """Compared without case."""
+def test_pem_is_the_default_format(text: str) -> None:
+    """Not case-sensitive."""
     assert one(objectFormat=text).format is ObjectFormat.PEM
 
 
-def test_an_unknown_format_is_an_error() -> None:
-    """The words are upstream's."""
+def test_unknown_format_is_an_error() -> None:
+    """Upstream's text."""
     assert "invalid objectFormat: pkcs, should be PEM or PFX" in problem(objectFormat="pkcs")
 
 
-def test_pfx_is_for_secrets_only() -> None:
-    """The words are upstream's."""
+def test_pfx_is_only_for_secrets() -> None:
+    """Upstream's text."""
     expected = "PFX format only supported for objectType: secret"
     assert expected in problem(objectType="cert", objectFormat="pfx")
 
@@ -125,87 +125,87 @@ def test_pfx_is_for_secrets_only() -> None:
     [("pfx", ObjectFormat.PFX), ("PFX", ObjectFormat.PFX), ("Pkcs12", ObjectFormat.PKCS12)],
 )
 def test_pkcs12_is_text_or_bytes(text: str, format_: ObjectFormat) -> None:
-    """As pfx it is what upstream gives, as pkcs12 an extension of ours."""
+    """The format pfx is upstream's format; pkcs12 is a Keyferry extension."""
     assert format_ is one(objectFormat=text).format
 
 
 @pytest.mark.parametrize("type_", ["key", "cert"])
-def test_pfx_in_capitals_is_ignored_where_it_means_nothing(type_: str) -> None:
-    """Upstream compares with the lower-case word alone; such classes must go on working."""
+def test_pfx_in_capitals_is_ignored_for_keys_and_certificates(type_: str) -> None:
+    """Upstream's comparison is case-sensitive; such SecretProviderClasses must continue to work."""
     assert ObjectFormat.PEM is one(objectType=type_, objectFormat="PFX").format
 
 
 @pytest.mark.parametrize("type_", ["key", "cert"])
-def test_pkcs12_is_for_secrets_only(type_: str) -> None:
-    """However it is written: no class of upstream's has it."""
+def test_pkcs12_is_only_for_secrets(type_: str) -> None:
+    """In any case: no SecretProviderClass for upstream contains it."""
     expected = "PFX format only supported for objectType: secret"
     assert expected in problem(objectType=type_, objectFormat="PKCS12")
 
 
-def test_bytes_have_no_encoding() -> None:
-    """There is nothing left to undo."""
+def test_pkcs12_with_an_encoding_is_an_error() -> None:
+    """The bytes are not encoded."""
     expected = "objectFormat: pkcs12 delivers bytes, which objectEncoding: hex cannot decode"
     assert expected in problem(objectFormat="pkcs12", objectEncoding="hex")
 
 
 @pytest.mark.parametrize("type_", list(ObjectType))
-def test_every_type_can_be_asked_for(type_: ObjectType) -> None:
+def test_every_type_is_accepted(type_: ObjectType) -> None:
     """Secrets, keys and certificates."""
     assert ObjectRef(type_, "secret1", "") == one(objectType=type_.value).ref
 
 
 def test_latest_is_the_current_version() -> None:
-    """Upstream takes the word for a history alone."""
+    """Upstream accepts the word only with a history."""
     assert "" == one(objectVersion="latest").ref.version
 
 
-def test_a_history_is_a_folder_of_versions() -> None:
-    """Upstream would make one file more than it was asked for."""
+def test_history_is_a_folder_of_versions() -> None:
+    """Upstream would write one file more than requested."""
     found = one(objectVersionHistory="3", objectAlias="folder/multiple")
     assert ("folder/multiple/0", "folder/multiple/1", "folder/multiple/2") == found.paths
     assert ("secret/secret1/0", "secret/secret1/1", "secret/secret1/2") == found.ids
 
 
-def test_the_index_is_the_last_part_of_the_path() -> None:
-    """Upstream's vector: `folder/multiple-versions/8` is version 8."""
+def test_index_is_the_last_part_of_the_path() -> None:
+    """Upstream's test vector: `folder/multiple-versions/8` is version 8."""
     found = one(objectVersionHistory="9", objectAlias="folder/multiple-versions")
     assert ("folder/multiple-versions/8", "secret/secret1/8") == (found.paths[8], found.ids[8])
 
 
-def test_a_single_version_has_no_folder() -> None:
-    """Its path is the alias, its id the object's own name."""
+def test_single_version_has_no_folder() -> None:
+    """Its path is the alias; its ID has the name of the object."""
     found = one(objectAlias="a")
     assert (("a",), ("secret/secret1",)) == (found.paths, found.ids)
 
 
-def test_a_history_has_an_end() -> None:
-    """Some classes ask for all versions by a large number."""
+def test_history_is_limited() -> None:
+    """Some SecretProviderClasses request all versions with a large number."""
     assert 1000 == one(objectVersionHistory="2147483647").history
 
 
-def test_a_volume_has_an_end() -> None:
-    """What is beyond it is a mistake, and would take the memory of the node."""
+def test_number_of_files_is_limited() -> None:
+    """More is a mistake, and would exhaust the memory of the node."""
     entry = "objectName: x\nobjectType: secret\nobjectVersionHistory: 1000\nobjectAlias: a"
     with pytest.raises(ClassInvalidError, match="more than 10000 files"):
         parse_objects(listed(*(f"{entry}{number}" for number in range(11))))
 
 
 def test_a_history_and_a_file_cannot_share_a_path() -> None:
-    """The versions of the one lie where the other wants to be."""
+    """A version of the history and the other object have the same path."""
     entry = "objectName: x\nobjectType: secret\nobjectAlias: "
     with pytest.raises(ClassInvalidError, match="two objects have the file path 'a/1'"):
         parse_objects(listed(entry + "a\nobjectVersionHistory: 2", entry + "a/1"))
 
 
 @pytest.mark.parametrize("history", ["0", "1", "-5", "0x1", "", "~"])
-def test_a_history_up_to_one_is_the_single_version(history: str) -> None:
-    """Negative numbers included, as upstream has it."""
+def test_history_of_at_most_one_is_a_single_version(history: str) -> None:
+    """Also negative numbers, as upstream."""
     assert one(objectVersionHistory=history).history == 1
 
 
 @pytest.mark.parametrize("history", ['"5"', "five", "1.5", "99999999999", "[1]", "''"])
-def test_a_history_that_is_no_integer_names_its_line(history: str) -> None:
-    """A quoted number is none either; line 5 of `objects` is the third of the entry."""
+def test_invalid_history_names_its_line(history: str) -> None:
+    """Also a quoted number; line 5 of `objects` is the third line of the entry."""
     with pytest.raises(
         ClassInvalidError, match="unmarshal failed for keyVaultObjects at index 0"
     ) as caught:
@@ -233,12 +233,12 @@ def test_a_history_that_is_no_integer_names_its_line(history: str) -> None:
         ({"objectVersion": "../x"}, "objectVersion is not a valid version of an object"),
     ],
 )
-def test_what_cannot_be_is_an_error(fields: dict[str, str], words: str) -> None:
-    """Before any call to a vault."""
+def test_invalid_entry_is_an_error(fields: dict[str, str], words: str) -> None:
+    """Before any request to a vault."""
     assert words in problem(**fields)
 
 
-def test_a_refused_entry_is_named_as_upstream_names_it() -> None:
+def test_invalid_entry_has_upstreams_prefix() -> None:
     """Type, name and version precede the cause."""
     text = problem(objectVersion="v1", filePermission="900")
     assert text.startswith(
@@ -247,7 +247,7 @@ def test_a_refused_entry_is_named_as_upstream_names_it() -> None:
 
 
 def test_a_long_or_multi_line_text_is_shortened_in_messages() -> None:
-    """What a class says must neither flood a log nor forge lines in it."""
+    """Input can neither flood a log nor forge lines in it."""
     text = problem(objectType='"' + "x" * 5000 + '\\nforged: line"')
     assert len(text) < 500
     assert "\n" not in text
@@ -255,14 +255,14 @@ def test_a_long_or_multi_line_text_is_shortened_in_messages() -> None:
 
 @pytest.mark.parametrize("text", ["", "   \n"])
 def test_objects_must_be_set(text: str) -> None:
-    """The words are upstream's."""
+    """Upstream's text."""
     with pytest.raises(ClassInvalidError, match="objects is not set"):
         parse_objects(text)
 
 
 @pytest.mark.parametrize("text", ["array:", "array: []", "array: ~", "other: x", "{}"])
 def test_no_entry_is_an_error(text: str) -> None:
-    """Upstream's driver fails such a mount too, with words that nobody understands."""
+    """Upstream's driver also fails such a mount, with an unclear message."""
     with pytest.raises(ClassInvalidError, match="objects lists no object"):
         parse_objects(text)
 
@@ -281,8 +281,8 @@ def test_no_entry_is_an_error(text: str) -> None:
         ("[" * 100_000, "nested deeper"),
     ],
 )
-def test_a_malformed_list_is_an_error_with_its_line(text: str, words: str) -> None:
-    """Upstream's words, then what and where."""
+def test_malformed_list_is_an_error_with_its_line(text: str, words: str) -> None:
+    """Upstream's text, then the mistake and its line."""
     with pytest.raises(ClassInvalidError) as caught:
         parse_objects(text)
     assert caught.value.problem.startswith("failed to yaml unmarshal objects, error: ")
@@ -298,8 +298,8 @@ def test_a_malformed_list_is_an_error_with_its_line(text: str, words: str) -> No
         ("objectName: {a: b}", "objectName is a list or a mapping"),
     ],
 )
-def test_a_malformed_entry_is_named_by_index_and_line(entry: str, words: str) -> None:
-    """Entries count from 0 as upstream counts them; lines are those of `objects`."""
+def test_malformed_entry_is_an_error_with_index_and_line(entry: str, words: str) -> None:
+    """Entries count from 0, as upstream counts; lines are those of `objects`."""
     good = "objectName: a\nobjectType: secret"
     with pytest.raises(ClassInvalidError) as caught:
         parse_objects(listed(good, entry))
@@ -309,8 +309,8 @@ def test_a_malformed_entry_is_named_by_index_and_line(entry: str, words: str) ->
     assert text.endswith(" of objects)")
 
 
-def test_the_line_of_a_malformed_entry_is_right() -> None:
-    """array: is 1, the first entry 2 to 4, the second begins at 5; its repeated key is line 7."""
+def test_line_of_a_malformed_entry_is_counted_in_objects() -> None:
+    """array: is line 1, the entries begin on lines 2 and 5, and the duplicate key is on line 7."""
     good = "objectName: a\nobjectType: secret"
     with pytest.raises(ClassInvalidError, match=r"\(line 7 of objects\)"):
         parse_objects(listed(good, "objectName: a\nobjectName: b"))
@@ -324,14 +324,14 @@ def test_the_line_of_a_malformed_entry_is_right() -> None:
     ],
 )
 def test_two_objects_cannot_share_a_path(first: str, second: str, words: str) -> None:
-    """Upstream keeps the last one in silence."""
+    """Upstream delivers only the last one, without a message."""
     entry = "objectName: x\nobjectType: secret\nobjectAlias: "
     with pytest.raises(ClassInvalidError, match=words):
         parse_objects(listed(entry + first, entry + second))
 
 
-def test_an_object_overrides_the_warning_of_its_class() -> None:
-    """`0` switches it off for one that is expected to end."""
+def test_entry_overrides_the_default_expiry_warning() -> None:
+    """`0` disables it for an object that is expected to expire."""
     warned = listed(
         "objectName: a\nobjectType: secret",
         "objectName: b\nobjectType: secret\nexpiryWarning: 7d",
@@ -342,13 +342,13 @@ def test_an_object_overrides_the_warning_of_its_class() -> None:
     assert 0.0 == one().expiry_warning
 
 
-def test_a_bad_warning_names_its_entry() -> None:
-    """Field, value, place and remedy."""
+def test_invalid_expiry_warning_names_its_entry() -> None:
+    """Field, value, location and remedy."""
     assert "expiryWarning is not a duration: soon (entry" in problem(expiryWarning="soon")
 
 
 def test_one_object_may_have_two_files() -> None:
-    """Two aliases of the same object are equal in what they ask for."""
+    """Two entries with different aliases have equal references."""
     entry = "objectName: x\nobjectType: secret\nobjectAlias: "
     first, second = parse_objects(listed(entry + "a", entry + "b"))
     assert first.ref == second.ref
@@ -356,5 +356,5 @@ def test_one_object_may_have_two_files() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """As upstream does, so that classes for other versions work."""
+    """Same as upstream: SecretProviderClasses for other versions work."""
     assert one(objectColour="blue") == one()

@@ -57,8 +57,8 @@ def refusal(parameters: dict[str, str], secrets: dict[str, str] | None = None) -
     return caught.value
 
 
-def test_a_whole_class_is_parsed() -> None:
-    """The class of the walk-through."""
+def test_parameters_are_parsed() -> None:
+    """The SecretProviderClass of the getting-started guide."""
     mount = parse_mount(VM | {"userAssignedIdentityID": " 2222 ", "cloudName": ""}, None)
     assert mount.vault == VaultAddress("testkv")
     assert mount.tenant == CLASS["tenantID"]
@@ -77,8 +77,10 @@ def test_a_whole_class_is_parsed() -> None:
         ("objects", ClassInvalidError, "objects is not set"),
     ],
 )
-def test_what_is_required_is_missed(missing: str, error: type[KeyferryError], words: str) -> None:
-    """An absent and a blank parameter are the same."""
+def test_missing_parameter_is_an_error(
+    missing: str, error: type[KeyferryError], words: str
+) -> None:
+    """A blank parameter counts as missing."""
     for absent in ({}, {missing: "  "}):
         parameters = {key: value for key, value in VM.items() if key != missing} | absent
         found = refusal(parameters)
@@ -101,23 +103,23 @@ def test_what_is_required_is_missed(missing: str, error: type[KeyferryError], wo
         ({"objects": "invalid"}, {"keyvaultName": "kv"}),
     ],
 )
-def test_the_first_of_two_mistakes_is_upstreams_first(
+def test_two_mistakes_lead_to_upstreams_first_error(
     earlier: dict[str, str], later: dict[str, str]
 ) -> None:
-    """The order of the checks is part of what people rely on."""
+    """Users rely on the order of the checks."""
     assert refusal(VM | later | earlier).problem == refusal(VM | earlier).problem
     assert refusal(VM | later | earlier).problem != refusal(VM | later).problem
 
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "t", "T", "1", " true "])
-def test_booleans_that_are_true(text: str) -> None:
+def test_true_booleans(text: str) -> None:
     """Go's grammar, trimmed."""
     identity = parse_mount(CLASS | {"useVMManagedIdentity": text}, None).identity
     assert identity == VmManagedIdentity("")
 
 
 @pytest.mark.parametrize("text", ["false", "False", "FALSE", "f", "F", "0", "", "  "])
-def test_booleans_that_are_false(text: str) -> None:
+def test_false_booleans(text: str) -> None:
     """Go's grammar; empty is false."""
     parameters = VM | {"usePodIdentity": text, "useAzureTokenProxy": text}
     assert parse_mount(parameters, None).identity == VmManagedIdentity("")
@@ -125,8 +127,8 @@ def test_booleans_that_are_false(text: str) -> None:
 
 @pytest.mark.parametrize("key", ["usePodIdentity", "useVMManagedIdentity", "useAzureTokenProxy"])
 @pytest.mark.parametrize("text", ["tru", "yes", "on", "tRuE", "2"])
-def test_booleans_that_are_neither(key: str, text: str) -> None:
-    """The words are Go's, which people search for."""
+def test_invalid_booleans_are_rejected(key: str, text: str) -> None:
+    """With Go's text, which users search for."""
     expected = (
         f'failed to parse {key} flag, error: strconv.ParseBool: parsing "{text}": invalid syntax'
     )
@@ -142,42 +144,42 @@ def test_booleans_that_are_neither(key: str, text: str) -> None:
         ("a.evil.test", 'Invalid vault name: "a.evil.test", must match [-a-zA-Z0-9]{3,24}'),
     ],
 )
-def test_a_vault_name_that_cannot_be_one(name: str, words: str) -> None:
-    """The words are upstream's."""
+def test_invalid_vault_name_is_rejected(name: str, words: str) -> None:
+    """Upstream's texts."""
     assert refusal(VM | {"keyvaultName": name}).problem == f"failed to get vault: {words}"
 
 
-def test_the_warning_of_a_class_is_that_of_its_objects() -> None:
-    """Seconds before the end; without it there is none."""
+def test_expiry_warning_is_the_default_of_the_objects() -> None:
+    """In seconds; without it there is no warning."""
     warned = parse_mount(VM | {"expiryWarning": " 720h "}, None)
     assert [2_592_000.0] == [found.expiry_warning for found in warned.objects]
     assert [0.0] == [found.expiry_warning for found in parse_mount(VM, None).objects]
     assert "expiryWarning is not a duration: never" in str(refusal(VM | {"expiryWarning": "never"}))
 
 
-def test_tenant_id_in_its_newer_spelling_wins() -> None:
-    """The key `tenantID` comes before `tenantId`, when it is not blank."""
+def test_newer_spelling_of_tenant_id_wins() -> None:
+    """`tenantID` precedes `tenantId` if it is not blank."""
     both = VM | {"tenantID": "new", "tenantId": "old"}
     assert parse_mount(both, None).tenant == "new"
     assert parse_mount(both | {"tenantID": " "}, None).tenant == "old"
 
 
 @pytest.mark.parametrize("tenant", ["a/b", "a b", "ténant", "../x", "a?b"])
-def test_a_tenant_that_would_change_the_url_is_refused(tenant: str) -> None:
+def test_tenant_that_would_change_the_url_is_rejected(tenant: str) -> None:
     """It becomes part of the token endpoint's path."""
     assert (
         "tenantId is neither an ID nor a domain name" in refusal(VM | {"tenantID": tenant}).problem
     )
 
 
-def test_azure_stack_names_its_file() -> None:
-    """Two mounts with different files do not meet."""
+def test_azure_stack_file_is_part_of_the_mount() -> None:
+    """Two mounts can use different files."""
     parameters = VM | {"cloudName": "AzureStackCloud", "cloudEnvFileName": "/etc/a.json"}
     assert parse_mount(parameters, None).cloud == EnvironmentFile("/etc/a.json")
 
 
-def test_a_service_principal_comes_from_the_secrets() -> None:
-    """Key names are compared without case; other keys do not count."""
+def test_service_principal_is_read_from_the_secrets() -> None:
+    """Key names are not case-sensitive; other keys are ignored."""
     secrets = {"ClientID": "app", "CLIENTSECRET": " s3cret ", "x": "y"}
     identity = parse_mount(CLASS, secrets).identity
     assert identity == ServicePrincipal("app", " s3cret ")
@@ -194,15 +196,17 @@ def test_a_service_principal_comes_from_the_secrets() -> None:
         ({"clientid": "app", "clientsecret": ""}, "could not find clientsecret in secrets"),
     ],
 )
-def test_an_incomplete_service_principal(secrets: dict[str, str] | None, words: str) -> None:
-    """Upstream's words with their prefix."""
+def test_incomplete_service_principal_is_rejected(
+    secrets: dict[str, str] | None, words: str
+) -> None:
+    """Upstream's texts with their prefix."""
     found = refusal(CLASS, secrets)
     assert isinstance(found, IdentityError)
     assert found.problem == f"failed to build auth config for mode None: {words}"
 
 
-def test_a_client_id_means_workload_identity() -> None:
-    """The token of the right audience is taken, and no Secret is needed."""
+def test_client_id_selects_workload_identity() -> None:
+    """The token with the right audience is used; no Secret is needed."""
     token = jwt(iss="https://issuer.test", sub="system:serviceaccount:shop:web")
     parameters = CLASS | {"clientID": " app ", SERVICE_ACCOUNT_TOKENS: tokens(token)}
     identity = parse_mount(parameters, None).identity
@@ -227,8 +231,8 @@ def test_a_client_id_means_workload_identity() -> None:
         ('{"a": ' + "[" * 100_000, "failed to unmarshal service account tokens, error: "),
     ],
 )
-def test_tokens_that_cannot_be_used(attribute: str, words: str) -> None:
-    """There is no way back to a service principal, and no token in the message."""
+def test_unusable_tokens_are_rejected(attribute: str, words: str) -> None:
+    """No fallback to a service principal, and no token in the message."""
     parameters = CLASS | {"clientID": "app", SERVICE_ACCOUNT_TOKENS: attribute}
     found = refusal(parameters, {"clientid": "app", "clientsecret": "s"})
     prefix = "failed to build auth config for mode None: failed to parse workload identity tokens"
@@ -237,13 +241,13 @@ def test_tokens_that_cannot_be_used(attribute: str, words: str) -> None:
     assert found.__cause__ is None
 
 
-def test_a_managed_identity_needs_no_token_even_beside_a_client_id() -> None:
-    """Upstream wants a token there that it does not use."""
+def test_managed_identity_with_client_id_needs_no_token() -> None:
+    """Upstream requires a token that it does not use."""
     assert parse_mount(VM | {"clientID": "app"}, None).identity == VmManagedIdentity("")
 
 
-def test_a_token_of_another_service_account_is_refused() -> None:
-    """A class could carry one, to profit from what another pod's token has cached."""
+def test_token_of_another_service_account_is_rejected() -> None:
+    """A SecretProviderClass could contain one, to use a cached access token of another pod."""
     token = jwt(iss="https://issuer.test", sub="system:serviceaccount:shop:admin")
     parameters = CLASS | {
         "clientID": "app",
@@ -279,10 +283,10 @@ TOKENS = st.sampled_from([CANARY, "{", tokens(CANARY), tokens(jwt(sub="x")), tok
 
 
 @given(st.dictionaries(KEYS, VALUES), st.none() | SECRETS, st.none() | TOKENS)
-def test_nothing_but_our_errors_escapes_and_no_value_is_shown(
+def test_only_keyferry_errors_without_secrets_are_raised(
     changes: dict[str, str], secrets: dict[str, str] | None, attribute: str | None
 ) -> None:
-    """Whatever a class, a Secret and kubelet say."""
+    """For any SecretProviderClass, Secret and attribute of kubelet."""
     sent = {} if attribute is None else {SERVICE_ACCOUNT_TOKENS: attribute}
     shown = ""
     try:

@@ -29,8 +29,8 @@ def read(document: type[Document], answer: object) -> object:
     return msgspec.json.decode(text, type=document).checked()
 
 
-def test_a_secret_is_read() -> None:
-    """The version is the last part of the id; a kid tells that it is behind a certificate."""
+def test_secret_is_parsed() -> None:
+    """The version is the last part of the ID; a `kid` marks the secret behind a certificate."""
     answer = {"value": "x", "id": "https://v/secrets/n/v1/", "kid": "k", "contentType": "t"}
     assert KeyVaultSecret("x", "v1", backs_certificate=True, properties=Properties("t")) == read(
         SecretDocument, answer
@@ -39,7 +39,7 @@ def test_a_secret_is_read() -> None:
     assert KeyVaultSecret("", "v1") == read(SecretDocument, plain)
 
 
-def test_a_key_is_read() -> None:
+def test_key_is_parsed() -> None:
     """Its numbers are base64url without padding."""
     answer = {
         "key": {"kid": "https://v/keys/n/v1", "kty": "EC", "crv": "P-256", "x": "AQ", "y": "_-8"}
@@ -48,14 +48,14 @@ def test_a_key_is_read() -> None:
     assert expected == read(KeyDocument, answer)
 
 
-def test_a_certificate_is_read() -> None:
+def test_certificate_is_parsed() -> None:
     """Its bytes are base64."""
     answer = {"cer": "dGVzdA==", "id": "https://v/certificates/n/v1"}
     assert LeafCertificate(b"test", "v1") == read(CertificateDocument, answer)
 
 
-def test_a_list_is_read() -> None:
-    """Of keys by their kid; what has no attributes is told so."""
+def test_list_is_parsed() -> None:
+    """Keys are identified by their `kid`; missing attributes are None."""
     answer = {
         "value": [
             {"id": "https://v/secrets/n/v1", "attributes": {"enabled": True, "created": 5}},
@@ -89,10 +89,10 @@ PROPERTIES = Properties("text/plain", {"owner": "shop"}, 1_900_000_000, 5)
         ),
     ],
 )
-def test_what_is_said_beside_the_value_is_read(
+def test_properties_are_parsed(
     document: type[Document], answer: dict[str, object], content_type: str
 ) -> None:
-    """The same of every type; a key has no content type, a certificate that of its secret."""
+    """For every type; a key has no content type, a certificate has the one of its secret."""
     said = DESCRIBED | answer | ({"contentType": "text/plain"} if "value" in answer else {})
     found = read(document, said)
     assert isinstance(found, KeyVaultSecret | PublicKey | LeafCertificate)
@@ -102,16 +102,16 @@ def test_what_is_said_beside_the_value_is_read(
     assert Properties() == bare.properties
 
 
-def test_a_list_says_it_without_values() -> None:
-    """So that whoever may list and not read can know it too."""
+def test_list_has_properties_without_values() -> None:
+    """An identity that may list but not read gets them too."""
     item = {"id": "https://v/secrets/n/v1", "contentType": "text/plain"}
     listed = ListedVersion("v1", True, 0, PROPERTIES)
     assert (listed,) == read(PageDocument, {"value": [DESCRIBED | item]})
 
 
 @pytest.mark.parametrize("time", [-1, 253_402_300_800, 2**62, None])
-def test_a_time_that_no_calendar_has_is_none(time: int | None) -> None:
-    """An odd attribute is no reason to deliver nothing."""
+def test_invalid_time_is_ignored(time: int | None) -> None:
+    """An unusual attribute does not prevent delivery."""
     answer = {"value": "x", "id": "https://v/secrets/n/v1", "attributes": {"exp": time}}
     assert KeyVaultSecret("x", "v1") == read(SecretDocument, answer)
 
@@ -129,7 +129,7 @@ def test_a_time_that_no_calendar_has_is_none(time: int | None) -> None:
         (PageDocument, {"value": [{}]}, "version id is nil"),
     ],
 )
-def test_what_is_missing_is_named(document: type[Document], answer: object, words: str) -> None:
-    """In upstream's words."""
+def test_missing_field_is_an_error(document: type[Document], answer: object, words: str) -> None:
+    """Upstream's texts."""
     with pytest.raises(VaultError, match=words):
         read(document, answer)

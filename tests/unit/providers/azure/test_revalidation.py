@@ -43,20 +43,20 @@ SECRETS = CollectionListing(NOBODY, key(), ObjectType.SECRET)
         (SECRETS.list_key, False),
     ],
 )
-def test_it_proves_what_the_same_identity_reads_of_the_same_kind(
+def test_list_covers_current_versions_of_one_type_for_one_identity(
     answer: CacheKey, expected: bool
 ) -> None:
-    """The current versions, and nothing else."""
+    """Nothing else."""
     assert expected is SECRETS.covers(answer, DATED)
 
 
-def test_it_proves_no_other_kinds_of_answers() -> None:
-    """Such as a list that is held."""
+def test_list_does_not_cover_other_kinds_of_values() -> None:
+    """Such as a cached list."""
     assert not SECRETS.covers(key(), frozenset({key()}))
 
 
 def test_each_identity_has_its_own_list() -> None:
-    """What one may list is no proof for another; nor is one kind of object for another."""
+    """A list of another identity, vault or type shows nothing."""
     others = [
         replace(SECRETS, key=key(who=ADMIN)),
         replace(SECRETS, key=key("fabrikam")),

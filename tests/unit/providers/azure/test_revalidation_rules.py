@@ -37,10 +37,10 @@ def held(updated: int | None, asked: float) -> TimestampedContent:
         (held(None, UPDATED + 1e6), {"db": UPDATED}, False),
     ],
 )
-def test_only_the_same_and_settled_time_is_a_proof(
+def test_content_is_unchanged_if_its_update_time_is_equal_and_old(
     content: TimestampedContent, listed: dict[str, int], expected: bool
 ) -> None:
-    """Anything else is fetched."""
+    """Any other content is fetched."""
     assert expected == has_not_changed("DB", content, listed)
 
 
@@ -53,13 +53,11 @@ def test_only_the_same_and_settled_time_is_a_proof(
         (20, 19),
     ],
 )
-def test_a_list_is_read_while_it_is_shorter_than_what_it_spares(
-    objects: int, expected: int
-) -> None:
-    """In calls: a page is one, an object is one."""
+def test_list_is_worth_fewer_pages_than_objects(objects: int, expected: int) -> None:
+    """A page costs one request, an object costs one request."""
     assert expected == max_list_pages(objects)
 
 
-def test_no_value_is_in_a_repr() -> None:
-    """Of what is held."""
+def test_repr_contains_no_value() -> None:
+    """Of the cached content."""
     assert "canary" not in repr(held(UPDATED, 0.0))

@@ -10,13 +10,13 @@ from scripts.troubleshooting_azure import page
 PAGE = Path(__file__).parents[4] / "docs" / "operations" / "troubleshooting-azure.md"
 
 
-def test_the_page_is_in_step_with_the_code() -> None:
-    """To update the page, run the command in the docstring of scripts/troubleshooting_azure.py."""
+def test_page_is_up_to_date() -> None:
+    """To update it, run the command in the docstring of scripts/troubleshooting_azure.py."""
     assert page() == PAGE.read_text()
 
 
-def test_every_code_of_entra_has_its_row() -> None:
-    """And no field of a template is left open."""
+def test_every_entra_code_has_a_row() -> None:
+    """No template field is left open."""
     text = PAGE.read_text()
     assert [code for code in EXPLANATIONS if f"| AADSTS{code} |" not in text] == []
     assert "{" not in text

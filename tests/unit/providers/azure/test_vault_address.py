@@ -10,8 +10,8 @@ from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_add
 
 
 @pytest.mark.parametrize("cloud", CLOUDS, ids=lambda cloud: cloud.name)
-def test_a_name_is_a_host_of_each_cloud(cloud: object) -> None:
-    """The suffix is the cloud's."""
+def test_name_is_a_host_in_each_cloud(cloud: object) -> None:
+    """With the domain of the cloud."""
     found = next(known for known in CLOUDS if known is cloud)
     assert f"testkv.{found.vault_suffix}" == parse_vault_address("testkv", "").netloc_in(found)
 
@@ -26,8 +26,8 @@ def test_a_name_is_a_host_of_each_cloud(cloud: object) -> None:
         ("https://[::1]:8443", VaultAddress("[::1]", "[::1]:8443")),
     ],
 )
-def test_a_url_is_taken_as_it_is(url: str, address: VaultAddress) -> None:
-    """Upper and lower case are the same; the first label is how messages call the vault."""
+def test_url_is_used_with_its_host_and_port(url: str, address: VaultAddress) -> None:
+    """Not case-sensitive; the first label is the name of the vault in messages."""
     found = parse_vault_address("", url)
     assert (address, address.netloc) == (found, found.netloc_in(CLOUDS[0]))
 
@@ -47,8 +47,8 @@ def test_a_url_is_taken_as_it_is(url: str, address: VaultAddress) -> None:
         "shop.vault.azure.net",
     ],
 )
-def test_a_url_is_https_host_and_port(url: str) -> None:
-    """Anything more would change where requests go."""
+def test_url_with_other_parts_is_rejected(url: str) -> None:
+    """They would change where requests are sent."""
     with pytest.raises(ClassInvalidError, match="keyvaultURL is not an https URL"):
         parse_vault_address("", url)
 
@@ -56,14 +56,14 @@ def test_a_url_is_https_host_and_port(url: str) -> None:
 @pytest.mark.parametrize(
     "host", ["shop.example.com", "vault.azure.net.example.com", "xvault.azure.net", "10.0.0.1"]
 )
-def test_a_token_goes_to_no_other_host(host: str) -> None:
-    """Whoever writes a class must not be able to send a token of the node to a host of theirs."""
+def test_url_outside_of_the_cloud_is_rejected(host: str) -> None:
+    """The author of a SecretProviderClass must not get a token of the node."""
     address = parse_vault_address("", f"https://{host}")
     with pytest.raises(ClassInvalidError, match="not a host of AzurePublicCloud"):
         address.netloc_in(CLOUDS[0])
 
 
-def test_a_name_and_a_url_exclude_each_other() -> None:
+def test_name_and_url_conflict() -> None:
     """The message names both keys."""
     with pytest.raises(ClassInvalidError, match="keyvaultName and keyvaultURL are both set"):
         parse_vault_address("shop", "https://shop.vault.azure.net")
@@ -77,7 +77,7 @@ def test_a_name_and_a_url_exclude_each_other() -> None:
         ("kv_test", "must match"),
     ],
 )
-def test_a_name_has_its_own_rules(name: str, words: str) -> None:
-    """The words are upstream's."""
+def test_invalid_name_is_rejected(name: str, words: str) -> None:
+    """Upstream's texts."""
     with pytest.raises(ClassInvalidError, match=words):
         parse_vault_address(name, "")

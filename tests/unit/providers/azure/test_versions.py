@@ -29,27 +29,27 @@ def chosen(*listed: ListedVersion, start: str = "", count: int = 10) -> str:
         ("e", 5, "e"),
     ],
 )
-def test_the_newest_come_first(start: str, count: int, expected: str) -> None:
-    """From the start on, as many as asked for and not one more, as upstream does."""
+def test_newest_versions_come_first(start: str, count: int, expected: str) -> None:
+    """From the start, as many as requested and not one more."""
     assert expected == chosen(*LISTED, start=start, count=count)
 
 
-def test_disabled_versions_do_not_count() -> None:
-    """Nor those without attributes."""
+def test_disabled_versions_are_skipped() -> None:
+    """Also versions without attributes."""
     disabled = ListedVersion("x", enabled=False, created_at=60)
     unknown = ListedVersion("y", enabled=None, created_at=70)
     assert "ab" == chosen(disabled, *LISTED, unknown, count=2)
 
 
-def test_equally_old_ones_keep_the_order_of_the_list() -> None:
-    """So that the same list gives the same files."""
+def test_versions_of_equal_age_keep_the_order_of_the_list() -> None:
+    """The same list results in the same files."""
     same = [ListedVersion(version, enabled=True, created_at=0) for version in "zxy"]
     assert "zxy" == chosen(*same)
 
 
 @pytest.mark.parametrize("start", ["x", "f"])
-def test_a_start_that_is_not_there_is_an_error(start: str) -> None:
-    """Unknown or disabled; upstream delivers nothing then, in silence."""
+def test_missing_start_version_is_an_error(start: str) -> None:
+    """Unknown or disabled; upstream delivers nothing, without a message."""
     disabled = ListedVersion("x", enabled=False, created_at=60)
     with pytest.raises(ObjectNotFoundError, match=f"version {start} is not among its 5 enabled"):
         chosen(disabled, *LISTED, start=start)

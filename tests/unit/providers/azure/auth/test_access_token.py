@@ -41,10 +41,8 @@ def answer(body: object, status: int = 200) -> TokenResponse:
         ({}, NOW),
     ],
 )
-def test_the_end_of_a_token_is_read_in_every_form(
-    fields: dict[str, object], expires: float
-) -> None:
-    """Numbers or digits; what cannot be read counts as expired."""
+def test_token_expiry_is_parsed_from_every_form(fields: dict[str, object], expires: float) -> None:
+    """Numbers or digits; a token whose expiry cannot be read counts as expired."""
     found = parse_token(answer({"access_token": CANARY} | fields), now=NOW)
     assert (CANARY, expires) == (found.text, found.expires_at)
     assert CANARY not in repr(found)
@@ -64,14 +62,14 @@ def test_the_end_of_a_token_is_read_in_every_form(
         ({"expires_in": 3600, "refresh_in": None}, None),
     ],
 )
-def test_when_a_token_is_to_be_renewed(fields: dict[str, object], renew: float | None) -> None:
-    """When the endpoint says; else in the middle of a life of two hours and more."""
+def test_token_renewal_time(fields: dict[str, object], renew: float | None) -> None:
+    """The endpoint's `refresh_in`; else half of a lifetime of at least two hours."""
     assert renew == parse_token(answer({"access_token": CANARY} | fields), now=NOW).renew_at
 
 
 @pytest.mark.parametrize("text", ["", " ", "a b", "a\nX-Header: b", "a\r\n", "\x7f", "t\u00f6ken"])
-def test_what_no_header_can_carry_is_no_token(text: str) -> None:
-    """It would leave as another exception, or as another header."""
+def test_token_with_characters_invalid_in_a_header_is_rejected(text: str) -> None:
+    """It could raise a foreign exception, or inject another header."""
     for parse, body in (
         (parse_token, {"access_token": text}),
         (parse_nmi_token, {"token": {"access_token": text}, "clientid": "app"}),
@@ -80,8 +78,8 @@ def test_what_no_header_can_carry_is_no_token(text: str) -> None:
             parse(answer(body), now=NOW)
 
 
-def test_nmi_wraps_its_token() -> None:
-    """And names the client."""
+def test_nmi_response_nests_the_token() -> None:
+    """The response also names the client."""
     body = {"token": {"access_token": CANARY, "expires_on": "5000"}, "clientid": "app"}
     assert parse_nmi_token(answer(body), now=NOW) == AccessToken(CANARY, 5000.0)
 
@@ -96,28 +94,28 @@ def test_nmi_wraps_its_token() -> None:
         {"token": CANARY, "clientid": "app"},
     ],
 )
-def test_an_answer_of_nmi_without_token_or_client_is_none(body: object) -> None:
-    """Both are expected."""
+def test_nmi_response_without_token_or_client_is_malformed(body: object) -> None:
+    """Both are required."""
     with pytest.raises(MalformedTokenResponseError) as caught:
         parse_nmi_token(answer(body), now=NOW)
     assert caught.value.__cause__ is None
 
 
-def test_a_status_is_a_refusal() -> None:
-    """Whatever the body holds."""
+def test_status_other_than_200_is_a_refusal() -> None:
+    """The body does not matter."""
     with pytest.raises(TokenRefusedError):
         parse_token(answer({"access_token": CANARY}, 201), now=NOW)
 
 
 @given(st.binary(max_size=200))
-def test_no_answer_is_too_strange(body: bytes) -> None:
-    """A token, or our own exception."""
+def test_any_response_is_a_token_or_malformed(body: bytes) -> None:
+    """No other exception escapes."""
     with suppress(MalformedTokenResponseError):
         assert isinstance(parse_token(TokenResponse(200, {}, body), now=NOW), AccessToken)
 
 
-def test_the_proxy_is_the_api_server_unless_told() -> None:
-    """As upstream."""
+def test_token_proxy_defaults_to_the_api_server() -> None:
+    """Same default as upstream."""
     assert check_proxy_url("") == "https://kubernetes.default.svc.cluster.local"
     assert check_proxy_url("https://10.0.0.1:6443/proxy/") == "https://10.0.0.1:6443/proxy"
 
@@ -135,7 +133,7 @@ def test_the_proxy_is_the_api_server_unless_told() -> None:
         "https://x:99999999",
     ],
 )
-def test_a_proxy_url_is_checked_at_start(text: str) -> None:
-    """Only https, host, port and path."""
+def test_invalid_token_proxy_url_is_rejected_at_start(text: str) -> None:
+    """Only https, host, port and path are allowed."""
     with pytest.raises(PlatformError, match="--token-proxy-url"):
         check_proxy_url(text)

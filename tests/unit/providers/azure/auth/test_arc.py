@@ -25,26 +25,26 @@ def test_the_challenge_names_a_file(header: str) -> None:
 
 @pytest.mark.parametrize("header", ["", "Bearer x", "Basic realm=/etc/shadow", "Basic realm="])
 def test_a_challenge_without_a_key_file_is_a_refusal(header: str) -> None:
-    """Nothing is read then."""
+    """No file is read."""
     with pytest.raises(TokenRefusedError):
         challenge_key_path(challenge(header))
 
 
-def test_the_key_is_read(tmp_path: Path) -> None:
-    """Its content is what the agent wants to see."""
+def test_challenge_key_is_read(tmp_path: Path) -> None:
+    """Its content solves the challenge of the agent."""
     (tmp_path / "x.key").write_text("abc\n")
     assert read_challenge_key(str(tmp_path / "x.key"), tmp_path) == "abc"
 
 
 @pytest.mark.parametrize("path", ["/etc/x.key", "{folder}/../x.key", "{folder}/a/x.key", "x.key"])
-def test_no_file_outside_of_the_folder_is_read(tmp_path: Path, path: str) -> None:
-    """Whoever answers on the port of the agent could name any."""
+def test_file_outside_of_the_agents_folder_is_not_read(tmp_path: Path, path: str) -> None:
+    """Another program on the agent's port could name any file."""
     with pytest.raises(IdentityError, match="names a challenge file outside of"):
         read_challenge_key(path.replace("{folder}", str(tmp_path)), tmp_path)
 
 
-def test_what_is_no_small_regular_file_is_not_read(tmp_path: Path) -> None:
-    """A link, a pipe that nobody writes to, something big, something missing."""
+def test_only_a_small_regular_file_is_read(tmp_path: Path) -> None:
+    """Not a symbolic link, a named pipe, a large file or a missing file."""
     (tmp_path / "target.key").write_text("abc")
     (tmp_path / "link.key").symlink_to(tmp_path / "target.key")
     os.mkfifo(tmp_path / "pipe.key")

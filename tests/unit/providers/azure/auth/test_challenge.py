@@ -46,37 +46,37 @@ def wanted(challenge: Challenge, host: str = HOST) -> TokenTarget:
         ("", Challenge("", "", "")),
     ],
 )
-def test_a_challenge_is_read_in_all_its_spellings(header: str, expected: Challenge) -> None:
-    """What it does not say, or says over plain HTTP, is nothing."""
+def test_challenge_is_parsed_in_every_form(header: str, expected: Challenge) -> None:
+    """Missing parts and parts with plain HTTP become empty."""
     assert parse_challenge(header) == expected
 
 
 @given(st.text(max_size=400))
-def test_no_header_is_too_strange(header: str) -> None:
-    """It comes from whoever answers."""
+def test_any_header_is_parsed(header: str) -> None:
+    """The header is untrusted input."""
     assert isinstance(parse_challenge(header), Challenge)
 
 
-def test_a_challenge_that_says_nothing_new_changes_nothing() -> None:
-    """The token is renewed as it was."""
+def test_challenge_without_new_values_changes_nothing() -> None:
+    """The next token is for the same tenant and resource."""
     assert wanted(Challenge("login.microsoftonline.com", "tenant-1", VAULT)) == USED
     assert wanted(Challenge("", "", "")) == USED
 
 
 @pytest.mark.parametrize("authority", ["login.microsoftonline.com", "login.windows.net"])
-def test_the_tenant_of_the_vault_is_believed_under_every_name_of_the_cloud(authority: str) -> None:
-    """The request still goes to the authority of the class."""
+def test_tenant_of_a_challenge_is_used_for_every_host_name_of_the_cloud(authority: str) -> None:
+    """The request still goes to the configured authority."""
     assert wanted(Challenge(authority, "tenant-2", VAULT)) == TokenTarget("tenant-2", VAULT)
 
 
 @pytest.mark.parametrize("authority", ["login.evil.test", "login.microsoftonline.us", ""])
-def test_the_tenant_of_another_authority_is_not_believed(authority: str) -> None:
-    """A tenant means nothing outside of its cloud."""
+def test_tenant_of_another_authority_is_ignored(authority: str) -> None:
+    """A tenant exists only in its cloud."""
     assert wanted(Challenge(authority, "tenant-2", VAULT)) == USED
 
 
-def test_a_resource_around_the_host_is_believed() -> None:
-    """A managed HSM wants tokens for managed HSMs."""
+def test_resource_in_the_vaults_domain_is_used() -> None:
+    """A managed HSM requires tokens for managed HSMs."""
     found = wanted(Challenge("", "", "https://managedhsm.azure.net"), "x.managedhsm.azure.net")
     assert found == TokenTarget("tenant-1", "https://managedhsm.azure.net")
 
@@ -90,8 +90,8 @@ def test_a_resource_around_the_host_is_believed() -> None:
         "https://evil.vault.azure.net",
     ],
 )
-def test_a_resource_of_somebody_else_is_never_asked_for(resource: str) -> None:
-    """The vault could use such a token there in our name."""
+def test_resource_outside_of_the_vaults_domain_is_rejected(resource: str) -> None:
+    """The vault could use such a token against another service."""
     with pytest.raises(AccessDeniedError, match="the challenge resource does not match") as caught:
         wanted(Challenge("", "", resource))
     assert resource in caught.value.problem

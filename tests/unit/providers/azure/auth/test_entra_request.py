@@ -36,11 +36,11 @@ ISSUED = issue_certificate("app", new_rsa_key())
 def test_the_endpoint_follows_from_authority_and_tenant(
     authority: str, tenant: str, url: str
 ) -> None:
-    """Nothing is discovered before; an AD FS is described with its path or without."""
+    """There is no discovery; the authority of AD FS may have its path or not."""
     assert url == token_url(authority, tenant)
 
 
-def test_a_form_holds_what_the_grant_needs_and_no_more() -> None:
+def test_form_has_exactly_the_fields_of_the_grant() -> None:
     """RFC 6749, section 4.4.2, and RFC 7523, section 2.2."""
     common = {
         "grant_type": "client_credentials",
@@ -60,10 +60,10 @@ def test_a_form_holds_what_the_grant_needs_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("adfs", "header"), [(False, ("PS256", "x5t#S256", 32)), (True, ("RS256", "x5t", 20))]
 )
-def test_an_assertion_says_who_for_whom_and_how_long(
+def test_assertion_has_issuer_audience_and_lifetime(
     adfs: bool, header: tuple[str, str, int]
 ) -> None:
-    """An AD FS may know no more than RS256 and SHA-1; no part is padded (RFC 7515, section 2)."""
+    """AD FS may support only RS256 and SHA-1; no part is padded (RFC 7515, section 2)."""
     certificate = read_client_certificate(ISSUED.key_pem + ISSUED.pem, "")
     made = signed_assertion(certificate, "app", url=URL, adfs=adfs, now=1000.9, jwt_id="once")
     assert "=" not in made

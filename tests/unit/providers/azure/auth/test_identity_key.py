@@ -69,15 +69,15 @@ LOGINS = [
 
 
 @pytest.mark.parametrize(("first", "second"), list(combinations(LOGINS, 2)))
-def test_two_identities_never_share_a_token(
+def test_different_identities_never_share_a_token(
     first: AccessTokenRequest, second: AccessTokenRequest
 ) -> None:
-    """Whatever could bring another answer is part of the key."""
+    """Everything that could change the response is part of the key."""
     assert first.identity_parts != second.identity_parts
 
 
 def test_pods_of_one_service_account_share_a_token() -> None:
-    """Their tokens differ, what they prove does not."""
+    """Their tokens differ, but grant the same."""
     first = AccessTokenRequest(pod("system:serviceaccount:ns:a", "one.pod.token"), "t", CLOUDS[0])
     second = AccessTokenRequest(
         pod("system:serviceaccount:ns:a", "other.pod.token"), "t", CLOUDS[0]
@@ -85,8 +85,8 @@ def test_pods_of_one_service_account_share_a_token() -> None:
     assert first.identity_parts == second.identity_parts
 
 
-async def test_what_is_kept_as_a_key_is_a_keyed_digest() -> None:
-    """Equal for one identity, another in each process: no secret can be tried against it."""
+async def test_cache_keys_are_keyed_digests() -> None:
+    """Equal for one identity, different in each process: secrets cannot be guessed against them."""
     client = HttpsClient(HttpsSettings())
     ours, others = (TokenCache(client, uncached_fetcher().transport) for _ in range(2))
     for login in LOGINS:

@@ -57,8 +57,8 @@ def tokens(audience: str, token: str = "a.b.c") -> str:
 
 
 @pytest.mark.parametrize("keys", list(combinations([switch.value for switch in ModeSwitch], 2)))
-def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
-    """Upstream's sentence, then the keys at fault."""
+def test_two_modes_conflict(keys: tuple[str, str]) -> None:
+    """Upstream's text, followed by the conflicting keys."""
     found = refusal(dict.fromkeys(keys, "true"))
     assert isinstance(found, ClassInvalidError)
     assert found.problem == (
@@ -68,20 +68,20 @@ def test_two_modes_disagree_by_name(keys: tuple[str, str]) -> None:
     assert found.remedy == f"Keep only one of {keys[0]} and {keys[1]}."
 
 
-def test_pod_identity_is_that_of_the_pod() -> None:
-    """Whatever Secret or client id stands beside it."""
+def test_pod_identity_is_identified_by_the_pod() -> None:
+    """A Secret and a client ID are ignored."""
     found = chosen({"usePodIdentity": "true", "clientID": "app"}, {"clientid": "x"})
     assert found == PodIdentity("shop", "web-0", "uid-1")
 
 
-def test_an_arc_machine_has_no_id() -> None:
-    """Its identity is the system-assigned one."""
+def test_arc_machine_has_only_a_system_assigned_identity() -> None:
+    """It needs no ID."""
     assert chosen({"useArcManagedIdentity": "true"}) == ArcIdentity()
 
 
 @pytest.mark.parametrize("key", ID_KEYS)
-def test_an_id_contradicts_an_arc_machine(key: str) -> None:
-    """Both keys are named."""
+def test_id_conflicts_with_an_arc_machine(key: str) -> None:
+    """The message names both keys."""
     found = refusal({"useArcManagedIdentity": "true", key: RESOURCE_ID})
     assert found.problem.endswith(f"but useArcManagedIdentity and {key} are set")
 
@@ -102,41 +102,41 @@ def test_an_id_contradicts_an_arc_machine(key: str) -> None:
         ),
     ],
 )
-def test_a_managed_identity_by_each_of_its_ids(
+def test_managed_identity_by_each_kind_of_id(
     parameters: dict[str, str], expected: VmManagedIdentity
 ) -> None:
-    """A resource id is told from a client id by its beginning."""
+    """A resource ID is recognized by its prefix."""
     assert chosen({"useVMManagedIdentity": "true"} | parameters) == expected
 
 
 @pytest.mark.parametrize("keys", list(combinations(ID_KEYS, 2)))
-def test_two_ids_disagree_by_name(keys: tuple[str, str]) -> None:
-    """Even if they meant the same identity, the second would be read by nobody."""
+def test_two_ids_conflict(keys: tuple[str, str]) -> None:
+    """Even for the same identity; the second ID would have no effect."""
     found = refusal({"useVMManagedIdentity": "true"} | dict.fromkeys(keys, RESOURCE_ID))
     assert found.problem.endswith(f"but {keys[0]} and {keys[1]} are set")
 
 
 @pytest.mark.parametrize("key", ID_KEYS[1:])
-def test_our_own_id_parameters_need_their_mode(key: str) -> None:
-    """They would be ignored in silence otherwise."""
+def test_extension_ids_require_the_vm_mode(key: str) -> None:
+    """Otherwise they would be ignored without a message."""
     found = refusal({"usePodIdentity": "true", key: RESOURCE_ID})
     assert found.problem == f"{key} is set but useVMManagedIdentity is not true"
 
 
-def test_upstreams_id_parameter_without_its_mode_is_left_alone() -> None:
-    """Classes that work upstream work here."""
+def test_upstreams_id_parameter_is_ignored_in_other_modes() -> None:
+    """SecretProviderClasses that work upstream work here."""
     parameters = {"usePodIdentity": "true", "userAssignedIdentityID": "mi"}
     assert isinstance(chosen(parameters), PodIdentity)
 
 
-def test_a_resource_id_looks_like_one() -> None:
-    """A name is not enough for IMDS."""
+def test_invalid_resource_id_is_rejected() -> None:
+    """IMDS does not accept a name."""
     found = refusal({"useVMManagedIdentity": "true", "userAssignedIdentityResourceID": "my-mi"})
     assert "does not begin with /subscriptions/" in found.problem
 
 
-def test_an_identity_binding_takes_the_token_of_its_own_audience() -> None:
-    """Not that of workload identity, which AKS would refuse."""
+def test_identity_binding_uses_the_token_of_its_audience() -> None:
+    """AKS would refuse the token of workload identity."""
     parameters = {
         "useAzureTokenProxy": "true",
         "clientID": "mi",
@@ -168,35 +168,35 @@ def test_an_identity_binding_takes_the_token_of_its_own_audience() -> None:
         ),
     ],
 )
-def test_what_an_identity_binding_needs(parameters: dict[str, str], words: str) -> None:
-    """Upstream's words, in upstream's order."""
+def test_incomplete_identity_binding_is_rejected(parameters: dict[str, str], words: str) -> None:
+    """Upstream's texts, in upstream's order."""
     found = refusal({"useAzureTokenProxy": "true"} | parameters)
     assert isinstance(found, IdentityError)
     assert found.problem == f"failed to build auth config for mode AzureTokenProxy: {words}"
 
 
-def test_a_certificate_as_pem() -> None:
-    """With or without a password; key names are compared without case."""
+def test_certificate_as_pem() -> None:
+    """With or without a password; key names are not case-sensitive."""
     secrets = {"clientid": "app", "ClientCertificate": PEM, "CLIENTCERTIFICATEPASSWORD": CANARY}
     found = chosen({}, secrets)
     assert found == CertificatePrincipal("app", PEM.encode(), CANARY)
     assert CANARY not in repr(found)
 
 
-def test_a_certificate_as_base64_of_pkcs12() -> None:
-    """A Secret carries text here; line breaks in it do not count."""
+def test_certificate_as_base64_of_pkcs12() -> None:
+    """Line breaks in the text are ignored."""
     text = base64.encodebytes(b"\x30\x82" + bytes(100)).decode()
     found = chosen({}, {"clientid": "app", "clientcertificate": text})
     assert found == CertificatePrincipal("app", b"\x30\x82" + bytes(100))
 
 
-def test_a_certificate_that_is_neither() -> None:
-    """Said without a byte of it."""
+def test_certificate_in_another_form_is_rejected() -> None:
+    """The message quotes nothing of it."""
     found = refusal({}, {"clientid": "app", "clientcertificate": f"{CANARY}!"})
     assert "clientcertificate is neither PEM nor the base64 text of PKCS#12" in found.problem
 
 
-def test_a_secret_and_a_certificate_disagree_by_name() -> None:
-    """Which one would count is for the author to say."""
+def test_client_secret_and_certificate_conflict() -> None:
+    """The author must choose one."""
     found = refusal({}, {"clientid": "a", "clientsecret": CANARY, "clientcertificate": PEM})
     assert found.remedy == "Remove one of them from the Secret."

@@ -20,14 +20,14 @@ from keyferry.providers.azure.auth.sni import cluster_id, token_proxy_server_nam
         ),
     ],
 )
-def test_the_name_follows_from_the_id_of_the_cluster(cluster: str, name: str) -> None:
-    """The vectors of upstream; the first label has 53 characters."""
+def test_server_name_is_derived_from_the_cluster_id(cluster: str, name: str) -> None:
+    """Upstream's test vectors; the first label has 53 characters."""
     assert token_proxy_server_name(cluster) == name
     assert len(name.split(".")[0]) == 53
 
 
-def test_the_id_is_in_a_name_of_the_certificate() -> None:
-    """Among those of the API server."""
+def test_cluster_id_is_found_in_the_certificate() -> None:
+    """Among the other names of the API server."""
     names = ["kubernetes", "hcp-kubernetes.abc.svc.cluster.local", "kubernetes.default.svc"]
     assert cluster_id(names) == "abc"
 
@@ -35,6 +35,6 @@ def test_the_id_is_in_a_name_of_the_certificate() -> None:
 @pytest.mark.parametrize(
     "names", [[], ["kubernetes.default.svc"], ["x.hcp-kubernetes.abc.svc.cluster.local"]]
 )
-def test_other_clusters_have_no_such_id(names: list[str]) -> None:
-    """Only AKS does."""
+def test_clusters_other_than_aks_have_no_id(names: list[str]) -> None:
+    """Only AKS has this name."""
     assert cluster_id(names) == ""

@@ -41,10 +41,8 @@ def entra(code: int) -> dict[str, object]:
 
 @pytest.mark.parametrize("code", sorted(EXPLANATIONS))
 @pytest.mark.parametrize("identity", [APP, POD])
-def test_each_known_code_is_explained_without_the_words_of_entra(
-    code: int, identity: Identity
-) -> None:
-    """A sentence, a remedy, the number; every template can be filled in."""
+def test_known_codes_are_explained_without_entras_text(code: int, identity: Identity) -> None:
+    """Each message has a remedy and the code; every template field is filled in."""
     found = refused(401, entra(code), identity)
     assert isinstance(found.error, IdentityError)
     assert not found.transient
@@ -54,13 +52,13 @@ def test_each_known_code_is_explained_without_the_words_of_entra(
     assert "{" not in str(found.error)
 
 
-def test_an_unknown_code_says_where_to_look_it_up() -> None:
-    """The number is never lost."""
+def test_unknown_code_links_to_its_documentation() -> None:
+    """The link contains the code."""
     assert "error?code=4711000" in explain(4711000, identity=APP, tenant="t").remedy
 
 
-def test_a_federated_mismatch_shows_what_the_token_says() -> None:
-    """Issuer, subject and audience are what must be compared."""
+def test_federation_mismatch_shows_the_claims_of_the_token() -> None:
+    """The user compares issuer, subject and audience."""
     remedy = explain(700213, identity=POD, tenant="t").remedy
     for claim in ("https://issuer.test", "system:x", "api://AzureADTokenExchange"):
         assert claim in remedy
@@ -78,20 +76,20 @@ def test_a_federated_mismatch_shows_what_the_token_says() -> None:
         (b'{"x": ' + b"[" * 100_000, None),
     ],
 )
-def test_the_code_is_found_in_whatever_entra_sends(body: bytes, code: int | None) -> None:
-    """From the list of codes, else from the beginning of the description."""
+def test_error_code_is_found_in_every_form(body: bytes, code: int | None) -> None:
+    """In the list of codes, else at the beginning of the description."""
     assert aadsts_code(body) == code
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_an_overloaded_entra_is_worth_another_try(status: int) -> None:
-    """Its status says later, not no."""
+def test_busy_entra_is_transient(status: int) -> None:
+    """These statuses are retried."""
     assert refused(status, {}).transient
 
 
 @pytest.mark.parametrize("status", [404, 410, 429, 503])
-def test_an_imds_that_starts_is_worth_another_try(status: int) -> None:
-    """404 and 410 come while it starts or is updated."""
+def test_starting_imds_is_transient(status: int) -> None:
+    """It returns 404 and 410 while it starts or is updated."""
     assert refused(status, {}, VmManagedIdentity("mi-1")).transient
 
 
@@ -103,24 +101,24 @@ def test_an_imds_that_starts_is_worth_another_try(status: int) -> None:
         (403, "mi-1", "IMDS refuses a token for client ID mi-1"),
     ],
 )
-def test_imds_refuses(status: int, client_id: str, words: str) -> None:
-    """User-assigned and system-assigned identities are mended differently."""
+def test_imds_refusals_are_explained(status: int, client_id: str, words: str) -> None:
+    """User-assigned and system-assigned identities have different remedies."""
     found = refused(status, {"error_description": CANARY}, VmManagedIdentity(client_id))
     assert words in found.error.problem
     assert not found.transient
     assert CANARY not in str(found.error)
 
 
-def test_an_answer_that_is_none_of_a_token_endpoint() -> None:
-    """A proxy's page, for example: named by the kind of failure, not by its text."""
+def test_malformed_token_response_is_an_error() -> None:
+    """Such as a proxy's page: the message names the exception, not its text."""
     for error in (MalformedTokenResponseError(), ValueError(CANARY)):
         found = token_failure(error, identity=APP, tenant="t", host="login.test")
         assert "login.test did not return a valid token response" in found.error.problem
         assert CANARY not in str(found.error)
 
 
-def test_a_time_out_is_a_failed_connection() -> None:
-    """And worth another try."""
+def test_timeout_is_a_transient_connection_failure() -> None:
+    """It is retried."""
     found = token_failure(TimeoutError(), identity=APP, tenant="t", host="login.test")
     assert isinstance(found.error, ConnectionFailedError)
     assert found.error.stage is Stage.CONNECT

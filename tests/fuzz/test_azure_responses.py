@@ -223,13 +223,13 @@ MACHINE = {"useVMManagedIdentity": "true"}
 
 
 @given(CASES, LISTS, st.booleans())
-def test_an_answer_of_the_vault_becomes_files_or_an_error_of_ours(
+def test_any_vault_response_becomes_files_or_a_keyferry_error(
     fuzzer: Fuzzer,
     case: tuple[HostileResponse, str],
     versions: tuple[HostileResponse, ...],
     separate: bool,
 ) -> None:
-    """No other exception, no wait without end, and no text of the answer in a message."""
+    """No other exception, no endless wait, and no text of the response in a message."""
     single, wanted = case
     fuzzer.vault.respond_with(single, versions)
     provider = fuzzer.provider(separate=separate)
@@ -256,10 +256,10 @@ MODES = st.sampled_from(
 
 
 @given(good(TOKENS) | st.builds(HostileResponse, STATUSES, st.builds(as_json, TOKENS)) | BAD, MODES)
-def test_an_answer_of_a_token_endpoint_is_a_token_or_an_error_of_ours(
+def test_any_token_response_is_a_token_or_a_keyferry_error(
     fuzzer: Fuzzer, token: HostileResponse, mode: dict[str, str]
 ) -> None:
-    """Of IMDS, NMI, the Arc agent and Entra, each in its own form."""
+    """For IMDS, NMI, the Arc agent and Entra, each in its own form."""
     fuzzer.vault.token = token
     fuzzer.vault.respond_with(
         HostileResponse(200, as_json({"value": "v", "id": "https://v/s/x/v1"}))

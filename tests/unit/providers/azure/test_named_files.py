@@ -17,14 +17,14 @@ def files(**fields: str | int) -> tuple[NamedFile, ...]:
     return named_files({"objects": json.dumps({"array": [entry]})})
 
 
-def test_a_key_is_one_file() -> None:
-    """Its path, its own name, and how a person calls it."""
+def test_key_is_one_file() -> None:
+    """Its path, its name and its description."""
     expected = (NamedFile("keys/web", frozenset({"web"}), "key web"),)
     assert expected == files(objectType="key", objectAlias="keys/web")
 
 
-def test_a_secret_may_come_in_three_files() -> None:
-    """Whether it does, only the vault knows: it must belong to a certificate."""
+def test_secret_may_have_three_files() -> None:
+    """It has if it belongs to a certificate."""
     assert (
         NamedFile("tls.crt", frozenset({"web.crt"}), ".crt of secret web"),
         NamedFile("tls.key", frozenset({"web.key"}), ".key of secret web"),
@@ -32,8 +32,8 @@ def test_a_secret_may_come_in_three_files() -> None:
     ) == files(objectType="secret", objectAlias="tls")
 
 
-def test_a_history_is_a_folder_whose_newest_file_has_the_names_of_the_object() -> None:
-    """The others are called by their number."""
+def test_newest_file_of_a_history_has_the_names_of_the_object() -> None:
+    """The other files are named by their index."""
     found = files(objectType="cert", objectAlias="a", objectVersionHistory=2)
     assert (
         NamedFile("a/0", frozenset({"web", "a", "web/0"}), "cert web, version 0 of its history"),
@@ -41,7 +41,7 @@ def test_a_history_is_a_folder_whose_newest_file_has_the_names_of_the_object() -
     ) == found
 
 
-def test_naming_files_fails_as_the_mount_would() -> None:
-    """The same checks, the same words."""
+def test_named_files_raise_the_errors_of_a_mount() -> None:
+    """Same checks, same texts."""
     with pytest.raises(ClassInvalidError, match="failed to yaml unmarshal objects"):
         named_files({"objects": "invalid"})

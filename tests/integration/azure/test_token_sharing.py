@@ -25,10 +25,10 @@ from tests.integration.azure.calls import (
 )
 
 
-async def test_concurrent_mounts_of_one_identity_ask_for_one_token(
+async def test_concurrent_mounts_of_one_identity_share_a_token_request(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """And later ones use it too."""
+    """Later mounts use the cached token."""
     await asyncio.gather(*(provider.mount(call({}, secrets=PRINCIPAL)) for _ in range(20)))
     await provider.mount(call({}, secrets=PRINCIPAL))
     assert vault.count(RequestKind.TOKEN) == 1
@@ -37,7 +37,7 @@ async def test_concurrent_mounts_of_one_identity_ask_for_one_token(
 async def test_pods_of_one_service_account_share_one_token(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """Each has its own service-account token; what it proves is the same."""
+    """Each pod has a service-account token of its own."""
     for lifetime in (3600, 3700, 3800):
         await provider.mount(call(workload(vault, lifetime=lifetime)))
     assert vault.count(RequestKind.TOKEN) == 1
@@ -46,14 +46,14 @@ async def test_pods_of_one_service_account_share_one_token(
 async def test_pods_of_two_service_accounts_never_share_a_token(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """The second is refused, although the first has a token of the same client."""
+    """The second is refused although a token of the same client is cached."""
     await provider.mount(call(workload(vault)))
     other = workload(vault, "system:serviceaccount:shop:other")
     error = await mount_error(provider, call(other | {SERVICE_ACCOUNT: "other"}))
     assert "(AADSTS700213)" in error.problem
 
 
-async def test_a_wrong_client_secret_never_gets_the_token_of_the_right_one(
+async def test_wrong_client_secret_never_gets_the_cached_token(
     vault: DevVault, provider: AzureProvider
 ) -> None:
     """The secret is part of the identity."""
@@ -62,27 +62,27 @@ async def test_a_wrong_client_secret_never_gets_the_token_of_the_right_one(
     assert "(AADSTS7000215)" in error.problem
 
 
-async def test_a_changed_client_secret_counts_at_once(
+async def test_changed_client_secret_takes_effect_immediately(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """No cache stands in its way."""
+    """Errors are not cached for it."""
     await mount_error(provider, call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
     vault.add_app(APP, secret="canary-new")
     await provider.mount(call({}, secrets=PRINCIPAL | {"clientsecret": "canary-new"}))
 
 
-async def test_mounts_that_share_a_refusal_are_told_each_for_itself(
+async def test_mounts_that_share_a_refusal_get_separate_errors(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """One request failed for all of them; the prefix of each message stands there once."""
+    """One request failed for all; each message has its prefix once."""
     wanted = call({}, secrets=PRINCIPAL | {"clientsecret": "canary-x"})
     errors = await asyncio.gather(*(mount_error(provider, wanted) for _ in range(3)))
     assert vault.count(RequestKind.TOKEN) == 1
     assert {error.problem.count("failed to mount objects") for error in errors} == {1}
 
 
-async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None:
-    """The number of identities on a node is bounded."""
+async def test_least_recently_used_token_is_evicted(vault: DevVault) -> None:
+    """The number of cached identities is limited."""
     client = HttpsClient(vault.emulator.https)
     credentials = TokenCache(client, uncached_fetcher().transport, max_entries=2)
     app, machine = ServicePrincipal(APP, CLIENT_SECRET), VmManagedIdentity(MI)
@@ -99,10 +99,10 @@ async def test_the_longest_unused_credential_goes_first(vault: DevVault) -> None
     assert (vault.count(RequestKind.TOKEN), vault.count(RequestKind.IMDS)) == (2, 2)
 
 
-async def test_a_fresh_service_account_token_counts_at_once(
+async def test_new_service_account_token_is_used_immediately(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """The expired one of another pod does not fail the mount that has a good one."""
+    """The expired token of another pod does not fail the mount."""
     stale, fresh = call(workload(vault, lifetime=-60)), call(workload(vault))
     error = await mount_error(provider, stale)
     assert "(AADSTS700024)" in error.problem
@@ -112,20 +112,20 @@ async def test_a_fresh_service_account_token_counts_at_once(
     assert isinstance(results[1], MountResult)
 
 
-async def test_a_token_that_the_vault_refuses_is_renewed_once(
+async def test_token_rejected_by_the_vault_is_renewed_once(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """The cached one may have been revoked."""
+    """The cached token may have been revoked."""
     await provider.mount(call({}, secrets=PRINCIPAL))
     vault.add_fault(VAULT, RespondStatus(401))
     await provider.mount(call({}, secrets=PRINCIPAL))
     assert vault.count(RequestKind.TOKEN) == 2
 
 
-async def test_many_refusals_of_one_token_renew_it_once(
+async def test_concurrent_rejections_renew_the_token_once(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """Ten objects meet the same 401."""
+    """Ten objects receive the same 401."""
     names = [f"s{number}" for number in range(10)]
     for name in names:
         vault.set_secret("contoso", name, "x")
@@ -137,10 +137,10 @@ async def test_many_refusals_of_one_token_renew_it_once(
     assert vault.count(RequestKind.TOKEN) == 2
 
 
-async def test_a_cancelled_mount_does_not_take_the_token_from_the_others(
+async def test_cancelled_mount_does_not_cancel_a_shared_token_request(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """The first one asked for it, the second one waits for it."""
+    """The first mount sent it, the second waits for it."""
     vault.tune(latency_seconds=0.05)
     first = asyncio.create_task(provider.mount(call({}, secrets=PRINCIPAL)))
     second = asyncio.create_task(provider.mount(call({}, secrets=PRINCIPAL)))

@@ -49,7 +49,7 @@ def delivered(
 
 
 def test_separate_files_share_mode_id_and_version() -> None:
-    """Certificate, key, and both together, in this order, as upstream has it."""
+    """Certificate, key and bundle, in upstream's order."""
     text = entry("secret", "web", objectAlias="tls", filePermission="0600")
     result = delivered((text, (BUNDLE,)), options=SEPARATE).result
     assert (
@@ -60,7 +60,7 @@ def test_separate_files_share_mode_id_and_version() -> None:
     assert (ObjectVersion("secret/web", "v1"),) * 3 == result.versions
 
 
-def test_separate_files_of_a_history_lie_beside_each_version() -> None:
+def test_separate_files_of_each_version_in_a_history() -> None:
     """`web/0.crt`, `web/0.key`, `web/0`."""
     text = entry("secret", "web", objectVersionHistory=5)
     result = delivered((text, (BUNDLE, BUNDLE)), options=SEPARATE).result
@@ -70,15 +70,15 @@ def test_separate_files_of_a_history_lie_beside_each_version() -> None:
     assert ids == [version.id for version in result.versions]
 
 
-def test_separate_files_must_not_meet_another_object() -> None:
-    """Which secrets have such files only the vault can say."""
+def test_separate_file_with_the_path_of_another_object_is_an_error() -> None:
+    """Known only after the fetch."""
     other = (entry("cert", "web", objectAlias="web.crt"), (LeafCertificate(b"x", "v1"),))
     with pytest.raises(ClassInvalidError, match=r"two files have the path 'web\.crt'"):
         delivered((entry("secret", "web"), (BUNDLE,)), other, options=SEPARATE)
 
 
-def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
-    """The first one in whole, with what it failed for; nothing is delivered."""
+def test_every_failed_object_is_named() -> None:
+    """Fetch and rendering errors; the first one in full; nothing is delivered."""
     with pytest.raises(KeyferryError) as caught:
         delivered(
             (entry("secret", "good"), (KeyVaultSecret("x", "v1"),)),
@@ -92,8 +92,8 @@ def test_every_failure_is_named_whether_it_came_or_was_made_here() -> None:
     assert "secret bad" == caught.value.log_pairs()["object"]
 
 
-def test_the_end_of_an_object_is_told_if_its_class_wants_to_know() -> None:
-    """Of the newest version: that older ones end is no news."""
+def test_expiry_is_reported_for_entries_with_a_warning() -> None:
+    """Only of the newest version; older versions are expected to expire."""
     ends = [KeyVaultSecret("x", f"v{at}", properties=Properties(expires_at=at)) for at in (20, 10)]
     forever = KeyVaultSecret("x", "v1")
     found = delivered(
@@ -105,8 +105,8 @@ def test_the_end_of_an_object_is_told_if_its_class_wants_to_know() -> None:
     assert (Expiry("secret a", 20, 3600.0),) == found.result.expiries
 
 
-def test_a_broken_chain_is_told_once() -> None:
-    """However many versions have it."""
+def test_incomplete_chain_is_reported_once() -> None:
+    """Even if several versions have it."""
     stranger = issue_certificate("other", new_ec_key(), is_ca=True)
     text = MADE.pkcs12(stranger.certificate).decode()
     content = KeyVaultSecret(text, "v1", backs_certificate=True, properties=Properties(PKCS12_TYPE))
@@ -127,10 +127,10 @@ def test_a_broken_chain_is_told_once() -> None:
         ((KeyVaultSecret("s3cret", "v2"), BUNDLE), True),
     ],
 )
-def test_what_takes_the_library_for_certificates_is_not_quick(
+def test_certificates_and_keys_need_the_crypto_library(
     contents: FetchOutcome, crypto: bool
 ) -> None:
-    """Nobody else waits for it: it is made into files on a thread."""
+    """They are rendered in a thread, so that the event loop is not blocked."""
     (other,) = parse_objects(json.dumps({"array": [entry("secret", "other")]}))
     (found,) = parse_objects(json.dumps({"array": [entry("secret", "web")]}))
     fetched: dict[ObjectRequest, FetchOutcome] = {

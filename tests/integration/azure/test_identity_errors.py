@@ -26,14 +26,14 @@ from tests.integration.azure.calls import APP, MI, STRANGER, SUBJECT, VM, worklo
         ({"clientID": MI}, 700211, "has the issuer https://kubernetes.default.svc"),
     ],
 )
-async def test_entra_refuses_and_the_code_is_explained(
+async def test_refusal_of_entra_is_explained(
     vault: DevVault,
     provider: AzureProvider,
     parameters: dict[str, str],
     code: int,
     words: str,
 ) -> None:
-    """One sentence, the number, and what mends it."""
+    """The meaning, the code and a remedy."""
     error = await mount_error(provider, call(workload(vault) | parameters))
     assert isinstance(error, IdentityError)
     assert words in error.problem
@@ -41,10 +41,10 @@ async def test_entra_refuses_and_the_code_is_explained(
     assert error.__cause__ is None
 
 
-async def test_a_service_account_token_with_a_broken_signature_is_refused(
+async def test_service_account_token_with_invalid_signature_is_refused(
     vault: DevVault, provider: AzureProvider
 ) -> None:
-    """Whatever it says of itself."""
+    """Whatever its claims."""
     tokens = json.loads(vault.service_account_token(SUBJECT))
     token = tokens["api://AzureADTokenExchange"]
     token["token"] = token["token"][:-40] + "A" * 40
@@ -64,10 +64,10 @@ async def test_a_service_account_token_with_a_broken_signature_is_refused(
         ("", "this machine has no system-assigned managed identity"),
     ],
 )
-async def test_imds_has_no_such_identity(
+async def test_identity_unknown_to_imds_is_an_error(
     provider: AzureProvider, client_id: str, words: str
 ) -> None:
-    """Assigned or switched on by an az command."""
+    """The remedy has the az command that assigns it."""
     error = await mount_error(provider, call(VM | {"userAssignedIdentityID": client_id}))
     assert isinstance(error, IdentityError)
     assert words in error.problem

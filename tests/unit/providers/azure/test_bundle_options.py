@@ -30,16 +30,16 @@ from keyferry.providers.settings import ProviderSettings
         ),
     ],
 )
-def test_the_class_comes_before_the_flags(
+def test_parameters_override_flags(
     parameters: dict[str, str], settings: ProviderSettings, options: BundleOptions
 ) -> None:
-    """Where it says nothing, the flags count."""
+    """The flags are the defaults."""
     assert options == bundle_options(parameters, settings)
 
 
 @pytest.mark.parametrize("key", ["constructPEMChain", "writeCertAndKeyInSeparateFiles"])
 @pytest.mark.parametrize("text", ["yes", "on", "tRuE", "2"])
-def test_a_word_that_is_no_boolean_is_an_error(key: str, text: str) -> None:
-    """The grammar is that of the other booleans."""
+def test_invalid_boolean_is_rejected(key: str, text: str) -> None:
+    """Same grammar as the other booleans."""
     with pytest.raises(ClassInvalidError, match=f"{key} is neither true nor false: {text}"):
         bundle_options({key: text}, ProviderSettings())

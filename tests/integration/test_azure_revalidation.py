@@ -132,16 +132,16 @@ async def node_of(
             await economy.close()
 
 
-async def test_one_list_proves_that_nothing_has_changed(tmp_path: Path) -> None:
-    """One call in an interval instead of twenty, time after time."""
+async def test_one_list_request_revalidates_all_unchanged_objects(tmp_path: Path) -> None:
+    """One request per interval instead of twenty, in every interval."""
     async with node_of(tmp_path, "get", "list") as node:
         assert [(1, 0)] * 5 == [await node.refresh() for _ in range(5)]
         files = (await node.mount()).files
         assert [name.encode() for name in NAMES] == [file.contents for file in files]
 
 
-async def test_what_has_changed_is_fetched_and_nothing_else(tmp_path: Path) -> None:
-    """The new value arrives, and is fetched again until no other change can share its second."""
+async def test_only_changed_objects_are_fetched(tmp_path: Path) -> None:
+    """A changed object is fetched until no later update can have the same time."""
     async with node_of(tmp_path, "get", "list") as node:
         await node.refresh()
         clock = lambda: int(node.wall())  # noqa: E731 - the vault's clock agrees with the node's
@@ -153,8 +153,8 @@ async def test_what_has_changed_is_fetched_and_nothing_else(tmp_path: Path) -> N
         assert (1, 0) == await node.refresh()
 
 
-async def test_one_list_serves_the_pods_of_an_identity(tmp_path: Path) -> None:
-    """Whenever in the interval they are due, and at the same time."""
+async def test_one_list_request_serves_all_pods_of_an_identity(tmp_path: Path) -> None:
+    """Concurrent refreshes, at any time of the interval."""
     async with node_of(tmp_path, "get", "list") as node:
         await node.mount(Purpose.FIRST, "b")
         await node.refresh()
@@ -165,8 +165,8 @@ async def test_one_list_serves_the_pods_of_an_identity(tmp_path: Path) -> None:
         assert (3, 0) == node.calls
 
 
-async def test_a_deleted_secret_is_told_by_the_vault(tmp_path: Path) -> None:
-    """It is not in the list, so it is asked for."""
+async def test_deleted_secret_is_an_error(tmp_path: Path) -> None:
+    """It is missing in the list, so it is requested."""
     async with node_of(tmp_path, "get", "list") as node:
         await node.refresh()
         node.vault.delete("contoso", NAMES[0])
@@ -175,22 +175,22 @@ async def test_a_deleted_secret_is_told_by_the_vault(tmp_path: Path) -> None:
         assert (1, 1) == node.calls
 
 
-async def test_an_identity_that_may_not_list_fetches(tmp_path: Path) -> None:
-    """The refusal is no error, and is asked for once in an hour."""
+async def test_identity_without_list_permission_fetches(tmp_path: Path) -> None:
+    """The refusal is not an error, and the list is requested at most once an hour."""
     async with node_of(tmp_path, "get") as node:
         assert [(1, 20), (0, 20)] == [await node.refresh() for _ in range(2)]
         node.ahead += 3600
         assert [(0, 20), (1, 20)] == [await node.refresh() for _ in range(2)]
 
 
-async def test_a_list_that_is_longer_than_what_it_spares_is_left_alone(tmp_path: Path) -> None:
-    """Found out once, at the price of as many pages as could have been spared."""
+async def test_list_longer_than_the_saved_requests_is_not_read(tmp_path: Path) -> None:
+    """Discovered once, at the cost of as many pages as objects less one."""
     async with node_of(tmp_path, "get", "list", others=480) as node:
         assert [(19, 20), (0, 20)] == [await node.refresh() for _ in range(2)]
 
 
-async def test_a_list_of_some_pages_is_still_cheaper(tmp_path: Path) -> None:
-    """Three calls instead of twenty."""
+async def test_list_of_several_pages_is_read_if_it_saves_requests(tmp_path: Path) -> None:
+    """Three requests instead of twenty."""
     async with node_of(tmp_path, "get", "list", others=40) as node:
         assert (3, 0) == await node.refresh()
 
@@ -198,18 +198,18 @@ async def test_a_list_of_some_pages_is_still_cheaper(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "tries"), [(RespondStatus(500), 2), (CloseMidResponse(), 2), (RespondStatus(400), 1)]
 )
-async def test_a_list_that_fails_is_no_failure_of_the_refresh(
+async def test_failed_list_does_not_fail_the_refresh(
     tmp_path: Path, fault: FaultAction, tries: int
 ) -> None:
-    """Where another try could help there is one; then the objects are read, for five minutes."""
+    """A transient failure is retried once; then objects are fetched for five minutes."""
     async with node_of(tmp_path, "get", "list") as node:
         node.vault.add_fault("contoso.vault.azure.net/secrets", fault, times=tries)
         assert (tries, 20) == await node.refresh()
         assert [(0, 20), (0, 20), (1, 0)] == [await node.refresh() for _ in range(3)]
 
 
-async def test_the_age_of_the_content_is_of_what_the_class_names_now(tmp_path: Path) -> None:
-    """An object that an edited class names no more is in no volume, however old it was."""
+async def test_content_age_counts_only_current_objects(tmp_path: Path) -> None:
+    """An object that was removed from the SecretProviderClass does not count."""
     async with node_of(tmp_path, "get") as node:
         assert node.economy is not None
         node.ahead += INTERVAL
@@ -219,14 +219,14 @@ async def test_the_age_of_the_content_is_of_what_the_class_names_now(tmp_path: P
         assert INTERVAL <= (node.economy.oldest_content_age or 0.0)
 
 
-async def test_proofs_can_be_switched_off(tmp_path: Path) -> None:
+async def test_revalidation_can_be_disabled(tmp_path: Path) -> None:
     """By --list-revalidation=false."""
     async with node_of(tmp_path, "get", "list", proofs=False) as node:
         assert (0, 20) == await node.refresh()
 
 
-async def test_who_gets_held_content_is_told_how_old_it_is(tmp_path: Path) -> None:
-    """So that nobody takes it for newer than what another node wrote meanwhile."""
+async def test_mount_from_the_cache_reports_the_age_of_its_content(tmp_path: Path) -> None:
+    """It must not replace newer content that another node has written."""
     async with node_of(tmp_path, "get", "list") as node:
         node.ahead += 10
         held = (await node.mount(Purpose.FIRST, "b")).oldest_content_age

@@ -193,8 +193,8 @@ async def world(
         await provider.close()
 
 
-async def test_every_mode_is_here(world: World) -> None:
-    """A new one needs its row; two rows are of one mode, by a client ID and without."""
+async def test_every_mode_is_tested(world: World) -> None:
+    """A new mode needs a row; one mode has two, with and without a client ID."""
     calls = [world.call(mode) for mode in MODES.values()]
     identities = [parse_mount(each.attributes, each.secrets).identity for each in calls]
     assert set(Identity.__args__) == {type(each) for each in identities}
@@ -202,14 +202,14 @@ async def test_every_mode_is_here(world: World) -> None:
 
 
 @every_mode
-async def test_the_mode_works_as_long_as_nothing_refuses(world: World, mode: Mode) -> None:
-    """So each refusal below has one cause."""
+async def test_mode_works_without_failures(world: World, mode: Mode) -> None:
+    """So each failure below has one cause."""
     assert await world.works(mode)
 
 
 @every_mode
-async def test_hop_identity_the_endpoint_refuses(world: World, mode: Mode) -> None:
-    """What was expected and found is shown: the id, the subject, the code."""
+async def test_stage_identity_endpoint_refuses(world: World, mode: Mode) -> None:
+    """The message has the ID, the subject or the code."""
     world.is_stranger = True
     if "" in mode.stranger:
         world.vault.data.identities.remove(MACHINE)
@@ -219,7 +219,7 @@ async def test_hop_identity_the_endpoint_refuses(world: World, mode: Mode) -> No
 
 
 @every_mode
-async def test_hop_identity_the_endpoint_is_busy(world: World, mode: Mode) -> None:
+async def test_stage_identity_endpoint_is_busy(world: World, mode: Mode) -> None:
     """It is named, and the next mount tries again."""
     world.vault.add_fault(mode.endpoint, RespondStatus(503), times=None)
     error = await world.refused(mode)
@@ -230,8 +230,8 @@ async def test_hop_identity_the_endpoint_is_busy(world: World, mode: Mode) -> No
 
 
 @every_mode
-async def test_hop_connect_the_endpoint_goes_away(world: World, mode: Mode) -> None:
-    """The message says whose tokens were asked for, and where."""
+async def test_stage_connect_endpoint_closes_the_connection(world: World, mode: Mode) -> None:
+    """The message names the identity and the endpoint."""
     world.vault.add_fault(mode.endpoint, CloseMidResponse(), times=None)
     error = await world.refused(mode)
     assert error.stage in (Stage.CONNECT, Stage.IDENTITY)
@@ -240,8 +240,8 @@ async def test_hop_connect_the_endpoint_goes_away(world: World, mode: Mode) -> N
 
 
 @every_mode
-async def test_hop_vault_nobody_has_granted_it(world: World, mode: Mode) -> None:
-    """The command that grants it names the identity, or where to find it."""
+async def test_stage_vault_permission_is_missing(world: World, mode: Mode) -> None:
+    """The command in the remedy names the identity, or where to find it."""
     world.vault.revoke("contoso", mode.client)
     error = await world.refused(mode)
     assert Stage.VAULT is error.stage
@@ -251,8 +251,8 @@ async def test_hop_vault_nobody_has_granted_it(world: World, mode: Mode) -> None
 
 
 @every_mode
-async def test_hop_object_and_version(world: World, mode: Mode) -> None:
-    """Missing, of another version, disabled: each is told apart, whoever asks."""
+async def test_stage_object_missing_or_disabled(world: World, mode: Mode) -> None:
+    """Missing object, missing version, disabled version: three messages, in every mode."""
     missing = await world.refused(mode, objectName="nowhere")
     version = await world.refused(mode, objectVersion="0" * 32)
     world.vault.disable("contoso", "db")

@@ -18,13 +18,13 @@ from keyferry.providers.azure.objects_yaml import parse_expiry_warning
         ("3650d", 315_360_000.0),
     ],
 )
-def test_a_duration_is_read(text: str, seconds: float) -> None:
-    """As Go writes it, or in whole days."""
+def test_duration_is_parsed(text: str, seconds: float) -> None:
+    """In Go's format, or in whole days."""
     assert seconds == parse_expiry_warning(text, default=7.0)
 
 
-def test_nothing_is_the_default() -> None:
-    """And without one there is no warning."""
+def test_empty_text_is_the_default() -> None:
+    """Without a default there is no warning."""
     assert [7.0, 0.0] == [parse_expiry_warning(" ", default=7.0), parse_expiry_warning("")]
 
 
@@ -39,8 +39,8 @@ def test_nothing_is_the_default() -> None:
         ("9" * 400 + "h", f"expiryWarning is not between 0 and 3650d: {'9' * 100}..."),
     ],
 )
-def test_anything_else_is_told(text: str, problem: str) -> None:
-    """With the field, the value and how to write it."""
+def test_invalid_duration_is_rejected(text: str, problem: str) -> None:
+    """The message has the field, the value and the correct form."""
     with pytest.raises(ClassInvalidError) as caught:
         parse_expiry_warning(text)
     assert (problem, "Write a duration such as 720h or 30d; 0 means no warning.") == (
