@@ -1,4 +1,4 @@
-"""`make bench`: ours and the originals under the same loads, in one run.
+"""`make bench`: Keyferry and upstream under the same loads, in one run.
 
 Prints one table; `results.json`, `table.md` and `plot.svg` go to a folder.
 """
@@ -21,8 +21,8 @@ from bench.loads import LOADS, QUICK, Effort, Figures, all_spcs, nodes, shared_o
 from bench.plot import svg
 from bench.table import markdown
 from bench.vault_loads import open_bao
-from tests.compat.originals import built_originals
-from tests.compat.stacks import OURS
+from tests.compat.stacks import ALL_KEYFERRY
+from tests.compat.upstream import built_upstream
 from tests.compat.world import enter_own_world
 from tests.e2e.cluster.programs import built_programs
 from tests.e2e.vault.programs import server_programs
@@ -36,20 +36,20 @@ Results = dict[str, dict[str, Figures]]
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less of everything: three minutes")
     parser.add_argument("--out", type=Path, default=Path(".bench-output"), help="where results go")
     parser.add_argument("--only", action="append", help="a load; may be repeated")
     parser.add_argument(
-        "--before", help="the program of an older Keyferry, beside us where calls count"
+        "--before", help="the program of an older Keyferry, for loads that compare request counts"
     )
     options = parser.parse_args()
     contenders = [KEYFERRY, UPSTREAM]
     if options.before:
-        contenders.append(Contender(BEFORE, OURS, options.before))
+        contenders.append(Contender(BEFORE, ALL_KEYFERRY, options.before))
     asyncio.run(built_programs())
-    originals = built_originals()
+    upstream = built_upstream()
     server_programs()
     # On a tmpfs, so that no disk is measured; of a short path, for the sockets.
     with TemporaryDirectory(prefix="kf-", dir="/dev/shm") as folder:
@@ -58,7 +58,7 @@ def main() -> None:
         effort = QUICK if options.quick else Effort()
 
         async def measure() -> None:
-            async with running_arena(Path(folder), originals, load_vault, all_spcs()) as arena:
+            async with running_arena(Path(folder), upstream, load_vault, all_spcs()) as arena:
                 results: Results = {}
                 for load in (*LOADS, open_bao):
                     if options.only and load.__name__ not in options.only:

@@ -24,8 +24,8 @@ from bench.load_vault import VAULT, LoadVault, running_load_vault
 from bench.processes import ProcessUsage, process_usage
 from tests.compat.cases import pod_manifest, secret
 from tests.compat.comparison import CRDS
-from tests.compat.originals import Originals
-from tests.compat.stacks import ORIGINAL, OURS, Ground, Pairing, Stack, start_stack
+from tests.compat.stacks import ALL_KEYFERRY, ALL_UPSTREAM, Ground, Pairing, Stack, start_stack
+from tests.compat.upstream import UpstreamPrograms
 from tests.e2e.children import PATIENCE_SECONDS, Children, ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.cluster.kubectl import Document
@@ -51,7 +51,7 @@ class Contender:
     Attributes:
         name: in the table.
         pairing: which stack it is.
-        keyferry: the program of ours.
+        keyferry: path of the keyferry program.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Contender:
     keyferry: str = "keyferry"
 
 
-UPSTREAM = Contender("originals", ORIGINAL)
-KEYFERRY = Contender("keyferry", OURS)
+UPSTREAM = Contender("upstream", ALL_UPSTREAM)
+KEYFERRY = Contender("keyferry", ALL_KEYFERRY)
 
 
 class CountingVault(Protocol):
@@ -139,14 +139,14 @@ class RunningContender:
         return False
 
     async def unpublish(self, class_name: str, pod: int) -> float:
-        """Take the volume away; return the seconds it took."""
+        """Unpublish the volume; return the duration in seconds."""
         volume = self.volumes[class_name, pod]
         start = time.perf_counter()
         await self.stack.driver.unpublish(volume)
         return time.perf_counter() - start
 
     async def unpublish_all(self) -> None:
-        """Take all volumes away, as often as it takes: a volume of the original may be busy."""
+        """Unpublish all volumes, with retries: a volume of upstream may be busy."""
 
         async def leave(class_name: str, pod: int) -> None:
             while True:
@@ -202,7 +202,7 @@ class Arena:
     vault: LoadVault
     children: Children
     folder: Path
-    upstream_programs: Originals
+    upstream_programs: UpstreamPrograms
     load_vault: Path
     uids: dict[str, dict[int, str]] = field(default_factory=dict)
     _stack_numbers: Iterable[int] = field(default_factory=itertools.count)
@@ -229,7 +229,7 @@ class Arena:
             folder,
             kubeconfig=self.api.kubeconfig,
             ca=self.vault.ca,
-            originals=self.upstream_programs,
+            upstream=self.upstream_programs,
             driver_flags=flags,
             keyferry=contender.keyferry,
             # As where it is installed: its modules are compiled once.
@@ -263,7 +263,7 @@ class Arena:
         await self.api.kubectl("apply", f"--filename={CRDS}")
         established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
         await self.api.kubectl("wait", *established)
-        for pairing in (ORIGINAL, OURS):
+        for pairing in (ALL_UPSTREAM, ALL_KEYFERRY):
             namespace = pairing.name
             await self.api.kubectl("create", "namespace", namespace)
             await self.api.kubectl("create", "serviceaccount", "web", f"--namespace={namespace}")
@@ -287,7 +287,7 @@ def spc_manifest(
     vault: str = VAULT,
     tenant: str = "tenant",
 ) -> Document:
-    """A class of so many secrets."""
+    """A SecretProviderClass with `n` secrets."""
     entries = [json.dumps(secret(f"{prefix}-{number}")) for number in range(count)]
     return {
         "apiVersion": "secrets-store.csi.x-k8s.io/v1",
@@ -307,7 +307,7 @@ def spc_manifest(
 @asynccontextmanager
 async def running_arena(
     folder: Path,
-    upstream_programs: Originals,
+    upstream_programs: UpstreamPrograms,
     load_vault: Path,
     spcs: Mapping[str, tuple[str, int]],
 ) -> AsyncIterator[Arena]:

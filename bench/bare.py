@@ -15,7 +15,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def bare_cycle_seconds(folder: Path, *, contents: Sequence[bytes], cycles: int) -> float:
-    """The mean of so many cycles: mount a tmpfs, swap the files in, unmount, remove the folder."""
+    """Return the mean duration of mounting a tmpfs, writing files, unmounting and removing it."""
     folder.mkdir(exist_ok=True)
     target = folder / "mount"
     start = time.perf_counter()

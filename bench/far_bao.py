@@ -1,4 +1,4 @@
-"""A real OpenBao that is a round trip away, for the loads of the Vault provider.
+"""A real OpenBao behind simulated network latency, for the loads of the Vault provider.
 
 async with running_far_bao(load_vault, folder, api) as bao:
     await bao.put_generation("app-0", "app-1")
@@ -42,7 +42,7 @@ class FarBao:
     """The running server, its engine `secret` of KV 2, and its roles.
 
     Attributes:
-        address: of it, a round trip away.
+        address: its address, behind the simulated latency.
         server: itself; what goes there is not far.
     """
 
@@ -64,7 +64,7 @@ class FarBao:
         return process_usage([self.server.pid, self._relay.pid])
 
     async def tune(self, *, rtt_ms: float) -> None:
-        """Be so far away."""
+        """Set the simulated latency."""
         await self._controls.tune(rtt_ms=rtt_ms)
 
     async def put(self, names: Iterable[str]) -> None:
@@ -137,7 +137,7 @@ def _account(identity: int) -> str:
 
 
 async def make_accounts(bao: FarBao, api: ApiServer, namespace: str, count: int) -> Accounts:
-    """Create so many service accounts, and a role for each that may read every secret."""
+    """Create `n` service accounts, each with a role that may read every secret."""
     await bao.server.write("sys/policies/acl/bench", {"policy": _POLICY})
     names = {_account(identity): identity for identity in range(count)}
     documents = [
@@ -188,7 +188,7 @@ def bao_spc(
 
 @asynccontextmanager
 async def running_far_bao(load_vault: Path, folder: Path, api: ApiServer) -> AsyncIterator[FarBao]:
-    """A server that knows the cluster, gone when the block ends.
+    """A server that trusts the cluster; stopped after the block.
 
     Args:
         load_vault: the program that makes it far.

@@ -31,7 +31,7 @@ class Controls:
         self._control = control
 
     async def tune(self, *, rtt_ms: float, limit: int = 0) -> None:
-        """Be so far away; refuse more than `limit` requests a second, unless that is 0."""
+        """Set latency and rate limit in requests per second (0: no limit)."""
         form = {"rtt": f"{rtt_ms}ms", "limit": limit, "retry_after": 1}
         await self._post("/tune", form)
 

@@ -19,7 +19,7 @@ from bench.arena import (
     RunningContender,
 )
 from bench.bare import bare_cycle_seconds
-from tests.compat.stacks import OURS
+from tests.compat.stacks import ALL_KEYFERRY
 
 Figures = dict[str, float]
 """By name; seconds end in `_s`, MiB in `_mib`, milliseconds in `_ms`, numbers have no ending."""
@@ -41,7 +41,7 @@ class Effort:
         repeats: of each first mount.
         identities: of the cold node.
         cycles: of publish and unpublish.
-        many_cycles: of the long run, which ours alone goes through.
+        many_cycles: of the long run, only of Keyferry.
         throttle_seconds: how long a throttled node is waited for.
         throttles: answers a second of the throttled vault.
         starts: how often a start is measured.
@@ -91,7 +91,7 @@ async def starts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
 
 
 async def first_mounts(arena: Arena, contender: Contender, effort: Effort) -> Figures:
-    """One identity, so many objects: by a fresh process, and by one that has been at work.
+    """One identity, `n` objects: in a fresh process, and in a warm one.
 
     Fresh: no token, no connection. At work: token and connections are there, the objects are new.
     """
@@ -136,7 +136,7 @@ async def nodes(arena: Arena, contender: Contender, effort: Effort) -> Figures:
     figures: Figures = {}
     await arena.vault.tune(rtt_ms=20)
     for identities in effort.identities:
-        flags = (*ROTATION, *FULL_RATE_LIMIT) if contender.pairing == OURS else ROTATION
+        flags = (*ROTATION, *FULL_RATE_LIMIT) if contender.pairing == ALL_KEYFERRY else ROTATION
         name = f"ids{identities}"
         # With so short an interval, refreshes would come in between.
         async with arena.contender(contender) as running:
@@ -169,10 +169,10 @@ async def refresh(
 ) -> Figures:
     """All that happens in one interval in which kubelet calls once for each pod.
 
-    The original refreshes what kubelet asks for when a folder is old enough. Ours has a timer, too,
-    and refreshes what has had a tick; in one interval each identity has one.
+    Upstream refreshes a volume on a kubelet call if its folder is old enough. Keyferry has a timer
+    and refreshes each identity once per interval.
     """
-    if contender.pairing == OURS:
+    if contender.pairing == ALL_KEYFERRY:
         return await all_pods(running, identities, spc_of=spc_of, min_seconds=ROTATION_SECONDS)
     await asyncio.sleep(ROTATION_SECONDS + 0.5)
     return await all_pods(running, identities, spc_of=spc_of)
@@ -189,7 +189,7 @@ async def all_pods(
 
     Args:
         running: the node.
-        identities: so many of them share the pods.
+        identities: number of identities of the pods.
         spc_of: the name of the class of each identity.
         min_seconds: seconds for which calls and processor time are counted, at the least.
     """
@@ -230,8 +230,8 @@ async def churn(arena: Arena, contender: Contender, effort: Effort) -> Figures:
 
 
 async def long_run(arena: Arena, contender: Contender, effort: Effort) -> Figures:
-    """The same for long, by ours: does anything grow?"""
-    if contender.pairing != OURS:
+    """The load for a long time, only of Keyferry: does memory grow?"""
+    if contender.pairing != ALL_KEYFERRY:
         return {}
     return await _cycles(arena, contender, effort.many_cycles)
 

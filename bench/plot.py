@@ -11,8 +11,7 @@ from bench.loads import COUNTS, Figures
 
 Results = Mapping[str, Mapping[str, Figures]]
 
-_LABELS = {"originals": "upstream"}
-_COLOURS = {"keyferry": "#1f6f8b", "before": "#8fbcc8", "originals": "#c2703d"}
+_COLOURS = {"keyferry": "#1f6f8b", "before": "#8fbcc8", "upstream": "#c2703d"}
 _PANEL_WIDTH, _PANEL_HEIGHT, _PLOT_HEIGHT = 460, 250, 170
 _LEFT, _TOP = 50, 40
 _DASHED = 'stroke="#333" stroke-dasharray="4 3"'
@@ -97,10 +96,10 @@ def _panels(results: Results) -> list[Panel]:
 def _vault_panels(found: Mapping[str, Figures]) -> list[Panel]:
     """What the Vault provider was measured by."""
     nodes = {
-        "cold": "cold_roles10_proofs",
-        "unchanged": "refresh_same_roles10_proofs",
-        "unchanged, no lists": "refresh_same_roles10_no_proofs",
-        "changed": "refresh_changed_roles10_proofs",
+        "cold": "cold_roles10_lists",
+        "unchanged": "refresh_same_roles10_lists",
+        "unchanged, no lists": "refresh_same_roles10_no_lists",
+        "changed": "refresh_changed_roles10_lists",
     }
 
     def bars(keys: Sequence[str]) -> dict[str, list[float | None]]:
@@ -187,7 +186,7 @@ def _legend(panel: Panel) -> list[str]:
         x = _LEFT + 90 * number
         parts += [
             _rectangle(x, 22, 10, 10, _COLOURS[name]),
-            _text(x + 14, 31, _LABELS.get(name, name)),
+            _text(x + 14, 31, name),
         ]
     if panel.limit:
         x = _LEFT + 90 * len(panel.bars)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+_CLOCK_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def _single_process_usage(pid: int) -> ProcessUsage:
     folder = Path("/proc", str(pid))
     # The name of the program, in brackets, may hold blanks; the fields after it do not.
     fields = (folder / "stat").read_text().rpartition(")")[2].split()
-    ticks = sum(int(fields[index]) for index in (11, 12, 13, 14))
+    clock_ticks = sum(int(fields[index]) for index in (11, 12, 13, 14))
     status = dict(
         line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
     )
     return ProcessUsage(
-        ticks / _TICKS,
+        clock_ticks / _CLOCK_TICKS_PER_SECOND,
         int(status["VmRSS"].split()[0]) / 1024,
         len(list((folder / "fd").iterdir())),
         int(status["Threads"]),

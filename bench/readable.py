@@ -130,7 +130,7 @@ def _open_bao_rows(figures: Figures) -> Iterator[str]:
         what = "... new process"
         yield _limit_row(what, figures[f"n{count}_fresh_ms"], " ms")
     for roles in IDENTITIES:
-        key, role = f"cold_roles{roles}_proofs", _pluralize(roles, "role")
+        key, role = f"cold_roles{roles}_lists", _pluralize(roles, "role")
         what = f"cold node, 110 pods x 10 secrets, {role}: reads"
         yield _limit_row(what, figures[f"{key}_calls"], "", roles * 10)
         yield _limit_row("... logins", figures[f"{key}_tokens"], "", roles)
@@ -139,7 +139,7 @@ def _open_bao_rows(figures: Figures) -> Iterator[str]:
         yield _limit_row(f"... CPU time (OpenBao: {its})", figures[f"{key}_cpu_s"], " s")
         yield _limit_row("... memory afterwards", figures[f"{key}_loaded_mib"], " MiB")
         for what, words in REFRESHES:
-            for how, lists in (("proofs", roles), ("no_proofs", 0)):
+            for how, lists in (("lists", roles), ("no_lists", 0)):
                 key = f"refresh_{what}_roles{roles}_{how}"
                 reads = 0 if lists and what == "same" else roles * 10
                 listing = "with lists" if lists else "without lists"
@@ -154,10 +154,10 @@ def _open_bao_rows(figures: Figures) -> Iterator[str]:
 def _comparison_row(
     label: str, load: Mapping[str, Figures], key: str, unit: str = "", limit: str = ""
 ) -> str:
-    ours, theirs = load["keyferry"][key], load.get("originals", {}).get(key)
-    shown = "" if theirs is None else _format_value(theirs, unit)
-    ratio = f"{theirs / ours:.1f} x" if ours and theirs is not None else ""
-    return f"| {label} | {limit} | {_format_value(ours, unit)} | {shown} | {ratio} |"
+    keyferry, upstream = load["keyferry"][key], load.get("upstream", {}).get(key)
+    shown = "" if upstream is None else _format_value(upstream, unit)
+    ratio = f"{upstream / keyferry:.1f} x" if keyferry and upstream is not None else ""
+    return f"| {label} | {limit} | {_format_value(keyferry, unit)} | {shown} | {ratio} |"
 
 
 def _limit_row(label: str, value: float, unit: str, limit: float | None = None) -> str:

@@ -1,7 +1,7 @@
 """`make soak`: a node at work for long, under everything that happens to one; nothing may grow.
 
 Pods come and go, all content is rotated and refreshed every ten seconds, the vault is slow,
-refuses, breaks connections and forgets tokens, and the Kubernetes API goes away. Halves of the run
+refuses, breaks connections and forgets tokens, and the Kubernetes API is stopped. Halves of the run
 are compared: memory, descriptors, threads and mounts of the driver must be as they were.
 """
 
@@ -29,8 +29,8 @@ from bench.processes import process_usage
 from tests.compat.cases import pod_manifest
 from tests.compat.cloud import running_cloud
 from tests.compat.comparison import CRDS
-from tests.compat.originals import Originals
-from tests.compat.stacks import OURS, Ground, Stack, start_stack
+from tests.compat.stacks import ALL_KEYFERRY, Ground, Stack, start_stack
+from tests.compat.upstream import UpstreamPrograms
 from tests.compat.vault_contents import APP, APP_SECRET, TENANT, VAULT
 from tests.compat.world import enter_own_world
 from tests.e2e.children import ending_children
@@ -63,7 +63,7 @@ class Failure:
     Attributes:
         disturbance: what was the matter then, or lately.
         publish_kind: "first" of a pod that waits to start, or "again" of one that runs.
-        reason: what kubelet was told, without what differs from pod to pod.
+        reason: error message for kubelet, without the parts that differ between pods.
     """
 
     disturbance: str
@@ -113,11 +113,11 @@ class Soak:
         return time.monotonic() < self.deadline
 
     async def _run_pod(self, number: int) -> None:
-        """One pod after the other in one place: published, published again, and gone."""
-        dice = random.Random(number)
+        """Publishes, republishes and unpublishes one pod after the other at one path."""
+        rng = random.Random(number)
         while self._time_left():
             volume = self._volume(number)
-            end = min(time.monotonic() + dice.uniform(*LIFETIME_SECONDS), self.deadline)
+            end = min(time.monotonic() + rng.uniform(*LIFETIME_SECONDS), self.deadline)
             publish = "first"
             while time.monotonic() < end:
                 try:
@@ -130,7 +130,7 @@ class Soak:
                 else:
                     self.count(f"publishes that succeeded ({publish})")
                     publish = "again"
-                await asyncio.sleep(dice.uniform(0.5, 4))
+                await asyncio.sleep(rng.uniform(0.5, 4))
             await self._unpublish(volume)
 
     def _record_failure(self, publish_kind: str, reason: str) -> None:
@@ -145,7 +145,7 @@ class Soak:
         secrets = {"clientid": APP, "clientsecret": APP_SECRET}
         name = f"web-{number}"
         return Volume(
-            *("soak", name, self.uids[number], path), secrets=secrets, namespace=OURS.name
+            *("soak", name, self.uids[number], path), secrets=secrets, namespace=ALL_KEYFERRY.name
         )
 
     async def _unpublish(self, volume: Volume) -> None:
@@ -177,11 +177,11 @@ class Soak:
                 self.vault.clear_faults()
                 self.vault.tune()
                 await self._sleep(5)
-            self.disturbance = "the API is away"
+            self.disturbance = "the API is unavailable"
             await self.api.stop()
             await self._sleep(5)
             await self.api.start()
-            self.disturbance = "after: the API is away"
+            self.disturbance = "after: the API is unavailable"
             self.count("absences of the API")
 
     def _disturbances(self) -> Mapping[str, Callable[[], None]]:
@@ -241,7 +241,7 @@ def failure_table(failures: Mapping[Failure, int]) -> str:
         f"| {count} | {one.disturbance} | {one.publish_kind} | {one.reason.replace('|', '/')} |"
         for one, count in rows
     )
-    head = "\n| failed | trouble | publish | what kubelet was told |\n|---:|---|---|---|"
+    head = "\n| failed | trouble | publish | error for kubelet |\n|---:|---|---|---|"
     return "\n".join((head, *lines))
 
 
@@ -258,26 +258,28 @@ async def _running_soak(folder: Path, seconds: float) -> AsyncIterator[Soak]:
         await api.kubectl("apply", f"--filename={CRDS}")
         established = ("--for=condition=Established", "--timeout=60s", f"--filename={CRDS}")
         await api.kubectl("wait", *established)
-        await api.kubectl("create", "namespace", OURS.name)
-        await api.kubectl("create", "serviceaccount", "web", f"--namespace={OURS.name}")
-        pods = [pod_manifest(f"web-{number}", OURS.name, "soak") for number in range(PODS)]
-        of_class = spc_manifest("soak", OURS.name, "32-soak", OBJECTS, vault=VAULT, tenant=TENANT)
+        await api.kubectl("create", "namespace", ALL_KEYFERRY.name)
+        await api.kubectl("create", "serviceaccount", "web", f"--namespace={ALL_KEYFERRY.name}")
+        pods = [pod_manifest(f"web-{number}", ALL_KEYFERRY.name, "soak") for number in range(PODS)]
+        of_class = spc_manifest(
+            "soak", ALL_KEYFERRY.name, "32-soak", OBJECTS, vault=VAULT, tenant=TENANT
+        )
         data = [{"key": "a", "objectName": "32-soak-0"}]
         wanted = {"secretName": "soak", "type": "Opaque", "data": data}
         of_class["spec"]["secretObjects"] = [wanted]
         text = yaml.safe_dump_all([of_class, *pods])
         await api.kubectl("create", "--filename=-", stdin=text)
-        listed = await api.kubectl.get("pods", f"--namespace={OURS.name}")
+        listed = await api.kubectl.get("pods", f"--namespace={ALL_KEYFERRY.name}")
         uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in listed["items"]}
         ground = Ground(
             children,
             folder,
             kubeconfig=api.kubeconfig,
             ca=folder / "cloud" / "ca.pem",
-            originals=Originals("", ""),
+            upstream=UpstreamPrograms("", ""),
             driver_flags=("--enable-secret-rotation", "--rotation-poll-interval=10s"),
         )
-        stack = await start_stack(OURS, ground)
+        stack = await start_stack(ALL_KEYFERRY, ground)
         try:
             ordered = [uids[f"web-{number}"] for number in range(PODS)]
             yield Soak(api, vault, stack, ordered, time.monotonic() + seconds)

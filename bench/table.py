@@ -10,14 +10,14 @@ from bench.loads import Figures
 def markdown(results: Mapping[str, Mapping[str, Figures]]) -> str:
     """All figures as a Markdown table."""
     names = list(dict.fromkeys(name for of in results.values() for name in of))
-    lines = [f"| load | figure | {' | '.join(names)} | originals / keyferry |"]
+    lines = [f"| load | figure | {' | '.join(names)} | upstream / keyferry |"]
     lines.append(f"|---|---|{'---:|' * (len(names) + 1)}")
     for load, of in results.items():
         for figure in dict.fromkeys(figure for figures in of.values() for figure in figures):
             values = {name: figures[figure] for name, figures in of.items() if figure in figures}
             cells = [_format_value(values.get(name)) for name in names]
-            ours, theirs = values.get("keyferry"), values.get("originals")
-            ratio = f"{theirs / ours:.1f}" if ours and theirs is not None else ""
+            keyferry, upstream = values.get("keyferry"), values.get("upstream")
+            ratio = f"{upstream / keyferry:.1f}" if keyferry and upstream is not None else ""
             lines.append(f"| {load} | {figure} | {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines) + "\n"
 

@@ -16,18 +16,18 @@ from functools import partial
 from bench.arena import FULL_RATE_LIMIT, PODS, ROTATION, Arena, Contender, RunningContender
 from bench.far_bao import Accounts, FarBao, bao_spc, make_accounts, running_far_bao
 from bench.loads import COUNTS, NODE_OBJECTS, Effort, Figures, all_pods, prefixed, refresh
-from tests.compat.stacks import OURS
+from tests.compat.stacks import ALL_KEYFERRY
 from tests.e2e.cluster.waiting import eventually
 
 RTT_MS = 20
 NODE_SECRETS = [f"node/s{number}" for number in range(NODE_OBJECTS)]
-LIST_REVALIDATION = {"proofs": (), "no_proofs": ("--list-revalidation=false",)}
-"""What the figures are called with and without proofs, and the flags."""
+LIST_REVALIDATION = {"lists": (), "no_lists": ("--list-revalidation=false",)}
+"""Suffix of the figures, and the flags, with and without list revalidation."""
 
 
 async def open_bao(arena: Arena, contender: Contender, effort: Effort) -> Figures:
-    """First mounts of so many secrets; a cold node as so many roles, and its refreshes."""
-    if contender.pairing != OURS:
+    """First mounts of `n` secrets; a cold node with `n` roles, and its refreshes."""
+    if contender.pairing != ALL_KEYFERRY:
         return {}
     async with running_far_bao(arena.load_vault, arena.folder / "bao", arena.api) as bao:
         roles = max(effort.identities)
@@ -124,7 +124,7 @@ async def _first_mounts(setup: _BaoSetup) -> Figures:
 
 
 async def _nodes(setup: _BaoSetup) -> Figures:
-    """A cold node, then its refresh with and without a change; each with and without proofs."""
+    """A cold node, then its refresh with and without a change; each with and without lists."""
     figures: Figures = {}
     for roles in setup.effort.identities:
         for how, flags in LIST_REVALIDATION.items():

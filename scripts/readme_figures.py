@@ -62,8 +62,8 @@ def table() -> str:
         ("startup time", pair("starts", "start_s"), " s"),
     ]
     lines = [
-        f"| {name} | {shown(ours)}{unit} | {shown(theirs)}{unit} |"
-        for name, (ours, theirs), unit in rows
+        f"| {name} | {shown(keyferry)}{unit} | {shown(upstream)}{unit} |"
+        for name, (keyferry, upstream), unit in rows
     ]
     return "\n".join(["| | Keyferry | upstream |", "|---|---:|---:|", *lines, ""])
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds a Go program of the tests, once, into a cache, and prints its path: the conformance suite, one of the Go originals that
-# tests/compat and bench run beside us, as they are published, or a reader of ours around a library. Nothing of the originals is kept here.
-# Usage: scripts/tools.sh csi-sanity | driver-original | azure-original | go-reader
+# Builds a Go program for the tests once, into a cache, and prints its path: the CSI conformance suite, a published upstream program that
+# tests/compat and bench compare with Keyferry, or the test program go-reader. This repository contains no source of upstream.
+# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
 CSI_SANITY=v5.6.0
-DRIVER_ORIGINAL=v1.6.0
-AZURE_ORIGINAL=v1.8.2
+UPSTREAM_DRIVER=v1.6.0
+UPSTREAM_AZURE=v1.8.2
 
 go_install() { # PROGRAM PACKAGE VERSION
   GOBIN="$building/bin" GOFLAGS= "$scripts/retry.sh" go install "$2@$3"
@@ -24,7 +24,7 @@ go_build_module() { # PROGRAM MODULE VERSION FOLDER
     "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" "./$4"
 }
 
-go_build_ours() { # PROGRAM FOLDER
+go_build_local() { # PROGRAM FOLDER
   cd "$2"
   CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off \
     "$scripts/retry.sh" go build -trimpath -buildvcs=false -ldflags "-s -w" -o "$building/bin/$1" .
@@ -33,20 +33,20 @@ go_build_ours() { # PROGRAM FOLDER
 program=${1:-}
 case "$program" in
   csi-sanity) version=$CSI_SANITY build=(go_install "$program" github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$CSI_SANITY") ;;
-  driver-original)
-    version=$DRIVER_ORIGINAL
+  upstream-driver)
+    version=$UPSTREAM_DRIVER
     build=(go_build_module "$program" sigs.k8s.io/secrets-store-csi-driver "$version" cmd/secrets-store-csi-driver)
     ;;
-  azure-original)
-    version=$AZURE_ORIGINAL
+  upstream-azure)
+    version=$UPSTREAM_AZURE
     build=(go_build_module "$program" github.com/Azure/secrets-store-csi-driver-provider-azure "$version" cmd)
     ;;
   go-reader)
     source="$scripts/../tests/e2e/vault/go_reader"
     version=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c1-12)
-    build=(go_build_ours "$program" "$source")
+    build=(go_build_local "$program" "$source")
     ;;
-  *) echo "Usage: scripts/tools.sh csi-sanity | driver-original | azure-original | go-reader" >&2; exit 2 ;;
+  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader" >&2; exit 2 ;;
 esac
 
 folder="$cache/$program-$version"

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// farListener accepts connections whose clients are a round trip away.
+// farListener accepts connections behind simulated network latency.
 type farListener struct {
 	net.Listener
 	rtt *atomic.Int64
@@ -27,7 +27,7 @@ func (l farListener) Accept() (net.Conn, error) {
 type farConn struct {
 	net.Conn
 	rtt    *atomic.Int64
-	under  chan packet // under way
+	under  chan packet // in flight
 	closed atomic.Bool
 	spoke  bool
 }
@@ -50,7 +50,7 @@ func (c *farConn) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Close lets what is under way arrive first.
+// Close waits for packets in flight.
 func (c *farConn) Close() error {
 	if !c.closed.Swap(true) {
 		c.under <- packet{}

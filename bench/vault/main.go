@@ -1,9 +1,9 @@
 // Command vault answers like Azure Key Vault and the token endpoint of Entra ID, with made-up answers and as fast as it can, so that
 // a benchmark measures its clients. It keeps nothing and checks nothing but that a token is there.
 //
-// Every connection behaves as if its client were one round trip away: TCP and TLS cost a round trip each when it is opened, and so does
-// each request. With -relay-to it answers nothing itself, and hands connections on to a real server that is as far away. The control
-// port, which is plain HTTP, changes how it behaves and tells what was asked:
+// Every connection simulates one round trip of latency: TCP and TLS cost a round trip each when it is opened, and so does
+// each request. With -relay-to it answers nothing itself, and hands connections on to a real server with the same latency. The control
+// port, which is plain HTTP, configures it and returns the recorded requests:
 //
 //	POST /tune?rtt=20ms&limit=100&retry_after=1   limit: answers of the vault a second; 0: no limit
 //	POST /rotate                                  every secret has a new version
@@ -122,7 +122,7 @@ func (v *vault) answer(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"value": value, "id": id, "attributes": attributes})
 }
 
-// value tells which identity asked for which secret when; the number before the first dash of a name is its length in bytes.
+// value contains identity, secret and time of the request; the number before the first dash of a name is its length in bytes.
 func (v *vault) value(name, identity string) string {
 	value := fmt.Sprintf("%s/%s/%d", identity, name, v.generation.Load())
 	digits, _, _ := strings.Cut(name, "-")

@@ -5,7 +5,7 @@ import (
 	"net"
 )
 
-// relay hands every connection on to the server at an address, which is so a round trip away from its clients.
+// relay forwards every connection to a server and adds one round trip of latency.
 func relay(clients net.Listener, server string) error {
 	for {
 		client, err := clients.Accept()

@@ -1,4 +1,4 @@
-"""Our Vault provider in each place where it can be: behind the original driver, behind ours, in it.
+"""The Vault provider of Keyferry behind the upstream driver, behind Keyferry's, and built in.
 
 The upstream provider cannot be built here (docs/reference/compatibility-vault.md), so the one
 behind the upstream driver is what the other two are compared with.
@@ -16,8 +16,8 @@ from tests.compat.bao_contents import BaoContents, fill_bao
 from tests.compat.bao_table import bao_cases
 from tests.compat.cases import Tokens
 from tests.compat.comparison import ROTATION_SECONDS, SideBySide, furnish
-from tests.compat.originals import built_originals
-from tests.compat.stacks import OUR_PARTS, OUR_PROVIDER, OURS, Ground, start_stack
+from tests.compat.stacks import ALL_KEYFERRY, KEYFERRY_PARTS, KEYFERRY_PROVIDER, Ground, start_stack
+from tests.compat.upstream import built_upstream
 from tests.e2e.children import ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
 from tests.e2e.vault.postgres import Postgres, running_postgres
@@ -25,7 +25,7 @@ from tests.e2e.vault.server import VaultServer, running_server
 from tests.e2e.vault.tokens import TokenSigner
 from tests.fakes.mounts import unmount_below
 
-BAO_PAIRINGS = (OUR_PROVIDER, OUR_PARTS, OURS)
+BAO_PAIRINGS = (KEYFERRY_PROVIDER, KEYFERRY_PARTS, ALL_KEYFERRY)
 PRODUCTS = ("vault", "openbao")
 
 
@@ -61,14 +61,14 @@ async def running_bao_comparison(folder: Path) -> AsyncIterator[BaoComparison]:
                 folder,
                 kubeconfig=api.kubeconfig,
                 ca=bao.ca,
-                originals=built_originals(),
+                upstream=built_upstream(),
                 providers=PRODUCTS,
                 driver_flags=(
                     "--enable-secret-rotation",
                     f"--rotation-poll-interval={ROTATION_SECONDS}s",
                 ),
-                # The provider protocol does not tell a refresh from a first mount.
-                our_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
+                # The provider protocol does not distinguish a refresh from a first mount.
+                keyferry_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
             )
             share_version_keys(folder)
             stacks = {pairing: await start_stack(pairing, ground) for pairing in BAO_PAIRINGS}

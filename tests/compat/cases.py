@@ -1,4 +1,4 @@
-"""One row of the comparison: a class, a pod that uses it, and how ours may differ."""
+"""One case of the comparison: a SecretProviderClass, its pod, and expected differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.compat.vault_contents import APP, APP_SECRET, TENANT, VAULT
 from tests.e2e.cluster.kubectl import Document
 
 Change = Callable[[Outcome], Outcome]
-"""From what the originals do to what we do."""
+"""Converts the outcome of upstream to the expected outcome of Keyferry."""
 
 Tokens = Callable[[str, str], str]
 """From namespace and audience to what kubelet hands over for the service account of the pods."""
@@ -23,16 +23,16 @@ KEY_VAULT = {"keyvaultName": VAULT, "tenantID": TENANT}
 
 @dataclass(frozen=True)
 class Difference:
-    """How ours differs on purpose.
+    """An intended difference from upstream.
 
     Attributes:
-        row: the first cell of the row of docs/ that says so.
-        ours: what we do.
-        driver: whether our driver does it; otherwise our provider.
+        row: first cell of the table row in docs/ that documents it.
+        change: converts the outcome of upstream.
+        driver: whether Keyferry's driver differs; otherwise its provider.
     """
 
     row: str
-    ours: Change
+    change: Change
     driver: bool = False
 
 
@@ -43,16 +43,16 @@ class Case:
     Attributes:
         name: of both.
         objects: the entries of `objects`, or its text; None leaves it out.
-        parameters: of the class beside those of the vault; None takes one of them away.
+        parameters: further parameters of the class; None removes a parameter.
         vault: the parameters that name the vault.
         secret_objects: Secrets to be made.
         secrets: the data of the `nodePublishSecretRef`.
         provider: what the class says.
         class_name: what the pod says, if not `name`.
         token_for: the audience of a service-account token that kubelet sends; "" for none.
-        quiet: whether nothing will tell when the original is done with the Secrets.
-        says: what every stack says when it refuses, as a regular expression.
-        differs: how ours differs.
+        quiet: whether upstream shows no sign that it has finished the Secrets.
+        says: regular expression for the error of every stack.
+        differs: intended differences.
     """
 
     name: str

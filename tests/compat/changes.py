@@ -1,4 +1,4 @@
-"""What becomes of the outcome of the originals where ours differs."""
+"""Intended differences from the outcome of upstream."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tests.compat.vault_contents import Contents
 
 
 def refused(code: str = "UNKNOWN") -> Change:
-    """What the originals accept is refused."""
+    """Keyferry rejects what upstream accepts."""
     return lambda _: Outcome(Refusal(code, ""))
 
 
 def delivered(name: str, contents: Contents, **objects: bytes) -> Change:
-    """What the original refuses is delivered: files by path, where a "_" stands for a "-"."""
+    """Keyferry delivers what upstream rejects: files by path, with "_" for "-"."""
     named = {path.replace("_", "-"): value for path, value in objects.items()}
     ids = {contents.id_of(path.partition(".")[0]) for path in named}
     versions = {of: contents.versions[of][0] for of in ids}
@@ -26,7 +26,7 @@ def delivered(name: str, contents: Contents, **objects: bytes) -> Change:
 
 
 def status_of(name: str, versions: dict[str, str]) -> dict[str, object]:
-    """The pod status of a case that the original refuses."""
+    """The pod status of a case that upstream rejects."""
     return {
         "apiVersion": "secrets-store.csi.x-k8s.io/v1",
         "kind": "SecretProviderClassPodStatus",

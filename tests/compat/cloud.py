@@ -1,4 +1,4 @@
-"""The cloud of the comparison: a development vault where the originals look for Azure."""
+"""The cloud of the comparison: a development vault at the addresses of Azure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""All four stacks side by side: one cloud, one Kubernetes API, and each case in each of them.
+"""Runs each case in all four stacks, with one cloud and one Kubernetes API.
 
 async with running_comparison(folder) as compared:
-    outcome = compared.outcomes["plain", ORIGINAL]
+    outcome = compared.outcomes["plain", ALL_UPSTREAM]
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import yaml
 
 from tests.compat.cases import Case, Tokens
 from tests.compat.cloud import running_cloud
-from tests.compat.originals import built_originals
 from tests.compat.outcome import ClusterView, Outcome, Refusal, seen_in_volume
 from tests.compat.stacks import PAIRINGS, Ground, Pairing, Stack, start_stack
 from tests.compat.table import cases
+from tests.compat.upstream import built_upstream
 from tests.compat.vault_contents import SUBJECT, Contents, fill
 from tests.e2e.children import ending_children
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
@@ -112,7 +112,7 @@ class SideBySide:
         await asyncio.gather(*(self._look(stack, some) for stack in self.stacks.values()))
 
     async def _look(self, stack: Stack, some: Sequence[Case]) -> None:
-        """Fill in what the cluster holds, once the original has done its work."""
+        """Read the objects of the cluster once the upstream driver has written them."""
 
         async def settled() -> ClusterView | None:
             view = await ClusterView.take(self.api.kubectl, stack)
@@ -184,14 +184,14 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
                 folder,
                 kubeconfig=api.kubeconfig,
                 ca=folder / "cloud" / "ca.pem",
-                originals=built_originals(),
+                upstream=built_upstream(),
                 driver_flags=(
                     "--enable-secret-rotation",
                     f"--rotation-poll-interval={ROTATION_SECONDS}s",
                     "--max-call-recv-msg-size=67108864",
                 ),
-                # The provider protocol does not tell a refresh from a first mount.
-                our_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
+                # The provider protocol does not distinguish a refresh from a first mount.
+                keyferry_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
                 provider_flags=("--write-cert-and-key-in-separate-files",),
             )
             started = [await start_stack(pairing, ground) for pairing in PAIRINGS]

@@ -1,4 +1,4 @@
-"""The comparison runs by itself, in a world of its own: `make compat`.
+"""The comparison runs separately, in its own network namespace: `make compat`.
 
 `pytest tests` leaves it out, because the whole process moves.
 """
@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.compat.bao_comparison import BaoComparison, running_bao_comparison
 from tests.compat.comparison import Comparison, running_comparison
-from tests.compat.originals import built_originals
+from tests.compat.upstream import built_upstream
 from tests.compat.vault_contents import LOAD_VAULT, VAULT
 from tests.compat.world import enter_own_world
 from tests.e2e.cluster.programs import built_programs
@@ -25,7 +25,7 @@ from tests.e2e.vault.programs import server_programs
 def pytest_configure() -> None:
     """Get what must be downloaded, then leave the machine's network and names."""
     asyncio.run(built_programs())
-    built_originals()
+    built_upstream()
     server_programs()
     enter_own_world([VAULT, LOAD_VAULT])
 
@@ -47,7 +47,7 @@ async def compared() -> AsyncIterator[Comparison]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def bao_compared() -> AsyncIterator[BaoComparison]:
-    """Our Vault provider in three places, and what became of each case in each of them."""
+    """Keyferry's Vault provider in three stacks, with the outcome of each case."""
     with TemporaryDirectory(prefix="kf-", dir="/tmp") as folder:
         async with running_bao_comparison(Path(folder)) as running:
             yield running

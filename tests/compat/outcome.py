@@ -20,7 +20,7 @@ from tests.e2e.node import Files, Volume, files_below
 Documents = Mapping[str, Mapping[str, Any]]
 """Kubernetes objects by name, without what differs in any two clusters."""
 
-OUR_ANNOTATIONS = {CLASS_ANNOTATION, CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
+KEYFERRY_ANNOTATIONS = {CLASS_ANNOTATION, CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
 """By which nodes agree about a Secret; their values differ in any two clusters."""
 
 STATUS_FIELDS = ("mounted", "objects", "podName", "secretProviderClassName", "targetPath")
@@ -50,7 +50,7 @@ class Outcome:
         refusal: why the publish failed; None when it did not.
         files: mode and content by path.
         top: the names that a pod sees in the folder of the volume; None when nothing is mounted.
-        status: the pod status; None when there is none.
+        status: the pod status, or None.
         secrets: the Kubernetes Secrets that the class asks for, by name.
         complaints: whether the pod got an event about a Secret.
     """
@@ -66,13 +66,13 @@ class Outcome:
         """One line for each fact in which `other` differs, the values of files left out."""
         found = []
         for name in ("refusal", "top", "status", "complaints"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine != theirs:
-                found.append(f"{name}: {mine} != {theirs}")
+            expected, actual = getattr(self, name), getattr(other, name)
+            if expected != actual:
+                found.append(f"{name}: {expected} != {actual}")
         for path in sorted(self.files.keys() | other.files.keys()):
-            mine, theirs = self.files.get(path), other.files.get(path)
-            if mine != theirs:
-                found.append(f"file {path}: {_shown(mine)} != {_shown(theirs)}")
+            expected, actual = self.files.get(path), other.files.get(path)
+            if expected != actual:
+                found.append(f"file {path}: {_shown(expected)} != {_shown(actual)}")
         found += [
             f"Secret {name}: {self.secrets.get(name)} != {other.secrets.get(name)}"
             for name in sorted(self.secrets.keys() | other.secrets.keys())
@@ -121,7 +121,7 @@ class ClusterView:
         return cls(listed["items"], stack)
 
     def named(self, kind: str, name: str) -> Mapping[str, Any] | None:
-        """One object without what differs in any two clusters; None when there is none."""
+        """One object without values that differ between clusters, or None."""
         for item in self.items:
             if item["kind"] == kind and item["metadata"]["name"] == name:
                 return self._comparable(item)
@@ -144,12 +144,12 @@ class ClusterView:
         }
         if annotations := metadata.get("annotations"):
             metadata["annotations"] = {
-                name: "SET" if name in OUR_ANNOTATIONS else value
+                name: "SET" if name in KEYFERRY_ANNOTATIONS else value
                 for name, value in annotations.items()
             }
         document = {**item, "metadata": metadata}
         if item["kind"] == "SecretProviderClassPodStatus":
-            # What ours tells beyond them has a test in test_over_time.py.
+            # test_over_time.py tests the further fields of Keyferry.
             document["status"] = {name: item["status"].get(name) for name in STATUS_FIELDS}
         text = json.dumps(document)
         for uid, name in self._uids.items():

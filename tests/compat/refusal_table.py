@@ -131,7 +131,7 @@ def _bad_objects() -> tuple[Case, ...]:
             [secret("plain"), secret("nowhere")],
             says="objectType:secret, objectName:nowhere, objectVersion:",
         ),
-        Case("deleted", [secret("gone")], says="objectName:gone"),
+        Case("deleted", [secret("removed")], says="objectName:removed"),
         Case("disabled", [secret("off")], says="objectName:off"),
         Case(
             "no-such-version",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.compat.cases import Case, Difference, kubernetes_secret, secret
-from tests.compat.outcome import OUR_ANNOTATIONS, Outcome
+from tests.compat.outcome import KEYFERRY_ANNOTATIONS, Outcome
 
 TLS = "kubernetes.io/tls"
 
@@ -122,14 +122,14 @@ def _bad_kubernetes_secrets() -> tuple[Case, ...]:
             plain,
             secret_objects=[kubernetes_secret("no-type", {"a": "db"}, "")],
             quiet=True,
-            differs=[_told],
+            differs=[_recorded],
         ),
         Case(
             "no-data",
             plain,
             secret_objects=[kubernetes_secret("no-data", {})],
             quiet=True,
-            differs=[_told],
+            differs=[_recorded],
         ),
         Case(
             "own-name",
@@ -164,11 +164,11 @@ def _bad_kubernetes_secrets() -> tuple[Case, ...]:
 
 def _annotated(outcome: Outcome) -> Outcome:
     """Each Secret bears our annotations as well."""
-    ours = dict.fromkeys(OUR_ANNOTATIONS, "SET")
+    added = dict.fromkeys(KEYFERRY_ANNOTATIONS, "SET")
     secrets: dict[str, Mapping[str, Any]] = {}
     for name, document in outcome.secrets.items():
         metadata = document["metadata"]
-        annotations = {**metadata.get("annotations", {}), **ours}
+        annotations = {**metadata.get("annotations", {}), **added}
         secrets[name] = {**document, "metadata": {**metadata, "annotations": annotations}}
     return replace(outcome, secrets=secrets)
 
@@ -176,7 +176,7 @@ def _annotated(outcome: Outcome) -> Outcome:
 ON_ALL_SECRETS = Difference("annotations of Secrets", _annotated, driver=True)
 """Applies to every case, after its own differences."""
 
-_told = Difference(
+_recorded = Difference(
     "an entry of `secretObjects` without type or data",
     lambda it: replace(it, complaints=True),
     driver=True,

@@ -1,6 +1,6 @@
-"""Driver and provider in the pairings of the originals and ours, as processes.
+"""Driver and provider, each of upstream or Keyferry, as processes.
 
-stack = await start_stack(OURS, ground)
+stack = await start_stack(ALL_KEYFERRY, ground)
 await stack.driver.publish(volume)
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from tests.compat.originals import Originals
+from tests.compat.upstream import UpstreamPrograms
 from tests.e2e.children import Child, Children
 from tests.e2e.cluster.api_server import free_ports
 from tests.e2e.node import Driver, Volume
@@ -20,8 +20,8 @@ from tests.e2e.node import Driver, Volume
 class Side(Enum):
     """Whose program it is."""
 
-    THEIRS = "theirs"
-    OURS = "ours"
+    UPSTREAM = "upstream"
+    KEYFERRY = "keyferry"
 
 
 @dataclass(frozen=True)
@@ -41,29 +41,29 @@ class Pairing:
     built_in: bool = False
 
 
-ORIGINAL = Pairing("original", Side.THEIRS, Side.THEIRS)
-OURS = Pairing("all-ours", Side.OURS, Side.OURS, built_in=True)
-OUR_DRIVER = Pairing("our-driver", Side.OURS, Side.THEIRS)
-OUR_PROVIDER = Pairing("our-provider", Side.THEIRS, Side.OURS)
-PAIRINGS = (ORIGINAL, OURS, OUR_DRIVER, OUR_PROVIDER)
-OUR_PARTS = Pairing("our-parts", Side.OURS, Side.OURS)
+ALL_UPSTREAM = Pairing("all-upstream", Side.UPSTREAM, Side.UPSTREAM)
+ALL_KEYFERRY = Pairing("all-keyferry", Side.KEYFERRY, Side.KEYFERRY, built_in=True)
+KEYFERRY_DRIVER = Pairing("keyferry-driver", Side.KEYFERRY, Side.UPSTREAM)
+KEYFERRY_PROVIDER = Pairing("keyferry-provider", Side.UPSTREAM, Side.KEYFERRY)
+PAIRINGS = (ALL_UPSTREAM, ALL_KEYFERRY, KEYFERRY_DRIVER, KEYFERRY_PROVIDER)
+KEYFERRY_PARTS = Pairing("keyferry-parts", Side.KEYFERRY, Side.KEYFERRY)
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What all stacks of a test stand on.
+    """What all stacks of a test share.
 
     Attributes:
         children: their processes.
-        folder: theirs, one below it for each; of a short path, because sockets are in it.
+        folder: has a subfolder for each stack; a short path, because it contains sockets.
         kubeconfig: of their Kubernetes API.
         ca: the PEM file of the CA of the cloud.
-        originals: the programs.
+        upstream: the programs of upstream.
         providers: the names of those that run where they are not built in.
         driver_flags: of every driver.
         provider_flags: of every provider.
-        our_provider_flags: of our provider where it runs by itself.
-        keyferry: the program of ours; another path for an older one.
+        keyferry_provider_flags: of Keyferry's provider in its own process.
+        keyferry: path of the keyferry program.
         variables: of the environment of every process, beside the usual few.
     """
 
@@ -71,11 +71,11 @@ class Ground:
     folder: Path
     kubeconfig: Path
     ca: Path
-    originals: Originals
+    upstream: UpstreamPrograms
     providers: tuple[str, ...] = ("azure",)
     driver_flags: tuple[str, ...] = ()
     provider_flags: tuple[str, ...] = ()
-    our_provider_flags: tuple[str, ...] = ()
+    keyferry_provider_flags: tuple[str, ...] = ()
     keyferry: str = "keyferry"
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,8 +130,8 @@ async def start_stack(pairing: Pairing, ground: Ground) -> Stack:
 
 async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: Path) -> Child:
     command = {
-        Side.THEIRS: (ground.originals.azure,),
-        Side.OURS: (ground.keyferry, "provider", name, *ground.our_provider_flags),
+        Side.UPSTREAM: (ground.upstream.azure,),
+        Side.KEYFERRY: (ground.keyferry, "provider", name, *ground.keyferry_provider_flags),
     }[pairing.provider]
     child = ground.children.start(
         f"{pairing.name}-{name}",
@@ -166,8 +166,8 @@ def _start_driver(
         f"--kubeconfig={ground.kubeconfig}",
         *ground.driver_flags,
     )
-    command: tuple[str, ...] = (ground.originals.driver,)
-    if pairing.driver is Side.OURS:
+    command: tuple[str, ...] = (ground.upstream.driver,)
+    if pairing.driver is Side.KEYFERRY:
         command = (ground.keyferry, "driver")
         flags += ground.provider_flags if pairing.built_in else ("--builtin-providers=",)
     child = ground.children.start(

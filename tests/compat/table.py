@@ -1,4 +1,4 @@
-"""The table of the comparison: every kind of class, and the differences that docs/ tells of."""
+"""The table of the comparison: every kind of class, and the differences that docs/ lists."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def _pem_files(name: str, contents: Contents) -> dict[str, bytes]:
 
 
 def _with_parts(name: str, contents: Contents) -> Change:
-    """Where the original leaves the parts empty, they are there."""
+    """Keyferry writes the parts that upstream leaves empty."""
     certificate, private_key = contents.parts[name]
     parts = {f"{name}.crt": (0o644, certificate), f"{name}.key": (0o644, private_key)}
     return lambda outcome: replace(outcome, files={**outcome.files, **parts})

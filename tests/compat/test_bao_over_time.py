@@ -1,4 +1,4 @@
-"""What becomes of a volume of our Vault provider after its first publish, in each place."""
+"""Volumes of Keyferry's Vault provider after the first publish, in each stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.compat.cases import kubernetes_secret
 from tests.compat.comparison import ROTATION_SECONDS
 from tests.compat.outcome import seen_in_volume
 from tests.compat.secret_table import ON_ALL_SECRETS
-from tests.compat.stacks import OUR_PROVIDER, Pairing, Side
+from tests.compat.stacks import KEYFERRY_PROVIDER, Pairing, Side
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.node import Files
 from tests.e2e.vault.classes import entry
@@ -29,7 +29,7 @@ def files_of(compared: BaoComparison, name: str) -> dict[Pairing, Files]:
 
 async def publish_again(compared: BaoComparison, name: str) -> None:
     """Publish once more after the interval of rotation; all say that all is well."""
-    await asyncio.sleep(ROTATION_SECONDS + 0.2)  # the original goes by the wall clock
+    await asyncio.sleep(ROTATION_SECONDS + 0.2)  # upstream uses the wall clock
     calls = (compared.publish(name, stack) for stack in compared.stacks.values())
     assert [None] * len(BAO_PAIRINGS) == await asyncio.gather(*calls)
 
@@ -48,13 +48,13 @@ async def test_a_refresh_reaches_files_statuses_and_secrets(bao_compared: BaoCom
 
     async def all_are_new() -> bool:
         await compared.play_at_once([case])
-        expected = compared.outcomes["turning", OUR_PROVIDER]
+        expected = compared.outcomes["turning", KEYFERRY_PROVIDER]
         new: Files = {"turning": (0o644, b"new"), "staying": (0o644, b"old")}
         assert new == expected.files
         assert {"a": "bmV3", "b": "b2xk"} == expected.secrets["turning"]["data"]
         for pairing in BAO_PAIRINGS:
-            ours = pairing.driver is Side.OURS
-            fits = ON_ALL_SECRETS.ours(expected) if ours else expected
+            is_keyferry = pairing.driver is Side.KEYFERRY
+            fits = ON_ALL_SECRETS.change(expected) if is_keyferry else expected
             assert [] == fits.differences(compared.outcomes["turning", pairing])
         return True
 

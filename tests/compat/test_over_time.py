@@ -14,7 +14,7 @@ import pytest
 from tests.compat.cases import Case, secret
 from tests.compat.comparison import ROTATION_SECONDS, Comparison
 from tests.compat.outcome import STATUS_FIELDS, STATUSES, ClusterView, seen_in_volume
-from tests.compat.stacks import ORIGINAL, PAIRINGS, Pairing, Side, Stack
+from tests.compat.stacks import ALL_UPSTREAM, PAIRINGS, Pairing, Side, Stack
 from tests.compat.vault_contents import VAULT
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.node import Files
@@ -22,7 +22,7 @@ from tests.fakes.mounts import mount_options
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
-BOTH = {Side.THEIRS: False, Side.OURS: True}
+BOTH = {Side.UPSTREAM: False, Side.KEYFERRY: True}
 
 
 def files_of(compared: Comparison, name: str) -> dict[str, Files]:
@@ -37,14 +37,17 @@ def everywhere(files: Files) -> dict[str, Files]:
     return {pairing.name: files for pairing in PAIRINGS}
 
 
-def by_driver(theirs: Files, ours: Files) -> dict[str, Files]:
-    """What depends on whose driver it is."""
-    return {pairing.name: ours if pairing.driver is Side.OURS else theirs for pairing in PAIRINGS}
+def by_driver(upstream: Files, keyferry: Files) -> dict[str, Files]:
+    """The expected files of each pairing, by the side of its driver."""
+    return {
+        pairing.name: keyferry if pairing.driver is Side.KEYFERRY else upstream
+        for pairing in PAIRINGS
+    }
 
 
 async def publish_again(compared: Comparison, name: str) -> None:
     """Publish once more after the interval of rotation; all say that all is well."""
-    await asyncio.sleep(ROTATION_SECONDS + 0.2)  # the original goes by the wall clock
+    await asyncio.sleep(ROTATION_SECONDS + 0.2)  # upstream uses the wall clock
     calls = (compared.publish(name, stack) for stack in compared.stacks.values())
     assert [None] * len(PAIRINGS) == await asyncio.gather(*calls)
 
@@ -66,25 +69,25 @@ async def test_a_refresh_brings_the_new_version(compared: Comparison) -> None:
         assert {"id": "secret/rotated", "version": version} in status["status"]["objects"]
 
 
-async def test_a_status_of_ours_also_tells_of_the_refresh(compared: Comparison) -> None:
+async def test_keyferry_records_the_refresh_in_the_pod_status(compared: Comparison) -> None:
     """`a SecretProviderClassPodStatus`: when the last one was, and whether it went well."""
-    compared.vault.set_secret(VAULT, "told", "old")
-    await compared.play([Case("told", [secret("told")])])
-    compared.vault.set_secret(VAULT, "told", "new")
-    await publish_again(compared, "told")
+    compared.vault.set_secret(VAULT, "recorded", "old")
+    await compared.play([Case("recorded", [secret("recorded")])])
+    compared.vault.set_secret(VAULT, "recorded", "new")
+    await publish_again(compared, "recorded")
 
     async def beyond(pairing: Pairing) -> set[str]:
-        name = f"{STATUSES}/told-{pairing.name}-told"
+        name = f"{STATUSES}/recorded-{pairing.name}-recorded"
         found = await compared.api.kubectl.get(name, f"--namespace={pairing.name}")
         return set(found["status"]) - set(STATUS_FIELDS)
 
-    async def told() -> bool | None:
-        ours = [await beyond(pairing) for pairing in PAIRINGS if pairing.driver is Side.OURS]
-        return True if ours == [{"conditions", "lastRefreshTime"}] * len(ours) else None
+    async def recorded() -> bool | None:
+        added = [await beyond(pairing) for pairing in PAIRINGS if pairing.driver is Side.KEYFERRY]
+        return True if added == [{"conditions", "lastRefreshTime"}] * len(added) else None
 
-    await eventually(told, "ours to have told of the refresh")
+    await eventually(recorded, "the refresh in the pod status")
     for pairing in PAIRINGS:
-        assert (pairing.driver is Side.THEIRS) == (await beyond(pairing) == set())
+        assert (pairing.driver is Side.UPSTREAM) == (await beyond(pairing) == set())
 
 
 async def test_a_failed_refresh_changes_nothing(compared: Comparison) -> None:
@@ -106,7 +109,7 @@ async def test_a_class_that_changed_takes_effect_with_a_refresh(compared: Compar
     assert everywhere(new) == files_of(compared, "edited")
 
 
-async def test_a_mode_alone_is_written_by_ours(compared: Comparison) -> None:
+async def test_keyferry_applies_a_change_of_only_the_mode(compared: Comparison) -> None:
     """`a change of a file's mode alone`."""
     await compared.play([Case("mode", [secret("plain")])])
     await apply_class(compared, Case("mode", [secret("plain", filePermission="0600")]))
@@ -122,13 +125,13 @@ async def apply_class(compared: Comparison, case: Case) -> None:
         await compared.api.kubectl.apply(changed, namespace=pairing.name)
 
 
-async def test_a_failed_first_mount_leaves_nothing_with_ours(compared: Comparison) -> None:
+async def test_failed_first_mount_leaves_nothing_with_keyferry(compared: Comparison) -> None:
     """`after a failed first mount`, and `a repeated publish, rotation on` over what it left."""
     await compared.play([Case("failing", [secret("nowhere")])])
     left = {
         pairing.driver: compared.volumes["failing", pairing].path.exists() for pairing in PAIRINGS
     }
-    assert {Side.THEIRS: True, Side.OURS: False} == left
+    assert {Side.UPSTREAM: True, Side.KEYFERRY: False} == left
     refused = {}
     for pairing, stack in compared.stacks.items():
         volume = compared.volumes["failing", pairing]
@@ -139,8 +142,8 @@ async def test_a_failed_first_mount_leaves_nothing_with_ours(compared: Compariso
     assert BOTH == refused
 
 
-async def test_the_hook_of_the_original_is_unknown_to_ours(compared: Comparison) -> None:
-    """`providerName: mock_provider` makes the original succeed without a class or content."""
+async def test_keyferry_has_no_mock_provider_hook(compared: Comparison) -> None:
+    """`providerName: mock_provider` makes upstream succeed without a class or content."""
     await compared.prepare([Case("hook", [], class_name="nowhere")])
     refused = {}
     for pairing, stack in compared.stacks.items():
@@ -164,17 +167,17 @@ async def test_an_unpublish_leaves_nothing(compared: Comparison) -> None:
 
 
 async def test_a_volume_is_a_tmpfs(compared: Comparison) -> None:
-    """`tmpfs`: with ours, not for others to write, to execute or to find on a disk."""
+    """`tmpfs`: Keyferry mounts it nosuid, nodev and not world-writable."""
     for pairing in PAIRINGS:
         path = compared.volumes["plain", pairing].path
         options, kind, source = mount_options(path)
-        ours = pairing.driver is Side.OURS
-        assert ("tmpfs", "keyferry" if ours else "tmpfs") == (kind, source)
-        assert ("nosuid" in options, "nodev" in options) == (ours, ours)
-        assert (0o755 if ours else 0o1777) == path.stat().st_mode & 0o7777
+        is_keyferry = pairing.driver is Side.KEYFERRY
+        assert ("tmpfs", "keyferry" if is_keyferry else "tmpfs") == (kind, source)
+        assert ("nosuid" in options, "nodev" in options) == (is_keyferry, is_keyferry)
+        assert (0o755 if is_keyferry else 0o1777) == path.stat().st_mode & 0o7777
 
 
-async def test_a_secret_of_somebody_else_is_left_alone_by_ours(compared: Comparison) -> None:
+async def test_keyferry_does_not_change_an_unmanaged_secret(compared: Comparison) -> None:
     """`a Secret that somebody else made`."""
     for pairing in PAIRINGS:
         arguments = ("taken", f"--namespace={pairing.name}", "--from-literal=a=mine")
@@ -184,9 +187,11 @@ async def test_a_secret_of_somebody_else_is_left_alone_by_ours(compared: Compari
     case = Case("taken", [secret("plain")], secret_objects=[wanted], quiet=True)
     await compared.play([case])
     for pairing, stack in compared.stacks.items():
-        ours = pairing.driver is Side.OURS
+        is_keyferry = pairing.driver is Side.KEYFERRY
         await eventually(
-            lambda stack=stack, ours=ours: took_over(compared, stack, not ours),  # type: ignore[misc]
+            lambda stack=stack, is_keyferry=is_keyferry: took_over(
+                compared, stack, not is_keyferry
+            ),  # type: ignore[misc]
             f"the Secret in {pairing.name}",
         )
 
@@ -217,15 +222,15 @@ async def test_many_pods_at_once_get_the_same(compared: Comparison) -> None:
 
 
 async def test_the_metrics_bear_the_same_names_and_labels(compared: Comparison) -> None:
-    """Every series of the original driver is among ours; the library's own are not its."""
+    """Keyferry has every series of the upstream driver, except those of its library."""
     pages = {}
     for pairing, stack in compared.stacks.items():
         pages[pairing] = await asyncio.to_thread(driver_series, stack.driver.metrics)
-    assert pages[ORIGINAL]
+    assert pages[ALL_UPSTREAM]
     for pairing, series in pages.items():
         assert {} == {
             name: labels
-            for name, labels in pages[ORIGINAL].items()
+            for name, labels in pages[ALL_UPSTREAM].items()
             if not labels <= series.get(name, frozenset())
         }, pairing.name
 

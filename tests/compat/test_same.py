@@ -1,4 +1,4 @@
-"""Ours does what the originals do, but for the differences that docs/ tells of."""
+"""Keyferry behaves like upstream, except for the differences that docs/ lists."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import pytest
 
 from tests.compat.comparison import Comparison
 from tests.compat.secret_table import ON_ALL_SECRETS
-from tests.compat.stacks import ORIGINAL, PAIRINGS, Pairing, Side
+from tests.compat.stacks import ALL_UPSTREAM, PAIRINGS, Pairing, Side
 from tests.compat.table import cases
 from tests.compat.vault_contents import UNKNOWN
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 NAMES = [case.name for case in cases(UNKNOWN)]
-OTHERS = [pairing for pairing in PAIRINGS if pairing != ORIGINAL]
+OTHERS = [pairing for pairing in PAIRINGS if pairing != ALL_UPSTREAM]
 
 
 @pytest.mark.parametrize("pairing", OTHERS, ids=lambda pairing: pairing.name)
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_case_ends_as_with_the_originals(
+async def test_case_has_the_outcome_of_upstream(
     compared: Comparison, name: str, pairing: Pairing
 ) -> None:
     """Files, modes, pod status, Secrets and the code of a refusal, but for what differs."""
     case = next(case for case in cases(compared.contents) if case.name == name)
-    expected = compared.outcomes[name, ORIGINAL]
+    expected = compared.outcomes[name, ALL_UPSTREAM]
     for difference in (*case.differs, ON_ALL_SECRETS):
         side = pairing.driver if difference.driver else pairing.provider
-        if side is Side.OURS:
-            expected = difference.ours(expected)
+        if side is Side.KEYFERRY:
+            expected = difference.change(expected)
     assert [] == expected.differences(compared.outcomes[name, pairing])
 
 
@@ -38,7 +38,7 @@ async def test_a_case_ends_as_with_the_originals(
 async def test_a_refusal_says_what_people_search_for(
     compared: Comparison, name: str, pairing: Pairing
 ) -> None:
-    """The words that identify the reason stand in the message of each stack."""
+    """The message of each stack contains the words that identify the reason."""
     case = next(case for case in cases(compared.contents) if case.name == name)
     refusal = compared.outcomes[name, pairing].refusal
     assert refusal is not None

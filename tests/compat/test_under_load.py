@@ -11,7 +11,7 @@ import pytest_asyncio
 from tests.compat.cases import Case, kubernetes_secret, secret
 from tests.compat.comparison import Comparison, SideBySide
 from tests.compat.secret_table import ON_ALL_SECRETS
-from tests.compat.stacks import ORIGINAL, OURS, Stack
+from tests.compat.stacks import ALL_KEYFERRY, ALL_UPSTREAM, Stack
 from tests.compat.vault_contents import APP_SECRET, LOAD_VAULT, TENANT
 from tests.e2e.cluster.waiting import eventually
 from tests.fakes.devvault import DevVault
@@ -32,7 +32,7 @@ async def whole(compared: Comparison) -> AsyncIterator[SideBySide]:
     for app in APPS:
         compared.vault.add_app(app, tenant=TENANT, secret=APP_SECRET)
         compared.vault.grant(LOAD_VAULT, app, "get", "list")
-    yield compared.of(ORIGINAL, OURS)
+    yield compared.of(ALL_UPSTREAM, ALL_KEYFERRY)
     compared.vault.tune()
 
 
@@ -54,10 +54,10 @@ def load_case(name: str, objects: Sequence[str], *, app: int = 0, mirrored: bool
 
 
 def assert_same(whole: SideBySide, some: Sequence[Case], value: str) -> None:
-    """Files, modes, versions, statuses and Secrets are those of the originals, and hold `value`."""
+    """Files, modes, versions, statuses and Secrets equal those of upstream and contain `value`."""
     for case in some:
-        expected = ON_ALL_SECRETS.ours(whole.outcomes[case.name, ORIGINAL])
-        assert [] == expected.differences(whole.outcomes[case.name, OURS]), case.name
+        expected = ON_ALL_SECRETS.change(whole.outcomes[case.name, ALL_UPSTREAM])
+        assert [] == expected.differences(whole.outcomes[case.name, ALL_KEYFERRY]), case.name
         assert expected.refusal is None
         assert expected.files
         for path, (mode, content) in expected.files.items():
@@ -137,7 +137,7 @@ async def test_pods_that_come_and_go_leave_nothing(whole: SideBySide) -> None:
 
 
 async def unpublish(whole: SideBySide, some: Sequence[Case]) -> None:
-    """Take the volumes away, all of a stack at the same time; nothing is left of them."""
+    """Unpublish all volumes of a stack concurrently; nothing is left of them."""
     for stack in whole.stacks.values():
         volumes = [whole.volumes[case.name, stack.pairing] for case in some]
         await asyncio.gather(*(stack.driver.unpublish(volume) for volume in volumes))

@@ -79,12 +79,12 @@ def fill(vault: DevVault, folder: Path) -> Contents:
         "hex": "486578456E636F646564537472696E67",
         "docker": '{"auths":{"registry.test":{"auth":"dTpw"}}}',
         "no-base64": "%%%",
-        "gone": "was here",
+        "removed": "was here",
         "off": "switched off",
     }
     for name, text in texts.items():
         vault.set_secret(VAULT, name, text)
-    vault.delete(VAULT, "gone")
+    vault.delete(VAULT, "removed")
     vault.disable(VAULT, "off")
     versions = _history(vault)
     vault.disable(VAULT, "history", versions[2])

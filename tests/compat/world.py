@@ -1,9 +1,9 @@
-"""A world of its own: a network and host names in which the cloud of Azure is this machine.
+"""An isolated network in which the hosts of Azure are this machine.
 
-The originals know a vault by its host name alone, at port 443, and the metadata service by its
+Upstream reaches a vault only by its host name, at port 443, and the metadata service by its
 address. So a process that runs them moves into a network namespace that nothing leads out of, and
 into a mount namespace whose /etc/hosts says where those names are; whatever it starts comes along.
-Nothing of the machine changes, and all of it is gone with the last process.
+The machine does not change; the namespaces are removed with the last process.
 """
 
 from __future__ import annotations

@@ -37,9 +37,7 @@ def _assert_nothing_left(folder: Path) -> None:
     assert [] == _processes(folder)
 
 
-async def test_the_demo_walks_to_its_end_and_leaves_nothing(
-    tmp_path: Path, stage: dict[str, str]
-) -> None:
+async def test_demo_completes_and_cleans_up(tmp_path: Path, stage: dict[str, str]) -> None:
     """All steps, file and Secret follow the rotation, and no process, mount or file stays."""
     done = await run_cli("demo", env=stage)
 
@@ -57,7 +55,7 @@ async def test_the_demo_walks_to_its_end_and_leaves_nothing(
     _assert_nothing_left(tmp_path)
 
 
-async def test_the_demo_shows_its_values_when_asked(tmp_path: Path, stage: dict[str, str]) -> None:
+async def test_demo_prints_values_with_show_values(tmp_path: Path, stage: dict[str, str]) -> None:
     """--show-values prints the demo's own values, the same in vault, file and Secret."""
     done = await run_cli("demo", "--show-values", env=stage)
 
@@ -72,7 +70,7 @@ async def test_the_demo_shows_its_values_when_asked(tmp_path: Path, stage: dict[
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("until", ["1.", "3.", "5.", "6.", "8.", "11.", "13."])
-async def test_an_interrupted_demo_leaves_nothing(
+async def test_interrupted_demo_cleans_up(
     tmp_path: Path, stage: dict[str, str], until: str, number: signal.Signals
 ) -> None:
     """Ctrl-C or SIGTERM in any step: no process, no mount, no file."""
@@ -93,9 +91,7 @@ async def test_an_interrupted_demo_leaves_nothing(
     _assert_nothing_left(tmp_path)
 
 
-async def test_a_long_temporary_folder_is_no_obstacle(
-    tmp_path: Path, stage: dict[str, str]
-) -> None:
+async def test_demo_works_with_a_long_temporary_path(tmp_path: Path, stage: dict[str, str]) -> None:
     """A socket path has at most 107 bytes; the demo then plays in /tmp."""
     long = tmp_path / ("x" * 100)
     long.mkdir()

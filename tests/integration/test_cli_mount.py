@@ -69,7 +69,7 @@ def _class(
     return path
 
 
-async def test_mount_delivers_file_and_secret_and_unmount_takes_them_away(
+async def test_mount_creates_file_and_secret_and_unmount_removes_them(
     tmp_path: Path, vault: DevVault
 ) -> None:
     """The round of a laptop: file with its mode, Secret as a manifest, then nothing."""
@@ -94,7 +94,7 @@ async def test_mount_delivers_file_and_secret_and_unmount_takes_them_away(
     assert [] == list(secrets.rglob("*.yaml"))
 
 
-async def test_a_vault_is_asked_no_faster_than_told(tmp_path: Path, vault: DevVault) -> None:
+async def test_vault_qps_limits_the_request_rate(tmp_path: Path, vault: DevVault) -> None:
     """From the first call on: nobody else shares the volume, so no burst is wanted."""
     entries = "".join(
         f"      - |\n        objectName: object-{number}\n        objectType: secret\n"
@@ -114,7 +114,7 @@ async def test_a_vault_is_asked_no_faster_than_told(tmp_path: Path, vault: DevVa
     assert (7, 0) == (vault.count(RequestKind.SECRET, status=200), vault.count(status=429))
 
 
-async def test_mount_again_brings_a_new_version(tmp_path: Path, vault: DevVault) -> None:
+async def test_repeated_mount_refreshes_to_a_new_version(tmp_path: Path, vault: DevVault) -> None:
     """Calling mount for a mounted target refreshes it."""
     arguments = (
         "mount",
@@ -132,7 +132,7 @@ async def test_mount_again_brings_a_new_version(tmp_path: Path, vault: DevVault)
     assert "second" == (tmp_path / "target/SECRET_1").read_text()
 
 
-async def test_watch_follows_and_ends_at_ctrl_c_with_the_files_in_place(
+async def test_watch_refreshes_until_interrupted_and_keeps_the_files(
     tmp_path: Path, vault: DevVault
 ) -> None:
     """--watch refreshes until SIGINT, survives a failing vault, and leaves the files."""
@@ -167,9 +167,7 @@ async def _line_with(stream: asyncio.StreamReader, text: str) -> None:
             assert line, f"ended without {text!r}"
 
 
-async def test_a_service_principal_comes_from_a_secret_manifest(
-    tmp_path: Path, vault: DevVault
-) -> None:
+async def test_credentials_are_read_from_a_secret_manifest(tmp_path: Path, vault: DevVault) -> None:
     """--credentials takes what nodePublishSecretRef names in a pod, plain or in base64."""
     vault.add_app("app-1", tenant=TENANT, secret="pass-word")
     vault.grant("contoso", "app-1", "get")
@@ -189,7 +187,7 @@ async def test_a_service_principal_comes_from_a_secret_manifest(
     assert CANARY == (tmp_path / "target/SECRET_1").read_text()
 
 
-async def test_workload_identity_takes_a_minted_token(tmp_path: Path, vault: DevVault) -> None:
+async def test_workload_identity_uses_a_token_of_devvault(tmp_path: Path, vault: DevVault) -> None:
     """--service-account-tokens takes kubelet's JSON, as `devvault token` prints it."""
     vault.add_app("app-2", tenant=TENANT, secret=None)
     vault.federate("app-2", subject="system:serviceaccount:default:web")
@@ -207,7 +205,7 @@ async def test_workload_identity_takes_a_minted_token(tmp_path: Path, vault: Dev
     assert CANARY == (tmp_path / "target/SECRET_1").read_text()
 
 
-async def test_a_failed_mount_says_why_in_one_line_and_leaves_nothing(
+async def test_failed_mount_prints_one_line_and_leaves_no_files(
     tmp_path: Path, vault: DevVault
 ) -> None:
     """The error names stage, object and remedy, without a traceback; no folder, no mount stays."""
@@ -224,9 +222,7 @@ async def test_a_failed_mount_says_why_in_one_line_and_leaves_nothing(
     assert [] == mounted_below(tmp_path)
 
 
-async def test_a_failed_mount_leaves_a_folder_that_was_there(
-    tmp_path: Path, vault: DevVault
-) -> None:
+async def test_failed_mount_keeps_an_existing_folder(tmp_path: Path, vault: DevVault) -> None:
     """A target folder that somebody made stays, empty."""
     vault.delete("contoso", "db-password")
     target = tmp_path / "target"
@@ -238,7 +234,7 @@ async def test_a_failed_mount_leaves_a_folder_that_was_there(
     assert [] == list(target.iterdir())
 
 
-async def test_a_secret_that_cannot_be_made_is_an_error_beside_mounted_files(
+async def test_failed_secret_is_an_error_and_the_files_stay_mounted(
     tmp_path: Path, vault: DevVault
 ) -> None:
     """An unknown objectName: the files are there, the candidates are listed, the exit code is 1."""
@@ -255,7 +251,9 @@ async def test_a_secret_that_cannot_be_made_is_an_error_beside_mounted_files(
     assert "SECRET_1" in done.stderr
 
 
-async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVault) -> None:
+async def test_file_with_two_classes_requires_the_class_option(
+    tmp_path: Path, vault: DevVault
+) -> None:
     """--class chooses; without it both are named."""
     both = tmp_path / "both.yaml"
     one, two = _class(tmp_path, name="one").read_text(), _class(tmp_path, name="two").read_text()
@@ -288,8 +286,10 @@ async def test_a_file_with_two_classes_asks_for_one(tmp_path: Path, vault: DevVa
         (("--interval", "0s"), "must be greater than 0"),
     ],
 )
-async def test_bad_input_is_named(tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
-    """Files that cannot be used are told by name, and no content of theirs is repeated."""
+async def test_invalid_input_file_is_named(
+    tmp_path: Path, arguments: tuple[str, str], message: str
+) -> None:
+    """The error names the file and does not quote its content."""
     (tmp_path / "list.yaml").write_text(f"[{CANARY}]")
     (tmp_path / "number.yaml").write_text("kind: Secret\nstringData: {clientid: 17}")
     (tmp_path / "broken.yaml").write_text(f"kind: Secret\ndata: {{clientid: '{CANARY}!'}}")
@@ -304,7 +304,7 @@ async def test_bad_input_is_named(tmp_path: Path, arguments: tuple[str, str], me
     assert not (tmp_path / "target").exists()
 
 
-async def test_unmount_touches_nothing_that_is_not_a_volume(tmp_path: Path) -> None:
+async def test_unmount_rejects_a_folder_that_is_not_a_volume(tmp_path: Path) -> None:
     """A folder of somebody is refused and stays whole; an absent target is fine."""
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -318,7 +318,7 @@ async def test_unmount_touches_nothing_that_is_not_a_volume(tmp_path: Path) -> N
     assert (0, f"nothing is mounted at {tmp_path / 'absent'}\n") == (done.exit_code, done.stdout)
 
 
-async def test_a_relative_target_is_that_of_the_working_folder(
+async def test_relative_target_is_below_the_working_directory(
     tmp_path: Path, vault: DevVault
 ) -> None:
     """`keyferry mount app.yaml secrets` works where it is called."""
@@ -330,7 +330,7 @@ async def test_a_relative_target_is_that_of_the_working_folder(
     assert not (tmp_path / "secrets").exists()
 
 
-async def test_a_target_is_known_by_any_of_its_spellings(tmp_path: Path, vault: DevVault) -> None:
+async def test_target_is_recognized_by_any_relative_path(tmp_path: Path, vault: DevVault) -> None:
     """Mounted as ../files from below, unmounted as files from above: the Secrets go too."""
     (tmp_path / "below").mkdir()
     secrets, dev = tmp_path / "secrets", ("--dev-vault", tmp_path / "devvault")
@@ -347,7 +347,7 @@ async def test_a_target_is_known_by_any_of_its_spellings(tmp_path: Path, vault: 
     assert [] == list(secrets.rglob("*.yaml"))
 
 
-async def test_mount_takes_the_flags_of_the_provider(tmp_path: Path, vault: DevVault) -> None:
+async def test_mount_accepts_the_provider_flags(tmp_path: Path, vault: DevVault) -> None:
     """In the spelling that they have elsewhere: certificate and key come beside the bundle."""
     vault.create_certificate("contoso", "web", CertificateSpec(kind="EC"))
     class_file, target = _class(tmp_path, object_name="web"), tmp_path / "target"
@@ -378,7 +378,7 @@ async def test_mount_takes_the_flags_of_the_provider(tmp_path: Path, vault: DevV
         ("--cloud-name=AzureMoon", 1, "AzureMoon"),
     ],
 )
-async def test_a_wrong_flag_of_the_provider_ends_mount_before_it_starts(
+async def test_invalid_provider_flag_fails_before_the_mount(
     tmp_path: Path, flag: str, code: int, words: str
 ) -> None:
     """With its name, the value, and what it takes."""
@@ -387,7 +387,7 @@ async def test_a_wrong_flag_of_the_provider_ends_mount_before_it_starts(
     assert not (tmp_path / "target").exists()
 
 
-async def test_every_flag_of_the_provider_is_one_of_mount() -> None:
+async def test_mount_has_every_provider_flag() -> None:
     """A new one needs no second place."""
     done = await run_cli("mount", "--help")
     assert [] == [flag.name for flag in PROVIDER_FLAGS if f"--{flag.name} " not in done.stdout]

@@ -42,7 +42,7 @@ def _call(name: str) -> MountCall:
     )
 
 
-async def test_the_provider_serves_mount_and_version_and_stops_in_order(tmp_path: Path) -> None:
+async def test_provider_serves_mount_and_version_and_stops_gracefully(tmp_path: Path) -> None:
     """Files and versions come over the wire; a refusal is UNKNOWN with upstream's beginning."""
     socket = tmp_path / "providers" / "azure.sock"
     async with running_devvault(tmp_path) as vault:
@@ -83,7 +83,7 @@ async def test_the_provider_serves_mount_and_version_and_stops_in_order(tmp_path
     assert "s3cret" not in err.decode()
 
 
-async def test_the_health_page_asks_the_provider_over_its_socket(tmp_path: Path) -> None:
+async def test_health_endpoint_checks_the_provider_socket(tmp_path: Path) -> None:
     """200 and `ok` while it answers, 503 and why while it does not."""
     endpoint = parse_endpoint(f"unix://{tmp_path}/azure.sock")
     async with (
@@ -104,7 +104,7 @@ async def test_the_health_page_asks_the_provider_over_its_socket(tmp_path: Path)
                 assert (200, "ok\n") == (answer.status, await answer.text())
 
 
-async def test_health_is_served_as_upstream_serves_it(tmp_path: Path) -> None:
+async def test_grpc_health_service_behaves_like_upstream(tmp_path: Path) -> None:
     """Check says SERVING; Watch and List are unimplemented."""
     endpoint = parse_endpoint(f"unix://{tmp_path}/azure.sock")
     local = [("grpc.default_authority", "localhost")]
@@ -126,7 +126,7 @@ async def test_health_is_served_as_upstream_serves_it(tmp_path: Path) -> None:
             assert grpc.StatusCode.UNIMPLEMENTED is refused.value.code()
 
 
-async def test_help_version_and_mistakes() -> None:
+async def test_help_version_and_invalid_arguments() -> None:
     """Each ends at once with a text; a mistake with exit code 2 and a hint."""
     done = await run_cli("provider", "azure", "--version")
     assert {"version", "buildDate"} == json.loads(done.stdout).keys()

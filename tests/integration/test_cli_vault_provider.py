@@ -1,4 +1,4 @@
-"""`keyferry provider vault|openbao`: the flags of the originals, and a mount over the socket."""
+"""`keyferry provider vault|openbao`: upstream's flags, and a mount over the socket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fakes.vault_mounts import FakePod, VaultMounts, entry, vault_mounts
 OBJECT = entry("db", "secret/data/app/db", secretKey="password")
 
 
-async def test_the_provider_serves_a_mount_and_passes_refusals_on(tmp_path: Path) -> None:
+async def test_provider_serves_a_mount_and_returns_vault_errors(tmp_path: Path) -> None:
     """The address comes from the environment; the vault's own words reach the driver.
 
     Versions are the same after a restart, by the key beside the socket.
@@ -76,7 +76,7 @@ async def _serve(
 
 @pytest.mark.parametrize("name", ["vault", "openbao"])
 async def test_help_and_version(name: str) -> None:
-    """The flags are those of the original."""
+    """The flags are those of upstream."""
     done = await run_cli("provider", name, "-h")
     assert 0 == done.exit_code
     for flag in (
@@ -91,7 +91,7 @@ async def test_help_and_version(name: str) -> None:
     assert "v0.0.21" == json.loads(done.stdout)["minDriverVersion"]
 
 
-async def test_the_version_has_the_forms_of_the_original() -> None:
+async def test_version_has_the_formats_of_upstream() -> None:
     """JSON on one line, on many lines, YAML; another word is an error."""
     done = await run_cli("provider", "vault", "-version", "-output=json-pretty")
     assert ["major", "minor", "patch"] == list(json.loads(done.stdout))[:3]
@@ -102,8 +102,8 @@ async def test_the_version_has_the_forms_of_the_original() -> None:
     assert (1, True) == (done.exit_code, "json-pretty" in done.stderr)
 
 
-async def test_a_mount_without_cluster_gives_the_same_versions_each_time(tmp_path: Path) -> None:
-    """In the pod statuses, beside which the key is; without a folder for those there is none."""
+async def test_mount_without_cluster_has_stable_versions(tmp_path: Path) -> None:
+    """The HMAC key is stored next to the pod statuses; without that directory there is no key."""
     async with running_vault() as vault:
         vault.tokens["t"] = FakeToken({"secret/data/app/*": {"read"}}, 1200, 1e9, renewable=False)
         vault.write("secret", "app/db", {"password": "canary-value"})

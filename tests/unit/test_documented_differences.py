@@ -37,18 +37,20 @@ ELSEWHERE = {
     "an object that is missing or forbidden": (
         f"{SHARING}::test_missing_object_is_requested_once_for_all_pods"
     ),
-    "a change of only a file's mode": f"{HERE}::test_a_mode_alone_is_written_by_ours",
+    "a change of only a file's mode": f"{HERE}::test_keyferry_applies_a_change_of_only_the_mode",
     "a repeated NodePublishVolume with rotation enabled": (
-        f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours"
+        f"{HERE}::test_failed_first_mount_leaves_nothing_with_keyferry"
     ),
     "`providerName: mock_provider`, target `/tmp/csi/mount`": (
-        f"{HERE}::test_the_hook_of_the_original_is_unknown_to_ours"
+        f"{HERE}::test_keyferry_has_no_mock_provider_hook"
     ),
-    "a SecretProviderClassPodStatus": (f"{HERE}::test_a_status_of_ours_also_tells_of_the_refresh"),
-    "after a failed first mount": f"{HERE}::test_a_failed_first_mount_leaves_nothing_with_ours",
+    "a SecretProviderClassPodStatus": (
+        f"{HERE}::test_keyferry_records_the_refresh_in_the_pod_status"
+    ),
+    "after a failed first mount": f"{HERE}::test_failed_first_mount_leaves_nothing_with_keyferry",
     "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
     "a Secret created by someone else": (
-        f"{HERE}::test_a_secret_of_somebody_else_is_left_alone_by_ours"
+        f"{HERE}::test_keyferry_does_not_change_an_unmanaged_secret"
     ),
     "duplicate objects are fetched once, and all objects concurrently": (
         f"{AZURE}/test_reading.py::test_one_object_in_two_files_is_fetched_once"
@@ -97,9 +99,7 @@ ELSEWHERE = {
     "unpublish": (
         "unit/driver/volumes/test_mounter.py::test_a_path_that_only_resembles_one_of_kubelet_is_nobodys"
     ),
-    "CSI socket": (
-        "unit/net/test_sockets.py::test_a_socket_is_for_its_owner_only_from_its_first_moment"
-    ),
+    "CSI socket": ("unit/net/test_sockets.py::test_socket_has_mode_0600_from_its_creation"),
     "how issuers are matched": "unit/formats/certs/test_chain.py::test_a_name_is_not_enough",
     "an incomplete chain": (
         "unit/formats/certs/test_chain.py::test_whatever_comes_the_leaf_is_first_and_nothing_is_lost"

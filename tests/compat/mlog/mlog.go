@@ -1,4 +1,4 @@
-// Package mlog stands in for the library of that name, with which the original driver sets up its log: not every module proxy has it.
+// Package mlog replaces the library of that name, which the upstream driver uses for its log: not every module proxy has it.
 // The log is klog's own text then; nothing else of the driver goes through it.
 package mlog
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 from cryptography import x509
 
 from keyferry.providers.vault.product import VAULT
-from tests.e2e.cluster import original_manifests
+from tests.e2e.cluster import upstream_manifests
 from tests.e2e.cluster.installation import NAMESPACE
 from tests.e2e.cluster.manifests import deployment, pod, secret_object
 from tests.e2e.cluster.namespace import new_namespace
@@ -411,15 +411,15 @@ async def test_the_commands_of_the_guide_work_as_they_are_written(
     assert "pod/vault-database condition met\nv-kubernet-app-" in output
 
 
-async def test_the_manifests_of_the_original_run_our_provider(bao: VaultCluster) -> None:
+async def test_upstream_manifests_run_the_keyferry_provider(bao: VaultCluster) -> None:
     """With its rights and its arguments, behind the socket: the Secret is made, tokens too."""
-    theirs = original_manifests
+    theirs = upstream_manifests
     folder = bao.installed.cluster.kubelet_root.parent / "providers"
     kubectl = bao.installed.kubectl
     await bao.install(builtinProviders=["azure"], tokenRequests=[])
     await bao.installed.make_namespace(theirs.NAMESPACE)
     try:
-        documents = theirs.original_provider(
+        documents = theirs.upstream_provider(
             sockets=folder, tls=bao.openbao.ca.parent, tls_mounted_at=TLS_FILES
         )
         await kubectl.apply(*documents, namespace=theirs.NAMESPACE)

@@ -1,4 +1,4 @@
-"""Servers on loopback that answer as told, and a client that reads from them."""
+"""Servers on loopback with configured responses, and a client for them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def half(request: web.BaseRequest) -> web.StreamResponse:
 
 
 async def hang(request: web.BaseRequest) -> web.Response:
-    """No answer before the client is gone."""
+    """Send no response until the client disconnects."""
     await asyncio.sleep(60)
     return web.Response()
 

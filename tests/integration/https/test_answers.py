@@ -1,4 +1,4 @@
-"""keyferry.net.http_client: what arrives, what is tried again, what is said."""
+"""keyferry.net.http_client: responses, retries and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.integration.https.serving import (
 )
 
 
-async def test_an_answer_is_parsed() -> None:
+async def test_response_is_parsed() -> None:
     """The headers arrive, the document comes back."""
     async with serving(ok) as server, client() as made:
         assert await get(made, server.url) == Document("fine")
@@ -33,7 +33,7 @@ async def test_an_answer_is_parsed() -> None:
 
 
 @pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
-async def test_a_status_that_means_later_is_tried_again(code: int) -> None:
+async def test_retryable_status_is_retried(code: int) -> None:
     """One failure and then success is a success."""
     clock = AutojumpClock()
     async with serving(status(code), ok) as server, client(clock=clock) as made:
@@ -41,7 +41,7 @@ async def test_a_status_that_means_later_is_tried_again(code: int) -> None:
     assert clock.sleeps == [0.8]
 
 
-async def test_the_pause_that_the_server_asks_for_is_made() -> None:
+async def test_retry_after_of_the_server_is_respected() -> None:
     """Seconds, a date, milliseconds."""
     clock = AutojumpClock()
     date = datetime.fromtimestamp(WALL_START + 3 + 20, UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
@@ -56,8 +56,8 @@ async def test_the_pause_that_the_server_asks_for_is_made() -> None:
     assert clock.sleeps == [3.0, 20.0, 1.5]
 
 
-async def test_a_pause_longer_than_the_time_limit_ends_the_request_at_once() -> None:
-    """The error says how long the vault asked to wait."""
+async def test_retry_after_beyond_the_deadline_fails_immediately() -> None:
+    """The error contains the Retry-After seconds."""
     clock = AutojumpClock()
     throttled = status(429, **{"Retry-After": "600"})
     async with serving(throttled) as server, client(clock=clock) as made:
@@ -68,7 +68,7 @@ async def test_a_pause_longer_than_the_time_limit_ends_the_request_at_once() -> 
     assert (clock.sleeps, len(server.requests)) == ([], 1)
 
 
-async def test_four_tries_are_the_limit() -> None:
+async def test_request_is_sent_at_most_four_times() -> None:
     """The message counts them."""
     clock = AutojumpClock()
     async with serving(status(500)) as server, client(clock=clock) as made:
@@ -80,7 +80,7 @@ async def test_four_tries_are_the_limit() -> None:
 
 
 @pytest.mark.parametrize("code", [301, 400, 401, 403, 404])
-async def test_a_status_that_means_no_is_handed_back(code: int) -> None:
+async def test_status_that_is_not_retryable_is_returned(code: int) -> None:
     """With its codes and its challenge; redirects are not followed."""
     headers = {"WWW-Authenticate": "Bearer x", "Location": "https://elsewhere.test/"}
     async with serving(status(code, **headers)) as server, client() as made:
@@ -88,21 +88,21 @@ async def test_a_status_that_means_no_is_handed_back(code: int) -> None:
         assert len(server.requests) == 1
 
 
-async def test_half_an_answer_is_tried_again() -> None:
-    """A connection closed half way says nothing about the object."""
+async def test_incomplete_response_is_retried() -> None:
+    """A closed connection is a transient failure."""
     async with serving(half, ok) as server, client() as made:
         assert await get(made, server.url) == Document("fine")
 
 
-async def test_half_an_answer_to_the_last_is_a_failed_connection() -> None:
-    """The host is named; what came is not."""
+async def test_incomplete_response_to_the_last_attempt_is_a_connection_failure() -> None:
+    """The error names the host and does not quote the response."""
     async with serving(half) as server, client() as made:
         error = await failure(made, server.url)
     assert (type(error), error.stage) == (ConnectionFailedError, Stage.CONNECT)
     assert "closed the connection before its response was complete" in error.problem
 
 
-async def test_no_answer_in_time_is_a_failed_connection() -> None:
+async def test_timeout_is_a_connection_failure() -> None:
     """Each try has its own limit."""
     settings = HttpsSettings(try_timeout=0.05)
     async with serving(hang) as server, client(settings) as made:
@@ -111,8 +111,8 @@ async def test_no_answer_in_time_is_a_failed_connection() -> None:
     assert "127.0.0.1 did not answer in time (4 tries)" in error.problem
 
 
-async def test_an_answer_that_does_not_end_is_cut() -> None:
-    """More than a vault ever sends."""
+async def test_response_beyond_the_limit_is_rejected() -> None:
+    """A vault never sends that much."""
 
     async def endless(request: web.BaseRequest) -> web.Response:
         return web.Response(body=b"x" * (MAX_RESPONSE_BYTES + 1))
@@ -122,7 +122,7 @@ async def test_an_answer_that_does_not_end_is_cut() -> None:
     assert f"sends more than {MAX_RESPONSE_BYTES} bytes" in error.problem
 
 
-async def test_an_answer_that_is_no_json_is_an_error_without_its_text() -> None:
+async def test_response_that_is_not_json_is_not_quoted() -> None:
     """A proxy's page, for example."""
 
     async def page(request: web.BaseRequest) -> web.Response:

@@ -1,4 +1,4 @@
-"""keyferry.net.http_client: how a connection comes about, is used again, and fails."""
+"""keyferry.net.http_client: connections are opened, reused and fail."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, client, failure, get, ok, serving
 
 
-async def test_a_closed_port_is_named_with_the_host() -> None:
-    """Nobody listens there."""
+async def test_refused_connection_names_host_and_port() -> None:
+    """No process listens on the port."""
     async with serving(ok) as server:
         url = server.url
     async with client() as made:
@@ -27,7 +27,7 @@ async def test_a_closed_port_is_named_with_the_host() -> None:
     assert error.__cause__ is not None
 
 
-async def test_a_name_that_does_not_resolve_is_a_dns_failure() -> None:
+async def test_unresolvable_host_is_a_dns_failure() -> None:
     """`.invalid` never resolves."""
     async with client() as made:
         error = await failure(made, URL("https://contoso.vault.invalid/x"))
@@ -36,7 +36,7 @@ async def test_a_name_that_does_not_resolve_is_a_dns_failure() -> None:
     assert "getent hosts contoso.vault.invalid" in error.remedy
 
 
-async def test_a_connection_reads_into_little_memory(tmp_path: Path) -> None:
+async def test_connection_has_a_small_read_buffer(tmp_path: Path) -> None:
     """A node that starts has many connections at once, and an answer fills a record or two."""
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
@@ -55,8 +55,8 @@ async def test_a_connection_reads_into_little_memory(tmp_path: Path) -> None:
             await https.close()
 
 
-async def test_connections_are_used_again(tmp_path: Path) -> None:
-    """A second request to a host pays no second handshake."""
+async def test_connections_are_reused(tmp_path: Path) -> None:
+    """A second request to a host needs no handshake."""
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
         dev = DevRedirect(server.address, server.address, tls.ca_file)

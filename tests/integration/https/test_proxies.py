@@ -25,8 +25,8 @@ from tests.integration.https.serving import (
 )
 
 
-async def test_a_proxy_that_is_not_there_is_named() -> None:
-    """Without a redirection proxies count, and the variables that name them must be mended."""
+async def test_unreachable_proxy_is_named() -> None:
+    """Without a redirect the proxies apply, and the remedy names their variables."""
     async with serving(ok) as server:
         host, port = server.address
     proxies = Proxies(https=f"http://user:{CANARY}@{host}:{port}")
@@ -37,7 +37,7 @@ async def test_a_proxy_that_is_not_there_is_named() -> None:
     assert "HTTPS_PROXY" in error.remedy
 
 
-async def test_a_proxy_that_refuses_is_told_apart() -> None:
+async def test_proxy_error_is_distinguished_from_a_vault_error() -> None:
     """407 and the like come from the proxy, not from the vault."""
     async with serving(status(407)) as server:
         proxies = Proxies(https="http://{}:{}".format(*server.address))
@@ -48,7 +48,7 @@ async def test_a_proxy_that_refuses_is_told_apart() -> None:
     assert expected in error.problem
 
 
-async def test_a_proxy_gets_the_request_and_its_password() -> None:
+async def test_proxy_gets_the_request_and_its_password() -> None:
     """And the vault's own credential stays what it was."""
     seen: list[tuple[str, str, str]] = []
 
@@ -65,7 +65,7 @@ async def test_a_proxy_gets_the_request_and_its_password() -> None:
     assert [("http://far.example/x", "Basic dXNlcjpwYXNz", "Bearer t")] == seen
 
 
-async def test_the_environment_and_netrc_are_not_asked(
+async def test_environment_and_netrc_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request goes where the settings say, as whom the caller says, and reads no file for it."""

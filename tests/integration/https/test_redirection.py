@@ -14,7 +14,7 @@ from tests.integration.https.certificates import tls_for
 from tests.integration.https.serving import CLOUD_URL, Document, client, get, ok, serving
 
 
-async def test_a_redirect_changes_the_connection_and_nothing_else(tmp_path: Path) -> None:
+async def test_redirect_changes_only_the_connection(tmp_path: Path) -> None:
     """Host header and SNI stay those of the cloud; its certificate is checked against its name."""
     tls = tls_for(tmp_path)
     async with serving(ok, tls=tls.context) as server:
@@ -58,7 +58,7 @@ async def test_connections_to_the_emulator_use_no_proxy(
             assert await get(made, CLOUD_URL) == Document("fine")
 
 
-async def test_a_missing_ca_of_the_development_vault_is_said_so(tmp_path: Path) -> None:
+async def test_missing_ca_of_the_development_vault_is_reported(tmp_path: Path) -> None:
     """Before any connection."""
     dev = DevRedirect(("127.0.0.1", 1), ("127.0.0.1", 1), tmp_path / "ca.pem")
     async with client(dev.emulator().https) as made:

@@ -20,7 +20,7 @@ from tests.integration.https.serving import CLOUD_URL, client, failure, ok, serv
         ("*.vault.azure.cn", 1, "it was issued for another name"),
     ],
 )
-async def test_a_certificate_that_does_not_fit_is_a_tls_failure_with_the_reason(
+async def test_invalid_certificate_is_a_tls_failure_with_the_reason(
     tmp_path: Path, host: str, days: float, reason: str
 ) -> None:
     """Once, because another try would meet the same certificate."""
@@ -35,7 +35,7 @@ async def test_a_certificate_that_does_not_fit_is_a_tls_failure_with_the_reason(
     assert error.problem.endswith(expected)
 
 
-async def test_an_issuer_that_is_not_trusted_is_a_tls_failure(tmp_path: Path) -> None:
+async def test_untrusted_issuer_is_a_tls_failure(tmp_path: Path) -> None:
     """Only the CA of the development vault is trusted, and no other."""
     tls = tls_for(tmp_path)
     other = tmp_path / "other"
@@ -50,7 +50,7 @@ async def test_an_issuer_that_is_not_trusted_is_a_tls_failure(tmp_path: Path) ->
     assert "SSL_CERT_FILE" in error.remedy
 
 
-async def test_a_server_without_tls_is_a_tls_failure(tmp_path: Path) -> None:
+async def test_server_without_tls_is_a_tls_failure(tmp_path: Path) -> None:
     """A plain HTTP server at an https URL."""
     tls = tls_for(tmp_path)
     async with serving(ok) as server:

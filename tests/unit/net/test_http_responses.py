@@ -1,4 +1,4 @@
-"""keyferry.net.http_responses: what the answers of a vault say, and that nothing of them leaks."""
+"""keyferry.net.http_responses: responses are parsed and never quoted."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Document(msgspec.Struct):
         (b'{"x": ' + b"[" * 100_000, ()),
     ],
 )
-def test_a_refusal_keeps_codes_and_drops_everything_else(
+def test_error_response_keeps_only_status_codes_and_challenge(
     body: bytes, codes: tuple[str, ...]
 ) -> None:
-    """A code is one short word; messages and other text stay out."""
+    """A code is one short word; messages and other text are dropped."""
     expected = ErrorResponse(403, codes, "Bearer x")
     assert parse_error_response(403, {"WWW-Authenticate": "Bearer x"}, body) == expected
 
@@ -56,8 +56,8 @@ def test_a_refusal_keeps_codes_and_drops_everything_else(
         b'{"x":' + b"[" * 100_000,
     ],
 )
-def test_an_answer_that_cannot_be_read_is_an_error_without_its_text(body: bytes) -> None:
-    """The message names the host; the answer is neither quoted nor chained."""
+def test_invalid_response_is_an_error_that_does_not_quote_it(body: bytes) -> None:
+    """The message names the host; the body is neither quoted nor chained."""
     with pytest.raises(VaultError, match=r"vault\.test is not valid JSON") as caught:
         parse_json_response(body, Document, host="vault.test", action="read secret x")
     assert CANARY not in str(caught.value)
@@ -65,15 +65,15 @@ def test_an_answer_that_cannot_be_read_is_an_error_without_its_text(body: bytes)
     assert caught.value.__suppress_context__
 
 
-def test_throttling_says_how_long_the_vault_asks_to_wait() -> None:
-    """429 becomes an error of its own that carries the pause."""
+def test_throttled_error_contains_the_retry_after_seconds() -> None:
+    """429 becomes a VaultThrottledError with the seconds."""
     error = retryable_error(429, host="vault.test", action="read secret x", retry_after=120.0)
     assert isinstance(error, VaultThrottledError)
     assert error.retry_after == 120.0
     assert "retry after 120 s" in str(error)
 
 
-def test_a_failing_vault_is_named_with_its_status() -> None:
-    """The other statuses that mean "later" are the vault's failures."""
+def test_server_error_names_host_and_status() -> None:
+    """Other retryable statuses are failures of the vault."""
     error = retryable_error(503, host="vault.test", action="read secret x", retry_after=None)
     assert error.problem == "failed to read secret x: vault.test failed with status 503"

@@ -1,4 +1,4 @@
-"""Proxies: the variables of the environment as Go, curl and the originals read them."""
+"""Proxy variables are read like Go programs and curl do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ PROXY = "http://proxy.example:3128"
 CANARY = "canary-77aa"
 
 
-def test_the_scheme_of_the_url_chooses_the_variable() -> None:
-    """Each has one of its own."""
+def test_scheme_of_the_url_selects_the_variable() -> None:
+    """HTTPS_PROXY for https, HTTP_PROXY for http."""
     proxies = Proxies.from_environment({"HTTPS_PROXY": PROXY, "HTTP_PROXY": "http://other:1"})
     found = (
         proxies.proxy_for("https", "a.vault.azure.net"),
@@ -21,20 +21,20 @@ def test_the_scheme_of_the_url_chooses_the_variable() -> None:
     assert (PROXY, "http://other:1") == found
 
 
-def test_nothing_set_is_no_proxy() -> None:
-    """Nor is an empty variable."""
+def test_no_variable_means_no_proxy() -> None:
+    """An empty variable means no proxy, too."""
     proxies = Proxies.from_environment({"HTTPS_PROXY": " "})
     assert "" == proxies.proxy_for("https", "a.vault.azure.net")
 
 
-def test_lower_case_counts_first() -> None:
-    """As everywhere."""
+def test_lower_case_variable_takes_precedence() -> None:
+    """Like in curl and Go."""
     environment = {"https_proxy": PROXY, "HTTPS_PROXY": "http://other:1"}
     assert PROXY == Proxies.from_environment(environment).proxy_for("https", "a")
 
 
-def test_a_bare_host_is_an_http_proxy() -> None:
-    """People write host:port."""
+def test_host_and_port_without_scheme_is_an_http_proxy() -> None:
+    """`host:port` is a common notation."""
     proxies = Proxies.from_environment({"HTTPS_PROXY": "proxy.example:3128"})
     assert PROXY == proxies.proxy_for("https", "a")
 
@@ -61,8 +61,10 @@ def test_a_bare_host_is_an_http_proxy() -> None:
         ("", "contoso.vault.azure.net", False),
     ],
 )
-def test_no_proxy_means_names_domains_and_networks(without: str, host: str, bypassed: bool) -> None:
-    """What is below a name too; loopback always."""
+def test_no_proxy_matches_names_domains_and_networks(
+    without: str, host: str, bypassed: bool
+) -> None:
+    """A name also matches its subdomains; loopback never uses a proxy."""
     proxies = Proxies.from_environment({"HTTPS_PROXY": PROXY, "NO_PROXY": without})
     assert ("" if bypassed else PROXY) == proxies.proxy_for("https", host)
 
@@ -70,15 +72,15 @@ def test_no_proxy_means_names_domains_and_networks(without: str, host: str, bypa
 @pytest.mark.parametrize(
     "text", [f"ftp://user:{CANARY}@host", f"http://user:{CANARY}@", f"http://:{CANARY}@host:x"]
 )
-def test_what_is_no_url_of_a_proxy_is_refused(text: str) -> None:
-    """Naming the variable, and nothing of what it holds."""
+def test_invalid_proxy_url_is_rejected_without_quoting_it(text: str) -> None:
+    """The error names only the variable."""
     with pytest.raises(PlatformError) as caught:
         Proxies.from_environment({"HTTP_PROXY": text})
     assert "HTTP_PROXY is not a valid proxy URL" == caught.value.problem
     assert CANARY not in str(caught.value)
 
 
-def test_a_password_is_not_shown() -> None:
-    """Settings are printed by who debugs."""
+def test_repr_hides_the_proxy_password() -> None:
+    """Settings may be printed while debugging."""
     proxies = Proxies.from_environment({"HTTPS_PROXY": f"http://user:{CANARY}@host:1"})
     assert CANARY not in repr(proxies)

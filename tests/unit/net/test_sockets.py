@@ -1,4 +1,4 @@
-"""keyferry.net.sockets: endpoints as upstream writes them, and sockets for their owner only."""
+"""keyferry.net.sockets: endpoints in upstream's format, and private sockets."""
 
 from __future__ import annotations
 
@@ -42,26 +42,24 @@ def bound(endpoint: GrpcEndpoint) -> socket.socket:
         ("tcp://[::1]:77", "[::1]:77", None),
     ],
 )
-def test_an_endpoint_is_read_as_upstream_reads_it(
-    text: str, address: str, path: Path | None
-) -> None:
-    """The rest of a unix endpoint gets a leading slash."""
+def test_endpoint_is_parsed_like_upstream(text: str, address: str, path: Path | None) -> None:
+    """The path of a unix endpoint gets a leading slash."""
     assert GrpcEndpoint(address, path) == parse_endpoint(text)
 
 
 @pytest.mark.parametrize(
     "text", ["", "unix://", "/tmp/csi.sock", "unix:/tmp/x", "http://x", "tcp://", "udp://x"]
 )
-def test_what_is_no_endpoint_is_refused_with_both_forms(text: str) -> None:
-    """The message shows what was given."""
+def test_invalid_endpoint_error_shows_both_forms(text: str) -> None:
+    """The message shows the invalid value."""
     with pytest.raises(PlatformError, match="invalid endpoint") as caught:
         parse_endpoint(text)
     assert repr(text) in str(caught.value)
     assert "unix:///path/to/csi.sock or tcp://host:port" in str(caught.value)
 
 
-def test_a_socket_is_for_its_owner_only_from_its_first_moment(tmp_path: Path) -> None:
-    """So is a folder made for it; the mask of the process is what it was."""
+def test_socket_has_mode_0600_from_its_creation(tmp_path: Path) -> None:
+    """A new parent directory has mode 0700; the umask of the process is unchanged."""
     before = os.umask(0o022)
     os.umask(before)
     path = tmp_path / "new" / "csi.sock"
@@ -72,8 +70,8 @@ def test_a_socket_is_for_its_owner_only_from_its_first_moment(tmp_path: Path) ->
     assert before == after
 
 
-def test_the_socket_of_a_process_that_is_gone_is_replaced(tmp_path: Path) -> None:
-    """A driver that was killed leaves it behind."""
+def test_socket_of_a_stopped_process_is_replaced(tmp_path: Path) -> None:
+    """A killed driver leaves its socket."""
     endpoint = parse_endpoint(f"unix://{tmp_path}/csi.sock")
     bound(endpoint).close()
     with bound(endpoint), socket.socket(socket.AF_UNIX) as client:
@@ -81,8 +79,8 @@ def test_the_socket_of_a_process_that_is_gone_is_replaced(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_what_is_no_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
-    """A mistyped --endpoint destroys nothing."""
+def test_file_that_is_not_a_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    """A wrong --endpoint deletes no file."""
     path = tmp_path / "precious"
     match kind:
         case "file":
@@ -97,8 +95,8 @@ def test_what_is_no_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
     assert os.path.lexists(path)
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
-    """With the system's reason."""
+def test_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
+    """The message contains the error of the system."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(
         PlatformError, match=r"failed to listen on .*: (Not a directory|File exists)"
@@ -106,8 +104,8 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         bound(parse_endpoint(f"unix://{tmp_path}/file/csi.sock"))
 
 
-def test_a_failed_bind_leaves_nothing_and_keeps_what_is_there(tmp_path: Path) -> None:
-    """No hidden folder; the socket of a predecessor that still serves stays."""
+def test_failed_bind_leaves_no_file_and_keeps_the_existing_socket(tmp_path: Path) -> None:
+    """The hidden directory is removed; the socket of the previous process stays."""
     endpoint = parse_endpoint(f"unix://{tmp_path}/csi.sock")
 
     def fail(_: str) -> None:
@@ -119,16 +117,16 @@ def test_a_failed_bind_leaves_nothing_and_keeps_what_is_there(tmp_path: Path) ->
         assert [tmp_path / "csi.sock"] == list(tmp_path.iterdir())
 
 
-def test_a_longest_path_is_bound(tmp_path: Path) -> None:
-    """The way over a hidden folder makes no path longer."""
+def test_path_of_maximum_length_is_bound(tmp_path: Path) -> None:
+    """The hidden directory does not make the path longer."""
     room = MAX_SOCKET_PATH_BYTES - len(os.fsencode(tmp_path)) - 1
     path = tmp_path / ("x" * room)
     with bound(parse_endpoint(f"unix://{path}")), socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
 
 
-def test_the_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
-    """A driver that still drains must not take the socket of the next one away."""
+def test_socket_of_another_process_is_not_removed(tmp_path: Path) -> None:
+    """A draining driver must not remove the socket of the next one."""
     endpoint = parse_endpoint(f"unix://{tmp_path}/csi.sock")
     made: list[socket.socket] = []
 
@@ -148,8 +146,8 @@ def test_the_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
         each.close()
 
 
-def test_a_path_that_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
-    """The kernel takes 107 bytes; gRPC would only say that it failed to bind."""
+def test_path_that_is_too_long_for_a_socket_is_rejected(tmp_path: Path) -> None:
+    """The limit of the kernel is 107 bytes; gRPC would report only a failed bind."""
     endpoint = parse_endpoint(f"unix://{tmp_path}/{'x' * 107}.sock")
 
     with pytest.raises(PlatformError, match="at most 107 bytes"):

@@ -17,7 +17,7 @@ LETTERS = {"debug": "I", "info": "I", "warning": "W", "error": "E"}
 
 
 @pytest.mark.parametrize(("level", "letter"), list(LETTERS.items()))
-def test_a_line_of_text_has_the_shape_of_klog(level: str, letter: str) -> None:
+def test_text_line_has_the_format_of_klog(level: str, letter: str) -> None:
     """Letter, date, time with microseconds, process, caller, message, pairs."""
     with captured_log(verbosity=2) as log:
         getattr(get_logger("publish"), level)("it happened", pod="shop/web-0")
@@ -27,7 +27,7 @@ def test_a_line_of_text_has_the_shape_of_klog(level: str, letter: str) -> None:
     assert '"it happened" pod="shop/web-0"' == found[1]
 
 
-def test_json_has_the_keys_of_upstream_and_then_the_pairs() -> None:
+def test_json_line_has_the_keys_of_upstream_then_the_pairs() -> None:
     """level, timestamp, caller, message, in this order."""
     with captured_log(as_json=True) as log:
         get_logger("publish").error("it broke", pod="shop/web-0", objects=3)
@@ -43,8 +43,8 @@ def test_json_has_the_keys_of_upstream_and_then_the_pairs() -> None:
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_one_event_is_one_line_whatever_it_says(as_json: bool) -> None:
-    """A name from a class cannot forge a line, or the colours of a terminal."""
+def test_event_is_one_line_whatever_it_contains(as_json: bool) -> None:
+    """User input cannot forge a line or terminal escape sequences."""
     with captured_log(as_json=as_json) as log:
         get_logger("publish").info('a\nE0101 "forged"', name="b\r\n\x1b[31m\u2028")
     assert 1 == len(log.getvalue().splitlines())
@@ -52,14 +52,14 @@ def test_one_event_is_one_line_whatever_it_says(as_json: bool) -> None:
 
 
 @pytest.mark.parametrize(("verbosity", "shown"), [(0, False), (1, False), (2, True), (10, True)])
-def test_details_are_shown_from_verbosity_two(verbosity: int, shown: bool) -> None:
+def test_debug_lines_are_logged_from_verbosity_two(verbosity: int, shown: bool) -> None:
     """As klog's -v."""
     with captured_log(verbosity=verbosity) as log:
         get_logger("publish").debug("detail")
     assert shown == ("detail" in log.getvalue())
 
 
-def test_an_object_of_kubernetes_is_one_word_in_text_and_two_fields_in_json() -> None:
+def test_object_name_is_one_word_in_text_and_two_fields_in_json() -> None:
     """As klog does; a cluster-wide one has no namespace."""
     with captured_log() as text:
         get_logger("x").info("m", pod=ObjectName("shop", "web"), node=ObjectName("", "node-1"))
@@ -69,8 +69,8 @@ def test_an_object_of_kubernetes_is_one_word_in_text_and_two_fields_in_json() ->
     assert {"namespace": "shop", "name": "web"} == json.loads(log.getvalue())["pod"]
 
 
-def test_a_context_is_in_each_line_of_its_block_and_in_no_other() -> None:
-    """What a line says itself takes the place of what the context says."""
+def test_log_context_applies_to_the_lines_of_its_block() -> None:
+    """A pair of the line overrides a pair of the context."""
     with captured_log() as log:
         with log_context(pod="a", spc="b"):
             get_logger("x").info("in", spc="c")

@@ -17,12 +17,12 @@ def lines(metrics: Metrics) -> list[str]:
     return [line for line in text if not line.startswith(("#", "process_"))]
 
 
-def test_a_series_appears_with_its_first_use() -> None:
+def test_series_appears_with_its_first_value() -> None:
     """As upstream's; until then a metric is only described."""
     assert [] == lines(Metrics())
 
 
-def test_publishing_is_counted_by_provider() -> None:
+def test_publish_is_counted_by_provider() -> None:
     """The provider is known once the class was read."""
     metrics = Metrics()
     with metrics.publish() as observed:
@@ -38,8 +38,8 @@ def test_publishing_is_counted_by_provider() -> None:
         (ZeroDivisionError(), "FailedToMount"),
     ],
 )
-def test_a_failed_publish_is_counted_by_its_reason(error: Exception, reason: str) -> None:
-    """A defect of ours too; the error itself goes on its way."""
+def test_failed_publish_is_counted_by_reason(error: Exception, reason: str) -> None:
+    """Also an internal error; the error is raised again."""
     metrics = Metrics()
     with pytest.raises(type(error)), metrics.publish():
         raise error
@@ -48,8 +48,8 @@ def test_a_failed_publish_is_counted_by_its_reason(error: Exception, reason: str
     assert reason == reason_of(error)
 
 
-def test_unpublishing_is_counted_without_provider() -> None:
-    """And its failures beside it."""
+def test_unpublish_is_counted_without_provider() -> None:
+    """Failures have their own counter."""
     metrics = Metrics()
     with metrics.unpublish():
         pass
@@ -80,8 +80,8 @@ def test_refreshes_are_counted_and_timed() -> None:
     assert 'rotation_reconcile_duration_sec_count{os_type="linux"} 2.0' in shown
 
 
-def test_a_failed_refresh_counts_as_both_errors() -> None:
-    """As upstream: the publish call failed, though kubelet is told that it is fine."""
+def test_failed_refresh_counts_as_publish_and_rotation_error() -> None:
+    """As upstream: the publish call failed, though kubelet gets a success."""
     metrics = Metrics()
     metrics.refresh_failed("azure", VaultError("x"))
     labels = 'error_type="GRPCProviderError",os_type="linux",provider="azure"'
@@ -91,7 +91,7 @@ def test_a_failed_refresh_counts_as_both_errors() -> None:
     ] == lines(metrics)
 
 
-def test_secrets_in_step_are_counted() -> None:
+def test_synced_secrets_are_counted() -> None:
     """Upstream declares this metric and never counts it."""
     metrics = Metrics()
     with metrics.secrets.timed_sync("azure"):
@@ -101,8 +101,8 @@ def test_secrets_in_step_are_counted() -> None:
     assert 'k8s_secret_duration_sec_count{os_type="linux"} 1.0' in shown
 
 
-def test_a_secret_that_failed_counts_as_an_error_alone() -> None:
-    """By the kind of the error."""
+def test_failed_secret_sync_counts_only_as_an_error() -> None:
+    """By the type of the error."""
     metrics = Metrics()
     with pytest.raises(VaultError), metrics.secrets.timed_sync("azure"):
         raise VaultError("x")
@@ -112,8 +112,8 @@ def test_a_secret_that_failed_counts_as_an_error_alone() -> None:
     assert 'keyferry_secret_errors_total{error_type="Vault",os_type="linux"} 1.0' in shown
 
 
-def test_two_drivers_in_one_process_do_not_share_numbers() -> None:
-    """Each has a registry of its own."""
+def test_two_drivers_in_one_process_have_separate_metrics() -> None:
+    """Each has its own registry."""
     first, second = Metrics(), Metrics()
     first.refresh_failed("azure", VaultError("x"))
     assert [] == lines(second)

@@ -77,7 +77,7 @@ def values(*arguments: str) -> dict[str, FlagValue]:
     return {k: v for k, v in parse_flags(arguments, TABLE).values.items() if v != defaults[k]}
 
 
-def test_without_arguments_every_flag_has_its_default() -> None:
+def test_flags_have_their_defaults_without_arguments() -> None:
     """In its own type; durations in seconds."""
     expected = {"name": "x", "count": 3, "on": False, "wait": 120.0, "old": ""}
     assert expected == dict(parse_flags((), TABLE).values)
@@ -103,7 +103,7 @@ def test_without_arguments_every_flag_has_its_default() -> None:
         (["--name=a", "--name=b"], {"name": "b"}),
     ],
 )
-def test_arguments_are_read_as_go_programs_read_them(
+def test_arguments_are_parsed_like_go_programs_do(
     arguments: list[str], expected: dict[str, FlagValue]
 ) -> None:
     """One dash or two, with or without '='; the last of a repeated flag counts."""
@@ -130,23 +130,21 @@ def test_arguments_are_read_as_go_programs_read_them(
         (["--wait=30"], "invalid value '30' for flag -wait: write a duration such as 30s"),
     ],
 )
-def test_what_cannot_be_understood_is_told_by_flag_and_form(
-    arguments: list[str], words: str
-) -> None:
-    """In Go's words where it has some."""
+def test_invalid_argument_error_names_flag_and_format(arguments: list[str], words: str) -> None:
+    """With Go's message where Go has one."""
     with pytest.raises(FlagError) as caught:
         parse_flags(arguments, TABLE)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["-h", "--help", "-help"])
-def test_help_is_asked_for_in_any_form(word: str) -> None:
-    """Whatever else is given."""
+def test_help_is_accepted_in_each_form(word: str) -> None:
+    """Whatever other arguments are present."""
     assert parse_flags(["--name=x", word], TABLE).wants_help
 
 
-def test_help_lists_what_acts_and_names_what_does_not() -> None:
-    """One line a flag, with its default."""
+def test_help_lists_flags_and_names_those_without_effect() -> None:
+    """One line per flag, with its default."""
     text = help_text(TABLE)
     assert "--count" in text
     assert "a number (default 3)" in text
@@ -156,13 +154,13 @@ def test_help_lists_what_acts_and_names_what_does_not() -> None:
 # --- the driver's own -----------------------------------------------------------------------------
 
 
-def test_every_flag_of_upstream_is_there_with_its_default() -> None:
+def test_each_upstream_flag_exists_with_its_default() -> None:
     """A manifest that leaves a flag out gets what it got before."""
     defaults = parse_flags((), DRIVER_FLAGS).values
     assert {name: defaults.get(name) for name in UPSTREAM} == UPSTREAM
 
 
-def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
+def test_arguments_of_the_upstream_manifest_are_accepted() -> None:
     """As the chart writes them, every option switched on."""
     settings = settings_from(
         parse_flags(
@@ -191,7 +189,7 @@ def test_the_arguments_of_upstreams_manifest_are_understood() -> None:
     )
 
 
-def test_the_proxies_of_the_environment_are_taken_at_the_start(
+def test_proxies_are_read_from_the_environment_at_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the command line, which alone reads the environment."""
@@ -202,7 +200,7 @@ def test_the_proxies_of_the_environment_are_taken_at_the_start(
     assert "" == proxies.proxy_for("https", "near.example")
 
 
-def test_rotation_and_health_are_off_unless_switched_on() -> None:
+def test_rotation_and_health_checks_are_off_by_default() -> None:
     """The interval alone does nothing."""
     settings = settings_from(parse_flags(["--rotation-poll-interval=30s"], DRIVER_FLAGS))
     assert (None, None) == (settings.rotation_interval, settings.health_interval)
@@ -220,7 +218,7 @@ def test_rotation_and_health_are_off_unless_switched_on() -> None:
         ),
     ],
 )
-def test_a_value_that_the_driver_cannot_use_is_refused(arguments: list[str], words: str) -> None:
+def test_invalid_value_is_rejected(arguments: list[str], words: str) -> None:
     """With the flag and what it takes."""
     with pytest.raises(PlatformError) as caught:
         settings_from(parse_flags(arguments, DRIVER_FLAGS))
@@ -232,8 +230,8 @@ def test_the_metrics_backend_is_accepted_in_any_case() -> None:
     settings_from(parse_flags(["--metrics-backend=PROMETHEUS"], DRIVER_FLAGS))
 
 
-def test_a_flag_without_meaning_is_told_once() -> None:
-    """Given twice, one warning; not given, none."""
+def test_flag_without_effect_is_logged_once() -> None:
+    """One warning if it is set twice; none if it is not set."""
     flags = parse_flags(["--log_dir=/a", "--log_dir=/b", "--one_output"], DRIVER_FLAGS)
     with captured_log() as log:
         warn_ignored(flags)
@@ -244,12 +242,12 @@ def test_a_flag_without_meaning_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("name", WITHOUT_MEANING)
-def test_each_flag_without_meaning_says_why(name: str) -> None:
+def test_each_flag_without_effect_has_a_reason(name: str) -> None:
     """The reason is the second half of its warning."""
     (flag,) = [flag for flag in DRIVER_FLAGS if flag.name == name]
     assert flag.ignored_because
 
 
-def test_flags_without_meaning_are_exactly_these() -> None:
+def test_flags_without_effect_are_exactly_these() -> None:
     """A flag that upstream acts on is never quietly ignored."""
     assert set(WITHOUT_MEANING) == {flag.name for flag in DRIVER_FLAGS if flag.ignored_because}

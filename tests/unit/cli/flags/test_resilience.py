@@ -14,12 +14,12 @@ def settings_of(*arguments: str) -> ResilienceSettings:
     return resilience_settings(parse_flags(arguments, RESILIENCE_FLAGS))
 
 
-def test_without_flags_all_is_as_the_settings_say() -> None:
+def test_defaults_are_those_of_the_settings() -> None:
     """The help shows the same defaults."""
     assert ResilienceSettings() == settings_of()
 
 
-def test_each_flag_is_heard() -> None:
+def test_each_flag_sets_its_setting() -> None:
     """With its own unit."""
     expected = ResilienceSettings(
         cache_ttl=1.0,
@@ -51,7 +51,7 @@ def test_each_flag_is_heard() -> None:
         ("--vault-max-concurrency=0", "--vault-max-concurrency is 0. Set it to 1 or more"),
     ],
 )
-def test_a_number_that_is_too_low_is_refused_by_name(argument: str, words: str) -> None:
+def test_number_below_the_minimum_is_rejected(argument: str, words: str) -> None:
     """With the least that it may be."""
     with pytest.raises(PlatformError) as caught:
         settings_of(argument)

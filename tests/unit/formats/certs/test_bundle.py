@@ -64,7 +64,7 @@ def test_the_order_can_be_left_alone() -> None:
     assert (LEAF.key_pem + LEAF.pem + ROOT.pem + MIDDLE.pem, True) == (found.pem, found.complete)
 
 
-def test_a_missing_intermediate_is_told() -> None:
+def test_missing_intermediate_is_reported() -> None:
     """The certificates stay as they were; whoever asked may warn."""
     found = pkcs12_to_pem(LEAF.pkcs12(ROOT.certificate), "the object", ordered=True)
     assert (LEAF.key_pem + LEAF.pem + ROOT.pem, False) == (found.pem, found.complete)

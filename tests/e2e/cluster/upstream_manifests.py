@@ -1,7 +1,7 @@
-"""What the plain manifests of the original Vault provider install, with our image in their place.
+"""The plain manifests of the upstream Vault provider, with the image of Keyferry.
 
-Names, rights, arguments and probes are theirs; changed are the image, the folders of this machine,
-and what the server of the test needs to be trusted.
+Names, permissions, arguments and probes are upstream's. Changed are the image, the folders of this
+machine, and the CA of the test server.
 
 Source: docs/reference/upstream-vault-provider.md#plain-manifests
 """
@@ -19,8 +19,8 @@ KEY = f"{NAME}-hmac-key"
 """The Secret with the HMAC key for object versions."""
 
 
-def original_provider(*, sockets: Path, tls: Path, tls_mounted_at: str) -> list[Document]:
-    """The objects that `kubectl apply` of the original's folder makes.
+def upstream_provider(*, sockets: Path, tls: Path, tls_mounted_at: str) -> list[Document]:
+    """Return the objects that `kubectl apply` of upstream's folder creates.
 
     Args:
         sockets: the folder of provider sockets on the node.

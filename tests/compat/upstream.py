@@ -1,4 +1,4 @@
-"""The Go originals, as they are published: driver and Azure provider."""
+"""The published upstream programs: driver and Azure provider."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _TOOLS = Path(__file__).parents[2] / "scripts" / "tools.sh"
 
 
 @dataclass(frozen=True)
-class Originals:
-    """The paths of their programs."""
+class UpstreamPrograms:
+    """Paths of the programs."""
 
     driver: str
     azure: str
 
 
-def built_originals() -> Originals:
+def built_upstream() -> UpstreamPrograms:
     """Build whatever is missing: minutes the first time, an instant afterwards."""
-    return Originals(
-        driver=_built("driver-original"),
-        azure=_built("azure-original"),
+    return UpstreamPrograms(
+        driver=_built("upstream-driver"),
+        azure=_built("upstream-azure"),
     )
 
 
