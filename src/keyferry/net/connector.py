@@ -1,4 +1,4 @@
-"""The pool of TCP connections that a client of ours uses."""
+"""The pool of TCP connections of an HTTP client."""
 
 from __future__ import annotations
 
