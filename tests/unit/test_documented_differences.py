@@ -22,7 +22,8 @@ PAGES = {
 }
 
 HERE = "compat/test_over_time.py"
-CSI = "integration/test_driver_csi.py"
+LIFECYCLE = "integration/driver/test_volume_lifecycle.py"
+REFRESH = "integration/driver/test_refresh.py"
 AZURE = "integration/azure"
 IDENTITIES = "integration/azure_identities"
 PARAMS = "unit/providers/azure/test_params.py"
@@ -58,37 +59,35 @@ ELSEWHERE = {
     "an object fetched for the same identity in the last 15 s": (
         "unit/resilience/test_fetcher_cache.py::test_first_mount_uses_content_within_the_cache_ttl"
     ),
-    "a mounted but empty volume": (
-        f"{CSI}::test_an_empty_tmpfs_of_a_crash_is_filled_and_not_accepted"
-    ),
+    "a mounted but empty volume": (f"{LIFECYCLE}::test_empty_tmpfs_after_a_crash_is_filled"),
     "the first NodePublishVolume after a driver restart": (
-        f"{CSI}::test_after_a_restart_the_volume_is_refreshed_at_once"
+        f"{REFRESH}::test_volume_is_refreshed_at_once_after_a_restart"
     ),
     "the path `.` from a provider": (
-        f"{CSI}::test_the_path_dot_is_refused_and_does_not_empty_the_volume"
+        f"{LIFECYCLE}::test_file_path_dot_is_rejected_and_content_retained"
     ),
     "concurrent calls for one target path": (
-        f"{CSI}::test_two_calls_for_one_target_never_interleave"
+        f"{LIFECYCLE}::test_concurrent_calls_for_one_volume_are_serialized"
     ),
     "NodeUnpublishVolume while a publish of the same target hangs": (
-        f"{CSI}::test_an_unpublish_does_not_wait_for_a_mount_that_hangs"
+        f"{LIFECYCLE}::test_unpublish_cancels_a_mount_that_hangs"
     ),
     "order of a first mount": (
-        f"{CSI}::test_a_class_whose_files_have_no_names_is_refused_before_anything_is_written"
+        f"{LIFECYCLE}::test_invalid_objects_fail_before_anything_is_written"
     ),
     "when the pod status is written": (
-        "integration/test_pod_statuses.py::test_kubelet_is_answered_before_the_status_is_written"
+        "integration/driver/test_pod_statuses.py::test_kubelet_is_answered_before_the_status_is_written"
     ),
     "a pod status that the API server rejects": (
-        f"{CSI}::test_a_record_that_cannot_be_written_does_not_fail_a_first_mount"
+        f"{LIFECYCLE}::test_failed_pod_status_write_does_not_fail_a_first_mount"
     ),
-    "events": f"{CSI}::test_a_failed_first_mount_leaves_nothing_but_an_event",
+    "events": f"{LIFECYCLE}::test_failed_first_mount_leaves_only_an_event",
     "leftovers of an interrupted write (`..data_tmp`, a partial directory)": (
         "e2e/test_crash.py::test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm"
     ),
     "a provider socket without a listener": (
-        "integration/test_driver_external_providers.py"
-        "::test_a_dead_socket_is_named_instead_of_waited_for"
+        "integration/driver/test_external_providers.py"
+        "::test_dead_socket_is_reported_without_a_long_wait"
     ),
     "SecretProviderClass parameters that begin with `csi.storage.k8s.io/`": (
         "unit/driver/test_request.py::test_a_class_does_not_speak_for_kubelet"

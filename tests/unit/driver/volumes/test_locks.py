@@ -24,7 +24,7 @@ async def test_calls_for_one_target_come_one_after_the_other() -> None:
     assert ["a in", "a out", "b in", "b out", "c in", "c out"] == seen
 
 
-async def test_calls_for_different_targets_run_side_by_side() -> None:
+async def test_calls_for_different_volumes_run_concurrently() -> None:
     """Each waits for the other to be inside, so one after the other would hang."""
     locks, both = TargetLocks(), asyncio.Barrier(2)
 

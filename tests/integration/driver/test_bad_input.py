@@ -34,7 +34,7 @@ from tests.fakes.driver import Driver, running_driver
 from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.volume import layout_problems, read_through_links
 
-MESSAGES = Path(__file__).parents[2] / ".test-output" / "messages.txt"
+MESSAGES = Path(__file__).parents[3] / ".test-output" / "messages.txt"
 MI = "11111111-0000-4000-8000-000000000001"
 APP = "22222222-0000-4000-8000-000000000002"
 CANARY = "canary-value"

@@ -134,7 +134,7 @@ async def test_an_answer_that_is_too_large_tells_which_flag_to_raise(
     assert "--max-call-recv-msg-size" in (status.details() or "")
 
 
-async def test_a_dead_socket_is_named_instead_of_waited_for(folder: Path) -> None:
+async def test_dead_socket_is_reported_without_a_long_wait(folder: Path) -> None:
     """Upstream waits until kubelet gives up, and says nothing."""
     path = folder / "ext.sock"
     with sockets.socket(sockets.AF_UNIX) as dead:
@@ -147,7 +147,7 @@ async def test_a_dead_socket_is_named_instead_of_waited_for(folder: Path) -> Non
     await provider.close()
 
 
-async def test_a_provider_that_restarts_is_waited_for(folder: Path) -> None:
+async def test_call_waits_for_a_restarting_provider(folder: Path) -> None:
     """A rolling update of a provider fails no mount."""
     path = folder / "ext.sock"
     async with external_provider(path):
@@ -168,7 +168,7 @@ async def test_a_provider_that_restarts_is_waited_for(folder: Path) -> None:
     await provider.close()
 
 
-async def test_a_provider_that_appears_later_is_found(driver: Driver, folder: Path) -> None:
+async def test_provider_is_found_as_soon_as_its_socket_exists(driver: Driver, folder: Path) -> None:
     """Nothing is remembered of the search that failed."""
     assert "provider not found" in ((await failure(driver)).details() or "")
     async with external_provider(folder / "ext.sock"):

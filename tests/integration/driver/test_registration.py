@@ -15,7 +15,7 @@ import pytest
 
 from keyferry.proto import pluginregistration_pb2 as wire
 from tests.fakes.cli import run_cli
-from tests.integration.test_driver_process import Process, running
+from tests.integration.driver.test_process import Process, running
 
 SECONDS = 20
 

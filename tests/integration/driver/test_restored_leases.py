@@ -8,7 +8,7 @@ from tests.fakes.driver import running_driver
 from tests.fakes.provider import ScriptedProvider
 
 
-async def test_a_provider_hears_at_the_start_which_of_its_volumes_stand_no_more(
+async def test_leases_of_removed_volumes_are_released_at_start(
     mount_home: Path,
 ) -> None:
     """Before any call of kubelet, and whatever the object store says; what stands stays."""
