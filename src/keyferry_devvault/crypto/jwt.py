@@ -1,27 +1,37 @@
-"""JSON Web Tokens: signing (RS256), verifying (also PS256, ES256) (RFC 7515 to 7519). [pure]"""
+"""JSON Web Tokens: signing (RS256), verifying (also PS256 and ES256), and key sets. [pure]
+
+joserfc signs, verifies and converts keys. This module adds what Entra ID does: it reads claims
+before it verifies the signature, lets the key decide about the algorithm, knows the certificates of
+an app by their thumbprints, and accepts base64url with padding, which azure-identity sends and
+joserfc's own parser refuses.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256, Hash
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.x509 import load_pem_x509_certificate
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey
+from joserfc.jws import JWSRegistry
+
+from keyferry.formats.base64url import decode_base64url, encode_base64url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
-
 
 class JwtError(Exception):
     """The token or the JWKS is malformed, or the signature is wrong. Never quotes either."""
+
+
+_RSA_ALGORITHMS = JWSRegistry(algorithms=["RS256", "PS256"])
+_EC_ALGORITHMS = JWSRegistry(algorithms=["ES256"])
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -32,7 +42,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class JwtClaims(msgspec.Struct, frozen=True):
-    """The claims that the development vault reads; `aud` may be one text or several."""
+    """The claims that the emulator reads; `aud` is one text or several."""
 
     iss: str = ""
     sub: str = ""
@@ -44,7 +54,7 @@ class JwtClaims(msgspec.Struct, frozen=True):
     oid: str = ""
 
     def audiences(self) -> tuple[str, ...]:
-        """All audiences."""
+        """Return all audiences."""
         return (self.aud,) if isinstance(self.aud, str) else tuple(self.aud)
 
 
@@ -70,7 +80,16 @@ class Jwks(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedJwt:
-    """A token that was taken apart but not yet believed."""
+    """A decoded token whose signature has not been verified.
+
+    Attributes:
+        algorithm: the `alg` of its header.
+        key_id: the `kid` of its header, if any.
+        claims: its claims.
+        signing_input: what is signed: header and claims as they were sent.
+        signature: the decoded signature.
+        thumbprints: the certificate thumbprints in its header, in base64url.
+    """
 
     algorithm: str
     key_id: str | None
@@ -82,11 +101,11 @@ class UnverifiedJwt:
 
 @dataclass(frozen=True, slots=True)
 class AppCertificate:
-    """A certificate that an app is known by.
+    """A certificate that is registered for an app.
 
     Attributes:
         key: its public key.
-        thumbprints: its SHA-1 and SHA-256 digests, as headers of tokens write them.
+        thumbprints: its SHA-1 and SHA-256 digests, in base64url.
     """
 
     key: rsa.RSAPublicKey
@@ -94,39 +113,38 @@ class AppCertificate:
 
 
 def sign_jwt(claims: Mapping[str, object], key: rsa.RSAPrivateKey) -> str:
-    """The compact form of a token with `claims`, signed with RS256."""
-    header = {"alg": "RS256", "typ": "JWT", "kid": jwk_thumbprint(key.public_key())}
-    signed = b".".join(
-        (
-            _base64url_encode(msgspec.json.encode(header)),
-            _base64url_encode(msgspec.json.encode(claims)),
-        )
-    )
-    signature = key.sign(signed, padding.PKCS1v15(), SHA256())
-    return b".".join((signed, _base64url_encode(signature))).decode()
+    """Return a token with `claims` in compact form, signed with RS256."""
+    signer = RSAKey.import_key(key)
+    header = {"alg": "RS256", "typ": "JWT", "kid": signer.thumbprint()}
+    return jws.serialize_compact(header, msgspec.json.encode(claims), signer)
 
 
 def parse_jwt(token: str) -> UnverifiedJwt:
-    """Take `token` apart without believing any of it.
+    """Decode `token` without verifying it.
 
     Raises:
-        JwtError: it is not three parts of base64url that hold the JSON that they should.
+        JwtError: it is not a JWT.
     """
     try:
-        header_text, claims_text, signature_text = token.encode("ascii").split(b".")
-        header = msgspec.json.decode(_base64url_decode(header_text), type=_Header)
-        claims = msgspec.json.decode(_base64url_decode(claims_text), type=JwtClaims)
-        signature = _base64url_decode(signature_text)
-    except (ValueError, binascii.Error, msgspec.DecodeError):
+        header_text, claims_text, signature_text = token.split(".")
+        header = msgspec.json.decode(decode_base64url(header_text), type=_Header)
+        claims = msgspec.json.decode(decode_base64url(claims_text), type=JwtClaims)
+        signature = decode_base64url(signature_text)
+    except (ValueError, msgspec.DecodeError):
         # The text of these errors can quote the token.
         raise JwtError("it is not a well-formed JWT") from None
-    thumbprints = frozenset(text.rstrip("=") for text in (header.sha1, header.sha256) if text)
-    signed = header_text + b"." + claims_text
-    return UnverifiedJwt(header.alg, header.kid, claims, signed, signature, thumbprints)
+    return UnverifiedJwt(
+        header.alg,
+        header.kid,
+        claims,
+        f"{header_text}.{claims_text}".encode(),
+        signature,
+        frozenset(text.rstrip("=") for text in (header.sha1, header.sha256) if text),
+    )
 
 
 def verify_jwt(token: UnverifiedJwt, jwks: Jwks) -> None:
-    """Check the signature of `token` with the keys of `jwks`.
+    """Verify the signature of `token` with the keys of `jwks`.
 
     Raises:
         JwtError: no key of the set made the signature, or a key is unusable.
@@ -139,10 +157,10 @@ def verify_jwt(token: UnverifiedJwt, jwks: Jwks) -> None:
 
 
 def parse_app_certificate(pem: str) -> AppCertificate:
-    """The certificate in `pem`.
+    """Return the certificate in `pem`.
 
     Raises:
-        JwtError: it is none, or its key is not RSA.
+        JwtError: it is not a PEM certificate, or its key is not an RSA key.
     """
     try:
         certificate = load_pem_x509_certificate(pem.encode())
@@ -152,20 +170,20 @@ def parse_app_certificate(pem: str) -> AppCertificate:
     if not isinstance(key, rsa.RSAPublicKey):
         raise JwtError("its key is not RSA")
     digests = (certificate.fingerprint(SHA1()), certificate.fingerprint(SHA256()))  # noqa: S303
-    return AppCertificate(key, frozenset(_base64url_encode(digest).decode() for digest in digests))
+    return AppCertificate(key, frozenset(map(encode_base64url, digests)))
 
 
 def is_signed_by_certificate(token: UnverifiedJwt, certificate: AppCertificate) -> bool:
-    """Whether `token` names `certificate` and the key of that has signed it."""
+    """Return whether `token` names `certificate` and was signed with its key."""
     named = bool(token.thumbprints & certificate.thumbprints)
-    return named and _has_valid_signature(token, certificate.key)
+    return named and _has_valid_signature(token, RSAKey.import_key(certificate.key))
 
 
 def parse_jwks(text: str | bytes) -> Jwks:
-    """The keys of a JWKS document, each of them usable.
+    """Return the keys of a JWKS document, each of them usable.
 
     Raises:
-        JwtError: it is no JWKS, it is empty, or it holds a key that is neither RSA nor EC P-256.
+        JwtError: it is not a JWKS, it is empty, or a key is neither RSA nor EC P-256.
     """
     try:
         jwks = msgspec.json.decode(text, type=Jwks)
@@ -178,8 +196,8 @@ def parse_jwks(text: str | bytes) -> Jwks:
     return jwks
 
 
-def public_key(jwk: Jwk) -> PublicKey:
-    """The key that `jwk` describes.
+def public_key(jwk: Jwk) -> RSAKey | ECKey:
+    """Return the key that `jwk` describes.
 
     Raises:
         JwtError: it is neither RSA nor EC P-256, or its numbers make no key.
@@ -187,79 +205,33 @@ def public_key(jwk: Jwk) -> PublicKey:
     try:
         match jwk:
             case Jwk(kty="RSA", n=str(n), e=str(e)):
-                return rsa.RSAPublicNumbers(_base64url_to_int(e), _base64url_to_int(n)).public_key()
+                return RSAKey.import_key({"kty": "RSA", "n": n, "e": e})
             case Jwk(kty="EC", crv="P-256", x=str(x), y=str(y)):
-                curve = ec.SECP256R1()
-                return ec.EllipticCurvePublicNumbers(
-                    _base64url_to_int(x), _base64url_to_int(y), curve
-                ).public_key()
-    except (ValueError, binascii.Error) as error:
+                return ECKey.import_key({"kty": "EC", "crv": "P-256", "x": x, "y": y})
+    except (JoseError, ValueError) as error:
         raise JwtError(f"the key {jwk.kid!r} is malformed: {error}") from error
     raise JwtError(f"the key {jwk.kid!r} is neither RSA nor EC P-256 (kty {jwk.kty!r})")
 
 
 def to_jwk(key: rsa.RSAPublicKey) -> Jwk:
-    """The published form of `key`."""
-    numbers = key.public_numbers()
+    """Return `key` as an issuer publishes it; its id is its thumbprint (RFC 7638)."""
+    imported = RSAKey.import_key(key)
+    numbers = imported.as_dict(private=False)
     return Jwk(
         kty="RSA",
-        kid=jwk_thumbprint(key),
+        kid=imported.thumbprint(),
         use="sig",
         alg="RS256",
-        n=_base64url_encode(_int_to_bytes(numbers.n)).decode(),
-        e=_base64url_encode(_int_to_bytes(numbers.e)).decode(),
+        n=str(numbers["n"]),
+        e=str(numbers["e"]),
     )
 
 
-def jwk_thumbprint(key: rsa.RSAPublicKey) -> str:
-    """The thumbprint of `key` (RFC 7638)."""
-    numbers = key.public_numbers()
-    thumb = Hash(SHA256())
-    thumb.update(
-        b'{"e":"%s","kty":"RSA","n":"%s"}'
-        % (_base64url_encode(_int_to_bytes(numbers.e)), _base64url_encode(_int_to_bytes(numbers.n)))
-    )
-    return _base64url_encode(thumb.finalize()).decode()
-
-
-_RSA_PADDINGS: Mapping[str, padding.AsymmetricPadding] = {
-    "RS256": padding.PKCS1v15(),
-    "PS256": padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH),
-}
-
-
-def _has_valid_signature(token: UnverifiedJwt, key: PublicKey) -> bool:
+def _has_valid_signature(token: UnverifiedJwt, key: RSAKey | ECKey) -> bool:
+    """Return whether `key` made the signature, with an algorithm of its own kind."""
+    registry = _RSA_ALGORITHMS if isinstance(key, RSAKey) else _EC_ALGORITHMS
     try:
-        match key:
-            case rsa.RSAPublicKey():
-                scheme = _RSA_PADDINGS.get(token.algorithm)
-                if scheme is None:
-                    return False
-                key.verify(token.signature, token.signing_input, scheme, SHA256())
-            case ec.EllipticCurvePublicKey():
-                if token.algorithm != "ES256" or len(token.signature) != 64:
-                    return False
-                r, s = token.signature[:32], token.signature[32:]
-                der = encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
-                key.verify(der, token.signing_input, ec.ECDSA(SHA256()))
-            case _:
-                assert_never(key)
-    except InvalidSignature:
+        algorithm = registry.get_alg(token.algorithm)
+        return algorithm.verify(token.signing_input, token.signature, key)
+    except (JoseError, ValueError):
         return False
-    return True
-
-
-def _base64url_encode(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _base64url_decode(text: bytes) -> bytes:
-    return base64.b64decode(text + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-
-
-def _base64url_to_int(text: str) -> int:
-    return int.from_bytes(_base64url_decode(text.encode("ascii")))
-
-
-def _int_to_bytes(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8)

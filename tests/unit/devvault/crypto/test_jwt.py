@@ -79,6 +79,16 @@ def test_es256_of_a_foreign_issuer_is_verified() -> None:
         verify_jwt(parse_jwt(token[:-8] + "AAAAAAAA"), Jwks([jwk]))
 
 
+def test_padded_base64url_is_accepted() -> None:
+    """azure-identity pads each part, and signs what it sends."""
+    header = base64.urlsafe_b64encode(b'{"alg":"RS256"}').decode()
+    signed = f"{header}.{base64.urlsafe_b64encode(b'{}').decode()}"
+    signature = KEY.sign(signed.encode(), PKCS1v15(), SHA256())
+    token = f"{signed}.{base64.urlsafe_b64encode(signature).decode()}"
+    assert "=" in token
+    verify_jwt(parse_jwt(token), KEYS)
+
+
 @pytest.mark.parametrize(
     "text", ["", "a.b", "a.b.c", "é.é.é", "bnVsbA.bnVsbA.bnVsbA", "e30.e30.e30"]
 )
