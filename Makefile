@@ -9,9 +9,10 @@ MODULES_SIDE_BY_SIDE := --numprocesses=3 --dist=loadfile
 FUZZ_PROFILE ?= thorough
 # The documentation tools have an environment of their own, because their pinned versions differ from those of the driver.
 DOCS_VENV := .venv-docs
+LOWEST_VENV := .venv-lowest
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test docs fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
+.PHONY: help demo test test-lowest docs fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -22,6 +23,9 @@ demo: $(VENV)/.runtime ## Run the complete flow on this machine: vault emulator,
 
 test: $(VENV)/.dev ## Run the unit, integration and short fuzz tests. Needs only Python.
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
+
+test-lowest: $(LOWEST_VENV)/.lowest ## Run the unit tests with the lowest accepted version of each dependency.
+	@PYTHONPATH=src $(LOWEST_VENV)/bin/python -m pytest tests/unit $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
 docs: $(DOCS_VENV)/.docs ## Build the documentation site in site/. Needs only Python.
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # without --quiet, which also hides the warnings from --strict
@@ -73,7 +77,7 @@ soak: $(VENV)/.dev ## Run a mixed load with failures for MINUTES=30 and check fo
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
 clean: ## Remove the local environments, the documentation site and all caches.
-	@rm -rf $(VENV) $(DOCS_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output
+	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -98,4 +102,12 @@ $(DOCS_VENV)/.docs: requirements/docs.lock
 	@echo "Installing the documentation tools into $(DOCS_VENV) ..."
 	@$(PYTHON) -m venv --clear $(DOCS_VENV)
 	@scripts/retry.sh $(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.lock
+	@touch $@
+
+$(LOWEST_VENV)/.lowest: requirements/lowest.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Keyferry needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 test-lowest"; exit 1; }
+	@echo "Installing the lowest accepted versions into $(LOWEST_VENV) ..."
+	@$(PYTHON) -m venv --clear $(LOWEST_VENV)
+	@scripts/retry.sh $(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/lowest.lock
 	@touch $@
