@@ -1,18 +1,18 @@
-"""Kubernetes YAML as plain values, within limits, and back. [pure]
+"""Reads Kubernetes YAML as plain values, within limits, and writes it. [pure]
 
-The text is hostile: before anything is built, its events are counted, with every alias at the size
-of what it stands for, so that neither an alias bomb nor deep nesting costs memory or the stack. The
-values are built here rather than by PyYAML, whose constructors raise what they like on an odd
-scalar and keep the last of two equal keys in silence.
+The values are built here instead of by PyYAML, whose constructors raise arbitrary exceptions for
+odd scalars and silently keep the last of two equal keys.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import yaml
+
+from keyferry.formats.yaml_events import YamlFault, YamlLimits, YamlWalkError, walk_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,20 +89,14 @@ def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
     """All documents of `text` that say anything.
 
     Raises:
-        YamlTextError: it is not YAML, a mapping repeats a key, or it is beyond the limits.
+        KubernetesYamlError: it is not YAML, a mapping repeats a key, or it exceeds a limit.
     """
     if len(text) > max_bytes:
         raise KubernetesYamlError(f"is larger than {max_bytes} bytes")
     try:
-        _check_events(text)
-        roots = list(yaml.compose_all(text, Loader=yaml.CSafeLoader))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise KubernetesYamlError(
-            f"is not YAML: {error.problem or error.context}", mark.line + 1 if mark else None
-        ) from None
-    except (yaml.YAMLError, UnicodeError):
-        raise KubernetesYamlError("is not YAML: it holds bytes that are no text") from None
+        roots = walk_yaml(text, _NodeBuilder(), YamlLimits(MAX_DEPTH, MAX_NODES))
+    except YamlWalkError as error:
+        raise _yaml_error(error) from None
     return [Document(_build_value(root), root) for root in roots]
 
 
@@ -113,57 +107,43 @@ def dump_document(value: Mapping[str, object]) -> bytes:
     )
 
 
-@dataclass(slots=True)
-class _NodeSize:
-    """How large a node is, aliases expanded."""
+class _NodeBuilder:
+    """Builds the nodes of PyYAML, with resolved tags, as its composer does."""
 
-    anchor: str | None = None
-    nodes: int = 1
-    height: int = 1
+    def scalar(self, event: yaml.ScalarEvent, line: int) -> yaml.Node:
+        del line
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
+        return yaml.ScalarNode(tag, event.value, cast("yaml.Mark", event.start_mark))
 
-    def add(self, child: _NodeSize) -> None:
-        self.nodes += child.nodes
-        self.height = max(self.height, child.height + 1)
+    def start(self, event: yaml.CollectionStartEvent, line: int) -> None:
+        del event, line
 
-
-def _check_events(text: bytes) -> None:
-    """Raise on a text that is beyond the limits; costs no more than the text is long."""
-    anchors: dict[str, _NodeSize] = {}
-    whole = _NodeSize(height=0)
-    stack = [whole]
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        match event:
-            case yaml.DocumentStartEvent():
-                anchors = {}
-                continue
-            case yaml.CollectionStartEvent():
-                stack.append(_NodeSize(event.anchor))
-                _check_limits(stack, line)
-                continue
-            case yaml.CollectionEndEvent():
-                done = stack.pop()
-            case yaml.ScalarEvent():
-                done = _NodeSize(event.anchor)
-            case yaml.AliasEvent():
-                if event.anchor not in anchors:
-                    problem = "has an alias to an anchor that does not stand whole before it"
-                    raise KubernetesYamlError(problem, line)
-                done = anchors[event.anchor]
-            case _:
-                continue
-        if done.anchor:
-            anchors[done.anchor] = done
-        stack[-1].add(done)
-        _check_limits(stack, line)
+    def collection(
+        self, event: yaml.CollectionStartEvent, line: int, children: list[yaml.Node]
+    ) -> yaml.Node:
+        del line
+        tag = None if event.tag == "!" else event.tag
+        mark = cast("yaml.Mark", event.start_mark)
+        if isinstance(event, yaml.MappingStartEvent):
+            pairs = list(zip(children[::2], children[1::2], strict=True))
+            return yaml.MappingNode(tag or f"{_TAG_PREFIX}map", pairs, mark)
+        return yaml.SequenceNode(tag or f"{_TAG_PREFIX}seq", children, mark)
 
 
-def _check_limits(stack: list[_NodeSize], line: int) -> None:
-    # The sum over the stack is taken over at most MAX_DEPTH entries.
-    if len(stack) - 1 + stack[-1].height > MAX_DEPTH + 1:
-        raise KubernetesYamlError(f"is nested deeper than {MAX_DEPTH} levels", line)
-    if sum(extent.nodes for extent in stack) > MAX_NODES:
-        raise KubernetesYamlError(f"has more than {MAX_NODES} values, aliases expanded", line)
+_RESOLVER = yaml.resolver.Resolver()
+
+
+def _yaml_error(error: YamlWalkError) -> KubernetesYamlError:
+    detail = error.detail or "it contains bytes that are not text"
+    problem = {
+        YamlFault.SYNTAX: f"is not YAML: {detail}",
+        YamlFault.DEPTH: f"is nested deeper than {MAX_DEPTH} levels",
+        YamlFault.NODES: f"has more than {MAX_NODES} values, aliases expanded",
+        YamlFault.ANCHOR: "has an alias to an anchor that is not complete before it",
+    }[error.fault]
+    return KubernetesYamlError(problem, error.line)
 
 
 # --- values ---------------------------------------------------------------------------------------

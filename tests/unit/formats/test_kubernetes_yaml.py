@@ -96,12 +96,12 @@ class TestProblems:
             ("a: canary: c", "is not YAML: mapping values are not allowed in this context", 1),
             ("a: 1\nb: 2\na: 3", "has the key 'a' twice in one mapping", 3),
             ("\n? [a, b]\n: c", "has a key that is itself a list or a mapping", 2),
-            ("a: *canary", "has an alias to an anchor that does not stand whole before it", 1),
-            ("a: &a [1, *a]", "has an alias to an anchor that does not stand whole before it", 1),
-            ("- &a b\n---\n*a", "has an alias to an anchor that does not stand whole before it", 3),
+            ("a: *canary", "has an alias to an anchor that is not complete before it", 1),
+            ("a: &a [1, *a]", "has an alias to an anchor that is not complete before it", 1),
+            ("- &a b\n---\n*a", "has an alias to an anchor that is not complete before it", 3),
             ("a:\n  <<: canary", "merges ('<<') something that is not a mapping", 2),
-            (b"a: \xff", "is not YAML: it holds bytes that are no text", None),
-            (b"a: \x00", "is not YAML: it holds bytes that are no text", None),
+            (b"a: \xff", "is not YAML: it contains bytes that are not text", None),
+            (b"a: \x00", "is not YAML: it contains bytes that are not text", None),
         ],
     )
     def test_are_named_with_their_line(

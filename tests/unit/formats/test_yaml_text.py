@@ -99,7 +99,7 @@ def test_an_alias_stands_for_its_anchor() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("a: 1\nb: 2\na: 3", 3, "the key 'a' stands twice"),
+        ("a: 1\nb: 2\na: 3", 3, "the key 'a' occurs twice"),
         ("a: [", 2, "not YAML"),
         ("a: b: c", 1, "not YAML"),
         ("a:\n\t- b", 2, "not YAML"),
@@ -112,7 +112,7 @@ def test_an_alias_stands_for_its_anchor() -> None:
         ("? [a]\n: b", 1, "a key is a list or a mapping"),
         ("a: &x {b: c}\nd:\n  <<: *x", 3, "merge keys"),
         ("a: *x", 1, "an alias has no anchor"),
-        ("a: &x [*x]", 1, "an alias has no anchor before it, or stands within its own"),
+        ("a: &x [*x]", 1, "an alias has no anchor before it, or is within its own anchor"),
     ],
 )
 def test_what_is_not_allowed_is_named_with_its_line(text: str, line: int, words: str) -> None:

@@ -276,7 +276,7 @@ def test_no_entry_is_an_error(text: str) -> None:
         ("array: x", "array is not a list (line 1 of objects)"),
         ("array: {}", "array is not a list (line 1 of objects)"),
         ("array:\n  - |\n    a: b\n bad", "not YAML"),
-        ("array: []\narray: []", "the key 'array' stands twice in one mapping (line 2 of objects)"),
+        ("array: []\narray: []", "the key 'array' occurs twice in one mapping (line 2 of objects)"),
         ("x" * (10 << 20), "has 10485760 bytes"),
         ("[" * 100_000, "nested deeper"),
     ],
@@ -294,7 +294,7 @@ def test_malformed_list_is_an_error_with_its_line(text: str, words: str) -> None
     [
         ("objectName: [", "not YAML"),
         ("just text", "error: not a mapping"),
-        ("objectName: a\nobjectName: b", "the key 'objectName' stands twice"),
+        ("objectName: a\nobjectName: b", "the key 'objectName' occurs twice"),
         ("objectName: {a: b}", "objectName is a list or a mapping"),
     ],
 )

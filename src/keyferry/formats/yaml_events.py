@@ -1,0 +1,198 @@
+"""Walks the events of a YAML text within limits and hands complete nodes to a builder. [pure]
+
+The text may be hostile. Depth, number of nodes and aliases are checked while reading, with every
+alias at the size of what it stands for, so neither an alias bomb nor deep nesting costs memory or
+stack. The two builders are `yaml_text`, which keeps every scalar as text, and `kubernetes_yaml`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+N = TypeVar("N")
+
+
+class YamlFault(Enum):
+    """Why a text is refused."""
+
+    SYNTAX = "syntax"
+    DEPTH = "depth"
+    NODES = "nodes"
+    ALIASES = "aliases"
+    ANCHOR = "anchor"
+    """An alias has no complete anchor before it."""
+    DOCUMENTS = "documents"
+
+
+class YamlWalkError(Exception):
+    """The text is not YAML, or exceeds a limit.
+
+    Attributes:
+        fault: which rule it breaks.
+        detail: what the parser says about a syntax error; "" if it names no place.
+        line: where, counted from 1; None if unknown.
+    """
+
+    def __init__(self, fault: YamlFault, line: int | None, detail: str = "") -> None:
+        super().__init__(fault, line, detail)
+        self.fault = fault
+        self.line = line
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class YamlLimits:
+    """How large a text may be.
+
+    Attributes:
+        depth: levels of lists and mappings, the scalar in the innermost included.
+        nodes: scalars, lists and mappings, aliases expanded.
+        aliases: None for any number.
+        documents: None for any number.
+    """
+
+    depth: int
+    nodes: int
+    aliases: int | None = None
+    documents: int | None = None
+
+
+class NodeBuilder(Protocol[N]):
+    """Makes nodes of type N; may raise errors of its own."""
+
+    def scalar(self, event: yaml.ScalarEvent, line: int) -> N:
+        """Return the node of a scalar on `line`."""
+
+    def start(self, event: yaml.CollectionStartEvent, line: int) -> None:
+        """Check the start of a list or mapping on `line`."""
+
+    def collection(self, event: yaml.CollectionStartEvent, line: int, children: list[N]) -> N:
+        """Return the node of a list, or of a mapping whose keys and values alternate."""
+
+
+def walk_yaml(text: str | bytes, builder: NodeBuilder[N], limits: YamlLimits) -> list[N]:
+    """Return the root node of each document in `text` that is not empty.
+
+    Raises:
+        YamlWalkError: the text is not YAML, or exceeds a limit.
+    """
+    walker = _Walker(builder, limits)
+    for event in _events(text):
+        walker.handle(event)
+    return walker.roots
+
+
+def line_of(event: yaml.Event) -> int:
+    """Return the line of an event, counted from 1."""
+    return event.start_mark.line + 1 if event.start_mark else 1
+
+
+def _events(text: str | bytes) -> Iterator[yaml.Event]:
+    try:
+        yield from yaml.parse(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        detail = error.problem or error.context or ""
+        # PyYAML 6.0.4 has a depth limit of its own, which a long line meets before the first event.
+        fault = YamlFault.DEPTH if "nesting depth" in detail else YamlFault.SYNTAX
+        raise YamlWalkError(fault, mark.line + 1 if mark else None, detail) from None
+    except (yaml.YAMLError, UnicodeError):
+        # A forbidden character. The parser's message would quote the text around it.
+        raise YamlWalkError(YamlFault.SYNTAX, None) from None
+
+
+@dataclass(slots=True)
+class _CompleteNode(Generic[N]):
+    """A node with the number of its nodes and its height, aliases expanded."""
+
+    node: N
+    nodes: int
+    height: int
+
+
+@dataclass(slots=True)
+class _OpenNode(Generic[N]):
+    """A list or mapping whose end was not read yet; a scalar in it makes its height 2."""
+
+    event: yaml.CollectionStartEvent
+    line: int
+    children: list[N] = field(default_factory=list)
+    nodes: int = 1
+    height: int = 1
+
+
+class _Walker(Generic[N]):
+    def __init__(self, builder: NodeBuilder[N], limits: YamlLimits) -> None:
+        self.roots: list[N] = []
+        self._builder = builder
+        self._limits = limits
+        self._open: list[_OpenNode[N]] = []
+        self._anchors: dict[str, _CompleteNode[N]] = {}
+        self._documents = 0
+        self._aliases = 0
+        self._nodes = 0
+
+    def handle(self, event: yaml.Event) -> None:
+        # The most frequent first.
+        line = line_of(event)
+        match event:
+            case yaml.ScalarEvent():
+                self._nodes += 1
+                self._add(
+                    _CompleteNode(self._builder.scalar(event, line), 1, 1), event.anchor, line
+                )
+            case yaml.CollectionStartEvent():
+                self._builder.start(event, line)
+                self._open.append(_OpenNode(event, line))
+                self._nodes += 1
+                self._check_depth(0, line)
+            case yaml.CollectionEndEvent():
+                done = self._open.pop()
+                node = self._builder.collection(done.event, done.line, done.children)
+                complete = _CompleteNode(node, done.nodes, done.height)
+                self._add(complete, done.event.anchor, done.line)
+            case yaml.AliasEvent():
+                self._add_alias(event.anchor, line)
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                self._anchors = {}
+                if self._limits.documents is not None and self._documents > self._limits.documents:
+                    raise YamlWalkError(YamlFault.DOCUMENTS, line)
+            case _:
+                pass
+
+    def _add_alias(self, anchor: str | None, line: int) -> None:
+        self._aliases += 1
+        if self._limits.aliases is not None and self._aliases > self._limits.aliases:
+            raise YamlWalkError(YamlFault.ALIASES, line)
+        if anchor is None or anchor not in self._anchors:
+            raise YamlWalkError(YamlFault.ANCHOR, line)
+        complete = self._anchors[anchor]
+        self._nodes += complete.nodes
+        self._add(complete, None, line)
+
+    def _add(self, complete: _CompleteNode[N], anchor: str | None, line: int) -> None:
+        """Put a complete node into the innermost open one, or make it a root."""
+        self._check_depth(complete.height, line)
+        if self._nodes > self._limits.nodes:
+            raise YamlWalkError(YamlFault.NODES, line)
+        if anchor is not None:
+            self._anchors[anchor] = complete
+        if not self._open:
+            self.roots.append(complete.node)
+            return
+        parent = self._open[-1]
+        parent.nodes += complete.nodes
+        parent.height = max(parent.height, complete.height + 1)
+        parent.children.append(complete.node)
+
+    def _check_depth(self, height: int, line: int) -> None:
+        if len(self._open) + height > self._limits.depth:
+            raise YamlWalkError(YamlFault.DEPTH, line)
