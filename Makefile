@@ -22,7 +22,7 @@ demo: $(VENV)/.runtime ## Run the complete flow on this machine: vault emulator,
 	@$(BIN)/keyferry demo $(DEMO_FLAGS)
 
 test: $(VENV)/.dev ## Run the unit, integration and short fuzz tests. Needs only Python.
-	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(TEST_FLAGS)
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=10 --durations-min=2 $(TEST_FLAGS)
 
 test-lowest: $(LOWEST_VENV)/.lowest ## Run the unit tests with the lowest accepted version of each dependency.
 	@PYTHONPATH=src $(LOWEST_VENV)/bin/python -m pytest tests/unit $(SIDE_BY_SIDE) $(TEST_FLAGS)

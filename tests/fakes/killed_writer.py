@@ -1,16 +1,18 @@
-"""Kills the atomic writer at every point where it could be killed, one fork each.
+"""Kills the atomic writer in every state of the files that a kill could leave, one fork each.
 
 python -m tests.fakes.killed_writer FOLDER SCENARIO
 
-For each line of the writer and each call into the file system, a child dies just before it, in
-`FOLDER/<number>`. Runs as a process of its own, because only a process with one thread may fork.
+A first child records, before each line of the writer and each call into the file system, whether
+the files have changed. Then a child dies at each of these steps, in `FOLDER/<number>`. Runs as a
+process of its own, because only a process with one thread may fork.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -46,34 +48,99 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def main(folder: Path, scenario: Scenario) -> int:
-    """Kills one child after the other until one survives; writes how many died to stdout."""
-    for number in count():
+    """Kill one child in each state of the files, let one survive, and print how many died."""
+    observed = folder / "observed"
+    _prepare(observed, scenario)
+    _run_child(lambda: _record_states(observed), observed, scenario)
+    steps = json.loads(_steps_file(observed).read_text())
+    for number, step in enumerate([*steps, None]):
         root = folder / str(number)
-        root.mkdir()
-        before, after = scenario
-        if before is not None:
-            write_volume(root, before)
-        child = os.fork()
-        if not child:
-            _die_at(number)
-            write_volume(root, after)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        if os.waitstatus_to_exitcode(status) == 0:
-            sys.stdout.write(str(number))
-            return 0
-        assert os.waitstatus_to_exitcode(status) == KILLED_EXIT_CODE
-    raise AssertionError
+        _prepare(root, scenario)
+        code = _run_child(lambda step=step: _kill_at(step), root, scenario)  # type: ignore[misc]
+        assert code == (0 if step is None else KILLED_EXIT_CODE)
+    sys.stdout.write(str(len(steps)))
+    return 0
 
 
-def _die_at(number: int) -> None:
-    left = number
+def _prepare(root: Path, scenario: Scenario) -> None:
+    root.mkdir()
+    if scenario[0] is not None:
+        write_volume(root, scenario[0])
 
-    def step() -> None:
+
+def _run_child(set_up: Callable[[], Callable[[], None]], root: Path, scenario: Scenario) -> int:
+    """Write in a child and return its exit code.
+
+    Args:
+        set_up: called in the child before it writes; returns what to call afterwards.
+        root: the volume.
+        scenario: what to write.
+    """
+    child = os.fork()
+    if not child:
+        finish = set_up()
+        write_volume(root, scenario[1])
+        finish()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _kill_at(step: int | None) -> Callable[[], None]:
+    """Exit before this step; never if it is None."""
+    left = -1 if step is None else step
+
+    def count_down() -> None:
         nonlocal left
         if left == 0:
             os._exit(KILLED_EXIT_CODE)
         left -= 1
+
+    _call_before_each_step(count_down)
+    return lambda: None
+
+
+def _record_states(root: Path) -> Callable[[], None]:
+    """Record the first step in each state of the files: a kill at another step leaves the same."""
+    steps: list[int] = []
+    number, last, busy = 0, None, False
+
+    def compare() -> None:
+        nonlocal number, last, busy
+        if busy:
+            return
+        busy = True
+        if (state := _state(root)) != last:
+            steps.append(number)
+            last = state
+        number += 1
+        busy = False
+
+    def save() -> None:
+        nonlocal busy
+        busy = True
+        _steps_file(root).write_text(json.dumps(steps))
+
+    _call_before_each_step(compare)
+    return save
+
+
+def _state(root: Path) -> list[tuple[object, ...]]:
+    """Return all that a kill leaves: names, modes, owners, sizes and links."""
+    found: list[tuple[object, ...]] = []
+    for path in sorted([root, *root.rglob("*")]):
+        about = path.lstat()
+        link = str(path.readlink()) if path.is_symlink() else None
+        found.append((path, about.st_ino, about.st_mode, about.st_gid, about.st_size, link))
+    return found
+
+
+def _steps_file(root: Path) -> Path:
+    return root.with_name("steps.json")
+
+
+def _call_before_each_step(step: Callable[[], None]) -> None:
+    """Call `step` before each line of the writer and each of its calls into the file system."""
 
     def trace(frame: FrameType, event: str, _: object) -> object:
         if frame.f_code.co_filename != atomic_writer.__file__:

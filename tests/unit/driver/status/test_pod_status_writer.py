@@ -20,6 +20,7 @@ from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
 from keyferry.telemetry.metrics import VolumeMetrics
 from tests.fakes.clock import START, ManualClock
+from tests.fakes.virtual_time import virtual_time
 
 POD = PodRef("shop", "web-0", "uid")
 STATUS = pod_status(POD, "web", "/t", "node-1", ())
@@ -200,6 +201,7 @@ async def test_pending_status_is_written_at_shutdown(tmp_path: Path) -> None:
     assert STATUS == await world.written_status()
 
 
+@virtual_time
 async def test_unresponsive_api_does_not_block_shutdown(tmp_path: Path) -> None:
     """The pod status stays unwritten."""
     world = World(tmp_path)
