@@ -40,6 +40,11 @@ class Emulator:
     ca_file: Path
     arc_key_folder: Path
 
+    @property
+    def data_folder(self) -> Path:
+        """Its data directory, the value of `--data` in its commands."""
+        return self.ca_file.parent
+
 
 def load_emulator(folder: Path) -> Emulator:
     """Return the running emulator with the data directory `folder`.

@@ -206,7 +206,11 @@ CASES = [
         ("keyvaultName is not provided", "Set it"),
         parameters={"keyvaultName": ""},
     ),
-    Case("no tenant", ("tenantId is not provided", "az account"), parameters={"tenantID": ""}),
+    Case(
+        "no tenant",
+        ("tenantId is not provided", "tenantID", "devvault identity list"),
+        parameters={"tenantID": ""},
+    ),
     Case(
         "objects is no YAML",
         ("objects", "line 3", "indentation"),
@@ -256,7 +260,7 @@ CASES = [
     ),
     Case(
         "vault name that cannot be one",
-        ('Invalid vault name: "https://contoso.vault.azure.net"', "bare name"),
+        ('Invalid vault name: "https://contoso.vault.azure.net"', "name of the vault"),
         parameters={"keyvaultName": "https://contoso.vault.azure.net"},
     ),
     Case(
@@ -287,17 +291,17 @@ CASES = [
     ),
     Case(
         "403",
-        ("vault contoso does not let client id", "secret db-password", "az role assignment create"),
+        ("vault contoso does not let client ID", "secret db-password", "devvault policy contoso"),
         change=lambda world: world.vault.revoke("contoso", MI),
     ),
     Case(
         "404",
-        ("secret nope", "does not exist in vault contoso", "az keyvault secret list"),
+        ("secret nope", "does not exist in vault contoso", "keyferry devvault list contoso"),
         parameters=objects(entry(objectName="nope")),
     ),
     Case(
         "404 for a version",
-        ("secret db-password version deadbeef does not exist", "list-versions"),
+        ("secret db-password version deadbeef does not exist", "devvault list contoso"),
         parameters=objects(entry(objectVersion="deadbeef")),
     ),
     Case(
@@ -307,7 +311,7 @@ CASES = [
     ),
     Case(
         "disabled version",
-        ("secret db-password is disabled", "--enabled true"),
+        ("secret db-password is disabled", "devvault enable contoso"),
         change=lambda world: world.vault.disable("contoso", "db-password"),
     ),
     Case(
@@ -338,12 +342,12 @@ CASES = [
     ),
     Case(
         "answer without a value",
-        ("db-password", "secret value is nil", "try again"),
+        ("db-password", "secret value is nil", "no proxy responds"),
         change=fault(HOST, RespondStatus(200)),
     ),
     Case(
         "client secret that is wrong",
-        ("the client secret is wrong", "AADSTS7000215", "az ad app credential reset"),
+        ("the client secret is wrong", "AADSTS7000215", "keyferry devvault identity list"),
         parameters={"useVMManagedIdentity": "false"},
         change=as_principal(f"{CANARY}-wrong"),
     ),
@@ -354,7 +358,7 @@ CASES = [
     ),
     Case(
         "identity that is not of this machine",
-        ("is not assigned to this machine", "az vm identity assign"),
+        ("is not assigned to this machine", "keyferry devvault identity list"),
         parameters={"userAssignedIdentityID": "33333333-0000-4000-8000-000000000003"},
     ),
     Case(

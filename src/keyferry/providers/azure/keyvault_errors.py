@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.errors import AccessDeniedError, ObjectNotFoundError, VaultError
+from keyferry.errors import AccessDeniedError, KeyferryError, ObjectNotFoundError, VaultError
 from keyferry.providers.azure.auth.identity import Identity, identity_name, profile
 from keyferry.providers.azure.objects import ObjectRef, ObjectType
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from keyferry.net.http_responses import ErrorResponse
 
 
@@ -29,6 +32,34 @@ class RequestContext:
     tenant: str
     authority: str
     identity: Identity
+
+
+def emulator_remedy(error: KeyferryError, *, vault: str, data_folder: Path) -> str:
+    """Return the remedy of `error` with commands of the development vault instead of `az`.
+
+    Args:
+        error: any error of a mount; a remedy without an `az` command is returned unchanged.
+        vault: the name of the vault.
+        data_folder: the data directory of the development vault.
+    """
+    if re.search(r"\baz [a-z]", error.remedy) is None:
+        return error.remedy
+    data = f"--data {shlex.quote(str(data_folder))}"
+    match error:
+        case ObjectNotFoundError():
+            return (
+                f"List what exists: keyferry devvault list {vault} {data}; enable a disabled "
+                f"secret with: keyferry devvault enable {vault} NAME {data}"
+            )
+        case AccessDeniedError():
+            return (
+                f"Check tenantID and permissions: keyferry devvault identity list {data}; grant a "
+                f"permission with: keyferry devvault policy {vault} CLIENT_ID --allow get {data}"
+            )
+        case _:
+            return (
+                f"Check tenantID, client ID and credential: keyferry devvault identity list {data}"
+            )
 
 
 def error_for_response(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
-from keyferry.errors import KeyferryError, prefixed
+from keyferry.errors import KeyferryError, excerpt, prefixed
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
@@ -19,7 +19,7 @@ from keyferry.providers.azure.cloud_file import read_environment_file
 from keyferry.providers.azure.clouds import AzureCloud, EnvironmentFile, check_default_cloud
 from keyferry.providers.azure.content import needs_crypto, render_all
 from keyferry.providers.azure.keyvault import KeyVault, KeyVaultTransport
-from keyferry.providers.azure.keyvault_errors import RequestContext
+from keyferry.providers.azure.keyvault_errors import RequestContext, emulator_remedy
 from keyferry.providers.azure.params import AzureMount, bundle_options, parse_mount
 from keyferry.providers.azure.reader import CachedKeyVault, fetch_all
 from keyferry.providers.azure.versions import request_for
@@ -73,6 +73,7 @@ class AzureProvider:
         self._https = https
         self._fetcher = fetcher
         self._settings = settings or ProviderSettings()
+        self._emulator = emulator
         self._clock = clock or SystemClock()
         self._transport = KeyVaultTransport(https, fetcher.transport)
         endpoints = TokenEndpoints.from_settings(self._settings, emulator)
@@ -90,7 +91,13 @@ class AzureProvider:
         try:
             return await self._mount(call)
         except KeyferryError as error:
-            raise prefixed("failed to mount objects, error", error) from error.__cause__
+            mount_error = prefixed("failed to mount objects, error", error)
+            if self._emulator is not None:
+                name = call.attributes.get("keyvaultName", "").strip() or "VAULT"
+                mount_error.remedy = emulator_remedy(
+                    error, vault=excerpt(name), data_folder=self._emulator.data_folder
+                )
+            raise mount_error from error.__cause__
 
     async def version(self) -> ProviderVersion:
         """Return the protocol version and the product version."""
