@@ -56,6 +56,9 @@ CHECKED: tuple[str, ...] = (
     "tests/integration/https",
     "src/keyferry/driver",
     "src/keyferry/providers",
+    "scripts/troubleshooting_azure.py",
+    "src/keyferry/providers/azure",
+    "docs/operations/troubleshooting-azure.md",
 )
 """Paths that must be free of retired words."""
 
