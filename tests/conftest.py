@@ -1,4 +1,4 @@
-"""What all tests share: which of them can run here, and that none leaves a mount behind."""
+"""Shared fixtures, markers of tests that need special rights, and Hypothesis profiles."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.fakes.mounts import mounted_below, unmount_below
 
 MARKERS = {
     "mounts": "mounts a tmpfs, which needs the right to mount",
-    "fuse": "plays a broken mount with /dev/fuse",
-    "namespace": "makes a user namespace, in which an ordinary user may mount",
+    "fuse": "emulates a broken mount with /dev/fuse",
+    "namespace": "creates a user namespace, in which an unprivileged user may mount",
 }
 
 
-# No test is measured by the time that it takes, which depends on what else the machine does.
+# No test has a time limit of its own, because run times depend on the load of the machine.
 settings.register_profile("quick", deadline=None)
 for profile, cases in {"thorough": 10_000, "ci": 4_000}.items():
     settings.register_profile(
@@ -36,18 +36,18 @@ settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known."""
+    """Register the markers."""
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
 
 
 def pytest_report_header() -> list[str]:
-    """Say aloud what cannot run here."""
+    """Report which tests cannot run on this machine."""
     return [f"not run here: whatever {MARKERS[name]}" for name in sorted(_impossible())]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what this machine cannot run: nothing skips."""
+    """Deselect the tests that cannot run on this machine; no test skips itself."""
     left_out = [
         item for item in items if _impossible() & {mark.name for mark in item.iter_markers()}
     ]
@@ -58,14 +58,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """A folder whose path is short, because that of a socket has at most 107 bytes."""
+    """Yield a folder with a short path, because a socket path has at most 107 bytes."""
     with TemporaryDirectory(prefix="kf-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
 def mount_home(tmp_path: Path) -> Iterator[Path]:
-    """A folder whose mounts are taken away after the test, whatever happened."""
+    """Yield a folder; everything that is mounted below it is unmounted after the test."""
     try:
         yield tmp_path
     finally:

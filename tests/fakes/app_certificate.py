@@ -1,4 +1,4 @@
-"""A self-signed certificate by which an application signs in."""
+"""A self-signed certificate that authenticates an application."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class SelfSignedCertificate:
 
     @property
     def certificate_pem(self) -> str:
-        """The certificate alone, as PEM."""
+        """The certificate without its key, as PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def pem(self, password: str = "") -> str:
-        """Key and certificate as PEM."""
+        """The key and the certificate, as PEM."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:
             encryption = serialization.BestAvailableEncryption(password.encode())
@@ -36,7 +36,7 @@ class SelfSignedCertificate:
         return key.decode() + self.certificate_pem
 
     def pkcs12(self, password: str = "") -> str:
-        """Key and certificate as the base64 text of PKCS#12."""
+        """The key and the certificate, as PKCS #12 in base64."""
         encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if password:
             encryption = serialization.BestAvailableEncryption(password.encode())
@@ -47,7 +47,7 @@ class SelfSignedCertificate:
 
 
 def new_certificate() -> SelfSignedCertificate:
-    """One that is good for a day."""
+    """Create a certificate that is valid for a day."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "app")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Calls for a mount from the vault `contoso` of a development vault, and how such a mount fails."""
+"""Mount calls for the vault `contoso` of a development vault, and their errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.fakes.devvault import DEFAULT_TENANT
 
 
 def entry(name: str = "db-password", **fields: str) -> str:
-    """One item of `objects`: a secret, if nothing else is said."""
+    """Return one item of `objects`, by default a secret."""
     return json.dumps({"objectName": name, "objectType": "secret"} | fields)
 
 
 def call(
     parameters: dict[str, str], *entries: str, secrets: dict[str, str] | None = None
 ) -> MountCall:
-    """A call for the pod shop/web-0 of the service account web; of `db-password` by default."""
+    """Return a call for pod shop/web-0 of service account web, by default for `db-password`."""
     base = {
         POD_NAME: "web-0",
         POD_NAMESPACE: "shop",
@@ -33,9 +33,9 @@ def call(
 
 
 async def mount_error(provider: AzureProvider, mount_call: MountCall) -> KeyferryError:
-    """The error that a mount ends with: upstream's prefix, gRPC code UNKNOWN, a remedy.
+    """Return the error of a failed mount; it has upstream's prefix, code UNKNOWN and a remedy.
 
-    No value is in it, nor in any of its causes.
+    Neither the error nor a cause of it contains a secret value.
     """
     with pytest.raises(KeyferryError) as caught:
         await provider.mount(mount_call)

@@ -1,7 +1,7 @@
-"""The command `keyferry` as a person runs it: a process of its own, with its output.
+"""Runs the command `keyferry` in a process of its own and captures its output.
 
 done = await run_cli("mount", "class.yaml", "target")
-assert done.code == 0, done.err
+assert done.exit_code == 0, done.stderr
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended."""
+    """The exit code and output of a command."""
 
     exit_code: int
     stdout: str
@@ -21,7 +21,7 @@ class CommandResult:
 
 
 async def start_cli(*arguments: object, **options: object) -> asyncio.subprocess.Process:
-    """Start the command; its pipes are open."""
+    """Start the command with pipes for its output."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -35,7 +35,7 @@ async def start_cli(*arguments: object, **options: object) -> asyncio.subprocess
 
 
 async def run_cli(*arguments: object, stdin: str = "", **options: object) -> CommandResult:
-    """Run the command to its end."""
+    """Run the command and wait until it exits."""
     process = await start_cli(*arguments, **options)
     out, err = await process.communicate(stdin.encode())
     assert process.returncode is not None

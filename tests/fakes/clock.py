@@ -1,13 +1,13 @@
-"""Clocks of tests: one that the test moves, and one that moves only while somebody pauses.
+"""Clocks for tests: one that the test advances, and one that jumps over every sleep.
 
-clock = VirtualClock()
+clock = ManualClock()
 ...
-await clock.advance(300)   # whoever slept until then has woken up
+await clock.advance(300)   # every sleep that ended by now has returned
 
-clock = StillClock()
-economy = Economy(clock=clock, dice=clock.dice)
+clock = AutojumpClock()
+fetcher = Fetcher(settings, clock, random=clock.random)
 ...
-assert clock.pauses == [0.8, 1.6]
+assert clock.sleeps == [0.8, 1.6]
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from itertools import count
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 WALL_START = 1_700_000_000.0
-"""Seconds since the epoch at which the clock that stands still begins."""
+"""The start of `AutojumpClock`, in seconds since the epoch."""
 LOOP_TURNS = 30
-"""How often the loop turns until all that woke up has gone as far as it can without I/O."""
+"""The number of loop iterations in which all tasks that are awake run until they need I/O."""
 
 
 class ManualClock:
-    """Implements `Clock`; time passes only by `advance`.
+    """Implements `Clock`; only `advance` moves the time.
 
     Attributes:
-        now: seconds from its start.
+        now: seconds since the start of the clock.
     """
 
     def __init__(self) -> None:
@@ -38,21 +38,21 @@ class ManualClock:
         self._order = count()
 
     def monotonic(self) -> float:
-        """Seconds from its start."""
+        """Return the seconds since the start of the clock."""
         return self.now
 
     def wall(self) -> datetime:
-        """The same on the wall."""
+        """Return the wall time, which starts at `START`."""
         return START + timedelta(seconds=self.now)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait until somebody has advanced that far."""
+        """Wait until the test has advanced the clock by `seconds`."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), woken))
         await woken
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass, sleeper by sleeper."""
+        """Advance the time and wake up the sleepers in order."""
         end = self.now + seconds
         await self.run_ready_tasks()
         while self._sleepers and self._sleepers[0][0] <= end:
@@ -65,19 +65,19 @@ class ManualClock:
 
     @staticmethod
     async def run_ready_tasks() -> None:
-        """Let the loop turn."""
+        """Run all tasks that are awake until they need I/O."""
         for _ in range(LOOP_TURNS):
             await asyncio.sleep(0)
 
 
 @dataclass
 class AutojumpClock:
-    """Implements `Clock`; time passes only while somebody pauses, and then at once.
+    """Implements `Clock`; a sleep returns at once and advances the time.
 
     Attributes:
-        jitter: what the dice show, always.
-        elapsed: seconds paused so far.
-        sleeps: every pause, in seconds.
+        jitter: returned by `random`.
+        elapsed: seconds slept so far.
+        sleeps: the duration of every sleep, in seconds.
     """
 
     jitter: float = 1.0
@@ -85,18 +85,18 @@ class AutojumpClock:
     sleeps: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
-        """Seconds paused so far."""
+        """Return the seconds slept so far."""
         return self.elapsed
 
     def wall(self) -> datetime:
-        """The same on the wall."""
+        """Return the wall time, which starts at `WALL_START`."""
         return datetime.fromtimestamp(WALL_START + self.elapsed, UTC)
 
     def random(self) -> float:
-        """What the dice show."""
+        """Return the jitter."""
         return self.jitter
 
     async def sleep(self, seconds: float) -> None:
-        """Let that much time pass."""
+        """Record the sleep and advance the time."""
         self.sleeps.append(seconds)
         self.elapsed += seconds

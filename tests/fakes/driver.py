@@ -1,4 +1,4 @@
-"""The driver in the process of the test, called over a real CSI socket as kubelet calls it.
+"""Runs the driver inside the test process; it is called over a CSI socket as kubelet calls it.
 
 async with running_driver(mount_home, built_in={"scripted": provider}) as driver:
     driver.write_class("web", provider="scripted")
@@ -49,15 +49,15 @@ Response = TypeVar("Response", bound=Message)
 
 @dataclass
 class Driver:
-    """A running driver and everything that a test may want to look at.
+    """A running driver, with what kubelet and users do, and its visible results.
 
     Attributes:
-        home: of its sockets, manifests and volumes.
+        home: folder of its sockets, manifests and volumes.
         channel: to its CSI socket.
-        metrics: what it counts.
-        log: what it logged.
-        clock: by which content ages.
-        engine: its parts.
+        metrics: its metrics.
+        log: its log so far.
+        clock: its clock.
+        engine: its engine.
     """
 
     home: Path
@@ -72,7 +72,7 @@ class Driver:
         """The folder of the object store."""
         return self.home / "manifests"
 
-    # --- what an author does ---------------------------------------------------------------------
+    # --- users -----------------------------------------------------------------------------------
 
     def write_class(
         self,
@@ -102,15 +102,15 @@ class Driver:
         """Delete a SecretProviderClass."""
         (self.manifests / f"{name}.yaml").unlink()
 
-    # --- what kubelet does -----------------------------------------------------------------------
+    # --- kubelet ---------------------------------------------------------------------------------
 
     def target(self, pod: str = "web-0") -> Path:
-        """Where the volume of `pod` goes."""
+        """Return the target path of the volume of `pod`."""
         volumes = self.home / "pods" / f"uid-of-{pod}" / "volumes"
         return volumes / "kubernetes.io~csi" / "secrets" / "mount"
 
     def publish_request(self, class_name: str, pod: str = "web-0") -> csi.NodePublishVolumeRequest:
-        """The call that kubelet makes for a volume of `pod`."""
+        """Return the request that kubelet sends for the volume of `pod`."""
         return csi.NodePublishVolumeRequest(
             volume_id=f"csi-{pod}",
             target_path=str(self.target(pod)),
@@ -132,42 +132,42 @@ class Driver:
         )
 
     async def publish(self, class_name: str, pod: str = "web-0") -> Path:
-        """Have the volume of `pod` published; returns where it is."""
+        """Publish the volume of `pod` and return its target path."""
         await self.send_publish(self.publish_request(class_name, pod))
         return self.target(pod)
 
     async def send_publish(self, message: csi.NodePublishVolumeRequest) -> None:
-        """Send this publish call."""
+        """Send a publish request."""
         await self.call("Node/NodePublishVolume", message, csi.NodePublishVolumeResponse)
 
     async def unpublish(self, pod: str = "web-0") -> None:
-        """Have the volume of `pod` unpublished."""
+        """Unpublish the volume of `pod`."""
         message = csi.NodeUnpublishVolumeRequest(
             volume_id=f"csi-{pod}", target_path=str(self.target(pod))
         )
         await self.call("Node/NodeUnpublishVolume", message, csi.NodeUnpublishVolumeResponse)
 
     async def call(self, method: str, message: Message, response_type: type[Response]) -> Response:
-        """Call a CSI method, `Node/NodeGetInfo` for example."""
+        """Call a CSI method, such as `Node/NodeGetInfo`."""
         return response_type.FromString(await self.call_raw(method, message.SerializeToString()))
 
     async def call_raw(self, method: str, message: bytes = b"") -> bytes:
-        """The same, with the bytes of the messages."""
+        """Call a CSI method with a serialized request and return the serialized response."""
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(
             f"/csi.v1.{method}"
         )
         return await call(message, timeout=CALL_SECONDS)
 
-    # --- what is there afterwards ----------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------
 
     def secret(self, name: str) -> dict[str, Any] | None:
-        """The manifest of a Secret in the namespace of the pods."""
+        """Return the manifest of a Secret in the namespace of the pods, or None."""
         path = self.manifests / "secrets" / NAMESPACE / f"{name}.yaml"
         return yaml.safe_load(path.read_text()) if path.exists() else None
 
     async def objects_in_status(self, class_name: str, pod: str = "web-0") -> dict[str, str] | None:
-        """Versions by object, as the pod status says once it is written; None without one."""
-        while len(self.engine.status_writer):  # noqa: ASYNC110 - it tells nobody
+        """Wait for pending writes and return the versions in the pod status by object, or None."""
+        while len(self.engine.status_writer):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
         folder = self.manifests / "secretproviderclasspodstatuses" / NAMESPACE
         path = folder / f"{pod}-{NAMESPACE}-{class_name}.yaml"
@@ -177,20 +177,20 @@ class Driver:
         return {entry["id"]: entry["version"] for entry in status["objects"]}
 
     def events(self) -> list[tuple[str, str, str]]:
-        """Type, reason and message of every event."""
+        """Return the type, reason and message of every event."""
         folder = self.manifests / "events" / NAMESPACE
         manifests = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
         return [(event["type"], event["reason"], event["message"]) for event in manifests]
 
     def leftovers(self, pod: str = "web-0") -> list[str]:
-        """What is there of a volume that should not be: folder, pod status, Secrets."""
+        """Return what an unpublished volume left: its folder, pod statuses and Secrets."""
         found = [str(self.target(pod))] if self.target(pod).exists() else []
         for kind in ("secretproviderclasspodstatuses", "secrets"):
             found += [str(path) for path in (self.manifests / kind).glob("*/*.yaml")]
         return found
 
     def metric_values(self, name: str) -> dict[str, float]:
-        """The values of one metric by its labels, as `a=1 b=2`; os_type is left out."""
+        """Return the values of a metric by its labels, as `a=1 b=2`, without os_type."""
         found = {}
         for metric in self.metrics.registry.collect():
             for sample in metric.samples:
@@ -201,7 +201,7 @@ class Driver:
 
 
 def csi_services(engine: Engine) -> CsiServices:
-    """What kubelet calls."""
+    """Return the CSI services of the engine."""
     return CsiServices(
         engine.publisher,
         driver_name="secrets-store.csi.k8s.io",
@@ -211,7 +211,7 @@ def csi_services(engine: Engine) -> CsiServices:
 
 
 class _ExpiryClock(SystemClock):
-    """Shows real dates, as emulated objects have them, and the monotonic time of the test."""
+    """Has the real wall time, which emulated objects use, and the monotonic time of the test."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -234,7 +234,7 @@ async def running_driver(
     clock: ManualClock | None = None,
     fetcher: Fetcher | None = None,
 ) -> AsyncIterator[Driver]:
-    """A driver on `home / "csi.sock"`; `fetcher` is that of its providers, by the same `clock`.
+    """Run a driver on `home / "csi.sock"`; `fetcher` is that of its providers, with the same clock.
 
     It has a tmpfs for each volume where this process may mount, and else private folders. Its log
     is kept to be looked at; the log of the process is silent again afterwards.

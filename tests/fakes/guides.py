@@ -1,4 +1,4 @@
-"""The commands of a guide, run as they are written by a shell of their own."""
+"""Runs the commands of a guide in a shell, unmodified."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 COMMAND_TIMEOUT_SECONDS = 50
-"""How long a command of ours may take."""
+"""The timeout of one command."""
 
 _KEYFERRY = f'keyferry() {{ "{sys.executable}" -m keyferry "$@"; }}'
-"""The command of this environment, whether it is installed in the path or not."""
+"""Return the path of `keyferry` in this environment, which may not be on PATH."""
 
 
 def commands(guide: Path, heading: str) -> str:
-    """Every block for a shell below a heading of the second level."""
+    """Return the shell blocks below a second-level heading."""
     section = re.search(
         rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", guide.read_text(), re.MULTILINE | re.DOTALL
     )
@@ -34,9 +34,9 @@ def commands(guide: Path, heading: str) -> str:
 def shell(
     folder: Path, script: str, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
-    """A shell in `folder` with everything that it starts, until the block ends.
+    """Run a script in `folder`, and end all its processes when the block ends.
 
-    It stops at the first command that fails.
+    The script stops at the first command that fails.
     """
     process = subprocess.Popen(
         ["bash", "-e", "-o", "pipefail", "-c", f"{_KEYFERRY}\n{script}"],
@@ -52,11 +52,11 @@ def shell(
         try:
             yield process
         finally:
-            # The group lives on in what runs in the background.
+            # Background processes keep the group alive.
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def unmount(target: Path) -> None:
-    """Take away what a script mounted."""
+    """Unmount everything that a script mounted."""
     command = [sys.executable, "-m", "keyferry", "unmount", str(target)]
     subprocess.run(command, check=True, capture_output=True, timeout=COMMAND_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""A small Kubernetes API server over HTTP: list, watch, server-side apply, and its refusals.
+"""A small Kubernetes API server over HTTP: list, watch, server-side apply and errors.
 
 async with running_api(tmp_path) as api:
     api.put("secretproviderclasses", class_manifest("web"))
@@ -28,18 +28,18 @@ _OBJECTS = re.compile(
 
 
 class KubeApiServer:
-    """The server, and what a test does to it.
+    """A running API server, and the actions of users and of the platform.
 
     Attributes:
-        objects: what it holds.
-        kubeconfig: names it.
-        requests: each as `VERB plural`, as RBAC sees it.
-        user_agents: who sent them, as they call themselves.
-        forbidden: the same, for those that are refused with 403.
-        concurrent_writes: what somebody else makes a Secret just before the next writes arrive.
-        expires_by_event: lost history is told by an event, and not by the status of the answer.
-        patches_allowed: are answered while this is set.
-        peak_concurrent_patches: so many patches were being answered at the same time.
+        objects: its objects.
+        kubeconfig: path of a kubeconfig for it.
+        requests: each as `VERB plural`, with the verb of RBAC.
+        user_agents: the User-Agent headers of the requests.
+        forbidden: requests that fail with status 403, as `VERB plural`.
+        concurrent_writes: manifests that another client applies just before the next writes.
+        expires_by_event: reports a compacted history with an event instead of the status 410.
+        patches_allowed: while it is cleared, patches block.
+        peak_concurrent_patches: the greatest number of concurrent patches.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,10 +58,10 @@ class KubeApiServer:
         self._runner: web.AppRunner | None = None
         self._streams: set[asyncio.Task[Any]] = set()
 
-    # --- what users and the platform do ----------------------------------------------------------
+    # --- users and the platform ------------------------------------------------------------------
 
     def put(self, plural: str, manifest: Mapping[str, Any]) -> None:
-        """Make the object be `manifest`, as with kubectl."""
+        """Create or replace an object, as kubectl does."""
         metadata = manifest["metadata"]
         self.objects.replace((plural, metadata["namespace"], metadata["name"]), manifest)
 
@@ -70,21 +70,21 @@ class KubeApiServer:
         self.objects.delete((plural, namespace, name))
 
     def get(self, plural: str, namespace: str, name: str) -> dict[str, Any] | None:
-        """The object."""
+        """Return an object, or None."""
         stored = self.objects.stored.get((plural, namespace, name))
         return unflatten(stored.values) if stored else None
 
     def all_of(self, plural: str) -> list[dict[str, Any]]:
-        """All objects of that kind."""
+        """Return all objects of a kind."""
         return self.objects.select(ListQuery(plural, None, {}, {}, metadata_only=False))
 
     def break_streams(self) -> None:
-        """Cut every watch off in the middle of a line."""
+        """Break every watch in the middle of a line."""
         for stream in self._streams:
             stream.cancel()
 
     async def start(self) -> None:
-        """Serve, on the same port as before."""
+        """Start the server, on the previous port if there was one."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -101,7 +101,7 @@ class KubeApiServer:
         self.kubeconfig.write_text(json.dumps(config))
 
     async def stop(self) -> None:
-        """Be away."""
+        """Stop the server."""
         self.break_streams()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -142,7 +142,7 @@ class KubeApiServer:
         return json_response(self._execute(verb, key, body, request))
 
     async def _wait_for_patches(self) -> None:
-        """Wait until patches are answered."""
+        """Wait until patches are allowed."""
         self._patches_in_flight += 1
         self.peak_concurrent_patches = max(self.peak_concurrent_patches, self._patches_in_flight)
         try:
@@ -215,7 +215,7 @@ class KubeApiServer:
 
 
 def verb_of(request: web.Request, name: str | None) -> str:
-    """The verb as RBAC knows it."""
+    """Return the RBAC verb of a request."""
     if request.method == "GET":
         if request.query.get("watch"):
             return "watch"
@@ -224,12 +224,12 @@ def verb_of(request: web.Request, name: str | None) -> str:
 
 
 def event_line(kind: str, manifest: Mapping[str, Any]) -> bytes:
-    """One line of a watch."""
+    """Return one line of a watch stream."""
     return json.dumps({"type": kind, "object": manifest}).encode() + b"\n"
 
 
 def json_response(content: Mapping[str, Any], status: int = 200) -> web.Response:
-    """An answer with the very content type that the API server gives."""
+    """Return a response with the content type of a real API server."""
     return web.Response(
         body=json.dumps(content).encode(),
         status=status,
@@ -239,7 +239,7 @@ def json_response(content: Mapping[str, Any], status: int = 200) -> web.Response
 
 @asynccontextmanager
 async def running_api(folder: Path) -> AsyncIterator[KubeApiServer]:
-    """A server on a free port of loopback, with its kubeconfig in `folder`."""
+    """Run a server on a free port of loopback, with its kubeconfig in `folder`."""
     api = KubeApiServer(folder)
     await api.start()
     try:
@@ -249,7 +249,7 @@ async def running_api(folder: Path) -> AsyncIterator[KubeApiServer]:
 
 
 def class_manifest(name: str, namespace: str = "shop", provider: str = "azure") -> dict[str, Any]:
-    """A SecretProviderClass."""
+    """Return the manifest of a SecretProviderClass."""
     return {
         "apiVersion": "secrets-store.csi.x-k8s.io/v1",
         "kind": "SecretProviderClass",

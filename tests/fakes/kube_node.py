@@ -1,4 +1,4 @@
-"""Nodes over one Kubernetes API that plays by HTTP, each called over a real CSI socket.
+"""Nodes with one emulated Kubernetes API; each driver is called over a CSI socket.
 
 async with running_api(home) as api, running_node(home, api, "node-1", provider) as node:
     node.api.put("secretproviderclasses", class_of("web", entry("db", "a")))
@@ -32,7 +32,7 @@ DRIVER_NAME = "secrets-store.csi.k8s.io"
 def secret_object(
     name: str, object_name: str, kind: str = "Opaque", **more: object
 ) -> dict[str, Any]:
-    """An entry of `secretObjects` with one key, `value`."""
+    """Return an entry of `secretObjects` with one key, `value`."""
     data = [{"objectName": object_name, "key": "value"}]
     return {"secretName": name, "type": kind, "data": data, **more}
 
@@ -40,7 +40,7 @@ def secret_object(
 def scripted_class(
     name: str, *entries: Mapping[str, Any], parameters: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """A class of the scripted provider."""
+    """Return a SecretProviderClass of the scripted provider."""
     manifest = class_manifest(name, provider="scripted")
     manifest["spec"]["secretObjects"] = list(entries)
     if parameters:
@@ -53,11 +53,11 @@ class Node:
     """A driver on a node.
 
     Attributes:
-        driver: it, as kubelet sees it.
-        api: the API of its cluster.
-        store: its view of that.
-        provider: what its volumes are filled from.
-        name: of the node.
+        driver: the driver.
+        api: the API of the cluster.
+        store: the object store of the driver.
+        provider: its provider.
+        name: the name of the node.
     """
 
     driver: Driver
@@ -76,7 +76,7 @@ class Node:
         terminating: bool = False,
         secret_ref: str = "",
     ) -> None:
-        """The pod is on this node; `owner` names its ReplicaSet."""
+        """Create a pod on this node; `owner` names its ReplicaSet."""
         volume: dict[str, Any] = {
             "driver": DRIVER_NAME,
             "volumeAttributes": {"secretProviderClass": class_name},
@@ -103,56 +103,56 @@ class Node:
         )
 
     async def publish(self, class_name: str, pod: str = "web-0") -> Path:
-        """Kubelet publishes the volume of a pod."""
+        """Publish the volume of a pod, as kubelet does."""
         message = self.driver.publish_request(class_name, pod)
         message.target_path = str(self.target(pod))
         await self.driver.send_publish(message)
         return self.target(pod)
 
     def target(self, pod: str) -> Path:
-        """Where its volume is, in the shape of kubelet's paths."""
+        """Return the target path of the volume of a pod."""
         volumes = self.driver.home / "pods" / f"uid-of-{pod}" / "volumes"
         return volumes / "kubernetes.io~csi" / "secrets" / "mount"
 
     async def unpublish(self, pod: str = "web-0") -> None:
-        """Kubelet takes the volume of a pod away."""
+        """Unpublish the volume of a pod, as kubelet does."""
         message = csi.NodeUnpublishVolumeRequest(
             volume_id=f"csi-{pod}", target_path=str(self.target(pod))
         )
         await self.driver.call("Node/NodeUnpublishVolume", message, csi.NodeUnpublishVolumeResponse)
 
     async def delete_pod(self, pod: str, class_name: str) -> None:
-        """The pod ends and is gone, and the garbage collector takes its status along."""
+        """Delete a pod and its pod status, as kubelet and the garbage collector do."""
         await self.unpublish(pod)
         self.api.remove("pods", NAMESPACE, pod)
         self.collect_status(pod, class_name)
 
     def collect_status(self, pod: str, class_name: str) -> None:
-        """The garbage collector takes the status of a pod along."""
+        """Delete the pod status, as the garbage collector does."""
         name = f"{pod}-{NAMESPACE}-{class_name}"
         self.api.remove("secretproviderclasspodstatuses", NAMESPACE, name)
 
-    # --- what is there ---------------------------------------------------------------------------
+    # --- results ---------------------------------------------------------------------------------
 
     def secret(self, name: str) -> dict[str, Any] | None:
-        """The manifest of a Secret."""
+        """Return the manifest of a Secret, or None."""
         return self.api.get("secrets", NAMESPACE, name)
 
     def secret_values(self, name: str) -> dict[str, str] | None:
-        """What a Secret holds."""
+        """Return the decoded data of a Secret, or None."""
         manifest = self.secret(name)
         if manifest is None:
             return None
         return {key: b64decode(text).decode() for key, text in manifest["data"].items()}
 
     def owners(self, name: str) -> list[str]:
-        """The kinds and names of the owners of a Secret."""
+        """Return the kinds and names of the owners of a Secret."""
         manifest = self.secret(name) or {"metadata": {}}
         owners = manifest["metadata"].get("ownerReferences", [])
         return sorted(f"{owner['kind']} {owner['name']}" for owner in owners)
 
     async def events(self, reason: str) -> list[str]:
-        """The texts of all events with this reason, with what they are about."""
+        """Return the messages and objects of all events with this reason."""
         await self.store.drain()
         return sorted(
             f"{event['involvedObject']['kind']} {event['involvedObject']['name']}: "
@@ -163,10 +163,10 @@ class Node:
 
 
 async def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Waits for it."""
+    """Wait until the condition is true."""
     try:
         async with asyncio.timeout(WAIT_SECONDS):
-            while not condition():  # noqa: ASYNC110 - a server and a file tell nobody
+            while not condition():  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"waited in vain for {what}") from None
@@ -182,7 +182,7 @@ async def running_node(
     rotation_interval: float | None = None,
     mounter: Mounter | None = None,
 ) -> AsyncIterator[Node]:
-    """A driver whose volumes are folders below `home`, or `mounter` there, in step with the API."""
+    """Run a driver below `home` that is in sync with the API; by default it mounts no tmpfs."""
     provider = provider or ScriptedProvider()
     async with open_kube_store(
         api.kubeconfig, node=name, clock=SystemClock(), backoff=lambda _: 0.05

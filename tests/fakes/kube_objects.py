@@ -1,7 +1,7 @@
-"""The objects of a small Kubernetes API server: server-side apply, owners of fields, refusals.
+"""The objects of a small Kubernetes API server: server-side apply, field managers and errors.
 
-They are kept flat, one value for each path, because that is how owners of fields are counted: an
-item of ownerReferences is one value under its uid, any other list is one value.
+Objects are stored as one value per path, because field managers own paths. An item of
+ownerReferences is one value under its uid; any other list is one value.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from tests.fakes.kube_selection import ListQuery
 KeyPath = tuple[str, ...]
 FlatObject = dict[KeyPath, Any]
 ObjectKey = tuple[str, str, str]
-"""Plural, namespace and name."""
+"""The plural, namespace and name of an object."""
 OWNERS = ("metadata", "ownerReferences")
 SERVER_FIELDS = {("metadata", "resourceVersion"), ("metadata", "uid")}
 
 
 class StatusError(Exception):
-    """An answer that is an error."""
+    """An error response."""
 
     def __init__(self, code: int, reason: str, message: str = "", fields: tuple[str, ...] = ()):
         super().__init__(code, reason)
@@ -42,14 +42,14 @@ class StatusError(Exception):
 
 @dataclass
 class StoredObject:
-    """One object: its values, and which manager owns which."""
+    """One object: its values and their field managers."""
 
     values: FlatObject
     owned_paths: dict[str, set[KeyPath]] = field(default_factory=dict)
 
 
 class ObjectTracker:
-    """What the server holds, and everything that happened since `compacted_version`."""
+    """All objects, and the history since `compacted_version`."""
 
     def __init__(self) -> None:
         self.stored: dict[ObjectKey, StoredObject] = {}
@@ -61,17 +61,17 @@ class ObjectTracker:
 
     @property
     def version(self) -> int:
-        """The moment."""
+        """Return the current resource version."""
         return self._version
 
     def manifest(self, key: ObjectKey) -> dict[str, Any]:
-        """The object as it is served."""
+        """Return the object as it is served."""
         if key not in self.stored:
             raise StatusError(404, "NotFound", f'{key[0]} "{key[2]}" not found')
         return self.with_managed_fields(self.stored[key])
 
     def with_managed_fields(self, stored: StoredObject) -> dict[str, Any]:
-        """The object, with who owns what of it."""
+        """Return the object with its managedFields."""
         manifest = unflatten(stored.values)
         manifest["metadata"]["managedFields"] = [
             managed_fields(manager, paths) for manager, paths in stored.owned_paths.items() if paths
@@ -79,7 +79,7 @@ class ObjectTracker:
         return manifest
 
     def create(self, key: ObjectKey, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
-        """POST."""
+        """Create an object (POST)."""
         if key in self.stored:
             raise StatusError(409, "AlreadyExists")
         return self._save(key, flatten(manifest), {f"{manager}:update": set()})
@@ -87,7 +87,7 @@ class ObjectTracker:
     def apply(
         self, key: ObjectKey, manifest: Mapping[str, Any], manager: str, *, force: bool
     ) -> dict[str, Any]:
-        """PATCH with the whole that `manager` wants, as server-side apply merges it."""
+        """Merge the complete configuration of `manager`, as server-side apply does."""
         wanted = flatten(manifest)
         version = wanted.pop(("metadata", "resourceVersion"), None)
         stored = self.stored.get(key, StoredObject({}))
@@ -104,7 +104,7 @@ class ObjectTracker:
         return self._save(key, flat | wanted, owned)
 
     def merge(self, key: ObjectKey, patch: Mapping[str, Any], manager: str) -> dict[str, Any]:
-        """PATCH as strategic merge: null removes, owners are merged by uid."""
+        """Apply a strategic merge patch: null deletes, owners are merged by uid."""
         self.manifest(key)
         stored, changes = self.stored[key], flatten(patch)
         for path, value in changes.items():
@@ -119,7 +119,7 @@ class ObjectTracker:
         return self._save(key, flat, owned | {name: owned.get(name, set()) | touched})
 
     def replace(self, key: ObjectKey, manifest: Mapping[str, Any], manager: str = "hand") -> None:
-        """What kubectl apply or edit does: the object is `manifest` and no more."""
+        """Replace an object, as kubectl does."""
         there = self.stored.get(key, StoredObject({}))
         flat = flatten(manifest) | {p: v for p, v in there.values.items() if p in SERVER_FIELDS}
         touched = {p for p in flat if flat[p] != there.values.get(p)}
@@ -127,7 +127,7 @@ class ObjectTracker:
         self._save(key, flat, owned | {f"{manager}:update": touched})
 
     def delete(self, key: ObjectKey, preconditions: Mapping[str, str] | None = None) -> None:
-        """DELETE."""
+        """Delete an object (DELETE)."""
         manifest = self.manifest(key)
         for name, value in (preconditions or {}).items():
             if manifest["metadata"][name] != value:
@@ -136,14 +136,14 @@ class ObjectTracker:
         self._record_change("DELETED", key, manifest)
 
     def select(self, query: ListQuery) -> list[dict[str, Any]]:
-        """All objects of a selection."""
+        """Return all selected objects."""
         manifests = [
             self.with_managed_fields(s) for key, s in self.stored.items() if key[0] == query.plural
         ]
         return [query.rendered(manifest) for manifest in manifests if query.matches(manifest)]
 
     def compact(self) -> None:
-        """What a compaction does."""
+        """Forget the history, as a compaction does."""
         self.compacted_version = self._version
 
     def _save(
@@ -179,7 +179,7 @@ class ObjectTracker:
 
 
 def validate(key: ObjectKey, flat: FlatObject, before: FlatObject | None) -> None:
-    """The few rules of the API that matter here; the messages quote values, as the real ones do."""
+    """Validate an object; as in the real API, the messages quote values."""
     if before is not None and key[0] == "secrets" and before[("type",)] != flat.get(("type",)):
         raise StatusError(422, "Invalid", f"type: Invalid value: {flat!r}: immutable", ("type",))
     for path in flat:
@@ -188,7 +188,7 @@ def validate(key: ObjectKey, flat: FlatObject, before: FlatObject | None) -> Non
 
 
 def flatten(value: Mapping[str, Any], prefix: KeyPath = ()) -> FlatObject:
-    """One value for each path."""
+    """Return the values of an object by path."""
     flat: FlatObject = {}
     for key, item in value.items():
         path = (*prefix, key)
@@ -202,7 +202,7 @@ def flatten(value: Mapping[str, Any], prefix: KeyPath = ()) -> FlatObject:
 
 
 def unflatten(flat: FlatObject) -> dict[str, Any]:
-    """The object of these values."""
+    """Return the object with these values."""
     result: dict[str, Any] = {}
     for path, value in flat.items():
         at = result
@@ -216,7 +216,7 @@ def unflatten(flat: FlatObject) -> dict[str, Any]:
 
 
 def managed_fields(manager: str, paths: set[KeyPath]) -> dict[str, Any]:
-    """One entry of managedFields."""
+    """Return one entry of managedFields."""
     name, _, operation = manager.partition(":")
     fields: dict[str, Any] = {}
     for path in paths:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class ListQuery:
-    """What a list or a watch selects, and how it is to be shown."""
+    """The selectors of a list or watch, and the requested representation."""
 
     plural: str
     namespace: str | None
@@ -21,7 +21,7 @@ class ListQuery:
 
     @classmethod
     def from_request(cls, request: web.Request, plural: str, namespace: str | None) -> ListQuery:
-        """The selection that the request asks for."""
+        """Return the selection of a request."""
         accept = request.headers.get("Accept", "")
         kind = "PartialObjectMetadata" if "watch" in request.query else "PartialObjectMetadataList"
         return cls(
@@ -33,7 +33,7 @@ class ListQuery:
         )
 
     def matches(self, manifest: Mapping[str, Any]) -> bool:
-        """Whether the object is selected."""
+        """Return whether the object is selected."""
         metadata = manifest["metadata"]
         labels = metadata.get("labels", {})
         return (
@@ -43,17 +43,17 @@ class ListQuery:
         )
 
     def rendered(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """The object as it was asked for."""
+        """Return the object in the requested representation."""
         return {"metadata": manifest["metadata"]} if self.metadata_only else manifest
 
 
 def parse_selector(text: str) -> dict[str, str]:
-    """A selector."""
+    """Parse a selector."""
     return dict(pair.split("=", 1) for pair in text.split(",") if pair)
 
 
 def field_value(manifest: Any, path: str) -> Any:
-    """The value of a field such as `spec.nodeName`."""
+    """Return the value of a field such as `spec.nodeName`."""
     for step in path.split("."):
         manifest = manifest.get(step, {})
     return manifest

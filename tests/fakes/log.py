@@ -1,4 +1,4 @@
-"""What the process logs, kept to be looked at."""
+"""Captures the log of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keyferry.telemetry.logs import configure_logs
 
 @contextmanager
 def captured_log(*, as_json: bool = False, verbosity: int = 0) -> Iterator[StringIO]:
-    """The log of the block."""
+    """Yield the log that is written while the block runs."""
     log = StringIO()
     configure_logs(as_json=as_json, verbosity=verbosity, stream=log)
     try:

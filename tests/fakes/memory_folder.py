@@ -1,4 +1,4 @@
-"""A folder on the tmpfs that every Linux has, removed with the block."""
+"""A temporary folder on /dev/shm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 
 @contextmanager
 def tmpfs_directory() -> Iterator[Path]:
-    """A new folder of our own, mode 0700."""
+    """Yield a new private folder, which is removed at the end."""
     path = Path(mkdtemp(prefix="keyferry-test-", dir="/dev/shm"))
     try:
         yield path

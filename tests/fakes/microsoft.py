@@ -1,7 +1,7 @@
 """Microsoft's own clients of Key Vault and Entra, connected to a development vault.
 
-They check what we would not: whether the vault that our tests rest on answers as the clients that
-everybody uses expect. Nothing of ours is between them and the vault but the addresses.
+They check that the development vault responds as the official clients expect. Only the addresses
+of the connections are changed.
 
 async with microsoft_clients(vault, tenant=..., client_id=..., client_secret=...) as clients:
     await clients.secrets.set_secret("db", "s3cret")
@@ -28,7 +28,7 @@ from tests.fakes.devvault import DevVault
 
 @dataclass(frozen=True, slots=True)
 class MicrosoftClients:
-    """One of each, for one vault and one application."""
+    """The clients of one vault and one application."""
 
     secrets: SecretClient
     keys: KeyClient
@@ -36,7 +36,7 @@ class MicrosoftClients:
 
 
 class _FixedAddressResolver(AbstractResolver):
-    """Every host name is at the address of the development vault."""
+    """Resolves every host name to the address of the development vault."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -62,7 +62,7 @@ async def microsoft_clients(
     client_id: str,
     client_secret: str,
 ) -> AsyncIterator[MicrosoftClients]:
-    """Clients of the vault `name`, in their newest version of the API, signed in as an app."""
+    """Yield clients of the vault `name`, authenticated as an application, with the newest API."""
     context = ssl.create_default_context(cafile=vault.redirect.ca_file)
     connector = aiohttp.TCPConnector(
         resolver=_FixedAddressResolver(vault.redirect.https), ssl=context

@@ -1,4 +1,4 @@
-"""Mounts of others, and the end of all mounts of a test."""
+"""Creates, lists and removes mounts without the code under test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def mount_tmpfs(target: Path, source: str = "foreign") -> None:
 
 
 def mount_broken(target: Path, source: str) -> None:
-    """A mount whose server is gone: every call into it fails with ENOTCONN."""
+    """Mount a FUSE file system without a server: every call into it fails with ENOTCONN."""
     device = os.open("/dev/fuse", os.O_RDWR)
     try:
         _mount(source, target, "fuse", f"fd={device},rootmode=40000,user_id=0,group_id=0")
@@ -26,21 +26,21 @@ def mount_broken(target: Path, source: str) -> None:
 
 
 def unmount_below(folder: Path) -> None:
-    """Takes away every mount below `folder`, the last one first, busy or not."""
+    """Unmount everything below `folder`, the newest mount first, even if it is busy."""
     for target in reversed(mounted_below(folder)):
         if _libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), target)
 
 
 def mounted_below(folder: Path) -> list[str]:
-    """The mount points below `folder`, in the order of their mounting."""
+    """Return the mount points below `folder`, the oldest first."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [_unescaped(line.split(" ")[4]) for line in lines]
     return [point for point in points if point.startswith(f"{folder.resolve()}/")]
 
 
 def mount_options(target: Path) -> tuple[str, str, str]:
-    """Options, type and source of the mount at `target`."""
+    """Return the options, type and source of the mount at `target`."""
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         fields, _, rest = line.partition(" - ")
         if _unescaped(fields.split(" ")[4]) == str(target.resolve()):

@@ -1,9 +1,9 @@
-"""A provider that answers as the test says: built in, or behind a socket.
+"""A provider with scripted responses, built in or behind a socket.
 
 provider = ScriptedProvider()
 provider.serves({"db": "s3cret"})
 ...
-provider.fails(ObjectNotFoundError("there is no db"))
+provider.fails(ObjectNotFoundError("db not found"))
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MountHandler = Callable[[wire.MountRequest, Context], Awaitable[wire.MountRespon
 
 
 def mount_result(files: Mapping[str, str], version: str = "v1") -> MountResult:
-    """Files with these texts, each an object of its own."""
+    """Return a result with one object per file."""
     return MountResult(
         versions=tuple(ObjectVersion(f"secret/{path}", version) for path in files),
         files=tuple(SecretFile(path, 0o644, text.encode()) for path, text in files.items()),
@@ -40,15 +40,15 @@ def mount_result(files: Mapping[str, str], version: str = "v1") -> MountResult:
 
 
 class ScriptedProvider:
-    """Implements `contract.Provider`.
+    """Implements `Provider` with scripted responses.
 
     Attributes:
-        calls: what it was asked, in order.
-        removed_volumes: the volumes that it heard are gone.
-        leases: what only a refresh replaces.
-        restored_volumes: the volumes that an earlier process held something for.
-        in_flight: how many calls are in it now; `max_in_flight` is the greatest number so far.
-        gate: while it is closed, calls wait in it.
+        calls: all calls, in order.
+        removed_volumes: the targets passed to `volume_removed`.
+        leases: returned by `expiring_leases`.
+        restored_volumes: returned by `restore`.
+        in_flight: the number of calls in flight; `max_in_flight` is the greatest so far.
+        gate: while it is cleared, calls block.
     """
 
     def __init__(self) -> None:
@@ -64,25 +64,25 @@ class ScriptedProvider:
         self._changed = asyncio.Condition()
 
     def serves(self, files: Mapping[str, str], version: str = "v1") -> None:
-        """From now on it delivers these files."""
+        """Return these files from now on."""
         self._outcome = mount_result(files, version)
 
     def fails(self, error: BaseException) -> None:
-        """From now on it raises `error`."""
+        """Raise `error` from now on."""
         self._outcome = error
 
     async def wait_for_calls(self, count: int) -> None:
-        """Wait until `count` calls have come in."""
+        """Wait until `count` calls have arrived."""
         async with asyncio.timeout(100), self._changed:
             await self._changed.wait_for(lambda: len(self.calls) >= count)
 
     async def wait_idle(self) -> None:
-        """Wait until no call is in it."""
+        """Wait until no call is in flight."""
         async with asyncio.timeout(100), self._changed:
             await self._changed.wait_for(lambda: not self.in_flight)
 
     async def mount(self, call: MountCall) -> MountResult:
-        """Deliver what the script says."""
+        """Return the scripted files or raise the scripted error."""
         self.calls.append(call)
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -99,34 +99,34 @@ class ScriptedProvider:
                 self._changed.notify_all()
 
     async def version(self) -> ProviderVersion:
-        """Tell what it is."""
+        """Return the version."""
         return ProviderVersion("v1alpha1", "scripted", "1.2.3")
 
     def restore(self) -> frozenset[str]:
-        """What the test says."""
+        """Return `restored_volumes`."""
         return self.restored_volumes
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """What the test says."""
+        """Return `leases`."""
         return self.leases
 
     def volume_removed(self, target_path: str) -> None:
-        """Takes note."""
+        """Record the removed volume."""
         self.removed_volumes.append(target_path)
 
     async def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
 
 @asynccontextmanager
 async def external_provider(
     socket: Path, handler: MountHandler | None = None
 ) -> AsyncIterator[None]:
-    """A real v1alpha1 server on `socket`, as an installed provider has one.
+    """Run a v1alpha1 gRPC server on `socket`, as an installed provider does.
 
     Args:
-        socket: its file; made here, gone at the end.
-        handler: to Mount; one file `a` when left out.
+        socket: the path of the socket, which is removed at the end.
+        handler: of Mount calls; by default each returns one file, `a`.
     """
 
     async def mount(message: wire.MountRequest, context: Context) -> wire.MountResponse:
@@ -165,9 +165,9 @@ async def external_provider(
 
 @asynccontextmanager
 async def recording_relay(listen_socket: Path, target_socket: Path) -> AsyncIterator[bytearray]:
-    """Relay `listen_socket` to `target_socket`; yields the bytes that the client sends.
+    """Relay `listen_socket` to `target_socket` and yield the bytes that the client sends.
 
-    It shows what no server tells: the raw headers of the client, such as its authority.
+    They contain the raw headers of the client, such as its authority, which no server shows.
     """
     said = bytearray()
     writers: list[asyncio.StreamWriter] = []

@@ -1,4 +1,4 @@
-"""A relay in front of a development vault, which keeps every request as it came.
+"""A relay in front of a development vault that records every request unchanged.
 
 async with token_relay(vault) as relay:
     ...                      # clients connect to relay.redirect
@@ -24,7 +24,7 @@ from tests.fakes.devvault import DevVault
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """One request, as the server saw it."""
+    """A recorded request."""
 
     method: str
     url: str
@@ -33,12 +33,12 @@ class RecordedRequest:
 
 
 class TokenRelay:
-    """Takes what comes over TLS, and hands the vault's answer back.
+    """Terminates TLS, forwards each request to the vault and returns the response.
 
     Attributes:
-        redirect: sends connections here.
-        requests: what came so far.
-        redirect_location: where it sends every request on; "" for nowhere.
+        redirect: redirects connections to the relay.
+        requests: the requests so far.
+        redirect_location: if not empty, every request is answered with a redirect to it.
     """
 
     def __init__(self, upstream: HttpsClient, redirect: DevRedirect) -> None:
@@ -48,7 +48,7 @@ class TokenRelay:
         self.redirect_location = ""
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
-        """Record one request and pass it on."""
+        """Record and forward one request."""
         body, url = await request.read(), f"https://{request.host}{request.raw_path}"
         pairs = parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body))
         assert len(dict(pairs)) == len(pairs), "a field comes twice"

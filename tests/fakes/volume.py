@@ -1,4 +1,4 @@
-"""Reads a volume as a pod does, and as somebody who distrusts whoever wrote it."""
+"""Reads volumes as a pod does, and checks their layout without the code under test."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from keyferry.content import SecretFile
 TIMESTAMPED_DIR = re.compile(r"\.\.\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d\.\d+")
 
 Content = dict[str, tuple[int, bytes]]
-"""Every file of a volume: its mode and its bytes, by path."""
+"""The mode and content of every file of a volume, by path."""
 
 
 def content(*files: SecretFile) -> Content:
-    """What a volume of these files holds."""
+    """Return the content of a volume with these files."""
     return {file.path: (file.mode, file.contents) for file in files}
 
 
 def read_current(root: Path) -> Content:
-    """Everything behind `..data`, while nobody writes."""
+    """Return the content behind `..data`; nothing may write meanwhile."""
     return read_tree(root / current_dir(root))
 
 
 def read_consistent(root: Path) -> Content:
-    """The same while sets are being replaced.
+    """Return the content behind `..data` while a writer replaces it.
 
-    A set that is still shown after it was read was not being removed meanwhile.
+    A set is complete if `..data` still points to it after it was read.
     """
     while True:
         shown = current_dir(root)
@@ -41,12 +41,12 @@ def read_consistent(root: Path) -> Content:
 
 
 def current_dir(root: Path) -> str:
-    """The folder that `..data` shows."""
+    """Return the name of the folder that `..data` points to."""
     return str((root / "..data").readlink())
 
 
 def read_tree(folder: Path) -> Content:
-    """Every file below a real folder."""
+    """Return every file below a folder."""
     found = {}
     for parent, _, names in os.walk(folder, onerror=_raise):
         for name in names:
@@ -57,7 +57,7 @@ def read_tree(folder: Path) -> Content:
 
 
 def read_through_links(root: Path) -> dict[str, bytes]:
-    """What a pod sees that knows nothing of the layout: names without a leading '..'."""
+    """Return what a pod sees: all names without a leading `..`."""
     found = {}
     for entry in root.iterdir():
         if entry.name.startswith(".."):
@@ -69,7 +69,7 @@ def read_through_links(root: Path) -> dict[str, bytes]:
 
 
 def layout_problems(root: Path) -> list[str]:
-    """How the folder differs from upstream's layout; nothing when it is it.
+    """Return the differences between a folder and upstream's layout.
 
     Source: docs/reference/upstream-driver.md#volume-layout
     """

@@ -1,13 +1,13 @@
-"""What every message to a person keeps to."""
+"""Rules for every message that a user reads."""
 
 from __future__ import annotations
 
 LONGEST_MESSAGE = 2_000
-"""Characters; what a person still reads."""
+"""Every message has fewer characters."""
 
 
 def check_message(error: Exception) -> None:
-    """It fits on a screen, on one line, and shows no letters that a terminal would act on."""
+    """Check that a message is one short line without control characters."""
     shown = str(error)
     assert 0 < len(shown) < LONGEST_MESSAGE
     assert shown.isprintable()
