@@ -76,7 +76,7 @@ ELSEWHERE = {
         f"{LIFECYCLE}::test_invalid_objects_fail_before_anything_is_written"
     ),
     "when the pod status is written": (
-        "integration/driver/test_pod_statuses.py::test_kubelet_is_answered_before_the_status_is_written"
+        "integration/driver/test_pod_statuses.py::test_publish_returns_before_the_pod_status_is_written"
     ),
     "a pod status that the API server rejects": (
         f"{LIFECYCLE}::test_failed_pod_status_write_does_not_fail_a_first_mount"
@@ -90,14 +90,12 @@ ELSEWHERE = {
         "::test_dead_socket_is_reported_without_a_long_wait"
     ),
     "SecretProviderClass parameters that begin with `csi.storage.k8s.io/`": (
-        "unit/driver/test_request.py::test_a_class_does_not_speak_for_kubelet"
+        "unit/driver/test_request.py::test_parameters_with_kubelets_prefix_are_ignored"
     ),
     "`fsGroup` of the pod": (
-        "unit/driver/volumes/test_mounter.py::test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group"
+        "unit/driver/volumes/test_mounter.py::test_tmpfs_and_its_files_belong_to_the_group"
     ),
-    "unpublish": (
-        "unit/driver/volumes/test_mounter.py::test_a_path_that_only_resembles_one_of_kubelet_is_nobodys"
-    ),
+    "unpublish": ("unit/driver/volumes/test_mounter.py::test_similar_path_is_not_a_kubelet_path"),
     "CSI socket": ("unit/net/test_sockets.py::test_socket_has_mode_0600_from_its_creation"),
     "how issuers are matched": "unit/formats/certs/test_chain.py::test_a_name_is_not_enough",
     "an incomplete chain": (

@@ -420,10 +420,10 @@ async def world_of(case: Case, home: Path) -> AsyncIterator[World]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-async def test_bad_input_is_told_with_hop_object_and_remedy_and_leaves_nothing(
+async def test_bad_input_fails_with_stage_object_and_remedy(
     case: Case, mount_home: Path, messages: dict[str, str]
 ) -> None:
-    """The status and the words of the table; no volume, no status, no Secret, no value anywhere."""
+    """Status and message of the table; nothing is left, no value is logged."""
     async with world_of(case, mount_home) as world:
         case.change(world)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -456,10 +456,10 @@ VAULT_CASES = [
 
 
 @pytest.mark.parametrize("case", VAULT_CASES, ids=lambda case: case.name)
-async def test_a_vault_that_fails_a_refresh_leaves_the_old_content_whole(
+async def test_vault_failure_during_a_refresh_retains_previous_content(
     case: Case, mount_home: Path
 ) -> None:
-    """Kubelet hears OK; the event tells the same as the first mount would."""
+    """Kubelet gets OK; the event has the same message as a failed first mount."""
     async with world_of(case, mount_home) as world:
         target = await world.driver.publish("web")
         case.change(world)
@@ -476,8 +476,8 @@ async def test_a_vault_that_fails_a_refresh_leaves_the_old_content_whole(
         assert CANARY not in told + world.driver.log.getvalue()
 
 
-async def test_a_vault_that_recovers_is_waited_for(mount_home: Path) -> None:
-    """429 with Retry-After, 500 and a connection closed half way: then success is success."""
+async def test_transient_vault_failure_is_retried(mount_home: Path) -> None:
+    """429 with Retry-After, 500, and a connection closed half way."""
     case = Case("recovers", ())
     async with world_of(case, mount_home) as world:
         for action in (RespondStatus(429, retry_after=2), RespondStatus(500), CloseMidResponse()):
@@ -487,8 +487,8 @@ async def test_a_vault_that_recovers_is_waited_for(mount_home: Path) -> None:
         assert [] == world.driver.events()
 
 
-async def test_the_vault_is_followed_from_set_to_file(mount_home: Path) -> None:
-    """The real provider behind the real socket: a new version arrives in file and status."""
+async def test_new_version_arrives_in_file_and_pod_status(mount_home: Path) -> None:
+    """With the real provider over the real socket."""
     async with world_of(Case("good", ()), mount_home) as world:
         target = await world.driver.publish("web")
         version = world.vault.set_secret("contoso", "db-password", f"{CANARY}-2")

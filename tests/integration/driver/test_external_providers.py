@@ -63,17 +63,15 @@ def answers(response: wire.MountResponse) -> MountHandler:
     return answer
 
 
-async def test_the_files_of_a_provider_behind_a_socket_are_written(
-    driver: Driver, folder: Path
-) -> None:
-    """Found by its name, called over its protocol."""
+async def test_files_of_an_external_provider_are_written(driver: Driver, folder: Path) -> None:
+    """The provider is found by its name and called with its protocol."""
     async with external_provider(folder / "ext.sock"):
         assert {"a": b"external"} == read_through_links(await driver.publish("web"))
         assert {"secret/a": "v1"} == await driver.objects_in_status("web")
 
 
-async def test_a_provider_is_called_with_the_authority_localhost(folder: Path) -> None:
-    """Go servers refuse the path of a socket as an authority."""
+async def test_external_provider_is_called_with_authority_localhost(folder: Path) -> None:
+    """Go servers reject the path of a socket as an authority."""
     async with (
         external_provider(folder / "inner.sock"),
         recording_relay(folder / "ext.sock", folder / "inner.sock") as said,
@@ -86,7 +84,7 @@ async def test_a_provider_is_called_with_the_authority_localhost(folder: Path) -
     assert b"/v1alpha1.CSIDriverProvider/Mount" in said
 
 
-async def test_an_error_code_of_a_provider_is_the_reason_in_the_metrics(
+async def test_error_code_of_a_provider_is_the_error_type_in_metrics(
     driver: Driver, folder: Path
 ) -> None:
     """The message names provider and code."""
@@ -99,8 +97,8 @@ async def test_an_error_code_of_a_provider_is_the_reason_in_the_metrics(
     assert {"error_type=QuotaExceeded provider=ext": 1.0} == counted
 
 
-async def test_an_answer_without_versions_is_refused(driver: Driver, folder: Path) -> None:
-    """Files alone are not enough."""
+async def test_reply_without_object_versions_is_rejected(driver: Driver, folder: Path) -> None:
+    """Files are not enough."""
     poor = wire.MountResponse(files=[wire.File(path="a", mode=0o644, contents=b"x")])
     async with external_provider(folder / "ext.sock", answers(poor)):
         assert "missing object versions" in ((await failure(driver)).details() or "")
@@ -109,10 +107,10 @@ async def test_an_answer_without_versions_is_refused(driver: Driver, folder: Pat
 @pytest.mark.parametrize(
     "code", [grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.ABORTED]
 )
-async def test_the_status_of_a_provider_passes_through(
+async def test_grpc_status_of_a_provider_is_passed_on(
     driver: Driver, folder: Path, code: grpc.StatusCode
 ) -> None:
-    """Kubelet decides by it whether the volume is in doubt."""
+    """Kubelet decides by it whether the volume may exist."""
 
     async def refuse(_: wire.MountRequest, context: Context) -> wire.MountResponse:
         await context.abort(code, "the vault said no")
@@ -123,10 +121,10 @@ async def test_the_status_of_a_provider_passes_through(
     assert "provider 'ext' failed: the vault said no" in (status.details() or "")
 
 
-async def test_an_answer_that_is_too_large_tells_which_flag_to_raise(
+async def test_reply_that_is_too_large_names_the_flag_to_raise(
     driver: Driver, folder: Path
 ) -> None:
-    """The limit is upstream's, and so is the status."""
+    """The limit and the status are those of upstream."""
     large = encode_result(mount_result({"a": "x" * 2 * MAX_BYTES}))
     async with external_provider(folder / "ext.sock", answers(large)):
         status = await failure(driver)
@@ -175,10 +173,10 @@ async def test_provider_is_found_as_soon_as_its_socket_exists(driver: Driver, fo
         assert {"a": b"external"} == read_through_links(await driver.publish("web"))
 
 
-async def test_an_unknown_provider_is_told_with_the_known_ones(
+async def test_unknown_provider_error_lists_available_providers(
     driver: Driver, folder: Path
 ) -> None:
-    """And where was looked; the status is upstream's, the metric's reason empty."""
+    """And the folders that were searched; the status is that of upstream."""
     async with external_provider(folder / "gcp.sock"):
         status = await failure(driver)
     assert grpc.StatusCode.UNKNOWN == status.code()
@@ -189,7 +187,7 @@ async def test_an_unknown_provider_is_told_with_the_known_ones(
     assert {"error_type= provider=ext": 1.0} == driver.metric_values("node_publish_error_total")
 
 
-async def test_the_first_folder_that_has_the_socket_wins(
+async def test_first_folder_with_the_socket_wins(
     driver: Driver, folder: Path, mount_home: Path
 ) -> None:
     """Additional folders come before the main one."""
@@ -216,10 +214,8 @@ def old_style(text: str) -> MountHandler:
 
 
 @pytest.mark.mounts
-async def test_a_provider_of_the_old_style_writes_into_the_mount_itself(
-    driver: Driver, folder: Path
-) -> None:
-    """The volume is mounted before it is called, and what it wrote is left and mirrored."""
+async def test_legacy_provider_writes_files_itself(driver: Driver, folder: Path) -> None:
+    """The volume is mounted before the call; the Secret is made from the written files."""
     entry = {
         "secretName": "s",
         "type": "Opaque",
@@ -243,9 +239,7 @@ async def test_a_provider_of_the_old_style_writes_into_the_mount_itself(
 
 
 @pytest.mark.mounts
-async def test_a_provider_of_the_old_style_that_fails_leaves_nothing(
-    driver: Driver, folder: Path
-) -> None:
+async def test_failed_legacy_provider_leaves_nothing(driver: Driver, folder: Path) -> None:
     """Not even the mount that was made for it."""
 
     async def refuse(message: wire.MountRequest, context: Context) -> wire.MountResponse:
@@ -257,10 +251,10 @@ async def test_a_provider_of_the_old_style_that_fails_leaves_nothing(
     assert "half way" in (status.details() or "")
 
 
-async def test_a_class_that_only_the_external_provider_understands_is_mounted(
+async def test_parameters_that_only_the_external_provider_understands_are_mounted(
     driver: Driver, folder: Path
 ) -> None:
-    """Behind a name of ours may be a newer provider; its files go by their paths."""
+    """An external provider with a built-in name may be newer; file paths are its names."""
     entry = {"secretName": "s", "type": "Opaque", "data": [{"objectName": "a", "key": "k"}]}
     driver.write_class(
         "new", provider="azure", parameters={"objects": "a form of 2030"}, secret_objects=[entry]
@@ -270,8 +264,8 @@ async def test_a_class_that_only_the_external_provider_understands_is_mounted(
     assert driver.secret("s") is not None
 
 
-async def test_health_is_told_in_the_log_for_providers_in_use(driver: Driver, folder: Path) -> None:
-    """One that does not answer is a warning with its name; nobody else is asked."""
+async def test_health_of_used_providers_is_logged(driver: Driver, folder: Path) -> None:
+    """A provider that does not respond is logged as a warning; unused providers are not called."""
     plugins = Providers(built_in={}, rows=(), socket_folders=(folder,), max_receive_bytes=MAX_BYTES)
     async with external_provider(folder / "ext.sock"), external_provider(folder / "other.sock"):
         plugins.resolve("ext")
@@ -282,7 +276,7 @@ async def test_health_is_told_in_the_log_for_providers_in_use(driver: Driver, fo
     await plugins.close()
 
 
-async def test_the_version_of_a_provider_is_read(folder: Path) -> None:
+async def test_version_of_a_provider_is_read(folder: Path) -> None:
     """Protocol, name and version."""
     async with external_provider(folder / "ext.sock"):
         provider = ExternalProvider("ext", folder / "ext.sock", max_receive_bytes=MAX_BYTES)
@@ -295,8 +289,8 @@ async def test_the_version_of_a_provider_is_read(folder: Path) -> None:
     )
 
 
-async def test_a_reported_error_keeps_its_number_even_without_a_text(folder: Path) -> None:
-    """The name of the status stands where the provider says nothing."""
+async def test_reported_error_without_message_keeps_its_code(folder: Path) -> None:
+    """The name of the code replaces the message."""
 
     async def refuse(_: wire.MountRequest, context: Context) -> wire.MountResponse:
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "")

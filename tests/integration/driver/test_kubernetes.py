@@ -31,8 +31,8 @@ def publish_request(target: Path) -> csi.NodePublishVolumeRequest:
     )
 
 
-async def test_the_driver_reads_classes_of_the_api_that_kubeconfig_names() -> None:
-    """Without --manifests the class comes from the cluster: its provider is looked for."""
+async def test_driver_reads_secret_provider_classes_of_the_kubeconfig() -> None:
+    """Without --manifests, they come from the cluster."""
     with tempfile.TemporaryDirectory() as short:
         folder = Path(short)
         async with running_api(folder) as api:

@@ -44,10 +44,10 @@ def warnings(driver: Driver) -> list[str]:
     return [one["message"] for one in found if one["reason"] == "ObjectNearExpiry"]
 
 
-async def test_a_refresh_comes_in_time_however_long_the_interval_is(
+async def test_volume_is_refreshed_before_its_lease_expires(
     mount_home: Path, provider: ScriptedProvider
 ) -> None:
-    """An hour between polls, ten minutes until the end: it comes within seconds."""
+    """With a rotation interval of one hour and ten minutes until expiry, within seconds."""
     async with running_driver(
         mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
     ) as driver:
@@ -59,10 +59,10 @@ async def test_a_refresh_comes_in_time_however_long_the_interval_is(
         assert [] == warnings(driver)
 
 
-async def test_a_refresh_that_fails_is_tried_again_before_the_end_but_not_at_once(
+async def test_failed_refresh_is_retried_with_a_delay_before_the_lease_expires(
     mount_home: Path, provider: ScriptedProvider
 ) -> None:
-    """A vault that is away is not asked at every look."""
+    """An unavailable vault is not called at every check."""
     async with running_driver(
         mount_home, built_in={"scripted": provider}, rotation_interval=HOUR
     ) as driver:
@@ -73,10 +73,10 @@ async def test_a_refresh_that_fails_is_tried_again_before_the_end_but_not_at_onc
         assert 60 <= driver.clock.now < 300
 
 
-async def test_without_rotation_the_pod_is_told_what_to_do(
+async def test_expiring_lease_is_reported_once_without_rotation(
     mount_home: Path, provider: ScriptedProvider
 ) -> None:
-    """By an event, the log and a gauge, once; the vault is not asked."""
+    """In an event, the log and a gauge; the vault is not called."""
     async with running_driver(mount_home, built_in={"scripted": provider}) as driver:
         driver.write_class("web")
         ends(provider, await driver.publish("web"))

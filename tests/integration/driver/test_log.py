@@ -62,8 +62,10 @@ def about(error: KeyferryError, what: str) -> KeyferryError:
     return error
 
 
-async def test_a_failed_mount_is_one_line(driver: Driver, provider: ScriptedProvider) -> None:
-    """With the object of the vault, if it is about one."""
+async def test_failed_mount_is_logged_in_one_line(
+    driver: Driver, provider: ScriptedProvider
+) -> None:
+    """With the object in the vault, if the error is about one."""
     provider.fails(about(ObjectNotFoundError("there is no db", "Make it."), "secret/db"))
     with pytest.raises(grpc.aio.AioRpcError):
         await driver.publish("web")
@@ -80,8 +82,10 @@ async def test_a_failed_mount_is_one_line(driver: Driver, provider: ScriptedProv
     ] == failures(driver)
 
 
-async def test_a_failed_refresh_is_one_line(driver: Driver, provider: ScriptedProvider) -> None:
-    """Though kubelet hears that all is well."""
+async def test_failed_refresh_is_logged_in_one_line(
+    driver: Driver, provider: ScriptedProvider
+) -> None:
+    """Although kubelet gets OK."""
     await driver.publish("web")
     driver.clock.now += 2 * ROTATION_SECONDS
     provider.fails(VaultError("the vault is ill"))
@@ -99,8 +103,8 @@ async def test_a_failed_refresh_is_one_line(driver: Driver, provider: ScriptedPr
     ] == failures(driver)
 
 
-async def test_a_secret_that_cannot_be_made_is_one_line(driver: Driver) -> None:
-    """Beside the event on the pod; it names the Secret."""
+async def test_failed_secret_sync_is_logged_in_one_line(driver: Driver) -> None:
+    """It names the Secret; the pod gets an event, too."""
     entry = {
         "secretName": "cert",
         "type": "kubernetes.io/tls",
@@ -122,8 +126,8 @@ async def test_a_secret_that_cannot_be_made_is_one_line(driver: Driver) -> None:
     } == line
 
 
-async def test_a_defect_is_one_line(driver: Driver, provider: ScriptedProvider) -> None:
-    """With the place in the code, and without the text of the exception."""
+async def test_defect_is_logged_in_one_line(driver: Driver, provider: ScriptedProvider) -> None:
+    """With the place in the code, without the message of the exception."""
     provider.fails(ZeroDivisionError("canary-value"))
     with pytest.raises(grpc.aio.AioRpcError):
         await driver.publish("web")
@@ -134,8 +138,8 @@ async def test_a_defect_is_one_line(driver: Driver, provider: ScriptedProvider) 
     assert "canary" not in driver.log.getvalue()
 
 
-async def test_a_failed_unpublish_is_one_line(driver: Driver) -> None:
-    """It names the volume; no call of kubelet tells whose it is."""
+async def test_failed_unpublish_is_logged_in_one_line(driver: Driver) -> None:
+    """It names the volume; the request contains no pod."""
     driver.target().parent.mkdir(parents=True)
     driver.target().write_text("a file")
     with pytest.raises(grpc.aio.AioRpcError):
@@ -146,7 +150,7 @@ async def test_a_failed_unpublish_is_one_line(driver: Driver) -> None:
     assert "pod" not in line
 
 
-async def test_a_call_leaves_nothing_in_the_lines_of_the_next(
+async def test_log_fields_of_a_call_do_not_leak_into_the_next(
     driver: Driver, provider: ScriptedProvider
 ) -> None:
     """Two failures, each with its own pod."""
@@ -160,16 +164,16 @@ async def test_a_call_leaves_nothing_in_the_lines_of_the_next(
     assert "pod" not in failures(driver)[-1]
 
 
-async def test_a_call_without_names_logs_no_empty_ones(driver: Driver) -> None:
-    """Only the stage and the error."""
+async def test_empty_log_fields_are_omitted(driver: Driver) -> None:
+    """Only the stage and the error remain."""
     with pytest.raises(grpc.aio.AioRpcError):
         await driver.call_raw("Node/NodePublishVolume")
     (line,) = failures(driver)
     assert ["level", "caller", "message", "stage", "error"] == list(line)
 
 
-async def test_the_same_line_as_text(driver: Driver, provider: ScriptedProvider) -> None:
-    """It begins with E, which tools look for; objects as kubectl writes them."""
+async def test_log_line_as_text(driver: Driver, provider: ScriptedProvider) -> None:
+    """It begins with E, as log tools expect; objects are formatted as by kubectl."""
     text = StringIO()
     configure_logs(as_json=False, verbosity=0, stream=text)
     provider.fails(VaultError("the vault is ill"))

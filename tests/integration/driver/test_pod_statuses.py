@@ -52,10 +52,10 @@ async def known(node: Node) -> None:
     )
 
 
-async def test_kubelet_is_answered_before_the_status_is_written(
+async def test_publish_returns_before_the_pod_status_is_written(
     node: Node, api: KubeApiServer
 ) -> None:
-    """The files are what the pod waits for; the API may take its time."""
+    """The pod only needs the files; the Kubernetes API may be slow."""
     api.patches_allowed.clear()
     target = await node.publish("plain")
     assert "1" == (target / "a").read_text()
@@ -65,10 +65,10 @@ async def test_kubelet_is_answered_before_the_status_is_written(
     assert [{"id": "secret/a", "version": "v1"}] == (status(api) or {})["status"]["objects"]
 
 
-async def test_a_secret_that_the_pods_owner_owns_waits_for_no_status(
+async def test_secret_owned_by_the_pods_owner_needs_no_pod_status(
     node: Node, api: KubeApiServer
 ) -> None:
-    """Its ReplicaSet is known without the status."""
+    """Its ReplicaSet is known without the pod status."""
     api.forbidden.add(WRITE)
     node.schedule("web-0", "web", owner="web-5d8")
     await known(node)
@@ -77,10 +77,10 @@ async def test_a_secret_that_the_pods_owner_owns_waits_for_no_status(
     assert ["ReplicaSet web-5d8"] == node.owners("db")
 
 
-async def test_a_secret_of_a_bare_pod_comes_after_the_status_that_owns_it(
+async def test_secret_of_a_bare_pod_is_written_after_its_pod_status(
     node: Node, api: KubeApiServer
 ) -> None:
-    """So the status is waited for."""
+    """The pod status owns the Secret, so the publish waits for it."""
     node.schedule("web-0", "web")
     await known(node)
     await node.publish("web")
@@ -88,10 +88,10 @@ async def test_a_secret_of_a_bare_pod_comes_after_the_status_that_owns_it(
     assert api.requests.index(WRITE) < api.requests.index("patch secrets")
 
 
-async def test_a_refused_status_is_told_on_the_pod_and_written_once_it_is_allowed(
+async def test_rejected_pod_status_is_reported_and_written_once_allowed(
     node: Node, api: KubeApiServer
 ) -> None:
-    """No mount fails by it, but somebody has to hear of it."""
+    """The mount succeeds, and an event is recorded on the pod."""
     api.forbidden.add(WRITE)
     target = await node.publish("plain")
     assert "1" == (target / "a").read_text()
@@ -108,10 +108,10 @@ async def test_a_refused_status_is_told_on_the_pod_and_written_once_it_is_allowe
     assert 0 == len(node.driver.engine.status_writer)
 
 
-async def test_no_status_is_written_for_a_volume_that_is_gone(
+async def test_no_pod_status_is_written_for_a_removed_volume(
     node: Node, api: KubeApiServer
 ) -> None:
-    """Whatever waited for the API is forgotten with the volume."""
+    """A pending write is discarded with the volume."""
     api.forbidden.add(WRITE)
     await node.publish("plain")
     await node.unpublish()
@@ -124,10 +124,10 @@ async def test_no_status_is_written_for_a_volume_that_is_gone(
 
 
 @pytest.mark.parametrize("interval", [None, 120.0])
-async def test_after_a_kill_before_the_status_the_next_publish_makes_it_by_one_fetch(
+async def test_missing_pod_status_after_a_kill_is_written_by_the_next_publish(
     mount_home: Path, api: KubeApiServer, interval: float | None
 ) -> None:
-    """With rotation or without; the content is not asked for again after that."""
+    """With or without rotation, with one fetch."""
     async with running_node(mount_home, api, rotation_interval=interval) as node:
         await killed_before_the_status(node, api, "plain")
     provider = ScriptedProvider()
@@ -139,10 +139,10 @@ async def test_after_a_kill_before_the_status_the_next_publish_makes_it_by_one_f
 
 
 @pytest.mark.parametrize("interval", [None, 120.0])
-async def test_after_a_kill_before_the_status_a_vault_that_is_away_harms_no_running_pod(
+async def test_unavailable_vault_after_a_kill_does_not_affect_a_running_pod(
     mount_home: Path, api: KubeApiServer, interval: float | None
 ) -> None:
-    """The content stays as it is, the Secret is made of it, and the status comes with the vault."""
+    """Content is retained and its Secret made; the pod status follows when the vault recovers."""
     async with running_node(mount_home, api, rotation_interval=interval) as node:
         node.schedule("web-0", "web", owner="web-5d8")
         await known(node)
@@ -173,10 +173,10 @@ async def killed_before_the_status(
 
 @pytest.mark.mounts
 @pytest.mark.parametrize("interval", [None, 120.0])
-async def test_after_a_kill_before_the_status_it_comes_though_kubelet_never_calls_again(
+async def test_missing_pod_status_after_a_kill_is_written_without_kubelet(
     mount_home: Path, api: KubeApiServer, interval: float | None
 ) -> None:
-    """Without rotation it has no reason to; the kernel knows the mount, the API the pod."""
+    """Without rotation kubelet does not call again; the mount table and the API show the volume."""
     pod = f"left-{interval or 0:.0f}"  # tests that run beside this one see its mounts, too
     async with running_node(
         mount_home, api, rotation_interval=interval, mounter=TmpfsMounter()
@@ -196,10 +196,10 @@ async def test_after_a_kill_before_the_status_it_comes_though_kubelet_never_call
 
 
 @pytest.mark.mounts
-async def test_the_mount_of_a_pod_that_has_no_such_volume_is_left_alone(
+async def test_mount_that_no_pod_defines_is_not_restored(
     mount_home: Path, api: KubeApiServer
 ) -> None:
-    """It may be the one of another driver with another API."""
+    """It may belong to another driver with another API."""
     async with running_node(mount_home, api, mounter=TmpfsMounter()) as node:
         await killed_before_the_status(node, api, "plain", "alien-0")
     provider = ScriptedProvider()
@@ -210,10 +210,10 @@ async def test_the_mount_of_a_pod_that_has_no_such_volume_is_left_alone(
         await node.unpublish("alien-0")
 
 
-async def test_content_at_a_path_that_is_not_the_pods_proves_nothing(
+async def test_content_at_a_path_of_another_pod_is_fetched_again(
     mount_home: Path, api: KubeApiServer
 ) -> None:
-    """Else a pod could be given what was fetched for another one."""
+    """Else a pod could get the content of another pod."""
     async with running_node(mount_home, api) as node:
         await killed_before_the_status(node, api, "plain")
     provider = ScriptedProvider()

@@ -126,10 +126,10 @@ class Slow:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_first_signal_lets_calls_in_flight_finish(
+async def test_first_signal_lets_calls_in_flight_finish(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    """New ones are not taken; then the process exits with 0 and takes its socket along."""
+    """New calls are rejected; then the process removes its socket and exits with 0."""
     slow = Slow()
     async with external_provider(tmp_path / "ext.sock", slow), running(tmp_path) as driver:
         call = asyncio.create_task(driver.publish())
@@ -144,8 +144,8 @@ async def test_the_first_signal_lets_calls_in_flight_finish(
     assert not (tmp_path / "csi.sock").exists()
 
 
-async def test_the_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
-    """Whatever is in flight; exit code 1."""
+async def test_second_signal_exits_at_once(tmp_path: Path) -> None:
+    """With exit code 1, whatever is in flight."""
     slow = Slow()
     async with external_provider(tmp_path / "ext.sock", slow), running(tmp_path) as driver:
         call = asyncio.create_task(driver.publish())
@@ -158,8 +158,8 @@ async def test_the_second_signal_ends_the_process_at_once(tmp_path: Path) -> Non
         assert isinstance(call.exception(), grpc.aio.AioRpcError)
 
 
-async def test_a_running_driver_shows_metrics_and_health(tmp_path: Path) -> None:
-    """In the format of Prometheus; its socket is for its owner only."""
+async def test_driver_serves_metrics_and_health(tmp_path: Path) -> None:
+    """In the Prometheus format; the CSI socket is accessible to its owner only."""
     async with (
         external_provider(tmp_path / "ext.sock"),
         running(tmp_path) as driver,
@@ -178,8 +178,8 @@ async def test_a_running_driver_shows_metrics_and_health(tmp_path: Path) -> None
         assert 0o600 == stat.S_IMODE((tmp_path / "csi.sock").stat().st_mode)
 
 
-async def test_a_driver_takes_the_place_of_one_that_was_killed(tmp_path: Path) -> None:
-    """The socket that it left is replaced."""
+async def test_socket_of_a_killed_driver_is_replaced(tmp_path: Path) -> None:
+    """The new process can serve on it."""
     async with running(tmp_path) as driver:
         driver.process.kill()
         await driver.end()
@@ -190,10 +190,10 @@ async def test_a_driver_takes_the_place_of_one_that_was_killed(tmp_path: Path) -
         await driver.publish()
 
 
-async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
+async def test_development_settings_and_ignored_flags_are_logged(
     tmp_path: Path,
 ) -> None:
-    """One warning each, before it is ready, in JSON if asked for."""
+    """One warning each, before the driver is ready; in JSON on request."""
     (tmp_path / "manifests").mkdir()
     process = await start_cli(
         "driver",
@@ -221,8 +221,8 @@ async def test_the_log_says_what_is_not_for_production_and_what_has_no_meaning(
     assert 0 == process.returncode
 
 
-async def test_the_version_is_one_line_of_json() -> None:
-    """Keys and order are upstream's."""
+async def test_version_is_one_line_of_json() -> None:
+    """Keys and order are those of upstream."""
     done = await run_cli("driver", "--version")
     assert (0, "") == (done.exit_code, done.stderr)
     assert ["BuildVersion", "GitCommit", "BuildDate"] == list(json.loads(done.stdout))
@@ -230,8 +230,8 @@ async def test_the_version_is_one_line_of_json() -> None:
     assert 1 == len(done.stdout.splitlines())
 
 
-async def test_help_is_printed_and_is_no_error() -> None:
-    """With every flag that acts."""
+async def test_help_lists_every_flag() -> None:
+    """With exit code 0."""
     done = await run_cli("driver", "--help")
     assert (0, "") == (done.exit_code, done.stderr)
     assert "--rotation-poll-interval" in done.stdout
@@ -252,10 +252,10 @@ async def test_help_is_printed_and_is_no_error() -> None:
         (["--manifests=", "--kubeconfig=/nonexistent/config"], 1, "Check --kubeconfig."),
     ],
 )
-async def test_a_wrong_command_line_is_one_message_and_no_traceback(
+async def test_invalid_command_line_is_one_message_without_traceback(
     tmp_path: Path, flags: list[str], code: int, words: str
 ) -> None:
-    """Exit code 2 for what is no command line, as in Go, and 1 for what cannot be carried out."""
+    """Exit code 2 for a syntax error, as in Go, and 1 for a value that cannot be used."""
     done = await run_cli(
         "driver",
         f"--endpoint=unix://{tmp_path}/csi.sock",
@@ -270,10 +270,10 @@ async def test_a_wrong_command_line_is_one_message_and_no_traceback(
     assert not (tmp_path / "csi.sock").exists()
 
 
-async def test_a_port_in_use_and_a_file_in_the_place_of_the_socket_are_told(
+async def test_unusable_port_and_socket_path_name_the_flag(
     tmp_path: Path,
 ) -> None:
-    """With the flag to change."""
+    """For a port in use, and a file at the path of the socket."""
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     common = (f"--manifests={tmp_path}", "--volumes=folder")

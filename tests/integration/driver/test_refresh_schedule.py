@@ -197,8 +197,8 @@ async def node(
 
 
 @pytest.mark.parametrize("kubelet", [False, True])
-async def test_one_call_an_interval_and_no_content_is_older(node: Node, kubelet: bool) -> None:
-    """For each identity and object, however many pods use it, whoever asks for the refresh."""
+async def test_each_object_is_fetched_once_per_interval(node: Node, kubelet: bool) -> None:
+    """For each identity and object, whatever the number of pods and the trigger of the refresh."""
     await node.publish()
     assert PAIRS == node.source.calls()
     for round_ in range(1, 4):

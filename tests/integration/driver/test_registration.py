@@ -61,7 +61,7 @@ async def page(driver: Process, path: str) -> tuple[int, str]:
         return it.status, (await it.text()).strip()
 
 
-async def test_kubelet_learns_name_socket_and_version(short_path: Path) -> None:
+async def test_kubelet_gets_name_socket_and_version(short_path: Path) -> None:
     """The values that kubelet needs of a CSI driver.
 
     Source: docs/reference/upstream-driver.md#plugin-registration
@@ -81,14 +81,14 @@ async def test_kubelet_learns_name_socket_and_version(short_path: Path) -> None:
         assert [kubelet.socket.name] == [each.name for each in kubelet.socket.parent.iterdir()]
 
 
-async def test_the_socket_of_the_endpoint_is_told_when_no_other_is_given(short_path: Path) -> None:
-    """A driver outside of a container sees the path that kubelet sees."""
+async def test_registration_defaults_to_the_socket_of_the_endpoint(short_path: Path) -> None:
+    """A driver outside of a container uses the same paths as kubelet."""
     async with registering(short_path) as (_, kubelet):
         assert f"{short_path}/csi.sock" == (await kubelet.get_info()).endpoint
 
 
-async def test_the_driver_is_ready_once_kubelet_took_it(short_path: Path) -> None:
-    """Until then it is healthy but not ready, and says why; the metric says the same."""
+async def test_driver_is_ready_once_registered(short_path: Path) -> None:
+    """Before, it is healthy but not ready; the response says why, and a metric shows it."""
     async with registering(short_path) as (driver, kubelet):
         assert (200, "ok") == await page(driver, "/healthz")
         assert (503, "kubelet has not registered this driver yet") == await page(driver, "/readyz")
@@ -97,8 +97,10 @@ async def test_the_driver_is_ready_once_kubelet_took_it(short_path: Path) -> Non
         assert 'keyferry_registered{os_type="linux"} 1.0' in (await page(driver, "/metrics"))[1]
 
 
-async def test_a_refusal_is_told_and_does_not_end_the_driver(short_path: Path) -> None:
-    """Kubelet asks again by itself; mounts in flight must not suffer."""
+async def test_rejected_registration_is_reported_and_the_driver_keeps_running(
+    short_path: Path,
+) -> None:
+    """Kubelet retries; mounts in flight must not be aborted."""
     async with registering(short_path) as (driver, kubelet):
         await kubelet.tell(registered=False, error="no such socket")
         line = await driver.wait_for("kubelet rejected")
@@ -111,8 +113,8 @@ async def test_a_refusal_is_told_and_does_not_end_the_driver(short_path: Path) -
         assert (200, "ok") == await page(driver, "/readyz")
 
 
-async def test_a_socket_that_was_swept_away_is_made_anew(short_path: Path) -> None:
-    """Kubelet may clear its folder when it starts; the driver asks to be registered again."""
+async def test_removed_registration_socket_is_recreated(short_path: Path) -> None:
+    """Kubelet may clear its folder when it starts."""
     async with registering(short_path) as (driver, kubelet):
         await kubelet.tell(registered=True)
         kubelet.socket.unlink()
@@ -125,16 +127,16 @@ async def test_a_socket_that_was_swept_away_is_made_anew(short_path: Path) -> No
         assert (503, True) == (status, "is being recreated" in text)
 
 
-async def test_the_registration_ends_before_the_driver_does(short_path: Path) -> None:
-    """The socket goes at once; kubelet then sends no further calls."""
+async def test_registration_socket_is_removed_first_at_shutdown(short_path: Path) -> None:
+    """Kubelet then sends no further calls."""
     async with registering(short_path) as (driver, kubelet):
         driver.process.send_signal(signal.SIGTERM)
         assert 0 == await driver.end()
         assert [] == list(kubelet.socket.parent.iterdir())
 
 
-async def test_health_is_served_on_a_port_of_its_own(short_path: Path) -> None:
-    """Upstream's liveness port shows health and readiness, and no metrics."""
+async def test_health_is_served_on_a_separate_port(short_path: Path) -> None:
+    """Upstream's liveness port has health and readiness, but no metrics."""
     async with registering(short_path, "--health-addr=127.0.0.1:0") as (driver, _):
         assert 200 == (await page(driver, "/healthz"))[0]
 
@@ -146,7 +148,7 @@ async def test_health_is_served_on_a_port_of_its_own(short_path: Path) -> None:
         (("--startup-taint=x", "--manifests=/x", "--nodeid=n"), "--startup-taint requires"),
     ],
 )
-async def test_flags_that_cannot_go_together_are_told(flags: tuple[str, ...], said: str) -> None:
+async def test_conflicting_flags_are_reported(flags: tuple[str, ...], said: str) -> None:
     """Before anything is served."""
     done = await run_cli("driver", *flags)
     assert 0 != done.exit_code

@@ -11,7 +11,7 @@ from tests.fakes.provider import ScriptedProvider
 async def test_leases_of_removed_volumes_are_released_at_start(
     mount_home: Path,
 ) -> None:
-    """Before any call of kubelet, and whatever the object store says; what stands stays."""
+    """Before any call of kubelet. Those of mounted volumes are kept."""
     first = ScriptedProvider()
     async with running_driver(mount_home, built_in={"scripted": first}) as driver:
         driver.write_class("web")

@@ -65,8 +65,8 @@ async def told_of(node: Node, reason: str) -> list[str]:
     return events
 
 
-async def test_a_volume_is_refreshed_without_kubelet(node: Node) -> None:
-    """Within an interval, then every interval."""
+async def test_volume_is_refreshed_without_kubelet(node: Node) -> None:
+    """Once per interval."""
     await node.publish("web")
     node.provider.serves({"a": "2"}, "v2")
     await refreshed(node, 2)
@@ -87,10 +87,10 @@ async def test_a_volume_is_refreshed_without_kubelet(node: Node) -> None:
     assert INTERVAL - 1 <= node.driver.clock.now - before <= INTERVAL + 1
 
 
-async def test_a_tiny_interval_asks_no_vault_without_a_pause(
+async def test_tiny_interval_refreshes_at_most_once_per_second(
     mount_home: Path, api: KubeApiServer
 ) -> None:
-    """Once a second is enough, whatever the flag says."""
+    """Whatever the flag says."""
     async with running_node(mount_home, api, rotation_interval=0.001) as node:
         await node.publish("web")
         await refreshed(node, 2)
@@ -99,8 +99,8 @@ async def test_a_tiny_interval_asks_no_vault_without_a_pause(
         assert node.driver.clock.now - start >= 2
 
 
-async def test_kubelet_that_comes_first_is_enough(node: Node) -> None:
-    """The timer then has nothing to do."""
+async def test_volume_refreshed_by_kubelet_is_not_refreshed_again(node: Node) -> None:
+    """Both follow one schedule."""
     await node.publish("web")
     node.driver.clock.now = tick_of(node) + 0.01  # floats may round the tick itself to either side
     await node.publish("web")
@@ -109,8 +109,8 @@ async def test_kubelet_that_comes_first_is_enough(node: Node) -> None:
     assert 2 == len(node.provider.calls)
 
 
-async def test_other_parameters_are_asked_for_at_once(node: Node, api: KubeApiServer) -> None:
-    """Nobody waits for an interval to see an object that was added."""
+async def test_changed_parameters_are_refreshed_at_once(node: Node, api: KubeApiServer) -> None:
+    """An added object does not wait for the interval."""
     await node.publish("web")
     node.provider.serves({"a": "1", "b": "2"})
     api.put(CLASSES, scripted_class("web", secret_object("db", "b"), parameters={"x": "other"}))
@@ -125,10 +125,10 @@ async def test_other_parameters_are_asked_for_at_once(node: Node, api: KubeApiSe
     await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
 
 
-async def test_a_class_that_changes_amid_a_refresh_is_asked_for_once_more(
+async def test_change_during_a_refresh_causes_another_refresh(
     node: Node, api: KubeApiServer
 ) -> None:
-    """What is under way was asked by the class as it was, and does not pass for fresh."""
+    """The refresh in flight uses the earlier parameters."""
     await node.publish("web")
     node.provider.gate.clear()
     await node.driver.clock.advance(tick_of(node) + 1)
@@ -157,8 +157,8 @@ def condition(node: Node) -> dict[str, str]:
     return found
 
 
-async def test_a_pod_status_tells_how_its_volume_fares(node: Node) -> None:
-    """The stage and the reason since a refresh failed, and when the content was last fetched."""
+async def test_refreshed_condition_shows_the_result_of_the_last_refresh(node: Node) -> None:
+    """Stage and reason of a failure, and the time of the last fetch."""
     await node.publish("web")
     node.provider.fails(AccessDeniedError("the vault does not let it read"))
     await refreshed(node, 2)
@@ -171,8 +171,8 @@ async def test_a_pod_status_tells_how_its_volume_fares(node: Node) -> None:
     assert ("Refreshed", "") == (condition(node)["reason"], condition(node)["message"])
 
 
-async def test_refreshes_without_news_write_nothing(node: Node) -> None:
-    """A pod status is written once an hour, whatever the interval is."""
+async def test_unchanged_refreshes_write_the_condition_hourly(node: Node) -> None:
+    """Whatever the interval is."""
     await node.publish("web")
     await refreshed(node, 2)
     await wait_until(
@@ -191,8 +191,8 @@ async def test_refreshes_without_news_write_nothing(node: Node) -> None:
     assert 1 == node.api.requests.count(told)
 
 
-async def test_tokens_that_have_ended_are_not_used(node: Node) -> None:
-    """It waits for kubelet and says so once; with fresh tokens it goes on."""
+async def test_refresh_with_expired_tokens_waits_for_kubelet(node: Node) -> None:
+    """This is logged once; new tokens of kubelet end it."""
 
     async def publish(end: str) -> None:
         message = node.driver.publish_request("web", "web-0")
@@ -211,8 +211,8 @@ async def test_tokens_that_have_ended_are_not_used(node: Node) -> None:
     await refreshed(node, 3)
 
 
-async def test_the_secret_of_the_pod_is_read_anew(node: Node, api: KubeApiServer) -> None:
-    """`nodePublishSecretRef` may have other credentials; without the right, the old ones serve."""
+async def test_node_publish_secret_is_read_for_each_refresh(node: Node, api: KubeApiServer) -> None:
+    """Without permission, the data of kubelet's last call is used."""
     node.schedule("web-0", "web", secret_ref="creds")
     await wait_until(
         lambda: (
@@ -239,8 +239,8 @@ async def test_the_secret_of_the_pod_is_read_anew(node: Node, api: KubeApiServer
     assert {"clientid": "new"} == node.provider.calls[2].secrets
 
 
-async def test_after_a_restart_the_call_is_rebuilt(mount_home: Path, api: KubeApiServer) -> None:
-    """From the pod and its status; tokens are kubelet's, so without them nobody is alarmed."""
+async def test_request_is_rebuilt_after_a_restart(mount_home: Path, api: KubeApiServer) -> None:
+    """From the pod and its status. Missing tokens raise no alarm: only kubelet has them."""
     async with running_node(mount_home, api, rotation_interval=INTERVAL) as node:
         node.schedule("web-0", "web")
         await node.publish("web")

@@ -50,23 +50,23 @@ def patch(api: KubeApiServer, edit: dict[str, Any], name: str = "db") -> None:
     api.objects.merge(("secrets", NAMESPACE, name), edit, "kubectl-edit")
 
 
-async def test_the_secret_is_there_when_the_publish_returns(node: Node) -> None:
-    """So a container that reads it through its environment starts at once."""
+async def test_secret_exists_when_the_publish_returns(node: Node) -> None:
+    """A container may read it as an environment variable at once."""
     node.schedule("web-0", "web", owner="web-5d8")
     await node.publish("web")
     assert {"value": "1"} == node.secret_values("db")
     assert ["ReplicaSet web-5d8"] == node.owners("db")
 
 
-async def test_a_bare_pod_owns_by_its_status(node: Node) -> None:
-    """Kubernetes takes the status with the pod, and the Secret with the status."""
+async def test_secret_of_a_bare_pod_is_owned_by_its_pod_status(node: Node) -> None:
+    """Kubernetes deletes the pod status with the pod, and the Secret with the pod status."""
     node.schedule("web-0", "web")
     await node.publish("web")
     assert ["SecretProviderClassPodStatus web-0-shop-web"] == node.owners("db")
 
 
-async def test_two_deployments_are_two_owners_however_many_pods(node: Node, other: Node) -> None:
-    """Upstream's own test: 2 x 2 pods on two nodes."""
+async def test_secret_of_two_deployments_has_two_owners(node: Node, other: Node) -> None:
+    """Upstream's test: two pods each, on two nodes."""
     for place, pod, owner in (
         (node, "one-a", "one"),
         (other, "one-b", "one"),
@@ -78,10 +78,10 @@ async def test_two_deployments_are_two_owners_however_many_pods(node: Node, othe
     assert ["ReplicaSet one", "ReplicaSet two"] == node.owners("db")
 
 
-async def test_a_pod_that_was_not_known_at_first_is_owned_by_its_own_later(
+async def test_pod_status_is_replaced_as_owner_once_the_pod_is_known(
     node: Node, api: KubeApiServer
 ) -> None:
-    """The pod status stands in, and is taken out again."""
+    """It is removed from the owners."""
     api.forbidden.add("get pods")
     await node.publish("web")
     assert ["SecretProviderClassPodStatus web-0-shop-web"] == node.owners("db")
@@ -101,10 +101,10 @@ async def test_a_pod_that_was_not_known_at_first_is_owned_by_its_own_later(
     ],
     ids=str,
 )
-async def test_an_edit_by_hand_is_reverted_at_once(
+async def test_manual_edit_is_reverted_at_once(
     node: Node, api: KubeApiServer, edit: dict[str, Any]
 ) -> None:
-    """The event and a metric tell of it; a label of somebody else stays."""
+    """With an event and a metric; a label of another tool is kept."""
     node.schedule("web-0", "web")
     await node.publish("web")
     before = node.secret("db")
@@ -125,10 +125,8 @@ async def test_an_edit_by_hand_is_reverted_at_once(
     assert told.startswith("Pod web-0: reverted a manual edit of secret db")
 
 
-async def test_a_secret_that_is_deleted_by_hand_is_made_again(
-    node: Node, api: KubeApiServer
-) -> None:
-    """A pod uses it."""
+async def test_manually_deleted_secret_is_recreated(node: Node, api: KubeApiServer) -> None:
+    """While a pod uses it."""
     node.schedule("web-0", "web")
     await node.publish("web")
     await wait_until(
@@ -140,10 +138,10 @@ async def test_a_secret_that_is_deleted_by_hand_is_made_again(
     )
 
 
-async def test_the_watch_asks_for_metadata_where_secrets_are_and_nowhere_else(
+async def test_watch_covers_metadata_in_namespaces_with_secrets_only(
     node: Node, api: KubeApiServer
 ) -> None:
-    """Memory and rights depend on what is kept."""
+    """This bounds memory and permissions."""
     assert "watch secrets" not in api.requests
     node.schedule("web-0", "web")
     await node.publish("web")
@@ -153,8 +151,8 @@ async def test_the_watch_asks_for_metadata_where_secrets_are_and_nowhere_else(
     assert node.store.cluster.secret_resource_version(NAMESPACE, "db") is None
 
 
-async def test_nodes_that_fetched_at_different_times_do_not_fight(node: Node, other: Node) -> None:
-    """The content of the later fetch stands, whoever looks."""
+async def test_content_of_the_latest_fetch_wins_between_nodes(node: Node, other: Node) -> None:
+    """In whatever order the nodes reconcile."""
     node.schedule("web-0", "web")
     await node.publish("web")
     other.provider.serves({"a": "2"}, "v2")
@@ -182,8 +180,10 @@ async def test_nodes_that_fetched_at_different_times_do_not_fight(node: Node, ot
     assert {} == node.driver.metric_values("keyferry_secret_drift_reverted_total")
 
 
-async def test_a_class_that_changes_changes_its_secrets(node: Node, api: KubeApiServer) -> None:
-    """Keys, labels, type, entries; a dropped entry takes its Secret along."""
+async def test_changed_secret_provider_class_updates_its_secrets(
+    node: Node, api: KubeApiServer
+) -> None:
+    """Keys, labels, type and entries; the Secret of a dropped entry is deleted."""
     node.provider.serves({"a": "1", "b": "2"})
     node.schedule("web-0", "web", owner="web-5d8")
     await node.publish("web")
@@ -198,10 +198,10 @@ async def test_a_class_that_changes_changes_its_secrets(node: Node, api: KubeApi
     assert "changed from Opaque to example.com/own" in told
 
 
-async def test_a_dropped_entry_that_another_class_has_too_leaves_the_secret(
+async def test_dropped_secret_is_taken_over_by_another_secret_provider_class(
     node: Node, other: Node, api: KubeApiServer
 ) -> None:
-    """Whoever names it takes it over, wherever its pods are."""
+    """Whatever the node of its pods."""
     api.put(CLASSES, scripted_class("heir", secret_object("db", "a")))
     node.schedule("web-0", "web")
     await node.publish("web")
@@ -233,8 +233,10 @@ async def test_a_class_that_is_deleted_changes_nothing(node: Node, api: KubeApiS
     await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
-async def test_of_two_classes_the_first_keeps_the_secret(node: Node, api: KubeApiServer) -> None:
-    """Both classes hear of the other; when the first lets go, the second has its turn."""
+async def test_secret_belongs_to_the_first_of_two_secret_provider_classes(
+    node: Node, api: KubeApiServer
+) -> None:
+    """Both get an event. If the first drops the Secret, the second gets it."""
     api.put(CLASSES, scripted_class("late", secret_object("db", "b")))
     node.provider.serves({"a": "1", "b": "2"})
     node.schedule("web-0", "web")
@@ -257,8 +259,8 @@ async def test_of_two_classes_the_first_keeps_the_secret(node: Node, api: KubeAp
     )
 
 
-async def test_the_last_pod_takes_the_secret_along(node: Node, other: Node) -> None:
-    """A Deployment that is scaled to nothing keeps its ReplicaSet; back again, it is made anew."""
+async def test_secret_is_deleted_with_the_last_pod(node: Node, other: Node) -> None:
+    """A Deployment scaled to zero keeps its ReplicaSet. Scaled up, the Secret is recreated."""
     node.schedule("web-0", "web", owner="web-5d8")
     other.schedule("web-1", "web", owner="web-5d8")
     await node.publish("web", "web-0")
@@ -275,8 +277,8 @@ async def test_the_last_pod_takes_the_secret_along(node: Node, other: Node) -> N
     assert {"value": "1"} == node.secret_values("db")
 
 
-async def test_two_last_pods_that_leave_at_once_leave_nothing(node: Node, other: Node) -> None:
-    """Each sees the status of the other; whoever's is collected looks again."""
+async def test_secret_is_deleted_when_two_last_pods_leave_at_once(node: Node, other: Node) -> None:
+    """Each node sees the pod status of the other; the later one checks again."""
     node.schedule("web-0", "web", owner="web-5d8")
     other.schedule("web-1", "web", owner="web-5d8")
     await node.publish("web", "web-0")
@@ -293,8 +295,10 @@ async def test_two_last_pods_that_leave_at_once_leave_nothing(node: Node, other:
     await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
-async def test_a_pod_that_has_finished_elsewhere_holds_nothing(node: Node, other: Node) -> None:
-    """Pods of Jobs stay for long after their end, and their statuses with them."""
+async def test_completed_pod_of_another_node_does_not_keep_the_secret(
+    node: Node, other: Node
+) -> None:
+    """Pods of Jobs and their pod statuses stay for a long time."""
     other.schedule("job-1", "web", owner="job")
     await other.publish("web", "job-1")
     other.schedule("job-1", "web", owner="job", phase="Succeeded")
@@ -304,8 +308,8 @@ async def test_a_pod_that_has_finished_elsewhere_holds_nothing(node: Node, other
     await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
-async def test_a_finished_pod_costs_nothing(mount_home: Path, api: KubeApiServer) -> None:
-    """No vault, no status, no Secret, however often kubelet or the timer come by."""
+async def test_completed_pod_causes_no_requests(mount_home: Path, api: KubeApiServer) -> None:
+    """No vault, pod status or Secret request, whatever kubelet and the rotator do."""
     api.put(CLASSES, scripted_class("web", secret_object("db", "a")))
     async with running_node(mount_home, api, rotation_interval=60.0) as node:
         node.schedule("job-0", "web")
@@ -326,8 +330,8 @@ async def test_a_finished_pod_costs_nothing(mount_home: Path, api: KubeApiServer
         assert not [request for request in api.requests if request.startswith("patch")]
 
 
-async def test_a_mount_goes_on_while_the_api_is_away(node: Node, api: KubeApiServer) -> None:
-    """The class is known; the status, the Secret and the events are written when it is back."""
+async def test_mount_succeeds_while_the_api_is_unavailable(node: Node, api: KubeApiServer) -> None:
+    """The SecretProviderClass is cached; pod status, Secret and events are written later."""
     node.schedule("web-0", "web", owner="web-5d8")
     await wait_until(
         lambda: node.store.cluster.local_pod(NAMESPACE, "web-0") is not None, "the pod"
@@ -344,8 +348,8 @@ async def test_a_mount_goes_on_while_the_api_is_away(node: Node, api: KubeApiSer
     assert 0.0 == node.driver.metric_values("keyferry_pending_writes")["kind=podstatus"]
 
 
-async def test_after_a_restart_the_volumes_are_known(mount_home: Path, api: KubeApiServer) -> None:
-    """Edits by hand are reverted, the last pod takes the Secret along, without a publish."""
+async def test_volumes_are_restored_after_a_restart(mount_home: Path, api: KubeApiServer) -> None:
+    """Edits are reverted, and the last pod removes the Secret, without a publish."""
     api.put(CLASSES, scripted_class("web", secret_object("db", "a")))
     async with running_node(mount_home, api) as node:
         node.schedule("web-0", "web", owner="web-5d8")
@@ -359,10 +363,10 @@ async def test_after_a_restart_the_volumes_are_known(mount_home: Path, api: Kube
         await wait_until(lambda: node.secret("db") is None, "the Secret to go")
 
 
-async def test_a_status_that_names_the_volume_of_another_pod_is_not_believed(
+async def test_pod_status_that_names_the_volume_of_another_pod_is_ignored(
     mount_home: Path, api: KubeApiServer
 ) -> None:
-    """Else whoever may write a status could read the secrets of another namespace."""
+    """Else write access to pod statuses would give access to secrets of other namespaces."""
     api.put(CLASSES, scripted_class("web", secret_object("db", "a")))
     async with running_node(mount_home, api) as node:
         node.schedule("web-0", "web")
@@ -380,10 +384,10 @@ async def test_a_status_that_names_the_volume_of_another_pod_is_not_believed(
         assert [] == list(node.driver.engine.volumes)
 
 
-async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_without_it(
+async def test_missing_permission_is_reported_and_not_retried_without_pods(
     node: Node, api: KubeApiServer
 ) -> None:
-    """The mount goes on; once no pod names the Secret, nobody asks for it for ever."""
+    """The mount succeeds; retries stop when no pod names the Secret."""
     api.forbidden |= {"get secrets", "patch secrets"}
     node.schedule("web-0", "web")
     target = await node.publish("web")
@@ -398,8 +402,8 @@ async def test_a_right_that_is_missing_is_told_on_the_pod_and_asked_for_no_more_
     assert "failed to delete unused Secret" in node.driver.log.getvalue()
 
 
-async def test_the_statuses_that_wait_for_the_api_are_bounded(mount_home: Path) -> None:
-    """The newest of each volume is kept; those that were asked for longest ago are lost."""
+async def test_pending_pod_statuses_are_bounded(mount_home: Path) -> None:
+    """The newest of each volume is kept, the oldest are dropped."""
     async with running_api(mount_home) as api, running_node(mount_home, api) as node:
         await api.stop()
         statuses = node.driver.engine.status_writer

@@ -50,8 +50,8 @@ def request(**fields: object) -> PublishRequest:
     return parse_publish(message(**fields))
 
 
-def test_a_publish_call_is_parsed_once() -> None:
-    """Everything that the story needs, by name."""
+def test_publish_request_is_parsed() -> None:
+    """Every field that the publisher needs, by name."""
     assert PublishRequest(
         target_path="/t/mount",
         readonly=True,
@@ -67,23 +67,23 @@ def in_group(text: str) -> csi.VolumeCapability:
     return csi.VolumeCapability(mount=csi.VolumeCapability.MountVolume(volume_mount_group=text))
 
 
-def test_the_group_of_a_volume_is_a_number() -> None:
+def test_group_is_parsed() -> None:
     """The fsGroup of the pod; most pods have none."""
     assert request().group is None
     assert 5678 == request(volume_capability=in_group("5678")).group
 
 
 @pytest.mark.parametrize("text", ["-1", "users", "1,mode=0777", "99999999999", "\u0661"])
-def test_a_group_that_is_no_number_is_refused(text: str) -> None:
-    """It becomes an option of mount(2), so nothing else may be in it."""
+def test_invalid_group_is_rejected(text: str) -> None:
+    """It becomes an option of mount(2), so it must be numeric."""
     with pytest.raises(
         RequestInvalidError, match=r"volume_mount_group .* is not a numeric group id"
     ):
         request(volume_capability=in_group(text))
 
 
-def test_what_a_publish_call_lacks_is_told_in_the_order_of_upstream() -> None:
-    """Capability, volume id, target path, context: each INVALID_ARGUMENT with the field's name."""
+def test_missing_fields_of_publish_are_checked_in_upstreams_order() -> None:
+    """Capability, volume id, target path, context: INVALID_ARGUMENT with the name of the field."""
     fields: dict[str, object] = {
         "volume_capability": None,
         "volume_id": "",
@@ -102,26 +102,26 @@ def test_what_a_publish_call_lacks_is_told_in_the_order_of_upstream() -> None:
 
 
 @pytest.mark.parametrize("context", [{"other": "x"}, {"secretProviderClass": "", "other": "x"}])
-def test_a_volume_without_a_class_is_unknown_and_told_which_attribute(
+def test_volume_without_secret_provider_class_names_the_attribute(
     context: dict[str, str],
 ) -> None:
-    """The code is upstream's; the message names the line of the pod to mend."""
+    """The code is that of upstream."""
     with pytest.raises(RequestInvalidError) as caught:
         request(volume_context=context)
     assert Code.UNKNOWN == caught.value.code
     assert "volumeAttributes.secretProviderClass" in str(caught.value)
 
 
-def test_the_code_of_other_errors_stays_what_it_was() -> None:
-    """The exception for the missing class is one of that error alone."""
+def test_code_of_other_request_errors_is_invalid_argument() -> None:
+    """Only the missing SecretProviderClass has another code."""
     with pytest.raises(RequestInvalidError):
         request(volume_context={"other": "x"})
     assert Code.INVALID_ARGUMENT == RequestInvalidError.code
 
 
 @pytest.mark.parametrize("path", ["relative", "./t", "/a/../b", "/..", "/a\0b", " /a"])
-def test_a_target_path_that_is_not_absolute_and_plain_is_refused(path: str) -> None:
-    """For both calls, before anything is touched."""
+def test_invalid_target_path_is_rejected(path: str) -> None:
+    """For publish and unpublish, before anything is changed."""
     with pytest.raises(RequestInvalidError, match="target_path"):
         request(target_path=path)
     with pytest.raises(RequestInvalidError, match="target_path"):
@@ -131,19 +131,19 @@ def test_a_target_path_that_is_not_absolute_and_plain_is_refused(path: str) -> N
 @pytest.mark.parametrize(
     "path", ["/t/mount", "//t//mount", "/t/mount/", "/t/./mount", "///t/mount"]
 )
-def test_one_target_has_one_spelling(path: str) -> None:
-    """Locks and records go by the path, so both calls normalise it the same way."""
+def test_target_path_is_normalized(path: str) -> None:
+    """Locks and pod statuses use the path, so both calls normalize it in the same way."""
     assert "/t/mount" == request(target_path=path).target_path
     unpublish = csi.NodeUnpublishVolumeRequest(volume_id="1", target_path=path)
     assert UnpublishRequest("/t/mount") == parse_unpublish(unpublish)
 
 
-def test_a_pod_that_kubelet_does_not_describe_is_empty_not_an_error() -> None:
-    """The class is then looked for in no namespace, and its message says so."""
+def test_missing_pod_information_is_empty() -> None:
+    """The SecretProviderClass is then not found, and that message is clear."""
     assert PodRef("", "", "") == request(volume_context={"secretProviderClass": "c"}).pod
 
 
-def test_what_an_unpublish_call_lacks_is_told_id_first() -> None:
+def test_missing_fields_of_unpublish_are_checked_in_order() -> None:
     """Volume id, then target path."""
     with pytest.raises(RequestInvalidError, match="volume_id"):
         parse_unpublish(csi.NodeUnpublishVolumeRequest())
@@ -151,7 +151,7 @@ def test_what_an_unpublish_call_lacks_is_told_id_first() -> None:
         parse_unpublish(csi.NodeUnpublishVolumeRequest(volume_id="1"))
 
 
-def test_what_a_stage_call_lacks_is_told_in_order() -> None:
+def test_missing_fields_of_stage_are_checked_in_order() -> None:
     """Volume id, staging path, capability; with all three it is accepted."""
     stage = csi.NodeStageVolumeRequest()
     with pytest.raises(RequestInvalidError, match="volume_id"):
@@ -166,7 +166,7 @@ def test_what_a_stage_call_lacks_is_told_in_order() -> None:
     parse_stage(stage)
 
 
-def test_what_an_unstage_call_lacks_is_told_in_order() -> None:
+def test_missing_fields_of_unstage_are_checked_in_order() -> None:
     """Volume id, staging path; with both it is accepted."""
     unstage = csi.NodeUnstageVolumeRequest()
     with pytest.raises(RequestInvalidError, match="volume_id"):
@@ -178,8 +178,8 @@ def test_what_an_unstage_call_lacks_is_told_in_order() -> None:
     parse_unstage(unstage)
 
 
-def test_only_read_only_volumes_are_delivered() -> None:
-    """The message says which field of the pod to set."""
+def test_writable_volume_is_rejected() -> None:
+    """The message names the field of the pod to set."""
     require_readonly(request())
     with pytest.raises(RequestInvalidError, match="readOnly: true") as caught:
         require_readonly(request(readonly=False))
@@ -198,20 +198,20 @@ def call_for(
     return dict(mount_call(wanted, cls).attributes)
 
 
-def test_the_provider_hears_the_class_overlaid_by_all_that_kubelet_says() -> None:
-    """On equal keys kubelet wins, so a class cannot pretend to be another pod."""
+def test_context_of_kubelet_overrides_parameters() -> None:
+    """A SecretProviderClass cannot act as another pod."""
     heard = call_for({"a": "1", "csi.storage.k8s.io/pod.name": "forged"})
     assert CONTEXT | {"a": "1"} == heard
 
 
-def test_a_class_does_not_speak_for_kubelet() -> None:
-    """A token, or any key of kubelet's, that a class sets where kubelet is silent is not heard."""
+def test_parameters_with_kubelets_prefix_are_ignored() -> None:
+    """For example a token, where kubelet sends none."""
     forged = {"a": "1", SERVICE_ACCOUNT_TOKENS: "forged", "csi.storage.k8s.io/new": "forged"}
     assert CONTEXT | {"a": "1"} == call_for(forged)
 
 
-def test_the_provider_hears_the_path_the_mode_and_no_versions() -> None:
-    """As upstream sends them; no secrets are None, not an empty map."""
+def test_provider_request_has_path_and_mode_without_versions() -> None:
+    """As in upstream; no secrets are None, not an empty map."""
     call = mount_call(request(), SecretProviderClass("shop", "c", "azure", {"a": "1"}))
     assert ("/t/mount", DEFAULT_FILE_MODE) == (call.target_path, call.permission)
     assert ((), None) == (call.current_versions, call.secrets)
@@ -231,17 +231,17 @@ def test_the_provider_hears_the_path_the_mode_and_no_versions() -> None:
         ("", None, None),
     ],
 )
-def test_service_account_tokens_come_from_the_secrets_first(
+def test_service_account_tokens_are_taken_from_secrets_first(
     in_secrets: str | None, in_context: str | None, heard: str | None
 ) -> None:
-    """Kubernetes 1.35 and newer can put them there; an empty text there means nothing."""
+    """Kubernetes 1.35 and newer can send them there; an empty text is ignored."""
     secrets = {} if in_secrets is None else {SERVICE_ACCOUNT_TOKENS: in_secrets}
     context = {} if in_context is None else {SERVICE_ACCOUNT_TOKENS: in_context}
     assert heard == call_for({"a": "1"}, secrets=secrets, **context).get(SERVICE_ACCOUNT_TOKENS)
 
 
-def test_a_request_shows_no_secret() -> None:
-    """Neither tokens nor credentials are in its representation."""
+def test_representation_of_a_request_contains_no_secret() -> None:
+    """Neither tokens nor credentials."""
     shown = repr(request(secrets={"k": "canary"}, volume_context=CONTEXT | {"t": "canary"}))
     assert "canary" not in shown
     assert "shop-secrets" in shown

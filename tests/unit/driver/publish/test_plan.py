@@ -25,10 +25,10 @@ BOTH = [True, False]
 @pytest.mark.parametrize(
     ("state", "ending", "rotates", "due"), list(product(UNUSABLE, Completion, BOTH, BOTH))
 )
-def test_what_is_not_a_written_volume_is_mounted_whatever_is_remembered(
+def test_volume_without_content_is_mounted(
     state: VolumeState, ending: Completion, rotates: bool, due: bool
 ) -> None:
-    """An absent, empty or broken volume is never reported as published (issue 2, item 2)."""
+    """An absent, empty or broken volume is never reported as published."""
     assert Mount() == decide(state, completion=ending, rotation_enabled=rotates, due=due)
 
 
@@ -36,17 +36,17 @@ def test_what_is_not_a_written_volume_is_mounted_whatever_is_remembered(
     ("state", "rotates", "due"),
     list(product([VolumeState.WRITTEN, VolumeState.PROVIDER_WRITTEN], BOTH, BOTH)),
 )
-def test_content_of_which_nothing_tells_that_it_is_whole_is_resumed(
+def test_content_of_an_unknown_publish_is_resumed(
     state: VolumeState, rotates: bool, due: bool
 ) -> None:
-    """A failure is reported: whoever asks may not have what is there."""
+    """A failure is returned: the content may belong to another pod."""
     decision = decide(state, completion=Completion.UNKNOWN, rotation_enabled=rotates, due=due)
     assert Resume() == decision
 
 
 @pytest.mark.parametrize("rotates", BOTH)
-def test_whole_content_without_a_record_is_refreshed(rotates: bool) -> None:
-    """The record and the Secrets may be missing, but the pod may run: nothing may fail it."""
+def test_complete_content_without_pod_status_is_refreshed(rotates: bool) -> None:
+    """Pod status and Secrets may be missing, but the pod may run, so a failure is masked."""
     decision = decide(
         VolumeState.WRITTEN, completion=Completion.EVIDENT, rotation_enabled=rotates, due=False
     )

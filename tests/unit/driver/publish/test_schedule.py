@@ -62,8 +62,8 @@ def due_at(schedule: RefreshSchedule, clock: ManualClock, one: Volume) -> int:
     raise AssertionError("not due within an interval")
 
 
-async def test_volumes_of_one_identity_are_due_in_the_same_moment() -> None:
-    """Whatever their paths; a volume of which nothing is known has a moment of its own."""
+async def test_volumes_of_one_identity_are_due_at_the_same_time() -> None:
+    """A volume with unknown identities has its own slot."""
     clock = ManualClock()
     economy = await economy_with(clock, "/a", "/b")
     found = schedule(clock, economy)
@@ -73,8 +73,8 @@ async def test_volumes_of_one_identity_are_due_in_the_same_moment() -> None:
     await economy.close()
 
 
-async def test_the_fetch_of_the_content_counts_not_that_of_the_volume() -> None:
-    """A pod that started with what another got earlier is due with it."""
+async def test_age_of_cached_content_decides() -> None:
+    """A pod that started with cached content is due with the pod that fetched it."""
     clock = ManualClock()
     economy = await economy_with(clock, TARGET)
     found = schedule(clock, economy)
@@ -84,8 +84,8 @@ async def test_the_fetch_of_the_content_counts_not_that_of_the_volume() -> None:
     await economy.close()
 
 
-async def test_what_an_earlier_process_filled_has_ticks_of_its_own() -> None:
-    """The provider is not asked: it may know what another volume at this path used."""
+async def test_restored_volume_has_its_own_slots() -> None:
+    """The provider may know another volume at this path."""
     clock = ManualClock()
     economy = await economy_with(clock, TARGET)
     alone, told = schedule(clock), schedule(clock, economy)
@@ -94,8 +94,8 @@ async def test_what_an_earlier_process_filled_has_ticks_of_its_own() -> None:
     await economy.close()
 
 
-def test_the_same_path_is_due_at_other_moments_on_other_nodes() -> None:
-    """Names of nodes scatter them evenly."""
+def test_slots_differ_between_nodes() -> None:
+    """The names of nodes spread them evenly."""
     clock = ManualClock()
     moments = [due_at(schedule(clock, node=f"node-{n}"), clock, volume()) for n in range(200)]
     quarters = [sum(q * 30 < moment <= (q + 1) * 30 for moment in moments) for q in range(4)]
@@ -103,8 +103,8 @@ def test_the_same_path_is_due_at_other_moments_on_other_nodes() -> None:
     assert min(quarters) > 25
 
 
-async def test_without_an_interval_every_call_of_kubelet_refreshes() -> None:
-    """`--rotation-poll-interval=0`, whether or not the provider tells."""
+async def test_interval_zero_refreshes_with_every_call_of_kubelet() -> None:
+    """Whether or not the provider knows the identities."""
     clock = ManualClock()
     economy = Fetcher(ResilienceSettings(refresh_interval=0.0, tracks_volumes=True), clock)
     assert schedule(clock, economy, interval=0.0).is_due(volume())

@@ -40,8 +40,8 @@ def request(tokens: str, *, in_secrets: bool = False) -> PublishRequest:
     )
 
 
-def test_it_is_what_kubelet_would_ask() -> None:
-    """All but tokens and secrets, which kubelet alone has."""
+def test_rebuilt_request_equals_that_of_kubelet() -> None:
+    """Except for tokens and secrets, which only kubelet has."""
     rebuilt = rebuild_request(VOLUME, POD, CSI)
     assert (TARGET, True, "web", {}) == (
         rebuilt.target_path,
@@ -62,8 +62,8 @@ def test_it_is_what_kubelet_would_ask() -> None:
 
 @pytest.mark.parametrize("in_secrets", [False, True])
 @pytest.mark.parametrize(("seconds", "ended"), [(-1, True), (29, True), (31, False)])
-def test_tokens_end(seconds: int, ended: bool, in_secrets: bool) -> None:
-    """Half a minute before their time, because the vault looks later and by its own clock."""
+def test_token_expires_with_a_margin(seconds: int, ended: bool, in_secrets: bool) -> None:
+    """Of half a minute: the vault checks it later, by its own clock."""
     end = (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
     tokens = {
         "aud1": {"token": "canary", "expirationTimestamp": "2040-01-01T00:00:00Z"},
@@ -75,8 +75,8 @@ def test_tokens_end(seconds: int, ended: bool, in_secrets: bool) -> None:
 @pytest.mark.parametrize(
     "tokens", ["", "{", '{"aud": {"expirationTimestamp": "soon"}}', '{"aud": {}}']
 )
-def test_tokens_that_do_not_tell_are_left_to_who_uses_them(tokens: str) -> None:
-    """There an error says what is wrong with them."""
+def test_tokens_without_expiry_count_as_valid(tokens: str) -> None:
+    """The provider reports what is wrong with them."""
     assert not has_expired_token(request(tokens), NOW)
 
 
@@ -91,8 +91,8 @@ def test_tokens_that_do_not_tell_are_left_to_who_uses_them(tokens: str) -> None:
         (TARGET, "other"),
     ],
 )
-def test_a_path_that_is_not_of_the_pod_names_no_volume(target: str, class_name: str) -> None:
-    """Its uid, the name of its volume, its class: all must fit."""
+def test_volume_must_match_pod_name_and_secret_provider_class(target: str, class_name: str) -> None:
+    """The uid of the pod, the name of the volume, the SecretProviderClass."""
     assert csi_volume_at(TARGET, "web", POD, driver_name=DRIVER) is CSI
     assert csi_volume_at(TARGET, "web", POD, driver_name="other.csi") is None
     assert csi_volume_at(target, class_name, POD, driver_name=DRIVER) is None

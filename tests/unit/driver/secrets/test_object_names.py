@@ -38,20 +38,20 @@ NAMED = [named("SECRET_1", "db-password"), named("dir/b", "b"), named("plain", "
         ("plain", "plain"),
     ],
 )
-def test_alias_own_name_and_path_all_work(name: str, path: str) -> None:
-    """The complaint of the article: the alias works, and so does the name in the vault."""
+def test_file_is_found_by_path_alias_and_object_name(name: str, path: str) -> None:
+    """Also for an object with an alias."""
     assert path == resolve_file(name, FILES, NAMED).path
 
 
-def test_a_path_wins_over_names() -> None:
-    """What works upstream means the same here, whatever the names say."""
+def test_path_takes_precedence_over_names() -> None:
+    """What works with upstream has the same meaning."""
     names = [named("a", "b"), named("b", "a"), named("c", "a", "b")]
 
     assert "b" == resolve_file("b", [file("a"), file("b"), file("c")], names).path
 
 
-def test_a_name_that_fits_several_is_refused() -> None:
-    """The candidates are listed with what they are, and the path is the way out."""
+def test_ambiguous_name_is_rejected() -> None:
+    """The message lists the candidates; their paths are unambiguous."""
     files = [file("two"), file("one")]
 
     error = problem("x", files, [named("two", "x"), named("one", "x")])
@@ -62,15 +62,15 @@ def test_a_name_that_fits_several_is_refused() -> None:
     ) == str(error)
 
 
-def test_a_name_that_fits_one_file_twice_is_clear() -> None:
-    """Two entries that end in the same file are no choice."""
+def test_name_that_matches_one_file_twice_is_unambiguous() -> None:
+    """Two entries with the same file are no conflict."""
     names = [named("a", "x"), named("a", "x", "y")]
 
     assert "a" == resolve_file("x", [file("a")], names).path
 
 
-def test_an_unknown_name_is_told_what_there_is() -> None:
-    """Upstream's words come first; then the files, and the name that was probably meant."""
+def test_unknown_name_lists_the_files() -> None:
+    """After the message of upstream, with a suggestion."""
     error = problem("db-pasword", FILES, NAMED)
 
     assert (
@@ -80,43 +80,43 @@ def test_an_unknown_name_is_told_what_there_is() -> None:
     ) == str(error)
 
 
-def test_a_name_like_no_other_gets_no_suggestion() -> None:
-    """A far-fetched suggestion would mislead."""
+def test_dissimilar_name_gets_no_suggestion() -> None:
+    """A wrong suggestion would mislead."""
     assert problem("zzzz", FILES, NAMED).remedy.startswith("Use the path of a file")
 
 
-def test_case_counts() -> None:
-    """Names are case-sensitive, as upstream; the suggestion shows the difference."""
+def test_names_are_case_sensitive() -> None:
+    """As in upstream; the suggestion shows the difference."""
     assert "Did you mean 'SECRET_1'?" == problem("SECRET_2", FILES, NAMED).remedy
 
 
-def test_an_object_that_was_not_delivered_is_no_candidate() -> None:
-    """A name counts only when its file is there."""
+def test_missing_object_is_not_a_candidate() -> None:
+    """A name counts only if its file exists."""
     error = problem("x", [file("a")], [named("gone", "x")])
 
     assert "the volume holds a" in error.problem
     assert "gone" not in str(error)
 
 
-def test_an_object_that_the_class_got_since_says_what_brings_it() -> None:
+def test_object_added_later_suggests_a_refresh() -> None:
     """The volume was filled before."""
     error = problem("x", [file("a")], [named("gone", "x")])
     assert "It is new in the SecretProviderClass: wait for the next refresh" in str(error)
     assert "It is new in" not in str(problem("y", [file("a")], [named("gone", "x")]))
 
 
-def test_an_empty_volume_holds_no_file() -> None:
-    """The sentence stays whole."""
+def test_message_for_an_empty_volume() -> None:
+    """It says that there is no file."""
     assert problem("x", [], []).problem.endswith("the volume holds no file")
 
 
-def test_an_empty_name_is_refused() -> None:
-    """A name that is not given means nothing."""
+def test_empty_name_is_rejected() -> None:
+    """It names no file."""
     assert "objectName is empty" == problem("", FILES, NAMED).problem
 
 
-def test_a_long_list_is_cut() -> None:
-    """A message that lists a hundred files helps nobody."""
+def test_long_list_of_candidates_is_truncated() -> None:
+    """A message with hundred files is unreadable."""
     error = problem("x", [file(f"f{n:03}") for n in range(100)], [])
 
     assert error.problem.endswith("f018, f019, 80 more")
@@ -130,8 +130,10 @@ WORDS = st.sampled_from(["a", "b", "c", "a/b", "A"])
     st.lists(WORDS, unique=True),
     st.lists(st.builds(named, WORDS, WORDS, WORDS), max_size=5),
 )
-def test_never_picks_a_wrong_file(name: str, paths: list[str], names: list[NamedFile]) -> None:
-    """The file at the path, else the only one that bears the name, else an error; nothing else."""
+def test_only_a_unique_match_is_returned(
+    name: str, paths: list[str], names: list[NamedFile]
+) -> None:
+    """The file at the path, else the only file with the name, else an error."""
     files = [file(path, path.encode()) for path in paths]
     bearers = {n.path for n in names if name in n.aliases} & set(paths)
     expected = {name} if name in paths else bearers

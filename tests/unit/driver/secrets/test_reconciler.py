@@ -98,7 +98,7 @@ def node(tmp_path: Path) -> Node:
 
 
 async def test_each_entry_becomes_a_secret(node: Node) -> None:
-    """The files of the volume, under the names and keys of the class, owned by its pod status."""
+    """With the files of the volume, owned by its pod status."""
     node.write_class("web", entry("one", "SECRET_1"), entry("two", "SECRET_2"))
     volume = await node.fill("web")
 
@@ -114,8 +114,8 @@ async def test_each_entry_becomes_a_secret(node: Node) -> None:
     assert "2030-01-01T12:00:00.000000+00:00" == metadata["annotations"]["keyferry.dev/fetched-at"]
 
 
-async def test_a_problem_stops_no_other(node: Node) -> None:
-    """Every problem is a warning on the pod and comes back; the other Secrets are made."""
+async def test_failed_secret_does_not_affect_others(node: Node) -> None:
+    """Each problem is a warning on the pod and part of the result."""
     node.write_class(
         "web",
         entry("bad", "nothing"),
@@ -137,8 +137,8 @@ async def test_a_problem_stops_no_other(node: Node) -> None:
     assert not any("canary" in problem.message for problem in problems)
 
 
-async def test_a_problem_is_told_once(node: Node) -> None:
-    """Looking again every few minutes fills no list of events; a new problem is told."""
+async def test_problem_is_reported_once(node: Node) -> None:
+    """Resyncs do not repeat it; another problem is reported."""
     node.write_class("web", entry("bad", "nothing"))
     await node.fill("web")
     await node.reconcile("web")
@@ -151,10 +151,10 @@ async def test_a_problem_is_told_once(node: Node) -> None:
     assert 1 == len(node.events("FailedToCreateSecret"))
 
 
-async def test_a_secret_of_somebody_else_is_left_alone_unless_the_class_takes_it(
+async def test_unmanaged_secret_is_overwritten_only_with_an_annotation(
     node: Node,
 ) -> None:
-    """The annotation on the class is the leave to overwrite it."""
+    """On the SecretProviderClass."""
     foreign = node.folder / "secrets/shop/one.yaml"
     foreign.parent.mkdir(parents=True)
     foreign.write_text("kind: Secret\ntype: Opaque\n")
@@ -173,8 +173,8 @@ async def test_a_secret_of_somebody_else_is_left_alone_unless_the_class_takes_it
     assert {"value": "Y2FuYXJ5LTE="} == node.secrets()["one"]["data"]
 
 
-async def test_a_rotation_reaches_the_secret(node: Node) -> None:
-    """The content is that of the volume that was fetched last."""
+async def test_secret_has_the_content_of_the_latest_fetch(node: Node) -> None:
+    """Of all volumes that use it."""
     node.write_class("web", entry("one", "SECRET_1"))
     await node.fill("web", {"SECRET_1": "old"})
     later = await node.fill("web", {"SECRET_1": "new"}, PodRef("shop", "web-1", "uid-1"))
@@ -183,8 +183,8 @@ async def test_a_rotation_reaches_the_secret(node: Node) -> None:
     assert {"value": "bmV3"} == node.secrets()["one"]["data"]
 
 
-async def test_the_class_that_had_a_secret_first_keeps_it(node: Node) -> None:
-    """Both classes hear of the other; when the first one lets go, the second one has its turn."""
+async def test_secret_stays_with_its_first_secret_provider_class(node: Node) -> None:
+    """Both get an event. If the first drops the Secret, the second gets it."""
     node.write_class("first", entry("one", "SECRET_1"))
     node.write_class("second", entry("one", "SECRET_2"))
     await node.fill("first")
@@ -205,8 +205,8 @@ async def test_the_class_that_had_a_secret_first_keeps_it(node: Node) -> None:
     assert {"value": "Y2FuYXJ5LTI="} == node.secrets()["one"]["data"]
 
 
-async def test_a_type_changes_by_making_it_anew(node: Node) -> None:
-    """The event says so; the owners stay."""
+async def test_changed_type_recreates_the_secret(node: Node) -> None:
+    """An event says so; the owners stay."""
     node.write_class("web", entry("one", "SECRET_1"))
     await node.fill("web")
     await node.reconcile("web")
@@ -219,8 +219,8 @@ async def test_a_type_changes_by_making_it_anew(node: Node) -> None:
     assert text.endswith("because its type changed from Opaque to example.com/own")
 
 
-async def test_an_entry_that_is_dropped_takes_its_secret_along(node: Node) -> None:
-    """The class is there and names it no more."""
+async def test_dropped_entry_deletes_its_secret(node: Node) -> None:
+    """The SecretProviderClass exists and no longer names it."""
     node.write_class("web", entry("one", "SECRET_1"), entry("two", "SECRET_2"))
     await node.fill("web")
     await node.reconcile("web")
@@ -229,8 +229,8 @@ async def test_an_entry_that_is_dropped_takes_its_secret_along(node: Node) -> No
     assert {"two"} == set(node.secrets())
 
 
-async def test_a_class_that_is_deleted_takes_nothing_along(node: Node) -> None:
-    """Its pods run on and may need the Secret."""
+async def test_deleted_secret_provider_class_keeps_its_secrets(node: Node) -> None:
+    """Its pods run and may need them."""
     node.write_class("web", entry("one", "SECRET_1"))
     await node.fill("web")
     await node.reconcile("web")
@@ -239,8 +239,8 @@ async def test_a_class_that_is_deleted_takes_nothing_along(node: Node) -> None:
     assert {"one"} == set(node.secrets())
 
 
-async def test_the_last_volume_takes_the_secret_along(node: Node) -> None:
-    """As long as another one is there it stays."""
+async def test_secret_is_deleted_with_the_last_volume(node: Node) -> None:
+    """Not while another volume uses it."""
     node.write_class("web", entry("one", "SECRET_1"))
     first = await node.fill("web")
     second = await node.fill("web", pod=PodRef("shop", "web-1", "uid-1"))

@@ -11,8 +11,8 @@ CLASS = SecretProviderClass("shop", "web", "azure", {})
 
 
 @pytest.mark.parametrize("kind", [ObjectNamesError, SecretDataError])
-def test_data_that_cannot_be_made_begins_as_upstream(kind: type[KeyferryError]) -> None:
-    """Class and Secret are named in the words that people search for; the remedy is told."""
+def test_failed_secret_data_starts_with_the_message_of_upstream(kind: type[KeyferryError]) -> None:
+    """It names SecretProviderClass and Secret, and ends with the remedy."""
     assert Event(
         POD,
         EventType.WARNING,
@@ -21,15 +21,15 @@ def test_data_that_cannot_be_made_begins_as_upstream(kind: type[KeyferryError]) 
     ) == secret_failed(POD, CLASS, "db", kind("It is so", "Do this."))
 
 
-def test_a_secret_that_cannot_be_written_is_told_apart() -> None:
-    """When the store refuses, the data are not the problem."""
+def test_failed_secret_write_has_another_message() -> None:
+    """The data is not the problem."""
     event = secret_failed(POD, CLASS, "db", StoreError("the disk is full"))
 
     assert "failed to write secret db of spc shop/web, err: the disk is full" == event.message
 
 
-def test_a_long_message_is_cut() -> None:
-    """Kubernetes refuses an event whose text is too long, and then nobody would see it."""
+def test_long_event_message_is_truncated() -> None:
+    """Kubernetes rejects longer messages."""
     event = secret_failed(POD, CLASS, "db", SecretDataError("x" * 5000))
 
     assert MAX_MESSAGE == len(event.message)

@@ -10,8 +10,8 @@ from keyferry.driver.volumes.locks import TargetLocks
 from keyferry.errors import Code, VolumeUnpublishedError
 
 
-async def test_calls_for_one_target_come_one_after_the_other() -> None:
-    """In the order in which they asked."""
+async def test_publish_calls_of_one_volume_are_serialized() -> None:
+    """In the order of their arrival."""
     locks, seen = TargetLocks(), []
 
     async def call(name: str) -> None:
@@ -35,8 +35,8 @@ async def test_calls_for_different_volumes_run_concurrently() -> None:
     await asyncio.wait_for(asyncio.gather(call("/a"), call("/b")), 5)
 
 
-async def test_a_lock_exists_only_while_it_is_wanted() -> None:
-    """A node sees new targets for ever; none of them is remembered."""
+async def test_unused_locks_are_removed() -> None:
+    """A node sees new target paths all the time."""
     locks = TargetLocks()
     async with locks.for_publish("/t"):
         waiting = asyncio.create_task(locks.for_publish("/t").__aenter__())
@@ -49,8 +49,8 @@ async def test_a_lock_exists_only_while_it_is_wanted() -> None:
     assert 0 == len(locks)
 
 
-async def test_an_error_and_a_cancelled_wait_give_the_lock_back() -> None:
-    """The next call gets in, whatever became of the one before."""
+async def test_failed_and_cancelled_calls_release_the_lock() -> None:
+    """The next call gets it."""
     locks = TargetLocks()
     with pytest.raises(ZeroDivisionError):
         async with locks.for_publish("/t"):
@@ -94,8 +94,8 @@ class Filling:
                 await self.cleaned.wait()
 
 
-async def test_who_empties_a_target_ends_who_fills_it_and_waits_until_it_has_cleared_up() -> None:
-    """The one in the lock and the ones behind it, in the words of our own error."""
+async def test_unpublish_cancels_publish_calls_and_waits_for_their_cleanup() -> None:
+    """Running and waiting calls end with `VolumeUnpublishedError`."""
     locks = TargetLocks()
     first = Filling(locks)
     await first.inside.wait()
@@ -123,8 +123,8 @@ async def test_who_empties_a_target_ends_who_fills_it_and_waits_until_it_has_cle
     assert 0 == len(locks)
 
 
-async def test_who_empties_a_target_leaves_others_and_later_calls_alone() -> None:
-    """Another target; and who comes to fill this one after it waits in line."""
+async def test_unpublish_does_not_cancel_other_volumes_or_later_calls() -> None:
+    """A later publish waits for the lock."""
     locks = TargetLocks()
     other = Filling(locks, "/u")
     await other.inside.wait()
@@ -140,8 +140,8 @@ async def test_who_empties_a_target_leaves_others_and_later_calls_alone() -> Non
         await asyncio.wait([call.task])
 
 
-async def test_two_that_empty_one_target_do_not_end_each_other() -> None:
-    """Kubelet repeats an unpublish; both end well."""
+async def test_concurrent_unpublish_calls_both_succeed() -> None:
+    """Kubelet repeats them."""
     locks, seen = TargetLocks(), []
 
     async def empty(name: str) -> None:
@@ -157,8 +157,8 @@ async def test_two_that_empty_one_target_do_not_end_each_other() -> None:
     await asyncio.wait([filling.task])
 
 
-async def test_a_caller_that_hangs_up_as_well_sees_its_own_cancellation() -> None:
-    """The task was cancelled from outside too, which nobody may swallow."""
+async def test_cancellation_by_the_caller_is_not_translated() -> None:
+    """Also if an unpublish cancels the call at the same time."""
     locks = TargetLocks()
     filling = Filling(locks)
     await filling.inside.wait()
@@ -174,8 +174,8 @@ async def test_a_caller_that_hangs_up_as_well_sees_its_own_cancellation() -> Non
     assert filling.task.cancelled()
 
 
-async def test_an_own_timeout_of_the_block_is_told_as_it_is() -> None:
-    """It is not mistaken for a volume that leaves."""
+async def test_timeout_inside_the_block_is_not_translated() -> None:
+    """It is not caused by an unpublish."""
     locks = TargetLocks()
     with pytest.raises(TimeoutError, match="mine"):
         async with locks.for_publish("/t"):

@@ -54,8 +54,8 @@ def written(mounts: Mounter, target: Path) -> Path:
 # --- both ways ------------------------------------------------------------------------------------
 
 
-def test_a_volume_comes_and_goes(mounts: Mounter, target: Path) -> None:
-    """Absent, mounted, written, gone; nothing but the parent folder stays."""
+def test_volume_is_mounted_written_and_unmounted(mounts: Mounter, target: Path) -> None:
+    """Only the parent folder stays."""
     assert VolumeState.ABSENT is mounts.inspect(target)
     mounts.mount(target)
     assert mounts.inspect(target) in (VolumeState.EMPTY, VolumeState.ABSENT)
@@ -66,8 +66,8 @@ def test_a_volume_comes_and_goes(mounts: Mounter, target: Path) -> None:
     assert [] == list(target.parent.iterdir())
 
 
-def test_mounting_twice_keeps_the_content(mounts: Mounter, target: Path) -> None:
-    """A repeated call finds the volume that is there."""
+def test_repeated_mount_keeps_the_content(mounts: Mounter, target: Path) -> None:
+    """It finds the mounted volume."""
     written(mounts, target)
     mounts.mount(target)
     assert b"x" == (target / "a").read_bytes()
@@ -75,8 +75,8 @@ def test_mounting_twice_keeps_the_content(mounts: Mounter, target: Path) -> None
     assert not target.exists()
 
 
-def test_unmounting_twice_is_fine(mounts: Mounter, target: Path) -> None:
-    """Nothing there is what was wanted."""
+def test_repeated_unmount_is_a_no_op(mounts: Mounter, target: Path) -> None:
+    """Nothing is mounted."""
     mounts.unmount(target)
     written(mounts, target)
     mounts.unmount(target)
@@ -84,24 +84,24 @@ def test_unmounting_twice_is_fine(mounts: Mounter, target: Path) -> None:
     assert not target.exists()
 
 
-def test_a_folder_that_was_there_before_can_stay(mounts: Mounter, target: Path) -> None:
-    """It is left, empty."""
+def test_unmount_can_keep_the_folder(mounts: Mounter, target: Path) -> None:
+    """It is empty."""
     target.mkdir(parents=True)
     written(mounts, target)
     mounts.unmount(target, keep_folder=True)
     assert [] == list(target.iterdir())
 
 
-def test_an_empty_folder_is_room_for_a_volume(mounts: Mounter, target: Path) -> None:
-    """Whoever made it need not remove it first."""
+def test_empty_folder_is_mounted(mounts: Mounter, target: Path) -> None:
+    """It need not be removed first."""
     target.mkdir(parents=True)
     assert VolumeState.ABSENT is mounts.inspect(target)
     written(mounts, target)
     assert VolumeState.WRITTEN is mounts.inspect(target)
 
 
-def test_a_folder_with_content_of_others_is_left_alone(mounts: Mounter, target: Path) -> None:
-    """It is neither hidden nor emptied nor removed, and the message says which folder it is."""
+def test_folder_with_other_content_is_rejected(mounts: Mounter, target: Path) -> None:
+    """It is not mounted over, emptied or removed; the message names it."""
     target.mkdir(parents=True)
     (target / "thesis.txt").write_text("precious")
     for step in (mounts.inspect, mounts.mount):
@@ -114,8 +114,8 @@ def test_a_folder_with_content_of_others_is_left_alone(mounts: Mounter, target: 
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
-def test_a_target_that_is_no_folder_is_refused(mounts: Mounter, target: Path, kind: str) -> None:
-    """A link would lead a mount, or a removal, elsewhere."""
+def test_target_that_is_not_a_folder_is_rejected(mounts: Mounter, target: Path, kind: str) -> None:
+    """A mount or a removal would follow a link."""
     goal = target.parent / "goal"
     goal.mkdir(parents=True)
     if kind == "file":
@@ -131,10 +131,8 @@ def test_a_target_that_is_no_folder_is_refused(mounts: Mounter, target: Path, ki
 
 
 @pytest.mark.parametrize("name", ["file/volume", "x" * 300])
-def test_a_target_that_cannot_be_is_an_error_of_the_volume(
-    mounts: Mounter, mount_home: Path, name: str
-) -> None:
-    """The system's reason is told, whichever step meets it."""
+def test_impossible_target_is_a_volume_error(mounts: Mounter, mount_home: Path, name: str) -> None:
+    """With the reason of the operating system."""
     (mount_home / "file").write_text("x")
     for step in (mounts.inspect, mounts.mount, mounts.unmount):
         with pytest.raises(
@@ -143,10 +141,8 @@ def test_a_target_that_cannot_be_is_an_error_of_the_volume(
             step(mount_home / name)
 
 
-def test_a_link_inside_the_volume_is_removed_and_not_followed(
-    mounts: Mounter, target: Path
-) -> None:
-    """What it leads to stays."""
+def test_link_inside_the_volume_is_not_followed(mounts: Mounter, target: Path) -> None:
+    """Its destination stays."""
     written(mounts, target)
     outside = target.parent / "outside"
     outside.mkdir()
@@ -163,8 +159,8 @@ def test_a_link_inside_the_volume_is_removed_and_not_followed(
 # --- a private folder -----------------------------------------------------------------------------
 
 
-def test_a_private_folder_is_for_its_owner_only(target: Path) -> None:
-    """Also one that was there with other permissions."""
+def test_private_folder_is_accessible_to_its_owner_only(target: Path) -> None:
+    """Also an existing one with other permissions."""
     DirectoryMounter().mount(target)
     assert 0o700 == stat.S_IMODE(target.stat().st_mode)
     target.chmod(0o755)
@@ -176,8 +172,8 @@ def test_a_private_folder_is_for_its_owner_only(target: Path) -> None:
 
 
 @pytest.mark.mounts
-def test_a_tmpfs_bears_our_name_and_takes_no_devices_or_set_user_id_files(target: Path) -> None:
-    """The source tells our mounts from those of others; pods may read it whatever their user."""
+def test_tmpfs_has_our_source_and_safe_options(target: Path) -> None:
+    """No devices and no set-user-id; pods with any user may read it."""
     TmpfsMounter().mount(target)
     options, kind, source = mount_options(target)
     assert ("tmpfs", MOUNT_SOURCE) == (kind, source)
@@ -186,8 +182,8 @@ def test_a_tmpfs_bears_our_name_and_takes_no_devices_or_set_user_id_files(target
 
 
 @pytest.mark.mounts
-def test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group(target: Path) -> None:
-    """The fsGroup of a pod, which kubelet leaves to the driver."""
+def test_tmpfs_and_its_files_belong_to_the_group(target: Path) -> None:
+    """The fsGroup of the pod, which kubelet delegates to the driver."""
     # In a user namespace there may be no other group than one's own.
     group = 5678 if "4294967295" in Path("/proc/self/gid_map").read_text() else 0
     TmpfsMounter().mount(target, group)
@@ -197,8 +193,8 @@ def test_a_tmpfs_and_what_is_written_into_it_belong_to_a_group(target: Path) -> 
 
 
 @pytest.mark.mounts
-def test_an_empty_tmpfs_is_not_a_written_volume(target: Path) -> None:
-    """What a crash between mount and write leaves is mounted anew, not accepted."""
+def test_empty_tmpfs_has_no_content(target: Path) -> None:
+    """As after a crash between mount and write."""
     TmpfsMounter().mount(target)
     assert VolumeState.EMPTY is TmpfsMounter().inspect(target)
     (target / "..2020_01_01_00_00_00.1").mkdir()
@@ -207,16 +203,16 @@ def test_an_empty_tmpfs_is_not_a_written_volume(target: Path) -> None:
 
 
 @pytest.mark.mounts
-def test_files_that_a_provider_wrote_itself_are_no_proof_that_all_are_there(target: Path) -> None:
-    """Providers of the old style leave no layout."""
+def test_files_of_a_legacy_provider_have_their_own_state(target: Path) -> None:
+    """They may be incomplete."""
     TmpfsMounter().mount(target)
     (target / "a").write_text("x")
     assert VolumeState.PROVIDER_WRITTEN is TmpfsMounter().inspect(target)
 
 
 @pytest.mark.mounts
-def test_the_tmpfs_of_somebody_else_is_left_alone(target: Path) -> None:
-    """As /dev/shm would be: nothing is written into it, emptied or unmounted."""
+def test_tmpfs_of_another_program_is_rejected(target: Path) -> None:
+    """For example /dev/shm."""
     target.mkdir(parents=True)
     mount_tmpfs(target)
     (target / "precious").write_text("kept")
@@ -231,10 +227,10 @@ KUBELET = "pods/11/volumes/kubernetes.io~csi/secrets/mount"
 
 
 @pytest.mark.mounts
-def test_the_volume_that_another_driver_mounted_for_kubelet_is_taken_over(
+def test_volume_of_another_driver_at_a_kubelet_path_is_taken_over(
     mount_home: Path,
 ) -> None:
-    """A node whose driver was upstream yesterday has such volumes."""
+    """A node may have run upstream before."""
     target = mount_home / KUBELET
     target.mkdir(parents=True)
     mount_tmpfs(target)
@@ -246,8 +242,8 @@ def test_the_volume_that_another_driver_mounted_for_kubelet_is_taken_over(
 
 
 @pytest.mark.mounts
-def test_leftovers_in_a_folder_of_kubelet_go_with_the_volume(mount_home: Path) -> None:
-    """Files that lay below the mount would keep the pod in Terminating for ever."""
+def test_files_below_a_kubelet_mount_are_removed(mount_home: Path) -> None:
+    """They would keep the pod in Terminating."""
     target = mount_home / KUBELET
     target.mkdir(parents=True)
     (target / "leftover").write_text("x")
@@ -258,8 +254,8 @@ def test_leftovers_in_a_folder_of_kubelet_go_with_the_volume(mount_home: Path) -
 
 
 @pytest.mark.mounts
-def test_a_path_that_only_resembles_one_of_kubelet_is_nobodys(mount_home: Path) -> None:
-    """The whole ending counts."""
+def test_similar_path_is_not_a_kubelet_path(mount_home: Path) -> None:
+    """The complete suffix must match."""
     target = mount_home / "pods/11/volumes/kubernetes.io~csi/secrets/mount/more"
     target.mkdir(parents=True)
     (target / "precious").write_text("kept")
@@ -269,8 +265,8 @@ def test_a_path_that_only_resembles_one_of_kubelet_is_nobodys(mount_home: Path) 
 
 
 @pytest.mark.mounts
-def test_mounts_on_top_of_each_other_all_go(target: Path) -> None:
-    """Two processes that mounted at once leave two layers."""
+def test_stacked_mounts_are_all_unmounted(target: Path) -> None:
+    """As of two processes that mounted concurrently."""
     mounts = TmpfsMounter()
     written(mounts, target)
     mount_tmpfs(target, source=MOUNT_SOURCE)
@@ -282,8 +278,8 @@ def test_mounts_on_top_of_each_other_all_go(target: Path) -> None:
 
 
 @pytest.mark.mounts
-def test_a_volume_in_use_goes_all_the_same(target: Path) -> None:
-    """A process that still looks into it must not keep the pod in Terminating."""
+def test_volume_in_use_is_unmounted(target: Path) -> None:
+    """A process that uses it must not keep the pod in Terminating."""
     written(TmpfsMounter(), target)
     with (target / "a").open("rb") as held:
         TmpfsMounter().unmount(target)
@@ -292,8 +288,8 @@ def test_a_volume_in_use_goes_all_the_same(target: Path) -> None:
 
 
 @pytest.mark.fuse
-def test_a_mount_that_answers_no_more_is_broken_replaced_and_removable(target: Path) -> None:
-    """Its server is gone, so every look into it fails."""
+def test_unresponsive_mount_is_replaced_and_removed(target: Path) -> None:
+    """Every access to it fails."""
     mounts = TmpfsMounter()
     target.mkdir(parents=True)
     mount_broken(target, MOUNT_SOURCE)
@@ -309,8 +305,8 @@ def test_a_mount_that_answers_no_more_is_broken_replaced_and_removable(target: P
 
 
 @pytest.mark.fuse
-def test_a_broken_mount_of_somebody_else_is_left_alone(target: Path) -> None:
-    """An absent server does not make it ours."""
+def test_broken_mount_of_another_program_is_rejected(target: Path) -> None:
+    """It is not managed by Keyferry."""
     target.mkdir(parents=True)
     mount_broken(target, "foreign")
     for step in (TmpfsMounter().inspect, TmpfsMounter().mount, TmpfsMounter().unmount):
@@ -320,10 +316,10 @@ def test_a_broken_mount_of_somebody_else_is_left_alone(target: Path) -> None:
 
 
 @pytest.mark.mounts
-def test_a_target_path_with_blanks_and_backslashes_is_known_by_its_name(
+def test_target_path_with_spaces_and_backslashes(
     mount_home: Path,
 ) -> None:
-    """The kernel escapes them in its list of mounts."""
+    """The kernel escapes them in the mount table."""
     target = mount_home / "a b\tc\\d\ne" / "vol ume"
     written(TmpfsMounter(), target)
     assert VolumeState.WRITTEN is TmpfsMounter().inspect(target)
@@ -332,8 +328,8 @@ def test_a_target_path_with_blanks_and_backslashes_is_known_by_its_name(
 
 
 @pytest.mark.mounts
-def test_the_kernel_and_the_tests_agree_on_the_right_to_mount(target: Path) -> None:
-    """Where the process says it can, it can."""
+def test_can_mount_agrees_with_the_kernel(target: Path) -> None:
+    """A mount succeeds where it returns True."""
     assert can_mount()
     TmpfsMounter().mount(target)
     unmount_below(target.parent)
@@ -341,8 +337,8 @@ def test_the_kernel_and_the_tests_agree_on_the_right_to_mount(target: Path) -> N
 
 
 @pytest.mark.namespace
-def test_the_tests_of_the_tmpfs_pass_for_an_ordinary_user_in_a_namespace() -> None:
-    """There an ordinary user has the right to mount, and an older kernel's limits."""
+def test_tmpfs_tests_pass_in_a_user_namespace() -> None:
+    """An ordinary user may mount there."""
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     chosen = ["-m", "mounts"]
@@ -367,8 +363,8 @@ except VolumeError as error:
 """A process that gives up all its capabilities and then mounts."""
 
 
-def test_without_the_right_to_mount_the_kernel_says_so(target: Path) -> None:
-    """The message names the step, the path and what is missing."""
+def test_mount_without_permission_is_reported(target: Path) -> None:
+    """The message names step, path and the missing permission."""
     command = [sys.executable, "-c", WITHOUT_RIGHTS, str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     assert done.stdout == (

@@ -22,8 +22,8 @@ from tests.unit.driver.volumes.atomic.sets import check, file
 # --- the layout -----------------------------------------------------------------------------------
 
 
-def test_files_lie_in_a_stamped_folder_behind_one_swapped_link(root: Path) -> None:
-    """The layout that upstream writes, names and link targets included."""
+def test_files_are_in_a_timestamped_folder_behind_one_link(root: Path) -> None:
+    """The layout of upstream, including names and link targets."""
     files = (file("a"), file("d/e"), file("d/f/g"))
     assert FileChanges(added=("a", "d/e", "d/f/g")) == write_volume(root, files)
     check(root, *files)
@@ -33,8 +33,8 @@ def test_files_lie_in_a_stamped_folder_behind_one_swapped_link(root: Path) -> No
 
 @pytest.mark.parametrize("mode", [0, 0o400, 0o440, 0o644, 0o777])
 @pytest.mark.parametrize("umask", [0, 0o077])
-def test_a_file_has_exactly_the_mode_asked_for(root: Path, mode: int, umask: int) -> None:
-    """Whatever the umask of the process, and mode 0 stays 0."""
+def test_file_has_the_requested_mode(root: Path, mode: int, umask: int) -> None:
+    """Whatever the umask; mode 0 stays 0."""
     before = os.umask(umask)
     try:
         write_volume(root, (file("d/a", mode=mode),))
@@ -45,8 +45,8 @@ def test_a_file_has_exactly_the_mode_asked_for(root: Path, mode: int, umask: int
     assert 0o755 == stat.S_IMODE((root / "..data/").stat().st_mode)
 
 
-def test_what_is_written_belongs_to_the_group_of_the_root(root: Path) -> None:
-    """A container that is not root can read it from the moment of the swap; the mode stays."""
+def test_files_belong_to_the_group_of_the_root(root: Path) -> None:
+    """From the rename on, with unchanged modes."""
     group = os.getgid() or 5678
     os.chown(root, -1, group)
     root.chmod(0o2755)
@@ -68,8 +68,8 @@ def test_bits_beyond_the_permissions_are_dropped(root: Path) -> None:
     assert NO_CHANGES == write_volume(root, (file("a", mode=0o4755),))
 
 
-def test_any_bytes_are_written_as_they_are(root: Path) -> None:
-    """Empty, binary and larger than a buffer."""
+def test_content_is_written_verbatim(root: Path) -> None:
+    """Empty, binary, and larger than a buffer."""
     files = tuple(
         SecretFile(name, 0o600, contents)
         for name, contents in (("e", b""), ("b", bytes(range(256))), ("l", b"\0" * 300_000))
@@ -87,8 +87,8 @@ def stamps(root: Path) -> list[tuple[str, int, int]]:
     return [(str(e), e.lstat().st_ino, e.lstat().st_mtime_ns) for e in entries]
 
 
-def test_an_unchanged_set_touches_nothing(root: Path) -> None:
-    """No inode and no time changes, so watchers of the volume stay asleep."""
+def test_unchanged_files_are_not_written(root: Path) -> None:
+    """No inode and no time changes, so file watchers are not notified."""
     files = (file("a"), file("d/e"))
     write_volume(root, files)
     before = stamps(root)
@@ -112,7 +112,7 @@ def test_an_unchanged_set_touches_nothing(root: Path) -> None:
         ((file("a"),), (file("a"), file("b")), FileChanges(added=("b",))),
     ],
 )
-def test_a_new_set_replaces_the_old_one_whole(
+def test_new_files_replace_the_old_ones(
     root: Path, old: tuple[SecretFile, ...], new: tuple[SecretFile, ...], written: FileChanges
 ) -> None:
     """Content, mode, removal, nesting, a file that becomes a folder and back."""
@@ -122,15 +122,15 @@ def test_a_new_set_replaces_the_old_one_whole(
     check(root, *new)
 
 
-def test_an_empty_set_empties_the_volume(root: Path) -> None:
-    """No file is a set of files, too."""
+def test_empty_list_removes_all_files(root: Path) -> None:
+    """It is valid content."""
     write_volume(root, (file("a"),))
     assert FileChanges(removed=("a",)) == write_volume(root, ())
     check(root)
 
 
-def test_the_first_write_counts_even_when_it_is_empty(root: Path) -> None:
-    """A volume of no files is written, not forgotten."""
+def test_first_write_without_files_counts_as_written(root: Path) -> None:
+    """A volume without files has complete content."""
     assert NO_CHANGES == write_volume(root, ())
     assert is_written(root)
 
@@ -146,10 +146,10 @@ sets = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(sets, min_size=1, max_size=6))
-def test_after_any_sequence_of_sets_exactly_the_last_one_is_there(
+def test_only_the_last_of_any_sequence_of_writes_remains(
     sequence: list[list[SecretFile]],
 ) -> None:
-    """What was there before leaves no trace, whatever it was."""
+    """Without traces of earlier ones."""
     with TemporaryDirectory() as folder:
         for files in sequence:
             write_volume(Path(folder), files)
@@ -160,8 +160,8 @@ def test_after_any_sequence_of_sets_exactly_the_last_one_is_there(
 
 
 @pytest.mark.parametrize("path", ["", ".", "..", "../a", "/a", "..data", "a/./b", "a\0", "a" * 256])
-def test_an_impossible_path_is_refused_before_anything_is_written(root: Path, path: str) -> None:
-    """One bad path among good ones leaves the volume as it was; `.` does not empty it."""
+def test_invalid_path_is_rejected_before_anything_is_written(root: Path, path: str) -> None:
+    """One invalid path among valid ones leaves the volume unchanged."""
     write_volume(root, (file("kept"),))
     before = stamps(root)
     with pytest.raises(FilesInvalidError, match="invalid filepath") as caught:
@@ -175,23 +175,21 @@ def test_an_impossible_path_is_refused_before_anything_is_written(root: Path, pa
     ("paths", "words"),
     [(("a", "a"), "two objects are written to 'a'"), (("a", "a/b"), "both a file and the folder")],
 )
-def test_two_objects_in_one_place_are_refused(
-    root: Path, paths: tuple[str, str], words: str
-) -> None:
-    """Instead of one of them winning by chance."""
+def test_conflicting_paths_are_rejected(root: Path, paths: tuple[str, str], words: str) -> None:
+    """Else one of them would win by chance."""
     with pytest.raises(FilesInvalidError, match=words):
         write_volume(root, tuple(file(path) for path in paths))
     assert [] == list(root.iterdir())
 
 
-def test_a_root_that_is_gone_is_an_error_of_the_volume(tmp_path: Path) -> None:
-    """The system's reason is told, and what to look at."""
+def test_missing_root_is_a_volume_error(tmp_path: Path) -> None:
+    """With the reason of the operating system and a remedy."""
     with pytest.raises(VolumeError, match=r"cannot write the files of .*No such file"):
         write_volume(tmp_path / "gone", (file("a"),))
 
 
-def test_a_failed_write_leaves_the_old_set_whole_and_no_half_one(root: Path) -> None:
-    """Where the links cannot be swapped, the new folder is taken away again."""
+def test_failed_write_retains_previous_content(root: Path) -> None:
+    """The new folder is removed when the link cannot be replaced."""
     old = file("a", "old")
     write_volume(root, (old,))
     (root / "..data_tmp").mkdir()
@@ -204,8 +202,8 @@ def test_a_failed_write_leaves_the_old_set_whole_and_no_half_one(root: Path) -> 
 # --- readers --------------------------------------------------------------------------------------
 
 
-def test_a_reader_never_sees_a_mix(root: Path) -> None:
-    """While hundreds of sets are swapped, each reading is one of them, whole and with its modes."""
+def test_concurrent_reader_never_sees_a_mix(root: Path) -> None:
+    """During hundreds of writes, each read returns one complete version."""
     sets = [
         tuple(file(f"{'d/' * (n % 3)}f{i}", f"{n}", 0o600 + n) for i in range(6)) for n in range(8)
     ]

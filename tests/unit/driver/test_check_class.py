@@ -12,15 +12,15 @@ GOOD = SecretProviderClass("shop", "web", "azure", {"keyvaultName": "kv"})
 
 
 @pytest.mark.parametrize("provider", ["azure", "my_provider-2", "A" * 30])
-def test_a_good_class_passes(provider: str) -> None:
-    """The class itself comes back."""
+def test_valid_secret_provider_class_is_returned(provider: str) -> None:
+    """Unchanged."""
     cls = replace(GOOD, provider=provider)
 
     assert cls is check_class(cls)
 
 
-def test_a_class_without_a_provider_is_refused() -> None:
-    """The message names the class and the field, and kubelet sees UNKNOWN as with upstream."""
+def test_secret_provider_class_without_provider_is_rejected() -> None:
+    """The message names the object and the field; the code is UNKNOWN, as in upstream."""
     with pytest.raises(ClassInvalidError) as caught:
         check_class(replace(GOOD, provider=""))
 
@@ -32,13 +32,13 @@ def test_a_class_without_a_provider_is_refused() -> None:
 
 
 @pytest.mark.parametrize("provider", ["a/b", "../x", "a b", "a.b", "é", "a\n", "A" * 31])
-def test_a_name_that_no_provider_has_is_refused(provider: str) -> None:
-    """The name becomes the name of a socket, so it is checked before anybody looks for that."""
+def test_invalid_provider_name_is_rejected(provider: str) -> None:
+    """The name becomes the name of a socket, so it is checked first."""
     with pytest.raises(ClassInvalidError, match="is not a valid provider name"):
         check_class(replace(GOOD, provider=provider))
 
 
-def test_a_class_without_parameters_is_refused() -> None:
-    """A provider that is told nothing can deliver nothing."""
+def test_secret_provider_class_without_parameters_is_rejected() -> None:
+    """No provider can work without them."""
     with pytest.raises(ClassInvalidError, match=r"spec\.parameters is empty"):
         check_class(replace(GOOD, parameters={}))

@@ -24,8 +24,8 @@ from tests.unit.driver.volumes.atomic.sets import check, entries, file
 
 
 @pytest.mark.parametrize("unchanged", [True, False])
-def test_what_a_killed_writer_left_is_mended(root: Path, unchanged: bool) -> None:
-    """A stray ..data_tmp, a half-written folder, a missing link and a link too many."""
+def test_leftovers_of_a_killed_writer_are_repaired(root: Path, unchanged: bool) -> None:
+    """A stray ..data_tmp, a half-written folder, a missing link and an extra link."""
     files = (file("a", "1"), file("b/c", "1"))
     write_volume(root, files)
     (root / "..data_tmp").symlink_to("..2020_01_01_00_00_00.1")
@@ -39,8 +39,8 @@ def test_what_a_killed_writer_left_is_mended(root: Path, unchanged: bool) -> Non
     check(root, *new)
 
 
-def test_a_data_link_that_leads_nowhere_is_replaced(root: Path) -> None:
-    """The folder behind it was lost; the next write is a first one."""
+def test_dangling_data_link_is_replaced(root: Path) -> None:
+    """Its folder was lost; the next write is a first one."""
     (root / "..data").symlink_to("..2020_01_01_00_00_00.1")
     assert not is_written(root)
     write_volume(root, (file("a"),))
@@ -48,8 +48,8 @@ def test_a_data_link_that_leads_nowhere_is_replaced(root: Path) -> None:
 
 
 @pytest.mark.parametrize("goal", ["/etc", "../outside", "a", "..data_tmp"])
-def test_a_data_link_out_of_the_layout_is_not_followed(root: Path, goal: str) -> None:
-    """Whoever planted it can make us neither read nor remove what it leads to."""
+def test_data_link_that_leaves_the_layout_is_not_followed(root: Path, goal: str) -> None:
+    """Its destination is neither read nor removed."""
     outside = root.parent / "outside"
     outside.mkdir()
     (outside / "precious").write_text("kept")
@@ -60,8 +60,8 @@ def test_a_data_link_out_of_the_layout_is_not_followed(root: Path, goal: str) ->
     assert "kept" == (outside / "precious").read_text()
 
 
-def test_files_of_a_provider_of_the_old_style_give_way(root: Path) -> None:
-    """Regular files and folders that stand where links belong are replaced."""
+def test_files_of_a_legacy_provider_are_replaced(root: Path) -> None:
+    """Files and folders at the paths of links."""
     (root / "a").write_text("legacy")
     (root / "d").mkdir()
     (root / "d" / "e").write_text("legacy")
@@ -70,10 +70,8 @@ def test_files_of_a_provider_of_the_old_style_give_way(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
-def test_something_else_in_the_place_of_a_link_gives_way_though_nothing_changed(
-    root: Path, kind: str
-) -> None:
-    """The set is the same, but the pod would not see it."""
+def test_wrong_entry_is_replaced_by_a_link_without_changed_files(root: Path, kind: str) -> None:
+    """The pod would not see the content."""
     write_volume(root, (file("a"),))
     (root / "a").unlink()
     match kind:
@@ -88,8 +86,8 @@ def test_something_else_in_the_place_of_a_link_gives_way_though_nothing_changed(
 
 
 @pytest.mark.parametrize("scenario", list(SCENARIOS))
-def test_a_writer_killed_at_any_point_leaves_one_whole_set(tmp_path: Path, scenario: str) -> None:
-    """The set is the old or the new one, and the next write repairs the rest."""
+def test_writer_killed_at_any_point_leaves_complete_content(tmp_path: Path, scenario: str) -> None:
+    """The old or the new content, and the next write repairs the rest."""
     command = [sys.executable, "-m", "tests.fakes.killed_writer", str(tmp_path), scenario]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
     deaths = int(done.stdout)
@@ -111,8 +109,8 @@ def test_a_writer_killed_at_any_point_leaves_one_whole_set(tmp_path: Path, scena
 # --- what stands there ----------------------------------------------------------------------------
 
 
-def test_what_an_old_style_provider_wrote_is_read_as_the_pod_sees_it(root: Path) -> None:
-    """Plain files, nested ones, and its own layout of links with a folder behind one."""
+def test_files_of_a_legacy_provider_are_read(root: Path) -> None:
+    """Plain and nested files, and its own layout of links."""
     (root / "plain").write_text("p")
     (root / "d").mkdir()
     (root / "d" / "nested").write_text("n")
@@ -126,15 +124,15 @@ def test_what_an_old_style_provider_wrote_is_read_as_the_pod_sees_it(root: Path)
     assert {"plain": b"p", "d/nested": b"n", "a": b"a", "dir/b": b"b"} == found
 
 
-def test_what_was_written_is_read_back(root: Path) -> None:
-    """Secrets can be made from a volume whose provider was not asked."""
+def test_written_files_are_read_back(root: Path) -> None:
+    """A Secret can be made without a provider call."""
     files = (file("a", "1", 0o600), file("d/e", "2"))
     write_volume(root, files)
     assert files == read_volume(root)
 
 
-def test_a_link_of_a_provider_out_of_the_volume_is_not_read(root: Path) -> None:
-    """A Secret never holds a file of the node."""
+def test_link_out_of_the_volume_is_not_read(root: Path) -> None:
+    """A Secret never contains a file of the node."""
     (root / "host").symlink_to("/etc/hostname")
     (root / "etc").symlink_to("/etc")
     (root / "nowhere").symlink_to("..data/nowhere")
@@ -142,17 +140,17 @@ def test_a_link_of_a_provider_out_of_the_volume_is_not_read(root: Path) -> None:
     assert ["own"] == [found.path for found in read_volume(root)]
 
 
-def test_a_volume_that_is_gone_cannot_be_read(tmp_path: Path) -> None:
+def test_missing_volume_cannot_be_read(tmp_path: Path) -> None:
     """The message names the volume."""
     with pytest.raises(VolumeError, match="cannot read the files of"):
         read_volume(tmp_path / "gone")
 
 
 @pytest.mark.parametrize(("kind", "ours", "foreign"), list(entries()))
-def test_what_is_ours_and_what_is_not_is_told_apart(
+def test_only_our_layout_looks_like_a_volume(
     root: Path, kind: str, ours: bool, foreign: bool
 ) -> None:
-    """A folder with anything but the layout is not a volume, and never emptied."""
+    """A folder with other entries is never emptied."""
     match kind:
         case "stamp":
             (root / "..2020_01_01_00_00_00.1").mkdir()
@@ -173,8 +171,8 @@ def test_what_is_ours_and_what_is_not_is_told_apart(
     assert (ours, foreign) == (looks_like_volume(root), has_provider_written_files(root))
 
 
-def test_reading_below_a_folder_sees_modes_and_bytes(tmp_path: Path) -> None:
-    """The tests' own reader is worth its salt."""
+def test_reader_of_these_tests_returns_modes_and_bytes(tmp_path: Path) -> None:
+    """It is used by the other tests."""
     (tmp_path / "a").write_text("x")
     (tmp_path / "a").chmod(0o641)
     assert {"a": (0o641, b"x")} == read_tree(tmp_path)
