@@ -1,7 +1,6 @@
-"""A development vault: Azure Key Vault, its token endpoints and IMDS, played on loopback.
+"""Emulator of Azure Key Vault, its token endpoints and IMDS, on loopback.
 
-It is a separate world: it shares no code with the provider that talks to it, so that neither can
-hide a defect of the other. The way of a request: `server` (ports) -> `gateway` (which station of
-the cloud is meant, what is tuned) -> `vault` and `secrets`, `entra` or `imds` (answers) -> `data`
-(SQLite).
+It shares no code with the provider that talks to it, so that neither can hide a defect of the
+other. A request passes through `server` (ports), `gateway` (selects the service by host, injects
+faults), `keyvault`, `entra` or `machine` (responses), and `storage` (SQLite).
 """

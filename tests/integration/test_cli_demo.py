@@ -46,8 +46,8 @@ async def test_demo_completes_and_cleans_up(tmp_path: Path, stage: dict[str, str
         "NodePublishVolume",
         "0644  SECRET_1  ********",
         "Secret sqlserver, key dbpassword: ********",
-        "File and Secret followed the new version.",
-        "Nothing is left: no file, no mount, no Secret, no pod status.",
+        "File and Secret contain the new version.",
+        "File, mount, Secret and pod status are removed.",
         "Done in",
     ):
         assert step in done.stdout

@@ -70,7 +70,7 @@ def test_a_secret_is_set_from_stdin_and_shown_only_when_asked(tmp_path: Path) ->
     """One line end is dropped, as `echo` adds one; the new vault opens to this machine."""
     printed = output(tmp_path, "set", "contoso", "db", stdin="canary\n")
     assert "Set secret db of vault contoso, version " in printed
-    assert "Made vault contoso: the system-assigned identity of this machine may" in printed
+    assert "Created vault contoso: the system-assigned identity of this machine may" in printed
     masked = output(tmp_path, "get", "contoso", "db")
     assert "canary" not in printed + masked
     assert "canary\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
@@ -217,10 +217,10 @@ def test_tuning_changes_what_it_names(tmp_path: Path) -> None:
     [
         (["get", "contoso", "db"], "", "vault 'contoso' has no secret 'db'"),
         (["list", "nowhere"], "", "there is no vault 'nowhere'"),
-        (["set", "contoso", "db"], "", "no value of db came in on stdin"),
+        (["set", "contoso", "db"], "", "stdin contains no value of db"),
         (["set", "contoso", "a_b"], "x", "cannot be the name of a secret"),
         (["set", "contoso", "db", "--value-file", "/nonexistent"], "", "cannot be read"),
-        (["set", "contoso", "db", "--expires", "soon"], "x", "is not a moment"),
+        (["set", "contoso", "db", "--expires", "soon"], "x", "is not a time"),
         (["set", "contoso", "db", "--tag", "a"], "x", "has no value"),
         (["disable", "contoso", "db"], "", "has no secret 'db'"),
         (["delete", "contoso", "db", "--recover"], "", "has no deleted secret"),

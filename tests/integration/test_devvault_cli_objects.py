@@ -29,8 +29,8 @@ def openssl(*arguments: str, given: str) -> str:
 def test_a_key_is_made_listed_and_shown(tmp_path: Path) -> None:
     """A new vault opens to this machine, as one does that begins with a secret."""
     printed = keyferry(tmp_path, "key", "create", "shop", "k", "--kty", "EC", "--curve", "P-256K")
-    assert "Made vault shop: " in printed
-    assert "Made key k of vault shop, version " in printed
+    assert "Created vault shop: " in printed
+    assert "Created key k of vault shop, version " in printed
     assert "  enabled  EC  " in keyferry(tmp_path, "key", "list", "shop")
     shown = keyferry(tmp_path, "key", "get", "shop", "k")
     assert "secp256k1" in openssl("ec", "-pubin", "-noout", "-text", given=shown)
@@ -78,7 +78,7 @@ def test_an_object_is_disabled_deleted_recovered_and_purged(tmp_path: Path, noun
     assert "Disabled " in keyferry(tmp_path, noun, "disable", "shop", "x")
     assert "  disabled  EC" in keyferry(tmp_path, noun, "list", "shop", "x")
     assert "Enabled " in keyferry(tmp_path, noun, "enable", "shop", "x")
-    assert "--recover brings it back" in keyferry(tmp_path, noun, "delete", "shop", "x")
+    assert "--recover restores it" in keyferry(tmp_path, noun, "delete", "shop", "x")
     assert "has no " in keyferry(tmp_path, noun, "get", "shop", "x", fails=True)
     assert "Recovered " in keyferry(tmp_path, noun, "delete", "shop", "x", "--recover")
     assert "Purged " in keyferry(tmp_path, noun, "delete", "shop", "x", "--purge")

@@ -1,4 +1,4 @@
-"""The commands of `keyferry devvault` on who may do what: identities, policies, issuers, tokens."""
+"""Commands of `keyferry devvault` for identities, access policies, issuers and tokens."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _READ_PERMISSIONS = (Permission.GET, Permission.LIST)
 
 _tenant_option = click.option(
-    "--tenant", help="The tenantID of the class; the first one named becomes the default."
+    "--tenant", help="tenantID of the SecretProviderClass; the first tenant added is the default."
 )
 _vault_option = click.option(
     "--vault",
     "vaults",
     multiple=True,
     metavar="VAULT",
-    help="Let it get and list here; repeatable.",
+    help="Permit it to get and list secrets of VAULT; may be repeated.",
 )
 
 
@@ -46,9 +46,9 @@ def identity() -> None:
 @click.argument("client_id")
 @_tenant_option
 @_vault_option
-@click.option("--secret-file", metavar="FILE", help="Take the client secret from FILE; - is stdin.")
-@click.option("--no-secret", is_flag=True, help="It signs in with federated tokens only.")
-@click.option("--certificate", metavar="FILE", help="It signs in with this certificate (PEM).")
+@click.option("--secret-file", metavar="FILE", help="Read the client secret from FILE; - is stdin.")
+@click.option("--no-secret", is_flag=True, help="It authenticates with federated tokens only.")
+@click.option("--certificate", metavar="FILE", help="It authenticates with this certificate (PEM).")
 @data_option
 def add_app(
     *,
@@ -60,7 +60,7 @@ def add_app(
     certificate: str | None,
     data: Path,
 ) -> None:
-    """Register an app; its client secret is asked for unseen, or read from stdin or a file."""
+    """Register an app. A hidden prompt, stdin or a file supplies its client secret."""
     pem = read_secret_text("certificate", certificate) if certificate else None
     with DevVaultData(data) as dev:
         without = no_secret or pem is not None
@@ -74,7 +74,9 @@ def add_app(
 
 @identity.command("add-managed")
 @click.argument("client_id", required=False)
-@click.option("--system", is_flag=True, help="As the system-assigned identity of this machine.")
+@click.option(
+    "--system", is_flag=True, help="Make it the system-assigned identity of this machine."
+)
 @_tenant_option
 @_vault_option
 @data_option
@@ -86,14 +88,14 @@ def add_managed(
     vaults: tuple[str, ...],
     data: Path,
 ) -> None:
-    """Assign a managed identity to this machine: the one that the class names, or --system."""
+    """Assign a managed identity to this machine, as the SecretProviderClass names it."""
     with DevVaultData(data) as dev:
         if client_id is not None:
             added = dev.identities.add_managed(client_id, tenant=tenant, system_assigned=system)
         elif system:
             added = dev.identities.ensure_system_assigned()
         else:
-            raise RequestInvalidError("no identity is named", "Give a CLIENT_ID, or --system.")
+            raise RequestInvalidError("no identity is named", "Pass a CLIENT_ID or --system.")
         click.echo(f"This machine has the {added.kind} identity {added.client_id}.")
         _grant_read(dev, added.client_id, vaults)
 
@@ -101,25 +103,27 @@ def add_managed(
 @identity.command("federate")
 @click.argument("client_id")
 @click.option("--subject", required=True, help="system:serviceaccount:NAMESPACE:NAME")
-@click.option("--issuer", default=CLUSTER_ISSUER, show_default=True, help="The iss of the tokens.")
-@click.option("--audience", default=EXCHANGE_AUDIENCE, show_default=True)
+@click.option(
+    "--issuer", default=CLUSTER_ISSUER, show_default=True, help="Issuer (iss) of the tokens."
+)
+@click.option("--audience", default=EXCHANGE_AUDIENCE, show_default=True, help="Audience (aud).")
 @data_option
 def federate(client_id: str, subject: str, issuer: str, audience: str, data: Path) -> None:
-    """Let the tokens of a service account stand for an app or a user-assigned identity."""
+    """Permit a service account to authenticate as an app or a user-assigned identity."""
     with DevVaultData(data) as dev:
         dev.identities.add_federated_credential(
             FederatedCredential(client_id, issuer, subject, audience)
         )
-    click.echo(f"{subject} may sign in as {client_id}.")
+    click.echo(f"{subject} may authenticate as {client_id}.")
 
 
 @identity.command("assign-pod")
 @click.argument("client_id")
-@click.option("-n", "--namespace", required=True, help="Of the pods.")
-@click.option("--pod", default="*", show_default=True, help="Their name; * is any text.")
+@click.option("-n", "--namespace", required=True, help="Namespace of the pods.")
+@click.option("--pod", default="*", show_default=True, help="Name of the pods; * matches any text.")
 @data_option
 def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
-    """Let NMI (AAD Pod Identity) give pods the tokens of a managed identity."""
+    """Permit pods to get tokens of a managed identity from NMI (AAD Pod Identity)."""
     with DevVaultData(data) as dev:
         dev.credentials.assign_to_pods(PodAssignment(client_id, namespace, pod))
     click.echo(f"Pods {namespace}/{pod} have the identity {client_id}.")
@@ -129,7 +133,7 @@ def assign_pod(client_id: str, namespace: str, pod: str, data: Path) -> None:
 @click.argument("client_id")
 @data_option
 def remove(client_id: str, data: Path) -> None:
-    """Forget an identity with its federated credentials and policies."""
+    """Remove an identity, its federated credentials and its access policies."""
     with DevVaultData(data) as dev:
         dev.identities.remove(client_id)
     click.echo(f"Removed identity {client_id}.")
@@ -138,7 +142,7 @@ def remove(client_id: str, data: Path) -> None:
 @identity.command("list")
 @data_option
 def list_identities(data: Path) -> None:
-    """List all identities and who may sign in as them."""
+    """List all identities and their federated credentials."""
     with DevVaultData(data) as dev:
         for row in dev.identities.all():
             click.echo(f"{row.client_id}  {row.kind}  tenant {row.tenant}")
@@ -153,9 +157,9 @@ def list_identities(data: Path) -> None:
 @click.argument("vault")
 @click.argument("principal", required=False)
 @click.option(
-    "--allow", metavar="LIST", help="From now on these: get,list,set,delete,recover,purge."
+    "--allow", metavar="LIST", help="Set the permissions: get,list,set,delete,recover,purge."
 )
-@click.option("--revoke", is_flag=True, help="From now on nothing.")
+@click.option("--revoke", is_flag=True, help="Remove all permissions.")
 @data_option
 def policy(
     *,
@@ -165,11 +169,11 @@ def policy(
     revoke: bool,
     data: Path,
 ) -> None:
-    """Show or set what PRINCIPAL (a client id, or the word system) may do on VAULT."""
+    """Show or set the permissions of PRINCIPAL (a client ID, or system) on VAULT."""
     if (allow is not None or revoke) and principal is None:
-        raise RequestInvalidError("no principal is named", "Give a client id, or the word system.")
+        raise RequestInvalidError("no principal is named", "Pass a client ID, or the word system.")
     if allow is not None and revoke:
-        raise RequestInvalidError("--allow and --revoke exclude each other")
+        raise RequestInvalidError("--allow and --revoke exclude each other", "Pass one of them.")
     with DevVaultData(data) as dev:
         if principal is not None and (allow is not None or revoke):
             dev.policies.set_permissions(vault, principal, _parse_permissions(allow or ""))
@@ -187,10 +191,10 @@ def issuer() -> None:
 
 @issuer.command("add")
 @click.argument("url")
-@click.option("--jwks", required=True, metavar="FILE", help="The public keys of the issuer.")
+@click.option("--jwks", required=True, metavar="FILE", help="Public keys of the issuer.")
 @data_option
 def add_issuer(url: str, jwks: str, data: Path) -> None:
-    """Trust the keys in a JWKS file for tokens whose iss is URL."""
+    """Trust tokens with issuer URL that are signed with a key of a JWKS file."""
     text = read_secret_text("JWKS", jwks)
     with DevVaultData(data) as dev:
         dev.identities.add_issuer(url, text)
@@ -200,7 +204,7 @@ def add_issuer(url: str, jwks: str, data: Path) -> None:
 @issuer.command("list")
 @data_option
 def list_issuers(data: Path) -> None:
-    """List the issuers that are trusted."""
+    """List the trusted issuers."""
     with DevVaultData(data) as dev:
         for url in dev.identities.issuers():
             click.echo(url)
@@ -212,7 +216,9 @@ def list_issuers(data: Path) -> None:
     "--audience", "audiences", multiple=True, default=(EXCHANGE_AUDIENCE,), show_default=True
 )
 @click.option("--lifetime", default="1h", show_default=True, metavar="DURATION")
-@click.option("--raw", is_flag=True, help="Print the token alone instead of what kubelet passes.")
+@click.option(
+    "--raw", is_flag=True, help="Print only the token instead of the JSON that kubelet passes."
+)
 @data_option
 def token(
     *,
@@ -222,10 +228,10 @@ def token(
     raw: bool,
     data: Path,
 ) -> None:
-    """Mint a service-account token of the pretend cluster, as its API server would for kubelet."""
+    """Issue a service-account token of the emulated cluster, as its API server does for kubelet."""
     seconds, now = int(parse_duration(lifetime)), time.time()
     if raw and len(audiences) != 1:
-        raise RequestInvalidError("--raw prints one token", "Give one --audience.")
+        raise RequestInvalidError("--raw prints one token", "Pass one --audience.")
     with DevVaultData(data) as dev:
         if raw:
             (audience,) = audiences

@@ -1,4 +1,4 @@
-"""`keyferry devvault cert`: the certificates of the development vault, with keys and secrets."""
+"""`keyferry devvault cert`: commands for certificates, their keys and their secrets."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CONTENT_TYPES = {"pem": "application/x-pem-file", "pkcs12": "application/x-pkcs
 
 @click.group(cls=CommandGroup)
 def cert() -> None:
-    """Work on the certificates of a vault.
+    """Create, import and manage certificates.
 
-    Each has a key and a secret of its name and version.
+    Each certificate has a key and a secret with the same name and version.
     """
 
 
@@ -40,9 +40,9 @@ def cert() -> None:
     type=click.Choice(list(_CONTENT_TYPES)),
     default="pkcs12",
     show_default=True,
-    help="How its secret is kept.",
+    help="Format of its secret.",
 )
-@click.option("--ca", is_flag=True, help="Let the development CA sign it instead of itself.")
+@click.option("--ca", is_flag=True, help="Sign it with the development CA instead of its own key.")
 @data_option
 def create(
     *,
@@ -56,10 +56,10 @@ def create(
     ca: bool,
     data: Path,
 ) -> None:
-    """Make a new version of certificate NAME, creating VAULT where it is missing."""
+    """Create a new version of certificate NAME, and VAULT if it does not exist."""
     from keyferry_devvault.storage.certificates import CertificateSpec
 
-    wish = CertificateSpec(
+    spec = CertificateSpec(
         hosts=hosts,
         kind=kind,
         size=size,
@@ -68,28 +68,32 @@ def create(
         signed_by_ca=ca,
     )
     with DevVaultData(data) as dev, grant_access_if_created(dev, vault):
-        print_created(dev.certificates.create(vault, name, wish))
+        print_created(dev.certificates.create(vault, name, spec))
 
 
 @cert.command("import")
 @click.argument("vault")
 @click.argument("name")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--password-file", metavar="FILE", help="Holds the password of PKCS#12; - is stdin.")
+@click.option(
+    "--password-file", metavar="FILE", help="File with the password of a PKCS#12 file; - is stdin."
+)
 @click.option(
     "--form",
     type=click.Choice(list(_CONTENT_TYPES)),
-    help="How its secret is kept; as FILE unless given.",
+    help="Format of its secret; the default is the format of FILE.",
 )
 @data_option
 def import_(
     *, vault: str, name: str, file: Path, password_file: str | None, form: str | None, data: Path
 ) -> None:
-    """Take FILE (PEM or PKCS#12, key included) as a new version of certificate NAME."""
+    """Import FILE (PEM or PKCS#12 with the private key) as a new version of certificate NAME."""
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from error
+        raise RequestInvalidError(
+            f"{file} cannot be read: {error.strerror}", "Pass a file that you can read."
+        ) from error
     password = None
     if password_file is not None:
         password = read_secret_text(f"password of {file}", password_file).rstrip("\n")
@@ -102,10 +106,10 @@ def import_(
 @cert.command("get")
 @click.argument("vault")
 @click.argument("name")
-@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@click.option("--version", metavar="ID", help="This version instead of the latest.")
 @data_option
 def get(vault: str, name: str, version: str | None, data: Path) -> None:
-    """Print certificate NAME as PEM, without its chain and its key."""
+    """Print certificate NAME as PEM, without chain and key."""
     from keyferry_devvault.crypto.certificate_material import certificate_pem
 
     with DevVaultData(data) as dev:

@@ -1,4 +1,4 @@
-"""`keyferry devvault key`: the keys of the development vault."""
+"""`keyferry devvault key`: commands for keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=CommandGroup)
 def key() -> None:
-    """Work on the keys of a vault."""
+    """Create, import and manage keys."""
 
 
 @key.command()
@@ -34,7 +34,7 @@ def key() -> None:
 @click.option("--curve", default="P-256", show_default=True, help="P-256, P-384, P-521 or P-256K.")
 @data_option
 def create(*, vault: str, name: str, kind: str, size: int, curve: str, data: Path) -> None:
-    """Make a new version of key NAME, creating VAULT where it is missing."""
+    """Create a new version of key NAME, and VAULT if it does not exist."""
     from keyferry_devvault.crypto.key_material import generate_key, key_pem
 
     document = {"pem": key_pem(generate_key(kind, size=size, curve=curve)), "kty": kind}
@@ -50,7 +50,7 @@ def create(*, vault: str, name: str, kind: str, size: int, curve: str, data: Pat
 @click.argument("file")
 @data_option
 def import_(vault: str, name: str, file: str, data: Path) -> None:
-    """Take the private key in FILE (PEM; - is stdin) as a new version of key NAME."""
+    """Import the private key in FILE (PEM; - is stdin) as a new version of key NAME."""
     from keyferry_devvault.crypto.key_material import key_kind, key_pem, parse_key
 
     parsed = parse_key(read_secret_text(f"key {name}", file).encode())
@@ -64,10 +64,10 @@ def import_(vault: str, name: str, file: str, data: Path) -> None:
 @key.command("get")
 @click.argument("vault")
 @click.argument("name")
-@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@click.option("--version", metavar="ID", help="This version instead of the latest.")
 @data_option
 def get(vault: str, name: str, version: str | None, data: Path) -> None:
-    """Print the public half of key NAME as PEM."""
+    """Print the public key of key NAME as PEM."""
     from keyferry_devvault.crypto.key_material import parse_key, public_pem
 
     with DevVaultData(data) as dev:

@@ -22,36 +22,38 @@ if TYPE_CHECKING:
 
 
 def table_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable:
-    """Where objects of that kind are kept."""
+    """Return the table of keys or certificates."""
     return dev.vault_keys if kind is ObjectKind.KEY else dev.certificates.certificates
 
 
 def store_of(dev: DevVaultData, kind: ObjectKind) -> ObjectTable | CertificateStore:
-    """What changes objects of that kind: certificates together with what belongs to them."""
+    """Return what changes keys, or certificates together with their keys and secrets."""
     return dev.vault_keys if kind is ObjectKind.KEY else dev.certificates
 
 
 @contextmanager
 def grant_access_if_created(dev: DevVaultData, vault: str) -> Iterator[None]:
-    """Let this machine read the vault when the block has made it."""
+    """Permit this machine to read `vault` if the block creates it."""
     known = vault.lower() in dev.secrets.vaults()
     yield
     if not known:
         machine = dev.identities.ensure_system_assigned()
         dev.policies.set_permissions(vault, machine.client_id, [Permission.GET, Permission.LIST])
         click.echo(
-            f"Made vault {vault.lower()}: the system-assigned identity of this machine may"
+            f"Created vault {vault.lower()}: the system-assigned identity of this machine may"
             " get and list."
         )
 
 
 def print_created(row: VaultObjectVersion) -> None:
-    """Tell that a version was made."""
-    click.echo(f"Made {row.kind.singular} {row.name} of vault {row.vault}, version {row.version}.")
+    """Print that a version was created."""
+    click.echo(
+        f"Created {row.kind.singular} {row.name} of vault {row.vault}, version {row.version}."
+    )
 
 
 def add_common_commands(group: CommandGroup, kind: ObjectKind) -> None:
-    """Give `group` the commands that keys and certificates have in common."""
+    """Add the commands that keys and certificates have in common to `group`."""
     noun = kind.singular
 
     @group.command("list", help=f"List the {kind} of VAULT, or the versions of one, oldest first.")
@@ -66,26 +68,26 @@ def add_common_commands(group: CommandGroup, kind: ObjectKind) -> None:
             for row in table.versions(vault, name) if name else table.latest(vault):
                 click.echo(_format_row(row))
 
-    @group.command("disable", help=f"Disable a version of {noun} NAME: reading it is refused.")
+    @group.command("disable", help=f"Disable a version of {noun} NAME, so that it cannot be read.")
     @click.argument("vault")
     @click.argument("name")
-    @click.option("--version", metavar="ID", help="That version instead of the latest.")
+    @click.option("--version", metavar="ID", help="This version instead of the latest.")
     @data_option
     def disable(vault: str, name: str, version: str | None, data: Path) -> None:
         _set_enabled(kind, data, vault, name, version, enabled=False)
 
-    @group.command("enable", help=f"Enable a version of {noun} NAME again.")
+    @group.command("enable", help=f"Enable a version of {noun} NAME.")
     @click.argument("vault")
     @click.argument("name")
-    @click.option("--version", metavar="ID", help="That version instead of the latest.")
+    @click.option("--version", metavar="ID", help="This version instead of the latest.")
     @data_option
     def enable(vault: str, name: str, version: str | None, data: Path) -> None:
         _set_enabled(kind, data, vault, name, version, enabled=True)
 
-    @group.command("delete", help=f"Delete {noun} NAME; it stays recoverable.")
+    @group.command("delete", help=f"Delete {noun} NAME; it can be recovered.")
     @click.argument("vault")
     @click.argument("name")
-    @click.option("--purge", is_flag=True, help="For good: it cannot be recovered.")
+    @click.option("--purge", is_flag=True, help="Delete it permanently.")
     @click.option("--recover", is_flag=True, help="Undo the deletion.")
     @data_option
     def delete(*, vault: str, name: str, purge: bool, recover: bool, data: Path) -> None:
@@ -111,14 +113,16 @@ def _delete(
     kind: ObjectKind, data: Path, vault: str, name: str, *, purge: bool, recover: bool
 ) -> None:
     if purge and recover:
-        raise RequestInvalidError("--purge and --recover exclude each other")
+        raise RequestInvalidError("--purge and --recover exclude each other", "Pass one of them.")
     what = f"{kind.singular} {name} of vault {vault}"
     with DevVaultData(data) as dev:
         store = store_of(dev, kind)
         deleted = table_of(dev, kind).find_deleted(vault, name)
         if recover:
             if deleted is None:
-                raise RequestInvalidError(f"there is no deleted {what}")
+                raise RequestInvalidError(
+                    f"there is no deleted {what}", "Check the names of the vault and the object."
+                )
             store.recover(vault, name)
             click.echo(f"Recovered {what}.")
             return
@@ -126,4 +130,4 @@ def _delete(
             store.delete(vault, name)
         if purge:
             store.purge(vault, name)
-    click.echo(f"Purged {what}." if purge else f"Deleted {what}; --recover brings it back.")
+    click.echo(f"Purged {what}." if purge else f"Deleted {what}; --recover restores it.")

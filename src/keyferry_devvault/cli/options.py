@@ -1,4 +1,4 @@
-"""What the commands of `keyferry devvault` share: error lines, the data folder, secret input."""
+"""Shared by the commands of `keyferry devvault`: errors, the data folder, secret input."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 
 class CommandGroup(click.Group):
-    """A group whose commands end with one line on stderr and exit code 1 when Keyferry refuses."""
+    """A group that prints a `KeyferryError` as one line on stderr and exits with code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that the line names."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except KeyferryError as error:
@@ -28,29 +28,33 @@ class CommandGroup(click.Group):
 
 
 def default_folder() -> Path:
-    """Where a development vault keeps its data unless told otherwise."""
+    """Return the default data folder."""
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "keyferry" / "devvault"
 
 
 def data_option(command: Command) -> Command:
-    """Add `--data`."""
+    """Add the option `--data` to `command`."""
     return click.option(
         "--data",
         type=click.Path(file_okay=False, path_type=Path),
         default=default_folder,
         show_default="~/.local/share/keyferry/devvault",
-        help="The folder of the development vault.",
+        help="Data folder of the development vault.",
     )(command)
 
 
 def read_secret_text(label: str, file: str | None) -> str:
-    """A secret from `file` (`-`: stdin) as it stands, typed unseen, or piped in less one line end.
+    """Return a secret from `file`, from a hidden prompt, or from stdin without one line end.
 
-    It is never an argument: arguments can be read by every process of the machine.
+    It is never an argument, because every process of the machine can read arguments.
+
+    Args:
+        label: what is read, for the prompt and for errors.
+        file: path of a file that is returned unmodified; `-` for stdin; None for prompt or stdin.
 
     Raises:
-        RequestInvalidError: the file cannot be read, nothing was piped in, or it is not text.
+        RequestInvalidError: the file cannot be read, stdin is empty, or the content is not UTF-8.
     """
     if file is None and sys.stdin.isatty():
         return str(click.prompt(label, hide_input=True, confirmation_prompt=True))
@@ -60,19 +64,20 @@ def read_secret_text(label: str, file: str | None) -> str:
     except UnicodeDecodeError:
         # The text of the exception holds the bytes.
         raise RequestInvalidError(
-            f"the {label} is not UTF-8 text", "Key Vault holds text: encode it first, as base64."
+            f"the {label} is not UTF-8 text",
+            "Key Vault stores text only. Encode the value first, for example with base64.",
         ) from None
     if file is not None:
         return text
     if not text:
         raise RequestInvalidError(
-            f"no {label} came in on stdin", "Pipe it in, or name a file that holds it."
+            f"stdin contains no {label}", "Write it to stdin, or pass a file that contains it."
         )
     return text.removesuffix("\n")
 
 
 def format_time(seconds: int) -> str:
-    """A moment as people read it, in UTC."""
+    """Return Unix time `seconds` as a date and time in UTC."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
@@ -82,4 +87,6 @@ def _read_bytes(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from error
+        raise RequestInvalidError(
+            f"{file} cannot be read: {error.strerror}", "Pass a file that you can read."
+        ) from error

@@ -1,4 +1,4 @@
-"""The commands of `keyferry devvault` that work on secrets."""
+"""Commands of `keyferry devvault` for secrets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 @click.argument("vault")
 @click.argument("name")
 @click.option(
-    "--value-file", metavar="FILE", help="Take the value from FILE, as it stands; - is stdin."
+    "--value-file", metavar="FILE", help="Read the value from FILE, unmodified; - is stdin."
 )
 @click.option("--content-type", metavar="TYPE", help="For example text/plain.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
 @click.option("--disabled", is_flag=True, help="Store the version disabled.")
-@click.option("--expires", metavar="WHEN", help="In 7d, for example, or at 2030-01-31T00:00:00Z.")
+@click.option(
+    "--expires",
+    metavar="WHEN",
+    help="Expiry: a duration such as 7d, or a time such as 2030-01-31T00:00:00Z.",
+)
 @data_option
 def set_secret(
     *,
@@ -40,10 +44,10 @@ def set_secret(
     expires: str | None,
     data: Path,
 ) -> None:
-    """Set a new version of secret NAME, creating VAULT where it is missing.
+    """Set a new version of secret NAME, and create VAULT if it does not exist.
 
-    The value is asked for unseen, or read from stdin (less one line end), or from a file; it is
-    never an argument. In a new vault the system-assigned identity of this machine may get and list.
+    The value is read from a hidden prompt, from stdin (without one line end) or from a file. The
+    system-assigned identity of this machine may get and list secrets of a new vault.
     """
     attributes = SecretAttributes(
         enabled=not disabled,
@@ -53,16 +57,16 @@ def set_secret(
     )
     with DevVaultData(data) as dev:
         value = read_secret_text(f"value of {name}", value_file)
-        made = vault.lower() not in dev.secrets.vaults()
+        is_new = vault.lower() not in dev.secrets.vaults()
         row = dev.secrets.set(vault, name, value, attributes)
         click.echo(f"Set secret {row.name} of vault {row.vault}, version {row.version}.")
-        if made:
+        if is_new:
             machine = dev.identities.ensure_system_assigned()
             dev.policies.set_permissions(
                 vault, machine.client_id, [Permission.GET, Permission.LIST]
             )
             click.echo(
-                f"Made vault {row.vault}: the system-assigned identity of this machine may"
+                f"Created vault {row.vault}: the system-assigned identity of this machine may"
                 " get and list."
             )
 
@@ -70,8 +74,8 @@ def set_secret(
 @click.command("get")
 @click.argument("vault")
 @click.argument("name")
-@click.option("--version", metavar="ID", help="That version instead of the latest.")
-@click.option("--show-value", is_flag=True, help="Print the value, and nothing else.")
+@click.option("--version", metavar="ID", help="This version instead of the latest.")
+@click.option("--show-value", is_flag=True, help="Print only the value.")
 @data_option
 def get_secret(
     *,
@@ -81,7 +85,7 @@ def get_secret(
     show_value: bool,
     data: Path,
 ) -> None:
-    """Show a version of secret NAME; its value only when asked for."""
+    """Show a version of secret NAME; its value only with --show-value."""
     with DevVaultData(data) as dev:
         row = dev.secrets.get(vault, name, version)
     if show_value:
@@ -103,12 +107,12 @@ def get_secret(
 @click.argument("name", required=False)
 @data_option
 def list_secrets(vault: str, name: str | None, data: Path) -> None:
-    """List the secrets of VAULT, or the versions of one of them, the oldest first."""
+    """List the secrets of VAULT, or the versions of one secret, oldest first."""
     with DevVaultData(data) as dev:
         if vault.lower() not in dev.secrets.vaults():
             raise RequestInvalidError(
                 f"there is no vault {vault!r}",
-                f"Put a secret into it with: keyferry devvault set {vault} NAME",
+                f"Create it by storing a secret: keyferry devvault set {vault} NAME",
             )
         if name is not None:
             dev.secrets.get(vault, name)
@@ -120,27 +124,29 @@ def list_secrets(vault: str, name: str | None, data: Path) -> None:
 @click.command("disable")
 @click.argument("vault")
 @click.argument("name")
-@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@click.option("--version", metavar="ID", help="This version instead of the latest.")
 @data_option
 def disable_secret(vault: str, name: str, version: str | None, data: Path) -> None:
-    """Disable a version of secret NAME: reading it is refused."""
+    """Disable a version of secret NAME, so that it cannot be read."""
     _set_enabled(data, vault, name, version, enabled=False)
 
 
 @click.command("enable")
 @click.argument("vault")
 @click.argument("name")
-@click.option("--version", metavar="ID", help="That version instead of the latest.")
+@click.option("--version", metavar="ID", help="This version instead of the latest.")
 @data_option
 def enable_secret(vault: str, name: str, version: str | None, data: Path) -> None:
-    """Enable a version of secret NAME again."""
+    """Enable a version of secret NAME."""
     _set_enabled(data, vault, name, version, enabled=True)
 
 
 @click.command("delete")
 @click.argument("vault")
 @click.argument("name")
-@click.option("--purge", is_flag=True, help="For good: it cannot be recovered, its name is free.")
+@click.option(
+    "--purge", is_flag=True, help="Delete it permanently, so that its name can be used again."
+)
 @click.option("--recover", is_flag=True, help="Undo the deletion.")
 @data_option
 def delete_secret(
@@ -151,14 +157,17 @@ def delete_secret(
     recover: bool,
     data: Path,
 ) -> None:
-    """Delete secret NAME with all its versions; it stays recoverable, as in the real vault."""
+    """Delete secret NAME with all its versions; it can be recovered, as in Key Vault."""
     if purge and recover:
-        raise RequestInvalidError("--purge and --recover exclude each other")
+        raise RequestInvalidError("--purge and --recover exclude each other", "Pass one of them.")
     with DevVaultData(data) as dev:
         deleted = dev.secrets.find_deleted(vault, name)
         if recover:
             if deleted is None:
-                raise RequestInvalidError(f"vault {vault!r} has no deleted secret {name!r}")
+                raise RequestInvalidError(
+                    f"vault {vault!r} has no deleted secret {name!r}",
+                    "Check the names of the vault and the secret.",
+                )
             dev.secrets.recover(vault, name)
             click.echo(f"Recovered secret {name} of vault {vault}.")
             return
@@ -168,7 +177,7 @@ def delete_secret(
             dev.secrets.purge(vault, name)
             click.echo(f"Purged secret {name} of vault {vault}.")
         else:
-            click.echo(f"Deleted secret {name} of vault {vault}; --recover brings it back.")
+            click.echo(f"Deleted secret {name} of vault {vault}; --recover restores it.")
 
 
 def _set_enabled(data: Path, vault: str, name: str, version: str | None, *, enabled: bool) -> None:
@@ -191,13 +200,14 @@ def _parse_tags(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _parse_time(text: str) -> int:
-    """Seconds since 1970 in an ISO 8601 text, or a duration from now."""
+    """Return the Unix time of an ISO 8601 time, or of a duration from now."""
     if re.fullmatch(r"\d.*(?:ms|s|m|h|d)", text):
         return int(datetime.now(UTC).timestamp() + parse_duration(text))
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError as error:
         raise RequestInvalidError(
-            f"{text!r} is not a moment", "Write 7d, or 2030-01-31T00:00:00Z."
+            f"{text!r} is not a time",
+            "Write a duration such as 7d, or a time such as 2030-01-31T00:00:00Z.",
         ) from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())

@@ -1,4 +1,4 @@
-"""`keyferry devvault`: run a development vault, and work on its data whether it runs or not."""
+"""`keyferry devvault`: runs the emulator, and reads and changes its data."""
 
 from __future__ import annotations
 
@@ -44,20 +44,23 @@ _STATUS_TIMEOUT_SECONDS = 2.0
 
 @click.group(cls=CommandGroup)
 def devvault() -> None:
-    """A pretend Azure Key Vault for laptops and CI, on loopback only.
+    """Emulate Azure Key Vault for laptops and CI, on loopback only.
 
-    Start it with `run`; every other command works on its data whether it runs or not.
+    `run` starts the emulator. The other commands work on its data, whether it is running or not.
     """
 
 
 @devvault.command()
 @click.option(
-    "--listen", default="127.0.0.1:0", show_default=True, help="ADDRESS:PORT; port 0 is a free one."
+    "--listen",
+    default="127.0.0.1:0",
+    show_default=True,
+    help="ADDRESS:PORT of the TLS port; port 0 selects a free port.",
 )
-@click.option("--quiet", is_flag=True, help="No access log on stderr.")
+@click.option("--quiet", is_flag=True, help="Write no access log to stderr.")
 @data_option
 def run(listen: str, quiet: bool, data: Path) -> None:
-    """Serve the vaults, the token endpoint of Entra (TLS), and IMDS (plain) until Ctrl-C."""
+    """Serve vaults, the token endpoint of Entra ID (TLS) and IMDS (plain HTTP) until Ctrl-C."""
     address = _parse_listen_address(listen)
     with DevVaultData(data) as dev:
         dev.identities.ensure_system_assigned()
@@ -65,21 +68,25 @@ def run(listen: str, quiet: bool, data: Path) -> None:
 
 
 @devvault.command()
-@click.option("--latency", metavar="DURATION", help="Add this to each answer of a vault: 20ms.")
+@click.option("--latency", metavar="DURATION", help="Delay of each response of a vault: 20ms.")
 @click.option(
-    "--throttle", metavar="RATE", help="Answer 429 beyond this rate per vault: 10/s, or off."
+    "--throttle",
+    metavar="RATE",
+    help="Respond with status 429 above this rate per vault: 10/s, or off.",
 )
-@click.option("--retry-after", metavar="DURATION", help="What a 429 asks for: 2s.")
-@click.option("--token-lifetime", metavar="DURATION", help="How long access tokens are good: 5m.")
+@click.option(
+    "--retry-after", metavar="DURATION", help="Retry-After of responses with status 429: 2s."
+)
+@click.option("--token-lifetime", metavar="DURATION", help="Lifetime of access tokens: 5m.")
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="'MATCH ACTION [xN]'",
-    help="Add a fault: 'contoso.vault.azure.net/secrets 429 retry-after=2 x3', 'HOST close x1',"
+    help="Inject a fault: 'contoso.vault.azure.net/secrets 429 retry-after=2 x3', 'HOST close x1',"
     " '/PATH hang'.",
 )
-@click.option("--clear", is_flag=True, help="First forget all tuning and all faults.")
+@click.option("--clear", is_flag=True, help="First reset all settings and remove all faults.")
 @data_option
 def tune(
     *,
@@ -91,7 +98,7 @@ def tune(
     clear: bool,
     data: Path,
 ) -> None:
-    """Make the vault slow, strict or faulty, also while it runs; then show how it behaves."""
+    """Set latency, throttling and token lifetime, and inject faults, also while it runs."""
     added = [parse_fault(text) for text in faults]
     with DevVaultData(data) as dev:
         tuning = Tuning() if clear else dev.fault_injection.tuning()
@@ -114,10 +121,12 @@ def tune(
 @devvault.command()
 @data_option
 def status(data: Path) -> None:
-    """Show where it listens, what it holds, how it behaves, and what was asked of it."""
+    """Show addresses, contents, settings, faults and request counts."""
     redirect = DevRedirect.read(data) if is_running(data) else None
     if redirect is None:
-        click.echo(f"Not running, data in {data}; start it with: keyferry devvault run")
+        click.echo(
+            f"Not running, data in {data}; start it with: keyferry devvault run --data {data}"
+        )
     else:
         https, http = format_address(redirect.https), format_address(redirect.http)
         click.echo(f"Running, data in {data}: https {https}, http {http}")
@@ -128,8 +137,8 @@ def status(data: Path) -> None:
         click.echo(f"identities: {len(dev.identities.all())}")
         _print_fault_injection(dev)
     if redirect is not None:
-        for what, count in sorted(_request_counts(format_address(redirect.http)).items()):
-            click.echo(f"requests: {count:6} {what}")
+        for kind, count in sorted(_request_counts(format_address(redirect.http)).items()):
+            click.echo(f"requests: {count:6} {kind}")
 
 
 for _command in (
@@ -150,7 +159,7 @@ for _command in (
 
 
 async def _serve(dev: DevVaultData, address: tuple[str, int], *, quiet: bool) -> None:
-    # The web server is imported by the one command that serves.
+    # Only this command needs the web server.
     from keyferry_devvault.request_log import RequestLog, RequestRecord
     from keyferry_devvault.server import serve
 
@@ -166,12 +175,12 @@ async def _serve(dev: DevVaultData, address: tuple[str, int], *, quiet: bool) ->
     ) as listening:
         _print_addresses(dev.folder, listening)
         await stop.wait()
-    click.echo("The development vault has stopped; its data stays.")
+    click.echo(f"The development vault has stopped. Its data is kept in {dev.folder}.")
 
 
 def _print_addresses(folder: Path, addresses: BoundAddresses) -> None:
-    click.echo("The development vault listens (Ctrl-C ends it):")
-    click.echo(f"  vaults and Entra  https://{format_address(addresses.https)}")
+    click.echo("The development vault listens (Ctrl-C stops it):")
+    click.echo(f"  vaults, Entra ID  https://{format_address(addresses.https)}")
     click.echo(f"  IMDS              http://{format_address(addresses.http)}")
     click.echo(f"  data and CA       {folder}")
     click.echo("Next, in another shell:")
@@ -188,12 +197,14 @@ def _print_fault_injection(dev: DevVaultData) -> None:
 
 def _request_counts(http: str) -> dict[str, int]:
     try:
-        with urlopen(f"http://{http}/devvault/requests", timeout=_STATUS_TIMEOUT_SECONDS) as answer:
-            return msgspec.json.decode(answer.read(), type=dict[str, int])
+        with urlopen(
+            f"http://{http}/devvault/requests", timeout=_STATUS_TIMEOUT_SECONDS
+        ) as response:
+            return msgspec.json.decode(response.read(), type=dict[str, int])
     except (OSError, msgspec.DecodeError) as error:
         raise RequestInvalidError(
-            f"the development vault does not answer on http://{http}: {error}",
-            "It may just be starting or stopping; ask again.",
+            f"the development vault does not respond on http://{http}: {error}",
+            "It may be starting or stopping. Run the command again.",
         ) from error
 
 

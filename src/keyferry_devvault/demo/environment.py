@@ -1,6 +1,6 @@
-"""The stage of the demo: a private folder, two real processes, and a client in kubelet's place.
+"""The environment of the demo: a private folder, two processes, and a client in place of kubelet.
 
-Whatever ends the story, leaving the stage takes away volume, processes and folder.
+Leaving it removes the volume, the processes and the folder, also after an error or an interrupt.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _POD_UID = "d3a0d3a0-0000-4000-8000-000000000001"
 class Interrupts:
     """Turns SIGINT and SIGTERM into KeyboardInterrupt, but never while a process is started.
 
-    An exception between the fork and the line that notes the new process would leave it running.
+    An exception between the fork and the line that records the new process would leave it running.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Interrupts:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Keeps an interrupt back until the block ends."""
+        """Defer an interrupt until the block ends."""
         self._deferring = True
         try:
             yield
@@ -61,7 +61,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def ignore(self) -> None:
-        """From now on, for ever: the cleaning up is not to be stopped half way."""
+        """Ignore all further interrupts, so that the cleanup is complete."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
@@ -72,16 +72,16 @@ class Interrupts:
 
 
 class DemoEnvironment:
-    """Everything that the demo makes.
+    """The processes and files of the demo.
 
     Args:
-        interrupts: who may interrupt it, and when not.
+        interrupts: defers interrupts while a process is started.
 
     Attributes:
-        folder: the private folder of all of it.
-        vault: the data folder of the development vault.
+        folder: the private folder that contains the others.
+        vault: the data folder of the emulator.
         manifests: the folder of the manifests store.
-        target: where kubelet would have the volume.
+        target: the path of the volume, as kubelet chooses it.
         tmpfs: whether the volume is a tmpfs.
     """
 
@@ -112,25 +112,25 @@ class DemoEnvironment:
         shutil.rmtree(self.folder)
 
     def start_vault(self) -> None:
-        """Starts the development vault and waits until it listens."""
+        """Start the emulator and wait until it listens."""
         self._start("vault", "devvault", "run", "--quiet", "--data", str(self.vault))
         self._wait_for("vault", self.vault / "connection.json")
 
     def devvault(self, *arguments: str, text: str = "") -> None:
-        """Runs a command on the data of the vault; `text` goes to its standard input."""
+        """Run a command of `keyferry devvault` with `text` as its standard input."""
         with self._interrupts.deferred():
-            done = subprocess.run(  # noqa: S603 - our own program
+            run = subprocess.run(  # noqa: S603 - our own program
                 [*_KEYFERRY, "devvault", *arguments, "--data", str(self.vault)],
                 input=text.encode(),
                 capture_output=True,
                 check=False,
                 start_new_session=True,
             )
-        if done.returncode != 0:
-            raise InternalError(f"devvault {arguments[0]} failed: {done.stderr.decode().strip()}")
+        if run.returncode != 0:
+            raise InternalError(f"devvault {arguments[0]} failed: {run.stderr.decode().strip()}")
 
     def driver_arguments(self) -> tuple[str, ...]:
-        """The command line of the driver, without the program."""
+        """Return the arguments of the driver."""
         return (
             "driver",
             f"--endpoint=unix://{self._socket}",
@@ -144,15 +144,15 @@ class DemoEnvironment:
         )
 
     def start_driver(self) -> None:
-        """Starts the driver and waits until its socket is there."""
+        """Start the driver and wait until its socket exists."""
         self._start("driver", *self.driver_arguments())
         self._wait_for("driver", self._socket)
 
     def publish(self, *, class_name: str, pod: str) -> None:
-        """Calls NodePublishVolume as kubelet does.
+        """Call NodePublishVolume as kubelet does.
 
         Raises:
-            ProviderReportedError: the driver refused; the text is the driver's.
+            ProviderReportedError: the driver returned an error, which has its text.
         """
         self._call(
             "NodePublishVolume",
@@ -171,31 +171,31 @@ class DemoEnvironment:
         )
 
     def unpublish(self) -> None:
-        """Calls NodeUnpublishVolume as kubelet does."""
+        """Call NodeUnpublishVolume as kubelet does."""
         self._call(
             "NodeUnpublishVolume",
             csi.NodeUnpublishVolumeRequest(volume_id="csi-demo", target_path=str(self.target)),
         )
 
     def secret(self, namespace: str, name: str) -> Path:
-        """The manifest of a Kubernetes Secret."""
+        """Return the path of the manifest of a Kubernetes Secret."""
         return self.manifests / "secrets" / namespace / f"{name}.yaml"
 
     def leftovers(self) -> list[str]:
-        """What of the volume is still there: its folder, its mount, Secrets, pod statuses."""
-        there = [str(self.target)] if self.target.exists() else []
+        """Return what still exists: folder and mount of the volume, Secrets, pod statuses."""
+        leftovers = [str(self.target)] if self.target.exists() else []
         mounts = Path("/proc/self/mounts").read_text()
-        there += [line for line in mounts.splitlines() if str(self.folder) in line]
+        leftovers += [line for line in mounts.splitlines() if str(self.folder) in line]
         for kind in ("secrets", "secretproviderclasspodstatuses"):
-            there += [str(path) for path in (self.manifests / kind).rglob("*.yaml")]
-        return there
+            leftovers += [str(path) for path in (self.manifests / kind).rglob("*.yaml")]
+        return leftovers
 
     def pids(self) -> list[int]:
-        """The processes that run."""
+        """Return the process IDs of emulator and driver."""
         return [process.pid for process in self._processes.values()]
 
     def stop(self) -> None:
-        """Ends the processes, driver first: kindly, then not."""
+        """Stop the processes, the driver first: with SIGTERM, after a time limit with SIGKILL."""
         for process in reversed(self._processes.values()):
             process.terminate()
             try:
@@ -207,7 +207,7 @@ class DemoEnvironment:
 
     def _start(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log, self._interrupts.deferred():
-            # Sessions of their own: a Ctrl-C is for the demo, which then stops them in order.
+            # A session of its own: Ctrl-C reaches only the demo, which stops both in order.
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own program
                 [*_KEYFERRY, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -221,7 +221,7 @@ class DemoEnvironment:
         while not path.exists():
             if self._processes[name].poll() is not None or time.monotonic() > deadline:
                 log = (self.folder / f"{name}.log").read_text().strip()
-                raise InternalError(f"the {name} did not start: {log or 'it says nothing'}")
+                raise InternalError(f"the {name} did not start: {log or 'its log is empty'}")
             time.sleep(0.01)
 
     def _call(
@@ -238,10 +238,10 @@ class DemoEnvironment:
 
 
 def _new_folder() -> Path:
-    """A private folder; in /tmp where the usual temporary folder is too long for sockets."""
-    usual = Path(tempfile.gettempdir())
-    short = len(os.fsencode(usual)) + len(_LONGEST_SOCKET_PATH) <= MAX_SOCKET_PATH_BYTES
-    return Path(tempfile.mkdtemp(prefix="keyferry-demo-", dir=usual if short else "/tmp"))  # noqa: S108
+    """Create a private folder, in /tmp if the default one has too long a path for sockets."""
+    default = Path(tempfile.gettempdir())
+    fits = len(os.fsencode(default)) + len(_LONGEST_SOCKET_PATH) <= MAX_SOCKET_PATH_BYTES
+    return Path(tempfile.mkdtemp(prefix="keyferry-demo-", dir=default if fits else "/tmp"))  # noqa: S108
 
 
 def _call_error(method: str, error: grpc.RpcError) -> KeyferryError:

@@ -1,6 +1,6 @@
-"""`keyferry demo`: the walk-through of the article, end to end, on this machine.
+"""`keyferry demo`: runs the complete flow end to end, on this machine.
 
-The story is here; the processes and the folder it plays in are in `demo_stage`.
+`environment` has the processes and the folder in which it runs.
 """
 
 from __future__ import annotations
@@ -38,27 +38,31 @@ _MAX_YAML = 1 << 20
 
 
 @click.command()
-@click.option("--show-values", is_flag=True, help="Print the demo's own secret values unmasked.")
+@click.option(
+    "--show-values",
+    is_flag=True,
+    help="Print the secret values of the demo instead of masking them.",
+)
 def demo(show_values: bool) -> None:
-    """Walk through the whole system on this machine: vault, driver, volume, Secret, rotation."""
+    """Run the complete flow end to end: vault, driver, volume, Secret, rotation."""
     interrupts = Interrupts()
     try:
-        with DemoEnvironment(interrupts) as stage:
+        with DemoEnvironment(interrupts) as environment:
             _Walkthrough(
-                stage, Console(highlight=False, soft_wrap=True), show_values=show_values
+                environment, Console(highlight=False, soft_wrap=True), show_values=show_values
             ).run()
     except KeyboardInterrupt:
-        click.echo("\nInterrupted. Everything the demo made has been taken away.", err=True)
+        click.echo("\nInterrupted. The demo has removed everything that it created.", err=True)
         sys.exit(130)
 
 
 class _Walkthrough:
-    """Tells the story step by step.
+    """Runs and prints the steps of the demo.
 
     Args:
-        environment: where it plays.
-        console: where it is told.
-        show_values: whether values are shown.
+        environment: the processes and folders.
+        console: the output.
+        show_values: whether secret values are printed unmasked.
     """
 
     def __init__(
@@ -70,40 +74,44 @@ class _Walkthrough:
         self._step_count = 0
 
     def run(self) -> None:
-        """The whole story, in the order of the article."""
+        """Run all steps.
+
+        Raises:
+            InternalError: a step had a wrong result.
+        """
         start = time.perf_counter()
         self._print(
-            "Keyferry brings a secret from a vault to a pod. This is the article's example,"
+            "This demo runs the complete flow end to end: from a secret in a vault to a pod,"
         )
-        self._print("for real: real processes, a real CSI socket; nothing leaves this machine.")
-        self._print(f"DEMO={self._environment.folder}, which is gone at the end.")
+        self._print("with real processes and a real CSI socket. No request leaves this machine.")
+        self._print(f"DEMO={self._environment.folder}; the demo removes this folder at the end.")
         self._print(
             "You are root: the volume is a tmpfs."
             if self._environment.tmpfs
-            else "You are not root: the volume is a private folder on disk instead of a tmpfs."
+            else "You are not root: the volume is a private folder on disk, not a tmpfs."
         )
         self._start_vault()
-        self._put_secret("The operator puts a secret into the vault")
+        self._put_secret("Store a secret in the vault")
         self._allow_identity()
         self._apply_spc()
         self._start_driver()
-        self._publish("Kubelet publishes the volume of the article's pod (NodePublishVolume)")
+        self._publish("Publish the volume of the pod, as kubelet does (NodePublishVolume)")
         before = self._show_contents()
-        self._put_secret("The operator sets a new version of the secret")
-        self._publish("Kubelet publishes again, as it does every minute or so")
+        self._put_secret("Set a new version of the secret")
+        self._publish("Publish again, as kubelet does about every minute")
         if before == self._show_contents():
-            raise InternalError("the new version did not arrive in file and Secret")
-        self._print("  File and Secret followed the new version.")
+            raise InternalError("file and Secret do not contain the new version")
+        self._print("  File and Secret contain the new version.")
         self._unpublish()
         self._stop()
         self._print(f"\nDone in {time.perf_counter() - start:.1f} s.")
         self._print('Next: "Mount a secret on your machine" in docs/getting-started.md.')
 
     def _start_vault(self) -> None:
-        stage = self._environment
-        with self._step("Start the development vault: it speaks Key Vault, Entra and IMDS"):
-            self._print_command(f"keyferry devvault run --data {stage.vault}")
-            stage.start_vault()
+        environment = self._environment
+        with self._step("Start the development vault, which emulates Key Vault, Entra ID and IMDS"):
+            self._print_command(f"keyferry devvault run --data {environment.vault}")
+            environment.start_vault()
 
     def _put_secret(self, title: str) -> None:
         value = f"demo-{secrets.token_hex(6)}"
@@ -116,7 +124,7 @@ class _Walkthrough:
         self._print(f"  value: {self._mask(value.encode())}")
 
     def _allow_identity(self) -> None:
-        with self._step("Let the machine's managed identity read it (mode 3 of the article)"):
+        with self._step("Permit the managed identity of this machine to read the secret"):
             arguments = ("identity", "add-managed", CLIENT, "--tenant", TENANT, "--vault", VAULT)
             self._print_command(
                 f"keyferry devvault {' '.join(arguments)} --data {self._environment.vault}",
@@ -133,66 +141,68 @@ class _Walkthrough:
             KeyvaultResourceGroupName="demo",
             subscriptionId="00000000-0000-0000-0000-000000000000",
         )
-        with self._step("Apply the article's SecretProviderClass, its variables filled in"):
+        with self._step("Apply a SecretProviderClass"):
             path = self._environment.manifests / "secretproviderclass.yaml"
             self._print_command(
                 f"envsubst < secretproviderclass.yaml > {path}",
                 "envsubst < secretproviderclass.yaml | kubectl apply -f -",
             )
             path.write_text(text)
-        wanted = ("kind:", "  provider:", "objectName:", "objectAlias:", "  - secretName:", "key:")
+        shown = ("kind:", "  provider:", "objectName:", "objectAlias:", "  - secretName:", "key:")
         for line in text.splitlines():
-            if any(word in line for word in wanted):
+            if any(word in line for word in shown):
                 self._print(f"  | {line.split('#')[0].rstrip()}", style="dim")
 
     def _start_driver(self) -> None:
-        with self._step("Start the driver as its own process on a real CSI socket"):
+        with self._step("Start the driver as a process with a CSI socket"):
             self._print_command(" ".join(("keyferry", *self._environment.driver_arguments())))
             self._environment.start_driver()
 
     def _publish(self, title: str) -> None:
-        stage = self._environment
+        environment = self._environment
         with self._step(title):
             self._print_command(
-                f"keyferry mount {stage.manifests}/secretproviderclass.yaml by-hand"
-                f" --dev-vault {stage.vault}",
+                f"keyferry mount {environment.manifests}/secretproviderclass.yaml by-hand"
+                f" --dev-vault {environment.vault}",
                 "kubectl apply -f pod.yaml",
                 prompt="without a driver:",
             )
-            stage.publish(class_name=SPC_NAME, pod=POD)
+            environment.publish(class_name=SPC_NAME, pod=POD)
 
     def _show_contents(self) -> tuple[bytes, bytes]:
-        """Shows the file and the Secret; returns the bytes of both."""
+        """Print the file and the Secret, and return the contents of both."""
         target, secret = self._environment.target, self._environment.secret("default", "sqlserver")
-        with self._step("The file in the volume"):
+        with self._step("Show the file in the volume"):
             self._print_command(
                 f"ls -lL {target}", f"kubectl exec {POD} -- ls -lL /mnt/secrets-store"
             )
-        found = visible_files(target)
-        for file in found:
+        visible = visible_files(target)
+        for file in visible:
             self._print(f"  {file.mode:04o}  {file.path}  {self._mask(file.contents)}")
-        with self._step("The Kubernetes Secret that mirrors it"):
+        with self._step("Show the Kubernetes Secret"):
             self._print_command(f"cat {secret}", "kubectl get secret sqlserver -o yaml")
         value = _secret_value(secret, "dbpassword")
         self._print(f"  Secret sqlserver, key dbpassword: {self._mask(value)}")
-        contents = [file.contents for file in found]
+        contents = [file.contents for file in visible]
         if contents != [value]:
             raise InternalError("the file and the Secret differ")
         return contents[0], value
 
     def _unpublish(self) -> None:
-        stage = self._environment
-        with self._step("The pod is gone: kubelet unpublishes the volume (NodeUnpublishVolume)"):
+        environment = self._environment
+        with self._step(
+            "Unpublish the volume, as kubelet does after the pod is deleted (NodeUnpublishVolume)"
+        ):
             self._print_command(
                 "keyferry unmount by-hand",
                 f"kubectl delete pod {POD}",
                 prompt="without a driver:",
             )
-            stage.unpublish()
-        left = stage.leftovers()
-        if left:
-            raise InternalError(f"left behind: {', '.join(left)}")
-        self._print("  Nothing is left: no file, no mount, no Secret, no pod status.")
+            environment.unpublish()
+        leftovers = environment.leftovers()
+        if leftovers:
+            raise InternalError(f"not removed: {', '.join(leftovers)}")
+        self._print("  File, mount, Secret and pod status are removed.")
 
     def _stop(self) -> None:
         with self._step("Stop the driver and the vault"):
@@ -208,7 +218,7 @@ class _Walkthrough:
         self._print(f"  took {(time.perf_counter() - start) * 1000:.0f} ms", style="green")
 
     def _print_command(self, local: str, cluster: str = "", *, prompt: str = "$") -> None:
-        """Shows the command that does this step alone, and the one that does it in a cluster."""
+        """Print the command for this step, and the one for it in a cluster."""
         local = local.replace(str(self._environment.folder), "$DEMO")
         self._print(f"  {prompt} {local}", style="cyan")
         if cluster:
@@ -231,7 +241,7 @@ def _read_article(name: str) -> str:
 def _secret_value(manifest: Path, key: str) -> bytes:
     document = parse_documents(manifest.read_bytes(), max_bytes=_MAX_YAML)[0].value
     if not isinstance(document, dict) or not isinstance(document.get("data"), dict):
-        raise InternalError(f"{manifest.name} is no Secret")
+        raise InternalError(f"{manifest.name} is not a Secret")
     data = document["data"]
     assert isinstance(data, dict)
     return base64.b64decode(str(data[key]))
