@@ -1,4 +1,4 @@
-"""What an object store with an API does beside what every store does."""
+"""Tests that every object store with a Kubernetes API must pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fakes.store_suite import (
 
 
 class ApiStoreContract(StoreContract):
-    """What only a store with an API can tell: who wrote what, and when."""
+    """Tests of field managers and concurrent writers, which only an API has."""
 
     @pytest.mark.parametrize(
         "edit",
@@ -39,10 +39,10 @@ class ApiStoreContract(StoreContract):
         ],
         ids=str,
     )
-    async def test_an_edit_by_hand_is_reverted(
+    async def test_manual_edit_is_reverted(
         self, peer: ApiStorePeer, edit: Mapping[str, Any]
     ) -> None:
-        """Data, and the labels and annotations that the class names; those of others stay."""
+        """Data and the configured labels and annotations are reverted; other ones are kept."""
         await peer.store.apply_secret(CLAIMED_SECRET)
         before = await peer.read("Secret", "shop", "db")
         assert before is not None
@@ -62,8 +62,8 @@ class ApiStoreContract(StoreContract):
         assert before["metadata"]["annotations"] == after["metadata"]["annotations"]
         assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
 
-    async def test_content_of_a_later_fetch_stays(self, peer: ApiStorePeer) -> None:
-        """Another node has it from the vault after us; an edit by hand of it does not."""
+    async def test_content_of_a_later_fetch_is_kept(self, peer: ApiStorePeer) -> None:
+        """Another node fetched it later. A manual edit of it is reverted."""
         newer = replace(
             CLAIMED_SECRET, data={"password": b"new", "user": b"me"}, claim=later_claim()
         )
@@ -75,21 +75,21 @@ class ApiStoreContract(StoreContract):
         assert dict(SECRET.data) == decoded_data(await peer.read("Secret", "shop", "db"))
         assert ApplyOutcome.UPDATED is (await peer.store.apply_secret(newer)).outcome
 
-    async def test_a_node_that_has_yet_to_see_a_class_leaves_its_secret(
+    async def test_node_with_an_outdated_class_does_not_write_its_secret(
         self, peer: ApiStorePeer
     ) -> None:
-        """Another node wrote it for a later generation; one of another class of that name not."""
+        """Another node wrote it for a later generation of the same SecretProviderClass."""
         ahead = replace(
             CLAIMED_SECRET, data={"only": b"1"}, claim=replace(CLAIM, class_version="class-uid/4")
         )
         await peer.store.apply_secret(ahead)
         assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
-        anew = replace(CLAIMED_SECRET, claim=replace(CLAIM, class_version="new-uid/1"))
-        assert ApplyOutcome.UPDATED is (await peer.store.apply_secret(anew)).outcome
+        recreated = replace(CLAIMED_SECRET, claim=replace(CLAIM, class_version="new-uid/1"))
+        assert ApplyOutcome.UPDATED is (await peer.store.apply_secret(recreated)).outcome
         assert dict(SECRET.data) == decoded_data(await peer.read("Secret", "shop", "db"))
 
-    async def test_an_immutable_secret_is_made_anew(self, peer: ApiStorePeer) -> None:
-        """Somebody froze it by hand."""
+    async def test_immutable_secret_is_recreated(self, peer: ApiStorePeer) -> None:
+        """A user made it immutable."""
         await peer.store.apply_secret(CLAIMED_SECRET)
         await peer.patch_secret("shop", "db", {"immutable": True})
         changed = replace(
@@ -102,7 +102,7 @@ class ApiStoreContract(StoreContract):
 
 
 class ApiStorePeer(StorePeer, Protocol):
-    """A store with an API behind it."""
+    """A store under test, and its API."""
 
     async def patch_secret(self, namespace: str, name: str, patch: Mapping[str, Any]) -> None:
-        """Edit it by hand, as `kubectl patch` does."""
+        """Patch an object, as `kubectl patch` does."""

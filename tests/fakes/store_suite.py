@@ -1,6 +1,6 @@
-"""What every object store does, whatever it keeps its objects in.
+"""Tests that every object store must pass.
 
-A subclass gives the fixture `peer`; the tests come along.
+A subclass provides the fixture `peer` and inherits the tests.
 """
 
 from __future__ import annotations
@@ -79,46 +79,46 @@ CLAIM = SecretClaim("web", "class-uid/3", FETCHED_AT, contenders=frozenset({"api
 
 
 CLAIMED_SECRET = replace(SECRET, claim=CLAIM)
-"""What class `web` makes of it, which class `api` names too."""
+"""The Secret from SecretProviderClass `web`; `api` names it too."""
 
 
 MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 
 
 class StorePeer(Protocol):
-    """A store, and what stands behind it."""
+    """A store under test, and its backend."""
 
     @property
     def store(self) -> ObjectStore:
-        """The one under test."""
+        """The store under test."""
 
     async def put(self, manifest: Mapping[str, Any]) -> None:
-        """Apply a class or a Secret as a person does."""
+        """Apply a SecretProviderClass or a Secret, as a user does."""
 
     async def read(self, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """The object, `kind` in the words of `kind:`."""
+        """Return an object; `kind` is a Kubernetes kind such as Secret."""
 
     async def events(self) -> Sequence[Mapping[str, Any]]:
-        """All events, once those that wait are written."""
+        """Return all events after the pending ones are written."""
 
 
 def owner_uids(manifest: Mapping[str, Any] | None) -> list[str]:
-    """The uids of its owners."""
+    """Return the uids of the owners of a Secret."""
     assert manifest is not None
     return [owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])]
 
 
 def decoded_data(manifest: Mapping[str, Any] | None) -> dict[str, bytes]:
-    """What a Secret holds."""
+    """Return the decoded data of a Secret."""
     assert manifest is not None
     return {key: b64decode(value) for key, value in manifest["data"].items()}
 
 
 class StoreContract:
-    """The suite."""
+    """The tests."""
 
-    async def test_a_class_is_read_as_it_was_applied(self, peer: StorePeer) -> None:
-        """Provider and parameters arrive; the namespace is that of the class."""
+    async def test_applied_class_is_read_unchanged(self, peer: StorePeer) -> None:
+        """With its provider, parameters and namespace."""
         await peer.put(class_manifest("web"))
         found = await peer.store.get_class("shop", "web")
         assert ("shop", "web", "azure", {"x": "y"}) == (
@@ -128,10 +128,8 @@ class StoreContract:
             dict(found.parameters),
         )
 
-    async def test_a_class_that_is_nowhere_is_named_as_upstream_names_it(
-        self, peer: StorePeer
-    ) -> None:
-        """People search for this text."""
+    async def test_missing_class_is_reported_with_upstream_text(self, peer: StorePeer) -> None:
+        """Users search for this text."""
         with pytest.raises(ClassNotFoundError) as caught:
             await peer.store.get_class("shop", "web")
         assert (
@@ -139,24 +137,24 @@ class StoreContract:
             'secretproviderclasses.secrets-store.csi.x-k8s.io "web" not found'
         ) == caught.value.problem
 
-    async def test_a_class_of_another_namespace_is_not_taken(self, peer: StorePeer) -> None:
-        """The class must be where the pod is."""
+    async def test_class_of_another_namespace_is_not_used(self, peer: StorePeer) -> None:
+        """A SecretProviderClass must be in the namespace of the pod."""
         await peer.put(class_manifest("web", namespace="other"))
         with pytest.raises(ClassNotFoundError):
             await peer.store.get_class("shop", "web")
 
-    async def test_a_pod_status_is_read_back_as_it_was_applied(self, peer: StorePeer) -> None:
-        """An empty version is left out and still is one."""
+    async def test_applied_pod_status_is_read_unchanged(self, peer: StorePeer) -> None:
+        """An empty version is omitted and read as empty."""
         assert await peer.store.find_pod_status("shop", STATUS.name) is None
         owner = await peer.store.apply_pod_status(STATUS)
         assert await peer.store.find_pod_status("shop", STATUS.name) == STATUS
         assert ("SecretProviderClassPodStatus", STATUS.name) == (owner.kind, owner.name)
         assert owner.uid
 
-    async def test_a_pod_status_of_a_new_pod_replaces_that_of_the_old_one(
+    async def test_pod_status_of_a_new_pod_replaces_that_of_its_predecessor(
         self, peer: StorePeer
     ) -> None:
-        """A pod of a StatefulSet comes back under its name; it owns the status alone."""
+        """A StatefulSet reuses the pod name; only the new pod owns the status."""
         await peer.store.apply_pod_status(STATUS)
         again = replace(
             STATUS, pod=PodRef("shop", "web-0", "new-uid"), objects=(ObjectVersion("a", "2"),)
@@ -167,8 +165,8 @@ class StoreContract:
         assert ["new-uid"] == owner_uids(manifest)
         assert [{"id": "a", "version": "2"}] == manifest["status"]["objects"]
 
-    async def test_a_pod_status_tells_how_its_volume_fares(self, peer: StorePeer) -> None:
-        """Beside what upstream has; what upstream has does not wipe it out."""
+    async def test_pod_status_has_the_condition_of_its_volume(self, peer: StorePeer) -> None:
+        """In addition to upstream's fields; writing those does not remove the condition."""
         await peer.store.apply_refresh_condition("shop", STATUS.name, REFRESH_CONDITION)
         assert await peer.read("SecretProviderClassPodStatus", "shop", STATUS.name) is None
         await peer.store.apply_pod_status(STATUS)
@@ -193,8 +191,8 @@ class StoreContract:
         assert manifest is not None
         assert ["True"] == [one["status"] for one in manifest["status"]["conditions"]]
 
-    async def test_a_secret_is_made_with_our_label(self, peer: StorePeer) -> None:
-        """Labels and annotations of the class, and the label by which we know it."""
+    async def test_created_secret_has_the_managed_label(self, peer: StorePeer) -> None:
+        """With the configured labels and annotations, and the label of managed Secrets."""
         assert (await peer.store.apply_secret(SECRET)).changed
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
@@ -203,13 +201,13 @@ class StoreContract:
         assert {"note": "yes"} == manifest["metadata"]["annotations"]
         assert ["rs-uid"] == owner_uids(manifest)
 
-    async def test_an_equal_secret_is_not_changed(self, peer: StorePeer) -> None:
-        """Whoever watches for changes is not woken up."""
+    async def test_equal_secret_is_not_written(self, peer: StorePeer) -> None:
+        """Watchers are not notified."""
         await peer.store.apply_secret(SECRET)
         assert not (await peer.store.apply_secret(SECRET)).changed
 
-    async def test_a_secret_follows_its_files(self, peer: StorePeer) -> None:
-        """Values change; keys, labels and annotations that are asked for no more go."""
+    async def test_secret_is_synced_with_its_files(self, peer: StorePeer) -> None:
+        """Values change; keys, labels and annotations that are no longer configured are removed."""
         await peer.store.apply_secret(SECRET)
         changed = replace(SECRET, data={"password": b"2"}, labels={}, annotations={})
         assert (await peer.store.apply_secret(changed)).changed
@@ -219,16 +217,16 @@ class StoreContract:
         assert {MANAGED_LABEL: "true"} == manifest["metadata"]["labels"]
         assert {} == manifest["metadata"].get("annotations", {})
 
-    async def test_owners_are_added_to_those_that_are_there(self, peer: StorePeer) -> None:
-        """Two Deployments share a Secret; it goes when both are gone."""
+    async def test_owners_are_added_to_existing_owners(self, peer: StorePeer) -> None:
+        """A Secret that two Deployments share is deleted after both are deleted."""
         await peer.store.apply_secret(SECRET)
         assert (await peer.store.apply_secret(replace(SECRET, owners=(OTHER_REPLICA_SET,)))).changed
         assert not (await peer.store.apply_secret(SECRET)).changed
         found = await peer.read("Secret", "shop", "db")
         assert ["rs-uid", "rs-uid-7"] == sorted(owner_uids(found))
 
-    async def test_a_secret_of_somebody_else_is_refused(self, peer: StorePeer) -> None:
-        """It is left as it is."""
+    async def test_unmanaged_secret_is_refused(self, peer: StorePeer) -> None:
+        """It is not changed."""
         theirs = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -242,8 +240,8 @@ class StoreContract:
         assert "Secret shop/db was not made by Keyferry" in str(caught.value)
         assert {"password": b"theirs"} == decoded_data(await peer.read("Secret", "shop", "db"))
 
-    async def test_a_secret_that_changes_its_type_keeps_its_owners(self, peer: StorePeer) -> None:
-        """Where a type cannot change it is made anew, for everybody who owned it."""
+    async def test_secret_with_a_new_type_keeps_its_owners(self, peer: StorePeer) -> None:
+        """The type is immutable, so the Secret is recreated with all owners."""
         await peer.store.apply_secret(SECRET)
         changed = replace(SECRET, type="example.com/custom", owners=(OTHER_REPLICA_SET,))
         assert (await peer.store.apply_secret(changed)).changed
@@ -252,8 +250,8 @@ class StoreContract:
         assert "example.com/custom" == manifest["type"]
         assert ["rs-uid", "rs-uid-7"] == sorted(owner_uids(manifest))
 
-    async def test_a_secret_tells_whose_it_is(self, peer: StorePeer) -> None:
-        """The class, its version and the time of the fetch stand on it; that alone is no change."""
+    async def test_secret_names_its_class_and_fetch_time(self, peer: StorePeer) -> None:
+        """In annotations, which do not count as a change."""
         assert ApplyOutcome.CREATED is (await peer.store.apply_secret(CLAIMED_SECRET)).outcome
         manifest = await peer.read("Secret", "shop", "db")
         assert manifest is not None
@@ -269,8 +267,8 @@ class StoreContract:
         again = await peer.store.apply_secret(replace(SECRET, claim=later))
         assert ApplyOutcome.UNCHANGED is again.outcome
 
-    async def test_the_class_that_has_a_secret_keeps_it(self, peer: StorePeer) -> None:
-        """Until it names it no more, that is, until it is no rival."""
+    async def test_class_that_owns_a_secret_keeps_it(self, peer: StorePeer) -> None:
+        """Until it no longer names the Secret."""
         await peer.store.apply_secret(CLAIMED_SECRET)
         other = replace(CLAIM, class_name="api", contenders=frozenset({"web"}))
         with pytest.raises(SecretConflictError) as caught:
@@ -282,10 +280,8 @@ class StoreContract:
         found = await peer.read("Secret", "shop", "db")
         assert {"x": b"1"} == decoded_data(found)
 
-    async def test_a_secret_of_somebody_else_is_taken_over_if_the_class_says_so(
-        self, peer: StorePeer
-    ) -> None:
-        """All of its content goes."""
+    async def test_unmanaged_secret_is_adopted_if_configured(self, peer: StorePeer) -> None:
+        """All previous content is removed."""
         theirs = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -300,8 +296,8 @@ class StoreContract:
         assert dict(SECRET.data) == decoded_data(await peer.read("Secret", "shop", "db"))
         assert not (await peer.store.apply_secret(CLAIMED_SECRET)).changed
 
-    async def test_a_stand_in_for_the_owners_is_taken_out(self, peer: StorePeer) -> None:
-        """The pod status stood in while the pod was not known."""
+    async def test_temporary_owner_is_replaced_by_the_owners(self, peer: StorePeer) -> None:
+        """The pod status was the owner while the pod was unknown."""
         await peer.store.apply_secret(replace(CLAIMED_SECRET, owners=(OTHER_REPLICA_SET,)))
         corrected = replace(
             CLAIMED_SECRET,
@@ -312,8 +308,10 @@ class StoreContract:
         assert ["rs-uid"] == owner_uids(await peer.read("Secret", "shop", "db"))
         assert not (await peer.store.apply_secret(corrected)).changed
 
-    async def test_a_secret_is_deleted_as_it_was_seen(self, peer: StorePeer) -> None:
-        """One that has changed since stays."""
+    async def test_secret_is_deleted_only_in_the_version_that_was_read(
+        self, peer: StorePeer
+    ) -> None:
+        """A Secret that changed meanwhile is not deleted."""
         await peer.store.apply_secret(CLAIMED_SECRET)
         seen = await peer.store.find_secret("shop", "db")
         assert seen is not None
@@ -328,7 +326,7 @@ class StoreContract:
         assert await peer.read("Secret", "shop", "db") is None
         assert await peer.store.delete_secret("shop", "db", seen)
 
-    async def test_an_event_can_be_about_a_class(self, peer: StorePeer) -> None:
+    async def test_event_can_refer_to_a_class(self, peer: StorePeer) -> None:
         """`kubectl describe secretproviderclass` shows it."""
         about = ClassRef("shop", "web", "class-uid")
         await peer.store.record_event(Event(about, EventType.WARNING, "SecretConflict", "x"))
@@ -341,8 +339,8 @@ class StoreContract:
             "uid": "class-uid",
         } == found["involvedObject"]
 
-    async def test_a_repeated_event_is_counted(self, peer: StorePeer) -> None:
-        """One line for `kubectl describe`, however often it happened."""
+    async def test_repeated_event_is_counted(self, peer: StorePeer) -> None:
+        """`kubectl describe` shows one line with a count."""
         event = Event(POD, EventType.WARNING, "FailedToCreateSecret", "the key is missing")
         for _ in range(3):
             await peer.store.record_event(event)
@@ -355,7 +353,7 @@ class StoreContract:
         )
         assert "0b5c-uid" == found["involvedObject"]["uid"]
 
-    async def test_names_that_are_none_are_refused(self, peer: StorePeer) -> None:
+    async def test_invalid_names_are_refused(self, peer: StorePeer) -> None:
         """They never become part of a path."""
         with pytest.raises(StoreError):
             await peer.store.apply_secret(replace(SECRET, name="../x"))
