@@ -17,7 +17,7 @@ def forms(text: str) -> list[bytes]:
     raw = text.encode()
     found = [raw, raw.hex().encode(), raw.hex().upper().encode(), quote(text).encode()]
     for offset in range(3):
-        # The characters at both ends also depend on what stands beside the text.
+        # The characters at both ends also depend on the adjacent text.
         coded = base64.b64encode(bytes(offset) + raw)[4 if offset else 0 : -4]
         found += [coded, coded.replace(b"+", b"-").replace(b"/", b"_")]
     return found

@@ -57,7 +57,7 @@ class Child:
         self.look()
         return found
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line to its standard input."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
@@ -117,11 +117,11 @@ class Children:
             arguments: of it.
             environment: variables beside the usual few.
         """
-        ours = _PROGRAMS / program
+        local = _PROGRAMS / program
         output = self._folder / f"{len(self.all):03d}-{name}.log"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [str(ours) if ours.exists() else program, *arguments],
+                [str(local) if local.exists() else program, *arguments],
                 cwd=self._folder,
                 env={
                     "PATH": os.environ["PATH"],
@@ -147,7 +147,7 @@ class Children:
         """Run a program to its end, which must be a good one; return what it said."""
         child = self.start(name, program, *arguments)
         if stdin:
-            child.tell(stdin)
+            child.write_line(stdin)
         child.close_input()
         status = await child.ends()
         assert 0 == status, f"{name} ended with {status}:\n{child.text()}"
@@ -156,7 +156,7 @@ class Children:
 
 @asynccontextmanager
 async def ending_children(folder: Path) -> AsyncIterator[Children]:
-    """Processes that are gone when the block ends; none of them may have shown a traceback."""
+    """Run processes and stop them after the block; none may have printed a traceback."""
     folder.mkdir(parents=True, exist_ok=True)
     children = Children(folder)
     try:

@@ -1,6 +1,6 @@
 """Runs `keyferry driver` again and again, each time killed just before its n-th effect.
 
-An effect is whatever changes the files or the mounts of the node. The interpreter tells its audit
+An effect is whatever changes the files or the mounts of the node. The interpreter calls its audit
 hooks of every system call that changes files (PEP 578), so that no effect can be forgotten here and
 the driver knows nothing of all this; the two calls that mount and unmount go through the C library
 and are wrapped.

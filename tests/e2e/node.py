@@ -1,4 +1,4 @@
-"""One node of a pretend cluster: a driver process, and what kubelet does to it.
+"""One node of a simulated cluster: a driver process, and the calls of kubelet.
 
 async with running_node(tmp_path) as node:
     node.vault.set_secret("contoso", "db-password", "s3cret")
@@ -94,7 +94,7 @@ class Driver:
         """Wait until it serves."""
         # gRPC by itself looks again after a whole second, which would pass for a slow start.
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not self._listens():  # noqa: ASYNC110 - a process that starts tells nobody
+            while not self._listens():  # noqa: ASYNC110 - a starting process sends no notification
                 await asyncio.sleep(0.002)
         probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             "/csi.v1.Identity/Probe"
@@ -148,7 +148,7 @@ class Driver:
         assert 0 == await self.child.ends(), self.child.text()
 
     async def close(self) -> None:
-        """Let go of the socket."""
+        """Close the connection."""
         await self._channel.close()
 
     async def _call(
@@ -231,7 +231,7 @@ class BareNode:
         return driver
 
     def secret(self, name: str) -> dict[str, bytes] | None:
-        """The data of a Kubernetes Secret; None when there is none."""
+        """The data of a Kubernetes Secret, or None."""
         path = self.manifests / "secrets" / NAMESPACE / f"{name}.yaml"
         if not path.exists():
             return None
@@ -259,7 +259,7 @@ class BareNode:
         return found
 
     async def close(self) -> None:
-        """Let go of all sockets."""
+        """Close all connections."""
         for driver in self._drivers:
             await driver.close()
 

@@ -1,4 +1,4 @@
-"""Stands between csi-sanity and a driver, and adds what a cluster adds.
+"""Proxy between csi-sanity and a driver that adds the volume context of a cluster.
 
 csi-sanity takes the context of a volume from CreateVolume, which a driver of inline volumes does
 not have, and publishes with `readonly: false`, which kubelet never does for a volume that says

@@ -115,7 +115,7 @@ def volumes_of_each_identity(node: Node) -> list[Volume]:
 
 
 async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[str]:
-    """Let every stage fail, at a first mount and at a refresh; return what kubelet is told."""
+    """Let every stage fail, at a first mount and at a refresh; return the errors for kubelet."""
     machine, principal, workload = volumes
     wrong = {"clientid": APP, "clientsecret": WRONG_SECRET}
     late = f"system:serviceaccount:{NAMESPACE}:late"
@@ -156,7 +156,7 @@ async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[st
 
 
 async def in_the_end(driver: Driver, volume: Volume) -> None:
-    """Publish, and take away again, once the vault that had failed is asked again."""
+    """Publish and unpublish, once requests to the recovered vault resume."""
     async with asyncio.timeout(200):
         while True:
             try:

@@ -1,6 +1,6 @@
 """`kill -9` of the driver, at random moments and before every single effect.
 
-After a restart each volume ends right when it is published again, and gone when it is unpublished.
+After a restart, a republish repairs each volume, and an unpublish removes it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def expect_published(node: Node, volume: Volume, text: str) -> None:
     assert sorted(f"secret/{name}" for name in PATHS) == node.objects_in_status(volume)
 
 
-def expect_gone(node: Node, volume: Volume) -> None:
-    """Nothing reminds of the volume."""
+def expect_removed(node: Node, volume: Volume) -> None:
+    """The volume and its Secret are removed."""
     assert [] == node.left_overs(volume)
     assert None is node.secret(volume.class_name)
 
@@ -72,8 +72,8 @@ def write_classes(node: Node, count: int) -> list[str]:
 async def test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm(
     node: Node, show: Callable[[str], None]
 ) -> None:
-    """Whatever was in flight: published again it is right, unpublished it is gone."""
-    dice = random.Random(SEED)
+    """After a kill in flight, a republish repairs the volume and an unpublish removes it."""
+    rng = random.Random(SEED)
     node.vault.tune(latency_seconds=0.03)
     names = write_classes(node, VOLUMES_IN_FLIGHT)
     spans = await undisturbed_seconds(node, names)
@@ -81,11 +81,11 @@ async def test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm(
     for number in range(ROUNDS):
         volumes = [node.volume(name, pod=f"{name}-{number}") for name in names]
         unpublishing = number % 2 == 1
-        moment = dice.uniform(0, spans[unpublishing])
+        moment = rng.uniform(0, spans[unpublishing])
         answered = await killed_round(node, volumes, unpublishing=unpublishing, moment=moment)
         what = "unpublish" if unpublishing else "publish"
         show(f"{number:2}: killed {moment * 1000:5.1f} ms into {what}, {answered} answered")
-        dice.shuffle(volumes)
+        rng.shuffle(volumes)
         await expect_repair(node, volumes)
 
 
@@ -119,21 +119,21 @@ async def killed_round(
 
 
 async def expect_repair(node: Node, volumes: Sequence[Volume]) -> None:
-    """A new driver makes the first half of the volumes right, and takes all of them away."""
+    """A new driver repairs the first half of the volumes, and unpublishes all of them."""
     driver = await node.start_driver()
     half = len(volumes) // 2
-    again, away = volumes[:half], volumes[half:]
+    republished, unpublished = volumes[:half], volumes[half:]
     await asyncio.gather(
-        *(driver.publish(volume) for volume in again),
-        *(driver.unpublish(volume) for volume in away),
+        *(driver.publish(volume) for volume in republished),
+        *(driver.unpublish(volume) for volume in unpublished),
     )
-    for volume in again:
+    for volume in republished:
         expect_published(node, volume, "first")
-    for volume in away:
-        expect_gone(node, volume)
-    await asyncio.gather(*(driver.unpublish(volume) for volume in again))
-    for volume in again:
-        expect_gone(node, volume)
+    for volume in unpublished:
+        expect_removed(node, volume)
+    await asyncio.gather(*(driver.unpublish(volume) for volume in republished))
+    for volume in republished:
+        expect_removed(node, volume)
     await driver.stop()
 
 
@@ -156,7 +156,7 @@ class DyingDriver:
     async def start(self, die_before: int) -> Driver:
         """Start a driver that dies before that effect; 0 lets it live."""
         self._read = len(self._child.text())
-        self._child.tell(str(die_before))
+        self._child.write_line(str(die_before))
         return await self._node.reach(self._child, after=self._read)
 
     async def ended(self) -> tuple[int, list[str]]:
@@ -226,7 +226,7 @@ async def test_a_kill_before_any_single_effect_does_no_harm(
     driver = await drivers.start(0)
     await life.live(driver, volume, 0)
     effects = await drivers.stop(driver)
-    expect_gone(node, volume)
+    expect_removed(node, volume)
     kinds = {line.split(" ")[2] for line in effects}
     assert {"mount", "unmount", "open", "os.mkdir", "os.symlink", "os.rename"} <= kinds
     show(f"{len(effects)} effects: {', '.join(sorted(kinds))}")
@@ -243,5 +243,5 @@ async def test_a_kill_before_any_single_effect_does_no_harm(
             if not unpublish_at_once:
                 await life.publish_again(driver, volume, number)
             await driver.unpublish(volume)
-            expect_gone(node, volume)
+            expect_removed(node, volume)
             await drivers.stop(driver)

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 20.0
 async def status_of(node: Node, volume: Volume) -> list[str]:
     """The objects in the pod status, once it is there."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (found := node.objects_in_status(volume)) is None:  # noqa: ASYNC110 - a file tells nobody
+        while (found := node.objects_in_status(volume)) is None:  # noqa: ASYNC110 - a file sends no notification
             await asyncio.sleep(0.01)
     return found
 

@@ -51,7 +51,7 @@ class Page:
     async def becomes(self, fits: Callable[[float | None], bool], name: str, **of: str) -> None:
         """Wait until a series fits."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not fits(await self.get(name, **of)):  # noqa: ASYNC110 - a page tells nobody
+            while not fits(await self.get(name, **of)):  # noqa: ASYNC110 - the metrics send no notification
                 await asyncio.sleep(0.1)
 
 
@@ -63,7 +63,7 @@ def prepare(node: Node) -> None:
     node.write_class("app", {name: name for name in NAMES})
 
 
-async def test_what_is_asked_shared_refused_and_given_back_is_told(node: Node) -> None:
+async def test_requests_cache_results_errors_and_revocations_are_counted(node: Node) -> None:
     """Two pods at once, one later, one that fails; with the last one nothing is held."""
     prepare(node)
     node.write_class("bad", {NAMES[0]: "good", "missing": "bad"})
@@ -95,7 +95,7 @@ async def test_what_is_asked_shared_refused_and_given_back_is_told(node: Node) -
     await driver.stop()
 
 
-async def test_a_vault_that_throttles_is_told_until_it_is_over(node: Node) -> None:
+async def test_throttled_vault_is_reported_until_it_recovers(node: Node) -> None:
     """Who waits, for how long, and what is left."""
     prepare(node)
     page = Page(driver := await node.start_driver("--cache-ttl=0s"))
@@ -118,7 +118,7 @@ async def test_a_vault_that_throttles_is_told_until_it_is_over(node: Node) -> No
     await driver.stop()
 
 
-async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(node: Node) -> None:
+async def test_failing_vault_is_reported_and_pods_start_with_cached_content(node: Node) -> None:
     """Only pods of the same identity; another one fails while the circuit breaker is open."""
     prepare(node)
     flags = ("--enable-secret-rotation", "--rotation-poll-interval=1h", "--cache-ttl=1s")
@@ -139,14 +139,14 @@ async def test_a_vault_that_fails_is_told_and_pods_start_with_what_others_use(no
     node.vault.add_managed_identity("88888888-0000-4000-8000-000000000001", system_assigned=True)
     node.vault.grant("contoso", "88888888-0000-4000-8000-000000000001")
     other = node.volume("other", pod="other")
-    told: set[str] = set()
+    messages: set[str] = set()
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not other.path.is_dir():
             try:
                 await driver.publish(other)
             except grpc.aio.AioRpcError as error:
-                told.add(error.details() or "")
+                messages.add(error.details() or "")
                 await asyncio.sleep(0.5)
-    assert all(f"{VAULT} has not responded since" in text for text in told)
+    assert all(f"{VAULT} has not responded since" in text for text in messages)
     assert 0.0 == await page.get("keyferry_vault_circuit_breaker_open", vault=VAULT)
     await driver.stop()

@@ -32,7 +32,7 @@ class Readings:
 
     Attributes:
         whole: sets of files that were read from the first file to the last.
-        overtaken: sets that were replaced while they were read, so that a file was gone.
+        overtaken: sets that were replaced while they were read, so that a file was removed.
         torn: descriptions of sets that mixed versions or lacked files.
         versions: all versions that were seen.
     """
@@ -151,7 +151,7 @@ def read_set(root: Path, readings: Readings) -> None:
     try:
         contents = [read_file(name, folder) for name in NAMES]
     except FileNotFoundError:
-        # The set was whole when it was opened, and is taken away once a newer one is in its place.
+        # The set was complete when it was opened, and is removed once a newer one replaces it.
         if (root / "..data" / "folder").stat().st_ino == os.fstat(folder).st_ino:
             readings.torn += (f"{root}: a file is missing",)
         readings.overtaken += 1

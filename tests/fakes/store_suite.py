@@ -237,7 +237,7 @@ class StoreContract:
         await peer.put(theirs)
         with pytest.raises(StoreError) as caught:
             await peer.store.apply_secret(SECRET)
-        assert "Secret shop/db was not made by Keyferry" in str(caught.value)
+        assert "Secret shop/db is not managed by Keyferry" in str(caught.value)
         assert {"password": b"theirs"} == decoded_data(await peer.read("Secret", "shop", "db"))
 
     async def test_secret_with_a_new_type_keeps_its_owners(self, peer: StorePeer) -> None:

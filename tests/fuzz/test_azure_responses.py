@@ -162,7 +162,7 @@ CASES = st.sampled_from(list(DOCUMENTS)).flatmap(
 
 
 class Fuzzer:
-    """A provider, a server that answers as it is told, and the loop in which both run."""
+    """A provider, a server with configured responses, and their event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, vault: HostileKeyVault) -> None:
         self.vault = vault

@@ -111,7 +111,7 @@ async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStor
     """Verb, resource and remedy; no word of the server, which quotes values."""
     api.forbidden.add("patch secrets")
     with pytest.raises(
-        StoreError, match=r"to patch secrets shop/db .* namespace in syncSecret\.namespaces"
+        StoreError, match=r"to patch secrets shop/db .* namespace to syncSecret\.namespaces"
     ):
         await store.apply_secret(SECRET)
 
@@ -126,7 +126,7 @@ async def test_a_secret_that_somebody_makes_just_before_us_is_left_alone(
         "data": {"password": "dGhlaXJz"},
     }
     api.concurrent_writes.append(theirs)
-    with pytest.raises(StoreError, match="was not made by Keyferry"):
+    with pytest.raises(StoreError, match="is not managed by Keyferry"):
         await store.apply_secret(SECRET)
 
 

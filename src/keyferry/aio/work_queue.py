@@ -49,7 +49,7 @@ class WorkQueue(Generic[K]):
         work: what is done for a key; False asks for another try later.
         clock: by which it waits.
         name: the keys, for the log.
-        backoff: seconds to wait after so many failures in a row.
+        backoff: returns the seconds to wait after `n` consecutive failures.
     """
 
     def __init__(
@@ -68,14 +68,14 @@ class WorkQueue(Generic[K]):
         self._ready: asyncio.Queue[K] = asyncio.Queue()
 
     def __len__(self) -> int:
-        """How many keys are under way, or wait for their turn or for a later try."""
+        """Number of keys in progress, queued, or waiting for a retry."""
         return sum(
             entry.queued or entry.running or entry.timer is not None
             for entry in self._entries.values()
         )
 
     def add(self, key: K, *, after: float = 0.0) -> None:
-        """Work on `key` soon, or after so many seconds unless something comes earlier."""
+        """Process `key` soon, or after a delay unless it is added again earlier."""
         entry = self._entries.setdefault(key, _KeyState())
         if entry.running:
             entry.dirty = True
@@ -103,7 +103,7 @@ class WorkQueue(Generic[K]):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Works while the block runs; what is under way at its end is cancelled."""
+        """Process keys while the block runs, then cancel those in progress."""
         workers = [asyncio.create_task(self._run()) for _ in range(WORKERS)]
         try:
             yield
@@ -137,7 +137,7 @@ class WorkQueue(Generic[K]):
         try:
             done = await self._work(key)
         except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other key
-            _log.error("a defect of Keyferry", what=self._name, type=type(error).__name__)
+            _log.error("internal error", what=self._name, type=type(error).__name__)
             done = False
         finally:
             entry.running = False

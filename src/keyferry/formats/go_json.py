@@ -2,7 +2,7 @@
 
 Vaults hold numbers that no float can hold, and the bytes of a file must not depend on who wrote
 them. So a number stays the text that it came as, objects are written with sorted keys, nothing
-stands between values, and `<`, `>`, `&`, U+2028 and U+2029 are escaped, as `encoding/json` does.
+is between values, and `<`, `>`, `&`, U+2028 and U+2029 are escaped, as `encoding/json` does.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_json(body: bytes) -> Json:
     """The value in `body`, a lone surrogate replaced by U+FFFD.
 
     Raises:
-        NotJsonError: it is none, or is nested too deeply.
+        NotJsonError: the text is not JSON, or is nested too deeply.
     """
     try:
         value: Json = json.loads(

@@ -23,7 +23,7 @@ def parse_duration(text: str) -> float:
     """Seconds in a Go duration such as `1h30m`; `0` needs no unit.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a duration.
     """
     found = _DURATION.fullmatch(text)
     if found is None:
@@ -34,7 +34,7 @@ def parse_duration(text: str) -> float:
     return -seconds if found[1] == "-" else seconds
 
 
-# --- Booleans as Go programs read them; any other word is none ------------------------------------
+# --- Booleans of Go programs; any other word is invalid ---
 
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),

@@ -30,7 +30,7 @@ _AMBIGUOUS_WORDS = frozenset({"y", "yes", "n", "no", "true", "false", "on", "off
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedScalar:
-    """A scalar that no field of ours can hold.
+    """A scalar that no supported field can contain.
 
     Attributes:
         kind: with its article, for messages: `a number`, `a timestamp`.

@@ -13,7 +13,7 @@ class MountPoint:
 
     Attributes:
         path: where it is mounted.
-        source: the name of its source, chosen by whoever mounted it.
+        source: name of the source, as passed to mount(2).
         device: major and minor number of its file system.
         file_system: its type, such as `tmpfs`.
     """

@@ -1,7 +1,7 @@
 """The rules for a file path inside a volume. [pure]
 
-Two rules are ours: the path `.` and a NUL byte are refused, because upstream lets the first through
-and it then empties the mount, and the second fails only in the middle of writing.
+Two rules are Keyferry extensions. The path `.` is rejected, because upstream accepts it and then
+empties the mount. A NUL byte is rejected before, instead of while the files are written.
 
 Source: docs/reference/upstream-driver.md#file-paths
 """
@@ -44,7 +44,7 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
 
 
 def path_conflict(paths: Iterable[str]) -> tuple[str, str] | None:
-    """The first two paths that cannot stand in one volume, or None.
+    """Return the first two paths that conflict in one volume, or None.
 
     They are equal, or one is a folder of the other.
     """

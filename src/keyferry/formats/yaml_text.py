@@ -95,7 +95,7 @@ YamlNode = YamlScalar | YamlList | YamlMap
 
 
 def read_yaml(text: str) -> YamlNode | None:
-    """The one document in `text`; None when there is none.
+    """Parse the only document in `text`; return None for empty text.
 
     Raises:
         YamlError: not YAML, a repeated key, a limit exceeded, a second document, a tag other than

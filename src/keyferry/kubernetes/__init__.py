@@ -1,6 +1,6 @@
 """The object store: where classes are read and Secrets, pod statuses and events are written.
 
-The engine knows only this interface. Behind it stands the Kubernetes API or a folder of YAML
+The engine uses only this interface. It is implemented by the Kubernetes API or a folder of YAML
 (`manifests`). The objects are the upstream ones, reduced to what Keyferry sets.
 
 Source: docs/reference/upstream-driver.md#custom-resources

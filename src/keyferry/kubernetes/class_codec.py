@@ -47,7 +47,7 @@ def parse_class(
     default_namespace: str,
     locate: Callable[[FieldPath], str] = _no_location,
 ) -> SecretProviderClass:
-    """The class that `manifest` describes, its texts trimmed, its parameters as they stand.
+    """Parse a SecretProviderClass: strings are trimmed, parameters are unchanged.
 
     Args:
         manifest: the whole object, of this kind.

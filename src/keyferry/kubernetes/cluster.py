@@ -1,7 +1,7 @@
-"""What the engine knows of the cluster around it, beside what it reads and writes. [pure]
+"""The view of the cluster that the engine uses: pods, nodes and Secrets. [pure]
 
-Behind it stand mirrors of the Kubernetes API (`kube_cluster`); on a plain machine there is no
-cluster (`plain_machine`).
+It is implemented by caches of the Kubernetes API (`ClusterCache`); without a cluster,
+`NullCluster` has no objects.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class ClusterView(Protocol):
         """A pod of this node."""
 
     async def find_pod(self, namespace: str, name: str) -> Pod | None:
-        """A pod of any node; None when there is none."""
+        """Return a pod of any node, or None."""
 
     async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
         """The pod statuses of all nodes."""
@@ -98,7 +98,7 @@ class ClusterView(Protocol):
         """The data of a Secret that a `nodePublishSecretRef` names."""
 
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
-        """Hear of Secrets in these namespaces, and in no others any more."""
+        """Watch managed Secrets in exactly these namespaces."""
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
-        """The resourceVersion of a Secret with our label; None where no watch tells."""
+        """Return the resourceVersion of a managed Secret; None if no watch has it."""

@@ -56,7 +56,7 @@ class LiveSecret:
 
     @property
     def managed(self) -> bool:
-        """Whether Keyferry may change it: it is labelled, or an API tells who wrote it."""
+        """Whether Keyferry may change it: it has the label, or managedFields name Keyferry."""
         applied = bool(self.resource_version) and bool(self.applied_keys.data)
         return self.labels.get(MANAGED_LABEL) == "true" or applied
 
@@ -91,7 +91,7 @@ def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
 
     Args:
         manifest: of a Secret.
-        from_api: `managedFields` tell; where there is no API, every key counts.
+        from_api: whether to use `managedFields`; without an API, every key counts as applied.
     """
     root = Field(manifest)
     metadata = root["metadata"]

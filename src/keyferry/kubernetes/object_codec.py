@@ -130,7 +130,7 @@ def pod_status_owner(status: PodStatus) -> OwnerReference:
 
 
 def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifest:
-    """The manifest of `status`; of `labels`, those that are there already, all but ours stay."""
+    """Return the manifest of `status`; existing `labels` of others are kept."""
     pod = OwnerReference("v1", "Pod", status.pod.name, status.pod.uid)
     metadata: Manifest = {
         "name": status.name,
@@ -153,7 +153,7 @@ def pod_status_manifest(status: PodStatus, labels: Mapping[str, str]) -> Manifes
 
 
 def refresh_status_manifest(refresh: RefreshCondition) -> Manifest:
-    """What is ours in the status of a pod status, beside what upstream has."""
+    """Return the fields of Keyferry in the status of a pod status."""
     condition: Manifest = {
         "type": REFRESHED_CONDITION,
         "status": "True" if refresh.ok else "False",
@@ -168,7 +168,7 @@ def refresh_status_manifest(refresh: RefreshCondition) -> Manifest:
 
 
 def with_refresh_status(manifest: Manifest, refresh_status: Manifest) -> Manifest:
-    """A pod status that tells it, too."""
+    """Return the pod status with the refresh status added."""
     return {**manifest, "status": {**Field(manifest)["status"].mapping(), **refresh_status}}
 
 
@@ -252,7 +252,7 @@ def _format_time(moment: datetime) -> str:
 
 
 def parse_pod(manifest: Value) -> Pod | None:
-    """The pod in `manifest`; None when it is none."""
+    """Parse a pod; return None if it is invalid."""
     root = Field(manifest)
     metadata, spec = root["metadata"], root["spec"]
     try:

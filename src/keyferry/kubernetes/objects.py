@@ -45,7 +45,7 @@ class SecretObject:
 
 @dataclass(frozen=True, slots=True)
 class SecretProviderClass:
-    """A SecretProviderClass as it stands in the store, texts trimmed.
+    """A SecretProviderClass, with trimmed strings.
 
     Nothing is checked yet beyond the types of the fields: `driver.spc` does that.
 
@@ -194,17 +194,17 @@ class ApplyOutcome(Enum):
     REVERTED = "reverted"
     """Updated, because somebody else had changed it."""
     RECREATED = "recreated"
-    """Deleted and made anew, because what was to change cannot change."""
+    """Deleted and recreated, because an immutable field had to change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """A Secret as it stands now.
+    """A Secret after a write.
 
     Attributes:
         outcome: what was done to it.
         resource_version: its resourceVersion; "" where there is no API.
-        previous_type: before it was made anew.
+        previous_type: type before it was recreated, or "".
     """
 
     outcome: ApplyOutcome

@@ -24,7 +24,7 @@ class VersionChange:
     Attributes:
         id: of the object.
         before: "" when it is new, or was not known.
-        after: "" when it is gone.
+        after: "" if it was removed.
     """
 
     id: str
@@ -39,7 +39,7 @@ class VersionChange:
             case False, _:
                 return f"{self.id} at version {self.after}"
             case _:
-                return f"{self.id} gone"
+                return f"{self.id} removed"
 
 
 def version_changes(
@@ -69,7 +69,7 @@ def pod_status(
 ) -> PodStatus:
     """The status of the volume that `class_name` fills for `pod` at `target_path`.
 
-    The objects are sorted by id; of a repeated id the last version stands.
+    The objects are sorted by id; of a repeated id the last version is used.
     """
     by_id = {version.id: version for version in versions}
     return PodStatus(

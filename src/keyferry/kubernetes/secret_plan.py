@@ -1,8 +1,8 @@
-"""What is to be done about one Secret, decided from the one that is there. [pure]
+"""Plans the change from a live Secret to the desired one. [pure]
 
-Several nodes look after one Secret. What they agree by stands on it: whose it is, for which version
-of that class it was written, and when its content was fetched. So a node can tell an edit by hand,
-which it reverts, from the work of another node that knows more, which it leaves.
+Several nodes manage the same Secret. Its annotations record its SecretProviderClass, the version of
+that class, and when its content was fetched. So a node distinguishes a manual edit, which it
+reverts, from a newer write of another node, which it keeps.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _VOLATILE_ANNOTATIONS = {CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """There is none."""
+    """The Secret does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +53,29 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Recreate:
-    """What is to change cannot change, so it is deleted and made anew."""
+    """An immutable field must change: delete and recreate the Secret."""
 
 
 SecretPlan = Create | Keep | Update | Recreate
 
 
 def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
-    """What makes the Secret that is there right.
+    """Return how to change the live Secret to the desired one.
+
+    1. Missing: create it.
+    2. Not managed, or of another SecretProviderClass: raise.
+    3. Equal, or written for a newer generation of the class: keep it.
+    4. Another type, or immutable: recreate it.
+    5. Written by another node with newer content: keep it.
+    6. Otherwise: update it.
 
     Args:
-        desired: as it is to be.
-        live: as it is; None when there is none.
+        desired: the desired Secret.
+        live: the live Secret, or None.
 
     Raises:
-        SecretForeignError: Keyferry did not make it, and the class does not take it over.
-        SecretClaimedError: another class has it.
+        SecretNotManagedError: Keyferry does not manage it, and the class does not adopt it.
+        SecretConflictError: another SecretProviderClass owns it.
     """
     if live is None:
         return Create()
@@ -88,7 +95,7 @@ def plan_secret(desired: DesiredSecret, live: LiveSecret | None) -> SecretPlan:
 
 
 def _keep_or_update(desired: DesiredSecret, claim: SecretClaim, live: LiveSecret) -> Keep | Update:
-    """It differs, for this very class, and every value is as some node of ours wrote it."""
+    """Decide for a Secret of this class that differs and that only Keyferry wrote."""
     if _has_different_values(desired, live) and _has_newer_content(claim, live):
         return Keep()
     written_for_this = live.annotations.get(CLASS_VERSION_ANNOTATION, "") == claim.class_version
@@ -96,26 +103,26 @@ def _keep_or_update(desired: DesiredSecret, claim: SecretClaim, live: LiveSecret
 
 
 def desired_annotations(desired: DesiredSecret) -> dict[str, str]:
-    """All that it is to have, ours among them."""
+    """Return all annotations, including those of Keyferry."""
     claim = desired.claim
     if claim is None:
         return dict(desired.annotations)
-    ours = {
+    annotations = {
         CLASS_ANNOTATION: claim.class_name,
         FETCHED_AT_ANNOTATION: claim.fetched_at.astimezone(UTC).isoformat(timespec="microseconds"),
     }
     if claim.class_version:
-        ours[CLASS_VERSION_ANNOTATION] = claim.class_version
-    return {**desired.annotations, **ours}
+        annotations[CLASS_VERSION_ANNOTATION] = claim.class_version
+    return {**desired.annotations, **annotations}
 
 
 def desired_labels(desired: DesiredSecret) -> dict[str, str]:
-    """All that it is to have, ours among them."""
+    """Return all labels, including the one of Keyferry."""
     return {**desired.labels, MANAGED_LABEL: "true"}
 
 
 def desired_data(desired: DesiredSecret) -> dict[str, str]:
-    """Its values in base64."""
+    """Return the values in base64."""
     return {key: base64.b64encode(value).decode() for key, value in desired.data.items()}
 
 
@@ -124,21 +131,21 @@ def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
     claim = desired.claim
     if not live.managed and not (claim and claim.adopt):
         raise SecretNotManagedError(
-            f"{who} was not made by Keyferry: it is there without label {MANAGED_LABEL}",
-            "Choose another secretName, or remove that Secret, or name it in the annotation"
-            " keyferry.dev/adopt-secrets of the class.",
+            f"{who} is not managed by Keyferry: it exists without label {MANAGED_LABEL}",
+            "Choose another secretName, delete the Secret, or add its name to the annotation"
+            " keyferry.dev/adopt-secrets of the SecretProviderClass.",
         )
     if claim and live.owner_class != claim.class_name and live.owner_class in claim.contenders:
         raise SecretConflictError(
             f"{who} belongs to SecretProviderClass {desired.namespace}/{live.owner_class},"
-            f" which names it too",
-            "Choose another secretName in one of the two classes.",
+            f" which also names it",
+            "Choose another secretName in one of the two SecretProviderClasses.",
             owner_class=live.owner_class,
         )
 
 
 def _is_equal(desired: DesiredSecret, live: LiveSecret) -> bool:
-    """Nothing is missing and nothing of ours is left over."""
+    """Return whether the Secret has all desired keys and no stale key of Keyferry."""
     return desired_data(desired) == live.data and all(
         _matches(wanted, there, applied)
         for wanted, there, applied in (
@@ -158,7 +165,7 @@ def _matches(
 
 
 def _is_edited(live: LiveSecret) -> bool:
-    """Somebody else added or changed a value, or what tells whose it is."""
+    """Return whether another client changed a value or an ownership annotation."""
     claimed = {CLASS_ANNOTATION, FETCHED_AT_ANNOTATION} <= live.applied_keys.annotations
     return live.data.keys() != live.applied_keys.data or not claimed
 

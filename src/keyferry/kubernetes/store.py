@@ -19,62 +19,67 @@ if TYPE_CHECKING:
 
 
 class ObjectStore(Protocol):
-    """Reads classes; writes Secrets, pod statuses and events.
+    """Reads SecretProviderClasses; writes Secrets, pod statuses and events.
 
-    Every method may raise `StoreError`, and `StoreAwayError` where trying again may help.
+    Each method can raise `StoreError`, or `StoreUnavailableError` if a retry may succeed.
     """
 
     @property
     def cluster(self) -> ClusterView:
-        """What is known of the cluster around, and who wants to hear of its changes."""
+        """The view of the cluster, with its subscriptions."""
 
     async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
-        """The class, or `ClassNotFoundError` / `ClassInvalidError` (a field has the wrong type)."""
+        """Return the SecretProviderClass.
+
+        Raises:
+            ClassNotFoundError: it does not exist.
+            ClassInvalidError: a field has the wrong type.
+        """
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
-        """The pod status of that name, if there is one."""
+        """Return the pod status, or None."""
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create it, or make it equal to `status`; the labels of others stay.
+        """Create or update the pod status; labels of other clients are kept.
 
         Returns:
-            The reference by which a Secret names this pod status as its owner.
+            The owner reference to the pod status, for Secrets.
         """
 
     async def apply_refresh_condition(
         self, namespace: str, name: str, condition: RefreshCondition
     ) -> None:
-        """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
+        """Write the Refreshed condition of a pod status; no-op if it does not exist."""
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create it, or make it equal to `secret`, as `secret_rules` decides.
+        """Create or update the Secret, as `plan_secret` decides.
 
         Raises:
-            SecretForeignError: one of that name is there that Keyferry did not make.
-            SecretClaimedError: another class has it.
+            SecretNotManagedError: a Secret of that name exists that Keyferry does not manage.
+            SecretConflictError: another SecretProviderClass owns it.
         """
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
-        """The Secret as it is; None when there is none."""
+        """Return the live Secret, or None."""
 
     async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
-        """Delete it if it still is as it was; False when it has changed since."""
+        """Delete the Secret if it equals `expected`; return False if it has changed."""
 
     async def record_event(self, event: Event) -> None:
-        """Record it; never raises, because an event must not decide over a mount."""
+        """Record an event; never raises, so that an event cannot fail a mount."""
 
     @property
     def pending_events(self) -> int:
-        """How many events are recorded and not yet written."""
+        """Number of events that are not yet written."""
 
     async def volume_removed(self, target_path: str) -> None:
-        """The volume is unpublished.
+        """Delete objects that only the unpublished volume owned.
 
-        Let go what only it kept. The Kubernetes API does this by itself.
+        No-op with the Kubernetes API, whose garbage collector does it.
         """
 
     def problem(self) -> str | None:
-        """Why classes may be unknown that are there, in words; None once all were seen."""
+        """Return why the store is not ready, or None."""
 
     async def remove_taint(self, node: str, key: str) -> bool:
-        """Take the taint `key` from `node`; True when it was there."""
+        """Remove the taint `key` of `node`; return whether it existed."""

@@ -5,13 +5,13 @@ For everything that talks to the API and needs no pod to run, such as the object
     async with running_api_server(tmp_path) as server:
         config = KubeConfig.from_file(server.kubeconfig)   # an administrator
         await server.kubectl("create", "namespace", "shop")
-        await server.stop()                                # the API goes away ...
+        await server.stop()                                # the API is unavailable ...
         await server.start()                               # ... and comes back, with its data
         token = await server.kubectl("create", "token", "default", "--audience", "vault")
 
 There is no controller manager: nobody creates the service account `default` of a new namespace,
 collects garbage or puts finalizers on anything, and a namespace that is deleted stays Terminating.
-It starts in about five seconds, needs no root, and is gone when the block ends. The programs are
+It starts in about five seconds, needs no root, and stops after the block. The programs are
 built on the first use, which takes minutes (scripts/cluster/build.sh).
 """
 
@@ -32,7 +32,7 @@ from tests.e2e.cluster.waiting import eventually, must_run
 
 DOCUMENTATION_ADDRESS = "192.0.2.1"
 """Stands for the API server among the endpoints of the service `kubernetes`, where no address of
-loopback may stand; nothing connects to it."""
+loopback is allowed; nothing connects to it."""
 
 ADMINISTRATORS = "system:masters"
 """The group that may do everything."""
@@ -46,7 +46,7 @@ class ApiAddress:
         host: the address.
         port: 443 where pods are to reach it as the service `kubernetes`.
         services: the range of the addresses of services; its first one is the API server's.
-        advertised: stands among the endpoints of that service; not an address of loopback.
+        advertised: address in the endpoints of that service; not an address of loopback.
     """
 
     host: str

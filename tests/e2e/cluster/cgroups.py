@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 20.0
 
 @contextmanager
 def control_group(name: str) -> Iterator[str]:
-    """A group at the root of every hierarchy; its processes and itself are gone afterwards.
+    """A group at the root of every hierarchy; it is removed with its processes afterwards.
 
     Args:
         name: of the group; no other one may have it.
@@ -43,7 +43,7 @@ def processes_below(groups: list[Path]) -> set[int]:
     """The ids of all processes in these groups and in those below them."""
     found: set[int] = set()
     for group in groups:
-        for folder, _, _ in os.walk(group):  # goes on where a group has gone meanwhile
+        for folder, _, _ in os.walk(group):  # continues if a group was removed meanwhile
             with suppress(OSError):
                 found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
     return found
@@ -73,7 +73,7 @@ def _kill_all(groups: list[Path]) -> None:
 
 
 def _remove(group: Path) -> None:
-    """Remove a group and those below it; the kernel lets go of a killed process a little later."""
+    """Remove a group and those below it; the kernel releases a killed process a little later."""
     if not group.exists():
         return
     end = time.monotonic() + _PATIENCE_SECONDS

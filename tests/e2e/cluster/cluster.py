@@ -38,7 +38,7 @@ class Cluster:
         kubelet: likewise.
         containerd: loads further images.
         network: the addresses.
-        kubelet_root: what `/var/lib/kubelet` is on other nodes; a chart needs to be told.
+        kubelet_root: what `/var/lib/kubelet` is on other nodes; to be set in a chart.
         control_group: the name of the one that holds all pods.
         node: the name of the node.
     """
@@ -70,7 +70,7 @@ class Cluster:
 
 @asynccontextmanager
 async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
-    """A cluster that is ready for pods, and gone when the block ends.
+    """A cluster that is ready for pods; removed after the block.
 
     Args:
         folder: takes everything, the logs below `logs`; absent or empty, and of a short path,
@@ -148,7 +148,7 @@ async def _ready_for_pods(cluster: Cluster) -> bool:
 
 @contextmanager
 def _no_mounts_after(folder: Path) -> Iterator[None]:
-    """Take away what processes that were killed left mounted."""
+    """Unmount what killed processes left mounted."""
     try:
         yield
     finally:

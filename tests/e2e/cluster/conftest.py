@@ -98,7 +98,7 @@ async def bao() -> AsyncIterator[VaultCluster]:
 async def beside(
     request: pytest.FixtureRequest, installed: Installation
 ) -> AsyncIterator[SideBySide]:
-    """All chosen scenarios that can run beside each other, under way."""
+    """All selected scenarios that can run concurrently, started."""
     tests = [item.function for item in request.session.items if isinstance(item, pytest.Function)]
     async with running_side_by_side(installed, tests) as running:
         yield running

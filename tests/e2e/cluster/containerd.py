@@ -107,13 +107,13 @@ class Containerd:
         return True
 
     async def end_containers(self) -> None:
-        """Kill every container; the shims end with them, and take their sockets away."""
+        """Kill every container; the shims stop and remove their sockets."""
         for task in (await self.ctr("tasks", "list", "--quiet")).split():
             with suppress(AssertionError):
                 await self.ctr("tasks", "delete", "--force", task)
 
     def shims(self) -> list[int]:
-        """The ids of the processes that stand between this containerd and its containers."""
+        """The process IDs of the shims of this containerd."""
         address = os.fsencode(self.socket)
         return [
             int(folder.name)

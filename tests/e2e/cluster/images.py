@@ -29,7 +29,7 @@ class Image:
 
     Attributes:
         name: with its tag.
-        command: what a container runs unless told otherwise.
+        command: default command of a container.
     """
 
     name: str

@@ -141,7 +141,7 @@ class Installation:
 
 @asynccontextmanager
 async def running_installation(folder: Path) -> AsyncIterator[Installation]:
-    """A cluster with Keyferry installed in it, all gone when the block ends.
+    """A cluster with Keyferry installed in it, removed after the block.
 
     The driver is on the network of the node, because the development vault listens there on
     loopback only.

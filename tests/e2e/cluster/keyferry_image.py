@@ -3,7 +3,7 @@
 In addition it contains the emulator, because these tests run the driver with `--dev-vault`.
 
 Two layers: the interpreter that runs the tests with the locked dependencies, which is kept in the
-cache; and the source as it stands.
+cache; and the current source.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ NODE = "node-1"
 """The name of the node."""
 
 MAX_PODS = 120
-"""A little more than the 110 that a node has unless told otherwise, for the pods of the driver."""
+"""A few more than the default of 110, for the pods of the driver."""
 
 _LOG_LINKS = Path("/var/log/containers")
 

@@ -31,7 +31,7 @@ def azure_class(
 
     Args:
         name: of the class.
-        objects: alias by name of the secret; the alias "" is none.
+        objects: alias by name of the secret; "" for no alias.
         secret_objects: the entries of `secretObjects`.
         vault: the name of the vault.
         identity: parameters that take the place of those of the managed identity.
@@ -100,7 +100,7 @@ def pod_spec(
     ]
     mounts = [{"name": name, "mountPath": f"/mnt/{name}", "readOnly": True} for name in classes]
     return {
-        # Without any grace the pod would be gone from the API before its volumes are from the node.
+        # Without a grace period the pod is deleted from the API before its volumes are unmounted.
         "terminationGracePeriodSeconds": 1,
         "containers": [
             {

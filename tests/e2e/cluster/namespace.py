@@ -48,7 +48,7 @@ class Namespace:
         await self.installed.kubectl.apply(*documents, namespace=self.name)
 
     async def delete(self, *what: str) -> None:
-        """Delete objects, and wait until they are gone."""
+        """Delete objects, and wait until they are removed."""
         await self.kubectl("delete", *what, f"--timeout={PATIENCE_SECONDS:.0f}s")
 
     async def wait(self, condition: str, *what: str) -> None:
@@ -95,7 +95,7 @@ class Namespace:
         found = await self.get("pods", f"--selector=app={app}")
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
-    async def volumes_gone(self, uid: str, *, folder_too: bool = False) -> None:
+    async def volumes_removed(self, uid: str, *, folder_too: bool = False) -> None:
         """Wait until no volume of the pod with this uid is left on the node.
 
         Args:
@@ -104,12 +104,12 @@ class Namespace:
         """
         folder = self.installed.cluster.kubelet_root / "pods" / uid
 
-        async def gone() -> bool | None:
+        async def removed() -> bool | None:
             if folder_too and folder.exists():
                 return None
             return None if list(folder.glob("volumes/kubernetes.io~csi/*")) else True
 
-        await eventually(gone, f"the volumes of {folder} to go")
+        await eventually(removed, f"the volumes of {folder} to be removed")
 
     async def says(self, reason: str, text: str) -> str:
         """Wait for an event of this reason whose message has this text; returns the message."""
@@ -157,7 +157,7 @@ class Namespace:
         return sorted((each["kind"], each["name"]) for each in metadata.get("ownerReferences", ()))
 
     async def owner_count(self, secret: str, count: int) -> None:
-        """Wait until a Secret has exactly so many owners."""
+        """Wait until a Secret has exactly `count` owners."""
 
         async def counted() -> bool | None:
             owners = await self.owners(secret)
@@ -166,18 +166,18 @@ class Namespace:
 
         await eventually(counted, f"secret {secret} to have {count} owners", pause=_LOOK_SECONDS)
 
-    async def secret_gone(self, name: str) -> None:
-        """Wait until every pod here has gone, and then until a Secret is not there."""
+    async def secret_removed(self, name: str) -> None:
+        """Wait until all pods are deleted, then until the Secret is."""
         await self.wait("delete", "pods", "--all")
 
-        async def gone() -> bool | None:
+        async def removed() -> bool | None:
             names = (await self.kubectl("get", "secrets", "--output=name")).split()
             return None if f"secret/{name}" in names else True
 
-        await eventually(gone, f"secret {name} to go", pause=_LOOK_SECONDS)
+        await eventually(removed, f"secret {name} to be removed", pause=_LOOK_SECONDS)
 
     async def describe(self) -> str:
-        """What is here and what happened, for whoever reads that a scenario failed."""
+        """Describe objects and events, for the message of a failed scenario."""
         said = []
         for arguments in (
             ("get", "pods,secrets,secretproviderclasses,secretproviderclasspodstatuses"),

@@ -2,7 +2,7 @@
 
 The process of the tests moves into a network namespace that nothing leads out of, and takes along
 whatever it starts. So no address, route or wire of the machine changes, nothing in a cluster can
-reach beyond it, and all of it is gone with the last process.
+reach beyond it, and all of it is removed with the last process.
 
 Several clusters can run in it at once, because each takes the first number whose addresses are
 free. Pods reach the API server and servers of a test by addresses of the loopback interface that
@@ -27,7 +27,7 @@ PLUGINS = "/usr/lib/cni"
 """Where Debian keeps the network plugins."""
 
 _KEPT = Path("/var/lib/cni/results")
-"""Where the library of network plugins keeps what it made, whoever asked for it."""
+"""Where the library of network plugins keeps its state, for every caller."""
 
 _CLONE_NEWNET = 0x40000000
 _NAMESPACE = Path("/proc/thread-self/ns/net")
@@ -82,7 +82,7 @@ def enter_own_network() -> None:
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """A network whose addresses stand on the loopback interface until the block ends."""
+    """A network with addresses on the loopback interface until the block ends."""
     own = _NAMESPACE.readlink() != _AT_START
     assert own, "a cluster changes no network of the machine: call enter_own_network() first"
     ip = Programs.of_system("ip")
@@ -128,7 +128,7 @@ def write_cni(folder: Path, pods: str) -> Path:
 
 
 def kept_networks(folder: Path) -> list[Path]:
-    """The files that the library of network plugins keeps of pods whose network stands in `folder`.
+    """The files that the library of network plugins keeps of pods with a network in `folder`.
 
     Those of clusters of other processes come and go meanwhile.
     """

@@ -1,6 +1,6 @@
 """Scenarios that run beside each other on one cluster, each in a namespace of its own.
 
-Each is a test like any other; only its work is under way before its turn comes:
+Each is a test like any other; only its work starts before its turn:
 
     @scenario("two-volumes")
     async def test_a_pod_has_two_volumes(shop: Namespace) -> None:
@@ -42,7 +42,7 @@ class Scenario:
 
 
 class SideBySide:
-    """Scenarios under way."""
+    """Running scenarios."""
 
     def __init__(self, installed: Installation, chosen: Sequence[Scenario]) -> None:
         self._installed = installed
@@ -84,13 +84,13 @@ def scenario(namespace: str) -> Callable[[Steps], Test]:
     """Make a test of the steps that are taken in the namespace of this name."""
 
     def make_test(steps: Steps) -> Test:
-        ours = Scenario(namespace, steps)
+        scenario = Scenario(namespace, steps)
 
         async def test(beside: SideBySide, show: Callable[[str], None]) -> None:
-            show(f"{await beside.outcome(ours):.1f} s")
+            show(f"{await beside.outcome(scenario):.1f} s")
 
         test.__doc__ = steps.__doc__
-        setattr(test, _SCENARIO, ours)
+        setattr(test, _SCENARIO, scenario)
         return test
 
     return make_test

@@ -24,7 +24,7 @@ GUIDES = sorted((ROOT / "docs" / "guides").glob("azure-*.md"))
 BLOCK = re.compile(r"^```sh$(.*?)^```$", re.MULTILINE | re.DOTALL)
 LAPTOP = "## Try it on a laptop"
 TENANT, AN_ID = "99999999-0000-4000-8000-000000000000", "88888888-0000-4000-8000-000000000000"
-STAND_INS = f"""
+STUBS = f"""
 az() {{
   case "$*" in
     "account show"*) echo {TENANT} ;;
@@ -97,7 +97,7 @@ async def run(server: ApiServer, folder: Path, script: str) -> None:
     environment = {"KUBECTL": kubectl.program, "KUBECONFIG": str(kubectl.kubeconfig)}
     done = await asyncio.to_thread(
         subprocess.run,
-        ["bash", "-eu", "-o", "pipefail", "-c", STAND_INS + script],
+        ["bash", "-eu", "-o", "pipefail", "-c", STUBS + script],
         cwd=folder,
         env=os.environ | environment,
         capture_output=True,

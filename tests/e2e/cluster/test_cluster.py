@@ -1,4 +1,4 @@
-"""The cluster itself, before anything of ours runs on it."""
+"""The cluster itself, without Keyferry."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_pod_of_its_own_network_reaches_the_api_server(cluster: Cluster)
     assert cluster.ca.read_text() == said
 
 
-async def test_a_volume_of_an_unknown_driver_is_told_in_an_event(cluster: Cluster) -> None:
+async def test_volume_of_an_unknown_driver_is_reported_in_an_event(cluster: Cluster) -> None:
     """Kubelet looks for CSI drivers, and says which one is missing."""
     volume = {
         "name": "secrets",
@@ -104,7 +104,7 @@ async def test_a_token_of_a_service_account_verifies_against_the_keys_of_the_iss
 
 
 async def test_the_api_server_comes_back_with_its_data(cluster: Cluster) -> None:
-    """The API server can go away for a while, and pods go on."""
+    """Pods keep running while the API server is unavailable."""
     await cluster.kubectl.apply(_pod("lasting", "sleep 3600"))
     await _wait_for_ready(cluster, "lasting")
     before = await cluster.kubectl.get("pod", "lasting")
@@ -130,7 +130,7 @@ async def test_kubelet_is_restarted_and_its_pods_stay(cluster: Cluster) -> None:
 
 
 async def test_a_pod_that_is_deleted_goes(cluster: Cluster) -> None:
-    """Kubelet ends the containers of a pod and takes its volumes away."""
+    """Kubelet stops the containers of a pod and removes its volumes."""
     await cluster.kubectl.apply(_pod("leaving", "sleep 3600"))
     await _wait_for_ready(cluster, "leaving")
     uid = (await cluster.kubectl.get("pod", "leaving"))["metadata"]["uid"]
@@ -138,10 +138,10 @@ async def test_a_pod_that_is_deleted_goes(cluster: Cluster) -> None:
     assert folder.is_dir()
     await cluster.kubectl("delete", "pod", "leaving", "--wait", "--timeout=120s")
 
-    async def gone() -> bool | None:
+    async def removed() -> bool | None:
         return None if folder.exists() else True
 
-    assert await eventually(gone, f"{folder} to go")
+    assert await eventually(removed, f"{folder} to be removed")
 
 
 async def test_a_mount_made_in_a_container_reaches_the_node(cluster: Cluster) -> None:

@@ -38,7 +38,7 @@ STARTS = 30
 
 @pytest.fixture(autouse=True)
 def stopwatch(show: Callable[[str], None]) -> Iterator[None]:
-    """Tell how long each scenario takes."""
+    """Print the duration of each scenario."""
     start = time.monotonic()
     yield
     show(f"{time.monotonic() - start:.1f} s")
@@ -110,7 +110,7 @@ async def test_kubelet_is_restarted(lasting: Namespace, installed: Installation)
     assert [CSI_DRIVER] == [each["name"] for each in node["spec"]["drivers"]]
 
 
-async def test_the_api_server_is_away_for_a_minute(
+async def test_api_server_is_unavailable_for_a_minute(
     lasting: Namespace, installed: Installation
 ) -> None:
     """New versions go on reaching files, and a pod that waits for its vault is mounted.
@@ -201,4 +201,4 @@ async def test_uninstalling_leaves_the_files_of_running_pods(
     assert [each for each in mounted_below(installed.cluster.kubelet_root) if uid in each]
     await installed.install()
     await lasting.kubectl("wait", "--for=delete", "pod/lasting", "--timeout=120s")
-    await lasting.volumes_gone(uid, folder_too=True)
+    await lasting.volumes_removed(uid, folder_too=True)

@@ -77,7 +77,7 @@ async def _is_mounted(shop: Namespace, *, api: str) -> None:
     assert KEY == await shop.read("web", "/mnt/web/fookey")
     uid = (await shop.get("pod", "web"))["metadata"]["uid"]
     await shop.delete("pod", "web")
-    await shop.volumes_gone(uid, folder_too=True)
+    await shop.volumes_removed(uid, folder_too=True)
     assert "failed to clean and unmount target path" not in await shop.installed.driver_log()
 
 
@@ -95,7 +95,7 @@ async def test_a_class_is_looked_up_in_the_namespace_of_the_pod(shop: Namespace)
         variable = await shop.run("deployment/web", "sh", "-c", f'printf %s "${ENV}"')
         assert "secret" == variable
         await shop.delete("deployment", "web")
-        await shop.secret_gone("foosecret")
+        await shop.secret_removed("foosecret")
 
 
 @scenario("negative-test-ns")
@@ -179,10 +179,10 @@ async def test_a_nested_file_becomes_a_key(shop: Namespace) -> None:
 async def test_the_metrics_are_read_from_another_pod(shop: Namespace) -> None:
     """Item 26: under upstream's names, with the labels of the provider."""
     await shop.apply(
-        external_class("web", "foo"), pod("web", "web"), pod("gone", "web"), pod("reader")
+        external_class("web", "foo"), pod("web", "web"), pod("deleted", "web"), pod("reader")
     )
-    await shop.ready("web", "gone", "reader")
-    await shop.delete("pod", "gone")
+    await shop.ready("web", "deleted", "reader")
+    await shop.delete("pod", "deleted")
     labels = f'os_type="linux",provider="{NAME}"'
     wanted = {
         "node_publish_total": f"{{{labels}}}",

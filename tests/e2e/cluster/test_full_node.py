@@ -47,4 +47,4 @@ async def test_110_pods_start_at_once(installed: Installation, show: Callable[[s
             assert {name: f"value of {name}" for name in names} == found
         start = time.monotonic()
         await shop.delete("deployment", "many", "--cascade=foreground")
-        show(f"they are gone after {time.monotonic() - start:.1f} s more")
+        show(f"they are removed after {time.monotonic() - start:.1f} s more")

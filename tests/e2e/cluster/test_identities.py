@@ -68,4 +68,4 @@ async def test_a_pod_reads_as_its_service_account(shop: Namespace) -> None:
     assert "s3cret" == await shop.read("web", "/mnt/web/file")
     said = await shop.says("FailedMount", "AADSTS700213")
     assert "system:serviceaccount:workload-identity:stranger" in said
-    assert "eyJ" not in said, "no token is told"
+    assert "eyJ" not in said, "no token is logged"

@@ -111,7 +111,7 @@ async def test_nodes_that_write_one_secret_at_once_lose_no_owner(cluster: Cluste
     assert sorted(owner.uid for owner in owners) == sorted(owner_uids(found))
 
 
-async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
+async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """They drop how a volume fares, and nothing else is refused for it."""
@@ -147,7 +147,7 @@ async def test_the_crds_of_upstream_take_everything_but_what_is_ours(
 
 
 async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Cluster) -> None:
-    """In the namespaces that are asked for, with our label; one that loses it is heard of, too."""
+    """In the requested namespaces, with the label; removing the label is reported, too."""
     heard: list[ClusterEvent] = []
     cluster.store.cluster.subscribe(heard.append)
     cluster.store.cluster.watch_secrets(frozenset({"shop"}))
@@ -159,19 +159,19 @@ async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Clu
             or None
         )
 
-    await eventually(known, "the watch to tell of the Secret")
+    await eventually(known, "the watch to report the Secret")
     heard.clear()
     unlabelled = {"metadata": {"labels": {"secrets-store.csi.k8s.io/managed": None}}}
     await cluster.patch_secret("shop", "db", unlabelled)
 
-    async def told() -> bool | None:
+    async def reported() -> bool | None:
         return SecretChanged("shop", "db") in heard or None
 
-    await eventually(told, "the watch to tell that the label went")
+    await eventually(reported, "the watch to report the removed label")
     assert cluster.store.cluster.secret_resource_version("shop", "db") is None
 
 
-async def test_the_store_goes_on_while_the_api_server_is_away(cluster: Cluster) -> None:
+async def test_store_works_while_the_api_server_is_unavailable(cluster: Cluster) -> None:
     """Known classes are served, and what changed meanwhile is seen when it is back."""
     await cluster.put(class_manifest("web"))
     await cluster.store.wait_synced()

@@ -87,10 +87,10 @@ class Cluster:
             yield
         finally:
             await self.api.kubectl("delete", "clusterrolebinding/keyferry-pod-tokens")
-            await eventually(lambda: self._hears(granted=False), "the right to be gone")
+            await eventually(lambda: self._hears(granted=False), "the permission to be revoked")
 
     async def _hears(self, *, granted: bool) -> bool | None:
-        """Whether the API server, which hears of a role a moment later, has heard; None if not."""
+        """Whether the API server has applied the role; None if not yet."""
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",

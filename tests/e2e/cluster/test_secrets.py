@@ -36,7 +36,7 @@ async def test_a_secret_belongs_to_both_deployments_that_use_it(shop: Namespace)
     await shop.delete("deployment", "blue")
     await shop.owner_count("web", 1)
     await shop.delete("deployment", "green")
-    await shop.secret_gone("web")
+    await shop.secret_removed("web")
 
 
 @scenario("class-edited")
@@ -124,7 +124,7 @@ async def test_a_pod_keeps_its_files_and_its_secret_when_its_class_is_deleted(
 
 @scenario("one-secret-two-classes")
 async def test_of_two_classes_that_claim_one_secret_the_first_keeps_it(shop: Namespace) -> None:
-    """Both are told of the other; when the first lets go, the second has it."""
+    """Both get an event; when the first class is deleted, the second owns the Secret."""
     vault = shop.installed.vault
     kept = [secret_object("db", {"password": "file"})]
     for name in ("first", "second"):
@@ -143,20 +143,20 @@ async def test_of_two_classes_that_claim_one_secret_the_first_keeps_it(shop: Nam
 
 
 async def _claimed(shop: Namespace, name: str, other: str) -> None:
-    async def told() -> bool | None:
+    async def reported() -> bool | None:
         events = (await shop.get("events", "--field-selector=reason=SecretConflict"))["items"]
         about = [(each["involvedObject"]["name"], each["message"]) for each in events]
         assert any(name == named and other in said for named, said in about), f"{about}"
         return True
 
-    await eventually(told, f"class {name} to be told of class {other}", pause=1.0)
+    await eventually(reported, f"class {name} to get an event about class {other}", pause=1.0)
 
 
 @scenario("foreign-secret")
 async def test_a_secret_of_somebody_else_is_not_overwritten(shop: Namespace) -> None:
     """Unless the class says so."""
     vault = shop.installed.vault
-    vault.set_secret(VAULT, "foreign-secret", "ours")
+    vault.set_secret(VAULT, "foreign-secret", "from-vault")
     await shop.kubectl("create", "secret", "generic", "db", "--from-literal=password=theirs")
     kept = [secret_object("db", {"password": "file"})]
     cls = azure_class("web", {"foreign-secret": "file"}, secret_objects=kept)
@@ -166,4 +166,4 @@ async def test_a_secret_of_somebody_else_is_not_overwritten(shop: Namespace) -> 
     assert {"password": "theirs"} == await shop.secret_data("db")
     cls["metadata"]["annotations"] = {"keyferry.dev/adopt-secrets": "db"}
     await shop.apply(cls)
-    await shop.secret_has("db", {"password": "ours"})
+    await shop.secret_has("db", {"password": "from-vault"})

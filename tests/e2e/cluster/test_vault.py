@@ -1,4 +1,4 @@
-"""The end-to-end behaviours of the original Vault provider, on a real cluster with a real server.
+"""The end-to-end behavior of the upstream Vault provider, on a real cluster with a real server.
 
 Numbered as in docs/reference/compatibility-vault.md, which says what each of them is.
 """
@@ -29,7 +29,7 @@ from tests.fakes.memory_folder import tmpfs_directory
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
 WHILE_IT_STARTS = ("list of registered CSI drivers", "csi.sock: connect: no such file")
-"""What kubelet may say of a driver that starts anew."""
+"""Messages that kubelet may log while a driver restarts."""
 NO_OTHER_SECRETS = {"syncSecret": {"enabled": False}}
 """Values of the chart with which the driver has no right to Secrets but to the keys of versions."""
 IN_NAMESPACE = f"--namespace={NAMESPACE}"
@@ -93,7 +93,7 @@ async def test_2_a_secret_mirrors_the_files_while_a_deployment_has_pods(bao: Vau
         assert "test" == labels["environment"]
         await shop.owner_count("kvsecret", 1)
         await shop.delete("deployment/web")
-        await shop.secret_gone("kvsecret")
+        await shop.secret_removed("kvsecret")
 
 
 async def test_3_a_class_of_another_namespace_cannot_be_used(bao: VaultCluster) -> None:
@@ -194,13 +194,13 @@ async def test_a_user_of_the_database_outlives_the_driver(keeping: VaultCluster)
 
 
 async def _users_but(bao: VaultCluster, name: str) -> list[str]:
-    """Wait until a user is gone; returns those that are left."""
+    """Wait until a user is removed; return the remaining ones."""
 
-    async def gone() -> list[str] | None:
+    async def removed() -> list[str] | None:
         users = await bao.postgres.made_users()
         return None if name in users else users
 
-    return await eventually(gone, f"user {name} to go")
+    return await eventually(removed, f"user {name} to be removed")
 
 
 async def test_7_one_class_has_database_kv_and_pki(bao: VaultCluster) -> None:

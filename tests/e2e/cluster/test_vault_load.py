@@ -62,7 +62,7 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
             while not all(_is_new(number, volume) for number, volume in enumerate(volumes)):
                 await asyncio.gather(*map(driver.publish, volumes))
         assert 0 == later.logins
-        # What had its tick while the values were written was read before the count.
+        # Identities that refreshed while the values were written were read before the count.
         assert 0 < later.reads <= later.most_intervals * ROLES * OBJECTS
         await driver.stop()
 

@@ -178,7 +178,7 @@ async def test_a_pod_that_is_deleted_while_its_mount_hangs_goes(shop: Namespace)
     await eventually(lambda: _hangs(shop.installed), "a call that hangs")
     uid = (await shop.get("pod", "web"))["metadata"]["uid"]
     await shop.delete("pod", "web")
-    await shop.volumes_gone(uid, folder_too=True)
+    await shop.volumes_removed(uid, folder_too=True)
     vault.clear_faults(host)
 
 
@@ -193,5 +193,5 @@ async def test_the_volume_goes_with_its_pod(shop: Namespace) -> None:
     await shop.ready("web")
     uid = (await shop.get("pod", "web"))["metadata"]["uid"]
     await shop.delete("pod", "web")
-    await shop.volumes_gone(uid, folder_too=True)
+    await shop.volumes_removed(uid, folder_too=True)
     assert "failed to clean and unmount target path" not in await shop.installed.driver_log()

@@ -62,7 +62,7 @@ async def test_a_job_has_what_the_vault_holds_when_it_starts(shop: Namespace) ->
         await shop.wait("condition=Complete", f"job/run-{value}")
         assert value == await shop.kubectl("logs", f"job/run-{value}")
     for each in (await shop.get("pods"))["items"]:
-        await shop.volumes_gone(each["metadata"]["uid"])
+        await shop.volumes_removed(each["metadata"]["uid"])
 
 
 @scenario("cron-job")
@@ -102,5 +102,5 @@ async def test_a_secret_goes_when_its_deployment_is_scaled_to_nothing(shop: Name
         assert 3 == len(await shop.pods("web"))
         assert {"password": "s3cret"} == await shop.secret_data("web")
         await shop.kubectl("scale", "deployment/web", "--replicas=0")
-        await shop.secret_gone("web")
+        await shop.secret_removed("web")
         await shop.kubectl("scale", "deployment/web", "--replicas=3")

@@ -103,7 +103,7 @@ class VaultCluster:
 
 @asynccontextmanager
 async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
-    """A cluster with Keyferry and a server that knows it, all gone when the block ends.
+    """A cluster with Keyferry and a server that trusts it; removed after the block.
 
     Args:
         folder: takes everything; a short path.

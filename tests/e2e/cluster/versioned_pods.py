@@ -63,7 +63,7 @@ async def versioned_pods(bao: VaultCluster, name: str) -> AsyncIterator[Versione
 
 
 def version_by(key: bytes, wanted: Entry, content: str) -> str:
-    """The version that the original gives.
+    """The version that upstream computes.
 
     Source: docs/reference/upstream-vault-provider.md#object-versions
     """

@@ -46,7 +46,7 @@ async def test_wrong_password_is_an_error_before_any_request(
     error = await mount_error(provider, call({}, secrets=secrets))
     assert isinstance(error, IdentityError)
     assert "clientcertificate in the nodePublishSecretRef Secret cannot be used" in error.problem
-    assert "the password does not open it" in error.problem
+    assert "the password is wrong" in error.problem
     assert "clientcertificatepassword" in error.remedy
     assert vault.count(RequestKind.TOKEN) == 0
 

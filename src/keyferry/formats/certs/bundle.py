@@ -98,7 +98,7 @@ def check_pem(contents: bytes, source: str) -> None:
 
 
 def split_pem(contents: bytes, source: str) -> tuple[bytes, bytes]:
-    """The blocks CERTIFICATE, and all others, each encoded anew; text between blocks is dropped.
+    """Split into CERTIFICATE blocks and all others, re-encoded; text between blocks is dropped.
 
     Raises:
         SecretDataError: a block is not base64.

@@ -1,7 +1,7 @@
 """The order of a chain of certificates: the leaf first, then each one's issuer. [pure]
 
-Who issued whom is told by names and signatures, because key identifiers are optional and prove
-nothing. Upstream goes by key identifiers.
+Names and signatures identify the issuer. Key identifiers, which upstream uses, are optional and not
+authenticated.
 
 Source: docs/reference/upstream-azure-provider.md#certificate-chain-order
 """
@@ -25,9 +25,8 @@ class CertificateChain:
     """Certificates in the order in which a TLS server sends them.
 
     Attributes:
-        certificates: the leaf and each one's issuer, then those that are not on that way, in the
-            order in which they came.
-        complete: whether all of them are on the way.
+        certificates: the leaf and its issuers, then unrelated certificates in their input order.
+        complete: whether all certificates are part of the chain.
     """
 
     certificates: tuple[Certificate, ...]
@@ -37,12 +36,12 @@ class CertificateChain:
 def order_chain(
     certificates: Sequence[Certificate], key: PublicKeyTypes | None
 ) -> CertificateChain:
-    """Put certificates in order; one that comes twice counts once.
+    """Order certificates and drop duplicates.
 
     Args:
         certificates: in any order.
-        key: the public half of the private key that they came with, which tells the leaf; None
-            takes the first certificate that issued no other.
+        key: public key of the leaf, if the private key is known; None selects the first
+            certificate that issued no other.
 
     Raises:
         SecretDataError: there is no certificate.

@@ -133,5 +133,7 @@ def _password_error(*, has_password: bool) -> SecretDataError:
 def _unreadable_error(*, has_password: bool) -> SecretDataError:
     problem = "it is neither PEM nor PKCS#12 with a private key"
     if has_password:
-        return SecretDataError(f"{problem}, or the password does not open it", "Check both.")
-    return SecretDataError(f"{problem}, or it needs a password", "Give the password, or mend it.")
+        return SecretDataError(f"{problem}, or the password is wrong", "Check both.")
+    return SecretDataError(
+        f"{problem}, or it needs a password", "Set the password, or fix the file."
+    )

@@ -23,7 +23,7 @@ class PemBlock:
     """One block of PEM.
 
     Attributes:
-        label: what stands after BEGIN.
+        label: text after BEGIN.
         encrypted: whether its headers or its label say so.
         der: what is in it.
     """

@@ -1,6 +1,6 @@
 """Certificate and private key, taken out of PEM or PKCS#12 for a TLS Secret. [pure]
 
-The certificates keep their order and are encoded anew; the key becomes PKCS#1 (RSA) or SEC1
+The certificates keep their order and are re-encoded; the key becomes PKCS#1 (RSA) or SEC1
 (elliptic curve), as upstream makes it. Five things differ on purpose: PKCS#12 of any common cipher
 is read, also as base64 text; bag attributes are not repeated as PEM headers, which many parsers
 refuse; Ed25519 and Ed448 keys, which have no older form, stay PKCS#8; a parameter block after the

@@ -54,7 +54,7 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
     Args:
         verb: as RBAC knows it.
         resource: the plural with its group, as RBAC knows it.
-        name: `namespace/name`, or whatever tells which object it is.
+        name: `namespace/name`, or another text that identifies the object.
         server: host and port of the API server.
     """
     try:
@@ -99,12 +99,12 @@ def _rbac_remedy(verb: str, resource: str, name: str) -> str:
     """What gives Keyferry the right that it lacks; Secrets have a value of the chart."""
     if resource == "secrets":
         return (
-            "Of the chart: syncSecret.enabled=true, with this namespace in syncSecret.namespaces;"
-            " else a Role with get, list, watch, create, patch and delete on secrets."
+            "In the chart: syncSecret.enabled=true, and add the namespace to syncSecret.namespaces;"
+            " or create a Role with get, list, watch, create, patch and delete on secrets."
         )
     where = "Role in that namespace" if "/" in name else "ClusterRole"
     return (
-        f"Give the service account of Keyferry the verb {verb} on {resource}, by a {where}"
+        f"Grant the service account of Keyferry the verb {verb} on {resource} with a {where}"
         " and its binding."
     )
 
@@ -115,9 +115,9 @@ _ERRORS_BY_STATUS: Mapping[int, tuple[type[ApiStatusError], str]] = {
         "Check the token of the service account, or the user of the kubeconfig.",
     ),
     404: (ApiNotFoundError, "Check that the namespace exists, and that the CRDs are installed."),
-    409: (ApiConflictError, "Others change it at the same time; try again."),
-    410: (ApiGoneError, "List it anew."),
-    422: (ApiStatusError, "Mend the field where it comes from: the class."),
+    409: (ApiConflictError, "Another client changed the object; retry."),
+    410: (ApiGoneError, "List the objects again."),
+    422: (ApiStatusError, "Fix the field in the SecretProviderClass."),
 }
 
 

@@ -101,7 +101,7 @@ WATCH_SECONDS = 240.0
 """A stream is left after this long, because a dead connection looks like a quiet one."""
 
 MAX_CONCURRENT_WRITES = 8
-"""So many writes are under way: a node that starts opens no hundred connections to the API."""
+"""Limit of concurrent writes, so that a starting node does not open many connections."""
 
 _PAGE_SIZE = 500
 _ALL_NAMESPACES = "*"
@@ -180,7 +180,7 @@ class KubeApi:
         self._write_slots = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
 
     async def find(self, kind: type[Resource], namespace: str, name: str) -> Manifest | None:
-        """The object, None when there is none."""
+        """Return the object, or None."""
         try:
             with translate_errors(
                 "get", resource_name(kind), f"{namespace}/{name}", server=self._server
@@ -251,9 +251,11 @@ class KubeApi:
     async def delete(
         self, kind: type[Resource], namespace: str, name: str, *, uid: str, resource_version: str
     ) -> None:
-        """Delete the object if it still is this one.
+        """Delete the object with this uid and resourceVersion.
 
-        `ApiMissingError` when there is none, `ApiConflictError` when it is another or has changed.
+        Raises:
+            ApiNotFoundError: it does not exist.
+            ApiConflictError: it was replaced or changed.
         """
         generic = self._client._client  # lightkube's own method knows no preconditions
         with translate_errors(

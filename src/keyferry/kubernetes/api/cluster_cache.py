@@ -58,7 +58,7 @@ class ClusterCache:
     Args:
         api: the calls.
         node: the name of this node.
-        backoff: seconds to wait after so many failures in a row.
+        backoff: returns the seconds to wait after `n` consecutive failures.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class ClusterCache:
         return self.pod_reflector.get(namespace, name)
 
     async def find_pod(self, namespace: str, name: str) -> Pod | None:
-        """A pod of any node; None when there is none."""
+        """Return a pod of any node, or None."""
         manifest = await self._api.find(PodResource, namespace, name)
         return None if manifest is None else parse_pod(manifest)
 
@@ -155,20 +155,20 @@ class ClusterCache:
         manifest = await self._api.find(SecretResource, namespace, name)
         if manifest is None:
             raise StoreError(
-                f"Secret {namespace}/{name} of nodePublishSecretRef is not there",
-                "Make it anew, or mend the name in the pod.",
+                f"Secret {namespace}/{name} of nodePublishSecretRef does not exist",
+                "Create the Secret, or correct the name in the pod.",
             )
         try:
             data = Field(manifest)["data"].text_mapping()
             return {key: base64.b64decode(text).decode() for key, text in data.items()}
         except (FieldTypeError, binascii.Error, UnicodeError):
             raise StoreError(
-                f"Secret {namespace}/{name} of nodePublishSecretRef holds no texts",
-                "Its values must be text.",
+                f"Secret {namespace}/{name} of nodePublishSecretRef has a value that is not text",
+                "Store only text values.",
             ) from None
 
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
-        """Hear of Secrets in these namespaces, and in no others any more."""
+        """Watch managed Secrets in exactly these namespaces."""
         for namespace in self._secret_reflectors.keys() - namespaces:
             self._secret_reflectors.pop(namespace)[1].cancel()
         for namespace in sorted(namespaces - self._secret_reflectors.keys()):
@@ -182,7 +182,7 @@ class ClusterCache:
             self._secret_reflectors[namespace] = mirror, task
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
-        """The resourceVersion of a Secret with our label; None where no watch tells."""
+        """Return the resourceVersion of a managed Secret; None if no watch has it."""
         mirror, _ = self._secret_reflectors.get(namespace, (None, None))
         if mirror is None or not mirror.in_sync.is_set():
             return None
@@ -233,7 +233,7 @@ class ClusterCache:
 
 
 def class_or_error(manifest: Manifest) -> SecretProviderClass | ClassInvalidError:
-    """The class, or why it is none."""
+    """Parse a SecretProviderClass; return the error if it is invalid."""
     try:
         return parse_class(manifest, default_namespace="")
     except ClassInvalidError as error:

@@ -31,7 +31,7 @@ def load_config(
         service_account: the folder in which kubelet puts the token of a pod.
 
     Raises:
-        StoreError: the file cannot be read, or there is nothing that tells where the API is.
+        StoreError: the file cannot be read, or no Kubernetes API is configured.
     """
     if kubeconfig is not None:
         return _from_file(kubeconfig)
@@ -40,8 +40,8 @@ def load_config(
             found = KubeConfig.from_service_account(service_account).get()
         except (ConfigError, KeyError) as error:
             raise StoreError(
-                f"the service account in {service_account} is not whole: {error}",
-                "Check automountServiceAccountToken of the pod, or name a --kubeconfig.",
+                f"the service account in {service_account} is incomplete: {error}",
+                "Check automountServiceAccountToken of the pod, or set --kubeconfig.",
             ) from error
         assert found is not None
         return found
@@ -49,9 +49,9 @@ def load_config(
     if default.is_file():
         return _from_file(default)
     raise StoreError(
-        "nothing tells where the Kubernetes API is: no --kubeconfig, no service account of a pod"
+        "no Kubernetes API is configured: no --kubeconfig, no service account of a pod"
         f" and no {default}",
-        "Run it in a pod, name a file with --kubeconfig, or a folder of YAML with --manifests.",
+        "Run in a pod, set --kubeconfig, or set --manifests to use a folder of YAML.",
     )
 
 
@@ -62,10 +62,10 @@ def _from_file(path: Path) -> SingleConfig:
         found = KubeConfig.from_dict(content, fname=path).get()
     except OSError as error:
         raise StoreError(
-            f"kubeconfig {path} cannot be read: {error.strerror}", "Check --kubeconfig."
+            f"failed to read kubeconfig {path}: {error.strerror}", "Check --kubeconfig."
         ) from error
     except KubernetesYamlError as error:
-        raise StoreError(f"kubeconfig {path} {error}", "Mend the file.") from None
+        raise StoreError(f"kubeconfig {path} {error}", f"Fix the YAML in {path}.") from None
     except (ConfigError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         # No chain: the file holds credentials.
         raise StoreError(

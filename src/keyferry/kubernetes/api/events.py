@@ -36,8 +36,8 @@ class EventRecorder:
 
     Args:
         api: where to.
-        clock: tells the time, with a time zone.
-        backoff: seconds to wait after so many failures in a row while the API is away.
+        clock: reads the time.
+        backoff: returns the seconds to wait after `n` consecutive failures.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class EventRecorder:
 
 
 def _event_name(event: Event, now: datetime) -> str:
-    """A name of its own, because an earlier process may have told the same."""
+    """Return a unique name; an earlier process may have recorded the same event."""
     identity = f"{event.involved_object.uid}\n{event.reason}\n{event.message}\n{now.timestamp()}"
     digest = hashlib.sha256(identity.encode(errors="replace")).hexdigest()[:16]
     return (

@@ -37,14 +37,14 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An object is gone; it last was `manifest`."""
+    """An object was deleted; `manifest` is its last state."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The stream cannot go on from where it is: list anew."""
+    """The watch cannot be resumed; list again."""
 
 
 Change = Changed | Removed | Expired
@@ -79,15 +79,15 @@ def api_backoff(failures: int) -> float:
 
 
 class Reflector(Generic[T]):
-    """The copy; it keeps what `parse` makes of each object, and nothing else of it.
+    """List-and-watch cache of `parse(object)` for one resource.
 
-    What it knows stays while the API server is away.
+    It keeps its last state while the API is unavailable.
 
     Args:
-        list_watcher: where the objects come from.
-        parse: of a manifest, what is kept; None leaves it out.
-        name: the objects, for the log.
-        backoff: seconds to wait after so many failures in a row.
+        list_watcher: lists and watches the resource.
+        parse: converts a manifest to the cached object; None drops it.
+        name: name of the resource, for the log.
+        backoff: returns the seconds to wait after `n` consecutive failures.
     """
 
     def __init__(
@@ -105,24 +105,24 @@ class Reflector(Generic[T]):
         self._objects: dict[NamespacedName, T] = {}
         self._failures = 0
         self.in_sync = asyncio.Event()
-        """Set while the copy follows the source."""
+        """Set while the watch is running."""
         self.has_synced = False
-        """Whether the copy ever was whole."""
+        """Whether the cache has been complete once."""
         self.on_change: list[Callable[[T | None, T | None], None]] = []
-        """Called with what was kept of an object before and is now; None where there is none."""
+        """Called with the previous and the new parsed object; None if it does not exist."""
         self.on_sync: list[Callable[[], None]] = []
-        """Called when the copy is whole, for the first time or again."""
+        """Called after each complete list."""
 
     def get(self, namespace: str, name: str) -> T | None:
-        """What is kept of that object; None when there is none that the mirror knows."""
+        """Return the parsed object, or None."""
         return self._objects.get((namespace, name))
 
     def upsert(self, manifest: Manifest) -> None:
-        """Keep `manifest` before the watch tells of it: it is the answer to a write of ours."""
+        """Store `manifest`, the response to a write, before the watch reports it."""
         self._set(_key(manifest), self._parse(manifest))
 
     def items(self) -> list[T]:
-        """All that is kept."""
+        """Return all parsed objects."""
         return list(self._objects.values())
 
     def _set(self, key: NamespacedName, after: T | None) -> None:
@@ -130,18 +130,18 @@ class Reflector(Generic[T]):
         if after is not None:
             self._objects[key] = after
         if before != after:
-            for tell in self.on_change:
-                tell(before, after)
+            for notify in self.on_change:
+                notify(before, after)
 
     async def run(self) -> None:
-        """Follows the source until it is cancelled, whatever happens there."""
+        """List and watch until cancelled; retries failures with backoff."""
         while True:
             try:
                 await self._list_and_watch()
             except StoreError as error:
                 if self._failures == 0 or self.in_sync.is_set():
                     _log.warning(
-                        "lost sight, going on with what is known", what=self.name, error=str(error)
+                        "watch failed, using cached objects", what=self.name, error=str(error)
                     )
                 self.in_sync.clear()
                 await asyncio.sleep(self._backoff(self._failures))
@@ -155,9 +155,9 @@ class Reflector(Generic[T]):
             self.upsert(manifest)
         self.in_sync.set()
         self.has_synced = True
-        for tell in self.on_sync:
-            tell()
-        _log.info("in step", what=self.name, objects=len(self._objects))
+        for notify in self.on_sync:
+            notify()
+        _log.info("cache synced", what=self.name, objects=len(self._objects))
         version: str | None = listing.resource_version
         while version is not None:
             version = await self._watch(version)

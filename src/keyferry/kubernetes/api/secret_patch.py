@@ -44,7 +44,7 @@ def follow_up_patch(
     Args:
         desired: as it is to be.
         applied: as it is after the apply, which leaves the keys of other managers.
-        previous_owners: owners that it had before it was made anew, and keeps.
+        previous_owners: owners of the Secret before it was recreated, to be kept.
         keep_data: its data are right as they are, even if they are not those of `desired`.
     """
     wanted = merge_owners(previous_owners, desired.owners)
@@ -54,9 +54,9 @@ def follow_up_patch(
         {}, [owner for owner in owners if owner.uid not in desired.removed_owner_uids]
     )
     references = Field(patch)["metadata"]["ownerReferences"].value or []
-    gone = sorted({owner.uid for owner in applied.owners} & desired.removed_owner_uids)
+    removed = sorted({owner.uid for owner in applied.owners} & desired.removed_owner_uids)
     assert isinstance(references, list)
-    references += [{"$patch": "delete", "uid": uid} for uid in gone]
+    references += [{"$patch": "delete", "uid": uid} for uid in removed]
     result: Manifest = {"metadata": {"ownerReferences": references}} if references else {}
     foreign = sorted(applied.data.keys() - desired.data.keys())
     if foreign and not keep_data:

@@ -1,7 +1,7 @@
 """The object store of a cluster: the Kubernetes API.
 
 Classes, and the pods and pod statuses of this node, are mirrored (`kube_cluster`), so that a mount
-seldom asks the API, and goes on with what is known while the API is away.
+rarely calls the API, and uses cached objects while the API is unavailable.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     )
 
 SECRET_ATTEMPTS = 5
-"""How often a Secret is read anew because it changed between reading and writing."""
+"""Attempts to write a Secret that changes between read and write."""
 DRAIN_SECONDS = 2.0
 """How long the end waits for events."""
 
@@ -84,12 +84,12 @@ async def open_kube_store(
     Args:
         kubeconfig: see `load_config`.
         node: the name of this node, whose pod statuses are mirrored.
-        clock: tells the time for events.
-        backoff: seconds to wait after so many failures in a row.
+        clock: reads the time for events.
+        backoff: returns the seconds to wait after `n` consecutive failures.
 
     Raises:
-        StoreError: nothing tells where the API is, or the credentials cannot be used. An API that
-            is away is no error.
+        StoreError: no API is configured, or the credentials are invalid. An unavailable API is
+            not an error.
     """
     async with open_api(load_config(kubeconfig)) as api:
         events = EventRecorder(api, clock=clock, backoff=backoff)
@@ -130,7 +130,7 @@ class KubeStore:
         await self._cluster.wait_synced()
 
     def problem(self) -> str | None:
-        """Until the mirrors were in step with the API once; they go on with what they know."""
+        """Wait until the caches have synced with the API once."""
         return self._cluster.problem()
 
     @property
@@ -146,9 +146,9 @@ class KubeStore:
         """The class, from the mirror if it knows it, else from the API.
 
         Raises:
-            ClassNotFoundError: there is none.
+            ClassNotFoundError: the class does not exist.
             ClassInvalidError: a field has the wrong type.
-            StoreError: the mirror does not know it, and the API does not tell.
+            StoreError: the cache does not contain it, and the API is unavailable.
         """
         found = self._cluster.class_reflector.get(namespace, name)
         if found is None:
@@ -198,7 +198,7 @@ class KubeStore:
     async def apply_refresh_condition(
         self, namespace: str, name: str, condition: RefreshCondition
     ) -> None:
-        """Tell in a pod status how its volume fares; nothing where there is no such pod status.
+        """Write the Refreshed condition of a pod status; no-op if the pod status does not exist.
 
         By a merge, of which the API drops what the CRDs of upstream do not know; an apply with such
         a field is refused as a whole.
@@ -214,7 +214,7 @@ class KubeStore:
         Raises:
             SecretForeignError: one of that name is there that Keyferry did not make.
             SecretClaimedError: another class has it.
-            StoreError: the API refuses, or is away.
+            StoreError: the API rejected the write, or is unavailable.
         """
         check_names(secret.namespace, secret.name, "Secret")
         for _ in range(SECRET_ATTEMPTS - 1):
@@ -258,7 +258,7 @@ class KubeStore:
         return ApplyResult(effect, answer.resource_version, present.type if present else "")
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
-        """The Secret as it is; None when there is none."""
+        """Return the live Secret, or None."""
         check_names(namespace, name, "Secret")
         found = await self._api.find(SecretResource, namespace, name)
         return None if found is None else _parse_live_secret(found)
@@ -296,7 +296,7 @@ def _parse_live_secret(manifest: Manifest) -> LiveSecret:
         return parse_secret(manifest, from_api=True)
     except FieldTypeError as error:
         raise StoreError(
-            f"the Kubernetes API gave a Secret that is none: {error.problem}",
+            f"the Kubernetes API returned an invalid Secret: {error.problem}",
             "Check what answers at its address.",
         ) from None
 

@@ -1,7 +1,7 @@
 """Carries the requests of lightkube by aiohttp, which takes less time than its own way (ADR 0009).
 
 lightkube builds requests and reads answers with httpx; only what lies between goes another way.
-The exceptions are those of httpx, so that whoever calls notices no difference.
+The exceptions are those of httpx, so that callers need no change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class KubeTransport(httpx2.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """One request; the body of its answer is read by whoever gets it.
+        """Sends a request; the caller reads the body of the response.
 
         Raises:
             httpx2.TransportError: no answer came.

@@ -73,8 +73,8 @@ class ClassFiles:
 
         Raises:
             ClassNotFoundError: no file has it.
-            ClassInvalidError: a field has the wrong type, the class is there twice, or it may stand
-                in a file that is broken.
+            ClassInvalidError: a field has the wrong type, the class is defined twice, or an invalid
+                file could contain it.
             StoreError: the files cannot be listed.
         """
         files = [self._load(path) for path in self._paths()]
@@ -106,7 +106,7 @@ class ClassFiles:
         files = [self._load(path) for path in self._paths()]
         problems = [problem for file in files for problem in file.problems]
         if problems:
-            raise ClassInvalidError(_join_limited(problems), "Mend the file.")
+            raise ClassInvalidError(_join_limited(problems), "Fix the YAML of these lines.")
         return sorted({(entry.namespace, entry.name) for file in files for entry in file.entries})
 
     def _paths(self) -> list[Path]:
@@ -156,7 +156,7 @@ class ClassFiles:
     def _parse_entry(
         self, path: Path, document: Document, manifest: Value, base: FieldPath
     ) -> _ClassEntry:
-        """The class in `manifest`, which stands at `base` in `document`.
+        """Parse the SecretProviderClass `manifest` at the path `base` of `document`.
 
         Raises:
             ClassInvalidError: even its name cannot be read.
@@ -185,14 +185,14 @@ class ClassFiles:
         prefix = f"failed to get secretproviderclass {namespace}/{name}: "
         if problems:
             return ClassInvalidError(
-                f"{prefix}{_join_limited(problems)}, and no other file has the class",
-                "Mend the file if the class is to be in it.",
+                f"{prefix}{_join_limited(problems)}, and no other file contains it",
+                "Fix the YAML if the file is to contain the SecretProviderClass.",
             )
         elsewhere = sorted({entry.namespace for entry in entries if entry.name == name})
         here = sorted({entry.name for entry in entries if entry.namespace == namespace})
         if elsewhere:
             remedy = (
-                f"A class of that name is in namespace {_join_limited(elsewhere)}; "
+                f"A {CLASS_KIND} of that name is in namespace {_join_limited(elsewhere)}; "
                 "it must be in the namespace of the pod."
             )
         elif here:
@@ -203,7 +203,7 @@ class ClassFiles:
 
 
 def _classes_in(document: Document) -> Iterator[tuple[Value, FieldPath]]:
-    """The classes in `document`, each with the way to it; other kinds are not ours."""
+    """Yield the SecretProviderClasses of `document` with their paths; skip other kinds."""
     match document.value:
         case {"kind": str(kind)} if kind == CLASS_KIND:
             yield document.value, ()

@@ -75,7 +75,7 @@ class ManifestDirectory:
             os.close(folder)
 
     def read(self, kind: ManifestKind, namespace: str, name: str) -> Value:
-        """The manifest, None when there is none."""
+        """Return the manifest, or None."""
         return _read_manifest(self._path(kind, namespace, name))
 
     def write(
@@ -104,7 +104,7 @@ class ManifestDirectory:
         with _translate_os_errors("write", path):
             for folder in (path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            # Whoever holds the lock is the only writer, so these are of one that was killed.
+            # This process holds the lock, so these are files of a killed writer.
             for left_over in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
                 left_over.unlink(missing_ok=True)
             write_private_file(path, dump_document(manifest))
@@ -116,11 +116,11 @@ class ManifestDirectory:
                 self.remove_file(left_over)
 
     def delete(self, kind: ManifestKind, namespace: str, name: str) -> None:
-        """Remove the file of that object; fine when there is none."""
+        """Remove the file of an object, if it exists."""
         self.remove_file(self._path(kind, namespace, name))
 
     def remove_file(self, path: Path) -> None:
-        """Remove a file that `everything` told of, and its folders if they are empty then."""
+        """Remove a file that `everything` yielded, and its folders if they are empty."""
         with _translate_os_errors("remove", path):
             path.unlink(missing_ok=True)
         for folder in (path.parent, path.parent.parent):
@@ -152,7 +152,7 @@ def _read_manifest(path: Path) -> Value:
     try:
         documents = parse_documents(text, max_bytes=MAX_FILE_BYTES)
     except KubernetesYamlError as error:
-        raise StoreError(f"{path} {error}", "Mend the file or remove it.") from None
+        raise StoreError(f"{path} {error}", "Fix the YAML, or remove the file.") from None
     return documents[0].value if documents else None
 
 

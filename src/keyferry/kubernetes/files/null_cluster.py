@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class NullCluster:
-    """Implements `Cluster` where there is none."""
+    """Implements `ClusterView` without a cluster."""
 
     def subscribe(self, handler: ClusterEventHandler) -> None:
         """Ignore `handler`: there is no cluster, hence no event."""
@@ -57,6 +57,6 @@ class NullCluster:
         """Nothing will change."""
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
-        """Nothing tells."""
+        """No watch, so None."""
         del namespace, name
         return None

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def read_secret(directory: ManifestDirectory, namespace: str, name: str) -> LiveSecret | None:
-    """The Secret as it is; None when there is none."""
+    """Return the live Secret, or None."""
     manifest = directory.read(ManifestKind.SECRET, namespace, name)
     if manifest is None:
         return None
@@ -106,7 +106,8 @@ def parse_or_raise(parse: Callable[[Value], T], manifest: Value, subject: str) -
         return parse(manifest)
     except FieldTypeError as error:
         raise StoreError(
-            f"the manifest of {subject} was changed: {error.problem}", "Mend the file or remove it."
+            f"the manifest of {subject} is invalid: {error.problem}",
+            "Fix the YAML, or remove the file.",
         ) from error
 
 

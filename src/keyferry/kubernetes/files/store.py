@@ -1,6 +1,6 @@
 """The object store of a plain machine: classes from YAML files, everything else into a folder.
 
-The manifests in the folder are what a cluster would hold. `volume_gone` does what its garbage
+The manifests in the folder are what a cluster would hold. `volume_removed` does what its garbage
 collector does.
 """
 
@@ -62,10 +62,10 @@ class ManifestsStore:
     """Implements `ObjectStore` with files. File work is done on threads, one write at a time.
 
     Args:
-        classes: one YAML file, or a folder of them; read anew when it changed.
+        classes: one YAML file, or a folder of them; read again after a change.
         output: the folder for Secrets, pod statuses and events; None drops them.
         default_namespace: of the classes that name none.
-        clock: tells the time for events.
+        clock: reads the time for events.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ManifestsStore:
 
     @property
     def cluster(self) -> NullCluster:
-        """There is none."""
+        """There is no node to change."""
         return self._cluster
 
     async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
@@ -111,7 +111,7 @@ class ManifestsStore:
     async def apply_refresh_condition(
         self, namespace: str, name: str, condition: RefreshCondition
     ) -> None:
-        """Tell in a pod status how its volume fares; nothing where there is no such pod status."""
+        """Write the Refreshed condition of a pod status; no-op if it does not exist."""
         if self._directory is not None:
             await self._write(_write_refresh_condition, self._directory, namespace, name, condition)
 
@@ -128,7 +128,7 @@ class ManifestsStore:
         return await self._write(write_secret, self._directory, secret)
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
-        """The Secret as it is; None when there is none."""
+        """Return the live Secret, or None."""
         if self._directory is None:
             return None
         return await asyncio.to_thread(read_secret, self._directory, namespace, name)
@@ -151,7 +151,7 @@ class ManifestsStore:
         return 0
 
     async def volume_removed(self, target_path: str) -> None:
-        """Remove the pod statuses of that volume, then our Secrets whose owners are all gone."""
+        """Remove the pod statuses of the volume, then managed Secrets without an owner."""
         if self._directory is not None and self._directory.exists():
             await self._write(_collect_garbage, self._directory, target_path)
 
@@ -198,8 +198,8 @@ def _write_refresh_condition(
     with directory.locked():
         present = directory.read(ManifestKind.POD_STATUS, namespace, name)
         if isinstance(present, dict):
-            told = with_refresh_status(present, refresh_status_manifest(condition))
-            directory.write(ManifestKind.POD_STATUS, namespace, name, told)
+            updated = with_refresh_status(present, refresh_status_manifest(condition))
+            directory.write(ManifestKind.POD_STATUS, namespace, name, updated)
 
 
 def _write_event(directory: ManifestDirectory, event: Event, now: datetime) -> None:

@@ -103,7 +103,7 @@ BAD = {
     "a wrong password": (
         key_pem(PKCS8, locked=True) + LEAF.pem,
         f"{CANARY}-wrong",
-        "the password does not open it",
+        "the password is wrong",
     ),
     "a password too many": (
         key_pem(PKCS8) + LEAF.pem,
@@ -111,7 +111,7 @@ BAD = {
         "not encrypted, and a password is given",
     ),
     "PKCS#12, a missing password": (as_pkcs12(locked=True), "", "it needs a password"),
-    "PKCS#12, a wrong password": (as_pkcs12(locked=True), "\ud800", "password does not open it"),
+    "PKCS#12, a wrong password": (as_pkcs12(locked=True), "\ud800", "password is wrong"),
 }
 
 

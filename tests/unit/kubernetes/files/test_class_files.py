@@ -127,8 +127,8 @@ class TestNotFound:
         )
 
         assert (
-            "A class of that name is in namespace a, b; it must be in the namespace of the pod."
-            == problem(tmp_path).remedy
+            "A SecretProviderClass of that name is in namespace a, b; "
+            "it must be in the namespace of the pod." == problem(tmp_path).remedy
         )
 
     def test_the_remedy_names_what_the_namespace_has(self, tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ class TestBrokenFiles:
         assert isinstance(error, ClassInvalidError)
         assert (
             f"failed to get secretproviderclass shop/web: {path} line 3 is not YAML: "
-            "did not find expected ',' or ']', and no other file has the class. "
-            "Mend the file if the class is to be in it."
+            "did not find expected ',' or ']', and no other file contains it. "
+            "Fix the YAML if the file is to contain the SecretProviderClass."
         ) == str(error)
 
     def test_too_large_a_file_is_not_parsed(self, tmp_path: Path) -> None:

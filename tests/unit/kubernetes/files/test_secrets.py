@@ -99,7 +99,7 @@ class TestSecrets:
         path.parent.mkdir(parents=True)
         path.write_text(f"metadata: {metadata}\n")
 
-        with pytest.raises(StoreError, match="Secret shop/db was not made by Keyferry"):
+        with pytest.raises(StoreError, match="Secret shop/db is not managed by Keyferry"):
             await store.apply_secret(SECRET)
 
         assert f"metadata: {metadata}\n" == path.read_text()
@@ -108,7 +108,7 @@ class TestSecrets:
         ("text", "expected"),
         [
             ("[canary", "db.yaml line 2 is not YAML: did not find expected ',' or ']'"),
-            ("metadata: canary", "of Secret shop/db was changed: metadata is text, not a mapping"),
+            ("metadata: canary", "of Secret shop/db is invalid: metadata is text, not a mapping"),
         ],
     )
     async def test_that_was_damaged_is_left_alone(
