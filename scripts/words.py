@@ -49,6 +49,9 @@ CHECKED: tuple[str, ...] = (
     "tests/e2e",
     "tests/fuzz",
     "tests/conftest.py",
+    "tests/unit/providers/azure",
+    "tests/integration/azure",
+    "tests/integration/azure_identities",
 )
 """Paths that must be free of retired words."""
 

@@ -1,4 +1,4 @@
-"""Whatever a vault, a token endpoint or a proxy in between may answer, over real connections."""
+"""Any response of a vault, a token endpoint or a proxy, over real connections."""
 
 from __future__ import annotations
 

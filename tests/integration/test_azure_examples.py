@@ -51,7 +51,7 @@ class Example:
         return found
 
     def at(self, kind: str, *path: str | int) -> object:
-        """A value in its only document of this kind; None where there is none."""
+        """A value in its only document of this kind; None if it does not exist."""
         value: object = self.one(kind)
         for step in path:
             if isinstance(step, int):

@@ -98,8 +98,8 @@ class MicrosoftPeer:
 @pytest.fixture
 async def vault(tmp_path: Path) -> AsyncIterator[MicrosoftPeer]:
     """A vault whose clock moves on with every version."""
-    ticks = count(1_700_000_000)
-    async with running_devvault(tmp_path, wall_time=lambda: next(ticks)) as running:
+    times = count(1_700_000_000)
+    async with running_devvault(tmp_path, wall_time=lambda: next(times)) as running:
         running.data.secrets.ensure_vault(VAULT)
         running.add_managed_identity(READER, tenant=DEFAULT_TENANT)
         running.grant(VAULT, READER, "get", "list")

@@ -75,7 +75,7 @@ class DevVaultPeer:
 @pytest.fixture
 async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
     """A vault whose clock moves on with every version."""
-    ticks = count(1_700_000_000)
+    times = count(1_700_000_000)
     async with running_devvault(tmp_path) as running:
         running.data.secrets.ensure_vault(VAULT)
         running.add_managed_identity(CLIENT, tenant=DEFAULT_TENANT)
@@ -83,7 +83,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVaultPeer]:
         provider = AzureProvider(
             HttpsClient(running.emulator.https), uncached_fetcher(), emulator=running.emulator
         )
-        with DevVaultData(tmp_path / "devvault", wall_time=lambda: next(ticks)) as data:
+        with DevVaultData(tmp_path / "devvault", wall_time=lambda: next(times)) as data:
             try:
                 yield DevVaultPeer(running, provider, data)
             finally:

@@ -1,4 +1,4 @@
-"""Refreshes that one list of the vault spares their calls, against the development vault."""
+"""Refreshes that one list request revalidates, against the development vault."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Node:
     folder: Path
     ahead: float = 3600.0
     provider: AzureProvider | None = None
-    economy: Fetcher | None = None
+    fetcher: Fetcher | None = None
 
     def wall(self) -> float:
         return time.time() + self.ahead
@@ -107,9 +107,9 @@ class NodeClock:
 
 @asynccontextmanager
 async def node_of(
-    folder: Path, *permissions: str, others: int = 0, proofs: bool = True
+    folder: Path, *permissions: str, others: int = 0, revalidates: bool = True
 ) -> AsyncIterator[Node]:
-    """A node whose pod is mounted; the vault has so many other secrets as well."""
+    """A node whose pod is mounted; `others` is the number of unrelated secrets in the vault."""
     async with running_devvault(folder) as vault:
         node = Node(vault, folder)
         for name in (*NAMES, *(f"other-{number}" for number in range(others))):
@@ -117,19 +117,19 @@ async def node_of(
         vault.add_managed_identity(MI)
         vault.grant("contoso", MI, *permissions)
         limits = ResilienceSettings(
-            refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=proofs
+            refresh_interval=INTERVAL, tracks_volumes=True, list_revalidation=revalidates
         )
-        economy = node.economy = Fetcher(limits, NodeClock(node))
+        fetcher = node.fetcher = Fetcher(limits, NodeClock(node))
         https = HttpsClient(vault.emulator.https)
         node.provider = AzureProvider(
-            https, economy, clock=NodeClock(node), emulator=vault.emulator
+            https, fetcher, clock=NodeClock(node), emulator=vault.emulator
         )
         try:
             await node.mount(Purpose.FIRST)
             yield node
         finally:
             await node.provider.close()
-            await economy.close()
+            await fetcher.close()
 
 
 async def test_one_list_request_revalidates_all_unchanged_objects(tmp_path: Path) -> None:
@@ -211,17 +211,17 @@ async def test_failed_list_does_not_fail_the_refresh(
 async def test_content_age_counts_only_current_objects(tmp_path: Path) -> None:
     """An object that was removed from the SecretProviderClass does not count."""
     async with node_of(tmp_path, "get") as node:
-        assert node.economy is not None
+        assert node.fetcher is not None
         node.ahead += INTERVAL
         await node.mount(names=NAMES[:1])
-        assert 0 <= (node.economy.oldest_content_age or 0.0) < 60
+        assert 0 <= (node.fetcher.oldest_content_age or 0.0) < 60
         node.ahead += INTERVAL
-        assert INTERVAL <= (node.economy.oldest_content_age or 0.0)
+        assert INTERVAL <= (node.fetcher.oldest_content_age or 0.0)
 
 
 async def test_revalidation_can_be_disabled(tmp_path: Path) -> None:
     """By --list-revalidation=false."""
-    async with node_of(tmp_path, "get", "list", proofs=False) as node:
+    async with node_of(tmp_path, "get", "list", revalidates=False) as node:
         assert (0, 20) == await node.refresh()
 
 

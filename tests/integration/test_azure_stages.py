@@ -117,7 +117,7 @@ every_mode = pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
 
 
 class World:
-    """A cloud in which every mode works, until a test takes something away."""
+    """A cloud in which every mode works, until a test removes something."""
 
     def __init__(
         self,

@@ -109,7 +109,7 @@ async def vault(tmp_path: Path) -> AsyncIterator[DevVault]:
 
 @pytest.fixture
 async def relay(vault: DevVault) -> AsyncIterator[TokenRelay]:
-    """What stands between both clients and the vault."""
+    """The relay between both clients and the vault."""
     async with token_relay(vault) as running:
         yield running
 
@@ -120,7 +120,9 @@ def workload(vault: DevVault) -> WorkloadIdentity:
     return WorkloadIdentity(CLIENT, ServiceAccountToken(token, "", SUBJECT))
 
 
-async def ours(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, RecordedRequest]:
+async def keyferry_request(
+    relay: TokenRelay, login: AccessTokenRequest
+) -> tuple[str, RecordedRequest]:
     """The token that Keyferry gets, and the one request that it makes."""
     client = HttpsClient(relay.redirect.emulator().https)
     credentials = TokenCache(client, uncached_fetcher().transport)
@@ -134,7 +136,9 @@ async def ours(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, Recor
     return token, request
 
 
-async def theirs(relay: TokenRelay, login: AccessTokenRequest) -> tuple[str, RecordedRequest]:
+async def microsoft_request(
+    relay: TokenRelay, login: AccessTokenRequest
+) -> tuple[str, RecordedRequest]:
     """The token that azure-identity gets for the same, and the one request that it makes."""
     async with _microsoft(relay, login) as credential:
         token = await credential.get_token(f"{login.effective_resource}/.default")
@@ -215,8 +219,8 @@ async def test_token_requests_equal_those_of_azure_identity(
     }
     login = AccessTokenRequest(identities[mode], TENANT, cloud)
     (token, our_request), (their_token, their_request) = (
-        await ours(relay, login),
-        await theirs(relay, login),
+        await keyferry_request(relay, login),
+        await microsoft_request(relay, login),
     )
     assert on_the_wire(our_request) == on_the_wire(their_request)
     assert _claims(token).keys() == _claims(their_token).keys()
@@ -229,7 +233,7 @@ async def test_tenant_is_sent_unchanged(relay: TokenRelay, tenant: str) -> None:
     """Also in upper case; AD FS has its documented endpoint."""
     client = ADFS_CLIENT if tenant == "adfs" else CLIENT
     login = AccessTokenRequest(ServicePrincipal(client, SECRET), tenant, STACK)
-    _, request = await ours(relay, login)
+    _, request = await keyferry_request(relay, login)
     path = "adfs/oauth2/token" if tenant == "adfs" else f"{tenant}/oauth2/v2.0/token"
     assert request.url == f"https://login.local/{path}"
 
@@ -238,7 +242,10 @@ async def test_tenant_is_sent_unchanged(relay: TokenRelay, tenant: str) -> None:
 async def test_assertions_equal_those_of_azure_identity(relay: TokenRelay, form: str) -> None:
     """In every form of the certificate: same header, same claims, a valid signature."""
     login = AccessTokenRequest(CERTIFICATES[form], TENANT, CLOUDS[0])
-    requests = [(await ours(relay, login))[1], (await theirs(relay, login))[1]]
+    requests = [
+        (await keyferry_request(relay, login))[1],
+        (await microsoft_request(relay, login))[1],
+    ]
     assert on_the_wire(requests[0]) == on_the_wire(requests[1])
     claims = [
         jwt.decode(
@@ -260,7 +267,8 @@ async def test_assertions_are_unique(relay: TokenRelay) -> None:
     """A recorded assertion cannot be mistaken for the next one."""
     login = AccessTokenRequest(CERTIFICATES["pem"], TENANT, CLOUDS[0])
     names = {
-        _claims((await ours(relay, login))[1].form["client_assertion"])["jti"] for _ in range(3)
+        _claims((await keyferry_request(relay, login))[1].form["client_assertion"])["jti"]
+        for _ in range(3)
     }
     assert len(names) == 3
 
@@ -269,13 +277,13 @@ async def test_an_ad_fs_gets_the_older_signature(relay: TokenRelay) -> None:
     """As from azure-identity: RS256, named by SHA-1. Only the endpoint is another.
 
     azure-identity asks an AD FS for `/adfs/oauth2/v2.0/token`, which AD FS does not have; MSAL for
-    Go, which the original uses, reads `/adfs/oauth2/token` from its configuration.
+    Go, which upstream uses, reads `/adfs/oauth2/token` from its configuration.
     """
     identity = CertificatePrincipal(ADFS_CLIENT, CERTIFICATES["pem"].certificate)
     login = AccessTokenRequest(identity, "adfs", STACK)
-    _, request = await ours(relay, login)
+    _, request = await keyferry_request(relay, login)
     with pytest.raises(HttpResponseError):
-        await theirs(relay, login)
+        await microsoft_request(relay, login)
     (refused,) = relay.requests
     assert refused.url == "https://login.local/adfs/oauth2/v2.0/token"
     mine, other = (_said(each.form["client_assertion"]) for each in (request, refused))
@@ -296,7 +304,9 @@ async def test_credentials_are_only_in_the_body(relay: TokenRelay, identity: str
         "secret": ServicePrincipal(CLIENT, SECRET),
         "certificate": CERTIFICATES["pem"],
     }
-    _, request = await ours(relay, AccessTokenRequest(identities[identity], TENANT, CLOUDS[0]))
+    _, request = await keyferry_request(
+        relay, AccessTokenRequest(identities[identity], TENANT, CLOUDS[0])
+    )
     shown = request.url + repr(request.headers)
     assert "canary" not in shown
     assert "eyJ" not in shown
@@ -306,7 +316,9 @@ async def test_redirects_are_not_followed(relay: TokenRelay) -> None:
     """The credential would be sent to their target."""
     relay.redirect_location = "https://login.windows.net/elsewhere"
     with pytest.raises(IdentityError, match=r"refuses a token .* with status 307"):
-        await ours(relay, AccessTokenRequest(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0]))
+        await keyferry_request(
+            relay, AccessTokenRequest(ServicePrincipal(CLIENT, SECRET), TENANT, CLOUDS[0])
+        )
     assert [f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"] == [
         request.url for request in relay.requests
     ]

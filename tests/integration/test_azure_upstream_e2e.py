@@ -86,8 +86,8 @@ class Fixture:
 
 @pytest.fixture
 async def upstream(tmp_path: Path) -> AsyncIterator[Fixture]:
-    ticks = count(1_700_000_000)
-    async with running_devvault(tmp_path, wall_time=lambda: next(ticks)) as running:
+    times = count(1_700_000_000)
+    async with running_devvault(tmp_path, wall_time=lambda: next(times)) as running:
         yield Fixture(running)
 
 

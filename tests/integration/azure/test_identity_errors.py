@@ -1,4 +1,4 @@
-"""Identities that Entra and IMDS do not know, and how it is told."""
+"""Identities that Entra or IMDS refuses, and their messages."""
 
 from __future__ import annotations
 

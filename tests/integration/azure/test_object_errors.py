@@ -1,4 +1,4 @@
-"""What a vault does not give, and how it is told."""
+"""Objects that cannot be delivered, and their messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a token is kept, and when another one is fetched ahead."""
+"""How long a token is cached, and when it is renewed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def renewals(
 
     async def token() -> str:
         got = await credentials.token_provider(login).get_token()
-        while not credentials.cached_token(credentials.identity_key(login)).is_idle:  # noqa: ASYNC110 - a task tells nobody
+        while not credentials.cached_token(credentials.identity_key(login)).is_idle:  # noqa: ASYNC110 - a task has no event to wait for
             await asyncio.sleep(0.01)
         return got
 

@@ -202,6 +202,6 @@ def test_key_without_public_pem_is_rejected(kind: str, curve: str, words: str) -
 def test_hsm_keys_are_delivered(kind: str) -> None:
     """Their public keys have the same form."""
     numbers = rsa.generate_private_key(65537, 2048).public_key().public_numbers()
-    told = {"n": numbers.n.to_bytes(256), "e": b"\1\0\1"}
-    contents = only(render(PublicKey(kind, "", told, "v1"), wanted("key"), BundleOptions()))
+    numbers_sent = {"n": numbers.n.to_bytes(256), "e": b"\1\0\1"}
+    contents = only(render(PublicKey(kind, "", numbers_sent, "v1"), wanted("key"), BundleOptions()))
     assert contents.startswith(b"-----BEGIN PUBLIC KEY-----\n")

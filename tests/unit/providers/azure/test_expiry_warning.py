@@ -1,4 +1,4 @@
-"""Objects yaml: how long before its end somebody is to hear of an object."""
+"""keyferry.providers.azure.objects_yaml: how long before its expiry to warn of an object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keyferry.providers.azure.objects: the files of a class, told without a mount."""
+"""keyferry.providers.azure.objects: the files that a mount may produce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""keyferry.providers.azure.content: all files of a volume, or the reasons why there are none."""
+"""keyferry.providers.azure.content: all files of a volume, or an error."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def test_every_failed_object_is_named() -> None:
         delivered(
             (entry("secret", "good"), (KeyVaultSecret("x", "v1"),)),
             (entry("secret", "bad", objectEncoding="hex"), (KeyVaultSecret("x", "v1"),)),
-            (entry("key", "gone", objectVersion="v7"), ObjectNotFoundError("it is gone")),
+            (entry("key", "removed", objectVersion="v7"), ObjectNotFoundError("it is removed")),
         )
     assert caught.value.problem == (
         "failed to get objectType:secret, objectName:bad, objectVersion:: "
-        "the value is not valid hex, but objectEncoding is hex; also failed: key gone version v7"
+        "the value is not valid hex, but objectEncoding is hex; also failed: key removed version v7"
     )
     assert "secret bad" == caught.value.log_pairs()["object"]
 

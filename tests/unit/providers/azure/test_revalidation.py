@@ -1,4 +1,4 @@
-"""keyferry.providers.azure.revalidation: which answers a list of a vault may prove."""
+"""keyferry.providers.azure.revalidation: which cached content a list covers."""
 
 from __future__ import annotations
 

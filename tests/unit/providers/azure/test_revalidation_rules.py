@@ -1,4 +1,4 @@
-"""Revalidation rules: what a list proves, and when it is worth its calls."""
+"""keyferry.providers.azure.revalidation_rules: unchanged content, and lists that pay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keyferry.providers.azure.revalidation_rules import (
 UPDATED = 1_700_000_000
 
 
-def held(updated: int | None, asked: float) -> TimestampedContent:
+def cached(updated: int | None, asked: float) -> TimestampedContent:
     """A secret that was changed at `updated` and asked for at `asked`."""
     return TimestampedContent(
         KeyVaultSecret("canary", "v1", properties=Properties(updated_at=updated)), asked
@@ -25,16 +25,16 @@ def held(updated: int | None, asked: float) -> TimestampedContent:
 @pytest.mark.parametrize(
     ("content", "listed", "expected"),
     [
-        (held(UPDATED, UPDATED + CLOCK_TOLERANCE_SECONDS), {"db": UPDATED}, True),
+        (cached(UPDATED, UPDATED + CLOCK_TOLERANCE_SECONDS), {"db": UPDATED}, True),
         # A second change in the same second would not show.
-        (held(UPDATED, UPDATED + CLOCK_TOLERANCE_SECONDS - 1), {"db": UPDATED}, False),
-        # The vault's clock is ahead of ours.
-        (held(UPDATED, UPDATED - 10), {"db": UPDATED}, False),
-        (held(UPDATED, UPDATED + 1e6), {"db": UPDATED + 1}, False),
+        (cached(UPDATED, UPDATED + CLOCK_TOLERANCE_SECONDS - 1), {"db": UPDATED}, False),
+        # The vault's clock is ahead.
+        (cached(UPDATED, UPDATED - 10), {"db": UPDATED}, False),
+        (cached(UPDATED, UPDATED + 1e6), {"db": UPDATED + 1}, False),
         # Deleted, disabled, or of another collection.
-        (held(UPDATED, UPDATED + 1e6), {}, False),
-        # A vault that tells no times.
-        (held(None, UPDATED + 1e6), {"db": UPDATED}, False),
+        (cached(UPDATED, UPDATED + 1e6), {}, False),
+        # A vault that sends no times.
+        (cached(None, UPDATED + 1e6), {"db": UPDATED}, False),
     ],
 )
 def test_content_is_unchanged_if_its_update_time_is_equal_and_old(
@@ -60,4 +60,4 @@ def test_list_is_worth_fewer_pages_than_objects(objects: int, expected: int) -> 
 
 def test_repr_contains_no_value() -> None:
     """Of the cached content."""
-    assert "canary" not in repr(held(UPDATED, 0.0))
+    assert "canary" not in repr(cached(UPDATED, 0.0))

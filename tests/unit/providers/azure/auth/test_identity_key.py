@@ -1,4 +1,4 @@
-"""Key: who may share a token, and who never does."""
+"""keyferry.providers.azure.auth.token_cache: only equal identities share a token."""
 
 from __future__ import annotations
 
@@ -88,15 +88,15 @@ def test_pods_of_one_service_account_share_a_token() -> None:
 async def test_cache_keys_are_keyed_digests() -> None:
     """Equal for one identity, different in each process: secrets cannot be guessed against them."""
     client = HttpsClient(HttpsSettings())
-    ours, others = (TokenCache(client, uncached_fetcher().transport) for _ in range(2))
+    cache, other_cache = (TokenCache(client, uncached_fetcher().transport) for _ in range(2))
     for login in LOGINS:
-        identity, target = ours.identity_key(login), TokenTarget("u", "https://vault.test")
-        assert ours.cached_token(identity) is ours.cached_token(identity)
-        ours.remember_redirect(identity, "vault.test", target)
-        assert ours.redirect(identity, "vault.test") == target
-        assert ours.identity_key(login) != others.identity_key(login)
-    assert len({ours.identity_key(login) for login in LOGINS}) == len(LOGINS)
-    keys = {ours.identity_key(login) for login in LOGINS}
+        identity, target = cache.identity_key(login), TokenTarget("u", "https://vault.test")
+        assert cache.cached_token(identity) is cache.cached_token(identity)
+        cache.remember_redirect(identity, "vault.test", target)
+        assert cache.redirect(identity, "vault.test") == target
+        assert cache.identity_key(login) != other_cache.identity_key(login)
+    assert len({cache.identity_key(login) for login in LOGINS}) == len(LOGINS)
+    keys = {cache.identity_key(login) for login in LOGINS}
     for login in LOGINS:
         assert all(set(key.digest).isdisjoint(login.identity_parts) for key in keys)
     await client.close()
