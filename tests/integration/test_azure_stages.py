@@ -11,6 +11,7 @@ import pytest
 
 from keyferry.errors import KeyferryError, Stage
 from keyferry.net.http_client import HttpsClient
+from keyferry.net.http_responses import ErrorResponse
 from keyferry.providers.api import (
     POD_NAME,
     POD_NAMESPACE,
@@ -19,6 +20,8 @@ from keyferry.providers.api import (
     MountCall,
 )
 from keyferry.providers.azure.auth.identity import Identity, profile
+from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
+from keyferry.providers.azure.objects import ObjectRef, ObjectType
 from keyferry.providers.azure.params import parse_mount
 from keyferry.providers.azure.provider import AzureProvider
 from tests.fakes.app_certificate import SelfSignedCertificate, new_certificate
@@ -246,8 +249,15 @@ async def test_stage_vault_permission_is_missing(world: World, mode: Mode) -> No
     error = await world.refused(mode)
     assert Stage.VAULT is error.stage
     assert f"vault contoso does not let {mode.who} read secret db (403)" in error.problem
+    assert "keyferry devvault policy contoso CLIENT_ID --allow get" in error.remedy
+    call = world.call(mode)
+    identity = parse_mount(call.attributes, call.secrets).identity
+    context = RequestContext("contoso", DEFAULT_TENANT, f"https://{ENTRA}", identity)
+    in_the_cloud = error_for_response(
+        ErrorResponse(403, ("Forbidden",), ""), ObjectRef(ObjectType.SECRET, "db", ""), context
+    )
     role = f'az role assignment create --role "Key Vault Secrets User" --assignee {mode.assignee}'
-    assert role in error.remedy
+    assert role in in_the_cloud.remedy
 
 
 @every_mode
