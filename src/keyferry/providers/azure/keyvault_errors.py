@@ -35,7 +35,7 @@ class RequestContext:
 
 
 def emulator_remedy(error: KeyferryError, *, vault: str, data_folder: Path) -> str:
-    """Return the remedy of `error` with commands of the development vault instead of `az`.
+    """Return the remedy of `error` with the commands of the development vault.
 
     Args:
         error: any error of a mount; a remedy without an `az` command is returned unchanged.
@@ -57,8 +57,10 @@ def emulator_remedy(error: KeyferryError, *, vault: str, data_folder: Path) -> s
                 f"permission with: keyferry devvault policy {vault} CLIENT_ID --allow get {data}"
             )
         case _:
+            # These remedies have facts of their own, such as the claims of a token.
             return (
-                f"Check tenantID, client ID and credential: keyferry devvault identity list {data}"
+                f"{error.remedy.rstrip('.')}. In the development vault, use instead of az: "
+                f"keyferry devvault identity list {data}"
             )
 
 
