@@ -1,7 +1,7 @@
-"""Runs a command of Keyferry as the user `nobody`, who has no rights at all.
+"""Run a Keyferry command as the user `nobody`, without any privileges.
 
-The interpreter and the source may lie where `nobody` cannot go (a checkout in root's home), so all
-modules are imported first and the rights are given up after that.
+`nobody` may not be able to read the interpreter and the source (a checkout in root's home), so all
+modules are imported before the privileges are dropped.
 
 Usage: python as_nobody.py COMMAND [arguments], as after `keyferry`
 """
@@ -23,11 +23,11 @@ _ON_FIRST_USE = (
     "encodings.idna",
     "ssl",
 )
-"""What others import only when it is needed."""
+"""Modules that libraries import only on first use."""
 
 
 def become_nobody() -> None:
-    """Import everything, then give up all rights for good."""
+    """Import all modules, then drop all privileges permanently."""
     for package in (keyferry, keyferry_devvault):
         for module in walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):

@@ -1,4 +1,4 @@
-"""The processes that a test starts: their output is kept, and they end with the test.
+"""Processes that a test starts: output goes to files, and they are killed when the test ends.
 
 async with ending_children(tmp_path) as children:
     vault = children.start("vault", "keyferry", "devvault", "run", "--data", str(data))
@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 PATIENCE_SECONDS = 30.0
-"""How long anything is waited for before the test fails."""
+"""How long to wait for any condition before the test fails."""
 
 _POLL_SECONDS = 0.01
 _PROGRAMS = Path(sys.executable).parent
@@ -37,57 +37,57 @@ class Child:
         self.output = output
         self._process = process
         self.surroundings = b""
-        """The arguments and the environment, as the kernel shows them to everybody and to root."""
+        """The arguments (readable by everybody) and the environment (readable by root) in /proc."""
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def text(self) -> str:
-        """What it has said so far."""
+        """Return the output so far."""
         return self.output.read_text(errors="replace")
 
     async def says(self, pattern: str, *, after: int = 0) -> re.Match[str]:
-        """Wait until its output beyond position `after` matches `pattern`."""
+        """Wait until the output after position `after` matches `pattern`; return the match."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not (found := re.compile(pattern).search(self.text(), after)):
-                ended = self._process.poll()
-                assert ended is None, f"{self.name} ended with {ended}:\n{self.text()}"
+                status = self._process.poll()
+                assert status is None, f"{self.name} exited with {status}:\n{self.text()}"
                 await asyncio.sleep(_POLL_SECONDS)
         self.look()
         return found
 
     def write_line(self, line: str) -> None:
-        """Write a line to its standard input."""
+        """Write a line to the standard input."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
 
     def close_input(self) -> None:
-        """Let its standard input end."""
+        """Close the standard input."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it still runs."""
+        """Send a signal, if the process still runs."""
         self.look()
         self._process.send_signal(number)
 
     async def ends(self) -> int:
-        """Wait for its end; the exit status is negative when a signal ended it."""
+        """Wait until the process exits; return its status, negative if a signal killed it."""
         return await asyncio.to_thread(self._process.wait, PATIENCE_SECONDS)
 
     def look(self) -> None:
-        """Read its arguments and environment from /proc, while there is something to read."""
+        """Read the arguments and the environment from /proc, if the process still exists."""
         folder = Path("/proc", str(self.pid))
         try:
-            seen = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            content = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
         except OSError:
             return
-        self.surroundings = seen or self.surroundings
+        self.surroundings = content or self.surroundings
 
     def end(self) -> None:
-        """Kill it with its whole session, and close what belongs to it."""
+        """Kill the process with its whole session, and close its standard input."""
         self.look()
         if self._process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
@@ -99,7 +99,7 @@ class Children:
     """All processes of one test.
 
     Args:
-        folder: takes the outputs, and is the home of the processes.
+        folder: holds the output files, and is the home and working directory of the processes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -109,19 +109,19 @@ class Children:
     def start(
         self, name: str, program: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> Child:
-        """Start `program`, which may be a command of our own environment such as `keyferry`.
+        """Start `program`, which may be a command of the virtual environment such as `keyferry`.
 
         Args:
-            name: of the process, for messages and its output.
-            program: a path, or a name to look for.
-            arguments: of it.
-            environment: variables beside the usual few.
+            name: of the process, for messages and its output file.
+            program: a path, or a name to search for.
+            arguments: of the program.
+            environment: variables in addition to the standard ones.
         """
-        local = _PROGRAMS / program
+        installed = _PROGRAMS / program
         output = self._folder / f"{len(self.all):03d}-{name}.log"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [str(local) if local.exists() else program, *arguments],
+                [str(installed) if installed.exists() else program, *arguments],
                 cwd=self._folder,
                 env={
                     "PATH": os.environ["PATH"],
@@ -138,25 +138,25 @@ class Children:
             )
         child = Child(name, process, output)
         self.all.append(child)
-        # Right after its start, the kernel may not show them yet.
+        # /proc may still be empty right after the start.
         while not child.surroundings and process.poll() is None:
             child.look()
         return child
 
     async def run(self, name: str, program: str, *arguments: str, stdin: str = "") -> str:
-        """Run a program to its end, which must be a good one; return what it said."""
+        """Run a program, which must exit with status 0; return its output."""
         child = self.start(name, program, *arguments)
         if stdin:
             child.write_line(stdin)
         child.close_input()
         status = await child.ends()
-        assert 0 == status, f"{name} ended with {status}:\n{child.text()}"
+        assert 0 == status, f"{name} exited with {status}:\n{child.text()}"
         return child.text()
 
 
 @asynccontextmanager
 async def ending_children(folder: Path) -> AsyncIterator[Children]:
-    """Run processes and stop them after the block; none may have printed a traceback."""
+    """Kill all processes when the block exits; none of them may have printed a traceback."""
     folder.mkdir(parents=True, exist_ok=True)
     children = Children(folder)
     try:

@@ -1,15 +1,14 @@
-"""Runs `keyferry driver` again and again, each time killed just before its n-th effect.
+"""Run `keyferry driver` repeatedly, each time killed just before its n-th effect.
 
-An effect is whatever changes the files or the mounts of the node. The interpreter calls its audit
-hooks of every system call that changes files (PEP 578), so that no effect can be forgotten here and
-the driver knows nothing of all this; the two calls that mount and unmount go through the C library
-and are wrapped.
+An effect is a call that changes the files or the mounts of the node. The interpreter reports every
+system call that changes files to its audit hooks (PEP 578), so no effect is missed and the driver
+needs no changes. The two calls that mount and unmount go through the C library and are wrapped.
 
 Usage: python dying_driver.py POD-FOLDER MANIFEST-FOLDER [flags of keyferry driver]
 
-Each line of standard input is a number n and starts a driver that dies before its n-th effect; 0
-lets it live. Standard output says `started PID`, `effect N WHAT PATH`, and `ended STATUS`. All
-drivers are forks of one process that has imported everything, which makes a restart cheap.
+Each line of standard input is a number n and starts a driver that is killed before its n-th effect
+(0: not killed). Standard output reports `started PID`, `effect N WHAT PATH` and `ended
+STATUS`. All drivers are forks of one process that has imported all modules, so a restart is fast.
 """
 
 from __future__ import annotations
@@ -41,21 +40,21 @@ _PATH_ARGUMENT = {
     "os.rename": 1,
     "open": 0,
 }
-"""Which argument of an audit event is the path that changes."""
+"""The position of the changed path in the arguments of each audit event."""
 
 _FOLDER_ARGUMENT = {"os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.symlink": 2, "os.rename": 3}
-"""Which one is the descriptor of the folder that a relative path begins in."""
+"""The position of the descriptor of the folder that a relative path starts from."""
 
 _HEAVY = ("keyferry.providers.azure.provider", "keyferry.formats.certs")
-"""What a driver imports only when it is needed."""
+"""Modules that a driver imports only on first use."""
 
 
 class Effects:
-    """Counts the effects below some folders, and dies before one of them.
+    """Counts the effects below some folders, and kills the process before one of them.
 
     Args:
-        folders: what lies elsewhere does not count.
-        die_before: the number of the effect that does not happen; 0 lets all happen.
+        folders: only paths below these folders count.
+        die_before: the number of the effect that does not happen; 0 to never kill.
     """
 
     def __init__(self, folders: tuple[str, ...], die_before: int) -> None:
@@ -65,7 +64,7 @@ class Effects:
         self._lock = threading.Lock()
 
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
-        """The audit hook."""
+        """Count the effect of an audit event; this is the audit hook."""
         if event not in _PATH_ARGUMENT:
             return
         if event == "open" and not _writes(arguments[2]):
@@ -75,7 +74,7 @@ class Effects:
             self.happens(event, path)
 
     def happens(self, what: str, path: str) -> None:
-        """The effect `what` is about to happen."""
+        """Report the effect `what` before it happens, or kill the process."""
         with self._lock:
             self._count += 1
             os.write(1, f"effect {self._count} {what} {path}\n".encode())
@@ -83,7 +82,7 @@ class Effects:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def wrap(self, what: str, call: Callable[..., None]) -> Callable[..., None]:
-        """`call`, a method of TmpfsMounts whose first argument is the target, as an effect."""
+        """Return `call`, a TmpfsMounter method whose first argument is a target, as an effect."""
 
         def wrapped(mounts: TmpfsMounter, target: Path, *rest: object) -> None:
             self.happens(what, str(target))
@@ -120,7 +119,7 @@ def _writes(flags: object) -> bool:
 
 
 def _path(event: str, arguments: tuple[object, ...]) -> str:
-    """The absolute path that the event is about; empty for a descriptor that leads nowhere."""
+    """Return the absolute path of the event; empty if the descriptor has no path."""
     subject = arguments[_PATH_ARGUMENT[event]]
     if isinstance(subject, int):
         return _descriptor_path(subject)

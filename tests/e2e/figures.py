@@ -1,4 +1,4 @@
-"""Lines for the end of pytest's output, which people should see and no test asserts."""
+"""Measured figures for the end of pytest's output, which no test asserts."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _LINES = pytest.StashKey[list[str]]()
 
 
 def figures(config: pytest.Config) -> list[str]:
-    """The lines so far, to be added to."""
+    """Return the list of lines, to which callers append."""
     return config.stash.setdefault(_LINES, [])

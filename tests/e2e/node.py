@@ -1,4 +1,4 @@
-"""One node of a simulated cluster: a driver process, and the calls of kubelet.
+"""One node of an emulated cluster: a driver process, and the calls that kubelet makes to it.
 
 async with running_node(tmp_path) as node:
     node.vault.set_secret("contoso", "db-password", "s3cret")
@@ -53,8 +53,8 @@ class Volume:
         class_name: the SecretProviderClass.
         pod: the name of the pod.
         uid: of the pod.
-        path: where kubelet wants it.
-        context: what kubelet says beyond the usual, such as service-account tokens.
+        path: the target path.
+        context: volume context in addition to the standard keys, such as service account tokens.
         secrets: the data of the `nodePublishSecretRef`.
         namespace: of the pod.
     """
@@ -68,12 +68,12 @@ class Volume:
     namespace: str = NAMESPACE
 
     def files(self) -> Files:
-        """What a pod sees. `..data` is resolved once, so that the files are of one moment."""
+        """Return the files that a pod sees, of one version: `..data` is resolved once."""
         return files_below(self.path / (self.path / "..data").readlink())
 
 
 class Driver:
-    """A running `keyferry driver`, or a process that serves the same, and kubelet's calls to it.
+    """A running `keyferry driver`, or a process with the same API, and kubelet's calls to it.
 
     Attributes:
         child: the process.
@@ -83,18 +83,18 @@ class Driver:
     def __init__(self, child: Child, path: Path, metrics: str) -> None:
         self.child = child
         self.metrics = metrics
-        # The shared pool would make a new driver wait until a killed one at the same place is
-        # tried again.
+        # With the shared pool, the channel to a new driver would wait for the reconnect backoff of
+        # the channel to a killed one on the same socket.
         self._path = path
         self._channel = grpc.aio.insecure_channel(
             f"unix:{path}", options=[("grpc.use_local_subchannel_pool", 1)]
         )
 
     async def answers(self) -> None:
-        """Wait until it serves."""
-        # gRPC by itself looks again after a whole second, which would pass for a slow start.
+        """Wait until the driver serves."""
+        # gRPC itself reconnects only after a second, which would look like a slow start.
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not self._listens():  # noqa: ASYNC110 - a starting process sends no notification
+            while not self._listens():  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.002)
         probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             "/csi.v1.Identity/Probe"
@@ -102,11 +102,11 @@ class Driver:
         await probe(b"", wait_for_ready=True, timeout=PATIENCE_SECONDS)
 
     def _listens(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as knock:
-            return knock.connect_ex(str(self._path)) == 0
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self._path)) == 0
 
     async def publish(self, volume: Volume) -> None:
-        """NodePublishVolume, as kubelet asks for an inline volume."""
+        """Call NodePublishVolume as kubelet does for an inline volume."""
         context = {
             "secretProviderClass": volume.class_name,
             "csi.storage.k8s.io/pod.name": volume.pod,
@@ -130,25 +130,25 @@ class Driver:
         )
 
     async def unpublish(self, volume: Volume) -> None:
-        """NodeUnpublishVolume."""
+        """Call NodeUnpublishVolume."""
         request = csi.NodeUnpublishVolumeRequest(
             volume_id=f"csi-{volume.uid}", target_path=str(volume.path)
         )
         await self._call("NodeUnpublishVolume", request)
 
     async def kill(self) -> None:
-        """`kill -9`; calls in flight fail then."""
+        """Send SIGKILL and wait for the exit; calls in flight fail."""
         self.child.send(signal.SIGKILL)
         await self.child.ends()
 
     async def stop(self) -> None:
-        """SIGTERM, and the orderly end that follows."""
+        """Send SIGTERM and expect exit status 0."""
         await self.close()
         self.child.send(signal.SIGTERM)
         assert 0 == await self.child.ends(), self.child.text()
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the socket."""
         await self._channel.close()
 
     async def _call(
@@ -163,13 +163,14 @@ class Driver:
 
 
 class BareNode:
-    """The folders and the driver of one node; its vault is somebody else's.
+    """The folders and the driver of one node, without a vault.
 
     Attributes:
-        folder: everything is below it.
+        folder: the parent folder of everything on the node.
         children: the processes.
-        manifests: classes, Secrets, pod statuses and events.
-        socket: where the driver serves.
+        manifests: SecretProviderClasses, Secrets, pod statuses and events.
+        socket: the socket of the driver.
+        pods: the folder of the volumes.
     """
 
     def __init__(self, folder: Path, children: Children) -> None:
@@ -182,7 +183,7 @@ class BareNode:
         self.manifests.mkdir()
 
     def put_class(self, name: str, spec: Mapping[str, object]) -> Path:
-        """Have a class; returns its file."""
+        """Write a SecretProviderClass; return its file."""
         manifest = {
             "apiVersion": "secrets-store.csi.x-k8s.io/v1",
             "kind": "SecretProviderClass",
@@ -201,7 +202,7 @@ class BareNode:
         context: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> Volume:
-        """A volume of a new pod, where kubelet would put it; all but the last folder is there."""
+        """Return a volume of a new pod at kubelet's path; only its parent folder exists."""
         uid = str(uuid.uuid4())
         path = self.pods / uid / "volumes" / "kubernetes.io~csi" / "secrets" / "mount"
         path.parent.mkdir(parents=True)
@@ -213,7 +214,7 @@ class BareNode:
         return await self.reach(child)
 
     def driver_flags(self) -> list[str]:
-        """The flags that fit this node."""
+        """Return the flags of `keyferry driver` for this node."""
         return [
             f"--endpoint=unix://{self.socket}",
             "--nodeid=node-1",
@@ -224,14 +225,14 @@ class BareNode:
         ]
 
     async def reach(self, child: Child, *, after: int = 0) -> Driver:
-        """The driver that `child` serves, once its output beyond `after` says that it is ready."""
+        """Wait until the output of `child` after `after` reports readiness; return its driver."""
         ready = await child.says(r'"ready".*?"?metrics"?(?:=|: )"(?P<metrics>[^"]+)"', after=after)
         driver = Driver(child, self.socket, ready["metrics"])
         self._drivers.append(driver)
         return driver
 
     def secret(self, name: str) -> dict[str, bytes] | None:
-        """The data of a Kubernetes Secret, or None."""
+        """Return the data of a Kubernetes Secret, or None if it does not exist."""
         path = self.manifests / "secrets" / NAMESPACE / f"{name}.yaml"
         if not path.exists():
             return None
@@ -239,7 +240,7 @@ class BareNode:
         return {key: base64.b64decode(value) for key, value in data.items()}
 
     def objects_in_status(self, volume: Volume) -> list[str] | None:
-        """The object ids in the pod status of a volume; None when it has none."""
+        """Return the object ids in the pod status of a volume, or None if it has no pod status."""
         folder = self.manifests / "secretproviderclasspodstatuses" / NAMESPACE
         path = folder / f"{volume.pod}-{NAMESPACE}-{volume.class_name}.yaml"
         if not path.exists():
@@ -249,17 +250,17 @@ class BareNode:
         return [one["id"] for one in status["objects"]]
 
     def left_overs(self, volume: Volume) -> list[str]:
-        """Whatever is still there of a volume; nothing should be after an unpublish."""
-        found = [f"mount {path}" for path in mounted_below(volume.path.parent)]
+        """Return what remains of a volume; nothing should after an unpublish."""
+        remaining = [f"mount {path}" for path in mounted_below(volume.path.parent)]
         if os.path.lexists(volume.path):
-            found.append(f"folder {volume.path}")
+            remaining.append(f"folder {volume.path}")
         if self.objects_in_status(volume) is not None:
-            found.append("pod status")
-        found += [f"half-written {path}" for path in self.manifests.rglob(".writing-*")]
-        return found
+            remaining.append("pod status")
+        remaining += [f"half-written {path}" for path in self.manifests.rglob(".writing-*")]
+        return remaining
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close the connections to all drivers."""
         for driver in self._drivers:
             await driver.close()
 
@@ -268,7 +269,7 @@ class Node(BareNode):
     """A node whose vault is a development vault.
 
     Attributes:
-        vault: a process too; its journal stays empty.
+        vault: runs in a separate process; its request log is empty.
     """
 
     def __init__(self, folder: Path, children: Children, vault: DevVault) -> None:
@@ -276,7 +277,7 @@ class Node(BareNode):
         self.vault = vault
 
     def driver_flags(self) -> list[str]:
-        """The flags that fit this node."""
+        """Return the flags of `keyferry driver` for this node."""
         return [*super().driver_flags(), f"--dev-vault={self.vault.data.folder}"]
 
     def write_class(
@@ -289,20 +290,20 @@ class Node(BareNode):
         fields: Mapping[str, Mapping[str, str]] | None = None,
         sign_in: Mapping[str, str] | None = None,
     ) -> None:
-        """Have a class that delivers objects of vault `contoso`.
+        """Write a SecretProviderClass for objects of vault `contoso`.
 
         Args:
-            name: of the class.
+            name: of the SecretProviderClass.
             paths: the file path of each object.
-            secret: the Kubernetes Secret that mirrors all files, each under its object's name.
+            secret: the Kubernetes Secret that all files are synced to, under their object names.
             secret_type: the type of that Secret.
-            fields: further fields of some objects, such as `filePermission`.
-            sign_in: the parameters of the identity mode, of the machine's identity if left out.
+            fields: additional fields by object name, such as `filePermission`.
+            sign_in: the parameters of the identity mode; default: the node's managed identity.
         """
         objects = [
-            {"objectName": of, "objectType": "secret", "objectAlias": path}
-            | dict((fields or {}).get(of, {}))
-            for of, path in paths.items()
+            {"objectName": object_name, "objectType": "secret", "objectAlias": path}
+            | dict((fields or {}).get(object_name, {}))
+            for object_name, path in paths.items()
         ]
         spec: dict[str, object] = {
             "provider": "azure",
@@ -314,14 +315,14 @@ class Node(BareNode):
             },
         }
         if secret:
-            data = [{"objectName": path, "key": of} for of, path in paths.items()]
+            data = [{"objectName": path, "key": key} for key, path in paths.items()]
             spec["secretObjects"] = [{"secretName": secret, "type": secret_type, "data": data}]
         self.put_class(name, spec)
 
 
 @asynccontextmanager
 async def running_bare_node(folder: Path) -> AsyncIterator[BareNode]:
-    """A node without a vault; every process and mount below `folder` ends with it."""
+    """Run a node without a vault; on exit, kill its processes and unmount its volumes."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         async with ending_children(folder / "output") as children:
@@ -336,7 +337,7 @@ async def running_bare_node(folder: Path) -> AsyncIterator[BareNode]:
 
 @asynccontextmanager
 async def running_node(folder: Path, *vault_flags: str) -> AsyncIterator[Node]:
-    """A node with a development vault; every process and mount below `folder` ends with it."""
+    """Run a node with a development vault; on exit, kill its processes and unmount its volumes."""
     data_folder = folder / "devvault"
     try:
         async with ending_children(folder / "output") as children:
@@ -357,7 +358,7 @@ async def running_node(folder: Path, *vault_flags: str) -> AsyncIterator[Node]:
 
 
 def files_below(folder: Path) -> Files:
-    """Every file below `folder`."""
+    """Return mode and content of every file below `folder`."""
     return {
         path.relative_to(folder).as_posix(): (
             stat.S_IMODE(path.stat().st_mode),

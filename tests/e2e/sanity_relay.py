@@ -1,9 +1,9 @@
-"""Proxy between csi-sanity and a driver that adds the volume context of a cluster.
+"""A relay between csi-sanity and a driver that adds what a cluster adds.
 
 csi-sanity takes the context of a volume from CreateVolume, which a driver of inline volumes does
-not have, and publishes with `readonly: false`, which kubelet never does for a volume that says
-`readOnly: true`. So CreateVolume and DeleteVolume are answered here, `readonly` is set, and every
-other byte goes through as it is, both ways.
+not have, and publishes with `readonly: false`, which kubelet never does for a volume with
+`readOnly: true`. The relay therefore answers CreateVolume and DeleteVolume itself and sets
+`readonly`. It forwards everything else unchanged in both directions.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 @dataclass
 class Relay(grpc.GenericRpcHandler):
-    """The relay.
+    """Forwards gRPC calls to the driver.
 
     Attributes:
         driver: the channel to the driver.
         context: the volume context of every volume that is "created".
-        published: is called with the target path after each publish that succeeded.
-        calls: how often each method was called.
+        published: called with the target path after each successful publish.
+        calls: number of calls by method.
     """
 
     driver: grpc.aio.Channel
@@ -39,7 +39,7 @@ class Relay(grpc.GenericRpcHandler):
     calls: dict[str, int] = field(default_factory=dict)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """A handler of bytes for any method."""
+        """Return a handler of raw bytes for any method."""
         method = handler_call_details.method
 
         async def handle(request: bytes, context: Context) -> bytes:
@@ -60,9 +60,9 @@ class Relay(grpc.GenericRpcHandler):
     async def _publish(self, method: str, request: bytes, context: Context) -> bytes:
         message = csi.NodePublishVolumeRequest.FromString(request)
         message.readonly = True
-        answer = await self._pass(method, message.SerializeToString(), context)
+        response = await self._pass(method, message.SerializeToString(), context)
         self.published(Path(message.target_path))
-        return answer
+        return response
 
     async def _pass(self, method: str, request: bytes, context: Context) -> bytes:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.driver.unary_unary(method)
@@ -73,9 +73,9 @@ class Relay(grpc.GenericRpcHandler):
 
 
 def created_volume(volume_id: str, context: Mapping[str, str]) -> bytes:
-    """A CreateVolumeResponse: field 1 is the volume; of that, 2 is its id and 3 its context.
+    """Return a CreateVolumeResponse: field 1 is the volume, with its id (2) and its context (3).
 
-    These messages are not in the driver's protocol, so they are put together by hand.
+    The driver's protocol does not contain these messages, so they are encoded by hand.
     """
     entries = b"".join(
         _field(3, _field(1, key.encode()) + _field(2, value.encode()))
@@ -92,7 +92,7 @@ async def relaying(
     context: Mapping[str, str],
     published: Callable[[Path], None],
 ) -> AsyncIterator[Relay]:
-    """Relays from `socket` to the driver's socket while the block runs."""
+    """Forward calls from `socket` to the socket `driver` while the block runs."""
     async with grpc.aio.insecure_channel(f"unix:{driver}") as channel:
         relay = Relay(channel, context, published)
         server = grpc.aio.server()
@@ -106,7 +106,7 @@ async def relaying(
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field of protobuf's wire format."""
+    """Return a length-delimited field in protobuf's wire format."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 

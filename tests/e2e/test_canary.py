@@ -1,4 +1,4 @@
-"""No secret value or token is written anywhere but to volumes, Secrets and the vault's own data."""
+"""Secret values and tokens appear only in volumes, Secrets and the data of the vault."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CANARIES = (VALUE, ROTATED, CLIENT_SECRET, WRONG_SECRET, BAD_TOKEN)
 
 @pytest.fixture
 async def watched(tmp_path: Path) -> AsyncIterator[Node]:
-    """A node whose vault holds canaries, and writes its access log."""
+    """A node whose vault contains canaries and writes its access log."""
     async with running_node(tmp_path) as node:
         node.vault.set_secret("contoso", "db-password", VALUE)
         node.vault.add_app(APP, secret=CLIENT_SECRET)
@@ -44,10 +44,10 @@ async def watched(tmp_path: Path) -> AsyncIterator[Node]:
         yield node
 
 
-@pytest.mark.timeout(300)  # failures are tried again at their real pace
+@pytest.mark.timeout(300)  # failures are retried with the real backoff
 @pytest.mark.parametrize("log_format", ["text", "json"])
-async def test_no_canary_leaves_its_place(watched: Node, log_format: str) -> None:
-    """Publish, refresh, every kind of failure and the command line, all with the loudest log."""
+async def test_secrets_and_tokens_do_not_leak(watched: Node, log_format: str) -> None:
+    """Publish, refresh, every kind of failure and the command line, at the highest verbosity."""
     node = watched
     write_classes(node)
     driver = await node.start_driver(
@@ -55,7 +55,7 @@ async def test_no_canary_leaves_its_place(watched: Node, log_format: str) -> Non
         f"--log-format-json={'true' if log_format == 'json' else 'false'}",
         "--enable-secret-rotation",
         "--rotation-poll-interval=0",
-        "--cache-ttl=0",  # each failure is the vault's
+        "--cache-ttl=0",  # each failure comes from the vault
         "--negative-cache-ttl=0",
     )
     volumes = volumes_of_each_identity(node)
@@ -67,7 +67,7 @@ async def test_no_canary_leaves_its_place(watched: Node, log_format: str) -> Non
         await driver.publish(volume)
         assert {"db": (0o644, ROTATED.encode())} == volume.files()
     assert {"db-password": ROTATED.encode()} == node.secret("machine")
-    said = await failures(node, driver, volumes)
+    errors = await failures(node, driver, volumes)
     metrics = await asyncio.to_thread(page, f"http://{driver.metrics}/metrics")
     await command_line(node)
     for volume in volumes:
@@ -77,9 +77,9 @@ async def test_no_canary_leaves_its_place(watched: Node, log_format: str) -> Non
     assert b"sync_k8s_secret_total" in metrics
     surroundings = [child.surroundings for child in node.children.all]
     assert all(surroundings)
-    for text in (*surroundings, metrics, *(error.encode() for error in said)):
+    for text in (*surroundings, metrics, *(error.encode() for error in errors)):
         assert [] == search(text, CANARIES), text
-    places = [
+    allowed = [
         node.pods,
         node.vault.data.folder,
         node.manifests / "secrets",
@@ -87,13 +87,13 @@ async def test_no_canary_leaves_its_place(watched: Node, log_format: str) -> Non
         node.folder / "laptop" / "secrets",
         node.folder / "laptop" / "volume",
     ]
-    assert [] == search_folder(node.folder, CANARIES, but=places)
+    assert [] == search_folder(node.folder, CANARIES, but=allowed)
     events = list((node.manifests / "events").rglob("*.yaml"))
-    assert events, "the failures left no events, so their texts were not looked at"
+    assert events, "the failures recorded no events, so no event text was checked"
 
 
 def write_classes(node: Node) -> None:
-    """A class for each identity, and two that cannot be carried out because of the values."""
+    """Write a SecretProviderClass for each identity, and three that the values do not fit."""
     paths = {"db-password": "db"}
     node.write_class("machine", paths, secret="machine")
     node.write_class("principal", paths, sign_in={})
@@ -104,7 +104,7 @@ def write_classes(node: Node) -> None:
 
 
 def volumes_of_each_identity(node: Node) -> list[Volume]:
-    """Volumes of the machine's identity, a service principal and a service account."""
+    """Return volumes of the managed identity, a service principal and a service account."""
     credentials = {"clientid": APP, "clientsecret": CLIENT_SECRET}
     tokens = node.vault.service_account_token(SUBJECT)
     return [
@@ -115,7 +115,7 @@ def volumes_of_each_identity(node: Node) -> list[Volume]:
 
 
 async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[str]:
-    """Let every stage fail, at a first mount and at a refresh; return the errors for kubelet."""
+    """Make every stage fail, at a first mount and at a refresh; return the errors."""
     machine, principal, workload = volumes
     wrong = {"clientid": APP, "clientsecret": WRONG_SECRET}
     late = f"system:serviceaccount:{NAMESPACE}:late"
@@ -125,7 +125,7 @@ async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[st
     }
     node.vault.federate(WORKLOAD, subject=late)
     stranger = node.vault.service_account_token("system:serviceaccount:shop:stranger")
-    said = [
+    errors = [
         await refused(driver, new)
         for new in (
             node.volume("hex"),
@@ -140,23 +140,23 @@ async def failures(node: Node, driver: Driver, volumes: list[Volume]) -> list[st
     ]
     for action in (RespondStatus(500), RespondStatus(403), CloseMidResponse()):
         node.vault.add_fault("contoso.vault.azure.net", action, times=None)
-        said.append(await refused(driver, node.volume("machine", pod="web-1")))
+        errors.append(await refused(driver, node.volume("machine", pod="web-1")))
         await driver.publish(machine)
         node.vault.clear_faults()
-        await in_the_end(driver, node.volume("machine", pod="web-after"))
+        await publish_after_outage(driver, node.volume("machine", pod="web-after"))
     node.vault.revoke("contoso", MACHINE)
-    said.append(await refused(driver, node.volume("machine", pod="web-2")))
+    errors.append(await refused(driver, node.volume("machine", pod="web-2")))
     node.vault.grant("contoso", MACHINE)
     await driver.publish(replace(principal, secrets=wrong))
     await driver.publish(replace(workload, context=expired))
     tls = node.volume("tls", pod="web-3")
     await driver.publish(tls)
     await driver.unpublish(tls)
-    return said
+    return errors
 
 
-async def in_the_end(driver: Driver, volume: Volume) -> None:
-    """Publish and unpublish, once requests to the recovered vault resume."""
+async def publish_after_outage(driver: Driver, volume: Volume) -> None:
+    """Publish once the circuit breaker allows requests again, then unpublish."""
     async with asyncio.timeout(200):
         while True:
             try:
@@ -170,14 +170,14 @@ async def in_the_end(driver: Driver, volume: Volume) -> None:
 
 
 async def refused(driver: Driver, volume: Volume) -> str:
-    """The text of a publish that fails."""
+    """Return code and details of a publish that fails."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await driver.publish(volume)
     return f"{caught.value.code()} {caught.value.details()}"
 
 
 async def command_line(node: Node) -> None:
-    """What people type: every command that touches a value."""
+    """Run every command that handles a value."""
     data = ("--data", str(node.vault.data.folder))
     run = node.children.run
     await run("set", "keyferry", "devvault", "set", "contoso", "other", *data, stdin=VALUE)
@@ -210,7 +210,7 @@ async def command_line(node: Node) -> None:
 
 
 def token_json(token: str) -> str:
-    """The attribute with service-account tokens, as kubelet writes it."""
+    """Return the volume attribute with service account tokens, as kubelet writes it."""
     expiry = "2126-01-01T00:00:00Z"
     return json.dumps(
         {"api://AzureADTokenExchange": {"token": token, "expirationTimestamp": expiry}}
@@ -218,9 +218,9 @@ def token_json(token: str) -> str:
 
 
 def page(url: str) -> bytes:
-    """What a page says."""
-    with urlopen(url) as answer:
-        content: bytes = answer.read()
+    """Return the body of a page."""
+    with urlopen(url) as response:
+        content: bytes = response.read()
     return content
 
 
@@ -235,13 +235,13 @@ def page(url: str) -> bytes:
         base64.urlsafe_b64encode(b"??" + VALUE.encode() + b"??"),
     ],
 )
-def test_the_search_finds_a_canary_however_it_is_written(tmp_path: Path, hidden: bytes) -> None:
-    """A search that finds nothing proves nothing unless it would have found this."""
+def test_search_finds_a_canary_in_every_encoding(tmp_path: Path, hidden: bytes) -> None:
+    """The leak test is meaningful only if the search recognises every encoding."""
     (tmp_path / "log").write_bytes(b"before " + hidden + b" after")
     assert [f"{tmp_path / 'log'}: {VALUE}"] == search_folder(tmp_path, CANARIES, but=[])
     assert [] == search_folder(tmp_path, CANARIES, but=[tmp_path / "log"])
 
 
-def test_the_search_finds_any_signed_token() -> None:
-    """Access tokens are not known to the test, but all begin alike."""
+def test_search_finds_any_signed_token() -> None:
+    """The test does not know the access tokens, but all of them start the same."""
     assert ["a signed token"] == search(b"Bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", [])

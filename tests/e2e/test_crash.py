@@ -1,6 +1,6 @@
-"""`kill -9` of the driver, at random moments and before every single effect.
+"""Crash safety: SIGKILL of the driver, at random times and before every single effect.
 
-After a restart, a republish repairs each volume, and an unpublish removes it.
+After a restart, publishing a volume again makes it complete, and unpublishing removes it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ MODES = {"db/password": 0o640, "db/user": 0o644, "key": 0o644}
 
 
 def set_values(node: Node, text: str) -> None:
-    """Give every secret a new version whose value holds `text`."""
+    """Give every secret a new version whose value contains `text`."""
     for name in PATHS:
         node.vault.set_secret("contoso", name, f"{name}: {text}")
 
 
 def expected(text: str) -> Files:
-    """The files after `set_values(text)`."""
+    """Return the files of a volume after `set_values(text)`."""
     return {path: (MODES[path], f"{name}: {text}".encode()) for name, path in PATHS.items()}
 
 
 def expect_published(node: Node, volume: Volume, text: str) -> None:
-    """Content, modes, mount, Secret and status are those of a publish that nothing disturbed."""
+    """Assert content, modes, mount, Secret and pod status of an undisturbed publish."""
     assert expected(text) == volume.files()
     assert [str(volume.path)] == mounted_below(volume.path.parent)
     assert {"..data", volume.path.joinpath("..data").readlink().name, "db", "key"} == {
@@ -51,13 +51,13 @@ def expect_published(node: Node, volume: Volume, text: str) -> None:
 
 
 def expect_removed(node: Node, volume: Volume) -> None:
-    """The volume and its Secret are removed."""
+    """Assert that nothing of the volume remains."""
     assert [] == node.left_overs(volume)
     assert None is node.secret(volume.class_name)
 
 
 def write_classes(node: Node, count: int) -> list[str]:
-    """Classes that deliver the same files, each with a Secret of its own."""
+    """Write SecretProviderClasses with the same files and one Secret each; return their names."""
     set_values(node, "first")
     node.vault.grant("contoso", MACHINE)
     names = [f"app-{number}" for number in range(count)]
@@ -69,10 +69,10 @@ def write_classes(node: Node, count: int) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-async def test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm(
+async def test_twenty_kills_during_publish_and_unpublish_are_repaired(
     node: Node, show: Callable[[str], None]
 ) -> None:
-    """After a kill in flight, a republish repairs the volume and an unpublish removes it."""
+    """Volumes in flight are complete after another publish, and removed after an unpublish."""
     rng = random.Random(SEED)
     node.vault.tune(latency_seconds=0.03)
     names = write_classes(node, VOLUMES_IN_FLIGHT)
@@ -90,7 +90,7 @@ async def test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm(
 
 
 async def undisturbed_seconds(node: Node, names: Sequence[str]) -> tuple[float, float]:
-    """How long it takes to publish a volume of each class at once, and to unpublish them."""
+    """Return the seconds to publish one volume per SecretProviderClass, and to unpublish them."""
     driver = await node.start_driver()
     volumes = [node.volume(name) for name in names]
     times = [time.monotonic()]
@@ -104,7 +104,7 @@ async def undisturbed_seconds(node: Node, names: Sequence[str]) -> tuple[float, 
 async def killed_round(
     node: Node, volumes: Sequence[Volume], *, unpublishing: bool, moment: float
 ) -> int:
-    """Kill a driver `moment` seconds after all calls began; return how many it had answered."""
+    """Kill a driver `moment` seconds after all calls started; return how many it answered."""
     driver = await node.start_driver()
     if unpublishing:
         await asyncio.gather(*(driver.publish(volume) for volume in volumes))
@@ -119,7 +119,7 @@ async def killed_round(
 
 
 async def expect_repair(node: Node, volumes: Sequence[Volume]) -> None:
-    """A new driver repairs the first half of the volumes, and unpublishes all of them."""
+    """A new driver completes the first half of the volumes, and can unpublish all of them."""
     driver = await node.start_driver()
     half = len(volumes) // 2
     republished, unpublished = volumes[:half], volumes[half:]
@@ -138,7 +138,7 @@ async def expect_repair(node: Node, volumes: Sequence[Volume]) -> None:
 
 
 class DyingDriver:
-    """Drivers of `dying_driver.py`, one after the other, on one node."""
+    """Runs the drivers of `dying_driver.py` on one node, one at a time."""
 
     def __init__(self, node: Node, *flags: str) -> None:
         self._node = node
@@ -154,19 +154,19 @@ class DyingDriver:
         self._read = 0
 
     async def start(self, die_before: int) -> Driver:
-        """Start a driver that dies before that effect; 0 lets it live."""
+        """Start a driver that is killed before effect `die_before`; 0 to not kill it."""
         self._read = len(self._child.text())
         self._child.write_line(str(die_before))
         return await self._node.reach(self._child, after=self._read)
 
     async def ended(self) -> tuple[int, list[str]]:
-        """How the driver ended, and what it was about to do: lines `effect N WHAT PATH`."""
+        """Wait for the exit; return the status and the effects as lines `effect N WHAT PATH`."""
         status = await self._child.says(r"ended (-?\d+)\n", after=self._read)
-        said = self._child.text()[self._read : status.end()]
-        return int(status[1]), [line for line in said.splitlines() if line.startswith("effect ")]
+        output = self._child.text()[self._read : status.end()]
+        return int(status[1]), [line for line in output.splitlines() if line.startswith("effect ")]
 
     async def stop(self, driver: Driver) -> list[str]:
-        """End a driver that lives, and return its effects."""
+        """Stop a running driver; return its effects."""
         started = await self._child.says(r"started (\d+)\n", after=self._read)
         await driver.close()
         os.kill(int(started[1]), signal.SIGTERM)
@@ -177,18 +177,18 @@ class DyingDriver:
 
 @dataclass(frozen=True)
 class Life:
-    """What a volume goes through.
+    """The life cycle of a volume.
 
     Attributes:
-        node: where.
-        rotating: whether the secrets change, and the driver follows.
+        node: the node of the volume.
+        rotating: whether the secrets are rotated between publish and unpublish.
     """
 
     node: Node
     rotating: bool
 
     async def live(self, driver: Driver, volume: Volume, number: int) -> None:
-        """Publish, refresh after a rotation if there is one, unpublish."""
+        """Publish, refresh after a rotation if `rotating`, unpublish."""
         set_values(self.node, f"old {number}")
         await driver.publish(volume)
         if self.rotating:
@@ -197,26 +197,26 @@ class Life:
         await driver.unpublish(volume)
 
     async def publish_again(self, driver: Driver, volume: Volume, number: int) -> None:
-        """What kubelet does after the crash; the volume is as if there had been none."""
+        """Publish as kubelet does after the crash; the volume must be complete."""
         if self.rotating:
             set_values(self.node, f"last {number}")
         await driver.publish(volume)
         expect_published(self.node, volume, f"{'last' if self.rotating else 'old'} {number}")
 
     def expect_whole(self, volume: Volume, number: int) -> None:
-        """If a pod sees files after the crash, they are all old or all new."""
+        """Assert that the files after the crash, if any, are all old or all new."""
         if (volume.path / "..data").exists():
             assert volume.files() in (expected(f"old {number}"), expected(f"new {number}"))
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("rotating", [False, True])
-async def test_a_kill_before_any_single_effect_does_no_harm(
+async def test_a_kill_before_any_single_effect_is_repaired(
     node: Node, show: Callable[[str], None], *, rotating: bool
 ) -> None:
-    """Every effect of a publish, a refresh and an unpublish is once the first that did not happen.
+    """Kill the driver before each effect of a publish, a refresh and an unpublish in turn.
 
-    A killed refresh leaves the old files or the new ones, whole.
+    A killed refresh leaves either all old files or all new files.
     """
     (name,) = write_classes(node, 1)
     life = Life(node, rotating)

@@ -1,4 +1,4 @@
-"""`kill -9` of the driver between its answer to kubelet and the pod status."""
+"""SIGKILL of the driver between its response to kubelet and the pod status."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ PATIENCE_SECONDS = 20.0
 
 
 async def status_of(node: Node, volume: Volume) -> list[str]:
-    """The objects in the pod status, once it is there."""
+    """Wait for the pod status; return its objects."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (found := node.objects_in_status(volume)) is None:  # noqa: ASYNC110 - a file sends no notification
+        while (objects := node.objects_in_status(volume)) is None:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.01)
-    return found
+    return objects
 
 
 async def first_life(node: Node, drivers: DyingDriver, volume: Volume) -> list[int]:
-    """Publish with a driver that lives; returns which effects make the pod status."""
+    """Publish with a driver that is not killed; return the effects that write the pod status."""
     driver = await drivers.start(0)
     await driver.publish(volume)
     await status_of(node, volume)
@@ -33,8 +33,8 @@ async def first_life(node: Node, drivers: DyingDriver, volume: Volume) -> list[i
     return [number for number, line in enumerate(effects, 1) if f"/{STATUSES}/" in line]
 
 
-async def expect_kept(node: Node, driver: Driver, volume: Volume) -> None:
-    """A publish that gets nothing from the vault leaves what the pod has, and is no failure."""
+async def expect_kept(driver: Driver, volume: Volume) -> None:
+    """Publish while the vault refuses every request: it succeeds and keeps the files."""
     await driver.publish(volume)
     assert expected("first") == volume.files()
     assert [str(volume.path)] == mounted_below(volume.path.parent)
@@ -42,10 +42,10 @@ async def expect_kept(node: Node, driver: Driver, volume: Volume) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("flags", [(), ("--enable-secret-rotation", "--rotation-poll-interval=0")])
-async def test_a_pod_that_was_answered_for_keeps_its_volume_whatever_the_vault_does(
+async def test_published_volume_without_pod_status_is_kept_when_the_vault_refuses(
     node: Node, flags: tuple[str, ...]
 ) -> None:
-    """The content alone proves that the publish came to its end; the status is made good later."""
+    """The files show that the publish completed; the pod status is written later."""
     set_values(node, "first")
     node.vault.grant("contoso", MACHINE)
     node.write_class("plain", PATHS, fields={"db-password": {"filePermission": "0640"}})
@@ -55,13 +55,13 @@ async def test_a_pod_that_was_answered_for_keeps_its_volume_whatever_the_vault_d
     for number in moments:
         volume = node.volume("plain", pod=f"web-{number}")
         dying = await drivers.start(number)
-        with suppress(grpc.aio.AioRpcError):  # the answer and the kill meet now and then
+        with suppress(grpc.aio.AioRpcError):  # the kill may come before the response
             await dying.publish(volume)
         await drivers.ended()
         assert expected("first") == volume.files()
         node.vault.revoke("contoso", MACHINE)
         driver = await drivers.start(0)
-        await expect_kept(node, driver, volume)
+        await expect_kept(driver, volume)
         await drivers.stop(driver)
         node.vault.grant("contoso", MACHINE)
         driver = await drivers.start(0)

@@ -1,4 +1,4 @@
-"""The CSI conformance suite (csi-sanity) against a real driver process with a vault behind it."""
+"""The CSI conformance suite (csi-sanity) against a real driver process and a development vault."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ BUILD_SECONDS = 1800
 
 @pytest.fixture(scope="module")
 def csi_sanity() -> str:
-    """The suite's program, built once."""
-    built = subprocess.run(
+    """The path of the csi-sanity program, built once."""
+    build = subprocess.run(
         [ROOT / "scripts" / "tools.sh", "csi-sanity"], check=False, capture_output=True, text=True
     )
-    assert 0 == built.returncode, built.stderr
-    return built.stdout.strip()
+    assert 0 == build.returncode, build.stderr
+    return build.stdout.strip()
 
 
 @pytest.mark.timeout(BUILD_SECONDS)
 async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_sanity: str) -> None:
-    """Passed and skipped specs are those of docs/development/conformance.md, and none fails."""
+    """Passed and skipped specs match docs/development/conformance.md, and none fails."""
     node.vault.set_secret("contoso", "db-password", "s3cret")
     node.vault.grant("contoso", MACHINE)
     node.write_class("sanity", {"db-password": "db/password"})
@@ -50,7 +50,7 @@ async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_s
         "csi.storage.k8s.io/pod.uid": "22222222-3333-4444-8555-666666666666",
     }
     async with relaying(socket, node.socket, context=context, published=look) as relay:
-        said = await node.children.run(
+        output = await node.children.run(
             "csi-sanity",
             csi_sanity,
             f"-csi.endpoint=unix://{socket}",
@@ -63,7 +63,7 @@ async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_s
     await driver.stop()
     results = specs(report)
 
-    assert {"passed", "skipped", "pending"} == set(results.values()), said
+    assert {"passed", "skipped", "pending"} == set(results.values()), output
     passed = [name for name, status in results.items() if status == "passed"]
     skipped = [name for name, status in results.items() if status != "passed"]
     assert sorted(documented("Passed")) == sorted(passed)
@@ -74,7 +74,7 @@ async def test_every_spec_that_applies_to_a_node_plugin_passes(node: Node, csi_s
 
 
 def test_every_skipped_spec_has_a_reason() -> None:
-    """docs/development/conformance.md says why, for each group of skipped specs."""
+    """docs/development/conformance.md gives a reason for each group of skipped specs."""
     groups = f"\n{section('Skipped')}".split("\n### ")[1:]
     assert groups
     for group in groups:
@@ -83,7 +83,7 @@ def test_every_skipped_spec_has_a_reason() -> None:
 
 
 def specs(report: Path) -> dict[str, str]:
-    """The status of each spec, by its whole name, from a report of ginkgo."""
+    """Return the status of each spec by its full name, from a JUnit report of ginkgo."""
     return {
         re.sub(r"^\[It\] ", "", str(case.get("name"))): str(case.get("status"))
         for case in ET.parse(report).getroot().iter("testcase")
@@ -92,12 +92,12 @@ def specs(report: Path) -> dict[str, str]:
 
 
 def documented(heading: str) -> list[str]:
-    """The specs that the page lists below a heading."""
+    """Return the specs that the page lists below a heading."""
     return re.findall(r"^- `(.+)`$", section(heading), flags=re.MULTILINE)
 
 
 def section(heading: str) -> str:
-    """The text of the page below a heading of the second level."""
+    """Return the text of the page below a level-two heading."""
     text = PAGE.read_text().split(f"\n## {heading}\n")[1]
     return text.split("\n## ")[0]
 

@@ -1,4 +1,4 @@
-"""Many volumes at once, readers that never pause, and a rotation under their eyes."""
+"""Many volumes at once, with readers that run continuously during rotations."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NAMES = [f"object-{number:02}" for number in range(OBJECTS)]
 
 @dataclass
 class Readings:
-    """What the readers saw.
+    """The results of one reader.
 
     Attributes:
-        whole: sets of files that were read from the first file to the last.
-        overtaken: sets that were replaced while they were read, so that a file was removed.
-        torn: descriptions of sets that mixed versions or lacked files.
-        versions: all versions that were seen.
+        whole: number of file sets that were read completely.
+        overtaken: number of file sets that were replaced and removed during the read.
+        torn: descriptions of file sets that mixed versions or lacked files.
+        versions: all versions that the reader saw.
     """
 
     whole: int = 0
@@ -44,15 +44,15 @@ class Readings:
 
 
 @pytest.mark.timeout(300)
-async def test_fifty_publishes_at_once_and_a_rotation_under_readers_are_all_right(
+async def test_fifty_concurrent_publishes_and_rotations_are_atomic_for_readers(
     node: Node, show: Callable[[str], None]
 ) -> None:
-    """Every volume holds what the vault holds, and no reader ever sees two versions together."""
+    """Every volume has the content of the vault, and no reader sees two versions in one set."""
     node.vault.tune(latency_seconds=LATENCY_SECONDS)
     rotate(node, "version-0")
     node.vault.grant("contoso", MACHINE)
     node.write_class("load", {name: f"folder/{name}" for name in NAMES})
-    # Each publish refreshes, and nothing else does: the vault is not whole while it is rotated.
+    # Only publishes refresh: during a rotation the vault contains two versions.
     driver = await node.start_driver("--enable-secret-rotation", "--rotation-poll-interval=0")
     volumes = [node.volume("load", pod=f"web-{number}") for number in range(VOLUMES)]
 
@@ -65,13 +65,13 @@ async def test_fifty_publishes_at_once_and_a_rotation_under_readers_are_all_righ
             show(f"refresh {number}: {await timed_publishes(node, driver, volumes)}")
             assert [expected(f"version-{number}")] * VOLUMES == [v.files() for v in volumes]
     show(
-        f"readers: {sum(r.whole for r in readings)} whole sets of {OBJECTS} files,"
-        f" {sum(r.overtaken for r in readings)} overtaken"
+        f"readers: {sum(r.whole for r in readings)} complete sets of {OBJECTS} files,"
+        f" {sum(r.overtaken for r in readings)} replaced during the read"
     )
     assert [()] * READERS == [reader.torn for reader in readings]
     seen = frozenset[str]().union(*(reader.versions for reader in readings))
     assert seen <= {f"version-{number}" for number in range(ROTATIONS + 1)}
-    assert len(seen) > 1  # they did read while the content changed
+    assert len(seen) > 1  # the readers did run during the rotations
 
     await asyncio.gather(*(driver.unpublish(volume) for volume in volumes))
     assert [[]] * VOLUMES == [node.left_overs(volume) for volume in volumes]
@@ -79,13 +79,13 @@ async def test_fifty_publishes_at_once_and_a_rotation_under_readers_are_all_righ
 
 
 def rotate(node: Node, version: str) -> None:
-    """Give every secret that version."""
+    """Set the value of every secret to `version`."""
     for name in NAMES:
         node.vault.set_secret("contoso", name, version)
 
 
 def expected(version: str) -> Files:
-    """The files of a volume that holds `version`."""
+    """Return the files of a volume at `version`."""
     return {f"folder/{name}": (0o644, version.encode()) for name in NAMES}
 
 
@@ -105,23 +105,23 @@ async def timed_publishes(node: Node, driver: Driver, volumes: Sequence[Volume])
 
 
 async def timed_publish(driver: Driver, volume: Volume) -> float:
-    """The seconds of one publish."""
+    """Publish a volume; return the seconds that it took."""
     start = time.monotonic()
     await driver.publish(volume)
     return time.monotonic() - start
 
 
 def vault_calls(node: Node) -> int:
-    """How many requests the development vault has answered, token endpoints included."""
+    """Return the number of requests to the development vault, including token requests."""
     address, port = node.vault.redirect.http
-    with urlopen(f"http://{address}:{port}/devvault/requests") as answer:
-        counts: dict[str, int] = json.load(answer)
+    with urlopen(f"http://{address}:{port}/devvault/requests") as response:
+        counts: dict[str, int] = json.load(response)
     return sum(counts.values())
 
 
 @contextmanager
 def reading(volumes: Sequence[Volume]) -> Iterator[list[Readings]]:
-    """Readers that read all volumes in turn while the block runs."""
+    """Run readers that read all volumes in turn while the block runs."""
     stop = threading.Event()
     readings = [Readings() for _ in range(READERS)]
     threads = [
@@ -139,19 +139,19 @@ def reading(volumes: Sequence[Volume]) -> Iterator[list[Readings]]:
 
 
 def read_on(volumes: Sequence[Volume], readings: Readings, stop: threading.Event) -> None:
-    """Read one volume after the other until it is time to stop."""
+    """Read the volumes in turn until `stop` is set."""
     while not stop.is_set():
         for volume in volumes:
             read_set(volume.path, readings)
 
 
 def read_set(root: Path, readings: Readings) -> None:
-    """Read all files of a volume as a careful application does: `..data` is resolved once."""
+    """Read all files of a volume as a careful application does: resolve `..data` once."""
     folder = os.open(root / "..data" / "folder", os.O_RDONLY | os.O_DIRECTORY)
     try:
         contents = [read_file(name, folder) for name in NAMES]
     except FileNotFoundError:
-        # The set was complete when it was opened, and is removed once a newer one replaces it.
+        # A set is complete when it is opened, and is removed once a newer one has replaced it.
         if (root / "..data" / "folder").stat().st_ino == os.fstat(folder).st_ino:
             readings.torn += (f"{root}: a file is missing",)
         readings.overtaken += 1
@@ -165,7 +165,7 @@ def read_set(root: Path, readings: Readings) -> None:
 
 
 def read_file(name: str, folder: int) -> str:
-    """The content of a file in an open folder."""
+    """Return the content of a file in an open folder."""
     descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
     with os.fdopen(descriptor) as stream:
         return stream.read()

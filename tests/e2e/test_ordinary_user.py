@@ -1,4 +1,4 @@
-"""Without any rights: volumes are private folders, and everything else is the same."""
+"""A driver without privileges: volumes are private folders, everything else is unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOBODY = pwd.getpwnam("nobody")
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder that belongs to `nobody`; pytest's own may be entered by root alone."""
+    """A folder for `nobody`; only root can enter pytest's temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="keyferry-e2e-"))
     try:
         yield folder
@@ -34,10 +34,10 @@ def home() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-async def test_a_driver_without_rights_keeps_volumes_in_private_folders(
+async def test_driver_without_privileges_keeps_volumes_in_private_folders(
     home: Path, tmp_path: Path
 ) -> None:
-    """Publish, read and unpublish as `nobody`; the log says that the files are on disk."""
+    """Publish, read and unpublish as `nobody`; the log warns that the files are on disk."""
     async with ending_children(tmp_path / "output") as children:
         with DevVaultData(home / "devvault") as data:
             vault = DevVault(
@@ -69,12 +69,12 @@ async def test_a_driver_without_rights_keeps_volumes_in_private_folders(
 
 
 def hand_over(folder: Path) -> None:
-    """Make `nobody` the owner of everything at and below `folder`."""
+    """Make `nobody` the owner of `folder` and everything below it."""
     for path in (folder, *folder.rglob("*")):
         chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
 
 
 def owner_and_mode(path: Path) -> tuple[int, int]:
-    """Who owns it, and who may do what."""
+    """Return the user id of the owner, and the mode."""
     status = path.stat()
     return status.st_uid, stat.S_IMODE(status.st_mode)

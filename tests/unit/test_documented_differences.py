@@ -83,7 +83,7 @@ ELSEWHERE = {
     ),
     "events": f"{LIFECYCLE}::test_failed_first_mount_leaves_only_an_event",
     "leftovers of an interrupted write (`..data_tmp`, a partial directory)": (
-        "e2e/test_crash.py::test_twenty_kills_spread_over_publish_and_unpublish_do_no_harm"
+        "e2e/test_crash.py::test_twenty_kills_during_publish_and_unpublish_are_repaired"
     ),
     "a provider socket without a listener": (
         "integration/driver/test_external_providers.py"

@@ -1,6 +1,6 @@
-"""A whole node against its vault: as many calls as there are distinct objects and identities.
+"""Vault requests of a full node: one per distinct object and identity.
 
-The counts are held; the times are shown, because a busy machine is no defect.
+The tests assert the numbers of requests. They only print the times, which depend on the machine.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Show = Callable[[str], None]
 
 
 def identity(number: int) -> str:
-    """The client id of a managed identity of this machine."""
+    """Return the client id of a managed identity of the node."""
     return f"77777777-0000-4000-8000-{number:012}"
 
 
 def prepare(node: Node, objects: int, identities: int) -> None:
-    """Secrets, a class for each identity, and a vault with the latency of a cloud."""
+    """Create secrets and a SecretProviderClass per identity, with the latency of a remote vault."""
     names = [f"object-{number}" for number in range(objects)]
     for name in names:
         node.vault.set_secret("contoso", name, name)
@@ -45,12 +45,12 @@ def prepare(node: Node, objects: int, identities: int) -> None:
 
 
 async def secret_calls(node: Node) -> int:
-    """How often the vault was asked for a secret."""
+    """Return the number of requests for secrets that the vault has answered."""
     address, port = node.vault.redirect.http
 
     def read() -> Mapping[str, int]:
-        with urlopen(f"http://{address}:{port}/devvault/requests") as answer:
-            counts: dict[str, int] = json.load(answer)
+        with urlopen(f"http://{address}:{port}/devvault/requests") as response:
+            counts: dict[str, int] = json.load(response)
             return counts
 
     counts = await asyncio.to_thread(read)
@@ -73,10 +73,10 @@ async def publish(driver: Driver, volumes: Sequence[Volume]) -> str:
     return f"{len(volumes)} volumes in {total * 1e3:.0f} ms, {shown}"
 
 
-async def test_fifty_publishes_of_one_identity_ask_once_for_each_object(
+async def test_fifty_concurrent_publishes_of_one_identity_request_each_object_once(
     node: Node, show: Show
 ) -> None:
-    """Twenty calls, not a thousand."""
+    """Twenty requests instead of a thousand."""
     prepare(node, 20, 1)
     driver = await node.start_driver()
     volumes = [node.volume("class-0", pod=f"web-{number}") for number in range(50)]
@@ -86,8 +86,8 @@ async def test_fifty_publishes_of_one_identity_ask_once_for_each_object(
 
 
 @pytest.mark.timeout(300)
-async def test_cold_node_requests_each_object_once_per_identity(node: Node, show: Show) -> None:
-    """At the start, and once per interval for each identity."""
+async def test_a_cold_node_requests_each_object_once_per_identity(node: Node, show: Show) -> None:
+    """Once at the start, and once more in each refresh slot; an identity has one per interval."""
     prepare(node, OBJECTS, IDENTITIES)
     pairs = OBJECTS * IDENTITIES
     driver = await node.start_driver(
@@ -98,19 +98,19 @@ async def test_cold_node_requests_each_object_once_per_identity(node: Node, show
     ]
     start = time.monotonic()
     show(f"cold node: {await publish(driver, volumes)}, RTT {RTT_SECONDS * 1e3:.0f} ms")
-    assert pairs <= await secret_calls(node) <= pairs * (2 + refreshes_since(start))
+    assert pairs <= await secret_calls(node) <= pairs * (2 + refresh_slots_since(start))
     await asyncio.sleep(INTERVAL_SECONDS + 0.5)
     show(f"refresh: {await publish(driver, volumes)}")
-    assert 2 * pairs <= await secret_calls(node) <= pairs * (2 + refreshes_since(start))
+    assert 2 * pairs <= await secret_calls(node) <= pairs * (2 + refresh_slots_since(start))
 
 
-def refreshes_since(start: float) -> int:
-    """Return the completed refresh intervals since `start`."""
+def refresh_slots_since(start: float) -> int:
+    """Return the refresh slots of each identity since `start`; there may be one more."""
     return int((time.monotonic() - start) // INTERVAL_SECONDS)
 
 
-async def test_mount_of_cached_objects_sends_no_request(node: Node, show: Show) -> None:
-    """Even if the vault is slow."""
+async def test_a_mount_of_cached_objects_sends_no_request(node: Node, show: Show) -> None:
+    """The latency of the vault does not matter."""
     prepare(node, OBJECTS, 1)
     driver = await node.start_driver()
     await driver.publish(node.volume("class-0"))
@@ -121,13 +121,13 @@ async def test_mount_of_cached_objects_sends_no_request(node: Node, show: Show) 
         start = time.monotonic()
         await driver.publish(volume)
         seconds.append(time.monotonic() - start)
-    show(f"one after the other, {OBJECTS} cached objects: p50 {median(seconds) * 1e3:.2f} ms")
+    show(f"sequential mounts of {OBJECTS} cached objects: p50 {median(seconds) * 1e3:.2f} ms")
     assert OBJECTS == await secret_calls(node)
 
 
 @pytest.mark.parametrize("objects", [1, 5, 20, 50])
 async def test_a_first_mount_takes_one_round_trip(node: Node, show: Show, objects: int) -> None:
-    """All objects at once; the token and the connections are there."""
+    """All objects are requested concurrently; token and connections are reused."""
     prepare(node, objects, 1)
     driver = await node.start_driver("--cache-ttl=0s")
     await driver.publish(node.volume("class-0"))
