@@ -25,7 +25,7 @@ test: $(VENV)/.dev ## Run the unit, integration and short fuzz tests. Needs only
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) --durations=10 --durations-min=2 $(TEST_FLAGS)
 
 test-lowest: $(LOWEST_VENV)/.lowest ## Run the unit tests with the lowest accepted version of each dependency.
-	@PYTHONPATH=src $(LOWEST_VENV)/bin/python -m pytest tests/unit $(SIDE_BY_SIDE) $(TEST_FLAGS)
+	@$(LOWEST_VENV)/bin/python -m pytest tests/unit $(SIDE_BY_SIDE) $(TEST_FLAGS)
 
 docs: $(DOCS_VENV)/.docs ## Build the documentation site in site/. Needs only Python.
 	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict # without --quiet, which also hides the warnings from --strict
@@ -104,10 +104,11 @@ $(DOCS_VENV)/.docs: requirements/docs.lock
 	@scripts/retry.sh $(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.lock
 	@touch $@
 
-$(LOWEST_VENV)/.lowest: requirements/lowest.lock
+$(LOWEST_VENV)/.lowest: requirements/lowest.lock pyproject.toml src/keyferry_devvault/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Keyferry needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 test-lowest"; exit 1; }
 	@echo "Installing the lowest accepted versions into $(LOWEST_VENV) ..."
 	@$(PYTHON) -m venv --clear $(LOWEST_VENV)
 	@scripts/retry.sh $(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/lowest.lock
+	@$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --no-build-isolation --editable . --editable src/keyferry_devvault
 	@touch $@
