@@ -1,4 +1,4 @@
-"""The object store: where classes are read and Secrets, pod statuses and events are written.
+"""The object store: reads SecretProviderClasses; writes Secrets, pod statuses and events.
 
 The engine uses only this interface. It is implemented by the Kubernetes API or a folder of YAML
 (`manifests`). The objects are the upstream ones, reduced to what Keyferry sets.

@@ -1,7 +1,6 @@
-"""The SecretProviderClass as a manifest. [pure]
+"""Parses manifests of SecretProviderClasses. [pure]
 
-Unknown fields are ignored, as the API server prunes them; a wrong type is an error, as the API
-server refuses it.
+As by the API server, unknown fields are ignored and wrong types are rejected.
 
 Source: docs/reference/upstream-driver.md#secretproviderclass
 """
@@ -25,7 +24,7 @@ CLASS_API_VERSIONS = (
     "secrets-store.csi.x-k8s.io/v1alpha1",
 )
 ADOPT_ANNOTATION = "keyferry.dev/adopt-secrets"
-"""Names, with commas between, of Secrets that the class takes over."""
+"""Comma-separated names of existing Secrets that the SecretProviderClass adopts."""
 
 
 def class_not_found_error(namespace: str, name: str, remedy: str) -> ClassNotFoundError:
@@ -50,24 +49,24 @@ def parse_class(
     """Parse a SecretProviderClass: strings are trimmed, parameters are unchanged.
 
     Args:
-        manifest: the whole object, of this kind.
-        default_namespace: where it is when it says nothing.
-        locate: where a field was read, as the beginning of a message such as `web.yaml line 3: `.
+        manifest: the whole object.
+        default_namespace: used if the manifest has no namespace.
+        locate: returns the place of a field, to start a message: `web.yaml line 3: `.
 
     Raises:
-        ClassInvalidError: a field has the wrong type, or there is no name.
+        ClassInvalidError: a field has the wrong type, or the name is missing.
     """
-    who = CLASS_KIND
+    subject = CLASS_KIND
     root = Field(manifest)
     try:
         metadata = root["metadata"]
         name, namespace = metadata["name"].text(), metadata["namespace"].text()
         if not name:
-            raise FieldTypeError(("metadata",), "metadata.name is empty", "Give the class a name.")
-        who = f"{CLASS_KIND} {namespace or default_namespace}/{name}"
+            raise FieldTypeError(("metadata",), "metadata.name is empty", "Set metadata.name.")
+        subject = f"{CLASS_KIND} {namespace or default_namespace}/{name}"
         api_version = root["apiVersion"].text()
         if api_version not in CLASS_API_VERSIONS:
-            problem = f"apiVersion {api_version[:80]!r} is not known"
+            problem = f"apiVersion {api_version[:80]!r} is not supported"
             raise FieldTypeError(
                 ("apiVersion",), problem, f"Write apiVersion: {CLASS_API_VERSIONS[0]}."
             )
@@ -84,7 +83,7 @@ def parse_class(
             version=_uid_and_generation(metadata),
         )
     except FieldTypeError as error:
-        problem = f"{locate(error.path)}{who}: {error.problem}"
+        problem = f"{locate(error.path)}{subject}: {error.problem}"
         raise ClassInvalidError(problem, error.remedy) from error
 
 

@@ -68,34 +68,34 @@ ClusterEventHandler = Callable[[ClusterEvent], None]
 
 
 class ClusterView(Protocol):
-    """The cluster; the coroutines ask the API and may raise `StoreError`, the rest is known."""
+    """Cached objects of the cluster. The coroutines call the API and may raise `StoreError`."""
 
     def subscribe(self, handler: ClusterEventHandler) -> None:
         """Call `handler` with every later event; handlers run in the order of subscription."""
 
     async def wait_synced(self) -> None:
-        """Wait until all that is to be known is known."""
+        """Wait until all caches are in sync."""
 
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
-        """The classes of a namespace, those that cannot be read left out."""
+        """Return the valid SecretProviderClasses of a namespace."""
 
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:
-        """The pod statuses of this node."""
+        """Return the pod statuses of this node."""
 
     def local_pods(self) -> tuple[Pod, ...]:
-        """The pods of this node."""
+        """Return the pods of this node."""
 
     def local_pod(self, namespace: str, name: str) -> Pod | None:
-        """A pod of this node."""
+        """Return a pod of this node, or None."""
 
     async def find_pod(self, namespace: str, name: str) -> Pod | None:
         """Return a pod of any node, or None."""
 
     async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
-        """The pod statuses of all nodes."""
+        """Return the pod statuses of all nodes."""
 
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """The data of a Secret that a `nodePublishSecretRef` names."""
+        """Return the data of a Secret of `nodePublishSecretRef`."""
 
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
         """Watch managed Secrets in exactly these namespaces."""

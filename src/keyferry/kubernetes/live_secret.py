@@ -1,4 +1,4 @@
-"""A Secret that is in the store, and what of it is as Keyferry wrote it. [pure]"""
+"""An existing Secret, and which of its keys are as Keyferry wrote them. [pure]"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import OwnerReference
 
 FIELD_MANAGER = "keyferry"
-"""By which the API knows what Keyferry applied."""
+"""The field manager of server-side apply."""
 MANAGED_LABEL = "secrets-store.csi.k8s.io/managed"
 CLASS_ANNOTATION = "keyferry.dev/class"
 CLASS_VERSION_ANNOTATION = "keyferry.dev/class-version"
@@ -23,7 +23,7 @@ FETCHED_AT_ANNOTATION = "keyferry.dev/fetched-at"
 
 @dataclass(frozen=True, slots=True)
 class AppliedKeys:
-    """The keys that are as Keyferry applied them: nobody has changed their values since."""
+    """The keys whose values nobody has changed since Keyferry applied them."""
 
     data: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
@@ -32,16 +32,16 @@ class AppliedKeys:
 
 @dataclass(frozen=True, slots=True)
 class LiveSecret:
-    """What matters of a Secret that is there.
+    """The fields of an existing Secret that Keyferry uses.
 
     Attributes:
-        uid: "" where there is no API.
-        resource_version: its resourceVersion; "" where there is no API.
-        type: of the Secret; it cannot be changed.
-        immutable: neither can its data.
-        data: in base64.
+        uid: "" without a Kubernetes API.
+        resource_version: its resourceVersion; "" without a Kubernetes API.
+        type: cannot be changed.
+        immutable: whether its data cannot be changed either.
+        data: values in base64.
         owners: in their order.
-        applied_keys: which of its keys are as Keyferry wrote them.
+        applied_keys: the keys that are as Keyferry wrote them.
     """
 
     uid: str
@@ -62,7 +62,7 @@ class LiveSecret:
 
     @property
     def owner_class(self) -> str:
-        """The class that has it; "" for none, and where somebody else wrote its name."""
+        """The SecretProviderClass that owns it; "" for none, or if Keyferry did not write it."""
         applied = CLASS_ANNOTATION in self.applied_keys.annotations
         return self.annotations.get(CLASS_ANNOTATION, "") if applied else ""
 
@@ -70,7 +70,16 @@ class LiveSecret:
 def parse_live_secret(
     manifest: Value, owners: tuple[OwnerReference, ...], *, from_api: bool
 ) -> LiveSecret:
-    """Reads the manifest of a Secret; a field of a wrong type raises `FieldTypeError`."""
+    """Parse the manifest of a Secret.
+
+    Args:
+        manifest: the whole object.
+        owners: its parsed owner references.
+        from_api: see `parse_applied_keys`.
+
+    Raises:
+        FieldTypeError: a field has the wrong type.
+    """
     root = Field(manifest)
     metadata = root["metadata"]
     return LiveSecret(
@@ -87,7 +96,7 @@ def parse_live_secret(
 
 
 def parse_applied_keys(manifest: Value, *, from_api: bool) -> AppliedKeys:
-    """The keys that Keyferry applied and nobody has changed since.
+    """Return the keys that Keyferry applied and nobody has changed since.
 
     Args:
         manifest: of a Secret.

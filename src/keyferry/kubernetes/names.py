@@ -1,6 +1,6 @@
-"""The rules for the names of Kubernetes objects, which are also safe as names of files. [pure]
+"""Rules for the names of Kubernetes objects; valid names are safe file names, too. [pure]
 
-A DNS-1123 label for namespaces, a DNS-1123 subdomain for the rest.
+A namespace is a DNS-1123 label; other names are DNS-1123 subdomains.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 """
@@ -22,7 +22,7 @@ _DIGEST_LENGTH = 16
 
 
 def namespace_problem(name: str) -> str | None:
-    """Why `name` cannot be a namespace, as the end of a sentence; None when it can."""
+    """Return why `name` is not a valid namespace ("is longer than ..."), or None."""
     if len(name) > MAX_LABEL:
         return f"is longer than {MAX_LABEL} characters"
     if not _LABEL_PATTERN.fullmatch(name):
@@ -31,7 +31,7 @@ def namespace_problem(name: str) -> str | None:
 
 
 def object_name_problem(name: str) -> str | None:
-    """Why `name` cannot name a Secret or a pod, as the end of a sentence; None when it can."""
+    """Return why `name` is not a valid name of a Secret or pod ("must ..."), or None."""
     if len(name) > MAX_SUBDOMAIN:
         return f"is longer than {MAX_SUBDOMAIN} characters"
     if not _SUBDOMAIN_PATTERN.fullmatch(name):
@@ -60,9 +60,9 @@ def check_names(namespace: str, name: str, kind: str) -> None:
 
 
 def shortened(name: str, *, limit: int = MAX_SUBDOMAIN) -> str:
-    """`name` itself when `limit` characters hold it, else its beginning and a digest of it.
+    """Return `name`, or its beginning with a digest if it exceeds `limit` characters.
 
-    Equal names give equal results and different names different ones; a valid name stays valid.
+    Different names stay different, and a valid name stays valid.
     """
     if len(name) <= limit:
         return name

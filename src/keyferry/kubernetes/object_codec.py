@@ -1,7 +1,6 @@
-"""Secrets, pod statuses and events as Kubernetes manifests. [pure]
+"""Converts Secrets, pod statuses, events and pods from and to manifests. [pure]
 
-What is read here was written here, but a person may have changed it since: a wrong type raises
-`FieldTypeError`.
+Parsing raises `FieldTypeError` for a wrong type: somebody may have changed what Keyferry wrote.
 
 Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 Source: docs/reference/upstream-driver.md#secret-writes
@@ -55,7 +54,7 @@ _UID_NAMESPACE = uuid.UUID("5b1f4c55-3a3d-4d3a-9a0c-6c1a2f0d8e11")
 
 
 def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> Manifest:
-    """The manifest of `secret` with `owners` instead of its own."""
+    """Return the manifest of `secret` with `owners` instead of its own."""
     metadata: Manifest = {
         "name": secret.name,
         "namespace": secret.namespace,
@@ -74,14 +73,14 @@ def secret_manifest(secret: DesiredSecret, owners: Iterable[OwnerReference]) -> 
 
 
 def parse_secret(manifest: Value, *, from_api: bool) -> LiveSecret:
-    """Reads a Secret of the store; `from_api` says that it is one of Kubernetes."""
+    """Parse a Secret; `from_api`: it comes from the Kubernetes API and has `managedFields`."""
     return parse_live_secret(manifest, parse_owners(Field(manifest)["metadata"]), from_api=from_api)
 
 
 def merge_owners(
     existing: Iterable[OwnerReference], added: Iterable[OwnerReference]
 ) -> tuple[OwnerReference, ...]:
-    """All of `existing`, then those of `added` that are not there yet by name and uid."""
+    """Return `existing`, then those of `added` with another name or uid."""
     merged = list(existing)
     known = {(owner.name, owner.uid) for owner in merged}
     merged += [owner for owner in added if (owner.name, owner.uid) not in known]
@@ -89,7 +88,7 @@ def merge_owners(
 
 
 def with_owners(manifest: Value, owners: Iterable[OwnerReference]) -> Manifest:
-    """`manifest` with exactly these owners."""
+    """Return `manifest` with exactly these owners."""
     references: list[Value] = [
         {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid}
         for owner in owners
@@ -102,7 +101,7 @@ def with_owners(manifest: Value, owners: Iterable[OwnerReference]) -> Manifest:
 
 
 def parse_owners(metadata: Field) -> tuple[OwnerReference, ...]:
-    """The owners that the metadata of any object name."""
+    """Return the owner references of the metadata of an object."""
     return tuple(
         OwnerReference(
             api_version=owner["apiVersion"].text(),
@@ -118,12 +117,12 @@ def parse_owners(metadata: Field) -> tuple[OwnerReference, ...]:
 
 
 def pod_status_uid(status: PodStatus) -> str:
-    """A uid that the status of the same volume of the same pod always gets, and no other."""
+    """Return a uid that depends only on the pod and the name of the pod status."""
     return str(uuid.uuid5(_UID_NAMESPACE, f"{status.namespace}/{status.name}/{status.pod.uid}"))
 
 
 def pod_status_owner(status: PodStatus) -> OwnerReference:
-    """The reference by which a Secret names `status` as its owner."""
+    """Return the owner reference from a Secret to `status`."""
     return OwnerReference(
         POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, pod_status_uid(status)
     )
@@ -173,23 +172,23 @@ def with_refresh_status(manifest: Manifest, refresh_status: Manifest) -> Manifes
 
 
 def refresh_status_of(manifest: Value) -> Manifest:
-    """Reads what `with_health` writes."""
+    """Return the fields that `with_refresh_status` added to a manifest."""
     status = Field(manifest)["status"].mapping()
     return {key: status[key] for key in ("lastRefreshTime", "conditions") if key in status}
 
 
 def _object_manifest(version: ObjectVersion) -> Value:
-    # Go leaves an empty text out.
+    # Go omits an empty text.
     return {"id": version.id, **({"version": version.version} if version.version else {})}
 
 
 def parse_labels(manifest: Value) -> dict[str, str]:
-    """The labels of any object."""
+    """Return the labels of an object."""
     return Field(manifest)["metadata"]["labels"].text_mapping()
 
 
 def parse_pod_status(manifest: Value) -> PodStatus:
-    """Reads what `status_manifest` writes."""
+    """Parse a manifest of `pod_status_manifest`."""
     metadata, status = Field(manifest)["metadata"], Field(manifest)["status"]
     namespace, pod_name = metadata["namespace"].text(), status["podName"].text()
     pod_uids = [o.uid for o in parse_owners(metadata) if o.kind == "Pod" and o.name == pod_name]
@@ -212,13 +211,13 @@ def parse_pod_status(manifest: Value) -> PodStatus:
 
 
 def event_manifest(event: Event, name: str, *, now: datetime, previous: Value) -> Manifest:
-    """The manifest of `event`, seen once more than its manifest so far, `previous`, says.
+    """Return the manifest of an event, with a count higher by one than in `previous`.
 
     Args:
         event: what happened.
-        name: of the object.
+        name: of the event object.
         now: with a time zone.
-        previous: None when it happened for the first time.
+        previous: the last written manifest; None for the first occurrence.
     """
     stamp = _format_time(now)
     about = event.involved_object
@@ -248,7 +247,7 @@ def _format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-# --- What is kept of a pod, read from its manifest ------------------------------------------------
+# --- pods -----------------------------------------------------------------------------------------
 
 
 def parse_pod(manifest: Value) -> Pod | None:

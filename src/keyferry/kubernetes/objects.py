@@ -1,4 +1,4 @@
-"""The objects that the engine reads and writes, and the one interface to where they live. [pure]"""
+"""The Kubernetes objects that the driver reads and writes. [pure]"""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ def truncate_message(message: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SecretKeyMapping:
-    """One `data` entry of `secretObjects`.
-
-    The file called `object_name` becomes the key `key` of the Secret.
-    """
+    """One `data` entry of `secretObjects`: file `object_name` becomes `key` of the Secret."""
 
     object_name: str
     key: str
@@ -34,7 +31,7 @@ class SecretKeyMapping:
 
 @dataclass(frozen=True, slots=True)
 class SecretObject:
-    """One entry of `secretObjects`: a Kubernetes Secret that mirrors files of the volume."""
+    """One entry of `secretObjects`: a Secret that is synced from files of the volume."""
 
     name: str
     type: str
@@ -50,8 +47,8 @@ class SecretProviderClass:
     Nothing is checked yet beyond the types of the fields: `driver.spc` does that.
 
     Attributes:
-        adopted_secrets: names of Secrets that it takes over though Keyferry did not make them.
-        version: its uid and generation, `uid/3`; "" where there is no API that counts.
+        adopted_secrets: names of existing Secrets that it adopts.
+        version: its uid and generation, `uid/3`; "" without a Kubernetes API.
     """
 
     namespace: str
@@ -64,12 +61,12 @@ class SecretProviderClass:
 
     @property
     def uid(self) -> str:
-        """Of the object; "" where there is no API."""
+        """The uid; "" without a Kubernetes API."""
         return self.version.partition("/")[0]
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """The Secrets that it names; one may be empty, which is a mistake of its author."""
+        """The names in `secretObjects`; an invalid SecretProviderClass may have an empty one."""
         return frozenset(entry.name for entry in self.secret_objects)
 
 
@@ -93,7 +90,7 @@ class PodRef:
 
 @dataclass(frozen=True, slots=True)
 class OwnerReference:
-    """Whose end takes the object along (Kubernetes garbage collection)."""
+    """An owner; Kubernetes deletes an object after its last owner."""
 
     api_version: str
     kind: str
@@ -108,7 +105,7 @@ class PodStatus:
     Source: docs/reference/upstream-driver.md#secretproviderclasspodstatus
 
     Attributes:
-        uid: of the object; "" before the store gave one.
+        uid: "" before it is created.
     """
 
     namespace: str
@@ -123,13 +120,13 @@ class PodStatus:
 
 @dataclass(frozen=True, slots=True)
 class RefreshCondition:
-    """How the last refresh of a volume ended.
+    """The `Refreshed` condition of a pod status: the result of the last refresh.
 
     Attributes:
-        refreshed_at: when its content was last fetched; None when that is not known.
-        transitioned_at: when it became as it is.
-        reason: one word; `Refreshed` when all is well.
-        message: the stage and the error; "" when all is well.
+        refreshed_at: when the content was last fetched; None if unknown.
+        transitioned_at: when `ok` last changed.
+        reason: one word; `Refreshed` after success.
+        message: the stage and the error; "" after success.
     """
 
     refreshed_at: datetime | None
@@ -139,20 +136,20 @@ class RefreshCondition:
 
     @property
     def ok(self) -> bool:
-        """Whether the last refresh brought what the class asks for."""
+        """Whether the last refresh succeeded."""
         return not self.message
 
 
 @dataclass(frozen=True, slots=True)
 class SecretClaim:
-    """By what right a class has a Secret.
+    """Claim of a SecretProviderClass on a Secret, which decides conflicts.
 
     Attributes:
-        class_name: of the class.
-        class_version: see `ClassObject.version`.
+        class_name: of the SecretProviderClass.
+        class_version: see `SecretProviderClass.version`.
         fetched_at: when the content was fetched from the vault.
-        contenders: other classes of the namespace that name the Secret.
-        adopt: take the Secret over even if Keyferry did not make it.
+        contenders: other SecretProviderClasses of the namespace that name the Secret.
+        adopt: whether to take over an existing Secret that Keyferry does not manage.
     """
 
     class_name: str
@@ -164,14 +161,12 @@ class SecretClaim:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSecret:
-    """A Kubernetes Secret as it is to be.
-
-    The store adds what it needs to find its own Secrets again.
+    """A Secret as it should be. The store adds the label and annotations of managed Secrets.
 
     Attributes:
-        owners: are added to those that are there.
-        removed_owner_uids: uids of owners that are taken out.
-        claim: None writes it for nobody in particular.
+        owners: added to the existing ones.
+        removed_owner_uids: uids of owners to remove.
+        claim: of the SecretProviderClass that wants it; None for no particular one.
     """
 
     namespace: str
@@ -186,13 +181,13 @@ class DesiredSecret:
 
 
 class ApplyOutcome(Enum):
-    """What making a Secret equal to its manifest came to."""
+    """What `apply_secret` did."""
 
     UNCHANGED = "none"
     CREATED = "created"
     UPDATED = "updated"
     REVERTED = "reverted"
-    """Updated, because somebody else had changed it."""
+    """Updated, because somebody else changed it."""
     RECREATED = "recreated"
     """Deleted and recreated, because an immutable field had to change."""
 
@@ -218,7 +213,7 @@ class ApplyResult:
 
 
 class EventType(Enum):
-    """The two types that Kubernetes knows."""
+    """The two types of Kubernetes events."""
 
     NORMAL = "Normal"
     WARNING = "Warning"
@@ -226,7 +221,7 @@ class EventType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that the reader of `kubectl describe` should know.
+    """A Kubernetes event, as `kubectl describe` shows it.
 
     Attributes:
         involved_object: what it is attached to.
@@ -240,7 +235,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class CsiVolume:
-    """A volume of a pod that a CSI driver serves.
+    """A CSI volume of a pod.
 
     Attributes:
         name: in the pod.
@@ -257,13 +252,13 @@ class CsiVolume:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What matters of a pod.
+    """The fields of a pod that Keyferry uses.
 
     Attributes:
         phase: `Running`, for example.
-        terminating: it is being deleted.
-        owners: its ReplicaSet, for example.
-        volumes: those that a CSI driver serves.
+        terminating: whether it is being deleted.
+        owners: for example its ReplicaSet.
+        volumes: its CSI volumes.
     """
 
     namespace: str
@@ -277,5 +272,5 @@ class Pod:
 
     @property
     def completed(self) -> bool:
-        """Its containers have ended and will not start again."""
+        """Whether its containers have terminated for good."""
         return self.phase in {"Succeeded", "Failed"}

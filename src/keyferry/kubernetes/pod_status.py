@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VersionChange:
-    """An object of a volume has another version now.
+    """A changed version of an object of a volume.
 
     Attributes:
         id: of the object.
@@ -32,7 +32,7 @@ class VersionChange:
     after: str
 
     def __str__(self) -> str:
-        """As a person reads it."""
+        """Describe the change: `secret/db from version 1 to 2`."""
         match bool(self.before), bool(self.after):
             case True, True:
                 return f"{self.id} from version {self.before} to {self.after}"
@@ -45,7 +45,7 @@ class VersionChange:
 def version_changes(
     before: Iterable[ObjectVersion], after: Iterable[ObjectVersion]
 ) -> tuple[VersionChange, ...]:
-    """What differs, by the id of the object."""
+    """Return the changes, sorted by the id of the object."""
     old = {version.id: version.version for version in before}
     new = {version.id: version.version for version in after}
     return tuple(
@@ -67,7 +67,7 @@ def pod_status_name(pod: PodRef, class_name: str) -> str:
 def pod_status(
     pod: PodRef, class_name: str, target_path: str, node: str, versions: Iterable[ObjectVersion]
 ) -> PodStatus:
-    """The status of the volume that `class_name` fills for `pod` at `target_path`.
+    """Return the pod status of the volume of `pod` and `class_name` at `target_path`.
 
     The objects are sorted by id; of a repeated id the last version is used.
     """

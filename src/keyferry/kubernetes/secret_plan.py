@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keyferry.kubernetes.objects import DesiredSecret, SecretClaim
 
 _VOLATILE_ANNOTATIONS = {CLASS_VERSION_ANNOTATION, FETCHED_AT_ANNOTATION}
-"""Annotations that are only written together with something else."""
+"""Annotations whose difference alone is no reason to write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """It is right, or another node knows better."""
+    """It is as desired, or another node has newer data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """It is to change.
+    """It must change.
 
     Attributes:
-        reverts: because somebody else changed it.
+        reverts: whether this undoes a change by somebody else.
     """
 
     reverts: bool
@@ -127,17 +127,17 @@ def desired_data(desired: DesiredSecret) -> dict[str, str]:
 
 
 def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
-    who = f"Secret {desired.namespace}/{desired.name}"
+    subject = f"Secret {desired.namespace}/{desired.name}"
     claim = desired.claim
     if not live.managed and not (claim and claim.adopt):
         raise SecretNotManagedError(
-            f"{who} is not managed by Keyferry: it exists without label {MANAGED_LABEL}",
+            f"{subject} is not managed by Keyferry: it exists without label {MANAGED_LABEL}",
             "Choose another secretName, delete the Secret, or add its name to the annotation"
             " keyferry.dev/adopt-secrets of the SecretProviderClass.",
         )
     if claim and live.owner_class != claim.class_name and live.owner_class in claim.contenders:
         raise SecretConflictError(
-            f"{who} belongs to SecretProviderClass {desired.namespace}/{live.owner_class},"
+            f"{subject} belongs to SecretProviderClass {desired.namespace}/{live.owner_class},"
             f" which also names it",
             "Choose another secretName in one of the two SecretProviderClasses.",
             owner_class=live.owner_class,
@@ -147,8 +147,8 @@ def _check_ownership(desired: DesiredSecret, live: LiveSecret) -> None:
 def _is_equal(desired: DesiredSecret, live: LiveSecret) -> bool:
     """Return whether the Secret has all desired keys and no stale key of Keyferry."""
     return desired_data(desired) == live.data and all(
-        _matches(wanted, there, applied)
-        for wanted, there, applied in (
+        _matches(desired_texts, live_texts, applied)
+        for desired_texts, live_texts, applied in (
             (desired_labels(desired), live.labels, live.applied_keys.labels),
             (desired_annotations(desired), live.annotations, live.applied_keys.annotations),
         )
@@ -171,7 +171,7 @@ def _is_edited(live: LiveSecret) -> bool:
 
 
 def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
-    """What was written for this version of the class is all there and as it was written."""
+    """Return whether all keys exist unchanged as written for this SecretProviderClass version."""
     return (
         live.applied_keys.data == desired.data.keys()
         and live.applied_keys.labels == desired_labels(desired).keys()
@@ -181,12 +181,12 @@ def _has_applied_keys(desired: DesiredSecret, live: LiveSecret) -> bool:
 
 
 def _has_different_values(desired: DesiredSecret, live: LiveSecret) -> bool:
-    """The same keys, so it was made for the same entry of the class, but other content."""
+    """Return whether the keys are equal, so that it is the same entry, and the content is not."""
     return live.data.keys() == desired.data.keys() and desired_data(desired) != live.data
 
 
 def _is_newer_generation(claim: SecretClaim, live: LiveSecret) -> bool:
-    """It was written for a later generation of this very class, which this node has yet to see."""
+    """Return whether it was written for a later generation that this node has not seen yet."""
     uid, _, generation = claim.class_version.partition("/")
     their_uid, _, theirs = live.annotations.get(CLASS_VERSION_ANNOTATION, "").partition("/")
     if uid != their_uid or not (generation.isdecimal() and theirs.isdecimal()):
@@ -199,5 +199,5 @@ def _has_newer_content(claim: SecretClaim, live: LiveSecret) -> bool:
         theirs = datetime.fromisoformat(live.annotations[FETCHED_AT_ANNOTATION])
     except (KeyError, ValueError):
         return False
-    # Without an API there is one writer alone, and an edit by hand looks like its own work.
+    # Without an API there is only one writer, and a manual edit looks like its own write.
     return bool(live.resource_version) and theirs.tzinfo is not None and theirs > claim.fetched_at

@@ -136,7 +136,7 @@ QUOTE = "Put it in quotes: "
             "secrets-store.csi.x-k8s.io/v1",
             "secrets-store.csi.k8s.io/v1",
             2,
-            "apiVersion 'secrets-store.csi.k8s.io/v1' is not known",
+            "apiVersion 'secrets-store.csi.k8s.io/v1' is not supported",
             "Write apiVersion: secrets-store.csi.x-k8s.io/v1.",
         ),
         (

@@ -1,7 +1,7 @@
-"""What went wrong at the Kubernetes API, in our words.
+"""Translates lightkube and httpx exceptions into StoreError subclasses.
 
-Messages hold the verb, the resource and the name, and of the answer only what is a closed word of
-the API: the server quotes values in its own texts.
+A message names the verb, the resource and the object. Of the response it repeats only reasons that
+the API documents, because the server quotes values in its own texts.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _FIELD_PATTERN = re.compile(r"[-A-Za-z0-9_.\[\]/]{1,120}")
 
 
 class ApiStatusError(StoreError):
-    """The API server answered, and not with what was asked for."""
+    """The API server rejected the request."""
 
 
 class ApiNotFoundError(ApiStatusError):
-    """There is no such object (404)."""
+    """The object does not exist (404)."""
 
 
 class ApiConflictError(ApiStatusError):
-    """The object changed in between, or is there already, or another manager owns a field (409)."""
+    """The object changed meanwhile or exists already, or another manager owns a field (409)."""
 
 
 class ApiGoneError(ApiStatusError):
-    """The history that a watch or a list wants to go on from is no longer kept (410)."""
+    """The resourceVersion from which a watch or a list continues has expired (410)."""
 
 
 class ApiUnreachableError(StoreUnavailableError):
-    """The API server did not answer."""
+    """The API server did not respond."""
 
 
 class ApiBusyError(ApiStatusError, StoreUnavailableError):
-    """The API server answered that it cannot now (429, 5xx)."""
+    """The API server is overloaded or failed (429, 5xx)."""
 
 
 @contextmanager
 def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Iterator[None]:
-    """Turns what lightkube raises in the block into a `StoreError`.
+    """Translate what lightkube raises in the block into a `StoreError`.
 
     Args:
         verb: as RBAC knows it.
@@ -60,7 +60,7 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
     try:
         yield
     except ApiError as error:
-        # No chain: the text of the server may quote a value of a Secret.
+        # Not chained: the text of the server may quote a value of a Secret.
         raise error_for_status(
             error.status.code or 0, _safe_reason(error), verb=verb, resource=resource, name=name
         ) from None
@@ -69,10 +69,10 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
             error.response.status_code, "", verb=verb, resource=resource, name=name
         ) from None
     except (msgspec.MsgspecError, KeyError):
-        # lightkube looks for the type of the content where a proxy may not have given one.
+        # lightkube expects a content type, which the response of a proxy may lack.
         raise ApiUnreachableError(
-            f"what answers at {server} to {verb} {resource} {name} is not the Kubernetes API",
-            "Check the address, and proxies on the way.",
+            f"cannot {verb} {resource} {name}: the server at {server} is not a Kubernetes API",
+            "Check the address of the API server and the proxies before it.",
         ) from None
     except httpx2.HTTPError as error:
         raise ApiUnreachableError(
@@ -85,18 +85,26 @@ def translate_errors(verb: str, resource: str, name: str, *, server: str) -> Ite
 def error_for_status(
     code: int, reason: str, *, verb: str, resource: str, name: str
 ) -> ApiStatusError:
-    """The error for an answer with status `code`; `reason` is what the API says, without values."""
-    said = f"HTTP {code}{': ' if reason else ''}{reason}"
-    problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({said})"
+    """Return the error for a rejected request.
+
+    Args:
+        code: the HTTP status.
+        reason: the reason of the API, without values; "" if unknown.
+        verb: of RBAC.
+        resource: the plural with its group.
+        name: the object.
+    """
+    status = f"HTTP {code}{': ' if reason else ''}{reason}"
+    problem = f"the Kubernetes API refuses to {verb} {resource} {name} ({status})"
     if code == 403:
         return ApiStatusError(problem, _rbac_remedy(verb, resource, name))
     fallback = ApiBusyError if code == 429 or code >= 500 else ApiStatusError
-    kind, remedy = _ERRORS_BY_STATUS.get(code, (fallback, "Look into the log of the API server."))
+    kind, remedy = _ERRORS_BY_STATUS.get(code, (fallback, "Check the log of the API server."))
     return kind(problem, remedy)
 
 
 def _rbac_remedy(verb: str, resource: str, name: str) -> str:
-    """What gives Keyferry the right that it lacks; Secrets have a value of the chart."""
+    """Return how to grant the missing permission; for Secrets, the value of the chart."""
     if resource == "secrets":
         return (
             "In the chart: syncSecret.enabled=true, and add the namespace to syncSecret.namespaces;"
@@ -122,7 +130,7 @@ _ERRORS_BY_STATUS: Mapping[int, tuple[type[ApiStatusError], str]] = {
 
 
 def _safe_reason(error: ApiError) -> str:
-    """The reason, and which fields it is about, if they look like what the API documents."""
+    """Return the reason and its fields, if they look like those that the API documents."""
     status = error.status
     reason = status.reason or ""
     words = [reason] if _REASON_PATTERN.fullmatch(reason) else []
@@ -140,6 +148,6 @@ def _network_failure(error: httpx2.HTTPError) -> str:
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             return "cannot be reached"
         case httpx2.TimeoutException():
-            return "does not answer in time"
+            return "did not respond in time"
         case _:
-            return "broke the connection off"
+            return "closed the connection"

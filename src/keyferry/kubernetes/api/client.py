@@ -72,33 +72,33 @@ class SecretResource(Resource):
 
 
 class PodResource(Resource):
-    """The pods."""
+    """Pods."""
 
     _api_info = create_api_info("", "v1", "Pod", "pods")
 
 
 class EventResource(Resource):
-    """The events."""
+    """Events."""
 
     _api_info = create_api_info("", "v1", "Event", "events")
 
 
 class NodeResource(GenericGlobalResource):
-    """The nodes."""
+    """Nodes."""
 
     _api_info = create_api_info("", "v1", "Node", "nodes")
 
 
 def resource_name(kind: type[Resource | NodeResource]) -> str:
-    """The resource as RBAC and the messages of Kubernetes write it."""
+    """Return the plural with its group, as in RBAC: `secretproviderclasses.GROUP`."""
     info = kind._api_info
     return ".".join(part for part in (info.plural, info.resource.group) if part)
 
 
 USER_AGENT = f"keyferry/{__version__} ({platform.system().lower()}/{platform.machine()})"
-"""By which the audit log of the cluster knows us."""
+"""Identifies Keyferry in the audit log of the cluster."""
 WATCH_SECONDS = 240.0
-"""A stream is left after this long, because a dead connection looks like a quiet one."""
+"""A watch is reopened after this time, because a dead connection looks like a quiet one."""
 
 MAX_CONCURRENT_WRITES = 8
 """Limit of concurrent writes, so that a starting node does not open many connections."""
@@ -110,14 +110,14 @@ _METADATA_ACCEPT = "application/json;as={kind};g=meta.k8s.io;v=v1,application/js
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """Some objects of one kind.
+    """Selects objects of one kind.
 
     Attributes:
-        kind: of the objects.
-        namespace: they are in; "*" for all.
-        label_selector: that they have.
-        field_selector: that they have, such as `spec.nodeName`.
-        metadata_only: leave the rest of them with the API.
+        kind: the resource class.
+        namespace: "*" for all.
+        label_selector: labels with their values.
+        field_selector: fields with their values, such as `spec.nodeName`.
+        metadata_only: fetch only the metadata.
     """
 
     kind: type[Resource]
@@ -128,16 +128,16 @@ class ListOptions:
 
     @property
     def scope(self) -> str:
-        """Where they are, for messages."""
+        """The namespaces, for messages."""
         return "of all namespaces" if self.namespace == _ALL_NAMESPACES else f"in/{self.namespace}"
 
 
 @asynccontextmanager
 async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
-    """The API that `config` names; its connections are closed with the block.
+    """Open the API of `config`; leaving the block closes its connections.
 
     Raises:
-        StoreError: a certificate or key that it names cannot be used.
+        StoreError: a certificate or key of `config` cannot be used.
     """
     try:
         tls = verify_cluster(config.cluster, config.user or User(), config.abs_file)
@@ -148,7 +148,7 @@ async def open_api(config: SingleConfig) -> AsyncIterator[KubeApi]:
             f" ({type(error).__name__})",
             "Check certificate-authority, client-certificate and client-key of the kubeconfig.",
         ) from error
-    # lightkube has no settings for these.
+    # lightkube has no parameters for these (docs/adr/0013-private-parts-of-libraries.md).
     client._client._client.headers["User-Agent"] = USER_AGENT
     client._client._client.event_hooks["request"].append(_set_metadata_accept)
     async with client:
@@ -159,7 +159,7 @@ _metadata_only: ContextVar[bool] = ContextVar("only_metadata", default=False)
 
 
 async def _set_metadata_accept(request: httpx2.Request) -> None:
-    """Makes what a list or a watch gives `PartialObjectMetadata`, where it was asked for."""
+    """Ask for `PartialObjectMetadata` if the current list or watch wants only metadata."""
     if _metadata_only.get():
         kind = "PartialObjectMetadata"
         suffix = "" if "watch" in request.url.params else "List"
@@ -167,10 +167,10 @@ async def _set_metadata_accept(request: httpx2.Request) -> None:
 
 
 class KubeApi:
-    """The calls.
+    """Sends requests to the Kubernetes API. Every method may raise `StoreError`.
 
     Args:
-        client: knows the address and the credentials.
+        client: has the address and the credentials.
         server: host and port, for messages.
     """
 
@@ -192,14 +192,14 @@ class KubeApi:
     async def apply(
         self, kind: type[Resource], namespace: str, name: str, manifest: Manifest, *, force: bool
     ) -> Manifest:
-        """Server-side apply.
+        """Server-side apply an object. Returns the new manifest.
 
         Args:
             kind: of the object.
             namespace: of the object.
             name: of the object.
-            manifest: what Keyferry wants of it; with a resourceVersion only if it has that one.
-            force: take fields over from other managers; else that is an `ApiConflictError`.
+            manifest: the fields that Keyferry owns; a resourceVersion in it must match.
+            force: take fields over from other managers instead of raising `ApiConflictError`.
         """
         return await self._patch(
             kind, namespace, name, manifest, patch_type=PatchType.APPLY, force=force
@@ -208,7 +208,7 @@ class KubeApi:
     async def strategic_merge(
         self, kind: type[Resource], namespace: str, name: str, patch: Manifest
     ) -> Manifest:
-        """Strategic merge: lists such as ownerReferences are merged by the key of their items."""
+        """Merge a patch; lists such as ownerReferences are merged by the key of their items."""
         return await self._patch(
             kind, namespace, name, patch, patch_type=PatchType.STRATEGIC, force=False
         )
@@ -216,7 +216,7 @@ class KubeApi:
     async def json_merge(
         self, kind: type[Resource], namespace: str, name: str, patch: Manifest
     ) -> Manifest:
-        """JSON merge, for the kinds of CRDs: lists are replaced as a whole."""
+        """Merge a patch into a custom resource; lists are replaced as a whole."""
         return await self._patch(
             kind, namespace, name, patch, patch_type=PatchType.MERGE, force=False
         )
@@ -242,7 +242,7 @@ class KubeApi:
                 )
 
     async def create(self, kind: type[Resource], namespace: str, manifest: Manifest) -> None:
-        """Make the object; `ApiConflictError` when it is there."""
+        """Create an object; `ApiConflictError` if it exists."""
         with translate_errors(
             "create", resource_name(kind), f"in {namespace}", server=self._server
         ):
@@ -257,35 +257,39 @@ class KubeApi:
             ApiNotFoundError: it does not exist.
             ApiConflictError: it was replaced or changed.
         """
-        generic = self._client._client  # lightkube's own method knows no preconditions
+        generic = self._client._client  # its public delete has no preconditions
         with translate_errors(
             "delete", resource_name(kind), f"{namespace}/{name}", server=self._server
         ):
             request = generic.prepare_request("delete", kind, name=name, namespace=namespace)
             request.data = {"preconditions": {"uid": uid, "resourceVersion": resource_version}}
-            answer = await generic.send(  # type: ignore[no-untyped-call]
+            response = await generic.send(  # type: ignore[no-untyped-call]
                 generic.build_adapter_request(request)
             )
-            generic.handle_response("delete", answer, request)
+            generic.handle_response("delete", response, request)
 
     async def remove_taint(self, node: str, key: str) -> bool:
-        """Take every taint with this key from the node; True when there was one.
+        """Remove every taint with this key from a node. Returns whether there was one.
 
-        `ApiConflictError` when somebody else changed the node meanwhile.
+        Raises:
+            ApiConflictError: the node changed meanwhile.
         """
         with translate_errors("patch", "nodes", node, server=self._server):
-            found = dict(await self._client.get(NodeResource, node))
-            taints = found["spec"].get("taints", [])
-            kept = [taint for taint in taints if taint["key"] != key]
-            if len(kept) == len(taints):
+            manifest = dict(await self._client.get(NodeResource, node))
+            taints = manifest["spec"].get("taints", [])
+            remaining = [taint for taint in taints if taint["key"] != key]
+            if len(remaining) == len(taints):
                 return False
-            version = found["metadata"]["resourceVersion"]
-            patch = {"metadata": {"resourceVersion": version}, "spec": {"taints": kept or None}}
+            version = manifest["metadata"]["resourceVersion"]
+            patch = {
+                "metadata": {"resourceVersion": version},
+                "spec": {"taints": remaining or None},
+            }
             await self._client.patch(NodeResource, node, patch, patch_type=PatchType.MERGE)
             return True
 
     async def list(self, options: ListOptions) -> Listing:
-        """All objects of a selection, fetched page by page."""
+        """Return all objects of a selection, fetched page by page."""
         kind = options.kind
         token = _metadata_only.set(options.metadata_only)
         try:
@@ -305,7 +309,7 @@ class KubeApi:
     async def watch(
         self, options: ListOptions, resource_version: str
     ) -> AsyncGenerator[Change, None]:
-        """One stream of what happened to a selection after `resource_version`."""
+        """Yield the changes of a selection after `resource_version`, until the stream ends."""
         end = asyncio.get_running_loop().time() + WATCH_SECONDS
         events = cast(
             "AsyncGenerator[tuple[str, Manifest], None]",
@@ -317,7 +321,7 @@ class KubeApi:
                 resource_version=resource_version,
             ),
         )
-        _metadata_only.set(options.metadata_only)  # for the task of the mirror, which does no more
+        _metadata_only.set(options.metadata_only)  # the task of a reflector, which only watches
         async with aclosing(events):
             while True:
                 try:
@@ -335,11 +339,11 @@ class KubeApi:
 
 
 class ApiListWatcher:
-    """A selection as the source of a mirror.
+    """Lists and watches one selection, for a reflector.
 
     Args:
-        api: the calls.
-        options: the objects.
+        api: the Kubernetes API.
+        options: the selection.
     """
 
     def __init__(self, api: KubeApi, options: ListOptions) -> None:
@@ -347,9 +351,9 @@ class ApiListWatcher:
         self._options = options
 
     async def list(self) -> Listing:
-        """All of them."""
+        """Return all objects of the selection."""
         return await self._api.list(self._options)
 
     def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
-        """One stream of what happened after `resource_version`."""
+        """Yield the changes after `resource_version`."""
         return self._api.watch(self._options, resource_version)

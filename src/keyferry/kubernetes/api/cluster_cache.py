@@ -1,7 +1,7 @@
-"""What is known of the cluster, by mirrors of its API (see `store.cluster`).
+"""Implements `ClusterView` with reflectors.
 
-Memory depends on this node: of pods and pod statuses only its own are mirrored, of Secrets only the
-resourceVersion, in the namespaces that are asked for. Classes are few and small; all are mirrored.
+Memory depends on this node: only its own pods and pod statuses are cached, and of Secrets only the
+resourceVersion in watched namespaces. All SecretProviderClasses are cached; they are few and small.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ T = TypeVar("T")
 _SecretVersion: TypeAlias = "tuple[str, str, str]"
 """Namespace, name and resourceVersion of a Secret."""
 
+CLASSES = "SecretProviderClasses"
+
 _log = get_logger("cluster")
 
 
 class ClusterCache:
-    """Implements `Cluster`; its mirrors run from `start` to `stop`.
+    """Implements `ClusterView`; its reflectors run from `start` to `stop`.
 
     Args:
-        api: the calls.
+        api: the Kubernetes API.
         node: the name of this node.
         backoff: returns the seconds to wait after `n` consecutive failures.
     """
@@ -66,12 +68,12 @@ class ClusterCache:
     ) -> None:
         self._api = api
         self._backoff = backoff
-        mine = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
+        own_label = {NODE_LABEL: shortened(node, limit=MAX_LABEL)}
         self.class_reflector: Reflector[SecretProviderClass | ClassInvalidError] = (
-            self._new_reflector(ListOptions(SecretProviderClassResource), class_or_error, "classes")
+            self._new_reflector(ListOptions(SecretProviderClassResource), class_or_error, CLASSES)
         )
         self.pod_status_reflector: Reflector[PodStatus] = self._new_reflector(
-            ListOptions(PodStatusResource, label_selector=mine), status_or_none, "pod statuses"
+            ListOptions(PodStatusResource, label_selector=own_label), status_or_none, "pod statuses"
         )
         self.pod_reflector: Reflector[Pod] = self._new_reflector(
             ListOptions(PodResource, field_selector={"spec.nodeName": node}), parse_pod, "pods"
@@ -87,40 +89,40 @@ class ClusterCache:
         self.pod_status_reflector.on_change.append(self._notify_pod_status_deleted)
 
     def start(self) -> None:
-        """Begin to follow the API."""
-        for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
-            self._tasks.append(spawn(mirror.run(), name=f"watch {mirror.name}"))
+        """Start the reflectors."""
+        for reflector in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
+            self._tasks.append(spawn(reflector.run(), name=f"watch {reflector.name}"))
 
     async def stop(self) -> None:
-        """End all mirrors."""
+        """Stop all reflectors."""
         tasks = [*self._tasks, *(task for _, task in self._secret_reflectors.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def wait_synced(self) -> None:
-        """Waits until the mirrors follow the API; the store works before that too."""
-        for mirror in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
-            await mirror.in_sync.wait()
+        """Wait until all reflectors are in sync; the store works before that, too."""
+        for reflector in (self.class_reflector, self.pod_status_reflector, self.pod_reflector):
+            await reflector.in_sync.wait()
 
     def problem(self) -> str | None:
-        """Why classes or pod statuses may be unknown that are there; None once all were seen.
+        """Return why SecretProviderClasses or pod statuses may be missing, or None.
 
-        Of the pods nothing is said: without them, owners are asked for one by one.
+        Pods do not count: without them, owners are fetched one by one.
         """
-        for mirror in (self.class_reflector, self.pod_status_reflector):
-            if not mirror.has_synced:
-                return f"the {mirror.name} of the cluster are not read yet"
+        for reflector in (self.class_reflector, self.pod_status_reflector):
+            if not reflector.has_synced:
+                return f"the {reflector.name} of the cluster are not listed yet"
         return None
 
-    # --- Cluster ---------------------------------------------------------------------------------
+    # --- ClusterView -----------------------------------------------------------------------------
 
     def subscribe(self, handler: ClusterEventHandler) -> None:
         """Call `handler` with every later event; handlers run in the order of subscription."""
         self._handlers.append(handler)
 
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
-        """The classes of a namespace, those that cannot be read left out."""
+        """Return the valid SecretProviderClasses of a namespace."""
         return tuple(
             cls
             for cls in self.class_reflector.items()
@@ -128,15 +130,15 @@ class ClusterCache:
         )
 
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:
-        """The pod statuses of this node."""
+        """Return the pod statuses of this node."""
         return tuple(self.pod_status_reflector.items())
 
     def local_pods(self) -> tuple[Pod, ...]:
-        """The pods of this node."""
+        """Return the pods of this node."""
         return tuple(self.pod_reflector.items())
 
     def local_pod(self, namespace: str, name: str) -> Pod | None:
-        """A pod of this node."""
+        """Return a pod of this node, or None."""
         return self.pod_reflector.get(namespace, name)
 
     async def find_pod(self, namespace: str, name: str) -> Pod | None:
@@ -145,13 +147,13 @@ class ClusterCache:
         return None if manifest is None else parse_pod(manifest)
 
     async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
-        """The pod statuses of all nodes."""
+        """Return the pod statuses of all nodes."""
         listing = await self._api.list(ListOptions(PodStatusResource, namespace))
-        found = (status_or_none(manifest) for manifest in listing.manifests)
-        return tuple(status for status in found if status is not None)
+        statuses = (status_or_none(manifest) for manifest in listing.manifests)
+        return tuple(status for status in statuses if status is not None)
 
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """The data of a Secret that a `nodePublishSecretRef` names, as kubelet would send it."""
+        """Return the data of a Secret of `nodePublishSecretRef`, as kubelet would send it."""
         manifest = await self._api.find(SecretResource, namespace, name)
         if manifest is None:
             raise StoreError(
@@ -172,24 +174,24 @@ class ClusterCache:
         for namespace in self._secret_reflectors.keys() - namespaces:
             self._secret_reflectors.pop(namespace)[1].cancel()
         for namespace in sorted(namespaces - self._secret_reflectors.keys()):
-            mirror: Reflector[_SecretVersion] = self._new_reflector(
+            reflector: Reflector[_SecretVersion] = self._new_reflector(
                 ListOptions(SecretResource, namespace, {MANAGED_LABEL: "true"}, metadata_only=True),
                 _secret_version,
                 f"Secrets of {namespace}",
             )
-            mirror.on_change.append(self._notify_secret_changed)
-            task = spawn(mirror.run(), name=f"watch {mirror.name}")
-            self._secret_reflectors[namespace] = mirror, task
+            reflector.on_change.append(self._notify_secret_changed)
+            task = spawn(reflector.run(), name=f"watch {reflector.name}")
+            self._secret_reflectors[namespace] = reflector, task
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
         """Return the resourceVersion of a managed Secret; None if no watch has it."""
-        mirror, _ = self._secret_reflectors.get(namespace, (None, None))
-        if mirror is None or not mirror.in_sync.is_set():
+        reflector, _ = self._secret_reflectors.get(namespace, (None, None))
+        if reflector is None or not reflector.in_sync.is_set():
             return None
-        mark = mirror.get(namespace, name)
-        return mark[2] if mark else None
+        version = reflector.get(namespace, name)
+        return version[2] if version else None
 
-    # --- mirrors ---------------------------------------------------------------------------------
+    # --- reflectors ------------------------------------------------------------------------------
 
     def _new_reflector(
         self, options: ListOptions, parse: Callable[[Manifest], T | None], name: str
@@ -220,9 +222,9 @@ class ClusterCache:
     def _notify_secret_changed(
         self, before: _SecretVersion | None, after: _SecretVersion | None
     ) -> None:
-        mark = after or before
-        assert mark is not None
-        self._notify(SecretChanged(mark[0], mark[1]))
+        version = after or before
+        assert version is not None
+        self._notify(SecretChanged(version[0], version[1]))
 
     def _notify_reconnected(self) -> None:
         self._notify(Reconnected())
@@ -241,7 +243,7 @@ def class_or_error(manifest: Manifest) -> SecretProviderClass | ClassInvalidErro
 
 
 def status_or_none(manifest: Manifest) -> PodStatus | None:
-    """The pod status; None where somebody wrote something else there."""
+    """Return the pod status of a manifest; None if it was changed to something else."""
     try:
         return parse_pod_status(manifest)
     except FieldTypeError:

@@ -1,4 +1,4 @@
-"""Which Kubernetes API to talk to, and as whom.
+"""Finds the address and the credentials of the Kubernetes API.
 
 Source: docs/reference/upstream-driver.md#kubernetes-api
 """
@@ -24,11 +24,13 @@ MAX_FILE_BYTES = 1024 * 1024
 def load_config(
     kubeconfig: Path | None, *, service_account: Path = Path(SERVICE_ACCOUNT)
 ) -> SingleConfig:
-    """The current context of `kubeconfig`; without one, the pod's account, else ~/.kube/config.
+    """Return the current context of `kubeconfig`.
+
+    Without one, the service account of the pod counts, else ~/.kube/config.
 
     Args:
-        kubeconfig: the file, None when none is named.
-        service_account: the folder in which kubelet puts the token of a pod.
+        kubeconfig: the file of --kubeconfig, if given.
+        service_account: the directory in which kubelet places the token of a pod.
 
     Raises:
         StoreError: the file cannot be read, or no Kubernetes API is configured.
@@ -37,14 +39,14 @@ def load_config(
         return _from_file(kubeconfig)
     if (service_account / "token").is_file():
         try:
-            found = KubeConfig.from_service_account(service_account).get()
+            config = KubeConfig.from_service_account(service_account).get()
         except (ConfigError, KeyError) as error:
             raise StoreError(
                 f"the service account in {service_account} is incomplete: {error}",
                 "Check automountServiceAccountToken of the pod, or set --kubeconfig.",
             ) from error
-        assert found is not None
-        return found
+        assert config is not None
+        return config
     default = Path.home() / ".kube" / "config"
     if default.is_file():
         return _from_file(default)
@@ -59,7 +61,7 @@ def _from_file(path: Path) -> SingleConfig:
     try:
         documents = parse_documents(path.read_bytes(), max_bytes=MAX_FILE_BYTES)
         content: Any = documents[0].value if documents else None
-        found = KubeConfig.from_dict(content, fname=path).get()
+        config = KubeConfig.from_dict(content, fname=path).get()
     except OSError as error:
         raise StoreError(
             f"failed to read kubeconfig {path}: {error.strerror}", "Check --kubeconfig."
@@ -67,10 +69,10 @@ def _from_file(path: Path) -> SingleConfig:
     except KubernetesYamlError as error:
         raise StoreError(f"kubeconfig {path} {error}", f"Fix the YAML in {path}.") from None
     except (ConfigError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
-        # No chain: the file holds credentials.
+        # Not chained: the file contains credentials.
         raise StoreError(
-            f"kubeconfig {path} is not one ({type(error).__name__})",
-            "It takes clusters, contexts, users and a current-context that names one of them.",
+            f"{path} is not a valid kubeconfig ({type(error).__name__})",
+            "It needs clusters, contexts, users and a current-context that names a context.",
         ) from None
-    assert found is not None
-    return found
+    assert config is not None
+    return config

@@ -1,4 +1,4 @@
-"""Events of the cluster: written in the background, the same one counted instead of repeated."""
+"""Writes Kubernetes events in the background; repeats increase the count of the first."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = get_logger("events")
 
 
 class EventRecorder:
-    """Takes events at once and writes them one after the other.
+    """Queues events and writes them one after the other.
 
     Args:
         api: where to.
@@ -55,24 +55,24 @@ class EventRecorder:
 
     @property
     def pending(self) -> int:
-        """How many events are not written yet."""
+        """The number of events that are not written yet."""
         return self._queue.qsize()
 
     def record(self, event: Event) -> None:
-        """Write it soon, or when the API server is back; it is lost when too many wait."""
+        """Queue an event; it is dropped if MAX_PENDING_EVENTS are queued."""
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
-            _log.warning("an event is lost: too many wait", reason=event.reason)
+            _log.warning("event dropped: queue full", reason=event.reason)
 
     async def run(self) -> None:
-        """Writes until it is cancelled."""
+        """Write queued events until cancelled."""
         while True:
             event = await self._queue.get()
             try:
                 await self._write_with_retry(event)
             except StoreError as error:
-                _log.warning("an event is lost", reason=event.reason, error=str(error))
+                _log.warning("event dropped", reason=event.reason, error=str(error))
             finally:
                 self._queue.task_done()
 
@@ -83,21 +83,23 @@ class EventRecorder:
                 await self._write(event)
             except StoreUnavailableError as error:
                 if not failures:
-                    _log.warning("events wait for the API", error=str(error))
+                    _log.warning(
+                        "event write deferred: Kubernetes API unavailable", error=str(error)
+                    )
                 await asyncio.sleep(self._backoff(failures))
                 failures += 1
             else:
                 return
 
     async def drain(self, seconds: float) -> None:
-        """Waits until what was recorded is written, but not for ever."""
+        """Wait up to `seconds` until all queued events are written."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._queue.join(), seconds)
 
     async def _write(self, event: Event) -> None:
         name, earlier = self._written.pop(event, ("", None))
         if earlier is not None:
-            with contextlib.suppress(ApiNotFoundError):  # they last an hour
+            with contextlib.suppress(ApiNotFoundError):  # Kubernetes deletes events after an hour
                 await self._increment_count(event, name, earlier)
                 return
         now = self._clock.wall()

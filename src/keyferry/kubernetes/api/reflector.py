@@ -1,7 +1,7 @@
-"""A list-then-watch copy of some objects of the Kubernetes API.
+"""List-and-watch cache of one resource of the Kubernetes API, as the reflector of client-go.
 
-Three loops, one concern each: `run` never dies, `_follow` lists and then watches until the history
-that it goes on from is lost, and the source's `watch` is one stream.
+There are three loops: `run` survives every failure of the API, `_list_and_watch` lists and then
+watches until its resourceVersion expires, and `_watch` follows one stream.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ T = TypeVar("T")
 NamespacedName = tuple[str, str]
 """Namespace and name."""
 
-_log = get_logger("mirror")
+_log = get_logger("reflector")
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """An object was made or changed; it now is `manifest`."""
+    """An object was created or changed; it is now `manifest`."""
 
     manifest: Manifest
 
@@ -52,11 +52,11 @@ Change = Changed | Removed | Expired
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All objects as they were at one moment.
+    """A consistent list of all objects.
 
     Attributes:
         manifests: the objects.
-        resource_version: the moment, from which a watch goes on.
+        resource_version: from which a watch continues.
     """
 
     manifests: tuple[Manifest, ...]
@@ -64,13 +64,13 @@ class Listing:
 
 
 class ListWatcher(Protocol):
-    """Where the objects come from. Both methods may raise `StoreError`."""
+    """Lists and watches one selection of objects. Both methods may raise `StoreError`."""
 
     async def list(self) -> Listing:
-        """All of them."""
+        """Return all objects."""
 
     def watch(self, resource_version: str) -> AsyncGenerator[Change, None]:
-        """One stream of what happened after `resource_version`; ends whenever the server likes."""
+        """Yield the changes after `resource_version`; the server may end the stream at any time."""
 
 
 def api_backoff(failures: int) -> float:
@@ -163,7 +163,7 @@ class Reflector(Generic[T]):
             version = await self._watch(version)
 
     async def _watch(self, resource_version: str) -> str | None:
-        """Follows one stream; returns from where to go on, None when that is lost."""
+        """Follow one stream. Returns the last resourceVersion, or None if it has expired."""
         async with aclosing(self._list_watcher.watch(resource_version)) as changes:
             async for change in changes:
                 self._failures = 0

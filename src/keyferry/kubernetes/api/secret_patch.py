@@ -1,8 +1,7 @@
-"""What is to be done about one Secret in the cluster. [pure]
+"""The two patches that make a Secret of the cluster as desired. [pure]
 
-The content is server-side applied; owners are added and foreign keys taken out by a merge. So nodes
-that write the same Secret at the same time lose no owner of each other's: an apply would drop those
-that it does not name.
+The content is server-side applied; a merge patch then adds owners and removes foreign keys. An
+apply of owners would drop those that other nodes add at the same time.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def applied_content(desired: DesiredSecret, *, resource_version: str | None) -> Manifest:
-    """What is server-side applied: everything but the owners.
+    """Return the manifest for server-side apply: everything but the owners.
 
     Args:
-        desired: as it is to be.
-        resource_version: the resourceVersion that it must have; None when it was not there.
+        desired: the Secret to write.
+        resource_version: that the existing Secret must have; None to create it.
     """
     manifest = secret_manifest(desired, ())
     if resource_version is None:
@@ -39,7 +38,7 @@ def follow_up_patch(
     previous_owners: tuple[OwnerReference, ...] = (),
     keep_data: bool = False,
 ) -> Manifest | None:
-    """The merge that is still missing after the apply; None when nothing is.
+    """Return the merge patch that must follow the apply; None if none is needed.
 
     Args:
         desired: as it is to be.
@@ -47,9 +46,9 @@ def follow_up_patch(
         previous_owners: owners of the Secret before it was recreated, to be kept.
         keep_data: its data are right as they are, even if they are not those of `desired`.
     """
-    wanted = merge_owners(previous_owners, desired.owners)
-    there = {(owner.name, owner.uid) for owner in applied.owners}
-    owners = [owner for owner in wanted if (owner.name, owner.uid) not in there]
+    all_owners = merge_owners(previous_owners, desired.owners)
+    present = {(owner.name, owner.uid) for owner in applied.owners}
+    owners = [owner for owner in all_owners if (owner.name, owner.uid) not in present]
     patch = with_owners(
         {}, [owner for owner in owners if owner.uid not in desired.removed_owner_uids]
     )

@@ -1,4 +1,4 @@
-"""The object store of a cluster: the Kubernetes API.
+"""Implements the object store with the Kubernetes API.
 
 Classes, and the pods and pod statuses of this node, are mirrored (`kube_cluster`), so that a mount
 rarely calls the API, and uses cached objects while the API is unavailable.
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 SECRET_ATTEMPTS = 5
 """Attempts to write a Secret that changes between read and write."""
 DRAIN_SECONDS = 2.0
-"""How long the end waits for events."""
+"""How long closing the store waits for unwritten events."""
 
 _log = get_logger("kube")
 
@@ -79,7 +79,7 @@ async def open_kube_store(
     clock: Clock,
     backoff: Callable[[int], float] = api_backoff,
 ) -> AsyncIterator[KubeStore]:
-    """The store over the API of this cluster; its mirrors run while the block does.
+    """Open the store of the Kubernetes API; its reflectors run while the block does.
 
     Args:
         kubeconfig: see `load_config`.
@@ -110,8 +110,8 @@ class KubeStore:
     """Implements `ObjectStore` with the Kubernetes API.
 
     Args:
-        api: the calls.
-        cluster: what is mirrored.
+        api: the Kubernetes API.
+        cluster: the cached objects.
         events: writes events.
     """
 
@@ -122,11 +122,11 @@ class KubeStore:
 
     @property
     def cluster(self) -> ClusterCache:
-        """What is mirrored."""
+        """The cached objects."""
         return self._cluster
 
     async def wait_synced(self) -> None:
-        """Waits until the mirrors follow the API; the store works before that too."""
+        """Wait until all reflectors are in sync; the store works before that, too."""
         await self._cluster.wait_synced()
 
     def problem(self) -> str | None:
@@ -135,15 +135,15 @@ class KubeStore:
 
     @property
     def pending_events(self) -> int:
-        """How many events are not written yet."""
+        """The number of events that are not written yet."""
         return self._events.pending
 
     async def remove_taint(self, node: str, key: str) -> bool:
-        """Take the taint `key` from `node`; True when it was there."""
+        """Remove the taint `key` from `node`. Returns whether it was there."""
         return await self._api.remove_taint(node, key)
 
     async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
-        """The class, from the mirror if it knows it, else from the API.
+        """Return a SecretProviderClass from the cache, else from the API.
 
         Raises:
             ClassNotFoundError: the class does not exist.
@@ -162,12 +162,12 @@ class KubeStore:
                 )
             found = class_or_error(manifest)
         if isinstance(found, ClassInvalidError):
-            # A new one for each call, so that no two share a traceback.
+            # A new error for each call, so that no two callers share a traceback.
             raise ClassInvalidError(found.problem, found.remedy)
         return found
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
-        """The pod status of that name, if there is one; of another node, too."""
+        """Return a pod status of any node, or None."""
         if found := self._cluster.pod_status_reflector.get(namespace, name):
             return found
         check_names(namespace, name, POD_STATUS_KIND)
@@ -175,9 +175,9 @@ class KubeStore:
         return None if manifest is None else status_or_none(manifest)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create it, or make it equal to `status`; the labels of others stay.
+        """Create or update a pod status; labels of others stay.
 
-        One that is known to be equal is left as it is: most refreshes change nothing.
+        Most refreshes change nothing, so an equal pod status is not written.
         """
         check_names(status.namespace, status.name, POD_STATUS_KIND)
         labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
@@ -200,8 +200,8 @@ class KubeStore:
     ) -> None:
         """Write the Refreshed condition of a pod status; no-op if the pod status does not exist.
 
-        By a merge, of which the API drops what the CRDs of upstream do not know; an apply with such
-        a field is refused as a whole.
+        It is a merge patch, of which the API drops fields that the CRDs of upstream lack. An apply
+        with such a field would be rejected as a whole.
         """
         check_names(namespace, name, POD_STATUS_KIND)
         with suppress(ApiNotFoundError):
@@ -209,7 +209,7 @@ class KubeStore:
             await self._api.json_merge(PodStatusResource, namespace, name, patch)
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create it, or make it equal to `secret`, as `secret_rules` decides.
+        """Create or update a Secret as `plan_secret` decides.
 
         Raises:
             SecretForeignError: one of that name is there that Keyferry did not make.
@@ -226,36 +226,36 @@ class KubeStore:
 
     async def _apply_secret(self, desired: DesiredSecret) -> ApplyResult:
         at = SecretResource, desired.namespace, desired.name
-        present = await self.find_secret(desired.namespace, desired.name)
-        verdict = plan_secret(desired, present)
-        earlier: tuple[OwnerReference, ...] = ()
-        match verdict:
+        live = await self.find_secret(desired.namespace, desired.name)
+        plan = plan_secret(desired, live)
+        previous_owners: tuple[OwnerReference, ...] = ()
+        match plan:
             case Keep():
-                assert present is not None
-                effect, answer = ApplyOutcome.UNCHANGED, present
+                assert live is not None
+                outcome, answer = ApplyOutcome.UNCHANGED, live
             case Update(reverts):
-                assert present is not None
-                effect = ApplyOutcome.REVERTED if reverts else ApplyOutcome.UPDATED
-                content = applied_content(desired, resource_version=present.resource_version)
+                assert live is not None
+                outcome = ApplyOutcome.REVERTED if reverts else ApplyOutcome.UPDATED
+                content = applied_content(desired, resource_version=live.resource_version)
                 answer = _parse_live_secret(await self._api.apply(*at, content, force=True))
             case Create() | Recreate():
-                effect = ApplyOutcome.CREATED
-                if present is not None:
-                    effect, earlier = ApplyOutcome.RECREATED, present.owners
+                outcome = ApplyOutcome.CREATED
+                if live is not None:
+                    outcome, previous_owners = ApplyOutcome.RECREATED, live.owners
                     await self._api.delete(
-                        *at, uid=present.uid, resource_version=present.resource_version
+                        *at, uid=live.uid, resource_version=live.resource_version
                     )
                 content = applied_content(desired, resource_version=None)
                 answer = _parse_live_secret(await self._api.apply(*at, content, force=False))
             case _:
-                assert_never(verdict)
+                assert_never(plan)
         patch = follow_up_patch(
-            desired, answer, previous_owners=earlier, keep_data=isinstance(verdict, Keep)
+            desired, answer, previous_owners=previous_owners, keep_data=isinstance(plan, Keep)
         )
         if patch is not None:
             answer = _parse_live_secret(await self._api.strategic_merge(*at, patch))
-            effect = ApplyOutcome.UPDATED if effect is ApplyOutcome.UNCHANGED else effect
-        return ApplyResult(effect, answer.resource_version, present.type if present else "")
+            outcome = ApplyOutcome.UPDATED if outcome is ApplyOutcome.UNCHANGED else outcome
+        return ApplyResult(outcome, answer.resource_version, live.type if live else "")
 
     async def find_secret(self, namespace: str, name: str) -> LiveSecret | None:
         """Return the live Secret, or None."""
@@ -264,7 +264,7 @@ class KubeStore:
         return None if found is None else _parse_live_secret(found)
 
     async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
-        """Delete it if it still is as it was; False when it has changed since."""
+        """Delete a Secret if it is still `expected`. Returns False if it changed."""
         try:
             await self._api.delete(
                 SecretResource,
@@ -280,15 +280,15 @@ class KubeStore:
         return True
 
     async def record_event(self, event: Event) -> None:
-        """Record it soon, or count it once more; never waits for the API."""
+        """Queue an event; never waits for the API."""
         self._events.record(event)
 
     async def drain(self, seconds: float = DRAIN_SECONDS) -> None:
-        """Waits, but not for ever, until the events so far are written."""
+        """Wait up to `seconds` until the queued events are written."""
         await self._events.drain(seconds)
 
     async def volume_removed(self, target_path: str) -> None:
-        """Nothing: the pod owns its status, and the status its Secrets."""
+        """Do nothing: Kubernetes deletes pod statuses and Secrets with their owners."""
 
 
 def _parse_live_secret(manifest: Manifest) -> LiveSecret:
