@@ -23,7 +23,7 @@ from bench.processes import ProcessUsage, process_usage
 from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.children import Child, ending_children
 from tests.e2e.cluster.api_server import ApiServer
-from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
+from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.vault.audit import AuditEntry
 from tests.e2e.vault.engines import enable_kv, put_kv
@@ -199,7 +199,7 @@ async def running_far_bao(load_vault: Path, folder: Path, api: ApiServer) -> Asy
         running_server(folder / "bao") as server,
         ending_children(folder / "out") as children,
     ):
-        await know_cluster(server, api)
+        await enable_cluster_auth(server, api)
         await enable_kv(server, "secret", version=2)
         child = children.start(
             *("relay", str(load_vault), "--listen=127.0.0.1:0"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.e2e.cluster.api_server import ApiServer
-from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
+from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.vault.engines import (
     allow,
     enable_approle,
@@ -57,7 +57,7 @@ UNKNOWN_BAO = BaoContents("", "", {})
 
 async def fill_bao(bao: VaultServer, api: ApiServer, postgres: Postgres) -> BaoContents:
     """Put everything in."""
-    await know_cluster(bao, api)
+    await enable_cluster_auth(bao, api)
     await enable_kv(bao, "kv1", version=1)
     await enable_kv(bao, "kv2", version=2)
     await put_kv(bao, "kv1/db", username="shop", password="of version 1")

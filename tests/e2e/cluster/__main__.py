@@ -1,4 +1,4 @@
-"""Leaves a cluster with Keyferry up for work by hand: `make cluster`. It ends with Ctrl-C."""
+"""Run a cluster with Keyferry for manual work (`make cluster`) until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ async def _stay_up() -> None:
 
 
 def _end_once(cluster: asyncio.Task[None]) -> None:
-    """End the cluster at any time, its start included; a second signal does not end the end."""
+    """Stop the cluster, even while it starts; a second signal does not interrupt the shutdown."""
     if not cluster.cancelling():
-        _say("Taking everything down ...\n")
+        _say("Stopping the cluster ...\n")
         cluster.cancel()
 
 
@@ -46,8 +46,8 @@ def _greeting(installed: Installation, folder: Path, *, seconds: float) -> str:
     cluster = installed.cluster
     keyferry = Path(sys.executable).with_name("keyferry")
     return f"""\
-The cluster is up, Keyferry is installed, after {seconds:.0f} seconds. Ctrl-C ends it all.
-It has a network of its own. In another terminal:
+The cluster with Keyferry is ready after {seconds:.0f} seconds. Press Ctrl-C to stop it.
+It runs in its own network namespace. In another terminal:
 
   nsenter --target {os.getpid()} --net bash
   export KUBECONFIG={cluster.kubeconfig}

@@ -9,10 +9,10 @@ For everything that talks to the API and needs no pod to run, such as the object
         await server.start()                               # ... and comes back, with its data
         token = await server.kubectl("create", "token", "default", "--audience", "vault")
 
-There is no controller manager: nobody creates the service account `default` of a new namespace,
-collects garbage or puts finalizers on anything, and a namespace that is deleted stays Terminating.
-It starts in about five seconds, needs no root, and stops after the block. The programs are
-built on the first use, which takes minutes (scripts/cluster/build.sh).
+There is no controller manager: nothing creates the service account `default` of a new namespace,
+collects garbage or sets finalizers, and a deleted namespace stays Terminating. The server starts in
+about five seconds, needs no root, and stops after the block. The programs are built on first use,
+which takes minutes (scripts/cluster/build.sh).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from tests.e2e.cluster.programs import Programs, built_programs
 from tests.e2e.cluster.waiting import eventually, must_run
 
 DOCUMENTATION_ADDRESS = "192.0.2.1"
-"""Stands for the API server among the endpoints of the service `kubernetes`, where no address of
-loopback is allowed; nothing connects to it."""
+"""The address of the API server in the endpoints of the service `kubernetes`, which may not be a
+loopback address; nothing connects to it."""
 
 ADMINISTRATORS = "system:masters"
-"""The group that may do everything."""
+"""The group with all permissions."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class ApiAddress:
 
     Attributes:
         host: the address.
-        port: 443 where pods are to reach it as the service `kubernetes`.
-        services: the range of the addresses of services; its first one is the API server's.
-        advertised: address in the endpoints of that service; not an address of loopback.
+        port: 443 if pods must reach it as the service `kubernetes`.
+        services: the CIDR of service addresses; the first one belongs to the API server.
+        advertised: address in the endpoints of that service; not a loopback address.
     """
 
     host: str
@@ -95,7 +95,7 @@ class ApiServer:
         self.kubectl = Kubectl(programs.of_kubernetes("kubectl"), self.kubeconfig)
 
     def kubeconfig_of(self, user: str, *, group: str = "") -> Path:
-        """Write the kubeconfig of a user, who may do nothing until RBAC says so."""
+        """Write the kubeconfig of a user, who has no permissions without RBAC rules."""
         name = user.replace(":", "-")
         certificate, key = self.authority.issue(name, user=user, group=group)
         return write_kubeconfig(
@@ -107,7 +107,7 @@ class ApiServer:
         )
 
     async def start(self) -> None:
-        """Start it, and wait until it is ready."""
+        """Start the API server and wait until it is ready."""
         self._child = self._children.start(
             "kube-apiserver", self._programs.of_kubernetes("kube-apiserver"), *self._flags()
         )
@@ -122,7 +122,7 @@ class ApiServer:
         await eventually(ready, "the API server to be ready")
 
     async def stop(self) -> None:
-        """Kill it: clients see refused connections until it is started again."""
+        """Kill the API server: connections are refused until it is started again."""
         assert self._child is not None
         self._child.send(signal.SIGKILL)
         await self._child.ends()
@@ -160,10 +160,10 @@ class ApiServer:
 
 @asynccontextmanager
 async def running_api_server(folder: Path) -> AsyncIterator[ApiServer]:
-    """A ready API server with an empty database; both end with the block.
+    """Run an API server with an empty database while the block runs.
 
     Args:
-        folder: takes the database, the certificates and the logs; absent or empty.
+        folder: for the database, the certificates and the logs; must be absent or empty.
     """
     programs = await built_programs()
     async with ending_children(folder / "logs") as children:
@@ -194,7 +194,7 @@ async def start_api_server(
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at the moment."""
+    """Return ports of 127.0.0.1 that are currently free."""
     with ExitStack() as sockets:
         bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
         for each in bound:

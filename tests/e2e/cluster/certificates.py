@@ -1,4 +1,4 @@
-"""The certificates of a cluster: one authority, and what it signs."""
+"""The certificates of a cluster: one certificate authority, and the certificates that it signs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _USAGES = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
 class Authority:
-    """A certificate authority whose certificates and keys are files of one folder.
+    """A certificate authority whose certificates and keys are files in one folder.
 
     Attributes:
-        certificate: the PEM file of the authority itself.
-        key: its key, with which the cluster signs as well.
+        certificate: the PEM file of the authority.
+        key: the PEM file of its key, which the cluster also signs with.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,8 +52,8 @@ class Authority:
 
         Args:
             name: of the two files.
-            user: the common name, which Kubernetes takes for the name of the user.
-            group: the organisation, which Kubernetes takes for a group of the user.
+            user: the common name, which Kubernetes uses as the name of the user.
+            group: the organisation, which Kubernetes uses as a group of the user.
             addresses: host names and IP addresses.
 
         Returns:
@@ -77,9 +77,9 @@ class Authority:
 
 
 def write_token_keys(folder: Path) -> tuple[Path, Path]:
-    """Write the private and the public key of the tokens of service accounts.
+    """Write the private and the public key of service account tokens.
 
-    RSA, because every verifier of such tokens knows RS256.
+    The keys are RSA keys, because every verifier of such tokens supports RS256.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     private, public = folder / "service-accounts.key", folder / "service-accounts.pub"

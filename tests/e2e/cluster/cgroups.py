@@ -1,4 +1,4 @@
-"""One control group for all pods of a cluster, in every hierarchy that the machine has."""
+"""One control group for all pods of a cluster, in every cgroup hierarchy of the machine."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def control_group(name: str) -> Iterator[str]:
     """A group at the root of every hierarchy; it is removed with its processes afterwards.
 
     Args:
-        name: of the group; no other one may have it.
+        name: of the group; must be unique.
 
     Yields:
-        Its path, as kubelet's `cgroupRoot` has it.
+        Its path for kubelet's `cgroupRoot`.
     """
     groups = [hierarchy / name for hierarchy in _hierarchies()]
     try:
@@ -35,12 +35,12 @@ def control_group(name: str) -> Iterator[str]:
 
 
 def processes_of(name: str) -> set[int]:
-    """The ids of all processes in the group of this name and in those below it."""
+    """Return the ids of all processes in and below the group of this name."""
     return processes_below([hierarchy / name for hierarchy in _hierarchies()])
 
 
 def processes_below(groups: list[Path]) -> set[int]:
-    """The ids of all processes in these groups and in those below them."""
+    """Return the ids of all processes in and below these groups."""
     found: set[int] = set()
     for group in groups:
         for folder, _, _ in os.walk(group):  # continues if a group was removed meanwhile
@@ -50,7 +50,7 @@ def processes_below(groups: list[Path]) -> set[int]:
 
 
 def _hierarchies() -> list[Path]:
-    """The unified hierarchy alone, or those of version 1 beside it."""
+    """Return the unified hierarchy only, or also those of version 1."""
     if (_ROOT / "cgroup.controllers").exists():
         return [_ROOT]
     mounts = Path("/proc/self/mounts").read_text().splitlines()

@@ -1,11 +1,11 @@
-"""A whole Kubernetes of one node, built by scripts/cluster/build.sh, as processes of this machine.
+"""A single-node Kubernetes cluster, built by scripts/cluster/build.sh, as local processes.
 
 async with running_cluster(tmp_path) as cluster:
     await cluster.kubectl.apply(pod)
     await cluster.kubectl("wait", "--for=condition=Ready", "pod/web")
 
-It needs root, because kubelet mounts and containers are made. When the block ends, whatever the
-reason, nothing is left of it: no process, mount, control group, address or network namespace.
+It needs root for mounts and containers. When the block exits, also after an error, no process,
+mount, control group, address or network namespace of the cluster remains.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Cluster:
     """A running cluster whose node is ready.
 
     Attributes:
-        programs: kubectl and helm among them.
+        programs: the programs, including kubectl and helm.
         server: the API server, which can be stopped and started again.
-        kubelet: likewise.
-        containerd: loads further images.
+        kubelet: can be stopped and started again.
+        containerd: loads additional images.
         network: the addresses.
-        kubelet_root: what `/var/lib/kubelet` is on other nodes; to be set in a chart.
+        kubelet_root: replaces `/var/lib/kubelet`; must be set in the values of a chart.
         control_group: the name of the one that holds all pods.
         node: the name of the node.
     """
@@ -59,7 +59,7 @@ class Cluster:
 
     @property
     def kubeconfig(self) -> Path:
-        """Of an administrator."""
+        """The kubeconfig of an administrator."""
         return self.server.kubeconfig
 
     @property
@@ -73,13 +73,13 @@ async def running_cluster(folder: Path) -> AsyncIterator[Cluster]:
     """A cluster that is ready for pods; removed after the block.
 
     Args:
-        folder: takes everything, the logs below `logs`; absent or empty, and of a short path,
-            because sockets are below it.
+        folder: for all files, with the logs in `logs`; must be absent or empty, and have a short
+            path, because it contains sockets.
     """
     programs = await built_programs()
     folder.mkdir(parents=True, exist_ok=True)
     with _no_mounts_after(folder), network() as addresses:
-        # The numbers of another run of tests, in a network of its own, are the same.
+        # Another test run in another network namespace uses the same numbers.
         group = f"keyferry-e2e-{os.getpid()}-{addresses.number}"
         with control_group(group) as group_path, kubelet_root(folder / "kubelet") as root:
             async with ending_children(folder / "logs") as children:
@@ -130,10 +130,10 @@ def _start_controllers(programs: Programs, children: Children, server: ApiServer
 
 
 async def _ready_for_pods(cluster: Cluster) -> bool:
-    """Whether the scheduler would place a pod, and the default namespace has its account.
+    """Return True if pods can be scheduled and the default service account exists.
 
     Raises:
-        AssertionError: not yet, and why.
+        AssertionError: not ready; the message is the reason.
     """
     must_run(cluster.kubelet.child)
     node = await cluster.kubectl.get("node", cluster.node)
@@ -148,7 +148,7 @@ async def _ready_for_pods(cluster: Cluster) -> bool:
 
 @contextmanager
 def _no_mounts_after(folder: Path) -> Iterator[None]:
-    """Unmount what killed processes left mounted."""
+    """Unmount what remains mounted after the processes were killed."""
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
-"""The tests on a cluster run by themselves, in a network of their own.
+"""Cluster tests run separately, in their own network namespace.
 
-`pytest tests/e2e` leaves them out, because the whole process moves; `make e2e` runs both.
+`pytest tests/e2e` excludes them, because the whole process enters the namespace; `make e2e` runs
+both.
 """
 
 from __future__ import annotations
@@ -30,25 +31,25 @@ OWN = (
     "test_pod_tokens",
     "test_vault",
 )
-"""What needs no cluster or one of its own; all others share one."""
+"""The modules that need no cluster or their own; all others share the common cluster."""
 FIRST = ("test_article",)
 LAST = ("test_full_node", "test_disruptions")
-"""What disturbs the common cluster."""
+"""The modules that disturb the common cluster."""
 
 _HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the two halves run beside each other, in two processes: `make e2e-cluster`."""
+    """Add `--cluster`, so that `make e2e-cluster` can run the two kinds in parallel processes."""
     parser.addoption(
-        "--cluster", choices=["own", "common"], help="only the tests on a cluster of this kind"
+        "--cluster", choices=["own", "common"], help="run only the tests on this kind of cluster"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Get what must be downloaded, then leave the network of the machine.
+    """Download the programs, then leave the network of the machine.
 
-    Other tests of the same process would be cut off from what they download.
+    Other tests in the same process could not download anything afterwards.
     """
     if _asked_for(config):
         asyncio.run(built_programs())
@@ -57,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave this folder out of `pytest tests/e2e`, and the half out that was not chosen."""
+    """Exclude this folder from `pytest tests/e2e`, and the kind of tests that was not selected."""
     if _HERE not in collection_path.parents:
         return None
     chosen = config.getoption("--cluster", None)
@@ -70,25 +71,25 @@ def _asked_for(config: pytest.Config) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files in the order in which their tests can run."""
+    """Sort the files into the order in which their tests can run."""
     items.sort(key=lambda item: _place(item.path.stem))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def installed(request: pytest.FixtureRequest) -> AsyncIterator[Installation]:
-    """One cluster with Keyferry installed, for all scenarios; each has a namespace of its own."""
+    """One cluster with Keyferry for all scenarios; each scenario has its own namespace."""
     with TemporaryDirectory(prefix="keyferry-") as folder:
         async with running_installation(Path(folder)) as running:
             for phase, seconds in running.phases.items():
                 figures(request.config).append(f"{phase}: {seconds:.1f} s")
             idle = running.driver_memory()
-            figures(request.config).append(f"the driver has {idle:.0f} MiB when it is ready")
+            figures(request.config).append(f"driver memory when ready: {idle:.0f} MiB")
             yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bao() -> AsyncIterator[VaultCluster]:
-    """Another cluster, whose driver reads from a real server, for the tests of Vault."""
+    """Another cluster, whose driver reads from a real OpenBao server, for the Vault tests."""
     with TemporaryDirectory(prefix="keyferry-") as folder:
         async with running_vault_cluster(Path(folder)) as running:
             yield running
@@ -98,7 +99,7 @@ async def bao() -> AsyncIterator[VaultCluster]:
 async def beside(
     request: pytest.FixtureRequest, installed: Installation
 ) -> AsyncIterator[SideBySide]:
-    """All selected scenarios that can run concurrently, started."""
+    """All selected scenarios, already running concurrently."""
     tests = [item.function for item in request.session.items if isinstance(item, pytest.Function)]
     async with running_side_by_side(installed, tests) as running:
         yield running

@@ -1,4 +1,4 @@
-"""containerd for one cluster: its state, its sockets and its containers below one folder."""
+"""containerd for one cluster, with its state, sockets and containers in one folder."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class Containerd:
         self._child = child
 
     async def ctr(self, *arguments: str) -> str:
-        """Call ctr, in the namespace of Kubernetes.
+        """Call ctr in the containerd namespace of Kubernetes.
 
         Raises:
-            AssertionError: it failed; the message is what it said.
+            AssertionError: the call failed; the message contains its standard error.
         """
         command = [
             Programs.of_system("ctr"),
@@ -91,17 +91,17 @@ class Containerd:
         return run.stdout
 
     async def load(self, archive: Path) -> None:
-        """Load the image of an archive, so that pods can use it with `imagePullPolicy: Never`."""
+        """Load the image from an archive; pods use it with `imagePullPolicy: Never`."""
         await self.ctr("images", "import", str(archive))
 
     async def make(self, image: Image) -> None:
-        """Make an image and load it."""
+        """Create an image and load it."""
         archive = self._folder / "image.tar"
         await self.load(await asyncio.to_thread(write_archive, archive, image))
         archive.unlink()
 
     async def ready(self) -> bool:
-        """Whether it answers."""
+        """Return True if containerd responds."""
         must_run(self._child)
         await self.ctr("version")
         return True
@@ -126,11 +126,11 @@ class Containerd:
 async def running_containerd(
     children: Children, folder: Path, *, cni: Path
 ) -> AsyncIterator[Containerd]:
-    """Run containerd with the images of the tests; its containers end with the block.
+    """Run containerd with the images of the tests; on exit, kill its containers.
 
     Args:
-        children: end containerd itself.
-        folder: takes all its state; a short path, because sockets are below it.
+        children: stop containerd itself.
+        folder: for all its state; a short path, because it contains sockets.
         cni: the folder of network configurations.
     """
     folder.mkdir()

@@ -1,7 +1,7 @@
-"""A provider behind a socket, as others install one beside the driver: what upstream tests with.
+"""An external provider behind a socket, like the one of upstream's end-to-end tests.
 
-It delivers a fixed content for each name, and another one for pods of namespaces that were
-rotated. It can insist on service-account tokens of certain audiences in each call.
+It returns a fixed content for each object name, and a different one for pods in namespaces that
+were rotated. It can require service account tokens for certain audiences in each call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from keyferry.providers.api import (
 from tests.fakes.provider import external_provider
 
 NAME = "e2e-provider"
-"""What classes call it."""
+"""Its name in SecretProviderClasses."""
 
 KEY = "-----BEGIN PUBLIC KEY-----\nbm90IGEga2V5\n-----END PUBLIC KEY-----"
 _CONTENTS = {"foo": "secret", "fookey": KEY}
@@ -37,13 +37,13 @@ _CONTENTS = {"foo": "secret", "fookey": KEY}
 
 @dataclass
 class E2eProvider:
-    """Answers mounts.
+    """Handles mount calls.
 
     Attributes:
-        audiences: a call without a token for each of these is refused.
+        audiences: calls without a token for each of these are rejected.
         rotated: the namespaces whose pods get the content `rotated`.
-        calls: how many calls there were, by namespace.
-        credentials: what the last call from a namespace brought along as `secrets`.
+        calls: number of calls by namespace.
+        credentials: the `secrets` of the last call by namespace.
     """
 
     audiences: Sequence[str] = ()
@@ -52,7 +52,7 @@ class E2eProvider:
     credentials: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
 
     async def answer(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
-        """Refuse what is not as the protocol says, else deliver."""
+        """Reject a call that violates the protocol; otherwise return the files."""
         call = decode_call(message)
         if problem := self._problem(call):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
@@ -86,7 +86,7 @@ def _names(objects: str) -> list[str]:
 
 @asynccontextmanager
 async def running_e2e_provider(folder: Path, *audiences: str) -> AsyncIterator[E2eProvider]:
-    """Serve it in the folder of provider sockets."""
+    """Serve the provider in the folder of provider sockets."""
     provider = E2eProvider(audiences)
     async with external_provider(folder / f"{NAME}.sock", provider.answer):
         yield provider

@@ -1,6 +1,6 @@
-"""Container images made on this machine, without a registry: an archive as `docker save` writes.
+"""Container images that are built locally, without a registry, as archives like `docker save`.
 
-The one layer holds a static busybox, so an image needs nothing but itself to run.
+The single layer contains a static busybox, so an image has no dependencies.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 from tests.e2e.cluster.programs import Programs
 
 BUSYBOX = "keyferry.test/busybox:1"
-"""A shell and the usual commands; for the containers of tests."""
+"""A shell and the standard commands, for the containers of tests."""
 
 PAUSE = "keyferry.test/pause:1"
-"""Sleeps; holds the namespaces of a pod."""
+"""The pause image: sleeps and holds the namespaces of a pod."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image for busybox to run.
+    """An image that runs a busybox command.
 
     Attributes:
-        name: with its tag.
+        name: the image name with its tag.
         command: default command of a container.
     """
 
@@ -45,7 +45,7 @@ IMAGES = (
 
 
 def write_archive(path: Path, image: Image) -> Path:
-    """Write the archive of one image; returns `path`."""
+    """Write the archive of one image; return `path`."""
     settings = {"Cmd": list(image.command), "Env": ["PATH=/bin"], "WorkingDir": "/"}
     return pack_archive(path, image.name, (_busybox_layer(),), settings)
 
@@ -53,7 +53,7 @@ def write_archive(path: Path, image: Image) -> Path:
 def pack_archive(
     path: Path, name: str, layers: Sequence[bytes], settings: Mapping[str, object]
 ) -> Path:
-    """Write an image of these layers, tar archives each, as `docker save` does; returns `path`."""
+    """Write an image from tar archives as layers, as `docker save` does; return `path`."""
     digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
     config = {
         "architecture": _architecture(),

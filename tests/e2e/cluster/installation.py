@@ -1,4 +1,4 @@
-"""Keyferry as a user installs it: by Helm, from its image, with a development vault to read from.
+"""Keyferry installed as a user does: with Helm, from its image, with a development vault.
 
 async with running_installation(folder) as installed:
     installed.vault.set_secret("contoso", "db-password", "s3cret")
@@ -27,14 +27,14 @@ from tests.e2e.cluster.manifests import MACHINE, VAULT
 from tests.fakes.devvault import DevVault, running_devvault
 
 NAMESPACE = "kube-system"
-"""Where the driver runs."""
+"""The namespace of the driver."""
 
 DRIVER = "app=secrets-store-csi-driver"
 ROTATION_SECONDS = 5
 REUSE_SECONDS = 15
 """Maximum age of cached content for a new pod (docs/concepts/caching-and-rate-limiting.md)."""
 AUDIENCES = (EXCHANGE_AUDIENCE, "aud1", "aud2")
-"""Of the tokens that kubelet hands over with each call."""
+"""The audiences of the tokens that kubelet sends with each call."""
 
 _CHART = Path(__file__).parents[3] / "charts" / "keyferry"
 _HELM_SECONDS = 120
@@ -45,11 +45,11 @@ class Installation:
     """A cluster on which Keyferry is installed.
 
     Attributes:
-        cluster: it.
-        vault: the driver reads from it.
-        provider: another provider, behind a socket.
-        values: of the chart.
-        phases: the seconds that each step to here took, by its name.
+        cluster: the cluster.
+        vault: the development vault that the driver reads from.
+        provider: an external provider behind a socket.
+        values: the values of the chart.
+        phases: the seconds of each installation step, by name.
     """
 
     cluster: Cluster
@@ -67,7 +67,7 @@ class Installation:
         """Run helm in the namespace of the driver.
 
         Raises:
-            AssertionError: it failed; the message is what it said.
+            AssertionError: the call failed; the message contains its standard error.
         """
         command = [
             str(self.cluster.programs.helm),
@@ -87,48 +87,48 @@ class Installation:
         return run.stdout
 
     async def install(self, **changes: object) -> None:
-        """Install the chart, or upgrade what is installed, and wait until the driver is ready."""
+        """Install or upgrade the chart, and wait until the driver is ready."""
         path = self.cluster.kubelet_root.parent / "values.yaml"
         path.write_text(yaml.safe_dump(self.values | changes))
         await self.helm("upgrade", "--install", "keyferry", str(_CHART), f"--values={path}")
         await self.driver_is_ready()
 
     async def driver_is_ready(self) -> None:
-        """Wait until the driver that is wanted now runs, and kubelet knows it."""
+        """Wait until the current version of the driver runs and kubelet has registered it."""
         await self.kubectl(
             "rollout", "status", "daemonset/keyferry", "--timeout=120s", f"--namespace={NAMESPACE}"
         )
 
     async def restart_driver(self) -> None:
-        """Have another driver in the place of the one that runs, and wait until it is ready."""
+        """Replace the driver pod, and wait until the new one is ready."""
         await self.kubectl("rollout", "restart", "daemonset/keyferry", f"--namespace={NAMESPACE}")
         await self.driver_is_ready()
 
     async def driver_pod(self) -> Document:
-        """The pod of the driver."""
+        """Return the pod of the driver."""
         pods = await self.kubectl.get("pods", f"--namespace={NAMESPACE}", f"--selector={DRIVER}")
         running = [pod for pod in pods["items"] if "deletionTimestamp" not in pod["metadata"]]
         assert 1 == len(running), f"{len(running)} drivers"
         return dict(running[0])
 
     def driver_process(self) -> int:
-        """The id of the process of the driver, as the machine sees it."""
-        found = [pid for pid in processes_of(self.cluster.control_group) if _is_driver(pid)]
-        assert 1 == len(found), f"{len(found)} processes of the driver"
-        return found[0]
+        """Return the process id of the driver on the host."""
+        processes = [pid for pid in processes_of(self.cluster.control_group) if _is_driver(pid)]
+        assert 1 == len(processes), f"{len(processes)} processes of the driver"
+        return processes[0]
 
     def driver_memory(self) -> float:
-        """The resident memory of the driver in MiB."""
+        """Return the resident memory of the driver in MiB."""
         status = Path("/proc", str(self.driver_process()), "status").read_text()
         (kib,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
         return int(kib) / 1024
 
     async def driver_log(self) -> str:
-        """What the driver that runs now has said."""
+        """Return the log of the running driver."""
         return await self.kubectl("logs", "daemonset/keyferry", f"--namespace={NAMESPACE}")
 
     async def make_namespace(self, name: str) -> None:
-        """Make a namespace, and wait until pods can be made in it."""
+        """Create a namespace, and wait until pods can be created in it."""
         await self.kubectl("create", "namespace", name)
         await self.kubectl(
             "wait",
@@ -143,11 +143,10 @@ class Installation:
 async def running_installation(folder: Path) -> AsyncIterator[Installation]:
     """A cluster with Keyferry installed in it, removed after the block.
 
-    The driver is on the network of the node, because the development vault listens there on
-    loopback only.
+    The driver uses the host network, because the development vault listens on loopback only.
 
     Args:
-        folder: takes everything; a short path.
+        folder: for all files; a short path.
     """
     phases: dict[str, float] = {}
     start = time.monotonic()

@@ -1,9 +1,9 @@
-"""The image of Keyferry, composed on this machine: what `Containerfile` builds, without a registry.
+"""The Keyferry image, built locally like `Containerfile` does, without a registry.
 
-In addition it contains the emulator, because these tests run the driver with `--dev-vault`.
+It also contains the emulator, because these tests run the driver with `--dev-vault`.
 
-Two layers: the interpreter that runs the tests with the locked dependencies, which is kept in the
-cache; and the current source.
+It has two layers: the interpreter of the tests with the locked dependencies, which is cached, and
+the current source.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def write_keyferry_archive(path: Path, cache: Path, *, name: str = KEYFERRY) -> Path:
-    """Write the archive of the image; returns `path`.
+    """Write the archive of the image; return `path`.
 
     Args:
         path: of the archive.
-        cache: keeps the layer of the interpreter and the dependencies.
-        name: with its tag.
+        cache: the folder that caches the layer of the interpreter and the dependencies.
+        name: the image name with its tag.
     """
     settings = {
         "Entrypoint": ["/usr/local/bin/python3", "-m", "keyferry"],
@@ -66,7 +66,7 @@ def _base_layer(cache: Path) -> bytes:
 
 
 def _stage(root: Path) -> None:
-    """Lay out the interpreter and the dependencies below `root`."""
+    """Copy the interpreter and the dependencies below `root`."""
     interpreter = Path(sys.executable).resolve()
     (root / _HOME / "bin").mkdir(parents=True)
     shutil.copy2(interpreter, root / _HOME / "bin" / "python3")
@@ -96,7 +96,7 @@ def _locked_text() -> str:
 
 
 def _locked_files() -> Iterator[tuple[Path, str]]:
-    """The files of the locked dependencies, and their places among the packages."""
+    """Yield the files of the locked dependencies, with their paths below site-packages."""
     for name in sorted(set(re.findall(r"^([A-Za-z0-9._-]+)==", _locked_text(), re.MULTILINE))):
         for file in distribution(name).files or ():
             if not str(file).startswith("..") and "__pycache__" not in file.parts:
@@ -104,10 +104,10 @@ def _locked_files() -> Iterator[tuple[Path, str]]:
 
 
 def _shared_libraries(programs: list[Path], *, below: Path) -> set[Path]:
-    """What the programs are linked with, the loader included, as far as it is the system's."""
+    """Return the system libraries that the programs are linked with, including the loader."""
     run = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=False)
     found = {Path(each) for each in re.findall(r"(?:=> |^\t)(/\S+) \(0x", run.stdout, re.MULTILINE)}
-    # Names of hosts are looked up by libraries that are loaded when they are needed.
+    # The libraries that resolve host names are loaded on first use.
     for each in tuple(found):
         if each.name.startswith("libc.so"):
             found |= set(each.parent.glob("libnss_dns.so.2")) | set(
@@ -121,7 +121,7 @@ def _source_layer() -> bytes:
         packages = Path(folder) / _PACKAGES
         for name in ("keyferry", "keyferry_devvault"):
             shutil.copytree(_ROOT / "src" / name, packages / name, ignore=_LEFT_OUT)
-        # The entry points, by which the driver finds the emulator.
+        # The driver finds the emulator by its entry points.
         for file in distribution("keyferry-devvault").files or ():
             if file.parent.suffix == ".dist-info" and file.name in ("METADATA", "entry_points.txt"):
                 (packages / file.parent).mkdir(exist_ok=True)
@@ -131,7 +131,7 @@ def _source_layer() -> bytes:
 
 
 def _compile(folder: Path) -> None:
-    """Compile ahead, because the file system of a container is read-only."""
+    """Compile in advance, because the file system of the container is read-only."""
     command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     subprocess.run([*command, "-s", str(folder), str(folder)], check=False, capture_output=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 _CALL_SECONDS = 180
-"""Longer than anything is waited for with `kubectl wait`."""
+"""Longer than any timeout of `kubectl wait`."""
 
 Document = dict[str, Any]
 """A Kubernetes object as JSON."""
@@ -24,17 +24,17 @@ class Kubectl:
 
     Attributes:
         program: the path of kubectl.
-        kubeconfig: says which cluster, and as whom.
+        kubeconfig: selects the cluster and the user.
     """
 
     program: str
     kubeconfig: Path
 
     async def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run kubectl to its end, and return its standard output.
+        """Run kubectl and return its standard output.
 
         Raises:
-            AssertionError: it failed; the message is what it said.
+            AssertionError: the call failed; the message contains its output.
         """
         command = [self.program, "--kubeconfig", str(self.kubeconfig), *arguments]
         run = await asyncio.to_thread(
@@ -50,7 +50,7 @@ class Kubectl:
         return run.stdout
 
     async def apply(self, *documents: Document, namespace: str = "default") -> None:
-        """Create or change objects, in this namespace unless they name another."""
+        """Apply objects, in `namespace` unless they name another one."""
         await self(
             "apply",
             f"--namespace={namespace}",
@@ -59,13 +59,13 @@ class Kubectl:
         )
 
     async def get(self, *arguments: str) -> Document:
-        """One object, or a list of objects with its `items`."""
+        """Return one object, or a list object with `items`."""
         document: Document = json.loads(await self("get", *arguments, "--output", "json"))
         return document
 
 
 def write_kubeconfig(path: Path, *, server: str, ca: Path, certificate: Path, key: Path) -> Path:
-    """Write a kubeconfig for a user with a client certificate; returns `path`."""
+    """Write a kubeconfig for a user with a client certificate; return `path`."""
     document = {
         "apiVersion": "v1",
         "kind": "Config",

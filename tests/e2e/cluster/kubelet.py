@@ -1,4 +1,4 @@
-"""kubelet, the agent of the one node."""
+"""The kubelet of the single node."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _LOG_LINKS = Path("/var/log/containers")
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What kubelet must know about its machine.
+    """The node-specific settings of kubelet.
 
     Attributes:
-        root: the root folder of kubelet, `/var/lib/kubelet` on other machines.
+        root: the root folder of kubelet instead of `/var/lib/kubelet`.
         address: of the node.
-        pods: the range of the addresses of its pods.
-        containerd: the socket.
-        control_group: holds all pods.
+        pods: the CIDR of its pods.
+        containerd: the socket of containerd.
+        control_group: the parent group of all pods.
     """
 
     root: Path
@@ -44,7 +44,7 @@ class NodeSettings:
 
 
 class Kubelet:
-    """A kubelet that can be stopped and started again while its pods go on."""
+    """A kubelet that can be stopped and started again while its pods keep running."""
 
     def __init__(
         self, programs: Programs, children: Children, server: ApiServer, node: NodeSettings
@@ -59,12 +59,12 @@ class Kubelet:
 
     @property
     def child(self) -> Child:
-        """The process that was started last."""
+        """The most recently started process."""
         assert self._child is not None
         return self._child
 
     def start(self) -> None:
-        """Start it; the node is ready some seconds later."""
+        """Start kubelet; the node becomes ready some seconds later."""
         self._child = self._children.start(
             "kubelet",
             self._programs.of_kubernetes("kubelet"),
@@ -77,14 +77,14 @@ class Kubelet:
         )
 
     async def stop(self) -> None:
-        """Kill it; pods and their volumes stay as they are."""
+        """Kill kubelet; pods and their volumes are not affected."""
         self.child.send(signal.SIGKILL)
         await self.child.ends()
 
 
 @contextmanager
 def kubelet_root(folder: Path) -> Iterator[Path]:
-    """A root folder whose mounts are shared with containers that ask for it, as a driver does."""
+    """Create a root folder with shared mount propagation, as the driver needs it."""
     mount, unmount = Programs.of_system("mount"), Programs.of_system("umount")
     folder.mkdir()
     subprocess.run([mount, "--bind", str(folder), str(folder)], check=True)
@@ -97,7 +97,7 @@ def kubelet_root(folder: Path) -> Iterator[Path]:
 
 
 def _remove_log_links(folder: Path) -> None:
-    """Remove the links that kubelet makes to the logs of containers, always in the same place."""
+    """Remove the links to container logs, which kubelet always creates in the same folder."""
     for link in _LOG_LINKS.glob("*.log"):
         if link.is_symlink() and link.readlink().is_relative_to(folder):
             link.unlink()
@@ -131,7 +131,7 @@ def _configuration(server: ApiServer, node: NodeSettings) -> dict[str, object]:
         "maxPods": MAX_PODS,
         "clusterDNS": [],
         "resolvConf": "",
-        # The disk of a developer may be nearly full, and the machine is not kubelet's to tune.
+        # The disk of a developer may be nearly full, and kubelet must not tune the machine.
         "evictionHard": {
             "memory.available": "100Mi",
             "nodefs.available": "1%",
@@ -140,7 +140,7 @@ def _configuration(server: ApiServer, node: NodeSettings) -> dict[str, object]:
         "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": False,
         "protectKernelDefaults": False,
-        # Pods are to be seen starting and stopping at once.
+        # No rate limits, so that pods start and stop without delay.
         "serializeImagePulls": False,
         "registryPullQPS": 0,
         "eventRecordQPS": 0,

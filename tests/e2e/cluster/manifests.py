@@ -1,4 +1,4 @@
-"""The objects that scenarios apply: classes, pods, and what makes pods."""
+"""The Kubernetes objects of the scenarios: SecretProviderClasses, pods and workloads."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def azure_class(
     vault: str = VAULT,
     **identity: str,
 ) -> Document:
-    """A class of secrets of a Key Vault, read as the managed identity of the node.
+    """Return a SecretProviderClass for secrets of a Key Vault, by default as the node's identity.
 
     Args:
-        name: of the class.
+        name: of the SecretProviderClass.
         objects: alias by name of the secret; "" for no alias.
         secret_objects: the entries of `secretObjects`.
         vault: the name of the vault.
-        identity: parameters that take the place of those of the managed identity.
+        identity: parameters that replace those of the managed identity.
     """
     entries = [
         yaml.safe_dump({"objectName": secret, "objectType": "secret", "objectAlias": alias})
@@ -58,7 +58,7 @@ def secret_provider_class(
     *,
     api: str = CLASS_API,
 ) -> Document:
-    """A class of any provider."""
+    """Return a SecretProviderClass for any provider."""
     spec: Document = {"provider": provider, "parameters": dict(parameters)}
     if secret_objects:
         spec["secretObjects"] = list(secret_objects)
@@ -73,7 +73,7 @@ def secret_provider_class(
 def secret_object(
     name: str, data: Mapping[str, str], *, kind: str = "Opaque", **more: object
 ) -> Document:
-    """An entry of `secretObjects`; `data` is the name of the object by key."""
+    """Return an entry of `secretObjects`; `data` maps keys to object names."""
     keys = [{"objectName": target, "key": key} for key, target in data.items()]
     return {"secretName": name, "type": kind, "data": keys, **more}
 
@@ -85,14 +85,14 @@ def pod_spec(
     credentials: str = "",
     **spec: object,
 ) -> Document:
-    """The spec of a pod with a volume of each class at `/mnt/CLASS`.
+    """Return the spec of a pod with a volume at `/mnt/NAME` for each SecretProviderClass.
 
     Args:
-        classes: their names.
-        command: for a shell.
-        env: variables from Secrets, each the name of a Secret and a key in it.
+        classes: the names of the SecretProviderClasses.
+        command: a shell command.
+        env: variables from Secrets, each with the name of a Secret and a key.
         credentials: the Secret of `nodePublishSecretRef`.
-        spec: further fields of the pod.
+        spec: additional fields of the spec.
     """
     variables = [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
@@ -129,7 +129,7 @@ def _volume(class_name: str, credentials: str) -> Document:
 
 
 def pod(name: str, *classes: str, **options: Any) -> Document:
-    """A pod with a volume of each class; `options` are those of `pod_spec`."""
+    """Return a pod with a volume for each SecretProviderClass; see `pod_spec` for `options`."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -139,12 +139,12 @@ def pod(name: str, *classes: str, **options: Any) -> Document:
 
 
 def deployment(name: str, *classes: str, replicas: int = 1, **options: Any) -> Document:
-    """A Deployment of such pods, which have the label `app`."""
+    """Return a Deployment of pods like those of `pod`, with the label `app`."""
     return _of_pods("Deployment", name, *classes, options=options, replicas=replicas)
 
 
 def stateful_set(name: str, *classes: str, **options: Any) -> Document:
-    """A StatefulSet of one such pod, `NAME-0`."""
+    """Return a StatefulSet with one pod, `NAME-0`."""
     return _of_pods("StatefulSet", name, *classes, options=options, serviceName=name, replicas=1)
 
 
@@ -165,7 +165,7 @@ def _of_pods(
 
 
 def job(name: str, *classes: str, command: str) -> Document:
-    """A Job that runs a command to its end once."""
+    """Return a Job that runs a command once."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -175,7 +175,7 @@ def job(name: str, *classes: str, command: str) -> Document:
 
 
 def cron_job(name: str, *classes: str, command: str) -> Document:
-    """A CronJob that runs a command each minute."""
+    """Return a CronJob that runs a command every minute."""
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",

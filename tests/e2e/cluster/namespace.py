@@ -1,4 +1,4 @@
-"""A namespace of one scenario: what a person does there with kubectl, and sees."""
+"""The namespace of one scenario, with the kubectl commands and checks of a user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.e2e.cluster.manifests import VAULT
 from tests.e2e.cluster.waiting import PATIENCE_SECONDS, eventually
 
 _LOOK_SECONDS = 1.0
-"""Between two looks; each one is a process, and scenarios run beside each other."""
+"""The polling interval; each poll starts a process, and scenarios run concurrently."""
 
 _POD_STATUS = "secretproviderclasspodstatuses"
 
@@ -35,16 +35,16 @@ class Namespace:
         """Run kubectl in this namespace.
 
         Raises:
-            AssertionError: it failed; the message is what it said.
+            AssertionError: the call failed; the message contains its output.
         """
         return await self.installed.kubectl(f"--namespace={self.name}", *arguments, stdin=stdin)
 
     async def get(self, *arguments: str) -> Document:
-        """One object, or a list of objects with its `items`."""
+        """Return one object, or a list object with `items`."""
         return await self.installed.kubectl.get(f"--namespace={self.name}", *arguments)
 
     async def apply(self, *documents: Document) -> None:
-        """Create or change objects."""
+        """Apply objects."""
         await self.installed.kubectl.apply(*documents, namespace=self.name)
 
     async def delete(self, *what: str) -> None:
@@ -52,15 +52,15 @@ class Namespace:
         await self.kubectl("delete", *what, f"--timeout={PATIENCE_SECONDS:.0f}s")
 
     async def wait(self, condition: str, *what: str) -> None:
-        """Wait until a condition, as `kubectl wait --for` has it, holds for these objects."""
+        """Wait until a condition of `kubectl wait --for` holds for these objects."""
         await self.kubectl(
             "wait", f"--for={condition}", *what, f"--timeout={PATIENCE_SECONDS:.0f}s"
         )
 
     async def new_version(self, name: str, value: str) -> str:
-        """Store a version that every pod gets which starts from now on; returns its id.
+        """Store a new version of a secret and wait until the cache has expired; return its id.
 
-        What was fetched before is too old by then to start another pod with.
+        Every pod that starts afterwards gets the new version.
         """
         version = self.installed.vault.set_secret(VAULT, name, value)
         await asyncio.sleep(REUSE_SECONDS)
@@ -69,17 +69,17 @@ class Namespace:
     # --- pods --------------------------------------------------------------------------------
 
     async def ready(self, *pods: str) -> None:
-        """Wait until these pods are there and ready."""
+        """Wait until these pods exist and are ready."""
         names = [f"pod/{name}" for name in pods]
         await self.wait("create", *names)
         await self.wait("condition=Ready", *names)
 
     async def run(self, pod: str, *command: str) -> str:
-        """What a command in a pod prints; `pod` may be `deployment/NAME`, too."""
+        """Return the output of a command in a pod; `pod` may also be `deployment/NAME`."""
         return await self.kubectl("exec", pod, "--", *command)
 
     async def read(self, pod: str, path: str) -> str:
-        """The content of a file in a pod."""
+        """Return the content of a file in a pod."""
         return await self.run(pod, "cat", path)
 
     async def reads(self, pod: str, path: str, content: str) -> None:
@@ -91,7 +91,7 @@ class Namespace:
         await self.run(pod, "sh", "-c", look)
 
     async def pods(self, app: str) -> list[Document]:
-        """The pods with this label `app` that are not on their way out."""
+        """Return the pods with this label `app` that are not terminating."""
         found = await self.get("pods", f"--selector=app={app}")
         return [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
 
@@ -100,7 +100,7 @@ class Namespace:
 
         Args:
             uid: of the pod.
-            folder_too: the folder of the pod goes as well, because the pod was deleted.
+            folder_too: also wait for the removal of the pod's folder, after a deletion.
         """
         folder = self.installed.cluster.kubelet_root / "pods" / uid
 
@@ -112,18 +112,18 @@ class Namespace:
         await eventually(removed, f"the volumes of {folder} to be removed")
 
     async def says(self, reason: str, text: str) -> str:
-        """Wait for an event of this reason whose message has this text; returns the message."""
+        """Wait for an event with this reason and this text in the message; return the message."""
 
-        async def said() -> str | None:
+        async def reported() -> str | None:
             events = (await self.get("events", f"--field-selector=reason={reason}"))["items"]
             messages = [str(each["message"]) for each in events]
             assert any(text in message for message in messages), f"{reason}: {messages}"
             return next(message for message in messages if text in message)
 
-        return await eventually(said, f"an event {reason}: {text}", pause=_LOOK_SECONDS)
+        return await eventually(reported, f"an event {reason}: {text}", pause=_LOOK_SECONDS)
 
     async def versions(self, pod: str, class_name: str) -> Mapping[str, str]:
-        """Which version of each object the status of a volume names, once it is this pod's."""
+        """Wait for the pod status of a volume of this pod; return the version of each object."""
         name = f"{pod}-{self.name}-{class_name}"
 
         async def written() -> Mapping[str, str] | None:
@@ -138,21 +138,21 @@ class Namespace:
     # --- Secrets -----------------------------------------------------------------------------
 
     async def secret_data(self, name: str) -> dict[str, str]:
-        """The decoded data of a Secret."""
+        """Return the decoded data of a Secret."""
         return decoded(await self.get("secret", name))
 
     async def secret_has(self, name: str, data: Mapping[str, str]) -> None:
-        """Wait until a Secret has exactly these data."""
+        """Wait until a Secret has exactly this data."""
 
         async def has() -> bool | None:
-            found = await self.secret_data(name)
-            assert dict(data) == found, f"it has {found}"
+            actual = await self.secret_data(name)
+            assert dict(data) == actual, f"it has {actual}"
             return True
 
         await eventually(has, f"secret {name} to be {dict(data)}", pause=_LOOK_SECONDS)
 
     async def owners(self, secret: str) -> list[tuple[str, str]]:
-        """Kind and name of each owner of a Secret, sorted."""
+        """Return kind and name of each owner of a Secret, sorted."""
         metadata = (await self.get("secret", secret))["metadata"]
         return sorted((each["kind"], each["name"]) for each in metadata.get("ownerReferences", ()))
 
@@ -178,7 +178,7 @@ class Namespace:
 
     async def describe(self) -> str:
         """Describe objects and events, for the message of a failed scenario."""
-        said = []
+        outputs = []
         for arguments in (
             ("get", "pods,secrets,secretproviderclasses,secretproviderclasspodstatuses"),
             (
@@ -187,12 +187,12 @@ class Namespace:
             ),
         ):
             with suppress(AssertionError):
-                said.append(await self.kubectl(*arguments))
-        return "\n".join([f"namespace {self.name}:", *said])
+                outputs.append(await self.kubectl(*arguments))
+        return "\n".join([f"namespace {self.name}:", *outputs])
 
 
 def decoded(secret: Document) -> dict[str, str]:
-    """The data of a Secret as text."""
+    """Return the data of a Secret as text."""
     return {
         key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()
     }
@@ -200,7 +200,7 @@ def decoded(secret: Document) -> dict[str, str]:
 
 @asynccontextmanager
 async def new_namespace(installed: Installation, name: str) -> AsyncIterator[Namespace]:
-    """A namespace in which pods can be made; it is on its way out when the block ends."""
+    """Create a namespace for pods; start its deletion when the block exits."""
     await installed.make_namespace(name)
     namespace = Namespace(installed, name)
     try:

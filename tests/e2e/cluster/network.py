@@ -1,12 +1,12 @@
-"""The network of the clusters: a namespace of its own, and the addresses in it.
+"""The network of the clusters: a separate network namespace, and the addresses in it.
 
-The process of the tests moves into a network namespace that nothing leads out of, and takes along
-whatever it starts. So no address, route or wire of the machine changes, nothing in a cluster can
-reach beyond it, and all of it is removed with the last process.
+The test process and all its children move into a network namespace without a route to the outside.
+So no address, route or interface of the machine changes, no cluster can reach the outside, and the
+namespace is removed with the last process.
 
-Several clusters can run in it at once, because each takes the first number whose addresses are
-free. Pods reach the API server and servers of a test by addresses of the loopback interface that
-are not 127.x: those would lead into the pod itself.
+Several clusters can run in it at the same time, because each takes the first number whose addresses
+are free. Pods reach the API server and the servers of a test by addresses of the loopback interface
+that are not 127.x, which would be the pod itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pathlib import Path
 from tests.e2e.cluster.programs import Programs
 
 PLUGINS = "/usr/lib/cni"
-"""Where Debian keeps the network plugins."""
+"""The folder of the network plugins on Debian."""
 
 _KEPT = Path("/var/lib/cni/results")
-"""Where the library of network plugins keeps its state, for every caller."""
+"""The folder where the CNI library stores its state, for every caller."""
 
 _CLONE_NEWNET = 0x40000000
 _NAMESPACE = Path("/proc/thread-self/ns/net")
@@ -46,33 +46,33 @@ class Network:
 
     @property
     def services(self) -> str:
-        """The range of the addresses of services; nothing but the first one is ever served."""
+        """The CIDR of services; only the first address is ever served."""
         return f"10.96.{self.number}.0/24"
 
     @property
     def api(self) -> str:
-        """The API server listens here, and pods know it as the service `kubernetes`."""
+        """The address of the API server, which is the service `kubernetes` for pods."""
         return f"10.96.{self.number}.1"
 
     @property
     def node(self) -> str:
-        """The node; servers of a test that pods are to reach may listen here, too."""
+        """The address of the node; servers of a test that pods must reach may also listen here."""
         return f"10.97.{self.number}.1"
 
     @property
     def pods(self) -> str:
-        """The range of the addresses of pods that have a network of their own."""
+        """The CIDR of pods without the host network."""
         return f"10.98.{self.number}.0/24"
 
 
 def enter_own_network() -> None:
-    """Move into a network namespace of our own, for good; downloads end here.
+    """Move permanently into a new network namespace; downloads are no longer possible.
 
-    The threads and processes that are started from now on are in it. Called before any thread is
-    started, because those that run stay where they are.
+    Threads and processes that start afterwards are in it. Call this before any thread starts,
+    because running threads stay in the old namespace.
 
     Raises:
-        OSError: this user may not.
+        OSError: the user has no permission.
     """
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET):
         error = ctypes.get_errno()
@@ -82,9 +82,11 @@ def enter_own_network() -> None:
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """A network with addresses on the loopback interface until the block ends."""
+    """Add the addresses of a cluster to the loopback interface while the block runs."""
     own = _NAMESPACE.readlink() != _AT_START
-    assert own, "a cluster changes no network of the machine: call enter_own_network() first"
+    assert own, (
+        "a cluster must not change the network of the machine: call enter_own_network() first"
+    )
     ip = Programs.of_system("ip")
     taken = _addresses(ip)
     chosen = next(each for each in map(Network, range(256)) if not {each.api, each.node} & taken)
@@ -101,14 +103,14 @@ def network() -> Iterator[Network]:
 
 
 def write_cni(folder: Path, pods: str) -> Path:
-    """Write the folder of network configurations: each pod gets one wire to the host, no more.
+    """Write the folder of CNI configurations: each pod gets only a point-to-point link to the host.
 
-    No address translation and no forwarding, so that neither iptables nor a setting of the host
-    changes: a pod reaches the host, and nothing beyond.
+    There is no address translation and no forwarding, so neither iptables nor a setting of the
+    host changes: a pod can reach the host only.
 
     Args:
-        folder: is made; takes the leases of the addresses as well.
-        pods: the range of the addresses of the pods.
+        folder: is created; also for the leases of the addresses.
+        pods: the CIDR of the pods.
     """
     configurations = folder / "net.d"
     configurations.mkdir(parents=True)
@@ -128,9 +130,9 @@ def write_cni(folder: Path, pods: str) -> Path:
 
 
 def kept_networks(folder: Path) -> list[Path]:
-    """The files that the library of network plugins keeps of pods with a network in `folder`.
+    """Return the state files of the CNI library for pods with a network in `folder`.
 
-    Those of clusters of other processes come and go meanwhile.
+    Other processes may create and remove the files of their clusters meanwhile.
     """
     found: list[Path] = []
     for path in _KEPT.glob("*"):

@@ -14,30 +14,30 @@ _SYSTEM_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the programs are.
+    """The paths of the programs.
 
     Attributes:
-        kubernetes: the folder of kube-apiserver, kubelet, kubectl and the others.
-        helm: the program.
+        kubernetes: the folder of kube-apiserver, kubelet, kubectl and others.
+        helm: the path of helm.
     """
 
     kubernetes: Path
     helm: Path
 
     def of_kubernetes(self, name: str) -> str:
-        """The path of a program of Kubernetes."""
+        """Return the path of a Kubernetes program."""
         return str(self.kubernetes / name)
 
     @staticmethod
     def of_system(name: str) -> str:
-        """The path of a program of a Debian package, also where the PATH lacks /usr/sbin."""
-        found = shutil.which(name, path=_SYSTEM_FOLDERS)
-        assert found is not None, f"{name} is missing: run scripts/cluster/build.sh"
-        return found
+        """Return the path of a program from a Debian package, even if PATH lacks /usr/sbin."""
+        path = shutil.which(name, path=_SYSTEM_FOLDERS)
+        assert path is not None, f"{name} is missing: run scripts/cluster/build.sh"
+        return path
 
 
 async def built_programs() -> Programs:
-    """Build or install whatever is missing: minutes the first time, an instant afterwards."""
+    """Build or install missing programs, which takes minutes the first time."""
     script = [str(_ROOT / "scripts" / "cluster" / "build.sh")]
     run = await asyncio.to_thread(
         subprocess.run, script, stdout=subprocess.PIPE, text=True, check=True

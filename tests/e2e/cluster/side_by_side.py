@@ -1,12 +1,12 @@
-"""Scenarios that run beside each other on one cluster, each in a namespace of its own.
+"""Scenarios that run concurrently on one cluster, each in its own namespace.
 
-Each is a test like any other; only its work starts before its turn:
+Each scenario is a normal test, except that its work starts before pytest reaches it:
 
     @scenario("two-volumes")
     async def test_a_pod_has_two_volumes(shop: Namespace) -> None:
         await shop.apply(...)
 
-So the suite takes about as long as its longest scenarios, not as all of them together.
+So the suite takes about as long as its longest scenarios, not as long as their sum.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.e2e.cluster.installation import Installation
 from tests.e2e.cluster.namespace import Namespace, new_namespace
 
 AT_ONCE = 8
-"""How many run at the same time: more would wait for the two cores of a small machine."""
+"""Maximum number of concurrent scenarios; more would overload two cores."""
 
 Steps = Callable[[Namespace], Awaitable[None]]
 Test = Callable[["SideBySide", Callable[[str], None]], Awaitable[None]]
@@ -30,11 +30,11 @@ _SCENARIO = "keyferry_scenario"
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is done in one namespace.
+    """The steps of a test in one namespace.
 
     Attributes:
         namespace: its name.
-        steps: raise AssertionError when something is not as it should be.
+        steps: raise AssertionError on a failure.
     """
 
     namespace: str
@@ -50,11 +50,11 @@ class SideBySide:
         self._runs = {each: asyncio.create_task(self._run(each)) for each in chosen}
 
     async def outcome(self, chosen: Scenario) -> float:
-        """Wait for the end of a scenario; raises what it raised, returns the seconds it took."""
+        """Wait for a scenario; raise its error or return its duration in seconds."""
         return await self._runs[chosen]
 
     async def end(self) -> None:
-        """End those that still run."""
+        """Cancel the running scenarios."""
         for run in self._runs.values():
             run.cancel()
         await asyncio.gather(*self._runs.values(), return_exceptions=True)
@@ -71,7 +71,7 @@ class SideBySide:
 async def running_side_by_side(
     installed: Installation, tests: Sequence[object]
 ) -> AsyncIterator[SideBySide]:
-    """Start the scenarios of those tests that have one; none runs on after the block."""
+    """Start the scenarios of `tests`; cancel the running ones when the block exits."""
     chosen = [getattr(test, _SCENARIO) for test in tests if hasattr(test, _SCENARIO)]
     running = SideBySide(installed, chosen)
     try:
@@ -81,7 +81,7 @@ async def running_side_by_side(
 
 
 def scenario(namespace: str) -> Callable[[Steps], Test]:
-    """Make a test of the steps that are taken in the namespace of this name."""
+    """Return a decorator that turns steps in a namespace of this name into a test."""
 
     def make_test(steps: Steps) -> Test:
         scenario = Scenario(namespace, steps)

@@ -29,7 +29,7 @@ from keyferry.providers.vault.http.kubernetes_api import KubernetesApi
 from keyferry.providers.vault.http.tls import TlsContexts
 from tests.e2e.children import PATIENCE_SECONDS, ending_children
 from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_server
-from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
+from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.cluster.manifests import pod
 from tests.e2e.cluster.waiting import eventually
 from tests.e2e.vault.classes import class_spec, entry
@@ -160,7 +160,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
     """The right to make tokens is granted to nobody yet."""
     folder = tmp_path_factory.mktemp("tokens")
     async with running_api_server(folder / "api") as api, running_server(folder / "v") as vault:
-        await know_cluster(vault, api)
+        await enable_cluster_auth(vault, api)
         await enable_kv(vault, "secret", version=2)
         await put_kv(vault, "secret/data/db", password="s3cret")
         await kubernetes_role(

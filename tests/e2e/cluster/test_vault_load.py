@@ -14,7 +14,7 @@ import pytest
 
 from keyferry.providers.api import SERVICE_ACCOUNT, SERVICE_ACCOUNT_TOKENS
 from tests.e2e.cluster.api_server import ApiServer, running_api_server
-from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
+from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.node import NAMESPACE, BareNode, Volume, running_bare_node
 from tests.e2e.vault.classes import class_spec, entry
 from tests.e2e.vault.engines import enable_kv, put_kv
@@ -37,7 +37,7 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
         running_server(tmp_path / "bao") as openbao,
         running_bare_node(tmp_path / "node") as node,
     ):
-        await know_cluster(openbao, server)
+        await enable_cluster_auth(openbao, server)
         await enable_kv(openbao, "secret", version=2)
         await server.kubectl("create", "namespace", NAMESPACE)
         tokens = [await _prepare(openbao, server, node, role) for role in range(ROLES)]

@@ -1,4 +1,4 @@
-"""A cluster whose driver reads from a real OpenBao, which knows the cluster.
+"""A cluster whose driver reads from a real OpenBao server that trusts the cluster.
 
 async with running_vault_cluster(folder) as bao:
     await put_kv(bao.openbao, "secret/data/foo", bar="hello")
@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 
 from keyferry.providers.vault.product import VAULT
+from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.cluster.installation import NAMESPACE, Installation, running_installation
-from tests.e2e.cluster.know_cluster import know_cluster, kubernetes_role
 from tests.e2e.cluster.kubectl import Document
 from tests.e2e.cluster.manifests import secret_provider_class
 from tests.e2e.vault.classes import Entry
@@ -27,21 +27,21 @@ from tests.e2e.vault.postgres import Postgres, running_postgres
 from tests.e2e.vault.server import VaultServer, running_server
 
 AUDIENCES = ("vault", "team-vault")
-"""Of the tokens that kubelet hands over with each call."""
+"""The audiences of the tokens that kubelet sends with each call."""
 
 TLS_FILES = "/vault-tls"
-"""Where the driver finds the files of TLS."""
+"""The folder of the TLS files in the driver's container."""
 
 
 @dataclass
 class VaultCluster:
-    """A cluster, a server, and a database in which it makes users.
+    """A cluster, a server, and a database in which the server creates users.
 
     Attributes:
         installed: the cluster, with Keyferry.
         openbao: has the engines `kv` (version 1), `secret` (version 2), `pki` and `database`, and
             the auth methods `kubernetes` and `jwt`.
-        postgres: behind `database`.
+        postgres: the database of the engine `database`.
     """
 
     installed: Installation
@@ -49,20 +49,20 @@ class VaultCluster:
     postgres: Postgres
 
     async def install(self, **changes: object) -> None:
-        """Have the driver run with these values of the chart, besides those that it needs here."""
+        """Install the chart with these values in addition to the required ones."""
         await self.installed.install(**_values(self.installed.values, self.openbao) | changes)
 
     async def hmac_key(
         self, name: str = VAULT.default_hmac_secret, *, namespace: str = NAMESPACE
     ) -> bytes:
-        """The HMAC key for object versions in a Secret like the one that upstream creates."""
+        """Return the HMAC key for object versions from a Secret like upstream's."""
         secret = await self.installed.kubectl.get("secret", name, f"--namespace={namespace}")
         assert secret["immutable"]
         assert ["key"] == list(secret["data"])
         return base64.b64decode(secret["data"]["key"])
 
     async def role(self, name: str, *paths: str, namespace: str, **options: str) -> None:
-        """Have a role of auth/kubernetes that may use `paths`; see `kubernetes_role`."""
+        """Create a role of auth/kubernetes with access to `paths`; see `kubernetes_role`."""
         await kubernetes_role(self.openbao, name, *paths, namespace=namespace, **options)
 
     def vault_class(
@@ -74,15 +74,15 @@ class VaultCluster:
         mutual: bool = False,
         **parameters: str,
     ) -> Document:
-        """A class that reads from the server, by default through auth/kubernetes.
+        """Return a SecretProviderClass for the server, by default with auth/kubernetes.
 
         Args:
-            name: of the class.
+            name: of the SecretProviderClass.
             objects: its entries.
             role: of the auth method.
             secret_objects: the entries of `secretObjects`.
-            mutual: whether to use the listener that wants a certificate of its clients.
-            parameters: further ones.
+            mutual: whether to use the listener that requires client certificates.
+            parameters: additional parameters.
         """
         tls = {"vaultCACertPath": f"{TLS_FILES}/ca.crt"}
         if mutual:
@@ -90,7 +90,7 @@ class VaultCluster:
                 "vaultTLSClientCertPath": f"{TLS_FILES}/driver.crt",
                 "vaultTLSClientKeyPath": f"{TLS_FILES}/driver.key",
             }
-        wanted = {
+        all_parameters = {
             "vaultAddress": self.openbao.mutual_address if mutual else self.openbao.address,
             "roleName": role,
             "audience": "vault",
@@ -98,7 +98,7 @@ class VaultCluster:
             **tls,
             **parameters,
         }
-        return secret_provider_class(name, "vault", wanted, secret_objects)
+        return secret_provider_class(name, "vault", all_parameters, secret_objects)
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
     """A cluster with Keyferry and a server that trusts it; removed after the block.
 
     Args:
-        folder: takes everything; a short path.
+        folder: for all files; a short path.
     """
     async with running_installation(folder) as installed, running_postgres() as postgres:
         cluster = installed.cluster
@@ -114,7 +114,7 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
             openbao.authority.issue("driver", user="driver")
             bao = VaultCluster(installed, openbao, postgres)
             await bao.install()
-            await know_cluster(openbao, cluster.server)
+            await enable_cluster_auth(openbao, cluster.server)
             await enable_kv(openbao, "kv", version=1)
             await enable_kv(openbao, "secret", version=2)
             await enable_pki(openbao)
@@ -123,7 +123,7 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
 
 
 def _values(values: Mapping[str, object], openbao: VaultServer) -> dict[str, object]:
-    """What is different for a driver that reads from a real server, and no development vault."""
+    """Return the values that differ for a driver that reads from a real server."""
     linux = values["linux"]
     assert isinstance(linux, dict)
     folder = str(openbao.ca.parent)

@@ -1,4 +1,4 @@
-"""docs/guides/vault.md on a cluster: every command as it is written."""
+"""Run every command of docs/guides/vault.md on a cluster."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ STEPS = (
     "Certificates",
 )
 PATIENT = "for i in $(seq 300); do bao status > /dev/null 2>&1 && break; sleep 0.1; done"
-"""A person is slower than a server that starts; a script is not."""
+"""Wait for the server; a user who types the commands need not."""
 SECONDS = 200
 
 
 async def run_guide(bao: VaultCluster, folder: Path) -> str:
-    """From no server to five pods, each with its secret; returns what the commands say.
+    """Run the guide, from starting a server to five pods; return the output of the commands.
 
     Raises:
-        AssertionError: one of them failed.
+        AssertionError: a command failed.
     """
     cluster = bao.installed.cluster
     for example in EXAMPLES.glob("*.yaml"):

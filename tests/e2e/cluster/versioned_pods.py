@@ -1,4 +1,4 @@
-"""A pod whose object has a version, made as often as a test wants to see it.
+"""A pod whose object has a version; tests can recreate the pod.
 
 async with versioned_pods(bao, "shop") as pods:
     first = await pods.version()
@@ -30,20 +30,20 @@ class VersionedPods:
 
     Attributes:
         shop: its namespace.
-        wanted: its only object.
+        wanted: its only entry of `objects`.
     """
 
     shop: Namespace
     wanted: Entry
 
     async def version(self) -> str:
-        """The version that the status of the volume names."""
+        """Return the version in the pod status."""
         versions = await self.shop.versions("web", "web")
         assert [self.wanted["objectName"]] == list(versions)
         return versions["file"]
 
     async def version_of_a_new_pod(self) -> str:
-        """The same after the pod was made again."""
+        """Recreate the pod; return the version in the new pod status."""
         await self.shop.delete("pod/web")
         await self.shop.apply(pod("web", "web"))
         await self.shop.ready("web")
@@ -52,7 +52,7 @@ class VersionedPods:
 
 @asynccontextmanager
 async def versioned_pods(bao: VaultCluster, name: str) -> AsyncIterator[VersionedPods]:
-    """Such a pod, in a namespace with this name, with `CONTENT` in its file."""
+    """Create the pod in a namespace with this name, with `CONTENT` in its file."""
     await put_kv(bao.openbao, f"secret/data/{name}", bar=CONTENT)
     async with new_namespace(bao.installed, name) as shop:
         await bao.role(name, f"secret/data/{name}", namespace=shop.name)
@@ -63,7 +63,7 @@ async def versioned_pods(bao: VaultCluster, name: str) -> AsyncIterator[Versione
 
 
 def version_by(key: bytes, wanted: Entry, content: str) -> str:
-    """The version that upstream computes.
+    """Return the version that upstream computes.
 
     Source: docs/reference/upstream-vault-provider.md#object-versions
     """

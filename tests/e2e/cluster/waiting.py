@@ -1,4 +1,4 @@
-"""Waiting for something that becomes true in its own time."""
+"""Polling for a condition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 from tests.e2e.children import Child
 
 PATIENCE_SECONDS = 120.0
-"""How long a cluster is waited for before the test fails; a busy machine takes its time."""
+"""How long to wait before a test fails; a busy machine is slow."""
 
 _POLL_SECONDS = 0.2
 
@@ -24,36 +24,36 @@ async def eventually(
     seconds: float = PATIENCE_SECONDS,
     pause: float = _POLL_SECONDS,
 ) -> T:
-    """Look again and again until there is something to see.
+    """Poll until `look` returns a result; return it.
 
     Args:
-        look: gives None as long as there is nothing; the reason may be an AssertionError as well.
-        what: is waited for, for the message.
-        seconds: how long.
-        pause: seconds between two looks.
+        look: returns None or raises AssertionError while there is no result.
+        what: the condition, for the message.
+        seconds: the timeout.
+        pause: seconds between two polls.
 
     Raises:
-        AssertionError: there was nothing in time; it says what the last look saw.
+        AssertionError: the timeout expired; the message contains the last error.
     """
     last: AssertionError | None = None
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while loop.time() < end:
         try:
-            if (seen := await look()) is not None:
-                return seen
+            if (result := await look()) is not None:
+                return result
         except AssertionError as error:
             last = error
         await asyncio.sleep(pause)
-    raise AssertionError(f"waited {seconds:.0f} seconds in vain for {what}: {last}")
+    raise AssertionError(f"timeout after {seconds:.0f} seconds waiting for {what}: {last}")
 
 
 def must_run(child: Child) -> None:
-    """Stop the waiting at once when the process that is waited for has ended.
+    """Fail immediately if the process has exited.
 
     Raises:
-        RuntimeError: it has; with the end of what it said.
+        RuntimeError: the process has exited; the message contains the end of its output.
     """
     ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if ended is not None:
-        raise RuntimeError(f"{child.name} ended early:\n{child.text()[-2000:]}")
+        raise RuntimeError(f"{child.name} exited early:\n{child.text()[-2000:]}")

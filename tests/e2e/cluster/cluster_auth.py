@@ -1,4 +1,4 @@
-"""Lets a server verify the tokens of a cluster: by review, and by the keys that it publishes."""
+"""Vault auth methods for the service accounts of a cluster: TokenReview and published keys."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.e2e.vault.server import VaultServer
 _REVIEWER = "openbao-reviewer"
 
 
-async def know_cluster(openbao: VaultServer, server: ApiServer) -> None:
-    """Have the auth methods `kubernetes` and `jwt` for the service accounts of a cluster."""
+async def enable_cluster_auth(openbao: VaultServer, server: ApiServer) -> None:
+    """Enable the auth methods `kubernetes` and `jwt` for the service accounts of a cluster."""
     kubectl, ca = server.kubectl, server.authority.certificate.read_text()
     await kubectl("create", "serviceaccount", _REVIEWER, "--namespace=kube-system")
     await kubectl(
@@ -46,17 +46,17 @@ async def kubernetes_role(
     capabilities: Sequence[str] = ("read", "update"),
     policies: Sequence[str] = (),
 ) -> None:
-    """Have a role of auth/kubernetes for one service account, which may use `paths`.
+    """Create a role of auth/kubernetes for one service account, with access to `paths`.
 
     Args:
         openbao: the server.
         name: of the role.
-        paths: it may use them, by a policy of its name.
+        paths: a new policy named after the role permits them.
         namespace: of the service account.
-        account: its name.
+        account: name of the service account.
         audience: of its tokens.
-        capabilities: what it may do with `paths`.
-        policies: that are there already.
+        capabilities: the permitted operations on `paths`.
+        policies: existing policies of the role.
     """
     if paths:
         await allow(openbao, name, *paths, capabilities=capabilities)
