@@ -16,6 +16,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.errors import VaultError
 from keyferry.net.connection_errors import connection_problem, safe_cause
 from keyferry.net.connector import new_connector
+from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.net.http_responses import (
     ErrorResponse,
     parse_error_response,
@@ -141,7 +142,13 @@ class HttpsClient:
             async with self.session(url).get(
                 url, headers=request.headers, timeout=timeout, allow_redirects=False
             ) as response:
-                body = await _read_limited(response, host=host, action=action)
+                body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES)
+        except BodyTooLargeError:
+            raise VaultError(
+                f"failed to {action}: the response of {host} is larger than {MAX_RESPONSE_BYTES}"
+                " bytes",
+                f"Check that {host} is a vault and that no proxy answers instead.",
+            ) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             problem = connection_problem(error, host=host)
             if not problem.transient:
@@ -159,17 +166,3 @@ class HttpsClient:
     def retry_after(self, headers: Mapping[str, str]) -> float | None:
         """Return the seconds of a Retry-After header; None without one."""
         return retry_after_seconds(headers, now=self._clock.wall().timestamp())
-
-
-async def _read_limited(response: aiohttp.ClientResponse, *, host: str, action: str) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := await response.content.readany():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_RESPONSE_BYTES:
-            raise VaultError(
-                f"failed to {action}: {host} sends more than {MAX_RESPONSE_BYTES} bytes",
-                f"Check that {host} is a vault and that no proxy answers instead.",
-            )
-    return b"".join(chunks)

@@ -119,7 +119,7 @@ async def test_response_beyond_the_limit_is_rejected() -> None:
 
     async with serving(endless) as server, client() as made:
         error = await failure(made, server.url)
-    assert f"sends more than {MAX_RESPONSE_BYTES} bytes" in error.problem
+    assert f"is larger than {MAX_RESPONSE_BYTES} bytes" in error.problem
 
 
 async def test_response_that_is_not_json_is_not_quoted() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
+from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.providers.azure.auth.access_token import MalformedTokenResponseError, TokenResponse
 
 if TYPE_CHECKING:
@@ -95,9 +96,8 @@ class TokenHttpClient:
 
 
 async def _read_response(response: aiohttp.ClientResponse) -> TokenResponse:
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(1 << 14):
-        body += chunk
-        if len(body) > _MAX_RESPONSE_BYTES:
-            raise MalformedTokenResponseError
-    return TokenResponse(response.status, response.headers, bytes(body))
+    try:
+        body = await read_body(response, max_bytes=_MAX_RESPONSE_BYTES)
+    except BodyTooLargeError:
+        raise MalformedTokenResponseError from None
+    return TokenResponse(response.status, response.headers, body)

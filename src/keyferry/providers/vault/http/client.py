@@ -17,6 +17,7 @@ from yarl import URL
 
 from keyferry.errors import VaultError
 from keyferry.net.connection_errors import safe_cause
+from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
 from keyferry.providers.vault.http.http_errors import (
@@ -165,16 +166,15 @@ class VaultHttp:
             server_hostname=(server.tls.server_name or None) if context else None,
             proxy=server.proxy or None,
         ) as response:
-            body = bytearray()
-            async for chunk in response.content.iter_chunked(1 << 16):
-                body += chunk
-                if len(body) > MAX_RESPONSE_BYTES:
-                    raise VaultError(
-                        f"failed to {request.action}: the response of {server.host} is larger than "
-                        f"{MAX_RESPONSE_BYTES} bytes",
-                        f"Check that {server.host} is a vault.",
-                    )
-        raw = RawResponse(response.status, bytes(body))
+            try:
+                body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES)
+            except BodyTooLargeError:
+                raise VaultError(
+                    f"failed to {request.action}: the response of {server.host} is larger than "
+                    f"{MAX_RESPONSE_BYTES} bytes",
+                    f"Check that {server.host} is a vault.",
+                ) from None
+        raw = RawResponse(response.status, body)
         if response.status == 400 and _TLS_REQUIRED_TEXT in body and url.scheme == "http":
             raise tls_required_problem(server).error(request.action)
         if response.status in _RETRYABLE_STATUSES and (
