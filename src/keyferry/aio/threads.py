@@ -1,4 +1,4 @@
-"""File work on a thread that runs to its end whatever happens to the caller."""
+"""Runs file operations on a thread to their end, even if the caller is cancelled."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ T = TypeVar("T")
 async def run_in_thread_uncancelled(
     function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Calls `function` on a thread and returns what it returns.
+    """Call `function` on a thread and return its result.
 
-    When the caller is cancelled meanwhile (kubelet gave up on the call), however often, the
-    cancellation is delivered only after the thread has finished: a lock released over half-done
-    file work would let the next call interleave with it. What the function raised is then dropped.
+    A cancellation (kubelet gave up on the call) is delivered only after the thread has finished.
+    Otherwise the caller would release its lock while files are half written. The exception of a
+    cancelled call is dropped.
     """
     work = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
     try:
@@ -30,5 +30,5 @@ async def run_in_thread_uncancelled(
         while not work.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
-        work.exception()  # heard, so that the loop does not complain
+        work.exception()  # read, so that the loop does not log it as lost
         raise

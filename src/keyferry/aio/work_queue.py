@@ -1,8 +1,8 @@
-"""A queue of keys: each is in it once, is worked on by one task at a time, and backs off by itself.
+"""Queue of distinct keys, each processed by one task at a time and retried with backoff.
 
-queue = WorkQueue(reconcile, clock=clock, what="Secrets")
-queue.add(key)            # some time soon
-await queue.settle(key)   # after a run that begins now or later
+queue = WorkQueue(reconcile, clock=clock, name="Secrets")
+queue.add(key)                  # process it soon
+await queue.run_and_wait(key)   # wait for a run that starts now or later
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _KeyState:
     queued: bool = False
     running: bool = False
     dirty: bool = False
-    """It was added while it was worked on."""
+    """It was added while it was processed."""
     timer: asyncio.Task[None] | None = None
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
@@ -43,12 +43,12 @@ class _KeyState:
 
 
 class WorkQueue(Generic[K]):
-    """The queue.
+    """Work queue, as that of client-go.
 
     Args:
-        work: what is done for a key; False asks for another try later.
-        clock: by which it waits.
-        name: the keys, for the log.
+        work: processes a key; returns False to be retried with backoff.
+        clock: measures the delays.
+        name: of the keys, for the log.
         backoff: returns the seconds to wait after `n` consecutive failures.
     """
 
@@ -86,15 +86,15 @@ class WorkQueue(Generic[K]):
             self._enqueue(key, entry)
 
     def retry_failed(self) -> None:
-        """Try at once what waits for its next try: what hindered it may be over."""
+        """Retry all failed keys at once: their cause may have ended."""
         for key, entry in list(self._entries.items()):
             if entry.failures:
                 self.add(key)
 
     async def run_and_wait(self, key: K) -> None:
-        """Waits for the end of a run for `key` that begins after this call, whatever comes of it.
+        """Wait for a run for `key` that starts after this call, whether it succeeds or not.
 
-        The run goes on when the caller is cancelled.
+        The run continues if the caller is cancelled.
         """
         self.add(key)
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -136,7 +136,7 @@ class WorkQueue(Generic[K]):
         waiters, entry.waiters = entry.waiters, []
         try:
             done = await self._work(key)
-        except Exception as error:  # noqa: BLE001 - the edge of the task; a defect stops no other key
+        except Exception as error:  # noqa: BLE001 - one key must not stop the others
             _log.error("internal error", what=self._name, type=type(error).__name__)
             done = False
         finally:

@@ -1,7 +1,7 @@
-"""Reading typed fields out of a manifest. [pure]
+"""Reads typed fields of a manifest. [pure]
 
-A field that is absent or null is empty, as in Kubernetes; one of the wrong type is an error that
-knows its path.
+As in Kubernetes, a missing or null field is empty. A field of the wrong type is an error with its
+path.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from keyferry.formats.kubernetes_yaml import FieldPath, UnsupportedScalar, Value
 
 _MAX_SHOWN = 60
-"""How much of a key a message shows; a damaged class may take a value for one."""
+"""Characters of a key in a message; in a damaged manifest a value may be at its place."""
 
 
 class FieldTypeError(Exception):
@@ -19,8 +19,8 @@ class FieldTypeError(Exception):
 
     Attributes:
         path: of the field.
-        problem: the path in the notation of Kubernetes and what is wrong, without the value.
-        remedy: what to do about it, a sentence.
+        problem: the path in the notation of Kubernetes and the error, without the value.
+        remedy: how to fix it, a sentence.
     """
 
     def __init__(self, path: FieldPath, problem: str, remedy: str) -> None:
@@ -32,17 +32,17 @@ class FieldTypeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One value of a manifest and the way to it. Every method may raise `FieldTypeError`."""
+    """A value of a manifest with its path. Every method may raise `FieldTypeError`."""
 
     value: Value = field(repr=False)
     path: FieldPath = ()
 
     def __getitem__(self, key: str) -> Field:
-        """The field `key` of this mapping; an empty one when it is not there."""
+        """Return the field `key` of this mapping; an empty one if it is missing."""
         return Field(self.mapping().get(key), (*self.path, key))
 
     def text(self) -> str:
-        """The text of this field."""
+        """Return the text of this field; "" if it is empty."""
         match self.value:
             case None:
                 return ""
@@ -52,7 +52,7 @@ class Field:
                 raise self._type_error("text", self._quoting_hint())
 
     def number(self) -> int:
-        """The whole number in this field, 0 when it is empty."""
+        """Return the whole number of this field; 0 if it is empty."""
         match self.value:
             case None:
                 return 0
@@ -62,7 +62,7 @@ class Field:
                 raise self._type_error("a number", "Write a whole number.")
 
     def text_mapping(self) -> dict[str, str]:
-        """The mapping of texts in this field; a null in it is an error, as for the API server."""
+        """Return a mapping of texts; a null value is an error, as for the API server."""
         texts = {}
         for key in self.mapping():
             if self[key].value is None:
@@ -71,7 +71,7 @@ class Field:
         return texts
 
     def items(self) -> tuple[Field, ...]:
-        """The items of the list in this field."""
+        """Return the items of the list in this field."""
         match self.value:
             case None:
                 return ()
@@ -81,7 +81,7 @@ class Field:
                 raise self._type_error("a list", "Begin each item on a line of its own with '- '.")
 
     def mapping(self) -> dict[str, Value]:
-        """The mapping in this field."""
+        """Return the mapping in this field."""
         match self.value:
             case None:
                 return {}
@@ -109,7 +109,7 @@ class Field:
 
 
 def format_path(path: FieldPath) -> str:
-    """`path` as Kubernetes writes it: `spec.secretObjects[0].data`."""
+    """Return a path in the notation of Kubernetes: `spec.secretObjects[0].data`."""
     name = "".join(
         f"[{step}]" if isinstance(step, int) else f".{step[:_MAX_SHOWN]}" for step in path
     )

@@ -1,7 +1,7 @@
-"""JSON as Go programs read and write it: numbers as they are written, one spelling a value. [pure]
+"""Reads and writes JSON as Go programs do: numbers keep their text, output is canonical. [pure]
 
-Vaults hold numbers that no float can hold, and the bytes of a file must not depend on who wrote
-them. So a number stays the text that it came as, objects are written with sorted keys, nothing
+Vaults hold numbers that do not fit into a float, and the bytes of a file must not depend on its
+writer. So a number stays the text that it was read as, objects have sorted keys, no whitespace
 is between values, and `<`, `>`, `&`, U+2028 and U+2029 are escaped, as `encoding/json` does.
 """
 
@@ -23,17 +23,17 @@ _ESCAPED = re.compile("[<>&\u2028\u2029]")
 
 
 class JsonNumber(str):
-    """A number as its JSON spells it."""
+    """The text of a number in JSON."""
 
     __slots__ = ()
 
 
 class NotJsonError(ValueError):
-    """The bytes are not JSON; nothing of them is repeated."""
+    """The bytes are not JSON; the error does not quote them."""
 
 
 def read_json(body: bytes) -> Json:
-    """The value in `body`, a lone surrogate replaced by U+FFFD.
+    """Return the value in `body`; lone surrogates become U+FFFD.
 
     Raises:
         NotJsonError: the text is not JSON, or is nested too deeply.
@@ -51,7 +51,7 @@ def read_json(body: bytes) -> Json:
 
 
 def write_json(value: Json) -> bytes:
-    """The one spelling of `value`.
+    """Return the canonical JSON of `value`.
 
     Raises:
         NotJsonError: a number is not finite, or it is nested too deeply.
@@ -63,7 +63,7 @@ def write_json(value: Json) -> bytes:
 
 
 def text_bytes(text: str) -> bytes:
-    """The text in UTF-8, a lone surrogate replaced by U+FFFD."""
+    """Return the text in UTF-8; lone surrogates become U+FFFD."""
     return _SURROGATES.sub("\ufffd", text).encode()
 
 
@@ -71,7 +71,7 @@ def _reject_constant(_: str) -> Json:
     raise NotJsonError
 
 
-def _write(value: Json) -> str:  # noqa: PLR0911 - one a kind of value
+def _write(value: Json) -> str:  # noqa: PLR0911 - one per kind of value
     match value:
         case None:
             return "null"
@@ -98,7 +98,7 @@ def _write_text(text: str) -> str:
 
 
 def _write_float(number: float) -> str:
-    """Plain digits from 1e-6 to 1e21, else an exponent."""
+    """Return plain digits from 1e-6 to 1e21, else an exponent."""
     if not isfinite(number):
         raise NotJsonError
     shortest = Decimal(repr(number))

@@ -25,7 +25,7 @@ _TAG_PREFIX = "tag:yaml.org,2002:"
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _PLAIN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9./-]*")
 _AMBIGUOUS_WORDS = frozenset({"y", "yes", "n", "no", "true", "false", "on", "off", "null"})
-"""Texts that some YAML readers, kubectl's among them, do not take for text."""
+"""Words that some YAML parsers, such as that of kubectl, do not read as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,15 @@ class UnsupportedScalar:
 
 Value: TypeAlias = "bool | int | str | UnsupportedScalar | list[Value] | dict[str, Value] | None"
 FieldPath: TypeAlias = tuple[str | int, ...]
-"""The way from the root of a document to a value: keys of mappings and positions in lists."""
+"""Path from the root of a document to a value: keys of mappings and positions in lists."""
 
 
 class KubernetesYamlError(Exception):
-    """The text is not YAML, or beyond the limits.
+    """The text is not YAML, or exceeds a limit.
 
     Attributes:
         problem: what is wrong, without a value of the text.
-        line: where, from 1; None when it concerns the whole text.
+        line: counted from 1; None if the whole text is meant.
     """
 
     def __init__(self, problem: str, line: int | None = None) -> None:
@@ -58,7 +58,7 @@ class KubernetesYamlError(Exception):
         self.line = line
 
     def __str__(self) -> str:
-        """Place and problem, to follow the name of the file."""
+        """Return line and problem, to follow the name of the file."""
         return f"line {self.line} {self.problem}" if self.line else self.problem
 
 
@@ -67,26 +67,26 @@ class Document:
     """One document of a text.
 
     Attributes:
-        value: what it says.
+        value: its parsed content.
     """
 
     value: Value
     _root: yaml.Node = field(repr=False, compare=False)
 
     def line_of(self, path: FieldPath) -> int:
-        """The line, from 1, of the value at `path`, or of the last thing on the way to it."""
+        """Return the line, from 1, of the value at `path`, or of its last existing parent."""
         node = self._root
         line = node.start_mark.line
         for step in path:
-            found = _child(node, step)
-            if found is None:
+            child = _child(node, step)
+            if child is None:
                 break
-            line, node = found
+            line, node = child
         return line + 1
 
 
 def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
-    """All documents of `text` that say anything.
+    """Return all documents of `text` that are not empty.
 
     Raises:
         KubernetesYamlError: it is not YAML, a mapping repeats a key, or it exceeds a limit.
@@ -101,7 +101,7 @@ def parse_documents(text: bytes, *, max_bytes: int) -> list[Document]:
 
 
 def dump_document(value: Mapping[str, object]) -> bytes:
-    """`value` as one YAML document; what some reader could take for no text is quoted."""
+    """Return `value` as one YAML document; ambiguous texts are quoted."""
     return yaml.dump(
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**20, encoding="utf-8"
     )
@@ -207,7 +207,7 @@ def _merge_sources(node: yaml.Node, line: int) -> list[yaml.MappingNode]:
 
 
 def _child(node: yaml.Node, step: str | int) -> tuple[int, yaml.Node] | None:
-    """The line and the node one step below `node`; None when it has no such child."""
+    """Return line and node one step below `node`, or None."""
     if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
         return node.value[step].start_mark.line, node.value[step]
     if isinstance(node, yaml.MappingNode):
@@ -221,7 +221,7 @@ def _child(node: yaml.Node, step: str | int) -> tuple[int, yaml.Node] | None:
 
 
 class _Dumper(yaml.CSafeDumper):
-    """Writes every repeated value out, and quotes every text that is not plainly one."""
+    """Uses no aliases, and quotes every text that a parser could read as something else."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

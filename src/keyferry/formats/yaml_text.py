@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
 MAX_NODES = 10_000
-"""Scalars, lists and mappings together, with every alias counted as all that it stands for."""
+"""Scalars, lists and mappings together, aliases expanded."""
 MAX_ALIASES = 100
 
 _STRING_TAGS = frozenset({None, "!", "tag:yaml.org,2002:str"})
@@ -30,11 +30,11 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
 class YamlError(ClassInvalidError):
-    """The text is not YAML, or more than the limits allow.
+    """The text is not YAML, or exceeds a limit.
 
     Attributes:
-        detail: what is wrong, without the line.
-        line: where, counted from 1.
+        detail: the problem, without the line.
+        line: counted from 1.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, line: int = 1) -> None:
@@ -62,12 +62,12 @@ _STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class YamlScalar:
-    """A text; what YAML calls null is the empty text.
+    """A text; a null is the empty text.
 
     Attributes:
         text: as written, after quotes, escapes and indentation.
         style: how it is written.
-        line: where it begins, counted from 1; of a literal scalar the line of its `|`.
+        line: its first line, counted from 1; of a literal scalar the line of its `|`.
     """
 
     text: str
@@ -99,7 +99,7 @@ def read_yaml(text: str) -> YamlNode | None:
 
     Raises:
         YamlError: not YAML, a repeated key, a limit exceeded, a second document, a tag other than
-            `!!str`, a merge key, a key that is no text, an alias within its own anchor.
+            `!!str`, a merge key, a key that is not a text, an alias within its own anchor.
     """
     try:
         size = len(text.encode())

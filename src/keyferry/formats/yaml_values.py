@@ -1,7 +1,7 @@
-"""What plain scalars of YAML mean where a format keeps their types. [pure]
+"""Resolves plain YAML scalars to typed values, by the rules of Go's yaml.v3. [pure]
 
-The rules are those of Go's yaml.v3. `yes`, `no`, `on` and `off` are texts, so are numbers of base
-sixty; a date is the text of its moment; a number in quotes is a text.
+`yes`, `no`, `on`, `off` and base-60 numbers are texts. A date becomes a text in RFC 3339. A number
+in quotes is a text.
 
 Source: docs/reference/upstream-vault-provider.md#yaml-scalars
 """
@@ -34,7 +34,7 @@ _MIN_INTEGER = -(2**63)
 
 
 def typed_value(node: YamlNode) -> Json:
-    """The value of a node, types kept."""
+    """Return the typed value of a node."""
     match node:
         case YamlScalar():
             return _scalar(node)
@@ -47,7 +47,7 @@ def typed_value(node: YamlNode) -> Json:
 
 
 def parse_integer(scalar: YamlScalar) -> int | None:
-    """The integer that a plain scalar is, None for any other. A leading 0 or 0o means octal."""
+    """Return the integer of a plain scalar, or None. A leading 0 or 0o means octal."""
     if scalar.style is not ScalarStyle.PLAIN or not _INTEGER.fullmatch(scalar.text):
         return None
     sign = -1 if scalar.text.startswith("-") else 1
@@ -58,7 +58,7 @@ def parse_integer(scalar: YamlScalar) -> int | None:
             return sign * int(digits[2:], base)
         return sign * int(digits, 8 if len(digits) > 1 and digits.startswith("0") else 10)
     except ValueError:
-        return None  # 0899, 0x_, or more digits than any number of a class
+        return None  # 0899, 0x_, or too many digits
 
 
 def _scalar(scalar: YamlScalar) -> Json:
@@ -78,7 +78,7 @@ def _scalar(scalar: YamlScalar) -> Json:
 
 
 def _timestamp(text: str) -> str | None:
-    """A date or moment as RFC 3339, None for any other text."""
+    """Return a date or timestamp in RFC 3339; None for any other text."""
     if found := _DATE.fullmatch(text):
         year, month, day = map(int, found.groups())
         return f"{_date_text(year, month, day)}T00:00:00Z" if _is_date(year, month, day) else None

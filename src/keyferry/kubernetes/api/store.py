@@ -1,6 +1,6 @@
 """Implements the object store with the Kubernetes API.
 
-Classes, and the pods and pod statuses of this node, are mirrored (`kube_cluster`), so that a mount
+SecretProviderClasses, and the pods and pod statuses of this node, are cached, so that a mount
 rarely calls the API, and uses cached objects while the API is unavailable.
 """
 
@@ -83,7 +83,7 @@ async def open_kube_store(
 
     Args:
         kubeconfig: see `load_config`.
-        node: the name of this node, whose pod statuses are mirrored.
+        node: the name of this node, whose pods and pod statuses are cached.
         clock: reads the time for events.
         backoff: returns the seconds to wait after `n` consecutive failures.
 
@@ -181,8 +181,8 @@ class KubeStore:
         """
         check_names(status.namespace, status.name, POD_STATUS_KIND)
         labelled = replace(status, node=shortened(status.node, limit=MAX_LABEL))
-        mirror = self._cluster.pod_status_reflector
-        known = mirror.get(status.namespace, status.name) if mirror.in_sync.is_set() else None
+        reflector = self._cluster.pod_status_reflector
+        known = reflector.get(status.namespace, status.name) if reflector.in_sync.is_set() else None
         if known == labelled:
             return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, known.uid)
         answer = await self._api.apply(
@@ -192,7 +192,7 @@ class KubeStore:
             pod_status_manifest(labelled, {}),
             force=True,
         )
-        mirror.upsert(answer)
+        reflector.upsert(answer)
         return OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, _uid(answer))
 
     async def apply_refresh_condition(

@@ -1,1 +1,1 @@
-"""A folder of YAML manifests as object store."""
+"""Implements the object store with a directory of YAML files."""

@@ -1,7 +1,7 @@
-"""SecretProviderClasses in YAML files.
+"""Finds SecretProviderClasses in YAML files.
 
-Each look-up reads what changed since the last one. A file that cannot be read breaks the classes in
-it and no others; a class with a wrong field breaks itself.
+Each lookup reads the files that changed. An invalid file affects only its own
+SecretProviderClasses, and an invalid field only its own SecretProviderClass.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_LISTED = 10
 
 @dataclass(frozen=True, slots=True)
 class _ClassEntry:
-    """One class of a file: its name and place, and what it says or why it says nothing."""
+    """A SecretProviderClass of a file: its name and location, and its value or error."""
 
     namespace: str
     name: str
@@ -44,7 +44,7 @@ class _ClassEntry:
 
 @dataclass(frozen=True, slots=True)
 class _ParsedFile:
-    """What one file holds: its classes, and what is wrong with it as a whole."""
+    """The SecretProviderClasses of a file, and its problems as a whole."""
 
     entries: tuple[_ClassEntry, ...] = ()
     problems: tuple[str, ...] = ()
@@ -54,13 +54,13 @@ _Fingerprint = tuple[int, int, int]
 
 
 class ClassFiles:
-    """Finds classes in one YAML file, or in the `*.yaml` and `*.yml` files of a folder.
+    """Finds SecretProviderClasses in a YAML file, or in the `*.yaml` and `*.yml` files of a folder.
 
     Calls may come from any thread.
 
     Args:
         path: the file or the folder.
-        default_namespace: of the classes that name none.
+        default_namespace: of SecretProviderClasses without one.
     """
 
     def __init__(self, path: Path, *, default_namespace: str) -> None:
@@ -69,38 +69,38 @@ class ClassFiles:
         self._cache: dict[Path, tuple[_Fingerprint, _ParsedFile]] = {}
 
     def find(self, namespace: str, name: str) -> SecretProviderClass:
-        """The class `name` in `namespace`.
+        """Return a SecretProviderClass.
 
         Raises:
-            ClassNotFoundError: no file has it.
+            ClassNotFoundError: no file contains it.
             ClassInvalidError: a field has the wrong type, the class is defined twice, or an invalid
                 file could contain it.
             StoreError: the files cannot be listed.
         """
         files = [self._load(path) for path in self._paths()]
         entries = [entry for file in files for entry in file.entries]
-        found = [e for e in entries if (e.namespace, e.name) == (namespace, name)]
-        match found:
+        matches = [e for e in entries if (e.namespace, e.name) == (namespace, name)]
+        match matches:
             case [_ClassEntry(result=SecretProviderClass() as cls)]:
                 return cls
             case [_ClassEntry(result=ClassInvalidError() as error)]:
-                # A new one for each call, so that no two share a traceback.
+                # A new error for each call, so that no two callers share a traceback.
                 raise ClassInvalidError(error.problem, error.remedy)
             case []:
                 problems = [problem for file in files for problem in file.problems]
                 raise self._not_found_error(namespace, name, entries, problems)
             case _:
-                places = _join_limited(entry.location for entry in found)
+                places = _join_limited(entry.location for entry in matches)
                 raise ClassInvalidError(
-                    f"{CLASS_KIND} {namespace}/{name} is defined {len(found)} times: {places}",
+                    f"{CLASS_KIND} {namespace}/{name} is defined {len(matches)} times: {places}",
                     "Keep one of them.",
                 )
 
     def names(self) -> list[tuple[str, str]]:
-        """Namespace and name of every class there is, sorted.
+        """Return namespace and name of every SecretProviderClass, sorted.
 
         Raises:
-            ClassInvalidError: a file is broken, so that the list may be incomplete.
+            ClassInvalidError: a file is invalid, so that the list may be incomplete.
             StoreError: the files cannot be listed.
         """
         files = [self._load(path) for path in self._paths()]
@@ -110,7 +110,7 @@ class ClassFiles:
         return sorted({(entry.namespace, entry.name) for file in files for entry in file.entries})
 
     def _paths(self) -> list[Path]:
-        """The files to read, in the order of their names; hidden files are drafts of editors."""
+        """Return the files to read, sorted. Hidden files are skipped; editors create them."""
         try:
             if not stat.S_ISDIR(self._path.stat().st_mode):
                 return [self._path]
@@ -121,8 +121,8 @@ class ClassFiles:
             )
         except OSError as error:
             raise StoreError(
-                f"the classes in {self._path} cannot be listed: {error.strerror}",
-                "Name a file or a folder with manifests that this process may read.",
+                f"the files in {self._path} cannot be listed: {error.strerror}",
+                "Give a file or a directory of manifests that this process may read.",
             ) from error
 
     def _load(self, path: Path) -> _ParsedFile:
@@ -221,7 +221,7 @@ def _classes_in(document: Document) -> Iterator[tuple[Value, FieldPath]]:
 def _fingerprint(status: os.stat_result) -> _Fingerprint:
     if stat.S_ISREG(status.st_mode):
         return status.st_mtime_ns, status.st_size, status.st_ino
-    # A pipe, as in `mount <(envsubst < class.yaml)`, gives its content only once.
+    # A pipe, as in `mount <(envsubst < spc.yaml)`, can be read only once.
     return 0, 0, status.st_ino
 
 

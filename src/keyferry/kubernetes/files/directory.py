@@ -1,8 +1,7 @@
-"""A folder of manifests, one file for each object, that several threads and processes may share.
+"""A directory of manifests, one file per object, shared by threads and processes.
 
-`secrets/<namespace>/<name>.yaml`, `secretproviderclasspodstatuses/...` and `events/...`: folders
-that only their owner may enter, files that only their owner may read. A file appears and changes as
-a whole or not at all.
+The files are `secrets/<namespace>/<name>.yaml`, `secretproviderclasspodstatuses/...` and
+`events/...`. Only their owner may read them, and they are written atomically.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
-"""A Secret of the greatest size in base64, and much room."""
+"""More than the largest Secret in base64."""
 
 _SUFFIX = ".yaml"
 _MAX_PLAIN_NAME = 200
 
 
 class ManifestKind(Enum):
-    """What the folder holds; the values are its sub-folders, named as in the Kubernetes API."""
+    """Kinds of manifests; the values are subdirectories, named as in the Kubernetes API."""
 
     SECRET = "secrets"  # noqa: S105 - a folder
     POD_STATUS = "secretproviderclasspodstatuses"
@@ -50,11 +49,10 @@ class ManifestKind(Enum):
 class ManifestDirectory:
     """Reads, writes and removes the manifests.
 
-    Every method may raise `StoreError`. All that change something expect that the caller holds the
-    lock.
+    Every method may raise `StoreError`. Methods that write require that the caller holds the lock.
 
     Args:
-        root: the folder; made on the first write where it is missing.
+        root: the directory; created by the first write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -62,10 +60,10 @@ class ManifestDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps all other threads and processes out of the folder."""
-        with _translate_os_errors("make and lock", self._root):
+        """Lock the directory against other threads and processes."""
+        with _translate_os_errors("create and lock", self._root):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Each opening has a lock of its own, so this one also holds between threads.
+            # flock belongs to the open file description, so it also excludes other threads.
             folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with _translate_os_errors("lock", self._root):
@@ -81,15 +79,15 @@ class ManifestDirectory:
     def write(
         self, kind: ManifestKind, namespace: str, name: str, manifest: Mapping[str, object]
     ) -> None:
-        """Make the file of that object hold `manifest` and nothing else."""
+        """Write the file of an object."""
         self.replace_file(self._path(kind, namespace, name), manifest)
 
     def exists(self) -> bool:
-        """Whether anything was ever written."""
+        """Return whether the directory exists."""
         return self._root.is_dir()
 
     def list_all(self, kind: ManifestKind) -> Iterator[tuple[Path, Value]]:
-        """The files of that kind with their manifests; None stands for one that cannot be read."""
+        """Yield the files of a kind with their manifests; None for one that cannot be read."""
         with _translate_os_errors("list", self._root):
             paths = sorted((self._root / kind.value).glob(f"[!.]*/[!.]*{_SUFFIX}"))
         for path in paths:
@@ -100,7 +98,7 @@ class ManifestDirectory:
             yield path, manifest
 
     def replace_file(self, path: Path, manifest: Mapping[str, object]) -> None:
-        """Make a file hold `manifest` and nothing else."""
+        """Write `manifest` to a file that `list_all` yielded, or a new one."""
         with _translate_os_errors("write", path):
             for folder in (path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
@@ -110,7 +108,7 @@ class ManifestDirectory:
             write_private_file(path, dump_document(manifest))
 
     def remove_temporary_files(self) -> None:
-        """Remove what writers that were killed left half-written; it may hold secret values."""
+        """Remove unfinished files of killed writers; they may contain secret values."""
         with _translate_os_errors("sweep", self._root):
             for left_over in self._root.glob(f"*/*/{TEMPORARY_PREFIX}*"):
                 self.remove_file(left_over)
@@ -120,7 +118,7 @@ class ManifestDirectory:
         self.remove_file(self._path(kind, namespace, name))
 
     def remove_file(self, path: Path) -> None:
-        """Remove a file that `everything` yielded, and its folders if they are empty."""
+        """Remove a file that `list_all` yielded, and its folders if they are empty."""
         with _translate_os_errors("remove", path):
             path.unlink(missing_ok=True)
         for folder in (path.parent, path.parent.parent):
@@ -137,8 +135,7 @@ class ManifestDirectory:
 def _file_name(name: str) -> str:
     if len(name) <= _MAX_PLAIN_NAME:
         return f"{name}{_SUFFIX}"
-    # A name may have 253 characters and a file name 255 with its suffix. No name of an object holds
-    # a '_'.
+    # Names may have 253 characters and file names, with suffix, 255. No object name contains a '_'.
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
     return f"{name[:_MAX_PLAIN_NAME]}_{digest}{_SUFFIX}"
 
@@ -163,5 +160,5 @@ def _translate_os_errors(verb: str, path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"cannot {verb} {path}: {error.strerror}",
-            "Check the folder, its owner and the free space.",
+            "Check the directory, its owner and the free space.",
         ) from error

@@ -1,4 +1,4 @@
-"""The cluster of a machine that has none."""
+"""An empty cluster, for machines without Kubernetes."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ class NullCluster:
         """Ignore `handler`: there is no cluster, hence no event."""
 
     async def wait_synced(self) -> None:
-        """Nothing is to be known."""
+        """Return at once: there is nothing to cache."""
 
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
-        """None is known beforehand."""
+        """Return no SecretProviderClass: files are read when needed."""
         del namespace
         return ()
 
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:
-        """None."""
+        """Return an empty tuple."""
         return ()
 
     def local_pods(self) -> tuple[Pod, ...]:
-        """None."""
+        """Return an empty tuple."""
         return ()
 
     def local_pod(self, namespace: str, name: str) -> Pod | None:
-        """None."""
+        """Return None: there are no pods."""
         del namespace, name
         return None
 
     async def find_pod(self, namespace: str, name: str) -> Pod | None:
-        """None."""
+        """Return None: there are no pods."""
         del namespace, name
         return None
 
     async def list_pod_statuses(self, namespace: str) -> tuple[PodStatus, ...]:
-        """None."""
+        """Return an empty tuple."""
         del namespace
         return ()
 
     async def get_node_publish_secret(self, namespace: str, name: str) -> Mapping[str, str]:
-        """Nothing."""
+        """Return no data."""
         del namespace, name
         return {}
 
     def watch_secrets(self, namespaces: frozenset[str]) -> None:
-        """Nothing will change."""
+        """Do nothing: no Secret can be watched."""
 
     def secret_resource_version(self, namespace: str, name: str) -> str | None:
-        """No watch, so None."""
+        """Return None: no Secret is watched."""
         del namespace, name
         return None

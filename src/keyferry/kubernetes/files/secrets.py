@@ -1,4 +1,4 @@
-"""The Secrets in a folder of manifests; everything here is done on a thread."""
+"""Reads and writes the Secrets of a directory of manifests; runs on worker threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_secret(directory: ManifestDirectory, namespace: str, name: str) -> Live
 
 
 def write_secret(directory: ManifestDirectory, desired: DesiredSecret) -> ApplyResult:
-    """Make it what `secret_rules` decides."""
+    """Create or update a Secret as `plan_secret` decides."""
     at = ManifestKind.SECRET, desired.namespace, desired.name
     with directory.locked():
         present = read_secret(directory, desired.namespace, desired.name)
@@ -69,7 +69,7 @@ def write_secret(directory: ManifestDirectory, desired: DesiredSecret) -> ApplyR
 def remove_secret(
     directory: ManifestDirectory, namespace: str, name: str, expected: LiveSecret
 ) -> bool:
-    """Delete it if it still is as it was; False when it has changed since."""
+    """Delete a Secret if it is still `expected`. Returns False if it changed."""
     with directory.locked():
         now = read_secret(directory, namespace, name)
         if now == expected:
@@ -78,7 +78,7 @@ def remove_secret(
 
 
 def remove_orphaned_secrets(directory: ManifestDirectory, live_status_uids: Set[str]) -> None:
-    """Take dead owners off our Secrets, and remove the Secrets that had no other."""
+    """Remove deleted owners from managed Secrets, and Secrets without another owner."""
     for path, manifest in directory.list_all(ManifestKind.SECRET):
         secret = parse_or_none(_parse_file_secret, manifest)
         if secret is None or not secret.managed:
@@ -97,10 +97,10 @@ def _parse_file_secret(manifest: Value) -> LiveSecret:
 
 
 def parse_or_raise(parse: Callable[[Value], T], manifest: Value, subject: str) -> T:
-    """What `parse` makes of the manifest of `subject`.
+    """Return `parse(manifest)`.
 
     Raises:
-        StoreError: somebody changed it to what it cannot be.
+        StoreError: the manifest of `subject` is invalid.
     """
     try:
         return parse(manifest)
@@ -112,7 +112,7 @@ def parse_or_raise(parse: Callable[[Value], T], manifest: Value, subject: str) -
 
 
 def parse_or_none(parse: Callable[[Value], T], manifest: Value) -> T | None:
-    """The same; None instead of an error."""
+    """Return `parse(manifest)`; None if there is no manifest or it is invalid."""
     try:
         return None if manifest is None else parse(manifest)
     except FieldTypeError:

@@ -1,4 +1,4 @@
-"""The object store of a plain machine: classes from YAML files, everything else into a folder.
+"""Implements the object store without Kubernetes: reads SecretProviderClasses, writes manifests.
 
 The manifests in the folder are what a cluster would hold. `volume_removed` does what its garbage
 collector does.
@@ -64,7 +64,7 @@ class ManifestsStore:
     Args:
         classes: one YAML file, or a folder of them; read again after a change.
         output: the folder for Secrets, pod statuses and events; None drops them.
-        default_namespace: of the classes that name none.
+        default_namespace: of SecretProviderClasses without one.
         clock: reads the time for events.
     """
 
@@ -79,31 +79,35 @@ class ManifestsStore:
         self._classes = ClassFiles(classes, default_namespace=default_namespace)
         self._directory = None if output is None else ManifestDirectory(output)
         self._clock = clock
-        # Keeps waiting writers off the threads; the lock of the folder is what makes them safe.
+        # Waiting writers occupy no threads. The lock of the directory makes writes safe.
         self._write_lock = asyncio.Lock()
         self._cluster = NullCluster()
 
     @property
     def cluster(self) -> NullCluster:
-        """There is no node to change."""
+        """An empty cluster."""
         return self._cluster
 
     async def get_class(self, namespace: str, name: str) -> SecretProviderClass:
-        """The class, or `ClassNotFoundError` or `ClassInvalidError` with file, line and field."""
+        """Return a SecretProviderClass; errors name the file, line and field."""
         return await asyncio.to_thread(self._classes.find, namespace, name)
 
     async def class_names(self) -> list[tuple[str, str]]:
-        """Namespace and name of every class; `ClassInvalidError` when a file is broken."""
+        """Return namespace and name of every SecretProviderClass, sorted.
+
+        Raises:
+            ClassInvalidError: a file is invalid.
+        """
         return await asyncio.to_thread(self._classes.names)
 
     async def find_pod_status(self, namespace: str, name: str) -> PodStatus | None:
-        """The pod status of that name, if there is one."""
+        """Return a pod status, or None."""
         if self._directory is None:
             return None
         return await asyncio.to_thread(_read_pod_status, self._directory, namespace, name)
 
     async def apply_pod_status(self, status: PodStatus) -> OwnerReference:
-        """Create it, or make it equal to `status`; the labels of others stay."""
+        """Create or update a pod status; labels of others stay."""
         if self._directory is not None:
             await self._write(_write_pod_status, self._directory, status)
         return pod_status_owner(status)
@@ -116,11 +120,11 @@ class ManifestsStore:
             await self._write(_write_refresh_condition, self._directory, namespace, name, condition)
 
     async def apply_secret(self, secret: DesiredSecret) -> ApplyResult:
-        """Create it, or make it equal to `secret`, as `secret_rules` decides.
+        """Create or update a Secret as `plan_secret` decides.
 
         Raises:
-            SecretForeignError: one of that name is there that Keyferry did not make.
-            SecretClaimedError: another class has it.
+            SecretNotManagedError: a Secret of that name exists that Keyferry does not manage.
+            SecretConflictError: it belongs to another SecretProviderClass.
             StoreError: it cannot be written.
         """
         if self._directory is None:
@@ -134,20 +138,20 @@ class ManifestsStore:
         return await asyncio.to_thread(read_secret, self._directory, namespace, name)
 
     async def delete_secret(self, namespace: str, name: str, expected: LiveSecret) -> bool:
-        """Delete it if it still is as it was; False when it has changed since."""
+        """Delete a Secret if it is still `expected`. Returns False if it changed."""
         if self._directory is None:
             return True
         return await self._write(remove_secret, self._directory, namespace, name, expected)
 
     async def record_event(self, event: Event) -> None:
-        """Record it, or count it once more; one that cannot be written is lost."""
+        """Write an event or increase its count; an event that cannot be written is dropped."""
         if self._directory is not None:
             with contextlib.suppress(KeyferryError):
                 await self._write(_write_event, self._directory, event, self._clock.wall())
 
     @property
     def pending_events(self) -> int:
-        """None: they are written at once."""
+        """Always 0: events are written at once."""
         return 0
 
     async def volume_removed(self, target_path: str) -> None:
@@ -156,11 +160,11 @@ class ManifestsStore:
             await self._write(_collect_garbage, self._directory, target_path)
 
     def problem(self) -> str | None:
-        """Nothing: files are read when they are asked for."""
+        """Return None: files are read when needed, so none can be missing."""
         return None
 
     async def remove_taint(self, node: str, key: str) -> bool:
-        """Nothing: there are no nodes."""
+        """Return False: there are no nodes."""
         del node, key
         return False
 
@@ -231,6 +235,6 @@ def _collect_garbage(directory: ManifestDirectory, target_path: str) -> None:
                 directory.remove_file(path)
             else:
                 alive.add(pod_status_uid(status))
-        # A Secret may belong to a status that cannot be read; then it is safer to keep too much.
+        # A Secret may belong to a pod status that cannot be read; then all Secrets are kept.
         if all_known:
             remove_orphaned_secrets(directory, alive)

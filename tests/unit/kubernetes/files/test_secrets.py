@@ -206,7 +206,7 @@ class TestSecrets:
         with pytest.raises(StoreError) as caught:
             await store.apply_secret(SECRET)
 
-        assert f"cannot make and lock {out}: File exists" == caught.value.problem
+        assert f"cannot create and lock {out}: File exists" == caught.value.problem
         with pytest.raises(StoreError, match="cannot read"):
             await store.find_pod_status("shop", "a")
 
