@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 IMDS_HOST = "169.254.169.254"
 API_SERVER_HOST = "kubernetes.default.svc.cluster.local"
-"""Where the token proxy of AKS is, told from the API server by the TLS server name."""
+"""Host of the AKS token proxy; the TLS server name distinguishes it from the API server."""
 API_SERVER_CERTIFICATE_NAME = "hcp-kubernetes.696995ccb303450001b31a18.svc.cluster.local"
 """A name in the certificate of the API server, from which clients derive that server name."""
 TOKEN_PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.aks"  # noqa: S105 - a host name
@@ -20,7 +20,7 @@ class EmulatedCloud:
     Attributes:
         name: as `cloudName` of a class says it.
         vault_suffix: what follows the name of a vault in its host name.
-        login_hosts: the hosts of its token endpoint; the first one stands in challenges.
+        login_hosts: the hosts of its token endpoint; the first one is used in challenges.
         hsm_suffix: what follows the name of a managed HSM; "" where none is played.
     """
 
@@ -97,7 +97,7 @@ class TokenProxyHost:
 
 @dataclass(frozen=True, slots=True)
 class UnknownHost:
-    """A host that is none of ours."""
+    """A host that the emulator does not serve."""
 
     name: str
 

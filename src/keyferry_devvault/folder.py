@@ -32,7 +32,7 @@ class BoundAddresses:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder; the kernel lets go of it even when the process is killed.
+    """Lock the folder; the kernel releases the lock even if the process is killed.
 
     Raises:
         PlatformError: somebody else holds it.

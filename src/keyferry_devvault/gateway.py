@@ -58,7 +58,7 @@ class Gateway:
         wall_time: Callable[[], float],
         server_names: ServerNames | None = None,
     ) -> None:
-        """`wall_time` tells the seconds since 1970, `server_names` what TLS clients asked for."""
+        """`wall_time` returns seconds since 1970, `server_names` the requested TLS server names."""
         self._server_names = server_names or ServerNames()
         tokens = AccessTokens(data.signing_keys)
         secrets = SecretsApi(data.secrets)
@@ -195,7 +195,7 @@ def _web_response(response: Response) -> web.Response:
 def _fault_response(action: RespondStatus) -> Response:
     headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
     refusal = vault_error_response(
-        action.status, "FaultInjected", "The development vault was told to fail."
+        action.status, "FaultInjected", "Injected fault of the development vault."
     )
     return replace(refusal, headers=headers, note="a fault that was asked for")
 
@@ -216,7 +216,7 @@ async def _inject_fault(request: web.BaseRequest, action: CloseMidResponse | Han
             pass
         case _:
             assert_never(action)
-    # The handler is cancelled when the client is gone or the server stops.
+    # The handler is cancelled when the client disconnects or the server stops.
     never: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
     await never
 

@@ -16,7 +16,7 @@ DEFAULT_TENANT = "11111111-2222-4333-8444-555555555555"
 """The home tenant until somebody names a tenant: see `IdentityTable.home_tenant`."""
 
 CLUSTER_ISSUER = "https://kubernetes.default.svc.cluster.local"
-"""The issuer of the service-account tokens of the pretend cluster."""
+"""The issuer of the service-account tokens of the emulated cluster."""
 
 EXCHANGE_AUDIENCE = "api://AzureADTokenExchange"
 """The audience that federated credentials ask for unless they say otherwise."""
@@ -95,7 +95,7 @@ class SecretVersion:
     Attributes:
         version: 32 hexadecimal digits.
         value: never in a `repr`.
-        expires: tells clients only; the vault hands out expired secrets, as the real one does.
+        expires: for clients only; the vault returns expired secrets, like Key Vault.
         not_before: likewise.
         of_certificate: whether it is the secret behind the certificate of the same name.
     """

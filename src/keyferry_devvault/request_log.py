@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MAX_RECORDS = 100_000
 NO_STATUS = 0
-"""The status of a request that got no whole answer: a fault, or a client that went away."""
+"""The status of a request without a complete response: a fault, or a disconnected client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class RequestLog:
     """
 
     def __init__(self, on_record: Callable[[RequestRecord], None] | None = None) -> None:
-        """`on_record` is told of every record."""
+        """`on_record` is called with every record."""
         self.records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
         self.counts: Counter[tuple[str, RequestKind]] = Counter()
         self.in_flight = 0

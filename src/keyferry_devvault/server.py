@@ -1,4 +1,4 @@
-"""The two ports of a running development vault, and the file that tells others where they are."""
+"""The two ports of a running development vault, and the file with their addresses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def serve(
 
     Args:
         data: what is served.
-        request_log: is told of every request.
+        request_log: records every request.
         listen: address and port for TLS; port 0 is a free one, as the plain port always is.
         wall_time: seconds since 1970.
 

@@ -1,4 +1,4 @@
-"""The TLS server name (SNI) that each client asked for, which the web server does not tell."""
+"""Records the TLS server name (SNI) of each client, which the web server does not expose."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class DevVault:
         self.data.policies.set_permissions(vault, principal, [Permission(text) for text in wanted])
 
     def revoke(self, vault: str, principal: str) -> None:
-        """Take the access policy of an identity away."""
+        """Remove the access policy of an identity."""
         self.data.policies.set_permissions(vault, principal, [])
 
     def service_account_token(

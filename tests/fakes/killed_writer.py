@@ -26,8 +26,8 @@ KILLED_EXIT_CODE = 9
 OLD = (
     SecretFile("same", 0o644, b"same"),
     SecretFile("changed", 0o600, b"old"),
-    SecretFile("gone", 0o644, b"gone"),
-    SecretFile("d/gone", 0o644, b"gone"),
+    SecretFile("removed", 0o644, b"removed"),
+    SecretFile("d/removed", 0o644, b"removed"),
     SecretFile("type", 0o644, b"a file"),
     SecretFile("folder/file", 0o644, b"in a folder"),
 )

@@ -79,23 +79,23 @@ def test_a_secret_is_set_from_stdin_and_shown_only_when_asked(tmp_path: Path) ->
 
 def test_a_value_is_asked_for_unseen_on_a_terminal(tmp_path: Path) -> None:
     """Twice, and what is typed does not appear."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     words = [sys.executable, "-c", START, "set", "contoso", "db", "--data", str(tmp_path)]
     process = subprocess.Popen(
-        words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        words, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
     )
-    os.close(theirs)
+    os.close(terminal)
     try:
-        shown = read_until(ours, b"db: ")
-        os.write(ours, b"canary\n")
-        shown += read_until(ours, b"confirmation: ")
-        os.write(ours, b"canary\n")
-        shown += read_until(ours, b"get and list.")
+        shown = read_until(controller, b"db: ")
+        os.write(controller, b"canary\n")
+        shown += read_until(controller, b"confirmation: ")
+        os.write(controller, b"canary\n")
+        shown += read_until(controller, b"get and list.")
         assert 0 == process.wait(timeout=WAIT_SECONDS)
     finally:
         process.kill()
         process.wait(timeout=WAIT_SECONDS)
-        os.close(ours)
+        os.close(controller)
     assert b"canary" not in shown
     assert "canary\n" == output(tmp_path, "get", "contoso", "db", "--show-value")
 
@@ -110,7 +110,7 @@ def read_until(terminal: int, text: bytes) -> bytes:
     return shown
 
 
-def test_a_value_file_is_stored_as_it_stands(tmp_path: Path) -> None:
+def test_value_file_is_stored_verbatim(tmp_path: Path) -> None:
     """Line ends and all."""
     (tmp_path / "value").write_bytes(b"a\nb\n")
     output(tmp_path, "set", "contoso", "db", "--value-file", str(tmp_path / "value"))
@@ -279,7 +279,7 @@ def test_the_status_shows_the_running_server(tmp_path: Path) -> None:
 
 
 def test_a_killed_server_does_not_block_the_next_one(tmp_path: Path) -> None:
-    """Its lock is gone with it, and its connection file is replaced."""
+    """Its lock is released with it, and its connection file is replaced."""
     with running(tmp_path) as process:
         process.kill()
         process.wait(timeout=WAIT_SECONDS)

@@ -157,7 +157,7 @@ async def test_a_connection_can_be_dropped_half_way(tmp_path: Path) -> None:
 
 
 async def test_a_request_can_hang_until_the_client_gives_up(tmp_path: Path) -> None:
-    """Only that request hangs, and it is recorded when the client is gone."""
+    """Only that request hangs, and it is recorded when the client disconnects."""
     async with contoso(tmp_path) as (vault, client):
         vault.add_fault("contoso.vault.azure.net", Hang())
         hanging = asyncio.create_task(fetch(client))

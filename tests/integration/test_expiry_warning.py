@@ -1,4 +1,4 @@
-"""`expiryWarning`, from the class to whoever is to hear of it: driver, command, provider."""
+"""`expiryWarning`, from the class to the warning: driver, command, provider."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def provider(ends: Ends) -> AsyncIterator[AzureProvider]:
     await made.close()
 
 
-async def test_the_driver_tells_the_pod_and_counts(
+async def test_driver_records_an_event_and_counts(
     mount_home: Path, ends: Ends, provider: AzureProvider
 ) -> None:
     """One event; a gauge that follows a rotation and the end of the volume."""

@@ -1,4 +1,4 @@
-"""The store over a Kubernetes API that refuses, forgets and goes away."""
+"""The store over a Kubernetes API that rejects requests, loses history and is unavailable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def api(tmp_path: Path) -> AsyncIterator[KubeApiServer]:
 
 @pytest.fixture
 async def store(api: KubeApiServer) -> AsyncIterator[KubeStore]:
-    """A store that never waits long, in step with the server."""
+    """A synced store with short backoff."""
     async with open_kube_store(
         api.kubeconfig, node="n", clock=SystemClock(), backoff=lambda _: 0.01
     ) as opened:
@@ -41,15 +41,15 @@ async def follows(api: KubeApiServer, store: KubeStore) -> None:
     """Wait until a change of the class arrives by the mirror, and not by a GET."""
     api.requests.clear()
     api.put("secretproviderclasses", class_manifest("web", provider="vault"))
-    while (await store.get_class("shop", "web")).provider != "vault":  # noqa: ASYNC110 - the server tells nobody
+    while (await store.get_class("shop", "web")).provider != "vault":  # noqa: ASYNC110 - the server sends no notification
         await asyncio.sleep(0.01)
     assert "get secretproviderclasses" not in api.requests
 
 
-async def test_a_known_class_is_served_while_the_server_is_away(
+async def test_cached_class_is_served_while_the_server_is_unavailable(
     api: KubeApiServer, store: KubeStore
 ) -> None:
-    """What is known stays, what is not says which host is away; then all goes on."""
+    """Cached objects are returned; others raise an error with the host; then the store recovers."""
     await api.stop()
     assert "azure" == (await store.get_class("shop", "web")).provider
     with pytest.raises(StoreError, match=f"127.0.0.1:{api.port} cannot be reached"):
@@ -59,7 +59,7 @@ async def test_a_known_class_is_served_while_the_server_is_away(
 
 
 @pytest.mark.parametrize("in_stream", [False, True])
-async def test_lost_history_is_listed_anew(
+async def test_expired_history_is_listed_again(
     api: KubeApiServer, store: KubeStore, in_stream: bool
 ) -> None:
     """410 as a status or as an event of the watch: the mirror begins again."""
@@ -73,7 +73,7 @@ async def test_lost_history_is_listed_anew(
 async def test_a_node_that_starts_does_not_flood_the_api(
     api: KubeApiServer, store: KubeStore
 ) -> None:
-    """However many volumes are published at once, so many statuses are written at a time."""
+    """However many volumes are published at once, the number of concurrent writes is limited."""
     api.patches_allowed.clear()
     statuses = [
         PodStatus("shop", f"s-{n}", PodRef("shop", f"web-{n}", f"uid-{n}"), "web", "/x", "n", ())
@@ -82,7 +82,7 @@ async def test_a_node_that_starts_does_not_flood_the_api(
     async with asyncio.TaskGroup() as group:
         for status in statuses:
             group.create_task(store.apply_pod_status(status))
-        while api.peak_concurrent_patches < MAX_CONCURRENT_WRITES:  # noqa: ASYNC110 - the server tells nobody
+        while api.peak_concurrent_patches < MAX_CONCURRENT_WRITES:  # noqa: ASYNC110 - the server sends no notification
             await asyncio.sleep(0.01)
         api.patches_allowed.set()
     assert MAX_CONCURRENT_WRITES == api.peak_concurrent_patches
@@ -101,7 +101,7 @@ async def test_a_status_that_did_not_change_is_not_written(
     await store.apply_pod_status(replace(status, target_path="/y"))
     assert ["patch secretproviderclasspodstatuses"] == api.requests
     api.remove("secretproviderclasspodstatuses", "shop", "s")
-    while await store.find_pod_status("shop", "s"):  # noqa: ASYNC110 - the server tells nobody
+    while await store.find_pod_status("shop", "s"):  # noqa: ASYNC110 - the server sends no notification
         await asyncio.sleep(0.01)
     await store.apply_pod_status(status)
     assert api.get("secretproviderclasspodstatuses", "shop", "s") is not None
@@ -116,7 +116,7 @@ async def test_a_missing_permission_is_named(api: KubeApiServer, store: KubeStor
         await store.apply_secret(SECRET)
 
 
-async def test_a_secret_that_somebody_makes_just_before_us_is_left_alone(
+async def test_secret_created_concurrently_by_another_client_is_not_changed(
     api: KubeApiServer, store: KubeStore
 ) -> None:
     """Between looking and writing it appears: it is looked at again and refused."""

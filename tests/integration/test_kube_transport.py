@@ -74,7 +74,7 @@ async def test_a_packed_answer_is_unpacked_once() -> None:
 
 
 async def test_a_stream_is_read_as_it_arrives() -> None:
-    """A watch tells of a change when it happens, and may say nothing for long."""
+    """A watch reports a change when it happens, and may be silent for long."""
     heard = asyncio.Event()
 
     async def watch(request: web.BaseRequest) -> web.StreamResponse:

@@ -375,12 +375,12 @@ GOOD: list[tuple[Rule, str, str]] = [
 
 
 @pytest.mark.parametrize(("rule", "name", "text"), GOOD)
-def test_a_module_that_keeps_the_rule_is_left_alone(rule: Rule, name: str, text: str) -> None:
-    """What only looks like a breach is none."""
+def test_a_module_that_keeps_the_rule_is_not_changed(rule: Rule, name: str, text: str) -> None:
+    """What only resembles a violation is accepted."""
     assert [] == list(rule(Module(name, text)))
 
 
 def test_a_circle_of_imports_is_found() -> None:
-    """The way back is named, for whoever has to break it."""
+    """The error names the path of the cycle."""
     assert ["b", "c", "b"] == circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})
     assert [] == circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})

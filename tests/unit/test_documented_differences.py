@@ -1,4 +1,4 @@
-"""Every difference from upstream that docs/ tells of is shown, by a case of tests/compat or a test.
+"""Every difference from upstream that docs/ lists is tested, by a case of tests/compat or a test.
 
 A row that is new in docs/ is added to `ELSEWHERE` with the test that shows it, or to a case.
 """
@@ -167,7 +167,7 @@ ELSEWHERE = {
 }
 """How rows begin that no case can show, and the test that does."""
 
-# Both sides refuse these with the same code; only ours does so before any call.
+# Both sides refuse these with the same code; only Keyferry does so before any request.
 SAME_END = {
     "an empty `array` is an error in the SecretProviderClass": "empty-array",
     "an unknown `objectType` is an error before any request": "unknown-type",

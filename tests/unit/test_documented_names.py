@@ -30,7 +30,7 @@ def series() -> set[str]:
     return found
 
 
-def test_the_page_of_flags_is_in_step_with_the_code() -> None:
+def test_page_of_flags_is_in_sync_with_the_code() -> None:
     """Else: .venv/bin/python -m scripts.flags_page > docs/reference/flags.md"""
     assert page() == (DOCS / "reference" / "flags.md").read_text()
 

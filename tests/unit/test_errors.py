@@ -33,12 +33,12 @@ def tree(root: type[KeyferryError] = KeyferryError) -> Iterator[type[KeyferryErr
 
 def test_the_message_is_the_problem_and_then_the_remedy() -> None:
     """A person reads what is wrong first and what to do second, as two sentences."""
-    assert "it broke. Mend it." == str(KeyferryError("it broke", "Mend it."))
+    assert "it broke. Fix it." == str(KeyferryError("it broke", "Fix it."))
     assert "it broke" == str(KeyferryError("it broke"))
 
 
-def test_an_error_can_say_at_which_hop_it_arose() -> None:
-    """The stage of its class stands where none is given; other errors of the class keep it."""
+def test_error_can_override_its_stage() -> None:
+    """The stage of its class applies by default; other errors of the class keep it."""
     assert Stage.TLS is PlatformError("x", stage=Stage.TLS).stage
     assert Stage.VOLUME is VolumeError("x").stage
     assert Stage.REQUEST is PlatformError("x").stage
@@ -89,14 +89,14 @@ def test_the_status_of_a_provider_passes_through() -> None:
     assert isinstance(error, ProviderError)
 
 
-def test_a_throttled_vault_tells_the_pause_it_asked_for() -> None:
+def test_throttled_error_has_the_retry_after_seconds() -> None:
     """Seconds, or None where it asked for none."""
     assert 30.0 == VaultThrottledError("x", retry_after=30.0).retry_after
     assert VaultThrottledError("x").retry_after is None
 
 
 def test_each_error_belongs_to_who_must_act() -> None:
-    """Below the root stand four groups and the defects."""
+    """Below the base class are four groups and the internal error."""
     groups = {error.__name__ for error in tree() if error.__base__ is KeyferryError}
     assert {"AuthorError", "PlatformError", "ProviderError", "InternalError"} == groups
     assert AuthorError.__module__ == errors.__name__

@@ -98,7 +98,7 @@ def parse_material(content: bytes, password: str | None) -> tuple[CertificateMat
     """A certificate with its key out of PEM, PKCS#12 or the base64 text of either, and which it is.
 
     Raises:
-        RequestInvalidError: it is none of these, or has no RSA or EC key, or no certificate.
+        RequestInvalidError: it has another format, or has no RSA or EC key, or no certificate.
     """
     if b"-----BEGIN " not in content:
         # Microsoft's clients wrap PEM in base64, too.

@@ -76,7 +76,7 @@ def parse_key(pem: bytes) -> PrivateKey:
     """The key in PEM of any form.
 
     Raises:
-        RequestInvalidError: there is none, or one that a vault does not take.
+        RequestInvalidError: there is no key, or a vault does not accept it.
     """
     try:
         key = serialization.load_pem_private_key(pem, None)
@@ -114,7 +114,7 @@ def private_key_from_jwk(jwk: Mapping[str, str]) -> PrivateKey:
     """The key in a JSON Web Key that holds its private half.
 
     Raises:
-        RequestInvalidError: it is none.
+        RequestInvalidError: it is not a private key.
     """
     try:
         if jwk.get("kty", "").startswith("RSA"):

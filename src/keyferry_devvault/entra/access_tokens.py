@@ -1,4 +1,4 @@
-"""The access tokens of the pretend Entra: issuing them, and checking those that come back."""
+"""Issues and verifies access tokens of the emulated Entra."""
 
 from __future__ import annotations
 

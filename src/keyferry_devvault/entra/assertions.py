@@ -111,7 +111,7 @@ def _check_signature(request: Request, jwt: UnverifiedJwt, data: DevVaultData) -
 def _match_federated_credential(
     request: Request, rows: tuple[FederatedCredential, ...], claims: JwtClaims
 ) -> None:
-    """Find a credential for the claims; the refusal tells how far the best one matched."""
+    """Find a credential for the claims; the error says how far the best one matched."""
     rows = tuple(row for row in rows if row.issuer == claims.iss)
     if not rows:
         raise _no_federated_credential(request, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")

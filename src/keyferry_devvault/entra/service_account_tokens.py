@@ -1,4 +1,4 @@
-"""The pretend cluster: mints service-account tokens as the API server would for kubelet."""
+"""The emulated cluster: issues service-account tokens as the API server would for kubelet."""
 
 from __future__ import annotations
 

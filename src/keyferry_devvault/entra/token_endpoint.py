@@ -34,7 +34,7 @@ class Entra:
             Refused: with the answer that says why.
         """
         if request.server_name != host.server_name:
-            note = f"the token proxy is told by the TLS server name {host.server_name}"
+            note = f"the token proxy is identified by the TLS server name {host.server_name}"
             raise HttpError(Response(401, {"kind": "Status", "code": 401}, note=note))
         match (request.method, request.path.strip("/").split("/")):
             case ("POST", [tenant, "oauth2", "v2.0", "token"]):

@@ -1,4 +1,4 @@
-"""The agent of Azure Arc: tokens of the machine for whoever can read a file that it just wrote."""
+"""The agent of Azure Arc: tokens of the machine for a client that can read a new file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Arc:
 
     def __init__(self, imds: Imds, folder: Path) -> None:
         self._imds = imds
-        # Whoever reads the path has another working directory.
+        # The client that reads the path has another working directory.
         self._folder = folder.resolve()
         self._challenges: dict[str, Path] = {}
 

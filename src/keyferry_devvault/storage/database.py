@@ -106,7 +106,7 @@ class Database:
         """The result of `load`, or its last one for this `key` when nothing was written since.
 
         Args:
-            key: tells this read from every other; the name of the query and its arguments.
+            key: identifies the read; the name of the query and its arguments.
             load: runs the query. Must return something immutable.
         """
         with self._translate_errors():

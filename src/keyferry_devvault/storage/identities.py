@@ -59,19 +59,19 @@ class IdentityTable:
         return self._upsert(client_id, tenant, kind, None)
 
     def ensure_system_assigned(self) -> Identity:
-        """The system-assigned identity of this machine, made up where there is none."""
+        """The system-assigned identity of this machine, created if it does not exist."""
         return self.system_assigned() or self.add_managed(str(uuid.uuid4()), system_assigned=True)
 
     def remove(self, client_id: str) -> None:
         """Forget an identity with its federated credentials and policies.
 
         Raises:
-            RequestInvalidError: there is none with this client id.
+            RequestInvalidError: no identity has this client ID.
         """
-        gone = self.get(client_id).client_id
+        existing = self.get(client_id).client_id
         with self._database.write() as connection:
             for table in ("policy", "federation", "identity"):
-                connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (gone,))  # noqa: S608
+                connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (existing,))  # noqa: S608
 
     def all(self) -> tuple[Identity, ...]:
         """Every identity, by client id."""
@@ -99,7 +99,7 @@ class IdentityTable:
         """As `find`, for callers that must have one.
 
         Raises:
-            RequestInvalidError: there is none.
+            RequestInvalidError: the identity does not exist.
         """
         if identity := self.find(client_id):
             return identity

@@ -69,7 +69,7 @@ class ObjectTable:
         return row
 
     def find(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion | None:
-        """That version, or the latest one; None when there is none or the object is deleted."""
+        """Return the version, or the latest one; None if it is missing or the object is deleted."""
         versions = self.versions(vault, name)
         if version is None:
             return versions[-1] if versions else None
@@ -79,7 +79,7 @@ class ObjectTable:
         """As `find`, for callers that must have one.
 
         Raises:
-            ObjectNotFoundError: there is none.
+            ObjectNotFoundError: it does not exist.
         """
         if row := self.find(vault, name, version):
             return row

@@ -115,7 +115,7 @@ class SecretTable:
         return row
 
     def find(self, vault: str, name: str, version: str | None = None) -> SecretVersion | None:
-        """That version, or the latest one; None when there is none or the secret is deleted."""
+        """Return the version, or the latest one; None if it is missing or the secret is deleted."""
         versions = self.versions(vault, name)
         if version is None:
             return versions[-1] if versions else None
@@ -125,7 +125,7 @@ class SecretTable:
         """As `find`, for callers that must have one.
 
         Raises:
-            ObjectNotFoundError: there is none.
+            ObjectNotFoundError: it does not exist.
         """
         if row := self.find(vault, name, version):
             return row
@@ -139,10 +139,10 @@ class SecretTable:
         """All versions, the oldest first; none when the secret is deleted."""
 
         def load(connection: sqlite3.Connection) -> tuple[SecretVersion, ...]:
-            gone = connection.execute(
+            deleted = connection.execute(
                 "SELECT 1 FROM deleted_secret WHERE vault = ? AND name = ?", (vault.lower(), name)
             ).fetchone()
-            return () if gone else self._all_versions(connection, vault, name)
+            return () if deleted else self._all_versions(connection, vault, name)
 
         return self._database.read(("versions", vault.lower(), name.lower()), load)
 

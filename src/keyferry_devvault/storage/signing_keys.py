@@ -1,4 +1,4 @@
-"""The private keys that sign tokens: one for Entra, one for the issuer of the pretend cluster."""
+"""The private keys that sign tokens: one for Entra, one for the issuer of the emulated cluster."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SigningKeys:
         return str(row[0]) if row else None
 
     def _create_pem(self, name: SigningKeyName) -> str:
-        """Make and store the key; when another process was faster, its key stands."""
+        """Create and store the key; if another process was faster, use its key."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         with self._database.write() as connection:
             connection.execute(

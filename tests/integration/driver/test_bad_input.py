@@ -1,4 +1,4 @@
-"""Everything that users and vaults get wrong, through real CSI calls, and what each is told.
+"""Everything that users and vaults get wrong, through real CSI calls, and what each is reported.
 
 Each case says the status, the words that must be in the message (the stage, the object, the
 remedy), and afterwards nothing is left. All messages are written to `.test-output/messages.txt`, to
@@ -115,9 +115,9 @@ def not_read_only(world: World) -> None:
 
 
 def stale_socket(world: World) -> None:
-    """A provider was installed once, and is gone."""
+    """A provider was removed, but its socket remains."""
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(world.driver.home / "providers" / "gone.sock"))
+        dead.bind(str(world.driver.home / "providers" / "removed.sock"))
 
 
 def other_ca(vault: DevRedirect, folder: Path) -> HttpsSettings:
@@ -187,9 +187,9 @@ CASES = [
     ),
     Case(
         "provider socket dead",
-        ("provider 'gone'", "no server listens on", "gone.sock", "provider's pod"),
+        ("provider 'removed'", "no server listens on", "removed.sock", "provider's pod"),
         code=grpc.StatusCode.UNAVAILABLE,
-        provider="gone",
+        provider="removed",
         change=stale_socket,
     ),
     Case("target path missing", ("target_path is missing",), INVALID, change=clear("target_path")),
@@ -384,11 +384,11 @@ PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def messages() -> Iterator[dict[str, str]]:
-    """What users are told, written to a file when all cases are through."""
-    told: dict[str, str] = {}
-    yield told
+    """What users are reported, written to a file when all cases are through."""
+    reported: dict[str, str] = {}
+    yield reported
     MESSAGES.parent.mkdir(exist_ok=True)
-    MESSAGES.write_text("".join(f"{name}\n    {told[name]}\n\n" for name in told))
+    MESSAGES.write_text("".join(f"{name}\n    {reported[name]}\n\n" for name in reported))
 
 
 @asynccontextmanager
@@ -428,15 +428,15 @@ async def test_bad_input_fails_with_stage_object_and_remedy(
         case.change(world)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await world.driver.send_publish(world.message)
-        told = caught.value.details() or ""
-        messages[case.name] = f"[{caught.value.code().name}] {told}"
-        assert [] == [words for words in case.words if words not in told]
+        reported = caught.value.details() or ""
+        messages[case.name] = f"[{caught.value.code().name}] {reported}"
+        assert [] == [words for words in case.words if words not in reported]
         assert case.code == caught.value.code()
         assert [] == world.driver.leftovers()
-        assert ". " in told or case.code is INVALID
-        assert "\n" not in told
-        assert len(told) < 1000
-        assert CANARY not in told + world.driver.log.getvalue() + str(world.driver.events())
+        assert ". " in reported or case.code is INVALID
+        assert "\n" not in reported
+        assert len(reported) < 1000
+        assert CANARY not in reported + world.driver.log.getvalue() + str(world.driver.events())
 
 
 VAULT_CASES = [
@@ -470,10 +470,10 @@ async def test_vault_failure_during_a_refresh_retains_previous_content(
         await world.driver.publish("web")
         assert {"db-password": CANARY.encode()} == read_through_links(target)
         assert [] == layout_problems(target)
-        ((kind, reason, told),) = world.driver.events()
+        ((kind, reason, reported),) = world.driver.events()
         assert ("Warning", "MountRotationFailed") == (kind, reason)
-        assert [] == [words for words in case.words if words not in told]
-        assert CANARY not in told + world.driver.log.getvalue()
+        assert [] == [words for words in case.words if words not in reported]
+        assert CANARY not in reported + world.driver.log.getvalue()
 
 
 async def test_transient_vault_failure_is_retried(mount_home: Path) -> None:

@@ -40,7 +40,7 @@ async def test_node_info_is_the_name_without_limits(driver: Driver) -> None:
     [
         ("Identity/GetPluginCapabilities", "0a 04 0a 02 08 01"),
         ("Identity/Probe", "0a 02 08 01"),
-        # Ours beside upstream's: VOLUME_MOUNT_GROUP.
+        # A Keyferry extension: VOLUME_MOUNT_GROUP.
         ("Node/NodeGetCapabilities", "0a 04 0a 02 08 01 0a 04 0a 02 08 06"),
         ("Controller/ControllerGetCapabilities", "0a 02 0a 00"),
     ],
@@ -167,7 +167,7 @@ async def test_writable_volume_is_an_invalid_argument(
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 async def test_target_that_is_not_a_folder_is_an_internal_error(driver: Driver, kind: str) -> None:
-    """Row 7, and what stands there is not touched."""
+    """Row 7; existing files are not changed."""
     target = driver.target()
     target.parent.mkdir(parents=True)
     if kind == "file":
@@ -184,7 +184,7 @@ async def test_target_that_is_not_a_folder_is_an_internal_error(driver: Driver, 
 async def test_defect_is_an_internal_error_that_shows_only_its_type(
     driver: Driver, provider: ScriptedProvider
 ) -> None:
-    """The text of an exception that is not ours could hold anything."""
+    """The text of a foreign exception could contain anything."""
     provider.fails(ZeroDivisionError("canary-value"))
     status = await rejection(driver, driver.publish_request("web"))
     assert grpc.StatusCode.INTERNAL == status.code()

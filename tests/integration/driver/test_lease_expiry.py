@@ -1,4 +1,4 @@
-"""What only a refresh replaces: it comes in time, or the pod is told that it will not come."""
+"""Leases that only a refresh replaces: it is in time, or the pod gets a warning."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_failed_refresh_is_retried_with_a_delay_before_the_lease_expires(
     ) as driver:
         driver.write_class("web")
         ends(provider, await driver.publish("web"))
-        provider.fails(VaultError("away", "wait"))
+        provider.fails(VaultError("unavailable", "wait"))
         await until(lambda: 4 == len(provider.calls), driver)
         assert 60 <= driver.clock.now < 300
 

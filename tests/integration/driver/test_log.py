@@ -21,7 +21,7 @@ ROTATION_SECONDS = 60.0
 
 @pytest.fixture
 def provider() -> ScriptedProvider:
-    """A provider that does as it is told."""
+    """A provider that does as it is reported."""
     return ScriptedProvider()
 
 

@@ -46,7 +46,7 @@ def status(
 
 
 async def known(node: Node) -> None:
-    """Wait until the node has heard of web-0."""
+    """Wait until the node has cached web-0."""
     await wait_until(
         lambda: node.store.cluster.local_pod(NAMESPACE, "web-0") is not None, "the pod"
     )
@@ -98,9 +98,9 @@ async def test_rejected_pod_status_is_reported_and_written_once_allowed(
     await wait_until(lambda: WRITE in api.requests, "the refusal")
     refused = node.driver.metric_values
     await wait_until(lambda: refused("keyferry_pod_status_errors_total") != {}, "the metric")
-    (told,) = await node.events("FailedToWritePodStatus")
-    assert told.startswith("Pod web-0: ")
-    assert "patch on secretproviderclasspodstatuses" in told
+    (reported,) = await node.events("FailedToWritePodStatus")
+    assert reported.startswith("Pod web-0: ")
+    assert "patch on secretproviderclasspodstatuses" in reported
     assert "pod status rejected" in node.driver.log.getvalue()
     api.forbidden.clear()
     node.driver.engine.status_writer.on_cluster_event(Reconnected())
@@ -149,7 +149,7 @@ async def test_unavailable_vault_after_a_kill_does_not_affect_a_running_pod(
         await killed_before_the_status(node, api, "web")
         api.remove("secrets", NAMESPACE, "db")
     provider = ScriptedProvider()
-    provider.fails(VaultUnavailableError("the vault is away"))
+    provider.fails(VaultUnavailableError("the vault is unavailable"))
     async with running_node(mount_home, api, provider=provider, rotation_interval=interval) as node:
         target = await node.publish("web")
         assert "1" == (target / "a").read_text()
@@ -217,9 +217,9 @@ async def test_content_at_a_path_of_another_pod_is_fetched_again(
     async with running_node(mount_home, api) as node:
         await killed_before_the_status(node, api, "plain")
     provider = ScriptedProvider()
-    provider.fails(VaultUnavailableError("the vault is away"))
+    provider.fails(VaultUnavailableError("the vault is unavailable"))
     async with running_node(mount_home, api, provider=provider) as node:
         message = node.driver.publish_request("plain", "thief")
         message.target_path = str(node.target("web-0"))
-        with pytest.raises(Exception, match="the vault is away"):
+        with pytest.raises(Exception, match="the vault is unavailable"):
             await node.driver.send_publish(message)

@@ -113,15 +113,15 @@ async def running(home: Path, *flags: str) -> AsyncIterator[Process]:
 
 @dataclass
 class Slow:
-    """A provider that holds a call until it is told to let go."""
+    """A provider that blocks a call until `released` is set."""
 
     entered: asyncio.Event = field(default_factory=asyncio.Event)
-    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, _: wire.MountRequest, __: Context) -> wire.MountResponse:
         """Answer a mount."""
         self.entered.set()
-        await self.let_go.wait()
+        await self.released.wait()
         return encode_result(mount_result({"a": "late"}))
 
 
@@ -137,7 +137,7 @@ async def test_first_signal_lets_calls_in_flight_finish(
         driver.process.send_signal(number)
         await driver.wait_for("stopping")
         assert not call.done()
-        slow.let_go.set()
+        slow.released.set()
         await call
         assert 0 == await driver.end()
     assert b"late" == (tmp_path / "volume" / "a").read_bytes()

@@ -26,7 +26,7 @@ from tests.integration.driver.calls import DB_SECRET, password
 async def test_refresh_updates_file_secret_and_pod_status(
     rotating: Driver, provider: ScriptedProvider
 ) -> None:
-    """When the volume is due, and not before: its tick comes once in an interval."""
+    """When the volume is due, and not before: once per interval."""
     target = await rotating.publish("web")
     provider.serves({"a": "2", "b": "new"}, "v2")
     await rotating.publish("web")
@@ -85,14 +85,14 @@ async def test_removed_object_is_removed_from_the_volume(
     [
         VaultError("throttled"),
         FilesInvalidError("bad"),
-        ObjectNotFoundError("gone"),
+        ObjectNotFoundError("removed"),
         ClassInvalidError("objects is not YAML any more"),
     ],
 )
 async def test_failed_refresh_retains_previous_content_and_is_reported(
     rotating: Driver, provider: ScriptedProvider, error: Exception
 ) -> None:
-    """Kubelet hears OK, because the running pod's volume is whole; event, metric and log tell."""
+    """Kubelet gets OK, because the volume is complete; event, metric and log report it."""
     target = await rotating.publish("web")
     provider.fails(error)
     rotating.clock.now = 120
@@ -141,7 +141,7 @@ async def test_volume_is_refreshed_at_once_after_a_restart(
 async def test_pod_status_of_another_volume_is_ignored_after_a_restart(
     mount_home: Path, provider: ScriptedProvider, other: str
 ) -> None:
-    """A pod of the same name that was made anew, or the pod's other volume of the same class."""
+    """A pod of the same name that was recreated, or the pod's other volume of the same class."""
     settings = {"scripted": provider}
     async with running_driver(mount_home, built_in=settings) as driver:
         driver.write_class("web")

@@ -128,7 +128,7 @@ class Node:
         return oldest
 
     async def wait_idle(self) -> None:
-        """Until no refresh is under way, nor waits for room."""
+        """Wait until no refresh is in progress or queued."""
         quiet = 0
         while quiet < 3:
             await self.driver.clock.run_ready_tasks()

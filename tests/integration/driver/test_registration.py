@@ -30,8 +30,8 @@ class Kubelet:
         """Ask the plugin what it is."""
         return wire.PluginInfo.FromString(await self._call("GetInfo", b""))
 
-    async def tell(self, *, registered: bool, error: str = "") -> None:
-        """Tell it whether it was taken."""
+    async def notify(self, *, registered: bool, error: str = "") -> None:
+        """Notify the driver whether it was registered."""
         message = wire.RegistrationStatus(plugin_registered=registered, error=error)
         await self._call("NotifyRegistrationStatus", message.SerializeToString())
 
@@ -92,7 +92,7 @@ async def test_driver_is_ready_once_registered(short_path: Path) -> None:
     async with registering(short_path) as (driver, kubelet):
         assert (200, "ok") == await page(driver, "/healthz")
         assert (503, "kubelet has not registered this driver yet") == await page(driver, "/readyz")
-        await kubelet.tell(registered=True)
+        await kubelet.notify(registered=True)
         assert (200, "ok") == await page(driver, "/readyz")
         assert 'keyferry_registered{os_type="linux"} 1.0' in (await page(driver, "/metrics"))[1]
 
@@ -102,25 +102,25 @@ async def test_rejected_registration_is_reported_and_the_driver_keeps_running(
 ) -> None:
     """Kubelet retries; mounts in flight must not be aborted."""
     async with registering(short_path) as (driver, kubelet):
-        await kubelet.tell(registered=False, error="no such socket")
+        await kubelet.notify(registered=False, error="no such socket")
         line = await driver.wait_for("kubelet rejected")
         assert line.startswith("E")
         assert "--kubelet-registration-path" in line
         assert (503, "kubelet rejected the registration: no such socket") == await page(
             driver, "/readyz"
         )
-        await kubelet.tell(registered=True)
+        await kubelet.notify(registered=True)
         assert (200, "ok") == await page(driver, "/readyz")
 
 
 async def test_removed_registration_socket_is_recreated(short_path: Path) -> None:
     """Kubelet may clear its folder when it starts."""
     async with registering(short_path) as (driver, kubelet):
-        await kubelet.tell(registered=True)
+        await kubelet.notify(registered=True)
         kubelet.socket.unlink()
         await driver.wait_for("registration socket was removed, recreating")
         async with asyncio.timeout(SECONDS):
-            while not kubelet.socket.exists():  # noqa: ASYNC110 - a file tells nobody
+            while not kubelet.socket.exists():  # noqa: ASYNC110 - a file sends no notification
                 await asyncio.sleep(0.01)
         assert "secrets-store.csi.k8s.io" == (await kubelet.get_info()).name
         status, text = await page(driver, "/readyz")

@@ -1,4 +1,4 @@
-"""What a provider held since an earlier process: it hears which of the volumes stand no more."""
+"""Leases of an earlier process: the provider is notified of volumes that no longer exist."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ async def test_leases_of_removed_volumes_are_released_at_start(
     first = ScriptedProvider()
     async with running_driver(mount_home, built_in={"scripted": first}) as driver:
         driver.write_class("web")
-        stands = await driver.publish("web", "web-0")
+        remaining = await driver.publish("web", "web-0")
         went = await driver.publish("web", "web-1")
         await driver.unpublish("web-1")
     assert [str(went)] == first.removed_volumes
     second = ScriptedProvider()
-    second.restored_volumes = frozenset({str(stands), str(went)})
+    second.restored_volumes = frozenset({str(remaining), str(went)})
     async with running_driver(mount_home, built_in={"scripted": second}) as driver:
         assert [str(went)] == second.removed_volumes
         await driver.unpublish("web-0")
-    assert [str(went), str(stands)] == second.removed_volumes
+    assert [str(went), str(remaining)] == second.removed_volumes

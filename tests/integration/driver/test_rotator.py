@@ -46,21 +46,21 @@ async def refreshed(node: Node, calls: int) -> None:
         if len(node.provider.calls) >= calls:
             break
         await node.driver.clock.advance(1)
-        while not node.driver.engine.publisher.is_idle:  # noqa: ASYNC110 - files tell nobody
+        while not node.driver.engine.publisher.is_idle:  # noqa: ASYNC110 - files send no notification
             await asyncio.sleep(0.001)
     await node.provider.wait_for_calls(calls)
     await node.provider.wait_idle()
 
 
-def tick_of(node: Node) -> float:
-    """When the volume is due for the first time: its provider tells nothing of its identity."""
+def due_time(node: Node) -> float:
+    """Return when the volume is first due; its provider reports no identity."""
     return INTERVAL * phase_of("node-1", str(node.target("web-0")))
 
 
-async def told_of(node: Node, reason: str) -> list[str]:
+async def messages_of(node: Node, reason: str) -> list[str]:
     """Waits until there are events with this reason: they come last."""
     async with asyncio.timeout(100):
-        while not (events := await node.events(reason)):  # noqa: ASYNC110 - a server tells nobody
+        while not (events := await node.events(reason)):  # noqa: ASYNC110 - a server sends no notification
             await asyncio.sleep(0.01)
     return events
 
@@ -70,11 +70,11 @@ async def test_volume_is_refreshed_without_kubelet(node: Node) -> None:
     await node.publish("web")
     node.provider.serves({"a": "2"}, "v2")
     await refreshed(node, 2)
-    assert tick_of(node) <= node.driver.clock.now <= tick_of(node) + 1
+    assert due_time(node) <= node.driver.clock.now <= due_time(node) + 1
     await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
     assert "2" == (node.target("web-0") / "a").read_text()
-    (told,) = await told_of(node, "MountRotationComplete")
-    assert told.endswith(
+    (reported,) = await messages_of(node, "MountRotationComplete")
+    assert reported.endswith(
         "refreshed the objects of spc shop/web: secret/a from version v1 to v2, changed a"
     )
     assert {"provider=scripted": 1.0} == node.driver.metric_values(
@@ -102,7 +102,7 @@ async def test_tiny_interval_refreshes_at_most_once_per_second(
 async def test_volume_refreshed_by_kubelet_is_not_refreshed_again(node: Node) -> None:
     """Both follow one schedule."""
     await node.publish("web")
-    node.driver.clock.now = tick_of(node) + 0.01  # floats may round the tick itself to either side
+    node.driver.clock.now = due_time(node) + 0.01  # floats may round the due time to either side
     await node.publish("web")
     assert 2 == len(node.provider.calls)
     await node.driver.clock.advance(INTERVAL - 2)
@@ -131,7 +131,7 @@ async def test_change_during_a_refresh_causes_another_refresh(
     """The refresh in flight uses the earlier parameters."""
     await node.publish("web")
     node.provider.gate.clear()
-    await node.driver.clock.advance(tick_of(node) + 1)
+    await node.driver.clock.advance(due_time(node) + 1)
     await node.provider.wait_for_calls(2)
     node.driver.clock.now += 0.1  # the class changes after the refresh began
     api.put(CLASSES, scripted_class("web", secret_object("db", "a"), parameters={"x": "other"}))
@@ -162,12 +162,12 @@ async def test_refreshed_condition_shows_the_result_of_the_last_refresh(node: No
     await node.publish("web")
     node.provider.fails(AccessDeniedError("the vault does not let it read"))
     await refreshed(node, 2)
-    await wait_until(lambda: condition(node).get("status") == "False", "the failure to be told")
+    await wait_until(lambda: condition(node).get("status") == "False", "the failure to be written")
     assert "AccessDenied" == condition(node)["reason"]
     assert "stage vault: the vault does not let it read" == condition(node)["message"]
     node.provider.serves({"a": "1"})
     await refreshed(node, 3)
-    await wait_until(lambda: condition(node).get("status") == "True", "the success to be told")
+    await wait_until(lambda: condition(node).get("status") == "True", "the success to be written")
     assert ("Refreshed", "") == (condition(node)["reason"], condition(node)["message"])
 
 
@@ -176,7 +176,7 @@ async def test_unchanged_refreshes_write_the_condition_hourly(node: Node) -> Non
     await node.publish("web")
     await refreshed(node, 2)
     await wait_until(
-        lambda: condition(node).get("status") == "True", "the first refresh to be told"
+        lambda: condition(node).get("status") == "True", "the first refresh to be written"
     )
     first = node.driver.clock.now
     node.api.requests.clear()
@@ -184,11 +184,11 @@ async def test_unchanged_refreshes_write_the_condition_hourly(node: Node) -> Non
         await refreshed(node, len(node.provider.calls) + 1)
     writes = [request for request in node.api.requests if request.startswith(("patch", "create"))]
     assert [] == writes
-    told = "patch secretproviderclasspodstatuses"
+    request = "patch secretproviderclasspodstatuses"
     while node.driver.clock.now < first + 3600 + 2 * INTERVAL:
         await refreshed(node, len(node.provider.calls) + 1)
-    await wait_until(lambda: told in node.api.requests, "the last refresh to be told again")
-    assert 1 == node.api.requests.count(told)
+    await wait_until(lambda: request in node.api.requests, "the last refresh to be written again")
+    assert 1 == node.api.requests.count(request)
 
 
 async def test_refresh_with_expired_tokens_waits_for_kubelet(node: Node) -> None:
@@ -256,8 +256,8 @@ async def test_request_is_rebuilt_after_a_restart(mount_home: Path, api: KubeApi
             asked["csi.storage.k8s.io/pod.name"],
         )
         await wait_until(lambda: node.secret_values("db") == {"value": "2"}, "the Secret to follow")
-        (told,) = await told_of(node, "MountRotationComplete")
-        assert "secret/a from version v1 to v2" in told
+        (reported,) = await messages_of(node, "MountRotationComplete")
+        assert "secret/a from version v1 to v2" in reported
     lost = ScriptedProvider()
     lost.fails(IdentityError("no tokens"))
     async with running_node(mount_home, api, provider=lost, rotation_interval=INTERVAL) as node:

@@ -121,8 +121,8 @@ async def test_manual_edit_is_reverted_at_once(
     assert after is not None
     assert before["data"] == after["data"]
     assert before["metadata"]["labels"] == after["metadata"]["labels"]
-    (told,) = await node.events("SecretReverted")
-    assert told.startswith("Pod web-0: reverted a manual edit of secret db")
+    (reported,) = await node.events("SecretReverted")
+    assert reported.startswith("Pod web-0: reverted a manual edit of secret db")
 
 
 async def test_manually_deleted_secret_is_recreated(node: Node, api: KubeApiServer) -> None:
@@ -165,7 +165,7 @@ async def test_content_of_the_latest_fetch_wins_between_nodes(node: Node, other:
             node.store.cluster.secret_resource_version(NAMESPACE, "db")
             == (node.secret("db") or {})["metadata"]["resourceVersion"]
         ),
-        "the first node to hear of it",
+        "the first node to see it",
     )
     node.driver.engine.secret_controller.enqueue_all()
     await wait_until(
@@ -194,8 +194,8 @@ async def test_changed_secret_provider_class_updates_its_secrets(
     await wait_until(lambda: (node.secret("db") or {}).get("type") == "example.com/own", "the type")
     await wait_until(lambda: node.secret("more") is None, "the dropped one to go")
     await wait_until(lambda: node.owners("db") == ["ReplicaSet web-5d8"], "the owners to be back")
-    (told,) = await node.events("SecretRecreated")
-    assert "changed from Opaque to example.com/own" in told
+    (reported,) = await node.events("SecretRecreated")
+    assert "changed from Opaque to example.com/own" in reported
 
 
 async def test_dropped_secret_is_taken_over_by_another_secret_provider_class(
@@ -223,7 +223,7 @@ async def test_a_class_that_is_deleted_changes_nothing(node: Node, api: KubeApiS
     node.schedule("web-0", "web")
     await node.publish("web")
     api.remove(CLASSES, NAMESPACE, "web")
-    await wait_until(lambda: not node.store.cluster.classes(NAMESPACE), "the class to be gone")
+    await wait_until(lambda: not node.store.cluster.classes(NAMESPACE), "the class to be deleted")
     node.driver.engine.secret_controller.enqueue_all()
     await wait_until(
         lambda: not len(node.driver.engine.secret_controller), "the Secret to be looked at"
@@ -244,11 +244,11 @@ async def test_secret_belongs_to_the_first_of_two_secret_provider_classes(
     await node.publish("web")
     await node.publish("late", "late-0")
     assert {"value": "1"} == node.secret_values("db")
-    told = await node.events("SecretConflict")
-    assert told[0].startswith(
+    reported = await node.events("SecretConflict")
+    assert reported[0].startswith(
         "SecretProviderClass late: Secret db already belongs to SecretProviderClass w"
     )
-    assert told[1].startswith(
+    assert reported[1].startswith(
         "SecretProviderClass web: Secret db is also named by SecretProviderClass l"
     )
     (refused,) = await node.events("FailedToCreateSecret")
@@ -392,12 +392,12 @@ async def test_missing_permission_is_reported_and_not_retried_without_pods(
     node.schedule("web-0", "web")
     target = await node.publish("web")
     assert "1" == (target / "a").read_text()
-    (told,) = await node.events("FailedToCreateSecret")
-    assert "refuses to get secrets" in told
-    assert "syncSecret.namespaces" in told
+    (reported,) = await node.events("FailedToCreateSecret")
+    assert "refuses to get secrets" in reported
+    assert "syncSecret.namespaces" in reported
     await node.delete_pod("web-0", "web")
     await wait_until(
-        lambda: not len(node.driver.engine.secret_controller), "the Secret to be let go"
+        lambda: not len(node.driver.engine.secret_controller), "the Secret to be released"
     )
     assert "failed to delete unused Secret" in node.driver.log.getvalue()
 

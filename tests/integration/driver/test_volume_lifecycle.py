@@ -83,7 +83,7 @@ async def test_invalid_file_path_fails_and_leaves_nothing(
 async def test_failed_first_mount_leaves_only_an_event(
     driver: Driver, provider: ScriptedProvider
 ) -> None:
-    """No mount, no folder, no status, no Secret; the pod's events tell why."""
+    """No mount, no folder, no status, no Secret; the pod's events say why."""
     provider.fails(ObjectNotFoundError("there is no db", "Make one."))
     status = await rejection(driver, driver.publish_request("web"))
     assert "there is no db. Make one." in (status.details() or "")
@@ -96,7 +96,7 @@ async def test_failed_first_mount_leaves_only_an_event(
 async def test_failed_first_mount_keeps_the_folder_of_kubelet(
     driver: Driver, provider: ScriptedProvider
 ) -> None:
-    """Only what the call made is taken away again."""
+    """Only what the call created is removed."""
     driver.target().mkdir(parents=True)
     provider.fails(VaultError("no"))
     with pytest.raises(grpc.aio.AioRpcError):
@@ -128,7 +128,7 @@ def break_statuses(driver: Driver) -> None:
 
 
 async def test_failed_pod_status_write_does_not_fail_a_first_mount(driver: Driver) -> None:
-    """Upstream fails here (row 19); but the volume is whole, and the event tells."""
+    """Upstream fails here (row 19); the volume is complete, and an event reports the error."""
     break_statuses(driver)
     assert {"a": b"1"} == read_through_links(await driver.publish("web"))
     assert [("Warning", "FailedToWritePodStatus")] == [event[:2] for event in driver.events()]
@@ -139,15 +139,15 @@ async def test_failed_pod_status_write_does_not_fail_a_first_mount(driver: Drive
 async def test_failed_pod_status_write_does_not_fail_a_refresh(
     rotating: Driver, provider: ScriptedProvider
 ) -> None:
-    """Row 19; the new content is there, and the event tells."""
+    """Row 19; the new content is written, and an event reports the error."""
     target = await rotating.publish("web")
     break_statuses(rotating)
     provider.serves({"a": "2"})
     rotating.clock.now = 120
     await rotating.publish("web")
     assert {"a": b"2"} == read_through_links(target)
-    told = {event[1] for event in rotating.events()}
-    assert {"FailedToWritePodStatus", "MountRotationComplete"} == told
+    reported = {event[1] for event in rotating.events()}
+    assert {"FailedToWritePodStatus", "MountRotationComplete"} == reported
 
 
 async def test_failed_secret_sync_does_not_fail_the_volume(driver: Driver) -> None:
@@ -231,7 +231,7 @@ async def test_concurrent_calls_for_one_volume_are_serialized(
 
 
 async def test_unpublish_notifies_the_providers(driver: Driver, provider: ScriptedProvider) -> None:
-    """What they made for the volume alone can be given back."""
+    """Providers can revoke what they created only for this volume."""
     await driver.publish("web")
     assert [] == provider.removed_volumes
     await driver.unpublish()
@@ -262,7 +262,7 @@ async def test_unpublish_cancels_a_mount_that_hangs(
 async def test_unpublish_cancels_a_refresh_that_hangs(
     rotating: Driver, provider: ScriptedProvider
 ) -> None:
-    """The pod is gone, so its files need not be kept whole any longer."""
+    """The pod is deleted, so its files need not stay complete."""
     await rotating.publish("web")
     rotating.clock.now += 1000
     provider.gate.clear()

@@ -62,7 +62,7 @@ async def test_a_caller_cancelled_twice_waits_all_the_same() -> None:
     assert task.cancelled()
 
 
-async def test_the_error_of_work_whose_caller_is_gone_is_not_left_unheard() -> None:
+async def test_error_of_work_with_a_cancelled_caller_is_retrieved() -> None:
     """The cancellation is what the caller gets; the loop does not complain about the rest."""
     complaints: list[str] = []
     asyncio.get_running_loop().set_exception_handler(

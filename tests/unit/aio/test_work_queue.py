@@ -80,7 +80,7 @@ async def test_what_is_added_during_its_run_is_run_again(queue: WorkQueue[str], 
 async def test_who_settles_waits_for_a_run_that_begins_later(
     queue: WorkQueue[str], work: Work
 ) -> None:
-    """A run that is under way does not count: it may have looked too early."""
+    """A run in progress does not count: it may have started too early."""
     work.gate.clear()
     queue.add("a")
     await ManualClock.run_ready_tasks()
@@ -93,7 +93,7 @@ async def test_who_settles_waits_for_a_run_that_begins_later(
 async def test_a_failure_is_tried_again_later_and_later(
     queue: WorkQueue[str], work: Work, clock: ManualClock
 ) -> None:
-    """Whoever settles hears of the first end all the same; a success begins anew."""
+    """The caller gets the first result; a success resets the backoff."""
     work.succeeds = False
     await queue.run_and_wait("a")
     await clock.advance(9)
@@ -116,7 +116,7 @@ async def test_a_failure_is_tried_again_later_and_later(
 async def test_what_failed_can_be_tried_at_once(
     queue: WorkQueue[str], work: Work, clock: ManualClock
 ) -> None:
-    """What hindered it is over; what did not fail is left alone."""
+    """Failed keys are retried; other keys are not."""
     await queue.run_and_wait("fine")
     work.succeeds = False
     await queue.run_and_wait("a")

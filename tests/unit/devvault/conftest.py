@@ -25,7 +25,7 @@ def with_keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dev(tmp_path: Path, with_keys: Path) -> Iterator[DevVaultData]:
-    """An empty development vault whose clock stands still."""
+    """An empty development vault with a fixed clock."""
     shutil.copytree(with_keys, tmp_path / "dev")
     with DevVaultData(tmp_path / "dev", wall_time=lambda: NOW) as data:
         yield data

@@ -23,6 +23,6 @@ from keyferry_devvault.http_types import RequestKind, request_kind
         ("/secrets/a/b/c", RequestKind.OTHER),
     ],
 )
-def test_a_path_tells_what_a_request_is_about(path: str, kind: RequestKind) -> None:
+def test_path_determines_the_kind_of_a_request(path: str, kind: RequestKind) -> None:
     """Requests are counted by what they are about."""
     assert kind == request_kind(path)

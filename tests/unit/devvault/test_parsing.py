@@ -57,7 +57,7 @@ def test_other_rates_are_refused(text: str) -> None:
     ],
 )
 def test_a_fault_is_read_and_shown_in_the_same_words(text: str, fault: Fault) -> None:
-    """What `tune` shows can be given back to it."""
+    """What `tune` shows is accepted as input."""
     assert fault == parse_fault(text)
     assert text == format_fault(fault)
 

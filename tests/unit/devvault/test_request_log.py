@@ -22,8 +22,8 @@ def test_a_client_cannot_write_lines_or_escapes_into_the_log() -> None:
 
 def test_requests_are_counted_by_method_and_kind() -> None:
     """The peak is the most that were being handled at once."""
-    told: list[RequestRecord] = []
-    journal = RequestLog(told.append)
+    reported: list[RequestRecord] = []
+    journal = RequestLog(reported.append)
     for _ in range(2):
         journal.begin()
     for _ in range(2):
@@ -33,6 +33,6 @@ def test_requests_are_counted_by_method_and_kind() -> None:
         journal.in_flight,
         journal.peak_in_flight,
     )
-    assert told == list(journal.records)
+    assert reported == list(journal.records)
     journal.clear()
     assert (0, 0) == (len(journal.records), journal.peak_in_flight)

@@ -4,7 +4,7 @@ from keyferry_devvault.throttle import Throttle
 
 
 def test_a_vault_answers_up_to_its_limit_in_each_second() -> None:
-    """The third request of a second is too many; the next second starts anew."""
+    """The third request of a second is too many; the next second starts a new window."""
     throttle = Throttle()
     moments = [10.0, 10.4, 10.9, 11.0]
     admitted = [throttle.admits("kv", limit=2, now=now) for now in moments]

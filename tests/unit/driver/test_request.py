@@ -90,15 +90,15 @@ def test_missing_fields_of_publish_are_checked_in_upstreams_order() -> None:
         "target_path": "",
         "volume_context": {},
     }
-    told = []
+    reported = []
     for _ in range(4):
         with pytest.raises(RequestInvalidError) as caught:
             parse_publish(message(**fields))
         assert Code.INVALID_ARGUMENT == caught.value.code
         missing = next(name for name in fields if name in str(caught.value))
-        told.append(missing)
+        reported.append(missing)
         del fields[missing]
-    assert ["volume_capability", "volume_id", "target_path", "volume_context"] == told
+    assert ["volume_capability", "volume_id", "target_path", "volume_context"] == reported
 
 
 @pytest.mark.parametrize("context", [{"other": "x"}, {"secretProviderClass": "", "other": "x"}])

@@ -153,7 +153,7 @@ class TestProblems:
 
     @given(st.text(alphabet="ab&*:-[]{}!<>?|'\"\n #,%~01.y", max_size=60))
     def test_nothing_foreign_escapes(self, text: str) -> None:
-        """Whatever the text, it is read or it is a problem of ours."""
+        """Whatever the text, it is parsed or raises a KubernetesYamlError."""
         try:
             parse_documents(text.encode(), max_bytes=LIMIT)
         except KubernetesYamlError as error:

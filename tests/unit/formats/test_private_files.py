@@ -108,6 +108,6 @@ def test_devices_and_sockets_are_not_read(tmp_path: Path) -> None:
             read_regular_file(tmp_path / "socket", max_bytes=10)
 
 
-def test_a_missing_file_is_told_apart(tmp_path: Path) -> None:
+def test_missing_file_is_distinguished(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_private_file(tmp_path / "key", max_bytes=10)

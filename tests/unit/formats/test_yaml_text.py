@@ -67,7 +67,7 @@ def test_json_is_yaml() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])
-def test_no_document_is_none(text: str) -> None:
+def test_empty_text_has_no_document(text: str) -> None:
     """Nothing is not an empty text."""
     assert read_yaml(text) is None
 

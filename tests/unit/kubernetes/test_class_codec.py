@@ -170,7 +170,7 @@ def test_a_class_needs_a_name(name: str, expected: str) -> None:
     assert f"web.yaml line 4: SecretProviderClass: {expected}" == error.problem
 
 
-def test_a_wrong_field_is_told_with_its_class() -> None:
+def test_invalid_field_is_reported_with_its_class() -> None:
     """The whole message, as a person reads it."""
     error = problem(WHOLE.replace('"false"', "false"))
 
@@ -207,7 +207,7 @@ ODD = st.recursive(
 
 @given(ODD)
 def test_nothing_foreign_escapes_and_no_value_is_repeated(value: Value) -> None:
-    """Whatever the shape, it is a class or an error of ours; the values stay out of the message."""
+    """Any shape gives a class or a KeyferryError that does not quote values."""
     message = ""
     try:
         parse_class(value, default_namespace="default")

@@ -23,7 +23,7 @@ def test_the_status_is_named_after_pod_namespace_and_class() -> None:
     ) == pod_status(POD, "azure", "/pods/1/mount", "node-1", versions)
 
 
-def test_the_last_version_of_an_id_stands() -> None:
+def test_last_version_of_an_id_is_used() -> None:
     """An object that is mounted twice has one line."""
     versions = [ObjectVersion("a", "1"), ObjectVersion("b", "1"), ObjectVersion("a", "2")]
 

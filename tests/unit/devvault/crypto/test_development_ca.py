@@ -30,7 +30,7 @@ def authority_of(folder: Path) -> x509.Certificate:
         "localhost",
     ],
 )
-def test_the_certificate_stands_a_strict_verification(tmp_path: Path, host: str) -> None:
+def test_certificate_passes_a_strict_verification(tmp_path: Path, host: str) -> None:
     """For every host, by the rules of RFC 5280 and the web."""
     leaf = x509.load_pem_x509_certificate(write_server_certificate(tmp_path).read_bytes())
     policy = PolicyBuilder().store(Store([authority_of(tmp_path)])).time(datetime.now(UTC))
@@ -39,7 +39,7 @@ def test_the_certificate_stands_a_strict_verification(tmp_path: Path, host: str)
 
 
 def test_the_authority_is_kept_and_the_certificate_renewed(tmp_path: Path) -> None:
-    """Whoever trusts the CA keeps trusting it after a restart."""
+    """A client that trusts the CA still trusts it after a restart."""
     first = write_server_certificate(tmp_path).read_bytes()
     authority = authority_of(tmp_path)
     assert first != write_server_certificate(tmp_path).read_bytes()
@@ -47,7 +47,7 @@ def test_the_authority_is_kept_and_the_certificate_renewed(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("broken", ["ca.pem", "ca.key"])
-def test_a_damaged_authority_is_made_anew(tmp_path: Path, broken: str) -> None:
+def test_damaged_ca_is_created_again(tmp_path: Path, broken: str) -> None:
     """A half-written folder heals itself."""
     write_server_certificate(tmp_path)
     authority = authority_of(tmp_path)
@@ -56,7 +56,7 @@ def test_a_damaged_authority_is_made_anew(tmp_path: Path, broken: str) -> None:
     assert authority != authority_of(tmp_path)
 
 
-def test_an_authority_with_the_key_of_another_is_made_anew(tmp_path: Path) -> None:
+def test_ca_with_another_key_is_created_again(tmp_path: Path) -> None:
     """Certificate and key are replaced one after the other; a crash in between must not stay."""
     (tmp_path / "other").mkdir()
     write_server_certificate(tmp_path)

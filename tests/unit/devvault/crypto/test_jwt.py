@@ -30,7 +30,7 @@ def base64url(data: bytes) -> str:
 
 
 def test_a_signed_token_is_verified_by_its_published_key() -> None:
-    """What is signed with a key is believed by whoever holds its JWK."""
+    """A token is verified with the JWK of its signing key."""
     jwt = parse_jwt(sign_jwt({"iss": "me", "aud": ["a", "b"], "exp": 12}, KEY))
     verify_jwt(jwt, parse_jwks(msgspec.json.encode(KEYS)))
     assert ("me", ("a", "b"), 12) == (jwt.claims.iss, jwt.claims.audiences(), jwt.claims.exp)

@@ -143,7 +143,7 @@ def test_an_app_without_a_secret_accepts_none(dev: DevVaultData, ask: Ask) -> No
 def test_a_service_account_token_that_does_not_match_is_refused(
     dev: DevVaultData, ask: Ask, changes: dict[str, int | str], status: int, code: int
 ) -> None:
-    """The code tells which claim; the description never quotes the token."""
+    """The code identifies the claim; the description never quotes the token."""
     token = assertion(dev, **changes)  # type: ignore[arg-type]
     answer = ask(form(HOST, PATH, assertion_form(token)))
     assert (status, [code]) == (answer.status, json_of(answer)["error_codes"])
@@ -197,7 +197,7 @@ def test_the_configuration_of_an_unknown_tenant_is_refused(ask: Ask) -> None:
 
 
 def test_other_endpoints_are_not_there(ask: Ask) -> None:
-    """Nothing pretends to be more than it is."""
+    """Unsupported requests are rejected."""
     assert 404 == ask(call("GET", HOST, "/t1/oauth2/v2.0/authorize")).status
 
 

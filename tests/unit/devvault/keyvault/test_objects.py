@@ -104,8 +104,8 @@ def jwk(key: Any) -> dict[str, str]:
         return {"kty": "RSA"} | {name: text(value) for name, value in (public | private).items()}
     point = {"x": numbers.public_numbers.x, "y": numbers.public_numbers.y}
     numbered = point | {"d": numbers.private_value}
-    told = {name: text(value, 32) for name, value in numbered.items()}
-    return {"kty": "EC", "crv": "P-256"} | told
+    reported = {name: text(value, 32) for name, value in numbered.items()}
+    return {"kty": "EC", "crv": "P-256"} | reported
 
 
 @pytest.mark.parametrize("kind", ["RSA", "EC"])

@@ -163,7 +163,7 @@ def test_a_page_holds_25_at_most(dev: DevVaultData, ask: Ask) -> None:
 
 @pytest.mark.parametrize("token", ["x", "!!", "eA=="])
 def test_a_malformed_skip_token_is_refused(ask: Ask, token: str) -> None:
-    """It is ours to understand, nobody else's to make up."""
+    """Only a version of this vault is accepted."""
     query = {"api-version": "7.4", "$skiptoken": token}
     assert (400, "BadParameter", None) == error_of(ask("GET", "/secrets", query=query))
 
@@ -231,7 +231,7 @@ def test_every_operation_needs_its_permission(
 
 
 def test_no_policy_means_no_access(dev: DevVaultData, ask: Ask) -> None:
-    """It is refused before the vault looks for the secret, so it tells nothing of what exists."""
+    """It is rejected before the lookup, so it reveals nothing about existing secrets."""
     dev.policies.set_permissions("contoso", "m", [])
     dev.secrets.set("contoso", "db", "x")
     for name in ("db", "other"):
@@ -267,7 +267,7 @@ def test_without_a_good_token_the_vault_says_where_to_get_one(
     )
 
 
-def test_a_token_that_has_expired_is_challenged_anew(ask: Ask) -> None:
+def test_expired_token_gets_a_new_challenge(ask: Ask) -> None:
     """It was good a minute ago."""
     ask("PUT", "/secrets/db", {"value": "a"})
     assert 200 == ask("GET", "/secrets/db", now=NOW + 59).status
@@ -304,7 +304,7 @@ def test_a_value_longer_than_25_kib_is_refused(ask: Ask) -> None:
 
 
 def test_an_unknown_vault_is_not_found(ask: Ask) -> None:
-    """The log tells how to make it."""
+    """The log says how to create it."""
     answer = ask("GET", "/secrets/db", host="nowhere.vault.azure.net")
     assert (404, "VaultNotFound", None) == error_of(answer)
     assert "keyferry devvault set nowhere" in answer.note
@@ -321,5 +321,5 @@ def test_an_unknown_vault_is_not_found(ask: Ask) -> None:
     ],
 )
 def test_what_is_not_played_is_an_error(ask: Ask, method: str, path: str, status: int) -> None:
-    """Nothing pretends to be more than it is."""
+    """Unsupported requests are rejected."""
     assert status == ask(method, path).status

@@ -62,7 +62,7 @@ def test_a_user_assigned_identity_is_asked_for_by_any_of_its_ids(
 
 
 def test_without_an_id_the_system_assigned_identity_answers(dev: DevVaultData, ask: Ask) -> None:
-    """Where there is none, it is not found."""
+    """Without an identity, the response is 404."""
     assert "Identity not found" == json_of(ask(QUERY))["error_description"]
     machine = dev.identities.ensure_system_assigned()
     assert machine.client_id == json_of(ask(QUERY))["client_id"]
@@ -95,7 +95,7 @@ def test_a_wrong_request_is_refused(
     assert text in str(json_of(answer))
 
 
-def test_a_refusal_tells_the_log_how_to_add_the_identity(ask: Ask) -> None:
+def test_rejection_logs_how_to_add_the_identity(ask: Ask) -> None:
     """The person who runs the vault can copy the command."""
     assert "identity add-managed nobody" in ask(QUERY | {"client_id": "nobody"}).note
 

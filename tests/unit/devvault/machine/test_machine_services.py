@@ -86,7 +86,7 @@ def test_pods_forget_an_identity_that_is_removed(dev: DevVaultData) -> None:
 
 
 def test_the_arc_agent_takes_each_answer_once(arc: Arc) -> None:
-    """The file holds it, only its owner may read it, and it is gone afterwards."""
+    """The file holds it, only its owner may read it, and it is removed afterwards."""
     challenge = ask_arc(arc)
     assert challenge.status == 401
     path = Path(challenge.headers["WWW-Authenticate"].removeprefix("Basic realm="))
@@ -106,7 +106,7 @@ def test_the_arc_agent_refuses(arc: Arc) -> None:
 
 
 def test_the_arc_agent_keeps_a_bounded_number_of_files(arc: Arc, dev: DevVaultData) -> None:
-    """Whoever never answers must not fill the disk."""
+    """A client that never answers must not fill the disk."""
     for _ in range(110):
         ask_arc(arc)
     assert len(list((dev.folder / "arc").iterdir())) == 100

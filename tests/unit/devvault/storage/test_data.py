@@ -25,7 +25,7 @@ def test_everything_in_the_folder_is_private(tmp_path: Path) -> None:
     assert {0o600} == set(modes.values())
 
 
-def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+def test_folder_of_another_program_is_not_changed(tmp_path: Path) -> None:
     """It is neither closed to its users nor filled with secrets."""
     folder = tmp_path / "shared"
     folder.mkdir()
@@ -60,7 +60,7 @@ def test_the_data_outlive_the_process(tmp_path: Path) -> None:
 
 
 def test_two_openers_agree_on_a_signing_key(tmp_path: Path) -> None:
-    """Whoever is first makes it."""
+    """The first process creates it."""
     with DevVaultData(tmp_path) as one, DevVaultData(tmp_path) as two:
         keys = {one.signing_keys.public_jwks(name).keys[0].kid for name in SigningKeyName}
         assert keys == {two.signing_keys.public_jwks(name).keys[0].kid for name in SigningKeyName}
@@ -104,7 +104,7 @@ def test_data_of_a_newer_version_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    """A file stands in its place."""
+    """A file is at its path."""
     (tmp_path / "file").touch()
     with pytest.raises(PlatformError, match=r"the data folder .* cannot be used"):
         DevVaultData(tmp_path / "file" / "dev")

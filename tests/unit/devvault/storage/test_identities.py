@@ -96,7 +96,7 @@ def test_a_federated_credential_needs_an_app_or_a_user_assigned_identity(dev: De
         dev.identities.add_federated_credential(FederatedCredential("s", "iss", "sub", "aud"))
 
 
-def test_the_pretend_cluster_is_a_trusted_issuer_once_it_has_a_key(dev: DevVaultData) -> None:
+def test_emulated_cluster_is_a_trusted_issuer_once_it_has_a_key(dev: DevVaultData) -> None:
     """Its tokens need no registration."""
     keys = dev.signing_keys.public_jwks(SigningKeyName.CLUSTER)
     assert dev.identities.issuer_keys(CLUSTER_ISSUER) == keys

@@ -78,7 +78,7 @@ def test_a_deleted_secret_is_hidden_until_it_is_recovered(dev: DevVaultData) -> 
     assert dev.secrets.deleted("kv1") == ()
 
 
-def test_a_purged_secret_is_gone_for_good(dev: DevVaultData) -> None:
+def test_purged_secret_cannot_be_recovered(dev: DevVaultData) -> None:
     """Only a deleted secret can be purged; its name is free then."""
     dev.secrets.set("kv1", "db", "x")
     dev.secrets.purge("kv1", "db")
@@ -124,5 +124,5 @@ def test_a_missing_secret_or_version_is_named(dev: DevVaultData) -> None:
 
 
 def test_a_value_is_in_no_repr(dev: DevVaultData) -> None:
-    """A row that ends up in a log tells nothing."""
+    """A row in a log reveals no value."""
     assert "canary" not in repr(dev.secrets.set("kv1", "db", "canary"))

@@ -70,7 +70,7 @@ def test_a_published_volume_is_refreshed_when_rotation_is_on_and_it_is_due(
 ) -> None:
     """What another process brought is of an age that this one cannot know.
 
-    Without rotation it is looked after once, and then left alone.
+    Without rotation it is checked once, and then not again.
     """
     decision = decide(VolumeState.WRITTEN, completion=ending, rotation_enabled=rotates, due=due)
     assert expected == decision

@@ -88,9 +88,11 @@ async def test_restored_volume_has_its_own_slots() -> None:
     """The provider may know another volume at this path."""
     clock = ManualClock()
     economy = await economy_with(clock, TARGET)
-    alone, told = schedule(clock), schedule(clock, economy)
-    assert due_at(alone, clock, volume(None)) == due_at(told, clock, volume(None))
-    assert due_at(told, clock, volume(0.0)) != due_at(told, clock, volume(None))
+    without_identity, with_identity = schedule(clock), schedule(clock, economy)
+    assert due_at(without_identity, clock, volume(None)) == due_at(
+        with_identity, clock, volume(None)
+    )
+    assert due_at(with_identity, clock, volume(0.0)) != due_at(with_identity, clock, volume(None))
     await economy.close()
 
 

@@ -199,7 +199,7 @@ class TestDockerConfig:
         ],
     )
     def test_is_refused_in_another_form(self, secret_type: str, key: str, content: bytes) -> None:
-        """A pull would fail much later and further away; the value is not repeated."""
+        """A pull would fail much later, without a hint at the cause; the value is not repeated."""
         error = problem(of_type(secret_type, key), {key: content})
 
         assert isinstance(error, SecretDataError)

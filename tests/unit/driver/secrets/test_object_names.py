@@ -92,17 +92,17 @@ def test_names_are_case_sensitive() -> None:
 
 def test_missing_object_is_not_a_candidate() -> None:
     """A name counts only if its file exists."""
-    error = problem("x", [file("a")], [named("gone", "x")])
+    error = problem("x", [file("a")], [named("removed", "x")])
 
     assert "the volume holds a" in error.problem
-    assert "gone" not in str(error)
+    assert "removed" not in str(error)
 
 
 def test_object_added_later_suggests_a_refresh() -> None:
     """The volume was filled before."""
-    error = problem("x", [file("a")], [named("gone", "x")])
+    error = problem("x", [file("a")], [named("removed", "x")])
     assert "It is new in the SecretProviderClass: wait for the next refresh" in str(error)
-    assert "It is new in" not in str(problem("y", [file("a")], [named("gone", "x")]))
+    assert "It is new in" not in str(problem("y", [file("a")], [named("removed", "x")]))
 
 
 def test_message_for_an_empty_volume() -> None:

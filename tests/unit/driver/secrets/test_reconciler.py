@@ -196,9 +196,12 @@ async def test_secret_stays_with_its_first_secret_provider_class(node: Node) -> 
     assert isinstance(problem.error, SecretConflictError)
     assert () == await node.reconcile("first")
     assert {"value": "Y2FuYXJ5LTE="} == node.secrets()["one"]["data"]
-    told = node.events("SecretConflict")
-    assert ["is also named by SecretProviderClass second" in text for text in told] == [False, True]
-    assert "already belongs to SecretProviderClass first" in told[0]
+    reported = node.events("SecretConflict")
+    assert ["is also named by SecretProviderClass second" in text for text in reported] == [
+        False,
+        True,
+    ]
+    assert "already belongs to SecretProviderClass first" in reported[0]
 
     node.write_class("first", entry("other", "SECRET_1"))
     assert () == await node.reconcile("second")

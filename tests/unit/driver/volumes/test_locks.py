@@ -76,7 +76,7 @@ class Filling:
 
     Attributes:
         inside: it holds the lock.
-        cleaning: it is told to end, and clears up after itself until `cleaned` is set.
+        cleaning: it is cancelled, and cleans up until `cleaned` is set.
         cleaned: see there.
     """
 

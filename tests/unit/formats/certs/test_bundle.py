@@ -57,7 +57,7 @@ def test_three_ec_certificates_come_in_order() -> None:
     assert LEAF.key_pem + LEAF.pem + MIDDLE.pem + ROOT.pem == found.pem
 
 
-def test_the_order_can_be_left_alone() -> None:
+def test_order_can_be_kept() -> None:
     """As --construct-pem-chain=false asks for; nothing is said of the chain then."""
     content = LEAF.pkcs12(ROOT.certificate, MIDDLE.certificate)
     found = pkcs12_to_pem(content, "the object", ordered=False)
@@ -65,7 +65,7 @@ def test_the_order_can_be_left_alone() -> None:
 
 
 def test_missing_intermediate_is_reported() -> None:
-    """The certificates stay as they were; whoever asked may warn."""
+    """The certificates stay as they were; the caller can warn."""
     found = pkcs12_to_pem(LEAF.pkcs12(ROOT.certificate), "the object", ordered=True)
     assert (LEAF.key_pem + LEAF.pem + ROOT.pem, False) == (found.pem, found.complete)
 
@@ -86,7 +86,7 @@ def test_what_openssl_writes_is_read(
     assert shown == openssl(tmp_path, "x509", "-pubkey", "-noout", given=found.pem)
 
 
-def test_a_password_is_told(tmp_path: Path) -> None:
+def test_password_protection_is_reported(tmp_path: Path) -> None:
     """Vaults keep PKCS#12 without one."""
     content = exported(tmp_path, RSA, [], "-passout", "pass:x")
     with pytest.raises(SecretDataError, match="opens without a password"):

@@ -75,7 +75,7 @@ class TestCertificatePem:
         assert [EC_CERTIFICATE, RSA_CERTIFICATE] == x509.load_pem_x509_certificates(result)
         assert pem(EC_CERTIFICATE) + pem(RSA_CERTIFICATE) == result
 
-    def test_encodes_anew_in_lines_of_64_characters(self, tmp_path: Path) -> None:
+    def test_reencodes_in_lines_of_64_characters(self, tmp_path: Path) -> None:
         """One long line, CRLF and indentation become the form that every reader takes."""
         der = base64.b64encode(RSA_CERTIFICATE.public_bytes(Encoding.DER))
         contents = (
@@ -229,7 +229,7 @@ class TestPrivateKeyPem:
             certs.private_key_pem(key_pem(dsa.generate_private_key(2048)), "file 'a'")
 
     def test_is_missed(self) -> None:
-        """Certificates alone hold no key; the remedy tells how Key Vault hands it out."""
+        """Certificates contain no key; the remedy says how Key Vault returns it."""
         with pytest.raises(SecretDataError) as caught:
             certs.private_key_pem(pem(EC_CERTIFICATE), "file 'a'")
 
@@ -274,7 +274,7 @@ class TestCheckPair:
             certs.check_pair(pem(RSA_CERTIFICATE), key_pem(EC))
 
     def test_refuses_a_certificate_that_cannot_be_parsed(self) -> None:
-        """What stands in a CERTIFICATE block must be one; the message repeats nothing."""
+        """A CERTIFICATE block must contain a certificate; the message does not quote it."""
         broken = pem(EC_CERTIFICATE) + encode_block("CERTIFICATE", b"canary")
 
         with pytest.raises(SecretDataError) as caught:
@@ -288,7 +288,7 @@ LABELS = st.sampled_from(["CERTIFICATE", "RSA PRIVATE KEY", "X"])
 
 
 @given(st.binary(max_size=200), st.binary(max_size=50), LABELS)
-def test_any_bytes_are_an_answer_or_an_error_of_ours(
+def test_any_bytes_give_a_result_or_a_keyferry_error(
     around: bytes, body: bytes, label: str
 ) -> None:
     """Hostile contents never raise anything foreign, and no message repeats them."""
@@ -302,7 +302,7 @@ def test_any_bytes_are_an_answer_or_an_error_of_ours(
 
 
 def error_of(split: Callable[[bytes, str], bytes], contents: bytes) -> SecretDataError | None:
-    """The error of ours that `split` raises, None when it raises none."""
+    """Return the KeyferryError that `split` raises, or None."""
     try:
         split(contents, "file 'a'")
     except SecretDataError as error:

@@ -131,7 +131,7 @@ def test_a_cross_signed_root_leads_on() -> None:
 
 
 def test_two_that_signed_each_other_are_no_trap() -> None:
-    """The walk ends, and the key tells the leaf."""
+    """The search terminates, and the key identifies the leaf."""
     first, second = (
         issue_certificate("a", KEYS[0], is_ca=True),
         issue_certificate("b", KEYS[1], is_ca=True),
@@ -142,7 +142,7 @@ def test_two_that_signed_each_other_are_no_trap() -> None:
     assert expected == ordered([first_by_second, second_by_first], second_by_first)
 
 
-def test_the_key_tells_the_leaf() -> None:
+def test_key_identifies_the_leaf() -> None:
     """Of several that issued no other."""
     stranger = issue_certificate("stranger", KEYS[5])
     assert LEAF.certificate == ordered([stranger, MIDDLE, LEAF, ROOT], LEAF)[0]

@@ -61,7 +61,7 @@ GOOD = {
 
 @pytest.mark.parametrize("form", sorted(GOOD))
 def test_the_certificate_of_the_key_is_found(form: str) -> None:
-    """Whatever stands around it; its digests name it, its key signs."""
+    """Whatever text surrounds it; its digests identify it, its key signs."""
     found = read_client_certificate(*GOOD[form])
     assert LEAF.certificate.fingerprint(SHA1()) == found.sha1
     assert LEAF.certificate.fingerprint(SHA256()) == found.sha256
@@ -88,13 +88,13 @@ BAD = {
         "",
         "no certificate that",
     ),
-    "a certificate that is none": (
+    "an invalid certificate": (
         key_pem(PKCS8) + LEAF.pem.replace(b"MII", b"MIX"),
         "",
         "no certificate that",
     ),
     "an EC key": (EC.key_pem + EC.pem, "", "a private key that is not RSA"),
-    "a key that is none": (BROKEN + LEAF.pem, "", "neither PEM nor PKCS#12 with a private key"),
+    "an invalid key": (BROKEN + LEAF.pem, "", "neither PEM nor PKCS#12 with a private key"),
     "a missing password": (
         key_pem(PKCS8, locked=True) + LEAF.pem,
         "",
@@ -116,7 +116,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", sorted(BAD))
-def test_what_cannot_be_used_is_told_apart(case: str) -> None:
+def test_unusable_certificates_have_different_errors(case: str) -> None:
     """Each in its own words, with a remedy; nothing of it and no foreign error comes along."""
     contents, password, words = BAD[case]
     with pytest.raises(SecretDataError) as caught:

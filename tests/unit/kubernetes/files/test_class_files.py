@@ -35,7 +35,7 @@ class TestFinding:
     def test_one_file_holds_several_classes_among_other_kinds(self, tmp_path: Path) -> None:
         """Documents of other kinds, empty ones, and documents that are no object are passed by."""
         path = tmp_path / "all.txt"
-        other = "kind: Pod\nmetadata: [not, ours]\n"
+        other = "kind: Pod\nmetadata: [not, relevant]\n"
         texts = [a_class("a"), other, "", "text\n", "[1]\n", a_class("b", provider="vault")]
         path.write_text("---\n".join(texts))
 
@@ -111,7 +111,7 @@ class TestFinding:
 
 class TestNotFound:
     def test_the_text_is_what_people_search_for(self, tmp_path: Path) -> None:
-        """Upstream's words stand at the beginning, and the words of the API server after them."""
+        """The message starts with upstream's text, followed by that of the API server."""
         error = problem(tmp_path)
 
         assert isinstance(error, ClassNotFoundError)
@@ -138,7 +138,7 @@ class TestNotFound:
         names = ", ".join(f"w{n:02}" for n in range(10))
         assert f"In {tmp_path}, namespace shop has: {names}, 2 more." == problem(tmp_path).remedy
 
-    def test_the_remedy_says_that_there_is_none(self, tmp_path: Path) -> None:
+    def test_remedy_says_that_no_class_exists(self, tmp_path: Path) -> None:
         """An empty namespace is said to be empty, with the place that was searched."""
         assert (
             f"In {tmp_path}, namespace shop has no SecretProviderClass at all."
@@ -146,7 +146,7 @@ class TestNotFound:
         )
 
     def test_the_place_is_missing(self, tmp_path: Path) -> None:
-        """A path that does not exist concerns whoever started the process, not the class."""
+        """A path that does not exist is an error of the process, not of the class."""
         error = problem(tmp_path / "nowhere")
 
         assert isinstance(error, StoreError)
@@ -164,8 +164,8 @@ class TestBrokenFiles:
 
         assert "azure" == files(tmp_path).find("shop", "web").provider
 
-    def test_are_told_when_the_class_is_missing(self, tmp_path: Path) -> None:
-        """The class may be in the broken file, so file, line and problem are told."""
+    def test_are_reported_if_the_class_is_missing(self, tmp_path: Path) -> None:
+        """The class may be in the broken file, so file, line and problem are reported."""
         path = tmp_path / "a.yaml"
         path.write_text(self.BROKEN)
 
@@ -195,7 +195,7 @@ class TestBrokenFiles:
         assert "Too many levels of symbolic links" in error.problem
 
     def test_a_wrong_field_breaks_its_class_alone(self, tmp_path: Path) -> None:
-        """The neighbours in the file stay; the class itself says line and field, each time anew."""
+        """Other classes of the file stay valid; each error is a new one with line and field."""
         path = tmp_path / "a.yaml"
         path.write_text(a_class("good") + "---\n" + a_class(provider="1"))
         store = files(path)
@@ -212,7 +212,7 @@ class TestBrokenFiles:
         )
         assert errors[0] is not errors[1]
 
-    def test_a_class_without_a_name_is_told_when_another_is_missing(self, tmp_path: Path) -> None:
+    def test_class_without_a_name_is_reported_if_another_is_missing(self, tmp_path: Path) -> None:
         """A class whose name cannot be read may be the one."""
         path = tmp_path / "a.yaml"
         path.write_text(a_class(name="12"))
@@ -234,7 +234,7 @@ class TestBrokenFiles:
         )
 
     def test_a_class_that_is_there_twice_is_refused(self, tmp_path: Path) -> None:
-        """Nobody could say which of the two counts; both places are told."""
+        """Nobody could say which of the two counts; both places are reported."""
         (tmp_path / "a.yaml").write_text(a_class())
         (tmp_path / "b.yaml").write_text("---\n" + a_class())
 

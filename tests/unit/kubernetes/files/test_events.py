@@ -75,7 +75,7 @@ class TestEvents:
 
         assert [] == everything(out)
 
-    async def test_never_raises_when_the_folder_is_none(
+    async def test_never_raises_if_the_path_is_not_a_folder(
         self, store: ManifestsStore, out: Path
     ) -> None:
         """The same when the file system refuses."""
@@ -83,7 +83,7 @@ class TestEvents:
 
         await store.record_event(event())
 
-    async def test_that_was_damaged_begins_anew(self, store: ManifestsStore, folder: Path) -> None:
+    async def test_damaged_file_is_started_again(self, store: ManifestsStore, folder: Path) -> None:
         """A count that is no number is forgotten."""
         await store.record_event(event())
         (path,) = folder.iterdir()

@@ -44,7 +44,7 @@ class TestPodStatuses:
         } == read(out / "secretproviderclasspodstatuses/shop/web-0-shop-web.yaml")
 
     async def test_is_found_again(self, store: ManifestsStore) -> None:
-        """What was applied is what is found; before, there is none."""
+        """The applied status is found; before, there is no status."""
         assert await store.find_pod_status("shop", STATUS.name) is None
 
         await store.apply_pod_status(STATUS)

@@ -1,4 +1,4 @@
-"""Secrets of a plain machine: what is written, and what of others is left alone."""
+"""Secrets without a cluster: what is written, and unmanaged Secrets are not changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestSecrets:
     async def test_is_a_manifest_that_kubectl_applies(
         self, store: ManifestsStore, out: Path
     ) -> None:
-        """The file holds the Secret as Kubernetes has it, labelled as ours."""
+        """The file holds the Secret in Kubernetes format, with the managed label."""
         assert (await store.apply_secret(replace(SECRET, owners=(DEPLOYMENT,)))).changed
 
         assert {
@@ -58,7 +58,7 @@ class TestSecrets:
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [out, *out.rglob("*")]}
         assert {"out": 0o700, "secrets": 0o700, "shop": 0o700, "db.yaml": 0o600} == modes
 
-    async def test_tells_whether_it_changed(self, store: ManifestsStore, out: Path) -> None:
+    async def test_returns_whether_it_changed(self, store: ManifestsStore, out: Path) -> None:
         """An equal Secret is not written again; any difference is, and nothing old is left."""
         assert (await store.apply_secret(SECRET)).changed
         written = (out / "secrets/shop/db.yaml").stat().st_ino
@@ -91,7 +91,7 @@ class TestSecrets:
         ["{}", "{labels: {secrets-store.csi.k8s.io/managed: 'false'}}"],
         ids=["no label", "label false"],
     )
-    async def test_of_others_is_left_alone(
+    async def test_of_others_is_not_changed(
         self, store: ManifestsStore, out: Path, metadata: str
     ) -> None:
         """A Secret without our label was made by somebody else."""
@@ -111,7 +111,7 @@ class TestSecrets:
             ("metadata: canary", "of Secret shop/db is invalid: metadata is text, not a mapping"),
         ],
     )
-    async def test_that_was_damaged_is_left_alone(
+    async def test_that_was_damaged_is_not_changed(
         self, store: ManifestsStore, out: Path, text: str, expected: str
     ) -> None:
         """What cannot be read is not overwritten; the message names it and repeats nothing."""
@@ -190,7 +190,7 @@ class TestSecrets:
         assert ["secrets", "secrets/shop", "secrets/shop/db.yaml"] == everything(out)
 
     async def test_leaves_no_part_of_a_killed_write(self, store: ManifestsStore, out: Path) -> None:
-        """A temporary file holds values; the next write takes away what a killed one left."""
+        """A temporary file holds values; the next write removes the file of a killed writer."""
         left_over = out / "secrets/shop/.writing-1234"
         left_over.parent.mkdir(parents=True)
         left_over.write_text("canary")

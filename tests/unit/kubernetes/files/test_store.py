@@ -1,4 +1,4 @@
-"""A store of manifests: what it is, what it lets go with a volume, and that it needs no folder."""
+"""A store of manifests: its content, deletion with a volume, use without a folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TestVolumeGone:
         assert [] == everything(out)
 
     async def test_leaves_what_another_volume_keeps(self, store: ManifestsStore, out: Path) -> None:
-        """A shared Secret stays with the owner that is left, until that is gone too."""
+        """A shared Secret stays with its remaining owner, until that is removed too."""
         owners = [await store.apply_pod_status(s) for s in (STATUS, self.OTHER)]
         await store.apply_secret(replace(SECRET, owners=tuple(owners)))
 

@@ -22,7 +22,7 @@ def check(root: Path, *files: SecretFile) -> None:
 
 
 def entries() -> Iterator[tuple[str, bool, bool]]:
-    """What may stand at a root: its kind, whether it is ours, whether a provider's."""
+    """Yield what can be at a root: kind, whether Keyferry wrote it, whether a provider did."""
     yield "nothing", True, False
     yield "stamp", True, False
     yield "link into data", True, False

@@ -185,7 +185,7 @@ def test_conflicting_paths_are_rejected(root: Path, paths: tuple[str, str], word
 def test_missing_root_is_a_volume_error(tmp_path: Path) -> None:
     """With the reason of the operating system and a remedy."""
     with pytest.raises(VolumeError, match=r"cannot write the files of .*No such file"):
-        write_volume(tmp_path / "gone", (file("a"),))
+        write_volume(tmp_path / "removed", (file("a"),))
 
 
 def test_failed_write_retains_previous_content(root: Path) -> None:

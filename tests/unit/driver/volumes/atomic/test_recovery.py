@@ -1,4 +1,4 @@
-"""Atomic writer: stands there already: of a killed writer, of others."""
+"""Atomic writer: existing files of a killed writer, or of another program."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_leftovers_of_a_killed_writer_are_repaired(root: Path, unchanged: bool) 
     half.mkdir()
     (half / "a").write_text("half")
     (root / "b").unlink()
-    (root / "gone").symlink_to("..data/gone")
+    (root / "removed").symlink_to("..data/removed")
     new = files if unchanged else (file("a", "2"), file("b/c", "2"))
     write_volume(root, new)
     check(root, *new)
@@ -106,7 +106,7 @@ def test_writer_killed_at_any_point_leaves_complete_content(tmp_path: Path, scen
         check(root, *(after if number % 2 else third))
 
 
-# --- what stands there ----------------------------------------------------------------------------
+# --- existing files ---
 
 
 def test_files_of_a_legacy_provider_are_read(root: Path) -> None:
@@ -143,12 +143,12 @@ def test_link_out_of_the_volume_is_not_read(root: Path) -> None:
 def test_missing_volume_cannot_be_read(tmp_path: Path) -> None:
     """The message names the volume."""
     with pytest.raises(VolumeError, match="cannot read the files of"):
-        read_volume(tmp_path / "gone")
+        read_volume(tmp_path / "removed")
 
 
-@pytest.mark.parametrize(("kind", "ours", "foreign"), list(entries()))
+@pytest.mark.parametrize(("kind", "managed", "foreign"), list(entries()))
 def test_only_our_layout_looks_like_a_volume(
-    root: Path, kind: str, ours: bool, foreign: bool
+    root: Path, kind: str, managed: bool, foreign: bool
 ) -> None:
     """A folder with other entries is never emptied."""
     match kind:
@@ -168,7 +168,7 @@ def test_only_our_layout_looks_like_a_volume(
             (root / "..x").write_text("x")
         case _:
             pass
-    assert (ours, foreign) == (looks_like_volume(root), has_provider_written_files(root))
+    assert (managed, foreign) == (looks_like_volume(root), has_provider_written_files(root))
 
 
 def test_reader_of_these_tests_returns_modes_and_bytes(tmp_path: Path) -> None:
