@@ -1,4 +1,4 @@
-"""The clouds that the development vault plays, and which station a host name means. [pure]"""
+"""The emulated clouds, and which service a host name belongs to. [pure]"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 IMDS_HOST = "169.254.169.254"
 API_SERVER_HOST = "kubernetes.default.svc.cluster.local"
-"""Host of the AKS token proxy; the TLS server name distinguishes it from the API server."""
+"""Host of the API server and of the token proxy of AKS; the TLS server name selects one."""
 API_SERVER_CERTIFICATE_NAME = "hcp-kubernetes.696995ccb303450001b31a18.svc.cluster.local"
 """A name in the certificate of the API server, from which clients derive that server name."""
 TOKEN_PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.aks"  # noqa: S105 - a host name
@@ -15,13 +15,13 @@ TOKEN_PROXY_NAME = "aeaf29ip1hi5q38ebc3u4daum81u0unk52t5bg50j25234fmuj78g.ests.a
 
 @dataclass(frozen=True, slots=True)
 class EmulatedCloud:
-    """One cloud of Azure.
+    """One Azure cloud.
 
     Attributes:
-        name: as `cloudName` of a class says it.
-        vault_suffix: what follows the name of a vault in its host name.
-        login_hosts: the hosts of its token endpoint; the first one is used in challenges.
-        hsm_suffix: what follows the name of a managed HSM; "" where none is played.
+        name: its `cloudName` in a SecretProviderClass.
+        vault_suffix: the host name of a vault without the name of the vault.
+        login_hosts: the hosts of its token endpoint; challenges name the first one.
+        hsm_suffix: the same for managed HSMs; "" if they are not emulated.
     """
 
     name: str
@@ -31,11 +31,11 @@ class EmulatedCloud:
 
     @property
     def vault_resource(self) -> str:
-        """The audience of tokens for the vaults of this cloud."""
+        """Return the audience of tokens for the vaults of this cloud."""
         return f"https://{self.vault_suffix}"
 
     def authority(self, tenant: str) -> str:
-        """Where the challenge of a vault sends a client for a token."""
+        """Return the token authority that the challenge of a vault names."""
         return f"https://{self.login_hosts[0]}/{tenant}"
 
 
@@ -65,9 +65,9 @@ class VaultHost:
     """A vault or a managed HSM, by its name in lower case.
 
     Attributes:
-        cloud: where it is.
+        cloud: its cloud.
         vault: its name.
-        suffix: what follows it in the host.
+        suffix: the rest of its host name.
     """
 
     cloud: EmulatedCloud
@@ -76,13 +76,13 @@ class VaultHost:
 
     @property
     def resource(self) -> str:
-        """The audience of tokens for it."""
+        """Return the audience of tokens for it."""
         return f"https://{self.suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class LoginHost:
-    """The token endpoint of a cloud, by the host that was asked for."""
+    """The token endpoint of a cloud, with the host of the request."""
 
     cloud: EmulatedCloud
     name: str
@@ -90,14 +90,14 @@ class LoginHost:
 
 @dataclass(frozen=True, slots=True)
 class TokenProxyHost:
-    """The token proxy of AKS, by the TLS server name that it answers to."""
+    """The token proxy of AKS, with its TLS server name."""
 
     server_name: str
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownHost:
-    """A host that the emulator does not serve."""
+    """A host that is not emulated."""
 
     name: str
 
@@ -106,7 +106,7 @@ Host = VaultHost | LoginHost | TokenProxyHost | UnknownHost
 
 
 def parse_host(host_header: str) -> Host:
-    """The station that a `Host` header means; its port does not matter."""
+    """Return the service that a `Host` header names; its port does not matter."""
     host = host_without_port(host_header)
     if host == API_SERVER_HOST:
         return TokenProxyHost(TOKEN_PROXY_NAME)
@@ -120,13 +120,13 @@ def parse_host(host_header: str) -> Host:
 
 
 def host_without_port(host_header: str) -> str:
-    """The host that a `Host` header names, in lower case, without port and final dot."""
+    """Return the host of a `Host` header in lower case, without port and final dot."""
     host = host_header.rpartition(":")[0] if ":" in host_header else host_header
     return host.lower().rstrip(".")
 
 
 def cloud_of_resource(resource: str) -> EmulatedCloud | None:
-    """The cloud whose vaults or HSMs `resource` means, with or without a slash at its end."""
+    """Return the cloud of a token resource, with or without a slash at its end; None if unknown."""
     host = resource.removesuffix("/").removeprefix("https://")
     if not host or not resource.startswith("https://"):
         return None
@@ -134,7 +134,7 @@ def cloud_of_resource(resource: str) -> EmulatedCloud | None:
 
 
 def server_certificate_names() -> tuple[str, ...]:
-    """Every DNS name that the server certificate must cover."""
+    """Return all DNS names of the server certificate."""
     names = ["localhost", "*.local", API_SERVER_HOST, API_SERVER_CERTIFICATE_NAME, TOKEN_PROXY_NAME]
     for cloud in CLOUDS:
         names += [f"*.{cloud.vault_suffix}", *cloud.login_hosts]

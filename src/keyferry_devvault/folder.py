@@ -1,4 +1,4 @@
-"""The data folder of a running development vault: who holds it, and where others find the ports."""
+"""The data folder of a running emulator: its lock, and the file with its addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOCK_FILE = "lock"
 
 @dataclass(frozen=True, slots=True)
 class BoundAddresses:
-    """Where a development vault listens, each as (address, port)."""
+    """The addresses on which an emulator listens, each as (address, port)."""
 
     https: tuple[str, int]
     http: tuple[str, int]
@@ -32,22 +32,24 @@ class BoundAddresses:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the folder; the kernel releases the lock even if the process is killed.
+    """Lock the folder for the duration of the block.
+
+    The kernel releases the lock even if the process is killed.
 
     Raises:
-        PlatformError: somebody else holds it.
+        PlatformError: another process has locked it.
     """
     with _lock_file(folder) as descriptor:
         if not _try_lock(descriptor):
             raise PlatformError(
                 f"a development vault is already running with its data in {folder}",
-                "Use that one, or give this one another folder with --data.",
+                "Use that one, or choose another folder with --data.",
             )
         yield
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a development vault runs with its data in `folder`."""
+    """Return whether an emulator is running with the data folder `folder`."""
     if not (folder / _LOCK_FILE).exists():
         return False
     with _lock_file(folder) as descriptor:
@@ -56,7 +58,10 @@ def is_running(folder: Path) -> bool:
 
 @contextmanager
 def connection_file(folder: Path, addresses: BoundAddresses) -> Iterator[None]:
-    """Have `connection.json` in the folder, replacing one that a killed process left."""
+    """Provide `connection.json` in the folder for the duration of the block.
+
+    It replaces a file that a killed process left.
+    """
     path = folder / CONNECTION_FILE
     content = {
         "https": format_address(addresses.https),
@@ -88,6 +93,6 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def format_address(endpoint: tuple[str, int]) -> str:
-    """`ADDRESS:PORT`, as URLs have it."""
+    """Return `ADDRESS:PORT`, as in URLs."""
     address, port = endpoint
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,4 +1,4 @@
-"""The way of one request, from the web server to the station that answers."""
+"""Routes each request from the web server to the service that its host name selects."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from keyferry_devvault.storage.data import DevVaultData
 
 STATUS_PATH = "/devvault/requests"
-"""On the plain port: what was asked so far, for `keyferry devvault status`."""
+"""Path on the plain port of the request counts, for `keyferry devvault status`."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
-    """Takes requests of both ports: the faults first, then the station that the host name means."""
+    """Handles the requests of both ports: first injected faults, then the service by host name."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Gateway:
         wall_time: Callable[[], float],
         server_names: ServerNames | None = None,
     ) -> None:
-        """`wall_time` returns seconds since 1970, `server_names` the requested TLS server names."""
+        """Use `wall_time` as Unix time, and `server_names` for the TLS server name of a client."""
         self._server_names = server_names or ServerNames()
         tokens = AccessTokens(data.signing_keys)
         secrets = SecretsApi(data.secrets)
@@ -86,19 +86,19 @@ class Gateway:
         )
 
     async def serve_https(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer on the TLS port: the vaults, the login hosts, the token proxy of AKS."""
+        """Respond on the TLS port: vaults, login hosts, token proxy of AKS."""
         return await self._serve(request, self._https_response)
 
     async def serve_http(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer on the plain port: IMDS, the Azure Arc agent, NMI."""
+        """Respond on the plain port: IMDS, Azure Arc agent, NMI."""
         return await self._serve(request, self._http_response)
 
     async def _serve(
         self, request: web.BaseRequest, route: Callable[[Request], Awaitable[Response]]
     ) -> web.StreamResponse:
-        """Handle one request and record it, however it ends."""
+        """Handle one request and record it, also after an error."""
         self._request_log.begin()
-        answer = Response(NO_STATUS)
+        response = Response(NO_STATUS)
         try:
             action = self._fault_injection.consume_fault(
                 host_without_port(request.host), request.path
@@ -106,54 +106,52 @@ class Gateway:
             if action is not None and not isinstance(action, RespondStatus):
                 await _inject_fault(request, action)
             elif action is not None:
-                answer = _fault_response(action)
+                response = _fault_response(action)
             else:
                 try:
-                    answer = await route(await self._parse_request(request))
-                except HttpError as refusal:
-                    answer = refusal.response
+                    response = await route(await self._parse_request(request))
+                except HttpError as error:
+                    response = error.response
                 except KeyferryError as error:
-                    refusal_body = vault_error_response(
-                        500, "InternalServerError", "See the log."
-                    ).body
-                    answer = Response(500, refusal_body, note=str(error))
-            return _web_response(answer)
+                    body = vault_error_response(500, "InternalServerError", "See the log.").body
+                    response = Response(500, body, note=str(error))
+            return _web_response(response)
         finally:
-            self._request_log.end(_request_record(request, answer))
+            self._request_log.end(_request_record(request, response))
 
     async def _https_response(self, request: Request) -> Response:
-        station = parse_host(request.host)
-        match station:
+        service = parse_host(request.host)
+        match service:
             case VaultHost():
-                return await self._vault_response(request, station)
+                return await self._vault_response(request, service)
             case LoginHost():
-                return self._entra.handle(request, station)
+                return self._entra.handle(request, service)
             case TokenProxyHost():
-                return self._entra.handle_token_proxy(request, station)
+                return self._entra.handle_token_proxy(request, service)
             case UnknownHost(host):
                 message = (
-                    f"The development vault does not play the host '{host}'. Ask for a host of the"
+                    f"The development vault does not emulate the host '{host}'. Use a host of the"
                     " cloud and redirect the connection, for example with curl --connect-to."
                 )
                 raise HttpError(vault_error_response(404, "HostNotFound", message))
             case _:
-                assert_never(station)
+                assert_never(service)
 
     async def _vault_response(self, request: Request, host: VaultHost) -> Response:
         tuning = self._fault_injection.tuning()
         if tuning.latency:
             await asyncio.sleep(tuning.latency)
         if not self._throttle.admits(host.vault, limit=tuning.throttle, now=self._wall_time()):
-            refusal = vault_error_response(
+            throttled = vault_error_response(
                 429,
                 "Throttled",
                 "Request was not processed because too many requests were received."
                 " Reason: VaultRequestTypeLimitReached",
             )
             return replace(
-                refusal,
+                throttled,
                 headers={"Retry-After": str(tuning.retry_after)},
-                note="lift it: keyferry devvault tune --throttle off",
+                note="to stop throttling: keyferry devvault tune --throttle off",
             )
         return self._vault.handle(request, host)
 
@@ -194,14 +192,14 @@ def _web_response(response: Response) -> web.Response:
 
 def _fault_response(action: RespondStatus) -> Response:
     headers = {} if action.retry_after is None else {"Retry-After": str(action.retry_after)}
-    refusal = vault_error_response(
-        action.status, "FaultInjected", "Injected fault of the development vault."
+    failure = vault_error_response(
+        action.status, "FaultInjected", "A fault was injected into the development vault."
     )
-    return replace(refusal, headers=headers, note="a fault that was asked for")
+    return replace(failure, headers=headers, note="an injected fault")
 
 
 async def _inject_fault(request: web.BaseRequest, action: CloseMidResponse | Hang) -> NoReturn:
-    """Never give a whole answer; ends when the connection does."""
+    """Send an incomplete response or none, until the connection ends."""
     match action:
         case CloseMidResponse():
             body = b'{"value": "'

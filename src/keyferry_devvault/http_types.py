@@ -1,4 +1,4 @@
-"""A request and its answer, free of any web framework. [pure]"""
+"""Requests and responses, independent of a web framework. [pure]"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RequestKind(StrEnum):
-    """What a request is about, for counting."""
+    """The kinds of requests that are counted."""
 
     SECRET = "secret"  # noqa: S105 - a kind
     """One secret: read, set, changed or deleted."""
@@ -56,13 +56,13 @@ class Request:
 
     Attributes:
         method: in upper case.
-        host: the `Host` header as it came.
+        host: the `Host` header, unmodified.
         path: decoded, beginning with a slash.
         query: the last value of each parameter.
         headers: by name in lower case.
-        body: whole.
-        received_at: when it came, seconds since 1970.
-        server_name: the TLS server name that the client asked for; "" without TLS.
+        body: the whole body.
+        received_at: Unix time.
+        server_name: the TLS server name that the client sent; "" without TLS.
     """
 
     method: str
@@ -77,14 +77,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is sent back.
+    """An HTTP response.
 
     Attributes:
-        status: of HTTP.
-        body: anything that becomes JSON; None for no body.
-        headers: beside the content type.
-        principal: the client id that asked, where it is known; for the log.
-        note: what a person who reads the log can do about it; never a value or a token.
+        status: the HTTP status.
+        body: a value to encode as JSON; None for no body.
+        headers: headers besides the content type.
+        principal: the client ID of the caller for the log; "" if unknown.
+        note: a hint in the log on how to fix an error; never a value or a token.
     """
 
     status: int
@@ -95,7 +95,7 @@ class Response:
 
 
 class HttpError(Exception):
-    """Ends the handling of a request with `response`."""
+    """Ends a request with the error response `response`."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
@@ -103,7 +103,7 @@ class HttpError(Exception):
 
 
 def request_kind(path: str) -> RequestKind:
-    """What `path` is about."""
+    """Return the kind of a request by its path."""
     kinds = (kind for pattern, kind in _KIND_PATTERNS if pattern.fullmatch(path))
     return next(kinds, RequestKind.OTHER)
 
@@ -111,7 +111,7 @@ def request_kind(path: str) -> RequestKind:
 def vault_error_response(
     status: int, code: str, message: str, inner_code: str | None = None
 ) -> Response:
-    """An error in the shape of Key Vault."""
+    """Return an error response in the format of Key Vault."""
     error: dict[str, object] = {"code": code, "message": message}
     if inner_code:
         error["innererror"] = {"code": inner_code}

@@ -1,4 +1,4 @@
-"""What the development vault knows: secrets, identities, how it is to misbehave. [pure]"""
+"""Data types of the emulator: objects, identities, injected faults. [pure]"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_VALUE_BYTES = 25 * 1024
 
 
 class Permission(StrEnum):
-    """What an access policy can allow on the secrets of a vault."""
+    """A permission that an access policy grants on a vault."""
 
     GET = "get"
     LIST = "list"
@@ -38,7 +38,7 @@ class Permission(StrEnum):
 
 
 class IdentityKind(StrEnum):
-    """What can get a token."""
+    """The kinds of identities."""
 
     APP = "app"
     """An app registration: signs in with its secret, or with a federated token."""
@@ -50,13 +50,13 @@ class IdentityKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A service principal: who asks.
+    """An identity that can get tokens.
 
     Attributes:
         client_id: in lower case.
         tenant: in lower case.
-        kind: which endpoints answer for it.
-        secret_digest: SHA-256 of the client secret, None where it has none.
+        kind: determines the endpoints that issue its tokens.
+        secret_digest: SHA-256 digest of the client secret; None if it has none.
     """
 
     client_id: str
@@ -66,12 +66,12 @@ class Identity:
 
     @property
     def object_id(self) -> str:
-        """The `oid` of its tokens."""
+        """Return the `oid` of its tokens."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"devvault/{self.tenant}/{self.client_id}"))
 
     @property
     def resource_id(self) -> str:
-        """The `msi_res_id` by which IMDS may be asked for it."""
+        """Return its `msi_res_id`, by which a request to IMDS can name it."""
         return (
             f"/subscriptions/{DEFAULT_TENANT}/resourcegroups/devvault/providers"
             f"/Microsoft.ManagedIdentity/userAssignedIdentities/{self.client_id}"
@@ -80,7 +80,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class FederatedCredential:
-    """A federated credential: a token with these three claims stands for the client."""
+    """A federated credential: a token with these three claims authenticates the client."""
 
     client_id: str
     issuer: str
@@ -90,14 +90,14 @@ class FederatedCredential:
 
 @dataclass(frozen=True, slots=True)
 class SecretVersion:
-    """One version of a secret. Times in whole seconds since 1970.
+    """One version of a secret. Times are Unix times in whole seconds.
 
     Attributes:
         version: 32 hexadecimal digits.
         value: never in a `repr`.
-        expires: for clients only; the vault returns expired secrets, like Key Vault.
+        expires: information for clients; expired secrets can be read, as in Key Vault.
         not_before: likewise.
-        of_certificate: whether it is the secret behind the certificate of the same name.
+        of_certificate: whether it is the secret of the certificate of the same name.
     """
 
     vault: str
@@ -116,7 +116,7 @@ class SecretVersion:
 
 @dataclass(frozen=True, slots=True)
 class SecretAttributes:
-    """What a writer may say about a version; None leaves it as it is, or at its default."""
+    """Attributes to set; None leaves the current value or the default."""
 
     enabled: bool | None = None
     expires: int | None = None
@@ -127,7 +127,7 @@ class SecretAttributes:
 
 @dataclass(frozen=True, slots=True)
 class DeletedSecret:
-    """A secret that can still be recovered. Times in whole seconds since 1970."""
+    """A secret that can still be recovered. Times are Unix times in whole seconds."""
 
     latest: SecretVersion
     deleted_at: int
@@ -135,24 +135,24 @@ class DeletedSecret:
 
 
 class ObjectKind(StrEnum):
-    """What a vault holds beside secrets; the value is its collection in a URL."""
+    """The kinds of objects besides secrets; the value is the collection in a URL."""
 
     KEY = "keys"
     CERTIFICATE = "certificates"
 
     @property
     def singular(self) -> str:
-        """One of them, as a person calls it."""
+        """Return the noun for one object of this kind."""
         return self.value.removesuffix("s")
 
 
 @dataclass(frozen=True, slots=True)
 class VaultObjectVersion:
-    """One version of a key or a certificate. Times in whole seconds since 1970.
+    """One version of a key or a certificate. Times are Unix times in whole seconds.
 
     Attributes:
         version: 32 hexadecimal digits; a certificate shares it with its key and its secret.
-        document: what it is made of; for a key `pem` (PKCS#8) and `kty`, for a certificate `cer`
+        document: its content; for a key `pem` (PKCS#8) and `kty`, for a certificate `cer`
             (base64 of DER) and `content_type` of its secret. Never in a `repr`.
     """
 
@@ -168,7 +168,7 @@ class VaultObjectVersion:
 
 @dataclass(frozen=True, slots=True)
 class DeletedObject:
-    """A key or certificate that can still be recovered. Times in whole seconds since 1970."""
+    """A key or certificate that can still be recovered. Times are Unix times in whole seconds."""
 
     latest: VaultObjectVersion
     deleted_at: int
@@ -177,7 +177,7 @@ class DeletedObject:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How the vault treats every request. Times in seconds."""
+    """Latency, throttling and token lifetime. Times are in seconds."""
 
     latency: float = 0.0
     """Added to each answer of a vault."""
@@ -191,7 +191,7 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class RespondStatus:
-    """Answer with this status, and with `Retry-After` (seconds) where given."""
+    """Respond with this status, and with `Retry-After` (seconds) unless None."""
 
     status: int
     retry_after: int | None = None
@@ -199,12 +199,12 @@ class RespondStatus:
 
 @dataclass(frozen=True, slots=True)
 class CloseMidResponse:
-    """Drop the connection in the middle of the body."""
+    """Close the connection in the middle of the body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Never answer."""
+    """Never respond."""
 
 
 FaultAction = RespondStatus | CloseMidResponse | Hang
@@ -212,12 +212,12 @@ FaultAction = RespondStatus | CloseMidResponse | Hang
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One row of the table of faults; the first one that matches a request is carried out.
+    """An injected fault; the first one that matches a request applies.
 
     Attributes:
-        match: the beginning of `host/path`, or, beginning with `/`, of the path on any host.
+        match: prefix of `host/path`, or, if it begins with `/`, of the path on any host.
         action: what happens.
-        remaining: how many more times; None for ever.
+        remaining: the number of requests that it still applies to; None for no limit.
     """
 
     match: str
@@ -225,11 +225,11 @@ class Fault:
     remaining: int | None = None
 
     def matches(self, host: str, path: str) -> bool:
-        """Whether a request to `path` on `host` meets this fault."""
+        """Return whether this fault applies to a request to `path` on `host`."""
         subject = path if self.match.startswith("/") else host + path
         return subject.lower().startswith(self.match.lower())
 
 
 def hash_client_secret(client_secret: str) -> bytes:
-    """What is kept of a client secret."""
+    """Return the digest of a client secret, which is stored instead of it."""
     return hashlib.sha256(client_secret.encode()).digest()

@@ -1,4 +1,4 @@
-"""How people write durations, rates and faults, and how these are shown again. [pure]"""
+"""Parses and formats durations, rates and faults of the command line. [pure]"""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ _STATUS = re.compile(r"[1-5]\d\d")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `20ms`, `1.5s`, `5m`, `1h` or `7d`.
+    """Return the seconds in `20ms`, `1.5s`, `5m`, `1h` or `7d`.
 
     Raises:
-        RequestInvalidError: it is written in another way.
+        RequestInvalidError: it has another format.
     """
-    if found := _DURATION.fullmatch(text.strip()):
-        return float(found[1]) * _UNITS[found[2]]
+    if matched := _DURATION.fullmatch(text.strip()):
+        return float(matched[1]) * _UNITS[matched[2]]
     raise RequestInvalidError(
         f"{text!r} is not a duration", "Write it as 20ms, 1.5s, 5m, 1h or 7d."
     )
 
 
 def parse_rate(text: str) -> int | None:
-    """Requests per second in `10/s`; None for `off`.
+    """Return the requests per second in `10/s`; None for `off`.
 
     Raises:
-        RequestInvalidError: it is written in another way.
+        RequestInvalidError: it has another format.
     """
     if text.strip() == "off":
         return None
-    if found := _RATE.fullmatch(text.strip()):
-        return int(found[1])
+    if matched := _RATE.fullmatch(text.strip()):
+        return int(matched[1])
     raise RequestInvalidError(f"{text!r} is not a rate", "Write it as 10/s, or off.")
 
 
 def parse_fault(text: str) -> Fault:
-    """The fault in `MATCH ACTION [xTIMES]`.
+    """Return the fault in `MATCH ACTION [xTIMES]`.
 
     ACTION is `STATUS [retry-after=SECONDS]`, `close` or `hang`.
 
     Raises:
-        RequestInvalidError: it is written in another way.
+        RequestInvalidError: it has another format.
     """
     words = text.split()
     times = None
-    if len(words) > 2 and (found := _TIMES.fullmatch(words[-1])):
-        times = int(found[1])
+    if len(words) > 2 and (matched := _TIMES.fullmatch(words[-1])):
+        times = int(matched[1])
         words.pop()
     match words:
         case [match, "close"]:
@@ -81,13 +81,13 @@ def parse_fault(text: str) -> Fault:
 
 
 def format_fault(fault: Fault) -> str:
-    """The text that `parse_fault` reads."""
+    """Return a fault in the format of `parse_fault`."""
     times = "" if fault.remaining is None else f" x{fault.remaining}"
     return f"{fault.match} {_format_action(fault.action)}{times}"
 
 
 def format_tuning(tuning: Tuning) -> str:
-    """All numbers of a tuning in one line."""
+    """Return all values of a tuning in one line."""
     throttle = "off" if tuning.throttle is None else f"{tuning.throttle}/s"
     return (
         f"latency {tuning.latency * 1000:g}ms, throttle {throttle},"

@@ -1,4 +1,4 @@
-"""What was asked of the development vault: records and counts, never a value or a token."""
+"""Records and counts of the requests to the emulator, without values or tokens."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 _MAX_RECORDS = 100_000
 NO_STATUS = 0
-"""The status of a request without a complete response: a fault, or a disconnected client."""
+"""The status of a request without a complete response: a fault, or a client that disconnected."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request that is over.
+    """One completed request.
 
     Attributes:
-        kind: what it was about.
-        status: of HTTP, or `NO_STATUS`.
-        principal: the client id that asked, where it is known.
-        note: what a person can do about a refusal.
+        kind: its kind.
+        status: the HTTP status, or `NO_STATUS`.
+        principal: the client ID of the caller; "" if unknown.
+        note: a hint on how to fix an error.
     """
 
     method: str
@@ -36,7 +36,7 @@ class RequestRecord:
     note: str = ""
 
     def format_line(self) -> str:
-        """The line of the access log, in which no client can write control characters."""
+        """Return the line of the access log, with control characters escaped."""
         status = self.status or "---"
         tail = f"  # {self.note}" if self.note else ""
         text = f"{self.method} {self.host} {self.path} {status} {self.principal or '-'}{tail}"
@@ -44,17 +44,17 @@ class RequestRecord:
 
 
 class RequestLog:
-    """Keeps the records of the last requests, and counts all of them.
+    """Records the last requests, and counts all requests.
 
     Attributes:
-        records: the last requests, in the order in which they ended.
-        counts: how many there were, by method and kind.
-        in_flight: how many are being handled now.
-        peak_in_flight: the most that ever were.
+        records: the last requests, in the order of their completion.
+        counts: the number of requests by method and kind.
+        in_flight: the number of current requests.
+        peak_in_flight: the maximum of `in_flight`.
     """
 
     def __init__(self, on_record: Callable[[RequestRecord], None] | None = None) -> None:
-        """`on_record` is called with every record."""
+        """Call `on_record` with each record."""
         self.records: deque[RequestRecord] = deque(maxlen=_MAX_RECORDS)
         self.counts: Counter[tuple[str, RequestKind]] = Counter()
         self.in_flight = 0
@@ -62,12 +62,12 @@ class RequestLog:
         self._on_record = on_record
 
     def begin(self) -> None:
-        """A request came in."""
+        """Count a request that starts."""
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
 
     def end(self, record: RequestRecord) -> None:
-        """A request is over."""
+        """Record a request that is complete."""
         self.in_flight -= 1
         self.records.append(record)
         self.counts[record.method, record.kind] += 1
@@ -75,7 +75,7 @@ class RequestLog:
             self._on_record(record)
 
     def clear(self) -> None:
-        """Forget what was."""
+        """Remove all records and counts."""
         self.records.clear()
         self.counts.clear()
         self.peak_in_flight = self.in_flight

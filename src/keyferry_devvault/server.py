@@ -1,4 +1,4 @@
-"""The two ports of a running development vault, and the file with their addresses."""
+"""The running emulator: its two ports, its lock and its file of addresses."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ async def serve(
     """Serve `data` until the block ends.
 
     Args:
-        data: what is served.
-        request_log: records every request.
-        listen: address and port for TLS; port 0 is a free one, as the plain port always is.
-        wall_time: seconds since 1970.
+        data: the data to serve.
+        request_log: records each request.
+        listen: address and port for TLS; 0 selects a free port. The plain port is always free.
+        wall_time: returns Unix time.
 
     Raises:
-        RequestInvalidError: the address is not loopback.
-        PlatformError: the folder is already served, or the port is taken.
+        RequestInvalidError: the address is not a loopback address.
+        PlatformError: another process serves the folder or uses the port.
     """
     address, port = listen
     check_loopback(address)
@@ -62,10 +62,10 @@ async def serve(
 
 
 def check_loopback(address: str) -> None:
-    """Refuse to listen anywhere but on this machine.
+    """Check that `address` is a loopback address.
 
     Raises:
-        RequestInvalidError: `address` is not the number of a loopback interface.
+        RequestInvalidError: it is not.
     """
     try:
         loopback = ip_address(address).is_loopback
@@ -73,9 +73,9 @@ def check_loopback(address: str) -> None:
         loopback = False
     if not loopback:
         raise RequestInvalidError(
-            f"the development vault does not listen on {address!r}: it holds secrets and listens on"
-            " loopback only",
-            "Leave --listen out, or give an address such as 127.0.0.1:8443.",
+            f"the development vault does not listen on {address!r}: it contains secrets and listens"
+            " on loopback only",
+            "Omit --listen, or pass a loopback address such as 127.0.0.1:8443.",
         )
 
 
@@ -85,7 +85,7 @@ async def _listen(
     listen: tuple[str, int],
     context: ssl.SSLContext | None,
 ) -> tuple[str, int]:
-    """Open one port and close it with `stack`; return where it is."""
+    """Listen on one port until `stack` closes, and return its address."""
     server = web.Server(handler, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()

@@ -1,4 +1,4 @@
-"""Records the TLS server name (SNI) of each client, which the web server does not expose."""
+"""The TLS server name (SNI) of each connection, which the web server does not expose."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class ServerNames:
-    """Remembers the name of each connection while it lives."""
+    """Stores the server name of each open connection."""
 
     def __init__(self) -> None:
         self._names: WeakKeyDictionary[object, str] = WeakKeyDictionary()
 
     def track(self, context: ssl.SSLContext) -> None:
-        """Remember the names of all connections that `context` accepts from now on."""
+        """Store the names of all connections that `context` accepts."""
 
         def note(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
             self._names[connection] = name or ""
@@ -25,6 +25,6 @@ class ServerNames:
         context.sni_callback = note
 
     def get(self, transport: asyncio.BaseTransport | None) -> str:
-        """The name that the client of a connection asked for; "" for none."""
+        """Return the server name that the client of a connection sent; "" for none."""
         connection = transport.get_extra_info("ssl_object") if transport else None
         return "" if connection is None else self._names.get(connection, "")

@@ -1,4 +1,4 @@
-"""How many requests each vault has answered in the current second. [pure]"""
+"""Throttling: the number of requests to each vault in the current second. [pure]"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Throttle:
         self._windows: dict[str, tuple[int, int]] = {}
 
     def admits(self, vault: str, *, limit: int | None, now: float) -> bool:
-        """Whether `vault` answers one more request at `now` (seconds); counts it when it does."""
+        """Return whether `vault` accepts a request at `now` (seconds), and count it if so."""
         if limit is None:
             return True
         window, count = self._windows.get(vault, (0, 0))

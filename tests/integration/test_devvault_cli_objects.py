@@ -90,7 +90,7 @@ def test_an_object_is_disabled_deleted_recovered_and_purged(tmp_path: Path, noun
     ("words", "problem"),
     [
         (("key", "create", "shop", "k", "--kty", "oct"), "no key type 'oct'"),
-        (("key", "create", "shop", "k", "--size", "512"), "no 512 bits"),
+        (("key", "create", "shop", "k", "--size", "512"), "cannot have 512 bits"),
         (("key", "create", "shop", "a_b", "--kty", "EC"), "cannot be the name of a key"),
         (("key", "import", "shop", "k", "/nowhere"), "/nowhere cannot be read"),
         (("cert", "import", "shop", "k", "/nowhere"), "/nowhere cannot be read"),

@@ -1,4 +1,4 @@
-"""Certificates with their keys: making, reading and writing them. [pure]"""
+"""Certificates with their keys: create, parse and format. [pure]"""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class CertificateMaterial:
     """A certificate with its key and its chain.
 
     Attributes:
-        key: of the first certificate.
-        certificates: the leaf, then the others, in the order in which they came.
+        key: the key of the first certificate.
+        certificates: the leaf, then the others in their original order.
     """
 
     key: PrivateKey = field(repr=False)
@@ -43,13 +43,13 @@ class CertificateMaterial:
 
     @property
     def leaf(self) -> x509.Certificate:
-        """The certificate of the key."""
+        """Return the certificate of the key."""
         return self.certificates[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs certificates: a CA."""
+    """A CA that signs certificates."""
 
     certificate: x509.Certificate
     key: PrivateKey = field(repr=False)
@@ -58,14 +58,14 @@ class Signer:
 def issue_certificate(
     common_name: str, key: PrivateKey, *, hosts: Sequence[str], now: datetime, signer: Signer | None
 ) -> CertificateMaterial:
-    """A new certificate for a year.
+    """Create a certificate that is valid for one year.
 
     Args:
         common_name: its common name.
         key: its key.
         hosts: its DNS names.
-        now: when it begins.
-        signer: who signs it; None signs it with its own key.
+        now: start of its validity.
+        signer: its issuer; None for a self-signed certificate.
     """
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
     issuer = subject if signer is None else signer.certificate.subject
@@ -95,10 +95,14 @@ def issue_certificate(
 
 
 def parse_material(content: bytes, password: str | None) -> tuple[CertificateMaterial, str]:
-    """A certificate with its key out of PEM, PKCS#12 or the base64 text of either, and which it is.
+    """Parse a certificate with its key, and return it with its content type.
+
+    Args:
+        content: PEM, PKCS#12, or either in base64.
+        password: the password of PKCS#12, if any.
 
     Raises:
-        RequestInvalidError: it has another format, or has no RSA or EC key, or no certificate.
+        RequestInvalidError: the content has no certificate or no RSA or EC key.
     """
     if b"-----BEGIN " not in content:
         # Microsoft's clients wrap PEM in base64, too.
@@ -113,16 +117,16 @@ def parse_material(content: bytes, password: str | None) -> tuple[CertificateMat
     if not isinstance(key, PrivateKey) or not certificates:
         raise RequestInvalidError(
             "it holds no certificate with an unencrypted RSA or EC key",
-            "Give PEM with the key (PKCS#8) and the certificates, or PKCS#12.",
+            "Pass PEM with the key (PKCS#8) and the certificates, or PKCS#12.",
         )
     return CertificateMaterial(key, certificates), kind
 
 
 def secret_value(material: CertificateMaterial, content_type: str) -> str:
-    """The secret behind a certificate: PEM with the key first, or base64 text of PKCS#12.
+    """Return the secret of a certificate: PEM with the key first, or PKCS#12 in base64.
 
     Raises:
-        RequestInvalidError: there is no such content type.
+        RequestInvalidError: the content type is unknown.
     """
     if content_type == PEM_TYPE:
         certificates = (
@@ -145,13 +149,13 @@ def secret_value(material: CertificateMaterial, content_type: str) -> str:
 
 
 def certificate_pem(der: bytes) -> str:
-    """One certificate in PEM."""
+    """Return one certificate in PEM."""
     certificate = x509.load_der_x509_certificate(der)
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def thumbprint(certificate: x509.Certificate) -> str:
-    """`x5t`: SHA-1 of the DER as base64url, which Key Vault shows and nobody relies on."""
+    """Return `x5t`: the SHA-1 digest of the DER in base64url, as Key Vault shows it."""
     digest = certificate.fingerprint(SHA1())  # noqa: S303 - the API says so
     return encode_base64url(digest)
 

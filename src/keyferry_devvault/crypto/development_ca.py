@@ -1,6 +1,6 @@
-"""The development CA and the certificate of the server, to the letter of RFC 5280.
+"""The development CA and the server certificate, conforming to RFC 5280.
 
-Newer versions of Python verify with `VERIFY_X509_STRICT`, which insists on key usage, key
+Newer versions of Python verify with `VERIFY_X509_STRICT`, which requires key usage, key
 identifiers and critical basic constraints.
 """
 
@@ -43,7 +43,7 @@ class CertificateAuthority:
 def write_server_certificate(folder: Path) -> Path:
     """Write a new certificate and its key, signed by the CA in `folder`; return the PEM file.
 
-    The CA is made where it is missing, unreadable or near its end.
+    The CA is created if it is missing, unreadable or about to expire.
     """
     now = datetime.now(UTC)
     authority = load_or_create_ca(folder)
@@ -55,7 +55,7 @@ def write_server_certificate(folder: Path) -> Path:
 
 
 def load_or_create_ca(folder: Path) -> CertificateAuthority:
-    """The CA in `folder`, made where it is missing, unreadable or near its end."""
+    """Return the CA in `folder`; create it if it is missing, unreadable or about to expire."""
     now = datetime.now(UTC)
     return _load_ca(folder, now) or _create_ca(folder, now)
 

@@ -1,4 +1,4 @@
-"""Keys: making them, and their JSON Web Key form in both directions. [pure]"""
+"""Keys: create them, and convert them from and to JSON Web Keys. [pure]"""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _REMEDY = f"Use one of {', '.join(KEY_TYPES)}."
 
 
 def generate_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> PrivateKey:
-    """A new key.
+    """Create a key.
 
     Args:
-        kind: one of `KEY_TYPES`; -HSM makes no other key.
-        size: of an RSA key in bits.
-        curve: of an EC key, one of `CURVES`.
+        kind: one of `KEY_TYPES`; the suffix -HSM makes no difference.
+        size: size of an RSA key in bits.
+        curve: curve of an EC key, one of `CURVES`.
 
     Raises:
-        RequestInvalidError: there is no such kind, size or curve.
+        RequestInvalidError: the kind, size or curve is unknown.
     """
     match kind:
         case "RSA" | "RSA-HSM" if size in RSA_SIZES:
@@ -45,7 +45,9 @@ def generate_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> Privat
         case "EC" | "EC-HSM" if curve in CURVES:
             return ec.generate_private_key(CURVES[curve]())
         case "RSA" | "RSA-HSM":
-            raise RequestInvalidError(f"an RSA key has no {size} bits", f"Use one of {RSA_SIZES}.")
+            raise RequestInvalidError(
+                f"an RSA key cannot have {size} bits", f"Use one of {RSA_SIZES}."
+            )
         case "EC" | "EC-HSM":
             raise RequestInvalidError(f"there is no curve {curve!r}", f"Use one of {[*CURVES]}.")
         case _:
@@ -53,7 +55,7 @@ def generate_key(kind: str, *, size: int = 2048, curve: str = "P-256") -> Privat
 
 
 def key_pem(key: PrivateKey) -> str:
-    """PKCS#8 in PEM, as it is kept."""
+    """Return a private key as PKCS#8 in PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -62,21 +64,21 @@ def key_pem(key: PrivateKey) -> str:
 
 
 def public_pem(key: PrivateKey) -> str:
-    """SubjectPublicKeyInfo in PEM."""
+    """Return a public key as SubjectPublicKeyInfo in PEM."""
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_key().public_bytes(serialization.Encoding.PEM, form).decode()
 
 
 def key_kind(key: PrivateKey) -> str:
-    """`kty` of a key that is in no HSM."""
+    """Return the `kty` of a key, without the suffix -HSM."""
     return "RSA" if isinstance(key, rsa.RSAPrivateKey) else "EC"
 
 
 def parse_key(pem: bytes) -> PrivateKey:
-    """The key in PEM of any form.
+    """Return the private key in `pem`, which may have any PEM format.
 
     Raises:
-        RequestInvalidError: there is no key, or a vault does not accept it.
+        RequestInvalidError: it has no key, or one that a vault does not accept.
     """
     try:
         key = serialization.load_pem_private_key(pem, None)
@@ -89,7 +91,7 @@ def parse_key(pem: bytes) -> PrivateKey:
 
 
 def public_jwk(key: PrivateKey, kind: str) -> dict[str, object]:
-    """The public half as a vault shows it, without its id."""
+    """Return the public key as a vault shows it, without its ID."""
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.public_key().public_numbers()
         operations = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
@@ -111,10 +113,10 @@ def public_jwk(key: PrivateKey, kind: str) -> dict[str, object]:
 
 
 def private_key_from_jwk(jwk: Mapping[str, str]) -> PrivateKey:
-    """The key in a JSON Web Key that holds its private half.
+    """Return the private key in a JSON Web Key.
 
     Raises:
-        RequestInvalidError: it is not a private key.
+        RequestInvalidError: it is not a private RSA or EC key.
     """
     try:
         if jwk.get("kty", "").startswith("RSA"):

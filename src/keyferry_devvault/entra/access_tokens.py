@@ -1,4 +1,4 @@
-"""Issues and verifies access tokens of the emulated Entra."""
+"""Access tokens of the emulated Entra ID: issue and validate them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ _MAX_CACHED_CLAIMS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TokenRejection:
-    """Why a vault does not accept a token; never a part of it.
+    """The reason why a vault rejects a token; never contains a part of it.
 
     Attributes:
-        message: as the vault says it.
+        message: the message of the vault.
     """
 
     message: str
 
 
 class AccessTokens:
-    """Issues and checks access tokens.
+    """Issues and validates access tokens.
 
-    The signature of a token is checked once; what can change from call to call (time, audience,
-    tenant) every time.
+    The signature of a token is verified once; time, audience and tenant with each call.
     """
 
     def __init__(self, keys: SigningKeys) -> None:
@@ -39,7 +38,7 @@ class AccessTokens:
         self._verified_claims: BoundedDict[bytes, JwtClaims] = BoundedDict(_MAX_CACHED_CLAIMS)
 
     def issue(self, identity: Identity, resource: str, *, now: float, lifetime: int) -> str:
-        """An access token of `identity` for `resource`, good from `now` (seconds since 1970) on."""
+        """Return an access token of `identity` for `resource`, valid from `now` (Unix time)."""
         claims = {
             "aud": resource,
             "iss": f"https://sts.windows.net/{identity.tenant}/",
@@ -57,7 +56,7 @@ class AccessTokens:
     def validate(
         self, token: str, *, audience: str, tenant: str, now: float
     ) -> JwtClaims | TokenRejection:
-        """The claims of `token`, or why it is not good for `audience` and `tenant` at `now`."""
+        """Return the claims of `token`, or why `audience` and `tenant` reject it at `now`."""
         try:
             claims = self._claims(token)
         except JwtError as error:

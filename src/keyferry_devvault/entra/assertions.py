@@ -1,4 +1,4 @@
-"""Assertions that stand for a client secret: of a federated issuer, or of the app's own key."""
+"""Client assertions: tokens of a federated issuer, or tokens signed with the app's own key."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 BINDING_AUDIENCE = "api://AKSIdentityBinding"
-"""The audience of tokens that only the token proxy of AKS takes."""
+"""The audience of tokens that only the token proxy of AKS accepts."""
 _CLOCK_SKEW = 300.0
-"""Seconds that the clock of an issuer may be ahead."""
+"""How far the clock of an issuer may be ahead, in seconds."""
 
 
 def check_assertion(
@@ -30,18 +30,18 @@ def check_assertion(
     *,
     via_token_proxy: bool,
 ) -> None:
-    """Check whatever assertion the form carries.
+    """Check the client assertion of a token request.
 
     Args:
         request: the request.
-        form: its fields.
-        identity: whom the assertion is to stand for.
-        data: federated credentials, issuers, certificates.
-        via_token_proxy: whether this is the token proxy of AKS: it takes the credentials with its
-            own audience, and Entra takes all others.
+        form: the form fields of the request.
+        identity: the identity that the assertion authenticates.
+        data: has the federated credentials, issuers and certificates.
+        via_token_proxy: whether the token proxy of AKS received the request. It accepts the
+            credentials with its own audience; Entra ID accepts all others.
 
     Raises:
-        Refused: with the answer that says why.
+        HttpError: the error response.
     """
     try:
         jwt = parse_jwt(form.get("client_assertion", ""))
@@ -74,9 +74,9 @@ def _check_time(request: Request, jwt: UnverifiedJwt) -> None:
 def _check_app_assertion(
     request: Request, jwt: UnverifiedJwt, identity: Identity, data: DevVaultData
 ) -> None:
-    """Check an assertion that the app signed itself: by a certificate that is registered."""
-    wanted = f"https://{request.host.partition(':')[0]}{request.path}"
-    if jwt.claims.sub != jwt.claims.iss or wanted not in jwt.claims.audiences():
+    """Check an assertion that the app signed with the key of a registered certificate."""
+    audience = f"https://{request.host.partition(':')[0]}{request.path}"
+    if jwt.claims.sub != jwt.claims.iss or audience not in jwt.claims.audiences():
         raise entra_error(request, Aadsts.ASSERTION_AUDIENCE, "Assertion audience claim is wrong.")
     certificates = data.credentials.certificates(identity.client_id)
     if not any(is_signed_by_certificate(jwt, certificate) for certificate in certificates):
@@ -111,7 +111,7 @@ def _check_signature(request: Request, jwt: UnverifiedJwt, data: DevVaultData) -
 def _match_federated_credential(
     request: Request, rows: tuple[FederatedCredential, ...], claims: JwtClaims
 ) -> None:
-    """Find a credential for the claims; the error says how far the best one matched."""
+    """Check that a credential matches; the error names the first claim that does not."""
     rows = tuple(row for row in rows if row.issuer == claims.iss)
     if not rows:
         raise _no_federated_credential(request, Aadsts.FEDERATION_ISSUER, f"issuer '{claims.iss}'")

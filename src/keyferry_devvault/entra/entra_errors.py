@@ -1,4 +1,4 @@
-"""The refusals of Entra: their AADSTS codes, and the shape in which they are sent. [pure]"""
+"""Error responses of Entra ID: AADSTS codes and format. [pure]"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keyferry_devvault.http_types import HttpError, Request, Response
 
 
 class Aadsts(Enum):
-    """The codes in use: (number, OAuth error, HTTP status)."""
+    """The codes that are used, each as (number, OAuth error, HTTP status)."""
 
     ASSERTION_AUDIENCE = (50012, "invalid_client", 401)
     MALFORMED = (50027, "invalid_request", 400)
@@ -30,7 +30,7 @@ class Aadsts(Enum):
 
 
 def entra_error(request: Request, code: Aadsts, message: str, note: str = "") -> HttpError:
-    """Build Entra's error response to `request`; `message` quotes no secret or assertion."""
+    """Return the error response to `request`; `message` must quote no secret or assertion."""
     number, error, status = code.value
     trace = str(
         uuid.uuid5(uuid.NAMESPACE_URL, f"{request.host}{request.path}{request.received_at}")

@@ -1,4 +1,4 @@
-"""The emulated cluster: issues service-account tokens as the API server would for kubelet."""
+"""Service-account tokens of the emulated cluster, as its API server issues them for kubelet."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _SUBJECT_PREFIX = "system:serviceaccount:"
 def service_account_token(
     keys: SigningKeys, subject: str, *, audience: str, now: float, lifetime: int
 ) -> str:
-    """A token for the service account `subject`, good for `lifetime` seconds from `now` on.
+    """Return a token for the service account `subject`.
 
     Args:
-        keys: hold the key of the cluster's issuer.
+        keys: has the key of the cluster's issuer.
         subject: `system:serviceaccount:NAMESPACE:NAME`.
         audience: the only audience of the token.
-        now: seconds since 1970.
-        lifetime: in seconds; a negative one makes a token that has expired.
+        now: Unix time.
+        lifetime: in seconds; negative for a token that has expired.
 
     Raises:
-        RequestInvalidError: `subject` is no service account.
+        RequestInvalidError: `subject` is not a service account.
     """
     namespace, _, name = subject.removeprefix(_SUBJECT_PREFIX).partition(":")
     if not (subject.startswith(_SUBJECT_PREFIX) and namespace and name):
@@ -63,7 +63,7 @@ def service_account_token(
 def kubelet_tokens(
     keys: SigningKeys, subject: str, *, audiences: Iterable[str], now: float, lifetime: int
 ) -> str:
-    """What kubelet passes to a volume: JSON of audience -> `{token, expirationTimestamp}`.
+    """Return what kubelet passes to a volume: JSON of audience to `{token, expirationTimestamp}`.
 
     Arguments and errors are those of `service_account_token`.
     """

@@ -1,4 +1,4 @@
-"""Entra ID: client credentials with their real checks, and what clients discover before."""
+"""Token endpoints of Entra ID and of the AKS token proxy, and the discovery documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Entra:
-    """Answers for the login hosts of every cloud."""
+    """Serves the login hosts of all clouds and the token proxy."""
 
     def __init__(self, data: DevVaultData, tokens: AccessTokens) -> None:
         self._data = data
@@ -31,10 +31,10 @@ class Entra:
         """Handle one request to the token proxy of AKS.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         if request.server_name != host.server_name:
-            note = f"the token proxy is identified by the TLS server name {host.server_name}"
+            note = f"the token proxy is selected by the TLS server name {host.server_name}"
             raise HttpError(Response(401, {"kind": "Status", "code": 401}, note=note))
         match (request.method, request.path.strip("/").split("/")):
             case ("POST", [tenant, "oauth2", "v2.0", "token"]):
@@ -46,7 +46,7 @@ class Entra:
         """Handle one request.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         match (request.method, request.path.strip("/").split("/")):
             case ("GET", ["common", "discovery", "instance"]):
@@ -65,7 +65,7 @@ class Entra:
                 )
 
     def _issue_token(self, request: Request, host: LoginHost | None, tenant: str) -> Response:
-        """A token; without a station from the token proxy, which takes bound identities only."""
+        """Issue a token. `host` is None for the token proxy, which serves bound identities only."""
         bound = host is None
         form = _parse_form(request)
         self._check_tenant(request, tenant)
@@ -138,8 +138,8 @@ class Entra:
 
     @staticmethod
     def _instance_discovery(request: Request, host: LoginHost) -> Response:
-        wanted = request.query.get("authorization_endpoint", "").split("/")
-        tenant = wanted[3] if len(wanted) > 3 else "common"
+        parts = request.query.get("authorization_endpoint", "").split("/")
+        tenant = parts[3] if len(parts) > 3 else "common"
         endpoint = f"https://{host.name}/{tenant}/v2.0/.well-known/openid-configuration"
         hosts = host.cloud.login_hosts
         return Response(
@@ -166,7 +166,7 @@ def _parse_form(request: Request) -> dict[str, str]:
 
 
 def _requested_resource(request: Request, form: Mapping[str, str], host: LoginHost | None) -> str:
-    """The resource that the one scope of the form asks for."""
+    """Return the resource of the scope of a form."""
     ignored = {"openid", "offline_access", "profile"}
     scopes = [scope for scope in form.get("scope", "").split() if scope not in ignored]
     if len(scopes) != 1 or not scopes[0].endswith("/.default"):
@@ -196,8 +196,8 @@ def _check_client_secret(request: Request, form: Mapping[str, str], identity: Id
             "The request body must contain the following parameter: 'client_assertion' or"
             " 'client_secret'.",
         )
-    kept = identity.secret_digest or b""
-    if not hmac.compare_digest(kept, hash_client_secret(form["client_secret"])):
+    digest = identity.secret_digest or b""
+    if not hmac.compare_digest(digest, hash_client_secret(form["client_secret"])):
         raise entra_error(
             request,
             Aadsts.SECRET,

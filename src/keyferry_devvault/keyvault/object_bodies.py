@@ -1,4 +1,4 @@
-"""The JSON of keys and certificates, in both directions (Key Vault REST 7.4). [pure]"""
+"""Request and response bodies for keys and certificates (Key Vault REST API 7.4). [pure]"""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ class _Attributes(msgspec.Struct, frozen=True):
 
 
 class ChangeBody(msgspec.Struct, frozen=True):
-    """A `PATCH`, and what the bodies below have in common."""
+    """The body of a `PATCH`, and the common part of the bodies below."""
 
     attributes: _Attributes = _Attributes()
     tags: dict[str, str] | None = None
 
     def document_fields(self) -> dict[str, str]:
-        """What it says beside the object itself, as it is kept in a document."""
-        said = {"exp": self.attributes.exp, "nbf": self.attributes.nbf}
-        kept = {name: str(time) for name, time in said.items() if time is not None}
-        return kept if self.tags is None else kept | {"tags": _encode_tags(self.tags)}
+        """Return the attributes and tags as they are stored in a document."""
+        times = {"exp": self.attributes.exp, "nbf": self.attributes.nbf}
+        fields = {name: str(time) for name, time in times.items() if time is not None}
+        return fields if self.tags is None else fields | {"tags": _encode_tags(self.tags)}
 
     @property
     def enabled(self) -> bool:
-        """Whether the version may be read; it may where nothing is said."""
+        """Return whether the version is enabled, which is the default."""
         return self.attributes.enabled is not False
 
 
 class KeyCreateBody(ChangeBody, frozen=True, kw_only=True):
-    """POST /keys/NAME/create."""
+    """The body of POST /keys/NAME/create."""
 
     kty: str
     key_size: int = 2048
@@ -54,12 +54,12 @@ class KeyCreateBody(ChangeBody, frozen=True, kw_only=True):
 
 
 class KeyImportBody(ChangeBody, frozen=True, kw_only=True):
-    """PUT /keys/NAME."""
+    """The body of PUT /keys/NAME."""
 
     key: dict[str, str | list[str]]
 
     def jwk(self) -> dict[str, str]:
-        """The parts of the key that are texts."""
+        """Return the string members of the key."""
         return {name: text for name, text in self.key.items() if isinstance(text, str)}
 
 
@@ -87,7 +87,7 @@ class _Issuer(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What a certificate is to be like; other parts of a policy mean nothing here."""
+    """The policy of a certificate; other parts of a policy are ignored."""
 
     secret_props: _SecretProperties = _SecretProperties()
     key_props: _KeyProperties = _KeyProperties()
@@ -96,13 +96,13 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class CertificateCreateBody(ChangeBody, frozen=True, kw_only=True):
-    """POST /certificates/NAME/create."""
+    """The body of POST /certificates/NAME/create."""
 
     policy: Policy = Policy()
 
 
 class CertificateImportBody(ChangeBody, frozen=True, kw_only=True):
-    """POST /certificates/NAME/import."""
+    """The body of POST /certificates/NAME/import."""
 
     value: str
     pwd: str | None = None
@@ -110,7 +110,7 @@ class CertificateImportBody(ChangeBody, frozen=True, kw_only=True):
 
 
 def object_body(host: str, row: VaultObjectVersion) -> Json:
-    """A KeyBundle or CertificateBundle."""
+    """Return a KeyBundle or CertificateBundle."""
     match row.kind:
         case ObjectKind.KEY:
             key = parse_key(row.document["pem"].encode())
@@ -132,7 +132,7 @@ def object_body(host: str, row: VaultObjectVersion) -> Json:
 
 
 def object_item(host: str, row: VaultObjectVersion, *, versioned: bool = False) -> Json:
-    """What lists say of a key or certificate."""
+    """Return the list item of a key or certificate."""
     match row.kind:
         case ObjectKind.KEY:
             kid = _id(host, row, versioned=versioned)
@@ -148,7 +148,7 @@ def object_item(host: str, row: VaultObjectVersion, *, versioned: bool = False) 
 
 
 def certificate_item(host: str, row: VaultObjectVersion, *, versioned: bool) -> Json:
-    """A CertificateItem."""
+    """Return a CertificateItem."""
     certificate = x509.load_der_x509_certificate(base64.b64decode(row.document["cer"]))
     times = {
         "nbf": int(certificate.not_valid_before_utc.timestamp()),
@@ -162,7 +162,7 @@ def certificate_item(host: str, row: VaultObjectVersion, *, versioned: bool) -> 
 
 
 def policy_body(host: str, row: VaultObjectVersion) -> Json:
-    """The policy of a certificate, as far as it is known."""
+    """Return the known parts of the policy of a certificate."""
     return {
         "id": f"https://{host}/certificates/{row.name}/policy",
         "key_props": {"exportable": True, "kty": row.document["kty"], "reuse_key": False},
@@ -172,7 +172,7 @@ def policy_body(host: str, row: VaultObjectVersion) -> Json:
 
 
 def operation_body(host: str, row: VaultObjectVersion) -> Json:
-    """The making of a certificate, which here is always over at once."""
+    """Return the operation that created a certificate, which is always completed."""
     return {
         "id": f"https://{host}/certificates/{row.name}/pending",
         "issuer": {"name": "Self"},
@@ -184,7 +184,7 @@ def operation_body(host: str, row: VaultObjectVersion) -> Json:
 
 
 def deleted_object_body(host: str, row: DeletedObject) -> Json:
-    """A deleted KeyBundle or CertificateBundle."""
+    """Return a deleted KeyBundle or CertificateBundle."""
     return object_body(host, row.latest) | {
         "recoveryId": f"https://{host}/deleted{row.latest.kind}/{row.latest.name}",
         "deletedDate": row.deleted_at,
@@ -193,10 +193,10 @@ def deleted_object_body(host: str, row: DeletedObject) -> Json:
 
 
 def parse_body(body: bytes, body_type: type[T]) -> T:
-    """The body of a request.
+    """Decode the body of a request.
 
     Raises:
-        Refused: it is not the JSON that it should be.
+        HttpError: the body is not valid JSON of this type.
     """
     try:
         return msgspec.json.decode(body or b"{}", type=body_type)

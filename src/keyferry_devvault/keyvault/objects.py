@@ -1,4 +1,4 @@
-"""Keys and certificates, as the Key Vault REST API 7.4 serves them."""
+"""Keys and certificates in the Key Vault REST API 7.4."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ DEVELOPMENT_CA_ISSUER = "DevelopmentCA"
 
 
 class ObjectsApi:
-    """Answers for `/keys` or `/certificates`, and for the deleted ones, of every vault.
+    """Serves `/keys` or `/certificates`, and the deleted objects, of all vaults.
 
     Args:
-        table: the objects of that kind.
-        certificates: makes and deletes certificates together with what belongs to them.
+        table: the keys or the certificates.
+        certificates: creates and deletes certificates with their keys and secrets.
     """
 
     def __init__(self, table: ObjectTable, certificates: CertificateStore) -> None:
@@ -52,7 +52,7 @@ class ObjectsApi:
         """Handle one request of an authenticated caller.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         collection, *rest = request.path.strip("/").split("/")
         if rest and not SECRET_NAME.fullmatch(rest[0]):
@@ -123,21 +123,21 @@ class ObjectsApi:
     ) -> Response:
         match (self._kind, *action):
             case (ObjectKind.KEY, "POST", "create"):
-                asked = parse_body(request.body, KeyCreateBody)
-                key = generate_key(asked.kty, size=asked.key_size, curve=asked.crv)
-                document = {"pem": key_pem(key), "kty": asked.kty}
-                row = self._put_key(vault, name, document, asked)
+                body = parse_body(request.body, KeyCreateBody)
+                key = generate_key(body.kty, size=body.key_size, curve=body.crv)
+                document = {"pem": key_pem(key), "kty": body.kty}
+                row = self._put_key(vault, name, document, body)
                 return Response(200, object_body(request.host, row))
             case (ObjectKind.KEY, "PUT"):
-                given = parse_body(request.body, KeyImportBody)
-                jwk = given.jwk()
+                imported = parse_body(request.body, KeyImportBody)
+                jwk = imported.jwk()
                 document = {"pem": key_pem(private_key_from_jwk(jwk)), "kty": jwk["kty"]}
-                row = self._put_key(vault, name, document, given)
+                row = self._put_key(vault, name, document, imported)
                 return Response(200, object_body(request.host, row))
             case (ObjectKind.CERTIFICATE, "POST", "create"):
-                wanted = parse_body(request.body, CertificateCreateBody)
-                row = self._certificates.create(vault, name, _certificate_spec(wanted.policy))
-                self._table.update_document(vault, name, row.version, wanted.document_fields())
+                created = parse_body(request.body, CertificateCreateBody)
+                row = self._certificates.create(vault, name, _certificate_spec(created.policy))
+                self._table.update_document(vault, name, row.version, created.document_fields())
                 return Response(202, operation_body(request.host, row))
             case (ObjectKind.CERTIFICATE, "POST", "import"):
                 brought = parse_body(request.body, CertificateImportBody)
@@ -160,19 +160,21 @@ class ObjectsApi:
         self, vault: str, name: str, document: dict[str, str], body: ChangeBody
     ) -> VaultObjectVersion:
         version = secrets.token_hex(16)
-        kept = document | body.document_fields()
-        return self._table.put(vault, name, version, kept, enabled=body.enabled)
+        fields = document | body.document_fields()
+        return self._table.put(vault, name, version, fields, enabled=body.enabled)
 
     def _update(
         self, request: Request, caller: Caller, name: str, version: str | None
     ) -> VaultObjectVersion:
-        wanted = parse_body(request.body, ChangeBody)
+        change = parse_body(request.body, ChangeBody)
         row = self._require_row(self._table.find(caller.vault, name, version), name)
-        if wanted.attributes.enabled is not None:
+        if change.attributes.enabled is not None:
             store = self._table if self._kind is ObjectKind.KEY else self._certificates
-            row = store.set_enabled(caller.vault, name, row.version, enabled=wanted.enabled)
-        said = wanted.document_fields()
-        return self._table.update_document(caller.vault, name, row.version, said) if said else row
+            row = store.set_enabled(caller.vault, name, row.version, enabled=change.enabled)
+        fields = change.document_fields()
+        return (
+            self._table.update_document(caller.vault, name, row.version, fields) if fields else row
+        )
 
     def _delete(self, caller: Caller, name: str) -> DeletedObject:
         self._require_row(self._table.find(caller.vault, name), name)

@@ -1,4 +1,4 @@
-"""The JSON of secrets, in both directions (Key Vault REST 7.4). [pure]"""
+"""Request and response bodies for secrets (Key Vault REST API 7.4). [pure]"""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _SetBody(_PatchBody, frozen=True, kw_only=True):
 
 
 def parse_set(body: bytes) -> tuple[str, SecretAttributes]:
-    """The value and the attributes of a `PUT`.
+    """Return the value and the attributes of a `PUT`.
 
     Raises:
-        Refused: it is not the JSON that it should be.
+        HttpError: the body is not valid JSON of this type.
     """
     try:
         parsed = msgspec.json.decode(body, type=_SetBody)
@@ -48,10 +48,10 @@ def parse_set(body: bytes) -> tuple[str, SecretAttributes]:
 
 
 def parse_patch(body: bytes) -> SecretAttributes:
-    """The attributes of a `PATCH`.
+    """Return the attributes of a `PATCH`.
 
     Raises:
-        Refused: it is not the JSON that it should be.
+        HttpError: the body is not valid JSON of this type.
     """
     try:
         return _attributes(msgspec.json.decode(body or b"{}", type=_PatchBody))
@@ -60,13 +60,13 @@ def parse_patch(body: bytes) -> SecretAttributes:
 
 
 def secret_body(host: str, row: SecretVersion, *, with_value: bool) -> Json:
-    """A SecretBundle."""
+    """Return a SecretBundle."""
     body: Json = {"value": row.value} if with_value else {}
     return body | secret_item(host, row, versioned=True)
 
 
 def secret_item(host: str, row: SecretVersion, *, versioned: bool = False) -> Json:
-    """A SecretItem: what lists say of a secret, without its value."""
+    """Return a SecretItem, which has no value, for lists."""
     item: Json = {"contentType": row.content_type} if row.content_type is not None else {}
     item["id"] = f"https://{host}/secrets/{row.name}" + (f"/{row.version}" if versioned else "")
     if row.of_certificate:
@@ -85,7 +85,7 @@ def secret_item(host: str, row: SecretVersion, *, versioned: bool = False) -> Js
 
 
 def deleted_secret_body(host: str, row: DeletedSecret) -> Json:
-    """A DeletedSecretBundle, without the value."""
+    """Return a DeletedSecretBundle without the value."""
     return secret_item(host, row.latest, versioned=True) | {
         "recoveryId": f"https://{host}/deletedsecrets/{row.latest.name}",
         "deletedDate": row.deleted_at,
@@ -94,10 +94,10 @@ def deleted_secret_body(host: str, row: DeletedSecret) -> Json:
 
 
 def paginate(request: Request, items: list[Json]) -> Json:
-    """The page of `items` that the query asks for, and the address of the next one.
+    """Return a page of `items` as the query requests it, with the URL of the next page.
 
     Raises:
-        Refused: `maxresults` or the skip token is no good.
+        HttpError: `maxresults` or the skip token is invalid.
     """
     size = _parse_page_size(request.query.get("maxresults"))
     start = _parse_skip_token(request.query.get("$skiptoken"))
@@ -139,11 +139,11 @@ def _parse_skip_token(token: str | None) -> int:
 
 
 def _attributes(body: _PatchBody) -> SecretAttributes:
-    given = body.attributes or _Attributes()
+    attributes = body.attributes or _Attributes()
     return SecretAttributes(
-        enabled=given.enabled,
-        expires=given.exp,
-        not_before=given.nbf,
+        enabled=attributes.enabled,
+        expires=attributes.exp,
+        not_before=attributes.nbf,
         content_type=body.contentType,
         tags=body.tags,
     )

@@ -1,4 +1,4 @@
-"""Secrets, as the Key Vault REST API 7.4 serves them."""
+"""Secrets in the Key Vault REST API 7.4."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SecretsApi:
-    """Answers for `/secrets` and `/deletedsecrets` of every vault."""
+    """Serves `/secrets` and `/deletedsecrets` of all vaults."""
 
     def __init__(self, table: SecretTable) -> None:
         self._table = table
@@ -37,7 +37,7 @@ class SecretsApi:
         """Handle one request of an authenticated caller.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         match (request.method, *request.path.strip("/").split("/")):
             case ("GET", "secrets"):
@@ -112,7 +112,7 @@ class SecretsApi:
         return Response(200, paginate(request, items))
 
     def _versions(self, request: Request, caller: Caller, name: str) -> Response:
-        """List the versions by id, not by age: the real vault promises no order either."""
+        """List the versions by ID, not by age, because Key Vault promises no order either."""
         caller.require(Permission.LIST)
         rows = sorted(self._table.versions(caller.vault, name), key=lambda row: row.version)
         self._require_row(rows[0] if rows else None, name, None)

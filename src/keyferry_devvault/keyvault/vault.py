@@ -1,4 +1,4 @@
-"""A vault as a whole: the checks that come before every operation on a secret."""
+"""A vault: the checks before each operation, and the routing to secrets, keys, certificates."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Caller:
 
     Attributes:
         vault: its name.
-        claims: of the caller's token.
-        permissions: what the access policy allows.
+        claims: the claims of the caller's token.
+        permissions: the permissions of the access policy.
     """
 
     vault: str
@@ -35,17 +35,17 @@ class Caller:
     permissions: frozenset[Permission]
 
     def require(self, permission: Permission, kind: str = "secrets") -> None:
-        """Make sure that the caller may do this to objects of that kind.
+        """Check the permission of the caller for objects of this kind.
 
-        One policy stands for all kinds; the real vault has one for each.
+        One policy applies to all kinds; Key Vault has one for each kind.
 
         Raises:
-            Refused: the access policy does not say so.
+            HttpError: the access policy does not grant the permission.
         """
         if permission in self.permissions:
             return
         who = f"appid={self.claims.appid};oid={self.claims.oid};iss={self.claims.iss}"
-        refusal = vault_error_response(
+        forbidden = vault_error_response(
             403,
             "Forbidden",
             f"The user, group or application '{who}' does not have {kind} {permission} permission"
@@ -55,7 +55,7 @@ class Caller:
         note = (
             f"allow it: keyferry devvault policy {self.vault} {self.claims.appid} --allow get,list"
         )
-        raise HttpError(replace(refusal, note=note))
+        raise HttpError(replace(forbidden, note=note))
 
 
 CollectionHandler = Callable[[Request, Caller], Response]
@@ -63,12 +63,12 @@ CollectionHandler = Callable[[Request, Caller], Response]
 
 
 class KeyVaultApi:
-    """Answers for every vault of every cloud."""
+    """Serves all vaults of all clouds."""
 
     def __init__(
         self, data: DevVaultData, tokens: AccessTokens, handlers: dict[str, CollectionHandler]
     ) -> None:
-        """`handlers` maps the first part of a path to who answers for it."""
+        """Route by the first part of the path with `handlers`."""
         self._data = data
         self._tokens = tokens
         self._handlers = handlers
@@ -77,17 +77,17 @@ class KeyVaultApi:
         """Handle one request: vault, token, API version, then the operation.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         tenant = self._data.policies.tenant(host.vault)
         if tenant is None:
-            refusal = vault_error_response(
+            forbidden = vault_error_response(
                 404,
                 "VaultNotFound",
                 f"There is no vault '{host.vault}' in this development vault.",
             )
             note = f"make it: keyferry devvault set {host.vault} NAME"
-            raise HttpError(replace(refusal, note=note))
+            raise HttpError(replace(forbidden, note=note))
         claims = self._authenticate(request, host, tenant)
         _check_api_version(request)
         collection = self._handlers.get(request.path.split("/")[1])
@@ -95,10 +95,10 @@ class KeyVaultApi:
             raise HttpError(vault_error_response(404, "NotFound", "There is nothing at this path."))
         allowed = self._data.policies.allowed(host.vault, claims.appid)
         try:
-            answer = collection(request, Caller(host.vault, claims, allowed))
-        except HttpError as refusal:
-            answer = refusal.response
-        return replace(answer, principal=claims.appid)
+            response = collection(request, Caller(host.vault, claims, allowed))
+        except HttpError as error:
+            response = error.response
+        return replace(response, principal=claims.appid)
 
     def _authenticate(self, request: Request, host: VaultHost, tenant: str) -> JwtClaims:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -115,9 +115,9 @@ class KeyVaultApi:
 
 def _unauthorized(host: VaultHost, tenant: str, problem: TokenRejection) -> HttpError:
     challenge = f'Bearer authorization="{host.cloud.authority(tenant)}", resource="{host.resource}"'
-    refusal = vault_error_response(401, "Unauthorized", problem.message)
+    unauthorized = vault_error_response(401, "Unauthorized", problem.message)
     return HttpError(
-        Response(401, refusal.body, {"WWW-Authenticate": challenge}, note=problem.message)
+        Response(401, unauthorized.body, {"WWW-Authenticate": challenge}, note=problem.message)
     )
 
 

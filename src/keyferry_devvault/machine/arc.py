@@ -1,4 +1,4 @@
-"""The agent of Azure Arc: tokens of the machine for a client that can read a new file."""
+"""The Azure Arc agent: tokens of the machine for callers that can read its challenge file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _MAX_CHALLENGES = 100
 
 
 class Arc:
-    """Answers for 127.0.0.1:40342.
+    """Serves 127.0.0.1:40342.
 
     Args:
-        imds: knows the identities of the machine.
-        folder: of the challenge files; made when it is first needed.
+        imds: issues the tokens of the machine.
+        folder: the folder of the challenge files, which is created when needed.
     """
 
     def __init__(self, imds: Imds, folder: Path) -> None:
         self._imds = imds
-        # The client that reads the path has another working directory.
+        # The client, which reads the path, has another working directory.
         self._folder = folder.resolve()
         self._challenges: dict[str, Path] = {}
 
     def handle(self, request: Request) -> Response:
-        """Handle one request: challenge it, or take the answer to a challenge, once.
+        """Handle one request: send a challenge, or accept the response to one, once.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         if request.headers.get("metadata", "").lower() != "true":
             raise HttpError(Response(400, {"error": "invalid_request"}))

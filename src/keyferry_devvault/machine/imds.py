@@ -1,4 +1,4 @@
-"""The instance metadata service of a machine: the tokens of its managed identities."""
+"""The instance metadata service (IMDS): tokens of the managed identities of a machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _API_VERSIONS = ("2018-02-01", "2019-08-01", "2020-06-01", "2021-02-01")
 
 
 class Imds:
-    """Answers for 169.254.169.254."""
+    """Serves 169.254.169.254."""
 
     def __init__(self, data: DevVaultData, tokens: AccessTokens) -> None:
         self._data = data
@@ -37,7 +37,7 @@ class Imds:
         """Handle one request.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         if request.path.rstrip("/") != IMDS_TOKEN_PATH or request.method != "GET":
             raise HttpError(Response(404, note="IMDS is played for tokens only"))
@@ -56,10 +56,10 @@ class Imds:
         return self.token_response(request)
 
     def token_response(self, request: Request) -> Response:
-        """The token that the query asks for.
+        """Return the token response to a query.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         resource = request.query.get("resource", "")
         if not resource:
@@ -76,27 +76,29 @@ class Imds:
         return Response(200, body, principal=identity.client_id)
 
     def _requested_identity(self, request: Request) -> Identity:
-        """The managed identity that the query names, or the system-assigned one."""
+        """Return the managed identity that the query names, or the system-assigned one."""
         managed = [row for row in self._data.identities.all() if row.kind is not IdentityKind.APP]
-        wanted, found = SYSTEM, self._data.identities.system_assigned()
+        name, identity = SYSTEM, self._data.identities.system_assigned()
         for parameter, id_of in _IDENTITY_PARAMETERS.items():
-            if wanted_id := request.query.get(parameter):
-                wanted = wanted_id
-                found = next((row for row in managed if id_of(row).lower() == wanted.lower()), None)
-        if found is None:
-            hint = "--system" if wanted == SYSTEM else wanted
+            if requested_id := request.query.get(parameter):
+                name = requested_id
+                identity = next(
+                    (row for row in managed if id_of(row).lower() == name.lower()), None
+                )
+        if identity is None:
+            hint = "--system" if name == SYSTEM else name
             raise _bad_request(
                 "invalid_request",
                 "Identity not found",
                 note=f"add it: keyferry devvault identity add-managed {hint}",
             )
-        return found
+        return identity
 
 
 def managed_identity_token(
     tokens: AccessTokens, request: Request, identity: Identity, resource: str, *, lifetime: int
 ) -> dict[str, str]:
-    """A token of a managed identity, as the services of a machine wrap it; lifetime in seconds."""
+    """Return the token response of a managed identity; `lifetime` is in seconds."""
     return {
         "access_token": tokens.issue(
             identity, resource, now=request.received_at, lifetime=lifetime

@@ -1,4 +1,4 @@
-"""NMI of AAD Pod Identity: tokens for the pod that the headers name."""
+"""NMI of AAD Pod Identity: tokens for the pod that the request headers name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NMI_TOKEN_PATH = "/host/token"  # noqa: S105 - a path
 
 
 class Nmi:
-    """Answers for localhost:2579."""
+    """Serves localhost:2579."""
 
     def __init__(self, data: DevVaultData, tokens: AccessTokens) -> None:
         self._data = data
@@ -27,7 +27,7 @@ class Nmi:
         """Handle one request.
 
         Raises:
-            Refused: with the answer that says why.
+            HttpError: the error response.
         """
         if request.path.rstrip("/") != NMI_TOKEN_PATH or request.method != "GET":
             raise HttpError(Response(404, note="NMI is played for tokens only"))
@@ -40,8 +40,8 @@ class Nmi:
         client_id = self._data.credentials.identity_of_pod(namespace, pod)
         if client_id is None:
             note = f"assign one: keyferry devvault identity assign-pod CLIENT_ID -n {namespace}"
-            refusal = f"getting assigned identities for pod {namespace}/{pod} failed: none found"
-            raise HttpError(Response(403, refusal, note=note))
+            message = f"getting assigned identities for pod {namespace}/{pod} failed: none found"
+            raise HttpError(Response(403, message, note=note))
         identity = self._data.identities.get(client_id)
         lifetime = self._data.fault_injection.tuning().token_lifetime
         token = managed_identity_token(self._tokens, request, identity, resource, lifetime=lifetime)

@@ -1,4 +1,4 @@
-"""Certificates, each with the key and the secret behind it, which share its name and version."""
+"""Certificates, each with a key and a secret of the same name and version."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CertificateSpec:
-    """What a new certificate is to be like.
+    """The properties of a new certificate.
 
     Attributes:
-        common_name: of its subject; "" takes the first host.
+        common_name: common name of its subject; "" for the first host.
         hosts: its DNS names.
-        kind: of its key.
-        size: of an RSA key in bits.
-        curve: of an EC key.
-        content_type: of its secret.
-        signed_by_ca: whether the development CA signs it instead of itself.
+        kind: type of its key.
+        size: size of an RSA key in bits.
+        curve: curve of an EC key.
+        content_type: content type of its secret.
+        signed_by_ca: whether the development CA signs it; otherwise it is self-signed.
     """
 
     common_name: str = ""
@@ -54,14 +54,14 @@ class CertificateSpec:
 
 @dataclass(frozen=True, slots=True)
 class CertificateStore:
-    """Makes, imports and deletes certificates with what belongs to them.
+    """Creates, imports and deletes certificates with their keys and secrets.
 
     Attributes:
-        secrets: where their secrets go.
-        keys: where their keys go.
-        certificates: where they go themselves.
-        signer: gives the development CA, making it where it is missing.
-        wall_time: seconds since 1970.
+        secrets: the table of secrets.
+        keys: the table of keys.
+        certificates: the table of certificates.
+        signer: returns the development CA, and creates it if it is missing.
+        wall_time: returns Unix time.
     """
 
     secrets: SecretTable
@@ -71,11 +71,11 @@ class CertificateStore:
     wall_time: Callable[[], float] = field(repr=False)
 
     def create(self, vault: str, name: str, spec: CertificateSpec) -> VaultObjectVersion:
-        """Make a certificate.
+        """Create a certificate.
 
         Raises:
-            RequestInvalidError: a part of `spec` is impossible, or the name is.
-            ObjectUnusableError: a deleted object of that name can still be recovered.
+            RequestInvalidError: the name or a part of `spec` is invalid.
+            ObjectUnusableError: a deleted object of this name can still be recovered.
         """
         key = generate_key(spec.kind, size=spec.size, curve=spec.curve)
         material = issue_certificate(
@@ -97,22 +97,22 @@ class CertificateStore:
         content_type: str | None = None,
         enabled: bool = True,
     ) -> VaultObjectVersion:
-        """Take a certificate with its key out of PEM or PKCS#12.
+        """Import a certificate with its key from PEM or PKCS#12.
 
         Args:
-            vault: where.
-            name: of the certificate.
-            content: PEM, PKCS#12, or the base64 text of that.
-            password: of PKCS#12.
-            content_type: of its secret; None is the form of `content`.
-            enabled: whether it may be read.
+            vault: name of the vault.
+            name: name of the certificate.
+            content: PEM, PKCS#12, or either in base64.
+            password: password of PKCS#12.
+            content_type: content type of its secret; None for the format of `content`.
+            enabled: whether it can be read.
 
         Raises:
-            RequestInvalidError: the content or the name is no good.
-            ObjectUnusableError: a deleted object of that name can still be recovered.
+            RequestInvalidError: the content or the name is invalid.
+            ObjectUnusableError: a deleted object of this name can still be recovered.
         """
-        material, found = parse_material(content, password)
-        chosen = content_type or found
+        material, detected = parse_material(content, password)
+        chosen = content_type or detected
         kind = key_kind(material.key)
         return self._put(vault, name, material, chosen, kind=kind, enabled=enabled)
 
@@ -146,7 +146,7 @@ class CertificateStore:
             table.recover(vault, name)
 
     def purge(self, vault: str, name: str) -> None:
-        """Remove a deleted certificate for good, with what belongs to it."""
+        """Delete a deleted certificate permanently, with its key and its secret."""
         for table in (self.certificates, self.keys, self.secrets):
             table.purge(vault, name)
 

@@ -1,4 +1,4 @@
-"""What else may stand for an identity: certificates of apps, and pods (AAD Pod Identity)."""
+"""Credentials of identities: certificates of apps, and pods (AAD Pod Identity)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class PodAssignment:
     """The pods that a managed identity is assigned to.
 
     Attributes:
-        client_id: of the identity.
-        namespace: of the pods.
-        pod: their name; `*` stands for any number of characters.
+        client_id: client ID of the identity.
+        namespace: namespace of the pods.
+        pod: their name; `*` matches any number of characters.
     """
 
     client_id: str
@@ -46,7 +46,7 @@ class PodAssignment:
 
 
 class CredentialTable:
-    """Reads and writes both."""
+    """The tables of app certificates and pod assignments."""
 
     def __init__(self, database: Database, identities: IdentityTable) -> None:
         self._database = database
@@ -56,10 +56,10 @@ class CredentialTable:
                 connection.execute(statement)
 
     def add_certificate(self, client_id: str, pem: str) -> None:
-        """Let assertions that the key of this certificate signed stand for an app.
+        """Permit an app to authenticate with the key of this certificate.
 
         Raises:
-            RequestInvalidError: the client is unknown, or it is no certificate with an RSA key.
+            RequestInvalidError: the client is unknown, or `pem` has no certificate with an RSA key.
         """
         owner = self._identities.get(client_id).client_id
         try:
@@ -67,13 +67,13 @@ class CredentialTable:
         except JwtError as error:
             raise RequestInvalidError(
                 f"the certificate of app {owner} cannot be used: {error}",
-                "Give a PEM certificate with an RSA key.",
+                "Pass a PEM certificate with an RSA key.",
             ) from error
         with self._database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO app_certificate VALUES (?, ?)", (owner, pem))
 
     def certificates(self, client_id: str) -> tuple[AppCertificate, ...]:
-        """The certificates of an app."""
+        """Return the certificates of an app."""
 
         def load(connection: sqlite3.Connection) -> tuple[AppCertificate, ...]:
             query = "SELECT pem FROM app_certificate WHERE client_id = ?"
@@ -83,7 +83,7 @@ class CredentialTable:
         return self._database.read(("app_certificates", client_id.lower()), load)
 
     def assign_to_pods(self, assignment: PodAssignment) -> None:
-        """Let NMI give tokens of a managed identity to pods.
+        """Permit pods to get tokens of a managed identity from NMI.
 
         Raises:
             RequestInvalidError: the client is unknown.
@@ -96,7 +96,7 @@ class CredentialTable:
             )
 
     def identity_of_pod(self, namespace: str, pod: str) -> str | None:
-        """The client id of the identity that a pod has; None for none."""
+        """Return the client ID of the identity of a pod; None if it has none."""
 
         def load(connection: sqlite3.Connection) -> tuple[PodAssignment, ...]:
             query = "SELECT client_id, namespace, pod FROM pod_identity ORDER BY client_id, pod"

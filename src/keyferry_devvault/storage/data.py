@@ -1,4 +1,4 @@
-"""Everything that a development vault keeps in its data folder, whether its server runs or not."""
+"""The data of an emulator in its data folder, whether its server is running or not."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _DATABASE = "devvault.sqlite3"
 
 
 class DevVaultData:
-    """The tables of one development vault, for one thread; others open their own.
+    """The tables of one emulator, for use by one thread.
 
     Attributes:
-        folder: where it all lies; mode 0700.
+        folder: the data folder, with mode 0700.
         secrets: the secrets of all vaults.
         vault_keys: the keys of all vaults.
         certificates: the certificates of all vaults, with their keys and secrets.
-        identities: who may sign in.
+        identities: identities, federated credentials and issuers.
         credentials: the certificates of apps, and the pods of managed identities.
-        policies: what each may do.
+        policies: the access policies.
         fault_injection: latency, throttling, faults.
         signing_keys: the keys that sign tokens.
     """
 
     def __init__(self, folder: Path, wall_time: Callable[[], float] = time.time) -> None:
-        """Open the data in `folder`, making the folder and the data where they are missing.
+        """Open the data in `folder`, and create folder and data if they are missing.
 
         Raises:
             PlatformError: the folder or the data cannot be used.
@@ -68,7 +68,7 @@ class DevVaultData:
         self.signing_keys = SigningKeys(self._database)
 
     def close(self) -> None:
-        """Close the data; no call comes after this."""
+        """Close the database. Nothing may be called afterwards."""
         self._database.close()
 
     def _ca_signer(self) -> Signer:
@@ -102,11 +102,11 @@ def _ensure_private_folder(folder: Path) -> None:
         ) from error
     if stat.S_IMODE(folder.stat().st_mode) & 0o077:
         raise PlatformError(
-            f"the folder {folder} holds other things and is open to other users",
-            "Choose another folder with --data; a new one is made private.",
+            f"the folder {folder} contains other files and is accessible to other users",
+            "Choose another folder with --data; a new folder is created with mode 0700.",
         )
 
 
 def _is_devvault_folder(folder: Path) -> bool:
-    """Whether the folder holds a development vault or nothing."""
+    """Return whether the folder is empty or contains the data of an emulator."""
     return (folder / _DATABASE).exists() or not any(folder.iterdir())

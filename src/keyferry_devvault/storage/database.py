@@ -1,4 +1,4 @@
-"""The SQLite file of a development vault; reads cost nothing while nothing is written."""
+"""The SQLite database of an emulator, with a cache of reads."""
 
 from __future__ import annotations
 
@@ -73,16 +73,16 @@ _MIGRATIONS = (_FIRST_SCHEMA, _SECOND_SCHEMA)
 
 
 class Database:
-    """One connection to the data. Several processes may hold one; no reader is ever blocked.
+    """One connection to the database. Several processes may have one; readers never block.
 
     Not for use by several threads at once.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the data in `path`, creating it with mode 0600 where it is missing.
+        """Open the database in `path`, and create it with mode 0600 if it is missing.
 
         Raises:
-            PlatformError: the file cannot be opened, is no such data, or of a newer version.
+            PlatformError: the file cannot be opened, is not a database, or is of a newer version.
         """
         self._path = path
         self._cache: dict[Hashable, object] = {}
@@ -99,14 +99,14 @@ class Database:
             raise
 
     def close(self) -> None:
-        """Close the connection; no call comes after this."""
+        """Close the connection. Nothing may be called afterwards."""
         self._connection.close()
 
     def read(self, key: Hashable, load: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `load`, or its last one for this `key` when nothing was written since.
+        """Return the result of `load`, or its cached result for `key` if nothing was written since.
 
         Args:
-            key: identifies the read; the name of the query and its arguments.
+            key: identifies the read: name and arguments of the query.
             load: runs the query. Must return something immutable.
         """
         with self._translate_errors():
@@ -120,7 +120,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is committed at the end, or undone when the body raises."""
+        """Run a transaction, which is rolled back if the block raises."""
         # The connection's own writes do not move its data_version.
         self._cache.clear()
         with self._translate_errors():

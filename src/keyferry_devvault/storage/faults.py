@@ -1,4 +1,4 @@
-"""How the vault is to behave: latency, throttling and faults, which may change while it runs."""
+"""Fault injection: latency, throttling and faults, which can change while the server runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class FaultInjectionTable:
-    """Reads and writes the tuning and the faults."""
+    """The tables of tuning and faults."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def tuning(self) -> Tuning:
-        """The tuning in force."""
+        """Return the current tuning."""
 
         def load(connection: sqlite3.Connection) -> Tuning:
             return Tuning(
@@ -41,7 +41,7 @@ class FaultInjectionTable:
         return self._database.read(("tuning",), load)
 
     def tune(self, tuning: Tuning) -> None:
-        """Put `tuning` in force, whole.
+        """Replace the current tuning.
 
         Raises:
             RequestInvalidError: a number is negative.
@@ -49,12 +49,12 @@ class FaultInjectionTable:
         values = [(field.name, getattr(tuning, field.name)) for field in fields(tuning)]
         for name, value in values:
             if value is not None and value < 0:
-                raise RequestInvalidError(f"{name} cannot be negative ({value})")
+                raise RequestInvalidError(f"{name} cannot be negative ({value})", "Pass 0 or more.")
         with self._database.write() as connection:
             connection.executemany("INSERT OR REPLACE INTO tuning VALUES (?, ?)", values)
 
     def add_fault(self, fault: Fault) -> None:
-        """Append a row to the table of faults."""
+        """Add a fault after all others."""
         kind, status, retry_after = _action_columns(fault.action)
         with self._database.write() as connection:
             connection.execute(
@@ -64,11 +64,11 @@ class FaultInjectionTable:
             )
 
     def faults(self) -> tuple[Fault, ...]:
-        """All faults that are still to happen, in the order in which they are tried."""
+        """Return all remaining faults, in the order in which they are matched."""
         return tuple(fault for _, fault in self._numbered_faults())
 
     def consume_fault(self, host: str, path: str) -> FaultAction | None:
-        """What is to go wrong with this request, counted as having happened; None for nothing."""
+        """Return the fault for this request and decrement its count; None for no fault."""
         for serial, fault in self._numbered_faults():
             if fault.matches(host, path):
                 if fault.remaining is not None:
@@ -77,13 +77,13 @@ class FaultInjectionTable:
         return None
 
     def clear(self) -> None:
-        """Behave again as if nothing had been said: default tuning, no faults."""
+        """Reset the tuning and remove all faults."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM tuning")
             connection.execute("DELETE FROM fault")
 
     def clear_faults(self, match: str | None = None) -> None:
-        """Forget all faults, or those of this `match`; the tuning stays."""
+        """Remove all faults, or those with this `match`. The tuning stays."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM fault WHERE ?1 IS NULL OR match = ?1", (match,))
 

@@ -1,4 +1,4 @@
-"""Who may sign in, and with what: identities, federated credentials, trusted issuers."""
+"""Identities, their federated credentials, and trusted issuers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ SYSTEM = "system"
 
 
 class IdentityTable:
-    """Reads and writes identities, federated credentials and issuers."""
+    """The tables of identities, federated credentials and issuers."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def home_tenant(self) -> str:
-        """The tenant of every vault and identity that was added without one.
+        """Return the tenant of vaults and identities that were added without a tenant.
 
-        It is the first tenant that anybody names, so that a class with its own tenant works with
-        what was there before.
+        It is the first tenant that was added, so that a SecretProviderClass with its own tenant
+        works with earlier vaults and identities.
         """
 
         def load(connection: sqlite3.Connection) -> str:
@@ -44,7 +44,7 @@ class IdentityTable:
         return self._database.read(("home",), load)
 
     def add_app(self, client_id: str, *, tenant: str | None = None, secret: str | None) -> Identity:
-        """Register an application with its client secret, or replace what is known of it."""
+        """Add an app with its client secret, or replace it."""
         digest = None if secret is None else hash_client_secret(secret)
         return self._upsert(client_id, tenant, IdentityKind.APP, digest)
 
@@ -53,28 +53,28 @@ class IdentityTable:
     ) -> Identity:
         """Assign a managed identity to this machine.
 
-        A former system-assigned one becomes user-assigned: there is one at most.
+        A previous system-assigned identity becomes user-assigned, because there is at most one.
         """
         kind = IdentityKind.SYSTEM_ASSIGNED if system_assigned else IdentityKind.USER_ASSIGNED
         return self._upsert(client_id, tenant, kind, None)
 
     def ensure_system_assigned(self) -> Identity:
-        """The system-assigned identity of this machine, created if it does not exist."""
+        """Return the system-assigned identity of this machine, and create it if it is missing."""
         return self.system_assigned() or self.add_managed(str(uuid.uuid4()), system_assigned=True)
 
     def remove(self, client_id: str) -> None:
-        """Forget an identity with its federated credentials and policies.
+        """Remove an identity with its federated credentials and policies.
 
         Raises:
             RequestInvalidError: no identity has this client ID.
         """
-        existing = self.get(client_id).client_id
+        removed = self.get(client_id).client_id
         with self._database.write() as connection:
             for table in ("policy", "federation", "identity"):
-                connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (existing,))  # noqa: S608
+                connection.execute(f"DELETE FROM {table} WHERE client_id = ?", (removed,))  # noqa: S608
 
     def all(self) -> tuple[Identity, ...]:
-        """Every identity, by client id."""
+        """Return all identities, ordered by client ID."""
 
         def load(connection: sqlite3.Connection) -> tuple[Identity, ...]:
             rows = connection.execute(
@@ -90,42 +90,42 @@ class IdentityTable:
         return self._database.read(("identities",), load)
 
     def find(self, client_id: str) -> Identity | None:
-        """The identity with this client id; `system` is the system-assigned one."""
+        """Return the identity with this client ID, or `system`; None if it is unknown."""
         if client_id == SYSTEM:
             return self.system_assigned()
         return next((row for row in self.all() if row.client_id == client_id.lower()), None)
 
     def get(self, client_id: str) -> Identity:
-        """As `find`, for callers that must have one.
+        """Return the identity with this client ID, or `system`.
 
         Raises:
-            RequestInvalidError: the identity does not exist.
+            RequestInvalidError: there is no such identity.
         """
         if identity := self.find(client_id):
             return identity
         raise RequestInvalidError(
-            f"no identity has the client id {client_id!r}",
+            f"no identity has the client ID {client_id!r}",
             "Add it with: keyferry devvault identity add-managed (or add-app) CLIENT_ID",
         )
 
     def system_assigned(self) -> Identity | None:
-        """The identity that IMDS answers for when it is asked for none in particular."""
+        """Return the identity that IMDS uses if a request names none."""
         kinds = IdentityKind.SYSTEM_ASSIGNED
         return next((row for row in self.all() if row.kind is kinds), None)
 
     def tenants(self) -> frozenset[str]:
-        """Every tenant that exists."""
+        """Return all tenants."""
         return frozenset({self.home_tenant(), *(row.tenant for row in self.all())})
 
     def add_federated_credential(self, credential: FederatedCredential) -> None:
-        """Let tokens of an issuer stand for a client.
+        """Permit a client to authenticate with tokens of an issuer.
 
         Raises:
             RequestInvalidError: the client is unknown, or is the system-assigned identity.
         """
         if self.get(credential.client_id).kind is IdentityKind.SYSTEM_ASSIGNED:
             raise RequestInvalidError(
-                "a system-assigned identity takes no federated credential",
+                "a system-assigned identity cannot have a federated credential",
                 "Use a user-assigned identity or an app.",
             )
         with self._database.write() as connection:
@@ -140,7 +140,7 @@ class IdentityTable:
             )
 
     def federated_credentials(self, client_id: str) -> tuple[FederatedCredential, ...]:
-        """The federated credentials of a client."""
+        """Return the federated credentials of a client."""
 
         def load(connection: sqlite3.Connection) -> tuple[FederatedCredential, ...]:
             rows = connection.execute(
@@ -155,21 +155,21 @@ class IdentityTable:
         """Trust the keys of the document `jwks` for tokens whose `iss` is `url`.
 
         Raises:
-            RequestInvalidError: `jwks` is no set of usable public keys.
+            RequestInvalidError: `jwks` is not a set of usable public keys.
         """
         try:
             parse_jwks(jwks)
         except JwtError as error:
             raise RequestInvalidError(
                 f"the JWKS of issuer {url!r} cannot be used: {error}",
-                "Give the public keys that the issuer serves, for example those of: "
+                "Pass the public keys that the issuer serves, for example those of: "
                 "kubectl get --raw /openid/v1/jwks",
             ) from error
         with self._database.write() as connection:
             connection.execute("INSERT OR REPLACE INTO issuer VALUES (?, ?)", (url, jwks))
 
     def issuer_keys(self, url: str) -> Jwks | None:
-        """The keys of an issuer; None when it is unknown."""
+        """Return the keys of an issuer; None if it is unknown."""
 
         def load(connection: sqlite3.Connection) -> Jwks | None:
             row = connection.execute("SELECT jwks FROM issuer WHERE url = ?", (url,)).fetchone()
@@ -178,7 +178,7 @@ class IdentityTable:
         return self._database.read(("issuer", url), load)
 
     def issuers(self) -> tuple[str, ...]:
-        """The addresses of all issuers, in order."""
+        """Return the URLs of all issuers, in order."""
         return self._database.read(
             ("issuers",),
             lambda c: tuple(url for (url,) in c.execute("SELECT url FROM issuer ORDER BY url")),
@@ -190,7 +190,7 @@ class IdentityTable:
         client_id, tenant = client_id.lower(), tenant.lower() if tenant else None
         if client_id in ("", SYSTEM):
             raise RequestInvalidError(
-                f"{client_id!r} cannot be a client id", "Give the id that the class names."
+                f"{client_id!r} cannot be a client ID", "Pass the ID in the SecretProviderClass."
             )
         with self._database.write() as connection:
             if tenant is not None:

@@ -1,4 +1,4 @@
-"""The keys and certificates of all vaults, with every version of each."""
+"""The keys and certificates of all vaults, with all their versions."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _COLUMNS = "kind, vault, name, version, document, enabled, created, updated"
 
 
 class ObjectTable:
-    """Reads and writes objects of one kind. Case does not matter in names.
+    """The table of objects of one kind. Names are not case-sensitive.
 
     Args:
-        database: where they are kept; a vault must be in it before something is put into it.
-        wall_time: seconds since 1970.
-        kind: which objects.
+        database: the database; a vault must exist before objects are stored in it.
+        wall_time: returns Unix time.
+        kind: the kind of the objects.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class ObjectTable:
         """Store a new version, which becomes the latest.
 
         Raises:
-            RequestInvalidError: no object can have this name.
-            ObjectUnusableError: a deleted object of that name can still be recovered.
+            RequestInvalidError: the name is invalid.
+            ObjectUnusableError: a deleted object of this name can still be recovered.
         """
         check_object_name(name, self.kind)
         if self.find_deleted(vault, name) is not None:
@@ -69,31 +69,34 @@ class ObjectTable:
         return row
 
     def find(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion | None:
-        """Return the version, or the latest one; None if it is missing or the object is deleted."""
+        """Return this version, or the latest one; None if it does not exist or is deleted."""
         versions = self.versions(vault, name)
         if version is None:
             return versions[-1] if versions else None
         return next((row for row in versions if row.version == version.lower()), None)
 
     def get(self, vault: str, name: str, version: str | None = None) -> VaultObjectVersion:
-        """As `find`, for callers that must have one.
+        """Return this version, or the latest one.
 
         Raises:
-            ObjectNotFoundError: it does not exist.
+            ObjectNotFoundError: it does not exist or is deleted.
         """
         if row := self.find(vault, name, version):
             return row
         what = f"{self.kind.singular} {name!r}" + (f" version {version!r}" if version else "")
-        raise ObjectNotFoundError(f"vault {vault!r} has no {what}", "List what it has.")
+        command = "key" if self.kind is ObjectKind.KEY else "cert"
+        raise ObjectNotFoundError(
+            f"vault {vault!r} has no {what}", f"Run: keyferry devvault {command} list {vault}"
+        )
 
     def versions(self, vault: str, name: str) -> tuple[VaultObjectVersion, ...]:
-        """All versions, the oldest first; none when the object is deleted."""
+        """Return all versions, oldest first; none if the object is deleted."""
         if self.find_deleted(vault, name) is not None:
             return ()
         return self._all_versions(vault, name)
 
     def latest(self, vault: str) -> tuple[VaultObjectVersion, ...]:
-        """The latest version of each object of a vault that is not deleted, by name."""
+        """Return the latest version of each object of a vault that is not deleted, by name."""
 
         def load(connection: sqlite3.Connection) -> tuple[VaultObjectVersion, ...]:
             rows = connection.execute(
@@ -128,7 +131,7 @@ class ObjectTable:
     def update_document(
         self, vault: str, name: str, version: str, changes: Mapping[str, str]
     ) -> VaultObjectVersion:
-        """Put `changes` into the document of one version, and return it.
+        """Update the document of one version with `changes`, and return the version.
 
         Raises:
             ObjectNotFoundError: there is no such version.
@@ -159,7 +162,7 @@ class ObjectTable:
         return deleted
 
     def deleted(self, vault: str) -> tuple[DeletedObject, ...]:
-        """The deleted objects of a vault, by name."""
+        """Return the deleted objects of a vault, by name."""
 
         def load(connection: sqlite3.Connection) -> tuple[tuple[str, int, int], ...]:
             rows = connection.execute(
@@ -176,12 +179,12 @@ class ObjectTable:
         )
 
     def find_deleted(self, vault: str, name: str) -> DeletedObject | None:
-        """The deleted object of that name, if there is one."""
+        """Return the deleted object of this name, if there is one."""
         rows = self.deleted(vault)
         return next((row for row in rows if row.latest.name.lower() == name.lower()), None)
 
     def recover(self, vault: str, name: str) -> None:
-        """Undo `delete`; nothing happens when the object is not deleted."""
+        """Undo `delete`. An object that is not deleted stays unchanged."""
         with self._database.write() as connection:
             connection.execute(
                 "DELETE FROM deleted_object WHERE kind = ? AND vault = ? AND name = ?",
@@ -189,7 +192,7 @@ class ObjectTable:
             )
 
     def purge(self, vault: str, name: str) -> None:
-        """Remove a deleted object with all its versions; nothing happens to any other."""
+        """Remove a deleted object with all its versions. Other objects stay unchanged."""
         if self.find_deleted(vault, name) is None:
             return
         with self._database.write() as connection:
@@ -212,10 +215,10 @@ class ObjectTable:
 
 
 def check_object_name(name: str, kind: ObjectKind) -> None:
-    """Refuse a name that no object can have.
+    """Check the name of an object.
 
     Raises:
-        RequestInvalidError: it is such a name.
+        RequestInvalidError: it is invalid.
     """
     if not SECRET_NAME.fullmatch(name):
         raise RequestInvalidError(
@@ -225,7 +228,7 @@ def check_object_name(name: str, kind: ObjectKind) -> None:
 
 
 def _to_columns(row: VaultObjectVersion) -> tuple[object, ...]:
-    """The fields in the order of `_COLUMNS`."""
+    """Return the fields in the order of `_COLUMNS`."""
     identity = (row.kind, row.vault, row.name, row.version)
     return (*identity, _encode_document(row), int(row.enabled), row.created, row.updated)
 

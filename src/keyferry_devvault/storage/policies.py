@@ -1,4 +1,4 @@
-"""What each identity may do on each vault, and which tenant a vault belongs to."""
+"""Access policies of the vaults, and the tenant of each vault."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class PolicyTable:
-    """Reads and writes the access policies of vaults."""
+    """The table of access policies."""
 
     def __init__(self, database: Database, identities: IdentityTable) -> None:
         self._database = database
         self._identities = identities
 
     def tenant(self, vault: str) -> str | None:
-        """The tenant whose tokens a vault accepts; None when there is no such vault.
+        """Return the tenant whose tokens a vault accepts; None if there is no such vault.
 
-        A vault belongs to the tenant of the identities that have a policy on it, at first to the
+        A vault belongs to the tenant of the identities that have a policy on it, otherwise to the
         home tenant.
         """
         home = self._identities.home_tenant()
@@ -41,16 +41,16 @@ class PolicyTable:
     def set_permissions(
         self, vault: str, client_id: str, permissions: Iterable[Permission]
     ) -> None:
-        """Set the policy of an identity on an existing vault to `permissions`; none revokes it.
+        """Set the permissions of an identity on an existing vault; an empty set removes the policy.
 
         Raises:
-            RequestInvalidError: vault or identity is unknown, or they differ in their tenant.
+            RequestInvalidError: vault or identity is unknown, or their tenants differ.
         """
         identity = self._identities.get(client_id)
         self._check_tenant(vault, identity)
         # A vault of the home tenant moves along when that changes.
         claimed = None if identity.tenant == self._identities.home_tenant() else identity.tenant
-        wanted = sorted(set(permissions))
+        granted = sorted(set(permissions))
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE vault SET tenant = ? WHERE name = ?", (claimed, vault.lower())
@@ -61,15 +61,15 @@ class PolicyTable:
             )
             connection.executemany(
                 "INSERT INTO policy VALUES (?, ?, ?)",
-                [(vault.lower(), identity.client_id, permission) for permission in wanted],
+                [(vault.lower(), identity.client_id, permission) for permission in granted],
             )
 
     def allowed(self, vault: str, client_id: str) -> frozenset[Permission]:
-        """What an identity may do on a vault."""
+        """Return the permissions of an identity on a vault."""
         return self.of_vault(vault).get(client_id.lower(), frozenset())
 
     def of_vault(self, vault: str) -> dict[str, frozenset[Permission]]:
-        """The permissions of every identity that has a policy on a vault, by client id."""
+        """Return the permissions of all identities with a policy on a vault, by client ID."""
 
         def load(connection: sqlite3.Connection) -> dict[str, frozenset[Permission]]:
             rows = connection.execute(
@@ -84,18 +84,18 @@ class PolicyTable:
         return self._database.read(("policies", vault.lower()), load)
 
     def _check_tenant(self, vault: str, identity: Identity) -> None:
-        """Make sure that the vault is there and nobody of another tenant has a policy on it."""
+        """Check that the vault exists and that no identity of another tenant has a policy on it."""
         tenant = self.tenant(vault)
         if tenant is None:
             raise RequestInvalidError(
                 f"there is no vault {vault!r}",
-                f"Put a secret into it with: keyferry devvault set {vault} NAME",
+                f"Create it by storing a secret: keyferry devvault set {vault} NAME",
             )
         others = self.of_vault(vault).keys() - {identity.client_id}
         if others and tenant != identity.tenant:
             raise RequestInvalidError(
                 f"vault {vault!r} belongs to tenant {tenant!r}, identity {identity.client_id!r} to"
                 f" {identity.tenant!r}",
-                "A vault accepts identities of one tenant: add the identity with --tenant of the"
-                " vault.",
+                "A vault accepts identities of one tenant: add the identity with the tenant of"
+                " the vault (--tenant).",
             )

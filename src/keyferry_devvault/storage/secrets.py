@@ -1,4 +1,4 @@
-"""The secrets of all vaults, with every version of each."""
+"""The secrets of all vaults, with all their versions."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _COLUMNS = (
 
 
 class SecretTable:
-    """Reads and writes secrets. Case does not matter in the names of vaults and secrets."""
+    """The table of secrets. Names of vaults and secrets are not case-sensitive."""
 
     def __init__(self, database: Database, wall_time: Callable[[], float]) -> None:
         self._database = database
         self._wall_time = wall_time
 
     def ensure_vault(self, vault: str) -> bool:
-        """Make sure that `vault` exists; True when it did not.
+        """Create `vault` if it does not exist, and return whether it was created.
 
         Raises:
-            RequestInvalidError: no vault can have this name.
+            RequestInvalidError: the name is invalid.
         """
         if not VAULT_NAME.fullmatch(vault):
             raise RequestInvalidError(
@@ -57,7 +57,7 @@ class SecretTable:
             return created.rowcount == 1
 
     def vaults(self) -> tuple[str, ...]:
-        """The names of all vaults, in order."""
+        """Return the names of all vaults, in order."""
         return self._database.read(
             ("vaults",),
             lambda c: tuple(name for (name,) in c.execute("SELECT name FROM vault ORDER BY name")),
@@ -72,18 +72,18 @@ class SecretTable:
         *,
         certificate_version: str | None = None,
     ) -> SecretVersion:
-        """Store a new version, which becomes the latest, creating the vault where it is missing.
+        """Store a new version, which becomes the latest, and create the vault if it is missing.
 
         Args:
-            vault: where.
-            name: of the secret.
-            value: of the version.
-            attributes: of the version.
-            certificate_version: the certificate that the secret belongs to; None for none.
+            vault: name of the vault.
+            name: name of the secret.
+            value: value of the version.
+            attributes: attributes of the version.
+            certificate_version: the certificate version of the secret; None for none.
 
         Raises:
-            RequestInvalidError: a name is impossible or the value is longer than 25 KiB.
-            ObjectUnusableError: a deleted secret of that name can still be recovered.
+            RequestInvalidError: a name is invalid, or the value is longer than 25 KiB.
+            ObjectUnusableError: a deleted secret of this name can still be recovered.
         """
         _check_secret(name, value)
         self.ensure_vault(vault)
@@ -92,19 +92,19 @@ class SecretTable:
                 f"secret {name!r} of vault {vault!r} is deleted but recoverable",
                 "Recover or purge it first.",
             )
-        given, now = attributes or SecretAttributes(), int(self._wall_time())
+        attributes, now = attributes or SecretAttributes(), int(self._wall_time())
         row = SecretVersion(
             vault=vault.lower(),
             name=name,
             version=certificate_version or secrets.token_hex(16),
             value=value,
-            content_type=given.content_type,
-            tags=given.tags,
-            enabled=given.enabled is not False,
+            content_type=attributes.content_type,
+            tags=attributes.tags,
+            enabled=attributes.enabled is not False,
             created=now,
             updated=now,
-            expires=given.expires,
-            not_before=given.not_before,
+            expires=attributes.expires,
+            not_before=attributes.not_before,
             of_certificate=certificate_version is not None,
         )
         with self._database.write() as connection:
@@ -115,28 +115,28 @@ class SecretTable:
         return row
 
     def find(self, vault: str, name: str, version: str | None = None) -> SecretVersion | None:
-        """Return the version, or the latest one; None if it is missing or the secret is deleted."""
+        """Return this version, or the latest one; None if it does not exist or is deleted."""
         versions = self.versions(vault, name)
         if version is None:
             return versions[-1] if versions else None
         return next((row for row in versions if row.version == version.lower()), None)
 
     def get(self, vault: str, name: str, version: str | None = None) -> SecretVersion:
-        """As `find`, for callers that must have one.
+        """Return this version, or the latest one.
 
         Raises:
-            ObjectNotFoundError: it does not exist.
+            ObjectNotFoundError: it does not exist or is deleted.
         """
         if row := self.find(vault, name, version):
             return row
         what = f"version {version!r} of secret {name!r}" if version else f"secret {name!r}"
         raise ObjectNotFoundError(
             f"vault {vault!r} has no {what}",
-            f"See what it has with: keyferry devvault list {vault}",
+            f"Run: keyferry devvault list {vault}",
         )
 
     def versions(self, vault: str, name: str) -> tuple[SecretVersion, ...]:
-        """All versions, the oldest first; none when the secret is deleted."""
+        """Return all versions, oldest first; none if the secret is deleted."""
 
         def load(connection: sqlite3.Connection) -> tuple[SecretVersion, ...]:
             deleted = connection.execute(
@@ -147,7 +147,7 @@ class SecretTable:
         return self._database.read(("versions", vault.lower(), name.lower()), load)
 
     def latest(self, vault: str) -> tuple[SecretVersion, ...]:
-        """The latest version of each secret of a vault that is not deleted, by name."""
+        """Return the latest version of each secret of a vault that is not deleted, by name."""
 
         def load(connection: sqlite3.Connection) -> tuple[SecretVersion, ...]:
             rows = connection.execute(
@@ -163,7 +163,7 @@ class SecretTable:
     def update(
         self, vault: str, name: str, version: str | None, attributes: SecretAttributes
     ) -> SecretVersion:
-        """Change what `attributes` says of one version (or of the latest) and return it.
+        """Set `attributes` of one version (or of the latest) and return the version.
 
         Raises:
             ObjectNotFoundError: there is no such version.
@@ -194,7 +194,7 @@ class SecretTable:
         return deleted
 
     def deleted(self, vault: str) -> tuple[DeletedSecret, ...]:
-        """The deleted secrets of a vault, by name."""
+        """Return the deleted secrets of a vault, by name."""
 
         def load(connection: sqlite3.Connection) -> tuple[DeletedSecret, ...]:
             times = connection.execute(
@@ -209,17 +209,17 @@ class SecretTable:
         return self._database.read(("deleted", vault.lower()), load)
 
     def find_deleted(self, vault: str, name: str) -> DeletedSecret | None:
-        """The deleted secret of that name, if there is one."""
+        """Return the deleted secret of this name, if there is one."""
         rows = self.deleted(vault)
         return next((row for row in rows if row.latest.name.lower() == name.lower()), None)
 
     def recover(self, vault: str, name: str) -> None:
-        """Undo `delete`; nothing happens when the secret is not deleted."""
+        """Undo `delete`. A secret that is not deleted stays unchanged."""
         with self._database.write() as connection:
             _undelete(connection, vault, name)
 
     def purge(self, vault: str, name: str) -> None:
-        """Remove a deleted secret with all its versions; nothing happens when it is not deleted."""
+        """Remove a deleted secret with all its versions. Other secrets stay unchanged."""
         if self.find_deleted(vault, name) is None:
             return
         with self._database.write() as connection:
@@ -246,7 +246,7 @@ def _check_secret(name: str, value: str) -> None:
     if len(value.encode()) > MAX_VALUE_BYTES:
         raise RequestInvalidError(
             f"the value of secret {name!r} is longer than {MAX_VALUE_BYTES} bytes",
-            "The real vault has the same limit; store a shorter value.",
+            "Store a shorter value; Key Vault has the same limit.",
         )
 
 
@@ -262,7 +262,7 @@ def _undelete(connection: sqlite3.Connection, vault: str, name: str) -> None:
 
 
 def _to_columns(row: SecretVersion) -> tuple[object, ...]:
-    """The fields in the order of `_COLUMNS`."""
+    """Return the fields in the order of `_COLUMNS`."""
     tags = None if row.tags is None else msgspec.json.encode(dict(row.tags)).decode()
     return (
         row.vault,

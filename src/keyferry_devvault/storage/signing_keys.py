@@ -1,4 +1,4 @@
-"""The private keys that sign tokens: one for Entra, one for the issuer of the emulated cluster."""
+"""The private keys that sign tokens: one of Entra ID, one of the emulated cluster."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 class SigningKeyName(StrEnum):
-    """The keys that there are."""
+    """The names of the keys."""
 
     ENTRA = "entra"
     CLUSTER = "cluster"
 
 
 class SigningKeys:
-    """Keeps the private keys; each is made when it is first needed."""
+    """Stores the private keys, and creates each on first use."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._loaded: dict[SigningKeyName, rsa.RSAPrivateKey] = {}
 
     def private_key(self, name: SigningKeyName) -> rsa.RSAPrivateKey:
-        """The private key of that name."""
+        """Return the private key of this name."""
         if name not in self._loaded:
             self._loaded[name] = _parse_key(self._load_pem(name) or self._create_pem(name))
         return self._loaded[name]
 
     def public_jwks(self, name: SigningKeyName) -> Jwks:
-        """The public half, as its issuer serves it."""
+        """Return the JWKS that the issuer publishes."""
         return Jwks([to_jwk(self.private_key(name).public_key())])
 
     def _load_pem(self, name: SigningKeyName) -> str | None:
@@ -49,7 +49,7 @@ class SigningKeys:
         return str(row[0]) if row else None
 
     def _create_pem(self, name: SigningKeyName) -> str:
-        """Create and store the key; if another process was faster, use its key."""
+        """Create and store a key, unless another process has already stored one; return its PEM."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         with self._database.write() as connection:
             connection.execute(

@@ -31,7 +31,9 @@ def test_folder_of_another_program_is_not_changed(tmp_path: Path) -> None:
     folder.mkdir()
     folder.chmod(0o755)
     (folder / "notes").touch()
-    with pytest.raises(PlatformError, match="holds other things and is open to other users"):
+    with pytest.raises(
+        PlatformError, match="contains other files and is accessible to other users"
+    ):
         DevVaultData(folder)
     assert 0o755 == stat.S_IMODE(folder.stat().st_mode)
     assert ["notes"] == [path.name for path in folder.iterdir()]

@@ -58,7 +58,7 @@ def test_there_is_one_system_assigned_identity(dev: DevVaultData) -> None:
 
 def test_an_unknown_identity_is_refused_with_the_remedy(dev: DevVaultData) -> None:
     """The message names the id and how to add it."""
-    with pytest.raises(RequestInvalidError, match="no identity has the client id 'nobody'"):
+    with pytest.raises(RequestInvalidError, match="no identity has the client ID 'nobody'"):
         dev.identities.get("nobody")
 
 
@@ -67,7 +67,7 @@ def test_a_client_id_is_neither_empty_nor_the_reserved_word(
     dev: DevVaultData, client_id: str
 ) -> None:
     """`system` stands for the system-assigned identity."""
-    with pytest.raises(RequestInvalidError, match="cannot be a client id"):
+    with pytest.raises(RequestInvalidError, match="cannot be a client ID"):
         dev.identities.add_managed(client_id)
 
 
@@ -92,7 +92,7 @@ def test_a_federated_credential_needs_an_app_or_a_user_assigned_identity(dev: De
     dev.identities.add_federated_credential(credential)
     dev.identities.add_federated_credential(credential)
     assert dev.identities.federated_credentials("M") == (credential,)
-    with pytest.raises(RequestInvalidError, match="takes no federated credential"):
+    with pytest.raises(RequestInvalidError, match="cannot have a federated credential"):
         dev.identities.add_federated_credential(FederatedCredential("s", "iss", "sub", "aud"))
 
 

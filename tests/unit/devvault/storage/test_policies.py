@@ -34,7 +34,7 @@ def test_a_policy_needs_an_existing_vault_and_identity(dev: DevVaultData) -> Non
     with pytest.raises(RequestInvalidError, match="there is no vault 'kv1'"):
         dev.policies.set_permissions("kv1", "m", [Permission.GET])
     dev.secrets.ensure_vault("kv1")
-    with pytest.raises(RequestInvalidError, match="no identity has the client id 'x'"):
+    with pytest.raises(RequestInvalidError, match="no identity has the client ID 'x'"):
         dev.policies.set_permissions("kv1", "x", [Permission.GET])
 
 
