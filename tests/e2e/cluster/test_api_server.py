@@ -1,4 +1,4 @@
-"""The API without nodes, as the tests of the object store use it."""
+"""The API server without nodes, which the tests of the object store use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 async def test_objects_outlive_a_restart_of_the_api_server(tmp_path: Path) -> None:
-    """The data are etcd's, so a client that comes back finds what it left."""
+    """The data is in etcd, so clients find it after a restart."""
     async with running_api_server(tmp_path / "api") as server:
         await server.kubectl("create", "namespace", "shop")
         await server.kubectl("create", "secret", "generic", "web", "--namespace=shop")
@@ -24,8 +24,8 @@ async def test_objects_outlive_a_restart_of_the_api_server(tmp_path: Path) -> No
         assert "secret/web\n" == names
 
 
-async def test_a_user_may_do_nothing_until_rbac_says_so(tmp_path: Path) -> None:
-    """RBAC is on: a role opens exactly what it names."""
+async def test_a_user_has_no_permissions_without_rbac_rules(tmp_path: Path) -> None:
+    """RBAC is enabled: a role permits exactly what it lists."""
     async with running_api_server(tmp_path / "api") as server:
         kubeconfig = server.kubeconfig_of("driver")
         arguments = ("get", "pods", f"--kubeconfig={kubeconfig}")
@@ -39,7 +39,7 @@ async def test_a_user_may_do_nothing_until_rbac_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_service_account_gets_a_token_for_an_audience(tmp_path: Path) -> None:
-    """The API server signs tokens, which the driver asks for on behalf of pods."""
+    """The API server signs the tokens that the driver requests for pods."""
     async with running_api_server(tmp_path / "api") as server:
         await server.kubectl("create", "serviceaccount", "web")
         token = await server.kubectl("create", "token", "web", "--audience=vault")

@@ -1,4 +1,4 @@
-"""The article's walk-through on a real cluster."""
+"""The walk-through of the article on a real cluster."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ spec:
 async def test_the_pod_of_the_article_has_file_and_variable_at_its_first_start(
     installed: Installation, name: str
 ) -> None:
-    """The Secret is there before the first container starts, by alias and by the object's name."""
+    """The Secret exists before the first container starts, by alias and by object name."""
     async with new_namespace(installed, f"article-{name.lower().replace('_', '-')}") as shop:
         text = CLASS.format(name=name, client=MACHINE, vault=VAULT, tenant=DEFAULT_TENANT)
         await shop.kubectl("apply", "--filename=-", stdin=text)
@@ -95,15 +95,15 @@ async def test_the_pod_of_the_article_has_file_and_variable_at_its_first_start(
         assert 0 == found["status"]["containerStatuses"][0]["restartCount"]
         events = (await shop.get("events"))["items"]
         failures = [each["message"] for each in events if each["reason"].startswith("Failed")]
-        assert [] == failures, "the first start needed no second try"
+        assert [] == failures, "the first start needed a retry"
         assert {"secret/db-password"} == set(await shop.versions(NAME, "azure-kvname"))
 
 
-async def test_the_driver_says_that_it_is_ready(installed: Installation) -> None:
-    """Kubelet registered it: the node knows the driver, and the pod is ready by /readyz."""
+async def test_driver_is_registered_and_ready(installed: Installation) -> None:
+    """The CSINode object lists the driver, and the pod is ready according to /readyz."""
     node = await installed.kubectl.get("csinode", installed.cluster.node)
     assert ["secrets-store.csi.k8s.io"] == [each["name"] for each in node["spec"]["drivers"]]
     ready = await installed.driver_pod()
-    assert 1 == len(ready["spec"]["containers"]), "one container a node"
+    assert 1 == len(ready["spec"]["containers"]), "one container per node"
     assert "registered with kubelet" in await installed.driver_log()
     assert NAMESPACE == ready["metadata"]["namespace"]

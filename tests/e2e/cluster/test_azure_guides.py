@@ -1,8 +1,8 @@
-"""docs/guides/azure-*.md: the commands for a cluster, run as they are written.
+"""docs/guides/azure-*.md: the commands for a cluster, run unchanged.
 
-`kubectl` is real, and so is the API that it talks to. `az` and `azcmagent` are stand-ins that print
-ids, because there is no Azure here, and `kubectl exec` is left out, because there is no node; what
-the pods would read is held by tests/integration/test_azure_guides.py and test_azure_examples.py.
+`kubectl` and its API server are real. `az` and `azcmagent` are stand-ins that print ids, because
+there is no Azure, and `kubectl exec` is skipped, because there is no node. What the pods would read
+is tested in tests/integration/test_azure_guides.py and test_azure_examples.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ kubectl() {{
   case " $* " in
     *" exec "*) ;;
     " create namespace shop ")
-      # The guides share one cluster, on which no controller makes this account either.
+      # The guides share one cluster without a controller that creates this account.
       real get namespace shop || {{ real "$@"; real -n shop create serviceaccount default; }} ;;
     *) real "$@" ;;
   esac
@@ -50,13 +50,13 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def commands(guide: Path) -> str:
-    """All blocks of a guide that are for a cluster, with the examples where they are."""
+    """Return the commands of a guide for a cluster, with the paths of the examples."""
     text = guide.read_text().partition(LAPTOP)[0]
     return "".join(BLOCK.findall(text)).replace("examples/azure", str(ROOT / "examples" / "azure"))
 
 
 def crd_of_pod_identity(kind: str) -> Document:
-    """What AAD Pod Identity, which this guide takes for granted, brings to its clusters."""
+    """Return a CRD of AAD Pod Identity, which the guide requires on the cluster."""
     plural = {"AzureIdentity": "azureidentities", "AzureIdentityBinding": "azureidentitybindings"}
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {
@@ -83,7 +83,7 @@ def crd_of_pod_identity(kind: str) -> Document:
 
 
 async def prepare(server: ApiServer) -> None:
-    """The CRDs of Keyferry, and those of AAD Pod Identity."""
+    """Apply the CRDs of Keyferry and AAD Pod Identity."""
     folder = ROOT / "deploy" / "crds"
     documents = [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
     documents += [crd_of_pod_identity(kind) for kind in ("AzureIdentity", "AzureIdentityBinding")]
@@ -92,7 +92,7 @@ async def prepare(server: ApiServer) -> None:
 
 
 async def run(server: ApiServer, folder: Path, script: str) -> None:
-    """The script in a shell that stops at the first failure."""
+    """Run the script in a shell that stops at the first failure."""
     kubectl = server.kubectl
     environment = {"KUBECTL": kubectl.program, "KUBECONFIG": str(kubectl.kubeconfig)}
     done = await asyncio.to_thread(
@@ -107,8 +107,8 @@ async def run(server: ApiServer, folder: Path, script: str) -> None:
     assert 0 == done.returncode, done.stderr
 
 
-async def test_the_commands_for_a_cluster_work_as_they_are_written(tmp_path: Path) -> None:
-    """Of every guide: its class has vault and tenant of the reader, and its pod mounts it."""
+async def test_guide_commands_for_a_cluster_work_unchanged(tmp_path: Path) -> None:
+    """In every guide, the SecretProviderClass has the vault and tenant, and the pod mounts it."""
     (tmp_path / "app.pem").write_text("a certificate and its key")
     async with running_api_server(tmp_path / "api") as server:
         await prepare(server)
@@ -122,11 +122,11 @@ async def test_the_commands_for_a_cluster_work_as_they_are_written(tmp_path: Pat
             pod = await server.kubectl.get("pod", name, "--namespace=shop")
             csi = [volume["csi"] for volume in pod["spec"]["volumes"] if "csi" in volume]
             assert [name] == [volume["volumeAttributes"]["secretProviderClass"] for volume in csi]
-            await referenced_secret_is_there(server, csi[0])
+            await assert_referenced_secret(server, csi[0])
 
 
-async def referenced_secret_is_there(server: ApiServer, csi: Document) -> None:
-    """The Secret that the pod names, with the label by which the driver finds it."""
+async def assert_referenced_secret(server: ApiServer, csi: Document) -> None:
+    """Assert that the referenced Secret exists with the label that the driver requires."""
     if reference := csi.get("nodePublishSecretRef"):
         secret = await server.kubectl.get("secret", reference["name"], "--namespace=shop")
         assert "true" == secret["metadata"]["labels"]["secrets-store.csi.k8s.io/used"]

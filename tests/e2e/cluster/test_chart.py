@@ -1,4 +1,4 @@
-"""The Helm chart as text: upstream's values mean what they mean there, and rights are few."""
+"""The rendered Helm chart: upstream's values keep their meaning, and permissions are minimal."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Manifest = dict[str, Any]
 
 
 async def render(values: Manifest, *, kube: str = "1.34.0") -> list[Manifest]:
-    """What the chart makes of these values."""
+    """Render the chart with these values."""
     status, out, errors = await _helm(values, kube)
     assert 0 == status, errors
     return [each for each in yaml.safe_load_all(out) if each]
 
 
 async def refused(values: Manifest) -> str:
-    """What the chart says to values that it does not take."""
+    """Return the error of the chart for invalid values."""
     status, _, errors = await _helm(values, "1.34.0")
     assert 0 != status
     return errors
@@ -53,7 +53,7 @@ async def _helm(values: Manifest, kube: str) -> tuple[int, str, str]:
 
 
 def one(manifests: list[Manifest], kind: str, name: str = "") -> Manifest:
-    """The only manifest of a kind (and name)."""
+    """Return the only manifest of this kind (and name)."""
     (found,) = [
         each
         for each in manifests
@@ -63,20 +63,20 @@ def one(manifests: list[Manifest], kind: str, name: str = "") -> Manifest:
 
 
 def container(manifests: list[Manifest]) -> Manifest:
-    """The only container."""
+    """Return the only container of the DaemonSet."""
     (found,) = one(manifests, "DaemonSet")["spec"]["template"]["spec"]["containers"]
     assert isinstance(found, dict)
     return found
 
 
 def rights(manifests: list[Manifest], kind: str, name: str) -> dict[str, list[str]]:
-    """Verbs by resource."""
+    """Return the verbs of a role by resource."""
     rules = one(manifests, kind, name)["rules"]
     return {resource: rule["verbs"] for rule in rules for resource in rule["resources"]}
 
 
 def about_secrets(manifests: list[Manifest]) -> list[Manifest]:
-    """The roles that give a right to Secrets."""
+    """Return the roles with permissions on Secrets."""
     return [
         each
         for each in manifests
@@ -90,7 +90,7 @@ SECRETS = {"apiGroups": [""], "resources": ["secrets"]}
 KEYS = ["openbao-csi-provider-hmac-key", "vault-csi-provider-hmac-key"]
 
 
-async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of_versions() -> None:
+async def test_by_default_only_the_hmac_secrets_can_be_read() -> None:
     """By name, in the namespace of the driver. Reasons: docs/concepts/security-model.md."""
     manifests = await render({})
     assert rights(manifests, "ClusterRole", "secretproviderclasses-role") == {
@@ -128,10 +128,10 @@ async def test_by_default_there_is_no_right_to_any_secret_but_to_get_the_keys_of
         ),
     ],
 )
-async def test_the_keys_of_versions(
+async def test_permissions_on_hmac_secrets(
     values: Manifest, rules: list[Manifest], flags: set[str]
 ) -> None:
-    """Those of the providers that are built in; without a cluster to look at none is made."""
+    """Only for built-in providers; a render without a cluster creates no Secret."""
     manifests = await render(values)
     assert rules == [rule for role in about_secrets(manifests) for rule in role["rules"]]
     assert flags == {flag for flag in container(manifests)["args"] if "hmac" in flag}
@@ -139,7 +139,7 @@ async def test_the_keys_of_versions(
 
 
 async def test_secrets_are_written_in_the_listed_namespaces_only() -> None:
-    """A Role in each of them, and nothing for the whole cluster."""
+    """One Role per namespace, and no ClusterRole."""
     manifests = await render(
         {
             "syncSecret": {"enabled": True, "namespaces": ["shop", "web"]},
@@ -154,8 +154,8 @@ async def test_secrets_are_written_in_the_listed_namespaces_only() -> None:
     assert {"kube-system"} == {each["subjects"][0]["namespace"] for each in bound}
 
 
-async def test_the_whole_cluster_must_be_asked_for() -> None:
-    """With upstream's names, so that its tooling finds them."""
+async def test_cluster_wide_sync_must_be_enabled_explicitly() -> None:
+    """The roles have upstream's names, so that existing tools find them."""
     manifests = await render({"syncSecret": {"enabled": True, "clusterWide": True}})
     assert rights(manifests, "ClusterRole", "secretprovidersyncing-role") == {
         "secrets": ["get", "list", "watch", "create", "patch", "delete"]
@@ -197,13 +197,13 @@ async def test_the_whole_cluster_must_be_asked_for() -> None:
         ),
     ],
 )
-async def test_values_that_cannot_be_meant_are_refused(values: Manifest, said: str) -> None:
-    """Before anything is installed, and with the name of the value."""
+async def test_invalid_values_are_rejected(values: Manifest, said: str) -> None:
+    """Before anything is installed, with the name of the value."""
     assert said in await refused(values)
 
 
-async def test_how_vaults_are_spared_reaches_the_driver() -> None:
-    """As flags; what says nothing leaves the flag out."""
+async def test_cache_and_rate_limit_values_become_flags() -> None:
+    """Values that are not set produce no flag."""
     plain = container(await render({}))["args"]
     assert [] == [
         flag
@@ -214,7 +214,7 @@ async def test_how_vaults_are_spared_reaches_the_driver() -> None:
         "cache": {"ttl": "5s", "negativeTTL": "0", "maxBytes": 16777216, "listRevalidation": False},
         "vaultLimits": {"qps": 0, "burst": 7, "maxConcurrency": 8},
     }
-    given = container(await render(values))["args"]
+    flags = container(await render(values))["args"]
     assert {
         "--cache-ttl=5s",
         "--negative-cache-ttl=0",
@@ -223,11 +223,11 @@ async def test_how_vaults_are_spared_reaches_the_driver() -> None:
         "--vault-qps=0",
         "--vault-burst=7",
         "--vault-max-concurrency=8",
-    } == set(given) - set(plain)
+    } == set(flags) - set(plain)
 
 
-async def test_the_values_of_upstream_reach_the_driver() -> None:
-    """As flags of the same names."""
+async def test_values_of_upstream_become_flags() -> None:
+    """With the names that upstream's flags have."""
     values = {
         "enableSecretRotation": True,
         "rotationPollInterval": "30s",
@@ -278,14 +278,16 @@ async def test_the_values_of_upstream_reach_the_driver() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"enableSecretRotation": True, "startupTaint": "x/y"}])
 async def test_every_flag_in_the_chart_is_one_of_the_driver(values: Manifest) -> None:
-    """A flag that was renamed would only show when the pod does not start."""
-    given = [each.lstrip("-").partition("=")[0] for each in container(await render(values))["args"]]
-    assert set(given[1:]) <= {flag.name for flag in DRIVER_FLAGS}
-    assert "driver" == given[0]
+    """Otherwise a renamed flag would only be noticed when the pod does not start."""
+    arguments = [
+        each.lstrip("-").partition("=")[0] for each in container(await render(values))["args"]
+    ]
+    assert set(arguments[1:]) <= {flag.name for flag in DRIVER_FLAGS}
+    assert "driver" == arguments[0]
 
 
-async def test_a_taint_needs_a_right_to_nodes() -> None:
-    """Which nobody else is given."""
+async def test_startup_taint_adds_a_permission_on_nodes() -> None:
+    """Without the taint, there is no such permission."""
     manifests = await render({"startupTaint": "keyferry/agent-not-ready"})
     assert ["get", "patch"] == rights(manifests, "ClusterRole", "secretproviderclasses-role")[
         "nodes"
@@ -294,32 +296,30 @@ async def test_a_taint_needs_a_right_to_nodes() -> None:
 
 @pytest.mark.parametrize(("kube", "there"), [("1.34.0", False), ("1.35.0", True)])
 async def test_tokens_are_requested(kube: str, there: bool) -> None:
-    """In the secrets of the call where Kubernetes can do so, as upstream asks for."""
+    """In the secrets of the call if Kubernetes supports it, like upstream."""
     audience = {"audience": "api://AzureADTokenExchange"}
     spec = one(await render({"tokenRequests": [audience]}, kube=kube), "CSIDriver")["spec"]
     assert [audience] == spec["tokenRequests"]
     assert there == spec.get("serviceAccountTokenInSecrets", False)
 
 
-async def test_republishing_is_asked_for_when_secrets_rotate() -> None:
-    """As upstream's chart does."""
+async def test_republishing_is_required_if_rotation_is_enabled() -> None:
+    """Like upstream's chart."""
     for rotate in (True, False):
         spec = one(await render({"enableSecretRotation": rotate}), "CSIDriver")["spec"]
         assert rotate == spec["requiresRepublish"]
 
 
-async def test_the_plain_manifests_are_the_chart(tmp_path: Path) -> None:
-    """deploy/keyferry.yaml is what scripts/deploy.sh makes of the chart."""
+async def test_plain_manifests_match_the_chart(tmp_path: Path) -> None:
+    """deploy/keyferry.yaml is the output of scripts/deploy.sh."""
     made = tmp_path / "keyferry.yaml"
     await asyncio.to_thread(subprocess.run, [ROOT / "scripts" / "deploy.sh", made], check=True)
     assert made.read_text() == (ROOT / "deploy" / "keyferry.yaml").read_text()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
-async def test_the_installation_commands_of_the_documentation_render(
-    page: str, tmp_path: Path
-) -> None:
-    """With the values file that the page shows, if there is one; the image is the one to build."""
+async def test_documented_installation_commands_render(page: str, tmp_path: Path) -> None:
+    """With the values file on the page, if any, and the image that the page builds."""
     text = (ROOT / page).read_text()
     (command,) = re.findall(r"^ *\$ helm install (.*)$", text, re.MULTILINE)
     values = re.findall(r"^( *)```yaml\n( *linux:\n.*?)^\1```$", text, re.MULTILINE | re.DOTALL)

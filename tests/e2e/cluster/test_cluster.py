@@ -34,14 +34,14 @@ _LOG_LINKS = Path("/var/log/containers")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster() -> AsyncIterator[Cluster]:
-    """One cluster for all tests of this file; each has pods of its own."""
+    """One cluster for all tests of this module; each test has its own pods."""
     with TemporaryDirectory(prefix="keyferry-") as folder:
         async with running_cluster(Path(folder)) as running:
             yield running
 
 
 async def test_the_node_is_ready(cluster: Cluster) -> None:
-    """There is one node, it is ready, and kubelet has the version that was built."""
+    """There is one ready node, and kubelet has the version that was built."""
     nodes = (await cluster.kubectl.get("nodes"))["items"]
     assert [cluster.node] == [node["metadata"]["name"] for node in nodes]
     assert {"Ready": "True"}.items() <= _conditions(nodes[0]).items()
@@ -50,26 +50,26 @@ async def test_the_node_is_ready(cluster: Cluster) -> None:
 
 
 async def test_a_pod_on_the_network_of_the_host_runs(cluster: Cluster) -> None:
-    """The image that was made on the machine runs, and kubelet hands out its logs."""
+    """The locally built image runs, and kubelet serves its logs."""
     await cluster.kubectl.apply(_pod("host", "echo from the pod; sleep 3600", hostNetwork=True))
     await _wait_for_ready(cluster, "host")
     assert "from the pod\n" == await cluster.kubectl("logs", "host")
 
 
-async def test_a_pod_of_its_own_network_reaches_the_api_server(cluster: Cluster) -> None:
-    """A client in the cluster finds the API server where kubelet says, with the CA it is given."""
+async def test_a_pod_on_the_pod_network_reaches_the_api_server(cluster: Cluster) -> None:
+    """A client in a pod uses the address in its environment and its CA file."""
     folder = "/var/run/secrets/kubernetes.io/serviceaccount"
     await cluster.kubectl.apply(_pod("inside", "sleep 3600"))
     await _wait_for_ready(cluster, "inside")
     shell = (
         f"nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null; cat {folder}/ca.crt"
     )
-    said = await cluster.kubectl("exec", "inside", "--", "sh", "-ec", shell)
-    assert cluster.ca.read_text() == said
+    output = await cluster.kubectl("exec", "inside", "--", "sh", "-ec", shell)
+    assert cluster.ca.read_text() == output
 
 
 async def test_volume_of_an_unknown_driver_is_reported_in_an_event(cluster: Cluster) -> None:
-    """Kubelet looks for CSI drivers, and says which one is missing."""
+    """Kubelet names the missing CSI driver."""
     volume = {
         "name": "secrets",
         "csi": {"driver": "nobody.example.com", "readOnly": True},
@@ -81,14 +81,16 @@ async def test_volume_of_an_unknown_driver_is_reported_in_an_event(cluster: Clus
         events = (await cluster.kubectl.get("events", "--field-selector", fields))["items"]
         return events[0]["message"] if events else None
 
-    said = await eventually(failed_mount, "an event FailedMount")
-    assert "driver name nobody.example.com not found in the list of registered CSI drivers" in said
+    message = await eventually(failed_mount, "an event FailedMount")
+    assert (
+        "driver name nobody.example.com not found in the list of registered CSI drivers" in message
+    )
 
 
 async def test_a_token_of_a_service_account_verifies_against_the_keys_of_the_issuer(
     cluster: Cluster,
 ) -> None:
-    """Workload identity rests on this: issuer, audience, subject, and a key that is published."""
+    """Workload identity requires the issuer, audience, subject and a published key."""
     token = await cluster.kubectl("create", "token", "default", "--audience", AUDIENCE)
     discovery = json.loads(
         await cluster.kubectl("get", "--raw", "/.well-known/openid-configuration")
@@ -116,8 +118,8 @@ async def test_the_api_server_comes_back_with_its_data(cluster: Cluster) -> None
     assert before["status"]["containerStatuses"] == after["status"]["containerStatuses"]
 
 
-async def test_kubelet_is_restarted_and_its_pods_stay(cluster: Cluster) -> None:
-    """A new kubelet takes the running containers over, and starts further ones."""
+async def test_pods_keep_running_during_a_kubelet_restart(cluster: Cluster) -> None:
+    """A new kubelet adopts the running containers, and starts additional ones."""
     await cluster.kubectl.apply(_pod("staying", "sleep 3600"))
     await _wait_for_ready(cluster, "staying")
     before = await cluster.kubectl.get("pod", "staying")
@@ -129,7 +131,7 @@ async def test_kubelet_is_restarted_and_its_pods_stay(cluster: Cluster) -> None:
     assert _container_ids(before) == _container_ids(after)
 
 
-async def test_a_pod_that_is_deleted_goes(cluster: Cluster) -> None:
+async def test_a_deleted_pod_is_removed_with_its_volumes(cluster: Cluster) -> None:
     """Kubelet stops the containers of a pod and removes its volumes."""
     await cluster.kubectl.apply(_pod("leaving", "sleep 3600"))
     await _wait_for_ready(cluster, "leaving")
@@ -145,7 +147,7 @@ async def test_a_pod_that_is_deleted_goes(cluster: Cluster) -> None:
 
 
 async def test_a_mount_made_in_a_container_reaches_the_node(cluster: Cluster) -> None:
-    """A driver in a pod mounts volumes for others below the root folder of kubelet."""
+    """A driver in a pod mounts volumes of other pods below the root folder of kubelet."""
     folder = cluster.kubelet_root / "shared"
     host = {"name": "host", "hostPath": {"path": str(folder), "type": "DirectoryOrCreate"}}
     pod = _pod("mounting", "mount -t tmpfs fromthepod /mnt/host && sleep 3600", volumes=[host])
@@ -163,7 +165,7 @@ async def test_a_mount_made_in_a_container_reaches_the_node(cluster: Cluster) ->
 
 
 async def test_a_failure_leaves_nothing_behind(cluster: Cluster) -> None:
-    """A second cluster beside the first fails with a pod running: only what is its own goes."""
+    """A second cluster fails while a pod runs: only its own resources are removed."""
     with TemporaryDirectory(prefix="keyferry-") as folder:
         with pytest.raises(_TestFailedError) as failure:
             await _fail_with_a_pod_running(Path(folder))
@@ -193,7 +195,9 @@ async def _fail_with_a_pod_running(folder: Path) -> None:
         assert {"kubelet", "containerd", "etcd", "sleep"} <= _processes(cluster)
         assert _control_groups(cluster)
         assert kept_networks(folder)
-        assert 3 == len(_addresses(cluster)), "those of the API server, the node and the pod's wire"
+        assert 3 == len(_addresses(cluster)), (
+            "addresses of the API server, the node and the link of the pod"
+        )
         raise _TestFailedError(cluster)
 
 
@@ -203,7 +207,7 @@ async def _no_address(cluster: Cluster) -> bool:
 
 
 def _addresses(cluster: Cluster) -> set[str]:
-    """The addresses of this machine that belong to a cluster."""
+    """Return the addresses of this machine that belong to a cluster."""
     run = subprocess.run(["ip", "address"], capture_output=True, text=True, check=True)
     found = set(re.findall(r"inet ([0-9.]+)", run.stdout))
     ranges = [f"10.{second}.{cluster.network.number}." for second in (96, 97, 98)]
@@ -211,13 +215,13 @@ def _addresses(cluster: Cluster) -> set[str]:
 
 
 def _control_groups(cluster: Cluster) -> list[Path]:
-    """The groups of a cluster, at the root of each hierarchy."""
+    """Return the groups of a cluster at the root of each hierarchy."""
     root, name = Path("/sys/fs/cgroup"), cluster.control_group
     return [*root.glob(name), *root.glob(f"*/{name}")]
 
 
 def _processes(cluster: Cluster) -> set[str]:
-    """The names of the processes that have to do with a cluster, by argument or control group."""
+    """Return the names of the processes of a cluster, by argument or control group."""
     marks = (str(cluster.kubelet_root.parent), f"{cluster.control_group}/")
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
@@ -260,7 +264,7 @@ def _container_ids(pod: Document) -> list[str]:
 
 
 def _verified(token: str, keys: list[Mapping[str, str]]) -> dict[str, Any]:
-    """The claims of a token whose RS256 signature is by one of these keys."""
+    """Verify the RS256 signature of a token with one of these keys; return its claims."""
     signed, _, signature = token.rpartition(".")
     head, body = (json.loads(_decoded(part)) for part in signed.split("."))
     (key,) = [each for each in keys if each["kid"] == head["kid"]]

@@ -1,6 +1,6 @@
-"""What a cluster does to a driver: crashes, restarts, outages, upgrades and the end.
+"""Disruptions of a driver on a cluster: crashes, restarts, outages, upgrades and the uninstall.
 
-One after the other, in this order, because each disturbs everybody. The last one uninstalls.
+The tests run in this order, because each disrupts the whole cluster. The last one uninstalls.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ def stopwatch(show: Callable[[str], None]) -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def lasting(installed: Installation) -> AsyncIterator[Namespace]:
-    """A pod `lasting` with a file and a Secret, which runs through everything that happens."""
+    """A pod `lasting` with a file and a Secret, which runs during all disruptions."""
     installed.vault.set_secret(VAULT, "lasting", "at first")
     async with new_namespace(installed, "lasting") as shop:
-        kept = [secret_object("lasting", {"value": "file"})]
+        synced = [secret_object("lasting", {"value": "file"})]
         await shop.apply(
-            azure_class("web", {"lasting": "file"}, secret_objects=kept), pod("lasting", "web")
+            azure_class("web", {"lasting": "file"}, secret_objects=synced), pod("lasting", "web")
         )
         await shop.ready("lasting")
         yield shop
 
 
 async def is_served(shop: Namespace, when: str) -> None:
-    """The lasting pod never stopped and gets a new version; a further pod starts."""
+    """Assert that the lasting pod gets a new version without a restart, and a new pod starts."""
     value, further = f"after the {when}", f"after-{when}"
     shop.installed.vault.set_secret(VAULT, "lasting", value)
     await shop.reads("lasting", "/mnt/web/file", value)
@@ -70,10 +70,10 @@ async def is_served(shop: Namespace, when: str) -> None:
     assert 0 == container["restartCount"]
 
 
-async def test_the_driver_is_killed_while_pods_start(
+async def test_pods_start_although_the_driver_is_killed(
     lasting: Namespace, installed: Installation
 ) -> None:
-    """Kill -9 in the middle of 30 starts: all of them come up, each with its own file."""
+    """SIGKILL during 30 pod starts: all pods start, each with its own file."""
     await lasting.apply(
         azure_class("many", {"db-password": "file"}),
         deployment("many", "many", replicas=STARTS),
@@ -96,26 +96,28 @@ async def test_the_driver_is_killed_while_pods_start(
     await is_served(lasting, "kill")
 
 
-async def test_kubelet_is_restarted(lasting: Namespace, installed: Installation) -> None:
-    """The driver stays registered with the new kubelet, and pods go on."""
+async def test_driver_and_pods_survive_a_kubelet_restart(
+    lasting: Namespace, installed: Installation
+) -> None:
+    """The driver is registered with the new kubelet, and pods keep running."""
     await installed.cluster.kubelet.stop()
     installed.cluster.kubelet.start()
 
     async def reachable() -> bool | None:
         return (await lasting.run("lasting", "echo", "here")) == "here\n" or None
 
-    await eventually(reachable, "kubelet to know its pods again")
+    await eventually(reachable, "kubelet to reach its pods again")
     await is_served(lasting, "restart")
     node = await installed.kubectl.get("csinode", installed.cluster.node)
     assert [CSI_DRIVER] == [each["name"] for each in node["spec"]["drivers"]]
 
 
-async def test_api_server_is_unavailable_for_a_minute(
+async def test_volumes_are_served_during_an_api_server_outage(
     lasting: Namespace, installed: Installation
 ) -> None:
-    """New versions go on reaching files, and a pod that waits for its vault is mounted.
+    """Files still get new versions, and a pod that waits for its vault is mounted.
 
-    Its class is known to the driver. What belongs into the API follows when it is back.
+    The driver has its SecretProviderClass in the cache. It updates API objects after the outage.
     """
     vault, host = installed.vault, "outage.vault.azure.net"
     vault.set_secret("outage", "file", "s3cret")
@@ -150,7 +152,7 @@ async def test_api_server_is_unavailable_for_a_minute(
 async def _file_on_node(
     installed: Installation, uid: str, volume: str, name: str, content: str
 ) -> None:
-    """Wait until a file of a pod has this content, seen from the node: kubectl has no API."""
+    """Wait for the content of a file on the node, because kubectl has no API server."""
     volumes = installed.cluster.kubelet_root / "pods" / uid / "volumes" / "kubernetes.io~csi"
     path = volumes / volume / "mount" / name
 
@@ -160,10 +162,10 @@ async def _file_on_node(
     await eventually(has, f"{path} to have {content!r}")
 
 
-async def test_the_driver_is_upgraded_under_running_pods(
+async def test_driver_is_upgraded_while_pods_run(
     lasting: Namespace, installed: Installation
 ) -> None:
-    """Another image and other values, by `helm upgrade`; pods of before and after are served."""
+    """`helm upgrade` with another image and other values; old and new pods are served."""
     repository = KEYFERRY.partition(":")[0]
     await installed.cluster.containerd.ctr("images", "tag", KEYFERRY, f"{repository}:2")
     before = (await installed.driver_pod())["metadata"]["name"]
@@ -177,13 +179,13 @@ async def test_the_driver_is_upgraded_under_running_pods(
     await is_served(lasting, "upgrade")
 
 
-async def test_uninstalling_leaves_the_files_of_running_pods(
+async def test_files_of_running_pods_remain_after_an_uninstall(
     lasting: Namespace, installed: Installation
 ) -> None:
-    """Classes, Secrets and files stay, as the notes of the chart say, and a new driver goes on."""
+    """SecretProviderClasses, Secrets and files remain, and a new driver manages them."""
     notes = await installed.helm("get", "notes", "keyferry")
-    said = "Secrets and the files of running pods remain after an uninstall"
-    assert said in " ".join(notes.split())
+    note = "Secrets and the files of running pods remain after an uninstall"
+    assert note in " ".join(notes.split())
     uid = (await lasting.get("pod", "lasting"))["metadata"]["uid"]
     value = await lasting.read("lasting", "/mnt/web/file")
     await installed.helm("uninstall", "keyferry")

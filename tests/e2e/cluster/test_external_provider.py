@@ -1,7 +1,7 @@
 """Upstream's end-to-end tests with an external provider (docs/reference/compatibility.md).
 
-The numbers are those of that page. Every call of every scenario must bring a token for each
-audience that the CSIDriver object asks for, else the provider refuses it.
+The item numbers are those of that page. Every call must contain a token for each audience of the
+CSIDriver object, otherwise the provider rejects it.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ENV = "SECRET_USERNAME"
 
 
 def external_class(name: str, *objects: str, secret: str = "", api: str = CLASS_API) -> Document:
-    """A class of the external provider; `secret` is kept with the key `username` from `foo`."""
+    """Return a SecretProviderClass; the Secret `secret` gets the key `username` from `foo`."""
     entries = "".join(f"  - 'objectName: {each}'\n" for each in objects or ("foo", "fookey"))
-    kept = [secret_object(secret, {"username": "foo"})] if secret else []
-    return secret_provider_class(name, NAME, {"objects": f"array:\n{entries}"}, kept, api=api)
+    synced = [secret_object(secret, {"username": "foo"})] if secret else []
+    return secret_provider_class(name, NAME, {"objects": f"array:\n{entries}"}, synced, api=api)
 
 
 @scenario("installed")
-async def test_everything_that_upstream_installs_is_there(shop: Namespace) -> None:
+async def test_crds_and_roles_of_upstream_are_installed(shop: Namespace) -> None:
     """Items 1 to 3: both CRDs are served, and the roles have upstream's names."""
     for crd in ("secretproviderclasses", "secretproviderclasspodstatuses"):
         await shop.wait("condition=Established", f"crd/{crd}.{GROUP}")
@@ -57,14 +57,14 @@ async def test_everything_that_upstream_installs_is_there(shop: Namespace) -> No
 
 
 @scenario("test-v1alpha1")
-async def test_a_class_of_the_old_version_is_mounted(shop: Namespace) -> None:
-    """Items 4 to 8, 13: through `v1alpha1`."""
+async def test_a_v1alpha1_secret_provider_class_is_mounted(shop: Namespace) -> None:
+    """Items 4 to 8, 13: the API version `v1alpha1`."""
     await _is_mounted(shop, api=f"{GROUP}/v1alpha1")
 
 
 @scenario("test-v1")
-async def test_a_class_of_an_external_provider_is_mounted(shop: Namespace) -> None:
-    """Items 9 to 13: the content is exact, and the volume goes with its pod."""
+async def test_files_of_an_external_provider_are_mounted(shop: Namespace) -> None:
+    """Items 9 to 13: the content is exact, and the volume is removed with its pod."""
     await _is_mounted(shop, api=CLASS_API)
 
 
@@ -82,8 +82,8 @@ async def _is_mounted(shop: Namespace, *, api: str) -> None:
 
 
 @scenario("test-ns")
-async def test_a_class_is_looked_up_in_the_namespace_of_the_pod(shop: Namespace) -> None:
-    """Items 17 to 19: a class of the same name elsewhere names a provider that does not exist."""
+async def test_secret_provider_class_is_read_from_the_namespace_of_the_pod(shop: Namespace) -> None:
+    """Items 17 to 19: one with the same name in another namespace has an unknown provider."""
     async with new_namespace(shop.installed, "test-ns-other") as other:
         await other.apply(secret_provider_class("web", "invalidprovider", {"objects": ""}))
         await shop.apply(
@@ -99,18 +99,18 @@ async def test_a_class_is_looked_up_in_the_namespace_of_the_pod(shop: Namespace)
 
 
 @scenario("negative-test-ns")
-async def test_a_class_that_is_missing_is_named(shop: Namespace) -> None:
-    """Item 20."""
+async def test_a_missing_secret_provider_class_is_reported(shop: Namespace) -> None:
+    """Item 20: the event names it."""
     await shop.apply(pod("web", "e2e-provider-sync"))
-    said = await shop.says(
+    message = await shop.says(
         "FailedMount", "failed to get secretproviderclass negative-test-ns/e2e-provider-sync"
     )
-    assert "not found" in said
+    assert "not found" in message
 
 
 @scenario("multi-spc")
 async def test_a_pod_has_two_volumes_and_two_secrets(shop: Namespace) -> None:
-    """Items 21 to 23: each Secret has one owner, for a bare pod its pod status."""
+    """Items 21 to 23: each Secret has one owner; for a bare pod, this is its pod status."""
     names = (0, 1)
     env = {f"{ENV}_{number}": (f"foosecret-{number}", "username") for number in names}
     await shop.apply(
@@ -131,8 +131,8 @@ async def test_a_pod_has_two_volumes_and_two_secrets(shop: Namespace) -> None:
 
 
 @scenario("test-rotation")
-async def test_an_external_provider_rotates(shop: Namespace) -> None:
-    """Items 4, 24 and 25: file and Secret, with tokens in the calls of a refresh, too."""
+async def test_rotation_with_an_external_provider(shop: Namespace) -> None:
+    """Items 4, 24 and 25: file and Secret; the calls of a refresh also have tokens."""
     provider = shop.installed.provider
     await shop.apply(external_class("web", "foo", secret="rotationsecret"), pod("web", "web"))
     await shop.ready("web")
@@ -145,7 +145,7 @@ async def test_an_external_provider_rotates(shop: Namespace) -> None:
 
 
 @scenario("test-credentials")
-async def test_the_credentials_of_a_pod_reach_its_provider(shop: Namespace) -> None:
+async def test_credentials_of_a_pod_are_sent_to_its_provider(shop: Namespace) -> None:
     """Item 34: the data of its `nodePublishSecretRef`, and nothing for a pod without one."""
     provider = shop.installed.provider
     await shop.apply(external_class("web", "foo"), pod("plain", "web"))
@@ -160,43 +160,43 @@ async def test_the_credentials_of_a_pod_reach_its_provider(shop: Namespace) -> N
 
 
 @scenario("nested")
-async def test_a_nested_file_becomes_a_key(shop: Namespace) -> None:
-    """Items 28 and 29: a path, several keys, and an annotation that is copied."""
+async def test_a_nested_file_is_synced_to_a_key(shop: Namespace) -> None:
+    """Items 28 and 29: a path, several keys, and a copied annotation."""
     annotations = {"kubed.appscode.com/sync": "app=test"}
     data = {"pwd": "foo", "nested": "nested/fookey"}
-    kept = secret_object("foosecret", data, annotations=annotations)
+    synced = secret_object("foosecret", data, annotations=annotations)
     document = external_class("web", "foo", "nested/fookey")
-    document["spec"]["secretObjects"] = [kept]
+    document["spec"]["secretObjects"] = [synced]
     await shop.apply(document, pod("web", "web"))
     await shop.ready("web")
     assert KEY == await shop.read("web", "/mnt/web/nested/fookey")
     assert {"pwd": "secret", "nested": KEY} == await shop.secret_data("foosecret")
-    found = (await shop.get("secret", "foosecret"))["metadata"]["annotations"]
-    assert annotations.items() <= found.items()
+    copied = (await shop.get("secret", "foosecret"))["metadata"]["annotations"]
+    assert annotations.items() <= copied.items()
 
 
 @scenario("metrics")
-async def test_the_metrics_are_read_from_another_pod(shop: Namespace) -> None:
-    """Item 26: under upstream's names, with the labels of the provider."""
+async def test_metrics_can_be_scraped_from_another_pod(shop: Namespace) -> None:
+    """Item 26: upstream's names, with the labels of the provider."""
     await shop.apply(
         external_class("web", "foo"), pod("web", "web"), pod("deleted", "web"), pod("reader")
     )
     await shop.ready("web", "deleted", "reader")
     await shop.delete("pod", "deleted")
     labels = f'os_type="linux",provider="{NAME}"'
-    wanted = {
+    expected = {
         "node_publish_total": f"{{{labels}}}",
         "node_unpublish_total": '{os_type="linux"}',
         "rotation_reconcile_total": f'{{{labels},rotated="false"}}',
     }
 
-    async def are_there() -> bool | None:
-        found = _by_name(await _metrics(shop))
-        missing = [name for name, series in wanted.items() if series not in found.get(name, ())]
-        assert [] == missing, f"missing are {missing}"
+    async def present() -> bool | None:
+        actual = _by_name(await _metrics(shop))
+        missing = [name for name, series in expected.items() if series not in actual.get(name, ())]
+        assert [] == missing, f"missing: {missing}"
         return True
 
-    await eventually(are_there, "the metrics", pause=1.0)
+    await eventually(present, "the metrics", pause=1.0)
 
 
 async def _metrics(shop: Namespace) -> str:
@@ -205,10 +205,10 @@ async def _metrics(shop: Namespace) -> str:
 
 
 def _by_name(text: str) -> Mapping[str, set[str]]:
-    """The label sets of each series."""
-    found: dict[str, set[str]] = {}
+    """Return the label sets of each metric."""
+    series: dict[str, set[str]] = {}
     for line in text.splitlines():
         name, brace, rest = line.rpartition(" ")[0].partition("{")
         if not line.startswith("#"):
-            found.setdefault(name, set()).add(f"{brace}{rest}")
-    return found
+            series.setdefault(name, set()).add(f"{brace}{rest}")
+    return series

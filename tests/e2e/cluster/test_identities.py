@@ -1,4 +1,4 @@
-"""As whom a pod reads: what it brings along itself, handed over by kubelet."""
+"""Authentication with the credentials of a pod, which kubelet passes on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORKLOAD = "22222222-0000-4000-8000-000000000002"
 
 @scenario("service-principal")
 async def test_a_pod_reads_with_the_credentials_of_its_secret(shop: Namespace) -> None:
-    """`nodePublishSecretRef`; a pod with a wrong client secret is refused, with the reason."""
+    """`nodePublishSecretRef`; a pod with a wrong client secret fails with the reason."""
     vault = shop.installed.vault
     vault.add_app(SERVICE_PRINCIPAL, secret="the client secret")
     vault.set_secret(VAULT, "service-principal", "s3cret")
@@ -31,8 +31,8 @@ async def test_a_pod_reads_with_the_credentials_of_its_secret(shop: Namespace) -
     )
     await shop.ready("web")
     assert "s3cret" == await shop.read("web", "/mnt/web/file")
-    said = await shop.says("FailedMount", "AADSTS7000215")
-    assert "the id of the client secret" not in said
+    message = await shop.says("FailedMount", "AADSTS7000215")
+    assert "the id of the client secret" not in message
 
     await shop.apply(_credentials("wrong", "the client secret"))
     await shop.ready("other")
@@ -49,7 +49,7 @@ def _credentials(name: str, secret: str) -> Document:
 
 @scenario("workload-identity")
 async def test_a_pod_reads_as_its_service_account(shop: Namespace) -> None:
-    """With the token that kubelet got for it; another account of the namespace is refused."""
+    """With the token from kubelet; another service account of the namespace is refused."""
     vault, kubectl = shop.installed.vault, shop.installed.kubectl
     issuer = shop.installed.cluster.server.address.url
     vault.data.identities.add_issuer(issuer, await kubectl("get", "--raw", "/openid/v1/jwks"))
@@ -66,6 +66,6 @@ async def test_a_pod_reads_as_its_service_account(shop: Namespace) -> None:
     )
     await shop.ready("web")
     assert "s3cret" == await shop.read("web", "/mnt/web/file")
-    said = await shop.says("FailedMount", "AADSTS700213")
-    assert "system:serviceaccount:workload-identity:stranger" in said
-    assert "eyJ" not in said, "no token is logged"
+    message = await shop.says("FailedMount", "AADSTS700213")
+    assert "system:serviceaccount:workload-identity:stranger" in message
+    assert "eyJ" not in message, "the message contains a token"

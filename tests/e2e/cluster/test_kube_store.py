@@ -1,4 +1,4 @@
-"""The object store over a real Kubernetes API: the common suite, and what only etcd shows."""
+"""The object store with a real Kubernetes API: the common suite, and tests that need etcd."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiS
 
 
 class Cluster:
-    """The store, and a person with kubectl."""
+    """The store, and a user with kubectl."""
 
     def __init__(self, server: ApiServer, store: KubeStore) -> None:
         self.store = store
@@ -77,7 +77,7 @@ class Cluster:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
-    """A store of its own for each test, and namespaces as empty as at first."""
+    """A new store for each test; afterwards, the namespaces are emptied."""
     async with open_kube_store(server.kubeconfig, node="node-1", clock=SystemClock()) as store:
         await store.wait_synced()
         yield Cluster(server, store)
@@ -87,22 +87,22 @@ async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
 
 
 class TestKubeStore(ApiStoreContract):
-    """The suite over a real API."""
+    """The common suite with a real API."""
 
     @pytest.fixture
     def peer(self, cluster: Cluster) -> ApiStorePeer:
         return cluster
 
 
-async def test_a_class_of_the_old_version_is_read(cluster: Cluster) -> None:
-    """v1alpha1 is served from the same storage."""
+async def test_a_v1alpha1_secret_provider_class_is_read(cluster: Cluster) -> None:
+    """The API server converts v1alpha1 objects to v1."""
     manifest = class_manifest("web")
     await cluster.put(manifest | {"apiVersion": "secrets-store.csi.x-k8s.io/v1alpha1"})
     assert "azure" == (await cluster.store.get_class("shop", "web")).provider
 
 
-async def test_nodes_that_write_one_secret_at_once_lose_no_owner(cluster: Cluster) -> None:
-    """Replicas of a Deployment start on many nodes at the same moment."""
+async def test_concurrent_writes_of_one_secret_keep_all_owners(cluster: Cluster) -> None:
+    """Replicas of a Deployment start on many nodes at the same time."""
     owners = [OwnerReference("v1", "Pod", f"web-{n}", f"uid-{n}") for n in range(8)]
     await asyncio.gather(
         *(cluster.store.apply_secret(replace(SECRET, owners=(owner,))) for owner in owners)
@@ -114,7 +114,7 @@ async def test_nodes_that_write_one_secret_at_once_lose_no_owner(cluster: Cluste
 async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    """They drop how a volume fares, and nothing else is refused for it."""
+    """They drop the condition of a volume, and accept all other fields."""
     path = CRDS / "secretproviderclasspodstatuses.yaml"
     crd = yaml.safe_load(path.read_text())
     for version in crd["spec"]["versions"]:
@@ -133,7 +133,7 @@ async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
             assert "web-0" == found["status"]["podName"]
             return "conditions" not in found["status"] or None
 
-        await eventually(dropped, "the API to know the CRD of upstream")
+        await eventually(dropped, "the API server to use upstream's CRD")
         await cluster.store.apply_pod_status(replace(STATUS, objects=()))
     finally:
         await cluster.server.kubectl("apply", f"--filename={path}")
@@ -143,13 +143,13 @@ async def test_crds_of_upstream_accept_all_fields_but_those_of_keyferry(
         found = await cluster.read("SecretProviderClassPodStatus", "shop", STATUS.name)
         return (found is not None and "conditions" in found["status"]) or None
 
-    await eventually(kept, "the API to know our CRD again")
+    await eventually(kept, "the API server to use Keyferry's CRD again")
 
 
-async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Cluster) -> None:
-    """In the requested namespaces, with the label; removing the label is reported, too."""
-    heard: list[ClusterEvent] = []
-    cluster.store.cluster.subscribe(heard.append)
+async def test_secret_changes_are_watched_by_metadata_only(cluster: Cluster) -> None:
+    """In the requested namespaces, with the label; removing the label is also reported."""
+    events: list[ClusterEvent] = []
+    cluster.store.cluster.subscribe(events.append)
     cluster.store.cluster.watch_secrets(frozenset({"shop"}))
     applied = await cluster.store.apply_secret(CLAIMED_SECRET)
 
@@ -160,19 +160,19 @@ async def test_changes_of_secrets_are_heard_by_their_metadata_alone(cluster: Clu
         )
 
     await eventually(known, "the watch to report the Secret")
-    heard.clear()
+    events.clear()
     unlabelled = {"metadata": {"labels": {"secrets-store.csi.k8s.io/managed": None}}}
     await cluster.patch_secret("shop", "db", unlabelled)
 
     async def reported() -> bool | None:
-        return SecretChanged("shop", "db") in heard or None
+        return SecretChanged("shop", "db") in events or None
 
     await eventually(reported, "the watch to report the removed label")
     assert cluster.store.cluster.secret_resource_version("shop", "db") is None
 
 
 async def test_store_works_while_the_api_server_is_unavailable(cluster: Cluster) -> None:
-    """Known classes are served, and what changed meanwhile is seen when it is back."""
+    """Cached SecretProviderClasses are served, and changes are read after the outage."""
     await cluster.put(class_manifest("web"))
     await cluster.store.wait_synced()
     await cluster.store.get_class("shop", "web")
@@ -186,4 +186,4 @@ async def test_store_works_while_the_api_server_is_unavailable(cluster: Cluster)
     async def changed() -> bool | None:
         return (await cluster.store.get_class("shop", "web")).provider == "vault" or None
 
-    await eventually(changed, "the mirror to see the change")
+    await eventually(changed, "the cache to contain the change")

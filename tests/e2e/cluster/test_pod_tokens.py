@@ -1,4 +1,4 @@
-"""Service-account tokens that a real API server makes for a pod, and a real server that takes them.
+"""Service account tokens that a real API server issues for a pod and a real OpenBao verifies.
 
 Behaviour 10 of docs/reference/compatibility-vault.md: an audience that kubelet sends no token for.
 """
@@ -49,18 +49,18 @@ ln -s "$1" /run/secrets/kubernetes.io/serviceaccount
 shift
 exec "$@"
 """
-"""Gives a command the service account of a folder, where it would find it in a pod."""
+"""Run a command with the service account of a folder at the path that a pod has."""
 
 
 @dataclass
 class Cluster:
-    """A Kubernetes API, a server that knows it, and the account of Keyferry.
+    """A Kubernetes API, a server that trusts it, and the service account of Keyferry.
 
     Attributes:
-        api: the first.
-        vault: the second; role `shop` is for service account shop/web with tokens for `AUDIENCE`.
+        api: the API server.
+        vault: role `shop` is for service account shop/web with tokens for `AUDIENCE`.
         account: the folder with token and CA of service account `KEYFERRY`, as in a pod.
-        folder: takes what tests leave.
+        folder: for the files of the tests.
     """
 
     api: ApiServer
@@ -69,28 +69,30 @@ class Cluster:
     folder: Path
 
     async def new_pod(self, name: str) -> PodInfo:
-        """A pod of service account shop/web."""
-        wanted = pod(name, serviceAccountName="web", automountServiceAccountToken=False)
-        await self.api.kubectl.apply(wanted, namespace=NAMESPACE)
-        made = await self.api.kubectl.get("pod", name, f"--namespace={NAMESPACE}")
-        return PodInfo(NAMESPACE, name, made["metadata"]["uid"], "web")
+        """Create a pod of service account shop/web."""
+        document = pod(name, serviceAccountName="web", automountServiceAccountToken=False)
+        await self.api.kubectl.apply(document, namespace=NAMESPACE)
+        created = await self.api.kubectl.get("pod", name, f"--namespace={NAMESPACE}")
+        return PodInfo(NAMESPACE, name, created["metadata"]["uid"], "web")
 
     @asynccontextmanager
-    async def right_to_tokens(self) -> AsyncIterator[None]:
-        """The right of `createPodTokens` of the chart, until the block ends."""
+    async def token_permission(self) -> AsyncIterator[None]:
+        """Grant the permission of the chart's `createPodTokens` while the block runs."""
         await self.api.kubectl(
             *("create", "clusterrolebinding", "keyferry-pod-tokens"),
             *("--clusterrole=keyferry-pod-tokens", f"--serviceaccount={KEYFERRY}"),
         )
-        await eventually(lambda: self._hears(granted=True), "the right to be there")
+        await eventually(lambda: self._permission_is(granted=True), "the permission to be granted")
         try:
             yield
         finally:
             await self.api.kubectl("delete", "clusterrolebinding/keyferry-pod-tokens")
-            await eventually(lambda: self._hears(granted=False), "the permission to be revoked")
+            await eventually(
+                lambda: self._permission_is(granted=False), "the permission to be revoked"
+            )
 
-    async def _hears(self, *, granted: bool) -> bool | None:
-        """Whether the API server has applied the role; None if not yet."""
+    async def _permission_is(self, *, granted: bool) -> bool | None:
+        """Return True if the API server has applied the role; None if not yet."""
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SubjectAccessReview",
@@ -104,20 +106,20 @@ class Cluster:
                 },
             },
         }
-        answer = await self.api.kubectl(
+        response = await self.api.kubectl(
             "create", "--filename=-", "--output=json", stdin=json.dumps(review)
         )
-        return True if granted == json.loads(answer)["status"]["allowed"] else None
+        return True if granted == json.loads(response)["status"]["allowed"] else None
 
     @asynccontextmanager
     async def provider(self, *flags: str) -> AsyncIterator[ExternalProvider]:
-        """`keyferry provider vault` behind its socket, as if it ran in a pod of this cluster."""
+        """Run `keyferry provider vault` as if in a pod of this cluster."""
         address = self.api.address
         async with ending_children(self.folder / "output") as children:
             socket = self.folder / "vault.sock"
             (health,) = free_ports(1)
-            places = (f"-endpoint={socket}", f"-health-addr=127.0.0.1:{health}")
-            arguments = ("provider", "vault", *places, *flags)
+            addresses = (f"-endpoint={socket}", f"-health-addr=127.0.0.1:{health}")
+            arguments = ("provider", "vault", *addresses, *flags)
             child = children.start(
                 *("provider", "unshare", "--mount", "sh", "-ec", IN_A_POD, "sh"),
                 *(str(self.account), sys.executable, "-m", "keyferry", *arguments),
@@ -135,7 +137,7 @@ class Cluster:
                 await provider.close()
 
     def call(self, of: PodInfo) -> MountCall:
-        """The call for a pod; kubelet sends no token."""
+        """Return the mount call for a pod, without a token from kubelet."""
         spec = class_spec(
             self.vault,
             entry("db", "secret/data/db", "password"),
@@ -146,18 +148,18 @@ class Cluster:
         )
         parameters = spec["parameters"]
         assert isinstance(parameters, dict)
-        whose = {
+        attributes = {
             POD_NAME: of.name,
             POD_NAMESPACE: of.namespace,
             POD_UID: of.uid,
             SERVICE_ACCOUNT: of.service_account,
         }
-        return MountCall(attributes=parameters | whose, target_path="/unused")
+        return MountCall(attributes=parameters | attributes, target_path="/unused")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    """The right to make tokens is granted to nobody yet."""
+    """A cluster on which no permission to create tokens is granted yet."""
     folder = tmp_path_factory.mktemp("tokens")
     async with running_api_server(folder / "api") as api, running_server(folder / "v") as vault:
         await enable_cluster_auth(vault, api)
@@ -184,27 +186,27 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
         yield Cluster(api, vault, account, folder)
 
 
-async def test_a_pod_without_a_token_of_kubelet_reads_with_one_that_is_made(
+async def test_a_pod_without_a_token_from_kubelet_reads_with_a_requested_token(
     cluster: Cluster,
 ) -> None:
-    """The server takes it for what it is: of the service account, for the audience of the class."""
+    """The server accepts the token for the service account and the audience."""
     shop = await cluster.new_pod("made")
     mark = cluster.vault.audit.mark()
-    async with cluster.right_to_tokens(), cluster.provider() as provider:
+    async with cluster.token_permission(), cluster.provider() as provider:
         result = await provider.mount(cluster.call(shop))
     assert [b"s3cret"] == [file.contents for file in result.files]
     assert [""] == [login.error for login in cluster.vault.audit.logins(after=mark)]
 
 
-async def test_none_is_made_for_a_pod_that_is_not_there(cluster: Cluster) -> None:
-    """The token would be bound to it; the message names the pod."""
+async def test_no_token_is_issued_for_a_pod_that_does_not_exist(cluster: Cluster) -> None:
+    """The token would be bound to the pod; the message names it."""
     ghost = PodInfo(NAMESPACE, "ghost", "00000000-0000-4000-8000-000000000000", "web")
-    async with cluster.right_to_tokens(), cluster.provider() as provider:
+    async with cluster.token_permission(), cluster.provider() as provider:
         with pytest.raises(ProviderReportedError, match="Check that pod shop/ghost"):
             await provider.mount(cluster.call(ghost))
 
 
-async def test_the_token_is_the_pods_for_a_quarter_of_an_hour(cluster: Cluster) -> None:
+async def test_token_is_bound_to_the_pod_for_15_minutes(cluster: Cluster) -> None:
     """Its claims, as the API server signed them."""
     shop = await cluster.new_pod("bound")
     https = HttpsClient(HttpsSettings())
@@ -216,7 +218,7 @@ async def test_the_token_is_the_pods_for_a_quarter_of_an_hour(cluster: Cluster) 
         service_account_folder=str(cluster.account),
     )
     try:
-        async with cluster.right_to_tokens():
+        async with cluster.token_permission():
             claims = _claims(await ApiTokenRequester(api).request_token(shop, AUDIENCE))
     finally:
         await http.close()
@@ -227,8 +229,8 @@ async def test_the_token_is_the_pods_for_a_quarter_of_an_hour(cluster: Cluster) 
     assert "system:serviceaccount:shop:web" == claims["sub"]
 
 
-async def test_without_the_right_the_message_names_it_and_what_is_better(cluster: Cluster) -> None:
-    """The API server refuses, and nobody logs in."""
+async def test_without_the_permission_the_message_names_both_remedies(cluster: Cluster) -> None:
+    """The API server refuses, and there is no login."""
     shop = await cluster.new_pod("forbidden")
     mark = cluster.vault.audit.mark()
     async with cluster.provider() as provider:
@@ -239,11 +241,11 @@ async def test_without_the_right_the_message_names_it_and_what_is_better(cluster
     assert [] == cluster.vault.audit.logins(after=mark)
 
 
-async def test_where_it_is_off_the_message_says_which_audience_to_add(cluster: Cluster) -> None:
-    """Though the right were there, none is made."""
+async def test_when_disabled_the_message_says_which_audience_to_add(cluster: Cluster) -> None:
+    """No token is requested, although the permission is granted."""
     shop = await cluster.new_pod("off")
     off = cluster.provider("-vault-create-pod-tokens=false")
-    async with cluster.right_to_tokens(), off as provider:
+    async with cluster.token_permission(), off as provider:
         with pytest.raises(ProviderReportedError) as refused:
             await provider.mount(cluster.call(shop))
     assert f"no service-account token for the audience '{AUDIENCE}'" in str(refused.value)

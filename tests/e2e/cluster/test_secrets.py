@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300
 
 @scenario("two-deployments")
 async def test_a_secret_belongs_to_both_deployments_that_use_it(shop: Namespace) -> None:
-    """Two owners; with the first Deployment one goes, with the second the Secret itself."""
+    """Two owners; each deleted Deployment removes one, and the last one the Secret."""
     shop.installed.vault.set_secret(VAULT, "two-deployments", "s3cret")
-    kept = [secret_object("web", {"password": "secretalias"}, labels={"environment": "test"})]
+    synced = [secret_object("web", {"password": "secretalias"}, labels={"environment": "test"})]
     await shop.apply(
-        azure_class("web", {"two-deployments": "secretalias"}, secret_objects=kept),
+        azure_class("web", {"two-deployments": "secretalias"}, secret_objects=synced),
         *(
             deployment(name, "web", replicas=2, env={"PASSWORD": ("web", "password")})
             for name in ("blue", "green")
@@ -40,8 +40,10 @@ async def test_a_secret_belongs_to_both_deployments_that_use_it(shop: Namespace)
 
 
 @scenario("class-edited")
-async def test_an_edited_class_changes_its_secrets_under_running_pods(shop: Namespace) -> None:
-    """A key more, an object less, another type, an entry less: each without a restart."""
+async def test_an_edited_secret_provider_class_changes_secrets_of_running_pods(
+    shop: Namespace,
+) -> None:
+    """An added key, another type, a removed object and a removed entry, without a restart."""
     vault = shop.installed.vault
     for name in ("user", "password"):
         vault.set_secret(VAULT, f"class-edited-{name}", name)
@@ -71,17 +73,17 @@ async def test_an_edited_class_changes_its_secrets_under_running_pods(shop: Name
 
 
 def _class(objects: dict[str, str], data: dict[str, str], *, kind: str = "Opaque") -> Document:
-    """The class `web`, which keeps these data in the Secret `login`; without any, no Secret."""
-    kept = [secret_object("login", data, kind=kind)] if data else []
-    return azure_class("web", objects, secret_objects=kept)
+    """Return SecretProviderClass `web`, with the Secret `login` unless `data` is empty."""
+    synced = [secret_object("login", data, kind=kind)] if data else []
+    return azure_class("web", objects, secret_objects=synced)
 
 
 @scenario("by-hand")
-async def test_a_secret_that_is_edited_or_deleted_by_hand_is_put_back(shop: Namespace) -> None:
-    """Data at once; the labels of others stay."""
+async def test_a_manually_edited_or_deleted_secret_is_restored(shop: Namespace) -> None:
+    """Its data is restored immediately; labels of other owners remain."""
     shop.installed.vault.set_secret(VAULT, "by-hand", "s3cret")
-    kept = [secret_object("db", {"password": "file"})]
-    await shop.apply(azure_class("web", {"by-hand": "file"}, secret_objects=kept))
+    synced = [secret_object("db", {"password": "file"})]
+    await shop.apply(azure_class("web", {"by-hand": "file"}, secret_objects=synced))
     await shop.apply(pod("web", "web"))
     await shop.ready("web")
     data = {"password": "aGFuZA==", "more": "aGFuZA=="}
@@ -99,14 +101,14 @@ async def test_a_secret_that_is_edited_or_deleted_by_hand_is_put_back(shop: Name
 
 
 @scenario("class-deleted")
-async def test_a_pod_keeps_its_files_and_its_secret_when_its_class_is_deleted(
+async def test_files_and_secret_remain_when_the_secret_provider_class_is_deleted(
     shop: Namespace,
 ) -> None:
-    """New pods are refused; with the class back, all is as before."""
+    """New pods fail; after it is created again, everything works as before."""
     vault = shop.installed.vault
     vault.set_secret(VAULT, "class-deleted", "first")
-    kept = [secret_object("db", {"password": "file"})]
-    cls = azure_class("web", {"class-deleted": "file"}, secret_objects=kept)
+    synced = [secret_object("db", {"password": "file"})]
+    cls = azure_class("web", {"class-deleted": "file"}, secret_objects=synced)
     await shop.apply(cls, pod("web", "web"))
     await shop.ready("web")
     await shop.delete("secretproviderclass", "web")
@@ -123,13 +125,13 @@ async def test_a_pod_keeps_its_files_and_its_secret_when_its_class_is_deleted(
 
 
 @scenario("one-secret-two-classes")
-async def test_of_two_classes_that_claim_one_secret_the_first_keeps_it(shop: Namespace) -> None:
-    """Both get an event; when the first class is deleted, the second owns the Secret."""
+async def test_the_first_of_two_secret_provider_classes_keeps_a_secret(shop: Namespace) -> None:
+    """Both get an event; when the first one no longer lists the Secret, the second owns it."""
     vault = shop.installed.vault
-    kept = [secret_object("db", {"password": "file"})]
+    synced = [secret_object("db", {"password": "file"})]
     for name in ("first", "second"):
         vault.set_secret(VAULT, f"claim-{name}", f"of {name}")
-        await shop.apply(azure_class(name, {f"claim-{name}": "file"}, secret_objects=kept))
+        await shop.apply(azure_class(name, {f"claim-{name}": "file"}, secret_objects=synced))
         await shop.apply(pod(name, name))
         await shop.ready(name)
     for name, other in (("first", "second"), ("second", "first")):
@@ -146,20 +148,20 @@ async def _claimed(shop: Namespace, name: str, other: str) -> None:
     async def reported() -> bool | None:
         events = (await shop.get("events", "--field-selector=reason=SecretConflict"))["items"]
         about = [(each["involvedObject"]["name"], each["message"]) for each in events]
-        assert any(name == named and other in said for named, said in about), f"{about}"
+        assert any(name == named and other in text for named, text in about), f"{about}"
         return True
 
-    await eventually(reported, f"class {name} to get an event about class {other}", pause=1.0)
+    await eventually(reported, f"{name} to get an event about {other}", pause=1.0)
 
 
 @scenario("foreign-secret")
-async def test_a_secret_of_somebody_else_is_not_overwritten(shop: Namespace) -> None:
-    """Unless the class says so."""
+async def test_an_unmanaged_secret_is_not_overwritten(shop: Namespace) -> None:
+    """Unless the SecretProviderClass has the annotation for adoption."""
     vault = shop.installed.vault
     vault.set_secret(VAULT, "foreign-secret", "from-vault")
     await shop.kubectl("create", "secret", "generic", "db", "--from-literal=password=theirs")
-    kept = [secret_object("db", {"password": "file"})]
-    cls = azure_class("web", {"foreign-secret": "file"}, secret_objects=kept)
+    synced = [secret_object("db", {"password": "file"})]
+    cls = azure_class("web", {"foreign-secret": "file"}, secret_objects=synced)
     await shop.apply(cls, pod("web", "web"))
     await shop.ready("web")
     await shop.says("FailedToCreateSecret", "db")

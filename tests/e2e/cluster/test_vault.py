@@ -1,6 +1,6 @@
 """The end-to-end behavior of the upstream Vault provider, on a real cluster with a real server.
 
-Numbered as in docs/reference/compatibility-vault.md, which says what each of them is.
+The numbers are those of docs/reference/compatibility-vault.md, which describes each behavior.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300
 WHILE_IT_STARTS = ("list of registered CSI drivers", "csi.sock: connect: no such file")
 """Messages that kubelet may log while a driver restarts."""
 NO_OTHER_SECRETS = {"syncSecret": {"enabled": False}}
-"""Values of the chart with which the driver has no right to Secrets but to the keys of versions."""
+"""Values of the chart that permit the driver to read only the Secrets with the HMAC keys."""
 IN_NAMESPACE = f"--namespace={NAMESPACE}"
 DATABASE = (
     entry("dbUsername", "database/creds/app", "username"),
@@ -46,7 +46,7 @@ PKI = entry(
 
 
 async def test_1_a_pod_reads_files_with_their_modes(bao: VaultCluster) -> None:
-    """KV 2, one object with a mode of its own."""
+    """KV 2, one object with its own mode."""
     await put_kv(bao.openbao, "secret/data/foo1", bar="hello1")
     await put_kv(bao.openbao, "secret/data/foo2", bar="hello2")
     async with new_namespace(bao.installed, "inline") as shop:
@@ -63,7 +63,7 @@ async def test_1_a_pod_reads_files_with_their_modes(bao: VaultCluster) -> None:
         assert ["624", "644"] == modes.split()
 
 
-async def test_2_a_secret_mirrors_the_files_while_a_deployment_has_pods(bao: VaultCluster) -> None:
+async def test_2_a_secret_is_synced_while_a_deployment_has_pods(bao: VaultCluster) -> None:
     """Three spellings of paths, an encoding, a variable, a label, an owner; through mutual TLS."""
     await put_kv(bao.openbao, "secret/data/sync1", bar="hello-sync1")
     await put_kv(bao.openbao, "secret/data/sync2", bar="hello-sync2")
@@ -96,8 +96,10 @@ async def test_2_a_secret_mirrors_the_files_while_a_deployment_has_pods(bao: Vau
         await shop.secret_removed("kvsecret")
 
 
-async def test_3_a_class_of_another_namespace_cannot_be_used(bao: VaultCluster) -> None:
-    """The pod's event says so."""
+async def test_3_a_secret_provider_class_of_another_namespace_cannot_be_used(
+    bao: VaultCluster,
+) -> None:
+    """The event of the pod names the missing one."""
     async with (
         new_namespace(bao.installed, "classes") as there,
         new_namespace(bao.installed, "no-classes") as here,
@@ -108,7 +110,7 @@ async def test_3_a_class_of_another_namespace_cannot_be_used(bao: VaultCluster) 
         assert "not found" in said
 
 
-async def test_4_a_pod_has_two_classes(bao: VaultCluster) -> None:
+async def test_4_a_pod_has_two_secret_provider_classes(bao: VaultCluster) -> None:
     """Two volumes, two Secrets, two variables."""
     await put_kv(bao.openbao, "secret/data/one", bar="of one")
     await put_kv(bao.openbao, "secret/data/two", bar="of two")
@@ -130,7 +132,7 @@ async def test_4_a_pod_has_two_classes(bao: VaultCluster) -> None:
 
 
 async def test_5_a_certificate_is_issued_with_arguments(bao: VaultCluster) -> None:
-    """The file is the whole answer as JSON."""
+    """The file contains the complete response as JSON."""
     async with new_namespace(bao.installed, "pki") as shop:
         await bao.role("pki", "pki/issue/web", namespace=shop.name)
         await shop.apply(bao.vault_class("web", PKI, role="pki"), pod("web", "web"))
@@ -142,8 +144,8 @@ async def test_5_a_certificate_is_issued_with_arguments(bao: VaultCluster) -> No
         certificate.verify_directly_issued_by(authority)
 
 
-async def test_6_a_user_of_the_database_logs_in_while_the_pod_lives(bao: VaultCluster) -> None:
-    """Name and password are of one lease, which the volume keeps, and which goes with it."""
+async def test_6_database_credentials_are_valid_while_the_pod_exists(bao: VaultCluster) -> None:
+    """Name and password belong to one lease, which is revoked with the volume."""
     async with new_namespace(bao.installed, "database") as shop:
         await bao.role("database", "database/creds/app", namespace=shop.name)
         await shop.apply(bao.vault_class("web", *DATABASE, role="database"), pod("web", "web"))
@@ -157,15 +159,15 @@ async def test_6_a_user_of_the_database_logs_in_while_the_pod_lives(bao: VaultCl
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def keeping(bao: VaultCluster) -> AsyncIterator[VaultCluster]:
-    """Its driver keeps leases in memory, wherever /run of this machine is."""
+    """The driver stores leases on a tmpfs, wherever /run of this machine is."""
     with tmpfs_directory() as leases:
         await bao.install(leaseDir=str(leases))
         yield bao
         await bao.install()
 
 
-async def test_a_user_of_the_database_outlives_the_driver(keeping: VaultCluster) -> None:
-    """Another driver pod renews him, gives him again, and takes him back with the pod."""
+async def test_database_credentials_survive_a_driver_restart(keeping: VaultCluster) -> None:
+    """The new driver pod renews the lease, keeps the files, and revokes the lease with the pod."""
     bao = keeping
     await database_role(bao.openbao, "lasting", ttl="30s", max_ttl="1h")
     async with new_namespace(bao.installed, "lasting-user") as shop:
@@ -182,9 +184,9 @@ async def test_a_user_of_the_database_outlives_the_driver(keeping: VaultCluster)
         mark = bao.openbao.audit.mark()
 
         async def renewed() -> bool | None:
-            asked = bao.openbao.audit.entries(after=mark)
-            done = [one for one in asked if one.path.startswith("sys/leases/renew")]
-            return True if len([one for one in done if not one.error]) >= 2 else None
+            entries = bao.openbao.audit.entries(after=mark)
+            renewals = [one for one in entries if one.path.startswith("sys/leases/renew")]
+            return True if len([one for one in renewals if not one.error]) >= 2 else None
 
         await eventually(renewed, "two renewals by the new driver", seconds=90)
         assert name == await bao.postgres.login(name, password)
@@ -203,8 +205,8 @@ async def _users_but(bao: VaultCluster, name: str) -> list[str]:
     return await eventually(removed, f"user {name} to be removed")
 
 
-async def test_7_one_class_has_database_kv_and_pki(bao: VaultCluster) -> None:
-    """Each engine in its own way: a login to share, and one for what is the pod's own."""
+async def test_7_one_secret_provider_class_has_database_kv_and_pki(bao: VaultCluster) -> None:
+    """At most two logins: a shared one, and one for the dynamic secrets of the pod."""
     await put_kv(bao.openbao, "secret/data/all", bar="hello")
     async with new_namespace(bao.installed, "all-engines") as shop:
         paths = ("secret/data/all", "database/creds/app", "pki/issue/web")
@@ -220,10 +222,10 @@ async def test_7_one_class_has_database_kv_and_pki(bao: VaultCluster) -> None:
         assert ["certs", "dbPassword", "dbUsername", "secret-1"] == sorted(files.split())
 
 
-async def test_8_a_wrong_service_account_is_refused_with_the_words_of_the_server(
+async def test_8_a_wrong_service_account_is_refused_with_the_error_of_the_server(
     bao: VaultCluster,
 ) -> None:
-    """And the remedy that goes with them; the right one is served beside it."""
+    """The event contains the remedy; a pod with the right account starts."""
     async with new_namespace(bao.installed, "accounts") as shop:
         await put_kv(bao.openbao, "secret/data/accounts", bar="hello")
         await bao.role("accounts", "secret/data/accounts", namespace=shop.name, account="right")
@@ -242,7 +244,7 @@ async def test_8_a_wrong_service_account_is_refused_with_the_words_of_the_server
 
 
 async def test_9_a_namespace_of_the_server(bao: VaultCluster) -> None:
-    """Engines, roles and the auth method are of that namespace."""
+    """Engines, roles and the auth method belong to that namespace."""
     inner = "team"
     openbao = bao.openbao
     await openbao.write(f"sys/namespaces/{inner}", {})
@@ -280,8 +282,8 @@ async def test_9_a_namespace_of_the_server(bao: VaultCluster) -> None:
         assert "of the team" == await shop.read("web", "/mnt/web/file")
 
 
-async def test_10_an_audience_of_ones_own(bao: VaultCluster) -> None:
-    """The class asks for it and the role takes it; a token of another audience is refused."""
+async def test_10_a_custom_audience(bao: VaultCluster) -> None:
+    """The SecretProviderClass and the role name it; a token for another audience is refused."""
     async with new_namespace(bao.installed, "audience") as shop:
         await put_kv(bao.openbao, "secret/data/audience", bar="hello")
         await bao.role(
@@ -301,7 +303,7 @@ async def test_10_an_audience_of_ones_own(bao: VaultCluster) -> None:
 
 
 async def test_10_an_audience_that_kubelet_sends_no_token_for(bao: VaultCluster) -> None:
-    """The event says which one to add; with `createPodTokens` of the chart a token is made."""
+    """The event names the audience to add; with `createPodTokens`, the driver requests a token."""
     async with new_namespace(bao.installed, "unsent") as shop:
         await put_kv(bao.openbao, "secret/data/unsent", bar="hello")
         await bao.role("unsent", "secret/data/unsent", namespace=shop.name, audience="unsent")
@@ -320,8 +322,8 @@ async def test_10_an_audience_that_kubelet_sends_no_token_for(bao: VaultCluster)
             await bao.install()
 
 
-async def test_11_versions_are_by_the_key_in_a_secret(bao: VaultCluster) -> None:
-    """Pods that are made again, and drivers, keep them; another content or key has others."""
+async def test_11_object_versions_use_the_hmac_key_in_a_secret(bao: VaultCluster) -> None:
+    """They survive pods and driver restarts, and change with the content."""
     await bao.install(**NO_OTHER_SECRETS)
     async with versioned_pods(bao, "versions") as pods:
         key = await bao.hmac_key()
@@ -341,8 +343,8 @@ async def test_11_versions_are_by_the_key_in_a_secret(bao: VaultCluster) -> None
         await eventually(changed, "another version in the pod status")
 
 
-async def test_11_the_secret_is_made_again_after_it_was_deleted(bao: VaultCluster) -> None:
-    """With another key, and so other versions; by a driver that may."""
+async def test_11_a_deleted_hmac_secret_is_created_again(bao: VaultCluster) -> None:
+    """With a new key and so new versions, if the driver may create Secrets."""
     await bao.install(versionHmac={"create": True}, **NO_OTHER_SECRETS)
     try:
         async with versioned_pods(bao, "new-key") as pods:
@@ -361,10 +363,10 @@ async def test_11_the_secret_is_made_again_after_it_was_deleted(bao: VaultCluste
         await bao.install()
 
 
-async def test_11_without_a_right_to_the_secret_versions_outlive_the_driver(
+async def test_11_without_access_to_the_hmac_secret_versions_survive_a_driver_restart(
     bao: VaultCluster,
 ) -> None:
-    """By a key of the node, without an error of a mount."""
+    """They use a key of the node, and no mount fails."""
     binding = "rolebinding/secretprovider-version-hmac-rolebinding"
     await bao.install(**NO_OTHER_SECRETS)
     await bao.installed.kubectl("delete", binding, IN_NAMESPACE)
@@ -386,8 +388,8 @@ async def test_11_without_a_right_to_the_secret_versions_outlive_the_driver(
         await bao.install()
 
 
-async def test_12_the_server_verifies_the_tokens_by_itself(bao: VaultCluster) -> None:
-    """auth/jwt, with the keys that the cluster publishes."""
+async def test_12_the_server_verifies_tokens_with_published_keys(bao: VaultCluster) -> None:
+    """auth/jwt with the JWKS of the cluster."""
     async with new_namespace(bao.installed, "jwt") as shop:
         await put_kv(bao.openbao, "secret/data/jwt", bar="hello")
         await bao.role("jwt", "secret/data/jwt", namespace=shop.name)
@@ -401,10 +403,8 @@ async def test_12_the_server_verifies_the_tokens_by_itself(bao: VaultCluster) ->
         assert "hello" == await shop.read("web", "/mnt/web/file")
 
 
-async def test_the_commands_of_the_guide_work_as_they_are_written(
-    bao: VaultCluster, tmp_path: Path
-) -> None:
-    """docs/guides/vault.md, but for the laptop, which has a test of its own."""
+async def test_guide_commands_work_unchanged(bao: VaultCluster, tmp_path: Path) -> None:
+    """docs/guides/vault.md, except for the laptop section, which has its own test."""
     output = await run_guide(bao, tmp_path)
     assert 3 == output.count("Hello!"), output
     assert "-----BEGIN CERTIFICATE-----" in output
@@ -412,7 +412,7 @@ async def test_the_commands_of_the_guide_work_as_they_are_written(
 
 
 async def test_upstream_manifests_run_the_keyferry_provider(bao: VaultCluster) -> None:
-    """With its rights and its arguments, behind the socket: the Secret is made, tokens too."""
+    """With upstream's permissions and arguments: the provider creates the Secret and tokens."""
     theirs = upstream_manifests
     folder = bao.installed.cluster.kubelet_root.parent / "providers"
     kubectl = bao.installed.kubectl

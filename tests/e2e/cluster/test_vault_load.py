@@ -1,4 +1,4 @@
-"""A whole node of pods that read from one server as ten service accounts, counted by the server."""
+"""Requests of a full node of pods with ten service accounts, counted in the audit log."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ LATER = "2126-01-01T00:00:00Z"
 
 
 @pytest.mark.timeout(300)
-async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
+async def test_a_full_node_logs_in_once_per_role_and_reads_each_object_once(
     tmp_path: Path, show: Callable[[str], None]
 ) -> None:
-    """Whatever the number of pods, at the first mount and at a refresh."""
+    """For any number of pods, at the first mount and at a refresh."""
     async with (
         running_api_server(tmp_path / "api") as server,
         running_server(tmp_path / "bao") as openbao,
@@ -69,7 +69,7 @@ async def test_a_node_of_pods_logs_in_once_a_role_and_reads_each_object_once(
 
 @dataclass
 class Seen:
-    """What the server saw meanwhile."""
+    """Requests that the server received while a block ran."""
 
     logins: int = 0
     reads: int = 0
@@ -77,12 +77,12 @@ class Seen:
 
     @property
     def most_intervals(self) -> int:
-        """How many it may have touched: so often an object may have been read."""
+        """The maximum number of refresh intervals, and so of reads per object."""
         return 2 + int(self.seconds // INTERVAL_SECONDS)
 
 
 class Counted:
-    """Counts on the audit log of a server."""
+    """Counts requests in the audit log of a server."""
 
     def __init__(self, openbao: VaultServer, show: Callable[[str], None]) -> None:
         self._openbao = openbao
@@ -94,9 +94,9 @@ class Counted:
         mark, start = self._openbao.audit.mark(), time.monotonic()
         yield seen
         seen.seconds = time.monotonic() - start
-        asked = self._openbao.audit.entries(after=mark)
-        seen.logins = len([one for one in asked if one.is_login])
-        seen.reads = len([one for one in asked if one.path.startswith("secret/data/web-")])
+        entries = self._openbao.audit.entries(after=mark)
+        seen.logins = len([one for one in entries if one.is_login])
+        seen.reads = len([one for one in entries if one.path.startswith("secret/data/web-")])
         self._show(
             f"{what}: {PODS} volumes of {OBJECTS} objects as {ROLES} service accounts in"
             f" {seen.seconds * 1000:.0f} ms, {seen.logins} logins, {seen.reads} reads"
@@ -104,7 +104,7 @@ class Counted:
 
 
 async def _prepare(openbao: VaultServer, server: ApiServer, node: BareNode, role: int) -> str:
-    """Have a role with its service account, class and objects; returns a token of the account."""
+    """Create role, service account, SecretProviderClass and objects; return a token."""
     name = f"web-{role}"
     await _fill(openbao, role, "first")
     paths = [_path(role, number) for number in range(OBJECTS)]

@@ -1,4 +1,4 @@
-"""What a pod finds in its volumes, and what happens when the vault is not there."""
+"""The volumes of pods, and mounts while the vault is unavailable."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300
 
 
 @scenario("names")
-async def test_a_secret_names_its_objects_by_alias_name_and_path(shop: Namespace) -> None:
-    """One class, three Secrets, each in a way of its own; the variables are there at once."""
+async def test_secret_objects_refer_to_alias_name_and_path(shop: Namespace) -> None:
+    """One SecretProviderClass, three Secrets; the variables are set at the first start."""
     vault = shop.installed.vault
     for name in ("by-alias", "by-name", "by-path"):
         vault.set_secret(VAULT, f"names-{name}", f"value of {name}")
@@ -50,7 +50,7 @@ async def test_a_secret_names_its_objects_by_alias_name_and_path(shop: Namespace
 
 @scenario("two-volumes")
 async def test_a_pod_has_two_volumes(shop: Namespace) -> None:
-    """Each with a class of its own, and a pod status of its own."""
+    """Each has its own SecretProviderClass and its own pod status."""
     vault = shop.installed.vault
     for name in ("one", "two"):
         vault.set_secret(VAULT, f"two-volumes-{name}", name)
@@ -63,30 +63,30 @@ async def test_a_pod_has_two_volumes(shop: Namespace) -> None:
 
 
 @scenario("same-class-here")
-async def test_two_namespaces_have_classes_of_one_name(here: Namespace) -> None:
-    """Each pod gets what the class of its own namespace says, the pod statuses too."""
+async def test_two_namespaces_have_secret_provider_classes_of_one_name(here: Namespace) -> None:
+    """Pod, Secret and pod status use the one in their own namespace."""
     vault = here.installed.vault
     async with new_namespace(here.installed, "same-class-there") as there:
-        for place in (here, there):
-            vault.set_secret(VAULT, place.name, f"of {place.name}")
-            await place.apply(
+        for namespace in (here, there):
+            vault.set_secret(VAULT, namespace.name, f"of {namespace.name}")
+            await namespace.apply(
                 azure_class(
                     "web",
-                    {place.name: "file"},
+                    {namespace.name: "file"},
                     secret_objects=[secret_object("web", {"value": "file"})],
                 ),
                 pod("web", "web"),
             )
-        for place in (here, there):
-            await place.ready("web")
-            assert f"of {place.name}" == await place.read("web", "/mnt/web/file")
-            assert {"value": f"of {place.name}"} == await place.secret_data("web")
-            assert {f"secret/{place.name}"} == set(await place.versions("web", "web"))
+        for namespace in (here, there):
+            await namespace.ready("web")
+            assert f"of {namespace.name}" == await namespace.read("web", "/mnt/web/file")
+            assert {"value": f"of {namespace.name}"} == await namespace.secret_data("web")
+            assert {f"secret/{namespace.name}"} == set(await namespace.versions("web", "web"))
 
 
 @scenario("rotation")
-async def test_a_new_version_reaches_the_file_the_secret_and_the_status(shop: Namespace) -> None:
-    """While the pod runs, and without a restart; an event says so."""
+async def test_rotation_updates_the_file_the_secret_and_the_pod_status(shop: Namespace) -> None:
+    """While the pod runs, without a restart, and with an event."""
     vault = shop.installed.vault
     first = vault.set_secret(VAULT, "rotation", "first")
     await shop.apply(
@@ -113,10 +113,10 @@ async def test_a_new_version_reaches_the_file_the_secret_and_the_status(shop: Na
 
 
 @scenario("fs-group")
-async def test_a_container_without_root_reads_its_files_by_its_group(shop: Namespace) -> None:
-    """Kubelet gives the volume to the fsGroup of the pod; the mode says the rest.
+async def test_a_container_without_root_reads_files_through_fs_group(shop: Namespace) -> None:
+    """Kubelet sets the group of the volume to the fsGroup of the pod.
 
-    After a new version, too: the files are new then.
+    This also holds after a rotation, which creates new files.
     """
     vault = shop.installed.vault
     vault.set_secret(VAULT, "fs-group", "first")
@@ -140,8 +140,8 @@ async def _mode_and_group(shop: Namespace) -> str:
 
 
 @scenario("no-class")
-async def test_a_pod_whose_class_is_missing_says_which(shop: Namespace) -> None:
-    """And starts as soon as the class is there."""
+async def test_a_missing_secret_provider_class_is_named_in_an_event(shop: Namespace) -> None:
+    """The pod starts once it exists."""
     await shop.apply(pod("web", "missing"))
     await shop.says(
         "FailedMount", "failed to get secretproviderclass no-class/missing: secretproviderclasses"
@@ -152,8 +152,8 @@ async def test_a_pod_whose_class_is_missing_says_which(shop: Namespace) -> None:
 
 
 @scenario("vault-down")
-async def test_a_pod_starts_when_the_vault_is_back(shop: Namespace) -> None:
-    """Until then its events say which stage fails, and nothing is mounted."""
+async def test_a_pod_starts_once_the_vault_recovers(shop: Namespace) -> None:
+    """Until then, events name the failing stage and the pod is pending."""
     vault, host = shop.installed.vault, "harbour.vault.azure.net"
     vault.set_secret("harbour", "file", "s3cret")
     vault.grant("harbour", MACHINE, "get")
@@ -168,8 +168,8 @@ async def test_a_pod_starts_when_the_vault_is_back(shop: Namespace) -> None:
 
 
 @scenario("hanging")
-async def test_a_pod_that_is_deleted_while_its_mount_hangs_goes(shop: Namespace) -> None:
-    """It does not wait for a vault that never answers, and leaves nothing on the node."""
+async def test_a_pod_can_be_deleted_while_its_mount_hangs(shop: Namespace) -> None:
+    """The deletion does not wait for the vault, and leaves nothing on the node."""
     vault, host = shop.installed.vault, "tarpit.vault.azure.net"
     vault.set_secret("tarpit", "file", "s3cret")
     vault.grant("tarpit", MACHINE, "get")
@@ -187,8 +187,8 @@ async def _hangs(installed: Installation) -> bool | None:
 
 
 @scenario("leaving")
-async def test_the_volume_goes_with_its_pod(shop: Namespace) -> None:
-    """Nothing stays mounted, and no error is logged for it."""
+async def test_the_volume_is_removed_with_its_pod(shop: Namespace) -> None:
+    """Nothing remains mounted, and no error is logged."""
     await shop.apply(azure_class("web", {"db-password": "db"}), pod("web", "web"))
     await shop.ready("web")
     uid = (await shop.get("pod", "web"))["metadata"]["uid"]

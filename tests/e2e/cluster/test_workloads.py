@@ -1,4 +1,4 @@
-"""What makes pods: StatefulSets, Jobs, CronJobs, Deployments."""
+"""Workloads: StatefulSets, Jobs, CronJobs and Deployments."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300
 
 
 @scenario("stateful-set")
-async def test_a_pod_of_a_stateful_set_comes_back_under_its_name(shop: Namespace) -> None:
-    """The new pod has a volume and a pod status of its own, and what the vault holds by then."""
+async def test_a_recreated_pod_of_a_stateful_set_gets_current_values(shop: Namespace) -> None:
+    """The new pod has its own volume and pod status, with the current content of the vault."""
     vault = shop.installed.vault
     vault.set_secret(VAULT, "stateful-set", "first")
-    kept = [secret_object("db", {"password": "file"})]
+    synced = [secret_object("db", {"password": "file"})]
     await shop.apply(
-        azure_class("db", {"stateful-set": "file"}, secret_objects=kept),
+        azure_class("db", {"stateful-set": "file"}, secret_objects=synced),
         stateful_set("db", "db", env={"PASSWORD": ("db", "password")}),
     )
     await shop.ready("db-0")
@@ -37,8 +37,8 @@ async def test_a_pod_of_a_stateful_set_comes_back_under_its_name(shop: Namespace
     await shop.delete("pod", "db-0")
 
     async def recreated() -> bool | None:
-        found = await shop.get("pod", "db-0")
-        return found["metadata"]["uid"] != first or None
+        current = await shop.get("pod", "db-0")
+        return current["metadata"]["uid"] != first or None
 
     await eventually(recreated, "a new pod db-0")
     await shop.ready("db-0")
@@ -51,8 +51,8 @@ async def test_a_pod_of_a_stateful_set_comes_back_under_its_name(shop: Namespace
 
 
 @scenario("jobs")
-async def test_a_job_has_what_the_vault_holds_when_it_starts(shop: Namespace) -> None:
-    """Two runs, and between them a new version; what has run keeps nothing mounted."""
+async def test_a_job_reads_the_current_values_at_its_start(shop: Namespace) -> None:
+    """Two runs with a rotation between them; completed pods have no mounts."""
     shop.installed.vault.set_secret(VAULT, "jobs", "first")
     await shop.apply(azure_class("batch", {"jobs": "file"}))
     for value in ("first", "second"):
@@ -66,8 +66,8 @@ async def test_a_job_has_what_the_vault_holds_when_it_starts(shop: Namespace) ->
 
 
 @scenario("cron-job")
-async def test_a_cron_job_has_fresh_values_at_each_run(shop: Namespace) -> None:
-    """The first run is by the clock, the second one by hand."""
+async def test_a_cron_job_reads_current_values_in_each_run(shop: Namespace) -> None:
+    """The first run is scheduled, the second one is started manually."""
     vault = shop.installed.vault
     vault.set_secret(VAULT, "cron-job", "first")
     await shop.apply(
@@ -89,12 +89,12 @@ async def test_a_cron_job_has_fresh_values_at_each_run(shop: Namespace) -> None:
 
 
 @scenario("replicas")
-async def test_a_secret_goes_when_its_deployment_is_scaled_to_nothing(shop: Namespace) -> None:
-    """Three replicas have one Secret; with the last one it goes, and it comes back with them."""
+async def test_a_secret_is_removed_when_its_deployment_is_scaled_to_zero(shop: Namespace) -> None:
+    """Three replicas share one Secret; it is created again when they are."""
     shop.installed.vault.set_secret(VAULT, "replicas", "s3cret")
-    kept = [secret_object("web", {"password": "file"})]
+    synced = [secret_object("web", {"password": "file"})]
     await shop.apply(
-        azure_class("web", {"replicas": "file"}, secret_objects=kept),
+        azure_class("web", {"replicas": "file"}, secret_objects=synced),
         deployment("web", "web", replicas=3, env={"PASSWORD": ("web", "password")}),
     )
     for _ in range(2):
