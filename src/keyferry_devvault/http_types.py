@@ -82,7 +82,7 @@ class Response:
     Attributes:
         status: the HTTP status.
         body: a value to encode as JSON; None for no body.
-        headers: headers besides the content type.
+        headers: headers in addition to the content type.
         principal: the client ID of the caller for the log; "" if unknown.
         note: a hint in the log on how to fix an error; never a value or a token.
     """

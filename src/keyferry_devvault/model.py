@@ -135,7 +135,7 @@ class DeletedSecret:
 
 
 class ObjectKind(StrEnum):
-    """The kinds of objects besides secrets; the value is the collection in a URL."""
+    """The kinds of objects other than secrets; the value is the collection in a URL."""
 
     KEY = "keys"
     CERTIFICATE = "certificates"

@@ -44,9 +44,9 @@ async def test_overloaded_vault_eventually_serves_all_mounts(tmp_path: Path) -> 
             vault.add_managed_identity(identity)
             vault.grant("contoso", identity)
         vault.tune(throttle_per_second=10, retry_after_seconds=1)
-        economy = Fetcher()
+        fetcher = Fetcher()
         provider = AzureProvider(
-            HttpsClient(vault.emulator.https), economy, emulator=vault.emulator
+            HttpsClient(vault.emulator.https), fetcher, emulator=vault.emulator
         )
         try:
             results = await asyncio.gather(
@@ -54,7 +54,7 @@ async def test_overloaded_vault_eventually_serves_all_mounts(tmp_path: Path) -> 
             )
         finally:
             await provider.close()
-            await economy.close()
+            await fetcher.close()
         assert {10} == {len(result.files) for result in results}
         assert 40 == vault.count(RequestKind.SECRET, status=200)
         # The first forty go at once, because nobody knows the limit yet; then they are fewer.

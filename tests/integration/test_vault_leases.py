@@ -344,14 +344,14 @@ async def test_dynamic_secret_is_not_cached(
 ) -> None:
     """Neither its size nor its age counts as cached content."""
     clock = ManualClock()
-    economy = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True), clock)
+    fetcher = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True), clock)
     settings = VaultSettings(renew_leases=False)
-    async with vault_mounts(vault, settings=settings, fetcher=economy) as mounts:
+    async with vault_mounts(vault, settings=settings, fetcher=fetcher) as mounts:
         await mounts.files(USER)
-        assert (0, None) == (economy.cache_bytes, economy.oldest_content_age)
+        assert (0, None) == (fetcher.cache_bytes, fetcher.oldest_content_age)
         await mounts.files(USER, STORED)
         clock.now += 1000
-        assert 1000.0 == economy.oldest_content_age
+        assert 1000.0 == fetcher.oldest_content_age
         await mounts.files(USER)  # the class was edited
-        assert economy.oldest_content_age is None
-    await economy.close()
+        assert fetcher.oldest_content_age is None
+    await fetcher.close()

@@ -75,10 +75,10 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     made = VaultCertificates(tmp_path)
-    economy = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True))
+    fetcher = Fetcher(ResilienceSettings(refresh_interval=120.0, tracks_volumes=True))
     async with (
         running_vault(context=made.context(wants_client=True)) as vault,
-        vault_mounts(vault, fetcher=economy) as mounts,
+        vault_mounts(vault, fetcher=fetcher) as mounts,
     ):
         vault.write("secret", "app/db", {"password": VALUE.decode()})
         for mount, kind in (("kubernetes", ""), ("other", "kubernetes"), ("jwt", "")):
@@ -105,7 +105,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
                 client.pem.decode(), mount="cert", policy=POLICY, fingerprint=fingerprint
             )
         yield World(vault, mounts, made, clients)
-        await economy.close()
+        await fetcher.close()
 
 
 Make = Callable[[World], MountCall]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import ssl
 
 KEEP_IDLE_SECONDS = 60.0
-"""Idle connections live so long, less than the idle limit of the vaults' front ends."""
+"""Idle connections are closed after this time, below the idle limit of vault front ends."""
 
 TLS_READ_BYTES = 32 * 1024
 """What a TLS connection reads into: two records, as long as TLS lets them be."""

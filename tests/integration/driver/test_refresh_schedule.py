@@ -1,4 +1,4 @@
-"""The driver's timer, the economy and the providers of Azure and Vault, by one clock.
+"""The driver's timer, the fetcher and the providers of Azure and Vault, by one clock.
 
 Pods of each identity are in two namespaces, and there are more than are refreshed at once.
 """
@@ -105,7 +105,7 @@ class Node:
 
     driver: Driver
     source: Azure | Vault
-    economy: Fetcher
+    fetcher: Fetcher
 
     async def publish(self) -> None:
         """Kubelet calls once for each pod."""
@@ -121,7 +121,7 @@ class Node:
         oldest = 0.0
         for _ in range(seconds):
             await self.driver.clock.advance(1)
-            oldest = max(oldest, self.economy.oldest_content_age or 0)
+            oldest = max(oldest, self.fetcher.oldest_content_age or 0)
             await self.wait_idle()
             if kubelet and not self.driver.clock.now % KUBELET_SECONDS:
                 await self.publish()
@@ -141,10 +141,10 @@ class Node:
 
 
 @asynccontextmanager
-async def azure(folder: Path, economy: Fetcher) -> AsyncIterator[Azure]:
+async def azure(folder: Path, fetcher: Fetcher) -> AsyncIterator[Azure]:
     async with running_devvault(folder) as vault:
         source = Azure(
-            AzureProvider(HttpsClient(vault.emulator.https), economy, emulator=vault.emulator),
+            AzureProvider(HttpsClient(vault.emulator.https), fetcher, emulator=vault.emulator),
             vault,
         )
         source.write("first")
@@ -158,8 +158,8 @@ async def azure(folder: Path, economy: Fetcher) -> AsyncIterator[Azure]:
 
 
 @asynccontextmanager
-async def vault_of(_: Path, economy: Fetcher) -> AsyncIterator[Vault]:
-    async with running_vault() as vault, vault_mounts(vault, fetcher=economy) as mounts:
+async def vault_of(_: Path, fetcher: Fetcher) -> AsyncIterator[Vault]:
+    async with running_vault() as vault, vault_mounts(vault, fetcher=fetcher) as mounts:
         source = Vault(mounts.provider, vault)
         source.write("first")
         for identity in IDENTITIES:
@@ -174,15 +174,15 @@ async def node(
     request: pytest.FixtureRequest, tmp_path: Path, mount_home: Path
 ) -> AsyncIterator[Node]:
     clock = ManualClock()
-    economy = Fetcher(ONE_CALL_EACH, clock)
+    fetcher = Fetcher(ONE_CALL_EACH, clock)
     async with (
-        request.param(tmp_path, economy) as source,
+        request.param(tmp_path, fetcher) as source,
         running_driver(
             mount_home,
             built_in={source.name: source.provider},
             rotation_interval=INTERVAL,
             clock=clock,
-            fetcher=economy,
+            fetcher=fetcher,
         ) as driver,
     ):
         for namespace in NAMESPACES:
@@ -192,8 +192,8 @@ async def node(
                 parameters=source.parameters(),
                 namespace=namespace,
             )
-        yield Node(driver, source, economy)
-        await economy.close()
+        yield Node(driver, source, fetcher)
+        await fetcher.close()
 
 
 @pytest.mark.parametrize("kubelet", [False, True])

@@ -111,7 +111,7 @@ class Client:
     """Connections, and who decides about further tries."""
 
     https: HttpsClient
-    economy: Fetcher
+    fetcher: Fetcher
 
 
 @asynccontextmanager
@@ -130,7 +130,7 @@ async def client(
 async def get(made: Client, url: URL) -> Document | ErrorResponse:
     """Read the document at `url`."""
     request = JsonRequest(url, {"Authorization": "Bearer t"}, Document, "read secret x")
-    return await made.economy.transport.send(
+    return await made.fetcher.transport.send(
         partial(made.https.get_json, request), CallContext.new(url.host or "")
     )
 

@@ -192,7 +192,7 @@ def test_writable_volume_is_rejected() -> None:
 def call_for(
     parameters: dict[str, str], *, secrets: dict[str, str] | None = None, **context: str
 ) -> dict[str, str]:
-    """The attributes that the provider hears."""
+    """The attributes that the provider receives."""
     cls = SecretProviderClass("shop", "c", "azure", parameters)
     wanted = request(volume_context=CONTEXT | context, secrets=secrets or {})
     return dict(mount_call(wanted, cls).attributes)

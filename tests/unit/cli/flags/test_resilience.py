@@ -1,4 +1,4 @@
-"""keyferry.cli.flags.resilience: what the flags make of the economy."""
+"""keyferry.cli.flags.resilience: the settings of the flags."""
 
 from __future__ import annotations
 

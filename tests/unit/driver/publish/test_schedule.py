@@ -27,30 +27,30 @@ def volume(fetched: float | None = 0.0, target: str = TARGET) -> Volume:
 
 def schedule(
     clock: ManualClock,
-    economy: Fetcher | None = None,
+    fetcher: Fetcher | None = None,
     *,
     interval: float = INTERVAL,
     node: str = "node-1",
 ) -> RefreshSchedule:
     plugins = Providers(
-        built_in={}, rows=(), socket_folders=(), max_receive_bytes=1, fetcher=economy
+        built_in={}, rows=(), socket_folders=(), max_receive_bytes=1, fetcher=fetcher
     )
     return RefreshSchedule(plugins, interval=interval, node=node, clock=clock)
 
 
-async def economy_with(clock: ManualClock, *targets: str) -> Fetcher:
+async def fetcher_with(clock: ManualClock, *targets: str) -> Fetcher:
     """One whose identity is used by the volumes at these targets."""
-    economy = Fetcher(ResilienceSettings(refresh_interval=INTERVAL, tracks_volumes=True), clock)
+    fetcher = Fetcher(ResilienceSettings(refresh_interval=INTERVAL, tracks_volumes=True), clock)
 
     async def call(context: CallContext) -> str:
         return "content"
 
     key = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))
     for target in targets:
-        await economy.fetch(
+        await fetcher.fetch(
             key, call, purpose=Purpose.FIRST, size_of=lambda _: 1, volume=target, max_age=0.0
         )
-    return economy
+    return fetcher
 
 
 def due_at(schedule: RefreshSchedule, clock: ManualClock, one: Volume) -> int:
@@ -65,35 +65,35 @@ def due_at(schedule: RefreshSchedule, clock: ManualClock, one: Volume) -> int:
 async def test_volumes_of_one_identity_are_due_at_the_same_time() -> None:
     """A volume with unknown identities has its own slot."""
     clock = ManualClock()
-    economy = await economy_with(clock, "/a", "/b")
-    found = schedule(clock, economy)
+    fetcher = await fetcher_with(clock, "/a", "/b")
+    found = schedule(clock, fetcher)
     moments = [due_at(found, clock, volume(target=target)) for target in ("/a", "/b", "/c")]
     assert moments[0] == moments[1]
     assert int(INTERVAL * phase_of("node-1", "/c")) + 1 == moments[2]
-    await economy.close()
+    await fetcher.close()
 
 
 async def test_age_of_cached_content_decides() -> None:
     """A pod that started with cached content is due with the pod that fetched it."""
     clock = ManualClock()
-    economy = await economy_with(clock, TARGET)
-    found = schedule(clock, economy)
+    fetcher = await fetcher_with(clock, TARGET)
+    found = schedule(clock, fetcher)
     clock.now = float(due_at(found, clock, volume()))
     assert found.is_due(volume(fetched=clock.now))
     assert not found.is_due(volume(fetched=clock.now), last_attempt=clock.now)
-    await economy.close()
+    await fetcher.close()
 
 
 async def test_restored_volume_has_its_own_slots() -> None:
     """The provider may know another volume at this path."""
     clock = ManualClock()
-    economy = await economy_with(clock, TARGET)
-    without_identity, with_identity = schedule(clock), schedule(clock, economy)
+    fetcher = await fetcher_with(clock, TARGET)
+    without_identity, with_identity = schedule(clock), schedule(clock, fetcher)
     assert due_at(without_identity, clock, volume(None)) == due_at(
         with_identity, clock, volume(None)
     )
     assert due_at(with_identity, clock, volume(0.0)) != due_at(with_identity, clock, volume(None))
-    await economy.close()
+    await fetcher.close()
 
 
 def test_slots_differ_between_nodes() -> None:
@@ -108,7 +108,7 @@ def test_slots_differ_between_nodes() -> None:
 async def test_interval_zero_refreshes_with_every_call_of_kubelet() -> None:
     """Whether or not the provider knows the identities."""
     clock = ManualClock()
-    economy = Fetcher(ResilienceSettings(refresh_interval=0.0, tracks_volumes=True), clock)
-    assert schedule(clock, economy, interval=0.0).is_due(volume())
+    fetcher = Fetcher(ResilienceSettings(refresh_interval=0.0, tracks_volumes=True), clock)
+    assert schedule(clock, fetcher, interval=0.0).is_due(volume())
     assert schedule(clock, interval=0.0).is_due(volume())
-    await economy.close()
+    await fetcher.close()
