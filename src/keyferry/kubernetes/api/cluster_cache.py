@@ -124,9 +124,9 @@ class ClusterCache:
     def classes(self, namespace: str) -> tuple[SecretProviderClass, ...]:
         """Return the valid SecretProviderClasses of a namespace."""
         return tuple(
-            cls
-            for cls in self.class_reflector.items()
-            if isinstance(cls, SecretProviderClass) and cls.namespace == namespace
+            spc
+            for spc in self.class_reflector.items()
+            if isinstance(spc, SecretProviderClass) and spc.namespace == namespace
         )
 
     def local_pod_statuses(self) -> tuple[PodStatus, ...]:

@@ -81,8 +81,8 @@ class ClassFiles:
         entries = [entry for file in files for entry in file.entries]
         matches = [e for e in entries if (e.namespace, e.name) == (namespace, name)]
         match matches:
-            case [_ClassEntry(result=SecretProviderClass() as cls)]:
-                return cls
+            case [_ClassEntry(result=SecretProviderClass() as spc)]:
+                return spc
             case [_ClassEntry(result=ClassInvalidError() as error)]:
                 # A new error for each call, so that no two callers share a traceback.
                 raise ClassInvalidError(error.problem, error.remedy)

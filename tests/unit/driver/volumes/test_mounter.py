@@ -336,18 +336,6 @@ def test_can_mount_agrees_with_the_kernel(target: Path) -> None:
     assert VolumeState.ABSENT is TmpfsMounter().inspect(target)
 
 
-@pytest.mark.namespace
-def test_tmpfs_tests_pass_in_a_user_namespace() -> None:
-    """An ordinary user may mount there."""
-    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
-    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    chosen = ["-m", "mounts"]
-    done = subprocess.run(
-        [*namespace, *tests, *chosen], capture_output=True, text=True, check=False, timeout=200
-    )
-    assert 0 == done.returncode, done.stdout
-
-
 WITHOUT_RIGHTS = """
 import ctypes, pathlib, sys
 from keyferry.driver.volumes.mounter import TmpfsMounter, can_mount
