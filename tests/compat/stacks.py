@@ -6,10 +6,13 @@ await stack.driver.publish(volume)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+
+import grpc
 
 from tests.compat.upstream import UpstreamPrograms
 from tests.e2e.children import Child, Children
@@ -47,6 +50,10 @@ KEYFERRY_DRIVER = Pairing("keyferry-driver", Side.KEYFERRY, Side.UPSTREAM)
 KEYFERRY_PROVIDER = Pairing("keyferry-provider", Side.UPSTREAM, Side.KEYFERRY)
 PAIRINGS = (ALL_UPSTREAM, ALL_KEYFERRY, KEYFERRY_DRIVER, KEYFERRY_PROVIDER)
 KEYFERRY_PARTS = Pairing("keyferry-parts", Side.KEYFERRY, Side.KEYFERRY)
+
+
+_BUSY_RETRIES = 20
+_BUSY_PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,23 @@ class Stack:
         path = self.folder / "pods" / uid / "volumes" / "kubernetes.io~csi" / "secrets" / "mount"
         path.parent.mkdir(parents=True)
         return Volume(class_name, pod, uid, path, context or {}, secrets or {}, self.pairing.name)
+
+    async def unpublish(self, volume: Volume) -> None:
+        """Unpublish a volume. Retries upstream's driver while a volume is busy, as kubelet does.
+
+        Upstream reads the files of its volumes in the background, and its unmount fails meanwhile.
+        Keyferry must succeed in its first call.
+        """
+        for _ in range(_BUSY_RETRIES if self.pairing.driver is Side.UPSTREAM else 0):
+            try:
+                await self.driver.unpublish(volume)
+            except grpc.aio.AioRpcError as error:
+                if "target is busy" not in (error.details() or ""):
+                    raise
+            else:
+                return
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+        await self.driver.unpublish(volume)
 
 
 async def start_stack(pairing: Pairing, ground: Ground) -> Stack:

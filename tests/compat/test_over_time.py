@@ -152,7 +152,7 @@ async def test_keyferry_has_no_mock_provider_hook(compared: Comparison) -> None:
         )
         compared.volumes["hook", pairing] = volume
         refused[pairing.driver] = await compared.publish("hook", stack) is not None
-        await stack.driver.unpublish(volume)
+        await stack.unpublish(volume)
     assert BOTH == refused
 
 
@@ -162,7 +162,7 @@ async def test_an_unpublish_leaves_nothing(compared: Comparison) -> None:
     for pairing, stack in compared.stacks.items():
         volume = compared.volumes["leaving", pairing]
         for _ in range(2):
-            await stack.driver.unpublish(volume)
+            await stack.unpublish(volume)
             assert not volume.path.exists()
 
 
@@ -231,7 +231,8 @@ async def test_the_metrics_bear_the_same_names_and_labels(compared: Comparison) 
         assert {} == {
             name: labels
             for name, labels in pages[ALL_UPSTREAM].items()
-            if not labels <= series.get(name, frozenset())
+            # Upstream alone counts unmounts of a busy volume, see `Stack.unpublish`.
+            if name != "node_unpublish_error_total" and not labels <= series.get(name, frozenset())
         }, pairing.name
 
 

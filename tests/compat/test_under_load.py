@@ -140,7 +140,7 @@ async def unpublish(whole: SideBySide, some: Sequence[Case]) -> None:
     """Unpublish all volumes of a stack concurrently; nothing is left of them."""
     for stack in whole.stacks.values():
         volumes = [whole.volumes[case.name, stack.pairing] for case in some]
-        await asyncio.gather(*(stack.driver.unpublish(volume) for volume in volumes))
+        await asyncio.gather(*(stack.unpublish(volume) for volume in volumes))
         folders = [volume.path.parent for volume in volumes]
         assert [] == [found for folder in folders for found in mounted_below(folder)]
         assert [] == [folder for folder in folders if list(folder.iterdir())]
