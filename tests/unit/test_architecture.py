@@ -61,7 +61,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "keyferry_devvault.storage.certificates",
         "keyferry_devvault.storage.signing_keys",
     ),
-    "ctypes": ("keyferry.driver.volumes.mounter",),
+    "ctypes": ("keyferry.driver.volumes.mounter", "keyferry.process"),
 }
 """Where a library may be imported: in these modules and packages."""
 

@@ -28,6 +28,7 @@ from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
+from keyferry.process import protect_memory, raise_descriptor_limit
 from keyferry.providers.registry import provider_names
 from keyferry.telemetry.logs import configure_logs
 
@@ -194,6 +195,8 @@ def driver(flags: tuple[str, ...]) -> None:
     if parsed.values["version"]:
         print(json.dumps({"BuildVersion": f"v{__version__}", "GitCommit": "", "BuildDate": ""}))
         return
+    protect_memory()
+    raise_descriptor_limit()
     configure_logs(
         as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
     )

@@ -17,6 +17,7 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
+from keyferry.process import protect_memory, raise_descriptor_limit
 from keyferry.providers.registry import provider_names
 from keyferry.providers.server import HealthProbe, add_provider
 from keyferry.resilience.fetcher import Fetcher
@@ -55,6 +56,8 @@ def provider(arguments: tuple[str, ...]) -> None:
     elif parsed.values["version"]:
         print(command.version(parsed))
     else:
+        protect_memory()
+        raise_descriptor_limit()
         asyncio.run(_run(name, command, parsed))
 
 
