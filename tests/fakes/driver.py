@@ -22,6 +22,7 @@ import yaml
 from google.protobuf.message import Message
 
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import Engine, EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
@@ -261,6 +262,7 @@ async def running_driver(
                     store=store,
                     mounter=mounter or (TmpfsMounter() if can_mount() else DirectoryMounter()),
                     providers=plugins,
+                    jobs=ThreadJobRunner(),
                     metrics=metrics,
                     expiry_monitor=ExpiryMonitor(store, metrics, clock=_ExpiryClock(clock)),
                     node=node,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.flags.vault import vault_settings
 from keyferry.errors import VaultError
 from keyferry.net.http_client import HttpsSettings
@@ -37,7 +38,9 @@ async def limited(
     )
     settings = ProviderSettings(vault=vault_settings(VAULT, environ, {}))
     provider = build_vault(
-        ProviderDependencies(https or HttpsSettings(), settings, uncached_fetcher(clock))
+        ProviderDependencies(
+            https or HttpsSettings(), settings, uncached_fetcher(clock), ThreadJobRunner()
+        )
     )
     assert isinstance(provider, VaultProvider)
     try:

@@ -1,1 +1,1 @@
-"""Asyncio building blocks: clock, tasks, threads, backoff, work queue, single flight."""
+"""Asyncio building blocks: clock, tasks, threads, jobs, backoff, work queue, single flight."""

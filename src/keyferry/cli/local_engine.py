@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.driver.daemon import choose_mounter, open_emulator, open_providers
 from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.settings import VolumeKind
@@ -52,7 +53,7 @@ async def local_engine(
     """
     if dev_vault:
         click.echo("DEVELOPMENT ONLY: all requests go to the development vault, not to the cloud")
-    clock = SystemClock()
+    clock, jobs = SystemClock(), ThreadJobRunner()
     store = ManifestsStore(spc_file, secrets_dir, clock=clock)
     metrics = Metrics()
     # An unmount runs no provider and connects to nothing.
@@ -63,6 +64,7 @@ async def local_engine(
     async with (
         open_providers(
             built_in,
+            jobs=jobs,
             https=HttpsSettings(proxies=proxies),
             emulator=open_emulator(dev_vault) if dev_vault else None,
             settings=settings,
@@ -73,6 +75,7 @@ async def local_engine(
                 store=store,
                 mounter=choose_mounter(VolumeKind.TMPFS if can_mount() else VolumeKind.FOLDER),
                 providers=providers,
+                jobs=jobs,
                 metrics=metrics,
                 expiry_monitor=ExpiryMonitor(store, metrics, clock=clock),
                 node="",

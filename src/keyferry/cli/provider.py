@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
 from keyferry.driver.daemon import open_emulator, open_providers
@@ -79,6 +80,7 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
     dev_vault = Path(options.dev_vault) if options.dev_vault else None
     opened = open_providers(
         (name,),
+        jobs=ThreadJobRunner(),
         https=HttpsSettings(proxies=Proxies.from_environment(os.environ)),
         emulator=open_emulator(dev_vault) if dev_vault else None,
         settings=options.settings,

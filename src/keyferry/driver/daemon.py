@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.aio.tasks import spawn_until_exit
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import EngineDependencies, running_engine
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import JobRunner
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.kubernetes import ObjectStore
     from keyferry.providers.emulator import Emulator
@@ -55,11 +57,12 @@ async def run_driver(settings: DriverSettings) -> None:
     """
     stop = stop_signal()
     endpoint = parse_endpoint(settings.endpoint)
-    metrics, clock = Metrics(), SystemClock()
+    metrics, clock, jobs = Metrics(), SystemClock(), ThreadJobRunner()
     async with AsyncExitStack() as stack:
         plugins = await stack.enter_async_context(
             open_providers(
                 settings.built_in,
+                jobs=jobs,
                 https=HttpsSettings(proxies=settings.proxies),
                 emulator=open_emulator(settings.dev_vault) if settings.dev_vault else None,
                 settings=settings.provider_settings,
@@ -71,7 +74,9 @@ async def run_driver(settings: DriverSettings) -> None:
         )
         store = await stack.enter_async_context(_open_store(settings, clock))
         engine = await stack.enter_async_context(
-            running_engine(_engine_dependencies(settings, store, plugins, metrics, clock))
+            running_engine(
+                _engine_dependencies(settings, store, plugins, metrics, clock, jobs=jobs)
+            )
         )
         services = CsiServices(
             engine.publisher,
@@ -112,11 +117,14 @@ def _engine_dependencies(
     providers: Providers,
     metrics: Metrics,
     clock: Clock,
+    *,
+    jobs: JobRunner,
 ) -> EngineDependencies:
     return EngineDependencies(
         store=store,
         mounter=choose_mounter(settings.volume_kind),
         providers=providers,
+        jobs=jobs,
         metrics=metrics,
         expiry_monitor=ExpiryMonitor(store, metrics, clock=clock),
         clock=clock,
@@ -199,6 +207,7 @@ def open_emulator(data_folder: Path) -> Emulator:
 async def open_providers(
     built_in: Iterable[str],
     *,
+    jobs: JobRunner,
     https: HttpsSettings,
     emulator: Emulator | None = None,
     settings: ProviderSettings | None = None,
@@ -211,6 +220,7 @@ async def open_providers(
 
     Args:
         built_in: the names of the providers that run in this process.
+        jobs: runs their parse jobs.
         https: how vaults are reached without an emulator.
         emulator: the development vault that receives all vault requests, or None.
         settings: the settings of the built-in providers.
@@ -235,6 +245,7 @@ async def open_providers(
         emulator.https if emulator else https,
         settings or ProviderSettings(),
         shared,
+        jobs,
         metrics,
         emulator,
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import JobRunner
     from keyferry.driver.providers import Providers
     from keyferry.driver.status.expiry_monitor import ExpiryMonitor
     from keyferry.driver.volumes.mounter import Mounter
@@ -59,6 +60,7 @@ class EngineDependencies:
         store: reads SecretProviderClasses; writes Secrets, pod statuses and Kubernetes events.
         mounter: mounts and unmounts volumes.
         providers: the built-in and external providers.
+        jobs: runs the parse jobs of Secrets.
         metrics: the metrics of the process.
         expiry_monitor: reports objects that are about to expire.
         clock: timestamps and delays.
@@ -72,6 +74,7 @@ class EngineDependencies:
     store: ObjectStore
     mounter: Mounter
     providers: Providers
+    jobs: JobRunner
     metrics: Metrics
     expiry_monitor: ExpiryMonitor
     clock: Clock

@@ -67,6 +67,11 @@ class MountCall:
     current_versions: tuple[ObjectVersion, ...] = ()
     purpose: Purpose = Purpose.FIRST
 
+    @property
+    def tenant(self) -> str:
+        """The namespace of the pod; "" outside a cluster."""
+        return self.attributes.get(POD_NAMESPACE, "")
+
 
 @dataclass(frozen=True, slots=True)
 class MountResult:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from keyferry.aio.jobs import ParseJob
     from keyferry.providers.api import NamedFile, Provider
     from keyferry.providers.settings import ProviderDependencies
 
@@ -22,11 +23,13 @@ class ProviderRow:
         named_files: returns the files that a mount will produce, from the parameters of the
             SecretProviderClass, with the names by which `secretObjects` may refer to them. It is
             pure, and raises the errors of the mount.
+        jobs: returns the parse jobs that the provider runs.
     """
 
     name: str
     build: Callable[[ProviderDependencies], Provider]
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
+    jobs: Callable[[], tuple[ParseJob[Any, Any], ...]]
 
 
 def _build_azure(deps: ProviderDependencies) -> Provider:
@@ -39,6 +42,10 @@ def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     from keyferry.providers.azure.objects import named_files
 
     return named_files(parameters)
+
+
+def _azure_jobs() -> tuple[ParseJob[Any, Any], ...]:
+    return ()
 
 
 def _build_vault(deps: ProviderDependencies) -> Provider:
@@ -59,10 +66,14 @@ def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
     return named_files(parameters)
 
 
+def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
+    return ()
+
+
 PROVIDERS: tuple[ProviderRow, ...] = (
-    ProviderRow(name="azure", build=_build_azure, named_files=_azure_files),
-    ProviderRow(name="vault", build=_build_vault, named_files=_vault_files),
-    ProviderRow(name="openbao", build=_build_openbao, named_files=_vault_files),
+    ProviderRow(name="azure", build=_build_azure, named_files=_azure_files, jobs=_azure_jobs),
+    ProviderRow(name="vault", build=_build_vault, named_files=_vault_files, jobs=_vault_jobs),
+    ProviderRow(name="openbao", build=_build_openbao, named_files=_vault_files, jobs=_vault_jobs),
 )
 
 

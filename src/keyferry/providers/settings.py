@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from keyferry.resilience.settings import CallLimits
 
 if TYPE_CHECKING:
+    from keyferry.aio.jobs import JobRunner
     from keyferry.net.http_client import HttpsSettings
     from keyferry.providers.emulator import Emulator
     from keyferry.resilience.fetcher import Fetcher
@@ -118,6 +119,7 @@ class ProviderDependencies:
         https: settings of HTTPS connections.
         settings: settings of the providers.
         fetcher: cache and rate limits, shared by all providers of the process.
+        jobs: runs the parse jobs, which read key material.
         metrics: metrics to update; None for none.
         emulator: the emulator that `https` connects to; None in production.
     """
@@ -125,5 +127,6 @@ class ProviderDependencies:
     https: HttpsSettings
     settings: ProviderSettings
     fetcher: Fetcher
+    jobs: JobRunner
     metrics: Metrics | None = None
     emulator: Emulator | None = None

@@ -14,6 +14,7 @@ from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
     DEFAULT_FILE_MODE,
+    POD_NAMESPACE,
     MountCall,
     MountResult,
     NamedFile,
@@ -223,3 +224,9 @@ def test_named_file_has_path_aliases_and_object_name() -> None:
     """The path, the names beside it, and what a person calls the object."""
     named = NamedFile("alias", frozenset({"db"}), "secret db")
     assert re.fullmatch(r"NamedFile\(path='alias', .*object_name='secret db'\)", repr(named))
+
+
+def test_tenant_is_the_namespace_of_the_pod() -> None:
+    """Outside a cluster it is empty."""
+    assert MountCall({POD_NAMESPACE: "shop"}).tenant == "shop"
+    assert not MountCall({}).tenant
