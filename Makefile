@@ -85,9 +85,9 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "Could not create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.runtime: requirements/runtime.lock requirements/devvault.lock pyproject.toml src/keyferry_devvault/pyproject.toml | $(BIN)/python
+$(VENV)/.runtime: requirements/runtime.lock requirements/devvault.lock requirements/build.lock pyproject.toml src/keyferry_devvault/pyproject.toml | $(BIN)/python
 	@echo "Installing Keyferry and its emulator into $(VENV) ..."
-	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/devvault.lock
+	@scripts/retry.sh $(PIP) install --require-hashes -r requirements/runtime.lock -r requirements/devvault.lock -r requirements/build.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable . --editable src/keyferry_devvault
 	@touch $@
 

@@ -6,7 +6,9 @@ compile() {
   .venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --no-header \
     --no-emit-index-url --no-emit-trusted-host --no-emit-find-links "$@"
 }
-compile --strip-extras --output-file requirements/runtime.lock pyproject.toml requirements/build.in
+compile --strip-extras --output-file requirements/runtime.lock pyproject.toml
+# The build backend, for building the wheel; the image does not contain it.
+compile --strip-extras --output-file requirements/build.lock requirements/build.in
 # Not from its pyproject.toml, because keyferry itself is on no index.
 compile --strip-extras --output-file requirements/devvault.lock requirements/devvault.in
 compile --strip-extras --output-file requirements/dev.lock requirements/dev.in
