@@ -34,7 +34,7 @@ from keyferry.net.grpc_server import serving_grpc
 from keyferry.net.sockets import parse_endpoint
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import Provider
-from keyferry.providers.registry import PROVIDERS
+from keyferry.providers.host import ProviderHost
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.telemetry.logs import configure_logs
 from keyferry.telemetry.metrics import Metrics
@@ -246,12 +246,10 @@ async def running_driver(
     manifests = home / "manifests"
     store = store or ManifestsStore(manifests, manifests, clock=SystemClock())
     plugins = Providers(
-        built_in=built_in or {},
-        rows=PROVIDERS,
+        built_in=ProviderHost(built_in or {}, fetcher=fetcher),
         socket_folders=socket_folders,
         max_receive_bytes=max_receive_bytes,
         connect_seconds=1.0,
-        fetcher=fetcher,
     )
     endpoint = parse_endpoint(f"unix://{home}/csi.sock")
     (home / "manifests").mkdir(exist_ok=True)

@@ -11,14 +11,17 @@ import click
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
-from keyferry.driver.daemon import choose_mounter, open_emulator, open_providers
+from keyferry.driver.daemon import choose_mounter, open_emulator
 from keyferry.driver.engine import EngineDependencies, running_engine
-from keyferry.driver.settings import VolumeKind
+from keyferry.driver.providers import Providers
+from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
+from keyferry.providers.host import ProviderHost
+from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.settings import ResilienceSettings
 from keyferry.telemetry.metrics import Metrics
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keyferry.driver.publish.publisher import Publisher
-    from keyferry.providers.settings import ProviderSettings
 
 
 @asynccontextmanager
@@ -61,14 +63,19 @@ async def local_engine(
     # One volume has nobody to share with, and each refresh must show the current content.
     burst = max(1, ceil(vault_qps))
     fetcher = Fetcher(ResilienceSettings(cache_ttl=0.0, qps=vault_qps, burst=burst))
+    emulator = open_emulator(dev_vault) if dev_vault else None
+    deps = ProviderDependencies(
+        emulator.https if emulator else HttpsSettings(proxies=proxies),
+        settings or ProviderSettings(),
+        fetcher,
+        jobs,
+        emulator=emulator,
+    )
     async with (
-        open_providers(
-            built_in,
-            jobs=jobs,
-            https=HttpsSettings(proxies=proxies),
-            emulator=open_emulator(dev_vault) if dev_vault else None,
-            settings=settings,
-            fetcher=fetcher,
+        Providers(
+            built_in=ProviderHost.build(built_in, deps),
+            socket_folders=(),
+            max_receive_bytes=DEFAULT_MAX_RECEIVE_BYTES,
         ) as providers,
         running_engine(
             EngineDependencies(

@@ -12,15 +12,17 @@ import click
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
-from keyferry.driver.daemon import open_emulator, open_providers
+from keyferry.driver.daemon import open_emulator
 from keyferry.net.grpc_server import serving_grpc, stop_signal
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
 from keyferry.process import protect_memory, raise_descriptor_limit
+from keyferry.providers.host import ProviderHost
 from keyferry.providers.registry import provider_names
 from keyferry.providers.server import HealthProbe, add_provider
+from keyferry.providers.settings import ProviderDependencies
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.logs import configure_logs, get_logger
@@ -78,19 +80,19 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
         flag=options.status_address_flag,
     )
     dev_vault = Path(options.dev_vault) if options.dev_vault else None
-    opened = open_providers(
-        (name,),
-        jobs=ThreadJobRunner(),
-        https=HttpsSettings(proxies=Proxies.from_environment(os.environ)),
-        emulator=open_emulator(dev_vault) if dev_vault else None,
-        settings=options.settings,
-        fetcher=Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
-        metrics=metrics,
+    emulator = open_emulator(dev_vault) if dev_vault else None
+    https = HttpsSettings(proxies=Proxies.from_environment(os.environ))
+    deps = ProviderDependencies(
+        emulator.https if emulator else https,
+        options.settings,
+        Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
+        ThreadJobRunner(),
+        metrics,
+        emulator,
     )
-    async with opened as providers, probe, status:
-        resolved = providers.resolve(name)
-        providers.restore()
-        async with serving_grpc(endpoint, lambda server: add_provider(server, resolved.provider)):
+    async with ProviderHost.build((name,), deps) as host, probe, status:
+        await host.restore()
+        async with serving_grpc(endpoint, lambda server: add_provider(server, host.get(name))):
             _log.info("ready", provider=name, endpoint=endpoint.address)
             await stop.wait()
             _log.info("stopping: calls in flight finish first; a second signal stops at once")

@@ -16,7 +16,7 @@ from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
-from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
+from keyferry.driver.settings import DriverSettings, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
 from keyferry.errors import PlatformError, Stage, StoreError
@@ -26,15 +26,15 @@ from keyferry.net.http_client import HttpsSettings
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
 from keyferry.providers.emulator import load_emulator
-from keyferry.providers.registry import PROVIDERS
-from keyferry.providers.settings import ProviderDependencies, ProviderSettings
+from keyferry.providers.host import ProviderHost
+from keyferry.providers.settings import ProviderDependencies
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from keyferry.aio.clock import Clock
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.kubernetes import ObjectStore
     from keyferry.providers.emulator import Emulator
+    from keyferry.providers.host import BuiltInProviders
 
 TAINT_CHECK_SECONDS = 0.5
 """Seconds between two checks whether the startup taint can be removed."""
@@ -60,14 +61,8 @@ async def run_driver(settings: DriverSettings) -> None:
     metrics, clock, jobs = Metrics(), SystemClock(), ThreadJobRunner()
     async with AsyncExitStack() as stack:
         plugins = await stack.enter_async_context(
-            open_providers(
-                settings.built_in,
-                jobs=jobs,
-                https=HttpsSettings(proxies=settings.proxies),
-                emulator=open_emulator(settings.dev_vault) if settings.dev_vault else None,
-                settings=settings.provider_settings,
-                fetcher=_fetcher(settings, metrics),
-                metrics=metrics,
+            Providers(
+                built_in=_built_in(settings, metrics, jobs),
                 socket_folders=settings.provider_folders,
                 max_receive_bytes=settings.max_receive_bytes,
             )
@@ -131,6 +126,21 @@ def _engine_dependencies(
         node=settings.node_id,
         rotation_interval=settings.rotation_interval,
         driver_name=settings.driver_name,
+    )
+
+
+def _built_in(settings: DriverSettings, metrics: Metrics, jobs: JobRunner) -> BuiltInProviders:
+    emulator = open_emulator(settings.dev_vault) if settings.dev_vault else None
+    return ProviderHost.build(
+        settings.built_in,
+        ProviderDependencies(
+            emulator.https if emulator else HttpsSettings(proxies=settings.proxies),
+            settings.provider_settings,
+            _fetcher(settings, metrics),
+            jobs,
+            metrics,
+            emulator,
+        ),
     )
 
 
@@ -201,66 +211,6 @@ def open_emulator(data_folder: Path) -> Emulator:
         trusted_ca=emulator.ca_file,
     )
     return emulator
-
-
-@asynccontextmanager
-async def open_providers(
-    built_in: Iterable[str],
-    *,
-    jobs: JobRunner,
-    https: HttpsSettings,
-    emulator: Emulator | None = None,
-    settings: ProviderSettings | None = None,
-    fetcher: Fetcher | None = None,
-    metrics: Metrics | None = None,
-    socket_folders: Iterable[Path] = (),
-    max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES,
-) -> AsyncIterator[Providers]:
-    """Open the built-in and external providers for the block.
-
-    Args:
-        built_in: the names of the providers that run in this process.
-        jobs: runs their parse jobs.
-        https: how vaults are reached without an emulator.
-        emulator: the development vault that receives all vault requests, or None.
-        settings: the settings of the built-in providers.
-        fetcher: the cache and rate limits that they share.
-        metrics: the metrics of the process.
-        socket_folders: the folders with sockets of external providers, in order.
-        max_receive_bytes: the maximum size of a reply of an external provider.
-
-    Raises:
-        PlatformError: a name in `built_in` is unknown.
-    """
-    rows = {row.name: row for row in PROVIDERS}
-    unknown = [name for name in built_in if name not in rows]
-    if unknown:
-        raise PlatformError(
-            f"--builtin-providers: unknown provider {unknown[0]!r}",
-            f"Available: {', '.join(rows)}.",
-            stage=Stage.REQUEST,
-        )
-    shared = fetcher or Fetcher()
-    parts = ProviderDependencies(
-        emulator.https if emulator else https,
-        settings or ProviderSettings(),
-        shared,
-        jobs,
-        metrics,
-        emulator,
-    )
-    plugins = Providers(
-        built_in={name: rows[name].build(parts) for name in built_in},
-        rows=PROVIDERS,
-        socket_folders=tuple(socket_folders),
-        max_receive_bytes=max_receive_bytes,
-        fetcher=shared,
-    )
-    try:
-        yield plugins
-    finally:
-        await plugins.close()
-        await shared.close()
 
 
 def choose_mounter(kind: VolumeKind) -> Mounter:

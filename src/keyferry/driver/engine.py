@@ -101,7 +101,7 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     schedule = None
     if deps.rotation_interval is not None:
         schedule = RefreshSchedule(
-            deps.providers, interval=deps.rotation_interval, node=deps.node, clock=deps.clock
+            interval=deps.rotation_interval, node=deps.node, clock=deps.clock
         )
     publisher = _publisher(deps, volumes, events, secret_controller, schedule)
     rotator = None

@@ -29,8 +29,6 @@ from keyferry.providers.api import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from keyferry.providers.expiry import ExpiringLease
-
 SERVICE = "v1alpha1.CSIDriverProvider"
 CONNECT_SECONDS = 5.0
 _HEALTH_SECONDS = 5.0
@@ -124,17 +122,6 @@ class ExternalProvider:
         except grpc.aio.AioRpcError as error:
             raise self._translate(error) from error
         return ProviderVersion(reply.version, reply.runtime_name, reply.runtime_version)
-
-    def restore(self) -> frozenset[str]:
-        """Return nothing: an external provider keeps its own state."""
-        return frozenset()
-
-    def expiring_leases(self) -> tuple[ExpiringLease, ...]:
-        """Return nothing: the protocol has no such call."""
-        return ()
-
-    def volume_removed(self, target_path: str) -> None:
-        """Do nothing: the protocol has no such call."""
 
     async def close(self) -> None:
         """Close the connection."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Self
 
 from keyferry.driver.external_provider import CONNECT_SECONDS, ExternalProvider
 from keyferry.driver.volumes.volume_events import VolumeRemoved
@@ -20,14 +21,13 @@ from keyferry.errors import (
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from keyferry.driver.volumes.volume_events import VolumeEvent
-    from keyferry.providers.api import NamedFile, Provider
+    from keyferry.providers.api import MountCall, MountResult, NamedFile
     from keyferry.providers.expiry import ExpiringLease
-    from keyferry.providers.registry import ProviderRow
-    from keyferry.resilience.fetcher import Fetcher
+    from keyferry.providers.host import BuiltInProviders
 
 _log = get_logger("plugins")
 
@@ -37,56 +37,39 @@ class ResolvedProvider:
     """A provider that is ready to be called.
 
     Attributes:
-        provider: the provider.
+        name: its name.
+        mount: fetches the content of a volume.
         writes_files_itself: whether it may write into the volume instead of returning files. If so,
             the volume must be mounted before the provider is called.
-        row: its entry in the registry of built-in providers; None for an unknown provider.
+        named_files: returns the files of a SecretProviderClass with their other names, from
+            `spec.parameters`; see `Providers.named_files`.
     """
 
-    provider: Provider
+    name: str
+    mount: Callable[[MountCall], Awaitable[MountResult]]
     writes_files_itself: bool
-    row: ProviderRow | None
-
-    def named_files(self, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-        """Return the files of a SecretProviderClass with their other names.
-
-        Nothing for an unknown provider, whose files are known only by their paths. The same holds
-        for parameters that only an external provider with the name of a built-in one understands.
-
-        Args:
-            parameters: `spec.parameters`.
-
-        Raises:
-            AuthorError: the provider is built in, and the parameters are invalid.
-        """
-        return _named_files(self.row, parameters, built_in=not self.writes_files_itself)
+    named_files: Callable[[Mapping[str, str]], Awaitable[tuple[NamedFile, ...]]]
 
 
 class Providers:
-    """All providers of this process.
+    """All providers of this node.
 
     Args:
-        built_in: the providers that run in this process, by name.
-        rows: the registry; an external provider with the name of a row reads the same parameters.
+        built_in: the built-in providers.
         socket_folders: the folders with sockets of external providers, in order.
         max_receive_bytes: the maximum size of a reply of an external provider.
         connect_seconds: how long to wait for an external provider that does not respond.
-        fetcher: the cache and rate limits that the built-in providers share.
     """
 
     def __init__(
         self,
         *,
-        built_in: Mapping[str, Provider],
-        rows: Sequence[ProviderRow],
+        built_in: BuiltInProviders,
         socket_folders: Sequence[Path],
         max_receive_bytes: int,
         connect_seconds: float = CONNECT_SECONDS,
-        fetcher: Fetcher | None = None,
     ) -> None:
         self._built_in = built_in
-        self._fetcher = fetcher
-        self._rows = {row.name: row for row in rows}
         self._socket_folders = socket_folders
         self._max_receive_bytes = max_receive_bytes
         self._connect_seconds = connect_seconds
@@ -99,11 +82,12 @@ class Providers:
             ProviderNotFoundError: there is no such provider. This is not cached, so a socket is
                 found as soon as it exists.
         """
-        row = self._rows.get(name)
-        if built_in := self._built_in.get(name):
-            return ResolvedProvider(built_in, writes_files_itself=False, row=row)
+        named_files = partial(self.named_files, name)
+        if name in self._built_in.names:
+            mount = partial(self._built_in.mount, name)
+            return ResolvedProvider(name, mount, False, named_files)
         if external := self._external.get(name):
-            return ResolvedProvider(external, writes_files_itself=True, row=row)
+            return ResolvedProvider(name, external.mount, True, named_files)
         for folder in self._socket_folders:
             socket = folder / f"{name}.sock"
             if socket.exists():
@@ -114,12 +98,29 @@ class Providers:
                     connect_seconds=self._connect_seconds,
                 )
                 self._external[name] = external
-                return ResolvedProvider(external, writes_files_itself=True, row=row)
+                return ResolvedProvider(name, external.mount, True, named_files)
         raise self._not_found(name)
 
-    def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
-        """Return what `ResolvedProvider.named_files` does, without the provider being available."""
-        return _named_files(self._rows.get(name), parameters, built_in=name in self._built_in)
+    async def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+        """Return the files of a SecretProviderClass with their other names.
+
+        The provider need not be available. There are none for an unknown provider, whose files are
+        known only by their paths. The same holds for parameters that only an external provider
+        with the name of a built-in one understands.
+
+        Args:
+            name: `spec.provider`.
+            parameters: `spec.parameters`.
+
+        Raises:
+            AuthorError: the provider is built in, and the parameters are invalid.
+        """
+        try:
+            return await self._built_in.named_files(name, parameters)
+        except AuthorError:
+            if name in self._built_in.names:
+                raise
+            return ()
 
     async def check_health(self) -> None:
         """Call Version of every external provider that was used, and log the results."""
@@ -127,52 +128,35 @@ class Providers:
             *(self._check_provider(name, provider) for name, provider in self._external.items())
         )
 
-    def restore(self) -> frozenset[str]:
+    async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths that they belong to."""
-        return frozenset().union(*(provider.restore() for provider in self._built_in.values()))
+        return await self._built_in.restore()
 
-    def expiring_leases(self) -> list[tuple[str, ExpiringLease]]:
+    async def expiring_leases(self) -> tuple[tuple[str, ExpiringLease], ...]:
         """Return leases that can no longer be renewed, as (provider name, lease)."""
-        return [
-            (name, lease)
-            for name, provider in self._built_in.items()
-            for lease in provider.expiring_leases()
-        ]
+        return await self._built_in.expiring_leases()
 
     async def on_volume_event(self, event: VolumeEvent) -> None:
-        """Release what the providers hold for a removed volume.
-
-        Leases outlive a failed first mount: kubelet retries it, and the retry uses them.
-        """
+        """Release what the providers hold for a removed volume."""
         if isinstance(event, VolumeRemoved):
-            if self._fetcher is not None:
-                self._fetcher.release(event.target_path)
-            if event.unpublished:
-                self.volume_removed(event.target_path)
+            self.volume_removed(event.target_path, unpublished=event.unpublished)
 
-    def volume_removed(self, target_path: str) -> None:
-        """Notify every provider that a volume is removed; which one filled it is not known."""
-        for provider in (*self._built_in.values(), *self._external.values()):
-            provider.volume_removed(target_path)
+    def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
+        """Notify the built-in providers of a removed volume; see `BuiltInProviders`."""
+        self._built_in.volume_removed(target_path, unpublished=unpublished)
 
-    def is_due(self, target_path: str, *, last_attempt: float) -> bool | None:
-        """Return whether a refresh of a volume would send a request to a vault now.
+    async def __aenter__(self) -> Self:
+        """Return this object; the block uses the providers."""
+        return self
 
-        None when this is unknown: the provider is external, or has cached nothing for the volume.
-
-        Args:
-            target_path: the mount point of the volume.
-            last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
-        """
-        return (
-            None
-            if self._fetcher is None
-            else self._fetcher.is_due(target_path, last_attempt=last_attempt)
-        )
+    async def __aexit__(self, *_: object) -> None:
+        """Close all providers."""
+        await self.close()
 
     async def close(self) -> None:
         """Close all providers."""
-        for provider in (*self._built_in.values(), *self._external.values()):
+        await self._built_in.close()
+        for provider in self._external.values():
             await provider.close()
 
     async def _check_provider(self, name: str, provider: ExternalProvider) -> None:
@@ -185,7 +169,7 @@ class Providers:
 
     def _not_found(self, name: str) -> ProviderNotFoundError:
         known = sorted(
-            {*self._built_in, *(s.stem for f in self._socket_folders for s in _sockets(f))}
+            {*self._built_in.names, *(s.stem for f in self._socket_folders for s in _sockets(f))}
         )
         folders = ", ".join(str(folder) for folder in self._socket_folders)
         external = f", and no {name}.sock is in {folders}" if folders else ""
@@ -201,16 +185,3 @@ def _sockets(folder: Path) -> list[Path]:
         return sorted(folder.glob("*.sock"))
     except OSError:
         return []
-
-
-def _named_files(
-    row: ProviderRow | None, parameters: Mapping[str, str], *, built_in: bool
-) -> tuple[NamedFile, ...]:
-    if row is None:
-        return ()
-    try:
-        return row.named_files(parameters)
-    except AuthorError:
-        if built_in:
-            raise
-        return ()

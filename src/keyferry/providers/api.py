@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.providers.expiry import ExpiringLease, Expiry
+    from keyferry.resilience.freshness import RefreshSlot
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
@@ -84,12 +85,15 @@ class MountResult:
             not on the wire: a provider behind a socket logs the warnings.
         oldest_content_age: seconds between the fetch of the oldest cached object and this call; 0
             if everything was fetched for this call. Not on the wire.
+        refresh_slots: when the identities of the volume are to be refreshed; empty when the
+            provider does not know. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
     files: tuple[SecretFile, ...] = ()
     expiries: tuple[Expiry, ...] = ()
     oldest_content_age: float = 0.0
+    refresh_slots: tuple[RefreshSlot, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

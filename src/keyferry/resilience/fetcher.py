@@ -19,7 +19,7 @@ from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import KeyferryError
 from keyferry.resilience.call_context import CallContext, Purpose
-from keyferry.resilience.freshness import FreshnessPolicy
+from keyferry.resilience.freshness import FreshnessPolicy, RefreshSlot, refresh_slots
 from keyferry.resilience.host_limiter import HostLimiters
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.resilience.negative_cache import NegativeCache, is_outage
@@ -372,22 +372,9 @@ class Fetcher:
         """Record that `volume` uses only these keys of all that were fetched for it."""
         self._cache.retain_only(volume, keys)
 
-    def is_due(self, volume: str, *, last_attempt: float) -> bool | None:
-        """Return whether a refresh of a volume would ask the vault for something.
-
-        Args:
-            volume: as in `fetch`.
-            last_attempt: when it was last refreshed, successfully or not; a time of `now`.
-
-        Returns:
-            None when nothing is known about the content of the volume.
-        """
-        used = self._cache.retained_by(volume)
-        return (
-            self._freshness.is_due(used, last_attempt=last_attempt, now=self.now())
-            if used
-            else None
-        )
+    def refresh_slots(self, volume: str) -> tuple[RefreshSlot, ...]:
+        """Return when the content of a volume is to be refreshed; nothing if it has none here."""
+        return refresh_slots(self._cache.retained_by(volume))
 
     def release(self, volume: str) -> None:
         """Record that `volume` was removed, and drop what no other volume uses."""

@@ -7,13 +7,14 @@ the content is current.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from keyferry.resilience.call_context import Purpose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from keyferry.resilience.cache_key import CacheKey, IdentityKey
 
@@ -40,6 +41,55 @@ def slot_passed(since: float, now: float, *, interval: float, phase: float) -> b
     if not interval:
         return True
     return math.floor(since / interval - phase) < math.floor(now / interval - phase)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSlot:
+    """When the content of one identity in a volume is to be refreshed.
+
+    Attributes:
+        phase: when in the refresh interval the slot of the identity is, in [0, 1).
+        validated_at: when its oldest content was validated, in seconds of the monotonic clock of
+            this machine.
+    """
+
+    phase: float
+    validated_at: float
+
+
+def refresh_slots(retained: Mapping[CacheKey, float]) -> tuple[RefreshSlot, ...]:
+    """Return the slots of a volume, one for each identity that it uses.
+
+    Args:
+        retained: what the volume uses, and when each entry was validated.
+    """
+    oldest: dict[IdentityKey, float] = {}
+    for key, since in retained.items():
+        oldest[key.identity] = min(since, oldest.get(key.identity, since))
+    return tuple(
+        RefreshSlot(phase_of(identity.mode, *identity.digest), since)
+        for identity, since in oldest.items()
+    )
+
+
+def is_refresh_due(
+    slots: Iterable[RefreshSlot], *, last_attempt: float, now: float, interval: float
+) -> bool:
+    """Return whether a volume is due for a refresh.
+
+    It is due when one of its slots has passed since the content was validated, and since the last
+    attempt.
+
+    Args:
+        slots: of the volume.
+        last_attempt: the time of the last refresh, successful or not.
+        now: the time.
+        interval: seconds between two slots; 0: a slot always passed.
+    """
+    return any(
+        slot_passed(max(slot.validated_at, last_attempt), now, interval=interval, phase=slot.phase)
+        for slot in slots
+    )
 
 
 class FreshnessPolicy:
@@ -81,27 +131,6 @@ class FreshnessPolicy:
         if purpose is Purpose.REFRESH and self._refresh_interval is not None:
             return not self._slot_passed(identity, validated_at, now)
         return now - validated_at < self._cache_ttl
-
-    def is_due(
-        self, retained: Mapping[CacheKey, float], *, last_attempt: float, now: float
-    ) -> bool:
-        """Return whether a volume is due for a refresh.
-
-        It is due when a refresh slot of one of its identities has passed since the oldest content
-        of that identity was validated, and since the last attempt.
-
-        Args:
-            retained: what the volume uses, and when each entry was validated.
-            last_attempt: the time of the last refresh, successful or not.
-            now: the time.
-        """
-        oldest: dict[IdentityKey, float] = {}
-        for key, since in retained.items():
-            oldest[key.identity] = min(since, oldest.get(key.identity, since))
-        return any(
-            self._slot_passed(identity, max(since, last_attempt), now)
-            for identity, since in oldest.items()
-        )
 
     def _slot_passed(self, identity: IdentityKey, since: float, now: float) -> bool:
         phase = phase_of(identity.mode, *identity.digest)

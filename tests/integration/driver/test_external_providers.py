@@ -20,6 +20,7 @@ from keyferry.errors import Code, ProviderReportedError, ProviderUnreachableErro
 from keyferry.net.grpc_server import Context
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import MountCall, encode_result
+from keyferry.providers.host import ProviderHost
 from tests.fakes.driver import Driver, running_driver
 from tests.fakes.provider import MountHandler, external_provider, mount_result, recording_relay
 from tests.fakes.volume import read_through_links
@@ -266,7 +267,9 @@ async def test_parameters_that_only_the_external_provider_understands_are_mounte
 
 async def test_health_of_used_providers_is_logged(driver: Driver, folder: Path) -> None:
     """A provider that does not respond is logged as a warning; unused providers are not called."""
-    plugins = Providers(built_in={}, rows=(), socket_folders=(folder,), max_receive_bytes=MAX_BYTES)
+    plugins = Providers(
+        built_in=ProviderHost({}), socket_folders=(folder,), max_receive_bytes=MAX_BYTES
+    )
     async with external_provider(folder / "ext.sock"), external_provider(folder / "other.sock"):
         plugins.resolve("ext")
         await plugins.check_health()

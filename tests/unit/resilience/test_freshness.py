@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from keyferry.resilience.cache_key import CacheKey, IdentityHasher, IdentityKey
 from keyferry.resilience.call_context import Purpose
-from keyferry.resilience.freshness import FreshnessPolicy, phase_of, slot_passed
+from keyferry.resilience.freshness import (
+    FreshnessPolicy,
+    is_refresh_due,
+    phase_of,
+    refresh_slots,
+    slot_passed,
+)
 
 INTERVAL = 120.0
 times = st.floats(0.0, 1e7)
@@ -64,11 +70,15 @@ def test_phase_depends_on_the_boundaries_between_names() -> None:
 
 def slots_in_each_tenth(identities: Iterable[IdentityKey]) -> list[int]:
     """Return how many identities have their slot in each tenth of the interval."""
-    policy = FreshnessPolicy(cache_ttl=15.0, refresh_interval=10.0)
-    retained = [{CacheKey("contoso", identity, ("read", "db")): 0.0} for identity in identities]
+    volumes = [
+        refresh_slots({CacheKey("contoso", identity, ("read", "db")): 0.0})
+        for identity in identities
+    ]
 
     def due_until(now: float) -> int:
-        return sum(policy.is_due(one, last_attempt=0.0, now=now) for one in retained)
+        return sum(
+            is_refresh_due(slots, last_attempt=0.0, now=now, interval=10.0) for slots in volumes
+        )
 
     return [due_until(tenth + 1.0) - due_until(float(tenth)) for tenth in range(10)]
 

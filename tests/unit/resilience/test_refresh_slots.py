@@ -13,6 +13,7 @@ from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
 from keyferry.resilience.call_context import CallContext, Purpose
 from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.freshness import is_refresh_due
 from tests.fakes.resilience import HOST, ROTATING
 from tests.fakes.virtual_time import LoopClock, virtual_time
 
@@ -91,10 +92,19 @@ class Node:
             due = [
                 volume
                 for volume, last_attempt in self.attempts.items()
-                if self.fetcher.is_due(volume, last_attempt=last_attempt)
+                if self.is_due(volume, last_attempt)
             ]
             self.attempts |= dict.fromkeys(due, self.fetcher.now())
             await asyncio.gather(*map(self.fetch_all, due))
+
+    def is_due(self, volume: str, last_attempt: float) -> bool:
+        """Return whether a slot of the volume has passed."""
+        return is_refresh_due(
+            self.fetcher.refresh_slots(volume),
+            last_attempt=last_attempt,
+            now=self.fetcher.now(),
+            interval=INTERVAL,
+        )
 
     def refreshes_between(self, start: float, end: float) -> int:
         """Return the number of requests of refreshes in a period."""
@@ -179,11 +189,12 @@ async def test_throttling_in_a_slot_causes_no_additional_requests() -> None:
 
 
 @virtual_time
-async def test_volume_without_known_content_is_neither_due_nor_not_due() -> None:
+async def test_volume_without_known_content_has_no_slots() -> None:
     """The driver has its own schedule for such volumes."""
     async with running_node() as node:
-        assert node.fetcher.is_due("a/0", last_attempt=0.0) is None
+        assert () == node.fetcher.refresh_slots("a/0")
         await node.mount(["a/0"])
-        assert node.fetcher.is_due("a/0", last_attempt=0.0) is False
+        (slot,) = node.fetcher.refresh_slots("a/0")
+        assert 0.0 == slot.validated_at
         node.fetcher.release("a/0")
-        assert node.fetcher.is_due("a/0", last_attempt=0.0) is None
+        assert () == node.fetcher.refresh_slots("a/0")

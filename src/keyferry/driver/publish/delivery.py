@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
     from keyferry.providers.expiry import Expiry
+    from keyferry.resilience.freshness import RefreshSlot
 
 _log = get_logger("deliver")
 
@@ -126,17 +127,17 @@ class ContentDelivery:
             await run_in_thread_uncancelled(self._mounter.mount, target, request.group)
         is_refresh = isinstance(decision, Refresh)
         purpose = Purpose.REFRESH if is_refresh else Purpose.FIRST
-        result = await resolved.provider.mount(mount_call(request, spc, purpose))
+        result = await resolved.mount(mount_call(request, spc, purpose))
         if spc.secret_objects:
             # Reports an invalid file name before any file is written.
-            resolved.named_files(spc.parameters)
+            await resolved.named_files(spc.parameters)
         file_changes = await run_in_thread_uncancelled(
             self._mount_and_write, target, request.group, result.files
         )
         status = self._history.status_for(request, result.versions)
         fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
         problems = await self._record(
-            _new_volume(request, spc, fetched_at, status.objects),
+            _new_volume(request, spc, fetched_at, status.objects, result.refresh_slots),
             spc,
             status,
             fetch_started=started,
@@ -252,6 +253,7 @@ def _new_volume(
     spc: SecretProviderClass,
     fetched_at: datetime,
     versions: tuple[ObjectVersion, ...] = (),
+    refresh_slots: tuple[RefreshSlot, ...] = (),
 ) -> Volume:
     return Volume(
         request.target_path,
@@ -262,4 +264,5 @@ def _new_volume(
         versions=versions,
         request=request,
         secret_names=spc.secret_names,
+        refresh_slots=refresh_slots,
     )

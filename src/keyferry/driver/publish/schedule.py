@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.resilience.freshness import phase_of, slot_passed
+from keyferry.resilience.freshness import is_refresh_due, phase_of, slot_passed
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
-    from keyferry.driver.providers import Providers
     from keyferry.driver.volumes.volume_table import Volume
 
 
@@ -16,14 +15,12 @@ class RefreshSchedule:
     """The refresh schedule, used by kubelet's calls and by the rotator.
 
     Args:
-        providers: know the identities of a volume and the age of its content.
         interval: seconds between two refreshes; 0 refreshes with every call of kubelet.
         node: the name of this node; each node has slots of its own.
         clock: the time.
     """
 
-    def __init__(self, providers: Providers, *, interval: float, node: str, clock: Clock) -> None:
-        self._providers = providers
+    def __init__(self, *, interval: float, node: str, clock: Clock) -> None:
         self._interval = interval
         self._node = node
         self._clock = clock
@@ -37,12 +34,15 @@ class RefreshSchedule:
             volume: the volume.
             last_attempt: monotonic seconds of the last refresh attempt; 0 for none.
         """
+        now = self._clock.monotonic()
         if volume.fetched_monotonic is not None:
-            due = self._providers.is_due(volume.target_path, last_attempt=last_attempt)
-            if due is not None:
-                return due
+            if volume.refresh_slots:
+                return is_refresh_due(
+                    volume.refresh_slots,
+                    last_attempt=last_attempt,
+                    now=now,
+                    interval=self._interval,
+                )
             last_attempt = max(last_attempt, volume.fetched_monotonic)
         phase = phase_of(self._node, volume.target_path)
-        return slot_passed(
-            last_attempt, self._clock.monotonic(), interval=self._interval, phase=phase
-        )
+        return slot_passed(last_attempt, now, interval=self._interval, phase=phase)

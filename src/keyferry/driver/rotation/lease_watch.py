@@ -65,7 +65,7 @@ class LeaseExpiryWatcher:
     async def check(self) -> None:
         """Request a refresh of each volume with an expiring lease, or report the lease."""
         expiring: dict[tuple[str, str], list[Expiry]] = {}
-        for provider, lease in self._providers.expiring_leases():
+        for provider, lease in await self._providers.expiring_leases():
             expiring.setdefault((provider, lease.target_path), []).append(lease.expiry)
         for (provider, target), expiries in expiring.items():
             volume = self._volumes.get(target)

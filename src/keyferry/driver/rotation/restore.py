@@ -96,13 +96,13 @@ async def restore_leases(providers: Providers, mounter: Mounter) -> None:
         providers: the providers.
         mounter: inspects mount points.
     """
-    for target in sorted(providers.restore()):
+    for target in sorted(await providers.restore()):
         try:
             state = await run_in_thread_uncancelled(mounter.inspect, Path(target))
         except VolumeError:
             continue  # not known to be removed
         if state is VolumeState.ABSENT:
-            providers.volume_removed(target)
+            providers.volume_removed(target, unpublished=True)
 
 
 def csi_volume_at(

@@ -196,7 +196,7 @@ class SecretReconciler:
         self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
     ) -> DesiredSecret:
         files = await run_in_thread_uncancelled(read_volume, Path(source.volume.target_path))
-        named = self._providers.named_files(spc.provider, spc.parameters)
+        named = await self._providers.named_files(spc.provider, spc.parameters)
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
         owners, removed_owner_uids = owners_of(pods)
         # On a thread: a TLS Secret loads the certificate library and parses private keys.

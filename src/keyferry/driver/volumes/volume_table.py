@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keyferry.driver.request import PublishRequest
     from keyferry.kubernetes.cluster import ClusterView
     from keyferry.kubernetes.objects import OwnerReference, Pod, PodRef
+    from keyferry.resilience.freshness import RefreshSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Volume:
         owner: its pod status as an owner of Secrets; None until the pod status is written.
         request: kubelet's last call for it; None when only an earlier process received one.
         secret_names: the Secrets that its SecretProviderClass named when it was last read.
+        refresh_slots: when its identities are to be refreshed; empty when unknown.
     """
 
     target_path: str
@@ -47,6 +49,7 @@ class Volume:
     owner: OwnerReference | None = None
     request: PublishRequest | None = field(default=None, repr=False)
     secret_names: frozenset[str] = frozenset()
+    refresh_slots: tuple[RefreshSlot, ...] = ()
 
 
 class VolumeTable:

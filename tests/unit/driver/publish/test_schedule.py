@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from keyferry.driver.providers import Providers
 from keyferry.driver.publish.schedule import RefreshSchedule
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.objects import PodRef
-from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.call_context import CallContext, Purpose
-from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.freshness import phase_of
-from keyferry.resilience.settings import ResilienceSettings
+from keyferry.resilience.freshness import RefreshSlot, phase_of
 from tests.fakes.clock import ManualClock
 
 INTERVAL = 120.0
@@ -20,37 +15,22 @@ TARGET = "/pods/1/mount"
 SECONDS = range(int(INTERVAL) + 1)
 
 
-def volume(fetched: float | None = 0.0, target: str = TARGET) -> Volume:
+def volume(fetched: float | None = 0.0, target: str = TARGET, *slots: RefreshSlot) -> Volume:
     pod = PodRef(namespace="shop", name="web-0", uid="1")
-    return Volume(target, pod, "web", datetime(2030, 1, 1, tzinfo=UTC), fetched_monotonic=fetched)
+    return Volume(
+        target,
+        pod,
+        "web",
+        datetime(2030, 1, 1, tzinfo=UTC),
+        fetched_monotonic=fetched,
+        refresh_slots=slots,
+    )
 
 
 def schedule(
-    clock: ManualClock,
-    fetcher: Fetcher | None = None,
-    *,
-    interval: float = INTERVAL,
-    node: str = "node-1",
+    clock: ManualClock, *, interval: float = INTERVAL, node: str = "node-1"
 ) -> RefreshSchedule:
-    plugins = Providers(
-        built_in={}, rows=(), socket_folders=(), max_receive_bytes=1, fetcher=fetcher
-    )
-    return RefreshSchedule(plugins, interval=interval, node=node, clock=clock)
-
-
-async def fetcher_with(clock: ManualClock, *targets: str) -> Fetcher:
-    """One whose identity is used by the volumes at these targets."""
-    fetcher = Fetcher(ResilienceSettings(refresh_interval=INTERVAL, tracks_volumes=True), clock)
-
-    async def call(context: CallContext) -> str:
-        return "content"
-
-    key = CacheKey("contoso", IdentityKey("Mode", ("a",)), ("read", "db"))
-    for target in targets:
-        await fetcher.fetch(
-            key, call, purpose=Purpose.FIRST, size_of=lambda _: 1, volume=target, max_age=0.0
-        )
-    return fetcher
+    return RefreshSchedule(interval=interval, node=node, clock=clock)
 
 
 def due_at(schedule: RefreshSchedule, clock: ManualClock, one: Volume) -> int:
@@ -62,38 +42,44 @@ def due_at(schedule: RefreshSchedule, clock: ManualClock, one: Volume) -> int:
     raise AssertionError("not due within an interval")
 
 
-async def test_volumes_of_one_identity_are_due_at_the_same_time() -> None:
+SLOT = RefreshSlot(phase=0.25, validated_at=0.0)
+
+
+def test_volumes_of_one_identity_are_due_at_the_same_time() -> None:
     """A volume with unknown identities has its own slot."""
     clock = ManualClock()
-    fetcher = await fetcher_with(clock, "/a", "/b")
-    found = schedule(clock, fetcher)
-    moments = [due_at(found, clock, volume(target=target)) for target in ("/a", "/b", "/c")]
-    assert moments[0] == moments[1]
+    found = schedule(clock)
+    volumes = volume(0.0, "/a", SLOT), volume(0.0, "/b", SLOT), volume(0.0, "/c")
+    moments = [due_at(found, clock, one) for one in volumes]
+    assert moments[0] == moments[1] == int(INTERVAL * SLOT.phase)
     assert int(INTERVAL * phase_of("node-1", "/c")) + 1 == moments[2]
-    await fetcher.close()
 
 
-async def test_age_of_cached_content_decides() -> None:
+def test_age_of_cached_content_decides() -> None:
     """A pod that started with cached content is due with the pod that fetched it."""
     clock = ManualClock()
-    fetcher = await fetcher_with(clock, TARGET)
-    found = schedule(clock, fetcher)
-    clock.now = float(due_at(found, clock, volume()))
-    assert found.is_due(volume(fetched=clock.now))
-    assert not found.is_due(volume(fetched=clock.now), last_attempt=clock.now)
-    await fetcher.close()
+    found = schedule(clock)
+    clock.now = float(due_at(found, clock, volume(0.0, TARGET, SLOT)))
+    assert found.is_due(volume(clock.now, TARGET, SLOT))
+    assert not found.is_due(volume(clock.now, TARGET, SLOT), last_attempt=clock.now)
 
 
-async def test_restored_volume_has_its_own_slots() -> None:
-    """The provider may know another volume at this path."""
+def test_oldest_content_of_several_identities_decides() -> None:
+    """The slot of the second identity passes first."""
     clock = ManualClock()
-    fetcher = await fetcher_with(clock, TARGET)
-    without_identity, with_identity = schedule(clock), schedule(clock, fetcher)
-    assert due_at(without_identity, clock, volume(None)) == due_at(
-        with_identity, clock, volume(None)
+    other = RefreshSlot(phase=0.125, validated_at=0.0)
+    both = volume(0.0, TARGET, SLOT, other)
+    assert int(INTERVAL * other.phase) == due_at(schedule(clock), clock, both)
+
+
+def test_restored_volume_has_its_own_slots() -> None:
+    """An earlier process fetched its content."""
+    clock = ManualClock()
+    found = schedule(clock)
+    assert int(INTERVAL * phase_of("node-1", TARGET)) + 1 == due_at(
+        found, clock, volume(None, TARGET, SLOT)
     )
-    assert due_at(with_identity, clock, volume(0.0)) != due_at(with_identity, clock, volume(None))
-    await fetcher.close()
+    assert int(INTERVAL * SLOT.phase) == due_at(found, clock, volume(0.0, TARGET, SLOT))
 
 
 def test_slots_differ_between_nodes() -> None:
@@ -105,10 +91,8 @@ def test_slots_differ_between_nodes() -> None:
     assert min(quarters) > 25
 
 
-async def test_interval_zero_refreshes_with_every_call_of_kubelet() -> None:
+def test_interval_zero_refreshes_with_every_call_of_kubelet() -> None:
     """Whether or not the provider knows the identities."""
-    clock = ManualClock()
-    fetcher = Fetcher(ResilienceSettings(refresh_interval=0.0, tracks_volumes=True), clock)
-    assert schedule(clock, fetcher, interval=0.0).is_due(volume())
-    assert schedule(clock, interval=0.0).is_due(volume())
-    await fetcher.close()
+    found = schedule(ManualClock(), interval=0.0)
+    assert found.is_due(volume())
+    assert found.is_due(volume(0.0, TARGET, SLOT))

@@ -20,6 +20,7 @@ from keyferry.errors import ObjectNamesError, SecretConflictError, SecretNotMana
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
+from keyferry.providers.host import ProviderHost
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START, ManualClock
 
@@ -45,7 +46,7 @@ class Node:
         self.reconciler = SecretReconciler(
             store=self.store,
             volumes=self.volumes,
-            providers=Providers(built_in={}, rows=(), socket_folders=(), max_receive_bytes=1),
+            providers=Providers(built_in=ProviderHost({}), socket_folders=(), max_receive_bytes=1),
             garbage_collector=SecretGarbageCollector(self.store),
             metrics=self.metrics.secrets,
         )

@@ -1,0 +1,179 @@
+"""Runs the built-in providers of one process.
+
+The driver uses `BuiltInProviders`, whether the providers run in its own process (`ProviderHost`)
+or in a provider worker (`keyferry.isolation`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, Self
+
+from keyferry.errors import PlatformError, Stage
+from keyferry.providers.registry import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from keyferry.providers.api import MountCall, MountResult, NamedFile, Provider, ProviderVersion
+    from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.registry import ProviderRow
+    from keyferry.providers.settings import ProviderDependencies
+    from keyferry.resilience.fetcher import Fetcher
+
+
+class BuiltInProviders(Protocol):
+    """The built-in providers, wherever they run."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the enabled providers."""
+
+    async def mount(self, name: str, call: MountCall) -> MountResult:
+        """Call `mount` of the provider `name`.
+
+        Raises:
+            KeyferryError: an object could not be delivered.
+        """
+
+    async def version(self, name: str) -> ProviderVersion:
+        """Call `version` of the provider `name`."""
+
+    async def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+        """Return the files that a mount will produce; nothing for a name without a registry row.
+
+        Args:
+            name: a provider, which need not be enabled.
+            parameters: `spec.parameters` of a SecretProviderClass.
+
+        Raises:
+            AuthorError: the parameters are invalid.
+        """
+
+    async def restore(self) -> frozenset[str]:
+        """Restore the leases of an earlier process; return the target paths of their volumes."""
+
+    def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
+        """Release what is cached for a volume. Never raises, and does not wait.
+
+        Args:
+            target_path: the mount path of the volume.
+            unpublished: whether the leases of the volume are revoked. They outlive a failed first
+                mount: kubelet retries it, and the retry uses them.
+        """
+
+    async def expiring_leases(self) -> tuple[tuple[str, ExpiringLease], ...]:
+        """Return leases that can no longer be renewed, with the names of their providers."""
+
+    async def close(self) -> None:
+        """Close all providers. No method is called afterwards."""
+
+
+class ProviderHost:
+    """Implements `BuiltInProviders` in this process.
+
+    Args:
+        providers: the enabled providers by name.
+        rows: the registry.
+        fetcher: the cache and rate limits that the providers share; None without one.
+    """
+
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        *,
+        rows: Sequence[ProviderRow] = PROVIDERS,
+        fetcher: Fetcher | None = None,
+    ) -> None:
+        self._providers = providers
+        self._rows = {row.name: row for row in rows}
+        self._fetcher = fetcher
+
+    @classmethod
+    def build(cls, names: Iterable[str], deps: ProviderDependencies) -> ProviderHost:
+        """Build the providers of these names.
+
+        Raises:
+            PlatformError: a name is unknown.
+        """
+        check_names(names)
+        rows = {row.name: row for row in PROVIDERS}
+        built = {name: rows[name].build(deps) for name in names}
+        return cls(built, fetcher=deps.fetcher)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the enabled providers."""
+        return frozenset(self._providers)
+
+    def get(self, name: str) -> Provider:
+        """Return the enabled provider `name`."""
+        return self._providers[name]
+
+    async def __aenter__(self) -> Self:
+        """Return this object; the block uses the providers."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the providers."""
+        await self.close()
+
+    async def mount(self, name: str, call: MountCall) -> MountResult:
+        """Call `mount` of the provider `name`; see `BuiltInProviders`."""
+        result = await self._providers[name].mount(call)
+        if self._fetcher is None:
+            return result
+        slots = self._fetcher.refresh_slots(call.target_path)
+        return replace(result, refresh_slots=slots) if slots else result
+
+    async def version(self, name: str) -> ProviderVersion:
+        """Call `version` of the provider `name`."""
+        return await self._providers[name].version()
+
+    async def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
+        """Return the files that a mount will produce; see `BuiltInProviders`."""
+        row = self._rows.get(name)
+        return row.named_files(parameters) if row else ()
+
+    async def restore(self) -> frozenset[str]:
+        """Restore the leases of an earlier process; return the target paths of their volumes."""
+        return frozenset().union(*(provider.restore() for provider in self._providers.values()))
+
+    def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
+        """Release what is cached for a volume; see `BuiltInProviders`."""
+        if self._fetcher is not None:
+            self._fetcher.release(target_path)
+        if unpublished:
+            for provider in self._providers.values():
+                provider.volume_removed(target_path)
+
+    async def expiring_leases(self) -> tuple[tuple[str, ExpiringLease], ...]:
+        """Return leases that can no longer be renewed, with the names of their providers."""
+        return tuple(
+            (name, lease)
+            for name, provider in self._providers.items()
+            for lease in provider.expiring_leases()
+        )
+
+    async def close(self) -> None:
+        """Close all providers, then the cache that they share."""
+        for provider in self._providers.values():
+            await provider.close()
+        if self._fetcher is not None:
+            await self._fetcher.close()
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check that there is a built-in provider for each name of `--builtin-providers`.
+
+    Raises:
+        PlatformError: a name is unknown.
+    """
+    known = [row.name for row in PROVIDERS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise PlatformError(
+            f"--builtin-providers: unknown provider {unknown[0]!r}",
+            f"Available: {', '.join(known)}.",
+            stage=Stage.REQUEST,
+        )
