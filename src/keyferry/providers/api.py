@@ -20,7 +20,7 @@ import msgspec
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.proto import provider_v1alpha1_pb2 as wire
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.call_context import Caller, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -72,6 +72,11 @@ class MountCall:
     def tenant(self) -> str:
         """The namespace of the pod; "" outside a cluster."""
         return self.attributes.get(POD_NAMESPACE, "")
+
+    @property
+    def caller(self) -> Caller:
+        """The pod's namespace and service account, between which vaults are shared fairly."""
+        return Caller(self.tenant, self.attributes.get(SERVICE_ACCOUNT, ""))
 
 
 @dataclass(frozen=True, slots=True)

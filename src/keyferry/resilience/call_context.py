@@ -1,4 +1,4 @@
-"""What travels with a call to a vault: its host, identity mode, priority and deadline. [pure]"""
+"""What travels with a call to a vault: its host, caller, priority and deadline. [pure]"""
 
 from __future__ import annotations
 
@@ -55,6 +55,23 @@ class CallPriority:
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a vault is called. Vaults are shared fairly between callers.
+
+    Attributes:
+        tenant: namespace of the pod; "" outside a cluster, and for calls of Keyferry itself.
+        identity: service account of the pod; "" if it is unknown.
+    """
+
+    tenant: str = ""
+    identity: str = ""
+
+
+KEYFERRY = Caller()
+"""The caller of requests that serve all tenants."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallContext:
     """Passed unchanged from `Fetcher` to the transport.
 
@@ -64,17 +81,26 @@ class CallContext:
         priority: whether a pod waits to start; only `keyferry.resilience` changes it.
         deadline: set for a best-effort call: the time in seconds of the fetcher's clock after which
             the call starts no further request.
+        caller: on whose behalf the host is called.
     """
 
     vault: str
     mode: str
     priority: CallPriority
     deadline: float | None = None
+    caller: Caller = KEYFERRY
 
     @classmethod
-    def new(cls, vault: str, purpose: Purpose = Purpose.FIRST, *, mode: str = "") -> CallContext:
+    def new(
+        cls,
+        vault: str,
+        purpose: Purpose = Purpose.FIRST,
+        *,
+        mode: str = "",
+        caller: Caller = KEYFERRY,
+    ) -> CallContext:
         """Return the context of a new call."""
-        return cls(vault, mode, CallPriority(purpose))
+        return cls(vault, mode, CallPriority(purpose), caller=caller)
 
     @property
     def purpose(self) -> Purpose:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.single_flight import SharedCall, copy_without_traceback
 from keyferry.errors import KeyferryError
-from keyferry.resilience.call_context import CallContext, Purpose
+from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose
 from keyferry.resilience.freshness import FreshnessPolicy, RefreshSlot, refresh_slots
 from keyferry.resilience.host_limiter import HostLimiters
 from keyferry.resilience.metrics import ResilienceMetrics
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.resilience.cache_key import CacheKey
+    from keyferry.resilience.call_context import Caller
     from keyferry.resilience.host_limiter import HostLimiter
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.settings import CallLimits
@@ -77,6 +78,7 @@ class _Request:
         size_of: returns the size of a value in bytes, or None for a value that is not cached.
         revalidate: asks the vault whether a cached value is current; None where this is impossible.
         purpose: the priority.
+        caller: on whose behalf the vault is called.
         started_at: when `fetch` was called, in seconds of the clock.
         count: counts how the value was obtained.
     """
@@ -86,6 +88,7 @@ class _Request:
     size_of: Callable[[Any], int | None] | None
     revalidate: Callable[[Any, CallContext], Awaitable[bool]] | None
     purpose: Purpose
+    caller: Caller
     started_at: float
     count: Callable[[CacheResult], None]
 
@@ -216,7 +219,9 @@ class _SingleFlight:
             if request.purpose is Purpose.FIRST:
                 context.priority.promote()
         else:
-            context = CallContext.new(key.vault, request.purpose, mode=key.identity.mode)
+            context = CallContext.new(
+                key.vault, request.purpose, mode=key.identity.mode, caller=request.caller
+            )
             call = SharedCall(
                 self._loader.fetch(request, context), lambda: self._finished(key, call)
             )
@@ -279,6 +284,7 @@ class Fetcher:
         load: Callable[[CallContext], Coroutine[Any, Any, T]],
         *,
         purpose: Purpose = Purpose.FIRST,
+        caller: Caller = KEYFERRY,
         max_age: float | None = None,
         size_of: Callable[[T], int | None] | None = None,
         revalidate: Callable[[T, CallContext], Awaitable[bool]] | None = None,
@@ -300,6 +306,7 @@ class Fetcher:
             key: the object and the identity.
             load: requests the value from the vault. Values are shared, so they must be immutable.
             purpose: the priority.
+            caller: on whose behalf the vault is called.
             max_age: seconds since the vault was last asked that a cached value may have. None: the
                 cache TTL for a first mount, back to the last refresh slot for a refresh.
             size_of: returns the bytes of a value, or None to keep it out of the cache, for example
@@ -326,7 +333,7 @@ class Fetcher:
                 raise copy_without_traceback(refusal) from refusal.__cause__
             if purpose is not Purpose.REFRESH:
                 revalidate = None
-            request = _Request(key, load, size_of, revalidate, purpose, now, count)
+            request = _Request(key, load, size_of, revalidate, purpose, caller, now, count)
             try:
                 entry = await self._single_flight.fetch(request)
             except KeyferryError as error:

@@ -97,10 +97,14 @@ class BulkRevalidator:
         self._fetcher = fetcher
         self._known_limits: BoundedDict[CacheKey, ListLimit] = BoundedDict(_MAX_KNOWN_LIMITS)
 
-    async def revalidate(self, listing: RevalidationList) -> bool:
+    async def revalidate(self, listing: RevalidationList, context: CallContext) -> bool:
         """Return whether the value cached as `listing.key` is current.
 
         The list revalidates all other values that it covers, too.
+
+        Args:
+            listing: the value and the list that covers it.
+            context: of the refresh that needs the value.
 
         Raises:
             IdentityError: the identity gets no token.
@@ -111,6 +115,7 @@ class BulkRevalidator:
             listing.list_key,
             lambda context: self._read_list(listing, context),
             purpose=Purpose.REFRESH,
+            caller=context.caller,
             max_age=_LIST_MAX_AGE_SECONDS,
             size_of=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,

@@ -15,6 +15,7 @@ from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import (
     DEFAULT_FILE_MODE,
     POD_NAMESPACE,
+    SERVICE_ACCOUNT,
     MountCall,
     MountResult,
     NamedFile,
@@ -26,6 +27,7 @@ from keyferry.providers.api import (
     encode_result,
 )
 from keyferry.providers.expiry import ExpiringLease, Expiry, ExpiryState
+from keyferry.resilience.call_context import Caller
 
 CANARY = "canary-s3cret"
 
@@ -227,6 +229,7 @@ def test_named_file_has_path_aliases_and_object_name() -> None:
 
 
 def test_tenant_is_the_namespace_of_the_pod() -> None:
-    """Outside a cluster it is empty."""
-    assert MountCall({POD_NAMESPACE: "shop"}).tenant == "shop"
-    assert not MountCall({}).tenant
+    attributes = {POD_NAMESPACE: "shop", SERVICE_ACCOUNT: "web"}
+    assert "shop" == MountCall(attributes).tenant
+    assert Caller("shop", "web") == MountCall(attributes).caller
+    assert "" == MountCall({}).tenant

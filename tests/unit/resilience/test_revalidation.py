@@ -73,7 +73,7 @@ class ListedVault:
             return 1
 
         async def revalidate(cached: int, context: CallContext) -> bool:
-            return await self.revalidator.revalidate(VaultListing(self, key(name)))
+            return await self.revalidator.revalidate(VaultListing(self, key(name)), context)
 
         fetched = await self.fetcher.fetch(
             key(name),
@@ -207,7 +207,7 @@ async def test_number_of_remembered_limits_is_bounded() -> None:
         assert 1 == len(vault.list_limits)
         for number in range(1000):
             other = VaultListing(vault, key("0"), list_name=f"list-{number}")
-            await vault.revalidator.revalidate(other)
+            await vault.revalidator.revalidate(other, CallContext.new(HOST))
         vault.list_limits.clear()
         await vault.refresh(2)
         assert 1 == len(vault.list_limits)

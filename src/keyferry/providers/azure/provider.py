@@ -150,7 +150,7 @@ class AzureProvider:
         request = AccessTokenRequest(
             mount.identity, mount.tenant, cloud, cloud.token_resource(host)
         )
-        tokens = self._token_cache.token_provider(request, host=host)
+        tokens = self._token_cache.token_provider(request, host=host, caller=call.caller)
         # Before the cache is read, so that an identity that gets no token gets no content.
         await tokens.get_token()
         vault = KeyVault(

@@ -66,6 +66,7 @@ class CachedKeyVault:
         self._fetcher = fetcher
         self._identity = identity
         self._purpose = call.purpose
+        self._caller = call.caller
         self._volume = call.target_path
         self._revalidator = revalidator
         self._clock = clock
@@ -83,6 +84,7 @@ class CachedKeyVault:
             key,
             partial(self._read, ref),
             purpose=self._purpose,
+            caller=self._caller,
             size_of=lambda cached: memory_size(cached.content),
             revalidate=partial(self._has_not_changed, listing) if revalidates else None,
             volume=self._volume,
@@ -97,6 +99,7 @@ class CachedKeyVault:
             key,
             partial(self._vault.list_versions, ref),
             purpose=self._purpose,
+            caller=self._caller,
             size_of=lambda listed: _OVERHEAD_BYTES * (1 + len(listed)),
             volume=self._volume,
         )
@@ -115,10 +118,10 @@ class CachedKeyVault:
         return TimestampedContent(await self._vault.read(ref, context), requested_at)
 
     async def _has_not_changed(
-        self, listing: CollectionListing, _: TimestampedContent, __: CallContext
+        self, listing: CollectionListing, _: TimestampedContent, context: CallContext
     ) -> bool:
         assert self._revalidator is not None
-        return await self._revalidator.revalidate(listing)
+        return await self._revalidator.revalidate(listing, context)
 
     def _cache_key(self, verb: str, ref: ObjectRef, *extra: str) -> CacheKey:
         resource = (verb, ref.type.value, ref.name, *extra)

@@ -156,9 +156,7 @@ class VaultProvider:
             if lease.id:
                 self._services.leased_paths.add(origin.server, lease.path)
             if lease.id and origin.token_revocable:
-                self._services.sessions.remember_kind(
-                    origin.server, origin.auth_mount, kubernetes=token.from_kubernetes_auth
-                )
+                self._services.sessions.remember_kind(origin, kubernetes=token.from_kubernetes_auth)
         return frozenset(volume for lease in leases for volume in lease.volumes)
 
     def expiring_leases(self) -> tuple[ExpiringLease, ...]:

@@ -27,7 +27,7 @@ from keyferry.providers.azure.auth.token_sources import (
 )
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.cache_key import IdentityHasher
-from keyferry.resilience.call_context import CallContext
+from keyferry.resilience.call_context import KEYFERRY, CallContext
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.auth.access_token import AccessToken, TokenSource
     from keyferry.providers.azure.auth.identity import Identity
     from keyferry.resilience.cache_key import IdentityKey
+    from keyferry.resilience.call_context import Caller
     from keyferry.resilience.transport import RetryingTransport
 
 _RENEW_BEFORE_SECONDS = 300.0
@@ -94,7 +95,7 @@ class CachedToken:
         """Whether no request is in flight."""
         return self._in_flight is None or self._in_flight.task.done()
 
-    async def get_token(self, request: AccessTokenRequest) -> str:
+    async def get_token(self, request: AccessTokenRequest, caller: Caller) -> str:
         """Return an access token. There are four cases.
 
         1. The cached token is valid: return it. If it is due for renewal, also renew it in the
@@ -103,6 +104,10 @@ class CachedToken:
         3. There is neither: send a request.
         4. The awaited request failed, but with another pod's credential: send one with this pod's.
 
+        Args:
+            request: the identity and the token endpoint.
+            caller: on whose behalf the token is requested.
+
         Raises:
             KeyferryError: the request failed.
         """
@@ -110,17 +115,17 @@ class CachedToken:
         if self._token is not None and now < self._use_until:
             if now >= self._renew_at and self.is_idle:
                 self._renew_at = now + _RENEW_RETRY_SECONDS
-                self._start_request(request)
+                self._start_request(request, caller)
             return self._token.text
         flight = self._in_flight
         if flight is None or flight.task.done():
-            flight = self._start_request(request)
+            flight = self._start_request(request, caller)
         try:
             return await asyncio.shield(flight.task)
         except KeyferryError:
             if flight.identity == request.identity:
                 raise
-        return await asyncio.shield(self._start_request(request).task)
+        return await asyncio.shield(self._start_request(request, caller).task)
 
     def invalidate(self, token: str) -> None:
         """Drop the cached token if it is still `token`, not a newer one."""
@@ -134,13 +139,13 @@ class CachedToken:
             self._in_flight.task.cancel()
             await asyncio.wait([self._in_flight.task])
 
-    def _start_request(self, request: AccessTokenRequest) -> _InFlightRequest:
-        task = asyncio.create_task(self._request_token(request))
+    def _start_request(self, request: AccessTokenRequest, caller: Caller) -> _InFlightRequest:
+        task = asyncio.create_task(self._request_token(request, caller))
         task.add_done_callback(_consume_exception)
         self._in_flight = _InFlightRequest(request.identity, task)
         return self._in_flight
 
-    async def _request_token(self, request: AccessTokenRequest) -> str:
+    async def _request_token(self, request: AccessTokenRequest, caller: Caller) -> str:
         if self._source is None:
             self._source = self._source_factory.create(request)
         details = profile(request.identity)
@@ -148,7 +153,7 @@ class CachedToken:
         request_token = partial(self._source.request_token, details.service_account_token)
         token = await self._transport.send(
             partial(self._try_once, request_token, request, host),
-            CallContext.new(host, mode=details.mode.value),
+            CallContext.new(host, mode=details.mode.value, caller=caller),
         )
         lifetime = max(token.expires_at - self._clock.wall().timestamp(), 0.0)
         renew_at = token.expires_at - min(_RENEW_BEFORE_SECONDS, lifetime * _RENEW_BEFORE_SHARE)
@@ -224,19 +229,22 @@ class TokenCache:
         )
         self._redirects: BoundedDict[Hashable, TokenTarget] = BoundedDict(max_entries)
 
-    def token_provider(self, request: AccessTokenRequest, *, host: str = "") -> TokenProvider:
+    def token_provider(
+        self, request: AccessTokenRequest, *, host: str = "", caller: Caller = KEYFERRY
+    ) -> TokenProvider:
         """Return the provider of the tokens for `request`.
 
         Args:
             request: the request as configured in the SecretProviderClass.
             host: the host of the vault that the tokens are for; an earlier redirect of this host is
                 applied. "" for any vault.
+            caller: on whose behalf tokens are requested.
 
         Raises:
             IdentityError: the identity is not available on this machine.
         """
         resolved = replace(request, identity=self._source_factory.resolve(request.identity))
-        return TokenProvider(self, resolved, self.identity_key(resolved), host)
+        return TokenProvider(self, resolved, self.identity_key(resolved), host, caller)
 
     async def close(self) -> None:
         """Cancel all requests in flight."""
@@ -275,17 +283,24 @@ class TokenProvider:
         request: tenant, resource and identity as configured in the SecretProviderClass.
         identity: the key of `request`.
         host: the vault that the tokens are for.
+        caller: on whose behalf tokens are requested.
 
     Attributes:
         identity: the key of the configured identity, whatever tenant the vault asks for.
     """
 
     def __init__(
-        self, cache: TokenCache, request: AccessTokenRequest, identity: IdentityKey, host: str
+        self,
+        cache: TokenCache,
+        request: AccessTokenRequest,
+        identity: IdentityKey,
+        host: str,
+        caller: Caller = KEYFERRY,
     ) -> None:
         self._cache = cache
         self._configured_request = request
         self._host = host
+        self._caller = caller
         self.identity = identity
         self._effective_request = request
         self._cached_token: CachedToken | None = None
@@ -307,7 +322,7 @@ class TokenProvider:
             key = self.identity if effective is configured else self._cache.identity_key(effective)
             self._cached_token = self._cache.cached_token(key)
         try:
-            token = await self._cached_token.get_token(effective)
+            token = await self._cached_token.get_token(effective, self._caller)
         except IdentityError as error:
             if effective.tenant == configured.tenant:
                 raise

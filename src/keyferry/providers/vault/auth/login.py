@@ -16,6 +16,7 @@ from keyferry.errors import IdentityError
 from keyferry.formats.go_json import write_json
 from keyferry.providers.service_account_tokens import read_claims
 from keyferry.providers.vault.auth.token import is_valid_token
+from keyferry.resilience.call_context import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,11 @@ class PodInfo:
     name: str = ""
     uid: str = ""
     service_account: str = ""
+
+    @property
+    def caller(self) -> Caller:
+        """The pod as the caller of a vault."""
+        return Caller(self.namespace, self.service_account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,11 @@ class Login:
     def path(self) -> str:
         """The API path of the login request."""
         return f"auth/{self.auth_mount}/login"
+
+    @property
+    def caller(self) -> Caller:
+        """On whose behalf the vault is called."""
+        return self.pod.caller
 
     @property
     def mode(self) -> str:

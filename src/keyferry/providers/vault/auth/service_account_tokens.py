@@ -83,7 +83,7 @@ class ApiTokenRequester:
             f"/serviceaccounts/{quote(pod.service_account, safe='')}/token"
         )
         request = VaultRequest(path, action, "POST", _token_request(pod, audience))
-        response = await self._api.send(request)
+        response = await self._api.send(request, pod.caller)
         if not response.ok:
             raise _token_request_error(response.status, action, pod)
         return _parse_token_request(response.body, action)

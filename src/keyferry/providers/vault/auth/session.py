@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.http.client import VaultHttp
     from keyferry.providers.vault.http.server import Server
-    from keyferry.resilience.call_context import Purpose
+    from keyferry.resilience.call_context import Caller, Purpose
     from keyferry.resilience.transport import RetryingTransport
 
 RENEW_SELF_PATH = "/v1/auth/token/renew-self"
@@ -37,15 +37,21 @@ class Principal(Protocol):
     def mode(self) -> str:
         """The kind of the login in one word."""
 
+    @property
+    def caller(self) -> Caller:
+        """On whose behalf the vault is called."""
+
 
 def context_for(principal: Principal, purpose: Purpose) -> CallContext:
     """Return the context of a call whose response is not shared.
 
     Args:
-        principal: the vault and the kind of login.
+        principal: the vault, the kind of login and the caller.
         purpose: first mount or refresh.
     """
-    return CallContext.new(principal.server.host, purpose, mode=principal.mode)
+    return CallContext.new(
+        principal.server.host, purpose, mode=principal.mode, caller=principal.caller
+    )
 
 
 class VaultTransport:

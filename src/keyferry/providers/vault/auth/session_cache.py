@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.token import VaultToken
-    from keyferry.providers.vault.http.server import Server
+    from keyferry.providers.vault.leases.lease import LeaseOrigin
     from keyferry.resilience.cache_key import IdentityHasher, IdentityKey
     from keyferry.resilience.call_context import Purpose
 
-_AuthMountKey = tuple[str, str, str, str]
+_AuthMountKey = tuple[str, str, str, str, str]
 
 
 class OpenSession:
@@ -109,7 +109,7 @@ class SessionCache:
         shared = not isinstance(login.method, JwtLogin)
         if not shared:
             await self._detect_method(login, purpose)
-            shared = self._method_kinds.get(_auth_mount_key(login.server, login.auth_mount), False)
+            shared = self._method_kinds.get(_auth_mount_key(login), False)
         return self._open(login, cached_tokens, per_pod=per_pod or not shared)
 
     def identity_key(self, login: Login, *, per_pod: bool) -> IdentityKey:
@@ -121,19 +121,18 @@ class SessionCache:
         """
         return self._get_hasher().identity_key(login.mode, login.identity_parts(per_pod=per_pod))
 
-    def remember_kind(self, server: Server, auth_mount: str, *, kubernetes: bool) -> None:
+    def remember_kind(self, origin: LeaseOrigin, *, kubernetes: bool) -> None:
         """Restore what an earlier process detected about an auth method.
 
         Args:
-            server: the vault.
-            auth_mount: path of the auth method.
+            origin: the vault and the path of the auth method.
             kubernetes: whether it is Kubernetes auth.
         """
-        self._method_kinds[_auth_mount_key(server, auth_mount)] = kubernetes
+        self._method_kinds[_auth_mount_key(origin)] = kubernetes
 
     async def _detect_method(self, login: Login, purpose: Purpose) -> None:
         """Detect whether an auth method is Kubernetes auth: let one pod log in before others."""
-        mount_key = _auth_mount_key(login.server, login.auth_mount)
+        mount_key = _auth_mount_key(login)
         if self._method_kinds.touch(mount_key) is not None:
             return
         if mount_key in self._first_logins:
@@ -150,9 +149,7 @@ class SessionCache:
     async def _log_in_first(self, login: Login, purpose: Purpose) -> VaultToken:
         session = self._open(login, (), per_pod=True)
         token = await session.get_token(purpose)
-        self._method_kinds[_auth_mount_key(login.server, login.auth_mount)] = (
-            token.from_kubernetes_auth
-        )
+        self._method_kinds[_auth_mount_key(login)] = token.from_kubernetes_auth
         if token.from_kubernetes_auth:
             self._sessions.pop(session.identity, None)
             self._sessions[self.identity_key(login, per_pod=False)] = session.underlying
@@ -180,5 +177,14 @@ class SessionCache:
         )
 
 
-def _auth_mount_key(server: Server, auth_mount: str) -> _AuthMountKey:
-    return server.address.base, server.address.socket, server.namespace, auth_mount
+def _auth_mount_key(place: Login | LeaseOrigin) -> _AuthMountKey:
+    # A tenant may choose a slow or wrong server, for example with a TLS server name of its own.
+    # So it learns nothing for other tenants, and they do not wait for its first login.
+    server = place.server
+    return (
+        place.caller.tenant,
+        server.address.base,
+        server.address.socket,
+        server.namespace,
+        place.auth_mount,
+    )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from keyferry.errors import PlatformError, Stage
 from keyferry.providers.settings import TlsLayer
 from keyferry.providers.vault.http.server import Server, TlsSettings, parse_address
-from keyferry.resilience.call_context import CallContext
+from keyferry.resilience.call_context import KEYFERRY, CallContext
 
 if TYPE_CHECKING:
     from keyferry.providers.vault.http.client import RawResponse, VaultHttp, VaultRequest
+    from keyferry.resilience.call_context import Caller
     from keyferry.resilience.transport import RetryingTransport
 
 JSON_CONTENT_TYPE = "application/json"
@@ -44,8 +45,12 @@ class KubernetesApi:
         self._address = parse_address(url)
         self._service_account_folder = Path(service_account_folder)
 
-    async def send(self, request: VaultRequest) -> RawResponse:
+    async def send(self, request: VaultRequest, caller: Caller = KEYFERRY) -> RawResponse:
         """Send a request and return the response, whatever its status.
+
+        Args:
+            request: the request.
+            caller: on whose behalf the API is called.
 
         Raises:
             PlatformError: the service account of this process cannot be read.
@@ -54,7 +59,7 @@ class KubernetesApi:
         server = await asyncio.to_thread(self._api_server)
         return await self._transport.send(
             lambda seconds: self._http.send(server, request, seconds),
-            CallContext.new(server.host, mode=_IDENTITY_MODE),
+            CallContext.new(server.host, mode=_IDENTITY_MODE, caller=caller),
         )
 
     async def namespace(self) -> str:

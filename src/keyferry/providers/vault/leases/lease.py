@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from keyferry.providers.expiry import Expiry
 from keyferry.providers.vault.auth.login import TokenLogin
 from keyferry.providers.vault.http.response import MAX_TTL_SECONDS, number_or_zero
+from keyferry.resilience.call_context import KEYFERRY, Caller
 
 if TYPE_CHECKING:
     from keyferry.providers.vault.auth.login import Login
@@ -44,18 +45,26 @@ class LeaseOrigin:
         auth_mount: path of the auth method.
         mode: kind of the login, as in `Login.mode`.
         token_revocable: whether the token came from a login of Keyferry, so that it may be revoked.
+        caller: on whose behalf the secret was created.
     """
 
     server: Server
     auth_mount: str
     mode: str
     token_revocable: bool
+    caller: Caller = KEYFERRY
 
 
 def origin_of(login: Login) -> LeaseOrigin:
     """Return the origin of secrets that are read with `login`."""
     revocable = not isinstance(login.method, TokenLogin)
-    return LeaseOrigin(login.server, login.auth_mount, login.mode, token_revocable=revocable)
+    return LeaseOrigin(
+        login.server,
+        login.auth_mount,
+        login.mode,
+        token_revocable=revocable,
+        caller=login.caller,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from keyferry.providers.vault.http.response import (
 from keyferry.providers.vault.http.server import Server  # noqa: TC001 - as below
 from keyferry.providers.vault.leases.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.resilience.cache_key import CacheKey  # noqa: TC001 - msgspec reads the annotations
+from keyferry.resilience.call_context import KEYFERRY, Caller
 
 RECORD_FORMAT = 2
 """Raised whenever a field is renamed, also in `Server` and `TlsSettings`; others are dropped."""
@@ -52,6 +53,7 @@ class LeaseRecord:
         expires_at: when the lease expires.
         renewable: whether the vault would still renew the lease.
         volumes: target paths of the volumes that use the secret; none if it is to be revoked.
+        caller: on whose behalf the secret was created.
     """
 
     format: int
@@ -71,6 +73,7 @@ class LeaseRecord:
     expires_at: float
     renewable: bool
     volumes: tuple[str, ...]
+    caller: Caller = KEYFERRY
 
 
 _decoder = msgspec.json.Decoder(LeaseRecord)
@@ -103,6 +106,7 @@ def encode_record(lease: Lease, *, boot_id: str) -> bytes:
         expires_at=lease.lease_expires_at,
         renewable=lease.renewable,
         volumes=tuple(sorted(lease.volumes)),
+        caller=origin.caller,
     )
     return msgspec.json.encode(record)
 
@@ -137,7 +141,11 @@ def decode_record(body: bytes, *, boot_id: str, now: float) -> Lease:
         from_kubernetes_auth=record.from_kubernetes_auth,
     )
     origin = LeaseOrigin(
-        record.server, record.auth_mount, record.mode, token_revocable=record.token_revocable
+        record.server,
+        record.auth_mount,
+        record.mode,
+        token_revocable=record.token_revocable,
+        caller=record.caller,
     )
     result = ReadResult(response, token, origin, session=None, session_shared=False)
     return Lease(

@@ -152,6 +152,7 @@ class VaultReader:
             key,
             load,
             purpose=self._purpose,
+            caller=self._login.caller,
             # A response with a lease has no size: it is not cached.
             size_of=lambda read: None if read.response.lease_id else memory_size(read.response),
             revalidate=partial(self._revalidate, request),
@@ -169,14 +170,16 @@ class VaultReader:
             return result.response
         return await self._read_leased(request)
 
-    async def _revalidate(self, request: ReadRequest, cached: ReadResult, _: CallContext) -> bool:
+    async def _revalidate(
+        self, request: ReadRequest, cached: ReadResult, context: CallContext
+    ) -> bool:
         """Return whether a list of the secret's folder shows that it has not changed."""
         revalidator, secret = self._services.revalidator, parse_kv_path(request.path)
         if revalidator is None or secret is None or not is_revalidatable(cached.response):
             return False
         client = partial(VaultClient, self._services.transport, self._session)
         key = self._cache_key(request, per_pod=False)
-        return await revalidator.revalidate(KvListing(client, key, secret))
+        return await revalidator.revalidate(KvListing(client, key, secret), context)
 
     async def _read_leased(self, request: ReadRequest) -> VaultResponse:
         return await self._services.leases.get_or_create(

@@ -16,6 +16,7 @@ from keyferry.providers.vault.http.server import Address, Server, TlsSettings
 from keyferry.providers.vault.leases.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.providers.vault.leases.record import UnusableRecordError, decode_record, encode_record
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
+from keyferry.resilience.call_context import Caller
 
 KEY = CacheKey(
     "v:8200",
@@ -40,7 +41,9 @@ def make_lease(**fields: Any) -> Lease:
         data={"username": "u", "big": JsonNumber("1e400"), "nested": {"a": [None, True]}},
     )
     token = VaultToken("hvs.token", 3600, NOW - 50, renewable=True, from_kubernetes_auth=True)
-    origin = LeaseOrigin(SERVER, "kubernetes", "jwt", token_revocable=True)
+    origin = LeaseOrigin(
+        SERVER, "kubernetes", "jwt", token_revocable=True, caller=Caller("shop", "web")
+    )
     result = ReadResult(response, token, origin, session=None, session_shared=False)
     defaults: dict[str, Any] = {"ttl": 60.0, "lease_expires_at": NOW + 20, "volumes": {"/a", "/b"}}
     return Lease(KEY, result, renewable=True, **{**defaults, **fields})
