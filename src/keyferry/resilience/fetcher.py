@@ -327,20 +327,11 @@ class Fetcher:
                 self.metrics.count_object_request(key.vault, key.identity.mode, "hit")
         else:
             count = self._counter(key) if counted else _ignore
-            refusal = self._negative_cache.get(key, now)
-            if refusal is not None:
-                count("negative_hit")
-                raise copy_without_traceback(refusal) from refusal.__cause__
             if purpose is not Purpose.REFRESH:
                 revalidate = None
-            request = _Request(key, load, size_of, revalidate, purpose, caller, now, count)
-            try:
-                entry = await self._single_flight.fetch(request)
-            except KeyferryError as error:
-                entry = self._stale_if_error(key, error, purpose, max_age)
-                if entry is None:
-                    raise
-                count("stale")
+            entry = await self._fetch_uncached(
+                _Request(key, load, size_of, revalidate, purpose, caller, now, count), max_age
+            )
         if volume and self._settings.tracks_volumes:
             self._cache.retain(key, volume, validated_at=entry.validated_at)
         age = now - entry.validated_at
@@ -417,6 +408,21 @@ class Fetcher:
         return lambda result: self.metrics.count_object_request(
             key.vault, key.identity.mode, result
         )
+
+    async def _fetch_uncached(self, request: _Request, max_age: float | None) -> CacheEntry:
+        """Return a value that is not fresh in the cache: cases 2 to 5 of `fetch`."""
+        refusal = self._negative_cache.get(request.key, request.started_at)
+        if refusal is not None:
+            request.count("negative_hit")
+            raise copy_without_traceback(refusal) from refusal.__cause__
+        try:
+            return await self._single_flight.fetch(request)
+        except KeyferryError as error:
+            entry = self._stale_if_error(request.key, error, request.purpose, max_age)
+            if entry is None:
+                raise
+            request.count("stale")
+            return entry
 
     def _stale_if_error(
         self, key: CacheKey, error: KeyferryError, purpose: Purpose, max_age: float | None
