@@ -66,6 +66,10 @@ ELSEWHERE = {
     "the path `.` from a provider": (
         f"{LIFECYCLE}::test_file_path_dot_is_rejected_and_content_retained"
     ),
+    "a path with more than 32 nested folders": (
+        "unit/formats/test_volume_paths.py"
+        "::test_a_path_that_no_volume_can_hold_is_refused_with_the_reason"
+    ),
     "concurrent calls for one target path": (
         f"{LIFECYCLE}::test_concurrent_calls_for_one_volume_are_serialized"
     ),

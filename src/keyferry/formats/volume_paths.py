@@ -1,7 +1,8 @@
 """The rules for a file path inside a volume. [pure]
 
-Two rules are Keyferry extensions. The path `.` is rejected, because upstream accepts it and then
-empties the mount. A NUL byte is rejected before, instead of while the files are written.
+Three rules are Keyferry extensions. The path `.` is rejected, because upstream accepts it and then
+empties the mount. A NUL byte is rejected before, instead of while the files are written. The number
+of nested folders is limited.
 
 Source: docs/reference/upstream-driver.md#file-paths
 """
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_PATH_BYTES = 4096
 MAX_ELEMENT_BYTES = 255
+MAX_FOLDERS = 32
+"""Folders above a file, so that every program that reads or removes a volume can."""
 
 
 def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
@@ -32,6 +35,8 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
     if len(path.encode()) > MAX_PATH_BYTES:
         return f"is longer than {MAX_PATH_BYTES} bytes"
     elements = path.split("/")
+    if len(elements) > MAX_FOLDERS + 1:
+        return f"is in more than {MAX_FOLDERS} nested folders"
     if ".." in elements:
         return "leads out of the volume with '..'"
     if any(len(element.encode()) > MAX_ELEMENT_BYTES for element in elements):

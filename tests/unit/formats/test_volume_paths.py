@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from keyferry.formats.volume_paths import (
     MAX_ELEMENT_BYTES,
+    MAX_FOLDERS,
     MAX_PATH_BYTES,
     path_conflict,
     path_problem,
@@ -64,6 +65,8 @@ def test_an_ordinary_path_is_accepted(path: str) -> None:
         ("é" * 128, "255 bytes"),
         (f"d/{'a' * 256}/e", "255 bytes"),
         (f"{LONGEST}/aa", "4096 bytes"),
+        ("d/" * 33 + "a", "more than 32 nested folders"),
+        ("d/" * 1200 + "a", "more than 32 nested folders"),
     ],
 )
 def test_a_path_that_no_volume_can_hold_is_refused_with_the_reason(path: str, words: str) -> None:
@@ -78,6 +81,7 @@ def test_the_limits_count_bytes_and_are_themselves_allowed() -> None:
     assert MAX_PATH_BYTES == len(longest)
     assert path_problem(longest) is None
     assert path_problem(longest + "x") is not None
+    assert path_problem("d/" * MAX_FOLDERS + "a") is None
 
 
 @given(paths)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.content import SecretFile
+from keyferry.driver.volumes.trees import files_below, read_regular_file, remove_folder
 from keyferry.errors import FilesInvalidError, VolumeError
 from keyferry.formats.volume_paths import path_conflict, path_problem
 
@@ -198,22 +198,15 @@ def _inherits_group(root: Path) -> bool:
 def _read_tree(folder: Path) -> dict[str, tuple[int, bytes]]:
     """Return mode and content of every file below `folder`, by relative path.
 
-    Files that their own mode makes unreadable are omitted, hence written again. So are links, which
-    this module never creates there.
+    Files that their own mode makes unreadable are omitted, hence written again. So are links and
+    special files, which this module never creates there.
     """
     contents: dict[str, tuple[int, bytes]] = {}
-    prefix = len(f"{folder}/")
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                with suppress(PermissionError):
-                    contents[f"{parent}/{name}"[prefix:]] = _read_file(path)
+    for name, path in files_below(folder):
+        with suppress(PermissionError):
+            if file := read_regular_file(path):
+                contents[name] = file
     return contents
-
-
-def _read_file(path: Path) -> tuple[int, bytes]:
-    return stat.S_IMODE(path.lstat().st_mode), path.read_bytes()
 
 
 def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
@@ -223,7 +216,8 @@ def _read_entry(root: Path, name: str) -> dict[str, tuple[int, bytes]]:
         return {}
     if real.is_dir():
         return {f"{name}/{path}": file for path, file in _read_tree(real).items()}
-    return {name: _read_file(real)} if real.is_file() else {}
+    file = read_regular_file(real)
+    return {} if file is None else {name: file}
 
 
 def _compare(
@@ -257,7 +251,8 @@ def _write_timestamped_dir(root: Path, files: Sequence[SecretFile], top_level: s
         temporary.symlink_to(stamp)
         temporary.replace(root / DATA_DIR_NAME)
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_folder(folder)
         raise
     return stamp
 
@@ -294,7 +289,7 @@ def _ensure_links(root: Path, top_level: set[str]) -> None:
 
 def _remove_path(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        remove_folder(path)
     else:
         path.unlink(missing_ok=True)
 
@@ -306,4 +301,4 @@ def _remove_leftovers(root: Path, *, keep: str, top_level: set[str]) -> None:
         if path.is_symlink():
             path.unlink()
         elif _TIMESTAMPED_DIR.fullmatch(name):
-            shutil.rmtree(path)
+            remove_folder(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,11 +21,15 @@ from keyferry.driver.volumes.atomic_writer import (
 )
 from keyferry.driver.volumes.state import VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
+from keyferry.driver.volumes.trees import clear_folder
 from keyferry.errors import VolumeError
 from keyferry.formats.mountinfo import mount_points
+from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_log = get_logger("mount")
 
 MOUNT_SOURCE = "keyferry"
 """The source in /proc/mounts, by which mounts of Keyferry are recognized."""
@@ -114,12 +117,9 @@ class TmpfsMounter:
                 if not self._has_mount(target):
                     break
                 _require_managed(target)
-                _clear_if_readable(target)
+                _clear_before_unmount(target)
                 self._detach(target)
-            if _is_kubelet_volume(target) and _exists_as_folder(target):
-                _clear(target)
-            if not keep_folder:
-                target.rmdir()
+            _remove_mount_point(target, keep_folder=keep_folder)
 
     def _has_mount(self, target: Path) -> bool:
         try:
@@ -195,7 +195,7 @@ class DirectoryMounter:
                 return
             if not looks_like_volume(target):
                 raise _not_managed_error(target)
-            _clear(target)
+            clear_folder(target)
             if not keep_folder:
                 target.rmdir()
 
@@ -268,23 +268,41 @@ def _source_of(target: Path) -> str:
     return next((point.source for point in reversed(mount_points()) if point.path == path), "")
 
 
-def _clear(target: Path) -> None:
-    """Remove every entry of `target`; never follow a link."""
-    with os.scandir(target) as scanned:
-        entries = list(scanned)
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)  # noqa: PTH108
+def _clear_before_unmount(target: Path) -> None:
+    """Remove the files of a tmpfs, in which a process of the pod may still have open folders.
 
-
-def _clear_if_readable(target: Path) -> None:
+    A failure does not keep the volume mounted: its content ends with its last user.
+    """
     try:
-        _clear(target)
+        clear_folder(target)
     except OSError as error:
         if error.errno not in _CORRUPTED_ERRNOS:
-            raise
+            _log.warning(
+                "volume is unmounted with its files, because they cannot be removed",
+                targetPath=target,
+                error=error.strerror,
+            )
+
+
+def _remove_mount_point(target: Path, *, keep_folder: bool) -> None:
+    """Remove `target` and what a failed unmount left in it, if it is a target folder of kubelet.
+
+    An empty folder is removed without an open descriptor, so that a volume can be unmounted when
+    the process has none left.
+    """
+    is_kubelet_volume = _is_kubelet_volume(target)
+    if not keep_folder:
+        try:
+            target.rmdir()
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not is_kubelet_volume:
+                raise
+        else:
+            return
+    if is_kubelet_volume and _exists_as_folder(target):
+        clear_folder(target)
+    if not keep_folder:
+        target.rmdir()
 
 
 def _check_result(result: int, target: Path) -> None:

@@ -28,6 +28,11 @@ from tests.fakes.mounts import (
     mounted_below,
     unmount_below,
 )
+from tests.unit.driver.volumes.test_trees import (
+    BEYOND_RECURSION,
+    make_nested_folders,
+    spare_descriptors,
+)
 
 FILE = SecretFile("a", 0o644, b"x")
 
@@ -154,6 +159,16 @@ def test_link_inside_the_volume_is_not_followed(mounts: Mounter, target: Path) -
     mounts.unmount(target)
     assert not target.exists()
     assert "kept" == (outside / "precious").read_text()
+
+
+def test_volume_that_is_deeper_than_python_recurses_is_unmounted(
+    mounts: Mounter, target: Path
+) -> None:
+    """An earlier version wrote such volumes; the pod would stay in Terminating."""
+    written(mounts, target)
+    make_nested_folders(target / "..data", BEYOND_RECURSION)
+    mounts.unmount(target)
+    assert not target.exists()
 
 
 # --- a private folder -----------------------------------------------------------------------------
@@ -285,6 +300,23 @@ def test_volume_in_use_is_unmounted(target: Path) -> None:
         TmpfsMounter().unmount(target)
         assert not target.exists()
         assert b"x" == held.read()
+
+
+@pytest.mark.mounts
+def test_volume_is_unmounted_even_if_it_cannot_be_emptied(mount_home: Path) -> None:
+    """Neither a mount inside it nor a lack of descriptors keeps the pod in Terminating."""
+    target = mount_home / KUBELET
+    mounts = TmpfsMounter()
+    written(mounts, target)
+    (target / "inner").mkdir()
+    mount_tmpfs(target / "inner")
+    mounts.unmount(target)
+    assert not target.exists()
+    written(mounts, target)
+    with spare_descriptors(0):
+        mounts.unmount(target)
+    assert not target.exists()
+    assert [] == mounted_below(mount_home)
 
 
 @pytest.mark.fuse
