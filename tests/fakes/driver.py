@@ -234,6 +234,7 @@ async def running_driver(
     node: str = NODE,
     clock: ManualClock | None = None,
     fetcher: Fetcher | None = None,
+    allow_attribute_overrides: bool = True,
 ) -> AsyncIterator[Driver]:
     """Run a driver on `home / "csi.sock"`; `fetcher` is that of its providers, with the same clock.
 
@@ -267,6 +268,7 @@ async def running_driver(
                     backoff=lambda _: 1.0,
                     rotation_interval=rotation_interval,
                     clock=clock,
+                    allow_attribute_overrides=allow_attribute_overrides,
                 )
             ) as engine,
             serving_grpc(endpoint, csi_services(engine).add_to),

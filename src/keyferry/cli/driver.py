@@ -122,6 +122,12 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "maximum size of a response of an external provider, in bytes",
     ),
     GoFlag(
+        "allow-attribute-overrides",
+        _BOOL,
+        "true",
+        "let volumeAttributes of a pod override parameters of its SecretProviderClass",
+    ),
+    GoFlag(
         "provider-health-check",
         _BOOL,
         "false",
@@ -228,6 +234,7 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
         resilience=resilience_settings(flags),
         proxies=Proxies.from_environment(os.environ),
         max_receive_bytes=int(values["max-call-recv-msg-size"]),
+        allow_attribute_overrides=bool(values["allow-attribute-overrides"]),
         rotation_interval=(
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None
         ),

@@ -126,6 +126,7 @@ def _engine_dependencies(
         node=settings.node_id,
         rotation_interval=settings.rotation_interval,
         driver_name=settings.driver_name,
+        allow_attribute_overrides=settings.allow_attribute_overrides,
     )
 
 

@@ -68,6 +68,8 @@ class EngineDependencies:
         rotation_interval: seconds between two refreshes of a volume; None when rotation is off, 0
             when every publish refreshes and nothing else does.
         driver_name: the name of the CSI driver.
+        allow_attribute_overrides: whether `volumeAttributes` of a pod may override parameters of
+            its SecretProviderClass.
         backoff: seconds to wait after this number of consecutive failures.
     """
 
@@ -81,6 +83,7 @@ class EngineDependencies:
     node: str
     rotation_interval: float | None
     driver_name: str = DRIVER_NAME
+    allow_attribute_overrides: bool = True
     backoff: Callable[[int], float] = exponential_backoff
 
 
@@ -238,6 +241,7 @@ def _publisher(
             secret_controller=secret_controller,
             history=history,
             clock=deps.clock,
+            allow_attribute_overrides=deps.allow_attribute_overrides,
         ),
         volumes=volumes,
         events=events,

@@ -11,7 +11,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.errors import ClassInvalidError, Code, RequestInvalidError
+from keyferry.errors import (
+    AuthorError,
+    ClassInvalidError,
+    Code,
+    RequestInvalidError,
+    Stage,
+    excerpt,
+)
 from keyferry.kubernetes import PodRef, SecretProviderClass
 from keyferry.providers.api import (
     POD_NAME,
@@ -32,6 +39,7 @@ KUBELET_PREFIX = "csi.storage.k8s.io/"
 """The prefix of attributes that only kubelet may set."""
 _MAX_GROUP_DIGITS = 10
 """The digits of 2^32 - 1, the largest group id of Linux."""
+_MAX_NAMED_ATTRIBUTES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,32 @@ def require_readonly(request: PublishRequest) -> None:
         raise RequestInvalidError(
             "the volume is not read-only",
             "Set readOnly: true in the csi volume of the pod.",
+        )
+
+
+def check_attributes(request: PublishRequest) -> None:
+    """Check that the pod overrides no parameter, for `--allow-attribute-overrides=false`.
+
+    Only the name of the SecretProviderClass and the attributes of kubelet are allowed. An attribute
+    that the SecretProviderClass does not set is refused, too: it would replace a default.
+
+    Raises:
+        AuthorError: the pod sets another attribute.
+    """
+    others = sorted(
+        name
+        for name in request.context
+        if name != SPC_ATTRIBUTE and not name.startswith(KUBELET_PREFIX)
+    )
+    if others:
+        names = ", ".join(repr(excerpt(name)) for name in others[:_MAX_NAMED_ATTRIBUTES])
+        more = len(others) - _MAX_NAMED_ATTRIBUTES
+        raise AuthorError(
+            f"the pod sets volumeAttributes that override its SecretProviderClass: {names}"
+            + (f" and {more} more" if more > 0 else ""),
+            "Move them to spec.parameters of the SecretProviderClass; this cluster runs the driver"
+            " with --allow-attribute-overrides=false.",
+            stage=Stage.REQUEST,
         )
 
 

@@ -58,6 +58,8 @@ class DriverSettings:
     """The HTTP proxies of requests to vaults."""
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
     """The maximum size of a reply of an external provider."""
+    allow_attribute_overrides: bool = True
+    """Whether `volumeAttributes` of a pod may override parameters of its SecretProviderClass."""
     rotation_interval: float | None = None
     """Seconds between two refreshes of a volume; None when rotation is off."""
     metrics_address: str = ":8095"

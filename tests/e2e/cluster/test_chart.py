@@ -236,6 +236,7 @@ async def test_values_of_upstream_become_flags() -> None:
         "providerHealthCheck": True,
         "providerHealthCheckInterval": "1m",
         "maxCallRecvMsgSize": 8388608,
+        "allowAttributeOverrides": False,
         "linux": {
             "kubeletRootDir": "/opt/kubelet",
             "providersDir": "/providers",
@@ -257,6 +258,7 @@ async def test_values_of_upstream_become_flags() -> None:
         "--provider-health-check=true",
         "--provider-health-check-interval=1m",
         "--max-call-recv-msg-size=8388608",
+        "--allow-attribute-overrides=false",
         "--provider-volume=/providers",
         "--additional-provider-volume-paths=/more,/most",
         "--metrics-addr=:9000",

@@ -54,6 +54,26 @@ async def test_repeated_publish_does_not_call_the_provider(
     assert 2.0 == sum(driver.metric_values("node_publish_total").values())
 
 
+async def test_pod_that_overrides_its_class_is_refused_if_the_administrator_says_so(
+    mount_home: Path, provider: ScriptedProvider
+) -> None:
+    """The provider is not called, nothing remains, and a running pod keeps its content."""
+    built_in = {"scripted": provider}
+    async with running_driver(
+        mount_home, built_in=built_in, rotation_interval=0, allow_attribute_overrides=False
+    ) as driver:
+        driver.write_class("web")
+        message = driver.publish_request("web")
+        message.volume_context["x"] = "other"
+        status = await rejection(driver, message)
+        assert "override its SecretProviderClass: 'x'" in (status.details() or "")
+        assert [] == provider.calls
+        target = await driver.publish("web")
+        await driver.send_publish(message)
+        assert {"a": b"1"} == read_through_links(target)
+        assert 1 == len(provider.calls)
+
+
 async def test_provider_receives_parameters_and_pod(
     driver: Driver, provider: ScriptedProvider
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from keyferry.driver.request import (
     PublishRequest,
     UnpublishRequest,
+    check_attributes,
     mount_call,
     parse_publish,
     parse_stage,
@@ -18,7 +19,7 @@ from keyferry.driver.request import (
     parse_unstage,
     require_readonly,
 )
-from keyferry.errors import Code, RequestInvalidError
+from keyferry.errors import AuthorError, Code, RequestInvalidError
 from keyferry.kubernetes import PodRef, SecretProviderClass
 from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import DEFAULT_FILE_MODE, SERVICE_ACCOUNT_TOKENS
@@ -208,6 +209,27 @@ def test_parameters_with_kubelets_prefix_are_ignored() -> None:
     """For example a token, where kubelet sends none."""
     forged = {"a": "1", SERVICE_ACCOUNT_TOKENS: "forged", "csi.storage.k8s.io/new": "forged"}
     assert CONTEXT | {"a": "1"} == call_for(forged)
+
+
+@pytest.mark.parametrize(
+    "name", ["vaultAddress", "objects", "csi.storage.k8s.io", "secretProvider"]
+)
+def test_attribute_that_overrides_the_class_is_named(name: str) -> None:
+    """Also one that the SecretProviderClass does not set; its value is not quoted."""
+    own = {key: value for key, value in CONTEXT.items() if key != "anything"}
+    check_attributes(request(volume_context=own))
+    with pytest.raises(AuthorError, match=f"override its SecretProviderClass: '{name}'") as caught:
+        check_attributes(request(volume_context=own | {name: "canary"}))
+    assert "--allow-attribute-overrides=false" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_only_some_of_many_attributes_are_named() -> None:
+    """On one line, without control characters."""
+    names = {f"name\n{number:02}" * 50: "x" for number in range(12)}
+    with pytest.raises(AuthorError, match="and 3 more") as caught:
+        check_attributes(request(volume_context=CONTEXT | names))
+    assert str(caught.value).isprintable()
 
 
 def test_provider_request_has_path_and_mode_without_versions() -> None:

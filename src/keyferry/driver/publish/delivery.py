@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.publish.plan import Adopt, Refresh
-from keyferry.driver.request import mount_call
+from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges, write_volume, written_at
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
+    from keyferry.providers.api import MountCall
     from keyferry.providers.expiry import Expiry
     from keyferry.resilience.freshness import RefreshSlot
 
@@ -77,6 +78,8 @@ class ContentDelivery:
         secret_controller: syncs the Kubernetes Secrets of a volume.
         history: builds and finds pod statuses.
         clock: measures the age of content.
+        allow_attribute_overrides: whether `volumeAttributes` of a pod may override parameters of
+            its SecretProviderClass.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class ContentDelivery:
         secret_controller: SecretController,
         history: PublishHistory,
         clock: Clock,
+        allow_attribute_overrides: bool = True,
     ) -> None:
         self._mounter = mounter
         self._volumes = volumes
@@ -95,6 +99,7 @@ class ContentDelivery:
         self._secret_controller = secret_controller
         self._history = history
         self._clock = clock
+        self._allow_attribute_overrides = allow_attribute_overrides
 
     async def deliver(
         self,
@@ -122,12 +127,11 @@ class ContentDelivery:
                 before it was recorded.
         """
         started, started_at = self._clock.monotonic(), self._clock.wall()
-        target = Path(request.target_path)
+        target, is_refresh = Path(request.target_path), isinstance(decision, Refresh)
+        call = self._mount_call(request, spc, is_refresh=is_refresh)
         if resolved.writes_files_itself:
             await run_in_thread_uncancelled(self._mounter.mount, target, request.group)
-        is_refresh = isinstance(decision, Refresh)
-        purpose = Purpose.REFRESH if is_refresh else Purpose.FIRST
-        result = await resolved.mount(mount_call(request, spc, purpose))
+        result = await resolved.mount(call)
         if spc.secret_objects:
             # Reports an invalid file name before any file is written.
             await resolved.named_files(spc.parameters)
@@ -235,6 +239,13 @@ class ContentDelivery:
         if not spc.secret_objects:
             return ()
         return await self._secret_controller.reconcile_now(spc, changed=changed)
+
+    def _mount_call(
+        self, request: PublishRequest, spc: SecretProviderClass, *, is_refresh: bool
+    ) -> MountCall:
+        if not self._allow_attribute_overrides:
+            check_attributes(request)
+        return mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
 
     def _mount_and_write(
         self, target: Path, group: int | None, files: Sequence[SecretFile]
