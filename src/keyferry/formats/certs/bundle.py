@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
 from keyferry.formats.certs.chain import has_public_key, order_chain
+from keyferry.formats.certs.loading import load_certificate, load_private_key
 from keyferry.formats.certs.pem import CERTIFICATE, PRIVATE_KEY_SUFFIX, encode_block, pem_blocks
 from keyferry.formats.certs.pkcs12 import read_pkcs12
 
@@ -82,16 +83,14 @@ def check_pem(contents: bytes, source: str) -> None:
         SecretDataError: key and certificates do not fit together.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_der_private_key
-    from cryptography.x509 import load_der_x509_certificate
 
     try:
         blocks = pem_blocks(contents, source)
         keys = [block.der for block in blocks if block.label.endswith(PRIVATE_KEY_SUFFIX)]
         certificates = [
-            load_der_x509_certificate(block.der) for block in blocks if block.label == CERTIFICATE
+            load_certificate(block.der, source) for block in blocks if block.label == CERTIFICATE
         ]
-        key = load_der_private_key(keys[-1], password=None) if keys else None
+        key = load_private_key(keys[-1], source) if keys else None
     except (SecretDataError, ValueError, TypeError, UnsupportedAlgorithm):
         return
     _check_pair(key, certificates, source)

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
+from keyferry.formats.certs.limits import check_object_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
     from cryptography.x509 import Certificate
+
+MAX_SIGNATURES = 1000
+"""Signature checks for one chain. Unrelated certificates take none, related ones two or three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,16 @@ def order_chain(
             certificate that issued no other.
 
     Raises:
-        SecretDataError: there is no certificate.
+        SecretDataError: there is no certificate, or ordering them takes too many signature checks.
     """
     rest = list(dict.fromkeys(certificates))
     if not rest:
         raise SecretDataError("no leaf found: it holds no certificate")
-    chain = [_leaf(rest, key)]
+    check_object_count(len(rest), "it")
+    signatures = _Signatures()
+    chain = [_leaf(rest, key, signatures)]
     rest.remove(chain[0])
-    while (issuer := _issuer(chain[-1], rest)) is not None:
+    while (issuer := _issuer(chain[-1], rest, signatures)) is not None:
         chain.append(issuer)
         rest.remove(issuer)
     return CertificateChain((*chain, *rest), complete=not rest)
@@ -67,36 +73,69 @@ def has_public_key(certificate: Certificate, key: PublicKeyTypes) -> bool | None
         return None
 
 
-def _leaf(certificates: list[Certificate], key: PublicKeyTypes | None) -> Certificate:
+class _Signatures:
+    """Verifies which certificate issued which, each pair once, and not without end.
+
+    Certificates with one name make every pair a candidate, so the names alone set no limit.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Certificate, Certificate], bool] = {}
+        self._verified = 0
+
+    def issued(self, issuer: Certificate, certificate: Certificate) -> bool:
+        """Return whether `issuer` issued `certificate`.
+
+        Raises:
+            SecretDataError: too many signatures were verified.
+        """
+        if issuer.subject != certificate.issuer:
+            return False
+        pair = (issuer, certificate)
+        if pair not in self._known:
+            self._verified += 1
+            if self._verified > MAX_SIGNATURES:
+                raise SecretDataError(
+                    f"to order its certificates takes more than {MAX_SIGNATURES} signature checks",
+                    "Remove the certificates that do not belong to the chain.",
+                )
+            self._known[pair] = _verify(issuer, certificate)
+        return self._known[pair]
+
+
+def _leaf(
+    certificates: list[Certificate], key: PublicKeyTypes | None, signatures: _Signatures
+) -> Certificate:
     if key is not None:
         for certificate in certificates:
             if has_public_key(certificate, key):
                 return certificate
     for certificate in certificates:
         others = (other for other in certificates if other is not certificate)
-        if not any(_issued(certificate, other) for other in others):
+        if not any(signatures.issued(certificate, other) for other in others):
             return certificate
     return certificates[0]
 
 
-def _issuer(certificate: Certificate, candidates: list[Certificate]) -> Certificate | None:
+def _issuer(
+    certificate: Certificate, candidates: list[Certificate], signatures: _Signatures
+) -> Certificate | None:
     """Who issued it; of several, as cross-signing makes them, one whose own issuer is here too."""
-    if _issued(certificate, certificate):
+    if signatures.issued(certificate, certificate):
         return None
-    found = [candidate for candidate in candidates if _issued(candidate, certificate)]
+    found = [candidate for candidate in candidates if signatures.issued(candidate, certificate)]
     for candidate in found:
         others = (other for other in candidates if other is not candidate)
-        is_root = _issued(candidate, candidate)
-        if not is_root and any(_issued(other, candidate) for other in others):
+        is_root = signatures.issued(candidate, candidate)
+        if not is_root and any(signatures.issued(other, candidate) for other in others):
             return candidate
     return found[0] if found else None
 
 
-def _issued(issuer: Certificate, certificate: Certificate) -> bool:
+def _verify(issuer: Certificate, certificate: Certificate) -> bool:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
-        # Compares the names before it looks at the signature.
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError):
         return False

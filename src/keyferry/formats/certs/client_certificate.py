@@ -9,6 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
+from keyferry.formats.certs.loading import check_loaded_key, load_certificate, load_private_key
+from keyferry.formats.certs.pem import (
+    CERTIFICATE,
+    PRIVATE_KEY_SUFFIX,
+    PemBlock,
+    encode_block,
+    pem_blocks,
+)
+from keyferry.formats.certs.pkcs12 import open_pkcs12
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,35 +82,47 @@ def _read_pem(
     contents: bytes, password: bytes | None
 ) -> tuple[PrivateKeyTypes | None, list[Certificate]]:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from cryptography.x509 import load_pem_x509_certificates
 
-    if b"PRIVATE KEY-----" not in contents:
+    blocks = pem_blocks(contents, "it")
+    keys = [block for block in blocks if block.label.endswith(PRIVATE_KEY_SUFFIX)]
+    if not keys:
         return None, []
     try:
-        key = load_pem_private_key(contents, password)
+        key = _load_key(keys[0], password)
     except TypeError:
         # Whether there is a password and whether the key is encrypted do not go together.
         raise _password_error(has_password=password is not None) from None
     except (ValueError, UnsupportedAlgorithm):
         raise _unreadable_error(has_password=password is not None) from None
     try:
-        return key, load_pem_x509_certificates(contents)
+        return key, [
+            load_certificate(block.der, "it") for block in blocks if block.label == CERTIFICATE
+        ]
     except ValueError:
         return key, []
+
+
+def _load_key(block: PemBlock, password: bytes | None) -> PrivateKeyTypes:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if not block.headers:
+        return load_private_key(block.der, "it", password)
+    # The encryption of RFC 1421, which is part of PEM: one round of a hash, so without a limit.
+    pem = encode_block(block.label, block.der, block.headers)
+    key = load_pem_private_key(pem, password, unsafe_skip_rsa_key_validation=True)
+    check_loaded_key(key, "it")
+    return key
 
 
 def _read_pkcs12(
     contents: bytes, password: bytes | None
 ) -> tuple[PrivateKeyTypes | None, list[Certificate]]:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization.pkcs12 import load_key_and_certificates
 
     try:
-        key, certificate, others = load_key_and_certificates(contents, password)
+        return open_pkcs12(contents, "it", password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise _unreadable_error(has_password=password is not None) from None
-    return key, [certificate, *others] if certificate else others
 
 
 def _matching_certificate(key: RSAPrivateKey, certificates: Iterable[Certificate]) -> Certificate:

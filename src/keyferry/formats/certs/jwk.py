@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
+from keyferry.formats.certs.limits import MAX_EXPONENT_BITS, check_key_bits
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurve
@@ -20,11 +21,14 @@ def rsa_public_key_pem(modulus: bytes, exponent: bytes) -> bytes:
     """SubjectPublicKeyInfo in PEM for an RSA key; both numbers are big-endian.
 
     Raises:
-        SecretDataError: they are no RSA key.
+        SecretDataError: they are no RSA key, or one that is too long.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
+    check_key_bits(_bits(modulus), "it")
+    if _bits(exponent) > MAX_EXPONENT_BITS:
+        raise SecretDataError(f"its e has more than {MAX_EXPONENT_BITS} bits")
     numbers = RSAPublicNumbers(int.from_bytes(exponent), int.from_bytes(modulus))
     try:
         return _pem(numbers.public_key())
@@ -41,11 +45,18 @@ def ec_public_key_pem(curve: str, x: bytes, y: bytes) -> bytes:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicNumbers
 
-    numbers = EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), _curve(curve))
+    known_curve = _curve(curve)
     try:
+        if max(_bits(x), _bits(y)) > known_curve.key_size:
+            raise ValueError("a coordinate that is too long")
+        numbers = EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), known_curve)
         return _pem(numbers.public_key())
     except (ValueError, UnsupportedAlgorithm, OverflowError):
         raise SecretDataError("its x and y are no point of its curve") from None
+
+
+def _bits(number: bytes) -> int:
+    return int.from_bytes(number).bit_length()
 
 
 def _curve(name: str) -> EllipticCurve:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
+from keyferry.formats.certs.loading import load_certificate, load_private_key
 from keyferry.formats.certs.pem import (
     CERTIFICATE,
     PRIVATE_KEY_SUFFIX,
@@ -88,11 +89,9 @@ def check_pair(certificates: bytes, private_key: bytes) -> None:
         SecretDataError: none does, or a certificate cannot be parsed.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    # `private_key_pem` has checked the key; a second time would double the cost of a TLS Secret.
-    key = load_pem_private_key(private_key, password=None, unsafe_skip_rsa_key_validation=True)
-    wanted = key.public_key()
+    (block,) = pem_blocks(private_key, "tls.key")
+    wanted = load_private_key(block.der, "tls.key").public_key()
     unknown = False
     for number, block in enumerate(pem_blocks(certificates, "tls.crt"), start=1):
         try:
@@ -109,10 +108,8 @@ def check_pair(certificates: bytes, private_key: bytes) -> None:
 
 
 def _public_key(der: bytes, number: int) -> PublicKeyTypes:
-    from cryptography.x509 import load_der_x509_certificate
-
     try:
-        return load_der_x509_certificate(der).public_key()
+        return load_certificate(der, "tls.crt").public_key()
     except ValueError:
         problem = f"certificate {number} of tls.crt cannot be parsed"
         raise SecretDataError(problem, "Check the certificate in the vault.") from None
@@ -136,13 +133,12 @@ def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:
 
 def _load_key(block: PemBlock, source: str) -> PrivateKeyTypes:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_der_private_key
 
     remedy = "Store it unencrypted, as PKCS#8, PKCS#1 or SEC1: a Secret cannot carry its password."
     if block.encrypted:
         raise SecretDataError(f"the private key in {source} is encrypted", remedy)
     try:
-        return load_der_private_key(block.der, password=None)
+        return load_private_key(block.der, source)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         problem = f"the private key in {source} cannot be parsed (a PEM block {block.label!r})"
         raise SecretDataError(problem, remedy) from None

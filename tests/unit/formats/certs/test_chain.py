@@ -164,3 +164,13 @@ def test_openssl_verifies_what_was_put_in_order(tmp_path: Path) -> None:
     command = ["openssl", "verify", "-CAfile", "root", "-untrusted", "between", "leaf"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert b"leaf: OK\n" == done.stdout
+
+
+def test_number_of_signature_checks_is_limited() -> None:
+    """Certificates with one name make every pair a candidate."""
+    same = [issue_certificate("same", new_ec_key(), is_ca=True)]
+    for _ in range(60):
+        same.append(issue_certificate("same", new_ec_key(), same[-1], is_ca=True))
+    with pytest.raises(SecretDataError, match="signature checks"):
+        order_chain([each.certificate for each in same], None)
+    assert order_chain([each.certificate for each in same[:20]], None).complete
