@@ -8,6 +8,7 @@ contains a secret value, a token or the body of a response.
 
 from __future__ import annotations
 
+import errno
 from copy import copy
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -174,6 +175,40 @@ class VolumeError(PlatformError):
     stage = Stage.VOLUME
     code = Code.INTERNAL
     reason = "FailedToEnsureMountPoint"
+
+
+class OutOfDescriptorsError(PlatformError):
+    """This process, or this node, cannot open another file or connection."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+def descriptor_error(error: BaseException) -> OutOfDescriptorsError | None:
+    """Return the error to report if `error` has the cause EMFILE or ENFILE; None otherwise.
+
+    Such a failure can arise wherever a file or a connection is opened, so it is translated at the
+    edge of the process. The problem of a `KeyferryError` is kept; its remedy would mislead.
+    """
+    cause: BaseException | None = error
+    for _ in range(_MAX_CAUSES):
+        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+            remedy = _DESCRIPTOR_REMEDIES[cause.errno]
+            if isinstance(error, KeyferryError):
+                return OutOfDescriptorsError(error.problem, remedy, stage=error.stage)
+            return OutOfDescriptorsError("no further file or connection can be opened", remedy)
+        if cause is None:
+            break
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+_MAX_CAUSES = 10
+_DESCRIPTOR_REMEDIES = {
+    errno.EMFILE: "This process has too many open files: raise its limit (ulimit -n, or LimitNOFILE"
+    " of the container runtime). The call is repeated.",
+    errno.ENFILE: "This node has too many open files: find the process that opens them, or raise"
+    " fs.file-max. The call is repeated.",
+}
 
 
 class StoreError(PlatformError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 
 import grpc
@@ -20,6 +21,7 @@ from keyferry.errors import (
     Stage,
     VaultThrottledError,
     VolumeError,
+    descriptor_error,
 )
 
 
@@ -52,6 +54,30 @@ def test_every_error_is_explained_and_has_a_status(error: type[KeyferryError]) -
     assert error.code in set(Code)
     assert isinstance(error.stage, Stage)
     assert error.reason == "" or error.reason.isalnum()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_lack_of_descriptors_is_found_among_the_causes(number: int) -> None:
+    """The problem and the stage are kept; the remedy names the limit."""
+    cause = OSError(number, "Too many open files")
+    raw = descriptor_error(cause)
+    assert raw is not None
+    assert "too many open files" in raw.remedy
+    try:
+        raise VolumeError("cannot write x: Too many open files", "Check the space.") from cause
+    except VolumeError as error:
+        found = descriptor_error(error)
+    assert found is not None
+    assert ("cannot write x: Too many open files", Stage.VOLUME) == (found.problem, found.stage)
+    assert "Check the space" not in str(found)
+
+
+def test_other_errors_have_other_causes() -> None:
+    """Also one that is its own cause."""
+    looped = VolumeError("x")
+    looped.__cause__ = looped
+    for error in (looped, OSError(errno.ENOSPC, "No space"), OSError(), ValueError()):
+        assert descriptor_error(error) is None
 
 
 @pytest.mark.parametrize("code", Code)

@@ -24,6 +24,7 @@ from keyferry.providers.api import (
     ProviderVersion,
     decode_result,
     encode_call,
+    undecodable_error,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class ExternalProvider:
             )
         except grpc.aio.AioRpcError as error:
             raise self._translate(error) from error
+        if reply is None:  # gRPC could not decode it
+            raise undecodable_error(self._name)
         return ProviderVersion(reply.version, reply.runtime_name, reply.runtime_version)
 
     async def close(self) -> None:

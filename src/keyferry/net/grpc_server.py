@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from keyferry.errors import InternalError, KeyferryError, PlatformError
+from keyferry.errors import InternalError, KeyferryError, PlatformError, descriptor_error
 from keyferry.net.sockets import bind_private
 from keyferry.telemetry.logs import get_logger
 
@@ -31,9 +31,10 @@ _log = get_logger("grpc")
 async def abort(context: Context, error: BaseException, *, operation: str) -> NoReturn:
     """Abort the call with the status of `error`, and log the error once.
 
-    Any exception but a KeyferryError is an internal error. The caller gets only its type, because
-    its text could contain a secret value.
+    Any exception but a KeyferryError is an internal error, unless it says that no file can be
+    opened. The caller gets only its type, because its text could contain a secret value.
     """
+    error = descriptor_error(error) or error
     if isinstance(error, KeyferryError):
         _log.error(f"{operation} failed", **error.log_pairs())
         await context.abort(_STATUS[error.code], str(error))

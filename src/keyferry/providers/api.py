@@ -210,18 +210,21 @@ def encode_result(result: MountResult) -> wire.MountResponse:
     )
 
 
-def decode_result(message: wire.MountResponse, *, provider: str) -> MountResult:
+def decode_result(message: wire.MountResponse | None, *, provider: str) -> MountResult:
     """Decode a provider's response, with its checks in upstream's order.
 
     Source: docs/reference/upstream-provider-protocol.md#mount-response
 
     Args:
-        message: response of a provider.
+        message: response of a provider; None if gRPC could not decode it.
         provider: name of the provider, for messages.
 
     Raises:
-        ProviderReportedError: the response has an error code, or no object version.
+        ProviderReportedError: the response cannot be decoded, has an error code, or no object
+            version.
     """
+    if message is None:
+        raise undecodable_error(provider)
     if message.error.code:
         raise ProviderReportedError(
             f"provider {provider!r} reported error code {message.error.code!r}",
@@ -239,6 +242,17 @@ def decode_result(message: wire.MountResponse, *, provider: str) -> MountResult:
     return MountResult(
         versions=_decode_versions(message.object_version),
         files=tuple(SecretFile(f.path, f.mode, f.contents) for f in message.files),
+    )
+
+
+def undecodable_error(provider: str) -> ProviderReportedError:
+    """Return the error for a response of `provider` that is not a message of the protocol."""
+    return ProviderReportedError(
+        f"provider {provider!r} returned a response that cannot be decoded",
+        f"Check that the socket belongs to provider {provider!r}, and that the provider implements"
+        " the protocol v1alpha1.",
+        code=Code.UNKNOWN,
+        reason="GRPCProviderError",
     )
 
 

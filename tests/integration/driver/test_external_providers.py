@@ -9,6 +9,7 @@ import asyncio
 import socket as sockets
 from base64 import b64decode
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -103,6 +104,44 @@ async def test_reply_without_object_versions_is_rejected(driver: Driver, folder:
     poor = wire.MountResponse(files=[wire.File(path="a", mode=0o644, contents=b"x")])
     async with external_provider(folder / "ext.sock", answers(poor)):
         assert "missing object versions" in ((await failure(driver)).details() or "")
+
+
+@asynccontextmanager
+async def garbage_provider(socket: Path) -> AsyncIterator[None]:
+    """A gRPC server whose responses are not messages of the protocol."""
+
+    async def respond(_: bytes, __: Context) -> bytes:
+        return b"\xff\xffcanary"
+
+    server = grpc.aio.server()
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(respond) for name in ("Mount", "Version")
+    }
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("v1alpha1.CSIDriverProvider", handlers)]
+    )
+    server.add_insecure_port(f"unix:{socket}")
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(0)
+
+
+async def test_response_that_cannot_be_decoded_names_the_provider(
+    driver: Driver, folder: Path
+) -> None:
+    """It is no internal error, and its bytes are not quoted."""
+    async with garbage_provider(folder / "ext.sock"):
+        status = await failure(driver)
+        provider = ExternalProvider("ext", folder / "ext.sock", max_receive_bytes=MAX_BYTES)
+        with pytest.raises(ProviderReportedError, match="cannot be decoded"):
+            await provider.version()
+        await provider.close()
+    assert grpc.StatusCode.UNKNOWN == status.code()
+    details = status.details() or ""
+    assert "provider 'ext' returned a response that cannot be decoded" in details
+    assert "canary" not in details
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,13 @@ from keyferry.driver.request import check_class, require_readonly
 from keyferry.driver.status.events import mount_failed, rotation_completed, rotation_failed
 from keyferry.driver.volumes.locks import TargetLocks
 from keyferry.driver.volumes.volume_events import VolumeRefreshFailed, VolumeRemoved
-from keyferry.errors import IdentityError, KeyferryError, StoreUnavailableError
+from keyferry.errors import (
+    IdentityError,
+    KeyferryError,
+    StoreUnavailableError,
+    VolumeError,
+    descriptor_error,
+)
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import PublishLabels
 
@@ -154,7 +160,7 @@ class Publisher:
             case Mount():
                 return await self._mount(request, spc, resolved, volume)
             case Resume():
-                return await self._delivery.deliver(request, spc, resolved, decision, volume=volume)
+                return await self._deliver(request, spc, resolved, decision, volume=volume)
             case Refresh():
                 return await self._refresh(request, spc, resolved, volume, rebuilt=rebuilt)
             case _:
@@ -162,6 +168,23 @@ class Publisher:
 
     async def _read_class(self, request: PublishRequest) -> SecretProviderClass:
         return check_class(await self._store.get_class(request.pod.namespace, request.class_name))
+
+    async def _deliver(
+        self,
+        request: PublishRequest,
+        spc: SecretProviderClass,
+        resolved: ResolvedProvider,
+        decision: Mount | Resume | Refresh,
+        *,
+        volume: Volume | None,
+    ) -> PublishResult:
+        try:
+            return await self._delivery.deliver(request, spc, resolved, decision, volume=volume)
+        except OSError as error:
+            translated = descriptor_error(error)
+            if translated is None:
+                raise
+            raise translated from error
 
     async def _mount(
         self,
@@ -174,12 +197,16 @@ class Publisher:
         target = Path(request.target_path)
         folder_existed = target.is_dir()
         try:
-            return await self._delivery.deliver(request, spc, resolved, Mount(), volume=volume)
+            return await self._deliver(request, spc, resolved, Mount(), volume=volume)
         except BaseException as error:
             removed = self._volumes.drop(request.target_path)
-            await run_in_thread_uncancelled(
-                self._mounter.unmount, target, keep_folder=folder_existed
-            )
+            try:
+                await run_in_thread_uncancelled(
+                    self._mounter.unmount, target, keep_folder=folder_existed
+                )
+            except VolumeError as failure:
+                # The caller gets the first error, which is usually the cause of this one.
+                _log.error("failed to clean up after a failed mount", **failure.log_pairs())
             await self._events.publish(
                 VolumeRemoved(request.target_path, removed, unpublished=False)
             )
@@ -212,7 +239,7 @@ class Publisher:
         is complete. This includes mistakes in the SecretProviderClass (`AuthorError`).
         """
         try:
-            result = await self._delivery.deliver(request, spc, resolved, Refresh(), volume=volume)
+            result = await self._deliver(request, spc, resolved, Refresh(), volume=volume)
         except KeyferryError as error:
             if rebuilt and isinstance(error, IdentityError):
                 _log.info("refresh postponed until kubelet sends tokens", **error.log_pairs())
