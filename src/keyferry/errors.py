@@ -13,8 +13,12 @@ from copy import copy
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, TypeVar
 
+from keyferry.accesses import AccessOutcome
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from keyferry.accesses import VaultAccess
 
 
 class Code(IntEnum):
@@ -65,12 +69,18 @@ class KeyferryError(Exception):
 
     Attributes:
         object_name: vault object that failed, such as `secret db-password`; "" for none.
+        outcome: the outcome of an access that failed with this error, for the audit log.
+        accesses: what a failed mount had read; set by the provider.
+        is_cached: whether the error comes from the negative cache, and not from the vault.
     """
 
     code: int = Code.UNKNOWN
     reason: str = "FailedToMount"
     stage: Stage = Stage.REQUEST
     object_name: str = ""
+    outcome: AccessOutcome = AccessOutcome.FAILED
+    accesses: tuple[VaultAccess, ...] = ()
+    is_cached: bool = False
 
     def __init__(self, problem: str, remedy: str = "", *, stage: Stage | None = None) -> None:
         super().__init__(problem, remedy)
@@ -280,16 +290,20 @@ class IdentityError(VaultError):
     """The token endpoint rejected the identity, or the identity cannot be used here."""
 
     stage = Stage.IDENTITY
+    outcome = AccessOutcome.DENIED
 
 
 class AccessDeniedError(VaultError):
     """The vault denied access to the object (403) or rejected the token (401)."""
+
+    outcome = AccessOutcome.DENIED
 
 
 class ObjectNotFoundError(VaultError):
     """The vault has no such object or version, or it is disabled."""
 
     stage = Stage.OBJECT
+    outcome = AccessOutcome.NOT_FOUND
 
 
 class ObjectUnusableError(VaultError):

@@ -36,6 +36,7 @@ from keyferry.proto import csi_pb2 as csi
 from keyferry.providers.api import Provider
 from keyferry.providers.host import ProviderHost
 from keyferry.resilience.fetcher import Fetcher
+from keyferry.telemetry.audit import AuditLog, NullAuditLog
 from keyferry.telemetry.logs import configure_logs
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import ManualClock
@@ -235,6 +236,7 @@ async def running_driver(
     clock: ManualClock | None = None,
     fetcher: Fetcher | None = None,
     allow_attribute_overrides: bool = True,
+    audit_log: AuditLog | None = None,
 ) -> AsyncIterator[Driver]:
     """Run a driver on `home / "csi.sock"`; `fetcher` is that of its providers, with the same clock.
 
@@ -269,6 +271,7 @@ async def running_driver(
                     rotation_interval=rotation_interval,
                     clock=clock,
                     allow_attribute_overrides=allow_attribute_overrides,
+                    audit_log=audit_log or NullAuditLog(),
                 )
             ) as engine,
             serving_grpc(endpoint, csi_services(engine).add_to),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 
 
 class SharedCall(Generic[T]):
@@ -59,7 +60,7 @@ class SharedCall(Generic[T]):
         self._on_done()
 
 
-def copy_without_traceback(error: BaseException) -> BaseException:
+def copy_without_traceback(error: E) -> E:
     """Return a copy of `error` without its traceback."""
     copy = type(error).__new__(type(error), *error.args)
     copy.__dict__.update(error.__dict__)

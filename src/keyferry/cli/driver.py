@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from keyferry import __version__
+from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.go_flags import (
     FlagError,
     FlagKind,
@@ -139,6 +140,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "2m",
         "interval of the checks of --provider-health-check",
     ),
+    *AUDIT_FLAGS,
     GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
     GoFlag("v", _INT, "0", "log verbosity; 2 logs the details of each call"),
     GoFlag(
@@ -248,6 +250,7 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
             if values["provider-health-check"]
             else None
         ),
+        audit=audit_settings(values),
         volume_kind=_volume_kind(str(values["volumes"])),
         dev_vault=_optional_path(values["dev-vault"]),
     )

@@ -30,6 +30,7 @@ from keyferry.providers.host import ProviderHost
 from keyferry.providers.settings import ProviderDependencies
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
+from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics
 
@@ -68,10 +69,10 @@ async def run_driver(settings: DriverSettings) -> None:
             )
         )
         store = await stack.enter_async_context(_open_store(settings, clock))
+        audit_log = stack.enter_context(open_audit_log(settings.audit, metrics))
+        engine_parts = _engine_dependencies(settings, store, plugins, metrics, clock, jobs=jobs)
         engine = await stack.enter_async_context(
-            running_engine(
-                _engine_dependencies(settings, store, plugins, metrics, clock, jobs=jobs)
-            )
+            running_engine(replace(engine_parts, audit_log=audit_log))
         )
         services = CsiServices(
             engine.publisher,

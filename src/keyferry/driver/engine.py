@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyferry.aio.backoff import exponential_backoff
@@ -24,6 +24,7 @@ from keyferry.driver.status.refresh_condition import RefreshConditionWriter
 from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
 from keyferry.driver.volumes.volume_table import VolumeTable
 from keyferry.errors import KeyferryError
+from keyferry.telemetry.audit import NullAuditLog
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.mounter import Mounter
     from keyferry.driver.volumes.volume_events import VolumeEvent
     from keyferry.kubernetes import ObjectStore
+    from keyferry.telemetry.audit import AuditLog
     from keyferry.telemetry.metrics import Metrics
 
 
@@ -71,6 +73,7 @@ class EngineDependencies:
         allow_attribute_overrides: whether `volumeAttributes` of a pod may override parameters of
             its SecretProviderClass.
         backoff: seconds to wait after this number of consecutive failures.
+        audit_log: records the accesses to vaults.
     """
 
     store: ObjectStore
@@ -85,6 +88,7 @@ class EngineDependencies:
     driver_name: str = DRIVER_NAME
     allow_attribute_overrides: bool = True
     backoff: Callable[[int], float] = exponential_backoff
+    audit_log: AuditLog = field(default_factory=NullAuditLog)
 
 
 @asynccontextmanager
@@ -242,6 +246,7 @@ def _publisher(
             history=history,
             clock=deps.clock,
             allow_attribute_overrides=deps.allow_attribute_overrides,
+            audit_log=deps.audit_log,
         ),
         volumes=volumes,
         events=events,

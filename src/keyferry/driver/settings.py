@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from keyferry.net.proxies import Proxies
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.settings import ResilienceSettings
+from keyferry.telemetry.audit_settings import AuditSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +75,8 @@ class DriverSettings:
     """The key of the taint to remove from this node when the driver is ready; "" for none."""
     health_interval: float | None = None
     """Seconds between two health checks of external providers; None for no checks."""
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    """Where the accesses to vaults are recorded."""
     volume_kind: VolumeKind = VolumeKind.TMPFS
     """Where volumes store their files."""
     dev_vault: Path | None = None

@@ -25,6 +25,7 @@ from keyferry.resilience.call_context import Caller, Purpose
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from keyferry.accesses import VaultAccess
     from keyferry.providers.expiry import ExpiringLease, Expiry
     from keyferry.resilience.freshness import RefreshSlot
 
@@ -92,6 +93,7 @@ class MountResult:
             if everything was fetched for this call. Not on the wire.
         refresh_slots: when the identities of the volume are to be refreshed; empty when the
             provider does not know. Not on the wire.
+        accesses: what was read, for the audit log. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
@@ -99,6 +101,7 @@ class MountResult:
     expiries: tuple[Expiry, ...] = ()
     oldest_content_age: float = 0.0
     refresh_slots: tuple[RefreshSlot, ...] = ()
+    accesses: tuple[VaultAccess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,11 +57,14 @@ class Fetched(NamedTuple, Generic[T]):
         fetched_at: when the vault was asked for it, in seconds of the fetcher's clock.
         age: seconds between the last time that the vault was asked whether the value is current and
             the call of `fetch`; 0 for a value that was requested or revalidated for this call.
+        result: how the value was obtained: `hit`, `stale`, `revalidated`, or `miss` for a value
+            that was requested for this call or for one that was in flight.
     """
 
     value: T
     fetched_at: float
     age: float
+    result: CacheResult
 
     def __repr__(self) -> str:
         """Return a text without the value, which may be secret."""
@@ -319,6 +322,7 @@ class Fetcher:
             KeyferryError: from `load`, from the transport or from the negative cache.
         """
         now = self._clock.monotonic()
+        result: CacheResult = "hit"
         entry = self._cache.get(key)
         if entry is not None and self._freshness.is_fresh(
             entry.validated_at, identity=key.identity, purpose=purpose, max_age=max_age, now=now
@@ -329,13 +333,13 @@ class Fetcher:
             count = self._counter(key) if counted else _ignore
             if purpose is not Purpose.REFRESH:
                 revalidate = None
-            entry = await self._fetch_uncached(
+            entry, result = await self._fetch_uncached(
                 _Request(key, load, size_of, revalidate, purpose, caller, now, count), max_age
             )
         if volume and self._settings.tracks_volumes:
             self._cache.retain(key, volume, validated_at=entry.validated_at)
         age = now - entry.validated_at
-        return Fetched(entry.value, entry.fetched_at, age if age > 0 else 0.0)
+        return Fetched(entry.value, entry.fetched_at, age if age > 0 else 0.0, result)
 
     def configure(self, vault: str, limits: CallLimits) -> None:
         """Set limits for one vault. No effect after the first request to it.
@@ -409,20 +413,27 @@ class Fetcher:
             key.vault, key.identity.mode, result
         )
 
-    async def _fetch_uncached(self, request: _Request, max_age: float | None) -> CacheEntry:
+    async def _fetch_uncached(
+        self, request: _Request, max_age: float | None
+    ) -> tuple[CacheEntry, CacheResult]:
         """Return a value that is not fresh in the cache: cases 2 to 5 of `fetch`."""
         refusal = self._negative_cache.get(request.key, request.started_at)
         if refusal is not None:
             request.count("negative_hit")
-            raise copy_without_traceback(refusal) from refusal.__cause__
+            cached_error = copy_without_traceback(refusal)
+            cached_error.is_cached = True
+            raise cached_error from refusal.__cause__
         try:
-            return await self._single_flight.fetch(request)
+            entry = await self._single_flight.fetch(request)
         except KeyferryError as error:
-            entry = self._stale_if_error(request.key, error, request.purpose, max_age)
-            if entry is None:
+            stale = self._stale_if_error(request.key, error, request.purpose, max_age)
+            if stale is None:
                 raise
             request.count("stale")
-            return entry
+            return stale, "stale"
+        # Only a value that was revalidated has been validated after it was fetched.
+        is_new = entry.validated_at == entry.fetched_at
+        return entry, "miss" if is_new else "revalidated"
 
     def _stale_if_error(
         self, key: CacheKey, error: KeyferryError, purpose: Purpose, max_age: float | None

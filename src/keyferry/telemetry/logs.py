@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Pairs = dict[str, object]
     Render = Callable[["Level", str, str, Pairs], str]
@@ -110,12 +110,36 @@ class Logger:
         """Log a failure."""
         self._log(Level.ERROR, message, pairs)
 
+    def info_records(self, message: str, common: Pairs, records: Iterable[Pairs]) -> None:
+        """Log one line for each of `records`, which begins with the pairs of `common`.
+
+        The lines are written at once. They do not contain the pairs of `log_context`. A value may
+        be a mapping: JSON nests it, and text joins its keys with a dot.
+        """
+        self._log_records(Level.INFO, message, common, records)
+
+    def debug_records(self, message: str, common: Pairs, records: Iterable[Pairs]) -> None:
+        """Do what `info_records` does, for details of a call."""
+        self._log_records(Level.DEBUG, message, common, records)
+
+    def _log_records(
+        self, level: Level, message: str, common: Pairs, records: Iterable[Pairs]
+    ) -> None:
+        if level < _output.min_level:
+            return
+        if _output.render is _render_json:
+            head = {"level": level.name.lower(), "caller": self.caller, "message": message}
+            text = json_lines(head | common, records)
+        else:
+            start = f"{_text_head(level, self.caller)} {json.dumps(message)}"
+            start += _text_pairs({key: common[key] for key in common if key != "timestamp"})
+            text = "".join(f"{start}{_text_pairs(record)}\n" for record in records)
+        _write(text)
+
     def _log(self, level: Level, message: str, pairs: Pairs) -> None:
         if level >= _output.min_level:
             line = _output.render(level, self.caller, message, {**_context.get(), **pairs})
-            stream = _output.stream or sys.stderr
-            stream.write(f"{line}\n")  # in one call, so that no other thread writes between
-            stream.flush()
+            _write(f"{line}\n")
 
 
 def get_logger(caller: str) -> Logger:
@@ -134,10 +158,13 @@ def log_context(**pairs: object) -> Iterator[None]:
 
 
 def _render_text(level: Level, caller: str, message: str, pairs: Pairs) -> str:
-    now = datetime.now(UTC)
     tail = "".join(f" {key}={json.dumps(str(value))}" for key, value in pairs.items())
-    head = f"{_LETTERS[level]}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} {caller}]"
-    return f"{head} {json.dumps(message)}{tail}"
+    return f"{_text_head(level, caller)} {json.dumps(message)}{tail}"
+
+
+def _text_head(level: Level, caller: str) -> str:
+    now = datetime.now(UTC)
+    return f"{_LETTERS[level]}{now:%m%d %H:%M:%S.%f} {os.getpid():7d} {caller}]"
 
 
 def _render_json(level: Level, caller: str, message: str, pairs: Pairs) -> str:
@@ -152,6 +179,34 @@ def _render_json(level: Level, caller: str, message: str, pairs: Pairs) -> str:
 
 def _json_value(value: object) -> str | dict[str, str]:
     return value._asdict() if isinstance(value, ObjectName) else str(value)
+
+
+def _write(lines: str) -> None:
+    stream = _output.stream or sys.stderr
+    stream.write(lines)  # in one call, so that no other thread writes between
+    stream.flush()
+
+
+# --- Records: lines with common and nested pairs, many at once ------------------------------------
+
+
+def json_lines(common: Pairs, records: Iterable[Pairs]) -> str:
+    """Return one line of JSON for each of `records`, which begins with the pairs of `common`."""
+    start = json.dumps(common)[:-1]
+    return "".join(f"{start}, {json.dumps(record)[1:]}\n" for record in records)
+
+
+def _text_pairs(pairs: Mapping[str, object], prefix: str = "") -> str:
+    """Return pairs as text; a namespace with a name is one value, as in `ObjectName`."""
+    text = ""
+    for key, value in pairs.items():
+        if not isinstance(value, dict):
+            text += f" {prefix}{key}={json.dumps(str(value))}"
+        elif value.keys() == {"namespace", "name"}:
+            text += f" {prefix}{key}={json.dumps(str(ObjectName(**value)))}"
+        else:
+            text += _text_pairs(value, f"{prefix}{key}.")
+    return text
 
 
 _output = _Output(Level.INFO, _render_text)

@@ -283,6 +283,12 @@ class Metrics:
             ["os_type", "vault"],
             registry=registry,
         )
+        self._audit_write_errors = Counter(
+            "keyferry_audit_write_errors",
+            "Records that could not be written to the file of --audit-log",
+            ["os_type"],
+            registry=registry,
+        )
         self._registered = Gauge(
             "keyferry_registered",
             "1 while the driver is registered with kubelet",
@@ -328,6 +334,10 @@ class Metrics:
     def tls_verification_disabled(self, vault: str) -> None:
         """Record that the certificate of the host `vault` is not verified."""
         self._tls_verification_disabled.labels(OS_TYPE, vault).set(1)
+
+    def audit_records_lost(self, count: int) -> None:
+        """Count records that could not be written to the audit log."""
+        self._audit_write_errors.labels(OS_TYPE).inc(count)
 
     def registered(self, is_registered: bool) -> None:
         """Record whether kubelet registered this driver."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry.aio.threads import run_in_thread_uncancelled
+from keyferry.driver.publish.auditing import audited_delivery
 from keyferry.driver.publish.plan import Adopt, Refresh
 from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges, write_volume, written_at
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
-    from keyferry.providers.api import MountCall
+    from keyferry.providers.api import MountCall, MountResult
     from keyferry.providers.expiry import Expiry
     from keyferry.resilience.freshness import RefreshSlot
+    from keyferry.telemetry.audit import AuditLog
 
 _log = get_logger("deliver")
 
@@ -80,6 +82,7 @@ class ContentDelivery:
         clock: measures the age of content.
         allow_attribute_overrides: whether `volumeAttributes` of a pod may override parameters of
             its SecretProviderClass.
+        audit_log: records the accesses to vaults.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class ContentDelivery:
         history: PublishHistory,
         clock: Clock,
         allow_attribute_overrides: bool = True,
+        audit_log: AuditLog,
     ) -> None:
         self._mounter = mounter
         self._volumes = volumes
@@ -100,6 +104,7 @@ class ContentDelivery:
         self._history = history
         self._clock = clock
         self._allow_attribute_overrides = allow_attribute_overrides
+        self._audit_log = audit_log
 
     async def deliver(
         self,
@@ -127,17 +132,13 @@ class ContentDelivery:
                 before it was recorded.
         """
         started, started_at = self._clock.monotonic(), self._clock.wall()
-        target, is_refresh = Path(request.target_path), isinstance(decision, Refresh)
+        is_refresh = isinstance(decision, Refresh)
         call = self._mount_call(request, spc, is_refresh=is_refresh)
         if resolved.writes_files_itself:
+            target = Path(request.target_path)
             await run_in_thread_uncancelled(self._mounter.mount, target, request.group)
-        result = await resolved.mount(call)
-        if spc.secret_objects:
-            # Reports an invalid file name before any file is written.
-            await resolved.named_files(spc.parameters)
-        file_changes = await run_in_thread_uncancelled(
-            self._mount_and_write, target, request.group, result.files
-        )
+        previous = volume.versions if volume else ()
+        result, file_changes = await self._fetch_and_write(request, spc, resolved, call, previous)
         status = self._history.status_for(request, result.versions)
         fetched_at = started_at - timedelta(seconds=result.oldest_content_age)
         problems = await self._record(
@@ -160,11 +161,33 @@ class ContentDelivery:
         return PublishResult(
             decision,
             file_changes,
-            version_changes(volume.versions if volume else (), status.objects),
+            version_changes(previous, status.objects),
             problems,
             result.expiries,
             seconds=self._clock.monotonic() - started,
         )
+
+    async def _fetch_and_write(
+        self,
+        request: PublishRequest,
+        spc: SecretProviderClass,
+        resolved: ResolvedProvider,
+        call: MountCall,
+        previous: Sequence[ObjectVersion],
+    ) -> tuple[MountResult, FileChanges]:
+        auditing = audited_delivery(
+            self._audit_log, request, spc.provider, call.purpose, previous, clock=self._clock
+        )
+        with auditing as audit:
+            result = await resolved.mount(call)
+            audit.result = result
+            if spc.secret_objects:
+                # Reports an invalid file name before any file is written.
+                await resolved.named_files(spc.parameters)
+            file_changes = await run_in_thread_uncancelled(
+                self._mount_and_write, Path(request.target_path), request.group, result.files
+            )
+        return result, file_changes
 
     async def adopt(self, request: PublishRequest, spc: SecretProviderClass) -> PublishResult:
         """Take over a volume that an earlier process filled and recorded, without a vault request.

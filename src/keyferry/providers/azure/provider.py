@@ -12,7 +12,9 @@ from keyferry import __version__
 from keyferry.aio.clock import SystemClock
 from keyferry.errors import KeyferryError, excerpt, prefixed
 from keyferry.net.http_client import HttpsClient
+from keyferry.providers.access_recorder import AccessRecorder
 from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
+from keyferry.providers.azure.auth.identity import audit_names
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.auth.token_sources import TokenEndpoints
 from keyferry.providers.azure.cloud_file import read_environment_file
@@ -88,10 +90,12 @@ class AzureProvider:
         Raises:
             KeyferryError: any of them failed.
         """
+        recorder = AccessRecorder()
         try:
-            return await self._mount(call)
+            return await self._mount(call, recorder)
         except KeyferryError as error:
             mount_error = prefixed("failed to mount objects, error", error)
+            mount_error.accesses = recorder.accesses()
             if self._emulator is not None:
                 name = call.attributes.get("keyvaultName", "").strip() or "VAULT"
                 mount_error.remedy = emulator_remedy(
@@ -120,11 +124,11 @@ class AzureProvider:
         await self._token_cache.close()
         await self._https.close()
 
-    async def _mount(self, call: MountCall) -> MountResult:
+    async def _mount(self, call: MountCall, recorder: AccessRecorder) -> MountResult:
         mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
         options = bundle_options(call.attributes, self._settings)
         cloud = await _resolve_cloud(mount.cloud)
-        vault = await self._open_vault(mount, cloud, call)
+        vault = await self._open_vault(mount, cloud, call, recorder)
         outcomes = await fetch_all(vault, map(request_for, mount.objects))
         render = partial(
             render_all, mount.objects, outcomes, default_mode=call.permission, options=options
@@ -139,10 +143,12 @@ class AzureProvider:
                 object=str(ref),
             )
         vault.retain_only_used()
-        return replace(rendered.result, oldest_content_age=vault.oldest_age)
+        return replace(
+            rendered.result, oldest_content_age=vault.oldest_age, accesses=recorder.accesses()
+        )
 
     async def _open_vault(
-        self, mount: AzureMount, cloud: AzureCloud, call: MountCall
+        self, mount: AzureMount, cloud: AzureCloud, call: MountCall, recorder: AccessRecorder
     ) -> CachedKeyVault:
         """Return the client for the vault of a mount, after its identity has got a token."""
         netloc = mount.vault.netloc_in(cloud)
@@ -151,6 +157,7 @@ class AzureProvider:
             mount.identity, mount.tenant, cloud, cloud.token_resource(host)
         )
         tokens = self._token_cache.token_provider(request, host=host, caller=call.caller)
+        accesses = recorder.at(netloc, audit_names(mount.identity, mount.tenant))
         # Before the cache is read, so that an identity that gets no token gets no content.
         await tokens.get_token()
         vault = KeyVault(
@@ -166,6 +173,7 @@ class AzureProvider:
             call=call,
             revalidator=self._revalidator,
             clock=self._clock,
+            recorder=accesses,
         )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.aio.clock import Clock
+    from keyferry.providers.access_recorder import VaultAccessRecorder
     from keyferry.providers.api import MountCall
     from keyferry.providers.azure.keyvault import KeyVault
     from keyferry.providers.azure.objects import ObjectRef
@@ -46,6 +47,7 @@ class CachedKeyVault:
         call: the mount, with its volume and purpose.
         revalidator: finds unchanged content with list requests; None: revalidation is disabled.
         clock: reads the time.
+        recorder: collects what is read, for the audit log.
 
     Attributes:
         oldest_age: the age in seconds of the oldest content that was read; 0 if nothing came from
@@ -61,6 +63,7 @@ class CachedKeyVault:
         call: MountCall,
         revalidator: BulkRevalidator | None,
         clock: Clock,
+        recorder: VaultAccessRecorder,
     ) -> None:
         self._vault = vault
         self._fetcher = fetcher
@@ -70,6 +73,7 @@ class CachedKeyVault:
         self._volume = call.target_path
         self._revalidator = revalidator
         self._clock = clock
+        self._recorder = recorder
         self._used_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
 
@@ -80,16 +84,28 @@ class CachedKeyVault:
         # A list contains only current versions, so a fixed version cannot be revalidated by it.
         revalidates = self._revalidator is not None and not ref.version
         listing = CollectionListing(self._vault, key, ref.type)
-        fetched: Fetched[TimestampedContent] = await self._fetcher.fetch(
-            key,
-            partial(self._read, ref),
-            purpose=self._purpose,
-            caller=self._caller,
-            size_of=lambda cached: memory_size(cached.content),
-            revalidate=partial(self._has_not_changed, listing) if revalidates else None,
-            volume=self._volume,
+        started = self.now()
+        try:
+            fetched: Fetched[TimestampedContent] = await self._fetcher.fetch(
+                key,
+                partial(self._read, ref),
+                purpose=self._purpose,
+                caller=self._caller,
+                size_of=lambda cached: memory_size(cached.content),
+                revalidate=partial(self._has_not_changed, listing) if revalidates else None,
+                volume=self._volume,
+            )
+        except KeyferryError as error:
+            self.record_failure(ref, error, since=started)
+            raise
+        content = self._use(fetched).content
+        self._recorder.read(
+            ref.id,
+            fetched.result,
+            version=content.version,
+            seconds=self.now() - started,
         )
-        return self._use(fetched).content
+        return content
 
     async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """List all versions of an object in the order of the vault; `ref.version` is ignored."""
@@ -104,6 +120,14 @@ class CachedKeyVault:
             volume=self._volume,
         )
         return self._use(fetched)
+
+    def record_failure(self, ref: ObjectRef, error: KeyferryError, *, since: float) -> None:
+        """Record that an object could not be read; `since` is a time of `now`."""
+        self._recorder.failed(ref.id, error, seconds=self.now() - since)
+
+    def now(self) -> float:
+        """Return the seconds of a monotonic clock."""
+        return self._clock.monotonic()
 
     def retain_only_used(self) -> None:
         """Keep the cache entries that this mount read for its volume, and release its others."""
@@ -154,6 +178,12 @@ class ObjectReader(Protocol):
     async def list_versions(self, ref: ObjectRef) -> tuple[ListedVersion, ...]:
         """List the versions of one object."""
 
+    def record_failure(self, ref: ObjectRef, error: KeyferryError, *, since: float) -> None:
+        """Record that an object has no version to read; `since` is a time of `now`."""
+
+    def now(self) -> float:
+        """Return the seconds of a monotonic clock."""
+
 
 async def fetch_all(
     vault: ObjectReader, requests: Iterable[ObjectRequest]
@@ -166,15 +196,20 @@ async def fetch_all(
     """
 
     async def fetch(request: ObjectRequest) -> tuple[ObjectRequest, FetchOutcome]:
-        try:
-            if request.history == 1:
+        if request.history == 1:
+            try:
                 return request, (await vault.read(request.ref),)
+            except KeyferryError as error:
+                return request, error
+        started = vault.now()
+        try:
             listed = await vault.list_versions(request.ref)
             chosen = choose_versions(listed, start=request.ref.version, count=request.history)
-            refs = [replace(request.ref, version=version.version) for version in chosen]
-            results = await asyncio.gather(*map(vault.read, refs), return_exceptions=True)
         except KeyferryError as error:
+            vault.record_failure(request.ref, error, since=started)
             return request, error
+        refs = [replace(request.ref, version=version.version) for version in chosen]
+        results = await asyncio.gather(*map(vault.read, refs), return_exceptions=True)
         return request, _contents_or_error(results)
 
     return dict(await asyncio.gather(*map(fetch, dict.fromkeys(requests))))

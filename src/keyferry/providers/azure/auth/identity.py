@@ -211,6 +211,19 @@ def identity_name(identity: Identity) -> str:
     return profile(identity).name
 
 
+def audit_names(identity: Identity, tenant: str) -> tuple[tuple[str, str], ...]:
+    """Return the names of the identity for the audit log, as (field, value)."""
+    mode, client_id = profile(identity).mode.value, profile(identity).client_id
+    names: tuple[tuple[str, str], ...] = (
+        ("mode", mode),
+        ("tenantID", tenant),
+        ("clientID", client_id),
+    )
+    if isinstance(identity, VmManagedIdentity):
+        names += (("objectID", identity.object_id), ("resourceID", identity.resource_id))
+    return names
+
+
 def _client_profile(
     mode: IdentityMode,
     token_service: TokenService,
