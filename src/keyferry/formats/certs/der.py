@@ -1,4 +1,4 @@
-"""Reads the structure of DER and BER, without recursion and within limits. [pure]
+"""Reads the structure of DER and BER, without recursion and within limits; writes DER. [pure]
 
 The reader checks sizes before a library does work that depends on them, so it refuses what it does
 not understand: tags above 30, lengths above 2^32, and values that end after their container.
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 INTEGER = 0x02
 BIT_STRING = 0x03
 OCTET_STRING = 0x04
+NULL = 0x05
 OBJECT_IDENTIFIER = 0x06
 SEQUENCE = 0x30
 SET = 0x31
@@ -69,6 +70,26 @@ class Element:
             raise DerError("too many elements")
         return children
 
+    def sequence(self) -> tuple[Element, ...]:
+        """Return the elements of a SEQUENCE that is not empty.
+
+        Raises:
+            DerError: it is something else.
+        """
+        if self.tag != SEQUENCE or not (children := self.children()):
+            raise DerError("something else in place of a sequence")
+        return children
+
+    def explicit(self) -> Element:
+        """Return the value in an explicit tag [0].
+
+        Raises:
+            DerError: it is something else.
+        """
+        if self.tag != CONTEXT_0:
+            raise DerError("something else in place of a tagged value")
+        return read_element(self.content)
+
     def octets(self) -> bytes:
         """Return the content of a string; BER may split it into parts, which may be split again.
 
@@ -91,6 +112,10 @@ class Element:
                 levels.append(read_elements(part.content))
         return b"".join(parts)
 
+    def encoded(self) -> bytes:
+        """Return the whole value, with a definite length."""
+        return encode(self.tag, self.content)
+
     def integer_bits(self) -> int:
         """Return the number of bits of an INTEGER, without reading its value."""
         return 8 * len(self.content.lstrip(b"\0"))
@@ -105,6 +130,21 @@ class Element:
             raise DerError("a value is not a positive INTEGER")
         digits = self.content.lstrip(b"\0")
         return int.from_bytes(digits) if len(digits) <= 8 else 1 << 64
+
+
+def encode(tag: int, *parts: bytes) -> bytes:
+    """Return one value of definite length.
+
+    Args:
+        tag: the identifier octet.
+        parts: the content octets.
+    """
+    content = b"".join(parts)
+    size = len(content)
+    if size < _INDEFINITE:
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8)
+    return bytes((tag, _INDEFINITE | len(length))) + length + content
 
 
 def read_element(data: bytes) -> Element:
