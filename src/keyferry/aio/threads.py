@@ -1,8 +1,9 @@
-"""Runs file operations on a thread to their end, even if the caller is cancelled."""
+"""Threads of their own for one kind of blocking work."""
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -14,21 +15,51 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def run_in_thread_uncancelled(
-    function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
-) -> T:
-    """Call `function` on a thread and return its result.
+class DedicatedThreads:
+    """Runs functions on threads that no other work can occupy.
 
-    A cancellation (kubelet gave up on the call) is delivered only after the thread has finished.
-    Otherwise the caller would release its lock while files are half written. The exception of a
-    cancelled call is dropped.
+    Work that waits for something outside this process would otherwise take all threads of the event
+    loop's default executor.
+
+    Args:
+        name: the prefix of the names of the threads.
+        count: the maximum number of threads; they start when they are needed.
     """
-    work = asyncio.get_running_loop().run_in_executor(None, partial(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([work])
-        work.exception()  # read, so that the loop does not log it as lost
-        raise
+
+    def __init__(self, name: str, count: int) -> None:
+        self._executor = ThreadPoolExecutor(count, thread_name_prefix=name)
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `function` on a thread and return its result.
+
+        A cancellation (kubelet gave up on the call) is delivered only after the function has
+        finished. Otherwise the caller would release its lock while files are half written. The
+        exception of a cancelled call is dropped.
+        """
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            while not work.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([work])
+            work.exception()  # read, so that the loop does not log it as lost
+            raise
+
+    async def is_free(self, seconds: float) -> bool:
+        """Return whether a thread becomes free within this time."""
+        work = asyncio.get_running_loop().run_in_executor(self._executor, _nothing)
+        try:
+            await asyncio.wait_for(work, seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End the threads that have nothing to do. No method is called afterwards."""
+        self._executor.shutdown(wait=False)
+
+
+def _nothing() -> None:
+    """Do nothing, to show that a thread is free."""

@@ -86,6 +86,7 @@ async def run_driver(settings: DriverSettings) -> None:
         registration = _registration(settings, metrics)
         readiness = Readiness(
             endpoint.address,
+            engine.operations,
             (store.problem, *((lambda: registration.problem,) if registration else ())),
         )
         stack.push_async_callback(readiness.close)

@@ -21,6 +21,7 @@ from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
+from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
 from keyferry.driver.volumes.volume_table import VolumeTable
 from keyferry.errors import KeyferryError
@@ -50,6 +51,7 @@ class Engine:
 
     publisher: Publisher
     volumes: VolumeTable
+    operations: VolumeOperations
     secret_controller: SecretController
     status_writer: PodStatusWriter
 
@@ -95,6 +97,7 @@ class EngineDependencies:
 async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     """Build the engine and run its background tasks while the block runs."""
     volumes, events = VolumeTable(), VolumeEvents()
+    operations = VolumeOperations(deps.mounter)
     status_writer = PodStatusWriter(
         deps.store,
         volumes=volumes,
@@ -104,13 +107,13 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
         backoff=deps.backoff,
     )
     condition_writer = RefreshConditionWriter(deps.store, clock=deps.clock, backoff=deps.backoff)
-    secret_controller = _secret_controller(deps, volumes)
+    secret_controller = _secret_controller(deps, volumes, operations)
     schedule = None
     if deps.rotation_interval is not None:
         schedule = RefreshSchedule(
             interval=deps.rotation_interval, node=deps.node, clock=deps.clock
         )
-    publisher = _publisher(deps, volumes, events, secret_controller, schedule)
+    publisher = _publisher(deps, volumes, operations, events, secret_controller, schedule=schedule)
     rotator = None
     if schedule and deps.rotation_interval:
         rotator = Rotator(
@@ -131,18 +134,19 @@ async def running_engine(deps: EngineDependencies) -> AsyncIterator[Engine]:
     )
     _watch_metrics(deps, volumes, secret_controller, status_writer)
     async with AsyncExitStack() as stack:
-        await restore_leases(deps.providers, deps.mounter)
+        stack.callback(operations.close)
+        await restore_leases(deps.providers, operations)
         await stack.enter_async_context(status_writer.running())
         await stack.enter_async_context(condition_writer.running())
         await stack.enter_async_context(secret_controller.running())
-        restoring = _restore(deps, publisher, volumes, secret_controller)
+        restoring = _restore(deps, publisher, volumes, operations, secret_controller)
         spawn_until_exit(stack, restoring, name="restore volumes")
         if rotator:
             spawn_until_exit(stack, rotator.run(), name="rotation")
         if deps.rotation_interval != 0:
             watching = _lease_watcher(deps, volumes, rotator).run()
             spawn_until_exit(stack, watching, name="lease watch")
-        yield Engine(publisher, volumes, secret_controller, status_writer)
+        yield Engine(publisher, volumes, operations, secret_controller, status_writer)
 
 
 def _subscribe(
@@ -204,12 +208,13 @@ async def _restore(
     deps: EngineDependencies,
     publisher: Publisher,
     volumes: VolumeTable,
+    operations: VolumeOperations,
     secret_controller: SecretController,
 ) -> None:
     """Take over the volumes of an earlier process, once the cluster is known."""
     cluster = deps.store.cluster
     await cluster.wait_synced()
-    unrecorded = await restore_volumes(volumes, cluster, deps.mounter, driver_name=deps.driver_name)
+    unrecorded = await restore_volumes(volumes, cluster, operations, driver_name=deps.driver_name)
     secret_controller.load_secret_names()
     secret_controller.enqueue_all()
     for request in unrecorded:
@@ -226,20 +231,22 @@ async def _restore(
 def _publisher(
     deps: EngineDependencies,
     volumes: VolumeTable,
+    operations: VolumeOperations,
     events: VolumeEvents,
     secret_controller: SecretController,
+    *,
     schedule: RefreshSchedule | None,
 ) -> Publisher:
     history = PublishHistory(deps.store, node=deps.node)
     return Publisher(
         store=deps.store,
-        mounter=deps.mounter,
+        operations=operations,
         providers=deps.providers,
         planner=PublishPlanner(
-            mounter=deps.mounter, history=history, store=deps.store, schedule=schedule
+            operations=operations, history=history, store=deps.store, schedule=schedule
         ),
         delivery=ContentDelivery(
-            mounter=deps.mounter,
+            operations=operations,
             volumes=volumes,
             events=events,
             secret_controller=secret_controller,
@@ -266,10 +273,13 @@ def _lease_watcher(
     )
 
 
-def _secret_controller(deps: EngineDependencies, volumes: VolumeTable) -> SecretController:
+def _secret_controller(
+    deps: EngineDependencies, volumes: VolumeTable, operations: VolumeOperations
+) -> SecretController:
     reconciler = SecretReconciler(
         store=deps.store,
         volumes=volumes,
+        operations=operations,
         providers=deps.providers,
         garbage_collector=SecretGarbageCollector(deps.store),
         metrics=deps.metrics.secrets,

@@ -12,8 +12,10 @@ from keyferry.proto import csi_pb2 as csi
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from keyferry.driver.volumes.operations import VolumeOperations
+
 PROBE_SECONDS = 3.0
-"""Timeout of the call to the own socket; the same as in upstream's liveness sidecar."""
+"""Timeout of each check; the same as in upstream's liveness sidecar."""
 
 _OPTIONS = [("grpc.default_authority", "localhost"), ("grpc.initial_reconnect_backoff_ms", 100)]
 
@@ -23,10 +25,17 @@ class Readiness:
 
     Args:
         address: the gRPC address of the CSI socket.
+        operations: mount and unmount volumes on threads, of which one must become free.
         problems: each returns why the driver is not ready, or None.
     """
 
-    def __init__(self, address: str, problems: tuple[Callable[[], str | None], ...]) -> None:
+    def __init__(
+        self,
+        address: str,
+        operations: VolumeOperations,
+        problems: tuple[Callable[[], str | None], ...],
+    ) -> None:
+        self._operations = operations
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._problems = problems
 
@@ -35,7 +44,17 @@ class Readiness:
         await self._channel.close()
 
     async def health(self) -> str | None:
-        """Call the driver over its own socket; return the problem, or None when it responds."""
+        """Return why the driver must be restarted, or None.
+
+        1. It does not respond on its own socket.
+        2. It can mount and unmount no volume, because all threads for that are stuck.
+        """
+        problems = await asyncio.gather(
+            self._socket_problem(), self._operations.problem(PROBE_SECONDS)
+        )
+        return next((problem for problem in problems if problem), None)
+
+    async def _socket_problem(self) -> str | None:
         probe: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(
             "/csi.v1.Identity/Probe"
         )

@@ -10,11 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.publish.auditing import audited_delivery
 from keyferry.driver.publish.plan import Adopt, Refresh
 from keyferry.driver.request import check_attributes, mount_call
-from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges, write_volume, written_at
+from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from keyferry.aio.clock import Clock
-    from keyferry.content import ObjectVersion, SecretFile
+    from keyferry.content import ObjectVersion
     from keyferry.driver.providers import ResolvedProvider
     from keyferry.driver.publish.plan import Decision
     from keyferry.driver.publish.planner import PublishHistory
     from keyferry.driver.request import PublishRequest
     from keyferry.driver.secrets.controller import SecretController
     from keyferry.driver.secrets.reconciler import SecretProblem
-    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.errors import KeyferryError
@@ -74,7 +73,7 @@ class ContentDelivery:
     """Brings content into volumes and makes it known.
 
     Args:
-        mounter: mounts volumes.
+        operations: mounts and writes volumes.
         volumes: the published volumes of this node.
         events: notifies the pod status writer and others.
         secret_controller: syncs the Kubernetes Secrets of a volume.
@@ -88,7 +87,7 @@ class ContentDelivery:
     def __init__(
         self,
         *,
-        mounter: Mounter,
+        operations: VolumeOperations,
         volumes: VolumeTable,
         events: VolumeEvents,
         secret_controller: SecretController,
@@ -97,7 +96,7 @@ class ContentDelivery:
         allow_attribute_overrides: bool = True,
         audit_log: AuditLog,
     ) -> None:
-        self._mounter = mounter
+        self._operations = operations
         self._volumes = volumes
         self._events = events
         self._secret_controller = secret_controller
@@ -135,8 +134,7 @@ class ContentDelivery:
         is_refresh = isinstance(decision, Refresh)
         call = self._mount_call(request, spc, is_refresh=is_refresh)
         if resolved.writes_files_itself:
-            target = Path(request.target_path)
-            await run_in_thread_uncancelled(self._mounter.mount, target, request.group)
+            await self._operations.mount(Path(request.target_path), request.group)
         previous = volume.versions if volume else ()
         result, file_changes = await self._fetch_and_write(request, spc, resolved, call, previous)
         status = self._history.status_for(request, result.versions)
@@ -184,8 +182,8 @@ class ContentDelivery:
             if spc.secret_objects:
                 # Reports an invalid file name before any file is written.
                 await resolved.named_files(spc.parameters)
-            file_changes = await run_in_thread_uncancelled(
-                self._mount_and_write, Path(request.target_path), request.group, result.files
+            file_changes = await self._operations.mount_and_write(
+                Path(request.target_path), request.group, result.files
             )
         return result, file_changes
 
@@ -201,7 +199,12 @@ class ContentDelivery:
         if status is None:
             return PublishResult(Adopt())
         started = self._clock.monotonic()
-        volume = _new_volume(request, spc, await _written_at(request), status.objects)
+        volume = _new_volume(
+            request,
+            spc,
+            await self._operations.written_at(Path(request.target_path)),
+            status.objects,
+        )
         problems = await self._record(
             volume, spc, status, fetch_started=started, expiries=None, changed=True
         )
@@ -215,7 +218,9 @@ class ContentDelivery:
         Raises:
             VolumeError: its files cannot be read.
         """
-        self._volumes.put(_new_volume(request, spc, await _written_at(request)))
+        self._volumes.put(
+            _new_volume(request, spc, await self._operations.written_at(Path(request.target_path)))
+        )
         await self._sync_secrets(spc, changed=True)
 
     async def _record(
@@ -269,17 +274,6 @@ class ContentDelivery:
         if not self._allow_attribute_overrides:
             check_attributes(request)
         return mount_call(request, spc, Purpose.REFRESH if is_refresh else Purpose.FIRST)
-
-    def _mount_and_write(
-        self, target: Path, group: int | None, files: Sequence[SecretFile]
-    ) -> FileChanges:
-        """Mount and write on one thread; without `files`, the provider wrote them itself."""
-        self._mounter.mount(target, group)
-        return write_volume(target, files) if files else NO_CHANGES
-
-
-async def _written_at(request: PublishRequest) -> datetime:
-    return await run_in_thread_uncancelled(written_at, Path(request.target_path))
 
 
 def _new_volume(

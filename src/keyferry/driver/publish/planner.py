@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.publish.plan import Adopt, Completion, Refresh, Skip, decide
 from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from keyferry.driver.publish.plan import Decision
     from keyferry.driver.publish.schedule import RefreshSchedule
     from keyferry.driver.request import PublishRequest
-    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import Volume
     from keyferry.kubernetes import ObjectStore, PodStatus
 
@@ -85,7 +84,7 @@ class PublishPlanner:
     """Decides what a publish has to do.
 
     Args:
-        mounter: inspects mount points.
+        operations: inspects mount points.
         history: knows what earlier processes published.
         store: its cluster view knows the pods of this node.
         schedule: knows when a volume is due for a refresh; None when rotation is off.
@@ -94,12 +93,12 @@ class PublishPlanner:
     def __init__(
         self,
         *,
-        mounter: Mounter,
+        operations: VolumeOperations,
         history: PublishHistory,
         store: ObjectStore,
         schedule: RefreshSchedule | None,
     ) -> None:
-        self._mounter = mounter
+        self._operations = operations
         self._history = history
         self._store = store
         self._schedule = schedule
@@ -115,7 +114,7 @@ class PublishPlanner:
             VolumeError: the mount point cannot be inspected.
             StoreError: the pod status cannot be read although the Kubernetes API is available.
         """
-        state = await run_in_thread_uncancelled(self._mounter.inspect, Path(request.target_path))
+        state = await self._operations.inspect(Path(request.target_path))
         completion = Completion.REMEMBERED
         if volume is None or volume.fetched_monotonic is None:
             completion = await self._history.completion(request, state)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.publish.delivery import PublishResult
 from keyferry.driver.publish.plan import Adopt, Mount, Refresh, Resume, Skip
 from keyferry.driver.request import check_class, require_readonly
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from keyferry.driver.publish.delivery import ContentDelivery
     from keyferry.driver.publish.planner import PublishPlanner
     from keyferry.driver.request import PublishRequest, UnpublishRequest
-    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_events import VolumeEvents
     from keyferry.driver.volumes.volume_table import Volume, VolumeTable
     from keyferry.kubernetes import ObjectStore, SecretProviderClass
@@ -49,7 +48,7 @@ class Publisher:
 
     Args:
         store: reads SecretProviderClasses and records Kubernetes events.
-        mounter: unmounts volumes.
+        operations: unmounts volumes.
         providers: finds the provider that a SecretProviderClass names.
         planner: decides what a publish has to do.
         delivery: brings content into volumes.
@@ -62,7 +61,7 @@ class Publisher:
         self,
         *,
         store: ObjectStore,
-        mounter: Mounter,
+        operations: VolumeOperations,
         providers: Providers,
         planner: PublishPlanner,
         delivery: ContentDelivery,
@@ -71,7 +70,7 @@ class Publisher:
         metrics: Metrics,
     ) -> None:
         self._store = store
-        self._mounter = mounter
+        self._operations = operations
         self._providers = providers
         self._planner = planner
         self._delivery = delivery
@@ -127,7 +126,7 @@ class Publisher:
             async with self._locks.for_unpublish(target):
                 # Removed from the table first, so that no Secret is built from files that vanish.
                 with self._volumes.removing(target) as volume:
-                    await run_in_thread_uncancelled(self._mounter.unmount, Path(target))
+                    await self._operations.unmount(Path(target))
                 await self._events.publish(VolumeRemoved(target, volume, unpublished=True))
         _log.info("volume unpublished")
 
@@ -201,9 +200,7 @@ class Publisher:
         except BaseException as error:
             removed = self._volumes.drop(request.target_path)
             try:
-                await run_in_thread_uncancelled(
-                    self._mounter.unmount, target, keep_folder=folder_existed
-                )
+                await self._operations.unmount(target, keep_folder=folder_existed)
             except VolumeError as failure:
                 # The caller gets the first error, which is usually the cause of this one.
                 _log.error("failed to clean up after a failed mount", **failure.log_pairs())

@@ -13,15 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.request import SPC_ATTRIBUTE
 from keyferry.driver.rotation.republish import rebuild_request
-from keyferry.driver.volumes.atomic_writer import written_at
 from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.errors import VolumeError
-from keyferry.formats.mountinfo import mount_points
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference, PodRef
 from keyferry.telemetry.logs import ObjectName, get_logger
@@ -29,7 +26,7 @@ from keyferry.telemetry.logs import ObjectName, get_logger
 if TYPE_CHECKING:
     from keyferry.driver.providers import Providers
     from keyferry.driver.request import PublishRequest
-    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import PodStatus
     from keyferry.kubernetes.cluster import ClusterView
@@ -39,7 +36,7 @@ _log = get_logger("restore")
 
 
 async def restore_volumes(
-    volumes: VolumeTable, cluster: ClusterView, mounter: Mounter, *, driver_name: str
+    volumes: VolumeTable, cluster: ClusterView, operations: VolumeOperations, *, driver_name: str
 ) -> list[PublishRequest]:
     """Add the mounted volumes of this node to `volumes`.
 
@@ -49,7 +46,7 @@ async def restore_volumes(
     Args:
         volumes: the table to fill.
         cluster: the pods and pod statuses of this node.
-        mounter: inspects mount points.
+        operations: inspects mount points.
         driver_name: the name of the CSI driver.
 
     Returns:
@@ -69,15 +66,15 @@ async def restore_volumes(
                 status=ObjectName(status.namespace, status.name),
             )
             continue
-        volume = await _recorded_volume(status, mounter)
+        volume = await _recorded_volume(status, operations)
         if volume is not None and volumes.get(status.target_path) is None:
             volumes.put(volume)
             restored += 1
     requests = []
-    for target in await run_in_thread_uncancelled(_mounted_paths, mounter.source):
-        if volumes.get(target) is None:
+    for target in await operations.mounted_paths():
+        if parse_volume_path(target) and volumes.get(target) is None:
             request = await _restore_unrecorded(
-                target, volumes, cluster, mounter, driver_name=driver_name
+                target, volumes, cluster, operations, driver_name=driver_name
             )
             requests += [request] if request else []
     volumes.restored = True
@@ -85,7 +82,7 @@ async def restore_volumes(
     return requests
 
 
-async def restore_leases(providers: Providers, mounter: Mounter) -> None:
+async def restore_leases(providers: Providers, operations: VolumeOperations) -> None:
     """Let the providers restore their leases, and revoke those of removed volumes.
 
     A volume counts as removed when nothing is mounted at its target path, whatever the state of its
@@ -94,11 +91,11 @@ async def restore_leases(providers: Providers, mounter: Mounter) -> None:
 
     Args:
         providers: the providers.
-        mounter: inspects mount points.
+        operations: inspects mount points.
     """
     for target in sorted(await providers.restore()):
         try:
-            state = await run_in_thread_uncancelled(mounter.inspect, Path(target))
+            state = await operations.inspect(Path(target))
         except VolumeError:
             continue  # not known to be removed
         if state is VolumeState.ABSENT:
@@ -131,19 +128,13 @@ def csi_volume_at(
     )
 
 
-def _mounted_paths(source: str) -> list[str]:
-    """Return the target paths of Keyferry's mounts; none for volumes that are plain folders."""
-    if not source:
-        return []
-    return [
-        point.path
-        for point in mount_points()
-        if point.source == source and parse_volume_path(point.path)
-    ]
-
-
 async def _restore_unrecorded(
-    target: str, volumes: VolumeTable, cluster: ClusterView, mounter: Mounter, *, driver_name: str
+    target: str,
+    volumes: VolumeTable,
+    cluster: ClusterView,
+    operations: VolumeOperations,
+    *,
+    driver_name: str,
 ) -> PublishRequest | None:
     """Add the volume at `target` if it is complete and belongs to a pod; return its request."""
     path = parse_volume_path(target)
@@ -154,7 +145,9 @@ async def _restore_unrecorded(
         if (csi.name, csi.driver) != (path.volume_name, driver_name):
             continue
         ref = PodRef(pod.namespace, pod.name, pod.uid)
-        volume = await _volume_in_state(target, ref, csi.attributes.get(SPC_ATTRIBUTE, ""), mounter)
+        volume = await _volume_in_state(
+            target, ref, csi.attributes.get(SPC_ATTRIBUTE, ""), operations
+        )
         if volume is not None and volumes.get(target) is None:
             volumes.put(volume)
             # Only kubelet reads the Secret of nodePublishSecretRef.
@@ -162,10 +155,10 @@ async def _restore_unrecorded(
     return None
 
 
-async def _recorded_volume(status: PodStatus, mounter: Mounter) -> Volume | None:
+async def _recorded_volume(status: PodStatus, operations: VolumeOperations) -> Volume | None:
     owner = OwnerReference(POD_STATUS_API_VERSION, POD_STATUS_KIND, status.name, status.uid)
     volume = await _volume_in_state(
-        status.target_path, status.pod, status.class_name, mounter, HAS_CONTENT
+        status.target_path, status.pod, status.class_name, operations, HAS_CONTENT
     )
     return volume and replace(volume, versions=status.objects, owner=owner)
 
@@ -174,15 +167,15 @@ async def _volume_in_state(
     target_path: str,
     pod: PodRef,
     class_name: str,
-    mounter: Mounter,
+    operations: VolumeOperations,
     states: frozenset[VolumeState] = frozenset({VolumeState.WRITTEN}),
 ) -> Volume | None:
     """Return the volume at a target path; None when it is in none of `states`."""
     target = Path(target_path)
     try:
-        if await run_in_thread_uncancelled(mounter.inspect, target) not in states:
+        if await operations.inspect(target) not in states:
             return None
-        written = await run_in_thread_uncancelled(written_at, target)
+        written = await operations.written_at(target)
     except VolumeError:
         return None
     return Volume(target_path, pod, class_name, written)

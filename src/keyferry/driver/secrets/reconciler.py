@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.aio.threads import run_in_thread_uncancelled
 from keyferry.driver.secrets.builder import build_secret, owners_of
 from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
 from keyferry.driver.status.events import (
@@ -24,7 +23,6 @@ from keyferry.driver.status.events import (
     secret_recreated,
     secret_reverted,
 )
-from keyferry.driver.volumes.atomic_writer import read_volume
 from keyferry.errors import (
     KeyferryError,
     SecretConflictError,
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
 
     from keyferry.driver.providers import Providers
     from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
+    from keyferry.driver.volumes.operations import VolumeOperations
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.kubernetes import DesiredSecret, ObjectStore
     from keyferry.kubernetes.names import NamespacedName
@@ -70,6 +69,7 @@ class SecretReconciler:
     Args:
         store: writes Secrets and Kubernetes events.
         volumes: the published volumes of this node.
+        operations: reads their files.
         providers: know the names by which a SecretProviderClass may refer to its files.
         garbage_collector: deletes unused Secrets.
         metrics: counts syncs and failures.
@@ -80,12 +80,14 @@ class SecretReconciler:
         *,
         store: ObjectStore,
         volumes: VolumeTable,
+        operations: VolumeOperations,
         providers: Providers,
         garbage_collector: SecretGarbageCollector,
         metrics: SecretMetrics,
     ) -> None:
         self._store = store
         self._volumes = volumes
+        self._operations = operations
         self._providers = providers
         self._garbage_collector = garbage_collector
         self._metrics = metrics
@@ -195,7 +197,7 @@ class SecretReconciler:
     async def _desired(
         self, spc: SecretProviderClass, source: Consumer, consumers: Sequence[Consumer]
     ) -> DesiredSecret:
-        files = await run_in_thread_uncancelled(read_volume, Path(source.volume.target_path))
+        files = await self._operations.read(Path(source.volume.target_path))
         named = await self._providers.named_files(spc.provider, spc.parameters)
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
         owners, removed_owner_uids = owners_of(pods)

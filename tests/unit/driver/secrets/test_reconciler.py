@@ -15,6 +15,8 @@ from keyferry.driver.providers import Providers
 from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
 from keyferry.driver.secrets.reconciler import SecretProblem, SecretReconciler
 from keyferry.driver.volumes.atomic_writer import write_volume
+from keyferry.driver.volumes.mounter import DirectoryMounter
+from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_table import Volume, VolumeTable
 from keyferry.errors import ObjectNamesError, SecretConflictError, SecretNotManagedError
 from keyferry.kubernetes.files.store import ManifestsStore
@@ -46,6 +48,7 @@ class Node:
         self.reconciler = SecretReconciler(
             store=self.store,
             volumes=self.volumes,
+            operations=VolumeOperations(DirectoryMounter()),
             providers=Providers(built_in=ProviderHost({}), socket_folders=(), max_receive_bytes=1),
             garbage_collector=SecretGarbageCollector(self.store),
             metrics=self.metrics.secrets,

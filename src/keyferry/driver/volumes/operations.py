@@ -1,0 +1,125 @@
+"""Mounts, writes, reads and unmounts volumes on threads of their own.
+
+Nothing that a tenant can slow down runs on these threads: no request, no parsing, and no path that
+a SecretProviderClass names. So an unpublish never waits for another tenant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.aio.threads import DedicatedThreads
+from keyferry.driver.volumes.atomic_writer import NO_CHANGES, read_volume, write_volume, written_at
+from keyferry.formats.mountinfo import mount_points
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from keyferry.content import SecretFile
+    from keyferry.driver.volumes.atomic_writer import FileChanges
+    from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.driver.volumes.state import VolumeState
+
+THREADS = 8
+
+
+class VolumeOperations:
+    """The operations on the volumes of this node.
+
+    A cancelled call returns only after its operation has finished.
+
+    Args:
+        mounter: mounts and unmounts volumes.
+    """
+
+    def __init__(self, mounter: Mounter) -> None:
+        self._mounter = mounter
+        self._threads = DedicatedThreads("volume", THREADS)
+
+    async def inspect(self, target: Path) -> VolumeState:
+        """Return the state of `target`.
+
+        Raises:
+            VolumeError: see `Mounter.inspect`.
+        """
+        return await self._threads.run(self._mounter.inspect, target)
+
+    async def mount(self, target: Path, group: int | None) -> None:
+        """Make sure that a volume is at `target`.
+
+        Raises:
+            VolumeError: it cannot be mounted.
+        """
+        await self._threads.run(self._mounter.mount, target, group)
+
+    async def mount_and_write(
+        self, target: Path, group: int | None, files: Sequence[SecretFile]
+    ) -> FileChanges:
+        """Make `files` the content of the volume at `target`; mount it if necessary.
+
+        Args:
+            target: the mount point.
+            group: the group of a new volume.
+            files: the complete content; none if the provider wrote the files itself.
+
+        Raises:
+            FilesInvalidError: a path is invalid.
+            VolumeError: the volume cannot be mounted or written.
+        """
+        return await self._threads.run(self._mount_and_write, target, group, files)
+
+    async def unmount(self, target: Path, *, keep_folder: bool = False) -> None:
+        """Remove the volume with its files; a no-op if nothing is there.
+
+        Raises:
+            VolumeError: it cannot be unmounted.
+        """
+        await self._threads.run(self._mounter.unmount, target, keep_folder=keep_folder)
+
+    async def read(self, target: Path) -> tuple[SecretFile, ...]:
+        """Return all files of the volume as the pod sees them.
+
+        Raises:
+            VolumeError: they cannot be read.
+        """
+        return await self._threads.run(read_volume, target)
+
+    async def written_at(self, target: Path) -> datetime:
+        """Return when the content of the volume last changed.
+
+        Raises:
+            VolumeError: the volume cannot be inspected.
+        """
+        return await self._threads.run(written_at, target)
+
+    async def mounted_paths(self) -> list[str]:
+        """Return where this driver, or an earlier process of it, has mounted volumes."""
+        return await self._threads.run(_mounted_paths, self._mounter.source)
+
+    async def problem(self, seconds: float) -> str | None:
+        """Return why no volume can be mounted or unmounted, or None if a thread is free.
+
+        Args:
+            seconds: how long to wait for a thread.
+        """
+        if await self._threads.is_free(seconds):
+            return None
+        return f"volumes cannot be mounted or unmounted: no thread was free for {seconds:g} seconds"
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.close()
+
+    def _mount_and_write(
+        self, target: Path, group: int | None, files: Sequence[SecretFile]
+    ) -> FileChanges:
+        self._mounter.mount(target, group)
+        return write_volume(target, files) if files else NO_CHANGES
+
+
+def _mounted_paths(source: str) -> list[str]:
+    if not source:
+        return []
+    return [point.path for point in mount_points() if point.source == source]
