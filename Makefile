@@ -12,7 +12,7 @@ DOCS_VENV := .venv-docs
 LOWEST_VENV := .venv-lowest
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest docs fuzz check fix proto lock e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
+.PHONY: help demo test test-lowest docs fuzz check fix proto lock image lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -51,7 +51,13 @@ proto: $(VENV)/.dev ## Generate the protobuf stubs from src/keyferry/proto/*.pro
 lock: $(VENV)/.dev ## Update the lock files.
 	@scripts/lock.sh
 
-e2e: e2e-machine e2e-cluster ## Run the end-to-end tests with real components. Needs root, Debian or Ubuntu, and Go.
+image: $(VENV)/.runtime ## Build the OCI image from Debian packages, without a registry. Needs Debian 12; IMAGE_FLAGS=--help lists its flags.
+	@$(BIN)/python -m scripts.image build $(IMAGE_FLAGS)
+
+lock-image: $(VENV)/.runtime ## Update the lock file of the image's Debian packages. Needs Debian 12.
+	@$(BIN)/python -m scripts.image lock
+
+e2e: e2e-machine e2e-cluster ## Run the end-to-end tests with real components. Needs root, Debian 12, and Go.
 
 e2e-machine: $(VENV)/.dev ## Run the end-to-end tests without Kubernetes: conformance, crashes, load, OpenBao.
 	@$(BIN)/python -m pytest tests/e2e $(MODULES_SIDE_BY_SIDE) $(TEST_FLAGS)
@@ -77,7 +83,7 @@ soak: $(VENV)/.dev ## Run a mixed load with failures for MINUTES=30 and check fo
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
 clean: ## Remove the local environments, the documentation site and all caches.
-	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output
+	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output build
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

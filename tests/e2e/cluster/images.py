@@ -1,19 +1,19 @@
-"""Container images that are built locally, without a registry, as archives like `docker save`.
+"""Container images that are built locally, without a registry, as archives of OCI image layouts.
 
 The single layer contains a static busybox, so an image has no dependencies.
 """
 
 from __future__ import annotations
 
-import hashlib
+import gzip
 import io
-import json
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.image import oci
+from scripts.image.build import native_architecture
 from tests.e2e.cluster.programs import Programs
 
 BUSYBOX = "keyferry.test/busybox:1"
@@ -47,27 +47,9 @@ IMAGES = (
 def write_archive(path: Path, image: Image) -> Path:
     """Write the archive of one image; return `path`."""
     settings = {"Cmd": list(image.command), "Env": ["PATH=/bin"], "WorkingDir": "/"}
-    return pack_archive(path, image.name, (_busybox_layer(),), settings)
-
-
-def pack_archive(
-    path: Path, name: str, layers: Sequence[bytes], settings: Mapping[str, object]
-) -> Path:
-    """Write an image from tar archives as layers, as `docker save` does; return `path`."""
-    digests = [hashlib.sha256(layer).hexdigest() for layer in layers]
-    config = {
-        "architecture": _architecture(),
-        "os": "linux",
-        "config": dict(settings),
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
-    }
-    names = [f"{digest}.tar" for digest in digests]
-    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": names}]
-    with tarfile.open(path, "w") as archive:
-        for place, layer in zip(names, layers, strict=True):
-            _add_file(archive, place, layer)
-        _add_file(archive, "config.json", json.dumps(config).encode())
-        _add_file(archive, "manifest.json", json.dumps(manifest).encode())
+    layer = oci.Layer(gzip.compress(_busybox_layer(), compresslevel=1, mtime=0))
+    packed = oci.Image(native_architecture(), (layer,), settings)
+    oci.write_archive(path, image.name, [packed])
     return path
 
 
@@ -98,10 +80,3 @@ def _add_file(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int 
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), mode
     archive.addfile(entry, io.BytesIO(content))
-
-
-def _architecture() -> str:
-    run = subprocess.run(
-        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
-    )
-    return run.stdout.strip()
