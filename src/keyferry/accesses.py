@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class AccessSource(Enum):
@@ -39,9 +40,8 @@ class AccessOutcome(Enum):
     """The object could not be read for another reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectAccess:
-    """One access to one object.
+class ObjectAccess(NamedTuple):
+    """One access to one object. A tuple, because each object of each mount makes one.
 
     Attributes:
         name: the object as the vault knows it, such as `secret/db-password`, or an API path.

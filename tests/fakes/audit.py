@@ -54,14 +54,18 @@ class RecordingAuditLog:
 
     Attributes:
         text: the lines of a file with these records.
+        unchanged: the objects that the last refresh found unchanged.
     """
 
     def __init__(self) -> None:
         self.text = ""
+        self.unchanged: list[object] = []
 
     def write(self, mount: AuditedMount) -> None:
         """Append the records of `mount`."""
-        for group in record_groups(mount):
+        groups = list(record_groups(mount))
+        self.unchanged = [record["object"] for group in groups for record in group.unchanged]
+        for group in groups:
             self.text += json_lines(group.common, (*group.records, *group.unchanged))
 
     @property

@@ -232,7 +232,13 @@ class VaultApi:
         value = found[number - 1]
         if value is None:
             raise VaultApiError(404)
-        return {"data": {"data": value, "metadata": {"version": number}}}
+        metadata = {
+            "created_time": "2026-01-01T00:00:00Z",
+            "deletion_time": "",
+            "destroyed": False,
+            "version": number,
+        }
+        return {"data": {"data": value, "metadata": metadata}}
 
     def _create_user(self, token: str, rest: list[str]) -> dict[str, Any]:
         self.created_count += 1

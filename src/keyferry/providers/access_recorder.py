@@ -35,6 +35,7 @@ class VaultAccessRecorder:
         self._vault = vault
         self._identity = identity
         self._objects: list[ObjectAccess] = []
+        self._status_versions: Mapping[str, tuple[tuple[str, str], ...]] = {}
 
     def read(
         self,
@@ -43,7 +44,6 @@ class VaultAccessRecorder:
         *,
         version: str = "",
         seconds: float,
-        status_versions: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Record that an object was read.
 
@@ -52,7 +52,6 @@ class VaultAccessRecorder:
             result: how it was obtained.
             version: the version that was read; "" if unknown.
             seconds: how long that took.
-            status_versions: as in `ObjectAccess`.
         """
         source = _SOURCES[result]
         self._objects.append(
@@ -62,7 +61,6 @@ class VaultAccessRecorder:
                 source,
                 version,
                 None if source is AccessSource.CACHE else seconds,
-                status_versions=status_versions,
             )
         )
 
@@ -86,10 +84,23 @@ class VaultAccessRecorder:
             )
         )
 
+    def delivered(self, status_versions: Mapping[str, tuple[tuple[str, str], ...]]) -> None:
+        """Record which entries of the pod status depend on each object.
+
+        Args:
+            status_versions: (ID, version) of the entries, by the name of the object.
+        """
+        self._status_versions = status_versions
+
     def access(self) -> VaultAccess:
         """Return what was recorded so far."""
         identity = tuple((field, value) for field, value in self._identity if value)
-        return VaultAccess(self._vault, identity, tuple(self._objects))
+        objects, versions = self._objects, self._status_versions
+        if versions:
+            objects = [
+                each._replace(status_versions=versions.get(each.name, ())) for each in objects
+            ]
+        return VaultAccess(self._vault, identity, tuple(objects))
 
 
 class AccessRecorder:

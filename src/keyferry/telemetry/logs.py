@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -191,19 +192,32 @@ def _write(lines: str) -> None:
 
 
 def json_lines(common: Pairs, records: Iterable[Pairs]) -> str:
-    """Return one line of JSON for each of `records`, which begins with the pairs of `common`."""
+    """Return one line of JSON for each of `records`, which begins with the pairs of `common`.
+
+    A record is not nested, so that it needs no JSON encoder, which takes three times as long.
+    """
     start = json.dumps(common)[:-1]
-    return "".join(f"{start}, {json.dumps(record)[1:]}\n" for record in records)
+    return "".join(f"{start}, {_flat_json(record)}}}\n" for record in records)
+
+
+def _flat_json(pairs: Pairs) -> str:
+    return ", ".join([f'"{key}": {_json_scalar(value)}' for key, value in pairs.items()])
+
+
+def _json_scalar(value: object) -> str:
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _text_pairs(pairs: Mapping[str, object], prefix: str = "") -> str:
     """Return pairs as text; a namespace with a name is one value, as in `ObjectName`."""
     text = ""
     for key, value in pairs.items():
-        if not isinstance(value, dict):
-            text += f" {prefix}{key}={json.dumps(str(value))}"
+        if isinstance(value, str):
+            text += f" {prefix}{key}={_quoted(value)}"
+        elif not isinstance(value, dict):
+            text += f' {prefix}{key}="{value}"'
         elif value.keys() == {"namespace", "name"}:
-            text += f" {prefix}{key}={json.dumps(str(ObjectName(**value)))}"
+            text += f" {prefix}{key}={_quoted(str(ObjectName(**value)))}"
         else:
             text += _text_pairs(value, f"{prefix}{key}.")
     return text

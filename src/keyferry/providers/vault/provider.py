@@ -10,6 +10,7 @@ from keyferry import __version__
 from keyferry.aio.clock import SystemClock
 from keyferry.errors import KeyferryError, PlatformError, prefixed
 from keyferry.net.http_client import HttpsClient
+from keyferry.providers.access_recorder import AccessRecorder
 from keyferry.providers.api import API_VERSION, ProviderVersion
 from keyferry.providers.vault.auth.service_account_tokens import (
     ApiTokenRequester,
@@ -31,11 +32,15 @@ from keyferry.providers.vault.read.reader import LeasedPathSet, ProviderServices
 from keyferry.resilience.revalidation import BulkRevalidator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keyferry.aio.clock import Clock
+    from keyferry.content import ObjectVersion
     from keyferry.providers.api import MountCall, MountResult, Provider
     from keyferry.providers.expiry import ExpiringLease
     from keyferry.providers.settings import ProviderDependencies, VaultSettings
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
+    from keyferry.providers.vault.objects import VaultObject
     from keyferry.providers.vault.product import Product
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.telemetry.metrics import Metrics
@@ -139,10 +144,13 @@ class VaultProvider:
         Raises:
             KeyferryError: an object could not be delivered.
         """
+        recorder = AccessRecorder()
         try:
-            return await self._mount(call)
+            return await self._mount(call, recorder)
         except KeyferryError as error:
-            raise prefixed("error making mount request", error) from error.__cause__
+            mount_error = prefixed("error making mount request", error)
+            mount_error.accesses = recorder.accesses()
+            raise mount_error from error.__cause__
 
     async def version(self) -> ProviderVersion:
         """Return the protocol version and the product version."""
@@ -191,7 +199,7 @@ class VaultProvider:
             return DisabledTokenRequester(self._product)
         return ApiTokenRequester(api)
 
-    async def _mount(self, call: MountCall) -> MountResult:
+    async def _mount(self, call: MountCall, recorder: AccessRecorder) -> MountResult:
         mount = parse_mount(
             call.attributes,
             call.secrets,
@@ -206,8 +214,15 @@ class VaultProvider:
             )
         self._hmac_key.refresh_in_background(call.purpose)
         self._fetcher.configure(mount.login.server.host, self._settings.limits)
+        accesses = recorder.at(mount.login.server.host, mount.login.audit_names)
         session = await self._services.sessions.open(mount.login, call.purpose)
-        reader = VaultReader(self._services, session, volume=call.target_path, purpose=call.purpose)
+        reader = VaultReader(
+            self._services,
+            session,
+            volume=call.target_path,
+            purpose=call.purpose,
+            recorder=accesses,
+        )
         responses = await reader.read_all(entry.request for entry in mount.objects)
         result = render_all(
             mount.objects,
@@ -217,4 +232,16 @@ class VaultProvider:
             hmac_key=await self._hmac_key.get(),
         )
         reader.retain_only(responses)
-        return replace(result, oldest_content_age=reader.oldest_age)
+        accesses.delivered(_status_versions(mount.objects, result.versions))
+        return replace(result, oldest_content_age=reader.oldest_age, accesses=recorder.accesses())
+
+
+def _status_versions(
+    objects: Sequence[VaultObject], versions: Sequence[ObjectVersion]
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return the entries of the pod status that depend on each API path."""
+    entries: dict[str, list[tuple[str, str]]] = {}
+    for vault_object, version in zip(objects, versions, strict=True):
+        path = vault_object.request.path.path
+        entries.setdefault(path, []).append((version.id, version.version))
+    return {path: tuple(found) for path, found in entries.items()}

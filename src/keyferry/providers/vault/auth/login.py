@@ -131,6 +131,23 @@ class Login:
             case _:
                 assert_never(self.method)
 
+    @property
+    def audit_names(self) -> tuple[tuple[str, str], ...]:
+        """The names of the identity for the audit log, as (field, value); no credential."""
+        role, auth_mount = "", self.auth_mount
+        match self.method:
+            case JwtLogin(role) | CertLogin(role):
+                pass
+            case AppRoleLogin():
+                pass  # the role ID is half of the credential
+            case TokenLogin():
+                auth_mount = ""
+            case _:
+                assert_never(self.method)
+        namespace = self.server.namespace
+        names = (("namespace", namespace), ("authMount", auth_mount), ("role", role))
+        return (("mode", self.mode), *names)
+
     def identity_parts(self, *, per_pod: bool) -> tuple[str, ...]:
         """Return the parts of the identity: equal for logins that the vault cannot distinguish.
 

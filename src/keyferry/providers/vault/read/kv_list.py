@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from keyferry.formats.go_json import JsonNumber
 from keyferry.providers.vault.api_path import ApiPath
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _ENTRIES_PER_CALL = 10
 """Largest list that replaces one request. OpenBao takes as long for a read as for 18 entries."""
 _MAX_ENTRIES = 400
 """Largest list. An entry has up to ten versions (1.4 kB), and the size of a response is limited."""
+_METADATA_KEYS = {"created_time", "deletion_time", "destroyed", "version"}
+"""The metadata of a version, in every release of Vault and OpenBao."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,17 @@ def parse_kv_path(path: ApiPath) -> KvSecret | None:
         return None
     folder, slash, name = rest.rpartition("/")
     return KvSecret(mount, folder + slash, name)
+
+
+def kv_version(response: VaultResponse) -> str:
+    """Return the version of a secret of KV version 2; "" for other responses."""
+    if response.data is None or response.data.keys() != {"data", "metadata"}:
+        return ""
+    metadata = response.data["metadata"]
+    if not isinstance(metadata, Mapping) or not metadata.keys() >= _METADATA_KEYS:
+        return ""
+    version = metadata["version"]
+    return str(version) if isinstance(version, JsonNumber) else ""
 
 
 def is_revalidatable(response: VaultResponse) -> bool:

@@ -18,13 +18,14 @@ from keyferry.providers.vault.auth.session import context_for
 from keyferry.providers.vault.http.response import memory_size
 from keyferry.providers.vault.leases.lease import ReadResult, origin_of
 from keyferry.providers.vault.read.client import VaultClient
-from keyferry.providers.vault.read.kv_list import is_revalidatable, parse_kv_path
+from keyferry.providers.vault.read.kv_list import is_revalidatable, kv_version, parse_kv_path
 from keyferry.providers.vault.read.revalidation import KvListing
 from keyferry.resilience.cache_key import CacheKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from keyferry.providers.access_recorder import VaultAccessRecorder
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.session_cache import OpenSession, SessionCache
     from keyferry.providers.vault.http.response import VaultResponse
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from keyferry.providers.vault.objects import ReadRequest
     from keyferry.resilience.call_context import CallContext, Purpose
     from keyferry.resilience.fetcher import Fetched, Fetcher
+    from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.revalidation import BulkRevalidator
 
 MAX_LEASED_PATHS = 10_000
@@ -86,6 +88,7 @@ class VaultReader:
         session: session with the identity of the pod.
         volume: target path of the volume.
         purpose: first mount or refresh.
+        recorder: collects what is read, for the audit log.
 
     Attributes:
         oldest_age: the age in seconds of the oldest shared content that was read, 0 if all of it
@@ -93,7 +96,13 @@ class VaultReader:
     """
 
     def __init__(
-        self, services: ProviderServices, session: OpenSession, *, volume: str, purpose: Purpose
+        self,
+        services: ProviderServices,
+        session: OpenSession,
+        *,
+        volume: str,
+        purpose: Purpose,
+        recorder: VaultAccessRecorder,
     ) -> None:
         self._services = services
         self._session = session
@@ -101,6 +110,7 @@ class VaultReader:
         self._pod_identity = services.sessions.identity_key(session.login, per_pod=True)
         self._volume = volume
         self._purpose = purpose
+        self._recorder = recorder
         self._cached_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
 
@@ -114,10 +124,15 @@ class VaultReader:
         """
 
         async def one(request: ReadRequest) -> VaultResponse | KeyferryError:
+            now, name = self._services.fetcher.now, request.path.path
+            started = now()
             try:
-                return await self._read(request)
+                response, result = await self._read(request)
             except KeyferryError as error:
+                self._recorder.failed(name, error, seconds=now() - started)
                 return error
+            self._recorder.read(name, result, version=kv_version(response), seconds=now() - started)
+            return response
 
         distinct = list(dict.fromkeys(requests))
         results = await asyncio.gather(*map(one, distinct))
@@ -128,8 +143,8 @@ class VaultReader:
         self._services.leases.retain_only(self._volume, map(self._pod_key, requests))
         self._services.fetcher.retain_only(self._volume, self._cached_keys)
 
-    async def _read(self, request: ReadRequest) -> VaultResponse:
-        """Send one request, through the cache or for this pod only.
+    async def _read(self, request: ReadRequest) -> tuple[VaultResponse, CacheResult]:
+        """Send one request, through the cache or for this pod only; say how it was served.
 
         1. The path is known to give leases, the request is not a plain read, or this pod already
            has a secret for it: read for this pod only, through the lease manager.
@@ -162,12 +177,12 @@ class VaultReader:
         if not result.response.lease_id:
             self._cached_keys.add(key)
             self.oldest_age = max(self.oldest_age, fetched.age)
-            return result.response
+            return result.response, fetched.result
         self._services.leased_paths.add(self._login.server, request.path.path)
         if own_results and self._services.leases.track(
             self._pod_key(request), request, result, self._volume
         ):
-            return result.response
+            return result.response, fetched.result
         return await self._read_leased(request)
 
     async def _revalidate(
@@ -181,10 +196,18 @@ class VaultReader:
         key = self._cache_key(request, per_pod=False)
         return await revalidator.revalidate(KvListing(client, key, secret), context)
 
-    async def _read_leased(self, request: ReadRequest) -> VaultResponse:
-        return await self._services.leases.get_or_create(
-            self._pod_key(request), request, self._volume, lambda: self._read_for_pod(request)
+    async def _read_leased(self, request: ReadRequest) -> tuple[VaultResponse, CacheResult]:
+        result: CacheResult = "hit"
+
+        async def create() -> ReadResult:
+            nonlocal result
+            result = "miss"
+            return await self._read_for_pod(request)
+
+        response = await self._services.leases.get_or_create(
+            self._pod_key(request), request, self._volume, create
         )
+        return response, result
 
     async def _read_for_pod(self, request: ReadRequest) -> ReadResult:
         """Send a request for this pod only.
