@@ -182,12 +182,14 @@ class BareNode:
         self._drivers: list[Driver] = []
         self.manifests.mkdir()
 
-    def put_class(self, name: str, spec: Mapping[str, object]) -> Path:
+    def put_class(
+        self, name: str, spec: Mapping[str, object], *, namespace: str = NAMESPACE
+    ) -> Path:
         """Write a SecretProviderClass; return its file."""
         manifest = {
             "apiVersion": "secrets-store.csi.x-k8s.io/v1",
             "kind": "SecretProviderClass",
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": namespace},
             "spec": spec,
         }
         path = self.manifests / f"{name}.yaml"
@@ -201,12 +203,13 @@ class BareNode:
         pod: str = "web-0",
         context: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
+        namespace: str = NAMESPACE,
     ) -> Volume:
         """Return a volume of a new pod at kubelet's path; only its parent folder exists."""
         uid = str(uuid.uuid4())
         path = self.pods / uid / "volumes" / "kubernetes.io~csi" / "secrets" / "mount"
         path.parent.mkdir(parents=True)
-        return Volume(class_name, pod, uid, path, context or {}, secrets or {})
+        return Volume(class_name, pod, uid, path, context or {}, secrets or {}, namespace)
 
     async def start_driver(self, *flags: str) -> Driver:
         """Start `keyferry driver` and wait until it is ready."""
