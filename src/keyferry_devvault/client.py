@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aiohappyeyeballs import AddrInfoType
+    from aiohttp.abc import AbstractResolver
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.tracing import Trace
+
+    from keyferry.net.address_guard import AddressGuard
 
 
 class _ConnectionFile(msgspec.Struct):
@@ -81,8 +84,17 @@ class DevRedirect:
                 stage=Stage.REQUEST,
             ) from error
 
-    def connector(self) -> aiohttp.TCPConnector:
+    def connector(
+        self,
+        *,
+        resolver: AbstractResolver | None = None,
+        guard: AddressGuard | None = None,
+    ) -> aiohttp.TCPConnector:
         """Return a new connection pool that connects to the emulator only.
+
+        Args:
+            resolver: not used.
+            guard: not used.
 
         Raises:
             PlatformError: the development CA cannot be read.

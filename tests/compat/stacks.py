@@ -7,9 +7,11 @@ await stack.driver.publish(volume)
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 
 import grpc
@@ -17,7 +19,7 @@ import grpc
 from tests.compat.upstream import UpstreamPrograms
 from tests.e2e.children import Child, Children
 from tests.e2e.cluster.api_server import free_ports
-from tests.e2e.node import Driver, Volume
+from tests.e2e.node import Driver, Volume, local_vault_flags
 
 
 class Side(Enum):
@@ -155,7 +157,10 @@ async def start_stack(pairing: Pairing, ground: Ground) -> Stack:
 async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: Path) -> Child:
     command = {
         Side.UPSTREAM: (ground.upstream.azure,),
-        Side.KEYFERRY: (ground.keyferry, "provider", name, *ground.keyferry_provider_flags),
+        Side.KEYFERRY: (
+            *(ground.keyferry, "provider", name, *ground.keyferry_provider_flags),
+            *_local_vault_flags(ground.keyferry),
+        ),
     }[pairing.provider]
     child = ground.children.start(
         f"{pairing.name}-{name}",
@@ -167,6 +172,13 @@ async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: 
     )
     await child.says("istening|ready")
     return child
+
+
+@cache
+def _local_vault_flags(keyferry: str) -> tuple[str, ...]:
+    """Flags that permit vaults on this machine; none for a version that permits them anyway."""
+    text = subprocess.run([keyferry, "driver", "--help"], check=True, capture_output=True).stdout
+    return tuple(local_vault_flags(Path("/"))) if b"allow-local-addresses" in text else ()
 
 
 def _page_flags(name: str) -> tuple[str, ...]:
@@ -192,7 +204,7 @@ def _start_driver(
     )
     command: tuple[str, ...] = (ground.upstream.driver,)
     if pairing.driver is Side.KEYFERRY:
-        command = (ground.keyferry, "driver")
+        command = (ground.keyferry, "driver", *_local_vault_flags(ground.keyferry))
         flags += ground.provider_flags if pairing.built_in else ("--builtin-providers=",)
     child = ground.children.start(
         f"{pairing.name}-driver", *command, *flags, environment=ground.environment

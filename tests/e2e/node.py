@@ -72,6 +72,11 @@ class Volume:
         return files_below(self.path / (self.path / "..data").readlink())
 
 
+def local_vault_flags(folder: Path) -> list[str]:
+    """Return the flags that permit vaults on this machine, and their CAs below `folder`."""
+    return ["--allow-local-addresses", f"--class-files-dirs={folder}"]
+
+
 class Driver:
     """A running `keyferry driver`, or a process with the same API, and kubelet's calls to it.
 
@@ -225,6 +230,7 @@ class BareNode:
             "--metrics-addr=127.0.0.1:0",
             f"--provider-volume={self.folder / 'providers'}",
             "--additional-provider-volume-paths=",
+            *local_vault_flags(self.folder.parent),
         ]
 
     async def reach(self, child: Child, *, after: int = 0) -> Driver:

@@ -7,9 +7,14 @@ import json
 import pytest
 
 from keyferry.errors import Code, KeyferryError
+from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SERVICE_ACCOUNT, MountCall
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.emulator import Emulator
+from keyferry.providers.restrictions import UNRESTRICTED
+from keyferry.providers.settings import ProviderSettings
 from tests.fakes.devvault import DEFAULT_TENANT
+from tests.fakes.resilience import uncached_fetcher
 
 
 def entry(name: str = "db-password", **fields: str) -> str:
@@ -30,6 +35,12 @@ def call(
         "objects": json.dumps({"array": entries or (entry(),)}),
     }
     return MountCall(base | parameters, secrets)
+
+
+def trusting_provider(https: HttpsSettings, emulator: Emulator) -> AzureProvider:
+    """Return a provider that does not restrict what SecretProviderClasses name."""
+    settings = ProviderSettings(restrictions=UNRESTRICTED)
+    return AzureProvider(HttpsClient(https), uncached_fetcher(), settings, emulator=emulator)
 
 
 async def mount_error(provider: AzureProvider, mount_call: MountCall) -> KeyferryError:

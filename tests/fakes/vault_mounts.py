@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import (
     POD_NAME,
@@ -24,6 +25,7 @@ from keyferry.providers.api import (
     MountCall,
     MountResult,
 )
+from keyferry.providers.restrictions import UNRESTRICTED, ClassRestrictions
 from keyferry.providers.settings import VaultSettings
 from keyferry.providers.vault.http.server import Server
 from keyferry.providers.vault.params import parse_mount
@@ -107,7 +109,12 @@ class VaultMounts:
         """Return the vault that the SecretProviderClasses name."""
         call = self.call(entry("x", "y"), **overrides)  # type: ignore[arg-type]
         return parse_mount(
-            call.attributes, None, target_path="/t", product=VAULT, settings=VaultSettings()
+            call.attributes,
+            None,
+            target_path="/t",
+            product=VAULT,
+            settings=VaultSettings(),
+            restrictions=UNRESTRICTED,
         ).login.server
 
     async def mount(
@@ -152,15 +159,18 @@ async def vault_mounts(
     settings: VaultSettings | None = None,
     clock: AutojumpClock | None = None,
     fetcher: Fetcher | None = None,
+    restrictions: ClassRestrictions = UNRESTRICTED,
     **parts: Any,
 ) -> AsyncIterator[VaultMounts]:
     """Create mounts with a new provider, whose clock is the vault's; close it afterwards."""
+    guarded = restrictions.checks_local_addresses
     clock = clock or AutojumpClock()
     provider = VaultProvider(
         product,
-        HttpsClient(HttpsSettings()),
+        HttpsClient(HttpsSettings(), guard=AddressGuard() if guarded else None),
         fetcher or uncached_fetcher(clock),
         settings or VaultSettings(),
+        restrictions=restrictions,
         clock=_VaultClock(vault),
         **parts,
     )

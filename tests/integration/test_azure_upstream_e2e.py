@@ -23,6 +23,7 @@ import pytest
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.api import SERVICE_ACCOUNT_TOKENS
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from tests.fakes.certificates import IssuedCertificate, issue_certificate, new_ec_key, new_rsa_key
 from tests.fakes.devvault import DEFAULT_TENANT, DevVault, running_devvault
@@ -95,7 +96,7 @@ async def upstream(tmp_path: Path) -> AsyncIterator[Fixture]:
 async def node(home: Path, upstream: Fixture, *, separate: bool = False) -> AsyncIterator[Driver]:
     """A driver with rotation whose provider reaches the vault."""
     https = HttpsClient(upstream.vault.emulator.https)
-    settings = ProviderSettings(separate_files=separate)
+    settings = ProviderSettings(separate_files=separate, restrictions=UNRESTRICTED)
     provider = AzureProvider(https, uncached_fetcher(), settings, emulator=upstream.vault.emulator)
     async with running_driver(home, built_in={"azure": provider}, rotation_interval=POLL) as driver:
         yield driver

@@ -51,6 +51,7 @@ async def _serve(
     """What a good mount brings, the text of a refused one, and the log."""
     process = await start_cli(
         *("provider", "vault", f"-endpoint={socket}", "-health-addr=127.0.0.1:0"),
+        "--allow-local-addresses",
         env={**os.environ, **environ},
     )
     try:

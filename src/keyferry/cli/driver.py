@@ -23,6 +23,11 @@ from keyferry.cli.flags.go_flags import (
 )
 from keyferry.cli.flags.providers import HMAC_FLAGS, PROVIDER_FLAGS, provider_settings
 from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
+from keyferry.cli.flags.restrictions import (
+    AZURE_TENANTS_FLAG,
+    RESTRICTION_FLAGS,
+    class_restrictions,
+)
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.settings import DriverSettings, VolumeKind
@@ -70,6 +75,8 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
     ),
     *PROVIDER_FLAGS,
     *HMAC_FLAGS,
+    *RESTRICTION_FLAGS,
+    AZURE_TENANTS_FLAG,
     *RESILIENCE_FLAGS,
     LEASE_DIR_FLAG,
     GoFlag(
@@ -231,7 +238,10 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
         ),
         built_in=tuple(name for name in str(values["builtin-providers"]).split(",") if name),
         provider_settings=provider_settings(
-            flags.values, os.environ, hmac_key_folder=_socket_folder(values)
+            flags.values,
+            os.environ,
+            hmac_key_folder=_socket_folder(values),
+            restrictions=class_restrictions(values, os.environ),
         ),
         resilience=resilience_settings(flags),
         proxies=Proxies.from_environment(os.environ),

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
 from keyferry.cli.flags.providers import AZURE_FLAGS, azure_settings
 from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
+from keyferry.cli.flags.restrictions import (
+    AZURE_TENANTS_FLAG,
+    RESTRICTION_FLAGS,
+    class_restrictions,
+)
 from keyferry.cli.flags.vault import (
     LEASE_DIR_FLAG,
     hmac_flag,
@@ -125,6 +130,8 @@ def _azure_flags() -> tuple[GoFlag, ...]:
         GoFlag("prometheus-port", _INT, "8898", "", "the health page serves the metrics"),
         GoFlag("metrics-backend", _STRING, "Prometheus", "", "only Prometheus is supported"),
         *AZURE_FLAGS,
+        *RESTRICTION_FLAGS,
+        AZURE_TENANTS_FLAG,
         *RESILIENCE_FLAGS,
         GoFlag("custom-user-agent", _STRING, "", "", "upstream does not send it either"),
         GoFlag("enable-pprof", _BOOL, "false", "", "pprof is specific to Go; use py-spy"),
@@ -150,7 +157,9 @@ def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
         status_address=f":{values['healthz-port']}",
         status_address_flag="--healthz-port",
         health_path=str(values["healthz-path"]),
-        settings=azure_settings(values),
+        settings=replace(
+            azure_settings(values), restrictions=class_restrictions(values, os.environ)
+        ),
         resilience=resilience_settings(flags),
         health_timeout=float(values["healthz-timeout"]),
         log_as_json=bool(values["log-format-json"]),
@@ -182,6 +191,7 @@ def _vault_command_flags(product: Product) -> tuple[GoFlag, ...]:
         GoFlag("cache-size", _INT, "1000", "number of cached logins; 0 logs in for each mount"),
         *vault_flags(product, creates_tokens=True),
         hmac_flag(product),
+        *RESTRICTION_FLAGS,
         *RESILIENCE_FLAGS,
         LEASE_DIR_FLAG,
         GoFlag("version", _BOOL, "false", "print the version and exit"),
@@ -203,6 +213,7 @@ def _vault_serve_options(product: Product, flags: ParsedFlags) -> ServeOptions:
         endpoint = f"unix://{os.path.abspath(endpoint)}"  # noqa: PTH100 - resolve() would follow a link there
     socket = parse_endpoint(endpoint).socket
     warn_ignored_variables(os.environ, product)
+    restrictions = class_restrictions(values, os.environ)
     settings = vault_settings(
         product,
         os.environ,
@@ -216,9 +227,9 @@ def _vault_serve_options(product: Product, flags: ParsedFlags) -> ServeOptions:
         status_address_flag="--health-addr",
         health_path="/health/ready",
         settings=(
-            ProviderSettings(vault=settings)
+            ProviderSettings(vault=settings, restrictions=restrictions)
             if product is VAULT
-            else ProviderSettings(openbao=settings)
+            else ProviderSettings(openbao=settings, restrictions=restrictions)
         ),
         resilience=resilience_settings(flags),
         verbosity=verbosity,

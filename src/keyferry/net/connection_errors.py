@@ -10,7 +10,8 @@ from enum import Enum
 
 import aiohttp
 
-from keyferry.errors import ConnectionFailedError, Stage
+from keyferry.errors import ClassInvalidError, ConnectionFailedError, Stage, excerpt
+from keyferry.net.addresses import ForbiddenAddressError
 
 _PROXY_REMEDY = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process."
 _TRUST_REMEDY = (
@@ -58,6 +59,30 @@ class ConnectionProblem:
 def safe_cause(error: Exception) -> Exception | None:
     """Return `error` if it can be chained; None if its text can repeat a request or response."""
     return None if isinstance(error, aiohttp.ClientResponseError) else error
+
+
+def is_forbidden_address(error: Exception) -> bool:
+    """Return whether a connection was refused because a SecretProviderClass names its address."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return isinstance(cause, ForbiddenAddressError)
+
+
+def forbidden_address_error(action: str, host: str) -> ClassInvalidError:
+    """Return the error for a host that a SecretProviderClass may not name.
+
+    It is the same for all reasons and does not depend on what listens there.
+
+    Args:
+        action: completes "failed to ...".
+        host: the host, and the port if it is not the default.
+    """
+    return ClassInvalidError(
+        f"failed to {action}: {excerpt(host)} cannot be reached: a SecretProviderClass may not "
+        "name this address",
+        "Set the address to the name of the vault in the network. An administrator can permit "
+        "other addresses with --allowed-vault-addresses.",
+        stage=Stage.CONNECT,
+    )
 
 
 def connection_problem(error: Exception, *, host: str) -> ConnectionProblem:

@@ -8,13 +8,18 @@ vault in `keyferry.resilience`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import aiohttp
 
 from keyferry.aio.clock import SystemClock
 from keyferry.errors import VaultError
-from keyferry.net.connection_errors import connection_problem, safe_cause
+from keyferry.net.connection_errors import (
+    connection_problem,
+    forbidden_address_error,
+    is_forbidden_address,
+    safe_cause,
+)
 from keyferry.net.connector import new_connector
 from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.net.http_responses import (
@@ -24,22 +29,34 @@ from keyferry.net.http_responses import (
     retryable_error,
 )
 from keyferry.net.proxies import Proxies
+from keyferry.net.resolver import TenantResolver
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from aiohttp.abc import AbstractResolver
     from yarl import URL
 
     from keyferry.aio.clock import Clock
+    from keyferry.net.address_guard import AddressGuard
+
+
+class NewConnector(Protocol):
+    """Makes a connection pool."""
+
+    def __call__(
+        self, *, resolver: AbstractResolver | None = None, guard: AddressGuard | None = None
+    ) -> aiohttp.TCPConnector:
+        """Return a new connection pool; see `new_connector`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpsSettings:
     """How connections to vaults are made. All times in seconds."""
 
-    connector: Callable[[], aiohttp.TCPConnector] = new_connector
-    """Makes the connection pool of a client."""
+    connector: NewConnector = field(default_factory=lambda: new_connector)
+    """Makes the connection pools of a client."""
     proxies: Proxies = field(default_factory=Proxies)
     """The proxies of the environment."""
     connect_timeout: float = 5.0
@@ -71,57 +88,119 @@ class JsonRequest(Generic[T]):
     action: str
 
 
-class HttpsClient:
-    """Sends requests in one event loop; opens connections on first use.
+class ConnectionPool:
+    """The connections of one client, or those with one TLS context; opened on first use.
 
     Args:
         settings: settings of the connections.
-        clock: reads the time, for `Retry-After`.
+        resolver: resolves host names.
+        guard: refuses connections to some addresses for guarded requests; None for none.
     """
 
-    def __init__(self, settings: HttpsSettings, *, clock: Clock | None = None) -> None:
-        self.settings = settings
-        self._clock = clock or SystemClock()
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
-        self._connector: aiohttp.TCPConnector | None = None
+    def __init__(
+        self, settings: HttpsSettings, resolver: TenantResolver, guard: AddressGuard | None
+    ) -> None:
+        self._settings = settings
+        self._resolver = resolver
+        self._guard = guard
+        self._connectors: dict[bool, aiohttp.TCPConnector] = {}
+        self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
 
-    def session(self, url: URL, *, proxied: bool = True) -> aiohttp.ClientSession:
+    def session(
+        self, url: URL, *, proxied: bool = True, guarded: bool = False, proxy: str = ""
+    ) -> aiohttp.ClientSession:
         """Return the shared session for a request to `url`.
 
         Args:
             url: absolute.
             proxied: whether the proxies of the environment apply. Link-local services such as IMDS
                 are never behind one.
+            guarded: whether a SecretProviderClass names the host, so that the guard applies. A
+                proxy resolves the name itself; then only the name is checked.
+            proxy: URL of the proxy to use instead of those of the environment; "" for none.
 
         Raises:
+            ForbiddenAddressError: the guard refuses the host.
             PlatformError: the connection pool cannot be made.
         """
-        proxy = self.settings.proxies.proxy_for(url.scheme, url.host or "") if proxied else ""
-        if proxy not in self._sessions:
-            if self._connector is None:
-                self._connector = self.settings.connector()
+        if guarded and self._guard is not None:
+            self._guard.check_host(url.raw_host or "")
+        if proxied and not proxy:
+            proxy = self._settings.proxies.proxy_for(url.scheme, url.host or "")
+        key = (proxy, guarded and not proxy)
+        if key not in self._sessions:
             # By default aiohttp reads the environment and ~/.netrc for each request, in a thread.
-            self._sessions[proxy] = aiohttp.ClientSession(
-                connector=self._connector,
+            self._sessions[key] = aiohttp.ClientSession(
+                connector=self._connector(guarded=key[1]),
                 connector_owner=False,
                 proxy=proxy or None,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        return self._sessions[proxy]
+        return self._sessions[key]
+
+    def _connector(self, *, guarded: bool) -> aiohttp.TCPConnector:
+        guarded = guarded and self._guard is not None
+        if guarded not in self._connectors:
+            guard = self._guard if guarded else None
+            self._connectors[guarded] = self._settings.connector(
+                resolver=self._resolver, guard=guard
+            )
+        return self._connectors[guarded]
 
     async def close(self) -> None:
         """Close every connection."""
-        for session in self._sessions.values():
-            await session.close()
+        sessions, connectors = list(self._sessions.values()), list(self._connectors.values())
         self._sessions.clear()
-        if self._connector is not None:
-            await self._connector.close()
-            self._connector = None
+        self._connectors.clear()
+        for session in sessions:
+            await session.close()
+        for connector in connectors:
+            await connector.close()
+
+
+class HttpsClient:
+    """Sends requests in one event loop; opens connections on first use.
+
+    Args:
+        settings: settings of the connections.
+        clock: reads the time, for `Retry-After`.
+        guard: refuses connections to some addresses for hosts that SecretProviderClasses name;
+            None for none.
+    """
+
+    def __init__(
+        self,
+        settings: HttpsSettings,
+        *,
+        clock: Clock | None = None,
+        guard: AddressGuard | None = None,
+    ) -> None:
+        self.settings = settings
+        self._clock = clock or SystemClock()
+        self._guard = guard
+        self._resolver = TenantResolver()
+        self._pool = self.new_pool()
+
+    def new_pool(self) -> ConnectionPool:
+        """Return a new pool of connections; its owner closes it."""
+        return ConnectionPool(self.settings, self._resolver, self._guard)
+
+    def session(
+        self, url: URL, *, proxied: bool = True, guarded: bool = False
+    ) -> aiohttp.ClientSession:
+        """Return the shared session for a request to `url`; see `ConnectionPool.session`."""
+        return self._pool.session(url, proxied=proxied, guarded=guarded)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
 
     async def get_json(
         self, request: JsonRequest[T], seconds: float
     ) -> T | ErrorResponse | RetryableFailure:
         """Send `request` once and parse the JSON response.
+
+        A SecretProviderClass names the host, so the guard applies.
 
         Args:
             request: the request.
@@ -131,6 +210,7 @@ class HttpsClient:
             The document; an error response; or a failure that the caller can retry.
 
         Raises:
+            ClassInvalidError: the guard refuses the host.
             ConnectionFailedError: the connection failed, and a retry cannot succeed.
             VaultError: the response is not the JSON of `document`, or is too long.
         """
@@ -139,7 +219,7 @@ class HttpsClient:
         url, action = request.url, request.action
         host = url.host or str(url)
         try:
-            async with self.session(url).get(
+            async with self.session(url, guarded=True).get(
                 url, headers=request.headers, timeout=timeout, allow_redirects=False
             ) as response:
                 body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES)
@@ -150,6 +230,8 @@ class HttpsClient:
                 f"Check that {host} is a vault and that no proxy answers instead.",
             ) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if is_forbidden_address(error):
+                raise forbidden_address_error(action, host) from None
             problem = connection_problem(error, host=host)
             if not problem.transient:
                 raise problem.error(action) from safe_cause(error)

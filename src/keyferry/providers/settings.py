@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.resilience.settings import CallLimits
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ class TlsLayer:
     """File with the private key of the client certificate."""
     skip_verify: bool = False
     """Whether the vault's certificate is not verified."""
+    from_class: bool = False
+    """Whether a SecretProviderClass is the source, so that its paths are restricted."""
 
 
 @dataclass(frozen=True, slots=True)
 class VaultSettings:
     """Settings of the Vault or the OpenBao provider; defaults for SecretProviderClasses."""
 
-    address: str = "https://127.0.0.1:8200"
-    """Address of the vault."""
+    address: str = ""
+    """Address of the vault; "" for none, which means https://127.0.0.1:8200 as upstream."""
     agent_address: str = ""
     """Address of an agent that receives all requests, regardless of `address`; "" for none."""
     namespace: str = ""
@@ -106,6 +109,8 @@ class ProviderSettings:
     """HashiCorp Vault."""
     openbao: VaultSettings = field(default_factory=VaultSettings)
     """OpenBao."""
+    restrictions: ClassRestrictions = field(default_factory=ClassRestrictions)
+    """What SecretProviderClasses may name."""
 
 
 # --- Dependencies of built-in providers -----------------------------------------------------------

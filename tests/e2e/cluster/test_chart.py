@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from keyferry.cli.driver import DRIVER_FLAGS
+from keyferry.cli.flags.restrictions import NODE_ADDRESSES_VARIABLE
+from keyferry.providers.restrictions import CLASS_FILE_FOLDERS
 from scripts.image.__main__ import default_name
 from tests.e2e.cluster.programs import built_programs
 
@@ -277,6 +279,32 @@ async def test_values_of_upstream_become_flags() -> None:
     providers = {"/providers", "/more", "/most"}
     assert {"/csi", "/registration", "/opt/kubelet/pods", "/leases", *providers} == {*mounts}
     assert "Bidirectional" == mounts["/opt/kubelet/pods"]["mountPropagation"]
+
+
+async def test_restrictions_of_secret_provider_classes_become_flags() -> None:
+    """By default only CA folders; the driver knows the address of its node."""
+    main = container(await render({}))
+    (folders,) = (each for each in main["args"] if each.startswith("--class-files-dirs="))
+    assert ",".join(sorted(CLASS_FILE_FOLDERS)) == ",".join(
+        sorted(folders.partition("=")[2].split(","))
+    )
+    assert not [each for each in main["args"] if "allowed" in each or "allow-local" in each]
+    (address,) = (each for each in main["env"] if each["name"] == NODE_ADDRESSES_VARIABLE)
+    assert {"fieldRef": {"fieldPath": "status.hostIP"}} == address["valueFrom"]
+    values = {
+        "classFiles": {"dirs": ["/vault/tls", "/etc/ssl/certs"]},
+        "vault": {
+            "allowedAddresses": ["*.example.com", "vault:8200"],
+            "allowLocalAddresses": True,
+        },
+        "azure": {"allowedTenants": ["contoso.example", "fabrikam.example"]},
+    }
+    assert {
+        "--class-files-dirs=/vault/tls,/etc/ssl/certs",
+        "--allowed-vault-addresses=*.example.com,vault:8200",
+        "--allow-local-addresses=true",
+        "--azure-allowed-tenants=contoso.example,fabrikam.example",
+    } <= set(container(await render(values))["args"])
 
 
 @pytest.mark.parametrize("values", [{}, {"enableSecretRotation": True, "startupTaint": "x/y"}])

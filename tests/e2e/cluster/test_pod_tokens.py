@@ -22,6 +22,8 @@ from keyferry.driver.external_provider import ExternalProvider
 from keyferry.errors import ProviderReportedError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT, MountCall
+from keyferry.providers.class_files import ClassFiles
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.vault.auth.login import PodInfo
 from keyferry.providers.vault.auth.service_account_tokens import ApiTokenRequester
 from keyferry.providers.vault.http.client import VaultHttp
@@ -32,6 +34,7 @@ from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_serv
 from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.cluster.manifests import pod
 from tests.e2e.cluster.waiting import eventually
+from tests.e2e.node import local_vault_flags
 from tests.e2e.vault.classes import class_spec, entry
 from tests.e2e.vault.engines import enable_kv, put_kv
 from tests.e2e.vault.server import VaultServer, running_server
@@ -119,7 +122,8 @@ class Cluster:
             socket = self.folder / "vault.sock"
             (health,) = free_ports(1)
             addresses = (f"-endpoint={socket}", f"-health-addr=127.0.0.1:{health}")
-            arguments = ("provider", "vault", *addresses, *flags)
+            local = local_vault_flags(self.vault.ca.parent)
+            arguments = ("provider", "vault", *addresses, *local, *flags)
             child = children.start(
                 *("provider", "unshare", "--mount", "sh", "-ec", IN_A_POD, "sh"),
                 *(str(self.account), sys.executable, "-m", "keyferry", *arguments),
@@ -210,7 +214,7 @@ async def test_token_is_bound_to_the_pod_for_15_minutes(cluster: Cluster) -> Non
     """Its claims, as the API server signed them."""
     shop = await cluster.new_pod("bound")
     https = HttpsClient(HttpsSettings())
-    http = VaultHttp(https, TlsContexts(None))
+    http = VaultHttp(https, TlsContexts(https, ClassFiles(UNRESTRICTED)), UNRESTRICTED)
     api = KubernetesApi(
         http,
         uncached_fetcher().transport,

@@ -73,7 +73,11 @@ def _container(tls_mounted_at: str) -> Document:
         "name": "provider-vault-installer",
         "image": KEYFERRY,
         "imagePullPolicy": "Never",
-        "args": ["provider", "vault", "-endpoint=/provider/vault.sock", "-log-level=info"],
+        "args": [
+            *("provider", "vault", "-endpoint=/provider/vault.sock", "-log-level=info"),
+            # Not of upstream: the server of the test runs on the node.
+            *("-allow-local-addresses", f"-class-files-dirs={tls_mounted_at}"),
+        ],
         "resources": {
             "requests": {"cpu": "50m", "memory": "100Mi"},
             "limits": {"cpu": "50m", "memory": "100Mi"},

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -134,6 +135,8 @@ def _values(values: Mapping[str, object], openbao: VaultServer) -> dict[str, obj
     }
     return {
         "linux": linux | files,
+        "classFiles": {"dirs": [TLS_FILES]},
+        "vault": {"allowedAddresses": [urlsplit(openbao.address).hostname]},
         "builtinProviders": ["vault"],
         "tokenRequests": [{"audience": audience} for audience in AUDIENCES],
     }

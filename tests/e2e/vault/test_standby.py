@@ -26,7 +26,11 @@ async def test_standby_forwards_requests_to_the_active_server(
         await _prepare(active, signer)
         spec = class_spec(standby, entry("db", "kv/data/db", "password"), roleName="web")
         node.put_class("standby", spec)
-        driver = await node.start_driver("--enable-secret-rotation", "--rotation-poll-interval=0")
+        driver = await node.start_driver(
+            "--enable-secret-rotation",
+            "--rotation-poll-interval=0",
+            "--allowed-vault-addresses=127.0.0.1",
+        )
         tokens = {SERVICE_ACCOUNT_TOKENS: signer.kubelet_json("shop", "web")}
         volume = node.volume("standby", context=tokens)
 

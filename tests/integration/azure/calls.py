@@ -11,6 +11,8 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
 )
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.restrictions import UNRESTRICTED, ClassRestrictions
+from keyferry.providers.settings import ProviderSettings
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DevVault
 from tests.fakes.resilience import uncached_fetcher
@@ -37,10 +39,17 @@ STACK = json.dumps(
 
 @asynccontextmanager
 async def provider_for(
-    settings: HttpsSettings, clock: AutojumpClock
+    settings: HttpsSettings,
+    clock: AutojumpClock,
+    *,
+    restrictions: ClassRestrictions = UNRESTRICTED,
 ) -> AsyncIterator[AzureProvider]:
     """A provider that is closed at the end."""
-    made = AzureProvider(HttpsClient(settings, clock=clock), uncached_fetcher(clock))
+    made = AzureProvider(
+        HttpsClient(settings, clock=clock),
+        uncached_fetcher(clock),
+        ProviderSettings(restrictions=restrictions),
+    )
     try:
         yield made
     finally:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from keyferry.errors import ClassInvalidError
+import pytest
+
+from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.providers.azure.clouds import CLOUDS
 from keyferry.providers.azure.provider import AzureProvider
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, mount_error
+from tests.fakes.clock import AutojumpClock
 from tests.fakes.devvault import DevVault
-from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM
+from tests.integration.azure.calls import PRINCIPAL, STACK, VALUE, VM, provider_for
 
 
 async def test_other_clouds_have_their_own_hosts(vault: DevVault, provider: AzureProvider) -> None:
@@ -30,7 +35,7 @@ async def test_azure_stack_is_read_from_its_file(
     path = tmp_path / "cloud.json"
     stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
     error = await mount_error(provider, call(stack))
-    assert f"open {path}: No such file or directory" in error.problem
+    assert f"error: cloudEnvFileName {path} cannot be used" in error.problem
     path.write_text(STACK)
     assert (await provider.mount(call(stack))).files[0].contents == VALUE.encode()
 
@@ -55,30 +60,41 @@ async def test_mounts_of_different_clouds_run_concurrently(
     assert before == dict(os.environ)
 
 
-async def test_cloud_file_that_is_not_a_regular_file_does_not_block(
-    provider: AzureProvider, tmp_path: Path
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/dev/zero",
+        "{}/permitted/pipe",
+        "{}/permitted",
+        "{}/permitted/absent",
+        "{}/permitted/text",
+        "{}/permitted/large",
+        "{}/permitted/link",
+        "{}/outside.json",
+        "/proc/self/environ\0",
+        "/var/lib/kubelet/x.json",
+    ],
+)
+async def test_error_does_not_depend_on_why_a_cloud_file_cannot_be_used(
+    vault: DevVault, clock: AutojumpClock, tmp_path: Path, name: str
 ) -> None:
-    """A device, a pipe without a writer, a folder, an invalid path."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    for path, words in {
-        "/dev/zero": "not a regular file",
-        str(pipe): "not a regular file",
-        "/": "not a regular file",
-        "/proc/self/environ\0": "not a path",
-    }.items():
-        stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": path} | VM
+    """It would show the author of a SecretProviderClass which files exist on the node."""
+    folder = tmp_path / "permitted"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "text").write_text("Hello")
+    (folder / "large").write_text(" " * (1 << 16) + STACK)
+    (tmp_path / "outside.json").write_text(STACK)
+    (folder / "link").symlink_to("../outside.json")
+    restrictions = replace(UNRESTRICTED, file_folders=(str(folder),))
+    path = name.format(tmp_path)
+    stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": path} | VM
+    async with provider_for(vault.emulator.https, clock, restrictions=restrictions) as provider:
         error = await mount_error(provider, call(stack))
-        assert isinstance(error, ClassInvalidError)
-        assert words in error.problem
-
-
-async def test_cloud_file_larger_than_64_kib_is_rejected(
-    provider: AzureProvider, tmp_path: Path
-) -> None:
-    """No cloud needs more."""
-    path = tmp_path / "cloud.json"
-    path.write_text(" " * (1 << 16) + STACK)
-    stack = {"cloudName": "AzureStackCloud", "cloudEnvFileName": str(path)} | VM
-    error = await mount_error(provider, call(stack))
-    assert "it is larger than 65536 bytes" in error.problem
+    assert isinstance(error, ClassInvalidError)
+    shown = path.replace("\0", "?")
+    assert (
+        "failed to mount objects, error: cloudName AzureStackCloud is not valid, error: "
+        f"cloudEnvFileName {excerpt(shown)} cannot be used"
+    ) == error.problem
+    assert vault.requests == []

@@ -17,11 +17,11 @@ from pathlib import Path
 import grpc
 import pytest
 
-from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.net.http_client import HttpsSettings
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.azure.provider import AzureProvider
 from keyferry_devvault.client import DevRedirect
 from keyferry_devvault.crypto.development_ca import CA_FILE, load_or_create_ca
+from tests.fakes.azure_mounts import trusting_provider
 from tests.fakes.devvault import (
     DEFAULT_TENANT,
     CloseMidResponse,
@@ -31,7 +31,6 @@ from tests.fakes.devvault import (
     running_devvault,
 )
 from tests.fakes.driver import Driver, running_driver
-from tests.fakes.resilience import uncached_fetcher
 from tests.fakes.volume import layout_problems, read_through_links
 
 MESSAGES = Path(__file__).parents[3] / ".test-output" / "messages.txt"
@@ -400,11 +399,7 @@ async def world_of(case: Case, home: Path) -> AsyncIterator[World]:
         vault.add_managed_identity(MI, tenant=DEFAULT_TENANT)
         vault.add_app(APP, tenant=DEFAULT_TENANT, secret=f"{CANARY}-client-secret")
         vault.grant("contoso", MI)
-        provider = AzureProvider(
-            HttpsClient(case.https(vault.redirect, home)),
-            uncached_fetcher(),
-            emulator=vault.emulator,
-        )
+        provider = trusting_provider(case.https(vault.redirect, home), vault.emulator)
         (home / "providers").mkdir()
         driver = await stack.enter_async_context(
             running_driver(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ async def test_connection_has_a_small_read_buffer(tmp_path: Path) -> None:
     async with serving(ok, tls=tls.context) as server:
         trust = ssl.create_default_context(cafile=tls.ca_file)
         trust.check_hostname = False
-        https = HttpsClient(HttpsSettings(connector=lambda: new_connector(tls=trust)))
+        https = HttpsClient(HttpsSettings(connector=partial(new_connector, tls=trust)))
         try:
             url = server.url.with_scheme("https")
             async with https.session(url).get(url):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from keyferry.errors import ConnectionFailedError, IdentityError, PlatformError, Stage
+from keyferry.errors import (
+    ClassInvalidError,
+    ConnectionFailedError,
+    IdentityError,
+    PlatformError,
+    Stage,
+)
+from keyferry.net.http_client import HttpsClient, HttpsSettings
+from keyferry.providers.class_files import ClassFiles
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.http.tls import TlsContexts
 from keyferry.providers.vault.product import OPENBAO
@@ -98,9 +108,15 @@ class TestTls:
         made = VaultCertificates(tmp_path)
         async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
             server = mounts.server(**SERVER_NAME_PARAMETER, vaultCACertPath=str(made.ca))
-            contexts = TlsContexts()
-            found = await asyncio.gather(*(contexts.get(server) for _ in range(20)))
-            assert 1 == len(set(map(id, found)))
+            https = HttpsClient(HttpsSettings())
+            contexts = TlsContexts(https, ClassFiles(UNRESTRICTED))
+
+            async def context() -> int:
+                async with contexts.open(server, seconds=10) as found:
+                    return id(found.context)
+
+            assert 1 == len(set(await asyncio.gather(*(context() for _ in range(20)))))
+            await contexts.close()
 
     async def test_changed_ca_file_is_loaded_without_restart(self, tmp_path: Path) -> None:
         made = VaultCertificates(tmp_path)
@@ -114,32 +130,103 @@ class TestTls:
             assert await mounts.files(DB, **SERVER_NAME_PARAMETER, vaultCACertPath=str(ca))
 
     @pytest.mark.parametrize(
-        ("parameters", "words"),
+        "parameters",
         [
-            ({"vaultCACertPath": "{}/absent"}, "absent cannot be read"),
-            ({"vaultCACertPath": "{}/bad/hello"}, "contains no PEM certificate"),
-            ({"vaultCADirectory": "{}/bad"}, "contains no PEM certificate"),
-            ({"vaultCADirectory": "{}/ca.pem"}, "it is not a directory"),
+            {"vaultCACertPath": "{}/absent"},
+            {"vaultCACertPath": "{}/absent/x"},
+            {"vaultCACertPath": "{}/bad"},
+            {"vaultCACertPath": "{}/bad/hello"},
+            {"vaultCACertPath": "{}/bad/damaged"},
+            {"vaultCACertPath": "{}/outside"},
+            {"vaultCACertPath": "/etc/hostname"},
+            {"vaultCACertPath": "{}/fifo"},
+            {"vaultCACertPath": "/dev/zero"},
+            {"vaultCACertPath": "relative"},
+            {"vaultCADirectory": "{}/bad"},
+            {"vaultCADirectory": "{}/ca.pem"},
+            {"vaultCADirectory": "/etc"},
+            {"vaultTLSClientCertPath": "{}/client.crt", "vaultTLSClientKeyPath": "{}/server.key"},
+            {"vaultTLSClientCertPath": "{}/fifo", "vaultTLSClientKeyPath": "{}/fifo"},
+        ],
+    )
+    async def test_error_does_not_depend_on_why_a_file_of_a_class_cannot_be_used(
+        self, tmp_path: Path, parameters: dict[str, str]
+    ) -> None:
+        """It would show the author of a SecretProviderClass which files exist on the node."""
+        made = VaultCertificates(tmp_path)
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "hello").write_text("Hello")
+        (tmp_path / "bad" / "damaged").write_text(made.authority.pem.decode().replace("M", "N"))
+        (tmp_path / "outside").symlink_to("/etc/hostname")
+        os.mkfifo(tmp_path / "fifo")
+        paths = {key: value.format(tmp_path) for key, value in parameters.items()}
+        restrictions = replace(UNRESTRICTED, file_folders=(str(tmp_path),))
+        async with (
+            running_vault(context=made.context()) as vault,
+            vault_mounts(vault, restrictions=restrictions) as mounts,
+        ):
+            with pytest.raises(ClassInvalidError, match="cannot be used") as caught:
+                await mounts.files(DB, **paths)
+        assert Stage.TLS is caught.value.stage
+        named = sorted(path for path in paths.values() if path in caught.value.problem)
+        text = str(caught.value).replace(named[0], "PATH")
+        assert (
+            "error making mount request: the TLS file PATH of the SecretProviderClass cannot be "
+            "used. Name a PEM file below a folder that --class-files-dirs permits. Keyferry logs "
+            "the reason at verbosity 2."
+        ) == text.replace("PATH/damaged", "PATH").replace("PATH/hello", "PATH")
+        assert [] == vault.audit
+
+    async def test_files_of_kubelet_are_never_used(self, tmp_path: Path) -> None:
+        """Even if the administrator permits a parent folder: they belong to other pods."""
+        made = VaultCertificates(tmp_path)
+        victim = tmp_path / "kubelet/pods/victim/volumes/kubernetes.io~secret/tls"
+        victim.mkdir(parents=True)
+        (victim / "ca.crt").write_bytes(made.authority.pem)
+        (tmp_path / "link").symlink_to(victim / "ca.crt")
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            prepare(vault)
+            for path in (victim / "ca.crt", tmp_path / "link"):
+                call = mounts.call(
+                    DB, vaultTLSServerName="test.domain.com", vaultCACertPath=str(path)
+                )
+                target = tmp_path / "kubelet/pods/own/volumes/kubernetes.io~csi/v/mount"
+                with pytest.raises(ClassInvalidError, match="cannot be used"):
+                    await mounts.provider.mount(replace(call, target_path=str(target)))
+
+    @pytest.mark.parametrize(
+        ("layer", "words"),
+        [
+            (TlsLayer(ca_file="{}/absent"), "absent cannot be read .No such file"),
+            (TlsLayer(ca_file="{}/bad/hello"), "contains no PEM certificate"),
+            (TlsLayer(ca_file="{}/fifo"), "it is not a regular file"),
+            (TlsLayer(ca_folder="{}/bad"), "contains no PEM certificate"),
+            (TlsLayer(ca_folder="{}/ca.pem"), "it is not a directory"),
             (
-                {
-                    "vaultTLSClientCertPath": "{}/client.crt",
-                    "vaultTLSClientKeyPath": "{}/server.key",
-                },
+                TlsLayer(client_cert="{}/client.crt", client_key="{}/server.key"),
                 "do not match or are not PEM",
             ),
         ],
     )
-    async def test_unusable_tls_file_is_named(
-        self, tmp_path: Path, parameters: dict[str, str], words: str
+    async def test_unusable_tls_file_of_the_administrator_is_named(
+        self, tmp_path: Path, layer: TlsLayer, words: str
     ) -> None:
         """With the reason."""
         made = VaultCertificates(tmp_path)
         (tmp_path / "bad").mkdir()
         (tmp_path / "bad" / "hello").write_text("Hello")
-        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
-            paths = {key: value.format(tmp_path) for key, value in parameters.items()}
+        os.mkfifo(tmp_path / "fifo")
+        named = {
+            name: getattr(layer, name).format(tmp_path)
+            for name in ("ca_file", "ca_folder", "client_cert", "client_key")
+        }
+        settings = VaultSettings(tls=(replace(layer, **named),))
+        async with (
+            running_vault(context=made.context()) as vault,
+            vault_mounts(vault, settings=settings) as mounts,
+        ):
             with pytest.raises(PlatformError, match=words) as caught:
-                await mounts.files(DB, **paths)
+                await mounts.files(DB)
             assert Stage.TLS is caught.value.stage
 
     async def test_openbao_skips_files_that_are_not_certificates(self, tmp_path: Path) -> None:

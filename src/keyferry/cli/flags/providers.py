@@ -14,12 +14,15 @@ from keyferry.cli.flags.vault import (
     vault_settings,
     warn_ignored_variables,
 )
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from keyferry.providers.restrictions import ClassRestrictions
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -65,7 +68,11 @@ HMAC_FLAGS: tuple[GoFlag, ...] = tuple(
 
 
 def provider_settings(
-    values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
+    values: Mapping[str, FlagValue],
+    environ: Mapping[str, str],
+    *,
+    hmac_key_folder: Path | None,
+    restrictions: ClassRestrictions,
 ) -> ProviderSettings:
     """Return the settings that flags and environment variables request.
 
@@ -73,6 +80,7 @@ def provider_settings(
         values: the values of the flags, by name.
         environ: the environment variables.
         hmac_key_folder: folder for the HMAC key of object versions; None if it is not persisted.
+        restrictions: what SecretProviderClasses may name.
 
     Raises:
         PlatformError: a variable has an invalid value.
@@ -82,6 +90,7 @@ def provider_settings(
         azure_settings(values),
         vault=vault_settings(VAULT, environ, values, hmac_key_folder=hmac_key_folder),
         openbao=vault_settings(OPENBAO, environ, values, hmac_key_folder=hmac_key_folder),
+        restrictions=restrictions,
     )
 
 
@@ -114,9 +123,14 @@ def provider_options(command: F) -> F:
 def settings_from_options(
     values: Mapping[str, FlagValue], environ: Mapping[str, str], *, hmac_key_folder: Path | None
 ) -> ProviderSettings:
-    """Return the settings for the values of `provider_options`; see `provider_settings`."""
+    """Return the settings for the values of `provider_options`; see `provider_settings`.
+
+    The user of such a command writes the SecretProviderClass, so nothing is restricted.
+    """
     named = {name.replace("_", "-"): value for name, value in values.items()}
-    return provider_settings(named, environ, hmac_key_folder=hmac_key_folder)
+    return provider_settings(
+        named, environ, hmac_key_folder=hmac_key_folder, restrictions=UNRESTRICTED
+    )
 
 
 class _GoFlagParam(click.ParamType[FlagValue]):

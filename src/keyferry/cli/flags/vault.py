@@ -144,7 +144,7 @@ def vault_settings(
     _require_pair(flag_tls, f"--{product.name}-tls-client-cert", f"--{product.name}-tls-client-key")
     default = VaultSettings()
     return VaultSettings(
-        address=text("addr") or variables.address or default.address,
+        address=text("addr") or variables.address,
         agent_address=variables.agent_address,
         namespace=text("namespace") or variables.namespace,
         auth_mount=text("mount") or default.auth_mount,

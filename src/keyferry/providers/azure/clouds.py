@@ -30,6 +30,7 @@ class AzureCloud:
         authority: the https URL of the token endpoint's host, without a trailing slash.
         hsm_suffix: the domain of managed HSMs; "" for none.
         private_suffix: the domain of private endpoints; "" for none.
+        from_class: whether a file that a SecretProviderClass names describes it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class AzureCloud:
     authority: str
     hsm_suffix: str = ""
     private_suffix: str = ""
+    from_class: bool = False
 
     def vault_host(self, vault: str) -> str:
         """Return the host name of the vault with the name `vault`."""
@@ -153,22 +155,29 @@ class _EnvironmentDocument(msgspec.Struct, rename="camel"):
     name: str = AZURE_STACK_CLOUD
 
 
+class UnreadableEnvironmentError(ValueError):
+    """The content of an environment file is not JSON of that shape."""
+
+
 def parse_environment(content: bytes, *, path: str) -> AzureCloud:
     """Parse the content of the environment file `path`.
 
     Raises:
-        ClassInvalidError: it is not JSON of that shape, or its values contradict each other. The
-            message quotes nothing of it: a SecretProviderClass may name any file of the node.
+        UnreadableEnvironmentError: it is not JSON of that shape.
+        ClassInvalidError: its values contradict each other. The message quotes nothing of it.
     """
     try:
         document = msgspec.json.decode(content, type=_EnvironmentDocument)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise _environment_error(path, "not a JSON object with the keys of a cloud") from None
+        raise UnreadableEnvironmentError(
+            "it is not a JSON object with the keys of a cloud"
+        ) from None
     cloud = AzureCloud(
         document.name,
         document.key_vault_dns_suffix.strip(". "),
         document.key_vault_endpoint.strip().rstrip("/"),
         document.active_directory_endpoint.strip().rstrip("/"),
+        from_class=True,
     )
     if not _is_https(cloud.authority):
         raise _environment_error(path, "activeDirectoryEndpoint is not an https URL")

@@ -22,10 +22,12 @@ from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning
 from keyferry.providers.azure.vault_address import VaultAddress, parse_vault_address
+from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.settings import ProviderSettings
 
 
@@ -53,6 +55,7 @@ def parse_mount(
     secrets: Mapping[str, str] | None,
     *,
     default_cloud: str = "",
+    restrictions: ClassRestrictions = DEFAULT_RESTRICTIONS,
 ) -> AzureMount:
     """Parse the parameters of a mount.
 
@@ -61,6 +64,7 @@ def parse_mount(
             attributes of the pod that kubelet adds.
         secrets: the data of the `nodePublishSecretRef` Secret; None without one.
         default_cloud: the cloud if `cloudName` is not set; "" for the public one.
+        restrictions: names the permitted tenants.
 
     Raises:
         PlatformError: kubelet did not send the name and namespace of the pod.
@@ -77,6 +81,7 @@ def parse_mount(
     if not (vault or url):
         raise ClassInvalidError("keyvaultName is not provided", "Set it to the vault's name.")
     tenant = _check_tenant(get("tenantID") or get("tenantId"))
+    restrictions.check_tenant(tenant, subject="tenantId is")
     cloud = find_cloud(get("cloudName") or default_cloud, get("cloudEnvFileName"))
     identity = choose_identity(switch, parameters, secrets)
     if (token := profile(identity).service_account_token) is not None:

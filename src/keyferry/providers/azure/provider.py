@@ -6,11 +6,14 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.tenant import working_for
 from keyferry.errors import KeyferryError, excerpt, prefixed
+from keyferry.net.address_guard import AddressGuard
+from keyferry.net.connection_errors import forbidden_address_error
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.access_recorder import AccessRecorder
 from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
@@ -25,6 +28,7 @@ from keyferry.providers.azure.keyvault_errors import RequestContext, emulator_re
 from keyferry.providers.azure.params import AzureMount, bundle_options, parse_mount
 from keyferry.providers.azure.reader import CachedKeyVault, fetch_all
 from keyferry.providers.azure.versions import request_for
+from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
 
+HTTPS_PORT = 443
 _log = get_logger("azure")
 
 
@@ -47,8 +52,15 @@ def build_provider(deps: ProviderDependencies) -> Provider:
         PlatformError: a setting is invalid.
     """
     check_default_cloud(deps.settings.cloud_name)
+    restrictions = deps.settings.restrictions
+    guarded = restrictions.checks_local_addresses and deps.emulator is None
     return AzureProvider(
-        HttpsClient(deps.https), deps.fetcher, deps.settings, emulator=deps.emulator
+        HttpsClient(
+            deps.https, guard=AddressGuard(restrictions.node_addresses) if guarded else None
+        ),
+        deps.fetcher,
+        deps.settings,
+        emulator=deps.emulator,
     )
 
 
@@ -75,6 +87,8 @@ class AzureProvider:
         self._https = https
         self._fetcher = fetcher
         self._settings = settings or ProviderSettings()
+        self._restrictions = self._settings.restrictions
+        self._class_files = ClassFiles(self._restrictions)
         self._emulator = emulator
         self._clock = clock or SystemClock()
         self._transport = KeyVaultTransport(https, fetcher.transport)
@@ -91,8 +105,10 @@ class AzureProvider:
             KeyferryError: any of them failed.
         """
         recorder = AccessRecorder()
+        self._class_files.protect_volumes_beside(call.target_path)
         try:
-            return await self._mount(call, recorder)
+            with working_for(call.tenant):
+                return await self._mount(call, recorder)
         except KeyferryError as error:
             mount_error = prefixed("failed to mount objects, error", error)
             mount_error.accesses = recorder.accesses()
@@ -125,9 +141,14 @@ class AzureProvider:
         await self._https.close()
 
     async def _mount(self, call: MountCall, recorder: AccessRecorder) -> MountResult:
-        mount = parse_mount(call.attributes, call.secrets, default_cloud=self._settings.cloud_name)
+        mount = parse_mount(
+            call.attributes,
+            call.secrets,
+            default_cloud=self._settings.cloud_name,
+            restrictions=self._restrictions,
+        )
         options = bundle_options(call.attributes, self._settings)
-        cloud = await _resolve_cloud(mount.cloud)
+        cloud = await self._resolve_cloud(mount.cloud)
         vault = await self._open_vault(mount, cloud, call, recorder)
         outcomes = await fetch_all(vault, map(request_for, mount.objects))
         render = partial(
@@ -152,7 +173,9 @@ class AzureProvider:
     ) -> CachedKeyVault:
         """Return the client for the vault of a mount, after its identity has got a token."""
         netloc = mount.vault.netloc_in(cloud)
-        host = urlsplit(f"https://{netloc}").hostname or netloc
+        url = urlsplit(f"https://{netloc}")
+        self._check_address(url, f"read vault {mount.vault.name}")
+        host = url.hostname or netloc
         request = AccessTokenRequest(
             mount.identity, mount.tenant, cloud, cloud.token_resource(host)
         )
@@ -176,12 +199,22 @@ class AzureProvider:
             recorder=accesses,
         )
 
+    async def _resolve_cloud(self, cloud: AzureCloud | EnvironmentFile) -> AzureCloud:
+        match cloud:
+            case AzureCloud():
+                return cloud
+            case EnvironmentFile():
+                described = await read_environment_file(cloud, self._class_files)
+                self._check_address(urlsplit(described.authority), "get a token")
+                return described
+            case _:
+                assert_never(cloud)
 
-async def _resolve_cloud(cloud: AzureCloud | EnvironmentFile) -> AzureCloud:
-    match cloud:
-        case AzureCloud():
-            return cloud
-        case EnvironmentFile():
-            return await asyncio.to_thread(read_environment_file, cloud)
-        case _:
-            assert_never(cloud)
+    def _check_address(self, url: SplitResult, action: str) -> None:
+        """Check the address of a vault or a token endpoint that a SecretProviderClass names.
+
+        Raises:
+            ClassInvalidError: it is not in the list of permitted addresses.
+        """
+        if not self._restrictions.permits_address(url.hostname or "", url.port or HTTPS_PORT):
+            raise forbidden_address_error(action, url.netloc)

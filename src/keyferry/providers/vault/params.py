@@ -22,6 +22,7 @@ from keyferry.providers.api import (
     SERVICE_ACCOUNT,
     SERVICE_ACCOUNT_TOKENS,
 )
+from keyferry.providers.restrictions import DEFAULT_RESTRICTIONS
 from keyferry.providers.service_account_tokens import parse_tokens, read_claims, subject_of
 from keyferry.providers.settings import TlsLayer
 from keyferry.providers.vault.auth.login import (
@@ -33,6 +34,8 @@ from keyferry.providers.vault.auth.login import (
     method_from_secret,
 )
 from keyferry.providers.vault.http.server import (
+    DEFAULT_ADDRESS,
+    Address,
     Server,
     is_valid_namespace,
     merge_layers,
@@ -43,6 +46,7 @@ from keyferry.providers.vault.objects import parse_objects
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.settings import VaultSettings
     from keyferry.providers.vault.objects import VaultObject
     from keyferry.providers.vault.product import Product
@@ -101,6 +105,7 @@ def parse_mount(
     target_path: str,
     product: Product,
     settings: VaultSettings,
+    restrictions: ClassRestrictions = DEFAULT_RESTRICTIONS,
 ) -> MountParams:
     """Validate the parameters of a mount call.
 
@@ -111,6 +116,7 @@ def parse_mount(
         target_path: mount path of the volume.
         product: product that the provider is for.
         settings: defaults from flags and environment.
+        restrictions: what SecretProviderClasses may name.
 
     Raises:
         PlatformError: the target path is missing.
@@ -134,7 +140,7 @@ def parse_mount(
     method_name = _auth_method_name(params, product)
     if not objects:
         raise ClassInvalidError("objects is not set", "List at least one object.")
-    server = _server(params, product, settings, skip_verify=skip_verify)
+    server = _server(params, product, settings, restrictions, skip_verify=skip_verify)
     auth_mount_text = params.get("AuthMountPath") or params.get("KubernetesMountPath")
     auth_mount = _check_auth_mount(
         auth_mount_text or default_auth_mount(method_name) or settings.auth_mount,
@@ -216,7 +222,12 @@ def _check_subject(token: str, pod: PodInfo) -> None:
 
 
 def _server(
-    params: ProductParams, product: Product, settings: VaultSettings, *, skip_verify: bool
+    params: ProductParams,
+    product: Product,
+    settings: VaultSettings,
+    restrictions: ClassRestrictions,
+    *,
+    skip_verify: bool,
 ) -> Server:
     layer = TlsLayer(
         ca_file=params.get("CACertPath"),
@@ -225,16 +236,12 @@ def _server(
         client_cert=params.get("TLSClientCertPath"),
         client_key=params.get("TLSClientKeyPath"),
         skip_verify=skip_verify,
+        from_class=True,
     )
     tls = merge_layers(
         (*settings.tls, layer), merges_cas=product.merges_cas, error=ClassInvalidError
     )
-    try:
-        address = parse_address(settings.agent_address or params.get("Address") or settings.address)
-    except ValueError as error:
-        source = params.spelling("Address") or f"--{product.name}-addr"
-        remedy = "Set it to an address such as https://vault.example.com:8200 or unix:///path."
-        raise ClassInvalidError(f"{source}: the address {error}", remedy) from None
+    address, from_class = _address(params, product, settings, restrictions)
     namespace = params.get("Namespace") or settings.namespace
     if not is_valid_namespace(namespace):
         parameter = params.spelling("Namespace") if params.get("Namespace") else None
@@ -245,12 +252,43 @@ def _server(
     return Server(
         address=address,
         namespace=namespace.strip("/"),
+        address_from_class=from_class,
         tls=tls,
         headers=settings.headers,
         follow_redirects=settings.follow_redirects,
         proxy=settings.proxy,
         command=product.command,
     )
+
+
+def _address(
+    params: ProductParams,
+    product: Product,
+    settings: VaultSettings,
+    restrictions: ClassRestrictions,
+) -> tuple[Address, bool]:
+    """Return the address of the vault, and whether it counts as named by a SecretProviderClass.
+
+    An address that the administrator sets, too, does not. The default address does: what listens
+    there need not be a vault.
+    """
+    given = "" if settings.agent_address else params.get("Address")
+    try:
+        configured = settings.agent_address or settings.address
+        trusted = parse_address(configured) if configured else None
+        address = parse_address(given) if given else trusted or parse_address(DEFAULT_ADDRESS)
+    except ValueError as error:
+        source = params.spelling("Address") or f"--{product.name}-addr"
+        remedy = "Set it to an address such as https://vault.example.com:8200."
+        raise ClassInvalidError(f"{source}: the address {error}", remedy) from None
+    from_class = address != trusted
+    if from_class and address.socket and not restrictions.unix_sockets:
+        raise ClassInvalidError(
+            f"{params.spelling('Address')}: a SecretProviderClass may not name a Unix socket",
+            f"Remove it. An administrator can set --{product.name}-addr to the socket, or "
+            f"{product.env_prefixes[0]}AGENT_ADDR for all SecretProviderClasses.",
+        )
+    return address, from_class
 
 
 def _check_auth_mount(text: str, parameter: str | None, product: Product) -> str:

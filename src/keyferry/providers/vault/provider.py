@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.tenant import working_for
 from keyferry.errors import KeyferryError, PlatformError, prefixed
+from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.access_recorder import AccessRecorder
 from keyferry.providers.api import API_VERSION, ProviderVersion
+from keyferry.providers.class_files import ClassFiles
+from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.providers.vault.auth.service_account_tokens import (
     ApiTokenRequester,
     DisabledTokenRequester,
@@ -60,11 +64,14 @@ def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings
     https = deps.https
     if settings.limits.call_timeout is not None:
         https = replace(https, try_timeout=settings.limits.call_timeout)
+    restrictions = deps.settings.restrictions
+    guarded = restrictions.checks_local_addresses
     return VaultProvider(
         product,
-        HttpsClient(https),
+        HttpsClient(https, guard=AddressGuard(restrictions.node_addresses) if guarded else None),
         deps.fetcher,
         settings,
+        restrictions=restrictions,
         metrics=deps.metrics,
         emulated=deps.emulator is not None,
     )
@@ -78,6 +85,7 @@ class VaultProvider:
         https: client for connections; closed with the provider.
         fetcher: cache and rate limits.
         settings: settings from flags and environment.
+        restrictions: what SecretProviderClasses may name; None for the default.
         clock: source of the current time; None for the system's clock.
         token_requester: requests service-account tokens that kubelet did not send; None to create
             one from the settings.
@@ -95,6 +103,7 @@ class VaultProvider:
         fetcher: Fetcher,
         settings: VaultSettings,
         *,
+        restrictions: ClassRestrictions | None = None,
         clock: Clock | None = None,
         token_requester: TokenRequester | None = None,
         metrics: Metrics | None = None,
@@ -105,7 +114,11 @@ class VaultProvider:
         self._https = https
         self._settings = settings
         self._fetcher = fetcher
-        self._http = VaultHttp(https, TlsContexts(metrics))
+        self._restrictions = restrictions or ClassRestrictions()
+        self._class_files = ClassFiles(self._restrictions)
+        self._http = VaultHttp(
+            https, TlsContexts(https, self._class_files, metrics), self._restrictions
+        )
         clock = clock or SystemClock()
         vaults = VaultTransport(self._http, fetcher.transport, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
@@ -145,8 +158,10 @@ class VaultProvider:
             KeyferryError: an object could not be delivered.
         """
         recorder = AccessRecorder()
+        self._class_files.protect_volumes_beside(call.target_path)
         try:
-            return await self._mount(call, recorder)
+            with working_for(call.tenant):
+                return await self._mount(call, recorder)
         except KeyferryError as error:
             mount_error = prefixed("error making mount request", error)
             mount_error.accesses = recorder.accesses()
@@ -206,6 +221,7 @@ class VaultProvider:
             target_path=call.target_path,
             product=self._product,
             settings=self._settings,
+            restrictions=self._restrictions,
         )
         if self._emulated:
             raise PlatformError(

@@ -11,6 +11,7 @@ from keyferry.providers.azure.clouds import (
     CLOUDS,
     AzureCloud,
     EnvironmentFile,
+    UnreadableEnvironmentError,
     check_default_cloud,
     find_cloud,
     parse_environment,
@@ -78,13 +79,13 @@ def test_azure_stack_file_is_parsed() -> None:
         "vault.azure.net",
         "https://vault.azure.net",
         "https://login.microsoftonline.com",
+        from_class=True,
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (b'"keyVaultDNSSuffix"', b'"other"', "keys of a cloud"),
         (b"https://login", b"http://login", "activeDirectoryEndpoint is not an https URL"),
         (b"https://login", b"https://user@login", "activeDirectoryEndpoint is not an https URL"),
         (b"https://vault", b"http://vault", "keyVaultEndpoint is not an https URL"),
@@ -101,10 +102,11 @@ def test_inconsistent_azure_stack_file_is_rejected(old: bytes, new: bytes, words
 
 @given(st.binary() | st.text().map(str.encode))
 def test_malformed_cloud_file_is_an_error_without_its_content(content: bytes) -> None:
-    """A SecretProviderClass may name any file of the node."""
-    with pytest.raises(ClassInvalidError) as caught:
-        parse_environment(b"canary-1f0c" + content, path="/etc/shadow")
-    assert "canary-1f0c" not in str(caught.value)
+    """A SecretProviderClass may name a file that describes something else."""
+    for begin in (b"canary-1f0c", b'{"canary-1f0c": 1}'):
+        with pytest.raises(UnreadableEnvironmentError) as caught:
+            parse_environment(begin + content, path="/etc/shadow")
+        assert "canary-1f0c" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from keyferry.errors import IdentityError, KeyferryError
+from keyferry.errors import ClassInvalidError, IdentityError, KeyferryError
 from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.auth.login import AppRoleLogin, CertLogin, JwtLogin, TokenLogin
 from keyferry.providers.vault.http.server import TlsSettings
@@ -80,7 +80,8 @@ def test_parameters_take_precedence_over_settings() -> None:
         login.auth_mount,
     )
     tls = login.server.tls
-    assert (TlsLayer(ca_folder="/cas"),) == tls.cas
+    assert (TlsLayer(ca_folder="/cas", from_class=True),) == tls.cas
+    assert tls.client_from_class
     assert ("name", "/c", "/k", True, False) == (
         tls.server_name,
         tls.client_cert,
@@ -90,6 +91,35 @@ def test_parameters_take_precedence_over_settings() -> None:
     )
     agent = VaultSettings(agent_address="unix:///agent.sock")
     assert "/agent.sock" == parse(parameters, settings=agent).login.server.address.socket
+
+
+def test_address_counts_as_named_by_the_class_unless_the_administrator_sets_it() -> None:
+    """The default address, too: what listens there need not be a vault."""
+    configured = VaultSettings("https://v:8200")
+    for address, settings, from_class in (
+        ("", VaultSettings(), True),
+        ("https://127.0.0.1:8200", VaultSettings(), True),
+        ("https://127.0.0.1:8200", VaultSettings("https://127.0.0.1:8200"), False),
+        ("", configured, False),
+        ("https://v:8200/", configured, False),
+        ("https://v:8201", configured, True),
+        ("https://v:8200/base", configured, True),
+        ("https://other", VaultSettings("https://v", "unix:///agent.sock"), False),
+    ):
+        server = parse({"vaultAddress": address}, settings=settings).login.server
+        assert from_class == server.address_from_class
+
+
+def test_unix_socket_is_permitted_only_to_the_administrator() -> None:
+    """The socket of another pod's agent would log in as that pod."""
+    parameters = {"vaultAddress": "unix:///run/agent.sock"}
+    with pytest.raises(ClassInvalidError, match="may not name a Unix socket") as caught:
+        parse(parameters)
+    assert "--vault-addr" in caught.value.remedy
+    configured = VaultSettings("unix:///run/agent.sock")
+    assert not parse(parameters, settings=configured).login.server.address_from_class
+    with pytest.raises(ClassInvalidError, match="openbaoAddress"):
+        parse({"openbaoAddress": "unix:///run/agent.sock"}, product=OPENBAO)
 
 
 def test_openbao_accepts_three_prefixes_in_order_of_precedence() -> None:
@@ -253,7 +283,9 @@ class TestIdentity:
 
     def test_identity_includes_the_socket(self) -> None:
         """Behind a socket there is no host."""
-        one, other = (parse({"vaultAddress": f"unix:///run/{name}.sock"}).login for name in "ab")
+        one, other = (
+            parse({}, settings=VaultSettings(f"unix:///run/{name}.sock")).login for name in "ab"
+        )
         assert one.identity_parts(per_pod=False) != other.identity_parts(per_pod=False)
 
     def test_identity_includes_the_ca(self) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from keyferry.formats.certs.client_certificate import ClientCertificate
     from keyferry.providers.azure.auth.identity import ServiceAccountToken
     from keyferry.providers.azure.auth.token_http import TokenHttpClient
+    from keyferry.providers.azure.clouds import AzureCloud
 
 EntraIdentity = ServicePrincipal | CertificatePrincipal | WorkloadIdentity
 
@@ -47,7 +48,7 @@ class EntraSource:
         http: sends the requests.
         identity: the identity with its credential.
         tenant: the tenant of the identity.
-        authority: the https URL of Entra in its cloud.
+        cloud: the cloud whose token endpoint is used.
         resource: the resource that the tokens are for.
         clock: reads the time.
     """
@@ -58,14 +59,15 @@ class EntraSource:
         identity: EntraIdentity,
         *,
         tenant: str,
-        authority: str,
+        cloud: AzureCloud,
         resource: str,
         clock: Clock,
     ) -> None:
         self._http = http
         self._identity = identity
         self._adfs = is_adfs(tenant)
-        self._url = token_url(authority, tenant)
+        self._url = token_url(cloud.authority, tenant)
+        self._guarded = cloud.from_class
         self._resource = resource
         self._clock = clock
         self._certificate: ClientCertificate | None = None
@@ -76,7 +78,7 @@ class EntraSource:
         """Implement `TokenSource`."""
         form = await self._build_form(federated_token)
         requested_at = self._clock.wall().timestamp()
-        response = await self._http.post(URL(self._url), form, seconds)
+        response = await self._http.post(URL(self._url), form, seconds, guarded=self._guarded)
         return parse_token(response, now=requested_at)
 
     async def _build_form(self, federated_token: ServiceAccountToken | None) -> Form:

@@ -202,7 +202,7 @@ class TokenCache:
     Args:
         https: provides the connections to the token endpoints.
         transport: limits and retries requests.
-        settings: the settings of the token proxy.
+        settings: the settings of the token proxy, and the permitted tenants.
         endpoints: the token endpoints; None: those of the settings.
         max_entries: the maximum number of identities.
         clock: reads the time.
@@ -218,7 +218,9 @@ class TokenCache:
         max_entries: int = 512,
         clock: Clock | None = None,
     ) -> None:
-        endpoints = endpoints or TokenEndpoints.from_settings(settings or ProviderSettings(), None)
+        settings = settings or ProviderSettings()
+        endpoints = endpoints or TokenEndpoints.from_settings(settings, None)
+        self.restrictions = settings.restrictions
         self._https = https
         self._transport = transport
         self._clock = clock or SystemClock()
@@ -351,6 +353,7 @@ class TokenProvider:
 
         Raises:
             AccessDeniedError: the vault asks for a token of a resource outside of its domain.
+            ClassInvalidError: the vault asks for a token of a tenant that is not permitted.
         """
         configured = self._configured_request
         # Based on the configured request: an earlier redirect may be outdated.
@@ -359,6 +362,9 @@ class TokenProvider:
             TokenTarget(configured.tenant, configured.effective_resource),
             host=self._host,
             authority=configured.cloud.authority,
+        )
+        self._cache.restrictions.check_tenant(
+            target.tenant, subject=f"vault {self._host} asks for a token of tenant"
         )
         redirected = replace(configured, tenant=target.tenant, resource=target.resource)
         self._effective_request, previous = redirected, self._effective_request

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, assert_never
 import aiohttp
 import msgspec
 
-from keyferry.errors import ConnectionFailedError, IdentityError, excerpt
-from keyferry.net.connection_errors import ConnectionProblem, connection_problem
+from keyferry.errors import ClassInvalidError, ConnectionFailedError, IdentityError, excerpt
+from keyferry.net.connection_errors import (
+    ConnectionProblem,
+    connection_problem,
+    forbidden_address_error,
+    is_forbidden_address,
+)
 from keyferry.net.retryable import RETRY_STATUSES
 from keyferry.providers.azure.auth.aadsts import explain
 from keyferry.providers.azure.auth.access_token import (
@@ -52,7 +57,7 @@ class TokenFailure:
         response: the response of the token endpoint, if there was one.
     """
 
-    error: IdentityError | ConnectionFailedError
+    error: IdentityError | ConnectionFailedError | ClassInvalidError
     transient: bool
     response: TokenResponse | None = None
 
@@ -69,6 +74,9 @@ def token_failure(error: Exception, *, identity: Identity, tenant: str, host: st
     if isinstance(error, TokenRefusedError):
         return _refused(error.response, identity=identity, tenant=tenant, host=host)
     if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+        if is_forbidden_address(error):
+            action = f"get a token for {identity_name(identity)}"
+            return TokenFailure(forbidden_address_error(action, host), transient=False)
         problem = connection_problem(error, host=host)
         return _connection_failure(problem, error, identity=identity, host=host)
     return TokenFailure(_malformed(error, identity=identity, host=host), transient=False)

@@ -69,7 +69,13 @@ class TokenHttpClient:
             return await _read_response(response)
 
     async def post(
-        self, url: URL, form: Mapping[str, str], seconds: float, *, tls: EndpointTls | None = None
+        self,
+        url: URL,
+        form: Mapping[str, str],
+        seconds: float,
+        *,
+        tls: EndpointTls | None = None,
+        guarded: bool = False,
     ) -> TokenResponse:
         """Send a POST with a form. The form contains a credential, so no redirect is followed.
 
@@ -79,12 +85,13 @@ class TokenHttpClient:
             seconds: the timeout.
             tls: how to verify an endpoint inside the cluster, which is reached without a proxy;
                 None: an endpoint of a cloud.
+            guarded: whether a SecretProviderClass names the endpoint.
 
         Raises:
             aiohttp.ClientError, TimeoutError, OSError, MalformedTokenResponseError: as `get`.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=self._https.settings.connect_timeout)
-        async with self._https.session(url, proxied=tls is None).post(
+        async with self._https.session(url, proxied=tls is None, guarded=guarded).post(
             url,
             data=dict(form),
             timeout=timeout,

@@ -143,7 +143,7 @@ class TokenSourceFactory:
                     self._http,
                     request.identity,
                     tenant=request.tenant,
-                    authority=request.cloud.authority,
+                    cloud=request.cloud,
                     resource=resource,
                     clock=clock,
                 )

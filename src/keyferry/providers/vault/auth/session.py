@@ -82,8 +82,11 @@ class VaultTransport:
             context: context of the call.
 
         Raises:
+            ClassInvalidError: the SecretProviderClass may not name the address of the vault.
             VaultError: the vault did not respond, or was unavailable in all tries.
         """
+        # Before the limiter, so that it does not count as a failure of the host.
+        self._http.check_address(server, request.action)
         return self._transport.send(
             lambda seconds: self._http.send(server, request, seconds), context
         )

@@ -8,7 +8,8 @@ Source: docs/reference/upstream-vault-provider.md#vault-agent
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -16,7 +17,12 @@ import aiohttp
 from yarl import URL
 
 from keyferry.errors import VaultError
-from keyferry.net.connection_errors import safe_cause
+from keyferry.net.addresses import is_listed
+from keyferry.net.connection_errors import (
+    forbidden_address_error,
+    is_forbidden_address,
+    safe_cause,
+)
 from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
@@ -28,7 +34,11 @@ from keyferry.providers.vault.http.http_errors import (
 from keyferry.providers.vault.http.response import parse_errors
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
     from keyferry.net.http_client import HttpsClient
+    from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.vault.http.server import Server
     from keyferry.providers.vault.http.tls import TlsContexts
 
@@ -71,10 +81,12 @@ class RawResponse:
     Attributes:
         status: HTTP status.
         body: response body, which may contain secrets.
+        from_other_host: whether it comes from the target of a redirect to another host.
     """
 
     status: int
     body: bytes = field(repr=False)
+    from_other_host: bool = False
 
     @property
     def ok(self) -> bool:
@@ -87,18 +99,56 @@ class RawResponse:
         return parse_errors(self.body)
 
 
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """What one request is sent over.
+
+    Attributes:
+        session: the session.
+        context: the TLS context; None for plain HTTP.
+    """
+
+    session: aiohttp.ClientSession
+    context: ssl.SSLContext | None = None
+
+
 class VaultHttp:
     """Sends requests to vaults, each once.
 
     Args:
         https: client for connections over TCP.
         tls_contexts: cache of TLS contexts.
+        restrictions: the addresses that SecretProviderClasses may name.
     """
 
-    def __init__(self, https: HttpsClient, tls_contexts: TlsContexts) -> None:
+    def __init__(
+        self, https: HttpsClient, tls_contexts: TlsContexts, restrictions: ClassRestrictions
+    ) -> None:
         self._https = https
         self._tls_contexts = tls_contexts
+        self._restrictions = restrictions
+        self._plain_connections = https.new_pool()
         self._socket_sessions: dict[str, aiohttp.ClientSession] = {}
+
+    def check_address(self, server: Server, action: str) -> None:
+        """Check the address of a vault without connecting to it.
+
+        Args:
+            server: the vault.
+            action: completes the sentence "failed to ...".
+
+        Raises:
+            ClassInvalidError: the SecretProviderClass may not name this address.
+        """
+        if not server.address_from_class:
+            return
+        url = URL(server.address.base, encoded=True)
+        if server.address.socket:
+            permitted = self._restrictions.unix_sockets
+        else:
+            permitted = self._restrictions.permits_address(url.raw_host or "", url.port or 0)
+        if not permitted:
+            raise forbidden_address_error(action, server.host)
 
     async def send(
         self, server: Server, request: VaultRequest, seconds: float
@@ -114,10 +164,13 @@ class VaultHttp:
             The response, or a failure that may be retried.
 
         Raises:
+            ClassInvalidError: the SecretProviderClass may not name the address or a file.
             ConnectionFailedError: the connection failed, and a retry would not help.
             PlatformError: the configured TLS files cannot be used.
-            VaultError: the response is too large, or redirects without end or to plain HTTP.
+            VaultError: the response is too large, or redirects without end, to plain HTTP, or to a
+                host that is not permitted.
         """
+        self.check_address(server, request.action)
         url, redirected_to = URL(server.address.base + request.path, encoded=True), None
         try:
             result = await self._send_once(server, request, url, seconds)
@@ -125,6 +178,9 @@ class VaultHttp:
                 redirected_to = result
                 result = await self._send_once(server, request, redirected_to, seconds)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if is_forbidden_address(error):
+                host = server.host if redirected_to is None else redirected_to.authority
+                raise forbidden_address_error(request.action, host) from None
             problem = vault_connection_problem(error, server, redirected_to)
             unsent = isinstance(
                 error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
@@ -137,10 +193,16 @@ class VaultHttp:
                 f"failed to {request.action}: {server.host} redirects more than once",
                 "Set vaultAddress to the address of the active node or of a load balancer.",
             )
+        if isinstance(result, RawResponse) and redirected_to is not None:
+            return replace(
+                result, from_other_host=_host_and_port(redirected_to) != _host_and_port(url)
+            )
         return result
 
     async def close(self) -> None:
-        """Close the connections to Unix sockets."""
+        """Close all connections that this client opened."""
+        await self._tls_contexts.close()
+        await self._plain_connections.close()
         for session in self._socket_sessions.values():
             await session.close()
         self._socket_sessions.clear()
@@ -150,22 +212,22 @@ class VaultHttp:
     ) -> RawResponse | URL | RetryableFailure:
         """Send a request to `url`; return the response, or the target of its redirect."""
         settings = self._https.settings
-        timeout = aiohttp.ClientTimeout(
-            total=min(seconds, settings.try_timeout), connect=settings.connect_timeout
-        )
-        context = await self._tls_contexts.get(server) if url.scheme == "https" else None
-        async with self._client_session(server, url).request(
-            request.method,
-            url,
-            headers=_headers(server, request),
-            skip_auto_headers=("Content-Type",),
-            data=request.body,
-            timeout=timeout,
-            allow_redirects=False,
-            ssl=context or True,
-            server_hostname=(server.tls.server_name or None) if context else None,
-            proxy=server.proxy or None,
-        ) as response:
+        limit = min(seconds, settings.try_timeout)
+        timeout = aiohttp.ClientTimeout(total=limit, connect=settings.connect_timeout)
+        async with (
+            self._connection(server, url, seconds=limit) as connection,
+            connection.session.request(
+                request.method,
+                url,
+                headers=_headers(server, request),
+                skip_auto_headers=("Content-Type",),
+                data=request.body,
+                timeout=timeout,
+                allow_redirects=False,
+                ssl=connection.context or True,
+                server_hostname=(server.tls.server_name or None) if connection.context else None,
+            ) as response,
+        ):
             try:
                 body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES)
             except BodyTooLargeError:
@@ -193,18 +255,57 @@ class VaultHttp:
             # neither means that the host is unavailable.
             return RetryableFailure(error, pause, host_fault=response.status not in (412, 500))
         if response.status in _REDIRECT_STATUSES and server.follow_redirects:
-            return _redirect_target(url, response.headers.get("Location", ""), server, request)
+            target = _redirect_target(url, response.headers.get("Location", ""), server, request)
+            self._check_redirect(url, target, server, request)
+            return target
         return raw
 
-    def _client_session(self, server: Server, url: URL) -> aiohttp.ClientSession:
-        path = server.address.socket
-        if not path:
-            return self._https.session(url)
+    @asynccontextmanager
+    async def _connection(
+        self, server: Server, url: URL, *, seconds: float
+    ) -> AsyncIterator[_Connection]:
+        guarded = server.address_from_class
+        if server.address.socket:
+            yield _Connection(self._socket_session(server.address.socket))
+        elif url.scheme == "https":
+            async with self._tls_contexts.open(server, seconds=seconds) as tls:
+                session = tls.pool.session(url, guarded=guarded, proxy=server.proxy)
+                yield _Connection(session, tls.context)
+        else:
+            pool = self._plain_connections
+            yield _Connection(pool.session(url, guarded=guarded, proxy=server.proxy))
+
+    def _socket_session(self, path: str) -> aiohttp.ClientSession:
         if path not in self._socket_sessions:
             self._socket_sessions[path] = aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(path, limit=0), cookie_jar=aiohttp.DummyCookieJar()
             )
         return self._socket_sessions[path]
+
+    def _check_redirect(self, url: URL, target: URL, server: Server, request: VaultRequest) -> None:
+        """Check the target of a redirect, which the author of a SecretProviderClass may control.
+
+        Raises:
+            VaultError: it is another host than that of the vault, and is not permitted.
+        """
+        listed = self._restrictions.vault_addresses
+        if (
+            not server.address_from_class
+            or self._restrictions.any_redirect
+            or _host_and_port(url) == _host_and_port(target)
+            or (listed and is_listed(listed, *_host_and_port(target)))
+        ):
+            return
+        raise VaultError(
+            f"failed to {request.action}: {server.host} redirects to another address, which is not "
+            "permitted",
+            "Set vaultAddress to the address of the active node or of a load balancer. An "
+            "administrator can permit redirects between addresses with --allowed-vault-addresses.",
+        )
+
+
+def _host_and_port(url: URL) -> tuple[str, int]:
+    return (url.raw_host or "").rstrip(".").lower(), url.port or 0
 
 
 def _headers(server: Server, request: VaultRequest) -> dict[str, str]:

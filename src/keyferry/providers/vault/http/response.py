@@ -64,8 +64,12 @@ class VaultResponse:
         return ttl_or_zero(self.lease_duration)
 
 
-def parse_response(body: bytes) -> VaultResponse:
+def parse_response(body: bytes, *, bare: bool = True) -> VaultResponse:
     """Parse the body of a successful response.
+
+    Args:
+        body: the body.
+        bare: whether a JSON object that is not in Vault's envelope counts as data.
 
     Raises:
         MalformedResponseError: the body is not a response of a vault.
@@ -79,6 +83,8 @@ def parse_response(body: bytes) -> VaultResponse:
     if not isinstance(document, Mapping):
         raise MalformedResponseError("it is not a JSON object")
     if not any(document.get(key) for key in _ENVELOPE_FIELDS):
+        if not bare:
+            raise MalformedResponseError("it is not a response of a vault")
         return _without_envelope(document)
     return VaultResponse(
         lease_id=_text(document, "lease_id"),

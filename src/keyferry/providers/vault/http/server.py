@@ -22,6 +22,7 @@ class TlsSettings:
         server_name: name sent as SNI and expected in the certificate; "" for the address's host.
         client_cert: path of the client certificate; "" for none.
         client_key: path of its private key.
+        client_from_class: whether a SecretProviderClass names these two paths.
         client_pem: certificate and key in PEM, instead of the two files.
         skip_verify: whether the vault's certificate is not verified.
     """
@@ -31,8 +32,24 @@ class TlsSettings:
     server_name: str = ""
     client_cert: str = ""
     client_key: str = ""
+    client_from_class: bool = False
     client_pem: bytes = field(default=b"", repr=False)
     skip_verify: bool = False
+
+    @property
+    def is_tenants(self) -> bool:
+        """Whether a SecretProviderClass or a pod's Secret may be the source of a setting."""
+        return bool(
+            self.client_from_class
+            or self.client_pem
+            or self.skip_verify
+            or any(layer.from_class for layer in self.cas)
+        )
+
+    @property
+    def context_settings(self) -> TlsSettings:
+        """The settings that belong to a TLS context; the server name belongs to a connection."""
+        return replace(self, server_name="")
 
     @property
     def identity_parts(self) -> tuple[str, ...]:
@@ -58,7 +75,7 @@ def merge_layers(
         KeyferryError: a layer names a client certificate without its key, or the reverse.
     """
     server_name = client_cert = client_key = ""
-    skip_verify = False
+    client_from_class = skip_verify = False
     for layer in layers:
         if bool(layer.client_cert) != bool(layer.client_key):
             raise error(
@@ -69,6 +86,7 @@ def merge_layers(
         server_name = layer.server_name or server_name
         if layer.client_cert:
             client_cert, client_key = layer.client_cert, layer.client_key
+            client_from_class = layer.from_class
         skip_verify = skip_verify or layer.skip_verify
     with_cas = tuple(layer for layer in layers if layer.ca_file or layer.ca_pem or layer.ca_folder)
     return TlsSettings(
@@ -77,6 +95,7 @@ def merge_layers(
         server_name=server_name,
         client_cert=client_cert,
         client_key=client_key,
+        client_from_class=client_from_class,
         skip_verify=skip_verify,
     )
 
@@ -88,6 +107,7 @@ def _only_cas(layers: tuple[TlsLayer, ...]) -> tuple[TlsLayer, ...]:
             ca_file=layer.ca_file,
             ca_pem="" if layer.ca_file else layer.ca_pem,
             ca_folder="" if layer.ca_file or layer.ca_pem else layer.ca_folder,
+            from_class=layer.from_class,
         )
         for layer in layers
     )
@@ -126,6 +146,7 @@ class Server:
         address: where it listens.
         namespace: namespace that is sent with each request; "" for the root namespace.
         tls: TLS settings.
+        address_from_class: whether a SecretProviderClass names the address.
         headers: further headers of each request.
         follow_redirects: whether one redirect is followed.
         proxy: URL of the HTTP proxy for this vault; "" to use the environment.
@@ -135,6 +156,7 @@ class Server:
     address: Address
     namespace: str = ""
     tls: TlsSettings = field(default_factory=TlsSettings)
+    address_from_class: bool = False
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     follow_redirects: bool = True
     proxy: str = ""
@@ -153,7 +175,10 @@ class Server:
         """
         if not pem:
             return self
-        return replace(self, tls=replace(self.tls, client_cert="", client_key="", client_pem=pem))
+        tls = replace(
+            self.tls, client_cert="", client_key="", client_from_class=False, client_pem=pem
+        )
+        return replace(self, tls=tls)
 
     def __str__(self) -> str:
         """Return the name of the vault for messages, with its namespace."""

@@ -1,160 +1,331 @@
-"""Creates TLS contexts for vaults from files, and caches them until a file changes."""
+"""Keeps a few TLS contexts for vaults, each with its own connections, until a file changes.
+
+The server name belongs to a connection and not to a context, so that vaults with equal CAs and
+client certificates share a context.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import ssl
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from keyferry.errors import PlatformError, Stage, excerpt
-from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.aio.single_flight import SharedCall
+from keyferry.aio.tenant import current_tenant
+from keyferry.errors import KeyferryError, PlatformError, Stage
+from keyferry.providers.vault.http.system_cas import trust_system_cas
+from keyferry.providers.vault.http.tls_files import (
+    TlsFileError,
+    TlsFiles,
+    read_stamps,
+    read_tls_files,
+)
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from keyferry.providers.settings import TlsLayer
+    from collections.abc import AsyncIterator
+
+    from keyferry.formats.confined_files import ConfinedFiles, FileStamp
+    from keyferry.net.http_client import ConnectionPool, HttpsClient
+    from keyferry.providers.class_files import ClassFiles
     from keyferry.providers.vault.http.server import Server, TlsSettings
     from keyferry.telemetry.metrics import Metrics
 
-MAX_CONTEXTS = 128
-MAX_CA_FILES = 1000
+MAX_CONTEXTS = 16
+"""Maximum number of unused contexts that depend on a SecretProviderClass or a pod's Secret."""
+MAX_CONTEXTS_OF_TENANT = 8
+"""Maximum number of such contexts that one tenant created, including those in use."""
+MAX_CONTEXT_BYTES = 16 << 20
+"""Maximum memory of such contexts that are unused."""
+_CONTEXT_BYTES = 32 << 10
+"""Approximate memory of a context without CA certificates."""
+_BYTES_PER_PEM_BYTE = 4
+"""Approximate memory of a CA certificate, as a multiple of its size in PEM."""
 _log = get_logger("vault")
 
 
+@dataclass(eq=False)
+class TlsConnections:
+    """A TLS context, and the connections that use it.
+
+    Attributes:
+        context: the context.
+        pool: the connections.
+        stamps: the stamps of the files that the context was created from.
+        size: approximate memory of the context in bytes.
+        tenant: the tenant that created it.
+        users: number of requests that use it.
+        retired: whether it is closed as soon as no request uses it.
+    """
+
+    context: ssl.SSLContext = field(repr=False)
+    pool: ConnectionPool
+    stamps: tuple[FileStamp, ...]
+    size: int
+    tenant: str
+    users: int = 0
+    retired: bool = False
+
+
 class TlsContexts:
-    """Cache of TLS contexts by their settings. Vaults with equal settings share a context.
+    """Cache of TLS contexts by their settings.
+
+    Contexts that depend only on the administrator's settings are never evicted. Of the others, a
+    tenant evicts its own first, and waits while all of its own are in use.
 
     Args:
+        https: creates the connections.
+        class_files: the files that SecretProviderClasses may name.
         metrics: counts vaults whose certificate is not verified; None for none.
     """
 
-    def __init__(self, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, https: HttpsClient, class_files: ClassFiles, metrics: Metrics | None = None
+    ) -> None:
+        self._https = https
+        self._class_files = class_files
         self._metrics = metrics
-        self._cache: BoundedDict[TlsSettings, _CachedContext] = BoundedDict(MAX_CONTEXTS)
-        self._load_lock = asyncio.Lock()
+        self._cached: dict[TlsSettings, TlsConnections] = {}  # least recently used first
+        self._retired: set[TlsConnections] = set()
+        self._loading: dict[tuple[str, TlsSettings], SharedCall[TlsConnections]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._released = asyncio.Condition()
 
-    async def get(self, server: Server) -> ssl.SSLContext:
-        """Return the context for a vault; load it again if a file has changed.
+    @asynccontextmanager
+    async def open(self, server: Server, *, seconds: float) -> AsyncIterator[TlsConnections]:
+        """Yield the context for a vault and its connections; load it again if a file has changed.
+
+        Args:
+            server: the vault.
+            seconds: how long to wait for a place for a new context.
 
         Raises:
-            PlatformError: a file cannot be used.
+            ClassInvalidError: a file of the SecretProviderClass cannot be used.
+            PlatformError: another file cannot be used, or the tenant has too many contexts.
         """
-        settings = server.tls
-        cached = self._cache.get(settings)
-        # Directories may be large, so they are always checked in a thread.
-        if cached and not any(layer.ca_folder for layer in settings.cas) and cached.is_current():
-            return cached.context
-        async with self._load_lock:
-            try:
-                cached = await asyncio.to_thread(
-                    _load_if_changed, settings, self._cache.get(settings)
-                )
-            except (OSError, ssl.SSLError, ValueError) as error:
-                raise _tls_files_error(error, settings) from error
-            if settings.skip_verify and settings not in self._cache:
-                _log.warning("TLS certificate of a vault is NOT verified", vault=server.host)
-                if self._metrics is not None:
-                    self._metrics.tls_verification_disabled(server.host)
-            self._cache[settings] = cached
-        return cached.context
-
-
-@dataclass(frozen=True, slots=True)
-class _CachedContext:
-    """A context, and the files that it was created from with their time stamps and sizes."""
-
-    context: ssl.SSLContext
-    files: tuple[tuple[Path, int, int], ...]
-
-    def is_current(self) -> bool:
-        """Return whether none of the files has changed."""
+        settings = server.tls.context_settings
+        found = self._cached.get(settings)
+        if found is None or not self._is_current(settings, found):
+            found = await self._load(settings, server.host, seconds)
+        if settings in self._cached:
+            self._cached[settings] = self._cached.pop(settings)
+        found.users += 1
         try:
-            return all(_file_stamp(path) == (path, *stamp) for path, *stamp in self.files)
-        except OSError:
+            yield found
+        finally:
+            found.users -= 1
+            if not found.users:
+                self._evict_unused()
+                async with self._released:
+                    self._released.notify_all()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for connections in (*self._cached.values(), *self._retired):
+            await connections.pool.close()
+        self._cached.clear()
+        self._retired.clear()
+        await asyncio.gather(*self._closing)
+
+    def _is_current(self, settings: TlsSettings, found: TlsConnections) -> bool:
+        # Directories may be large, so they are always checked in a thread.
+        if any(layer.ca_folder for layer in settings.cas):
+            return False
+        try:
+            return read_stamps(settings, self._class_files.files) == found.stamps
+        except TlsFileError:
             return False
 
+    async def _load(self, settings: TlsSettings, host: str, seconds: float) -> TlsConnections:
+        """Load a context; no tenant waits for the files of another one."""
+        key = (current_tenant(), settings)
+        call = self._loading.get(key)
+        if call is None:
 
-def _load_if_changed(settings: TlsSettings, cached: _CachedContext | None) -> _CachedContext:
-    """Return the cached context if none of its files has changed, otherwise a new one."""
-    files = tuple(map(_file_stamp, _tls_files(settings)))
-    if cached is not None and cached.files == files:
-        return cached
-    return _CachedContext(_new_context(settings), files)
+            def done() -> None:
+                self._loading.pop(key, None)
+
+            call = SharedCall(self._load_and_store(settings, host, seconds), done)
+            self._loading[key] = call
+        return await call.wait()
+
+    async def _load_and_store(
+        self, settings: TlsSettings, host: str, seconds: float
+    ) -> TlsConnections:
+        cached = self._cached.get(settings)
+        stamps = cached.stamps if cached else None
+        files = self._class_files.files
+        try:
+            loaded = await self._class_files.run(
+                lambda: _load_if_changed(settings, files, stamps=stamps)
+            )
+        except TlsFileError as error:
+            raise error.translated() from None
+        if loaded is None and cached is not None and self._cached.get(settings) is cached:
+            return cached
+        if loaded is None:  # evicted meanwhile
+            return await self._load_and_store(settings, host, seconds)
+        tenant = current_tenant()
+        if settings.is_tenants:
+            await self._wait_for_place(tenant, seconds)
+        context, found = loaded
+        new = TlsConnections(
+            context,
+            self._https.new_pool(),
+            found.stamps,
+            _CONTEXT_BYTES + _BYTES_PER_PEM_BYTE * sum(len(ca.pem) for ca in found.cas),
+            tenant,
+        )
+        if replaced := self._cached.pop(settings, None):
+            self._retire(replaced)
+        self._cached[settings] = new
+        if settings.skip_verify and replaced is None:
+            _log.warning("TLS certificate of a vault is NOT verified", vault=host)
+            if self._metrics is not None:
+                self._metrics.tls_verification_disabled(host)
+        return new
+
+    # --- Limits -----------------------------------------------------------------------------------
+
+    async def _wait_for_place(self, tenant: str, seconds: float) -> None:
+        """Wait until the tenant may create another context.
+
+        Raises:
+            PlatformError: all contexts of the tenant are in use for too long.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._released:
+                while not self._has_place(tenant):
+                    await self._released.wait()
+        except TimeoutError:
+            raise PlatformError(
+                f"the pods of this namespace use more than {MAX_CONTEXTS_OF_TENANT} combinations "
+                "of CAs and client certificates for vaults at the same time",
+                "Use fewer combinations, or wait: kubelet retries.",
+                stage=Stage.TLS,
+            ) from None
+
+    def _has_place(self, tenant: str) -> bool:
+        """Evict unused contexts of a tenant until it may create one; return whether it may."""
+        own = [(key, each) for key, each in self._tenants_cached() if each.tenant == tenant]
+        in_use = sum(1 for each in self._retired if each.tenant == tenant)
+        for key, each in own:
+            if len(own) + in_use < MAX_CONTEXTS_OF_TENANT:
+                break
+            if not each.users:
+                self._retire(self._cached.pop(key))
+                return True
+        return len(own) + in_use < MAX_CONTEXTS_OF_TENANT
+
+    def _evict_unused(self) -> None:
+        """Evict the least recently used contexts beyond the limits, and close retired ones."""
+        for retired in [each for each in self._retired if not each.users]:
+            self._retired.discard(retired)
+            self._close(retired)
+        unused = [(key, each) for key, each in self._tenants_cached() if not each.users]
+        count, size = len(unused), sum(each.size for _, each in unused)
+        for key, each in unused:
+            if count <= MAX_CONTEXTS and size <= MAX_CONTEXT_BYTES:
+                return
+            self._retire(self._cached.pop(key))
+            count, size = count - 1, size - each.size
+
+    def _tenants_cached(self) -> list[tuple[TlsSettings, TlsConnections]]:
+        return [(key, each) for key, each in self._cached.items() if key.is_tenants]
+
+    def _retire(self, connections: TlsConnections) -> None:
+        """Close a context that is no longer cached, once no request uses it."""
+        connections.retired = True
+        if connections.users:
+            self._retired.add(connections)
+        else:
+            self._close(connections)
+
+    def _close(self, connections: TlsConnections) -> None:
+        task = asyncio.create_task(connections.pool.close(), name="close TLS connections")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
 
-def _file_stamp(path: Path) -> tuple[Path, int, int]:
-    status = path.stat()
-    return path, status.st_mtime_ns, status.st_size
+def _load_if_changed(
+    settings: TlsSettings, files: ConfinedFiles, *, stamps: tuple[FileStamp, ...] | None
+) -> tuple[ssl.SSLContext, TlsFiles] | None:
+    """Return a new context and the files it was created from; None if no file has changed.
+
+    Args:
+        settings: settings of the context.
+        files: the files that SecretProviderClasses may name.
+        stamps: the stamps of the files of the cached context; None without one.
+
+    Raises:
+        TlsFileError: a file cannot be used.
+        KeyferryError: another certificate cannot be used.
+    """
+    if stamps is not None and read_stamps(settings, files) == stamps:
+        return None
+    found = read_tls_files(settings, files)
+    return new_context(settings, found), found
 
 
-def _tls_files(settings: TlsSettings) -> list[Path]:
-    files: list[Path] = []
-    for layer in settings.cas:
-        files += _ca_files(layer)
-    return files + [Path(name) for name in (settings.client_cert, settings.client_key) if name]
+def new_context(settings: TlsSettings, files: TlsFiles) -> ssl.SSLContext:
+    """Return a context for settings and the content of their files.
 
-
-def _ca_files(layer: TlsLayer) -> list[Path]:
-    if layer.ca_file:
-        return [Path(layer.ca_file)]
-    if not layer.ca_folder:
-        return []
-    folder = Path(layer.ca_folder)
-    if not folder.is_dir():
-        raise NotADirectoryError(20, "it is not a directory", layer.ca_folder)
-    # The directory of a mounted ConfigMap contains each file twice, once below ..data.
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith("..") for part in path.parts)
-    )
-    if len(files) > MAX_CA_FILES:
-        raise OSError(7, f"it contains more than {MAX_CA_FILES} files", layer.ca_folder)
-    return files
-
-
-def _new_context(settings: TlsSettings) -> ssl.SSLContext:
+    Raises:
+        TlsFileError: a file contains no usable certificate or key.
+        KeyferryError: another certificate or key cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Private CAs often violate RFC 5280. Upstream accepts them, because Go's verification does.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if settings.system_cas:
-        context.load_default_certs()
+        trust_system_cas(context)
     for layer in settings.cas:
-        _load_cas(context, layer, skip_invalid=settings.system_cas)
-    if settings.client_cert:
-        context.load_cert_chain(settings.client_cert, settings.client_key, password="")
-    if settings.client_pem:
-        _load_client_pem(context, settings.client_pem)
+        if layer.ca_pem:
+            _trust_variable(context, layer.ca_pem)
+    for ca in files.cas:
+        try:
+            context.load_verify_locations(cadata=ca.pem)
+        except ssl.SSLError:
+            reason = "contains no PEM certificate"
+            raise TlsFileError(ca.path, reason, from_class=ca.from_class) from None
+    _load_client_certificate(context, settings, files)
     if settings.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def _load_cas(context: ssl.SSLContext, layer: TlsLayer, *, skip_invalid: bool) -> None:
-    """Trust the CAs of one layer.
+def _load_client_certificate(
+    context: ssl.SSLContext, settings: TlsSettings, files: TlsFiles
+) -> None:
+    """Load the client certificate of the pod's Secret, or else that of the files, if any."""
+    pem = settings.client_pem or files.client_pem
+    if not pem:
+        return
+    try:
+        _load_client_pem(context, pem)
+    except ssl.SSLError:
+        if settings.client_pem:
+            raise _client_pem_error() from None
+        reason = "and its key do not match or are not PEM"
+        from_class = settings.client_from_class
+        raise TlsFileError(settings.client_cert, reason, from_class=from_class) from None
 
-    Args:
-        context: context to add the CAs to.
-        layer: names the CAs.
-        skip_invalid: whether to skip files in a directory that are not PEM.
-    """
-    if layer.ca_pem:
-        try:
-            context.load_verify_locations(cadata=layer.ca_pem)
-        except ssl.SSLError as error:
-            problem = "the environment variable ..._CACERT_BYTES contains no PEM certificate"
-            raise ValueError(problem) from error
-    for path in _ca_files(layer):
-        try:
-            context.load_verify_locations(cafile=path)
-        except ssl.SSLError as error:
-            if layer.ca_folder and skip_invalid:
-                continue
-            raise ValueError(f"{excerpt(str(path))} contains no PEM certificate") from error
+
+def _trust_variable(context: ssl.SSLContext, pem: str) -> None:
+    try:
+        context.load_verify_locations(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        raise PlatformError(
+            "the configured TLS files cannot be used: the environment variable ..._CACERT_BYTES "
+            "contains no PEM certificate",
+            "Set it to CA certificates in PEM.",
+            stage=Stage.TLS,
+        ) from None
 
 
 def _load_client_pem(context: ssl.SSLContext, pem: bytes) -> None:
@@ -167,22 +338,9 @@ def _load_client_pem(context: ssl.SSLContext, pem: bytes) -> None:
         os.close(descriptor)
 
 
-def _tls_files_error(error: Exception, settings: TlsSettings) -> PlatformError:
-    if isinstance(error, ssl.SSLError) and settings.client_pem:
-        return PlatformError(
-            "tls.crt and tls.key of the pod's Secret are not a matching certificate and key",
-            "Store a PEM certificate and its unencrypted private key in the Secret.",
-            stage=Stage.TLS,
-        )
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = f"{excerpt(str(error.filename))} cannot be read ({error.strerror})"
-    elif isinstance(error, ssl.SSLError):
-        path = excerpt(settings.client_cert)
-        reason = f"the client certificate {path} and its key do not match or are not PEM"
-    else:
-        reason = str(error)
+def _client_pem_error() -> KeyferryError:
     return PlatformError(
-        f"the configured TLS files cannot be used: {reason}",
-        "Mount the files in PEM into the container of Keyferry, and set their paths there.",
+        "tls.crt and tls.key of the pod's Secret are not a matching certificate and key",
+        "Store a PEM certificate and its unencrypted private key in the Secret.",
         stage=Stage.TLS,
     )

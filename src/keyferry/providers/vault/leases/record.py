@@ -23,7 +23,7 @@ from keyferry.providers.vault.leases.lease import Lease, LeaseOrigin, ReadResult
 from keyferry.resilience.cache_key import CacheKey  # noqa: TC001 - msgspec reads the annotations
 from keyferry.resilience.call_context import KEYFERRY, Caller
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """Raised whenever a field is renamed, also in `Server` and `TlsSettings`; others are dropped."""
 
 

@@ -75,7 +75,7 @@ class VaultClient:
         if not raw.ok:
             raise await self._error_for(request, token, raw)
         try:
-            response = parse_response(raw.body)
+            response = parse_response(raw.body, bare=not raw.from_other_host)
         except MalformedResponseError as error:
             raise VaultError(
                 f"the response of {self._server} for {request} cannot be used: {error}",
@@ -97,7 +97,7 @@ class VaultClient:
         request = VaultRequest(path.encoded, f"list {path} of {self._server}")
         raw, _ = await self._send(request)
         try:
-            return parse_response(raw.body) if raw.ok else None
+            return parse_response(raw.body, bare=not raw.from_other_host) if raw.ok else None
         except MalformedResponseError:
             return None
 
