@@ -275,15 +275,27 @@ class FilesInvalidError(ProviderError):
 
 
 class VaultError(ProviderError):
-    """A vault or the connection to it failed: token endpoint, DNS, TLS, permission, object."""
+    """A vault or the connection to it failed: token endpoint, DNS, TLS, permission, object.
+
+    Attributes:
+        is_outage: whether the vault is unavailable for a reason that the SecretProviderClass cannot
+            cause.
+    """
 
     stage = Stage.VAULT
+    is_outage: bool = False
 
 
 class ConnectionFailedError(VaultError):
-    """The connection failed: DNS, TCP, TLS, a timeout, or an incomplete response."""
+    """The connection failed: DNS, TCP, TLS, a timeout, or an incomplete response.
+
+    Attributes:
+        host_fault: whether the host may be unavailable for others, too. A TLS handshake also fails
+            because of settings of the SecretProviderClass.
+    """
 
     stage = Stage.CONNECT
+    host_fault: bool = True
 
 
 class IdentityError(VaultError):

@@ -13,12 +13,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from keyferry.errors import ConnectionFailedError, KeyferryError, Stage, VaultThrottledError
+from keyferry.errors import (
+    ConnectionFailedError,
+    KeyferryError,
+    Stage,
+    VaultError,
+    VaultThrottledError,
+)
 from keyferry.net.retryable import RetryableFailure
 from keyferry.resilience.cache_key import CacheKey, IdentityKey
-from keyferry.resilience.call_context import CallContext, Purpose
+from keyferry.resilience.call_context import KEYFERRY, CallContext, Caller, Purpose
 from keyferry.resilience.fetcher import Fetched, Fetcher
-from keyferry.resilience.host_limiter import HostLimiter
+from keyferry.resilience.limits.host_limiter import HostLimiter
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.virtual_time import LoopClock, max_jitter
@@ -41,9 +47,16 @@ def uncached_fetcher(clock: AutojumpClock | None = None) -> Fetcher:
 
 def broken() -> RetryableFailure:
     """Return a connection failure."""
-    return RetryableFailure(
-        ConnectionFailedError("failed to connect", "Look.", stage=Stage.CONNECT)
-    )
+    error = ConnectionFailedError("failed to connect", "Look.", stage=Stage.CONNECT)
+    error.is_outage = True
+    return RetryableFailure(error)
+
+
+def unavailable() -> RetryableFailure:
+    """Return a response with status 503."""
+    error = VaultError("failed with status 503")
+    error.is_outage = True
+    return RetryableFailure(error)
 
 
 def throttled(retry_after: float | None = None) -> RetryableFailure:
@@ -99,13 +112,18 @@ class ScriptedHost:
         """Send a request through the transport."""
         return await self.fetcher.transport.send(self.attempt, context)
 
-    async def request(self, purpose: Purpose = Purpose.FIRST) -> str:
+    async def request(
+        self, purpose: Purpose = Purpose.FIRST, *, tenant: str = "", identity: str = ""
+    ) -> str:
         """Send a request of a call of its own."""
-        return await self.send(CallContext.new(HOST, purpose))
+        caller = Caller(tenant, identity)
+        return await self.send(CallContext.new(HOST, purpose, caller=caller))
 
-    def start_request(self, purpose: Purpose = Purpose.FIRST) -> asyncio.Task[str]:
+    def start_request(
+        self, purpose: Purpose = Purpose.FIRST, *, tenant: str = "", identity: str = ""
+    ) -> asyncio.Task[str]:
         """Send a request in the background."""
-        return asyncio.create_task(self.request(purpose))
+        return asyncio.create_task(self.request(purpose, tenant=tenant, identity=identity))
 
     @property
     def limiter(self) -> HostLimiter:
@@ -148,6 +166,7 @@ class NumberVault:
         reads: the number of requests for the content.
         revalidations: the number of revalidations.
         error: raised instead of a response.
+        failure: returned instead of a response.
         latency: seconds until a response.
         revalidation_latency: seconds until the response of a revalidation.
     """
@@ -157,18 +176,19 @@ class NumberVault:
     reads: int = 0
     revalidations: int = 0
     error: KeyferryError | None = None
+    failure: RetryableFailure | None = None
     latency: float = 0.0
     revalidation_latency: float = 0.0
 
     async def read(self, context: CallContext) -> int:
         """Request the content."""
 
-        async def attempt(seconds: float) -> int:
+        async def attempt(seconds: float) -> int | RetryableFailure:
             self.reads += 1
             await asyncio.sleep(self.latency)
             if self.error:
                 raise self.error
-            return self.value
+            return self.failure or self.value
 
         return await self.fetcher.transport.send(attempt, context)
 
@@ -190,12 +210,14 @@ class NumberVault:
         volume: str = "pod",
         max_age: float | None = None,
         revalidate: bool = False,
+        caller: Caller = KEYFERRY,
     ) -> Fetched[int]:
         """Fetch the content as a mount does."""
         return await self.fetcher.fetch(
             object_key(identity=identity),
             self.read,
             purpose=purpose,
+            caller=caller,
             max_age=max_age,
             size_of=lambda _: 10,
             revalidate=self.revalidate if revalidate else None,
@@ -210,10 +232,16 @@ class NumberVault:
         volume: str = "pod",
         max_age: float | None = None,
         revalidate: bool = False,
+        caller: Caller = KEYFERRY,
     ) -> int:
         """Return only the value of `fetch`."""
         fetched = await self.fetch(
-            purpose, identity=identity, volume=volume, max_age=max_age, revalidate=revalidate
+            purpose,
+            identity=identity,
+            volume=volume,
+            max_age=max_age,
+            revalidate=revalidate,
+            caller=caller,
         )
         return fetched.value
 

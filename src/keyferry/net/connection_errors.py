@@ -51,9 +51,13 @@ class ConnectionProblem:
 
     def error(self, action: str) -> ConnectionFailedError:
         """Return the error to raise; `action` completes "failed to ..."."""
-        return ConnectionFailedError(
+        error = ConnectionFailedError(
             f"failed to {action}: {self.problem}", self.remedy, stage=self.stage
         )
+        # Certificates, names and protocols of TLS depend on settings of the SecretProviderClass.
+        error.host_fault = self.stage is not Stage.TLS
+        error.is_outage = error.host_fault and self.transient
+        return error
 
 
 def safe_cause(error: Exception) -> Exception | None:
@@ -135,6 +139,14 @@ def _connection_lost(error: Exception, host: str) -> ConnectionProblem:
             Stage.TLS,
             f"{host} requires a client certificate",
             "Configure a client certificate of a CA that it trusts.",
+            transient=False,
+            certificate_fault=CertificateFault.CLIENT,
+        )
+    if "_ALERT_" in str(error):  # TLS 1.3: the server rejected the client after its handshake
+        return ConnectionProblem(
+            Stage.TLS,
+            f"{host} rejected the TLS connection",
+            "Check the client certificate: that it has not expired, and that its CA is trusted.",
             transient=False,
             certificate_fault=CertificateFault.CLIENT,
         )

@@ -80,10 +80,12 @@ def retryable_error(
             "Request fewer objects, or distribute them over several vaults.",
             retry_after=retry_after,
         )
-    return VaultError(
+    error = VaultError(
         f"failed to {action}: {host} failed with status {status}",
         "Check the health of the vault; Keyferry retries with the next mount or refresh.",
     )
+    error.is_outage = True
+    return error
 
 
 class _InnerError(msgspec.Struct):

@@ -26,16 +26,21 @@ class RetryableFailure:
         retry_after: seconds of the Retry-After header, or None.
         cause: exception to chain `error` to; None if its text could contain a secret value.
         host_fault: whether the host failed, not only this request.
+        chosen_by_caller: whether the request chose its own status, which therefore says nothing
+            about the host.
     """
 
     error: KeyferryError
     retry_after: float | None = None
     cause: Exception | None = None
     host_fault: bool = True
+    chosen_by_caller: bool = False
 
     @property
     def is_throttled(self) -> bool:
-        """Whether the host throttles all requests."""
+        """Whether the host throttles requests."""
+        if self.chosen_by_caller:
+            return False
         return self.retry_after is not None or isinstance(self.error, VaultThrottledError)
 
 

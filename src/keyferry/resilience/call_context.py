@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,36 +72,91 @@ KEYFERRY = Caller()
 """The caller of requests that serve all tenants."""
 
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a request is sent.
+
+    Attributes:
+        authority: host in lower case and port, always with a port, or `unix:` and the path of a
+            socket. All requests to it share a rate limit.
+        connection: differs for requests that a SecretProviderClass can make fail on its own: by
+            scheme, path prefix, TLS settings, proxy and namespace.
+    """
+
+    authority: str
+    connection: int = 0
+
+    @property
+    def host(self) -> str:
+        """The host, with its port if that is not 443: the name in messages and metrics."""
+        return self.authority.removesuffix(":443")
+
+
+def endpoint_of(url: str, *settings: object) -> Endpoint:
+    """Return the endpoint of a URL, or of a host whose scheme is https.
+
+    Args:
+        url: the URL, or host and port; or `unix:` and the path of a socket.
+        settings: what else a SecretProviderClass can vary about the connection; hashable.
+    """
+    if url.startswith("unix:"):
+        return Endpoint(url, hash(settings))
+    try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return Endpoint(url.lower(), hash(settings))
+    name = f"[{host}]" if ":" in host else host
+    port = port or _DEFAULT_PORTS.get(parts.scheme, 443)
+    path = parts.path.rstrip("/")
+    return Endpoint(f"{name}:{port}", hash((parts.scheme, path, settings)))
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """Passed unchanged from `Fetcher` to the transport.
 
     Attributes:
-        vault: the host that is called, which has its own rate limit; a metric label.
+        endpoint: where the request is sent.
         mode: the identity mode that calls, a metric label.
         priority: whether a pod waits to start; only `keyferry.resilience` changes it.
         deadline: set for a best-effort call: the time in seconds of the fetcher's clock after which
             the call starts no further request.
         caller: on whose behalf the host is called.
+        ignores_circuit: whether the request is sent even if the circuit breaker of the tenant is
+            open.
     """
 
-    vault: str
+    endpoint: Endpoint
     mode: str
     priority: CallPriority
     deadline: float | None = None
     caller: Caller = KEYFERRY
+    ignores_circuit: bool = False
 
     @classmethod
     def new(
         cls,
-        vault: str,
+        endpoint: Endpoint | str,
         purpose: Purpose = Purpose.FIRST,
         *,
         mode: str = "",
         caller: Caller = KEYFERRY,
+        ignores_circuit: bool = False,
     ) -> CallContext:
-        """Return the context of a new call."""
-        return cls(vault, mode, CallPriority(purpose), caller=caller)
+        """Return the context of a new call; the endpoint of a text is `endpoint_of` it."""
+        if isinstance(endpoint, str):
+            endpoint = endpoint_of(endpoint)
+        return cls(
+            endpoint,
+            mode,
+            CallPriority(purpose),
+            caller=caller,
+            ignores_circuit=ignores_circuit,
+        )
 
     @property
     def purpose(self) -> Purpose:

@@ -3,26 +3,26 @@
 The layers, outermost first; a request goes down once and its result comes back once:
 
 1. `Fetcher.fetch`: the response cache, the negative cache, and stale content during an outage.
-2. `_SingleFlight`: concurrent fetches of one key share one call.
-3. `_Loader`: revalidates a cached value or loads a new one, and updates the caches.
+2. `SingleFlight`: concurrent fetches of one key share one call.
+3. `Loader`: revalidates a cached value or loads a new one, and updates the caches.
 4. `RetryingTransport`: retries; each attempt waits for a permit (`HostLimiter`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from keyferry.aio.clock import SystemClock
-from keyferry.aio.single_flight import SharedCall, copy_without_traceback
-from keyferry.errors import KeyferryError
-from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose
+from keyferry.aio.single_flight import copy_without_traceback
+from keyferry.errors import KeyferryError, VaultError, VaultUnavailableError
+from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose, endpoint_of
 from keyferry.resilience.freshness import FreshnessPolicy, RefreshSlot, refresh_slots
-from keyferry.resilience.host_limiter import HostLimiters
+from keyferry.resilience.limits.host_limiters import HostLimiters
+from keyferry.resilience.loading import ExpirySweeper, Loader, Request, SingleFlight
 from keyferry.resilience.metrics import ResilienceMetrics
-from keyferry.resilience.negative_cache import NegativeCache, is_outage
+from keyferry.resilience.negative_cache import NegativeCache
 from keyferry.resilience.response_cache import CacheEntry, ResponseCache
 from keyferry.resilience.settings import ResilienceSettings
 from keyferry.resilience.transport import RetryingTransport
@@ -35,16 +35,14 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.resilience.cache_key import CacheKey
-    from keyferry.resilience.call_context import Caller
-    from keyferry.resilience.host_limiter import HostLimiter
+    from keyferry.resilience.call_context import Caller, Endpoint
+    from keyferry.resilience.limits.host_limiter import HostLimiter
     from keyferry.resilience.metrics import CacheResult
     from keyferry.resilience.settings import CallLimits
 
 T = TypeVar("T")
 _log = get_logger("resilience")
 
-_SWEEP_SECONDS = 1.0
-"""The time between two removals of expired cache entries, at least."""
 _OUTAGE_WARNING_SECONDS = 60.0
 """How often a vault outage is logged while pods get stale content."""
 
@@ -69,172 +67,6 @@ class Fetched(NamedTuple, Generic[T]):
     def __repr__(self) -> str:
         """Return a text without the value, which may be secret."""
         return f"{type(self).__name__}(fetched_at={self.fetched_at}, age={self.age})"
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One fetch on its way down the layers.
-
-    Attributes:
-        key: the object and the identity.
-        load: requests the value from the vault.
-        size_of: returns the size of a value in bytes, or None for a value that is not cached.
-        revalidate: asks the vault whether a cached value is current; None where this is impossible.
-        purpose: the priority.
-        caller: on whose behalf the vault is called.
-        started_at: when `fetch` was called, in seconds of the clock.
-        count: counts how the value was obtained.
-    """
-
-    key: CacheKey
-    load: Callable[[CallContext], Coroutine[Any, Any, Any]]
-    size_of: Callable[[Any], int | None] | None
-    revalidate: Callable[[Any, CallContext], Awaitable[bool]] | None
-    purpose: Purpose
-    caller: Caller
-    started_at: float
-    count: Callable[[CacheResult], None]
-
-
-class ExpirySweeper:
-    """Removes expired cache entries. Sleeps while the cache is empty.
-
-    Args:
-        cache: the cache to sweep.
-        clock: the time.
-    """
-
-    def __init__(self, cache: ResponseCache, clock: Clock) -> None:
-        self._cache = cache
-        self._clock = clock
-        self._task: asyncio.Task[None] | None = None
-        self._next_sweep_at = 0.0
-
-    def schedule_sweep(self, latest: float) -> None:
-        """Sweep at `latest`, in seconds of the clock, or earlier."""
-        if self._task is not None and not self._task.done():
-            if self._next_sweep_at <= latest:
-                return
-            self._task.cancel()
-        self._next_sweep_at = latest
-        self._task = asyncio.create_task(self._run())
-
-    def sweep(self) -> None:
-        """Sweep now and again when the next entry expires."""
-        next_expiry = self._cache.sweep(self._clock.monotonic())
-        if next_expiry is not None:
-            self.schedule_sweep(next_expiry)
-
-    def stop(self) -> None:
-        """Stop sweeping."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _run(self) -> None:
-        while True:
-            await self._clock.sleep(
-                max(_SWEEP_SECONDS, self._next_sweep_at - self._clock.monotonic())
-            )
-            next_expiry = self._cache.sweep(self._clock.monotonic())
-            if next_expiry is None:
-                return
-            self._next_sweep_at = next_expiry
-
-
-class _Loader:
-    """Gets a value from the vault and updates the caches.
-
-    Args:
-        settings: the limits.
-        cache: holds the values.
-        negative_cache: holds errors that say "not found" or "denied".
-        sweeper: removes expired values.
-        clock: the time.
-    """
-
-    def __init__(
-        self,
-        settings: ResilienceSettings,
-        cache: ResponseCache,
-        negative_cache: NegativeCache,
-        sweeper: ExpirySweeper,
-        clock: Clock,
-    ) -> None:
-        self._cache_limits = settings.cache_limits
-        self._cache = cache
-        self._negative_cache = negative_cache
-        self._sweeper = sweeper
-        self._clock = clock
-
-    async def fetch(self, request: _Request, context: CallContext) -> CacheEntry:
-        """Return the value. The first case that applies decides:
-
-        1. A refresh, and the vault confirms that the cached value is current: that value.
-        2. The vault returns a value: it is cached if `size_of` gives it a size.
-        3. The vault says "not found" or "denied": the error is remembered, and the cached value is
-           dropped.
-        4. Any other error is raised; the cached value stays.
-        """
-        key, asked_at = request.key, request.started_at
-        try:
-            if request.revalidate is not None:
-                cached = self._cache.revalidatable(key, now=asked_at)
-                if cached and await request.revalidate(cached.value, context):
-                    request.count("revalidated")
-                    cached.validated_at = max(cached.validated_at, asked_at)
-                    return cached
-            request.count("miss")
-            value = await request.load(context)
-        except KeyferryError as error:
-            if self._negative_cache.put(key, error, self._clock.monotonic()):
-                self._cache.drop(key)
-            raise
-        entry = CacheEntry(value, 0, validated_at=asked_at, fetched_at=asked_at)
-        if request.size_of and self._cache_limits.retained_ttl > 0:
-            size = request.size_of(value)
-            if size is not None:
-                entry.size = size
-                self._cache.put(key, entry)
-                self._sweeper.schedule_sweep(asked_at + self._cache_limits.unretained_ttl)
-        return entry
-
-
-class _SingleFlight:
-    """Lets concurrent fetches of one key share one call.
-
-    Args:
-        loader: makes the call.
-    """
-
-    def __init__(self, loader: _Loader) -> None:
-        self._loader = loader
-        self._in_flight: dict[CacheKey, tuple[SharedCall[CacheEntry], CallContext]] = {}
-
-    async def fetch(self, request: _Request) -> CacheEntry:
-        """Join the call for this key, or start one.
-
-        A first mount that joins a refresh raises the priority of the call.
-        """
-        key = request.key
-        if key in self._in_flight:
-            request.count("coalesced")
-            call, context = self._in_flight[key]
-            if request.purpose is Purpose.FIRST:
-                context.priority.promote()
-        else:
-            context = CallContext.new(
-                key.vault, request.purpose, mode=key.identity.mode, caller=request.caller
-            )
-            call = SharedCall(
-                self._loader.fetch(request, context), lambda: self._finished(key, call)
-            )
-            self._in_flight[key] = (call, context)
-        return await call.wait()
-
-    def _finished(self, key: CacheKey, call: SharedCall[CacheEntry]) -> None:
-        """Forget a call that has ended; a newer one for the key may have replaced it."""
-        if key in self._in_flight and self._in_flight[key][0] is call:
-            del self._in_flight[key]
 
 
 class Fetcher:
@@ -266,8 +98,8 @@ class Fetcher:
         self._cache = ResponseCache(self._settings.cache_limits)
         self._negative_cache = NegativeCache(self._settings.negative_cache_ttl)
         self._sweeper = ExpirySweeper(self._cache, self._clock)
-        self._single_flight = _SingleFlight(
-            _Loader(
+        self._single_flight = SingleFlight(
+            Loader(
                 self._settings,
                 self._cache,
                 self._negative_cache,
@@ -288,6 +120,7 @@ class Fetcher:
         *,
         purpose: Purpose = Purpose.FIRST,
         caller: Caller = KEYFERRY,
+        endpoint: Endpoint | None = None,
         max_age: float | None = None,
         size_of: Callable[[T], int | None] | None = None,
         revalidate: Callable[[T, CallContext], Awaitable[bool]] | None = None,
@@ -301,8 +134,9 @@ class Fetcher:
         1. The cached value is fresh enough: return it.
         2. The vault said "not found" or "denied" a moment ago: raise that error again.
         3. A call for the key is in flight: join it. Otherwise start one.
-        4. The call fails because the vault is unavailable, a pod waits to start, and running pods
-           of the same identity use a cached value: return that value, however old.
+        4. The call fails because the vault is unavailable, which the pod's SecretProviderClass
+           cannot cause, a pod waits to start, and running pods of the same identity use a cached
+           value: return that value, however old.
         5. The call fails otherwise: raise.
 
         Args:
@@ -310,6 +144,7 @@ class Fetcher:
             load: requests the value from the vault. Values are shared, so they must be immutable.
             purpose: the priority.
             caller: on whose behalf the vault is called.
+            endpoint: where the vault is; None: `key.vault`, over https.
             max_age: seconds since the vault was last asked that a cached value may have. None: the
                 cache TTL for a first mount, back to the last refresh slot for a refresh.
             size_of: returns the bytes of a value, or None to keep it out of the cache, for example
@@ -333,22 +168,25 @@ class Fetcher:
             count = self._counter(key) if counted else _ignore
             if purpose is not Purpose.REFRESH:
                 revalidate = None
+            endpoint = endpoint or endpoint_of(key.vault)
             entry, result = await self._fetch_uncached(
-                _Request(key, load, size_of, revalidate, purpose, caller, now, count), max_age
+                Request(key, load, size_of, revalidate, purpose, caller, endpoint, now, count),
+                max_age,
             )
         if volume and self._settings.tracks_volumes:
             self._cache.retain(key, volume, validated_at=entry.validated_at)
         age = now - entry.validated_at
         return Fetched(entry.value, entry.fetched_at, age if age > 0 else 0.0, result)
 
-    def configure(self, vault: str, limits: CallLimits) -> None:
+    def configure(self, endpoint: Endpoint, limits: CallLimits, caller: Caller = KEYFERRY) -> None:
         """Set limits for one vault. No effect after the first request to it.
 
         Args:
-            vault: its host.
+            endpoint: where it is.
             limits: where they differ from those of all vaults.
+            caller: on whose behalf it is called.
         """
-        self._limiters.configure(vault, limits)
+        self._limiters.create_with_limits(endpoint, limits, caller.tenant)
 
     def select_revalidatable(
         self, predicate: Callable[[CacheKey, Any], bool]
@@ -414,9 +252,13 @@ class Fetcher:
         )
 
     async def _fetch_uncached(
-        self, request: _Request, max_age: float | None
+        self, request: Request, max_age: float | None
     ) -> tuple[CacheEntry, CacheResult]:
-        """Return a value that is not fresh in the cache: cases 2 to 5 of `fetch`."""
+        """Return a value that is not fresh in the cache, and how it was obtained.
+
+        These are cases 2 to 5 of `fetch`. If only the tenant itself has opened its circuit breaker,
+        the vault is really asked once before stale content is used.
+        """
         refusal = self._negative_cache.get(request.key, request.started_at)
         if refusal is not None:
             request.count("negative_hit")
@@ -424,34 +266,49 @@ class Fetcher:
             cached_error.is_cached = True
             raise cached_error from refusal.__cause__
         try:
-            entry = await self._single_flight.fetch(request)
-        except KeyferryError as error:
-            stale = self._stale_if_error(request.key, error, request.purpose, max_age)
-            if stale is None:
+            entry = await self._ask_vault(request, max_age)
+        except VaultError as error:
+            stale = self._stale_entry(request, max_age)
+            if stale is None or not self._is_outage(error, request):
                 raise
+            self._warn_of_stale_content(request.key.vault, error)
             request.count("stale")
             return stale, "stale"
         # Only a value that was revalidated has been validated after it was fetched.
         is_new = entry.validated_at == entry.fetched_at
         return entry, "miss" if is_new else "revalidated"
 
-    def _stale_if_error(
-        self, key: CacheKey, error: KeyferryError, purpose: Purpose, max_age: float | None
-    ) -> CacheEntry | None:
-        """Return the outdated value that a pod may start with, or None."""
-        if purpose is not Purpose.FIRST or not is_outage(error):
+    async def _ask_vault(self, request: Request, max_age: float | None) -> CacheEntry:
+        try:
+            return await self._single_flight.fetch(request)
+        except VaultUnavailableError as error:
+            if error.is_outage or self._stale_entry(request, max_age) is None:
+                raise
+        return await self._single_flight.fetch(replace(request, ignores_circuit=True))
+
+    def _stale_entry(self, request: Request, max_age: float | None) -> CacheEntry | None:
+        """Return the outdated value that a pod may start with during an outage, or None."""
+        if request.purpose is not Purpose.FIRST or max_age == 0:
             return None
-        if max_age == 0 or (max_age is None and self._settings.cache_ttl == 0):
+        if max_age is None and self._settings.cache_ttl == 0:
             return None  # the caller does not accept cached content
-        now = self._clock.monotonic()
-        entry = self._cache.revalidatable(key, now=now)
-        if entry is not None and self._outage_warnings.should_notify(key.vault, now):
+        return self._cache.revalidatable(request.key, now=self._clock.monotonic())
+
+    def _is_outage(self, error: VaultError, request: Request) -> bool:
+        """Return whether the vault is unavailable, for a reason that the caller cannot cause."""
+        limiter = self._limiters.find(request.endpoint)
+        connection = request.endpoint.connection
+        return error.is_outage and not (
+            limiter and limiter.has_responded_since(connection, request.started_at)
+        )
+
+    def _warn_of_stale_content(self, vault: str, error: KeyferryError) -> None:
+        if self._outage_warnings.should_notify(vault, self._clock.monotonic()):
             _log.warning(
                 "a pod gets stale content, because the vault is unavailable",
-                vault=key.vault,
+                vault=vault,
                 **error.log_pairs(),
             )
-        return entry
 
 
 def _ignore(_: CacheResult) -> None:

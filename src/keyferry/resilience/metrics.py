@@ -127,7 +127,11 @@ class LimiterState(Protocol):
 
     @property
     def is_circuit_open(self) -> bool:
-        """Whether the circuit breaker is open."""
+        """Whether the circuit breakers of all tenants that use the host are open."""
+
+    @property
+    def open_circuits(self) -> int:
+        """The number of tenants whose circuit breaker is open."""
 
 
 class FetcherState(Protocol):
@@ -179,8 +183,14 @@ class _StateCollector(Collector):
         yield _by_vault(
             limiters,
             "keyferry_vault_circuit_breaker_open",
-            "1 while the circuit breaker is open",
+            "1 while the circuit breaker is open for all tenants that use the vault",
             [float(limiter.is_circuit_open) for limiter in limiters],
+        )
+        yield _by_vault(
+            limiters,
+            "keyferry_vault_open_circuits",
+            "Tenants (namespaces) whose circuit breaker for the vault is open",
+            [float(limiter.open_circuits) for limiter in limiters],
         )
         yield GaugeMetricFamily(
             "keyferry_cache_bytes", "Size of cached content", value=self._fetcher.cache_bytes

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyferry.errors import (
-    AccessDeniedError,
-    IdentityError,
-    ObjectNotFoundError,
-    ObjectUnusableError,
-    VaultError,
-)
+from keyferry.errors import AccessDeniedError, ObjectNotFoundError
 from keyferry.formats.bounded_dict import BoundedDict
 
 if TYPE_CHECKING:
@@ -43,13 +37,12 @@ class NegativeCache:
 
     def put(self, key: CacheKey, error: KeyferryError, now: float) -> bool:
         """Cache `error` if it says "not found" or "denied", and return whether it does."""
-        if not isinstance(error, AccessDeniedError | ObjectNotFoundError):
+        if not is_refusal(error):
             return False
         self._entries[key] = (error.with_traceback(None), now)
         return True
 
 
-def is_outage(error: KeyferryError) -> bool:
-    """Return whether `error` means that the vault is unavailable, as opposed to a refusal."""
-    refused = IdentityError | AccessDeniedError | ObjectNotFoundError | ObjectUnusableError
-    return isinstance(error, VaultError) and not isinstance(error, refused)
+def is_refusal(error: KeyferryError) -> bool:
+    """Return whether `error` says "not found" or "denied", to everybody with the same identity."""
+    return isinstance(error, AccessDeniedError | ObjectNotFoundError)

@@ -116,6 +116,7 @@ class BulkRevalidator:
             lambda context: self._read_list(listing, context),
             purpose=Purpose.REFRESH,
             caller=context.caller,
+            endpoint=context.endpoint,
             max_age=_LIST_MAX_AGE_SECONDS,
             size_of=lambda keys: _KEY_BYTES * (1 + len(keys)),
             counted=False,

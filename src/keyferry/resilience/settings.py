@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from keyferry.resilience.circuit_breaker import CircuitBreakerLimits
+from keyferry.resilience.limits.circuit_breaker import CircuitBreakerLimits
 from keyferry.resilience.response_cache import CacheLimits
 from keyferry.resilience.retry import RetryPolicy
 

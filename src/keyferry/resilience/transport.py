@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from keyferry.resilience.call_context import CallContext
-    from keyferry.resilience.host_limiter import HostLimiters
+    from keyferry.resilience.limits.host_limiters import HostLimiters
 
 T = TypeVar("T")
 
@@ -52,12 +52,13 @@ class RetryingTransport:
             context: the host, the priority and the deadline.
 
         Raises:
-            VaultUnavailableError: the circuit breaker of the host is open.
+            VaultUnavailableError: the circuit breaker of the tenant is open.
             VaultThrottledError: the host throttles for longer than the request can wait.
             KeyferryError: the error of the last attempt. Errors that `attempt` raises are not
                 retried.
         """
-        limiter = self._limiters.get(context.vault)
+        tenant = context.caller.tenant
+        limiter = self._limiters.get(context.endpoint, tenant)
         clock, settings, policy = limiter.clock, limiter.settings, limiter.settings.retry
         now = arrived_at = clock.monotonic()
         deadline = arrived_at + settings.call_timeout
@@ -67,6 +68,8 @@ class RetryingTransport:
                     f"responses of {limiter.host} took more than {BEST_EFFORT_SECONDS:g} s in total"
                 )
             policy = replace(policy, tries=min(policy.tries, _BEST_EFFORT_TRIES))
+        if context.ignores_circuit:
+            policy = replace(policy, tries=1)
         tries = failures = 0
         while True:
             outcome = await limiter.send(
@@ -77,7 +80,7 @@ class RetryingTransport:
             tries += 1
             now = clock.monotonic()
             if outcome.is_throttled:
-                if limiter.backoff_until >= deadline:
+                if limiter.backoff_until(tenant) >= deadline:
                     raise _final_error(outcome, tries) from outcome.cause
                 continue
             failures += 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from keyferry.resilience.priority_queue import REFRESH_DELAY_SECONDS
+from keyferry.resilience.limits.fair_queue import REFRESH_DELAY_SECONDS
 from keyferry.resilience.settings import MEBIBYTE, ResilienceSettings
 
 PAGE = Path(__file__, "../../../../docs/concepts/caching-and-rate-limiting.md").resolve()

@@ -70,7 +70,7 @@ async def test_best_effort_call_makes_two_attempts_and_does_not_open_the_circuit
             with pytest.raises(VaultError, match="busy"):
                 await host.send(best_effort())
         assert 20 == len(host.sent_at)
-        assert (False, True) == (host.limiter.is_circuit_open, host.limiter.is_idle)
+        assert (False, True) == (host.limiter.is_circuit_open, host.limiter.is_quiet)
 
 
 @virtual_time

@@ -229,7 +229,7 @@ class VaultProvider:
                 f"Remove --dev-vault, and run {self._product.command} server -dev instead.",
             )
         self._hmac_key.refresh_in_background(call.purpose)
-        self._fetcher.configure(mount.login.server.host, self._settings.limits)
+        self._fetcher.configure(mount.login.server.endpoint, self._settings.limits, call.caller)
         accesses = recorder.at(mount.login.server.host, mount.login.audit_names)
         session = await self._services.sessions.open(mount.login, call.purpose)
         reader = VaultReader(

@@ -56,10 +56,12 @@ class _InFlightRequest:
 
     Attributes:
         identity: the identity with the credential that it uses; another mount may have a newer one.
+        tenant: the namespace on whose behalf it is sent.
         task: the request.
     """
 
     identity: Identity
+    tenant: str
     task: asyncio.Task[str]
 
 
@@ -102,7 +104,8 @@ class CachedToken:
            background.
         2. A request is in flight: wait for it.
         3. There is neither: send a request.
-        4. The awaited request failed, but with another pod's credential: send one with this pod's.
+        4. The awaited request failed, but with another pod's credential or on behalf of another
+           namespace, whose circuit breaker may be open: send one for this pod.
 
         Args:
             request: the identity and the token endpoint.
@@ -123,8 +126,12 @@ class CachedToken:
         try:
             return await asyncio.shield(flight.task)
         except KeyferryError:
-            if flight.identity == request.identity:
+            if (flight.identity, flight.tenant) == (request.identity, caller.tenant):
                 raise
+        newer = self._in_flight
+        own = (request.identity, caller.tenant)
+        if newer and not newer.task.done() and (newer.identity, newer.tenant) == own:
+            return await asyncio.shield(newer.task)
         return await asyncio.shield(self._start_request(request, caller).task)
 
     def invalidate(self, token: str) -> None:
@@ -142,7 +149,7 @@ class CachedToken:
     def _start_request(self, request: AccessTokenRequest, caller: Caller) -> _InFlightRequest:
         task = asyncio.create_task(self._request_token(request, caller))
         task.add_done_callback(_consume_exception)
-        self._in_flight = _InFlightRequest(request.identity, task)
+        self._in_flight = _InFlightRequest(request.identity, caller.tenant, task)
         return self._in_flight
 
     async def _request_token(self, request: AccessTokenRequest, caller: Caller) -> str:
@@ -153,7 +160,11 @@ class CachedToken:
         request_token = partial(self._source.request_token, details.service_account_token)
         token = await self._transport.send(
             partial(self._try_once, request_token, request, host),
-            CallContext.new(host, mode=details.mode.value, caller=caller),
+            CallContext.new(
+                self._source_factory.endpoint(details.token_service, request.cloud),
+                mode=details.mode.value,
+                caller=caller,
+            ),
         )
         lifetime = max(token.expires_at - self._clock.wall().timestamp(), 0.0)
         renew_at = token.expires_at - min(_RENEW_BEFORE_SECONDS, lifetime * _RENEW_BEFORE_SHARE)

@@ -29,6 +29,7 @@ from keyferry.providers.azure.auth.identity import (
 )
 from keyferry.providers.azure.auth.machine import ArcAgent, ArcSource, ImdsSource, NmiSource
 from keyferry.providers.azure.auth.token_http import TokenHttpClient
+from keyferry.resilience.call_context import endpoint_of
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.clouds import AzureCloud
     from keyferry.providers.emulator import Emulator
     from keyferry.providers.settings import ProviderSettings
+    from keyferry.resilience.call_context import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +166,20 @@ class TokenSourceFactory:
             case _:
                 assert_never(request.identity)
 
+    def endpoint(self, service: TokenService, cloud: AzureCloud) -> Endpoint:
+        """Return where a token service is, for rate limit and circuit breaker."""
+        match service:
+            case TokenService.ENTRA:
+                return endpoint_of(cloud.authority)
+            case TokenService.TOKEN_PROXY:
+                return endpoint_of(self._endpoints.proxy.url)
+            case TokenService.IMDS | TokenService.ARC | TokenService.NMI:
+                return endpoint_of(f"http://{self.endpoint_host(service, cloud)}")
+            case token_service:
+                assert_never(token_service)
+
     def endpoint_host(self, service: TokenService, cloud: AzureCloud) -> str:
-        """Return the host of a token service, for messages and the rate limit."""
+        """Return the host of a token service, for messages."""
         match service:
             case TokenService.ENTRA:
                 return urlsplit(cloud.authority).hostname or cloud.authority

@@ -50,7 +50,7 @@ def context_for(principal: Principal, purpose: Purpose) -> CallContext:
         purpose: first mount or refresh.
     """
     return CallContext.new(
-        principal.server.host, purpose, mode=principal.mode, caller=principal.caller
+        principal.server.endpoint, purpose, mode=principal.mode, caller=principal.caller
     )
 
 
@@ -144,8 +144,9 @@ class Session:
         1. The cached token is not yet due for renewal: it is returned.
         2. No login is in flight: the token is renewed, or the identity logs in again.
         3. A login is in flight: the caller shares its result.
-        4. That login failed with older credentials than those of the caller: the caller logs in, or
-           shares the login that another caller has started meanwhile.
+        4. That login failed with older credentials than those of the caller, or on behalf of
+           another namespace, whose circuit breaker may be open: the caller logs in, or shares the
+           login that another caller has started meanwhile.
 
         Args:
             login: login with the latest credentials of this identity.
@@ -165,7 +166,8 @@ class Session:
         try:
             return await shared_call.wait()
         except KeyferryError:
-            if shared_login.method == login.method:
+            same_tenant = shared_login.caller.tenant == login.caller.tenant
+            if shared_login.method == login.method and same_tenant:
                 raise
         call = self._in_flight[1] if self._in_flight else self._start_login(login, purpose)
         return await call.wait()

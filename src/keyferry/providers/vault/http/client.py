@@ -27,6 +27,7 @@ from keyferry.net.http_body import BodyTooLargeError, read_body
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
 from keyferry.providers.vault.http.http_errors import (
+    chooses_status,
     tls_required_problem,
     unavailable_error,
     vault_connection_problem,
@@ -253,7 +254,10 @@ class VaultHttp:
             )
             # 500 reports a failed backend of an engine, and 412 concerns only this request:
             # neither means that the host is unavailable.
-            return RetryableFailure(error, pause, host_fault=response.status not in (412, 500))
+            host_fault = response.status not in (412, 500)
+            chosen = chooses_status(request.path) or chooses_status(url.raw_path)
+            error.is_outage = host_fault and response.status != 429 and not chosen
+            return RetryableFailure(error, pause, host_fault=host_fault, chosen_by_caller=chosen)
         if response.status in _REDIRECT_STATUSES and server.follow_redirects:
             target = _redirect_target(url, response.headers.get("Location", ""), server, request)
             self._check_redirect(url, target, server, request)

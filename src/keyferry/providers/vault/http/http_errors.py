@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from keyferry.errors import Stage, VaultError, VaultThrottledError
 from keyferry.net.connection_errors import CertificateFault, ConnectionProblem, connection_problem
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from keyferry.providers.vault.http.server import Server
 
+_MAX_ENCODINGS = 3
 _RETRY_NOTE = "Keyferry tries again at the next mount or refresh."
 
 
@@ -68,6 +71,20 @@ def unavailable_error(
         f"failed to {action}: {server} failed with status {status}{vault_text}",
         f"The vault has an internal problem: see its log. {_RETRY_NOTE}",
     )
+
+
+def chooses_status(path: str) -> bool:
+    """Return whether a request to `path` may choose the status of its response.
+
+    Any token may read `sys/health?activecode=503`. Other paths below `sys/` report the state of one
+    namespace or node, too. However the path is spelled, and in any namespace of the vault.
+
+    Args:
+        path: path of the URL; it may be encoded, several times.
+    """
+    for _ in range(_MAX_ENCODINGS):
+        path = unquote(path)
+    return "sys" in re.split(r"[/\\]+", path.partition("?")[0].lower())
 
 
 def safe_to_quote(errors: tuple[str, ...], *, secrets: tuple[str, ...] = ()) -> tuple[str, ...]:

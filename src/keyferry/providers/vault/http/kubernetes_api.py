@@ -59,7 +59,7 @@ class KubernetesApi:
         server = await asyncio.to_thread(self._api_server)
         return await self._transport.send(
             lambda seconds: self._http.send(server, request, seconds),
-            CallContext.new(server.host, mode=_IDENTITY_MODE, caller=caller),
+            CallContext.new(server.endpoint, mode=_IDENTITY_MODE, caller=caller),
         )
 
     async def namespace(self) -> str:

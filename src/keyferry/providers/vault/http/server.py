@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from keyferry.errors import KeyferryError, PlatformError, excerpt
 from keyferry.providers.settings import TlsLayer
+from keyferry.resilience.call_context import Endpoint, endpoint_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Address:
 
     @property
     def host(self) -> str:
-        """Host and port, or the socket: the scope of rate limits, and the name in messages."""
+        """Host, port and path, or the socket: the name in messages."""
         return f"unix:{self.socket}" if self.socket else self.base.partition("://")[2].lower()
 
 
@@ -166,6 +167,13 @@ class Server:
     def host(self) -> str:
         """The host and port, or the socket, as messages name the vault."""
         return self.address.host
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where requests are sent, for rate limit and circuit breaker."""
+        address = self.address
+        url = f"unix:{address.socket}" if address.socket else address.base
+        return endpoint_of(url, self.namespace, self.tls, self.proxy)
 
     def with_client_certificate(self, pem: bytes) -> Server:
         """Return a copy that authenticates with a client certificate.

@@ -108,6 +108,7 @@ class VaultReader:
         self._session = session
         self._login = session.login
         self._pod_identity = services.sessions.identity_key(session.login, per_pod=True)
+        self._endpoint = session.login.server.endpoint
         self._volume = volume
         self._purpose = purpose
         self._recorder = recorder
@@ -168,6 +169,7 @@ class VaultReader:
             load,
             purpose=self._purpose,
             caller=self._login.caller,
+            endpoint=self._endpoint,
             # A response with a lease has no size: it is not cached.
             size_of=lambda read: None if read.response.lease_id else memory_size(read.response),
             revalidate=partial(self._revalidate, request),

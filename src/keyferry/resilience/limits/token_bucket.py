@@ -16,7 +16,7 @@ _MIN_RATE = 1.0
 
 
 class TokenBucket:
-    """The token bucket of one host.
+    """The token bucket of one host, or of one tenant at one host.
 
     Args:
         rate: the maximum number of requests per second; 0: no limit.
@@ -38,6 +38,10 @@ class TokenBucket:
             return float("inf")
         self._refill(now)
         return self._tokens
+
+    def is_full(self, now: float) -> bool:
+        """Return whether the bucket is as a new one."""
+        return self.available(now) >= self._burst and self._rate == self._max_rate
 
     def take(self, now: float) -> None:
         """Take a token for a request."""

@@ -1,4 +1,4 @@
-"""keyferry.resilience.host_limiter: backoff from a host that throttles, in virtual time."""
+"""keyferry.resilience.limits.host_limiter: backoff from a host that throttles, in virtual time."""
 
 from __future__ import annotations
 

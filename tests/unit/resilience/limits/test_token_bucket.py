@@ -1,4 +1,4 @@
-"""keyferry.resilience.token_bucket: rate, burst, and a lower rate after throttling."""
+"""keyferry.resilience.limits.token_bucket: rate, burst, and a lower rate after throttling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.resilience.token_bucket import TokenBucket
+from keyferry.resilience.limits.token_bucket import TokenBucket
 
 
 def take_all(bucket: TokenBucket, now: float) -> int:

@@ -1,4 +1,4 @@
-"""keyferry.resilience.host_limiter: open and half-open circuit breakers, in virtual time."""
+"""keyferry.resilience.limits.host_limiter: open and half-open circuit breakers, in virtual time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from keyferry.errors import ConnectionFailedError, Stage, VaultError, VaultUnavailableError
 from keyferry.net.retryable import RetryableFailure
-from keyferry.resilience.call_context import Purpose
+from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.resilience import ScriptedHost, broken, now, scripted_host
 from tests.fakes.virtual_time import virtual_time
 
@@ -66,15 +66,16 @@ async def test_waiting_request_becomes_the_probe_when_the_probe_is_canceled() ->
 
 
 @virtual_time
-async def test_probe_that_is_canceled_with_an_unused_permit_is_sent_by_the_next_request() -> None:
-    async with scripted_host(*outage()) as host:
+async def test_probe_that_is_canceled_in_the_queue_is_sent_by_the_next_request() -> None:
+    async with scripted_host(*outage(), settings=ResilienceSettings(qps=1.0, burst=1)) as host:
         await open_circuit(host)
         host.responses = ["fine"]
         await asyncio.sleep(10)
-        entry = host.limiter.enqueue(arrived_at=now(), purpose=Purpose.FIRST, deadline=now() + 60.0)
-        await asyncio.wait((entry.item.permit,))
-        assert entry.item.permit.result().probe
-        host.limiter.cancel(entry)
+        host.limiter.scheduler.acquire("", now())
+        probe = host.start_request()
+        await asyncio.sleep(0.1)
+        assert 1 == host.limiter.queue_depth
+        probe.cancel()
         assert "fine" == await host.request()
 
 

@@ -1,14 +1,15 @@
-"""keyferry.resilience.host_limiter: rate, concurrency, priorities and cancellation."""
+"""keyferry.resilience.limits.host_limiter: rate, concurrency, priorities and cancellation."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyferry.errors import ObjectNotFoundError, VaultError, VaultThrottledError
-from keyferry.resilience.call_context import CallContext, Purpose
+from keyferry.resilience.call_context import KEYFERRY, CallContext, Purpose
 from keyferry.resilience.settings import ResilienceSettings
 from tests.fakes.resilience import (
     HOST,
@@ -108,14 +109,24 @@ async def test_canceled_request_uses_no_token_and_no_slot() -> None:
 
 @virtual_time
 async def test_request_that_arrives_when_the_queue_has_just_emptied_gets_a_permit() -> None:
-    """The dispatcher ends with the last pending request, and must not take a new one along."""
+    """The queue is served when the request arrives, not only when a permit is released."""
     async with scripted_host() as host:
         await host.request()
-        limiter, arrival = host.limiter, {"arrived_at": now(), "deadline": 60.0}
-        permit = await limiter.enqueue(purpose=Purpose.FIRST, **arrival).item.permit
-        entry = limiter.enqueue(purpose=Purpose.FIRST, **arrival)
-        limiter.release(permit)
-        limiter.release(await entry.item.permit)
+        scheduler, enqueue = (
+            host.limiter.scheduler,
+            partial(
+                host.limiter.scheduler.enqueue,
+                KEYFERRY,
+                arrived_at=now(),
+                deadline=60.0,
+                purpose=Purpose.FIRST,
+            ),
+        )
+        await enqueue().item.permit
+        entry = enqueue()
+        scheduler.release("")
+        await entry.item.permit
+        scheduler.release("")
 
 
 @virtual_time
@@ -124,12 +135,13 @@ async def test_permit_of_a_request_that_is_canceled_at_once_is_returned() -> Non
     limits = ResilienceSettings(qps=1.0, burst=1, max_concurrency=1)
     async with scripted_host(settings=limits) as host:
         await host.request()
-        entry = host.limiter.enqueue(arrived_at=now(), purpose=Purpose.FIRST, deadline=60.0)
+        scheduler = host.limiter.scheduler
+        entry = scheduler.enqueue(KEYFERRY, arrived_at=now(), purpose=Purpose.FIRST, deadline=60.0)
         await asyncio.wait((entry.item.permit,))
-        host.limiter.cancel(entry)
+        scheduler.cancel(entry)
         start = now()
         assert "fine" == await host.request()
-        assert (start, True) == (now(), host.limiter.is_idle)
+        assert (start, True) == (now(), host.limiter.is_quiet)
 
 
 # --- all cases mixed ------------------------------------------------------------------------------
@@ -198,6 +210,6 @@ def test_every_request_ends_in_time_and_returns_its_permit(
             host.responses = ["fine"]
             await asyncio.sleep(120)
             assert "fine" == await host.request()
-            assert (0, True) == (host.limiter.queue_depth, host.limiter.is_idle)
+            assert (0, True) == (host.limiter.queue_depth, host.limiter.is_quiet)
 
     run_in_virtual_time(all_requests())

@@ -1,4 +1,4 @@
-"""keyferry.resilience.circuit_breaker: when it opens, probes and closes."""
+"""keyferry.resilience.limits.circuit_breaker: when it opens, probes and closes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import VaultError
-from keyferry.resilience.circuit_breaker import (
+from keyferry.resilience.limits.circuit_breaker import (
     Allow,
     AwaitProbe,
     CircuitBreaker,

@@ -1,0 +1,1 @@
+"""Limits the requests to one host, fairly between tenants: queue, rate, backoff, circuits."""

@@ -1,0 +1,210 @@
+"""Loads values from vaults: shares concurrent calls, revalidates, and updates the caches."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keyferry.aio.single_flight import SharedCall
+from keyferry.errors import KeyferryError
+from keyferry.resilience.call_context import CallContext, Purpose
+from keyferry.resilience.negative_cache import NegativeCache, is_refusal
+from keyferry.resilience.response_cache import CacheEntry, ResponseCache
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from keyferry.aio.clock import Clock
+    from keyferry.resilience.cache_key import CacheKey
+    from keyferry.resilience.call_context import Caller, Endpoint
+    from keyferry.resilience.metrics import CacheResult
+    from keyferry.resilience.settings import ResilienceSettings
+
+_SWEEP_SECONDS = 1.0
+"""The time between two removals of expired cache entries, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One fetch on its way down the layers.
+
+    Attributes:
+        key: the object and the identity.
+        load: requests the value from the vault.
+        size_of: returns the size of a value in bytes, or None for a value that is not cached.
+        revalidate: asks the vault whether a cached value is current; None where this is impossible.
+        purpose: the priority.
+        caller: on whose behalf the vault is called.
+        endpoint: where the vault is.
+        started_at: when `fetch` was called, in seconds of the clock.
+        count: counts how the value was obtained.
+        ignores_circuit: whether the vault is asked even if the tenant's circuit breaker is open.
+    """
+
+    key: CacheKey
+    load: Callable[[CallContext], Coroutine[Any, Any, Any]]
+    size_of: Callable[[Any], int | None] | None
+    revalidate: Callable[[Any, CallContext], Awaitable[bool]] | None
+    purpose: Purpose
+    caller: Caller
+    endpoint: Endpoint
+    started_at: float
+    count: Callable[[CacheResult], None]
+    ignores_circuit: bool = False
+
+
+class ExpirySweeper:
+    """Removes expired cache entries. Sleeps while the cache is empty.
+
+    Args:
+        cache: the cache to sweep.
+        clock: the time.
+    """
+
+    def __init__(self, cache: ResponseCache, clock: Clock) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+        self._next_sweep_at = 0.0
+
+    def schedule_sweep(self, latest: float) -> None:
+        """Sweep at `latest`, in seconds of the clock, or earlier."""
+        if self._task is not None and not self._task.done():
+            if self._next_sweep_at <= latest:
+                return
+            self._task.cancel()
+        self._next_sweep_at = latest
+        self._task = asyncio.create_task(self._run())
+
+    def sweep(self) -> None:
+        """Sweep now and again when the next entry expires."""
+        next_expiry = self._cache.sweep(self._clock.monotonic())
+        if next_expiry is not None:
+            self.schedule_sweep(next_expiry)
+
+    def stop(self) -> None:
+        """Stop sweeping."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self._clock.sleep(
+                max(_SWEEP_SECONDS, self._next_sweep_at - self._clock.monotonic())
+            )
+            next_expiry = self._cache.sweep(self._clock.monotonic())
+            if next_expiry is None:
+                return
+            self._next_sweep_at = next_expiry
+
+
+class Loader:
+    """Gets a value from the vault and updates the caches.
+
+    Args:
+        settings: the limits.
+        cache: holds the values.
+        negative_cache: holds errors that say "not found" or "denied".
+        sweeper: removes expired values.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        settings: ResilienceSettings,
+        cache: ResponseCache,
+        negative_cache: NegativeCache,
+        sweeper: ExpirySweeper,
+        clock: Clock,
+    ) -> None:
+        self._cache_limits = settings.cache_limits
+        self._cache = cache
+        self._negative_cache = negative_cache
+        self._sweeper = sweeper
+        self._clock = clock
+
+    async def fetch(self, request: Request, context: CallContext) -> CacheEntry:
+        """Return the value. The first case that applies decides:
+
+        1. A refresh, and the vault confirms that the cached value is current: that value.
+        2. The vault returns a value: it is cached if `size_of` gives it a size.
+        3. The vault says "not found" or "denied": the error is remembered, and the cached value is
+           dropped.
+        4. Any other error is raised; the cached value stays.
+        """
+        key, asked_at = request.key, request.started_at
+        try:
+            if request.revalidate is not None:
+                cached = self._cache.revalidatable(key, now=asked_at)
+                if cached and await request.revalidate(cached.value, context):
+                    request.count("revalidated")
+                    cached.validated_at = max(cached.validated_at, asked_at)
+                    return cached
+            request.count("miss")
+            value = await request.load(context)
+        except KeyferryError as error:
+            if self._negative_cache.put(key, error, self._clock.monotonic()):
+                self._cache.drop(key)
+            raise
+        entry = CacheEntry(value, 0, validated_at=asked_at, fetched_at=asked_at)
+        if request.size_of and self._cache_limits.retained_ttl > 0:
+            size = request.size_of(value)
+            if size is not None:
+                entry.size = size
+                self._cache.put(key, entry)
+                self._sweeper.schedule_sweep(asked_at + self._cache_limits.unretained_ttl)
+        return entry
+
+
+_FlightKey = tuple["CacheKey", bool]
+"""The key of a value, and whether the call ignores an open circuit breaker."""
+
+
+class SingleFlight:
+    """Lets concurrent fetches of one key share one call.
+
+    Args:
+        loader: makes the call.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._in_flight: dict[_FlightKey, tuple[SharedCall[CacheEntry], CallContext]] = {}
+
+    async def fetch(self, request: Request) -> CacheEntry:
+        """Return the result of the call for this key. The first case that applies decides:
+
+        1. No call is in flight: start one.
+        2. One is in flight: join it. A first mount raises its priority.
+        3. It fails on behalf of another tenant, for a reason that may concern only that tenant,
+           such as its rate limit: see case 1.
+        """
+        flight = (request.key, request.ignores_circuit)
+        while flight in self._in_flight:
+            request.count("coalesced")
+            call, context = self._in_flight[flight]
+            if request.purpose is Purpose.FIRST:
+                context.priority.promote()
+            try:
+                return await call.wait()
+            except KeyferryError as error:
+                if context.caller.tenant == request.caller.tenant or is_refusal(error):
+                    raise
+        context = CallContext.new(
+            request.endpoint,
+            request.purpose,
+            mode=request.key.identity.mode,
+            caller=request.caller,
+            ignores_circuit=request.ignores_circuit,
+        )
+        own_call = SharedCall(
+            self._loader.fetch(request, context), lambda: self._finished(flight, own_call)
+        )
+        self._in_flight[flight] = (own_call, context)
+        return await own_call.wait()
+
+    def _finished(self, flight: _FlightKey, call: SharedCall[CacheEntry]) -> None:
+        """Forget a call that has ended; a newer one for the key may have replaced it."""
+        if flight in self._in_flight and self._in_flight[flight][0] is call:
+            del self._in_flight[flight]
