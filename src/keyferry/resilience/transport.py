@@ -84,12 +84,8 @@ class RetryingTransport:
                     raise _final_error(outcome, tries) from outcome.cause
                 continue
             failures += 1
-            decision = decide_retry(
-                policy,
-                failures=failures,
-                time_left=deadline - now,
-                jitter=limiter.random(),
-            )
+            left, jitter = deadline - now, limiter.random()
+            decision = decide_retry(policy, failures=failures, time_left=left, jitter=jitter)
             match decision:
                 case Wait(seconds):
                     await clock.sleep(seconds)

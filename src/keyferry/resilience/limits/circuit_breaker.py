@@ -183,7 +183,7 @@ class Circuits:
     faster: its first request is a probe, and one failure opens its circuit breaker. The first
     response ends the outage, and lets each tenant send a probe at once.
 
-    A circuit breaker exists only after a failure, so that there is none in normal operation.
+    A circuit breaker is created by a failure, so normal operation has no circuit breakers.
 
     Args:
         limits: when they open and for how long.

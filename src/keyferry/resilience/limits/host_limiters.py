@@ -55,7 +55,7 @@ class HostLimiters:
         return self._limiters.get(endpoint.authority) or self._create(endpoint, tenant)
 
     def find(self, endpoint: Endpoint) -> HostLimiter | None:
-        """Return the limiter of a host; None if there is none."""
+        """Return the limiter of a host; None if it is unknown."""
         return self._limiters.get(endpoint.authority)
 
     def all(self) -> list[HostLimiter]:

@@ -218,7 +218,7 @@ class PermitScheduler:
                 self._queue.unpark(heappop(self._parked_until)[1])
             busy = self._serve_queue(now)
             self._set_timer(busy.retry_in if busy else None, now)
-        except Exception as error:  # noqa: BLE001 - whoever waits must not wait forever
+        except Exception as error:  # noqa: BLE001 - requests must not wait forever
             self._fail_all(error)
 
     def _serve_queue(self, now: float) -> HostBusy | None:

@@ -167,7 +167,7 @@ async def test_each_tenant_sends_its_own_probe() -> None:
 @virtual_time
 async def test_old_failures_of_another_tenant_do_not_make_an_outage() -> None:
     async with scripted_host(broken()) as host:
-        await fail(host, "gone")
+        await fail(host, "removed")
         await asyncio.sleep(61.0)
         await fail(host, "evil")
         host.responses = [broken(), "fine"]

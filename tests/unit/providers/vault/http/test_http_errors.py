@@ -9,7 +9,11 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from yarl import URL
 
-from keyferry.providers.vault.http.http_errors import tls_required_problem, vault_connection_problem
+from keyferry.providers.vault.http.http_errors import (
+    chooses_status,
+    tls_required_problem,
+    vault_connection_problem,
+)
 from keyferry.providers.vault.http.server import (
     DEFAULT_ADDRESS,
     Address,
@@ -96,3 +100,25 @@ def test_socket_and_default_address_have_their_own_remedies() -> None:
     nobody = vault_connection_problem(refused, Server(parse_address(DEFAULT_ADDRESS)), None)
     assert "set vaultAddress" in nobody.remedy
     assert "set vaultAddress" not in vault_connection_problem(refused, Server(STANDBY), None).remedy
+
+
+@pytest.mark.parametrize(
+    ("path", "chosen"),
+    [
+        ("/v1/sys/health", True),
+        ("/v1//sys//health", True),
+        ("/v1/team-a/sys/health", True),
+        ("/v1/%73ys/health", True),
+        ("/v1/%2573ys/health", True),
+        ("/v1/secret%2F..%2Fsys%2Fhealth", True),
+        ("/v1/SYS/health?activecode=503", True),
+        ("/v1/x\\sys\\health", True),
+        ("/prefix/v1/sys/seal-status", True),
+        ("/v1/secret/data/sysadmin", False),
+        ("/v1/secret/data/db?path=/sys/health", False),
+        ("/v1/auth/kubernetes/login", False),
+    ],
+)
+def test_requests_below_sys_may_choose_their_status(path: str, chosen: bool) -> None:
+    """In every spelling, and in every namespace."""
+    assert chosen == chooses_status(path)
