@@ -85,6 +85,15 @@ IMPURE_CALLS = {
     "uuid4", "uuid.uuid4", "uuid1", "uuid.uuid1",
 }  # fmt: skip
 
+PARSER_HOMES = (
+    "keyferry.formats.certs",
+    "keyferry.providers.key_jobs",
+    "keyferry.driver.secrets.secret_data",
+)
+"""Where functions that parse keys and certificates are called: they run in a parser process."""
+
+NO_PARSERS = {"encode_block"}
+
 EXITS = {"keyferry.net.grpc_server": "the second signal ends the process at once"}
 """Where a process may end outside the command line, and why."""
 
@@ -234,6 +243,17 @@ def edge_complaints(module: Module) -> Iterator[str]:
                 pass
 
 
+def parser_complaints(module: Module) -> Iterator[str]:
+    """Parsing of keys and certificates outside the functions of parse jobs."""
+    for imported in module.imports():
+        package, _, name = imported.rpartition(".")
+        if not package.startswith("keyferry.formats.certs") or not name.islower():
+            continue
+        is_function = imported not in {other.name for other in source()}
+        if is_function and name not in NO_PARSERS and not module.is_in(PARSER_HOMES):
+            yield f"{module.name} imports {imported}"
+
+
 def docstring_complaints(module: Module) -> Iterator[str]:
     """Modules that do not say what they are."""
     if not ast.get_docstring(module.tree):
@@ -247,6 +267,7 @@ Rule = Callable[[Module], Iterator[str]]
     "rule",
     [
         foreign_complaints,
+        parser_complaints,
         purity_complaints,
         size_complaints,
         edge_complaints,
@@ -354,6 +375,16 @@ BAD: list[tuple[Rule, str, str]] = [
     (edge_complaints, "keyferry.formats.volume_paths", "import os\nos.getenv('HOME')"),
     (edge_complaints, "keyferry.driver.daemon", "import os\nos._exit(1)"),
     (docstring_complaints, "keyferry.formats.volume_paths", "import re"),
+    (
+        parser_complaints,
+        "keyferry.providers.azure.provider",
+        "from keyferry.formats.certs.pkcs12 import read_pkcs12",
+    ),
+    (
+        parser_complaints,
+        "keyferry.driver.secrets.builder",
+        "from keyferry.formats.certs import check_pair",
+    ),
 ]
 
 
@@ -371,6 +402,11 @@ GOOD: list[tuple[Rule, str, str]] = [
         '"""X. [pure]"""\nclass P(Protocol):\n    async def f(self): ...',
     ),
     (edge_complaints, "keyferry.cli.driver", "import sys\nsys.exit(print(1))"),
+    (
+        parser_complaints,
+        "keyferry.providers.azure.provider",
+        "from keyferry.formats.certs.material import KeyMaterial",
+    ),
 ]
 
 

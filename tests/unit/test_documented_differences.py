@@ -66,6 +66,18 @@ ELSEWHERE = {
     "the path `.` from a provider": (
         f"{LIFECYCLE}::test_file_path_dot_is_rejected_and_content_retained"
     ),
+    "key material that exceeds a [limit]": (
+        "unit/formats/certs/test_limits.py::test_changed_count_of_a_real_file_is_refused"
+    ),
+    "`.crt` and `.key` without a certificate or a private key": (
+        "unit/providers/azure/test_content.py::test_separate_files_are_never_empty"
+    ),
+    "a byte order mark before PEM": (
+        "unit/providers/azure/test_content.py::test_byte_order_mark_does_not_hide_the_first_block"
+    ),
+    "`kubernetes.io/service-account-token` as type of a Secret": (
+        "unit/driver/secrets/test_builder.py::test_of_a_service_account_token_is_refused"
+    ),
     "a path with more than 32 nested folders": (
         "unit/formats/test_volume_paths.py"
         "::test_a_path_that_no_volume_can_hold_is_refused_with_the_reason"

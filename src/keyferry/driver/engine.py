@@ -283,6 +283,7 @@ def _secret_controller(
         providers=deps.providers,
         garbage_collector=SecretGarbageCollector(deps.store),
         metrics=deps.metrics.secrets,
+        jobs=deps.jobs,
     )
     return SecretController(
         reconciler,

@@ -45,7 +45,9 @@ def _azure_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
 
 
 def _azure_jobs() -> tuple[ParseJob[Any, Any], ...]:
-    return ()
+    from keyferry.providers.key_jobs import CLIENT_ASSERTION, KEY_MATERIAL
+
+    return KEY_MATERIAL, CLIENT_ASSERTION
 
 
 def _build_vault(deps: ProviderDependencies) -> Provider:

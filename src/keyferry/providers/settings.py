@@ -96,7 +96,7 @@ class ProviderSettings:
     """Settings of all built-in providers of one process."""
 
     construct_pem_chain: bool = True
-    """Whether certificates of a PEM bundle are sorted, leaf first."""
+    """Whether certificates that are converted from PKCS#12 are sorted, leaf first."""
     separate_files: bool = False
     """Whether a certificate and its key are also written as two files, .crt and .key."""
     cloud_name: str = "AzurePublicCloud"

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from keyferry.aio.jobs import ParseJob, ThreadJobRunner
+from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.errors import SecretDataError
 from keyferry.providers.registry import PROVIDERS
 
@@ -35,9 +36,9 @@ async def test_error_of_a_job_is_raised() -> None:
 
 def test_names_of_jobs_are_unique_and_their_types_can_be_encoded() -> None:
     """Another process finds a job by its name, and decodes its argument by type."""
-    jobs = {job.name: job for row in PROVIDERS for job in row.jobs()}
-    for row in PROVIDERS:
-        for job in row.jobs():
-            assert jobs[job.name] is job
-            msgspec.msgpack.Decoder(job.argument_type)
-            msgspec.msgpack.Decoder(job.result_type)
+    jobs = [SECRET_DATA, *(job for row in PROVIDERS for job in row.jobs())]
+    by_name = {job.name: job for job in jobs}
+    for job in jobs:
+        assert by_name[job.name] is job
+        msgspec.msgpack.Decoder(job.argument_type)
+        msgspec.msgpack.Decoder(job.result_type)

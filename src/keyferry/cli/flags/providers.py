@@ -31,7 +31,7 @@ AZURE_FLAGS: tuple[GoFlag, ...] = (
         "construct-pem-chain",
         FlagKind.BOOL,
         "true",
-        "azure: order the certificates of a PEM bundle, leaf first",
+        "azure: order the certificates that are converted from PKCS#12, leaf first",
     ),
     GoFlag(
         "write-cert-and-key-in-separate-files",

@@ -5,28 +5,24 @@ the error can name the object.
 
 Source: docs/reference/upstream-driver.md#secret-validation
 Source: docs/reference/upstream-driver.md#object-names
-Source: docs/reference/upstream-driver.md#tls-secrets
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from keyferry.content import SecretFile
+from keyferry.driver.secrets.secret_data import KeyedFile, SecretDataRequest
 from keyferry.errors import ObjectNamesError, SecretDataError
-from keyferry.formats import certs
 from keyferry.kubernetes.names import object_name_problem
-from keyferry.kubernetes.objects import DesiredSecret, OwnerReference, SecretObject
+from keyferry.kubernetes.objects import DesiredSecret, OwnerReference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from keyferry.kubernetes.objects import Pod
+    from keyferry.content import SecretFile
+    from keyferry.kubernetes.objects import Pod, SecretObject
     from keyferry.providers.api import NamedFile
 
 _MAX_LISTED = 20
@@ -98,43 +94,59 @@ def _format_candidates(paths: Iterable[str], origins: Mapping[str, str]) -> str:
     return ", ".join(texts) or "no file"
 
 
+REFUSED_TYPES = frozenset({"kubernetes.io/service-account-token"})
+"""Types that make Kubernetes create a credential."""
+
 MAX_SECRET_BYTES = 1024 * 1024
 """The limit of the API server for the sum of all values."""
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
-_Files = Mapping[str, SecretFile]
-"""The files by key of the Secret."""
 
-
-def build_secret(
-    namespace: str,
-    secret_object: SecretObject,
-    files: Sequence[SecretFile],
-    named_files: Sequence[NamedFile],
-    owners: tuple[OwnerReference, ...],
-) -> DesiredSecret:
-    """Build the Secret that `secret_object` defines.
+def secret_data_request(
+    secret_object: SecretObject, files: Sequence[SecretFile], named_files: Sequence[NamedFile]
+) -> SecretDataRequest:
+    """Choose the files of the Secret that `secret_object` defines.
 
     The last of several entries with the same key counts, as in upstream.
 
     Args:
-        namespace: the namespace of the SecretProviderClass, the pod and the Secret.
         secret_object: the entry of `secretObjects`, its texts trimmed.
         files: all files of the volume.
         named_files: other names of files.
-        owners: the owner references of the Secret.
 
     Raises:
         ObjectNamesError: an `objectName` is unknown or ambiguous.
-        SecretDataError: a field is missing, or the files do not fit the type of the Secret.
+        SecretDataError: a field is missing or not allowed.
     """
     _check_fields(secret_object)
     chosen = {
         entry.key: resolve_file(entry.object_name, files, named_files)
         for entry in secret_object.data
     }
-    data = _DATA_OF_TYPE.get(secret_object.type, _verbatim)(chosen)
+    return SecretDataRequest(
+        secret_object.type,
+        tuple(KeyedFile(key, file.path, file.contents) for key, file in chosen.items()),
+    )
+
+
+def build_secret(
+    namespace: str,
+    secret_object: SecretObject,
+    data: Mapping[str, bytes],
+    owners: tuple[OwnerReference, ...],
+) -> DesiredSecret:
+    """Build the Secret that `secret_object` defines.
+
+    Args:
+        namespace: the namespace of the SecretProviderClass, the pod and the Secret.
+        secret_object: the entry of `secretObjects`, its texts trimmed.
+        data: the result of `secret_data`.
+        owners: the owner references of the Secret.
+
+    Raises:
+        SecretDataError: the values are too large.
+    """
     size = sum(map(len, data.values()))
     if size > MAX_SECRET_BYTES:
         raise SecretDataError(
@@ -146,7 +158,7 @@ def build_secret(
         namespace=namespace,
         name=secret_object.name,
         type=secret_object.type,
-        data=data,
+        data=dict(data),
         labels=secret_object.labels,
         annotations=secret_object.annotations,
         owners=owners,
@@ -163,6 +175,12 @@ def _check_fields(secret_object: SecretObject) -> None:
         )
     if not secret_object.type:
         raise SecretDataError(f"secret {name!r} has no type", "Set type, for example to Opaque.")
+    if secret_object.type in REFUSED_TYPES:
+        raise SecretDataError(
+            f"secret {name!r} has type {secret_object.type}: Kubernetes would add a token of a "
+            "service account that does not expire",
+            "Use type Opaque for content from a vault.",
+        )
     if not secret_object.data:
         raise SecretDataError(
             f"secret {name!r} has no data", "List at least one objectName with its key under data."
@@ -173,101 +191,6 @@ def _check_fields(secret_object: SecretObject) -> None:
                 f"key {entry.key[:80]!r} of secret {name!r} is not a valid key of a Secret",
                 "Use 1 to 253 letters, digits, '-', '_' and '.'; it must not start with '..'.",
             )
-
-
-# --- requirements of each Secret type -------------------------------------------------------------
-
-
-def _verbatim(chosen: _Files) -> dict[str, bytes]:
-    return {key: file.contents for key, file in chosen.items()}
-
-
-def _tls(chosen: _Files) -> dict[str, bytes]:
-    if chosen.keys() != {"tls.crt", "tls.key"}:
-        raise SecretDataError(
-            f"type kubernetes.io/tls requires the keys tls.crt and tls.key, not {_keys(chosen)}",
-            "Set both; they may name the same object with the certificate and its key.",
-        )
-    certificates = certs.certificate_pem(
-        chosen["tls.crt"].contents, _describe_file(chosen["tls.crt"])
-    )
-    private_key = certs.private_key_pem(
-        chosen["tls.key"].contents, _describe_file(chosen["tls.key"])
-    )
-    certs.check_pair(certificates, private_key)
-    return {"tls.crt": certificates, "tls.key": private_key}
-
-
-def _basic_auth(chosen: _Files) -> dict[str, bytes]:
-    if chosen.keys().isdisjoint({"username", "password"}):
-        raise SecretDataError(
-            f"type kubernetes.io/basic-auth requires username or password, not {_keys(chosen)}",
-            "Add a data entry with key username or password.",
-        )
-    return _verbatim(chosen)
-
-
-def _ssh_auth(chosen: _Files) -> dict[str, bytes]:
-    file = _required(chosen, "kubernetes.io/ssh-auth", "ssh-privatekey")
-    if not file.contents:
-        raise SecretDataError(
-            f"{_describe_file(file)} is empty; type kubernetes.io/ssh-auth requires a private key",
-            "Check the value in the vault.",
-        )
-    return _verbatim(chosen)
-
-
-class _DockerConfig(msgspec.Struct):
-    auths: dict[str, msgspec.Raw]
-
-
-def _docker_config_json(chosen: _Files) -> dict[str, bytes]:
-    file = _required(chosen, "kubernetes.io/dockerconfigjson", ".dockerconfigjson")
-    _check_json(file, _DockerConfig, 'the JSON of ~/.docker/config.json: {"auths": {...}}')
-    return _verbatim(chosen)
-
-
-def _docker_config(chosen: _Files) -> dict[str, bytes]:
-    file = _required(chosen, "kubernetes.io/dockercfg", ".dockercfg")
-    _check_json(file, dict[str, msgspec.Raw], "the JSON object of ~/.dockercfg")
-    return _verbatim(chosen)
-
-
-def _required(chosen: _Files, secret_type: str, key: str) -> SecretFile:
-    if key not in chosen:
-        raise SecretDataError(
-            f"type {secret_type} requires the key {key}, not {_keys(chosen)}",
-            f"Add a data entry with key {key}.",
-        )
-    return chosen[key]
-
-
-def _check_json(file: SecretFile, schema: object, expected: str) -> None:
-    try:
-        msgspec.json.decode(file.contents, type=schema)
-    except (msgspec.DecodeError, UnicodeError):
-        # The decoder may quote the value in its message.
-        raise SecretDataError(
-            f"{_describe_file(file)} is not {expected}", "Check the value in the vault."
-        ) from None
-
-
-def _keys(chosen: _Files) -> str:
-    return ", ".join(sorted(chosen))
-
-
-def _describe_file(file: SecretFile) -> str:
-    return f"file {file.path!r}"
-
-
-_DATA_OF_TYPE: Mapping[str, Callable[[_Files], dict[str, bytes]]] = {
-    "kubernetes.io/tls": _tls,
-    "kubernetes.io/basic-auth": _basic_auth,
-    "kubernetes.io/ssh-auth": _ssh_auth,
-    "kubernetes.io/dockerconfigjson": _docker_config_json,
-    "kubernetes.io/dockercfg": _docker_config,
-}
-"""The types whose data the API server checks; for other types, the files are copied verbatim."""
 
 
 # --- owners: Kubernetes deletes a Secret with its last owner --------------------------------------

@@ -10,12 +10,12 @@ Source: docs/reference/upstream-driver.md#events
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
-from keyferry.driver.secrets.builder import build_secret, owners_of
+from keyferry.driver.secrets.builder import build_secret, owners_of, secret_data_request
+from keyferry.driver.secrets.jobs import SECRET_DATA
 from keyferry.driver.secrets.usage import Consumer, Usage, usage_of
 from keyferry.driver.status.events import (
     secret_conflict,
@@ -36,6 +36,7 @@ from keyferry.telemetry.logs import ObjectName, get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from keyferry.aio.jobs import JobRunner
     from keyferry.driver.providers import Providers
     from keyferry.driver.secrets.garbage_collector import SecretGarbageCollector
     from keyferry.driver.volumes.operations import VolumeOperations
@@ -73,6 +74,7 @@ class SecretReconciler:
         providers: know the names by which a SecretProviderClass may refer to its files.
         garbage_collector: deletes unused Secrets.
         metrics: counts syncs and failures.
+        jobs: parses the files of Secrets whose type requires a format.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class SecretReconciler:
         providers: Providers,
         garbage_collector: SecretGarbageCollector,
         metrics: SecretMetrics,
+        jobs: JobRunner,
     ) -> None:
         self._store = store
         self._volumes = volumes
@@ -91,6 +94,7 @@ class SecretReconciler:
         self._providers = providers
         self._garbage_collector = garbage_collector
         self._metrics = metrics
+        self._jobs = jobs
         self._owner_classes: dict[NamespacedName, str] = {}
         self._problems: dict[NamespacedName, dict[str, SecretProblem]] = {}
         self._reported: dict[tuple[NamespacedName, str], str] = {}
@@ -201,10 +205,11 @@ class SecretReconciler:
         named = await self._providers.named_files(spc.provider, spc.parameters)
         pods = [(await self._find_pod(consumer), consumer.volume.owner) for consumer in consumers]
         owners, removed_owner_uids = owners_of(pods)
-        # On a thread: a TLS Secret loads the certificate library and parses private keys.
-        secret = await asyncio.to_thread(
-            build_secret, spc.namespace, source.entry, files, named, owners
-        )
+        request = secret_data_request(source.entry, files, named)
+        data = request.verbatim()
+        if request.is_parsed:
+            data = await self._jobs.run(SECRET_DATA, request, tenant=spc.namespace)
+        secret = build_secret(spc.namespace, source.entry, data, owners)
         return replace(secret, removed_owner_uids=removed_owner_uids)
 
     async def _find_pod(self, consumer: Consumer) -> Pod | None:

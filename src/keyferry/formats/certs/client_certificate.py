@@ -1,4 +1,4 @@
-"""A certificate with its RSA key, as a client proves itself by it. [pure]
+"""A certificate with its RSA key, with which a client signs its token requests. [pure]
 
 No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from keyferry.errors import SecretDataError
+from keyferry.formats.base64url import encode_base64url
 from keyferry.formats.certs.loading import check_loaded_key, load_certificate, load_private_key
 from keyferry.formats.certs.pem import (
     CERTIFICATE,
@@ -25,6 +28,41 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
     from cryptography.x509 import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class AssertionRequest:
+    """A request to sign a JSON Web Token with a certificate.
+
+    Attributes:
+        certificate: PEM with certificate and private key, or PKCS#12.
+        password: the password of the private key; empty for none.
+        claims: the claims as JSON.
+        legacy: whether to sign with RS256 and to name the SHA-1 thumbprint, for AD FS; otherwise
+            with PS256 and SHA-256.
+    """
+
+    certificate: bytes = field(repr=False)
+    password: bytes = field(repr=False)
+    claims: bytes
+    legacy: bool = False
+
+
+def sign_assertion(request: AssertionRequest) -> str:
+    """Return a signed JSON Web Token that identifies the certificate by its thumbprint.
+
+    Raises:
+        SecretDataError: the certificate cannot be used, see `read_client_certificate`.
+    """
+    certificate = read_client_certificate(request.certificate, request.password)
+    if request.legacy:
+        header = {"alg": "RS256", "x5t": encode_base64url(certificate.sha1)}
+    else:
+        header = {"alg": "PS256", "x5t#S256": encode_base64url(certificate.sha256)}
+    head = msgspec.json.encode({"typ": "JWT"} | header)
+    signed = f"{encode_base64url(head)}.{encode_base64url(request.claims)}"
+    sign = certificate.sign_rs256 if request.legacy else certificate.sign_ps256
+    return f"{signed}.{encode_base64url(sign(signed.encode()))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +93,12 @@ class ClientCertificate:
         return self.key.sign(data, PKCS1v15(), SHA256())
 
 
-def read_client_certificate(contents: bytes, password: str) -> ClientCertificate:
+def read_client_certificate(contents: bytes, password: bytes) -> ClientCertificate:
     """The certificate that belongs to the private key in `contents`, with that key.
 
     Args:
         contents: PEM with both, in any order, or PKCS#12.
-        password: of the private key; "" for none.
+        password: of the private key; empty for none.
 
     Raises:
         SecretDataError: the key does not open, is missing or not RSA, or no certificate fits it.
@@ -69,7 +107,7 @@ def read_client_certificate(contents: bytes, password: str) -> ClientCertificate
     from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 
     read = _read_pem if b"-----BEGIN" in contents else _read_pkcs12
-    key, certificates = read(contents, password.encode(errors="surrogatepass") or None)
+    key, certificates = read(contents, password or None)
     if not isinstance(key, RSAPrivateKey):
         kind = "no private key" if key is None else "a private key that is not RSA"
         raise SecretDataError(f"it holds {kind}", "Put certificate and RSA private key into it.")

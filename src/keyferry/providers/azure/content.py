@@ -1,7 +1,7 @@
 """Renders the content of a vault as the files of a volume. [pure]
 
 Differences from upstream: a private key must match one of its certificates, PKCS#12 can be
-delivered as bytes, and the separate files of PKCS#12 are not empty.
+delivered as bytes, and separate files are never empty.
 
 Source: docs/reference/upstream-azure-provider.md#content-of-files
 """
@@ -9,6 +9,7 @@ Source: docs/reference/upstream-azure-provider.md#content-of-files
 from __future__ import annotations
 
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
@@ -17,12 +18,10 @@ from keyferry.errors import (
     ClassInvalidError,
     KeyferryError,
     ObjectUnusableError,
-    SecretDataError,
     combined,
     excerpt,
 )
-from keyferry.formats.certs.bundle import check_pem, check_pkcs12, pkcs12_to_pem, split_pem
-from keyferry.formats.certs.jwk import ec_public_key_pem, rsa_public_key_pem
+from keyferry.formats.certs.material import KeyMaterial, MaterialKind, ParsedMaterial
 from keyferry.formats.certs.pem import CERTIFICATE, encode_block
 from keyferry.formats.volume_paths import path_conflict
 from keyferry.providers.api import MountResult
@@ -87,7 +86,6 @@ def _decoding_error(encoding: str) -> ObjectUnusableError:
 
 PEM_TYPE = "application/x-pem-file"
 PKCS12_TYPE = "application/x-pkcs12"
-_SOURCE = "the object"
 _REMEDY = "Check the object in the vault, and import the certificate again."
 
 
@@ -104,27 +102,59 @@ class Rendered:
     complete_chain: bool = True
 
 
-def render(content: Content, vault_object: KeyVaultObject, options: BundleOptions) -> Rendered:
-    """Render `content` as files.
+Parse = Callable[[KeyMaterial], ParsedMaterial]
+"""Returns the result of a parse job that has run, or parses now."""
+
+
+def material_of(
+    content: Content, vault_object: KeyVaultObject, options: BundleOptions
+) -> KeyMaterial | None:
+    """Return what must be parsed to render `content`; None for plain values and certificates.
 
     Raises:
-        ObjectUnusableError: it cannot be delivered as the SecretProviderClass requires; the message
-            quotes no value.
+        VaultError: it cannot be delivered as the SecretProviderClass requires.
     """
-    try:
-        match content:
-            case KeyVaultSecret(backs_certificate=True):
-                return _render_bundle(content, vault_object, options)
-            case KeyVaultSecret():
-                return _single_file(_plain_bytes(content, vault_object))
-            case PublicKey():
-                return _single_file(_public_key_pem(content))
-            case LeafCertificate(cer):
-                return _single_file(encode_block(CERTIFICATE, cer))
-            case _:
-                assert_never(content)
-    except SecretDataError as error:
-        raise ObjectUnusableError(error.problem, error.remedy or _REMEDY) from None
+    match content:
+        case KeyVaultSecret(backs_certificate=True):
+            return _bundle_material(content, vault_object, options)
+        case PublicKey():
+            return _public_key_material(content)
+        case KeyVaultSecret() | LeafCertificate():
+            return None
+        case _:
+            assert_never(content)
+
+
+def render(
+    content: Content, vault_object: KeyVaultObject, options: BundleOptions, parse: Parse
+) -> Rendered:
+    """Render `content` as files.
+
+    Args:
+        content: what the vault holds.
+        vault_object: the entry of the SecretProviderClass.
+        options: how certificates are delivered.
+        parse: parses the result of `material_of`.
+
+    Raises:
+        VaultError: it cannot be delivered as the SecretProviderClass requires; the message quotes
+            no value.
+    """
+    material = material_of(content, vault_object, options)
+    parsed = ParsedMaterial() if material is None else parse(material)
+    if parsed.problem:
+        raise ObjectUnusableError(parsed.problem, parsed.remedy or _REMEDY)
+    match content:
+        case KeyVaultSecret(backs_certificate=True):
+            return _render_bundle(content, vault_object, options, parsed)
+        case KeyVaultSecret():
+            return _single_file(_plain_bytes(content, vault_object))
+        case PublicKey():
+            return _single_file(parsed.pem)
+        case LeafCertificate(cer):
+            return _single_file(encode_block(CERTIFICATE, cer))
+        case _:
+            assert_never(content)
 
 
 def _single_file(contents: bytes) -> Rendered:
@@ -140,10 +170,10 @@ def _plain_bytes(secret: KeyVaultSecret, vault_object: KeyVaultObject) -> bytes:
     return decode(secret.value, vault_object.encoding)
 
 
-def _render_bundle(
+def _bundle_material(
     secret: KeyVaultSecret, vault_object: KeyVaultObject, options: BundleOptions
-) -> Rendered:
-    """Render the secret behind a certificate. There are six cases.
+) -> KeyMaterial:
+    """Return what to parse of the secret behind a certificate. There are six cases.
 
     1. PEM in the vault, PEM or PFX requested: the PEM as it is.
     2. PEM in the vault, PKCS#12 requested: an error.
@@ -151,37 +181,23 @@ def _render_bundle(
     4. PKCS#12 in the vault, PFX requested: its base64 text.
     5. PKCS#12 in the vault, PKCS#12 requested: its bytes.
     6. Any other content type: an error.
+
+    Cases 4 and 5 convert it, too, if certificate and key are also delivered as separate files.
     """
     value = decode(secret.value, ObjectEncoding.UTF8)
+    ordered, separate = options.ordered_chain, options.separate_files
     match secret.properties.content_type, vault_object.format:
         case "application/x-pem-file", ObjectFormat.PEM | ObjectFormat.PFX:
-            check_pem(value, _SOURCE)
-            return _with_separate_files(decode(secret.value, vault_object.encoding), value, options)
+            return KeyMaterial(MaterialKind.PEM, value, separate=separate)
         case "application/x-pem-file", _:
             raise ObjectUnusableError(
                 "its certificate is stored as PEM, so it is not available as PKCS#12",
                 f"Remove objectFormat, or import the certificate with content type {PKCS12_TYPE}.",
             )
-        case "application/x-pkcs12", ObjectFormat.PEM:
-            bundle = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
-            contents = decode(bundle.pem.decode(), vault_object.encoding)
-            return _with_separate_files(
-                contents, bundle.pem, options, complete_chain=bundle.complete
-            )
-        case "application/x-pkcs12", _:
-            check_pkcs12(value, _SOURCE)
-            encoding = (
-                ObjectEncoding.BASE64
-                if vault_object.format is ObjectFormat.PKCS12
-                else vault_object.encoding
-            )
-            contents = decode(secret.value, encoding)
-            if not options.separate_files:
-                return _single_file(contents)
-            bundle = pkcs12_to_pem(value, _SOURCE, ordered=options.ordered_chain)
-            return _with_separate_files(
-                contents, bundle.pem, options, complete_chain=bundle.complete
-            )
+        case "application/x-pkcs12", format_:
+            converts = separate or format_ is ObjectFormat.PEM
+            kind = MaterialKind.PKCS12_TO_PEM if converts else MaterialKind.PKCS12
+            return KeyMaterial(kind, value, ordered=ordered, separate=separate)
         case other, _:
             raise ObjectUnusableError(
                 f"failed to get certificate. unknown content type '{excerpt(other)}'",
@@ -189,23 +205,34 @@ def _render_bundle(
             )
 
 
-def _with_separate_files(
-    contents: bytes, pem: bytes, options: BundleOptions, *, complete_chain: bool = True
+def _render_bundle(
+    secret: KeyVaultSecret,
+    vault_object: KeyVaultObject,
+    options: BundleOptions,
+    parsed: ParsedMaterial,
 ) -> Rendered:
-    """Return `contents`, preceded by certificates and key of `pem` if the options ask for them."""
+    """Render the secret behind a certificate, preceded by the separate files, if any."""
+    text = secret.value
+    encoding = vault_object.encoding
+    if secret.properties.content_type == PKCS12_TYPE:
+        if vault_object.format is ObjectFormat.PEM:
+            text = parsed.pem.decode()
+        elif vault_object.format is ObjectFormat.PKCS12:
+            encoding = ObjectEncoding.BASE64
+    whole = ("", decode(text, encoding))
     if not options.separate_files:
-        return Rendered((("", contents),), complete_chain)
-    certificates, key = split_pem(pem, _SOURCE)
-    parts = ((CERTIFICATE_SUFFIX, certificates), (KEY_SUFFIX, key), ("", contents))
-    return Rendered(parts, complete_chain)
+        return Rendered((whole,), parsed.complete_chain)
+    parts = ((CERTIFICATE_SUFFIX, parsed.certificates), (KEY_SUFFIX, parsed.private_key), whole)
+    return Rendered(parts, parsed.complete_chain)
 
 
-def _public_key_pem(key: PublicKey) -> bytes:
+def _public_key_material(key: PublicKey) -> KeyMaterial:
     match key.key_type:
         case "RSA" | "RSA-HSM":
-            return rsa_public_key_pem(key.number("n"), key.number("e"))
+            return KeyMaterial(MaterialKind.RSA_KEY, numbers=(key.number("n"), key.number("e")))
         case "EC" | "EC-HSM":
-            return ec_public_key_pem(key.curve, key.number("x"), key.number("y"))
+            numbers = (key.number("x"), key.number("y"))
+            return KeyMaterial(MaterialKind.EC_KEY, curve=key.curve, numbers=numbers)
         case _:
             raise ObjectUnusableError(
                 f"failed to get key. key type '{excerpt(key.key_type)}' currently not supported",
@@ -229,15 +256,28 @@ class RenderedVolume:
     incomplete_chains: tuple[ObjectRef, ...]
 
 
-def needs_crypto(outcomes: Mapping[ObjectRequest, FetchOutcome]) -> bool:
-    """Return whether rendering requires the cryptography library, which is slow to import."""
-    return any(
-        isinstance(content, PublicKey)
-        or (isinstance(content, KeyVaultSecret) and content.backs_certificate)
-        for contents in outcomes.values()
-        if not isinstance(contents, KeyferryError)
-        for content in contents
-    )
+def materials(
+    objects: Sequence[KeyVaultObject],
+    outcomes: Mapping[ObjectRequest, FetchOutcome],
+    options: BundleOptions,
+) -> dict[KeyMaterial, ObjectRef]:
+    """Return what must be parsed before `render_all`, each with the first object that needs it.
+
+    What cannot be delivered anyway is left out; `render_all` reports it.
+    """
+    found: dict[KeyMaterial, ObjectRef] = {}
+    for vault_object in objects:
+        contents = outcomes[request_for(vault_object)]
+        if isinstance(contents, KeyferryError):
+            continue
+        for content in contents:
+            try:
+                material = material_of(content, vault_object, options)
+            except KeyferryError:
+                continue
+            if material is not None:
+                found.setdefault(material, vault_object.ref)
+    return found
 
 
 def render_all(
@@ -246,6 +286,7 @@ def render_all(
     *,
     default_mode: int,
     options: BundleOptions,
+    parse: Parse,
 ) -> RenderedVolume:
     """Render the files of all objects, in the order of `objects`.
 
@@ -254,6 +295,7 @@ def render_all(
         outcomes: the fetch outcome of each entry.
         default_mode: permission bits of files whose entry sets none.
         options: how certificates are delivered.
+        parse: returns the parsed form of each of `materials`.
 
     Raises:
         KeyferryError: the first failure; its message also names the other objects that failed.
@@ -275,7 +317,7 @@ def render_all(
             for content, path, object_id in zip(
                 contents, vault_object.paths, vault_object.ids, strict=False
             ):
-                rendered = render(content, vault_object, options)
+                rendered = render(content, vault_object, options, parse)
                 files += (SecretFile(path + suffix, mode, data) for suffix, data in rendered.files)
                 versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)
                 incomplete_chains += () if rendered.complete_chain else (vault_object.ref,)

@@ -15,7 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from keyferry.content import SecretFile
-from keyferry.driver.secrets.builder import MAX_SECRET_BYTES, build_secret
+from keyferry.driver.secrets.builder import (
+    MAX_SECRET_BYTES,
+    build_secret,
+    secret_data_request,
+)
+from keyferry.driver.secrets.secret_data import secret_data
 from keyferry.errors import KeyferryError, ObjectNamesError, SecretDataError
 from keyferry.kubernetes.objects import (
     DesiredSecret,
@@ -46,7 +51,15 @@ def build(secret_object: SecretObject, **files: bytes) -> DesiredSecret:
 
 def built(secret_object: SecretObject, files: dict[str, bytes]) -> DesiredSecret:
     volume = [SecretFile(path, 0o644, contents) for path, contents in files.items()]
-    return build_secret("shop", secret_object, volume, (), ())
+    return whole(secret_object, volume)
+
+
+def whole(
+    secret_object: SecretObject, files: list[SecretFile], names: tuple[NamedFile, ...] = ()
+) -> DesiredSecret:
+    """All steps of the reconciler, without a job."""
+    data = secret_data(secret_data_request(secret_object, files, names))
+    return build_secret("shop", secret_object, data, (OWNER,))
 
 
 def problem(secret_object: SecretObject, files: dict[str, bytes]) -> KeyferryError:
@@ -70,14 +83,14 @@ class TestAnyType:
             labels={"environment": "test"},
             annotations={"note": "yes"},
             owners=(OWNER,),
-        ) == build_secret("shop", OPAQUE, files, (), (OWNER,))
+        ) == whole(OPAQUE, files)
 
     def test_finds_files_by_the_name_of_their_object(self) -> None:
         """The names that the provider knows count."""
         files = [SecretFile("alias", 0o644, b"x")]
-        names = [NamedFile("alias", frozenset({"SECRET_1"}), "secret SECRET_1")]
+        names = (NamedFile("alias", frozenset({"SECRET_1"}), "secret SECRET_1"),)
 
-        assert {"password": b"x"} == build_secret("shop", OPAQUE, files, names, ()).data
+        assert {"password": b"x"} == whole(OPAQUE, files, names).data
 
     def test_takes_the_last_value_of_a_repeated_key(self) -> None:
         """As upstream."""
@@ -121,6 +134,11 @@ class TestAnyType:
         assert "secret 'db' have 1048577 bytes in total; the limit of Kubernetes is 1048576" in (
             error.problem
         )
+
+    def test_of_a_service_account_token_is_refused(self) -> None:
+        """Kubernetes would add a token that does not expire."""
+        entry = of_type("kubernetes.io/service-account-token", "a")
+        assert "Kubernetes would add a token" in problem(entry, {"a": b"canary"}).problem
 
     def test_of_an_unknown_type_passes(self) -> None:
         """A type that Kubernetes does not check is the author's own."""

@@ -18,13 +18,19 @@ from keyferry.driver.volumes.atomic_writer import write_volume
 from keyferry.driver.volumes.mounter import DirectoryMounter
 from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_table import Volume, VolumeTable
-from keyferry.errors import ObjectNamesError, SecretConflictError, SecretNotManagedError
+from keyferry.errors import (
+    ObjectNamesError,
+    SecretConflictError,
+    SecretDataError,
+    SecretNotManagedError,
+)
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.kubernetes.objects import PodRef
 from keyferry.kubernetes.pod_status import pod_status
 from keyferry.providers.host import ProviderHost
 from keyferry.telemetry.metrics import Metrics
 from tests.fakes.clock import START, ManualClock
+from tests.fakes.jobs import RecordingJobRunner
 
 POD = PodRef("shop", "web-0", "uid-0")
 FILES = {"SECRET_1": "canary-1", "SECRET_2": "canary-2"}
@@ -45,6 +51,7 @@ class Node:
         self.volumes = VolumeTable()
         self.volumes.restored = True
         self.metrics = Metrics()
+        self.jobs = RecordingJobRunner()
         self.reconciler = SecretReconciler(
             store=self.store,
             volumes=self.volumes,
@@ -52,6 +59,7 @@ class Node:
             providers=Providers(built_in=ProviderHost({}), socket_folders=(), max_receive_bytes=1),
             garbage_collector=SecretGarbageCollector(self.store),
             metrics=self.metrics.secrets,
+            jobs=self.jobs,
         )
 
     def write_class(self, name: str, *entries: Mapping[str, Any], adopt: str = "") -> None:
@@ -258,3 +266,28 @@ async def test_secret_is_deleted_with_the_last_volume(node: Node) -> None:
     node.volumes.drop(second.target_path)
     await node.reconciler.reconcile(("shop", "one"))
     assert {} == node.secrets()
+
+
+async def test_files_of_a_typed_secret_are_parsed_in_a_job(node: Node) -> None:
+    """For the namespace of the pod; an opaque Secret needs no job."""
+    node.write_class("opaque", entry("one", "SECRET_1"))
+    await node.fill("opaque")
+    await node.reconcile("opaque")
+    assert [] == node.jobs.runs
+    typed = entry("tls", "SECRET_1", "kubernetes.io/tls")
+    node.write_class("typed", typed)
+    await node.fill("typed", pod=PodRef("shop", "web-1", "uid-1"))
+    (problem,) = await node.reconcile("typed")
+    assert "requires the keys tls.crt and tls.key" in problem.message
+    assert [("secret-data", "shop")] == node.jobs.runs
+
+
+async def test_job_over_its_limit_is_a_problem_of_its_secret(node: Node) -> None:
+    """It is not retried: the same files would exceed it again."""
+    node.jobs.error = SecretDataError("it took too long")
+    node.write_class("web", entry("tls", "SECRET_1", "kubernetes.io/tls"), entry("one", "SECRET_1"))
+    await node.fill("web")
+    (problem,) = await node.reconcile("web")
+    assert "it took too long" in problem.message
+    assert {"one"} == set(node.secrets())
+    assert await node.reconciler.reconcile(("shop", "tls"))

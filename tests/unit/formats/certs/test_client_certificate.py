@@ -62,7 +62,8 @@ GOOD = {
 @pytest.mark.parametrize("form", sorted(GOOD))
 def test_the_certificate_of_the_key_is_found(form: str) -> None:
     """Whatever text surrounds it; its digests identify it, its key signs."""
-    found = read_client_certificate(*GOOD[form])
+    contents, password = GOOD[form]
+    found = read_client_certificate(contents, password.encode())
     assert LEAF.certificate.fingerprint(SHA1()) == found.sha1
     assert LEAF.certificate.fingerprint(SHA256()) == found.sha256
     public = LEAF.key.public_key()
@@ -120,7 +121,7 @@ def test_unusable_certificates_have_different_errors(case: str) -> None:
     """Each in its own words, with a remedy; nothing of it and no foreign error comes along."""
     contents, password, words = BAD[case]
     with pytest.raises(SecretDataError) as caught:
-        read_client_certificate(contents, password)
+        read_client_certificate(contents, password.encode(errors="surrogatepass"))
     error = caught.value
     assert words in error.problem
     assert error.remedy

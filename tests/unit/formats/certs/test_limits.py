@@ -99,8 +99,8 @@ def exported(folder: Path, *options: str) -> bytes:
         lambda p12: pkcs12_to_pem(base64.b64encode(p12), "it", ordered=True),
         lambda p12: certificate_pem(p12, "it"),
         lambda p12: private_key_pem(p12, "it"),
-        lambda p12: read_client_certificate(p12, ""),
-        lambda p12: read_client_certificate(p12, "password"),
+        lambda p12: read_client_certificate(p12, b""),
+        lambda p12: read_client_certificate(p12, b"password"),
     ],
 )
 def test_pkcs12_with_too_many_iterations_is_refused(
@@ -131,7 +131,7 @@ def test_encrypted_key_with_too_many_iterations_is_refused(algorithm: bytes, lab
     """Also with a wrong label."""
     pem = encode_block(label, der.shrouded_key(algorithm))
     with pytest.raises(SecretDataError, match="iterations are computed"):
-        read_client_certificate(pem + LEAF.pem, "password")
+        read_client_certificate(pem + LEAF.pem, b"password")
     with pytest.raises(SecretDataError):
         private_key_pem(pem, "it")
     check_pem(pem + LEAF.pem, "it")
@@ -141,7 +141,7 @@ def test_key_on_one_line_does_not_reach_the_library() -> None:
     """The library may find a block where this reader finds none."""
     pem = encode_block("ENCRYPTED PRIVATE KEY", der.shrouded_key(der.pbe(HUGE)))
     with pytest.raises(SecretDataError, match="no private key"):
-        read_client_certificate(pem.replace(b"\n", b" "), "password")
+        read_client_certificate(pem.replace(b"\n", b" "), b"password")
 
 
 def test_long_rsa_keys_are_refused_before_they_are_loaded() -> None:

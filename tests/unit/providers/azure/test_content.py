@@ -11,10 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from keyferry.errors import ObjectUnusableError
-from keyferry.providers.azure.content import PEM_TYPE, PKCS12_TYPE, Rendered, render
+from keyferry.formats.certs.material import parse_material
+from keyferry.providers.azure import content as azure_content
+from keyferry.providers.azure.content import PEM_TYPE, PKCS12_TYPE, Rendered
 from keyferry.providers.azure.objects import KeyVaultObject, parse_objects
 from keyferry.providers.azure.params import BundleOptions
 from keyferry.providers.azure.responses import (
+    Content,
     KeyVaultSecret,
     LeafCertificate,
     Properties,
@@ -27,6 +30,11 @@ LEAF = issue_certificate("test.domain.com", new_ec_key(), ROOT)
 BUNDLE = LEAF.key_pem + LEAF.pem + ROOT.pem
 PFX = LEAF.pkcs12(ROOT.certificate).decode()
 SEPARATE = BundleOptions(separate_files=True)
+
+
+def render(content: Content, entry: KeyVaultObject, options: BundleOptions) -> Rendered:
+    """Render and parse in one step."""
+    return azure_content.render(content, entry, options, parse_material)
 
 
 def wanted(type_: str = "secret", **fields: str) -> KeyVaultObject:
@@ -110,11 +118,37 @@ def test_separate_files_are_certificate_key_and_bundle(
     assert expected == render(content, wanted(**fields), SEPARATE).files
 
 
-def test_missing_key_is_an_empty_file() -> None:
-    """The secret of a certificate with a non-exportable key has no key."""
-    content = behind_certificate(LEAF.pem.decode(), PEM_TYPE)
-    expected = ((".crt", LEAF.pem), (".key", b""), ("", LEAF.pem))
-    assert expected == render(content, wanted(), SEPARATE).files
+@pytest.mark.parametrize(
+    ("value", "content_type", "missing"),
+    [
+        (LEAF.pem, PEM_TYPE, "private key"),
+        (LEAF.key_pem, PEM_TYPE, "certificate"),
+        (BUNDLE.replace(b"\n", b" "), PEM_TYPE, "certificate"),
+        (
+            base64.b64encode(
+                pkcs12.serialize_key_and_certificates(
+                    None, None, None, [LEAF.certificate], NoEncryption()
+                )
+            ),
+            PKCS12_TYPE,
+            "private key",
+        ),
+    ],
+)
+def test_separate_files_are_never_empty(value: bytes, content_type: str, missing: str) -> None:
+    """A key that is not exportable, lost line ends: an empty file would hide the cause."""
+    content = behind_certificate(value.decode(), content_type)
+    problem = refused(content, wanted(), SEPARATE)
+    assert f"the object holds no {missing} for a separate file" == problem
+    assert render(content, wanted(), BundleOptions()).files
+
+
+def test_byte_order_mark_does_not_hide_the_first_block() -> None:
+    """Editors of Windows write it."""
+    content = behind_certificate("\ufeff" + BUNDLE.decode(), PEM_TYPE)
+    files = dict(render(content, wanted(), SEPARATE).files)
+    assert LEAF.key_pem == files[".key"]
+    assert LEAF.pem + ROOT.pem == files[".crt"]
 
 
 def test_incomplete_chain_is_reported() -> None:

@@ -8,11 +8,12 @@ import pytest
 
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
+from keyferry.formats.certs.material import parse_material
 from keyferry.providers.azure.content import (
     PEM_TYPE,
     PKCS12_TYPE,
     RenderedVolume,
-    needs_crypto,
+    materials,
     render_all,
 )
 from keyferry.providers.azure.objects import parse_objects
@@ -45,7 +46,11 @@ def delivered(
     objects = parse_objects(json.dumps({"array": [text for text, _ in asked]}))
     came = [contents for _, contents in asked]
     fetched = {request_for(found): contents for found, contents in zip(objects, came, strict=True)}
-    return render_all(objects, fetched, default_mode=mode, options=options or BundleOptions())
+    options = options or BundleOptions()
+    parsed = {found: parse_material(found) for found in materials(objects, fetched, options)}
+    return render_all(
+        objects, fetched, default_mode=mode, options=options, parse=parsed.__getitem__
+    )
 
 
 def test_separate_files_share_mode_id_and_version() -> None:
@@ -118,23 +123,24 @@ def test_incomplete_chain_is_reported_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "crypto"),
+    ("contents", "names"),
     [
-        ((KeyVaultSecret("s3cret", "v1"),), False),
-        ((LeafCertificate(b"der", "v1"),), False),
-        (ObjectNotFoundError("no such secret"), False),
-        ((PublicKey("EC", "P-256", {}, "v1"),), True),
-        ((KeyVaultSecret("s3cret", "v2"), BUNDLE), True),
+        ((KeyVaultSecret("s3cret", "v1"),), []),
+        ((LeafCertificate(b"der", "v1"),), []),
+        (ObjectNotFoundError("no such secret"), []),
+        ((PublicKey("EC", "P-256", {"x": b"1", "y": b"1"}, "v1"),), ["secret web"]),
+        ((BUNDLE, KeyVaultSecret("s3cret", "v2")), ["secret web"]),
     ],
 )
-def test_certificates_and_keys_need_the_crypto_library(
-    contents: FetchOutcome, crypto: bool
-) -> None:
-    """They are rendered in a thread, so that the event loop is not blocked."""
+def test_only_certificates_and_keys_are_parsed(contents: FetchOutcome, names: list[str]) -> None:
+    """Plain secrets need neither a job nor the library."""
     (other,) = parse_objects(json.dumps({"array": [entry("secret", "other")]}))
-    (found,) = parse_objects(json.dumps({"array": [entry("secret", "web")]}))
+    (found,) = parse_objects(
+        json.dumps({"array": [entry("secret", "web", objectVersionHistory=2)]})
+    )
     fetched: dict[ObjectRequest, FetchOutcome] = {
         request_for(other): (KeyVaultSecret("s3cret", "v1"),),
         request_for(found): contents,
     }
-    assert crypto == needs_crypto(fetched)
+    asked = materials([other, found, found], fetched, BundleOptions())
+    assert names == [str(ref) for ref in asked.values()]

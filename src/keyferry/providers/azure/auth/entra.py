@@ -1,7 +1,7 @@
 """Requests tokens from Entra for applications and managed identities with a credential.
 
-Each token takes one POST; `entra_request` builds its form. The certificate library is imported only
-by the mode that needs it.
+Each token takes one POST; `entra_request` builds its form. A parse job reads the certificate of an
+application and signs with it, so this process neither parses it nor imports the library.
 
 Source: docs/reference/upstream-azure-provider.md#service-principal
 Source: docs/reference/upstream-azure-provider.md#workload-identity
@@ -9,20 +9,21 @@ Source: docs/reference/upstream-azure-provider.md#workload-identity
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, assert_never
 from uuid import uuid4
 
 from yarl import URL
 
+from keyferry.aio.tenant import current_tenant
 from keyferry.errors import IdentityError, SecretDataError
+from keyferry.formats.certs.client_certificate import AssertionRequest
 from keyferry.providers.azure.auth.access_token import AccessToken, parse_token
 from keyferry.providers.azure.auth.entra_request import (
     Form,
+    assertion_claims,
     assertion_form,
     is_adfs,
     secret_form,
-    signed_assertion,
     token_url,
 )
 from keyferry.providers.azure.auth.identity import (
@@ -30,10 +31,11 @@ from keyferry.providers.azure.auth.identity import (
     ServicePrincipal,
     WorkloadIdentity,
 )
+from keyferry.providers.key_jobs import CLIENT_ASSERTION
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
-    from keyferry.formats.certs.client_certificate import ClientCertificate
+    from keyferry.aio.jobs import JobRunner
     from keyferry.providers.azure.auth.identity import ServiceAccountToken
     from keyferry.providers.azure.auth.token_http import TokenHttpClient
     from keyferry.providers.azure.clouds import AzureCloud
@@ -51,6 +53,7 @@ class EntraSource:
         cloud: the cloud whose token endpoint is used.
         resource: the resource that the tokens are for.
         clock: reads the time.
+        jobs: signs assertions.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class EntraSource:
         cloud: AzureCloud,
         resource: str,
         clock: Clock,
+        jobs: JobRunner,
     ) -> None:
         self._http = http
         self._identity = identity
@@ -70,7 +74,7 @@ class EntraSource:
         self._guarded = cloud.from_class
         self._resource = resource
         self._clock = clock
-        self._certificate: ClientCertificate | None = None
+        self._jobs = jobs
 
     async def request_token(
         self, federated_token: ServiceAccountToken | None, seconds: float
@@ -86,8 +90,7 @@ class EntraSource:
             case ServicePrincipal(client_id, client_secret):
                 return secret_form(client_id, client_secret, resource=self._resource)
             case CertificatePrincipal():
-                # Importing the library, opening the key and signing would block the event loop.
-                assertion = await asyncio.to_thread(self._sign_assertion, self._identity)
+                assertion = await self._sign_assertion(self._identity)
                 return assertion_form(self._identity.client_id, assertion, resource=self._resource)
             case WorkloadIdentity(client_id, token):
                 assertion = (federated_token or token).text
@@ -95,33 +98,27 @@ class EntraSource:
             case _:
                 assert_never(self._identity)
 
-    def _sign_assertion(self, identity: CertificatePrincipal) -> str:
-        if self._certificate is None:
-            self._certificate = _read_certificate(identity)
-        return signed_assertion(
-            self._certificate,
+    async def _sign_assertion(self, identity: CertificatePrincipal) -> str:
+        """Sign an assertion with the certificate of the nodePublishSecretRef Secret.
+
+        Raises:
+            IdentityError: it cannot be used; the message names the keys of the Secret.
+        """
+        claims = assertion_claims(
             identity.client_id,
             url=self._url,
-            adfs=self._adfs,
             now=self._clock.wall().timestamp(),
             jwt_id=str(uuid4()),
         )
-
-
-def _read_certificate(identity: CertificatePrincipal) -> ClientCertificate:
-    """Read the certificate of the nodePublishSecretRef Secret.
-
-    Raises:
-        IdentityError: it cannot be used; the message names the keys of the Secret.
-    """
-    from keyferry.formats.certs.client_certificate import read_client_certificate
-
-    try:
-        return read_client_certificate(identity.certificate, identity.password)
-    except SecretDataError as error:
-        raise IdentityError(
-            f"clientcertificate in the nodePublishSecretRef Secret cannot be used: {error.problem}",
-            f"{error.remedy} Set the key clientcertificate to one PEM, as az ad sp "
-            "create-for-rbac --create-cert writes it, or to PKCS#12 as base64 text, and "
-            "clientcertificatepassword to the password of its private key.",
-        ) from None
+        password = identity.password.encode(errors="surrogatepass")
+        request = AssertionRequest(identity.certificate, password, claims, legacy=self._adfs)
+        try:
+            return await self._jobs.run(CLIENT_ASSERTION, request, tenant=current_tenant())
+        except SecretDataError as error:
+            raise IdentityError(
+                "clientcertificate in the nodePublishSecretRef Secret cannot be used: "
+                f"{error.problem}",
+                f"{error.remedy} Set the key clientcertificate to one PEM, as az ad sp "
+                "create-for-rbac --create-cert writes it, or to PKCS#12 as base64 text, and "
+                "clientcertificatepassword to the password of its private key.",
+            ) from None

@@ -1,4 +1,4 @@
-"""Builds token requests for Entra and AD FS: URL, form, signed assertion. [pure]
+"""Builds token requests for Entra and AD FS: URL, form, claims of an assertion. [pure]
 
 There is no endpoint discovery: the URL follows from the tenant and the authority, which comes from
 the table of clouds or from an environment file.
@@ -13,15 +13,9 @@ Source: https://www.rfc-editor.org/rfc/rfc7523
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
-
-from keyferry.formats.base64url import encode_base64url
-
-if TYPE_CHECKING:
-    from keyferry.formats.certs.client_certificate import ClientCertificate
 
 Form = dict[str, str]
 
@@ -66,35 +60,25 @@ def assertion_form(client_id: str, assertion: str, *, resource: str) -> Form:
     return _base_form(client_id, resource) | credential
 
 
-def signed_assertion(
-    certificate: ClientCertificate, client_id: str, *, url: str, adfs: bool, now: float, jwt_id: str
-) -> str:
-    """Return a client assertion (JWT) signed with the application's certificate.
+def assertion_claims(client_id: str, *, url: str, now: float, jwt_id: str) -> bytes:
+    """Return the claims, as JSON, of an assertion that the application signs itself.
 
     Args:
-        certificate: the application's certificate and private key.
         client_id: the application.
         url: the token endpoint, which becomes the audience.
-        adfs: whether the endpoint is AD FS, which may support only SHA-1 and RS256.
         now: seconds since 1970.
         jwt_id: a unique ID.
     """
-    if adfs:
-        header = {"alg": "RS256", "x5t": encode_base64url(certificate.sha1)}
-    else:
-        header = {"alg": "PS256", "x5t#S256": encode_base64url(certificate.sha256)}
-    claims = {
-        "aud": url,
-        "iss": client_id,
-        "sub": client_id,
-        "jti": jwt_id,
-        "nbf": int(now),
-        "exp": int(now) + ASSERTION_LIFETIME_SECONDS,
-    }
-    parts = (msgspec.json.encode({"typ": "JWT"} | header), msgspec.json.encode(claims))
-    signed = ".".join(map(encode_base64url, parts))
-    sign = certificate.sign_rs256 if adfs else certificate.sign_ps256
-    return f"{signed}.{encode_base64url(sign(signed.encode()))}"
+    return msgspec.json.encode(
+        {
+            "aud": url,
+            "iss": client_id,
+            "sub": client_id,
+            "jti": jwt_id,
+            "nbf": int(now),
+            "exp": int(now) + ASSERTION_LIFETIME_SECONDS,
+        }
+    )
 
 
 def _base_form(client_id: str, resource: str) -> Form:

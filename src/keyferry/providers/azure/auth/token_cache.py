@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
     from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import JobRunner
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import AccessToken, TokenSource
     from keyferry.providers.azure.auth.identity import Identity
@@ -217,6 +218,7 @@ class TokenCache:
         endpoints: the token endpoints; None: those of the settings.
         max_entries: the maximum number of identities.
         clock: reads the time.
+        jobs: runs parse jobs; None for threads of its own.
     """
 
     def __init__(
@@ -228,6 +230,7 @@ class TokenCache:
         endpoints: TokenEndpoints | None = None,
         max_entries: int = 512,
         clock: Clock | None = None,
+        jobs: JobRunner | None = None,
     ) -> None:
         settings = settings or ProviderSettings()
         endpoints = endpoints or TokenEndpoints.from_settings(settings, None)
@@ -236,7 +239,7 @@ class TokenCache:
         self._transport = transport
         self._clock = clock or SystemClock()
         self._identity_hasher = IdentityHasher(token_bytes(32))
-        self._source_factory = TokenSourceFactory(https, endpoints, self._clock)
+        self._source_factory = TokenSourceFactory(https, endpoints, self._clock, jobs)
         self._cached_tokens: BoundedDict[Hashable, CachedToken] = BoundedDict(
             max_entries, is_evictable=lambda credential: credential.is_idle
         )

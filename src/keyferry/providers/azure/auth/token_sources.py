@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 from urllib.parse import urlsplit
 
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.errors import IdentityError
 from keyferry.providers.azure.auth.aks_token_proxy import (
     BindingSource,
@@ -33,6 +34,7 @@ from keyferry.resilience.call_context import endpoint_of
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import JobRunner
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.azure.auth.access_token import TokenSource
     from keyferry.providers.azure.clouds import AzureCloud
@@ -108,12 +110,18 @@ class TokenSourceFactory:
         https: provides the connections.
         endpoints: the token endpoints of machine and cluster.
         clock: reads the time.
+        jobs: runs parse jobs; None for threads of its own.
     """
 
     def __init__(
-        self, https: HttpsClient, endpoints: TokenEndpoints, clock: Clock | None = None
+        self,
+        https: HttpsClient,
+        endpoints: TokenEndpoints,
+        clock: Clock | None = None,
+        jobs: JobRunner | None = None,
     ) -> None:
         self._endpoints = endpoints
+        self._jobs = jobs or ThreadJobRunner()
         self._clock = clock or SystemClock()
         self._http = TokenHttpClient(https)
         self._proxy = TokenProxy(self._http, endpoints.proxy)
@@ -148,6 +156,7 @@ class TokenSourceFactory:
                     cloud=request.cloud,
                     resource=resource,
                     clock=clock,
+                    jobs=self._jobs,
                 )
             case VmManagedIdentity():
                 return ImdsSource(self._http, request.identity, resource=resource, clock=clock)

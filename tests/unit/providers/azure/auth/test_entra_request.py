@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from keyferry.formats.certs.client_certificate import read_client_certificate
+from keyferry.formats.certs.client_certificate import AssertionRequest, sign_assertion
 from keyferry.providers.azure.auth.entra_request import (
     ASSERTION_LIFETIME_SECONDS,
+    assertion_claims,
     assertion_form,
     secret_form,
-    signed_assertion,
     token_url,
 )
 from tests.fakes.certificates import issue_certificate, new_rsa_key
@@ -64,8 +64,14 @@ def test_assertion_has_issuer_audience_and_lifetime(
     adfs: bool, header: tuple[str, str, int]
 ) -> None:
     """AD FS may support only RS256 and SHA-1; no part is padded (RFC 7515, section 2)."""
-    certificate = read_client_certificate(ISSUED.key_pem + ISSUED.pem, "")
-    made = signed_assertion(certificate, "app", url=URL, adfs=adfs, now=1000.9, jwt_id="once")
+    made = sign_assertion(
+        AssertionRequest(
+            ISSUED.key_pem + ISSUED.pem,
+            b"",
+            assertion_claims("app", url=URL, now=1000.9, jwt_id="once"),
+            legacy=adfs,
+        )
+    )
     assert "=" not in made
     head, claims = (json.loads(_decoded(part)) for part in made.split(".")[:2])
     algorithm, name, length = header
