@@ -65,13 +65,29 @@ class ObjectAccess(NamedTuple):
     status_versions: tuple[tuple[str, str], ...] = ()
 
 
+IDENTITY_FIELDS = frozenset(
+    {
+        "mode",
+        "tenantID",
+        "clientID",
+        "objectID",
+        "resourceID",
+        "namespace",
+        "authMount",
+        "role",
+    }
+)
+"""The names by which a vault or a token endpoint knows an identity."""
+
+
 @dataclass(frozen=True, slots=True)
 class VaultAccess:
     """What one mount read from one vault as one identity.
 
     Attributes:
         vault: the host of the vault.
-        identity: the names of the identity, as (field, value), beginning with its mode.
+        identity: the names of the identity, as (field of `IDENTITY_FIELDS`, value), beginning with
+            its mode.
         objects: the objects; none if the identity was refused before it could read any.
     """
 

@@ -96,7 +96,9 @@ async def test_health_endpoint_checks_the_provider_socket(tmp_path: Path) -> Non
         async with session.get("/healthz") as answer:
             assert 503 == answer.status
             assert "the provider does not respond (UNAVAILABLE)\n" == await answer.text()
-        async with serving_grpc(endpoint, lambda server: add_provider(server, ScriptedProvider())):
+        async with serving_grpc(
+            endpoint, lambda server: add_provider(server, ScriptedProvider(), name="azure")
+        ):
             async with asyncio.timeout(100):
                 while await probe.problem():  # noqa: ASYNC110 - its connection tries at its own pace
                     await asyncio.sleep(0.05)
@@ -109,7 +111,9 @@ async def test_grpc_health_service_behaves_like_upstream(tmp_path: Path) -> None
     endpoint = parse_endpoint(f"unix://{tmp_path}/azure.sock")
     local = [("grpc.default_authority", "localhost")]
     async with (
-        serving_grpc(endpoint, lambda server: add_provider(server, ScriptedProvider())),
+        serving_grpc(
+            endpoint, lambda server: add_provider(server, ScriptedProvider(), name="azure")
+        ),
         grpc.aio.insecure_channel(endpoint.address, options=local) as channel,
     ):
 

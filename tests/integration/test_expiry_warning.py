@@ -183,7 +183,9 @@ async def test_a_provider_on_a_socket_logs_it_once(
     caller = ExternalProvider("azure", tmp_path / "azure.sock", max_receive_bytes=1 << 22)
     pod = {POD_NAME: "web-0", POD_NAMESPACE: "shop"}
     with captured_log() as log:
-        async with serving_grpc(endpoint, lambda server: add_provider(server, provider)):
+        async with serving_grpc(
+            endpoint, lambda server: add_provider(server, provider, name="azure")
+        ):
             results = await asyncio.gather(
                 *(caller.mount(MountCall(PARAMETERS | pod)) for _ in range(2))
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from keyferry.accesses import AccessOutcome, AccessSource
+from keyferry.accesses import IDENTITY_FIELDS, AccessOutcome, AccessSource
 from keyferry.errors import Stage
 from tests.fakes.audit import SCHEMA, checked_records
 
@@ -41,6 +41,7 @@ def test_examples_match_the_schema_and_show_each_outcome() -> None:
 def test_schema_lists_all_values() -> None:
     """Of the closed choices of the code."""
     properties = SCHEMA["properties"]
+    assert properties["identity"]["properties"].keys() == IDENTITY_FIELDS
     assert properties["outcome"]["enum"] == [each.value for each in AccessOutcome]
     assert properties["source"]["enum"] == [each.value for each in AccessSource]
     assert properties["stage"]["enum"] == [each.value for each in Stage]

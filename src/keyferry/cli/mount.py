@@ -17,13 +17,19 @@ from keyferry.cli.flags.providers import provider_options, settings_from_options
 from keyferry.cli.local_engine import local_engine
 from keyferry.cli.mount_files import visible_files
 from keyferry.cli.mount_inputs import read_credentials, read_tokens
-from keyferry.driver.request import SPC_ATTRIBUTE, PublishRequest, UnpublishRequest
+from keyferry.driver.request import PublishRequest, UnpublishRequest
 from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import ClassInvalidError, KeyferryError, RequestInvalidError
 from keyferry.formats.go_values import parse_duration
 from keyferry.kubernetes import PodRef
 from keyferry.net.grpc_server import stop_signal
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT_TOKENS
+from keyferry.providers.api import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT_TOKENS,
+    SPC_ATTRIBUTE,
+)
 from keyferry.providers.expiry import near_expiry_warnings
 from keyferry.providers.registry import provider_names
 from keyferry.resilience.settings import ResilienceSettings

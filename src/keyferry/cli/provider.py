@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ from keyferry.providers.server import HealthProbe, add_provider
 from keyferry.providers.settings import ProviderDependencies
 from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
+from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import configure_logs, get_logger
 from keyferry.telemetry.metrics import Metrics
 
@@ -90,9 +92,11 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
         metrics,
         emulator,
     )
-    async with ProviderHost.build((name,), deps) as host, probe, status:
-        await host.restore()
-        async with serving_grpc(endpoint, lambda server: add_provider(server, host.get(name))):
-            _log.info("ready", provider=name, endpoint=endpoint.address)
-            await stop.wait()
-            _log.info("stopping: calls in flight finish first; a second signal stops at once")
+    with open_audit_log(options.audit, metrics) as audit_log:
+        async with ProviderHost.build((name,), deps) as host, probe, status:
+            await host.restore()
+            add = partial(add_provider, provider=host.get(name), name=name, audit_log=audit_log)
+            async with serving_grpc(endpoint, add):
+                _log.info("ready", provider=name, endpoint=endpoint.address)
+                await stop.wait()
+                _log.info("stopping: calls in flight finish first; a second signal stops at once")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
+from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
 from keyferry.cli.flags.providers import AZURE_FLAGS, azure_settings
 from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
@@ -28,6 +29,7 @@ from keyferry.errors import PlatformError, Stage
 from keyferry.net.sockets import parse_endpoint
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
+from keyferry.telemetry.audit_settings import AuditSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +59,7 @@ class ServeOptions:
         verbosity: log verbosity.
         log_off: whether to log nothing.
         dev_vault: data folder of an emulator; "" for none.
+        audit: where the accesses to vaults are recorded.
     """
 
     endpoint: str
@@ -70,6 +73,7 @@ class ServeOptions:
     verbosity: int = 0
     log_off: bool = False
     dev_vault: str = ""
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ def _azure_flags() -> tuple[GoFlag, ...]:
         ),
         GoFlag("healthz-path", _STRING, "/healthz", "path of the health page"),
         GoFlag("healthz-timeout", _DURATION, "5s", "timeout of a health check"),
+        *AUDIT_FLAGS,
         GoFlag("log-format-json", _BOOL, "false", "log JSON instead of text"),
         GoFlag("v", _INT, "0", "log verbosity; 2 logs the details of each call"),
         GoFlag(
@@ -165,6 +170,7 @@ def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
         log_as_json=bool(values["log-format-json"]),
         verbosity=int(values["v"]),
         dev_vault=str(values["dev-vault"]),
+        audit=audit_settings(values),
     )
 
 
@@ -188,6 +194,7 @@ def _vault_command_flags(product: Product) -> tuple[GoFlag, ...]:
         GoFlag("health-addr", _STRING, ":8080", "address of /health/ready and of /metrics"),
         GoFlag("log-level", _STRING, "info", "log level: trace, debug, info, warn, error or off"),
         GoFlag("debug", _BOOL, "false", "log the details of each call, like --log-level=debug"),
+        *AUDIT_FLAGS,
         GoFlag("cache-size", _INT, "1000", "number of cached logins; 0 logs in for each mount"),
         *vault_flags(product, creates_tokens=True),
         hmac_flag(product),
@@ -234,6 +241,7 @@ def _vault_serve_options(product: Product, flags: ParsedFlags) -> ServeOptions:
         resilience=resilience_settings(flags),
         verbosity=verbosity,
         log_off=level == "off",
+        audit=audit_settings(values),
     )
 
 

@@ -16,7 +16,6 @@ import grpc
 from google.protobuf.wrappers_pb2 import BoolValue
 
 from keyferry.driver.request import (
-    SPC_ATTRIBUTE,
     parse_publish,
     parse_stage,
     parse_unpublish,
@@ -24,7 +23,7 @@ from keyferry.driver.request import (
 )
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, SPC_ATTRIBUTE
 from keyferry.telemetry.logs import ObjectName, log_context
 
 if TYPE_CHECKING:

@@ -25,6 +25,7 @@ from keyferry.providers.api import (
     POD_NAMESPACE,
     POD_UID,
     SERVICE_ACCOUNT_TOKENS,
+    SPC_ATTRIBUTE,
     MountCall,
 )
 from keyferry.resilience.call_context import Purpose
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
     from keyferry.proto import csi_pb2 as csi
 
-SPC_ATTRIBUTE = "secretProviderClass"
 KUBELET_PREFIX = "csi.storage.k8s.io/"
 """The prefix of attributes that only kubelet may set."""
 _MAX_GROUP_DIGITS = 10

@@ -33,6 +33,8 @@ API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
 """Mode that the driver requests for files without a mode in the SecretProviderClass."""
 
+SPC_ATTRIBUTE = "secretProviderClass"
+"""The attribute in which a pod names its SecretProviderClass."""
 POD_NAME = "csi.storage.k8s.io/pod.name"
 POD_NAMESPACE = "csi.storage.k8s.io/pod.namespace"
 POD_UID = "csi.storage.k8s.io/pod.uid"

@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING, Self
 import grpc
 
 from keyferry.aio.clock import SystemClock
+from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.net.grpc_server import Context, abort
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import decode_call, encode_result
+from keyferry.providers.auditing import audited, subject_of
 from keyferry.providers.expiry import ExpiryState
+from keyferry.telemetry.audit import NullAuditLog
 from keyferry.telemetry.deduplicator import Deduplicator
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
-    from keyferry.providers.api import MountResult, Provider
+    from keyferry.content import ObjectVersion
+    from keyferry.providers.api import MountCall, MountResult, Provider
+    from keyferry.telemetry.audit import AuditLog
 
 _log = get_logger("provider")
+_MAX_VOLUMES = 4096
+"""Volumes whose object versions are remembered, for the audit log."""
 _HEALTH = "grpc.health.v1.Health"
 _SERVING = b"\x08\x01"
 """HealthCheckResponse{status: SERVING}, the only response of the health service."""
@@ -35,10 +42,25 @@ _CHANNEL_OPTIONS = [
 
 
 def add_provider(
-    server: grpc.aio.Server, provider: Provider, *, clock: Clock | None = None
+    server: grpc.aio.Server,
+    provider: Provider,
+    *,
+    name: str,
+    audit_log: AuditLog | None = None,
+    clock: Clock | None = None,
 ) -> None:
-    """Register `provider` as v1alpha1.CSIDriverProvider, and its health service, on `server`."""
-    servicer = _ProviderServicer(provider, clock or SystemClock())
+    """Register `provider` as v1alpha1.CSIDriverProvider, and its health service, on `server`.
+
+    Args:
+        server: the gRPC server.
+        provider: the provider.
+        name: its name in SecretProviderClasses.
+        audit_log: records the accesses to vaults; None records nothing.
+        clock: reads the time.
+    """
+    servicer = _ProviderServicer(
+        provider, name, audit_log or NullAuditLog(), clock or SystemClock()
+    )
     server.add_generic_rpc_handlers(
         [
             grpc.method_handlers_generic_handler(
@@ -100,18 +122,34 @@ async def _check_health(_: bytes, context: Context) -> bytes:
 
 
 class _ProviderServicer:
-    def __init__(self, provider: Provider, clock: Clock) -> None:
+    def __init__(self, provider: Provider, name: str, audit_log: AuditLog, clock: Clock) -> None:
         self._provider = provider
+        self._name = name
+        self._audit_log = audit_log
         self._clock = clock
         self._deduplicator = Deduplicator()
+        self._volumes: BoundedDict[str, tuple[ObjectVersion, ...]] = BoundedDict(_MAX_VOLUMES)
 
     async def mount(self, message: wire.MountRequest, context: Context) -> wire.MountResponse:
         try:
-            result = await self._provider.mount(decode_call(message))
+            result = await self._mount(decode_call(message))
             self._log_expiries(result)
             return encode_result(result)
         except Exception as error:  # noqa: BLE001  (process boundary)
             await abort(context, error, operation="mount")
+
+    async def _mount(self, call: MountCall) -> MountResult:
+        """Mount, and write the audit log.
+
+        The protocol does not say that a call is a refresh, so it counts as one if this process has
+        served the volume before.
+        """
+        previous = self._volumes.get(call.target_path)
+        subject = subject_of(call, self._name, is_refresh=previous is not None)
+        with audited(self._audit_log, subject, previous or (), clock=self._clock) as audit:
+            audit.result = result = await self._provider.mount(call)
+        self._volumes[call.target_path] = result.versions
+        return result
 
     def _log_expiries(self, result: MountResult) -> None:
         """Log expiry warnings, which the protocol cannot carry."""

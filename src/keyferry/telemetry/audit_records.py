@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keyferry.accesses import AccessOutcome
+from keyferry.accesses import IDENTITY_FIELDS, AccessOutcome
 from keyferry.errors import InternalError, KeyferryError
 
 if TYPE_CHECKING:
@@ -94,9 +94,16 @@ def record_groups(mount: AuditedMount) -> Iterator[RecordGroup]:
     if not mount.accesses and mount.error is not None:
         yield RecordGroup(subject, (_failure_fields(mount.error),))
     for access in mount.accesses:
-        common = subject | {"vault": access.vault} if access.vault else dict(subject)
+        common = dict(subject)
+        if access.vault:
+            common["vault"] = access.vault[:_MAX_TEXT]
         if access.identity:
-            common["identity"] = {field: value[:_MAX_TEXT] for field, value in access.identity}
+            # The fields are checked because they come from a process with fewer privileges.
+            common["identity"] = {
+                field: value[:_MAX_TEXT]
+                for field, value in access.identity
+                if field in IDENTITY_FIELDS
+            }
         if access.objects:
             yield _object_records(mount, common, access)
         elif mount.error is not None:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Self
 
 import grpc
 
-from keyferry.driver.request import SPC_ATTRIBUTE
 from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
 from keyferry.errors import InternalError, KeyferryError, ProviderReportedError
 from keyferry.net.sockets import MAX_SOCKET_PATH_BYTES
 from keyferry.proto import csi_pb2 as csi
-from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SPC_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -222,7 +222,7 @@ async def test_dynamic_secret_is_read_from_the_vault_once_per_pod(world: World) 
 async def test_stale_content_of_an_unavailable_vault_is_recorded_as_such(world: World) -> None:
     """For a pod that starts during the outage."""
     await world.publish()
-    world.vault.fault = (500, ["internal error"])
+    world.vault.fault = (503, ["Vault is sealed"])
     world.driver.clock.now += 60.0
     publishing = asyncio.create_task(world.publish("web-1"))
     while not publishing.done():

@@ -127,6 +127,14 @@ def test_long_names_are_cut() -> None:
     assert len(record["object"]) == len(record["version"]) == 1024
 
 
+def test_unknown_field_of_an_identity_is_dropped() -> None:
+    """It could contain a line break, which the text log does not quote in the name of a field."""
+    identity = (("mode", "x"), ("a\nE0101 fake]", "y"))
+    audited = mount(accesses=(VaultAccess("contoso", identity, (read("secret/a"),)),))
+    assert len(logged(audited, as_json=False).splitlines()) == 1
+    assert records(audited)[0]["identity"] == {"mode": "x"}
+
+
 def unchanged(audited: AuditedMount) -> list[object]:
     """Return the objects whose records say that a refresh found the same version."""
     return [record["object"] for group in record_groups(audited) for record in group.unchanged]

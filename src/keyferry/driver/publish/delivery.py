@@ -10,13 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.driver.publish.auditing import audited_delivery
 from keyferry.driver.publish.plan import Adopt, Refresh
 from keyferry.driver.request import check_attributes, mount_call
 from keyferry.driver.volumes.atomic_writer import NO_CHANGES, FileChanges
 from keyferry.driver.volumes.volume_events import VolumePublished, VolumeRefreshed
 from keyferry.driver.volumes.volume_table import Volume
 from keyferry.kubernetes.pod_status import VersionChange, version_changes
+from keyferry.providers.auditing import audited, subject_of
 from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
@@ -173,10 +173,8 @@ class ContentDelivery:
         call: MountCall,
         previous: Sequence[ObjectVersion],
     ) -> tuple[MountResult, FileChanges]:
-        auditing = audited_delivery(
-            self._audit_log, request, spc.provider, call.purpose, previous, clock=self._clock
-        )
-        with auditing as audit:
+        subject = subject_of(call, spc.provider, is_refresh=call.purpose is Purpose.REFRESH)
+        with audited(self._audit_log, subject, previous, clock=self._clock) as audit:
             result = await resolved.mount(call)
             audit.result = result
             if spc.secret_objects:

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyferry.driver.request import SPC_ATTRIBUTE
 from keyferry.driver.rotation.republish import rebuild_request
 from keyferry.driver.volumes.state import HAS_CONTENT, VolumeState
 from keyferry.driver.volumes.target_paths import parse_volume_path
@@ -21,6 +20,7 @@ from keyferry.driver.volumes.volume_table import Volume
 from keyferry.errors import VolumeError
 from keyferry.kubernetes.object_codec import POD_STATUS_API_VERSION, POD_STATUS_KIND
 from keyferry.kubernetes.objects import OwnerReference, PodRef
+from keyferry.providers.api import SPC_ATTRIBUTE
 from keyferry.telemetry.logs import ObjectName, get_logger
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Reports to the audit log what a delivery read from a vault."""
+"""Writes the audit log of a mount call, whether it succeeds or fails."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 
 from keyferry.accesses import AccessOutcome, ObjectAccess, VaultAccess
 from keyferry.errors import KeyferryError
-from keyferry.providers.api import SERVICE_ACCOUNT
-from keyferry.resilience.call_context import Purpose
+from keyferry.providers.api import (
+    POD_NAME,
+    POD_NAMESPACE,
+    POD_UID,
+    SERVICE_ACCOUNT,
+    SPC_ATTRIBUTE,
+)
 from keyferry.telemetry.audit_records import MOUNT, REFRESH, AuditedMount, AuditSubject
 
 if TYPE_CHECKING:
@@ -17,32 +22,43 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.content import ObjectVersion
-    from keyferry.driver.request import PublishRequest
-    from keyferry.providers.api import MountResult
+    from keyferry.providers.api import MountCall, MountResult
     from keyferry.telemetry.audit import AuditLog
 
 
+def subject_of(call: MountCall, provider: str, *, is_refresh: bool) -> AuditSubject:
+    """Return who reads, as kubelet describes the pod in the attributes of a call."""
+    get = call.attributes.get
+    return AuditSubject(
+        REFRESH if is_refresh else MOUNT,
+        get(POD_NAMESPACE, ""),
+        get(POD_NAME, ""),
+        get(POD_UID, ""),
+        get(SERVICE_ACCOUNT, ""),
+        get(SPC_ATTRIBUTE, ""),
+        provider,
+    )
+
+
 @dataclass(slots=True)
-class DeliveryAudit:
-    """What a delivery has read so far.
+class MountAudit:
+    """What a mount has read so far.
 
     Attributes:
-        result: the answer of the provider; None before it.
+        result: the result of the provider; None before it.
     """
 
     result: MountResult | None = None
 
     def accesses(self, error: BaseException | None) -> tuple[VaultAccess, ...]:
-        """Return the accesses, from the result or from the error of the provider.
-
-        An external provider reports only object versions.
-        """
+        """Return the accesses, from the result or from the error of the provider."""
         if self.result is None:
             return error.accesses if isinstance(error, KeyferryError) else ()
         return self.result.accesses or (_reported_access(self.result.versions),)
 
 
 def _reported_access(versions: Sequence[ObjectVersion]) -> VaultAccess:
+    """Return what is known of a provider that reports no accesses: an external one."""
     objects = (
         ObjectAccess(
             version.id,
@@ -56,26 +72,22 @@ def _reported_access(versions: Sequence[ObjectVersion]) -> VaultAccess:
 
 
 @contextmanager
-def audited_delivery(
+def audited(
     audit_log: AuditLog,
-    request: PublishRequest,
-    provider: str,
-    purpose: Purpose,
+    subject: AuditSubject,
     previous: Sequence[ObjectVersion],
     *,
     clock: Clock,
-) -> Iterator[DeliveryAudit]:
-    """Write the audit log of the delivery that the block does, whether it succeeds or raises.
+) -> Iterator[MountAudit]:
+    """Write the audit log of the mount in the block when the block ends or raises.
 
     Args:
         audit_log: the destination.
-        request: the publish request; kubelet names the pod and its service account.
-        provider: the name of the provider.
-        purpose: first mount or refresh.
+        subject: who reads.
         previous: the object versions that the volume has.
         clock: reads the time.
     """
-    audit = DeliveryAudit()
+    audit = MountAudit()
     error: BaseException | None = None
     try:
         yield audit
@@ -83,13 +95,5 @@ def audited_delivery(
         error = raised
         raise
     finally:
-        subject = AuditSubject(
-            REFRESH if purpose is Purpose.REFRESH else MOUNT,
-            request.pod.namespace,
-            request.pod.name,
-            request.pod.uid,
-            request.context.get(SERVICE_ACCOUNT, ""),
-            request.class_name,
-            provider,
-        )
-        audit_log.write(AuditedMount(subject, clock.wall(), audit.accesses(error), error, previous))
+        accesses = audit.accesses(error)
+        audit_log.write(AuditedMount(subject, clock.wall(), accesses, error, previous))
