@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -99,23 +100,32 @@ class DevRedirect:
         Raises:
             PlatformError: the development CA cannot be read.
         """
+        return self._connector(self._context())
+
+    def _connector(self, context: ssl.SSLContext) -> aiohttp.TCPConnector:
+        return _RedirectingConnector(https=self.https, http=self.http, context=context)
+
+    def _context(self) -> ssl.SSLContext:
         try:
-            context = ssl.create_default_context(cafile=self.ca_file)
+            return ssl.create_default_context(cafile=self.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise PlatformError(
                 f"the CA of the development vault cannot be read from {self.ca_file}: {error}",
                 "Restart the development vault; it writes this file when it starts.",
                 stage=Stage.TLS,
             ) from error
-        return _RedirectingConnector(https=self.https, http=self.http, context=context)
 
     def emulator(self) -> Emulator:
         """Return what providers need to know about the emulator.
 
-        Its connections use no proxy, because the emulator is on loopback.
+        Its connections use no proxy, because the emulator is on loopback. The CA is read now: a
+        process without rights may make the connections later.
+
+        Raises:
+            PlatformError: the development CA cannot be read.
         """
         return Emulator(
-            HttpsSettings(connector=self.connector),
+            HttpsSettings(connector=partial(self._connector, self._context())),
             self.https,
             self.ca_file,
             self.ca_file.parent.resolve() / "arc",

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from keyferry.cli.driver import DRIVER_FLAGS, settings_from
 from keyferry.cli.flags.go_flags import parse_flags
+from keyferry.driver.children import worker_settings
 from keyferry.driver.daemon import run_driver
 from keyferry.driver.volumes.mounter import TmpfsMounter
 from keyferry.telemetry.logs import configure_logs
@@ -107,7 +108,7 @@ def main() -> None:
             TmpfsMounter._detach = effects.wrap("unmount", TmpfsMounter._detach)  # type: ignore[method-assign]
             sys.addaudithook(effects.audit)
             configure_logs(as_json=False, verbosity=0)
-            asyncio.run(run_driver(settings))
+            asyncio.run(run_driver(settings, worker_settings(settings)))
             os._exit(0)
         os.write(1, f"started {pid}\n".encode())
         _, status = os.waitpid(pid, 0)

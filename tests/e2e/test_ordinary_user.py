@@ -52,7 +52,7 @@ async def test_driver_without_privileges_keeps_volumes_in_private_folders(
         hand_over(home)
         vault_run = ("devvault", "run", "--data", str(home / "devvault"))
         await children.start("vault", "python", AS_NOBODY, *vault_run).says("listens")
-        flags = (*node.driver_flags(), "--volumes=folder")
+        flags = (*node.driver_flags(), "--volumes=folder", "--isolation=none")
         child = children.start("driver", "python", AS_NOBODY, "driver", *flags)
         driver = await node.reach(child)
         await child.says("volumes are private folders on disk")

@@ -10,6 +10,11 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
+from keyferry.driver.volumes.mounter import can_mount
+
+ISOLATION = () if can_mount() else ("--isolation=none",)
+"""The flags of a driver: it isolates providers where this process could, as root."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cli import ISOLATION
+
 _REPORT = """
 import asyncio, ctypes, resource, sys
 from keyferry.cli import main
@@ -38,7 +40,13 @@ def _lower_soft_limits() -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ("driver", "--manifests={home}", "--endpoint=unix://{home}/csi.sock", "--volumes=folder"),
+        (
+            "driver",
+            "--manifests={home}",
+            "--endpoint=unix://{home}/csi.sock",
+            "--volumes=folder",
+            *ISOLATION,
+        ),
         ("provider", "azure", "-endpoint=unix://{home}/azure.sock"),
         ("provider", "vault", "-endpoint=unix://{home}/vault.sock"),
         ("provider", "openbao", "-endpoint=unix://{home}/openbao.sock"),

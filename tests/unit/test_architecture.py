@@ -61,7 +61,7 @@ FOREIGN_HOMES: dict[str, tuple[str, ...]] = {
         "keyferry_devvault.storage.certificates",
         "keyferry_devvault.storage.signing_keys",
     ),
-    "ctypes": ("keyferry.driver.volumes.mounter", "keyferry.process"),
+    "ctypes": ("keyferry.driver.volumes.mounter", "keyferry.isolation.sandbox", "keyferry.process"),
 }
 """Where a library may be imported: in these modules and packages."""
 
@@ -94,7 +94,10 @@ PARSER_HOMES = (
 
 NO_PARSERS = {"encode_block"}
 
-EXITS = {"keyferry.net.grpc_server": "the second signal ends the process at once"}
+EXITS = {
+    "keyferry.net.grpc_server": "the second signal ends the process at once",
+    "keyferry.isolation.spawner": "a forked process must not return to its caller",
+}
 """Where a process may end outside the command line, and why."""
 
 

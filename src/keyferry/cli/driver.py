@@ -29,8 +29,8 @@ from keyferry.cli.flags.restrictions import (
     class_restrictions,
 )
 from keyferry.cli.flags.vault import LEASE_DIR_FLAG
-from keyferry.driver.daemon import run_driver
-from keyferry.driver.settings import DriverSettings, VolumeKind
+from keyferry.driver.settings import DriverSettings, Isolation, VolumeKind
+from keyferry.driver.volumes.mounter import can_mount
 from keyferry.errors import PlatformError, Stage
 from keyferry.net.proxies import Proxies
 from keyferry.net.sockets import parse_endpoint
@@ -157,6 +157,18 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "storage of volumes: tmpfs, or folder to try the driver without root",
     ),
     GoFlag(
+        "isolation",
+        _STRING,
+        "process",
+        "where built-in providers and parsers run: process (unprivileged child processes) or none",
+    ),
+    GoFlag(
+        "kubelet-dir",
+        _STRING,
+        "/var/lib/kubelet",
+        "folder of kubelet, hidden from child processes and SecretProviderClasses",
+    ),
+    GoFlag(
         "dev-vault",
         _STRING,
         "",
@@ -216,7 +228,28 @@ def driver(flags: tuple[str, ...]) -> None:
         as_json=bool(parsed.values["log-format-json"]), verbosity=int(parsed.values["v"])
     )
     warn_ignored(parsed)
-    asyncio.run(run_driver(settings_from(parsed)))
+    _run(settings_from(parsed))
+
+
+def _run(settings: DriverSettings) -> None:
+    """Start the spawner, then the driver.
+
+    The daemon is imported afterwards: gRPC starts threads, and a process with threads cannot fork.
+    """
+    from keyferry.driver.children import child_programs, worker_settings
+    from keyferry.isolation.spawner import Spawner
+
+    worker = worker_settings(settings)
+    spawner = None
+    if settings.isolation is Isolation.PROCESS:
+        spawner = Spawner(child_programs(settings, worker))
+    from keyferry.driver.daemon import run_driver
+
+    try:
+        asyncio.run(run_driver(settings, worker, spawner=spawner))
+    finally:
+        if spawner is not None:
+            spawner.close()
 
 
 def settings_from(flags: ParsedFlags) -> DriverSettings:
@@ -262,6 +295,8 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
         ),
         audit=audit_settings(values),
         volume_kind=_volume_kind(str(values["volumes"])),
+        isolation=_isolation(str(values["isolation"])),
+        kubelet_folder=str(values["kubelet-dir"]),
         dev_vault=_optional_path(values["dev-vault"]),
     )
 
@@ -322,3 +357,20 @@ def _volume_kind(text: str) -> VolumeKind:
         raise PlatformError(
             f"--volumes is {text!r}", "Set it to tmpfs or folder.", stage=Stage.REQUEST
         ) from error
+
+
+def _isolation(text: str) -> Isolation:
+    try:
+        isolation = Isolation(text)
+    except ValueError as error:
+        raise PlatformError(
+            f"--isolation is {text!r}", "Set it to process or none.", stage=Stage.REQUEST
+        ) from error
+    if isolation is Isolation.PROCESS and not can_mount():
+        raise PlatformError(
+            "--isolation=process needs CAP_SYS_ADMIN, to start child processes that see less",
+            "Run the driver as root, on a node in a privileged container; without root, for"
+            " development only, use --isolation=none.",
+            stage=Stage.REQUEST,
+        )
+    return isolation

@@ -11,7 +11,8 @@ import click
 
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
-from keyferry.driver.daemon import choose_mounter, open_emulator
+from keyferry.driver.children import open_emulator
+from keyferry.driver.daemon import choose_mounter
 from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
 from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, VolumeKind

@@ -13,7 +13,7 @@ import click
 from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
-from keyferry.driver.daemon import open_emulator
+from keyferry.driver.children import open_emulator
 from keyferry.net.grpc_server import serving_grpc, stop_signal
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
@@ -28,7 +28,7 @@ from keyferry.resilience.fetcher import Fetcher
 from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import configure_logs, get_logger
-from keyferry.telemetry.metrics import Metrics
+from keyferry.telemetry.metrics import Metrics, ProviderMetrics
 
 _log = get_logger("provider")
 
@@ -77,7 +77,7 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
     probe = HealthProbe(endpoint.address, options.health_timeout)
     status = serving_status(
         options.status_address,
-        metrics=metrics,
+        metrics=metrics.read,
         checks={options.health_path: probe.problem},
         flag=options.status_address_flag,
     )
@@ -89,7 +89,7 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
         options.settings,
         Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
         ThreadJobRunner(),
-        metrics,
+        ProviderMetrics(metrics.registry),
         emulator,
     )
     with open_audit_log(options.audit, metrics) as audit_log:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, assert_never
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
-from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.aio.tasks import spawn_until_exit
+from keyferry.driver.built_in import build_built_in
 from keyferry.driver.csi import CsiServices
 from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
@@ -22,28 +22,22 @@ from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_
 from keyferry.errors import PlatformError, Stage, StoreError
 from keyferry.kubernetes.files.store import ManifestsStore
 from keyferry.net.grpc_server import serving_grpc, stop_signal
-from keyferry.net.http_client import HttpsSettings
 from keyferry.net.sockets import parse_endpoint
 from keyferry.net.status_server import serving_status
-from keyferry.providers.emulator import load_emulator
-from keyferry.providers.host import ProviderHost
-from keyferry.providers.settings import ProviderDependencies
-from keyferry.resilience.fetcher import Fetcher
-from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.audit import open_audit_log
 from keyferry.telemetry.logs import get_logger
 from keyferry.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
     from keyferry.driver.volumes.mounter import Mounter
+    from keyferry.isolation.provider_worker import WorkerSettings
+    from keyferry.isolation.spawner import Spawner
     from keyferry.kubernetes import ObjectStore
-    from keyferry.providers.emulator import Emulator
-    from keyferry.providers.host import BuiltInProviders
+    from keyferry.net.status_server import MetricsPage
 
 TAINT_CHECK_SECONDS = 0.5
 """Seconds between two checks whether the startup taint can be removed."""
@@ -51,28 +45,36 @@ TAINT_CHECK_SECONDS = 0.5
 _log = get_logger("daemon")
 
 
-async def run_driver(settings: DriverSettings) -> None:
+async def run_driver(
+    settings: DriverSettings, worker: WorkerSettings, *, spawner: Spawner | None = None
+) -> None:
     """Serve until the first SIGTERM or SIGINT, then finish calls in flight.
+
+    Args:
+        settings: of the driver.
+        worker: of the built-in providers.
+        spawner: starts the child processes; None to run everything in this process.
 
     Raises:
         PlatformError: this machine does not support a setting.
     """
     stop = stop_signal()
     endpoint = parse_endpoint(settings.endpoint)
-    metrics, clock, jobs = Metrics(), SystemClock(), ThreadJobRunner()
+    metrics, clock = Metrics(), SystemClock()
+    built_in = build_built_in(settings, worker, metrics, spawner=spawner, clock=clock)
     async with AsyncExitStack() as stack:
         plugins = await stack.enter_async_context(
             Providers(
-                built_in=_built_in(settings, metrics, jobs),
+                built_in=built_in.providers,
                 socket_folders=settings.provider_folders,
                 max_receive_bytes=settings.max_receive_bytes,
             )
         )
         store = await stack.enter_async_context(_open_store(settings, clock))
         audit_log = stack.enter_context(open_audit_log(settings.audit, metrics))
-        engine_parts = _engine_dependencies(settings, store, plugins, metrics, clock, jobs=jobs)
+        parts = _engine_dependencies(settings, store, plugins, metrics, clock, jobs=built_in.jobs)
         engine = await stack.enter_async_context(
-            running_engine(replace(engine_parts, audit_log=audit_log))
+            running_engine(replace(parts, audit_log=audit_log))
         )
         services = CsiServices(
             engine.publisher,
@@ -90,7 +92,7 @@ async def run_driver(settings: DriverSettings) -> None:
             (store.problem, *((lambda: registration.problem,) if registration else ())),
         )
         stack.push_async_callback(readiness.close)
-        web = await _serve_status_pages(stack, settings, metrics, readiness)
+        web = await _serve_status_pages(stack, settings, built_in.metrics, readiness)
         await stack.enter_async_context(serving_grpc(endpoint, services.add_to))
         if registration is not None:
             await stack.enter_async_context(serving_registration(registration))
@@ -103,6 +105,7 @@ async def run_driver(settings: DriverSettings) -> None:
             metrics=web,
             node=settings.node_id,
             version=__version__,
+            isolation=built_in.isolation.value,
         )
         await stop.wait()
         _log.info("stopping when calls in flight are finished; a second signal stops at once")
@@ -132,28 +135,6 @@ def _engine_dependencies(
     )
 
 
-def _built_in(settings: DriverSettings, metrics: Metrics, jobs: JobRunner) -> BuiltInProviders:
-    emulator = open_emulator(settings.dev_vault) if settings.dev_vault else None
-    return ProviderHost.build(
-        settings.built_in,
-        ProviderDependencies(
-            emulator.https if emulator else HttpsSettings(proxies=settings.proxies),
-            settings.provider_settings,
-            _fetcher(settings, metrics),
-            jobs,
-            metrics,
-            emulator,
-        ),
-    )
-
-
-def _fetcher(settings: DriverSettings, metrics: Metrics) -> Fetcher:
-    """Build the cache and rate limits that all built-in providers share."""
-    interval = settings.rotation_interval
-    limits = replace(settings.resilience, refresh_interval=interval, tracks_volumes=True)
-    return Fetcher(limits, metrics=ResilienceMetrics(metrics.registry))
-
-
 def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | None:
     """Build the registration with kubelet; None when a sidecar registers the driver."""
     if settings.registration_folder is None:
@@ -168,7 +149,7 @@ def _registration(settings: DriverSettings, metrics: Metrics) -> Registration | 
 
 
 async def _serve_status_pages(
-    stack: AsyncExitStack, settings: DriverSettings, metrics: Metrics, readiness: Readiness
+    stack: AsyncExitStack, settings: DriverSettings, metrics: MetricsPage, readiness: Readiness
 ) -> str:
     """Serve the status pages; return the address of the metrics."""
     checks = {"/healthz": readiness.health, "/readyz": readiness.readiness}
@@ -201,21 +182,6 @@ async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness:
             return
 
 
-def open_emulator(data_folder: Path) -> Emulator:
-    """Return the development vault with this data folder, and log a warning that it is in use.
-
-    Raises:
-        PlatformError: the emulator is not installed, or none runs with this data folder.
-    """
-    emulator = load_emulator(data_folder)
-    _log.warning(
-        "DEVELOPMENT: every call to a vault or a token endpoint goes to the development vault",
-        address="{}:{}".format(*emulator.https_address),
-        trusted_ca=emulator.ca_file,
-    )
-    return emulator
-
-
 def choose_mounter(kind: VolumeKind) -> Mounter:
     """Return the mounter of that kind.
 
@@ -228,7 +194,7 @@ def choose_mounter(kind: VolumeKind) -> Mounter:
                 raise PlatformError(
                     "this process may not mount a tmpfs (CAP_SYS_ADMIN is missing)",
                     "Run it as root, on a node in a privileged container;"
-                    " without root, for development only, use --volumes=folder.",
+                    " without root, for development only, use --volumes=folder --isolation=none.",
                     stage=Stage.VOLUME,
                 )
             return TmpfsMounter()

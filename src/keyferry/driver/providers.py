@@ -128,6 +128,10 @@ class Providers:
             *(self._check_provider(name, provider) for name, provider in self._external.items())
         )
 
+    def on_restart(self, callback: Callable[[frozenset[str]], Awaitable[None]]) -> None:
+        """Call `callback` after the built-in providers have restored their leases once more."""
+        self._built_in.on_restart(callback)
+
     async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths that they belong to."""
         return await self._built_in.restore()

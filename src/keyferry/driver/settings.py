@@ -30,6 +30,15 @@ class VolumeKind(Enum):
     FOLDER = "folder"
 
 
+class Isolation(Enum):
+    """Where built-in providers and parse jobs run."""
+
+    PROCESS = "process"
+    """In unprivileged child processes."""
+    NONE = "none"
+    """In the driver."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriverSettings:
     """The settings of one driver process. Durations in seconds."""
@@ -79,5 +88,9 @@ class DriverSettings:
     """Where the accesses to vaults are recorded."""
     volume_kind: VolumeKind = VolumeKind.TMPFS
     """Where volumes store their files."""
+    isolation: Isolation = Isolation.NONE
+    """Where built-in providers and parse jobs run."""
+    kubelet_folder: str = "/var/lib/kubelet"
+    """The folder of kubelet, which child processes and SecretProviderClasses cannot see."""
     dev_vault: Path | None = None
     """The data folder of the development vault that receives all vault requests, or None."""

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Handler
 
-    from keyferry.telemetry.metrics import Metrics
-
 
 HealthCheck = Callable[[], Awaitable[str | None]]
 """Returns the problem as text; None if healthy."""
+MetricsPage = Callable[[], Awaitable[bytes]]
+"""Returns series in the text format of Prometheus."""
 
 
 @asynccontextmanager
 async def serving_status(
-    address: str, *, metrics: Metrics | None, checks: Mapping[str, HealthCheck], flag: str
+    address: str, *, metrics: MetricsPage | None, checks: Mapping[str, HealthCheck], flag: str
 ) -> AsyncIterator[str]:
     """Serve on `address` while the block runs; yield the actual `host:port`.
 
     Args:
         address: `:8095` or `127.0.0.1:8095`.
-        metrics: metrics to serve at `/metrics`, or None.
+        metrics: returns what `/metrics` shows; None without that page.
         checks: health checks by path; 200 if healthy, else 503 with the problem.
         flag: flag that sets the address, for messages.
 
@@ -51,10 +51,10 @@ async def serving_status(
         await runner.cleanup()
 
 
-def _metrics_handler(metrics: Metrics) -> Handler:
+def _metrics_handler(metrics: MetricsPage) -> Handler:
     async def show(_: web.Request) -> web.Response:
         return web.Response(
-            body=metrics.exposition(),
+            body=await metrics(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
 

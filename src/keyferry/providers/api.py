@@ -12,22 +12,23 @@ Source: docs/reference/upstream-provider-protocol.md#messages
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
+from keyferry.accesses import VaultAccess
 from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import Code, ProviderReportedError, RequestInvalidError
 from keyferry.proto import provider_v1alpha1_pb2 as wire
+from keyferry.providers.expiry import ExpiringLease, Expiry
 from keyferry.resilience.call_context import Caller, Purpose
+from keyferry.resilience.freshness import RefreshSlot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from keyferry.accesses import VaultAccess
-    from keyferry.providers.expiry import ExpiringLease, Expiry
-    from keyferry.resilience.freshness import RefreshSlot
 
 API_VERSION = "v1alpha1"
 DEFAULT_FILE_MODE = 0o644
@@ -167,6 +168,25 @@ class NamedFile:
     path: str
     aliases: frozenset[str]
     object_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodTokenRequest:
+    """A request for a service-account token that is bound to a pod.
+
+    Attributes:
+        namespace: of the pod.
+        service_account: of the pod.
+        pod_name: the name of the pod.
+        pod_uid: the uid of the pod.
+        audience: of the token; "" for the default of the API server.
+    """
+
+    namespace: str
+    service_account: str
+    pod_name: str
+    pod_uid: str
+    audience: str
 
 
 # --- Wire format ----------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from keyferry.errors import PlatformError, Stage
 from keyferry.providers.registry import PROVIDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from keyferry.providers.api import MountCall, MountResult, NamedFile, Provider, ProviderVersion
     from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.privileges import Privileges
     from keyferry.providers.registry import ProviderRow
     from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
@@ -52,6 +53,9 @@ class BuiltInProviders(Protocol):
 
     async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths of their volumes."""
+
+    def on_restart(self, callback: Callable[[frozenset[str]], Awaitable[None]]) -> None:
+        """Call `callback` with what `restore` returns, when the providers were started again."""
 
     def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
         """Release what is cached for a volume. Never raises, and does not wait.
@@ -90,15 +94,31 @@ class ProviderHost:
         self._fetcher = fetcher
 
     @classmethod
-    def build(cls, names: Iterable[str], deps: ProviderDependencies) -> ProviderHost:
+    def build(
+        cls,
+        names: Iterable[str],
+        deps: ProviderDependencies,
+        *,
+        privileges: Callable[[str], Privileges] | None = None,
+    ) -> ProviderHost:
         """Build the providers of these names.
+
+        Args:
+            names: the providers.
+            deps: what they are built from.
+            privileges: returns the privileged side of a provider; None to run it in this process.
 
         Raises:
             PlatformError: a name is unknown.
         """
         check_names(names)
         rows = {row.name: row for row in PROVIDERS}
-        built = {name: rows[name].build(deps) for name in names}
+        built = {
+            name: rows[name].build(
+                replace(deps, privileges=privileges(name)) if privileges else deps
+            )
+            for name in names
+        }
         return cls(built, fetcher=deps.fetcher)
 
     @property
@@ -138,6 +158,9 @@ class ProviderHost:
     async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths of their volumes."""
         return frozenset().union(*(provider.restore() for provider in self._providers.values()))
+
+    def on_restart(self, callback: Callable[[frozenset[str]], Awaitable[None]]) -> None:
+        """Do nothing: the providers end with this process."""
 
     def volume_removed(self, target_path: str, *, unpublished: bool) -> None:
         """Release what is cached for a volume; see `BuiltInProviders`."""

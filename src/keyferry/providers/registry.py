@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from keyferry.aio.jobs import ParseJob
     from keyferry.providers.api import NamedFile, Provider
+    from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies
 
 
@@ -23,13 +25,17 @@ class ProviderRow:
         named_files: returns the files that a mount will produce, from the parameters of the
             SecretProviderClass, with the names by which `secretObjects` may refer to them. It is
             pure, and raises the errors of the mount.
+        module: what `build` imports.
         jobs: returns the parse jobs that the provider runs.
+        build_privileges: creates the privileged side of the provider, for another process.
     """
 
     name: str
     build: Callable[[ProviderDependencies], Provider]
     named_files: Callable[[Mapping[str, str]], tuple[NamedFile, ...]]
+    module: str
     jobs: Callable[[], tuple[ParseJob[Any, Any], ...]]
+    build_privileges: Callable[[ProviderDependencies], Privileges]
 
 
 def _build_azure(deps: ProviderDependencies) -> Provider:
@@ -72,13 +78,64 @@ def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
     return ()
 
 
+def _azure_privileges(deps: ProviderDependencies) -> Privileges:
+    from keyferry.providers.azure.auth.machine import AzurePrivileges
+
+    return AzurePrivileges.of(deps.emulator)
+
+
+def _vault_privileges(deps: ProviderDependencies) -> Privileges:
+    from keyferry.providers.vault.privileges import VaultPrivileges
+
+    return VaultPrivileges(deps.settings.vault, deps.https, deps.fetcher.transport)
+
+
+def _openbao_privileges(deps: ProviderDependencies) -> Privileges:
+    from keyferry.providers.vault.privileges import VaultPrivileges
+
+    return VaultPrivileges(deps.settings.openbao, deps.https, deps.fetcher.transport)
+
+
 PROVIDERS: tuple[ProviderRow, ...] = (
-    ProviderRow(name="azure", build=_build_azure, named_files=_azure_files, jobs=_azure_jobs),
-    ProviderRow(name="vault", build=_build_vault, named_files=_vault_files, jobs=_vault_jobs),
-    ProviderRow(name="openbao", build=_build_openbao, named_files=_vault_files, jobs=_vault_jobs),
+    ProviderRow(
+        name="azure",
+        module="keyferry.providers.azure.provider",
+        build=_build_azure,
+        named_files=_azure_files,
+        jobs=_azure_jobs,
+        build_privileges=_azure_privileges,
+    ),
+    ProviderRow(
+        name="vault",
+        module="keyferry.providers.vault.provider",
+        build=_build_vault,
+        named_files=_vault_files,
+        jobs=_vault_jobs,
+        build_privileges=_vault_privileges,
+    ),
+    ProviderRow(
+        name="openbao",
+        module="keyferry.providers.vault.provider",
+        build=_build_openbao,
+        named_files=_vault_files,
+        jobs=_vault_jobs,
+        build_privileges=_openbao_privileges,
+    ),
 )
 
 
 def provider_names() -> tuple[str, ...]:
     """Return the names of the built-in providers, in the order of the table."""
     return tuple(row.name for row in PROVIDERS)
+
+
+def preload(names: Iterable[str]) -> None:
+    """Import the providers of these names, so that child processes share their memory."""
+    for row in PROVIDERS:
+        if row.name in names:
+            import_module(row.module)
+
+
+def parse_jobs() -> dict[str, ParseJob[Any, Any]]:
+    """Return the parse jobs of all providers by name."""
+    return {job.name: job for row in PROVIDERS for job in row.jobs()}

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from keyferry.aio.jobs import JobRunner
     from keyferry.net.http_client import HttpsSettings
     from keyferry.providers.emulator import Emulator
+    from keyferry.providers.privileges import Privileges
     from keyferry.resilience.fetcher import Fetcher
-    from keyferry.telemetry.metrics import Metrics
+    from keyferry.telemetry.metrics import ProviderMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,12 @@ class TlsLayer:
     """Whether the vault's certificate is not verified."""
     from_class: bool = False
     """Whether a SecretProviderClass is the source, so that its paths are restricted."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files and directories that are set."""
+        named = self.ca_file, self.ca_folder, self.client_cert, self.client_key
+        return tuple(path for path in named if path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +134,13 @@ class ProviderDependencies:
         jobs: runs the parse jobs, which read key material.
         metrics: metrics to update; None for none.
         emulator: the emulator that `https` connects to; None in production.
+        privileges: the privileged side of the provider; None to run it in this process.
     """
 
     https: HttpsSettings
     settings: ProviderSettings
     fetcher: Fetcher
     jobs: JobRunner
-    metrics: Metrics | None = None
+    metrics: ProviderMetrics | None = None
     emulator: Emulator | None = None
+    privileges: Privileges | None = None

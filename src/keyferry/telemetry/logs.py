@@ -148,6 +148,11 @@ def get_logger(caller: str) -> Logger:
     return Logger(caller)
 
 
+def current_log_context() -> dict[str, object]:
+    """Return the pairs that `log_context` adds to lines now."""
+    return dict(_context.get())
+
+
 @contextmanager
 def log_context(**pairs: object) -> Iterator[None]:
     """Add `pairs` to each line that the block logs, including the tasks that it starts."""

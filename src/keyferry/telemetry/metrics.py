@@ -229,8 +229,34 @@ class PublishLabels:
     provider: str = ""
 
 
+class ProviderMetrics:
+    """The series of the built-in providers, wherever they run.
+
+    Args:
+        registry: where they are registered; None for a registry of their own.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = registry or CollectorRegistry()
+        self._tls_verification_disabled = Gauge(
+            "keyferry_vault_tls_verification_disabled",
+            "1 for each vault whose TLS certificate is not verified (SecretProviderClass or flag)",
+            ["os_type", "vault"],
+            registry=self.registry,
+        )
+
+    def tls_verification_disabled(self, vault: str) -> None:
+        """Record that the certificate of the host `vault` is not verified."""
+        self._tls_verification_disabled.labels(OS_TYPE, vault).set(1)
+
+    def exposition(self) -> bytes:
+        """Return all series in the Prometheus text format."""
+        return generate_latest(self.registry)
+
+
 class Metrics:
-    """All series of one process, in their own registry."""
+    """The series of one process, in their own registry, without those of the providers."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -277,10 +303,10 @@ class Metrics:
             [*provider, "state"],
             registry=registry,
         )
-        self._tls_verification_disabled = Gauge(
-            "keyferry_vault_tls_verification_disabled",
-            "1 for each vault whose TLS certificate is not verified (SecretProviderClass or flag)",
-            ["os_type", "vault"],
+        self._child_restarts = Counter(
+            "keyferry_child_restarts",
+            "Child processes of the driver that ended unexpectedly or were replaced",
+            ["os_type", "process"],
             registry=registry,
         )
         self._audit_write_errors = Counter(
@@ -331,9 +357,9 @@ class Metrics:
         """Register `count`, which returns the number of objects in `state`."""
         self._near_expiry.labels(OS_TYPE, provider, state).set_function(count)
 
-    def tls_verification_disabled(self, vault: str) -> None:
-        """Record that the certificate of the host `vault` is not verified."""
-        self._tls_verification_disabled.labels(OS_TYPE, vault).set(1)
+    def child_restarted(self, process: str) -> None:
+        """Count a child process that ended unexpectedly or was replaced."""
+        self._child_restarts.labels(OS_TYPE, process).inc()
 
     def audit_records_lost(self, count: int) -> None:
         """Count records that could not be written to the audit log."""
@@ -346,6 +372,10 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all series in the Prometheus text format."""
         return generate_latest(self.registry)
+
+    async def read(self) -> bytes:
+        """Return all series, for a page that may also wait for those of another process."""
+        return self.exposition()
 
 
 def reason_of(error: BaseException) -> str:

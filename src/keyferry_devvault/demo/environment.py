@@ -139,7 +139,7 @@ class DemoEnvironment:
             "--enable-secret-rotation",
             "--rotation-poll-interval=0s",
             "--metrics-addr=127.0.0.1:0",
-            *(() if self.tmpfs else ("--volumes=folder",)),
+            *(() if self.tmpfs else ("--volumes=folder", "--isolation=none")),
         )
 
     def start_driver(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from keyferry.errors import IdentityError
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.azure.auth.identity import ArcIdentity, VmManagedIdentity
-from keyferry.providers.azure.auth.machine import ArcAgent
+from keyferry.providers.azure.auth.machine import ArcAgent, AzurePrivileges
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.auth.token_sources import TokenEndpoints
 from keyferry.providers.azure.clouds import CLOUDS
@@ -38,7 +38,7 @@ async def test_challenge_outside_of_the_agents_folder_is_rejected(
     """Another program on that port must not make Keyferry read a file."""
     client = HttpsClient(vault.emulator.https)
     places = TokenEndpoints.from_settings(ProviderSettings(), vault.emulator)
-    elsewhere = replace(places, arc=ArcAgent(program=None, key_directory=tmp_path / "other"))
+    elsewhere = replace(places, arc=ArcAgent(AzurePrivileges(tmp_path / "other"), program=None))
     credentials = TokenCache(client, uncached_fetcher().transport, endpoints=elsewhere)
     try:
         with pytest.raises(IdentityError, match="names a challenge file outside of"):

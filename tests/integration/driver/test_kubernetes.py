@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 
 from keyferry.proto import csi_pb2 as csi
+from tests.fakes.cli import ISOLATION
 from tests.fakes.kube_api import class_manifest, running_api
 
 CALL_SECONDS = 20.0
@@ -40,7 +41,7 @@ async def test_driver_reads_secret_provider_classes_of_the_kubeconfig() -> None:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "keyferry", "driver", "--nodeid=node-1"),
                 *(f"--endpoint=unix://{folder}/csi.sock", f"--kubeconfig={api.kubeconfig}"),
-                *("--metrics-addr=127.0.0.1:0", "--volumes=folder"),
+                *("--metrics-addr=127.0.0.1:0", "--volumes=folder", *ISOLATION),
                 stderr=asyncio.subprocess.DEVNULL,
             )
             try:

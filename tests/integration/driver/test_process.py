@@ -21,7 +21,7 @@ from keyferry.net.grpc_server import Context
 from keyferry.proto import csi_pb2 as csi
 from keyferry.proto import provider_v1alpha1_pb2 as wire
 from keyferry.providers.api import encode_result
-from tests.fakes.cli import run_cli, start_cli
+from tests.fakes.cli import ISOLATION, run_cli, start_cli
 from tests.fakes.provider import external_provider, mount_result
 
 SECONDS = 30
@@ -96,6 +96,7 @@ async def running(home: Path, *flags: str) -> AsyncIterator[Process]:
         f"--manifests={home}/manifests",
         f"--provider-volume={home}",
         "--volumes=folder",
+        *ISOLATION,
         "--nodeid=node-1",
         *flags,
     )
@@ -201,6 +202,7 @@ async def test_development_settings_and_ignored_flags_are_logged(
         "--metrics-addr=127.0.0.1:0",
         f"--manifests={tmp_path}/manifests",
         "--volumes=folder",
+        *ISOLATION,
         "--log_dir=/x",
         "--log-format-json",
     )
@@ -262,6 +264,7 @@ async def test_invalid_command_line_is_one_message_without_traceback(
         "--metrics-addr=127.0.0.1:0",
         f"--manifests={tmp_path}",
         "--volumes=folder",
+        *ISOLATION,
         *flags,
     )
     assert (code, "") == (done.exit_code, done.stdout)
@@ -276,7 +279,7 @@ async def test_unusable_port_and_socket_path_name_the_flag(
     """For a port in use, and a file at the path of the socket."""
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    common = (f"--manifests={tmp_path}", "--volumes=folder")
+    common = (f"--manifests={tmp_path}", "--volumes=folder", *ISOLATION)
     done = await run_cli(
         "driver", f"--endpoint=unix://{tmp_path}/s", f"--metrics-addr=127.0.0.1:{port}", *common
     )

@@ -83,17 +83,27 @@ async def restore_volumes(
 
 
 async def restore_leases(providers: Providers, operations: VolumeOperations) -> None:
-    """Let the providers restore their leases, and revoke those of removed volumes.
+    """Let the providers restore their leases, now and after each restart of theirs.
 
-    A volume counts as removed when nothing is mounted at its target path, whatever the state of its
-    pod: kubelet still unpublishes a mounted volume. This must finish before the first call of
-    kubelet.
+    This must finish before the first call of kubelet.
 
     Args:
         providers: the providers.
         operations: inspects mount points.
     """
-    for target in sorted(await providers.restore()):
+    providers.on_restart(lambda targets: _revoke_unused(targets, providers, operations))
+    await _revoke_unused(await providers.restore(), providers, operations)
+
+
+async def _revoke_unused(
+    targets: frozenset[str], providers: Providers, operations: VolumeOperations
+) -> None:
+    """Revoke the leases of removed volumes.
+
+    A volume counts as removed when nothing is mounted at its target path, whatever the state of its
+    pod: kubelet still unpublishes a mounted volume.
+    """
+    for target in sorted(targets):
         try:
             state = await operations.inspect(Path(target))
         except VolumeError:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.objects import ObjectRef
     from keyferry.providers.emulator import Emulator
     from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
 
@@ -69,6 +70,7 @@ def build_provider(deps: ProviderDependencies) -> Provider:
         deps.settings,
         emulator=deps.emulator,
         jobs=deps.jobs,
+        privileges=deps.privileges,
     )
 
 
@@ -80,6 +82,7 @@ class AzureProvider:
         fetcher: caches content and limits requests.
         settings: the settings of the provider.
         emulator: the emulator that `https` connects to; None in production.
+        privileges: the privileged side of this provider; None to run it in this process.
         clock: reads the time.
         jobs: runs parse jobs; None for threads of its own.
     """
@@ -91,6 +94,7 @@ class AzureProvider:
         settings: ProviderSettings | None = None,
         *,
         emulator: Emulator | None = None,
+        privileges: Privileges | None = None,
         clock: Clock | None = None,
         jobs: JobRunner | None = None,
     ) -> None:
@@ -103,7 +107,7 @@ class AzureProvider:
         self._clock = clock or SystemClock()
         self._jobs = jobs or ThreadJobRunner()
         self._transport = KeyVaultTransport(https, fetcher.transport)
-        endpoints = TokenEndpoints.from_settings(self._settings, emulator)
+        endpoints = TokenEndpoints.from_settings(self._settings, emulator, privileges)
         self._token_cache = TokenCache(
             https, fetcher.transport, self._settings, endpoints=endpoints, jobs=self._jobs
         )

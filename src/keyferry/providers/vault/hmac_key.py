@@ -21,6 +21,7 @@ from keyferry.resilience.call_context import Purpose
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from keyferry.aio.clock import Clock
@@ -110,22 +111,26 @@ class HmacKey:
     It uses the first available of:
 
     1. the shared key that was read last from `source`;
-    2. the key of this node, from `file`;
+    2. the key of this node, from its file;
     3. a random key of this process.
 
     Args:
         provider: name of the provider, for the log.
         source: store of the key that all nodes share; None for none.
-        file: file with the key of this node; None to use a key of this process.
+        load_node_key: loads the key of this node; None to use a key of this process.
         clock: source of the current time.
     """
 
     def __init__(
-        self, provider: str, source: HmacKeySource | None, file: Path | None, clock: Clock
+        self,
+        provider: str,
+        source: HmacKeySource | None,
+        load_node_key: Callable[[], Awaitable[bytes]] | None,
+        clock: Clock,
     ) -> None:
         self._provider = provider
         self._source = source
-        self._file = file
+        self._load_key = load_node_key
         self._clock = clock
         self._shared_key: bytes | None = None
         self._node_key: bytes | None = None
@@ -199,10 +204,10 @@ class HmacKey:
 
     async def _load_node_key(self) -> bytes:
         """Return the key of this node, or a key of this process if the file cannot be used."""
-        if self._file is not None:
+        if self._load_key is not None:
             try:
-                return await asyncio.to_thread(load_or_create_key, self._file)
-            except PlatformError as error:
+                return await self._load_key()
+            except KeyferryError as error:
                 _log.warning(
                     "object versions will change on restart: HMAC key file unusable",
                     provider=self._provider,

@@ -16,20 +16,20 @@ from keyferry.providers.access_recorder import AccessRecorder
 from keyferry.providers.api import API_VERSION, ProviderVersion
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.restrictions import ClassRestrictions
-from keyferry.providers.vault.auth.service_account_tokens import (
-    ApiTokenRequester,
-    DisabledTokenRequester,
-)
+from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
 from keyferry.providers.vault.auth.session import VaultTransport
 from keyferry.providers.vault.auth.session_cache import SessionCache
 from keyferry.providers.vault.hmac_key import HmacKey
-from keyferry.providers.vault.hmac_key_secret import HmacKeySecret
 from keyferry.providers.vault.http.client import VaultHttp
-from keyferry.providers.vault.http.kubernetes_api import KubernetesApi
 from keyferry.providers.vault.http.tls import TlsContexts
 from keyferry.providers.vault.leases.manager import LeaseManager
 from keyferry.providers.vault.leases.store import LeaseStore
 from keyferry.providers.vault.params import parse_mount
+from keyferry.providers.vault.privileges import (
+    PrivilegedKeySource,
+    PrivilegedTokenRequester,
+    VaultPrivileges,
+)
 from keyferry.providers.vault.product import OPENBAO, VAULT
 from keyferry.providers.vault.read.content import render_all
 from keyferry.providers.vault.read.reader import LeasedPathSet, ProviderServices, VaultReader
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
     from keyferry.content import ObjectVersion
     from keyferry.providers.api import MountCall, MountResult, Provider
     from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies, VaultSettings
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
     from keyferry.providers.vault.objects import VaultObject
     from keyferry.providers.vault.product import Product
     from keyferry.resilience.fetcher import Fetcher
-    from keyferry.telemetry.metrics import Metrics
+    from keyferry.telemetry.metrics import ProviderMetrics
 
 
 def build_vault(deps: ProviderDependencies) -> Provider:
@@ -72,6 +73,7 @@ def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings
         deps.fetcher,
         settings,
         restrictions=restrictions,
+        privileges=deps.privileges,
         metrics=deps.metrics,
         emulated=deps.emulator is not None,
     )
@@ -87,8 +89,7 @@ class VaultProvider:
         settings: settings from flags and environment.
         restrictions: what SecretProviderClasses may name; None for the default.
         clock: source of the current time; None for the system's clock.
-        token_requester: requests service-account tokens that kubelet did not send; None to create
-            one from the settings.
+        privileges: the privileged side of this provider; None to run it in this process.
         metrics: metrics to update; None for none.
         emulated: whether `https` connects to the emulator, which serves Azure only.
 
@@ -105,8 +106,8 @@ class VaultProvider:
         *,
         restrictions: ClassRestrictions | None = None,
         clock: Clock | None = None,
-        token_requester: TokenRequester | None = None,
-        metrics: Metrics | None = None,
+        privileges: Privileges | None = None,
+        metrics: ProviderMetrics | None = None,
         emulated: bool = False,
     ) -> None:
         self._product = product
@@ -119,6 +120,9 @@ class VaultProvider:
         self._http = VaultHttp(
             https, TlsContexts(https, self._class_files, metrics), self._restrictions
         )
+        self._privileges = privileges or VaultPrivileges(
+            settings, https.settings, fetcher.transport
+        )
         clock = clock or SystemClock()
         vaults = VaultTransport(self._http, fetcher.transport, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
@@ -130,13 +134,12 @@ class VaultProvider:
             renew_in_background=settings.renew_leases,
             idle_seconds=settings.lease_idle_seconds,
         )
-        api = self._kubernetes_api()
         self._services = ProviderServices(
             vaults,
             fetcher,
             SessionCache(
                 vaults,
-                token_requester or self._token_requester(api),
+                self._token_requester(),
                 get_hasher=lambda: store.identity_hasher,
                 max_sessions=settings.max_sessions,
             ),
@@ -146,8 +149,10 @@ class VaultProvider:
         )
         self._hmac_key = HmacKey(
             product.name,
-            HmacKeySecret(api, settings.hmac_secret) if api and settings.hmac_secret else None,
-            Path(settings.hmac_key_file) if settings.hmac_key_file else None,
+            PrivilegedKeySource(self._privileges)
+            if settings.kubernetes_url and settings.hmac_secret
+            else None,
+            self._privileges.load_node_key if settings.hmac_key_file else None,
             clock,
         )
 
@@ -194,25 +199,14 @@ class VaultProvider:
         """Close connections. Secrets of running pods remain valid."""
         await self.leases.close()
         await self._hmac_key.close()
+        await self._privileges.close()
         await self._http.close()
         await self._https.close()
 
-    def _kubernetes_api(self) -> KubernetesApi | None:
-        """Return the API of the cluster that this process runs in; None outside a cluster."""
-        settings = self._settings
-        if not settings.kubernetes_url:
-            return None
-        return KubernetesApi(
-            self._http,
-            self._fetcher.transport,
-            url=settings.kubernetes_url,
-            service_account_folder=settings.service_account_folder,
-        )
-
-    def _token_requester(self, api: KubernetesApi | None) -> TokenRequester:
-        if api is None or not self._settings.create_pod_tokens:
+    def _token_requester(self) -> TokenRequester:
+        if not (self._settings.kubernetes_url and self._settings.create_pod_tokens):
             return DisabledTokenRequester(self._product)
-        return ApiTokenRequester(api)
+        return PrivilegedTokenRequester(self._privileges)
 
     async def _mount(self, call: MountCall, recorder: AccessRecorder) -> MountResult:
         mount = parse_mount(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from keyferry.errors import ConnectionFailedError, KeyferryError, PlatformError
-from keyferry.providers.vault.hmac_key import HmacKey
+from keyferry.providers.vault.hmac_key import HmacKey, load_or_create_key
 from keyferry.resilience.call_context import Purpose
 from tests.fakes.clock import AutojumpClock
 from tests.fakes.log import captured_log
 from tests.fakes.virtual_time import LoopClock, virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 F, R = Purpose.FIRST, Purpose.REFRESH
 REFUSED = PlatformError("Secret x: refused", "Give the right.")
@@ -39,6 +44,10 @@ class FakeKeySource:
         if isinstance(self.now, KeyferryError):
             raise self.now
         return self.now
+
+
+def _node_key(path: Path) -> Callable[[], Awaitable[bytes]]:
+    return partial(asyncio.to_thread, load_or_create_key, path)
 
 
 async def mounted(key: HmacKey, purpose: Purpose = F) -> bytes:
@@ -157,7 +166,7 @@ async def test_node_key_survives_a_restart(tmp_path: Path) -> None:
     """Without a cluster nothing is logged."""
     path = tmp_path / "vault-hmac.key"
     with captured_log() as log:
-        keys = [HmacKey("vault", None, path, AutojumpClock()) for _ in range(2)]
+        keys = [HmacKey("vault", None, _node_key(path), AutojumpClock()) for _ in range(2)]
         found = [await mounted(key) for key in keys]
     assert [path.read_bytes()] * 2 == found
     assert "" == log.getvalue()
@@ -167,7 +176,7 @@ async def test_mount_succeeds_with_an_unusable_key_file(tmp_path: Path) -> None:
     """A key of the process is used, and the reason is logged once."""
     path = tmp_path / "vault-hmac.key"
     path.symlink_to("elsewhere")
-    key = HmacKey("vault", None, path, AutojumpClock())
+    key = HmacKey("vault", None, _node_key(path), AutojumpClock())
     with captured_log() as log:
         found = await asyncio.gather(*(mounted(key) for _ in range(5)))
     assert 1 == len(set(found))

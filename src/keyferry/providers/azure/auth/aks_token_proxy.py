@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yarl import URL
@@ -26,9 +25,9 @@ from keyferry.providers.azure.auth.token_http import EndpointTls, TokenHttpClien
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
     from keyferry.providers.azure.auth.identity import IdentityBinding, ServiceAccountToken
+    from keyferry.providers.privileges import Privileges
 
 API_SERVER = "kubernetes.default.svc.cluster.local"
-CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
 _DISCOVERY_SECONDS = 10.0
 
 
@@ -39,15 +38,15 @@ class TokenProxyEndpoint:
     Attributes:
         url: prefix of every request URL: `<url>/<tenant>/oauth2/v2.0/token`.
         sni_name: its TLS server name; "" is discovered.
-        ca_file: the PEM file of the CA to trust, read for each request because it rotates; if it
-            does not exist, the CAs of the machine are trusted.
+        privileges: loads the CA to trust, for each request because it rotates. Without one the CAs
+            of the machine are trusted.
         connect_to: (address, port) of a development vault that receives the discovery connection
             instead of the API server.
     """
 
     url: str = f"https://{API_SERVER}"
     sni_name: str = ""
-    ca_file: Path | None = CLUSTER_CA
+    privileges: Privileges | None = None
     connect_to: tuple[str, int] | None = None
 
 
@@ -93,7 +92,7 @@ class TokenProxy:
         Raises:
             IdentityError: the server name cannot be discovered, or the CA cannot be read.
         """
-        context = await asyncio.to_thread(self._ssl_context)
+        context = await self._ssl_context()
         if not self._sni_name:
             try:
                 async with asyncio.timeout(_DISCOVERY_SECONDS):
@@ -102,15 +101,17 @@ class TokenProxy:
                 raise _unavailable_error(_failure_reason(error)) from error
         return EndpointTls(self._sni_name, context)
 
-    def _ssl_context(self) -> ssl.SSLContext | None:
+    async def _ssl_context(self) -> ssl.SSLContext | None:
         """Return a context that trusts the cluster's CA, reloaded because it rotates; or None."""
-        ca_file = self.endpoint.ca_file
-        if ca_file is None or not ca_file.exists():
+        if self.endpoint.privileges is None:
             return None
         try:
-            return ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise _unavailable_error(f"the CA in {ca_file} cannot be read") from error
+            pem = await self.endpoint.privileges.load_cluster_ca()
+            if not pem:
+                return None
+            return await asyncio.to_thread(ssl.create_default_context, cadata=pem.decode("ascii"))
+        except (PlatformError, ssl.SSLError, ValueError) as error:
+            raise _unavailable_error("the CA of the cluster cannot be read") from error
 
     async def _discover_sni_name(self, context: ssl.SSLContext | None) -> str:
         """Derive the server name from the API server's certificate."""

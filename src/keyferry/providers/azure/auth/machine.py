@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from keyferry.errors import IdentityError
+from keyferry.errors import IdentityError, PlatformError, Stage
 from keyferry.formats.private_files import read_regular_file
 from keyferry.providers.azure.auth.access_token import (
     AccessToken,
@@ -26,6 +26,7 @@ from keyferry.providers.azure.auth.access_token import (
     parse_nmi_token,
     parse_token,
 )
+from keyferry.providers.privileges import NoPrivileges
 
 if TYPE_CHECKING:
     from keyferry.aio.clock import Clock
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
         VmManagedIdentity,
     )
     from keyferry.providers.azure.auth.token_http import TokenHttpClient
+    from keyferry.providers.emulator import Emulator
+    from keyferry.providers.privileges import Privileges
 
 IMDS_URL = "http://169.254.169.254/metadata/identity/oauth2/token"
 NMI_URL = "http://localhost:2579/host/token/"
@@ -116,7 +119,12 @@ class NmiSource:
 # --- Azure Arc: its agent challenges the caller to read a protected file of the machine -----------
 
 ARC_URL = "http://127.0.0.1:40342/metadata/identity/oauth2/token"
+ARC_KEY_DIRECTORY = Path("/var/opt/azcmagent/tokens")
+"""The folder of the agent's challenge files."""
+CLUSTER_CA = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+"""The CA of the Kubernetes API, in a pod."""
 _MAX_KEY_BYTES = 4096
+_MAX_CA_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +132,13 @@ class ArcAgent:
     """The location of the Azure Arc agent on this machine.
 
     Attributes:
+        privileges: reads the challenge files of the agent.
         program: the agent's executable. If it exists, the managed identity of the machine is its
             Arc identity. None: assume that it does not exist.
-        key_directory: the folder of the challenge files.
     """
 
+    privileges: Privileges
     program: Path | None = Path("/opt/azcmagent/bin/himds")
-    key_directory: Path = Path("/var/opt/azcmagent/tokens")
 
     @property
     def is_installed(self) -> bool:
@@ -164,12 +172,47 @@ class ArcSource:
         challenge = await self._http.get(self._url, headers, seconds)
         if challenge.status != 401:
             return parse_token(challenge, now=self._clock.wall().timestamp())
-        key = await asyncio.to_thread(
-            read_challenge_key, challenge_key_path(challenge), self._agent.key_directory
-        )
+        key = await self._agent.privileges.read_challenge_key(challenge_key_path(challenge))
         headers["Authorization"] = f"Basic {key}"
         response = await self._http.get(self._url, headers, seconds)
         return parse_token(response, now=self._clock.wall().timestamp())
+
+
+class AzurePrivileges(NoPrivileges):
+    """Implements `Privileges` with files of this machine.
+
+    Args:
+        key_directory: the folder of the challenge files of the Azure Arc agent.
+        ca_file: the CA of the Kubernetes API; it need not exist.
+    """
+
+    def __init__(self, key_directory: Path = ARC_KEY_DIRECTORY, ca_file: Path = CLUSTER_CA) -> None:
+        self._key_directory = key_directory
+        self._ca_file = ca_file
+
+    @classmethod
+    def of(cls, emulator: Emulator | None) -> AzurePrivileges:
+        """Return the privileges for the files of this machine, or for those of the emulator."""
+        return cls(emulator.arc_key_folder, emulator.ca_file) if emulator else cls()
+
+    async def read_challenge_key(self, path: str) -> str:
+        """Return the challenge key in the file `path`; see `Privileges`."""
+        return await asyncio.to_thread(read_challenge_key, path, self._key_directory)
+
+    async def load_cluster_ca(self) -> bytes:
+        """Return the CA of the Kubernetes API; see `Privileges`."""
+        try:
+            return await asyncio.to_thread(
+                read_regular_file, self._ca_file, max_bytes=_MAX_CA_BYTES, follow_links=True
+            )
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise PlatformError(
+                f"the CA in {self._ca_file} cannot be read: {error.strerror}",
+                "Set automountServiceAccountToken: true in the pod of Keyferry.",
+                stage=Stage.IDENTITY,
+            ) from error
 
 
 def challenge_key_path(challenge: TokenResponse) -> str:

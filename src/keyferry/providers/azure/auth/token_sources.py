@@ -28,7 +28,13 @@ from keyferry.providers.azure.auth.identity import (
     WorkloadIdentity,
     profile,
 )
-from keyferry.providers.azure.auth.machine import ArcAgent, ArcSource, ImdsSource, NmiSource
+from keyferry.providers.azure.auth.machine import (
+    ArcAgent,
+    ArcSource,
+    AzurePrivileges,
+    ImdsSource,
+    NmiSource,
+)
 from keyferry.providers.azure.auth.token_http import TokenHttpClient
 from keyferry.resilience.call_context import endpoint_of
 
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.auth.access_token import TokenSource
     from keyferry.providers.azure.clouds import AzureCloud
     from keyferry.providers.emulator import Emulator
+    from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderSettings
     from keyferry.resilience.call_context import Endpoint
 
@@ -88,18 +95,24 @@ class TokenEndpoints:
     proxy: TokenProxyEndpoint
 
     @classmethod
-    def from_settings(cls, settings: ProviderSettings, emulator: Emulator | None) -> TokenEndpoints:
+    def from_settings(
+        cls,
+        settings: ProviderSettings,
+        emulator: Emulator | None,
+        privileges: Privileges | None = None,
+    ) -> TokenEndpoints:
         """Return the endpoints that the settings name, or those of the emulator.
 
         Raises:
             PlatformError: --token-proxy-url is not a valid URL.
         """
+        privileges = privileges or AzurePrivileges.of(emulator)
         url = check_proxy_url(settings.token_proxy_url)
         if emulator is None:
-            return cls(ArcAgent(), TokenProxyEndpoint(url, settings.sni_name))
+            return cls(ArcAgent(privileges), TokenProxyEndpoint(url, settings.sni_name, privileges))
         # A development machine is an Arc machine only if the SecretProviderClass says so.
-        arc = ArcAgent(program=None, key_directory=emulator.arc_key_folder)
-        proxy = TokenProxyEndpoint(url, settings.sni_name, emulator.ca_file, emulator.https_address)
+        arc = ArcAgent(privileges, program=None)
+        proxy = TokenProxyEndpoint(url, settings.sni_name, privileges, emulator.https_address)
         return cls(arc, proxy)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from keyferry.net.http_client import ConnectionPool, HttpsClient
     from keyferry.providers.class_files import ClassFiles
     from keyferry.providers.vault.http.server import Server, TlsSettings
-    from keyferry.telemetry.metrics import Metrics
+    from keyferry.telemetry.metrics import ProviderMetrics
 
 MAX_CONTEXTS = 16
 """Maximum number of unused contexts that depend on a SecretProviderClass or a pod's Secret."""
@@ -83,7 +83,7 @@ class TlsContexts:
     """
 
     def __init__(
-        self, https: HttpsClient, class_files: ClassFiles, metrics: Metrics | None = None
+        self, https: HttpsClient, class_files: ClassFiles, metrics: ProviderMetrics | None = None
     ) -> None:
         self._https = https
         self._class_files = class_files

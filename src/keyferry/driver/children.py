@@ -1,0 +1,161 @@
+"""The child processes of the driver: what they run, and what they are left with."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keyferry.driver.secrets.jobs import SECRET_DATA
+from keyferry.driver.volumes.mounter import MOUNT_SOURCE
+from keyferry.isolation.parser import run_parser
+from keyferry.isolation.provider_worker import WorkerSettings, run_provider_worker
+from keyferry.isolation.sandbox import Sandbox
+from keyferry.isolation.spawner import ChildProgram, Role
+from keyferry.net.http_client import HttpsSettings
+from keyferry.net.sockets import parse_endpoint
+from keyferry.providers.emulator import load_emulator
+from keyferry.providers.registry import parse_jobs, preload
+from keyferry.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from keyferry.aio.jobs import ParseJob
+    from keyferry.driver.settings import DriverSettings
+    from keyferry.providers.emulator import Emulator
+    from keyferry.providers.settings import ProviderSettings
+    from keyferry.resilience.settings import ResilienceSettings
+
+PROVIDER_UID = 65501
+"""The user of the provider worker. Nothing else on a node should have it."""
+PARSER_UID = 65502
+"""The user of the parser. Nothing else on a node should have it."""
+_MEBIBYTE = 1 << 20
+_log = get_logger("driver")
+
+
+def worker_settings(settings: DriverSettings) -> WorkerSettings:
+    """Return the settings of the built-in providers.
+
+    Raises:
+        PlatformError: the development vault does not run.
+    """
+    emulator = open_emulator(settings.dev_vault) if settings.dev_vault else None
+    return WorkerSettings(
+        settings.built_in,
+        settings.provider_settings,
+        emulator.https if emulator else HttpsSettings(proxies=settings.proxies),
+        provider_resilience(settings),
+        emulator,
+    )
+
+
+def provider_resilience(settings: DriverSettings) -> ResilienceSettings:
+    """Return the cache and rate limits that all built-in providers share."""
+    interval = settings.rotation_interval
+    return replace(settings.resilience, refresh_interval=interval, tracks_volumes=True)
+
+
+def open_emulator(data_folder: Path) -> Emulator:
+    """Return the development vault with this data folder, and log a warning that it is in use.
+
+    Raises:
+        PlatformError: the emulator is not installed, or none runs with this data folder.
+    """
+    emulator = load_emulator(data_folder)
+    _log.warning(
+        "DEVELOPMENT: every call to a vault or a token endpoint goes to the development vault",
+        address="{}:{}".format(*emulator.https_address),
+        trusted_ca=emulator.ca_file,
+    )
+    return emulator
+
+
+def all_jobs() -> dict[str, ParseJob[Any, Any]]:
+    """Return the parse jobs of all providers, and those of the driver, by name."""
+    return {**parse_jobs(), SECRET_DATA.name: SECRET_DATA}
+
+
+def child_programs(settings: DriverSettings, worker: WorkerSettings) -> dict[Role, ChildProgram]:
+    """Import what the child processes run, and return their programs.
+
+    Args:
+        settings: of the driver.
+        worker: of the built-in providers.
+    """
+    preload(settings.built_in)
+    return {
+        Role.PROVIDERS: ChildProgram(
+            _provider_sandbox(settings), partial(run_provider_worker, settings=worker)
+        ),
+        Role.PARSER: ChildProgram(
+            Sandbox(
+                uid=PARSER_UID,
+                network=False,
+                hidden=_hidden(settings, needed=()),
+                volume_source=MOUNT_SOURCE,
+                limits={
+                    resource.RLIMIT_DATA: 192 * _MEBIBYTE,
+                    resource.RLIMIT_FSIZE: 0,
+                    resource.RLIMIT_NOFILE: 64,
+                    resource.RLIMIT_NPROC: 16,
+                },
+            ),
+            partial(run_parser, jobs=all_jobs()),
+        ),
+    }
+
+
+def _provider_sandbox(settings: DriverSettings) -> Sandbox:
+    vaults = settings.provider_settings.vault, settings.provider_settings.openbao
+    lease_folders = tuple({Path(each.lease_folder) for each in vaults if each.lease_folder})
+    return Sandbox(
+        uid=PROVIDER_UID,
+        network=True,
+        hidden=_hidden(settings, needed=lease_folders),
+        volume_source=MOUNT_SOURCE,
+        limits={
+            resource.RLIMIT_DATA: 384 * _MEBIBYTE,
+            resource.RLIMIT_FSIZE: 16 * _MEBIBYTE,
+            resource.RLIMIT_NPROC: 512,
+        },
+        owned=lease_folders,
+        visible=_named_files(settings.provider_settings),
+    )
+
+
+def _named_files(settings: ProviderSettings) -> tuple[Path, ...]:
+    """Return the files and folders that flags and environment name for the providers."""
+    vaults = settings.vault, settings.openbao
+    sockets = (
+        address.removeprefix("unix://")
+        for each in vaults
+        for address in (each.address, each.agent_address)
+        if address.startswith("unix://")
+    )
+    tls = (path for each in vaults for layer in each.tls for path in layer.files)
+    return tuple(Path(path) for path in (*settings.restrictions.file_folders, *tls, *sockets))
+
+
+def _hidden(settings: DriverSettings, *, needed: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Return the folders of kubelet, of the driver and of its service account.
+
+    A folder that contains one of `needed` stays visible; its files belong to root.
+    """
+    socket = parse_endpoint(settings.endpoint).socket
+    folders = (
+        Path(settings.kubelet_folder),
+        socket.absolute().parent if socket else None,
+        settings.registration_folder,
+        *settings.provider_folders,
+        settings.manifests,
+        Path(settings.provider_settings.vault.service_account_folder),
+    )
+    return tuple(
+        folder
+        for folder in dict.fromkeys(folders)
+        if folder is not None
+        and folder != Path("/")
+        and not any(each.is_relative_to(folder) for each in needed)
+    )

@@ -1,0 +1,221 @@
+"""Runs parse jobs in the parser, one at a time, with a limit on CPU time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from hashlib import blake2b
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from keyferry.aio.tasks import spawn
+from keyferry.errors import InternalError, KeyferryError, ObjectUnusableError
+from keyferry.formats.bounded_dict import BoundedDict
+from keyferry.isolation.channel import Channel, ChannelClosedError
+from keyferry.isolation.messages import encode_body
+from keyferry.isolation.methods import RUN_JOB, JobCall
+from keyferry.isolation.parser import JOB_CPU_SECONDS
+from keyferry.isolation.watchdog import Verdict, WatchdogLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import ParseJob
+    from keyferry.isolation.child import ChildSupervisor
+    from keyferry.isolation.spawner import ChildProcess
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+IDLE_SECONDS = 300.0
+"""The parser ends after this time without a job, because what it parsed stays in its memory."""
+MAX_WAITING_PER_TENANT = 1000
+MAX_JOB_BYTES = 16 * 1024 * 1024
+_REFUSED_SECONDS = 600.0
+"""How long a job that exceeded the limit is refused at once."""
+_MAX_REFUSED = 4096
+_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A job that waits for its turn.
+
+    Attributes:
+        name: of the job.
+        body: the encoded argument.
+        digest: identifies the job and its argument.
+        result: resolves to the encoded result, or fails with the error.
+    """
+
+    name: str
+    body: bytes
+    digest: bytes
+    result: asyncio.Future[bytes]
+
+
+class ParserPool:
+    """Implements `JobRunner` with the parser.
+
+    The tenants with waiting jobs take turns, so a tenant waits for at most one job of each other
+    tenant.
+
+    Args:
+        supervisor: starts the parser.
+        jobs: returns all jobs by name.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        supervisor: ChildSupervisor,
+        jobs: Callable[[], Mapping[str, ParseJob[Any, Any]]],
+        clock: Clock,
+    ) -> None:
+        self._supervisor = supervisor
+        self._jobs = jobs
+        self._clock = clock
+        self._queues: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+        self._added = asyncio.Event()
+        self._process: ChildProcess | None = None
+        self._channel: Channel | None = None
+        self._worker: asyncio.Task[None] | None = None
+        self._refused: BoundedDict[bytes, float] = BoundedDict(_MAX_REFUSED)
+        self._digest_key = token_bytes(32)
+
+    async def run(self, job: ParseJob[A, R], argument: A, *, tenant: str) -> R:
+        """Run one job; see `JobRunner`."""
+        result = await self.run_encoded(job.name, encode_body(argument), tenant=tenant)
+        return msgspec.msgpack.decode(result, type=job.result_type)
+
+    async def run_encoded(self, name: str, body: bytes, *, tenant: str) -> bytes:
+        """Run one job whose argument and result are encoded; see `JobRunner`.
+
+        Raises:
+            ObjectUnusableError: the job needs more than the limits, or was refused for it before.
+            KeyferryError: what the job raised.
+        """
+        if name not in self._jobs():
+            raise InternalError(f"unknown parse job {name!r}")
+        if len(body) > MAX_JOB_BYTES:
+            raise _limit_error(f"has more than {MAX_JOB_BYTES} bytes")
+        digest = blake2b(body, key=self._digest_key, salt=name.encode()[-16:]).digest()
+        if self._clock.monotonic() - self._refused.get(digest, float("-inf")) < _REFUSED_SECONDS:
+            raise _limit_error(Verdict.SPINNING.value)
+        queue = self._queues.setdefault(tenant, deque())
+        if len(queue) >= MAX_WAITING_PER_TENANT:
+            raise _limit_error(f"waits behind {len(queue)} others of the namespace {tenant!r}")
+        waiting = _Waiting(name, body, digest, asyncio.get_running_loop().create_future())
+        queue.append(waiting)
+        self._added.set()
+        if self._worker is None or self._worker.done():
+            self._worker = spawn(self._work(), name="parse jobs")
+        return await waiting.result
+
+    async def close(self) -> None:
+        """End the parser; jobs in flight fail."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait((self._worker,))
+        for queue in self._queues.values():
+            for waiting in queue:
+                waiting.result.cancel()
+        await self._stop()
+
+    async def _work(self) -> None:
+        """Run jobs until none has come for a while, then end the parser."""
+        while True:
+            while waiting := self._next():
+                await self._run(waiting)
+            self._added.clear()
+            try:
+                await asyncio.wait_for(self._added.wait(), IDLE_SECONDS)
+            except TimeoutError:
+                await self._stop()
+
+    def _next(self) -> _Waiting | None:
+        """Return the next job of the tenant whose turn it is, and let the others come first."""
+        while self._queues:
+            tenant, queue = self._queues.popitem(last=False)
+            while queue:
+                waiting = queue.popleft()
+                if waiting.result.done():
+                    continue  # its caller no longer waits
+                if queue:
+                    self._queues[tenant] = queue
+                return waiting
+        return None
+
+    async def _run(self, waiting: _Waiting) -> None:
+        try:
+            result = await self._answer(waiting)
+        except KeyferryError as error:
+            if not waiting.result.done():
+                waiting.result.set_exception(error)
+        else:
+            if not waiting.result.done():
+                waiting.result.set_result(result)
+
+    async def _answer(self, waiting: _Waiting) -> bytes:
+        """Let the parser run a job; replace the parser if it gets stuck or ends."""
+        channel, process = await self._started()
+        answer = asyncio.ensure_future(channel.call_encoded(waiting.name, waiting.body))
+        verdict = await self._supervisor.answered(process, answer, _LIMITS)
+        if verdict is Verdict.WAIT:
+            try:
+                return await answer
+            except ChannelClosedError:
+                reason = "ended while it ran a job"
+        else:
+            reason = verdict.value
+            self._refused[waiting.digest] = self._clock.monotonic()
+        answer.cancel()
+        self._supervisor.ended(reason)
+        await self._stop()
+        raise _limit_error(reason)
+
+    async def _started(self) -> tuple[Channel, ChildProcess]:
+        if self._process is None or self._channel is None:
+            self._process = await self._supervisor.start()
+            self._channel = Channel({})
+            await self._channel.open(self._process.connection)
+        return self._channel, self._process
+
+    async def _stop(self) -> None:
+        process, channel = self._process, self._channel
+        self._process = self._channel = None
+        if process is not None:
+            process.kill()
+        if channel is not None:
+            await channel.close()
+        if process is not None:
+            process.close()
+
+
+class RemoteJobRunner:
+    """Implements `JobRunner` in the provider worker: the driver passes the jobs to the parser.
+
+    Args:
+        channel: to the driver.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def run(self, job: ParseJob[A, R], argument: A, *, tenant: str) -> R:
+        """Run one job; see `JobRunner`."""
+        call = JobCall(job.name, encode_body(argument), tenant)
+        result: bytes = await self._channel.call(RUN_JOB, call)
+        return msgspec.msgpack.decode(result, type=job.result_type)
+
+
+def _limit_error(reason: str) -> ObjectUnusableError:
+    return ObjectUnusableError(
+        f"the key material cannot be read safely: its parser {reason}",
+        "Replace the key or certificate by one with at most 8192 bits, and a PKCS#12 file by one "
+        "with a usual iteration count.",
+    )

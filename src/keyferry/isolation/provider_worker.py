@@ -1,0 +1,169 @@
+"""The program of the provider worker: the built-in providers, for the driver in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from keyferry.isolation.channel import Channel
+from keyferry.isolation.methods import (
+    CLUSTER_CA,
+    EXPIRING_LEASES,
+    METRICS,
+    MOUNT,
+    NAMED_FILES,
+    NODE_KEY,
+    PING,
+    READ_CHALLENGE_KEY,
+    REQUEST_TOKEN,
+    RESTORE,
+    SHARED_KEY,
+    VERSION,
+    VOLUME_REMOVED,
+    ChallengeKeyCall,
+    NamedFilesCall,
+    PodTokenCall,
+    ProviderMount,
+    VolumeRemoval,
+)
+from keyferry.isolation.parser_pool import RemoteJobRunner
+from keyferry.providers.host import ProviderHost
+from keyferry.providers.settings import ProviderDependencies
+from keyferry.resilience.fetcher import Fetcher
+from keyferry.resilience.metrics import ResilienceMetrics
+from keyferry.telemetry.metrics import ProviderMetrics
+
+if TYPE_CHECKING:
+    import socket
+
+    from keyferry.net.http_client import HttpsSettings
+    from keyferry.providers.api import MountResult, NamedFile, PodTokenRequest, ProviderVersion
+    from keyferry.providers.emulator import Emulator
+    from keyferry.providers.settings import ProviderSettings
+    from keyferry.resilience.settings import ResilienceSettings
+
+_THREAD_STACK_BYTES = 512 * 1024
+"""Enough for lookups of names; the default of 8 MiB counts against the memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What the provider worker is built from.
+
+    Attributes:
+        built_in: the names of the providers.
+        settings: their settings.
+        https: settings of connections.
+        resilience: the cache and rate limits that they share.
+        emulator: the emulator that `https` connects to; None in production.
+    """
+
+    built_in: tuple[str, ...]
+    settings: ProviderSettings
+    https: HttpsSettings
+    resilience: ResilienceSettings
+    emulator: Emulator | None = None
+
+
+def run_provider_worker(connection: socket.socket, settings: WorkerSettings) -> None:
+    """Serve the driver over `connection` until it closes the connection."""
+    threading.stack_size(_THREAD_STACK_BYTES)
+    asyncio.run(_serve(connection, settings))
+
+
+async def _serve(connection: socket.socket, settings: WorkerSettings) -> None:
+    worker = _Worker(settings)
+    await worker.channel.open(connection)
+    try:
+        await worker.channel.wait_closed()
+    finally:
+        await worker.host.close()
+
+
+class _Worker:
+    """The providers, and the methods that the driver calls."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.channel = Channel(
+            {
+                MOUNT.name: (MOUNT, self._mount),
+                VERSION.name: (VERSION, self._version),
+                NAMED_FILES.name: (NAMED_FILES, self._named_files),
+                RESTORE.name: (RESTORE, lambda _: self.host.restore()),
+                VOLUME_REMOVED.name: (VOLUME_REMOVED, self._volume_removed),
+                EXPIRING_LEASES.name: (EXPIRING_LEASES, lambda _: self.host.expiring_leases()),
+                METRICS.name: (METRICS, self._metrics_text),
+                PING.name: (PING, _pong),
+            }
+        )
+        self._metrics = ProviderMetrics()
+        deps = ProviderDependencies(
+            settings.https,
+            settings.settings,
+            Fetcher(settings.resilience, metrics=ResilienceMetrics(self._metrics.registry)),
+            RemoteJobRunner(self.channel),
+            self._metrics,
+            settings.emulator,
+        )
+        self.host = ProviderHost.build(
+            settings.built_in,
+            deps,
+            privileges=lambda name: RemotePrivileges(self.channel, name),
+        )
+
+    async def _mount(self, argument: ProviderMount) -> MountResult:
+        return await self.host.mount(argument.provider, argument.call)
+
+    async def _version(self, name: str) -> ProviderVersion:
+        return await self.host.version(name)
+
+    async def _named_files(self, argument: NamedFilesCall) -> tuple[NamedFile, ...]:
+        return await self.host.named_files(argument.provider, argument.parameters)
+
+    async def _volume_removed(self, argument: VolumeRemoval) -> None:
+        self.host.volume_removed(argument.target_path, unpublished=argument.unpublished)
+
+    async def _metrics_text(self, _: None) -> bytes:
+        return self._metrics.exposition()
+
+
+async def _pong(_: None) -> None:
+    """Answer the watchdog."""
+
+
+class RemotePrivileges:
+    """Implements `Privileges` with the driver.
+
+    Args:
+        channel: to the driver.
+        provider: the name of the provider.
+    """
+
+    def __init__(self, channel: Channel, provider: str) -> None:
+        self._channel = channel
+        self._provider = provider
+
+    async def request_token(self, request: PodTokenRequest) -> str:
+        """Let the driver request the token; see `Privileges`."""
+        return await self._channel.call(REQUEST_TOKEN, PodTokenCall(self._provider, request))
+
+    async def load_shared_key(self) -> bytes:
+        """Let the driver read the Secret; see `Privileges`."""
+        return await self._channel.call(SHARED_KEY, self._provider)
+
+    async def load_node_key(self) -> bytes:
+        """Let the driver read the file; see `Privileges`."""
+        return await self._channel.call(NODE_KEY, self._provider)
+
+    async def read_challenge_key(self, path: str) -> str:
+        """Let the driver read the file; see `Privileges`."""
+        return await self._channel.call(READ_CHALLENGE_KEY, ChallengeKeyCall(self._provider, path))
+
+    async def load_cluster_ca(self) -> bytes:
+        """Let the driver read the file; see `Privileges`."""
+        return await self._channel.call(CLUSTER_CA, self._provider)
+
+    async def close(self) -> None:
+        """Do nothing: the driver owns the privileged side."""
