@@ -10,9 +10,11 @@ FUZZ_PROFILE ?= thorough
 # The documentation tools have an environment of their own, because their pinned versions differ from those of the driver.
 DOCS_VENV := .venv-docs
 LOWEST_VENV := .venv-lowest
+# The tools that describe, audit and publish a release.
+TOOLS_VENV := .venv-tools
 export PYTHONDONTWRITEBYTECODE ?= 1
 
-.PHONY: help demo test test-lowest docs fuzz check fix proto lock image lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
+.PHONY: help demo test test-lowest docs fuzz check fix proto lock image sbom audit workflows dist release-check publish-image publish-chart publish-python publish-github lock-image e2e e2e-machine e2e-cluster e2e-kubernetes e2e-scenarios cluster compat bench soak clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -54,12 +56,34 @@ lock: $(VENV)/.dev ## Update the lock files.
 image: $(VENV)/.runtime ## Build the OCI image from Debian packages, without a registry. Needs Debian 12; IMAGE_FLAGS=--help lists its flags.
 	@$(BIN)/python -m scripts.image build $(IMAGE_FLAGS)
 
+sbom: $(TOOLS_VENV)/.tools ## Write the bill of materials of the image (CycloneDX JSON) to build/. Needs Debian 12.
+	@$(TOOLS_VENV)/bin/python -m scripts.sbom $(SBOM_FLAGS)
+
+audit: $(TOOLS_VENV)/.tools ## Compare the locked Python packages with the known vulnerabilities. Fails if no database is reached.
+	@$(TOOLS_VENV)/bin/python -m scripts.audit $(AUDIT_FLAGS)
+
+workflows: $(TOOLS_VENV)/.tools ## Check the workflows in .github with actionlint and zizmor. Needs Python and Go.
+	@scripts/workflows.sh
+
+dist: $(VENV)/.runtime ## Build wheel and sdist of keyferry and keyferry-devvault in dist/.
+	@rm -rf dist && $(BIN)/hatchling build -d dist
+	@cd src/keyferry_devvault && ../../$(BIN)/hatchling build -d ../../dist
+
+release-check: ## Check that the tag, the package, the chart and the changelog name one version.
+	@scripts/publish.sh check
+
+publish-image publish-chart publish-github:
+	@scripts/publish.sh $(@:publish-%=%)
+
+publish-python: $(TOOLS_VENV)/.tools
+	@scripts/publish.sh python
+
 lock-image: $(VENV)/.runtime ## Update the lock file of the image's Debian packages. Needs Debian 12.
 	@$(BIN)/python -m scripts.image lock
 
 e2e: e2e-machine e2e-cluster ## Run the end-to-end tests with real components. Needs root, Debian 12, and Go.
 
-e2e-machine: $(VENV)/.dev ## Run the end-to-end tests without Kubernetes: conformance, crashes, load, OpenBao.
+e2e-machine: $(VENV)/.dev $(TOOLS_VENV)/.tools ## Run the end-to-end tests without Kubernetes: conformance, crashes, load, OpenBao, image.
 	@$(BIN)/python -m pytest tests/e2e $(MODULES_SIDE_BY_SIDE) $(TEST_FLAGS)
 
 e2e-cluster: e2e-kubernetes e2e-scenarios ## Run the end-to-end tests with Kubernetes, which is built on first use.
@@ -83,7 +107,7 @@ soak: $(VENV)/.dev ## Run a mixed load with failures for MINUTES=30 and check fo
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),30)
 
 clean: ## Remove the local environments, the documentation site and all caches.
-	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output build
+	@rm -rf $(VENV) $(DOCS_VENV) $(LOWEST_VENV) $(TOOLS_VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .test-output .bench-output build dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -108,6 +132,14 @@ $(DOCS_VENV)/.docs: requirements/docs.lock
 	@echo "Installing the documentation tools into $(DOCS_VENV) ..."
 	@$(PYTHON) -m venv --clear $(DOCS_VENV)
 	@scripts/retry.sh $(DOCS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/docs.lock
+	@touch $@
+
+$(TOOLS_VENV)/.tools: requirements/tools.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "These tools need Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing the release tools into $(TOOLS_VENV) ..."
+	@$(PYTHON) -m venv --clear $(TOOLS_VENV)
+	@scripts/retry.sh $(TOOLS_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r requirements/tools.lock
 	@touch $@
 
 $(LOWEST_VENV)/.lowest: requirements/lowest.lock pyproject.toml src/keyferry_devvault/pyproject.toml

@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Builds a Go program for the tests once, into a cache, and prints its path: the CSI conformance suite, a published upstream program that
-# tests/compat and bench compare with Keyferry, or the test program go-reader. This repository contains no source of upstream.
-# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader
+# Builds a Go program once, into a cache, and prints its path: the CSI conformance suite, a published upstream program that
+# tests/compat and bench compare with Keyferry, the test program go-reader, Helm, or the linter of workflows. This repository contains
+# no source of upstream.
+# Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint
 set -euo pipefail
 . "$(dirname "$0")/cache.sh"
+ACTIONLINT=v1.7.12
 CSI_SANITY=v5.6.0
+HELM=v3.19.5
 UPSTREAM_DRIVER=v1.6.0
 UPSTREAM_AZURE=v1.8.2
 
 go_install() { # PROGRAM PACKAGE VERSION
-  GOBIN="$building/bin" GOFLAGS= "$scripts/retry.sh" go install "$2@$3"
+  cd "$building"
+  CGO_ENABLED=0 GOBIN="$building/bin" GOFLAGS=-buildvcs=false "$scripts/retry.sh" go install -ldflags "-s -w" "$2@$3"
 }
 
 # From the module's own folder, so that its own go.sum holds what it consists of.
@@ -32,6 +36,8 @@ go_build_local() { # PROGRAM FOLDER
 
 program=${1:-}
 case "$program" in
+  actionlint) version=$ACTIONLINT build=(go_install "$program" github.com/rhysd/actionlint/cmd/actionlint "$ACTIONLINT") ;;
+  helm) version=$HELM build=(go_install "$program" helm.sh/helm/v3/cmd/helm "$HELM") ;;
   csi-sanity) version=$CSI_SANITY build=(go_install "$program" github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$CSI_SANITY") ;;
   upstream-driver)
     version=$UPSTREAM_DRIVER
@@ -46,7 +52,7 @@ case "$program" in
     version=$(cat "$source"/go.mod "$source"/go.sum "$source"/main.go | sha256sum | cut -c1-12)
     build=(go_build_local "$program" "$source")
     ;;
-  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader" >&2; exit 2 ;;
+  *) echo "Usage: scripts/tools.sh csi-sanity | upstream-driver | upstream-azure | go-reader | helm | actionlint" >&2; exit 2 ;;
 esac
 
 folder="$cache/$program-$version"

@@ -29,6 +29,7 @@ CHECKED: tuple[str, ...] = (
     "mkdocs.yml",
     "pyproject.toml",
     ".ci",
+    ".github",
     "bench",
     "charts",
     "deploy",

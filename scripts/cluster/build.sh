@@ -3,7 +3,6 @@
 # Kubernetes and Helm are built with Go into a cache, the rest are Debian packages.
 # Usage: scripts/cluster/build.sh
 set -euo pipefail
-HELM=v3.19.5
 PACKAGES=(etcd-server containerd runc busybox-static containernetworking-plugins iptables conntrack socat)
 
 . "$(dirname "$0")/../cache.sh"
@@ -26,21 +25,9 @@ build_kubernetes() { # FOLDER
   finish "$1"
 }
 
-build_helm() { # FOLDER
-  need_go "Helm $HELM"
-  echo "Building Helm $HELM ..." >&2
-  mkdir "$building/bin"
-  (
-    cd "$building"
-    export CGO_ENABLED=0 GOFLAGS=-buildvcs=false GOBIN="$building/bin"
-    "$scripts/retry.sh" go install -ldflags "-s -w" "helm.sh/helm/v3/cmd/helm@$HELM"
-  ) >&2
-  finish "$1"
-}
-
 hold_cache cluster
 install_packages "${PACKAGES[@]}"
 [ -d "$cache/kubernetes-$kubernetes" ] || build_kubernetes "$cache/kubernetes-$kubernetes"
-[ -d "$cache/helm-$HELM" ] || build_helm "$cache/helm-$HELM"
+helm=$("$scripts/tools.sh" helm)
 echo "$cache/kubernetes-$kubernetes"
-echo "$cache/helm-$HELM"
+dirname "$helm"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from scripts.image.debian import ROOT, package_files
+from scripts.image.debian import ROOT, Package, package_files
 from scripts.image.oci import Image, Layer, pack_folder
 from scripts.image.rootfs import PACKAGES, PYTHON, STDLIB, Interpreter, normalize, stage_debian
 from scripts.image.wheels import RUNTIME_LOCK, build_wheel, download, unpack
@@ -96,7 +96,7 @@ class Build:
             PackagesError: a Debian package is not available.
             CalledProcessError: pip failed; it has written the reason to standard error.
         """
-        with self._locked():
+        with self.locked():
             layers = (
                 self._debian_layer(architecture),
                 self._layer_of_lock(RUNTIME_LOCK, architecture),
@@ -119,8 +119,12 @@ class Build:
             unpack(build_wheel(project, Path(folder, "built")), root / PACKAGES)
             return self._packed(root, PACKAGES, _name_of(project))
 
+    def packages(self, architecture: str) -> tuple[tuple[Package, Path], ...]:
+        """Return the Debian packages with their files, downloaded if they are not cached."""
+        return package_files(architecture, self.cache, newer=self.newer)
+
     def _debian_layer(self, architecture: str) -> Layer:
-        packages = package_files(architecture, self.cache, newer=self.newer)
+        packages = self.packages(architecture)
         kept = self._kept(f"debian-{architecture}", "".join(f"{each}" for each, _ in packages))
         if not kept.exists():
             with TemporaryDirectory() as folder:
@@ -128,15 +132,22 @@ class Build:
                 _write(kept, self._packed(Path(folder), STDLIB).content)
         return Layer(kept.read_bytes(), "Debian packages of requirements/image.lock")
 
+    def wheels(self, lock: Path, architecture: str) -> list[Path]:
+        """Return the wheels of a lock file, downloaded if they are not cached."""
+        kept = self._kept(f"wheels-{lock.stem}-{architecture}", lock.read_text())
+        if not kept.exists():
+            with TemporaryDirectory(dir=kept.parent) as folder:
+                download(lock, Path(folder, "wheels"), architecture=architecture)
+                Path(folder, "wheels").rename(kept)
+        return sorted(kept.glob("*.whl"))
+
     def _layer_of_lock(self, lock: Path, architecture: str) -> Layer:
         kept = self._kept(f"{lock.stem}-{architecture}", lock.read_text())
         if not kept.exists():
             with TemporaryDirectory() as folder:
-                root, wheels = Path(folder, "root"), Path(folder, "wheels")
-                download(lock, wheels, architecture=architecture)
-                for wheel in sorted(wheels.glob("*.whl")):
-                    unpack(wheel, root / PACKAGES)
-                _write(kept, self._packed(root, PACKAGES).content)
+                for wheel in self.wheels(lock, architecture):
+                    unpack(wheel, Path(folder, PACKAGES))
+                _write(kept, self._packed(Path(folder), PACKAGES).content)
         return Layer(kept.read_bytes(), f"Python packages of requirements/{lock.name}")
 
     def _packed(self, root: Path, compiled: Path, comment: str = "") -> Layer:
@@ -147,7 +158,7 @@ class Build:
 
     def interpreter(self) -> Interpreter:
         """Return Python of the image for this machine."""
-        packages = package_files(native_architecture(), self.cache, newer=self.newer)
+        packages = self.packages(native_architecture())
         root = self._kept("interpreter", "".join(f"{each}" for each, _ in packages))
         if not root.exists():
             with TemporaryDirectory(dir=root.parent) as folder:
@@ -166,7 +177,7 @@ class Build:
         return folder / f"{name}-{digest[:16]}"
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """One build at a time: apt locks its lists, and two would only repeat the work."""
         self.cache.mkdir(parents=True, exist_ok=True)
         with (self.cache / "image.lock").open("w") as file:
