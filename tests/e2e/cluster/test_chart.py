@@ -186,6 +186,8 @@ async def test_cluster_wide_sync_must_be_enabled_explicitly() -> None:
         ({"cache": {"ttl": "often"}}, "/cache/ttl"),
         ({"cache": {"ttls": "5s"}}, "ttls"),
         ({"vaultLimits": {"burst": 0}}, "/vaultLimits/burst"),
+        ({"audit": {"log": "audit.log"}}, "/audit/log"),
+        ({"audit": {"maxBytes": -1}}, "/audit/maxBytes"),
         ({"versionHmac": {"enabled": False, "create": True}}, "remove versionHmac.create"),
         ({"versionHmac": {"secretNames": {"vault": "A_b"}}}, "/versionHmac/secretNames/vault"),
         ({"linux": {"kubeletRootDir": "kubelet"}}, "kubeletRootDir"),
@@ -227,6 +229,21 @@ async def test_cache_and_rate_limit_values_become_flags() -> None:
         "--vault-burst=7",
         "--vault-max-concurrency=8",
     } == set(flags) - set(plain)
+
+
+async def test_audit_log_can_be_a_file_on_the_node() -> None:
+    """Its folder is mounted; nothing is mounted for the log of the driver."""
+    plain = await render({})
+    assert not [flag for flag in container(plain)["args"] if "audit" in flag]
+    assert not [each for each in container(plain)["volumeMounts"] if "audit" in each["name"]]
+    manifests = await render({"audit": {"log": "/var/log/keyferry/audit.log", "maxBytes": 0}})
+    flags = set(container(manifests)["args"]) - set(container(plain)["args"])
+    assert flags == {"--audit-log=/var/log/keyferry/audit.log", "--audit-log-max-bytes=0"}
+    mount = {"name": "audit-dir", "mountPath": "/var/log/keyferry"}
+    assert mount in container(manifests)["volumeMounts"]
+    volumes = one(manifests, "DaemonSet")["spec"]["template"]["spec"]["volumes"]
+    folder = {"path": "/var/log/keyferry", "type": "DirectoryOrCreate"}
+    assert {"name": "audit-dir", "hostPath": folder} in volumes
 
 
 async def test_values_of_upstream_become_flags() -> None:
