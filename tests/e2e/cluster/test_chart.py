@@ -365,6 +365,37 @@ async def test_plain_manifests_match_the_chart(tmp_path: Path) -> None:
     assert made.read_text() == (ROOT / "deploy" / "keyferry.yaml").read_text()
 
 
+async def test_an_image_digest_replaces_the_tag() -> None:
+    """So the image cannot change."""
+    digest = f"sha256:{'0a' * 32}"
+    image = {"repository": "registry.example/keyferry", "tag": "v1", "digest": digest}
+    rendered = await render({"linux": {"image": image}})
+    assert f"registry.example/keyferry@{digest}" == container(rendered)["image"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [{"digest": "v0.1.0"}, {"digest": "sha256:0a"}, {"pullPolicy": "Sometimes"}, {"version": "v1"}],
+)
+async def test_an_invalid_image_is_refused(image: Manifest) -> None:
+    """Before anything is installed."""
+    assert next(iter(image)) in await refused({"linux": {"image": image}})
+
+
+async def test_the_container_has_no_more_rights_than_mounting_needs() -> None:
+    """Kubernetes propagates the mounts of privileged containers only."""
+    rendered = await render({})
+    pod = one(rendered, "DaemonSet")["spec"]["template"]["spec"]
+    assert False is pod["enableServiceLinks"]
+    assert not {"hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"} & pod.keys()
+    assert {
+        "privileged": True,
+        "readOnlyRootFilesystem": True,
+        "runAsUser": 0,
+        "runAsGroup": 0,
+    } == container(rendered)["securityContext"]
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
 async def test_documented_installation_commands_render(page: str, tmp_path: Path) -> None:
     """With the values file on the page, if any, and the image that the page builds."""
