@@ -100,9 +100,16 @@ class DevRedirect:
         Raises:
             PlatformError: the development CA cannot be read.
         """
-        return self._connector(self._context())
+        return self._connector(self._context(), resolver=resolver, guard=guard)
 
-    def _connector(self, context: ssl.SSLContext) -> aiohttp.TCPConnector:
+    def _connector(
+        self,
+        context: ssl.SSLContext,
+        *,
+        resolver: AbstractResolver | None = None,
+        guard: AddressGuard | None = None,
+    ) -> aiohttp.TCPConnector:
+        del resolver, guard
         return _RedirectingConnector(https=self.https, http=self.http, context=context)
 
     def _context(self) -> ssl.SSLContext:
