@@ -75,7 +75,9 @@ def _vault_files(parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
 
 
 def _vault_jobs() -> tuple[ParseJob[Any, Any], ...]:
-    return ()
+    from keyferry.providers.key_jobs import CLIENT_PEM
+
+    return (CLIENT_PEM,)
 
 
 def _azure_privileges(deps: ProviderDependencies) -> Privileges:

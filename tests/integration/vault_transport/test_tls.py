@@ -19,14 +19,17 @@ from keyferry.errors import (
     PlatformError,
     Stage,
 )
+from keyferry.formats.certs.pem import encode_block
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import TlsLayer, VaultSettings
 from keyferry.providers.vault.http.tls import TlsContexts
 from keyferry.providers.vault.product import OPENBAO
-from keyferry.telemetry.metrics import Metrics
+from keyferry.telemetry.metrics import ProviderMetrics
 from tests.fakes.certificates import issue_certificate, new_ec_key
+from tests.fakes.der import pbe, shrouded_key
+from tests.fakes.jobs import RecordingJobRunner
 from tests.fakes.log import captured_log
 from tests.fakes.vault_api import running_vault
 from tests.fakes.vault_certificates import SERVER_NAME_PARAMETER, VaultCertificates
@@ -79,7 +82,7 @@ class TestTls:
     async def test_skipped_verification_is_logged_once(self, tmp_path: Path) -> None:
         """Once for each TLS configuration."""
         made = VaultCertificates(tmp_path)
-        metrics = Metrics()
+        metrics = ProviderMetrics()
         async with (
             running_vault(context=made.context()) as vault,
             vault_mounts(vault, metrics=metrics) as mounts,
@@ -251,7 +254,11 @@ class TestTls:
         der = made.client.certificate.public_bytes(Encoding.DER)
         fingerprint = hashlib.sha256(der).hexdigest()
         context = made.context(wants_client=True)
-        async with running_vault(context=context) as vault, vault_mounts(vault) as mounts:
+        jobs = RecordingJobRunner()
+        async with (
+            running_vault(context=context) as vault,
+            vault_mounts(vault, jobs=jobs) as mounts,
+        ):
             prepare(vault)
             vault.add_role("web", mount="cert", policy=POLICY, fingerprint=fingerprint)
             secret = {"tls.crt": made.client.pem.decode(), "tls.key": made.client.key_pem.decode()}
@@ -266,3 +273,17 @@ class TestTls:
             secret = {"tls.crt": other.pem.decode(), "tls.key": other.key_pem.decode()}
             with pytest.raises(IdentityError, match="the certificate was rejected"):
                 await mounts.provider.mount(replace(call, secrets=secret))
+            assert [("client-pem", "shop")] * 2 == jobs.runs
+
+    async def test_encrypted_client_key_is_refused_before_openssl_reads_it(
+        self, tmp_path: Path
+    ) -> None:
+        """OpenSSL would derive a key from the empty password, for as long as the key asks."""
+        made = VaultCertificates(tmp_path)
+        key = encode_block("ENCRYPTED PRIVATE KEY", shrouded_key(pbe(0x7FFFFFFF)))
+        secret = {"tls.crt": made.client.pem.decode(), "tls.key": key.decode()}
+        async with running_vault(context=made.context()) as vault, vault_mounts(vault) as mounts:
+            call = mounts.call(DB, vaultCACertPath=str(made.ca), vaultAuthMethod="cert")
+            with pytest.raises(PlatformError, match="its private key is encrypted") as caught:
+                await mounts.provider.mount(replace(call, secrets=secret))
+            assert "not a matching certificate and key" in caught.value.problem

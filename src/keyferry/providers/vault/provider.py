@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from keyferry.aio.clock import Clock
+    from keyferry.aio.jobs import JobRunner
     from keyferry.content import ObjectVersion
     from keyferry.providers.api import MountCall, MountResult, Provider
     from keyferry.providers.expiry import ExpiringLease
@@ -76,6 +77,7 @@ def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings
         privileges=deps.privileges,
         metrics=deps.metrics,
         emulated=deps.emulator is not None,
+        jobs=deps.jobs,
     )
 
 
@@ -92,6 +94,7 @@ class VaultProvider:
         privileges: the privileged side of this provider; None to run it in this process.
         metrics: metrics to update; None for none.
         emulated: whether `https` connects to the emulator, which serves Azure only.
+        jobs: runs parse jobs; None for threads of its own.
 
     Attributes:
         leases: the dynamic secrets of pods.
@@ -109,6 +112,7 @@ class VaultProvider:
         privileges: Privileges | None = None,
         metrics: ProviderMetrics | None = None,
         emulated: bool = False,
+        jobs: JobRunner | None = None,
     ) -> None:
         self._product = product
         self._emulated = emulated
@@ -118,7 +122,7 @@ class VaultProvider:
         self._restrictions = restrictions or ClassRestrictions()
         self._class_files = ClassFiles(self._restrictions)
         self._http = VaultHttp(
-            https, TlsContexts(https, self._class_files, metrics), self._restrictions
+            https, TlsContexts(https, self._class_files, metrics, jobs), self._restrictions
         )
         self._privileges = privileges or VaultPrivileges(
             settings, https.settings, fetcher.transport

@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.aio.single_flight import SharedCall
 from keyferry.aio.tenant import current_tenant
-from keyferry.errors import KeyferryError, PlatformError, Stage
+from keyferry.errors import PlatformError, SecretDataError, Stage
+from keyferry.providers.key_jobs import CLIENT_PEM
 from keyferry.providers.vault.http.system_cas import trust_system_cas
 from keyferry.providers.vault.http.tls_files import (
     TlsFileError,
@@ -28,6 +30,7 @@ from keyferry.telemetry.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from keyferry.aio.jobs import JobRunner
     from keyferry.formats.confined_files import ConfinedFiles, FileStamp
     from keyferry.net.http_client import ConnectionPool, HttpsClient
     from keyferry.providers.class_files import ClassFiles
@@ -80,14 +83,20 @@ class TlsContexts:
         https: creates the connections.
         class_files: the files that SecretProviderClasses may name.
         metrics: counts vaults whose certificate is not verified; None for none.
+        jobs: parses client certificates; None for threads of its own.
     """
 
     def __init__(
-        self, https: HttpsClient, class_files: ClassFiles, metrics: ProviderMetrics | None = None
+        self,
+        https: HttpsClient,
+        class_files: ClassFiles,
+        metrics: ProviderMetrics | None = None,
+        jobs: JobRunner | None = None,
     ) -> None:
         self._https = https
         self._class_files = class_files
         self._metrics = metrics
+        self._jobs = jobs or ThreadJobRunner()
         self._cached: dict[TlsSettings, TlsConnections] = {}  # least recently used first
         self._retired: set[TlsConnections] = set()
         self._loading: dict[tuple[str, TlsSettings], SharedCall[TlsConnections]] = {}
@@ -159,19 +168,20 @@ class TlsContexts:
         stamps = cached.stamps if cached else None
         files = self._class_files.files
         try:
-            loaded = await self._class_files.run(
-                lambda: _load_if_changed(settings, files, stamps=stamps)
+            found = await self._class_files.run(
+                lambda: _read_if_changed(settings, files, stamps=stamps)
             )
+            if found is None and cached is not None and self._cached.get(settings) is cached:
+                return cached
+            if found is None:  # evicted meanwhile
+                return await self._load_and_store(settings, host, seconds)
+            client_pem = await self._client_pem(settings, found)
+            context = await self._class_files.run(lambda: new_context(settings, found, client_pem))
         except TlsFileError as error:
             raise error.translated() from None
-        if loaded is None and cached is not None and self._cached.get(settings) is cached:
-            return cached
-        if loaded is None:  # evicted meanwhile
-            return await self._load_and_store(settings, host, seconds)
         tenant = current_tenant()
         if settings.is_tenants:
             await self._wait_for_place(tenant, seconds)
-        context, found = loaded
         new = TlsConnections(
             context,
             self._https.new_pool(),
@@ -187,6 +197,25 @@ class TlsContexts:
             if self._metrics is not None:
                 self._metrics.tls_verification_disabled(host)
         return new
+
+    async def _client_pem(self, settings: TlsSettings, files: TlsFiles) -> bytes:
+        """Return the client certificate of the pod's Secret, or else that of the files, if any.
+
+        OpenSSL gets it normalized, because a key may ask for any amount of work.
+
+        Raises:
+            TlsFileError: the certificate in the files cannot be used.
+            PlatformError: the certificate in the pod's Secret cannot be used.
+        """
+        pem = settings.client_pem or files.client_pem
+        if not pem:
+            return b""
+        try:
+            return await self._jobs.run(CLIENT_PEM, pem, tenant=current_tenant())
+        except SecretDataError as error:
+            if settings.client_pem:
+                raise _client_pem_error(error.problem) from None
+            raise _client_files_error(settings) from None
 
     # --- Limits -----------------------------------------------------------------------------------
 
@@ -250,10 +279,10 @@ class TlsContexts:
         task.add_done_callback(self._closing.discard)
 
 
-def _load_if_changed(
+def _read_if_changed(
     settings: TlsSettings, files: ConfinedFiles, *, stamps: tuple[FileStamp, ...] | None
-) -> tuple[ssl.SSLContext, TlsFiles] | None:
-    """Return a new context and the files it was created from; None if no file has changed.
+) -> TlsFiles | None:
+    """Return the content of the files; None if none of them has changed.
 
     Args:
         settings: settings of the context.
@@ -262,16 +291,19 @@ def _load_if_changed(
 
     Raises:
         TlsFileError: a file cannot be used.
-        KeyferryError: another certificate cannot be used.
     """
     if stamps is not None and read_stamps(settings, files) == stamps:
         return None
-    found = read_tls_files(settings, files)
-    return new_context(settings, found), found
+    return read_tls_files(settings, files)
 
 
-def new_context(settings: TlsSettings, files: TlsFiles) -> ssl.SSLContext:
+def new_context(settings: TlsSettings, files: TlsFiles, client_pem: bytes = b"") -> ssl.SSLContext:
     """Return a context for settings and the content of their files.
+
+    Args:
+        settings: the settings.
+        files: the CA certificates.
+        client_pem: the normalized client certificate and its key; empty for none.
 
     Raises:
         TlsFileError: a file contains no usable certificate or key.
@@ -292,28 +324,17 @@ def new_context(settings: TlsSettings, files: TlsFiles) -> ssl.SSLContext:
         except ssl.SSLError:
             reason = "contains no PEM certificate"
             raise TlsFileError(ca.path, reason, from_class=ca.from_class) from None
-    _load_client_certificate(context, settings, files)
+    if client_pem:
+        try:
+            _load_client_pem(context, client_pem)
+        except ssl.SSLError:
+            if settings.client_pem:
+                raise _client_pem_error("OpenSSL refuses them") from None
+            raise _client_files_error(settings) from None
     if settings.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _load_client_certificate(
-    context: ssl.SSLContext, settings: TlsSettings, files: TlsFiles
-) -> None:
-    """Load the client certificate of the pod's Secret, or else that of the files, if any."""
-    pem = settings.client_pem or files.client_pem
-    if not pem:
-        return
-    try:
-        _load_client_pem(context, pem)
-    except ssl.SSLError:
-        if settings.client_pem:
-            raise _client_pem_error() from None
-        reason = "and its key do not match or are not PEM"
-        from_class = settings.client_from_class
-        raise TlsFileError(settings.client_cert, reason, from_class=from_class) from None
 
 
 def _trust_variable(context: ssl.SSLContext, pem: str) -> None:
@@ -338,9 +359,15 @@ def _load_client_pem(context: ssl.SSLContext, pem: bytes) -> None:
         os.close(descriptor)
 
 
-def _client_pem_error() -> KeyferryError:
+def _client_files_error(settings: TlsSettings) -> TlsFileError:
+    reason = "and its key do not match or are not PEM"
+    return TlsFileError(settings.client_cert, reason, from_class=settings.client_from_class)
+
+
+def _client_pem_error(problem: str) -> PlatformError:
     return PlatformError(
-        "tls.crt and tls.key of the pod's Secret are not a matching certificate and key",
+        "tls.crt and tls.key of the pod's Secret are not a matching certificate and key: "
+        f"{problem}",
         "Store a PEM certificate and its unencrypted private key in the Secret.",
         stage=Stage.TLS,
     )
