@@ -18,7 +18,7 @@ import hmac
 import json
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,6 +60,7 @@ class VaultApi:
         fault: status and errors of all responses; None for normal responses.
         redirect_to: target that all requests are redirected to; "" for none.
         scripted_responses: responses to the next requests: status and body.
+        close_connections: closes all open connections of a running vault.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class VaultApi:
         self.fault: tuple[int, list[str]] | None = None
         self.redirect_to = ""
         self.scripted_responses: list[tuple[int, bytes]] = []
+        self.close_connections: Callable[[], None] = lambda: None
         self.methods: dict[str, str] = {}
         self.roles: dict[tuple[str, str], FakeRole] = {}
         self.tokens: dict[str, FakeToken] = {}
@@ -158,6 +160,9 @@ class VaultApi:
         if request.headers.get("X-Vault-Namespace", "") != self.namespace:
             raise VaultApiError(403, "permission denied")
         parts = path.split("/")
+        if parts == ["sys", "health"]:
+            # The caller chooses the status, as in Vault.
+            raise VaultApiError(int(request.query.get("activecode", "200")), "chosen")
         if parts[0] == "auth" and parts[-1] == "login":
             return self._log_in("/".join(parts[1:-1]), body, request)
         text = request.headers.get("X-Vault-Token", "")
@@ -353,6 +358,13 @@ async def running_vault(
     app.router.add_route("*", "/{path:.*}", vault.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
+
+    def close_connections() -> None:
+        for connection in runner.server.connections if runner.server else ():
+            if connection.transport is not None:
+                connection.transport.close()
+
+    vault.close_connections = close_connections
     try:
         if socket is not None:
             await web.UnixSite(runner, str(socket)).start()

@@ -21,6 +21,7 @@ from keyferry.driver.secrets.reconciler import SecretReconciler
 from keyferry.driver.settings import DRIVER_NAME
 from keyferry.driver.status.pod_status_writer import PodStatusWriter
 from keyferry.driver.status.refresh_condition import RefreshConditionWriter
+from keyferry.driver.status.stale_content_reporter import StaleContentReporter
 from keyferry.driver.volumes.operations import VolumeOperations
 from keyferry.driver.volumes.volume_events import VolumeEvents, VolumeRemoved
 from keyferry.driver.volumes.volume_table import VolumeTable
@@ -173,6 +174,7 @@ def _subscribe(
     events.subscribe(status_writer.on_volume_event)
     events.subscribe(condition_writer.on_volume_event)
     events.subscribe(deps.expiry_monitor.on_volume_event)
+    events.subscribe(StaleContentReporter(deps.store, deps.clock).on_volume_event)
     events.subscribe(deps.providers.on_volume_event)
     events.subscribe(remove_from_store)
     events.subscribe(secret_controller.on_volume_event)

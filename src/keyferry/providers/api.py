@@ -84,6 +84,19 @@ class MountCall:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleContent:
+    """Content that a pod starts with because a vault is unavailable.
+
+    Attributes:
+        vault: host of the vault.
+        fetched_at: when the vault returned or confirmed the oldest of it, in seconds since 1970.
+    """
+
+    vault: str
+    fetched_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class MountResult:
     """The complete content of one volume. Files that are not listed are removed from it.
 
@@ -97,6 +110,7 @@ class MountResult:
         refresh_slots: when the identities of the volume are to be refreshed; empty when the
             provider does not know. Not on the wire.
         accesses: what was read, for the audit log. Not on the wire.
+        stale: the stale content that it includes, None without such content. Not on the wire.
     """
 
     versions: tuple[ObjectVersion, ...]
@@ -105,6 +119,7 @@ class MountResult:
     oldest_content_age: float = 0.0
     refresh_slots: tuple[RefreshSlot, ...] = ()
     accesses: tuple[VaultAccess, ...] = ()
+    stale: StaleContent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import VolumeTable
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes import PodStatus, SecretProviderClass
-    from keyferry.providers.api import MountCall, MountResult
+    from keyferry.providers.api import MountCall, MountResult, StaleContent
     from keyferry.providers.expiry import Expiry
     from keyferry.resilience.freshness import RefreshSlot
     from keyferry.telemetry.audit import AuditLog
@@ -148,6 +148,7 @@ class ContentDelivery:
             changed=bool(file_changes) or not result.files or not is_refresh,
             is_refresh=is_refresh,
             written_atomically=bool(result.files),
+            stale=result.stale,
         )
         _log.info(
             "volume published",
@@ -232,6 +233,7 @@ class ContentDelivery:
         changed: bool,
         is_refresh: bool = False,
         written_atomically: bool = True,
+        stale: StaleContent | None = None,
     ) -> tuple[SecretProblem, ...]:
         """Make the content of a volume known: in the table, in its pod status, in its Secrets.
 
@@ -254,7 +256,9 @@ class ContentDelivery:
                     entry
                 )
                 required = is_owner or not written_atomically
-                await self._events.publish(VolumePublished(entry, spc, status, required, expiries))
+                await self._events.publish(
+                    VolumePublished(entry, spc, status, required, expiries, stale)
+                )
             return await self._sync_secrets(spc, changed=changed)
 
     async def _sync_secrets(

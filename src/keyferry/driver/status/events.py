@@ -7,6 +7,7 @@ Source: docs/reference/upstream-driver.md#events
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from keyferry.errors import AuthorError, KeyferryError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.atomic_writer import FileChanges
     from keyferry.kubernetes.objects import DesiredSecret, PodStatus
     from keyferry.kubernetes.pod_status import VersionChange
+    from keyferry.providers.api import StaleContent
 
 FAILED_TO_CREATE_SECRET = "FailedToCreateSecret"  # noqa: S105 - the reason of an event
 SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - as above
@@ -32,6 +34,7 @@ FAILED_TO_MOUNT_OBJECTS = "FailedToMountObjects"
 MOUNT_ROTATION_FAILED = "MountRotationFailed"
 MOUNT_ROTATION_COMPLETE = "MountRotationComplete"
 OBJECT_NEAR_EXPIRY = "ObjectNearExpiry"
+STALE_CONTENT_MOUNTED = "StaleContentMounted"
 FAILED_TO_WRITE_POD_STATUS = "FailedToWritePodStatus"
 
 
@@ -141,6 +144,16 @@ def rotation_completed(
     ]
     message = f"refreshed the objects of spc {spc.namespace}/{spc.name}: {', '.join(parts)}"
     return Event(pod, EventType.NORMAL, MOUNT_ROTATION_COMPLETE, truncate_message(message))
+
+
+def stale_content_mounted(pod: PodRef, spc: SecretProviderClass, stale: StaleContent) -> Event:
+    """Return the warning that `pod` started with stale content, because a vault is unavailable."""
+    fetched_at = datetime.fromtimestamp(stale.fetched_at, UTC)
+    message = (
+        f"started with content fetched at {fetched_at:%H:%M} UTC, because vault {stale.vault} is"
+        f" unavailable: spc {spc.namespace}/{spc.name}"
+    )
+    return Event(pod, EventType.WARNING, STALE_CONTENT_MOUNTED, truncate_message(message))
 
 
 def near_expiry(pod: PodRef, spc: SecretProviderClass, warnings: tuple[str, ...]) -> Event:

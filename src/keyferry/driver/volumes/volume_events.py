@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keyferry.driver.volumes.volume_table import Volume
     from keyferry.errors import KeyferryError
     from keyferry.kubernetes.objects import PodStatus, SecretProviderClass
+    from keyferry.providers.api import StaleContent
     from keyferry.providers.expiry import Expiry
 
 
@@ -28,6 +29,7 @@ class VolumePublished:
         status_required: the first attempt to write the pod status must end before the publish
             continues.
         expiries: when its objects expire; None when an earlier process fetched them.
+        stale: the content that was used because a vault is unavailable; None without such content.
     """
 
     volume: Volume
@@ -35,6 +37,7 @@ class VolumePublished:
     status: PodStatus
     status_required: bool
     expiries: tuple[Expiry, ...] | None
+    stale: StaleContent | None = None
 
 
 @dataclass(frozen=True, slots=True)

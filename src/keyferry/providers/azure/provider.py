@@ -16,7 +16,7 @@ from keyferry.net.address_guard import AddressGuard
 from keyferry.net.connection_errors import forbidden_address_error
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.access_recorder import AccessRecorder
-from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion
+from keyferry.providers.api import API_VERSION, MountResult, ProviderVersion, StaleContent
 from keyferry.providers.azure.auth.identity import audit_names
 from keyferry.providers.azure.auth.token_cache import AccessTokenRequest, TokenCache
 from keyferry.providers.azure.auth.token_sources import TokenEndpoints
@@ -183,7 +183,10 @@ class AzureProvider:
             )
         vault.retain_only_used()
         return replace(
-            rendered.result, oldest_content_age=vault.oldest_age, accesses=recorder.accesses()
+            rendered.result,
+            oldest_content_age=vault.oldest_age,
+            accesses=recorder.accesses(),
+            stale=self._stale_content(vault),
         )
 
     async def _parse(
@@ -205,6 +208,11 @@ class AzureProvider:
                 raise prefixed(f"failed to parse {names}", error) from error.__cause__
             parsed.update(zip(batch, result.items, strict=True))
         return parsed
+
+    def _stale_content(self, vault: CachedKeyVault) -> StaleContent | None:
+        if vault.stale_age is None:
+            return None
+        return StaleContent(vault.host, self._clock.wall().timestamp() - vault.stale_age)
 
     async def _open_vault(
         self, mount: AzureMount, cloud: AzureCloud, call: MountCall, recorder: AccessRecorder

@@ -52,6 +52,8 @@ class CachedKeyVault:
     Attributes:
         oldest_age: the age in seconds of the oldest content that was read; 0 if nothing came from
             the cache.
+        stale_age: the age in seconds of the oldest content that was used because the vault is
+            unavailable; None without such content.
     """
 
     def __init__(
@@ -76,6 +78,12 @@ class CachedKeyVault:
         self._recorder = recorder
         self._used_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
+        self.stale_age: float | None = None
+
+    @property
+    def host(self) -> str:
+        """The host of the vault, with a port if it is not 443."""
+        return self._vault.netloc
 
     async def read(self, ref: ObjectRef) -> Content:
         """Read one object."""
@@ -135,6 +143,8 @@ class CachedKeyVault:
 
     def _use(self, fetched: Fetched[T]) -> T:
         self.oldest_age = max(self.oldest_age, fetched.age)
+        if fetched.result == "stale":
+            self.stale_age = max(self.stale_age or 0.0, fetched.age)
         return fetched.value
 
     async def _read(self, ref: ObjectRef, context: CallContext) -> TimestampedContent:

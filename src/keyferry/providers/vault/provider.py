@@ -13,7 +13,7 @@ from keyferry.errors import KeyferryError, PlatformError, prefixed
 from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient
 from keyferry.providers.access_recorder import AccessRecorder
-from keyferry.providers.api import API_VERSION, ProviderVersion
+from keyferry.providers.api import API_VERSION, ProviderVersion, StaleContent
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
@@ -127,7 +127,7 @@ class VaultProvider:
         self._privileges = privileges or VaultPrivileges(
             settings, https.settings, fetcher.transport
         )
-        clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
         vaults = VaultTransport(self._http, fetcher.transport, clock)
         folder = Path(settings.lease_folder) / product.name if settings.lease_folder else None
         store = LeaseStore(folder)
@@ -247,7 +247,17 @@ class VaultProvider:
         )
         reader.retain_only(responses)
         accesses.delivered(_status_versions(mount.objects, result.versions))
-        return replace(result, oldest_content_age=reader.oldest_age, accesses=recorder.accesses())
+        return replace(
+            result,
+            oldest_content_age=reader.oldest_age,
+            accesses=recorder.accesses(),
+            stale=self._stale_content(reader, mount.login.server.host),
+        )
+
+    def _stale_content(self, reader: VaultReader, vault: str) -> StaleContent | None:
+        if reader.stale_age is None:
+            return None
+        return StaleContent(vault, self._clock.wall().timestamp() - reader.stale_age)
 
 
 def _status_versions(

@@ -93,6 +93,8 @@ class VaultReader:
     Attributes:
         oldest_age: the age in seconds of the oldest shared content that was read, 0 if all of it
             was requested for this mount. Content with a lease does not count.
+        stale_age: the age in seconds of the oldest content that was used because the vault is
+            unavailable; None without such content.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class VaultReader:
         self._recorder = recorder
         self._cached_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
+        self.stale_age: float | None = None
 
     async def read_all(
         self, requests: Iterable[ReadRequest]
@@ -179,6 +182,8 @@ class VaultReader:
         if not result.response.lease_id:
             self._cached_keys.add(key)
             self.oldest_age = max(self.oldest_age, fetched.age)
+            if fetched.result == "stale":
+                self.stale_age = max(self.stale_age or 0.0, fetched.age)
             return result.response, fetched.result
         self._services.leased_paths.add(self._login.server, request.path.path)
         if own_results and self._services.leases.track(

@@ -1,0 +1,39 @@
+"""Reports pods that started with stale content, because a vault is unavailable, in an event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyferry.driver.status.events import stale_content_mounted
+from keyferry.driver.volumes.volume_events import VolumePublished
+from keyferry.telemetry.deduplicator import Deduplicator
+
+if TYPE_CHECKING:
+    from keyferry.aio.clock import Clock
+    from keyferry.driver.volumes.volume_events import VolumeEvent
+    from keyferry.kubernetes import ObjectStore
+
+
+class StaleContentReporter:
+    """Records one event for each pod and vault, repeated at most hourly.
+
+    Args:
+        store: where Kubernetes events are recorded.
+        clock: reads the time.
+    """
+
+    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._deduplicator = Deduplicator()
+
+    async def on_volume_event(self, event: VolumeEvent) -> None:
+        """Report a volume that was published with stale content."""
+        match event:
+            case VolumePublished(volume, spc, stale=stale) if stale is not None:
+                if self._deduplicator.should_notify(
+                    (volume.pod, stale.vault), self._clock.monotonic()
+                ):
+                    await self._store.record_event(stale_content_mounted(volume.pod, spc, stale))
+            case _:
+                pass
