@@ -19,7 +19,7 @@ import grpc
 from tests.compat.upstream import UpstreamPrograms
 from tests.e2e.children import Child, Children
 from tests.e2e.cluster.api_server import free_ports
-from tests.e2e.node import Driver, Volume, local_vault_flags
+from tests.e2e.node import LOCAL_VAULT_FLAGS, Driver, Volume
 
 
 class Side(Enum):
@@ -178,7 +178,7 @@ async def _start_provider(pairing: Pairing, ground: Ground, name: str, sockets: 
 def _local_vault_flags(keyferry: str) -> tuple[str, ...]:
     """Flags that permit vaults on this machine; none for a version that permits them anyway."""
     text = subprocess.run([keyferry, "driver", "--help"], check=True, capture_output=True).stdout
-    return tuple(local_vault_flags(Path("/"))) if b"allow-local-addresses" in text else ()
+    return LOCAL_VAULT_FLAGS if b"allow-local-addresses" in text else ()
 
 
 def _page_flags(name: str) -> tuple[str, ...]:

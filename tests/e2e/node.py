@@ -72,9 +72,8 @@ class Volume:
         return files_below(self.path / (self.path / "..data").readlink())
 
 
-def local_vault_flags(folder: Path) -> list[str]:
-    """Return the flags that permit vaults on this machine, and their CAs below `folder`."""
-    return ["--allow-local-addresses", f"--class-files-dirs={folder}"]
+LOCAL_VAULT_FLAGS = ("--allow-local-addresses", "--class-files-dirs=/")
+"""They permit vaults on this machine, and their CAs in the folders of tests."""
 
 
 class Driver:
@@ -230,7 +229,7 @@ class BareNode:
             "--metrics-addr=127.0.0.1:0",
             f"--provider-volume={self.folder / 'providers'}",
             "--additional-provider-volume-paths=",
-            *local_vault_flags(self.folder.parent),
+            *LOCAL_VAULT_FLAGS,
         ]
 
     async def reach(self, child: Child, *, after: int = 0) -> Driver:

@@ -160,6 +160,7 @@ async def vault_mounts(
     clock: AutojumpClock | None = None,
     fetcher: Fetcher | None = None,
     restrictions: ClassRestrictions = UNRESTRICTED,
+    https: HttpsSettings | None = None,
     **parts: Any,
 ) -> AsyncIterator[VaultMounts]:
     """Create mounts with a new provider, whose clock is the vault's; close it afterwards."""
@@ -167,7 +168,7 @@ async def vault_mounts(
     clock = clock or AutojumpClock()
     provider = VaultProvider(
         product,
-        HttpsClient(HttpsSettings(), guard=AddressGuard() if guarded else None),
+        HttpsClient(https or HttpsSettings(), guard=AddressGuard() if guarded else None),
         fetcher or uncached_fetcher(clock),
         settings or VaultSettings(),
         restrictions=restrictions,

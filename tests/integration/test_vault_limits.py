@@ -13,6 +13,7 @@ from keyferry.aio.jobs import ThreadJobRunner
 from keyferry.cli.flags.vault import vault_settings
 from keyferry.errors import VaultError
 from keyferry.net.http_client import HttpsSettings
+from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderDependencies, ProviderSettings
 from keyferry.providers.vault.product import VAULT
 from keyferry.providers.vault.provider import VaultProvider, build_vault
@@ -36,7 +37,7 @@ async def limited(
     vault.tokens["canary-token"] = FakeToken(
         {"secret/data/*": {"read"}}, 1200, 1e9, renewable=False
     )
-    settings = ProviderSettings(vault=vault_settings(VAULT, environ, {}))
+    settings = ProviderSettings(vault=vault_settings(VAULT, environ, {}), restrictions=UNRESTRICTED)
     provider = build_vault(
         ProviderDependencies(
             https or HttpsSettings(), settings, uncached_fetcher(clock), ThreadJobRunner()

@@ -174,6 +174,12 @@ ELSEWHERE = {
     "`AzureStackCloud` needs `cloudEnvFileName` in the SecretProviderClass": (
         f"{PARAMS}::test_azure_stack_file_is_part_of_the_mount"
     ),
+    "`cloudEnvFileName` is restricted to `--class-files-dirs`, with one error for all failures": (
+        f"{AZURE}/test_clouds.py::test_error_does_not_depend_on_why_a_cloud_file_cannot_be_used"
+    ),
+    "a vault or token endpoint at an address of the node is refused": (
+        f"{AZURE}/test_restricted_addresses.py::test_address_of_the_node_is_refused"
+    ),
     "vault hosts must be within the file's `keyVaultEndpoint`": (
         "unit/providers/azure/test_clouds.py::test_azure_stack_file_is_parsed"
     ),

@@ -7,10 +7,12 @@ whose address changes between check and connection has no effect.
 from __future__ import annotations
 
 import socket
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from keyferry.net.addresses import (
     ForbiddenAddressError,
+    embedded_ipv4,
     is_local_address,
     is_local_name,
     parse_ip,
@@ -57,6 +59,8 @@ class AddressGuard:
         return socket.socket(family, kind, protocol)
 
     def _is_forbidden(self, address: IpAddress) -> bool:
+        if isinstance(address, IPv6Address):
+            address = embedded_ipv4(address) or address
         return (
             is_local_address(address) or address in self._node_addresses or _is_own_address(address)
         )

@@ -84,7 +84,7 @@ def is_local_address(address: IpAddress) -> bool:
     if address in _METADATA_SERVICES:
         return True
     if isinstance(address, IPv6Address):
-        embedded = _embedded_ipv4(address)
+        embedded = embedded_ipv4(address)
         if embedded is not None:
             return is_local_address(embedded)
         if address.is_site_local:
@@ -99,7 +99,7 @@ def is_local_address(address: IpAddress) -> bool:
     )
 
 
-def _embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
+def embedded_ipv4(address: IPv6Address) -> IPv4Address | None:
     """Return the IPv4 address in an address of a transition mechanism; None for other addresses."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped

@@ -34,7 +34,7 @@ from tests.e2e.cluster.api_server import ApiServer, free_ports, running_api_serv
 from tests.e2e.cluster.cluster_auth import enable_cluster_auth, kubernetes_role
 from tests.e2e.cluster.manifests import pod
 from tests.e2e.cluster.waiting import eventually
-from tests.e2e.node import local_vault_flags
+from tests.e2e.node import LOCAL_VAULT_FLAGS
 from tests.e2e.vault.classes import class_spec, entry
 from tests.e2e.vault.engines import enable_kv, put_kv
 from tests.e2e.vault.server import VaultServer, running_server
@@ -122,8 +122,7 @@ class Cluster:
             socket = self.folder / "vault.sock"
             (health,) = free_ports(1)
             addresses = (f"-endpoint={socket}", f"-health-addr=127.0.0.1:{health}")
-            local = local_vault_flags(self.vault.ca.parent)
-            arguments = ("provider", "vault", *addresses, *local, *flags)
+            arguments = ("provider", "vault", *addresses, *LOCAL_VAULT_FLAGS, *flags)
             child = children.start(
                 *("provider", "unshare", "--mount", "sh", "-ec", IN_A_POD, "sh"),
                 *(str(self.account), sys.executable, "-m", "keyferry", *arguments),

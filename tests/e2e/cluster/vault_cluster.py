@@ -112,7 +112,10 @@ async def running_vault_cluster(folder: Path) -> AsyncIterator[VaultCluster]:
     async with running_installation(folder) as installed, running_postgres() as postgres:
         cluster = installed.cluster
         async with running_server(folder / "bao", host=cluster.network.node) as openbao:
-            openbao.authority.issue("driver", user="driver")
+            for file in openbao.authority.issue("driver", user="driver"):
+                copy = openbao.ca.parent / file.name
+                copy.write_bytes(file.read_bytes())
+                copy.chmod(0o644)  # for the unprivileged user of the provider worker
             bao = VaultCluster(installed, openbao, postgres)
             await bao.install()
             await enable_cluster_auth(openbao, cluster.server)

@@ -18,10 +18,11 @@ import asyncio
 import json
 import signal
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -56,15 +57,24 @@ class VaultServer:
     Attributes:
         address: URL of the server.
         mutual_address: URL of the listener that requires a client certificate.
+        ca: PEM file of that CA, in a folder that every user may enter.
         authority: CA that signs its certificate and those of clients.
         audit: audit log.
         name: name of its node.
     """
 
     def __init__(
-        self, children: Children, folder: Path, authority: Authority, *, name: str, host: str
+        self,
+        children: Children,
+        folder: Path,
+        authority: Authority,
+        *,
+        name: str,
+        host: str,
+        ca: Path,
     ) -> None:
         folder.mkdir(parents=True)
+        self.ca = ca
         self.name = name
         self.authority = authority
         self.audit = AuditLog(folder / "audit.log")
@@ -83,11 +93,6 @@ class VaultServer:
         """The process ID."""
         assert self._child is not None
         return self._child.pid
-
-    @property
-    def ca(self) -> Path:
-        """The PEM file of the CA of its certificate."""
-        return self.authority.certificate
 
     @property
     def environment(self) -> dict[str, str]:
@@ -256,25 +261,43 @@ async def running_server(folder: Path, *, host: str = "127.0.0.1") -> AsyncItera
         folder: absent or empty directory for all its files.
         host: address on which it listens.
     """
-    async with ending_children(folder / "logs") as children:
-        authority = Authority(folder / "pki")
-        server = VaultServer(children, folder / "bao-1", authority, name="bao-1", host=host)
-        await server.start()
-        await server.initialise()
-        yield server
+    authority = Authority(folder / "pki")
+    with public_copy(authority.certificate) as ca:
+        async with ending_children(folder / "logs") as children:
+            server = VaultServer(
+                children, folder / "bao-1", authority, name="bao-1", host=host, ca=ca
+            )
+            await server.start()
+            await server.initialise()
+            yield server
 
 
 @asynccontextmanager
 async def running_pair(folder: Path) -> AsyncIterator[tuple[VaultServer, VaultServer]]:
     """Run an active server and its standby node, which forwards requests."""
-    async with ending_children(folder / "logs") as children:
-        authority = Authority(folder / "pki")
-        active, standby = (
-            VaultServer(children, folder / name, authority, name=name, host="127.0.0.1")
-            for name in ("bao-1", "bao-2")
-        )
-        await active.start()
-        await active.initialise()
-        await standby.start()
-        await standby.join(active)
-        yield active, standby
+    authority = Authority(folder / "pki")
+    with public_copy(authority.certificate) as ca:
+        async with ending_children(folder / "logs") as children:
+            active, standby = (
+                VaultServer(children, folder / name, authority, name=name, host="127.0.0.1", ca=ca)
+                for name in ("bao-1", "bao-2")
+            )
+            await active.start()
+            await active.initialise()
+            await standby.start()
+            await standby.join(active)
+            yield active, standby
+
+
+@contextmanager
+def public_copy(file: Path) -> Iterator[Path]:
+    """Copy a file to a folder of its own that every user may enter.
+
+    The driver reads it as an unprivileged user, who may not enter the folders of pytest.
+    """
+    with TemporaryDirectory(prefix="keyferry-ca-") as folder:
+        Path(folder).chmod(0o755)
+        copy = Path(folder) / file.name
+        copy.write_bytes(file.read_bytes())
+        copy.chmod(0o644)
+        yield copy

@@ -18,7 +18,7 @@ from keyferry.providers.api import (
     MountCall,
 )
 from tests.e2e.children import PATIENCE_SECONDS
-from tests.e2e.node import BareNode, local_vault_flags
+from tests.e2e.node import LOCAL_VAULT_FLAGS, BareNode
 from tests.e2e.vault.classes import Entry, class_spec, entry
 from tests.e2e.vault.engines import jwt_role
 from tests.e2e.vault.server import VaultServer
@@ -33,7 +33,7 @@ RUNTIME_NAMES = {"vault": "vault-csi-provider", "openbao": "openbao-csi-provider
 async def serving(node: BareNode, name: str, *flags: str) -> AsyncIterator[ExternalProvider]:
     """Run a provider behind its socket, and a client of it."""
     socket = node.folder / f"{name}.sock"
-    flags = (*local_vault_flags(node.folder.parent), *flags)
+    flags = (*LOCAL_VAULT_FLAGS, *flags)
     child = node.children.start(
         "provider", "keyferry", "provider", name, f"-endpoint={socket}", *flags
     )

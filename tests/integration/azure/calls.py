@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from keyferry.net.address_guard import AddressGuard
 from keyferry.net.http_client import HttpsClient, HttpsSettings
 from keyferry.providers.api import (
     SERVICE_ACCOUNT_TOKENS,
@@ -43,10 +44,11 @@ async def provider_for(
     clock: AutojumpClock,
     *,
     restrictions: ClassRestrictions = UNRESTRICTED,
+    guard: AddressGuard | None = None,
 ) -> AsyncIterator[AzureProvider]:
     """A provider that is closed at the end."""
     made = AzureProvider(
-        HttpsClient(settings, clock=clock),
+        HttpsClient(settings, clock=clock, guard=guard),
         uncached_fetcher(clock),
         ProviderSettings(restrictions=restrictions),
     )
