@@ -234,7 +234,7 @@ def driver(flags: tuple[str, ...]) -> None:
 def _run(settings: DriverSettings) -> None:
     """Start the spawner, then the driver.
 
-    The daemon is imported afterwards: gRPC starts threads, and a process with threads cannot fork.
+    The daemon is imported afterwards, so that gRPC takes no memory in the child processes.
     """
     from keyferry.driver.children import child_programs, worker_settings
     from keyferry.isolation.spawner import Spawner

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import click
 
-from keyferry.aio.jobs import ThreadJobRunner
+from keyferry.aio.clock import SystemClock
 from keyferry.cli.flags.go_flags import FlagError, ParsedFlags, help_text, parse_flags, warn_ignored
 from keyferry.cli.provider_commands import ProviderCommand, provider_command
-from keyferry.driver.children import open_emulator
+from keyferry.driver.children import all_jobs, open_emulator, parser_program
+from keyferry.isolation.child import ChildSupervisor
+from keyferry.isolation.parser_pool import ParserPool
+from keyferry.isolation.spawner import Role, Spawner
 from keyferry.net.grpc_server import serving_grpc, stop_signal
 from keyferry.net.http_client import HttpsSettings
 from keyferry.net.proxies import Proxies
@@ -63,10 +66,17 @@ def provider(arguments: tuple[str, ...]) -> None:
     else:
         protect_memory()
         raise_descriptor_limit()
-        asyncio.run(_run(name, command, parsed))
+        # Before the first thread and event loop.
+        spawner = Spawner({Role.PARSER: parser_program()})
+        try:
+            asyncio.run(_run(name, command, parsed, spawner=spawner))
+        finally:
+            spawner.close()
 
 
-async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
+async def _run(
+    name: str, command: ProviderCommand, flags: ParsedFlags, *, spawner: Spawner
+) -> None:
     configure_logs(as_json=False, verbosity=0)
     options = command.serve_options(flags)
     configure_logs(as_json=options.log_as_json, verbosity=options.verbosity, quiet=options.log_off)
@@ -81,6 +91,8 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
         checks={options.health_path: probe.problem},
         flag=options.status_address_flag,
     )
+    clock = SystemClock()
+    parser = ParserPool(ChildSupervisor(spawner, Role.PARSER, metrics, clock), all_jobs, clock)
     dev_vault = Path(options.dev_vault) if options.dev_vault else None
     emulator = open_emulator(dev_vault) if dev_vault else None
     https = HttpsSettings(proxies=Proxies.from_environment(os.environ))
@@ -88,12 +100,12 @@ async def _run(name: str, command: ProviderCommand, flags: ParsedFlags) -> None:
         emulator.https if emulator else https,
         options.settings,
         Fetcher(options.resilience, metrics=ResilienceMetrics(metrics.registry)),
-        ThreadJobRunner(),
+        parser,
         ProviderMetrics(metrics.registry),
         emulator,
     )
     with open_audit_log(options.audit, metrics) as audit_log:
-        async with ProviderHost.build((name,), deps) as host, probe, status:
+        async with parser, ProviderHost.build((name,), deps) as host, probe, status:
             await host.restore()
             add = partial(add_provider, provider=host.get(name), name=name, audit_log=audit_log)
             async with serving_grpc(endpoint, add):

@@ -20,6 +20,8 @@ from keyferry.resilience.metrics import ResilienceMetrics
 from keyferry.telemetry.metrics import ProviderMetrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from keyferry.aio.clock import Clock
     from keyferry.aio.jobs import JobRunner
     from keyferry.driver.settings import DriverSettings
@@ -39,12 +41,14 @@ class BuiltIn:
         jobs: runs parse jobs.
         metrics: returns the series of the driver and of the providers.
         isolation: where they run.
+        problem: returns why the process must be restarted, or None.
     """
 
     providers: BuiltInProviders
     jobs: JobRunner
     metrics: MetricsPage
     isolation: Isolation
+    problem: Callable[[], str | None]
 
 
 def build_built_in(
@@ -85,7 +89,13 @@ def _in_process(settings: DriverSettings, worker: WorkerSettings, metrics: Metri
         ProviderMetrics(metrics.registry),
         worker.emulator,
     )
-    return BuiltIn(ProviderHost.build(settings.built_in, deps), jobs, metrics.read, Isolation.NONE)
+    return BuiltIn(
+        ProviderHost.build(settings.built_in, deps),
+        jobs,
+        metrics.read,
+        Isolation.NONE,
+        lambda: None,
+    )
 
 
 def _isolated(
@@ -120,4 +130,4 @@ def _isolated(
     async def read_metrics() -> bytes:
         return metrics.exposition() + await providers.exposition()
 
-    return BuiltIn(providers, parser, read_metrics, Isolation.PROCESS)
+    return BuiltIn(providers, parser, read_metrics, Isolation.PROCESS, spawner.problem)

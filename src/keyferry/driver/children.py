@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyferry.driver.secrets.jobs import SECRET_DATA
-from keyferry.driver.volumes.mounter import MOUNT_SOURCE
+from keyferry.driver.volumes.mounter import MOUNT_SOURCE, can_mount
 from keyferry.isolation.parser import run_parser
 from keyferry.isolation.provider_worker import WorkerSettings, run_provider_worker
 from keyferry.isolation.sandbox import Sandbox
@@ -89,22 +89,28 @@ def child_programs(settings: DriverSettings, worker: WorkerSettings) -> dict[Rol
         Role.PROVIDERS: ChildProgram(
             _provider_sandbox(settings), partial(run_provider_worker, settings=worker)
         ),
-        Role.PARSER: ChildProgram(
-            Sandbox(
-                uid=PARSER_UID,
-                network=False,
-                hidden=_hidden(settings, needed=()),
-                volume_source=MOUNT_SOURCE,
-                limits={
-                    resource.RLIMIT_DATA: 192 * _MEBIBYTE,
-                    resource.RLIMIT_FSIZE: 0,
-                    resource.RLIMIT_NOFILE: 64,
-                    resource.RLIMIT_NPROC: 16,
-                },
-            ),
-            partial(run_parser, jobs=all_jobs()),
-        ),
+        Role.PARSER: parser_program(_hidden(settings, needed=())),
     }
+
+
+def parser_program(hidden: tuple[Path, ...] = ()) -> ChildProgram:
+    """Return the program of the parser.
+
+    Args:
+        hidden: folders that it cannot see.
+    """
+    sandbox = Sandbox(
+        uid=PARSER_UID if can_mount() else None,
+        network=False,
+        hidden=hidden,
+        volume_source=MOUNT_SOURCE,
+        limits={
+            resource.RLIMIT_DATA: 192 * _MEBIBYTE,
+            resource.RLIMIT_FSIZE: 0,
+            resource.RLIMIT_NOFILE: 64,
+        },
+    )
+    return ChildProgram(sandbox, partial(run_parser, jobs=all_jobs()))
 
 
 def _provider_sandbox(settings: DriverSettings) -> Sandbox:

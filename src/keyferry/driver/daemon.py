@@ -90,6 +90,7 @@ async def run_driver(
             endpoint.address,
             engine.operations,
             (store.problem, *((lambda: registration.problem,) if registration else ())),
+            fatal=built_in.problem,
         )
         stack.push_async_callback(readiness.close)
         web = await _serve_status_pages(stack, settings, built_in.metrics, readiness)

@@ -27,6 +27,7 @@ class Readiness:
         address: the gRPC address of the CSI socket.
         operations: mount and unmount volumes on threads, of which one must become free.
         problems: each returns why the driver is not ready, or None.
+        fatal: returns why the driver must be restarted, or None.
     """
 
     def __init__(
@@ -34,7 +35,10 @@ class Readiness:
         address: str,
         operations: VolumeOperations,
         problems: tuple[Callable[[], str | None], ...],
+        *,
+        fatal: Callable[[], str | None],
     ) -> None:
+        self._fatal = fatal
         self._operations = operations
         self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self._problems = problems
@@ -48,7 +52,10 @@ class Readiness:
 
         1. It does not respond on its own socket.
         2. It can mount and unmount no volume, because all threads for that are stuck.
+        3. It can start no child process.
         """
+        if problem := self._fatal():
+            return problem
         problems = await asyncio.gather(
             self._socket_problem(), self._operations.problem(PROBE_SECONDS)
         )

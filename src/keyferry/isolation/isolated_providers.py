@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.aio.tasks import spawn
-from keyferry.errors import InternalError, ProviderUnreachableError
+from keyferry.errors import IdentityError, InternalError, ProviderUnreachableError
 from keyferry.isolation.channel import Channel, ChannelClosedError
 from keyferry.isolation.methods import (
     CLUSTER_CA,
@@ -31,6 +32,7 @@ from keyferry.isolation.methods import (
     VolumeRemoval,
 )
 from keyferry.isolation.watchdog import Verdict, WatchdogLimits
+from keyferry.providers.api import POD_NAME, POD_NAMESPACE, POD_UID, SERVICE_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -51,6 +53,7 @@ PING_SECONDS = 0.5
 _TRIES = 2
 """A call that was in flight when the worker ended is repeated once: another call ended it."""
 _METRICS_SECONDS = 2.0
+_END_SECONDS = 2.0
 _LIMITS = WatchdogLimits()
 
 
@@ -79,6 +82,7 @@ class IsolatedProviders:
         self._supervisor = supervisor
         self._privileges = privileges
         self._parser = parser
+        self._pods: Counter[tuple[str, ...]] = Counter()
         self._lock = asyncio.Lock()
         self._process: ChildProcess | None = None
         self._channel: Channel | None = None
@@ -94,7 +98,14 @@ class IsolatedProviders:
 
     async def mount(self, name: str, call: MountCall) -> MountResult:
         """Call `mount` of the provider `name`; see `BuiltInProviders`."""
-        return await self._call(MOUNT, ProviderMount(name, call))
+        pod = _pod_of(call)
+        self._pods[pod] += 1
+        try:
+            return await self._call(MOUNT, ProviderMount(name, call))
+        finally:
+            self._pods[pod] -= 1
+            if not self._pods[pod]:
+                del self._pods[pod]
 
     async def version(self, name: str) -> ProviderVersion:
         """Call `version` of the provider `name`."""
@@ -215,6 +226,8 @@ class IsolatedProviders:
         if channel is not None:
             await channel.close()
         if process is not None:
+            if self._closed:
+                await process.wait(_END_SECONDS)  # it closes its providers
             process.close()
 
     def _handlers(
@@ -234,6 +247,15 @@ class IsolatedProviders:
         return await self._parser.run_encoded(call.name, call.body, tenant=call.tenant)
 
     async def _request_token(self, call: PodTokenCall) -> str:
+        """Request a token for a pod whose volume is being mounted, and for no other."""
+        asked = call.request
+        pod = asked.namespace, asked.service_account, asked.pod_name, asked.pod_uid
+        if pod not in self._pods:
+            raise IdentityError(
+                f"no token is requested for pod {asked.namespace}/{asked.pod_name}: none of its "
+                "volumes is being mounted",
+                "See the log of the driver on this node.",
+            )
         return await self._of(call.provider).request_token(call.request)
 
     async def _read_challenge_key(self, call: ChallengeKeyCall) -> str:
@@ -243,3 +265,8 @@ class IsolatedProviders:
         if provider not in self._privileges:
             raise InternalError(f"unknown provider {provider!r}")
         return self._privileges[provider]
+
+
+def _pod_of(call: MountCall) -> tuple[str, ...]:
+    names = POD_NAMESPACE, SERVICE_ACCOUNT, POD_NAME, POD_UID
+    return tuple(call.attributes.get(name, "") for name in names)

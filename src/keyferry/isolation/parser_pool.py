@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from hashlib import blake2b
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -86,6 +86,14 @@ class ParserPool:
         self._worker: asyncio.Task[None] | None = None
         self._refused: BoundedDict[bytes, float] = BoundedDict(_MAX_REFUSED)
         self._digest_key = token_bytes(32)
+
+    async def __aenter__(self) -> Self:
+        """Return this object; the block uses the parser."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End the parser."""
+        await self.close()
 
     async def run(self, job: ParseJob[A, R], argument: A, *, tenant: str) -> R:
         """Run one job; see `JobRunner`."""

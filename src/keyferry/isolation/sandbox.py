@@ -40,7 +40,8 @@ class Sandbox:
     """What a child process is left with.
 
     Attributes:
-        uid: its user and group, which own nothing else.
+        uid: its user and group, which own nothing else. None in a process without privileges, which
+            cannot change them and has no namespaces of its own; then only the limits apply.
         network: whether it can reach the network.
         hidden: folders that are empty for it.
         volume_source: the source of mounts that it must not keep alive.
@@ -50,7 +51,7 @@ class Sandbox:
             own modes still apply.
     """
 
-    uid: int
+    uid: int | None
     network: bool
     hidden: tuple[Path, ...]
     volume_source: str
@@ -74,17 +75,20 @@ def enter(sandbox: Sandbox) -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     network = 0 if sandbox.network else _CLONE_NEWNET
-    _check(libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC | network))
-    _check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
-    _hide(libc, sandbox)
-    _reveal(libc, (*_program_folders(), *sandbox.visible))
-    for folder in sandbox.owned:
-        give(folder, sandbox.uid)
+    if sandbox.uid is not None:
+        _check(libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC | network))
+        _check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
+        _hide(libc, sandbox)
+        _reveal(libc, (*_program_folders(), *sandbox.visible))
+        for folder in sandbox.owned:
+            give(folder, sandbox.uid)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     for kind, limit in sandbox.limits.items():
         resource.setrlimit(kind, (limit, limit))
-    _drop_privileges(libc, sandbox.uid)
+    if sandbox.uid is not None:
+        _drop_privileges(libc, sandbox.uid)
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     protect_memory()
     # A user change resets it.
     _check(libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
@@ -168,7 +172,6 @@ def _drop_privileges(libc: ctypes.CDLL, uid: int) -> None:
     os.setresgid(uid, uid, uid)
     # Leaving user 0 clears the permitted and the effective capabilities.
     os.setresuid(uid, uid, uid)
-    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
 def _check(result: int) -> None:

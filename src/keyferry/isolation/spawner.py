@@ -73,6 +73,19 @@ class ChildProcess:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    async def wait(self, seconds: float) -> None:
+        """Wait until the process has ended, at most for `seconds`."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        loop.add_reader(self.pidfd, ended.set)
+        try:
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(self.pidfd)
+
     def close(self) -> None:
         """End the process and close the descriptors."""
         self.kill()
@@ -101,6 +114,7 @@ class Spawner:
         other.close()
         self._commands = own
         self._lock = asyncio.Lock()
+        self._ended = False
 
     async def start(self, role: Role) -> ChildProcess:
         """Start a child process.
@@ -129,10 +143,16 @@ class Spawner:
             raise OSError("the process that starts child processes has ended or is out of memory")
         return int(answer), descriptors[0]
 
+    def problem(self) -> str | None:
+        """Return why no further process can be started, or None."""
+        if not self._ended:
+            self._ended = os.waitpid(self._pid, os.WNOHANG)[0] != 0
+        return "the process that starts child processes has ended" if self._ended else None
+
     def close(self) -> None:
         """End the spawner; its children end when their connections are closed."""
         self._commands.close()
-        with suppress(ChildProcessError):
+        if not self._ended:
             os.waitpid(self._pid, 0)
 
 

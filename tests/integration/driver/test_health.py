@@ -33,7 +33,9 @@ class StuckMounter(DirectoryMounter):
 @asynccontextmanager
 async def running_checks(driver: Driver) -> AsyncIterator[Readiness]:
     """The checks of this driver."""
-    checks = Readiness(f"unix:{driver.home}/csi.sock", driver.engine.operations, ())
+    checks = Readiness(
+        f"unix:{driver.home}/csi.sock", driver.engine.operations, (), fatal=lambda: None
+    )
     try:
         yield checks
     finally:
