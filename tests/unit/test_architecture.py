@@ -386,7 +386,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (
         parser_complaints,
         "keyferry.driver.secrets.builder",
-        "from keyferry.formats.certs import check_pair",
+        "from keyferry.formats.certs import chain_of_key",
     ),
 ]
 

@@ -84,8 +84,8 @@ def _tls(chosen: _Files) -> dict[str, bytes]:
     private_key = certs.private_key_pem(
         chosen["tls.key"].contents, _describe_file(chosen["tls.key"])
     )
-    certs.check_pair(certificates, private_key)
-    return {"tls.crt": certificates, "tls.key": private_key}
+    chain = certs.chain_of_key(certificates, private_key)
+    return {"tls.crt": chain, "tls.key": private_key}
 
 
 def _basic_auth(chosen: _Files) -> dict[str, bytes]:

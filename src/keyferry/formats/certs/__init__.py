@@ -3,6 +3,6 @@
 Here are the names that a TLS Secret needs; `chain`, `bundle` and `jwk` serve the providers.
 """
 
-from keyferry.formats.certs.tls import certificate_pem, check_pair, private_key_pem
+from keyferry.formats.certs.tls import certificate_pem, chain_of_key, private_key_pem
 
-__all__ = ["certificate_pem", "check_pair", "private_key_pem"]
+__all__ = ["certificate_pem", "chain_of_key", "private_key_pem"]

@@ -35,6 +35,11 @@ def read_pkcs12(contents: bytes, source: str) -> tuple[PrivateKeyTypes | None, l
         # None stands for both ways of writing "no password": the empty text, and none at all.
         return open_pkcs12(decode_if_base64(contents), source, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
+        if b"-----BEGIN " in contents:
+            raise SecretDataError(
+                f"{source} holds PEM whose line breaks are lost",
+                "Store it in the vault from a file; input fields of web pages remove line breaks.",
+            ) from None
         raise SecretDataError(
             f"{source} holds neither PEM nor PKCS#12 that opens without a password",
             "Name an object in PEM, or in PKCS#12 with an empty password.",

@@ -1,10 +1,11 @@
 """Certificate and private key, taken out of PEM or PKCS#12 for a TLS Secret. [pure]
 
-The certificates keep their order and are re-encoded; the key becomes PKCS#1 (RSA) or SEC1
-(elliptic curve), as upstream makes it. Five things differ on purpose: PKCS#12 of any common cipher
-is read, also as base64 text; bag attributes are not repeated as PEM headers, which many parsers
-refuse; Ed25519 and Ed448 keys, which have no older form, stay PKCS#8; a parameter block after the
-key does not hide it; and where upstream would write an empty key there is an error.
+The certificates are re-encoded; the key becomes PKCS#1 (RSA) or SEC1 (elliptic curve), as upstream
+makes it. Six things differ on purpose: the certificate of the key comes first, and its issuers
+follow; PKCS#12 of any common cipher is read, also as base64 text; bag attributes are not repeated
+as PEM headers, which many parsers refuse; Ed25519 and Ed448 keys, which have no older form, stay
+PKCS#8; a parameter block after the key does not hide it; and where upstream would write an empty
+key there is an error.
 
 No message repeats a byte of the contents, nor does it chain a foreign exception whose text could.
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keyferry.errors import SecretDataError
+from keyferry.formats.certs.chain import has_public_key, order_chain
 from keyferry.formats.certs.loading import load_certificate, load_private_key
 from keyferry.formats.certs.pem import (
     CERTIFICATE,
@@ -27,7 +29,8 @@ from keyferry.formats.certs.pem import (
 from keyferry.formats.certs.pkcs12 import read_pkcs12
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+    from cryptography.x509 import Certificate
 
 
 def certificate_pem(contents: bytes, source: str) -> bytes:
@@ -80,39 +83,40 @@ def private_key_pem(contents: bytes, source: str) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def check_pair(certificates: bytes, private_key: bytes) -> None:
-    """Check that one of the certificates belongs to the private key.
+def chain_of_key(certificates: bytes, private_key: bytes) -> bytes:
+    """Return the certificates as TLS servers need them: that of the key first, then its issuers.
 
-    Both are as the functions above return them.
+    Certificates that do not belong to the chain, or cannot be parsed, follow in their order.
+
+    Args:
+        certificates: the result of `certificate_pem`.
+        private_key: the result of `private_key_pem`.
 
     Raises:
-        SecretDataError: none does, or a certificate cannot be parsed.
+        SecretDataError: none of the certificates belongs to the key.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
-
     (block,) = pem_blocks(private_key, "tls.key")
-    wanted = load_private_key(block.der, "tls.key").public_key()
-    unknown = False
-    for number, block in enumerate(pem_blocks(certificates, "tls.crt"), start=1):
+    public = load_private_key(block.der, "tls.key").public_key()
+    parsed: dict[Certificate, bytes] = {}
+    unparsed: list[bytes] = []
+    problem = "the private key does not belong to any of the certificates"
+    for number, each in enumerate(pem_blocks(certificates, "tls.crt"), start=1):
         try:
-            if _public_key(block.der, number) == wanted:
-                return
-        except UnsupportedAlgorithm:
-            # A key of a kind that the library cannot read: it may or may not be the one.
-            unknown = True
-    if not unknown:
+            parsed.setdefault(load_certificate(each.der, "tls.crt"), each.der)
+        except ValueError:
+            unparsed.append(each.der)
+            problem = f"certificate {number} of tls.crt cannot be parsed"
+    matches = {has_public_key(certificate, public) for certificate in parsed}
+    if True in matches:
+        chain = order_chain(list(parsed), public).certificates
+        ordered = [*(parsed[certificate] for certificate in chain), *unparsed]
+        return b"".join(encode_block(CERTIFICATE, der) for der in ordered)
+    # A certificate whose key the library cannot read (None) may or may not be that of the key.
+    if unparsed or None not in matches:
         raise SecretDataError(
-            "the private key does not belong to any of the certificates",
-            "Take tls.key and tls.crt from the same object, at the same version.",
+            problem, "Take tls.key and tls.crt from the same object, at the same version."
         )
-
-
-def _public_key(der: bytes, number: int) -> PublicKeyTypes:
-    try:
-        return load_certificate(der, "tls.crt").public_key()
-    except ValueError:
-        problem = f"certificate {number} of tls.crt cannot be parsed"
-        raise SecretDataError(problem, "Check the certificate in the vault.") from None
+    return certificates
 
 
 def _private_key(contents: bytes, source: str) -> PrivateKeyTypes:

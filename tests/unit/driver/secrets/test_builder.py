@@ -29,6 +29,7 @@ from keyferry.kubernetes.objects import (
     SecretObject,
 )
 from keyferry.providers.api import NamedFile
+from tests.fakes.certificates import issue_certificate, new_ec_key
 
 OPAQUE = SecretObject(
     name="db",
@@ -273,6 +274,13 @@ class TestTls:
         )
 
         assert "does not belong to any of the certificates" in error.problem
+
+    def test_begins_with_the_certificate_of_the_key(self) -> None:
+        """Vaults may hold the root first; no server takes such a file."""
+        root = issue_certificate("root", new_ec_key(), is_ca=True)
+        leaf = issue_certificate("leaf", new_ec_key(), root)
+        data = build(self.TLS, web=root.pem + leaf.pem + leaf.key_pem).data
+        assert leaf.pem + root.pem == data["tls.crt"]
 
     def test_names_the_file_that_is_wrong(self) -> None:
         """The message names the file in the volume."""

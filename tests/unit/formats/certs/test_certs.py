@@ -4,6 +4,7 @@ import base64
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from keyferry.errors import SecretDataError
 from keyferry.formats import certs
 from keyferry.formats.certs.pem import encode_block
+from tests.fakes.certificates import issue_certificate, new_ec_key
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
@@ -61,6 +63,11 @@ def openssl(tmp_path: Path, *arguments: str, given: bytes) -> str:
 
 RSA_CERTIFICATE = self_signed(RSA)
 EC_CERTIFICATE = self_signed(EC, "ca")
+
+
+ROOT = issue_certificate("root", new_ec_key(), is_ca=True)
+INTERMEDIATE = issue_certificate("intermediate", new_ec_key(), ROOT, is_ca=True)
+LEAF = issue_certificate("leaf", new_ec_key(), INTERMEDIATE)
 
 
 class TestCertificatePem:
@@ -136,6 +143,14 @@ class TestCertificatePem:
 
         assert "file 'a' holds neither PEM nor PKCS#12" in str(caught.value)
         assert "canary" not in str(caught.value)
+
+    @pytest.mark.parametrize("line_end", [b" ", b"", b"\\n"])
+    def test_says_that_line_breaks_are_lost(self, line_end: bytes) -> None:
+        """As input fields of web pages do."""
+        contents = (pem(EC_CERTIFICATE) + key_pem(EC)).replace(b"\n", line_end)
+        for split in (certs.certificate_pem, certs.private_key_pem):
+            with pytest.raises(SecretDataError, match="PEM whose line breaks are lost"):
+                split(contents, "file 'a'")
 
     def test_says_that_a_password_is_in_the_way(self) -> None:
         """PKCS#12 with a password cannot be opened, and the message says so."""
@@ -254,31 +269,39 @@ class TestPrivateKeyPem:
         assert "file 'a' has a PEM block 'PRIVATE KEY' that is not base64" == caught.value.problem
 
 
-class TestCheckPair:
+class TestChainOfKey:
     @pytest.mark.parametrize("key", [RSA, EC, ED25519], ids=["RSA", "EC", "Ed25519"])
     def test_accepts_the_key_of_the_certificate(
         self, key: CertificateIssuerPrivateKeyTypes
     ) -> None:
         """A key and its certificate are a pair."""
-        certs.check_pair(pem(self_signed(key)), certs.private_key_pem(key_pem(key), "a"))
+        certs.chain_of_key(pem(self_signed(key)), certs.private_key_pem(key_pem(key), "a"))
 
-    def test_accepts_the_key_of_any_certificate_of_the_chain(self) -> None:
-        """The order of the file is the author's, as upstream."""
-        chain = pem(EC_CERTIFICATE) + pem(RSA_CERTIFICATE)
+    @pytest.mark.parametrize("order", list(permutations(range(3))))
+    def test_puts_the_certificate_of_the_key_first(self, order: tuple[int, ...]) -> None:
+        """Then its issuers: no server starts with another order."""
+        pems = [LEAF.pem, INTERMEDIATE.pem, ROOT.pem]
+        found = certs.chain_of_key(b"".join(pems[number] for number in order), LEAF.key_pem)
+        assert b"".join(pems) == found
 
-        certs.check_pair(chain, key_pem(RSA))
+    def test_keeps_what_does_not_belong_to_the_chain_at_the_end(self) -> None:
+        """It may be there for a reason that the library does not see."""
+        strange = encode_block("CERTIFICATE", b"x")
+        contents = strange + pem(EC_CERTIFICATE) + ROOT.pem + LEAF.pem
+        expected = LEAF.pem + pem(EC_CERTIFICATE) + ROOT.pem + strange
+        assert expected == certs.chain_of_key(contents, LEAF.key_pem)
 
     def test_refuses_the_key_of_another_certificate(self) -> None:
         """A key that fits no certificate would make a Secret that no server can use."""
         with pytest.raises(SecretDataError, match="does not belong to any of the certificates"):
-            certs.check_pair(pem(RSA_CERTIFICATE), key_pem(EC))
+            certs.chain_of_key(pem(RSA_CERTIFICATE), key_pem(EC))
 
     def test_refuses_a_certificate_that_cannot_be_parsed(self) -> None:
         """A CERTIFICATE block must contain a certificate; the message does not quote it."""
         broken = pem(EC_CERTIFICATE) + encode_block("CERTIFICATE", b"canary")
 
         with pytest.raises(SecretDataError) as caught:
-            certs.check_pair(broken, key_pem(RSA))
+            certs.chain_of_key(broken, key_pem(RSA))
 
         assert "certificate 2 of tls.crt cannot be parsed" == caught.value.problem
         assert "canary" not in str(caught.value)
