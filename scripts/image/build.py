@@ -55,9 +55,9 @@ def revision() -> str:
 
 
 def _git(*arguments: str) -> str:
-    run = subprocess.run(
-        ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
-    )
+    # In the container of a workflow, the files belong to another user.
+    command = ["git", "-C", str(ROOT), "-c", f"safe.directory={ROOT}", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     return run.stdout.strip() if run.returncode == 0 else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,19 @@ def test_the_containerfile_installs_only_locked_packages() -> None:
     for command in commands:
         assert "--require-hashes" in command or "--no-index" in command, command
         assert "--no-deps" in command, command
+
+
+def test_the_build_context_is_what_the_containerfile_copies() -> None:
+    """Nothing else of the machine can get into the image."""
+    lines = instructions((ROOT / "Containerfile").read_text())
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    copied = {each for sources in copies for each in sources if "--from=build" not in sources}
+    ignored, *allowed = (ROOT / ".dockerignore").read_text().splitlines()[1:]
+    assert "*" == ignored
+    patterns = [each.removeprefix("!") for each in allowed if each.startswith("!")]
+    unused = {each for each in patterns if not any(fnmatch(source, each) for source in copied)}
+    assert not unused
+    assert not {each for each in copied if not any(fnmatch(each, one) for one in patterns)}
 
 
 def test_the_containerfile_keeps_build_tools_out_of_the_image() -> None:

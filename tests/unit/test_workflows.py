@@ -96,6 +96,19 @@ def test_no_workflow_runs_untrusted_code_with_secrets() -> None:
     assert {"push": {"tags": ["v*"]}} == WORKFLOWS["release"][True]  # YAML reads `on` as true
 
 
+def test_dependabot_watches_every_pinned_action_image_and_module() -> None:
+    """Directories that exist, with what the ecosystem updates."""
+    config = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())
+    watched = {
+        (each["package-ecosystem"], place)
+        for each in config["updates"]
+        for place in each.get("directories", [each.get("directory")])
+    }
+    modules = {f"/{path.parent.relative_to(ROOT)}" for path in ROOT.glob("tests/**/go.mod")}
+    assert {("github-actions", "/"), ("docker", "/")} <= watched
+    assert modules == {place for ecosystem, place in watched if ecosystem == "gomod"}
+
+
 @pytest.mark.parametrize("tag", ["v9.9.9", "main"])
 def test_a_tag_that_does_not_name_the_version_is_not_released(tag: str) -> None:
     """Before anything is built."""
