@@ -1,8 +1,10 @@
-"""Content of a volume: files and object versions. [pure]"""
+"""Content of a volume: files, the limit of their size, and object versions. [pure]"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from keyferry.errors import MountLimitError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,43 @@ class ObjectVersion:
 
     id: str
     version: str
+
+
+DEFAULT_MAX_BYTES = 4 * 1024 * 1024
+"""The default limit of gRPC, which upstream has for the responses of its providers."""
+
+SIZE_REMEDY = (
+    "Raise --max-call-recv-msg-size (maxCallRecvMsgSize in the chart) and the memory limit of the"
+    " driver, or split the SecretProviderClass."
+)
+
+
+class FileLimit:
+    """Counts the files of one volume while they are rendered.
+
+    Many files can be made from one object, so their size is not bounded by what was fetched.
+
+    Args:
+        max_bytes: the maximum size of all paths and contents.
+    """
+
+    def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._files = 0
+        self._bytes = 0
+
+    def add(self, file: SecretFile) -> SecretFile:
+        """Count `file`, and return it.
+
+        Raises:
+            MountLimitError: the files are too large.
+        """
+        self._files += 1
+        self._bytes += len(file.path) + len(file.contents)
+        if self._bytes > self._max_bytes:
+            raise MountLimitError(
+                f"the volume is too large: its first {self._files} files have {self._bytes} bytes,"
+                f" and --max-call-recv-msg-size limits a volume to {self._max_bytes} bytes",
+                SIZE_REMEDY,
+            )
+        return file

@@ -135,6 +135,14 @@ class SecretDataError(AuthorError):
     stage = Stage.SECRET
 
 
+class MountLimitError(AuthorError):
+    """The objects of one volume, or of the concurrent mounts of one tenant, are too large."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    stage = Stage.VOLUME
+    reason = "GRPCProviderError"
+
+
 # --- The operator of the cluster or the machine must act ---
 
 

@@ -191,7 +191,10 @@ async def running_comparison(folder: Path) -> AsyncIterator[Comparison]:
                     "--max-call-recv-msg-size=67108864",
                 ),
                 # The provider protocol does not distinguish a refresh from a first mount.
-                keyferry_provider_flags=(f"--cache-ttl={ROTATION_SECONDS * 500}ms",),
+                keyferry_provider_flags=(
+                    f"--cache-ttl={ROTATION_SECONDS * 500}ms",
+                    "--max-call-recv-msg-size=67108864",
+                ),
                 provider_flags=("--write-cert-and-key-in-separate-files",),
             )
             started = [await start_stack(pairing, ground) for pairing in PAIRINGS]

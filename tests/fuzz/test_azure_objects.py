@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyferry.errors import ClassInvalidError
-from keyferry.formats.volume_paths import path_problem
-from keyferry.providers.azure.objects import MAX_FILES, KeyVaultObject, named_files, parse_objects
+from keyferry.formats.volume_paths import MAX_FILES, path_problem
+from keyferry.providers.azure.objects import KeyVaultObject, named_files, parse_objects
 from tests.fuzz.messages import check_message
 
 FIELDS = [

@@ -50,6 +50,9 @@ ELSEWHERE = {
     ),
     "after a failed first mount": f"{HERE}::test_failed_first_mount_leaves_nothing_with_keyferry",
     "tmpfs": f"{HERE}::test_a_volume_is_a_tmpfs",
+    "`--max-call-recv-msg-size`": (
+        "integration/test_mount_limits.py::test_azure_mount_that_is_too_large_names_the_flag"
+    ),
     "a Secret created by someone else": (
         f"{HERE}::test_keyferry_does_not_change_an_unmanaged_secret"
     ),

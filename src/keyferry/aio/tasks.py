@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextlib import AsyncExitStack
+
+T = TypeVar("T")
 
 _log = get_logger("tasks")
 
@@ -24,6 +26,21 @@ def spawn(work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_log_failure)
     return task
+
+
+async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """Run `work` concurrently and return the results in order.
+
+    If one raises, the others are cancelled, and this function returns when they have ended.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def spawn_until_exit(

@@ -21,7 +21,13 @@ from keyferry.cli.flags.go_flags import (
     parse_flags,
     warn_ignored,
 )
-from keyferry.cli.flags.providers import HMAC_FLAGS, PROVIDER_FLAGS, provider_settings
+from keyferry.cli.flags.providers import (
+    HMAC_FLAGS,
+    MOUNT_SIZE_FLAG,
+    PROVIDER_FLAGS,
+    max_mount_bytes,
+    provider_settings,
+)
 from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
 from keyferry.cli.flags.restrictions import (
     AZURE_TENANTS_FLAG,
@@ -123,12 +129,7 @@ DRIVER_FLAGS: tuple[GoFlag, ...] = (
         "2m",
         "interval of refreshes; each volume is refreshed once per interval",
     ),
-    GoFlag(
-        "max-call-recv-msg-size",
-        _INT,
-        "4194304",
-        "maximum size of a response of an external provider, in bytes",
-    ),
+    MOUNT_SIZE_FLAG,
     GoFlag(
         "allow-attribute-overrides",
         _BOOL,
@@ -275,10 +276,11 @@ def settings_from(flags: ParsedFlags) -> DriverSettings:
             os.environ,
             hmac_key_folder=_socket_folder(values),
             restrictions=class_restrictions(values, os.environ),
+            max_bytes=max_mount_bytes(values),
         ),
         resilience=resilience_settings(flags),
         proxies=Proxies.from_environment(os.environ),
-        max_receive_bytes=int(values["max-call-recv-msg-size"]),
+        max_receive_bytes=max_mount_bytes(values),
         allow_attribute_overrides=bool(values["allow-attribute-overrides"]),
         rotation_interval=(
             float(values["rotation-poll-interval"]) if values["enable-secret-rotation"] else None
@@ -319,12 +321,6 @@ def _check_values(values: Mapping[str, FlagValue]) -> None:
         raise PlatformError(
             "--startup-taint requires the Kubernetes API, and --manifests disables it",
             "Remove one of the two flags.",
-            stage=Stage.REQUEST,
-        )
-    if int(values["max-call-recv-msg-size"]) <= 0:
-        raise PlatformError(
-            f"--max-call-recv-msg-size is {values['max-call-recv-msg-size']}",
-            "Set it to a number of bytes greater than 0.",
             stage=Stage.REQUEST,
         )
     if values["provider-health-check"] and float(values["provider-health-check-interval"]) <= 0:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from keyferry import __version__
 from keyferry.cli.flags.audit import AUDIT_FLAGS, audit_settings
 from keyferry.cli.flags.go_flags import FlagKind, GoFlag
-from keyferry.cli.flags.providers import AZURE_FLAGS, azure_settings
+from keyferry.cli.flags.providers import (
+    AZURE_FLAGS,
+    MOUNT_SIZE_FLAG,
+    azure_settings,
+    max_mount_bytes,
+)
 from keyferry.cli.flags.resilience import RESILIENCE_FLAGS, resilience_settings
 from keyferry.cli.flags.restrictions import (
     AZURE_TENANTS_FLAG,
@@ -135,6 +140,7 @@ def _azure_flags() -> tuple[GoFlag, ...]:
         GoFlag("prometheus-port", _INT, "8898", "", "the health page serves the metrics"),
         GoFlag("metrics-backend", _STRING, "Prometheus", "", "only Prometheus is supported"),
         *AZURE_FLAGS,
+        MOUNT_SIZE_FLAG,
         *RESTRICTION_FLAGS,
         AZURE_TENANTS_FLAG,
         *RESILIENCE_FLAGS,
@@ -163,7 +169,9 @@ def _azure_serve_options(flags: ParsedFlags) -> ServeOptions:
         status_address_flag="--healthz-port",
         health_path=str(values["healthz-path"]),
         settings=replace(
-            azure_settings(values), restrictions=class_restrictions(values, os.environ)
+            azure_settings(values),
+            restrictions=class_restrictions(values, os.environ),
+            max_mount_bytes=max_mount_bytes(values),
         ),
         resilience=resilience_settings(flags),
         health_timeout=float(values["healthz-timeout"]),
@@ -198,6 +206,7 @@ def _vault_command_flags(product: Product) -> tuple[GoFlag, ...]:
         GoFlag("cache-size", _INT, "1000", "number of cached logins; 0 logs in for each mount"),
         *vault_flags(product, creates_tokens=True),
         hmac_flag(product),
+        MOUNT_SIZE_FLAG,
         *RESTRICTION_FLAGS,
         *RESILIENCE_FLAGS,
         LEASE_DIR_FLAG,
@@ -220,7 +229,10 @@ def _vault_serve_options(product: Product, flags: ParsedFlags) -> ServeOptions:
         endpoint = f"unix://{os.path.abspath(endpoint)}"  # noqa: PTH100 - resolve() would follow a link there
     socket = parse_endpoint(endpoint).socket
     warn_ignored_variables(os.environ, product)
-    restrictions = class_restrictions(values, os.environ)
+    common = ProviderSettings(
+        restrictions=class_restrictions(values, os.environ),
+        max_mount_bytes=max_mount_bytes(values),
+    )
     settings = vault_settings(
         product,
         os.environ,
@@ -234,9 +246,9 @@ def _vault_serve_options(product: Product, flags: ParsedFlags) -> ServeOptions:
         status_address_flag="--health-addr",
         health_path="/health/ready",
         settings=(
-            ProviderSettings(vault=settings, restrictions=restrictions)
+            replace(common, vault=settings)
             if product is VAULT
-            else ProviderSettings(openbao=settings, restrictions=restrictions)
+            else replace(common, openbao=settings)
         ),
         resilience=resilience_settings(flags),
         verbosity=verbosity,

@@ -16,7 +16,7 @@ from keyferry.driver.engine import EngineDependencies, running_engine
 from keyferry.driver.providers import Providers
 from keyferry.driver.readiness import Readiness
 from keyferry.driver.registration import Registration, serving_registration
-from keyferry.driver.settings import DriverSettings, VolumeKind
+from keyferry.driver.settings import DEFAULT_MAX_RECEIVE_BYTES, DriverSettings, VolumeKind
 from keyferry.driver.status.expiry_monitor import ExpiryMonitor
 from keyferry.driver.volumes.mounter import DirectoryMounter, TmpfsMounter, can_mount
 from keyferry.errors import PlatformError, Stage, StoreError
@@ -123,7 +123,7 @@ def _engine_dependencies(
 ) -> EngineDependencies:
     return EngineDependencies(
         store=store,
-        mounter=choose_mounter(settings.volume_kind),
+        mounter=choose_mounter(settings.volume_kind, settings.max_receive_bytes),
         providers=providers,
         jobs=jobs,
         metrics=metrics,
@@ -183,8 +183,12 @@ async def _remove_taint(settings: DriverSettings, store: ObjectStore, readiness:
             return
 
 
-def choose_mounter(kind: VolumeKind) -> Mounter:
+def choose_mounter(kind: VolumeKind, max_bytes: int = DEFAULT_MAX_RECEIVE_BYTES) -> Mounter:
     """Return the mounter of that kind.
+
+    Args:
+        kind: tmpfs or folder.
+        max_bytes: the maximum size of the files of a volume.
 
     Raises:
         PlatformError: this process may not mount a tmpfs.
@@ -198,7 +202,7 @@ def choose_mounter(kind: VolumeKind) -> Mounter:
                     " without root, for development only, use --volumes=folder --isolation=none.",
                     stage=Stage.VOLUME,
                 )
-            return TmpfsMounter()
+            return TmpfsMounter(max_bytes)
         case VolumeKind.FOLDER:
             _log.warning("volumes are private folders on disk, not tmpfs: for development only")
             return DirectoryMounter()

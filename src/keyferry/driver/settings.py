@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.net.proxies import Proxies
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.settings import ResilienceSettings
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 DRIVER_NAME = "secrets-store.csi.k8s.io"
 """The driver name of upstream, which pods refer to."""
-DEFAULT_MAX_RECEIVE_BYTES = 4194304
-"""The default limit of gRPC."""
+DEFAULT_MAX_RECEIVE_BYTES = DEFAULT_MAX_BYTES
 
 
 class VolumeKind(Enum):
@@ -67,7 +67,7 @@ class DriverSettings:
     proxies: Proxies = field(default_factory=Proxies)
     """The HTTP proxies of requests to vaults."""
     max_receive_bytes: int = DEFAULT_MAX_RECEIVE_BYTES
-    """The maximum size of a reply of an external provider."""
+    """The maximum size of a response of an external provider, and of a volume."""
     allow_attribute_overrides: bool = True
     """Whether `volumeAttributes` of a pod may override parameters of its SecretProviderClass."""
     rotation_interval: float | None = None

@@ -13,12 +13,16 @@ import posixpath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 MAX_PATH_BYTES = 4096
 MAX_ELEMENT_BYTES = 255
 MAX_FOLDERS = 32
 """Folders above a file, so that every program that reads or removes a volume can."""
+MAX_FILES = 4096
+"""Files of one volume."""
+MAX_ENTRIES = 2 * MAX_FILES
+"""Files and folders of one volume; each takes a kilobyte of the kernel's memory."""
 
 
 def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
@@ -45,6 +49,19 @@ def path_problem(path: str) -> str | None:  # noqa: PLR0911 - a list of rules
         return "begins with '..', which the volume keeps for itself"
     if path == "." or posixpath.normpath(path) != path:
         return "is not in its shortest form (no '.', '//', './' or trailing '/')"
+    return None
+
+
+def count_problem(paths: Collection[str]) -> str | None:
+    """Why one volume cannot hold that many files, as the end of "the SecretProviderClass ...".
+
+    None when it can.
+    """
+    if len(paths) > MAX_FILES:
+        return f"asks for {len(paths)} files; a volume has at most {MAX_FILES}"
+    entries = set(paths).union(*map(_parents, paths))
+    if len(entries) > MAX_ENTRIES:
+        return f"asks for {len(entries)} files and folders; a volume has at most {MAX_ENTRIES}"
     return None
 
 

@@ -21,7 +21,7 @@ from keyferry.net.connection_errors import (
     safe_cause,
 )
 from keyferry.net.connector import new_connector
-from keyferry.net.http_body import BodyTooLargeError, read_body
+from keyferry.net.http_body import BodyTooLargeError, read_body, uncounted
 from keyferry.net.http_responses import (
     ErrorResponse,
     parse_error_response,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from keyferry.aio.clock import Clock
     from keyferry.net.address_guard import AddressGuard
+    from keyferry.net.http_body import Receiving
 
 
 class NewConnector(Protocol):
@@ -80,12 +81,14 @@ class JsonRequest(Generic[T]):
         headers: of the request.
         document: the msgspec type of the response body.
         action: completes the sentence "failed to ...", for messages.
+        receiving: counts the bytes of the response while it arrives.
     """
 
     url: URL
     headers: Mapping[str, str] = field(repr=False)
     document: type[T]
     action: str
+    receiving: Receiving = uncounted
 
 
 class ConnectionPool:
@@ -222,7 +225,8 @@ class HttpsClient:
             async with self.session(url, guarded=True).get(
                 url, headers=request.headers, timeout=timeout, allow_redirects=False
             ) as response:
-                body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES)
+                with request.receiving() as count:
+                    body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=count)
         except BodyTooLargeError:
             raise VaultError(
                 f"failed to {action}: the response of {host} is larger than {MAX_RESPONSE_BYTES}"

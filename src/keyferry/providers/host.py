@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self
 
 from keyferry.errors import PlatformError, Stage
+from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.registry import PROVIDERS
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class ProviderHost:
             PlatformError: a name is unknown.
         """
         check_names(names)
+        if deps.mount_limits is None:
+            deps = replace(deps, mount_limits=MountLimits(deps.settings.max_mount_bytes))
         rows = {row.name: row for row in PROVIDERS}
         built = {
             name: rows[name].build(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.resilience.settings import CallLimits
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from keyferry.aio.jobs import JobRunner
     from keyferry.net.http_client import HttpsSettings
     from keyferry.providers.emulator import Emulator
+    from keyferry.providers.mount_limits import MountLimits
     from keyferry.providers.privileges import Privileges
     from keyferry.resilience.fetcher import Fetcher
     from keyferry.telemetry.metrics import ProviderMetrics
@@ -102,6 +104,8 @@ class VaultSettings:
 class ProviderSettings:
     """Settings of all built-in providers of one process."""
 
+    max_mount_bytes: int = DEFAULT_MAX_BYTES
+    """The maximum size of the files of one volume."""
     construct_pem_chain: bool = True
     """Whether certificates that are converted from PKCS#12 are sorted, leaf first."""
     separate_files: bool = False
@@ -135,6 +139,8 @@ class ProviderDependencies:
         metrics: metrics to update; None for none.
         emulator: the emulator that `https` connects to; None in production.
         privileges: the privileged side of the provider; None to run it in this process.
+        mount_limits: limits of mounts, shared by all providers of the process; None to build them
+            from `settings`.
     """
 
     https: HttpsSettings
@@ -144,3 +150,4 @@ class ProviderDependencies:
     metrics: ProviderMetrics | None = None
     emulator: Emulator | None = None
     privileges: Privileges | None = None
+    mount_limits: MountLimits | None = None

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from keyferry.formats.volume_paths import (
     MAX_ELEMENT_BYTES,
+    MAX_FILES,
     MAX_FOLDERS,
     MAX_PATH_BYTES,
+    count_problem,
     path_conflict,
     path_problem,
 )
@@ -115,6 +117,22 @@ def test_an_accepted_path_stays_inside_and_means_one_file(path: str) -> None:
 def test_two_files_in_one_place_are_found(paths: list[str], clash: tuple[str, str] | None) -> None:
     """Equal paths clash, and a file clashes with a folder of its name; neighbours do not."""
     assert clash == path_conflict(paths)
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [
+        ([f"{n}" for n in range(MAX_FILES)], ""),
+        ([f"{n}" for n in range(MAX_FILES + 1)], "4097 files; a volume has at most 4096"),
+        ([f"{n}/x" for n in range(MAX_FILES)], ""),
+        ([f"{n}/y/x" for n in range(MAX_FILES)], "12288 files and folders"),
+        (["d/" * MAX_FOLDERS + f"{n}" for n in range(MAX_FILES)], ""),
+    ],
+)
+def test_number_of_files_and_folders_is_limited(paths: list[str], words: str) -> None:
+    """Each takes memory of the kernel, even if it is empty."""
+    assert words in (count_problem(paths) or "")
+    assert bool(words) == bool(count_problem(paths))
 
 
 elements = st.sampled_from(["a", "b", "a-", "a."])

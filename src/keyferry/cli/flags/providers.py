@@ -14,6 +14,8 @@ from keyferry.cli.flags.vault import (
     vault_settings,
     warn_ignored_variables,
 )
+from keyferry.content import DEFAULT_MAX_BYTES
+from keyferry.errors import PlatformError, Stage
 from keyferry.providers.restrictions import UNRESTRICTED
 from keyferry.providers.settings import ProviderSettings
 from keyferry.providers.vault.product import OPENBAO, VAULT
@@ -67,12 +69,38 @@ HMAC_FLAGS: tuple[GoFlag, ...] = tuple(
 """For commands that run in a cluster."""
 
 
+MOUNT_SIZE_FLAG = GoFlag(
+    "max-call-recv-msg-size",
+    FlagKind.INT,
+    str(DEFAULT_MAX_BYTES),
+    "maximum size of the files of one volume, in bytes",
+)
+"""For commands that run in a cluster. Upstream limits only responses of providers with it."""
+
+
+def max_mount_bytes(values: Mapping[str, FlagValue]) -> int:
+    """Return the value of `MOUNT_SIZE_FLAG`.
+
+    Raises:
+        PlatformError: it is not positive.
+    """
+    limit = int(values[MOUNT_SIZE_FLAG.name])
+    if limit <= 0:
+        raise PlatformError(
+            f"--{MOUNT_SIZE_FLAG.name} is {limit}",
+            "Set it to a number of bytes greater than 0.",
+            stage=Stage.REQUEST,
+        )
+    return limit
+
+
 def provider_settings(
     values: Mapping[str, FlagValue],
     environ: Mapping[str, str],
     *,
     hmac_key_folder: Path | None,
     restrictions: ClassRestrictions,
+    max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> ProviderSettings:
     """Return the settings that flags and environment variables request.
 
@@ -81,6 +109,7 @@ def provider_settings(
         environ: the environment variables.
         hmac_key_folder: folder for the HMAC key of object versions; None if it is not persisted.
         restrictions: what SecretProviderClasses may name.
+        max_bytes: the maximum size of the files of one volume.
 
     Raises:
         PlatformError: a variable has an invalid value.
@@ -91,6 +120,7 @@ def provider_settings(
         vault=vault_settings(VAULT, environ, values, hmac_key_folder=hmac_key_folder),
         openbao=vault_settings(OPENBAO, environ, values, hmac_key_folder=hmac_key_folder),
         restrictions=restrictions,
+        max_mount_bytes=max_bytes,
     )
 
 

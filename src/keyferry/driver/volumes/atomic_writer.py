@@ -14,6 +14,7 @@ it from the start. File modes are those of the request.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING
 from keyferry.content import SecretFile
 from keyferry.driver.volumes.trees import files_below, read_regular_file, remove_folder
 from keyferry.errors import FilesInvalidError, VolumeError
-from keyferry.formats.volume_paths import path_conflict, path_problem
+from keyferry.formats.volume_paths import count_problem, path_conflict, path_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,10 @@ def check_files(files: Sequence[SecretFile]) -> None:
                 f"invalid filepath: the path {file.path[:100]!r} {problem}",
                 "Correct the name or alias of the object in the SecretProviderClass.",
             )
+    if problem := count_problem([file.path for file in files]):
+        raise FilesInvalidError(
+            f"the SecretProviderClass {problem}", "Split the objects into several volumes."
+        )
     if clash := path_conflict(file.path for file in files):
         first, second = clash
         problem = (
@@ -106,9 +111,14 @@ def write_volume(root: Path, files: Sequence[SecretFile]) -> FileChanges:
             _ensure_links(root, tops)
         _remove_leftovers(root, keep=current, top_level=tops)
     except OSError as error:
+        remedy = "Check the space and the memory of this node (the volume is a tmpfs)."
+        if error.errno == errno.ENOSPC:
+            remedy = (
+                "The volume has room for two sets of files of --max-call-recv-msg-size bytes: raise"
+                " it, or split the SecretProviderClass. A volume on disk needs a disk with space."
+            )
         raise VolumeError(
-            f"cannot write the files of {root}: {error.strerror or error}",
-            "Check the space and the memory of this node (the volume is a tmpfs).",
+            f"cannot write the files of {root}: {error.strerror or error}", remedy
         ) from error
     return written
 

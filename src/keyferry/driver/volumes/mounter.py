@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from keyferry.content import DEFAULT_MAX_BYTES
 from keyferry.driver.volumes.atomic_writer import (
     has_provider_written_files,
     is_written,
@@ -24,6 +25,7 @@ from keyferry.driver.volumes.target_paths import parse_volume_path
 from keyferry.driver.volumes.trees import clear_folder
 from keyferry.errors import VolumeError
 from keyferry.formats.mountinfo import mount_points
+from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -34,10 +36,12 @@ _log = get_logger("mount")
 MOUNT_SOURCE = "keyferry"
 """The source in /proc/mounts, by which mounts of Keyferry are recognized."""
 
-_MS_NOSUID, _MS_NODEV = 2, 4
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CORRUPTED_ERRNOS = {errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.EACCES, errno.EHOSTDOWN}
 _MAX_STACKED_MOUNTS = 16
+_LAYOUT_INODES = 16
+"""The root, `..data` and the timestamped folders; a few more than there are."""
 
 
 class Mounter(Protocol):
@@ -71,11 +75,16 @@ class TmpfsMounter:
     """Mounts a tmpfs for each volume.
 
     It calls mount(2), which takes 0.05 ms; the mount program takes 2 ms.
+
+    Args:
+        max_bytes: the maximum size of the files of a volume. The tmpfs has room for two sets of
+            them, because new files are written beside the old ones.
     """
 
     source = MOUNT_SOURCE
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._limits = _tmpfs_limits(max_bytes)
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def inspect(self, target: Path) -> VolumeState:
@@ -130,7 +139,8 @@ class TmpfsMounter:
             raise
 
     def _mount_tmpfs(self, target: Path, group: int | None) -> None:
-        options = "mode=0755" if group is None else f"mode=2755,gid={group}"
+        owner = "mode=0755" if group is None else f"mode=2755,gid={group}"
+        options = f"{owner},{self._limits}"
         try:
             self._call_mount(target, f"{options},noswap")
         except OSError as error:
@@ -143,7 +153,7 @@ class TmpfsMounter:
             MOUNT_SOURCE.encode(),
             os.fsencode(target),
             b"tmpfs",
-            ctypes.c_ulong(_MS_NOSUID | _MS_NODEV),
+            ctypes.c_ulong(_MS_NOSUID | _MS_NODEV | _MS_NOEXEC),
             options.encode(),
         )
         _check_result(result, target)
@@ -198,6 +208,18 @@ class DirectoryMounter:
             clear_folder(target)
             if not keep_folder:
                 target.rmdir()
+
+
+def _tmpfs_limits(max_bytes: int) -> str:
+    """Return the options `size` and `nr_inodes` for two sets of files.
+
+    Each file takes whole pages, and so does a link with a long destination. There are links for
+    both sets for a moment.
+    """
+    page = os.sysconf("SC_PAGE_SIZE")
+    size = 2 * (max_bytes + 2 * MAX_FILES * page)
+    inodes = 2 * (MAX_ENTRIES + MAX_FILES) + _LAYOUT_INODES
+    return f"size={size},nr_inodes={inodes}"
 
 
 def can_mount() -> bool:

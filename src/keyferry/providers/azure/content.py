@@ -17,6 +17,7 @@ from keyferry.content import ObjectVersion, SecretFile
 from keyferry.errors import (
     ClassInvalidError,
     KeyferryError,
+    MountLimitError,
     ObjectUnusableError,
     combined,
     excerpt,
@@ -41,6 +42,7 @@ from keyferry.providers.expiry import Expiry
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from keyferry.content import FileLimit
     from keyferry.providers.azure.params import BundleOptions
 
 
@@ -287,6 +289,7 @@ def render_all(
     default_mode: int,
     options: BundleOptions,
     parse: Parse,
+    limit: FileLimit,
 ) -> RenderedVolume:
     """Render the files of all objects, in the order of `objects`.
 
@@ -296,6 +299,7 @@ def render_all(
         default_mode: permission bits of files whose entry sets none.
         options: how certificates are delivered.
         parse: returns the parsed form of each of `materials`.
+        limit: counts the files.
 
     Raises:
         KeyferryError: the first failure; its message also names the other objects that failed.
@@ -318,11 +322,16 @@ def render_all(
                 contents, vault_object.paths, vault_object.ids, strict=False
             ):
                 rendered = render(content, vault_object, options, parse)
-                files += (SecretFile(path + suffix, mode, data) for suffix, data in rendered.files)
+                files += (
+                    limit.add(SecretFile(path + suffix, mode, data))
+                    for suffix, data in rendered.files
+                )
                 versions += [ObjectVersion(object_id, content.version)] * len(rendered.files)
                 incomplete_chains += () if rendered.complete_chain else (vault_object.ref,)
             # Only the newest version of a history counts; older ones are expected to expire.
             expiries += _expiry_of(vault_object, contents[0])
+        except MountLimitError:
+            raise
         except KeyferryError as error:
             failures.append((vault_object.ref, error))
     if failures:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from yarl import URL
 
 from keyferry.errors import VaultError
+from keyferry.net.http_body import uncounted
 from keyferry.net.http_client import JsonRequest
 from keyferry.net.http_responses import ErrorResponse
 from keyferry.providers.azure.keyvault_errors import RequestContext, error_for_response
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable
 
     from keyferry.net.http_client import HttpsClient
+    from keyferry.providers.mount_limits import MountBudget
     from keyferry.resilience.call_context import CallContext
     from keyferry.resilience.transport import RetryingTransport
 
 API_VERSION = "7.4"
 MAX_PAGES = 400
 """The maximum number of pages of a list; at 25 entries a page, no real list is longer."""
+LISTED_VERSION_BYTES = 1024
+"""Roughly the memory of one version in a list."""
 
 _IMPOSTOR_REMEDY = "Check that this host is a vault, and that no proxy responds in its place."
 
@@ -98,6 +102,7 @@ class KeyVault:
         tokens: provides the access tokens.
         context: facts for error messages.
         netloc: the host of the vault, with a port if it is not 443.
+        budget: what the mount may receive; None to count nothing.
 
     Attributes:
         netloc: the host of the vault, with a port if it is not 443.
@@ -110,8 +115,11 @@ class KeyVault:
         *,
         context: RequestContext,
         netloc: str,
+        budget: MountBudget | None = None,
     ) -> None:
         self._transport = transport
+        self._receiving = uncounted if budget is None else budget.receiving
+        self._budget = budget
         self._tokens = tokens
         self._context = context
         self.netloc = netloc
@@ -138,7 +146,10 @@ class KeyVault:
         action = f"list the versions of {ref.type.value} {ref.name} in vault {self._context.vault}"
         versions: list[ListedVersion] = []
         async for page in self._pages(self._object_url(ref, "versions"), ref, action, context):
-            versions += page.checked()
+            listed = page.checked()
+            if self._budget is not None:
+                self._budget.keep(0, memory_bytes=LISTED_VERSION_BYTES * len(listed))
+            versions += listed
         return tuple(versions)
 
     async def list_last_updated(
@@ -220,19 +231,22 @@ class KeyVault:
         self, url: URL, document: type[T], ref: ObjectRef, action: str, context: CallContext
     ) -> T:
         token = await self._tokens.get_token()
-        response = await self._transport.send(_request(url, token, document, action), context)
+        request = self._request(url, token, document, action)
+        response = await self._transport.send(request, context)
         if isinstance(response, ErrorResponse) and response.status == 401:
             # Once: the token may have been revoked, or the vault may name another tenant.
             self._tokens.invalidate(token, response.challenge)
             token = await self._tokens.get_token()
-            response = await self._transport.send(_request(url, token, document, action), context)
+            response = await self._transport.send(
+                self._request(url, token, document, action), context
+            )
         if isinstance(response, ErrorResponse):
             raise error_for_response(response, ref, self._context)
         return response
 
-
-def _request(url: URL, token: str, document: type[T], action: str) -> JsonRequest[T]:
-    return JsonRequest(url, {"Authorization": f"Bearer {token}"}, document, action)
+    def _request(self, url: URL, token: str, document: type[T], action: str) -> JsonRequest[T]:
+        headers = {"Authorization": f"Bearer {token}"}
+        return JsonRequest(url, headers, document, action, self._receiving)
 
 
 _COLLECTIONS = {

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
-from keyferry.formats.volume_paths import path_conflict, path_problem
+from keyferry.formats.volume_paths import MAX_FILES, count_problem, path_conflict, path_problem
 from keyferry.providers.api import NamedFile
 from keyferry.providers.azure.objects_yaml import EXPIRY_WARNING_KEY as EXPIRY_WARNING
 from keyferry.providers.azure.objects_yaml import parse_expiry_warning, read_entries
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MAX_HISTORY = 1000
 """The maximum number of versions of one object; larger values of a history are lowered to it."""
-MAX_FILES = 10_000
-"""The maximum number of files in one volume."""
 
 
 class ObjectType(Enum):
@@ -143,11 +141,14 @@ def _parse(text: str, expiry_warning: float) -> tuple[KeyVaultObject, ...]:
     if not objects:
         problem = "objects lists no object, its array is empty"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
-    if sum(vault_object.history for vault_object in objects) > MAX_FILES:
+    files = sum(vault_object.history for vault_object in objects)
+    if files > MAX_FILES:
         raise ClassInvalidError(
-            f"objects asks for more than {MAX_FILES} files",
+            f"objects asks for {files} files; a volume has at most {MAX_FILES}",
             "Lower objectVersionHistory, or split the objects into several volumes.",
         )
+    if excess := count_problem([path for entry in objects for path in entry.paths]):
+        raise ClassInvalidError(f"objects {excess}", "Use fewer folders in objectAlias.")
     clash = path_conflict(path for vault_object in objects for path in vault_object.paths)
     if clash is not None:
         raise _clash_error(*clash)

@@ -30,6 +30,7 @@ from keyferry.providers.azure.reader import CachedKeyVault, fetch_all
 from keyferry.providers.azure.versions import request_for
 from keyferry.providers.class_files import ClassFiles
 from keyferry.providers.key_jobs import KEY_MATERIAL
+from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.settings import ProviderSettings
 from keyferry.resilience.revalidation import BulkRevalidator
 from keyferry.telemetry.logs import get_logger
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.objects import ObjectRef
     from keyferry.providers.emulator import Emulator
     from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies
     from keyferry.resilience.fetcher import Fetcher
@@ -71,6 +73,7 @@ def build_provider(deps: ProviderDependencies) -> Provider:
         emulator=deps.emulator,
         jobs=deps.jobs,
         privileges=deps.privileges,
+        mount_limits=deps.mount_limits,
     )
 
 
@@ -85,6 +88,7 @@ class AzureProvider:
         privileges: the privileged side of this provider; None to run it in this process.
         clock: reads the time.
         jobs: runs parse jobs; None for threads of its own.
+        mount_limits: limits of mounts, which all providers of the process share.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class AzureProvider:
         privileges: Privileges | None = None,
         clock: Clock | None = None,
         jobs: JobRunner | None = None,
+        mount_limits: MountLimits | None = None,
     ) -> None:
         self._https = https
         self._fetcher = fetcher
@@ -106,6 +111,7 @@ class AzureProvider:
         self._emulator = emulator
         self._clock = clock or SystemClock()
         self._jobs = jobs or ThreadJobRunner()
+        self._mount_limits = mount_limits or MountLimits(self._settings.max_mount_bytes)
         self._transport = KeyVaultTransport(https, fetcher.transport)
         endpoints = TokenEndpoints.from_settings(self._settings, emulator, privileges)
         self._token_cache = TokenCache(
@@ -123,7 +129,8 @@ class AzureProvider:
         self._class_files.protect_volumes_beside(call.target_path)
         try:
             with working_for(call.tenant):
-                return await self._mount(call, recorder)
+                async with self._mount_limits.mounting(call.tenant) as budget:
+                    return await self._mount(call, recorder, budget)
         except KeyferryError as error:
             mount_error = prefixed("failed to mount objects, error", error)
             mount_error.accesses = recorder.accesses()
@@ -155,7 +162,9 @@ class AzureProvider:
         await self._token_cache.close()
         await self._https.close()
 
-    async def _mount(self, call: MountCall, recorder: AccessRecorder) -> MountResult:
+    async def _mount(
+        self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
+    ) -> MountResult:
         mount = parse_mount(
             call.attributes,
             call.secrets,
@@ -164,7 +173,7 @@ class AzureProvider:
         )
         options = bundle_options(call.attributes, self._settings)
         cloud = await self._resolve_cloud(mount.cloud)
-        vault = await self._open_vault(mount, cloud, call, recorder)
+        vault = await self._open_vault(mount, cloud, call, recorder, budget=budget)
         outcomes = await fetch_all(vault, map(request_for, mount.objects))
         parsed = await self._parse(materials(mount.objects, outcomes, options), call.tenant)
         rendered = render_all(
@@ -173,6 +182,7 @@ class AzureProvider:
             default_mode=call.permission,
             options=options,
             parse=parsed.__getitem__,
+            limit=budget.file_limit(),
         )
         for ref in rendered.incomplete_chains:
             _log.warning(
@@ -215,7 +225,13 @@ class AzureProvider:
         return StaleContent(vault.host, self._clock.wall().timestamp() - vault.stale_age)
 
     async def _open_vault(
-        self, mount: AzureMount, cloud: AzureCloud, call: MountCall, recorder: AccessRecorder
+        self,
+        mount: AzureMount,
+        cloud: AzureCloud,
+        call: MountCall,
+        recorder: AccessRecorder,
+        *,
+        budget: MountBudget,
     ) -> CachedKeyVault:
         """Return the client for the vault of a mount, after its identity has got a token."""
         netloc = mount.vault.netloc_in(cloud)
@@ -234,6 +250,7 @@ class AzureProvider:
             tokens,
             context=RequestContext(mount.vault.name, mount.tenant, cloud.authority, mount.identity),
             netloc=netloc,
+            budget=budget,
         )
         return CachedKeyVault(
             vault,
@@ -243,6 +260,7 @@ class AzureProvider:
             revalidator=self._revalidator,
             clock=self._clock,
             recorder=accesses,
+            budget=budget,
         )
 
     async def _resolve_cloud(self, cloud: AzureCloud | EnvironmentFile) -> AzureCloud:

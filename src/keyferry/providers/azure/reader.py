@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 
-from keyferry.errors import KeyferryError
+from keyferry.aio.tasks import gather_or_cancel
+from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
 from keyferry.providers.azure.revalidation import READ_VERB, CollectionListing
 from keyferry.providers.azure.revalidation_rules import TimestampedContent
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keyferry.providers.azure.objects import ObjectRef
     from keyferry.providers.azure.responses import ListedVersion
     from keyferry.providers.azure.versions import FetchOutcome, ObjectRequest
+    from keyferry.providers.mount_limits import MountBudget
     from keyferry.resilience.cache_key import IdentityKey
     from keyferry.resilience.call_context import CallContext
     from keyferry.resilience.fetcher import Fetched, Fetcher
@@ -48,6 +49,7 @@ class CachedKeyVault:
         revalidator: finds unchanged content with list requests; None: revalidation is disabled.
         clock: reads the time.
         recorder: collects what is read, for the audit log.
+        budget: what the mount may receive.
 
     Attributes:
         oldest_age: the age in seconds of the oldest content that was read; 0 if nothing came from
@@ -66,6 +68,7 @@ class CachedKeyVault:
         revalidator: BulkRevalidator | None,
         clock: Clock,
         recorder: VaultAccessRecorder,
+        budget: MountBudget,
     ) -> None:
         self._vault = vault
         self._fetcher = fetcher
@@ -76,6 +79,7 @@ class CachedKeyVault:
         self._revalidator = revalidator
         self._clock = clock
         self._recorder = recorder
+        self._budget = budget
         self._used_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
         self.stale_age: float | None = None
@@ -94,14 +98,16 @@ class CachedKeyVault:
         listing = CollectionListing(self._vault, key, ref.type)
         started = self.now()
         try:
-            fetched: Fetched[TimestampedContent] = await self._fetcher.fetch(
-                key,
-                partial(self._read, ref),
-                purpose=self._purpose,
-                caller=self._caller,
-                size_of=lambda cached: memory_size(cached.content),
-                revalidate=partial(self._has_not_changed, listing) if revalidates else None,
-                volume=self._volume,
+            fetched: Fetched[TimestampedContent] = await self._budget.fetch(
+                lambda: self._fetcher.fetch(
+                    key,
+                    partial(self._read, ref),
+                    purpose=self._purpose,
+                    caller=self._caller,
+                    size_of=lambda cached: memory_size(cached.content),
+                    revalidate=partial(self._has_not_changed, listing) if revalidates else None,
+                    volume=self._volume,
+                )
             )
         except KeyferryError as error:
             self.record_failure(ref, error, since=started)
@@ -149,7 +155,9 @@ class CachedKeyVault:
 
     async def _read(self, ref: ObjectRef, context: CallContext) -> TimestampedContent:
         requested_at = self._clock.wall().timestamp()
-        return TimestampedContent(await self._vault.read(ref, context), requested_at)
+        content = await self._vault.read(ref, context)
+        self._budget.keep(content_size(content), memory_bytes=memory_size(content))
+        return TimestampedContent(content, requested_at)
 
     async def _has_not_changed(
         self, listing: CollectionListing, _: TimestampedContent, context: CallContext
@@ -162,12 +170,24 @@ class CachedKeyVault:
         return CacheKey(self._vault.netloc, self._identity, resource)
 
 
+def content_size(content: Content) -> int:
+    """Return the size of `content` in the vault, in characters or bytes."""
+    match content:
+        case KeyVaultSecret():
+            return len(content.value)
+        case PublicKey():
+            return sum(map(len, content.numbers.values()))
+        case LeafCertificate():
+            return len(content.cer)
+        case _:
+            assert_never(content)
+
+
 def memory_size(content: Content) -> int:
     """Estimate how many bytes of memory `content` takes."""
     match content:
         case KeyVaultSecret():
-            # Python stores up to four bytes for each character of a text that is not Latin-1.
-            return _OVERHEAD_BYTES + 4 * len(content.value)
+            return _OVERHEAD_BYTES + content.value.__sizeof__()
         case PublicKey():
             return _OVERHEAD_BYTES + sum(map(len, content.numbers.values()))
         case LeafCertificate():
@@ -203,35 +223,43 @@ async def fetch_all(
     Args:
         vault: reads the objects.
         requests: the requests; repetitions are fetched once.
+
+    Raises:
+        MountLimitError: the objects are too large together; the other requests are cancelled.
     """
 
     async def fetch(request: ObjectRequest) -> tuple[ObjectRequest, FetchOutcome]:
         if request.history == 1:
-            try:
-                return request, (await vault.read(request.ref),)
-            except KeyferryError as error:
-                return request, error
+            content = await read(request.ref)
+            return request, content if isinstance(content, KeyferryError) else (content,)
         started = vault.now()
         try:
             listed = await vault.list_versions(request.ref)
             chosen = choose_versions(listed, start=request.ref.version, count=request.history)
+        except MountLimitError:
+            raise
         except KeyferryError as error:
             vault.record_failure(request.ref, error, since=started)
             return request, error
         refs = [replace(request.ref, version=version.version) for version in chosen]
-        results = await asyncio.gather(*map(vault.read, refs), return_exceptions=True)
-        return request, _contents_or_error(results)
+        return request, _contents_or_error(await gather_or_cancel(*map(read, refs)))
 
-    return dict(await asyncio.gather(*map(fetch, dict.fromkeys(requests))))
+    async def read(ref: ObjectRef) -> Content | KeyferryError:
+        try:
+            return await vault.read(ref)
+        except MountLimitError:
+            raise
+        except KeyferryError as error:
+            return error
+
+    return dict(await gather_or_cancel(*map(fetch, dict.fromkeys(requests))))
 
 
-def _contents_or_error(results: Iterable[Content | BaseException]) -> FetchOutcome:
-    """Return the contents, or the first `KeyferryError`; any other exception is raised."""
+def _contents_or_error(results: Iterable[Content | KeyferryError]) -> FetchOutcome:
+    """Return the contents, or the first error."""
     contents: list[Content] = []
     for result in results:
         if isinstance(result, KeyferryError):
             return result
-        if isinstance(result, BaseException):
-            raise result
         contents.append(result)
     return tuple(contents)

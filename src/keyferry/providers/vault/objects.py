@@ -10,13 +10,14 @@ Source: docs/reference/upstream-vault-provider.md#objects
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from keyferry.errors import ClassInvalidError, excerpt
 from keyferry.formats.go_json import NotJsonError, write_json
-from keyferry.formats.volume_paths import path_conflict, path_problem
+from keyferry.formats.volume_paths import count_problem, path_conflict, path_problem
 from keyferry.formats.yaml_text import (
     ScalarStyle,
     YamlError,
@@ -110,7 +111,12 @@ def parse_objects(text: str) -> tuple[VaultObject, ...]:
         problem = "objects is an empty list"
         raise ClassInvalidError(problem, "List at least one object, or remove the volume.")
     names = [entry.name for entry in objects]
-    repeated = [name for index, name in enumerate(names) if name in names[:index]]
+    if excess := count_problem(names):
+        raise ClassInvalidError(
+            f"objects {excess}", "Split the objects into several volumes, or use fewer folders."
+        )
+    counts = Counter(names)
+    repeated = [name for name in counts if counts[name] > 1]
     if repeated:
         raise ClassInvalidError(
             f"objectName is not unique: {', '.join(map(excerpt, repeated))}",

@@ -15,6 +15,7 @@ from keyferry.net.http_client import HttpsClient
 from keyferry.providers.access_recorder import AccessRecorder
 from keyferry.providers.api import API_VERSION, ProviderVersion, StaleContent
 from keyferry.providers.class_files import ClassFiles
+from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.restrictions import ClassRestrictions
 from keyferry.providers.vault.auth.service_account_tokens import DisabledTokenRequester
 from keyferry.providers.vault.auth.session import VaultTransport
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from keyferry.content import ObjectVersion
     from keyferry.providers.api import MountCall, MountResult, Provider
     from keyferry.providers.expiry import ExpiringLease
+    from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.privileges import Privileges
     from keyferry.providers.settings import ProviderDependencies, VaultSettings
     from keyferry.providers.vault.auth.service_account_tokens import TokenRequester
@@ -78,6 +80,7 @@ def _build(product: Product, deps: ProviderDependencies, settings: VaultSettings
         metrics=deps.metrics,
         emulated=deps.emulator is not None,
         jobs=deps.jobs,
+        mount_limits=deps.mount_limits,
     )
 
 
@@ -95,6 +98,7 @@ class VaultProvider:
         metrics: metrics to update; None for none.
         emulated: whether `https` connects to the emulator, which serves Azure only.
         jobs: runs parse jobs; None for threads of its own.
+        mount_limits: limits of mounts, which all providers of the process share.
 
     Attributes:
         leases: the dynamic secrets of pods.
@@ -113,9 +117,11 @@ class VaultProvider:
         metrics: ProviderMetrics | None = None,
         emulated: bool = False,
         jobs: JobRunner | None = None,
+        mount_limits: MountLimits | None = None,
     ) -> None:
         self._product = product
         self._emulated = emulated
+        self._mount_limits = mount_limits or MountLimits()
         self._https = https
         self._settings = settings
         self._fetcher = fetcher
@@ -170,7 +176,8 @@ class VaultProvider:
         self._class_files.protect_volumes_beside(call.target_path)
         try:
             with working_for(call.tenant):
-                return await self._mount(call, recorder)
+                async with self._mount_limits.mounting(call.tenant) as budget:
+                    return await self._mount(call, recorder, budget)
         except KeyferryError as error:
             mount_error = prefixed("error making mount request", error)
             mount_error.accesses = recorder.accesses()
@@ -212,7 +219,9 @@ class VaultProvider:
             return DisabledTokenRequester(self._product)
         return PrivilegedTokenRequester(self._privileges)
 
-    async def _mount(self, call: MountCall, recorder: AccessRecorder) -> MountResult:
+    async def _mount(
+        self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
+    ) -> MountResult:
         mount = parse_mount(
             call.attributes,
             call.secrets,
@@ -236,6 +245,7 @@ class VaultProvider:
             volume=call.target_path,
             purpose=call.purpose,
             recorder=accesses,
+            budget=budget,
         )
         responses = await reader.read_all(entry.request for entry in mount.objects)
         result = render_all(
@@ -244,6 +254,7 @@ class VaultProvider:
             default_mode=call.permission,
             product=self._product,
             hmac_key=await self._hmac_key.get(),
+            limit=budget.file_limit(),
         )
         reader.retain_only(responses)
         accesses.delivered(_status_versions(mount.objects, result.versions))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keyferry.content import SecretFile
+from keyferry.driver.volumes import mounter
 from keyferry.driver.volumes.atomic_writer import write_volume
 from keyferry.driver.volumes.mounter import (
     MOUNT_SOURCE,
@@ -21,6 +22,7 @@ from keyferry.driver.volumes.mounter import (
 )
 from keyferry.driver.volumes.state import VolumeState
 from keyferry.errors import VolumeError
+from keyferry.formats.volume_paths import MAX_ENTRIES, MAX_FILES
 from tests.fakes.mounts import (
     mount_broken,
     mount_options,
@@ -192,8 +194,40 @@ def test_tmpfs_has_our_source_and_safe_options(target: Path) -> None:
     TmpfsMounter().mount(target)
     options, kind, source = mount_options(target)
     assert ("tmpfs", MOUNT_SOURCE) == (kind, source)
-    assert {"nosuid", "nodev"} <= set(options.split(","))
+    assert {"nosuid", "nodev", "noexec"} <= set(options.split(","))
     assert 0o755 == stat.S_IMODE(target.stat().st_mode)
+
+
+@pytest.mark.mounts
+def test_tmpfs_has_room_for_two_sets_of_the_largest_files(target: Path) -> None:
+    """As many small files as a volume may have, and as many bytes, in old and new content."""
+    limit = 1 << 20
+    TmpfsMounter(limit).mount(target)
+    space = os.statvfs(target)
+    size = space.f_blocks * space.f_frsize
+    assert 2 * (limit + MAX_FILES * 4096) <= size <= 2 * limit + 5 * MAX_FILES * 4096
+    assert 2 * MAX_ENTRIES < space.f_files <= 4 * MAX_ENTRIES
+    for text in ("1", "2"):
+        small = [SecretFile(f"d{n}/{n}", 0o644, text.encode()) for n in range(MAX_FILES)]
+        write_volume(target, small)
+    write_volume(target, [SecretFile("large", 0o644, b"x" * limit)])
+    write_volume(target, [SecretFile("large", 0o644, b"y" * limit)])
+    TmpfsMounter().unmount(target)
+
+
+@pytest.mark.mounts
+def test_full_tmpfs_names_the_flag_and_keeps_its_files(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that ignores the limit cannot use up the memory of the node."""
+    monkeypatch.setattr(mounter, "MAX_FILES", 1)
+    TmpfsMounter(4096).mount(target)
+    write_volume(target, (FILE,))
+    with pytest.raises(VolumeError, match="No space left on device") as caught:
+        write_volume(target, [SecretFile("large", 0o644, b"x" * 100_000)])
+    assert "--max-call-recv-msg-size" in caught.value.remedy
+    assert b"x" == (target / "a").read_bytes()
+    assert not (target / "large").exists()
 
 
 @pytest.mark.mounts

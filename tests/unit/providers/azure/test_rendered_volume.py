@@ -6,8 +6,13 @@ import json
 
 import pytest
 
-from keyferry.content import ObjectVersion, SecretFile
-from keyferry.errors import ClassInvalidError, KeyferryError, ObjectNotFoundError
+from keyferry.content import DEFAULT_MAX_BYTES, FileLimit, ObjectVersion, SecretFile
+from keyferry.errors import (
+    ClassInvalidError,
+    KeyferryError,
+    MountLimitError,
+    ObjectNotFoundError,
+)
 from keyferry.formats.certs.material import parse_material
 from keyferry.providers.azure.content import (
     PEM_TYPE,
@@ -40,7 +45,10 @@ SEPARATE = BundleOptions(separate_files=True)
 
 
 def delivered(
-    *asked: tuple[str, FetchOutcome], options: BundleOptions | None = None, mode: int = 0o644
+    *asked: tuple[str, FetchOutcome],
+    options: BundleOptions | None = None,
+    mode: int = 0o644,
+    limit: int = DEFAULT_MAX_BYTES,
 ) -> RenderedVolume:
     """What becomes of entries and of what came for each."""
     objects = parse_objects(json.dumps({"array": [text for text, _ in asked]}))
@@ -49,8 +57,22 @@ def delivered(
     options = options or BundleOptions()
     parsed = {found: parse_material(found) for found in materials(objects, fetched, options)}
     return render_all(
-        objects, fetched, default_mode=mode, options=options, parse=parsed.__getitem__
+        objects,
+        fetched,
+        default_mode=mode,
+        options=options,
+        parse=parsed.__getitem__,
+        limit=FileLimit(limit),
     )
+
+
+def test_one_object_in_many_files_counts_for_each() -> None:
+    """They are rendered from one response, so its size does not bound theirs."""
+    wanted = [entry("secret", "web", objectAlias=f"file{number}") for number in range(4)]
+    assert 4 == len(delivered(*((text, (BUNDLE,)) for text in wanted)).result.files)
+    size = len(BUNDLE.value) + len("file0")
+    with pytest.raises(MountLimitError, match="its first 3 files"):
+        delivered(*((text, (BUNDLE,)) for text in wanted), limit=2 * size)
 
 
 def test_separate_files_share_mode_id_and_version() -> None:

@@ -69,7 +69,7 @@ def test_all_fields_are_parsed() -> None:
         ("- {objectName: x, secretPath: a, method: 'A B'}", "not a valid HTTP method"),
         ("- {objectName: x, secretPath: a, secretArgs: [a]}", "secretArgs is not a mapping"),
         ("- {objectName: x, secretPath: a, secretArgs: {a: 1, a: 2}}", "twice"),
-        ("- &a {objectName: x, secretPath: a}\n- *a\n- *a", "not unique: x, x"),
+        ("- &a {objectName: x, secretPath: a}\n- *a\n- *a", "not unique: x."),
         ("- {objectName: x, secretPath: a}\n- {objectName: x/y, secretPath: a}", "is a directory"),
     ],
 )

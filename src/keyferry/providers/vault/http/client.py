@@ -23,7 +23,7 @@ from keyferry.net.connection_errors import (
     is_forbidden_address,
     safe_cause,
 )
-from keyferry.net.http_body import BodyTooLargeError, read_body
+from keyferry.net.http_body import BodyTooLargeError, read_body, uncounted
 from keyferry.net.http_client import MAX_RESPONSE_BYTES
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure
 from keyferry.providers.vault.http.http_errors import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
 
+    from keyferry.net.http_body import Receiving
     from keyferry.net.http_client import HttpsClient
     from keyferry.providers.restrictions import ClassRestrictions
     from keyferry.providers.vault.http.server import Server
@@ -64,6 +65,7 @@ class VaultRequest:
         token: vault token; "" for none.
         idempotent: whether the request can be sent twice without harm.
         secrets: secrets of the request that no message quotes, in addition to the token.
+        receiving: counts the bytes of the response while it arrives.
     """
 
     path: str
@@ -73,6 +75,7 @@ class VaultRequest:
     token: str = field(default="", repr=False)
     idempotent: bool = True
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    receiving: Receiving = uncounted
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +233,8 @@ class VaultHttp:
             ) as response,
         ):
             try:
-                body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES)
+                with request.receiving() as count:
+                    body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=count)
             except BodyTooLargeError:
                 raise VaultError(
                     f"failed to {request.action}: the response of {server.host} is larger than "

@@ -11,17 +11,20 @@ from urllib.parse import quote
 
 from keyferry.errors import KeyferryError, VaultError
 from keyferry.formats.go_json import JsonNumber, NotJsonError, read_json
+from keyferry.net.http_body import uncounted
 from keyferry.providers.vault.http.client import RawResponse, VaultRequest
 from keyferry.providers.vault.http.http_errors import safe_to_quote
 from keyferry.providers.vault.http.response import (
     MalformedResponseError,
     VaultResponse,
+    memory_size,
     parse_response,
 )
 from keyferry.providers.vault.read.read_errors import SecretsEngine, read_error
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
+    from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.vault.api_path import ApiPath
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.session_cache import OpenSession
@@ -39,17 +42,24 @@ class VaultClient:
         transport: sends requests to vaults.
         session: session with the identity.
         context: context of the call.
+        budget: what the mount may receive; None to count nothing.
 
     Attributes:
         session: session with the identity.
     """
 
     def __init__(
-        self, transport: VaultTransport, session: OpenSession, context: CallContext
+        self,
+        transport: VaultTransport,
+        session: OpenSession,
+        context: CallContext,
+        budget: MountBudget | None = None,
     ) -> None:
         self._transport = transport
         self.session = session
         self._context = context
+        self._budget = budget
+        self._receiving = uncounted if budget is None else budget.receiving
         self._server = session.login.server
 
     async def read(self, request: ReadRequest) -> tuple[VaultResponse, VaultToken]:
@@ -63,6 +73,7 @@ class VaultClient:
             AccessDeniedError: the identity is not permitted to read the path.
             ObjectNotFoundError: there is no secret at the path.
             VaultError: the vault does not respond, or its response is unusable.
+            MountLimitError: the mount or its tenant has received too much.
         """
         http_request = VaultRequest(
             request.path.encoded,
@@ -81,6 +92,8 @@ class VaultClient:
                 f"the response of {self._server} for {request} cannot be used: {error}",
                 f"Check that {self._server.host} is a vault and that no proxy responds instead.",
             ) from None
+        if self._budget is not None:
+            self._budget.keep(len(raw.body), memory_bytes=memory_size(response))
         for warning in safe_to_quote(response.warnings or (), secrets=(token.value,)):
             _log.warning("warning from the vault", vault=self._server.host, warning=warning)
         return response, token
@@ -116,7 +129,7 @@ class VaultClient:
         return raw, token
 
     async def _send_with(self, token: VaultToken, request: VaultRequest) -> RawResponse:
-        authenticated = replace(request, token=token.value)
+        authenticated = replace(request, token=token.value, receiving=self._receiving)
         return await self._transport.send(self._server, authenticated, self._context)
 
     async def _error_for(

@@ -23,6 +23,7 @@ from keyferry.providers.api import MountResult
 from keyferry.providers.vault.objects import ValueEncoding
 
 if TYPE_CHECKING:
+    from keyferry.content import FileLimit
     from keyferry.formats.go_json import Json
     from keyferry.providers.vault.http.response import VaultResponse
     from keyferry.providers.vault.objects import ReadRequest, VaultObject
@@ -178,6 +179,7 @@ def render_all(
     default_mode: int,
     product: Product,
     hmac_key: bytes,
+    limit: FileLimit,
 ) -> MountResult:
     """Render the files of all objects, in their order.
 
@@ -187,6 +189,7 @@ def render_all(
         default_mode: permission bits for objects without filePermission.
         product: product that the provider is for.
         hmac_key: HMAC key for object versions.
+        limit: counts the files.
 
     Raises:
         KeyferryError: an object failed. It is the first error, and names all objects that failed.
@@ -205,7 +208,7 @@ def render_all(
             failures.append((str(entry), error))
             continue
         mode = default_mode if entry.mode is None else entry.mode
-        files.append(SecretFile(entry.name, mode, content))
+        files.append(limit.add(SecretFile(entry.name, mode, content)))
         versions.append(ObjectVersion(entry.name, content_version(hmac_key, entry, content)))
     if failures:
         raise combined(failures)

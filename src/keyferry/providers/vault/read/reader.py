@@ -7,12 +7,12 @@ can be revoked when the pod is removed.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keyferry.errors import KeyferryError
+from keyferry.aio.tasks import gather_or_cancel
+from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.providers.vault.auth.session import context_for
 from keyferry.providers.vault.http.response import memory_size
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from keyferry.providers.access_recorder import VaultAccessRecorder
+    from keyferry.providers.mount_limits import MountBudget
     from keyferry.providers.vault.auth.session import VaultTransport
     from keyferry.providers.vault.auth.session_cache import OpenSession, SessionCache
     from keyferry.providers.vault.http.response import VaultResponse
@@ -89,6 +90,7 @@ class VaultReader:
         volume: target path of the volume.
         purpose: first mount or refresh.
         recorder: collects what is read, for the audit log.
+        budget: what the mount may receive.
 
     Attributes:
         oldest_age: the age in seconds of the oldest shared content that was read, 0 if all of it
@@ -105,6 +107,7 @@ class VaultReader:
         volume: str,
         purpose: Purpose,
         recorder: VaultAccessRecorder,
+        budget: MountBudget,
     ) -> None:
         self._services = services
         self._session = session
@@ -114,6 +117,7 @@ class VaultReader:
         self._volume = volume
         self._purpose = purpose
         self._recorder = recorder
+        self._budget = budget
         self._cached_keys: set[CacheKey] = set()
         self.oldest_age = 0.0
         self.stale_age: float | None = None
@@ -125,6 +129,9 @@ class VaultReader:
 
         Returns:
             The response or the error of each request.
+
+        Raises:
+            MountLimitError: the responses are too large together; the other requests are cancelled.
         """
 
         async def one(request: ReadRequest) -> VaultResponse | KeyferryError:
@@ -134,12 +141,14 @@ class VaultReader:
                 response, result = await self._read(request)
             except KeyferryError as error:
                 self._recorder.failed(name, error, seconds=now() - started)
+                if isinstance(error, MountLimitError):
+                    raise
                 return error
             self._recorder.read(name, result, version=kv_version(response), seconds=now() - started)
             return response
 
         distinct = list(dict.fromkeys(requests))
-        results = await asyncio.gather(*map(one, distinct))
+        results = await gather_or_cancel(*map(one, distinct))
         return dict(zip(distinct, results, strict=True))
 
     def retain_only(self, requests: Iterable[ReadRequest]) -> None:
@@ -167,16 +176,18 @@ class VaultReader:
             return own_results[0]
 
         key = self._cache_key(request, per_pod=False)
-        fetched: Fetched[ReadResult] = await self._services.fetcher.fetch(
-            key,
-            load,
-            purpose=self._purpose,
-            caller=self._login.caller,
-            endpoint=self._endpoint,
-            # A response with a lease has no size: it is not cached.
-            size_of=lambda read: None if read.response.lease_id else memory_size(read.response),
-            revalidate=partial(self._revalidate, request),
-            volume=self._volume,
+        fetched: Fetched[ReadResult] = await self._budget.fetch(
+            lambda: self._services.fetcher.fetch(
+                key,
+                load,
+                purpose=self._purpose,
+                caller=self._login.caller,
+                endpoint=self._endpoint,
+                # A response with a lease has no size: it is not cached.
+                size_of=lambda read: None if read.response.lease_id else memory_size(read.response),
+                revalidate=partial(self._revalidate, request),
+                volume=self._volume,
+            )
         )
         result = fetched.value
         if not result.response.lease_id:
@@ -237,7 +248,7 @@ class VaultReader:
     async def _read_with(
         self, session: OpenSession, request: ReadRequest, context: CallContext
     ) -> ReadResult:
-        client = VaultClient(self._services.transport, session, context)
+        client = VaultClient(self._services.transport, session, context, self._budget)
         response, token = await client.read(request)
         return ReadResult(
             response, token, origin_of(session.login), session.underlying, session.shared
