@@ -13,6 +13,7 @@ victim has failed or waited too long, and the driver ends after SIGTERM.
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -117,7 +118,8 @@ class Arena(BareNode):
         attacker: the tenant that attacks.
         victim: the tenant beside it.
         files: the folder of the attacker's vault, whose files it serves.
-        class_files: the folder of files that SecretProviderClasses may name.
+        class_files: the folder of files that SecretProviderClasses may name. It is not beside the
+            socket of the driver, because the provider worker does not see that folder.
         driver: the running driver, within `attack`.
         show: adds a line to the figures of the report.
     """
@@ -131,7 +133,7 @@ class Arena(BareNode):
         self.attacker = Tenant(self, ATTACKER, own)
         self.victim = Tenant(self, VICTIM, other)
         self.files = folder / "served"
-        self.class_files = folder / "class-files"
+        self.class_files = folder.parent / "class-files"
         self.class_files.mkdir()
         self.show = show
         self._pods = 0
@@ -144,6 +146,14 @@ class Arena(BareNode):
             "honest", account=f"web-{self._pods}", secrets={"token": f"token-{self._pods}"}
         )
         return volume, {"db": VICTIM_VALUE.encode()}
+
+    def driver_flags(self) -> list[str]:
+        """Return the flags of `keyferry driver` for this node."""
+        return [
+            *super().driver_flags(),
+            f"--class-files-dirs={self.class_files}",
+            f"--kubelet-dir={self.pods}",
+        ]
 
     @asynccontextmanager
     async def attack(
@@ -162,7 +172,14 @@ class Arena(BareNode):
         volumes = victim or self.victim_volume
         async with undisturbed(self.driver, volumes, self.show, after=after) as record:
             yield record
+        if replaced := self.replacements():
+            self.show(f"replaced: {', '.join(replaced)}")
         await self.driver.stop()
+
+    def replacements(self) -> list[str]:
+        """Return why child processes were replaced, such as `parser: ended`."""
+        pattern = re.compile(r'"child process replaced" process="(.*?)" reason="(.*?)"')
+        return [": ".join(found) for found in pattern.findall(self.driver.child.text())]
 
     def mount_options(self, volume: Volume) -> set[str]:
         """Return the options of the mount of a volume and of its file system."""
@@ -212,47 +229,6 @@ class Arena(BareNode):
         return sorted(results)
 
 
-def tree_of(pid: int) -> list[int]:
-    """Return a process and all its descendants."""
-    parents: dict[int, int] = {}
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal():
-            continue
-        try:
-            parents[int(folder.name)] = int(
-                (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            )
-        except OSError:
-            continue
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found
-
-
-def memory_of(pid: int) -> int:
-    """Return the memory of a process and its descendants in bytes; shared pages count once."""
-    total = 0
-    for each in tree_of(pid):
-        try:
-            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-        except (OSError, ValueError):
-            continue
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
-    return total
-
-
-def descriptors_of(pid: int) -> int:
-    """Return the number of open descriptors of a process and its descendants."""
-    total = 0
-    for each in tree_of(pid):
-        try:
-            total += len(list(Path(f"/proc/{each}/fd").iterdir()))
-        except OSError:
-            continue
-    return total
-
-
 @asynccontextmanager
 async def running_arena(
     folder: Path, show: Callable[[str], None], kind: type[A]
@@ -260,6 +236,9 @@ async def running_arena(
     """Run the vaults of both tenants; on exit, kill all processes and unmount all volumes."""
     served = folder / "served"
     served.mkdir(parents=True)
+    # The providers run as another user, who may read only what SecretProviderClasses may name.
+    for each in (folder, folder.parent):
+        each.chmod(0o755)
     try:
         async with ending_children(folder / "output") as children:
             ports = []
