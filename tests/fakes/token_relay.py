@@ -58,9 +58,10 @@ class TokenRelay:
         if self.redirect_location:
             return web.Response(status=307, headers={"Location": self.redirect_location})
         target = URL(url, encoded=True)
-        async with self._upstream.session(target, proxied=False).request(
+        async with self._upstream.pool.request(
             request.method,
             target,
+            proxied=False,
             data=body,
             headers={"Content-Type": request.headers.get("Content-Type", "")},
         ) as answer:

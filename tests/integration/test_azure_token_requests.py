@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jwt
 import pytest
 from azure.core.credentials_async import AsyncTokenCredential
@@ -31,7 +32,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     pkcs12,
 )
-from yarl import URL
 
 from keyferry.errors import ConnectionFailedError, IdentityError
 from keyferry.net.http_client import HttpsClient, HttpsSettings
@@ -151,11 +151,9 @@ async def microsoft_request(
 async def _microsoft(
     relay: TokenRelay, login: AccessTokenRequest
 ) -> AsyncIterator[AsyncTokenCredential]:
-    client = HttpsClient(relay.redirect.emulator().https)
+    session = aiohttp.ClientSession(connector=relay.redirect.connector())
     options: dict[str, Any] = {
-        "transport": AioHttpTransport(
-            session=client.session(URL(f"https://{login.cloud.authority}")), session_owner=False
-        ),
+        "transport": AioHttpTransport(session=session, session_owner=False),
         "authority": login.cloud.authority,
     }
     match login.identity:
@@ -178,7 +176,7 @@ async def _microsoft(
     try:
         yield made
     finally:
-        await client.close()
+        await session.close()
 
 
 def on_the_wire(request: RecordedRequest) -> dict[str, object]:

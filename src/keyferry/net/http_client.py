@@ -8,7 +8,7 @@ vault in `keyferry.resilience`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import aiohttp
 
@@ -20,7 +20,7 @@ from keyferry.net.connection_errors import (
     is_forbidden_address,
     safe_cause,
 )
-from keyferry.net.connector import new_connector
+from keyferry.net.connection_pool import ConnectionPool, Connections, HttpsSettings
 from keyferry.net.http_body import BodyTooLargeError, read_body, uncounted
 from keyferry.net.http_responses import (
     ErrorResponse,
@@ -28,14 +28,11 @@ from keyferry.net.http_responses import (
     parse_json_response,
     retryable_error,
 )
-from keyferry.net.proxies import Proxies
-from keyferry.net.resolver import TenantResolver
 from keyferry.net.retryable import RETRY_STATUSES, RetryableFailure, retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp.abc import AbstractResolver
     from yarl import URL
 
     from keyferry.aio.clock import Clock
@@ -43,28 +40,7 @@ if TYPE_CHECKING:
     from keyferry.net.http_body import Receiving
 
 
-class NewConnector(Protocol):
-    """Makes a connection pool."""
-
-    def __call__(
-        self, *, resolver: AbstractResolver | None = None, guard: AddressGuard | None = None
-    ) -> aiohttp.TCPConnector:
-        """Return a new connection pool; see `new_connector`."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpsSettings:
-    """How connections to vaults are made. All times in seconds."""
-
-    connector: NewConnector = field(default_factory=lambda: new_connector)
-    """Makes the connection pools of a client."""
-    proxies: Proxies = field(default_factory=Proxies)
-    """The proxies of the environment."""
-    connect_timeout: float = 5.0
-    """For DNS, TCP and TLS together."""
-    try_timeout: float = 15.0
-    """For one request and its answer."""
-
+__all__ = ["HttpsClient", "HttpsSettings", "JsonRequest"]
 
 T = TypeVar("T")
 
@@ -91,76 +67,6 @@ class JsonRequest(Generic[T]):
     receiving: Receiving = uncounted
 
 
-class ConnectionPool:
-    """The connections of one client, or those with one TLS context; opened on first use.
-
-    Args:
-        settings: settings of the connections.
-        resolver: resolves host names.
-        guard: refuses connections to some addresses for guarded requests; None for none.
-    """
-
-    def __init__(
-        self, settings: HttpsSettings, resolver: TenantResolver, guard: AddressGuard | None
-    ) -> None:
-        self._settings = settings
-        self._resolver = resolver
-        self._guard = guard
-        self._connectors: dict[bool, aiohttp.TCPConnector] = {}
-        self._sessions: dict[tuple[str, bool], aiohttp.ClientSession] = {}
-
-    def session(
-        self, url: URL, *, proxied: bool = True, guarded: bool = False, proxy: str = ""
-    ) -> aiohttp.ClientSession:
-        """Return the shared session for a request to `url`.
-
-        Args:
-            url: absolute.
-            proxied: whether the proxies of the environment apply. Link-local services such as IMDS
-                are never behind one.
-            guarded: whether a SecretProviderClass names the host, so that the guard applies. A
-                proxy resolves the name itself; then only the name is checked.
-            proxy: URL of the proxy to use instead of those of the environment; "" for none.
-
-        Raises:
-            ForbiddenAddressError: the guard refuses the host.
-            PlatformError: the connection pool cannot be made.
-        """
-        if guarded and self._guard is not None:
-            self._guard.check_host(url.raw_host or "")
-        if proxied and not proxy:
-            proxy = self._settings.proxies.proxy_for(url.scheme, url.host or "")
-        key = (proxy, guarded and not proxy)
-        if key not in self._sessions:
-            # By default aiohttp reads the environment and ~/.netrc for each request, in a thread.
-            self._sessions[key] = aiohttp.ClientSession(
-                connector=self._connector(guarded=key[1]),
-                connector_owner=False,
-                proxy=proxy or None,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._sessions[key]
-
-    def _connector(self, *, guarded: bool) -> aiohttp.TCPConnector:
-        guarded = guarded and self._guard is not None
-        if guarded not in self._connectors:
-            guard = self._guard if guarded else None
-            self._connectors[guarded] = self._settings.connector(
-                resolver=self._resolver, guard=guard
-            )
-        return self._connectors[guarded]
-
-    async def close(self) -> None:
-        """Close every connection."""
-        sessions, connectors = list(self._sessions.values()), list(self._connectors.values())
-        self._sessions.clear()
-        self._connectors.clear()
-        for session in sessions:
-            await session.close()
-        for connector in connectors:
-            await connector.close()
-
-
 class HttpsClient:
     """Sends requests in one event loop; opens connections on first use.
 
@@ -169,6 +75,9 @@ class HttpsClient:
         clock: reads the time, for `Retry-After`.
         guard: refuses connections to some addresses for hosts that SecretProviderClasses name;
             None for none.
+
+    Attributes:
+        pool: the connections with the default TLS context.
     """
 
     def __init__(
@@ -180,23 +89,16 @@ class HttpsClient:
     ) -> None:
         self.settings = settings
         self._clock = clock or SystemClock()
-        self._guard = guard
-        self._resolver = TenantResolver()
-        self._pool = self.new_pool()
+        self._connections = Connections(settings, guard)
+        self.pool = self.new_pool()
 
     def new_pool(self) -> ConnectionPool:
         """Return a new pool of connections; its owner closes it."""
-        return ConnectionPool(self.settings, self._resolver, self._guard)
-
-    def session(
-        self, url: URL, *, proxied: bool = True, guarded: bool = False
-    ) -> aiohttp.ClientSession:
-        """Return the shared session for a request to `url`; see `ConnectionPool.session`."""
-        return self._pool.session(url, proxied=proxied, guarded=guarded)
+        return ConnectionPool(self._connections)
 
     async def close(self) -> None:
-        """Close every connection."""
-        await self._pool.close()
+        """Close every connection of every pool."""
+        await self._connections.close()
 
     async def get_json(
         self, request: JsonRequest[T], seconds: float
@@ -222,8 +124,8 @@ class HttpsClient:
         url, action = request.url, request.action
         host = url.host or str(url)
         try:
-            async with self.session(url, guarded=True).get(
-                url, headers=request.headers, timeout=timeout, allow_redirects=False
+            async with self.pool.request(
+                "GET", url, guarded=True, headers=request.headers, timeout=timeout
             ) as response:
                 with request.receiving() as count:
                     body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=count)

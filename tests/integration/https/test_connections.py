@@ -46,10 +46,11 @@ async def test_connection_has_a_small_read_buffer(tmp_path: Path) -> None:
         https = HttpsClient(HttpsSettings(connector=partial(new_connector, tls=trust)))
         try:
             url = server.url.with_scheme("https")
-            async with https.session(url).get(url):
+            async with https.pool.request("GET", url):
                 pass
-            pool: Any = https.session(url).connector
-            ((idle,),) = pool._conns.values()
+            connections: Any = https._connections
+            (host,) = connections._hosts.values()
+            ((idle,),) = host.connector._conns.values()
             protocol = idle[0].transport._ssl_protocol
             assert TLS_READ_BYTES == len(protocol._ssl_buffer)
         finally:

@@ -75,6 +75,6 @@ async def test_environment_and_netrc_are_not_read(
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     async with serving(ok) as server, client() as made, asyncio.timeout(100):
-        async with made.https.session(server.url).get(server.url) as answer:
+        async with made.https.pool.request("GET", server.url) as answer:
             assert 200 == answer.status
         assert [("{}:{}".format(*server.address), "")] == server.requests

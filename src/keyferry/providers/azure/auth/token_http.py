@@ -62,9 +62,8 @@ class TokenHttpClient:
             MalformedTokenResponseError: the response is too long for a token endpoint.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=MACHINE_CONNECT_SECONDS)
-        session = self._https.session(url, proxied=False)
-        async with session.get(
-            url, headers=headers, timeout=timeout, allow_redirects=False
+        async with self._https.pool.request(
+            "GET", url, proxied=False, headers=headers, timeout=timeout
         ) as response:
             return await _read_response(response)
 
@@ -91,11 +90,13 @@ class TokenHttpClient:
             aiohttp.ClientError, TimeoutError, OSError, MalformedTokenResponseError: as `get`.
         """
         timeout = aiohttp.ClientTimeout(total=seconds, connect=self._https.settings.connect_timeout)
-        async with self._https.session(url, proxied=tls is None, guarded=guarded).post(
+        async with self._https.pool.request(
+            "POST",
             url,
+            proxied=tls is None,
+            guarded=guarded,
             data=dict(form),
             timeout=timeout,
-            allow_redirects=False,
             server_hostname=tls.server_name if tls else None,
             ssl=(tls and tls.context) or True,
         ) as response:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import aiohttp
@@ -35,7 +35,6 @@ from keyferry.providers.vault.http.http_errors import (
 from keyferry.providers.vault.http.response import parse_errors
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator
 
     from keyferry.net.http_body import Receiving
@@ -103,19 +102,6 @@ class RawResponse:
         return parse_errors(self.body)
 
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """What one request is sent over.
-
-    Attributes:
-        session: the session.
-        context: the TLS context; None for plain HTTP.
-    """
-
-    session: aiohttp.ClientSession
-    context: ssl.SSLContext | None = None
-
-
 class VaultHttp:
     """Sends requests to vaults, each once.
 
@@ -131,7 +117,6 @@ class VaultHttp:
         self._https = https
         self._tls_contexts = tls_contexts
         self._restrictions = restrictions
-        self._plain_connections = https.new_pool()
         self._socket_sessions: dict[str, aiohttp.ClientSession] = {}
 
     def check_address(self, server: Server, action: str) -> None:
@@ -206,7 +191,6 @@ class VaultHttp:
     async def close(self) -> None:
         """Close all connections that this client opened."""
         await self._tls_contexts.close()
-        await self._plain_connections.close()
         for session in self._socket_sessions.values():
             await session.close()
         self._socket_sessions.clear()
@@ -215,23 +199,7 @@ class VaultHttp:
         self, server: Server, request: VaultRequest, url: URL, seconds: float
     ) -> RawResponse | URL | RetryableFailure:
         """Send a request to `url`; return the response, or the target of its redirect."""
-        settings = self._https.settings
-        limit = min(seconds, settings.try_timeout)
-        timeout = aiohttp.ClientTimeout(total=limit, connect=settings.connect_timeout)
-        async with (
-            self._connection(server, url, seconds=limit) as connection,
-            connection.session.request(
-                request.method,
-                url,
-                headers=_headers(server, request),
-                skip_auto_headers=("Content-Type",),
-                data=request.body,
-                timeout=timeout,
-                allow_redirects=False,
-                ssl=connection.context or True,
-                server_hostname=(server.tls.server_name or None) if connection.context else None,
-            ) as response,
-        ):
+        async with self._response(server, request, url, seconds) as response:
             try:
                 with request.receiving() as count:
                     body = await read_body(response, max_bytes=MAX_RESPONSE_BYTES, count=count)
@@ -269,19 +237,36 @@ class VaultHttp:
         return raw
 
     @asynccontextmanager
-    async def _connection(
-        self, server: Server, url: URL, *, seconds: float
-    ) -> AsyncIterator[_Connection]:
-        guarded = server.address_from_class
+    async def _response(
+        self, server: Server, request: VaultRequest, url: URL, seconds: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request to `url`; yield the response."""
+        settings = self._https.settings
+        limit = min(seconds, settings.try_timeout)
+        options: dict[str, Any] = {
+            "headers": _headers(server, request),
+            "skip_auto_headers": ("Content-Type",),
+            "data": request.body,
+            "timeout": aiohttp.ClientTimeout(total=limit, connect=settings.connect_timeout),
+        }
         if server.address.socket:
-            yield _Connection(self._socket_session(server.address.socket))
-        elif url.scheme == "https":
-            async with self._tls_contexts.open(server, seconds=seconds) as tls:
-                session = tls.pool.session(url, guarded=guarded, proxy=server.proxy)
-                yield _Connection(session, tls.context)
-        else:
-            pool = self._plain_connections
-            yield _Connection(pool.session(url, guarded=guarded, proxy=server.proxy))
+            session = self._socket_session(server.address.socket)
+            async with session.request(
+                request.method, url, allow_redirects=False, **options
+            ) as response:
+                yield response
+            return
+        options |= {"guarded": server.address_from_class, "proxy": server.proxy}
+        if url.scheme != "https":
+            async with self._https.pool.request(request.method, url, **options) as response:
+                yield response
+            return
+        options["server_hostname"] = server.tls.server_name or None
+        async with (
+            self._tls_contexts.open(server, seconds=limit) as tls,
+            tls.pool.request(request.method, url, ssl=tls.context, **options) as response,
+        ):
+            yield response
 
     def _socket_session(self, path: str) -> aiohttp.ClientSession:
         if path not in self._socket_sessions:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from keyferry.aio.jobs import JobRunner
     from keyferry.formats.confined_files import ConfinedFiles, FileStamp
-    from keyferry.net.http_client import ConnectionPool, HttpsClient
+    from keyferry.net.connection_pool import ConnectionPool
+    from keyferry.net.http_client import HttpsClient
     from keyferry.providers.class_files import ClassFiles
     from keyferry.providers.vault.http.server import Server, TlsSettings
     from keyferry.telemetry.metrics import ProviderMetrics
@@ -47,6 +48,8 @@ _CONTEXT_BYTES = 32 << 10
 """Approximate memory of a context without CA certificates."""
 _BYTES_PER_PEM_BYTE = 4
 """Approximate memory of a CA certificate, as a multiple of its size in PEM."""
+_PICK_UP_SECONDS = 1.0
+"""How long a new context is kept for the request that it was created for."""
 _log = get_logger("vault")
 
 
@@ -62,6 +65,8 @@ class TlsConnections:
         tenant: the tenant that created it.
         users: number of requests that use it.
         retired: whether it is closed as soon as no request uses it.
+        unused_until: until when it is kept for the request that it was created for, in seconds of
+            the event loop's clock; 0 if that request uses it or has used it.
     """
 
     context: ssl.SSLContext = field(repr=False)
@@ -71,6 +76,11 @@ class TlsConnections:
     tenant: str
     users: int = 0
     retired: bool = False
+    unused_until: float = 0.0
+
+    def is_idle(self, now: float) -> bool:
+        """Return whether no request uses the context, or is about to use it for the first time."""
+        return not self.users and now >= self.unused_until
 
 
 class TlsContexts:
@@ -122,6 +132,7 @@ class TlsContexts:
         if settings in self._cached:
             self._cached[settings] = self._cached.pop(settings)
         found.users += 1
+        found.unused_until = 0.0
         try:
             yield found
         finally:
@@ -188,6 +199,7 @@ class TlsContexts:
             found.stamps,
             _CONTEXT_BYTES + _BYTES_PER_PEM_BYTE * sum(len(ca.pem) for ca in found.cas),
             tenant,
+            unused_until=asyncio.get_running_loop().time() + _PICK_UP_SECONDS,
         )
         if replaced := self._cached.pop(settings, None):
             self._retire(replaced)
@@ -241,10 +253,11 @@ class TlsContexts:
         """Evict unused contexts of a tenant until it may create one; return whether it may."""
         own = [(key, each) for key, each in self._tenants_cached() if each.tenant == tenant]
         in_use = sum(1 for each in self._retired if each.tenant == tenant)
+        now = asyncio.get_running_loop().time()
         for key, each in own:
             if len(own) + in_use < MAX_CONTEXTS_OF_TENANT:
                 break
-            if not each.users:
+            if each.is_idle(now):
                 self._retire(self._cached.pop(key))
                 return True
         return len(own) + in_use < MAX_CONTEXTS_OF_TENANT
@@ -254,7 +267,8 @@ class TlsContexts:
         for retired in [each for each in self._retired if not each.users]:
             self._retired.discard(retired)
             self._close(retired)
-        unused = [(key, each) for key, each in self._tenants_cached() if not each.users]
+        now = asyncio.get_running_loop().time()
+        unused = [(key, each) for key, each in self._tenants_cached() if each.is_idle(now)]
         count, size = len(unused), sum(each.size for _, each in unused)
         for key, each in unused:
             if count <= MAX_CONTEXTS and size <= MAX_CONTEXT_BYTES:

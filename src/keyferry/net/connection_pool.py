@@ -1,0 +1,216 @@
+"""The connections of an HTTP client: one connector for each host, and few hosts at a time.
+
+Idle connections of a host are closed when other hosts need the place. A tenant gives up its own
+hosts first, so that it cannot close the connections of another one by naming many hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import aiohttp
+
+from keyferry.aio.tenant import current_tenant
+from keyferry.net.connector import new_connector
+from keyferry.net.proxies import Proxies
+from keyferry.net.resolver import TenantResolver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aiohttp.abc import AbstractResolver
+    from yarl import URL
+
+    from keyferry.net.address_guard import AddressGuard
+
+MAX_HOSTS = 128
+"""Maximum number of hosts with idle connections."""
+MAX_HOSTS_OF_TENANT = 32
+"""Maximum number of these that one tenant connected to first."""
+
+
+class NewConnector(Protocol):
+    """Makes a connection pool."""
+
+    def __call__(
+        self, *, resolver: AbstractResolver | None = None, guard: AddressGuard | None = None
+    ) -> aiohttp.TCPConnector:
+        """Return a new connection pool; see `new_connector`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsSettings:
+    """How connections to vaults are made. All times in seconds."""
+
+    connector: NewConnector = field(default_factory=lambda: new_connector)
+    """Makes the connection pools of a client."""
+    proxies: Proxies = field(default_factory=Proxies)
+    """The proxies of the environment."""
+    connect_timeout: float = 5.0
+    """For DNS, TCP and TLS together."""
+    try_timeout: float = 15.0
+    """For one request and its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _HostKey:
+    """What may share a connector.
+
+    Attributes:
+        pool: the pool, which stands for a TLS context.
+        origin: scheme, host and port.
+        server_name: the TLS server name if it is not the host.
+        proxy: URL of the proxy; "" for none.
+        guarded: whether the guard checks the addresses.
+    """
+
+    pool: ConnectionPool
+    origin: tuple[str, str, int]
+    server_name: str
+    proxy: str = field(repr=False)
+    guarded: bool
+
+
+@dataclass(eq=False, slots=True)
+class _Host:
+    """The connections to one host, of the tenant that connected to it first."""
+
+    session: aiohttp.ClientSession
+    connector: aiohttp.TCPConnector
+    tenant: str
+    users: int = 0
+
+
+class Connections:
+    """The connections of one client, in several pools.
+
+    Args:
+        settings: settings of the connections.
+        guard: refuses connections to some addresses for guarded requests; None for none.
+    """
+
+    def __init__(self, settings: HttpsSettings, guard: AddressGuard | None) -> None:
+        self.settings = settings
+        self.guard = guard
+        self._resolver = TenantResolver()
+        self._hosts: dict[_HostKey, _Host] = {}  # least recently used first
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def host(self, key: _HostKey) -> _Host:
+        """Return the connections to a host, opened on first use."""
+        host = self._hosts.pop(key, None)
+        if host is None:
+            connector = self.settings.connector(
+                resolver=self._resolver, guard=self.guard if key.guarded else None
+            )
+            # By default aiohttp reads the environment and ~/.netrc for each request, in a thread.
+            session = aiohttp.ClientSession(
+                connector=connector, proxy=key.proxy or None, cookie_jar=aiohttp.DummyCookieJar()
+            )
+            host = _Host(session, connector, current_tenant())
+        self._hosts[key] = host
+        return host
+
+    def evict(self, tenant: str) -> None:
+        """Close the least recently used idle connections beyond the limits.
+
+        Args:
+            tenant: the tenant whose request has ended.
+        """
+        if len(self._hosts) <= MAX_HOSTS_OF_TENANT:
+            return
+        own = [key for key, host in self._hosts.items() if host.tenant == tenant and not host.users]
+        excess = own[: max(0, len(own) - MAX_HOSTS_OF_TENANT)]
+        self._close(excess)
+        idle = [key for key, host in self._hosts.items() if not host.users]
+        self._close(idle[: max(0, len(idle) - MAX_HOSTS)])
+
+    async def close_pool(self, pool: ConnectionPool) -> None:
+        """Close the connections of one pool."""
+        for key in [key for key in self._hosts if key.pool is pool]:
+            await self._hosts.pop(key).session.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        while self._hosts:
+            _, host = self._hosts.popitem()
+            await host.session.close()
+        await asyncio.gather(*self._closing)
+
+    def _close(self, keys: list[_HostKey]) -> None:
+        for key in keys:
+            task = asyncio.create_task(self._hosts.pop(key).session.close(), name="close host")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+class ConnectionPool:
+    """Connections that share a TLS context.
+
+    Args:
+        connections: all connections of the client.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        *,
+        proxied: bool = True,
+        guarded: bool = False,
+        proxy: str = "",
+        server_hostname: str | None = None,
+        **options: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request without following redirects; yield the response.
+
+        Args:
+            method: HTTP method.
+            url: absolute, encoded.
+            proxied: whether the proxies of the environment apply. Link-local services such as IMDS
+                are never behind one.
+            guarded: whether a SecretProviderClass names the host, so that the guard applies. A
+                proxy resolves the name itself; then only the name is checked.
+            proxy: URL of the proxy to use instead of those of the environment; "" for none.
+            server_hostname: TLS server name if it is not the host; None for the host.
+            **options: further options of aiohttp.
+
+        Raises:
+            ForbiddenAddressError: the guard refuses the host.
+            PlatformError: the connection pool cannot be made.
+            aiohttp.ClientError, TimeoutError, OSError: no response arrived.
+        """
+        connections = self._connections
+        if guarded and connections.guard is not None:
+            connections.guard.check_host(url.raw_host or "")
+        if proxied and not proxy:
+            proxy = connections.settings.proxies.proxy_for(url.scheme, url.host or "")
+        host = connections.host(
+            _HostKey(
+                self,
+                (url.scheme, url.raw_host or "", url.port or 0),
+                server_hostname or "",
+                proxy,
+                guarded and not proxy,
+            )
+        )
+        host.users += 1
+        try:
+            async with host.session.request(
+                method, url, allow_redirects=False, server_hostname=server_hostname, **options
+            ) as response:
+                yield response
+        finally:
+            host.users -= 1
+            connections.evict(current_tenant())
+
+    async def close(self) -> None:
+        """Close every connection of this pool."""
+        await self._connections.close_pool(self)
