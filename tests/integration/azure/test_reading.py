@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from keyferry.content import ObjectVersion, SecretFile
-from keyferry.providers.api import MountResult
 from keyferry.providers.azure.provider import AzureProvider
 from keyferry_devvault.http_types import RequestKind
 from tests.fakes.azure_mounts import call, entry
@@ -17,10 +16,9 @@ async def test_secret_is_delivered_as_a_file(vault: DevVault, provider: AzurePro
     """The path is the alias, the ID has the name of the object, the mode is set by the entry."""
     version = vault.set_secret("contoso", "db-password", "new")
     wanted = call(VM, entry(objectAlias="SECRET_1", filePermission="0640"))
-    assert await provider.mount(wanted) == MountResult(
-        (ObjectVersion("secret/db-password", version),),
-        (SecretFile("SECRET_1", 0o640, b"new"),),
-    )
+    result = await provider.mount(wanted)
+    assert (ObjectVersion("secret/db-password", version),) == result.versions
+    assert (SecretFile("SECRET_1", 0o640, b"new"),) == result.files
 
 
 async def test_every_identity_mode_reads(vault: DevVault, provider: AzureProvider) -> None:
@@ -43,9 +41,8 @@ async def test_requested_version_is_delivered(vault: DevVault, provider: AzurePr
     old = vault.set_secret("contoso", "db-password", "old")
     vault.set_secret("contoso", "db-password", "new")
     result = await provider.mount(call(VM, entry(objectVersion=old)))
-    assert result == MountResult(
-        (ObjectVersion("secret/db-password", old),), (SecretFile("db-password", 0o644, b"old"),)
-    )
+    assert (ObjectVersion("secret/db-password", old),) == result.versions
+    assert (SecretFile("db-password", 0o644, b"old"),) == result.files
 
 
 async def test_encoded_values_are_decoded(vault: DevVault, provider: AzureProvider) -> None:
