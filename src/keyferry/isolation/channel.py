@@ -65,6 +65,11 @@ class Channel:
             await asyncio.wait((self._serving,))
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self._serving is None or self._serving.done()
+
+    @property
     def calls_in_flight(self) -> int:
         """The number of calls that wait for the other process."""
         return len(self._calls)

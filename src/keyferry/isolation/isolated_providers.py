@@ -50,8 +50,8 @@ R = TypeVar("R")
 
 PING_SECONDS = 0.5
 """Time between two pings while calls are in flight."""
-_TRIES = 2
-"""A call that was in flight when the worker ended is repeated once: another call ended it."""
+_TRIES = 3
+"""A call that was in flight when the worker ended is repeated: another call may have ended it."""
 _METRICS_SECONDS = 2.0
 _END_SECONDS = 2.0
 _LIMITS = WatchdogLimits()
@@ -160,6 +160,7 @@ class IsolatedProviders:
             except ChannelClosedError:
                 if self._closed:
                     break
+                await self._replace(channel, "ended")
         raise ProviderUnreachableError(
             "the process of the built-in providers ended while it served this call",
             "Kubelet retries the mount. If it happens again, see the log of the driver.",
@@ -210,15 +211,18 @@ class IsolatedProviders:
                 break
             ping.exception()
         closed.cancel()
-        if not self._closed:
+        await self._replace(channel, reason)
+
+    async def _replace(self, channel: Channel, reason: str) -> None:
+        """Drop the worker behind `channel`, unless that has been done; the next call starts one."""
+        if self._channel is channel and not self._closed:
             self._supervisor.ended(reason)
-            self._watching = None
             await self._drop()
 
     async def _drop(self) -> None:
         process, channel, watching = self._process, self._channel, self._watching
         self._process = self._channel = self._watching = None
-        if watching is not None:
+        if watching is not None and watching is not asyncio.current_task():
             watching.cancel()
             await asyncio.wait((watching,))
         if process is not None and not self._closed:

@@ -1,4 +1,4 @@
-"""Runs parse jobs in the parser, one at a time, with a limit on CPU time."""
+"""Runs parse jobs in parsers, one at a time in each, with a limit on CPU time."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 IDLE_SECONDS = 300.0
-"""The parser ends after this time without a job, because what it parsed stays in its memory."""
+"""A parser ends after this time without a job, because what it parsed stays in its memory."""
 MAX_WAITING_PER_TENANT = 1000
 MAX_JOB_BYTES = 16 * 1024 * 1024
-_REFUSED_SECONDS = 600.0
-"""How long a job that exceeded the limit is refused at once."""
-_MAX_REFUSED = 4096
-_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS)
+_REMEMBERED_SECONDS = 600.0
+"""How long a job that exceeded the limit is refused at once, and its tenant is kept apart."""
+_MAX_REMEMBERED = 4096
+_TRIES = 2
+_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=4.0)
 
 
 @dataclass(slots=True)
@@ -48,24 +49,22 @@ class _Waiting:
     Attributes:
         name: of the job.
         body: the encoded argument.
-        digest: identifies the job and its argument.
         result: resolves to the encoded result, or fails with the error.
     """
 
     name: str
     body: bytes
-    digest: bytes
     result: asyncio.Future[bytes]
 
 
 class ParserPool:
-    """Implements `JobRunner` with the parser.
+    """Implements `JobRunner` with two parsers.
 
-    The tenants with waiting jobs take turns, so a tenant waits for at most one job of each other
-    tenant.
+    In each, the tenants with waiting jobs take turns. A tenant whose job exceeded the limit uses
+    the second parser for a while, where it delays only others like it.
 
     Args:
-        supervisor: starts the parser.
+        supervisor: starts the parsers.
         jobs: returns all jobs by name.
         clock: the time.
     """
@@ -76,23 +75,20 @@ class ParserPool:
         jobs: Callable[[], Mapping[str, ParseJob[Any, Any]]],
         clock: Clock,
     ) -> None:
-        self._supervisor = supervisor
         self._jobs = jobs
         self._clock = clock
-        self._queues: OrderedDict[str, deque[_Waiting]] = OrderedDict()
-        self._added = asyncio.Event()
-        self._process: ChildProcess | None = None
-        self._channel: Channel | None = None
-        self._worker: asyncio.Task[None] | None = None
-        self._refused: BoundedDict[bytes, float] = BoundedDict(_MAX_REFUSED)
+        self._main = _ParserLane(supervisor)
+        self._quarantine = _ParserLane(supervisor)
+        self._offenders: BoundedDict[str, float] = BoundedDict(_MAX_REMEMBERED)
+        self._refused: BoundedDict[bytes, float] = BoundedDict(_MAX_REMEMBERED)
         self._digest_key = token_bytes(32)
 
     async def __aenter__(self) -> Self:
-        """Return this object; the block uses the parser."""
+        """Return this object; the block uses the parsers."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End the parser."""
+        """End the parsers."""
         await self.close()
 
     async def run(self, job: ParseJob[A, R], argument: A, *, tenant: str) -> R:
@@ -112,12 +108,55 @@ class ParserPool:
         if len(body) > MAX_JOB_BYTES:
             raise _limit_error(f"has more than {MAX_JOB_BYTES} bytes")
         digest = blake2b(body, key=self._digest_key, salt=name.encode()[-16:]).digest()
-        if self._clock.monotonic() - self._refused.get(digest, float("-inf")) < _REFUSED_SECONDS:
+        if self._is_recent(self._refused.get(digest)):
             raise _limit_error(Verdict.SPINNING.value)
+        is_offender = self._is_recent(self._offenders.get(tenant))
+        lane = self._quarantine if is_offender else self._main
+        try:
+            return await lane.run(name, body, tenant)
+        except _ParserLimitError as error:
+            self._offenders[tenant] = self._refused[digest] = self._clock.monotonic()
+            raise _limit_error(error.reason) from None
+
+    async def close(self) -> None:
+        """End the parsers; jobs in flight fail."""
+        await self._main.close()
+        await self._quarantine.close()
+
+    def _is_recent(self, at: float | None) -> bool:
+        return at is not None and self._clock.monotonic() - at < _REMEMBERED_SECONDS
+
+
+class _ParserLimitError(Exception):
+    """A job ended its parser; `reason` completes the sentence "the parser ..."."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _ParserLane:
+    """One parser and the jobs that wait for it."""
+
+    def __init__(self, supervisor: ChildSupervisor) -> None:
+        self._supervisor = supervisor
+        self._queues: OrderedDict[str, deque[_Waiting]] = OrderedDict()
+        self._added = asyncio.Event()
+        self._process: ChildProcess | None = None
+        self._channel: Channel | None = None
+        self._worker: asyncio.Task[None] | None = None
+
+    async def run(self, name: str, body: bytes, tenant: str) -> bytes:
+        """Wait for a turn, then run a job.
+
+        Raises:
+            _ParserLimitError: the job ended the parser.
+            KeyferryError: what the job raised, or the tenant has too many waiting jobs.
+        """
         queue = self._queues.setdefault(tenant, deque())
         if len(queue) >= MAX_WAITING_PER_TENANT:
             raise _limit_error(f"waits behind {len(queue)} others of the namespace {tenant!r}")
-        waiting = _Waiting(name, body, digest, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(name, body, asyncio.get_running_loop().create_future())
         queue.append(waiting)
         self._added.set()
         if self._worker is None or self._worker.done():
@@ -161,7 +200,7 @@ class ParserPool:
     async def _run(self, waiting: _Waiting) -> None:
         try:
             result = await self._answer(waiting)
-        except KeyferryError as error:
+        except (KeyferryError, _ParserLimitError) as error:
             if not waiting.result.done():
                 waiting.result.set_exception(error)
         else:
@@ -169,25 +208,34 @@ class ParserPool:
                 waiting.result.set_result(result)
 
     async def _answer(self, waiting: _Waiting) -> bytes:
-        """Let the parser run a job; replace the parser if it gets stuck or ends."""
-        channel, process = await self._started()
-        answer = asyncio.ensure_future(channel.call_encoded(waiting.name, waiting.body))
-        verdict = await self._supervisor.answered(process, answer, _LIMITS)
-        if verdict is Verdict.WAIT:
-            try:
-                return await answer
-            except ChannelClosedError:
-                reason = "ended while it ran a job"
-        else:
-            reason = verdict.value
-            self._refused[waiting.digest] = self._clock.monotonic()
-        answer.cancel()
-        self._supervisor.ended(reason)
-        await self._stop()
-        raise _limit_error(reason)
+        """Let the parser run a job; replace the parser if it gets stuck or ends.
+
+        A parser that ended for another reason than this job, such as a signal, gets it once more.
+        """
+        reason = ""
+        for _ in range(_TRIES):
+            channel, process = await self._started()
+            answer = asyncio.ensure_future(channel.call_encoded(waiting.name, waiting.body))
+            verdict = await self._supervisor.answered(process, answer, _LIMITS)
+            if verdict is Verdict.WAIT:
+                try:
+                    return await answer
+                except ChannelClosedError:
+                    reason = "ended while it ran a job"
+            else:
+                reason = verdict.value
+            answer.cancel()
+            self._supervisor.ended(reason)
+            await self._stop()
+            if verdict in (Verdict.SPINNING, Verdict.SILENT):
+                break
+        raise _ParserLimitError(reason)
 
     async def _started(self) -> tuple[Channel, ChildProcess]:
-        if self._process is None or self._channel is None:
+        if self._process is None or self._channel is None or self._channel.is_closed:
+            if self._process is not None:
+                self._supervisor.ended("ended without a job")
+                await self._stop()
             self._process = await self._supervisor.start()
             self._channel = Channel({})
             await self._channel.open(self._process.connection)
