@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from keyferry.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from contextlib import AsyncExitStack
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 _log = get_logger("tasks")
@@ -41,6 +42,26 @@ async def gather_or_cancel(*work: Coroutine[Any, Any, T]) -> list[T]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+
+
+async def map_concurrently(
+    function: Callable[[A], Coroutine[Any, Any, T]], items: Sequence[A], *, limit: int
+) -> list[T]:
+    """Call `function` for each item, for at most `limit` items at a time; return the results.
+
+    An event loop starts all tasks that are ready before it does anything else. The limit keeps a
+    caller with thousands of items from holding up all others. If one call raises, the others are
+    cancelled, and this function returns when they have ended.
+    """
+    waiting = enumerate(items)
+    results: dict[int, T] = {}
+
+    async def work() -> None:
+        for index, item in waiting:
+            results[index] = await function(item)
+
+    await gather_or_cancel(*(work() for _ in range(min(limit, len(items)))))
+    return [results[index] for index in sorted(results)]
 
 
 def spawn_until_exit(

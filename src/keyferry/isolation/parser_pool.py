@@ -39,7 +39,7 @@ _REMEMBERED_SECONDS = 600.0
 """How long a job that exceeded the limit is refused at once, and its tenant is kept apart."""
 _MAX_REMEMBERED = 4096
 _TRIES = 2
-_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=4.0)
+_LIMITS = WatchdogLimits(cpu=JOB_CPU_SECONDS, silent=3.0)
 
 
 @dataclass(slots=True)

@@ -7,8 +7,10 @@ or in a provider worker (`keyferry.isolation`).
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
+from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.errors import PlatformError, Stage
 from keyferry.providers.mount_limits import MountLimits
 from keyferry.providers.registry import PROVIDERS
@@ -93,6 +95,7 @@ class ProviderHost:
         self._providers = providers
         self._rows = {row.name: row for row in rows}
         self._fetcher = fetcher
+        self._parser = LargeInputParser()
 
     @classmethod
     def build(
@@ -156,7 +159,10 @@ class ProviderHost:
     async def named_files(self, name: str, parameters: Mapping[str, str]) -> tuple[NamedFile, ...]:
         """Return the files that a mount will produce; see `BuiltInProviders`."""
         row = self._rows.get(name)
-        return row.named_files(parameters) if row else ()
+        if row is None:
+            return ()
+        parse = partial(row.named_files, parameters)
+        return await self._parser.run(parse, parameters, tenant=name)
 
     async def restore(self) -> frozenset[str]:
         """Restore the leases of an earlier process; return the target paths of their volumes."""

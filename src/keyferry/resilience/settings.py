@@ -9,6 +9,8 @@ from keyferry.resilience.response_cache import CacheLimits
 from keyferry.resilience.retry import RetryPolicy
 
 MEBIBYTE = 1 << 20
+MAX_CONCURRENT_READS = 64
+"""Reads of one mount that are started at the same time; a vault gets no more anyway."""
 
 
 @dataclass(frozen=True, slots=True)

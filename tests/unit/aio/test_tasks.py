@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from keyferry.aio.tasks import spawn, spawn_until_exit
+import pytest
+
+from keyferry.aio.tasks import map_concurrently, spawn, spawn_until_exit
 from tests.fakes.log import captured_log
 
 
@@ -38,3 +40,35 @@ async def test_tasks_of_a_stack_are_cancelled_with_it() -> None:
             await asyncio.sleep(0)
     assert cancelled.is_set()
     assert "" == log.getvalue()
+
+
+async def test_results_of_a_limited_map_are_in_order_and_few_run_at_once() -> None:
+    """No more than the limit, however many items there are."""
+    running = most = 0
+
+    async def work(item: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return item * 2
+
+    assert [item * 2 for item in range(50)] == await map_concurrently(work, range(50), limit=7)
+    assert 7 == most
+    assert [] == await map_concurrently(work, [], limit=7)
+
+
+async def test_failure_of_a_limited_map_cancels_the_rest() -> None:
+    """Items that have not begun are never begun."""
+    begun = []
+
+    async def work(item: int) -> None:
+        begun.append(item)
+        if item == 1:
+            raise ValueError("1")
+        await asyncio.sleep(60)
+
+    with pytest.raises(ValueError, match="1"):
+        await map_concurrently(work, range(10), limit=3)
+    assert [0, 1, 2] == begun

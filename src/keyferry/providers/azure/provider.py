@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 from urllib.parse import SplitResult, urlsplit
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
 from keyferry.aio.jobs import ThreadJobRunner
+from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.aio.tenant import working_for
 from keyferry.errors import KeyferryError, excerpt, prefixed
 from keyferry.formats.certs.material import MaterialBatch
@@ -108,6 +110,7 @@ class AzureProvider:
         self._settings = settings or ProviderSettings()
         self._restrictions = self._settings.restrictions
         self._class_files = ClassFiles(self._restrictions)
+        self._parser = LargeInputParser()
         self._emulator = emulator
         self._clock = clock or SystemClock()
         self._jobs = jobs or ThreadJobRunner()
@@ -165,12 +168,14 @@ class AzureProvider:
     async def _mount(
         self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
     ) -> MountResult:
-        mount = parse_mount(
+        parse = partial(
+            parse_mount,
             call.attributes,
             call.secrets,
             default_cloud=self._settings.cloud_name,
             restrictions=self._restrictions,
         )
+        mount = await self._parser.run(parse, call.attributes, tenant=call.tenant)
         options = bundle_options(call.attributes, self._settings)
         cloud = await self._resolve_cloud(mount.cloud)
         vault = await self._open_vault(mount, cloud, call, recorder, budget=budget)

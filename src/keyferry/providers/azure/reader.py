@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar, assert_never
 
-from keyferry.aio.tasks import gather_or_cancel
+from keyferry.aio.tasks import map_concurrently
 from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.providers.azure.responses import Content, KeyVaultSecret, LeafCertificate, PublicKey
 from keyferry.providers.azure.revalidation import READ_VERB, CollectionListing
 from keyferry.providers.azure.revalidation_rules import TimestampedContent
 from keyferry.providers.azure.versions import choose_versions
 from keyferry.resilience.cache_key import CacheKey
+from keyferry.resilience.settings import MAX_CONCURRENT_READS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -242,7 +243,9 @@ async def fetch_all(
             vault.record_failure(request.ref, error, since=started)
             return request, error
         refs = [replace(request.ref, version=version.version) for version in chosen]
-        return request, _contents_or_error(await gather_or_cancel(*map(read, refs)))
+        return request, _contents_or_error(
+            await map_concurrently(read, refs, limit=MAX_CONCURRENT_READS)
+        )
 
     async def read(ref: ObjectRef) -> Content | KeyferryError:
         try:
@@ -252,7 +255,8 @@ async def fetch_all(
         except KeyferryError as error:
             return error
 
-    return dict(await gather_or_cancel(*map(fetch, dict.fromkeys(requests))))
+    distinct = list(dict.fromkeys(requests))
+    return dict(await map_concurrently(fetch, distinct, limit=MAX_CONCURRENT_READS))
 
 
 def _contents_or_error(results: Iterable[Content | KeyferryError]) -> FetchOutcome:

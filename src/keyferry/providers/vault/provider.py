@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyferry import __version__
 from keyferry.aio.clock import SystemClock
+from keyferry.aio.large_inputs import LargeInputParser
 from keyferry.aio.tenant import working_for
 from keyferry.errors import KeyferryError, PlatformError, prefixed
 from keyferry.net.address_guard import AddressGuard
@@ -120,6 +122,7 @@ class VaultProvider:
         mount_limits: MountLimits | None = None,
     ) -> None:
         self._product = product
+        self._parser = LargeInputParser()
         self._emulated = emulated
         self._mount_limits = mount_limits or MountLimits()
         self._https = https
@@ -222,7 +225,8 @@ class VaultProvider:
     async def _mount(
         self, call: MountCall, recorder: AccessRecorder, budget: MountBudget
     ) -> MountResult:
-        mount = parse_mount(
+        parse = partial(
+            parse_mount,
             call.attributes,
             call.secrets,
             target_path=call.target_path,
@@ -230,6 +234,7 @@ class VaultProvider:
             settings=self._settings,
             restrictions=self._restrictions,
         )
+        mount = await self._parser.run(parse, call.attributes, tenant=call.tenant)
         if self._emulated:
             raise PlatformError(
                 f"the development vault does not emulate {self._product.title}",

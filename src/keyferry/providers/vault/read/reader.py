@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from keyferry.aio.tasks import gather_or_cancel
+from keyferry.aio.tasks import map_concurrently
 from keyferry.errors import KeyferryError, MountLimitError
 from keyferry.formats.bounded_dict import BoundedDict
 from keyferry.providers.vault.auth.session import context_for
@@ -21,6 +21,7 @@ from keyferry.providers.vault.read.client import VaultClient
 from keyferry.providers.vault.read.kv_list import is_revalidatable, kv_version, parse_kv_path
 from keyferry.providers.vault.read.revalidation import KvListing
 from keyferry.resilience.cache_key import CacheKey
+from keyferry.resilience.settings import MAX_CONCURRENT_READS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -148,7 +149,7 @@ class VaultReader:
             return response
 
         distinct = list(dict.fromkeys(requests))
-        results = await gather_or_cancel(*map(one, distinct))
+        results = await map_concurrently(one, distinct, limit=MAX_CONCURRENT_READS)
         return dict(zip(distinct, results, strict=True))
 
     def retain_only(self, requests: Iterable[ReadRequest]) -> None:
